@@ -1,0 +1,32 @@
+"""attnlab: a laboratory for attention in JAX and Flax.
+
+The public names are imported on first use, so `import attnlab` (and so the command line's
+`--help`) does not import jax.
+"""
+
+from importlib import import_module as _import_module
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "attention": "attnlab.functional.attention",
+    "attention_weights": "attnlab.functional.attention",
+    "pool": "attnlab.functional.attention",
+    "AttentionOutput": "attnlab.functional.attention",
+    "scores": "attnlab.functional",
+    "masks": "attnlab.functional",
+    "normalizers": "attnlab.functional",
+}
+_MODULES = {"scores", "masks", "normalizers"}
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'attnlab' has no attribute {name!r}")
+    home = _HOMES[name]
+    return _import_module(f"{home}.{name}") if name in _MODULES else getattr(_import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

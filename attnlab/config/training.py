@@ -1,0 +1,51 @@
+"""How the model is trained."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from attnlab.config.base import Config
+from attnlab.config.model import Probability
+
+
+class AdamW(Config):
+    """Adam with decoupled weight decay, gradient clipping by global norm, warm-up and decay of the step size."""
+
+    kind: Literal["adamw"] = "adamw"
+    learning_rate: PositiveFloat = 1e-3
+    """The peak, reached after the warm-up."""
+    schedule: Literal["constant", "linear", "cosine", "inverse_sqrt"] = "cosine"
+    """After the linear warm-up; linear and cosine end at 0 at the last step."""
+    warmup_steps: NonNegativeInt = 0
+    b1: Probability = 0.9
+    b2: Probability = 0.999
+    weight_decay: NonNegativeFloat = 0.0
+    clip_norm: PositiveFloat | None = 1.0
+
+
+class Training(Config):
+    """Length, batches, and how often to look and to save."""
+
+    steps: PositiveInt
+    batch_tokens: PositiveInt = 2048
+    """Target positions in a batch, padding counted."""
+    buckets: Annotated[int, Field(ge=1, le=64)] = 8
+    """Number of batch shapes; each is compiled once."""
+    optimizer: AdamW = AdamW()
+    label_smoothing: Probability = 0.0
+    evaluate_every: PositiveInt = 500
+    """Steps between scores on dev (greedy BLEU) and checkpoints."""
+    keep_last: PositiveInt = 3
+    """Newest checkpoints kept, beside the best."""
+    average_last: Annotated[int, Field(ge=0)] = 0
+    """Average the parameters of this many last checkpoints for the test; 0 takes the best by dev BLEU."""
+    patience: PositiveInt | None = None
+    """Stop after this many evaluations without a better dev BLEU; null never stops early."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.average_last > self.keep_last:
+            raise ValueError(f"average_last ({self.average_last}) must not exceed keep_last ({self.keep_last})")
+        if self.optimizer.warmup_steps > self.steps:
+            raise ValueError(f"optimizer.warmup_steps ({self.optimizer.warmup_steps}) exceeds steps ({self.steps})")
+        return self
