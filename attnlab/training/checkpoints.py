@@ -1,0 +1,290 @@
+"""Checkpoints: written whole or not at all, and never used when a bit of them has changed.
+
+One directory a step. Orbax writes the arrays into `300.writing/arrays`; beside them we write `manifest.json` with the
+sha256 of every file and of itself, flush everything to the disk, and only then rename the directory to `300`.
+The only file that knows orbax.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from attnlab.config.errors import UserError
+
+PyTree = Any
+Leaves = dict[str, Any]
+
+MANIFEST = "manifest.json"
+ARRAYS = "arrays"
+
+
+class Damaged(Exception):
+    """A checkpoint is not what was written; the text says which file and how."""
+
+
+class Checkpoints:
+    """The checkpoints of one run: the `keep_last` newest, and the one called best.
+
+    Args:
+      directory: holds one directory a step; need not exist yet.
+      keep_last: newest checkpoints kept beside the best, at least 1.
+      say: gets one line for every damaged checkpoint.
+      writable: False for a reader of a run that another process may be writing: nothing is moved or removed.
+    """
+
+    def __init__(self, directory: Path, keep_last: int, say: Callable[[str], None] = print, writable: bool = True):
+        self.directory = Path(directory)
+        self.keep_last = keep_last
+        self.writable = writable
+        self._say = say
+        self._orbax = ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_compression=False))
+
+    def steps(self) -> list[int]:
+        """Return the steps that have a checkpoint, good or damaged, in ascending order."""
+        if not self.directory.is_dir():
+            return []
+        return sorted(int(path.name) for path in self.directory.iterdir() if re.fullmatch(r"0|[1-9]\d*", path.name))
+
+    def save(self, step: int, state: PyTree, metrics: dict[str, float] | None = None, best: bool = False) -> None:
+        """Write one checkpoint and remove those no longer kept; on return it is on the disk.
+
+        Args:
+          step: names the checkpoint; one that is already there is replaced.
+          state: a tree of arrays; a PRNG key as its key data.
+          metrics: kept in the manifest, for people.
+          best: this is the best so far: it is kept until a later one is called best.
+        """
+        if not self.writable:
+            raise RuntimeError("these checkpoints were opened for reading")
+        leaves = _leaves(state)
+        writing = self.directory / f"{step}.writing"
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._remove_leftovers()
+            self._write(writing, step, jax.device_get(leaves), metrics, best)
+            self._discard(self.directory / str(step))
+            writing.rename(self.directory / str(step))
+            _flush(self.directory)
+            self._prune()
+        except Exception as error:  # orbax's failures to write have no type of their own
+            shutil.rmtree(writing, ignore_errors=True)
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"{self.directory / str(step)}: cannot write the checkpoint: {reason}") from error
+
+    def restore(self, like: PyTree, step: int | None = None) -> tuple[int, PyTree] | None:
+        """Return the newest good checkpoint as (step, state); None when there is none.
+
+        Args:
+          like: a tree of arrays or `jax.ShapeDtypeStruct`s with the structure, shapes and dtypes of the state. A leaf
+            that has a sharding gets it, whatever devices the checkpoint was written from; others come as NumPy arrays.
+          step: take this one and no other.
+        """
+        steps = self.steps()[::-1] if step is None else [step] if step in self.steps() else []
+        return next(self._good(like, steps, whole=True), None)
+
+    def best(self, like: PyTree) -> tuple[int, PyTree] | None:
+        """Return the checkpoint last called best, or, when it is damaged or none was, the newest good one.
+
+        `like` may be a part of the state (the parameters alone, say): only that part is read.
+        """
+        steps = self.steps()[::-1]
+        best = self._best_step(steps)
+        order = steps if best is None else [best, *(step for step in steps if step != best)]
+        return next(self._good(like, order, whole=False), None)
+
+    def last(self, like: PyTree, n: int) -> list[tuple[int, PyTree]]:
+        """Return the `n` newest good checkpoints (fewer when there are fewer), oldest first; `like` as in `best`."""
+        good = self._good(like, self.steps()[::-1], whole=False)
+        return [found for _, found in zip(range(n), good, strict=False)][::-1]
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """Return the metrics that were saved with a checkpoint."""
+        return _read_manifest(self.directory / str(step))["metrics"]
+
+    def _write(self, writing: Path, step: int, leaves: Leaves, metrics: dict[str, float] | None, best: bool) -> None:
+        absl = logging.getLogger("absl")
+        absl.addFilter(_is_worth_saying)
+        try:
+            filled = {name: leaf for name, leaf in leaves.items() if leaf.size}
+            self._orbax.save(writing / ARRAYS, args=ocp.args.PyTreeSave(filled))
+        finally:
+            absl.removeFilter(_is_worth_saying)
+        manifest = {
+            "step": step,
+            "best": best,
+            "metrics": {name: float(value) for name, value in (metrics or {}).items()},
+            "leaves": {name: _kind(leaf) for name, leaf in leaves.items()},
+            "files": {path.relative_to(writing).as_posix(): _sha256(path) for path in _files(writing)},
+        }
+        (writing / MANIFEST).write_text(_sealed(manifest), encoding="ascii")
+        for path in (*_files(writing), *_directories(writing)):
+            _flush(path)
+
+    def _good(self, like: PyTree, steps: list[int], whole: bool) -> Iterator[tuple[int, PyTree]]:
+        """Yield the good ones of `steps` in their order; say and move aside the damaged ones."""
+        damages: list[str] = []
+        for step in steps:
+            directory = self.directory / str(step)
+            try:
+                found = self._read(directory, step, like, whole)
+            except Damaged as error:
+                if directory.is_dir():  # else the run that owns it has just removed it
+                    damages.append(f"checkpoint {step} is damaged ({error})")
+                    self._set_aside(directory)
+            else:
+                self._tell(damages, f"going on from {step}")
+                yield step, found
+        self._tell(damages, "there is no other")
+
+    def _read(self, directory: Path, step: int, like: PyTree, whole: bool) -> PyTree:
+        manifest = _verified(directory, step)
+        wanted = _leaves(like)
+        _refuse_misfit(directory, manifest["leaves"], {name: _kind(leaf) for name, leaf in wanted.items()}, whole)
+        filled = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in wanted.items() if leaf.size}
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), filled)
+        read = ocp.args.PyTreeRestore(item=filled, restore_args=as_numpy, partial_restore=True)
+        try:
+            arrays = self._orbax.restore(directory / ARRAYS, args=read)
+        except Exception as error:  # orbax has no type for this
+            raise Damaged(f"{ARRAYS}: {str(error).splitlines()[0]}") from error
+        placed = [_placed(arrays.get(name, np.empty(leaf.shape, leaf.dtype)), leaf) for name, leaf in wanted.items()]
+        return jax.tree.unflatten(jax.tree.structure(like), placed)
+
+    def _tell(self, damages: list[str], consequence: str) -> None:
+        while damages:
+            self._say(f"{damages.pop(0)}; {consequence}")
+
+    def _set_aside(self, directory: Path) -> None:
+        if self.writable:
+            aside = directory.with_name(f"{directory.name}.damaged")
+            shutil.rmtree(aside, ignore_errors=True)
+            directory.rename(aside)
+
+    def _best_step(self, steps_newest_first: list[int]) -> int | None:
+        for step in steps_newest_first:
+            try:
+                if _read_manifest(self.directory / str(step))["best"]:
+                    return step
+            except Damaged:
+                continue
+        return None
+
+    def _prune(self) -> None:
+        steps = self.steps()[::-1]
+        kept = {*steps[: self.keep_last], self._best_step(steps)}
+        for step in steps:
+            if step not in kept:
+                self._discard(self.directory / str(step))
+
+    def _discard(self, directory: Path) -> None:
+        """Remove a checkpoint so that a kill in the middle leaves nothing that looks like one."""
+        if directory.is_dir():
+            leaving = directory.with_name(f"{directory.name}.removing")
+            directory.rename(leaving)
+            shutil.rmtree(leaving)
+
+    def _remove_leftovers(self) -> None:
+        for path in self.directory.iterdir():
+            if path.name.endswith((".writing", ".removing")):
+                shutil.rmtree(path)
+
+
+def _leaves(tree: PyTree) -> Leaves:
+    """Name every array of a tree by its path, e.g. params.encoder.kernel."""
+    leaves: Leaves = {}
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        if not hasattr(leaf, "shape") or jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended):
+            raise TypeError(f"{name} is no plain array (save a PRNG key as jax.random.key_data)")
+        if name in leaves:
+            raise ValueError(f"two arrays of the state have the same path {name}")
+        leaves[name] = leaf
+    return leaves
+
+
+def _kind(leaf: Any) -> str:
+    return f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"
+
+
+def _placed(array: np.ndarray, like: Any) -> Any:
+    sharding = getattr(like, "sharding", None)
+    return array if sharding is None else jax.device_put(array, sharding)
+
+
+def _refuse_misfit(directory: Path, saved: dict[str, str], wanted: dict[str, str], whole: bool) -> None:
+    for name in [*wanted, *(saved if whole else ())]:
+        if saved.get(name) != wanted.get(name):
+            here, there = wanted.get(name, "nothing"), saved.get(name, "nothing")
+            raise UserError(f"{directory}: {name} is {there} in the checkpoint, {here} in this model")
+
+
+def _verified(directory: Path, step: int) -> dict[str, Any]:
+    """Return the manifest of a checkpoint all of whose files are what was written."""
+    manifest = _read_manifest(directory)
+    if manifest["step"] != step:
+        raise Damaged(f"{MANIFEST}: is that of step {manifest['step']}")
+    for name, sha256 in manifest["files"].items():
+        path = directory / name
+        try:
+            if _sha256(path) != sha256:
+                raise Damaged(f"{name}: sha256 differs")
+        except OSError as error:
+            raise Damaged(f"{name}: {error.strerror}") from error
+    return manifest
+
+
+def _read_manifest(directory: Path) -> dict[str, Any]:
+    try:
+        text = (directory / MANIFEST).read_text(encoding="ascii")
+        manifest = json.loads(text)
+        del manifest["sha256"]
+        sound = _sealed(manifest) == text
+    except OSError as error:
+        raise Damaged(f"{MANIFEST}: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise Damaged(f"{MANIFEST}: not a manifest") from error
+    if not sound:
+        raise Damaged(f"{MANIFEST}: sha256 differs")
+    return manifest
+
+
+def _sealed(manifest: dict[str, Any]) -> str:
+    """Return the one text that a manifest may have, its own sha256 included."""
+    content = json.dumps(manifest, sort_keys=True)
+    return json.dumps({**manifest, "sha256": hashlib.sha256(content.encode()).hexdigest()}, indent=1, sort_keys=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def _directories(directory: Path) -> list[Path]:
+    return [directory, *(path for path in directory.rglob("*") if path.is_dir())]
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or the names in a directory, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    return "Skipping merge of OCDBT" not in record.getMessage()
