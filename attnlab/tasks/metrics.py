@@ -1,0 +1,131 @@
+"""Scores of translations: BLEU and chrF by sacrebleu on plain (detokenised) text, and exact match. All in percent."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.significance import _bootstrap_resample
+
+BOOTSTRAP = 1000
+"""Resamples of the test set behind a confidence interval (sacrebleu's default)."""
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[str], *, lowercase: bool = False) -> float:
+    """Score a corpus by BLEU (sacrebleu, 13a tokens), without an interval: the quick one for dev during training.
+
+    Args:
+        hypotheses: translations as plain text, one a sentence; an empty one counts as a translation of no words.
+        references: one reference a sentence, in the same order.
+        lowercase: compare without case.
+
+    Returns: percent, in [0, 100].
+
+    Reference: Papineni et al. 2002; Post 2018.
+
+    >>> bleu(["the cat sat on the mat"], ["The cat sat on the mat"], lowercase=True)
+    100.0
+    """
+    _same_count(hypotheses, references)
+    return _percent(BLEU(lowercase=lowercase).corpus_score(hypotheses, [references]).score)
+
+
+def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Return the percentage of translations that equal their reference (runs of white space count as one space).
+
+    >>> exact_match(["July 27", "March 3"], ["July  27", "March 4"])
+    50.0
+    """
+    return 100.0 * float(np.mean(_matches(hypotheses, references)))
+
+
+def exact_match_by_length(
+    hypotheses: Sequence[str], references: Sequence[str], lengths: Sequence[int], parts: int = 3
+) -> list[float]:
+    """Return the exact match of `parts` equal shares of the corpus, from the shortest sentences to the longest.
+
+    Args:
+        lengths: what sentences are ordered by (e.g. source tokens); equal lengths keep the order of the corpus.
+        parts: number of shares; their sizes differ by at most one sentence.
+
+    Returns: one percentage a share.
+
+    >>> exact_match_by_length(["a", "b", "c"], ["a", "b", "x"], lengths=[2, 1, 9])
+    [100.0, 100.0, 0.0]
+    """
+    matches = _matches(hypotheses, references)
+    if len(lengths) != len(matches):
+        raise ValueError(f"{len(lengths)} lengths for {len(matches)} sentences")
+    if not 1 <= parts <= len(matches):
+        raise ValueError(f"{len(matches)} sentences cannot be cut into {parts} parts")
+    order = np.argsort(np.asarray(lengths), kind="stable")
+    return [100.0 * float(np.mean(matches[share])) for share in np.array_split(order, parts)]
+
+
+def translation_scores(
+    hypotheses: Sequence[str], references: Sequence[str], *, bootstrap: int = BOOTSTRAP
+) -> dict[str, Any]:
+    """Score a test set by all measures, with signatures and 95% confidence intervals.
+
+    An interval is the central 95% of the scores of sacrebleu's own resamples of the sentences; half its width is the
+    `±` that sacrebleu prints. It tells how much another test set of this kind would differ, not how much another seed
+    of the training would.
+
+    Args:
+        hypotheses: translations as plain text.
+        references: one reference a sentence, in the same order.
+        bootstrap: number of resamples, at least 2.
+
+    Returns: `bleu`, `bleu_lowercase`, `chrf` (chrF2) in percent; for each, `<name>_ci95` = [low, high] and
+        `<name>_signature`; `exact_match` in percent; `sentences`.
+
+    Reference: Papineni et al. 2002 (BLEU); Popović 2015 (chrF); Koehn 2004 (bootstrap); Post 2018 (signatures).
+
+    >>> translation_scores(["a b c d e"] * 3, ["a b c d e"] * 3, bootstrap=10)["bleu_ci95"]
+    [100.0, 100.0]
+    """
+    _same_count(hypotheses, references)
+    if bootstrap < 2:
+        raise ValueError(f"bootstrap must be at least 2, not {bootstrap}")
+    metrics = {"bleu": BLEU(), "bleu_lowercase": BLEU(lowercase=True), "chrf": CHRF()}
+    scores: dict[str, Any] = {}
+    for name, metric in metrics.items():
+        scores |= _with_interval(name, metric, hypotheses, references, bootstrap)
+    return scores | {"exact_match": exact_match(hypotheses, references), "sentences": len(hypotheses)}
+
+
+def _with_interval(
+    name: str, metric: BLEU | CHRF, hypotheses: Sequence[str], references: Sequence[str], bootstrap: int
+) -> dict[str, Any]:
+    score = metric.corpus_score(hypotheses, [references]).score
+    low, high = _interval(metric, hypotheses, references, bootstrap)
+    return {name: _percent(score), f"{name}_ci95": [low, high], f"{name}_signature": str(metric.get_signature())}
+
+
+def _interval(
+    metric: BLEU | CHRF, hypotheses: Sequence[str], references: Sequence[str], bootstrap: int
+) -> tuple[float, float]:
+    """Do what `corpus_score(n_bootstrap=...)` does; that one crashes (2.6.0) when only some resamples score 0."""
+    sentences = metric._extract_corpus_statistics(hypotheses, [references])
+    metric.seed, resampled = _bootstrap_resample(sentences, metric, bootstrap)
+    metric.n_bootstrap = bootstrap
+    scores = sorted(float(score.score) for score in resampled)
+    outside = bootstrap // 40
+    return _percent(scores[outside]), _percent(scores[bootstrap - outside - 1])
+
+
+def _matches(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    _same_count(hypotheses, references)
+    return np.array([h.split() == r.split() for h, r in zip(hypotheses, references, strict=True)])
+
+
+def _same_count(hypotheses: Sequence[str], references: Sequence[str]) -> None:
+    if len(hypotheses) != len(references):
+        raise ValueError(f"{len(hypotheses)} translations for {len(references)} references")
+    if not references:
+        raise ValueError("no sentences to score")
+
+
+def _percent(score: float) -> float:
+    """Keep what can be told apart from rounding (100.00000000000004 is 100), inside the scale."""
+    return min(max(round(score, 6), 0.0), 100.0)

@@ -1,0 +1,102 @@
+"""Scores of translations against sacrebleu's own command and against hand counts."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from attnlab.tasks import metrics
+
+REFERENCES = [
+    "A man in a blue shirt is standing on a ladder cleaning a window.",
+    "Two dogs are playing in the snow.",
+    "A little girl climbing into a wooden playhouse.",
+    "Ein Straßenmusiker spielt für Fußgänger.",
+]
+HYPOTHESES = [
+    "a man in a blue shirt stands on a ladder and cleans a window.",
+    "Two dogs are playing in the snow.",
+    "A girl is climbing into a wooden house.",
+    "",
+]
+
+
+def sacrebleu_command(tmp_path, hypothesis_lines: list[str], *options: str) -> dict:
+    references, hypotheses = tmp_path / "references", tmp_path / "hypotheses"
+    references.write_text("\n".join(REFERENCES) + "\n", encoding="utf-8")
+    hypotheses.write_text("\n".join(hypothesis_lines) + "\n", encoding="utf-8")
+    command = [sys.executable, "-m", "sacrebleu", str(references), "-i", str(hypotheses), "-w", "6", *options]
+    return json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("bleu", ["-m", "bleu"]), ("bleu_lowercase", ["-m", "bleu", "-lc"]), ("chrf", ["-m", "chrf"])],
+)
+def test_scores_equal_sacrebleus_command(tmp_path, name, options):
+    hypotheses = [*HYPOTHESES[:3], "Ein Straßenmusiker spielt für fremde Fußgänger."]
+    scores = metrics.translation_scores(hypotheses, REFERENCES, bootstrap=200)
+    told = sacrebleu_command(tmp_path, hypotheses, *options, "--confidence", "--confidence-n", "200")
+    assert scores[name] == pytest.approx(told["score"], abs=1e-5)
+    assert scores[f"{name}_signature"] == told["signature"]
+    low, high = scores[f"{name}_ci95"]
+    assert low < told["confidence_mean"] < high
+    assert (high - low) / 2 == pytest.approx(told["confidence_var"], abs=1e-5)
+
+
+def test_an_interval_may_reach_down_to_no_match_at_all():
+    scores = metrics.translation_scores(["a b c d e", "nothing alike in it"], ["a b c d e", "1 2 3 4 5"], bootstrap=100)
+    assert scores["bleu_ci95"] == [0.0, 100.0]
+
+
+def test_signature_says_case_tokens_and_version():
+    scores = metrics.translation_scores(HYPOTHESES, REFERENCES, bootstrap=10)
+    assert "case:mixed" in scores["bleu_signature"] and "tok:13a" in scores["bleu_signature"]
+    assert "case:lc" in scores["bleu_lowercase_signature"] and "version:" in scores["bleu_lowercase_signature"]
+
+
+def test_scores_are_plain_json_and_the_same_each_time():
+    first = metrics.translation_scores(HYPOTHESES, REFERENCES, bootstrap=50)
+    assert json.loads(json.dumps(first)) == metrics.translation_scores(HYPOTHESES, REFERENCES, bootstrap=50)
+    assert first["sentences"] == 4
+    assert first["exact_match"] == 25.0
+
+
+def test_quick_bleu_equals_the_full_one():
+    scores = metrics.translation_scores(HYPOTHESES, REFERENCES, bootstrap=2)
+    assert metrics.bleu(HYPOTHESES, REFERENCES) == scores["bleu"]
+    assert metrics.bleu(HYPOTHESES, REFERENCES, lowercase=True) == scores["bleu_lowercase"] > scores["bleu"]
+
+
+def test_bleu_of_perfect_and_of_empty_translations():
+    assert metrics.bleu(REFERENCES, REFERENCES) == 100.0
+    assert metrics.bleu([""] * 4, REFERENCES) == 0.0
+
+
+def test_exact_match_is_exact_but_for_white_space():
+    assert metrics.exact_match(["a b", "a  b ", "A b", "ab"], ["a b"] * 4) == 50.0
+
+
+def test_exact_match_by_length_orders_by_length_and_leaves_no_sentence_out():
+    hypotheses, references = list("abcdefg"), list("abcxefx")
+    lengths = [1, 2, 3, 9, 2, 3, 8]  # shares: a b e | c f | g d
+    assert metrics.exact_match_by_length(hypotheses, references, lengths) == [100.0, 100.0, 0.0]
+    assert metrics.exact_match_by_length(hypotheses, references, lengths, parts=1) == [pytest.approx(500 / 7)]
+
+
+@pytest.mark.parametrize("score", [metrics.bleu, metrics.exact_match, metrics.translation_scores])
+def test_unequal_counts_and_empty_corpora_are_refused(score):
+    with pytest.raises(ValueError, match="1 translations for 2 references"):
+        score(["a"], ["a", "b"])
+    with pytest.raises(ValueError, match="no sentences"):
+        score([], [])
+
+
+def test_lengths_and_parts_must_fit():
+    with pytest.raises(ValueError, match="1 lengths for 2"):
+        metrics.exact_match_by_length(["a", "b"], ["a", "b"], [1])
+    with pytest.raises(ValueError, match="3 parts"):
+        metrics.exact_match_by_length(["a", "b"], ["a", "b"], [1, 2], parts=3)
+    with pytest.raises(ValueError, match="at least 2"):
+        metrics.translation_scores(["a"], ["a"], bootstrap=1)
