@@ -1,0 +1,96 @@
+"""Numerals of num2words cut into their parts, each part with its place in the number.
+
+`zwei|und|vierzig` and `forty|-|two` share the places unit and tens, so the parts that mean the same
+are those of the same place: this is where the gold alignment of the embedded task comes from.
+"""
+
+import re
+from functools import cache
+
+from num2words import num2words
+
+_IRREGULAR_ORDINALS = ("erste", "dritte", "siebte", "achte")
+
+
+def _kind(value: int) -> str:
+    return "unit" if value < 10 else "teen" if value < 20 else "tens"
+
+
+_BASIC = (*range(1, 20), *range(20, 100, 10))
+_GERMAN = {"ein": "unit", "und": "link", "hundert": "hundred", "tausend": "thousand", "ste": "suffix", "te": "suffix"}
+_GERMAN |= {num2words(value, lang="de"): _kind(value) for value in _BASIC}
+_GERMAN |= dict.fromkeys(_IRREGULAR_ORDINALS, "unit")
+_ENGLISH = {"-": "link", "oh": "oh", "hundred": "hundred", "thousand": "thousand"}
+_ENGLISH |= {num2words(value, lang="en"): _kind(value) for value in _BASIC}
+_ENGLISH |= {num2words(value, lang="en", to="ordinal"): _kind(value) for value in _BASIC}
+
+
+def _pattern() -> str:
+    """Match one part of a German numeral: longest first; an ordinal's ending only at the end of a word."""
+    ordinals = [rf"{word}n?\b" for word in _IRREGULAR_ORDINALS]
+    cardinals = sorted((word for word in _GERMAN if word not in (*_IRREGULAR_ORDINALS, "ste", "te")), key=len)
+    return "|".join([*ordinals, *reversed(cardinals), r"s?ten?\b"])
+
+
+GERMAN_PARTS = _pattern()
+"""Regular expression of the parts of German numerals."""
+
+
+def _places(words: tuple[str, ...], kinds: list[str]) -> tuple[tuple[str, str], ...]:
+    placed = []
+    for index, (word, kind) in enumerate(zip(words, kinds, strict=True)):
+        later = kinds[index + 1 :]
+        place = "hundreds" if later[:1] == ["hundred"] else kind
+        placed.append((word, f"thousands.{place}" if "thousand" in later else place))
+    return tuple(placed)
+
+
+def _cut_german(text: str) -> tuple[tuple[str, str], ...]:
+    words = tuple(re.findall(GERMAN_PARTS, text))
+    if "".join(words) != text:
+        raise ValueError(f"the German numeral {text!r} has a part that is not known: {words}")
+    return _places(words, [_GERMAN[word] if word in _GERMAN else _GERMAN[word.removesuffix("n")] for word in words])
+
+
+def _cut_english(text: str) -> tuple[tuple[str, str], ...]:
+    words = tuple(re.findall(r"[a-z]+|-", text.replace(" and ", " ").replace(",", "")))
+    return _places(words, [_ENGLISH[word] for word in words])
+
+
+@cache
+def german_number(value: int) -> tuple[tuple[str, str], ...]:
+    """Write a number out in German, cut into (part, place)."""
+    return _cut_german(num2words(value, lang="de"))
+
+
+@cache
+def german_year(value: int) -> tuple[tuple[str, str], ...]:
+    """Write a year out in German (neunzehnhundert…), cut into (part, place)."""
+    return _cut_german(num2words(value, lang="de", to="year"))
+
+
+@cache
+def german_ordinal(value: int, dative: bool) -> tuple[tuple[str, str], ...]:
+    """Write an ordinal out in German, in the nominative or (-n) the dative, cut into (part, place)."""
+    return _cut_german(num2words(value, lang="de", to="ordinal") + ("n" if dative else ""))
+
+
+@cache
+def english_number(value: int) -> tuple[tuple[str, str], ...]:
+    """Write a number out in American English (without "and"), cut into (part, place)."""
+    return _cut_english(num2words(value, lang="en"))
+
+
+@cache
+def english_year(value: int) -> tuple[tuple[str, str], ...]:
+    """Write a year out in English, cut into (part, place); the first part of nineteen|ten has the place century."""
+    parts = _cut_english(num2words(value, lang="en", to="year"))
+    if any(place in ("hundred", "thousand") for _, place in parts):
+        return parts
+    return ((parts[0][0], "century"), *parts[1:])
+
+
+@cache
+def english_ordinal(value: int) -> tuple[tuple[str, str], ...]:
+    """Write an ordinal out in English, cut into (part, place)."""
+    return _cut_english(num2words(value, lang="en", to="ordinal"))

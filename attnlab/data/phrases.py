@@ -1,0 +1,59 @@
+"""Phrases of the embedded task: pieces of German, words of the target, and which piece each word comes from."""
+
+from dataclasses import dataclass
+
+from attnlab.data.records import Link, Pair, Span
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A token of text; `glued` says that no space stands before it."""
+
+    text: str
+    glued: bool = False
+
+
+@dataclass(frozen=True)
+class Word(Piece):
+    """A token of the target with the source pieces (by index in its phrase) it comes from."""
+
+    sure: tuple[int, ...] = ()
+    possible: tuple[int, ...] = ()
+
+    def shifted(self, by: int) -> "Word":
+        """Count source pieces from another start."""
+        return Word(self.text, self.glued, tuple(i + by for i in self.sure), tuple(i + by for i in self.possible))
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Source pieces and their translation."""
+
+    source: tuple[Piece, ...]
+    target: tuple[Word, ...]
+
+    def __add__(self, other: "Phrase") -> "Phrase":
+        shifted = tuple(word.shifted(len(self.source)) for word in other.target)
+        return Phrase(self.source + other.source, self.target + shifted)
+
+
+def _write(pieces: tuple[Piece, ...]) -> tuple[str, list[Span]]:
+    text, spans = "", []
+    for piece in pieces:
+        text += "" if piece.glued or not text else " "
+        spans.append((len(text), len(text) + len(piece.text)))
+        text += piece.text
+    return text, spans
+
+
+def pair(phrase: Phrase) -> Pair:
+    """Write a phrase out as two sentences with character-span links."""
+    source, source_spans = _write(phrase.source)
+    target, target_spans = _write(phrase.target)
+    links = [
+        Link(source_spans[index], span, sure)
+        for word, span in zip(phrase.target, target_spans, strict=True)
+        for indices, sure in ((word.sure, True), (word.possible, False))
+        for index in indices
+    ]
+    return Pair(source, target, tuple(links))
