@@ -17,7 +17,7 @@ from attnlab.analysis.alignment import (
     hard,
     word_of_token,
 )
-from attnlab.data.corpus import Link
+from attnlab.data.records import Link
 
 PAIRS = st.frozensets(st.tuples(st.integers(0, 4), st.integers(0, 4)))
 
