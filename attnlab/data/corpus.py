@@ -1,0 +1,36 @@
+"""Load the data that an experiment names, whatever their kind."""
+
+from pathlib import Path
+
+from attnlab.config.errors import UserError
+from attnlab.config.task import Data, Dates, Hub, ParallelText
+from attnlab.data import dates, hub, parallel_text, tsv
+from attnlab.data.records import Corpus, Link, Pair, Span
+
+__all__ = ["Corpus", "Link", "Pair", "Span", "load"]
+
+
+def load(config: Data, data_dir: Path | None) -> Corpus:
+    """Read or generate all splits of the data.
+
+    Args:
+        config: which data, `task.data` of an experiment.
+        data_dir: the folder that paths are relative to; None where none was given, which is fine for
+            generated data and the hub.
+
+    Raises:
+        UserError: a file is missing or broken; names the file and the line.
+    """
+    if isinstance(config, Dates):
+        return dates.generate(config)
+    if isinstance(config, Hub):
+        return hub.read(config, data_dir)
+    expected = f"{config.train}.{config.source}" if isinstance(config, ParallelText) else config.train
+    if data_dir is None:
+        raise UserError(
+            f"task.data.kind {config.kind} needs a data directory: give --data DIR or set ATTNLAB_DATA; "
+            f"expected DIR/{expected}"
+        )
+    if not data_dir.is_dir():
+        raise UserError(f"{data_dir}: no such data directory; give --data DIR with DIR/{expected}")
+    return parallel_text.read(config, data_dir) if isinstance(config, ParallelText) else tsv.read(config, data_dir)

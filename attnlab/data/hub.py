@@ -1,0 +1,64 @@
+"""Datasets of the Hugging Face hub, or a local folder in its layout (the extra `hub`)."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from attnlab.config.errors import UserError
+from attnlab.config.task import Hub
+from attnlab.data.lines import refuse_broken
+from attnlab.data.records import Corpus, Pair
+
+
+def read(config: Hub, data_dir: Path | None) -> Corpus:
+    """Read all splits; a folder of that path, in the data directory or from here, goes before the hub."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError("task.data.kind hub needs the package datasets: pip install 'attnlab[hub]'") from error
+    path = _folder(config.path, data_dir)
+
+    def split(name: str) -> tuple[Pair, ...]:
+        try:
+            rows = datasets.load_dataset(path, config.name, revision=config.revision, split=name)
+        except Exception as error:  # the package raises many kinds, of several libraries
+            line = " ".join(str(error).split())[:300] or type(error).__name__
+            raise UserError(f"{path} (split {name}): {line}") from error
+        return _pairs(rows, config, f"{path} (split {name})")
+
+    test = {name: split(part) for name, part in config.test.items()}
+    languages = (config.source.rpartition(".")[2], config.target.rpartition(".")[2])
+    return Corpus(split(config.train), split(config.dev), test, *languages)
+
+
+def _folder(path: str, data_dir: Path | None) -> str:
+    for folder in ([data_dir / path] if data_dir else []) + [Path(path)]:
+        if folder.is_dir():
+            return str(folder)
+    return path
+
+
+def _pairs(rows: Any, config: Hub, where: str) -> tuple[Pair, ...]:
+    pairs = []
+    for number, row in enumerate(rows, start=1):
+        texts = [_text(row, name, f"{where}, row {number}") for name in (config.source, config.target)]
+        pairs.append(Pair(*texts))
+    if not pairs:
+        raise UserError(f"{where}: no rows; expected one pair a row")
+    return tuple(pairs)
+
+
+def _text(row: Mapping[str, Any], name: str, where: str) -> str:
+    value: Any = row
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            names = list(value) if isinstance(value, Mapping) else []
+            near = get_close_matches(part, names, n=1, cutoff=0.0)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"{where}: no column {name!r}{hint}")
+        value = value[part]
+    if not isinstance(value, str):
+        raise UserError(f"{where}: column {name!r} holds {type(value).__name__}, not text")
+    refuse_broken(value, f"{where}, column {name!r}")
+    return value
