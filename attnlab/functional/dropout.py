@@ -1,0 +1,48 @@
+"""Dropout of weights, as a function of positions: the same numbers whatever the block in which they are drawn."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Int
+
+from attnlab.functional.types import Head, KeyPositions, QueryPositions, Weights
+
+
+def keep(
+    rng: Array,
+    rate: float,
+    example: Int[Array, ""],
+    head: Head,
+    query_positions: QueryPositions,
+    key_positions: KeyPositions,
+) -> Bool[Array, "q k"]:
+    """Draw which weights of one head of one example are kept.
+
+    keep[i, j] ~ Bernoulli(1 − rate), from rng folded with (example, head, query i, key j) alone
+
+    >>> rng, zero, three = jax.random.key(0), jnp.int32(0), jnp.arange(3)
+    >>> kept = keep(rng, 0.5, zero, zero, three, three)
+    >>> bool((keep(rng, 0.5, zero, zero, three[1:], three[2:]) == kept[1:, 2:]).all())
+    True
+    """
+    rng = jax.random.fold_in(jax.random.fold_in(rng, example), head)
+
+    def one(query_position: Array, key_position: Array) -> Array:
+        return jax.random.bernoulli(
+            jax.random.fold_in(jax.random.fold_in(rng, query_position), key_position), 1.0 - rate
+        )
+
+    return jax.vmap(lambda query_position: jax.vmap(lambda k: one(query_position, k))(key_positions))(query_positions)
+
+
+def drop(weights: Weights, kept: Bool[Array, "q k"], rate: float) -> Weights:
+    """Set the weights that are not kept to zero and scale the others, so that the expectation stays.
+
+    dropped[i, j] = weights[i, j] / (1 − rate)    where kept, else 0
+
+    Reference: Srivastava et al. 2014, section 10 ("inverted" dropout).
+
+    >>> drop(jnp.array([[0.5, 0.5]]), jnp.array([[True, False]]), 0.5).tolist()
+    [[1.0, 0.0]]
+    """
+    return jnp.where(kept, weights / (1.0 - rate), 0.0)
