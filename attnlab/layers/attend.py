@@ -1,0 +1,77 @@
+"""Attention over an encoded source, asked again and again by a decoder."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from attnlab.config.attention import Attention
+from attnlab.functional import masks, normalizers
+from attnlab.functional.attention import attention
+from attnlab.layers import scores
+
+NORMALIZERS = {"softmax": normalizers.softmax}
+
+
+@struct.dataclass
+class Memory:
+    """An encoded source, ready to be attended: everything a decoder step needs of it."""
+
+    keys: Float[Array, "b s e"]
+    values: Float[Array, "b s c"]
+    lengths: Int[Array, " b"]
+    summary: Float[Array, "b c"]
+    """The encoder's final states; the whole context where there is no attention."""
+    score: Any
+    """The bound score of (query, prepared key), or None without attention."""
+
+    def repeat(self, times: int) -> "Memory":
+        """Every source `times` times in a row, as beam search asks for."""
+        keys, values, lengths, summary = (
+            jnp.repeat(a, times, axis=0) for a in (self.keys, self.values, self.lengths, self.summary)
+        )
+        return Memory(keys, values, lengths, summary, self.score)
+
+
+class Attend(nn.Module):
+    """Score, normalise, pool, with the score's weights; `config` None is the control that sees the summary alone."""
+
+    config: Attention | None
+    query_width: int
+
+    def setup(self) -> None:
+        if self.config is not None:
+            self.score = scores.MODULES[self.config.score.kind](self.config.score, self.query_width)
+
+    def remember(self, values: Array, lengths: Array, summary: Array) -> Memory:
+        """Prepare the source for all the questions to come."""
+        if self.config is None:
+            return Memory(values[..., :0], values[..., :0], lengths, summary, None)
+        return Memory(self.score.prepare(values), values, lengths, summary, self.score.bind())
+
+    def function(self) -> Callable[[Memory, Float[Array, "b d"]], tuple[Float[Array, "b c"], Float[Array, "b s"]]]:
+        """Return the pure function (memory, query) -> (context, weights)."""
+        if self.config is None:
+            return _summary
+        normalizer = NORMALIZERS[self.config.normalizer.kind]
+        return lambda memory, query: _attend(memory, query, normalizer)
+
+
+def _attend(memory: Memory, query: Array, normalizer: Callable[..., Array]) -> tuple[Array, Array]:
+    out = attention(
+        query[:, None, None, :],
+        memory.keys[:, :, None, :],
+        memory.values[:, :, None, :],
+        score=memory.score,
+        mask=masks.lengths(memory.lengths),
+        normalizer=normalizer,
+        returns=("weights",),
+    )
+    return out.output[:, 0, 0, :], out.weights[:, 0, 0, :]
+
+
+def _summary(memory: Memory, query: Array) -> tuple[Array, Array]:
+    return memory.summary, jnp.zeros((query.shape[0], memory.values.shape[1]), query.dtype)

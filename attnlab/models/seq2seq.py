@@ -1,0 +1,182 @@
+"""Recurrent sequence-to-sequence model with attention, in the two classical forms, or without.
+
+Encoder: annotations = [forward; backward] states of a bidirectional recurrent network.
+
+Bahdanau, Cho & Bengio 2015 (attend with the previous state):
+    context_t = attend(state_{t−1}), state_t = cell([y_{t−1}; context_t], state_{t−1}),
+    readout_t = tanh(W [state_t; context_t; y_{t−1}])
+
+Luong, Pham & Manning 2015 (attend with the current state, input feeding):
+    state_t = cell([y_{t−1}; readout_{t−1}], state_{t−1}), context_t = attend(state_t),
+    readout_t = tanh(W [state_t; context_t])
+
+Both: logits_t = E readout_t + b, with E the target embedding when embeddings are tied. (Bahdanau et al. have a
+maxout in the place of this tanh.)
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from attnlab.config.model import RecurrentSeq2Seq as Config
+from attnlab.layers.attend import Attend, Memory
+from attnlab.layers.recurrent import CELLS, Bidirectional, Cell, State, initial_state
+
+EMBEDDING_INIT = nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
+
+
+@struct.dataclass
+class Output:
+    """What the model says of a batch."""
+
+    logits: Float[Array, "b t v"]
+    weights: Float[Array, "b t s"]
+    """Attention of each target position over the source; zeros without attention."""
+
+
+@struct.dataclass
+class DecoderState:
+    """All that one decoder step hands to the next."""
+
+    cell: State
+    readout: Float[Array, "b e"]
+    """The previous readout, for input feeding; without columns in the Bahdanau form."""
+
+
+class Encoder(nn.Module):
+    """Embed and read the source in both directions."""
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, embedded: Float[Array, "b s e"], valid: Bool[Array, "b s"], *, train: bool) -> tuple[Array, Array]:
+        """Return annotations [b s c] and the summary [b c] of the last layer."""
+        config = self.config.encoder
+        dropout = nn.Dropout(self.config.dropout, deterministic=not train)
+        outputs, summary = embedded, embedded[:, 0]
+        for layer in range(config.layers):
+            outputs, summary = Bidirectional(config.cell, config.hidden, name=f"layer_{layer}")(dropout(outputs), valid)
+        return dropout(outputs), summary
+
+
+Step = Callable[[Memory, DecoderState, Array], tuple[DecoderState, tuple[Array, Array]]]
+"""(memory, state, the input's part of the gates) -> (state, (features of the readout, attention weights))."""
+
+
+class Decoder(nn.Module):
+    """One recurrent layer that attends at every step. Its steps are pure functions of (memory, state, input)."""
+
+    config: Config
+
+    def setup(self) -> None:
+        config, cell = self.config, self.config.decoder
+        glorot, gates, context = nn.initializers.glorot_uniform(), CELLS[cell.cell].gates * cell.hidden, self._context_width
+        luong = cell.form == "luong"
+        self.bridge = nn.Dense(cell.hidden)
+        self.input = nn.Dense(gates)
+        self.feed = self.param("feed", glorot, (config.embedding if luong else context, gates))
+        self.cell = Cell(cell.cell, cell.hidden)
+        self.attend = Attend(config.attention, cell.hidden)
+        features = cell.hidden + context + (0 if luong else config.embedding)
+        self.w_readout = self.param("w_readout", glorot, (features, config.embedding))
+        self.b_readout = self.param("b_readout", nn.initializers.zeros_init(), (config.embedding,))
+
+    def start(self, annotations: Array, lengths: Array, summary: Array) -> tuple[Memory, DecoderState]:
+        """Prepare the source and the state before the first target token."""
+        state = initial_state(self.config.decoder.cell, jnp.tanh(self.bridge(summary)))
+        feed = self.config.embedding if self.config.decoder.form == "luong" else 0
+        return self.attend.remember(annotations, lengths, summary), DecoderState(
+            state, jnp.zeros((summary.shape[0], feed), summary.dtype)
+        )
+
+    def __call__(
+        self, memory: Memory, state: DecoderState, embedded: Float[Array, "b t e"]
+    ) -> tuple[DecoderState, Float[Array, "b t e"], Float[Array, "b t s"]]:
+        """Read target embeddings; return the state after them, readouts and attention weights."""
+        step = {"bahdanau": self._bahdanau, "luong": self._luong}[self.config.decoder.form]()
+        gates = jnp.swapaxes(self.input(embedded), 0, 1)
+        state, outs = jax.lax.scan(lambda state, gates: step(memory, state, gates), state, gates)
+        features, weights = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), outs)
+        if self.config.decoder.form == "bahdanau":
+            features = self._readout()(features, embedded)
+        return state, features, weights
+
+    def _bahdanau(self) -> Step:
+        attend, cell, w_context = self.attend.function(), self.cell(), self.feed
+
+        def step(memory: Memory, state: DecoderState, gates: Array) -> tuple[DecoderState, tuple[Array, Array]]:
+            context, weights = attend(memory, state.cell[0])
+            new = cell(gates + context @ w_context, state.cell)
+            return DecoderState(new, state.readout), (jnp.concatenate([new[0], context], axis=-1), weights)
+
+        return step
+
+    def _luong(self) -> Step:
+        attend, cell, w_feed, readout = self.attend.function(), self.cell(), self.feed, self._readout()
+
+        def step(memory: Memory, state: DecoderState, gates: Array) -> tuple[DecoderState, tuple[Array, Array]]:
+            new = cell(gates + state.readout @ w_feed, state.cell)
+            context, weights = attend(memory, new[0])
+            out = readout(new[0], context)
+            return DecoderState(new, out), (out, weights)
+
+        return step
+
+    def _readout(self) -> Callable[..., Array]:
+        kernel, bias = self.w_readout, self.b_readout
+        return lambda *parts: jnp.tanh(jnp.concatenate(parts, axis=-1) @ kernel + bias)
+
+    @property
+    def _context_width(self) -> int:
+        return 2 * self.config.encoder.hidden
+
+
+class RecurrentSeq2Seq(nn.Module):
+    """Source tokens and target tokens in, logits of the next target token out."""
+
+    config: Config
+    source_vocabulary: int
+    target_vocabulary: int
+
+    def setup(self) -> None:
+        config = self.config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.target_embedding = nn.Embed(self.target_vocabulary, config.embedding, embedding_init=EMBEDDING_INIT)
+        if config.tie_embeddings != "all":
+            self.source_embedding = nn.Embed(self.source_vocabulary, config.embedding, embedding_init=EMBEDDING_INIT)
+        if config.tie_embeddings == "none":
+            self.output = nn.Dense(self.target_vocabulary, use_bias=False)
+        self.output_bias = self.param("output_bias", nn.initializers.zeros_init(), (self.target_vocabulary,))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def __call__(
+        self, source: Int[Array, "b s"], source_lengths: Int[Array, " b"], target: Int[Array, "b t"], *, train: bool
+    ) -> Output:
+        """Teacher forcing: `target` begins with the start token; logits[:, i] are of the token after target[:, i]."""
+        memory, state = self.encode(source, source_lengths, train=train)
+        _, output = self.decode(memory, state, target, train=train)
+        return output
+
+    def encode(
+        self, source: Int[Array, "b s"], source_lengths: Int[Array, " b"], *, train: bool
+    ) -> tuple[Memory, DecoderState]:
+        """Read the source: what the decoder attends to, and where it starts."""
+        embedding = self.target_embedding if self.config.tie_embeddings == "all" else self.source_embedding
+        valid = jnp.arange(source.shape[1])[None, :] < source_lengths[:, None]
+        annotations, summary = self.encoder(embedding(source), valid, train=train)
+        return self.decoder.start(annotations, source_lengths, summary)
+
+    def decode(
+        self, memory: Memory, state: DecoderState, target: Int[Array, "b t"], *, train: bool
+    ) -> tuple[DecoderState, Output]:
+        """Read target tokens (one of them when searching) and say what may follow each."""
+        embedded = self.dropout(self.target_embedding(target), deterministic=not train)
+        state, readout, weights = self.decoder(memory, state, embedded)
+        readout = self.dropout(readout, deterministic=not train)
+        logits = self.output(readout) if self.config.tie_embeddings == "none" else self.target_embedding.attend(readout)
+        return state, Output(logits + self.output_bias, weights)

@@ -1,0 +1,150 @@
+"""From a model to sentences: greedy and beam search, compiled, with the attention of every token kept."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from jaxtyping import Array, Float, Int, PyTree
+
+from attnlab.config import Decoding
+from attnlab.data.tokenizer import BOS, EOS, PAD
+
+Advance = Callable[[Any, Int[Array, " n"]], tuple[Any, Float[Array, "n v"], Float[Array, "n s"]]]
+"""(state, last token) -> (state, log-probabilities of the next token, attention)."""
+
+
+@struct.dataclass
+class Hypotheses:
+    """Translations of a batch, best first. Row i of `weights` is where token i looked; row `length` is the end token's."""
+
+    tokens: Int[Array, "b n l+1"]
+    lengths: Int[Array, "b n"]
+    """In tokens, without the end token."""
+    scores: Float[Array, "b n"]
+    """Log-probability divided by the length penalty; −inf where the search found fewer hypotheses."""
+    weights: Float[Array, "b n l+1 s"]
+
+
+def make_decode(model: nn.Module, config: Decoding) -> Callable[[PyTree, Array, Array], Hypotheses]:
+    """Build the jitted (params, source [b s], source_lengths [b]) -> Hypotheses: greedy where beam is 1."""
+
+    def decode(params: PyTree, source: Array, lengths: Array) -> Hypotheses:
+        memory, state = model.apply({"params": params}, source, lengths, train=False, method="encode")
+        memory, state = memory.repeat(config.beam), jax.tree.map(lambda a: jnp.repeat(a, config.beam, axis=0), state)
+
+        def advance(state: Any, tokens: Array) -> tuple[Any, Array, Array]:
+            state, out = model.apply({"params": params}, memory, state, tokens[:, None], train=False, method="decode")
+            return state, jax.nn.log_softmax(out.logits[:, 0]), out.weights[:, 0]
+
+        search = greedy if config.beam == 1 else beam
+        return search(advance, state, rows=source.shape[0], positions=source.shape[1], config=config)
+
+    return jax.jit(decode)
+
+
+def length_penalty(length: Array, alpha: float) -> Array:
+    """((5 + length) / 6)^α, the end token counted (Wu et al. 2016, equation 14)."""
+    return ((5.0 + length) / 6.0) ** alpha
+
+
+def _allowed(log_probs: Float[Array, "... v"], step: Array, config: Decoding) -> Float[Array, "... v"]:
+    """Rule out tokens that cannot follow: padding and start never, the end not too early, nothing else too late."""
+    token = jnp.arange(log_probs.shape[-1])
+    end = token == EOS
+    allowed = (token != PAD) & (token != BOS) & ~(end & (step < config.min_length)) & (end | (step < config.max_length))
+    return jnp.where(allowed, log_probs, -jnp.inf)
+
+
+def greedy(advance: Advance, state: Any, *, rows: int, positions: int, config: Decoding) -> Hypotheses:
+    """Take the likeliest token at every step."""
+    steps = config.max_length + 1
+
+    def cond(carry: tuple) -> Array:
+        step, _, _, finished, *_ = carry
+        return (step < steps) & ~jnp.all(finished)
+
+    def body(carry: tuple) -> tuple:
+        step, state, last, finished, total, tokens, lengths, weights = carry
+        state, log_probs, attended = advance(state, last)
+        log_probs = _allowed(log_probs, step, config)
+        token = jnp.argmax(log_probs, axis=-1).astype(jnp.int32)
+        total = jnp.where(finished, total, total + jnp.max(log_probs, axis=-1))
+        tokens = tokens.at[:, step].set(jnp.where(finished | (token == EOS), PAD, token))
+        weights = weights.at[:, step].set(jnp.where(finished[:, None], 0.0, attended))
+        finished = finished | (token == EOS)
+        return step + 1, state, token, finished, total, tokens, jnp.where(finished, lengths, lengths + 1), weights
+
+    start = (
+        jnp.zeros((), jnp.int32), state, jnp.full(rows, BOS, jnp.int32), jnp.zeros(rows, bool), jnp.zeros(rows),
+        jnp.full((rows, steps), PAD, jnp.int32), jnp.zeros(rows, jnp.int32), jnp.zeros((rows, steps, positions)),
+    )  # fmt: skip
+    *_, total, tokens, lengths, weights = jax.lax.while_loop(cond, body, start)
+    scores = total / length_penalty(lengths + 1, config.length_penalty)
+    return Hypotheses(tokens[:, None], lengths[:, None], scores[:, None], weights[:, None])
+
+
+@struct.dataclass
+class _Beams:
+    """Hypotheses with what they cost: log-probabilities while alive, penalised scores once ended."""
+
+    scores: Float[Array, "b k"]
+    tokens: Int[Array, "b k l"]
+    lengths: Int[Array, "b k"]
+    weights: Float[Array, "b k l s"]
+
+
+def _best(beams: _Beams, count: int) -> _Beams:
+    scores, index = jax.lax.top_k(beams.scores, count)
+    pick = jax.vmap(lambda a, i: a[i])
+    return _Beams(scores, pick(beams.tokens, index), pick(beams.lengths, index), pick(beams.weights, index))
+
+
+def beam(advance: Advance, state: Any, *, rows: int, positions: int, config: Decoding) -> Hypotheses:
+    """Keep the `beam` likeliest unfinished hypotheses and the `beam` best-scored finished ones.
+
+    At every step each live hypothesis is also offered ended. The search is over when no live hypothesis, scored at
+    its present length, beats the worst of the finished ones kept, or at the longest length.
+    """
+    width, steps = config.beam, config.max_length + 1
+
+    def cond(carry: tuple) -> Array:
+        step, _, _, live, done = carry
+        attainable = live.scores[:, 0] / length_penalty(jnp.maximum(step, 1), config.length_penalty)
+        return (step < steps) & jnp.any(attainable > done.scores[:, -1])
+
+    def body(carry: tuple) -> tuple:
+        step, state, last, live, done = carry
+        state, log_probs, attended = advance(state, last.reshape(-1))
+        log_probs = _allowed(log_probs.reshape(rows, width, -1), step, config) + live.scores[..., None]
+        live = live.replace(weights=live.weights.at[:, :, step].set(attended.reshape(rows, width, positions)))
+
+        ended = live.replace(scores=log_probs[..., EOS] / length_penalty(step + 1, config.length_penalty))
+        done = _best(jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), done, ended), width)
+
+        going_on = log_probs.at[..., EOS].set(-jnp.inf)
+        scores, choice = jax.lax.top_k(going_on.reshape(rows, -1), width)
+        parent, token = choice // going_on.shape[-1], (choice % going_on.shape[-1]).astype(jnp.int32)
+        pick = jax.vmap(lambda a, i: a[i])
+        live = _Beams(
+            scores,
+            pick(live.tokens, parent).at[:, :, step].set(token),
+            jnp.full((rows, width), step + 1),
+            pick(live.weights, parent),
+        )
+        flat = (parent + width * jnp.arange(rows)[:, None]).reshape(-1)
+        return step + 1, jax.tree.map(lambda a: a[flat], state), token, live, done
+
+    empty = _Beams(
+        jnp.full((rows, width), -jnp.inf),
+        jnp.full((rows, width, steps), PAD, jnp.int32),
+        jnp.zeros((rows, width), jnp.int32),
+        jnp.zeros((rows, width, steps, positions)),
+    )
+    first = empty.replace(scores=empty.scores.at[:, 0].set(0.0))
+    start = (jnp.zeros((), jnp.int32), state, jnp.full((rows, width), BOS, jnp.int32), first, empty)
+    *_, done = jax.lax.while_loop(cond, body, start)
+    done = jax.tree.map(lambda a: a[:, : config.n_best], done)
+    return Hypotheses(done.tokens, done.lengths, done.scores, done.weights)
