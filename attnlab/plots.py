@@ -1,0 +1,163 @@
+"""Pictures: where a translation attended, and how a training went. Written as PNG, without a screen."""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from attnlab.analysis.alignment import Attended
+
+CELL = 0.32
+"""Inches of one token's row or column: room for its letters at `LETTERS` points at any length of sentence."""
+LETTERS = 11
+LONGEST_LABEL = 24
+"""Letters of a token that are shown; the rest becomes an ellipsis."""
+LARGEST = 60.0
+"""Inches of the longest side of a picture (7,200 pixels)."""
+SHORTEST_BAR = 1.6
+"""Inches of the color bar beside a short sentence."""
+DPI = 120
+SCALE = "Blues"
+OTHER_SCRIPTS = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Hiragino Sans", "MS Gothic",
+    "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Sans Thai", "Arial Unicode MS",
+)  # fmt: skip
+"""Fonts to try, where they are installed, for letters that matplotlib's own font lacks."""
+PANELS = {"nats a token": ("loss", "nll"), "dev BLEU": ("dev_bleu",)}
+"""What a training curve shows: title of a panel -> the values of a logged row that are drawn in it."""
+
+
+def alignment(attended: Attended, path: Path) -> None:
+    """Draw attention weights as a heat map: source words across, target words down, the sum of each row at its end.
+
+    The scale always goes from 0 (white) to 1, so that two pictures can be compared. The picture grows with the
+    sentence, so that every word stays legible.
+
+    Args:
+        attended: tokens and weights [t s].
+        path: the PNG to write.
+    """
+    rows, columns = attended.weights.shape
+    if not (rows and columns):
+        raise ValueError(f"nothing to draw: {rows} target and {columns} source tokens")
+    source, target = _labels(attended.source_tokens), _labels(attended.target_tokens)
+    figure, axes = _fitted_axes(rows, columns, top=max(map(len, source)), left=max(map(len, target)))
+    image = axes.imshow(attended.weights, cmap=SCALE, vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest")
+    _label_axes(axes, source, target)
+    _write_row_sums(axes, attended.weights)
+    _add_color_bar(figure, axes, image)
+    _save(figure, path)
+
+
+def training_curve(rows: Sequence[Mapping[str, Any]], path: Path, panels: Mapping[str, Sequence[str]] = PANELS) -> None:
+    """Draw logged values over the steps, one panel above the other, and mark the best BLEU.
+
+    Args:
+        rows: logged rows as read from `metrics.jsonl`; each has a `step` and any of the values.
+        path: the PNG to write.
+        panels: title of a panel -> names of values; what no row holds is left out.
+    """
+    shown = {title: lines for title, names in panels.items() if (lines := _lines(rows, names))}
+    if not shown:
+        raise ValueError(f"nothing to draw: no row holds any of {[n for names in panels.values() for n in names]}")
+    figure = Figure(figsize=(8, 2.8 * len(shown)), dpi=DPI, layout="constrained", facecolor="white")
+    every_axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (title, lines) in zip(every_axes, shown.items(), strict=True):
+        _draw_lines(axes, title, lines)
+    every_axes[-1].set_xlabel("step")
+    _save(figure, path)
+
+
+def _labels(tokens: Sequence[str]) -> list[str]:
+    return [_label(token) for token in tokens]
+
+
+def _label(token: str) -> str:
+    """Make a token printable on one line: invisible characters become visible, a long one is cut."""
+    shown = "".join("␣" if c.isspace() else "�" if unicodedata.category(c) in ("Cc", "Cs") else c for c in token)
+    return shown if len(shown) <= LONGEST_LABEL else shown[: LONGEST_LABEL - 1] + "…"
+
+
+def _fitted_axes(rows: int, columns: int, top: int, left: int) -> tuple[Figure, Axes]:
+    """Make axes of rows × columns square cells, below `top` and right of `left` letters of labels."""
+    letter = LETTERS / 72 * 0.68
+    grid_width, grid_height = CELL * columns, CELL * rows
+    margin_left, margin_top = 0.45 + letter * left, 0.45 + letter * top
+    width, height = margin_left + grid_width + 1.9, margin_top + max(grid_height, SHORTEST_BAR) + 0.25
+    figure = Figure(figsize=(width, height), dpi=min(DPI, DPI * LARGEST / max(width, height)), facecolor="white")
+    bottom = height - margin_top - grid_height
+    return figure, figure.add_axes((
+        margin_left / width, bottom / height, grid_width / width, grid_height / height
+    ))  # fmt: skip
+
+
+def _label_axes(axes: Axes, source: list[str], target: list[str]) -> None:
+    text = {"parse_math": False, "fontfamily": _font_families(), "fontsize": LETTERS}
+    axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    axes.set_xticks(range(len(source)), source, rotation=90, **text)
+    axes.set_yticks(range(len(target)), target, **text)
+    axes.set_xlabel("source", color="0.4", labelpad=8)
+    axes.set_ylabel("target", color="0.4", labelpad=8)
+    axes.set_xticks(np.arange(len(source) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(target) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="0.88", linewidth=0.6)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_color("0.6")
+
+
+def _write_row_sums(axes: Axes, weights: np.ndarray) -> None:
+    beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center", "color": "0.35"}
+    for row, total in enumerate(weights.sum(axis=1, dtype=np.float64)):
+        axes.annotate(f"{total:.2f}", (1.0, row), (7, 0), fontsize=LETTERS - 2, **beside)
+    axes.annotate("sum", (1.0, 1.0), (7, 4), xycoords="axes fraction", textcoords="offset points", color="0.35",
+                  fontsize=LETTERS - 2)  # fmt: skip
+
+
+def _add_color_bar(figure: Figure, axes: Axes, image: AxesImage) -> None:
+    box = axes.get_position()
+    width, height = figure.get_size_inches()
+    tall = min(max(box.height, SHORTEST_BAR / height), 4.0 / height)
+    beside = figure.add_axes((box.x1 + 0.7 / width, box.y1 - tall, 0.16 / width, tall))
+    figure.colorbar(image, cax=beside, ticks=[0, 0.25, 0.5, 0.75, 1], label="attention weight")
+    beside.tick_params(labelsize=LETTERS - 2)
+
+
+def _font_families() -> list[str]:
+    installed = set(font_manager.get_font_names())
+    return ["DejaVu Sans", *(name for name in OTHER_SCRIPTS if name in installed)]
+
+
+def _lines(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+    points = {name: [(row["step"], row[name]) for row in rows if row.get(name) is not None] for name in names}
+    return {name: line for name, line in points.items() if line}
+
+
+def _draw_lines(axes: Axes, title: str, lines: Mapping[str, list[tuple[int, float]]]) -> None:
+    for name, line in lines.items():
+        steps, values = zip(*line, strict=True)
+        axes.plot(steps, values, label=name, marker="o" if len(line) < 40 else None, markersize=3.5)
+        if "bleu" in name:
+            _mark_best(axes, steps, values)
+    if len(lines) > 1:
+        axes.legend(frameon=False)
+    axes.set_ylabel(title)
+    axes.grid(color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _mark_best(axes: Axes, steps: Sequence[int], values: Sequence[float]) -> None:
+    best = int(np.argmax(values))
+    axes.plot(steps[best], values[best], "o", markersize=9, markerfacecolor="none", color="0.3")
+    axes.set_title(f"best {values[best]:.1f} at step {steps[best]:,}", loc="right", fontsize="medium", color="0.3")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
