@@ -1,0 +1,145 @@
+"""From a YAML file and overrides to an experiment, and back. Every mistake is one `UserError` line; no jax here."""
+
+import copy
+import json
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from attnlab.config.errors import UserError
+from attnlab.config.experiment import Experiment
+from attnlab.config.explain import first_mistake, shortened
+from attnlab.config.tiny import tiny as shrink
+from attnlab.config.yaml_text import Document, dump, parse, parse_value
+
+Place = tuple[str, ...]
+
+
+def load(path: Path, overrides: Sequence[str] = (), seed: int | None = None, tiny: bool = False) -> Experiment:
+    """Read the experiment of a YAML file.
+
+    Args:
+      path: the file; its stem is the experiment's name when the file gives none.
+      overrides: texts `a.b.c=value`, value in YAML. They win over the file, and over `tiny`.
+        One that changes a `kind` starts that section afresh, at the new kind's defaults.
+      seed: replaces the experiment's seed; None keeps it.
+      tiny: shrink everything so that a run takes seconds.
+    Raises:
+      UserError: one line that names the file and line, the path of the key, what was given and what would be right.
+
+    >>> load(Path("no_such.yaml"))
+    Traceback (most recent call last):
+    ...
+    attnlab.config.errors.UserError: no_such.yaml: no such file
+    """
+    if seed is not None:
+        overrides = [*overrides, f"seed={seed}"]
+    document = parse(_read(path), str(path))
+    changes = [_parse_override(text) for text in overrides]
+    if isinstance(document.data, dict):
+        document.data.setdefault("name", path.stem)
+    experiment = _validate(document, changes)
+    if tiny:
+        small = shrink(experiment)
+        experiment = _validate(Document(small.model_dump(mode="json"), {}, document.where), changes)
+    return experiment
+
+
+def resolved(experiment: Experiment) -> str:
+    """Write the experiment as YAML, every default spelled out; `load` reads it back to an equal one."""
+    return dump(experiment.model_dump(mode="json"))
+
+
+def difference(run: Experiment, here: Experiment) -> list[str]:
+    """List the settings that differ, one line each: `model.dropout: 0.1 in the run, 0.2 here`."""
+    return _difference(run.model_dump(mode="json"), here.model_dump(mode="json"), ())
+
+
+def _difference(run: Any, here: Any, place: Place) -> list[str]:
+    if isinstance(run, dict) and isinstance(here, dict):
+        names = [*run, *(name for name in here if name not in run)]
+        absent = object()
+        pairs = [(run.get(name, absent), here.get(name, absent), (*place, name)) for name in names]
+        return [line for a, b, at in pairs for line in _difference(a, b, at)]
+    if type(run) is type(here) and run == here:
+        return []
+    return [f"{'.'.join(place)}: {_shown(run)} in the run, {_shown(here)} here"]
+
+
+def _shown(value: Any) -> str:
+    return "absent" if type(value) is object else json.dumps(value, ensure_ascii=False)
+
+
+def _read(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file{_nearest_file(path)}") from None
+    except IsADirectoryError:
+        inside = path / "config.yaml"
+        hint = f"did you mean {inside}?" if inside.exists() else "give the YAML file of an experiment"
+        raise UserError(f"{path}: is a directory; {hint}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: byte {raw[error.start]:#04x} is not UTF-8 text") from None
+
+
+def _nearest_file(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"; there is no directory {path.parent} either"
+    near = get_close_matches(path.name, [file.name for file in path.parent.glob("*.y*ml")], n=1, cutoff=0.5)
+    return f"; did you mean {path.parent / near[0]}?" if near else ""
+
+
+def _parse_override(text: str) -> tuple[Place, Any]:
+    dotted, equals, value = text.partition("=")
+    place = tuple(dotted.strip().split("."))
+    if not equals or not all(place):
+        raise UserError(f"override {text!r}: expected key.path=value, such as model.dropout=0.2")
+    if not value.strip():
+        raise UserError(f"override {text!r}: has no value after '='; null means none")
+    return place, parse_value(value, f"override {text!r}")
+
+
+def _apply(data: dict[str, Any], place: Place, value: Any) -> Place:
+    """Set the value in place; the answer is the place of what now comes from the override."""
+    section = data
+    for depth, name in enumerate(place[:-1]):
+        if section.get(name) is None:
+            section[name] = {}
+        section = section[name]
+        if not isinstance(section, dict):
+            dotted, inside = ".".join(place), ".".join(place[: depth + 1])
+            raise UserError(f"override {dotted}: {inside} is {shortened(section)}, not a section with keys in it")
+    if place[-1] == "kind" and section.get("kind", value) != value:
+        section.clear()
+        section["kind"] = value
+        return place[:-1]
+    section[place[-1]] = copy.deepcopy(value)
+    return place
+
+
+def _validate(document: Document, changes: Sequence[tuple[Place, Any]]) -> Experiment:
+    data = document.data
+    if not isinstance(data, dict):
+        sections = ", ".join(Experiment.model_fields)
+        raise UserError(f"{document.where}: expected the keys {sections}; given {shortened(data)}")
+    overridden = [_apply(data, place, value) for place, value in changes]
+    try:
+        return Experiment.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        place, message = first_mistake(error, Experiment)
+        where = document.line_of(place)
+        if any(place[: len(changed)] == changed for changed in overridden):
+            where = "command line"
+        elif any(changed[: len(place)] == place for changed in overridden):
+            where = f"{where} with the overrides"
+        dotted = ".".join(name if name.isprintable() else repr(name) for name in place)
+        raise UserError(": ".join(part for part in (where, dotted, message) if part)) from None

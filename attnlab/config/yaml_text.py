@@ -1,0 +1,105 @@
+"""YAML as plain data: YAML 1.2's scalars, no tags, no aliases, no duplicate keys; each key remembers its line."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from attnlab.config.errors import UserError
+
+_FLOAT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?$|[-+]?\.[0-9][0-9_]*([eE][-+]?[0-9]+)?$")
+_SCALARS = {  # what a plain word means; anything else is text (so `no` is Norwegian, and 1e-3 is a number)
+    "tag:yaml.org,2002:null": (re.compile(r"~$|null$|Null$|NULL$|$"), ["~", "n", "N", ""]),
+    "tag:yaml.org,2002:bool": (re.compile(r"true$|True$|TRUE$|false$|False$|FALSE$"), list("tTfF")),
+    "tag:yaml.org,2002:int": (re.compile(r"[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789")),
+    "tag:yaml.org,2002:float": (_FLOAT, list("-+.0123456789")),
+}
+_PLAIN_TAGS = {*_SCALARS, *(f"tag:yaml.org,2002:{name}" for name in ("str", "map", "seq"))}
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what either YAML 1.1 or we would read as something else than text."""
+
+
+for _tag, (_pattern, _first) in _SCALARS.items():
+    _Loader.add_implicit_resolver(_tag, _pattern, _first)
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
+@dataclass(frozen=True)
+class Document:
+    """The data of one YAML text, where it came from, and the line of each key by its path."""
+
+    data: Any
+    lines: dict[tuple[str, ...], int]
+    where: str
+
+    def line_of(self, place: tuple[str, ...]) -> str:
+        """Say file:line of the key, or of the nearest section around it."""
+        for end in range(len(place), 0, -1):
+            if place[:end] in self.lines:
+                return f"{self.where}:{self.lines[place[:end]]}"
+        return self.where
+
+
+def parse(text: str, where: str) -> Document:
+    """Read one YAML document; `where` names the text in the one line that tells what is wrong with it."""
+    lines: dict[tuple[str, ...], int] = {}
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            raise UserError(f"{where}: is empty")
+        _check(node, (), lines, where, set())
+        return Document(loader.construct_document(node), lines, where)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        at = f"{where}:{mark.line + 1}" if mark else where
+        raise UserError(f"{at}: not YAML: {error.problem or error.context}") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise UserError(f"{where}:{line}: not YAML: character {error.character!r} is not allowed") from None
+    except (RecursionError, ValueError):
+        raise UserError(f"{where}: not a config: nested too deeply, or a number too long") from None
+
+
+def parse_value(text: str, where: str) -> Any:
+    """Read one YAML value, such as the right-hand side of an override."""
+    try:
+        return parse(text, where).data
+    except UserError as error:
+        raise UserError(str(error).replace(f"{where}:1:", f"{where}:", 1)) from None
+
+
+def dump(data: Any) -> str:
+    """Write data as YAML in the order it has."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _check(node: yaml.Node, place: tuple[str, ...], lines: dict, where: str, seen: set[int]) -> None:
+    at = f"{where}:{node.start_mark.line + 1}"
+    if id(node) in seen:
+        raise UserError(f"{at}: an alias (*name) is not allowed; write the value out")
+    if node.tag not in _PLAIN_TAGS:
+        raise UserError(f"{at}: the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is not allowed; a config is data")
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            _check(item, (*place, str(index)), lines, where, seen)
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            _check(key, place, {}, where, seen)
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise UserError(f"{where}:{line}: a key must be a word, not a list or a section")
+            key.tag = "tag:yaml.org,2002:str"
+            inside = (*place, key.value)
+            if inside in lines:
+                raise UserError(f"{where}:{line}: {'.'.join(inside)} is given twice, first on line {lines[inside]}")
+            lines[inside] = line
+            _check(value, inside, lines, where, seen)
