@@ -1,0 +1,117 @@
+"""One self-contained HTML page of translations and where the model attended; opens offline, needs no server."""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from attnlab.analysis.alignment import Attended
+
+UNITS = 1000
+"""A row of weights is written in thousandths that add up to what the row adds up to."""
+MOST_CELLS = 90_000
+"""Weights on one page, which keeps it under a megabyte (a single sentence is shown whole, however long)."""
+
+
+def alignment_page(
+    source: str,
+    hypotheses: Sequence[Attended],
+    *,
+    title: str = "Attention",
+    details: Mapping[str, str] | None = None,
+    source_language: str = "",
+    target_language: str = "",
+) -> str:
+    """Build the page: every translation word by word, its weights as a table, and both lit up together.
+
+    Pointing at a word, moving to it by Tab or the arrow keys, or clicking it (which keeps it) lights up what it
+    attended to, or what attended to it. All text is escaped. Hypotheses that would make the page larger than a
+    megabyte are left out, and the page says how many.
+
+    Args:
+        source: the sentence as it was given.
+        hypotheses: its translations, best first; at least one.
+        title: heading of the page.
+        details: what else to tell of the run, e.g. {"run": "dates-s1", "checkpoint": "step 900"}.
+        source_language: code of the source's language for screen readers and hyphenation, e.g. "de".
+        target_language: the same of the translations.
+
+    Returns: the HTML.
+    """
+    if not hypotheses:
+        raise ValueError("no hypothesis to show")
+    shown = _that_fit(hypotheses)
+    return _template().render(
+        title=_printable(title),
+        source=_printable(source),
+        details={_printable(name): _printable(value) for name, value in (details or {}).items()},
+        hypotheses=[_hypothesis(hypothesis) for hypothesis in shown],
+        left_out=len(hypotheses) - len(shown),
+        source_language=source_language,
+        target_language=target_language,
+    )
+
+
+def write_alignment_page(path: Path, source: str, hypotheses: Sequence[Attended], **about) -> None:
+    """Write `alignment_page(source, hypotheses, **about)` to a file."""
+    path.write_text(alignment_page(source, hypotheses, **about), encoding="utf-8")
+
+
+def thousandths(row: np.ndarray) -> list[int]:
+    """Round weights to thousandths that add up to the rounded sum of the row (largest remainders are rounded up).
+
+    >>> thousandths(np.array([1 / 3, 1 / 3, 1 / 3]))
+    [334, 333, 333]
+    """
+    exact = np.asarray(row, np.float64) * UNITS
+    units = np.floor(exact).astype(int)
+    missing = round(exact.sum()) - units.sum()
+    units[np.argsort(units - exact, kind="stable")[:missing]] += 1
+    return units.tolist()
+
+
+def _hypothesis(attended: Attended) -> dict:
+    sums = attended.weights.sum(axis=1, dtype=np.float64)
+    return {
+        "translation": _printable(attended.translation),
+        "score": f"{attended.score:.3f}",
+        "source_tokens": [_token(token) for token in attended.source_tokens],
+        "rows": [
+            {"token": _token(token), "cells": [_cell(units) for units in thousandths(row)], "sum": f"{total:.3f}"}
+            for token, row, total in zip(attended.target_tokens, attended.weights, sums, strict=True)
+        ],
+    }
+
+
+def _that_fit(hypotheses: Sequence[Attended]) -> list[Attended]:
+    cells = np.cumsum([hypothesis.weights.size for hypothesis in hypotheses])
+    return list(hypotheses[: max(int(np.searchsorted(cells, MOST_CELLS, side="right")), 1)])
+
+
+def _cell(units: int) -> str:
+    """Write thousandths the short way: .042, nothing for 0, 1 for all."""
+    if units == 0:
+        return ""
+    return f"{units / UNITS:g}".removeprefix("0")
+
+
+def _token(text: str) -> str:
+    return _printable(text) or "∅"
+
+
+def _printable(text: str) -> str:
+    """Replace what HTML cannot hold (control characters, lone surrogates) by a visible sign."""
+    return "".join("�" if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" else c for c in text)
+
+
+def _template():
+    environment = Environment(
+        loader=PackageLoader("attnlab", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("alignment.html")

@@ -1,0 +1,100 @@
+"use strict";
+// The tables are the data: every weight is read from its cell.
+const STRONG = 0.62, FAINT = 0.02;
+
+function paint(element, weight) {
+  element.style.setProperty("--w", weight);
+  element.classList.toggle("strong", weight > STRONG);
+  element.classList.toggle("faint", weight < FAINT);
+}
+
+function setUp(section) {
+  const source = [...section.querySelectorAll(".source button")];
+  const target = [...section.querySelectorAll(".target button")];
+  const heads = [...section.querySelectorAll("thead th:not(.sum)")];
+  const rows = [...section.querySelectorAll("tbody tr")];
+  const cells = rows.map(row => [...row.querySelectorAll("td:not(.sum)")]);
+  const weights = cells.map(row => row.map(cell => Number(cell.textContent || 0)));
+  const said = section.querySelector(".said");
+  let kept = null;
+
+  cells.forEach((row, t) => row.forEach((cell, s) => paint(cell, weights[t][s])));
+
+  function clear() {
+    for (const button of [...source, ...target]) {
+      paint(button, 0);
+      button.classList.remove("chosen");
+      button.setAttribute("aria-pressed", "false");
+    }
+    for (const element of section.querySelectorAll("table .chosen")) element.classList.remove("chosen");
+    said.textContent = "";
+  }
+
+  function say(word, verb, words, of) {
+    const largest = of.map((weight, i) => [weight, i]).filter(([weight]) => weight >= 0.01);
+    largest.sort((a, b) => b[0] - a[0]);
+    const list = largest.slice(0, 5).map(([weight, i]) => `${words[i].textContent} ${weight.toFixed(3)}`);
+    said.textContent = `${word.textContent} ${verb} ${list.join(", ") || "nothing by 0.01 or more"}`;
+  }
+
+  function light(button) {
+    clear();
+    const t = target.indexOf(button), s = source.indexOf(button);
+    button.classList.add("chosen");
+    if (button === kept) button.setAttribute("aria-pressed", "true");
+    if (t >= 0) {
+      weights[t].forEach((weight, i) => paint(source[i], weight));
+      rows[t].classList.add("chosen");
+      say(button, "attended to", source, weights[t]);
+    } else {
+      const column = weights.map(row => row[s]);
+      column.forEach((weight, i) => paint(target[i], weight));
+      heads[s].classList.add("chosen");
+      cells.forEach(row => row[s].classList.add("chosen"));
+      say(button, "was attended to by", target, column);
+    }
+  }
+
+  function settle() {
+    const focused = section.contains(document.activeElement) && document.activeElement.matches(".words button");
+    if (kept) light(kept);
+    else if (focused && document.activeElement.matches(":focus-visible")) light(document.activeElement);
+    else clear();
+  }
+
+  for (const words of [source, target]) {
+    words.forEach((button, i) => {
+      button.tabIndex = i === 0 ? 0 : -1;
+      button.addEventListener("mouseenter", () => light(button));
+      button.addEventListener("mouseleave", settle);
+      button.addEventListener("focus", () => {
+        words.forEach(other => { other.tabIndex = other === button ? 0 : -1; });
+        light(button);
+      });
+      button.addEventListener("blur", settle);
+      button.addEventListener("click", () => {
+        kept = kept === button ? null : button;
+        light(button);
+      });
+      button.addEventListener("keydown", event => {
+        const to = { ArrowLeft: i - 1, ArrowRight: i + 1, Home: 0, End: words.length - 1 }[event.key];
+        if (to !== undefined && words[to]) {
+          event.preventDefault();
+          words[to].focus();
+        }
+      });
+    });
+  }
+  rows.forEach((row, t) => {
+    row.addEventListener("mouseenter", () => light(target[t]));
+    row.addEventListener("mouseleave", settle);
+  });
+  section.addEventListener("keydown", event => {
+    if (event.key === "Escape") {
+      kept = null;
+      clear();
+    }
+  });
+}
+
+document.querySelectorAll(".hypothesis").forEach(setUp);

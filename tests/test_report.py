@@ -1,0 +1,169 @@
+"""The HTML page: what stands in it, that text stays text, and that it needs nothing but itself."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from attnlab import report
+from attnlab.analysis.alignment import Attended
+
+EVIL = "<script>alert('x')</script> & \"quoted\" </title><img src=x onerror=alert(1)> {{ 7 * 7 }}"
+
+
+class Page(HTMLParser):
+    """What a browser would see: elements with their attributes, and text under the element it stands in."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.elements: list[tuple[str, dict]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.rows: list[list[str]] = []
+        self._inside = ""
+        self._in_table_body = False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "tbody":
+            self._in_table_body = True
+        elif self._in_table_body and tag == "tr":
+            self.rows.append([])
+        elif self._in_table_body and tag in ("th", "td"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        self._inside = ""
+        if tag == "table":
+            self._in_table_body = False
+
+    def handle_data(self, data):
+        self.texts.append((self._inside, data))
+        if self._in_table_body and self.rows:
+            self.rows[-1][-1] += data.strip()
+
+    def texts_in(self, tag: str) -> list[str]:
+        return [text for inside, text in self.texts if inside == tag]
+
+
+def attended(source: list[str], target: list[str], weights=None, **changes) -> Attended:
+    if weights is None:
+        weights = np.random.default_rng(0).dirichlet(np.full(len(source), 0.3), size=len(target)).astype(np.float32)
+    return Attended(source, target, weights, changes.get("translation", " ".join(target)), changes.get("score", -0.5))
+
+
+def test_page_holds_sentence_words_and_weights():
+    weights = np.array([[0.25, 0.75, 0.0], [1.0, 0.0, 0.0]])
+    hypothesis = attended(["großes", "Haus", "⟨end⟩"], ["house", "⟨end⟩"], weights, translation="house", score=-1.25)
+    html = report.alignment_page("großes Haus", [hypothesis], title="Attention of r", details={"run": "runs/r"})
+    page = Page(html)
+    assert page.rows == [["house", ".25", ".75", "", "1.000"], ["⟨end⟩", "1", "", "", "1.000"]]
+    assert "großes Haus" in page.texts_in("p")
+    assert page.texts_in("h1") == ["Attention of r"]
+    assert page.texts_in("dd") == ["runs/r"]
+    assert "score -1.250" in page.texts_in("span")
+    source, target = ["großes", "Haus", "⟨end⟩"], ["house", "⟨end⟩"]
+    assert page.texts_in("bdi") == [*source, *target, *source, *target]  # as words, and as heads of the table
+
+
+@pytest.mark.parametrize("place", ["source", "token", "translation", "title", "details", "language"])
+def test_text_stays_text(place):
+    """No element and no attribute is born of the text, wherever it stands; and the text is all there."""
+
+    def page(text: str) -> Page:
+        put = {name: "x" for name in ("source", "token", "translation", "title", "details", "language")} | {place: text}
+        hypothesis = attended([put["token"], "b"], ["c", put["token"]], translation=put["translation"])
+        return Page(
+            report.alignment_page(
+                put["source"],
+                [hypothesis],
+                title=put["title"],
+                details={put["details"]: put["details"]},
+                source_language=put["language"],
+            )
+        )
+
+    harmless, evil = page("x"), page(EVIL)
+    assert [tag for tag, _ in harmless.elements] == [tag for tag, _ in evil.elements]
+    assert [sorted(attributes) for _, attributes in harmless.elements] == [
+        sorted(attributes) for _, attributes in evil.elements
+    ]
+    values = [value for _, attributes in evil.elements for value in attributes.values()]
+    assert EVIL in (values if place == "language" else [text for _, text in evil.texts])
+
+
+def test_page_needs_nothing_but_itself():
+    html = report.alignment_page("a", [attended(["a"], ["b"])])
+    assert "default-src 'none'" in html
+    assert not re.search(r"(https?:)?//[a-z]", re.sub(r"(?m)^// .*$", "", html))
+    loads = [(tag, a) for tag, a in Page(html).elements for name in ("src", "href") if name in a]
+    assert loads == [("link", {"rel": "icon", "href": "data:,"})]
+
+
+def test_every_word_can_be_reached_by_keyboard():
+    page = Page(report.alignment_page("a b", [attended(["a", "b"], ["c", "d", "e"])]))
+    buttons = [attributes for tag, attributes in page.elements if tag == "button"]
+    assert len(buttons) == 5
+    assert all(b["type"] == "button" and b["aria-pressed"] == "false" for b in buttons)
+    assert any(a.get("aria-live") == "polite" for _, a in page.elements)
+
+
+def test_light_and_dark():
+    html = report.alignment_page("a", [attended(["a"], ["b"])])
+    assert '<meta name="color-scheme" content="light dark">' in html and "prefers-color-scheme: dark" in html
+
+
+def test_several_hypotheses_best_open():
+    hypotheses = [attended(["a"], [t], translation=t, score=s) for t, s in (("one", -1.0), ("two", -2.0))]
+    page = Page(report.alignment_page("a", hypotheses))
+    sections = [attributes for tag, attributes in page.elements if tag == "details"]
+    assert ["open" in section for section in sections] == [True, False]
+    assert [text for text in page.texts_in("span") if "score" in text] == [
+        "1 of 2 · score -1.000",
+        "2 of 2 · score -2.000",
+    ]
+    assert page.rows == [["one", "1", "1.000"], ["two", "1", "1.000"]]
+
+
+def test_a_page_stays_under_a_megabyte_and_says_what_it_leaves_out():
+    words = [f"Wort{i}" for i in range(101)]
+    uniform = attended(words, words, np.full((101, 101), 1 / 101))
+    html = report.alignment_page("x", [uniform] * 64)
+    shown = html.count("<details")
+    assert 1 <= shown < 64
+    assert f"{64 - shown} more hypotheses are left out" in html
+    assert len(html.encode()) < 1_000_000
+    assert len(report.alignment_page(" ".join(words[:40]), [attended(words[:40], words[:40])]).encode()) < 100_000
+
+
+def test_what_html_cannot_hold_becomes_visible(tmp_path):
+    token = "a\x00b\ud800"
+    report.write_alignment_page(
+        tmp_path / "p.html", token, [attended([token], ["", "c"], translation=token)], title=token
+    )
+    html = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "a�b�" in html and "\x00" not in html
+    assert Page(html).rows[0][0] == "∅"
+
+
+@given(arrays(np.float64, st.integers(1, 60), elements=st.floats(0, 1)).filter(lambda row: row.sum() > 1e-6))
+def test_a_written_row_adds_up_to_exactly_one(row):
+    weights = row / row.sum()
+    units = report.thousandths(weights)
+    assert sum(units) == 1000
+    assert all(abs(unit - 1000 * weight) < 1 + 1e-9 for unit, weight in zip(units, weights, strict=True))
+
+
+def test_written_cells_read_back_as_thousandths():
+    for units in range(1001):
+        assert round(float(report._cell(units) or 0) * 1000) == units
+
+
+def test_no_hypothesis_is_refused():
+    with pytest.raises(ValueError, match="no hypothesis"):
+        report.alignment_page("a", [])
