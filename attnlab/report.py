@@ -2,20 +2,21 @@
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from attnlab.analysis.alignment import Attended
 
+END = "⟨end⟩"
+"""How the end token is shown."""
 UNITS = 1000
 """A row of weights is written in thousandths that add up to what the row adds up to."""
 MOST_CELLS = 90_000
 """Weights on one page, which keeps it under a megabyte (a single sentence is shown whole, however long)."""
 
 
-def alignment_page(
+def page(
     source: str,
     hypotheses: Sequence[Attended],
     *,
@@ -52,11 +53,6 @@ def alignment_page(
         source_language=source_language,
         target_language=target_language,
     )
-
-
-def write_alignment_page(path: Path, source: str, hypotheses: Sequence[Attended], **about) -> None:
-    """Write `alignment_page(source, hypotheses, **about)` to a file."""
-    path.write_text(alignment_page(source, hypotheses, **about), encoding="utf-8")
 
 
 def thousandths(row: np.ndarray) -> list[int]:
@@ -106,7 +102,7 @@ def _printable(text: str) -> str:
     return "".join("�" if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" else c for c in text)
 
 
-def _template():
+def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("attnlab", "templates"),
         autoescape=True,

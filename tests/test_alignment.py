@@ -116,7 +116,9 @@ def test_alignment_score_equals_counting_one_link_at_a_time(sentences):
     score = alignment_score(hypotheses, golds)
     hits = sum(link in tagged_s for link in tagged_a) + sum(link in tagged_p for link in tagged_a)
     assert score.aer == pytest.approx(float(100 - 100 * Fraction(hits, len(tagged_a) + len(tagged_s))))
-    assert -1e-9 <= score.aer <= 100 and 0 <= score.precision <= 100 and 0 <= score.recall <= 100
+    assert -1e-9 <= score.aer <= 100
+    assert 0 <= score.precision <= 100
+    assert 0 <= score.recall <= 100
 
 
 def test_only_the_gold_itself_has_no_error():

@@ -1,5 +1,7 @@
 """Pictures: what is written in them, that it can be read, and that it is what the weights say."""
 
+import itertools
+
 import matplotlib
 import numpy as np
 import pytest
@@ -41,10 +43,13 @@ def test_words_are_legible_at_any_length(tmp_path, figures, sources, targets):
     assert [label.get_text() for label in across] == source
     assert [label.get_text() for label in down] == target
     for labels in (boxes(figure, across), boxes(figure, down)):
-        for one, following in zip(labels, labels[1:], strict=False):
+        for one, following in itertools.pairwise(labels):
             assert not one.overlaps(following)
         for box in labels:
-            assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+            assert box.x0 >= 0
+            assert box.y0 >= 0
+            assert box.x1 <= figure.bbox.x1
+            assert box.y1 <= figure.bbox.y1
     letters = across[0].get_fontsize() / 72 * figure.dpi
     assert letters >= 14, "letters of at least 14 pixels"
 

@@ -60,7 +60,7 @@ def attended(source: list[str], target: list[str], weights=None, **changes) -> A
 def test_page_holds_sentence_words_and_weights():
     weights = np.array([[0.25, 0.75, 0.0], [1.0, 0.0, 0.0]])
     hypothesis = attended(["großes", "Haus", "⟨end⟩"], ["house", "⟨end⟩"], weights, translation="house", score=-1.25)
-    html = report.alignment_page("großes Haus", [hypothesis], title="Attention of r", details={"run": "runs/r"})
+    html = report.page("großes Haus", [hypothesis], title="Attention of r", details={"run": "runs/r"})
     page = Page(html)
     assert page.rows == [["house", ".25", ".75", "", "1.000"], ["⟨end⟩", "1", "", "", "1.000"]]
     assert "großes Haus" in page.texts_in("p")
@@ -75,11 +75,11 @@ def test_page_holds_sentence_words_and_weights():
 def test_text_stays_text(place):
     """No element and no attribute is born of the text, wherever it stands; and the text is all there."""
 
-    def page(text: str) -> Page:
-        put = {name: "x" for name in ("source", "token", "translation", "title", "details", "language")} | {place: text}
+    def parsed(text: str) -> Page:
+        put = dict.fromkeys(("source", "token", "translation", "title", "details", "language"), "x") | {place: text}
         hypothesis = attended([put["token"], "b"], ["c", put["token"]], translation=put["translation"])
         return Page(
-            report.alignment_page(
+            report.page(
                 put["source"],
                 [hypothesis],
                 title=put["title"],
@@ -88,7 +88,7 @@ def test_text_stays_text(place):
             )
         )
 
-    harmless, evil = page("x"), page(EVIL)
+    harmless, evil = parsed("x"), parsed(EVIL)
     assert [tag for tag, _ in harmless.elements] == [tag for tag, _ in evil.elements]
     assert [sorted(attributes) for _, attributes in harmless.elements] == [
         sorted(attributes) for _, attributes in evil.elements
@@ -98,7 +98,7 @@ def test_text_stays_text(place):
 
 
 def test_page_needs_nothing_but_itself():
-    html = report.alignment_page("a", [attended(["a"], ["b"])])
+    html = report.page("a", [attended(["a"], ["b"])])
     assert "default-src 'none'" in html
     assert not re.search(r"(https?:)?//[a-z]", re.sub(r"(?m)^// .*$", "", html))
     loads = [(tag, a) for tag, a in Page(html).elements for name in ("src", "href") if name in a]
@@ -106,7 +106,7 @@ def test_page_needs_nothing_but_itself():
 
 
 def test_every_word_can_be_reached_by_keyboard():
-    page = Page(report.alignment_page("a b", [attended(["a", "b"], ["c", "d", "e"])]))
+    page = Page(report.page("a b", [attended(["a", "b"], ["c", "d", "e"])]))
     buttons = [attributes for tag, attributes in page.elements if tag == "button"]
     assert len(buttons) == 5
     assert all(b["type"] == "button" and b["aria-pressed"] == "false" for b in buttons)
@@ -114,13 +114,14 @@ def test_every_word_can_be_reached_by_keyboard():
 
 
 def test_light_and_dark():
-    html = report.alignment_page("a", [attended(["a"], ["b"])])
-    assert '<meta name="color-scheme" content="light dark">' in html and "prefers-color-scheme: dark" in html
+    html = report.page("a", [attended(["a"], ["b"])])
+    assert '<meta name="color-scheme" content="light dark">' in html
+    assert "prefers-color-scheme: dark" in html
 
 
 def test_several_hypotheses_best_open():
     hypotheses = [attended(["a"], [t], translation=t, score=s) for t, s in (("one", -1.0), ("two", -2.0))]
-    page = Page(report.alignment_page("a", hypotheses))
+    page = Page(report.page("a", hypotheses))
     sections = [attributes for tag, attributes in page.elements if tag == "details"]
     assert ["open" in section for section in sections] == [True, False]
     assert [text for text in page.texts_in("span") if "score" in text] == [
@@ -133,21 +134,20 @@ def test_several_hypotheses_best_open():
 def test_a_page_stays_under_a_megabyte_and_says_what_it_leaves_out():
     words = [f"Wort{i}" for i in range(101)]
     uniform = attended(words, words, np.full((101, 101), 1 / 101))
-    html = report.alignment_page("x", [uniform] * 64)
+    html = report.page("x", [uniform] * 64)
     shown = html.count("<details")
     assert 1 <= shown < 64
     assert f"{64 - shown} more hypotheses are left out" in html
     assert len(html.encode()) < 1_000_000
-    assert len(report.alignment_page(" ".join(words[:40]), [attended(words[:40], words[:40])]).encode()) < 100_000
+    assert len(report.page(" ".join(words[:40]), [attended(words[:40], words[:40])]).encode()) < 100_000
 
 
-def test_what_html_cannot_hold_becomes_visible(tmp_path):
+def test_what_html_cannot_hold_becomes_visible():
     token = "a\x00b\ud800"
-    report.write_alignment_page(
-        tmp_path / "p.html", token, [attended([token], ["", "c"], translation=token)], title=token
-    )
-    html = (tmp_path / "p.html").read_text(encoding="utf-8")
-    assert "a�b�" in html and "\x00" not in html
+    html = report.page(token, [attended([token], ["", "c"], translation=token)], title=token)
+    assert html.encode("utf-8")
+    assert "a�b�" in html
+    assert "\x00" not in html
     assert Page(html).rows[0][0] == "∅"
 
 
@@ -166,4 +166,4 @@ def test_written_cells_read_back_as_thousandths():
 
 def test_no_hypothesis_is_refused():
     with pytest.raises(ValueError, match="no hypothesis"):
-        report.alignment_page("a", [])
+        report.page("a", [])
