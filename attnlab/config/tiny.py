@@ -40,7 +40,9 @@ def _at_most(config: C, **limits: int) -> C:
 def _task(task: Task) -> Task:
     decoding = _at_most(task.decoding, beam=2, n_best=2, min_length=5, max_length=30)
     tokenizer = _at_most(task.tokenizer, vocabulary=400)
-    return _with(task, data=_data(task.data), tokenizer=tokenizer, max_length=min(task.max_length, 30), decoding=decoding)
+    return _with(
+        task, data=_data(task.data), tokenizer=tokenizer, max_length=min(task.max_length, 30), decoding=decoding
+    )
 
 
 def _data(data: Data) -> Data:

@@ -86,7 +86,9 @@ def _check(node: yaml.Node, place: tuple[str, ...], lines: dict, where: str, see
     if id(node) in seen:
         raise UserError(f"{at}: an alias (*name) is not allowed; write the value out")
     if node.tag not in _PLAIN_TAGS:
-        raise UserError(f"{at}: the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is not allowed; a config is data")
+        raise UserError(
+            f"{at}: the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is not allowed; a config is data"
+        )
     seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):

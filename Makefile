@@ -1,0 +1,56 @@
+# Every target sets up what it needs; the only thing to have beforehand is Python 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+RUN := runs/dates_additive-s1
+SENTENCE := Freitag, der siebenundzwanzigste März neunzehnhundertvierundachtzig, und dreihundertfünfundvierzig
+
+.PHONY: setup run test test-all check format notebooks lock clean
+
+setup: $(READY)
+
+.venv/requirements: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "attnlab needs Python 3.11 or newer; say which: make PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+$(READY): .venv/requirements pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: $(READY)
+	$(BIN)/attnlab train experiments/translation/dates_additive.yaml
+	$(BIN)/attnlab evaluate $(RUN)
+	$(BIN)/attnlab show $(RUN) "$(SENTENCE)"
+
+test: $(READY)
+	$(BIN)/python -m pytest -q -n 2
+
+test-all: $(READY)
+	$(BIN)/python -m pytest -q -n 2 -m "slow or not slow"
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -q tests/test_floors.py
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+notebooks: $(READY)
+	$(BIN)/python notebooks/run.py
+
+# Pins anew what pyproject.toml allows today, with hashes (in an environment of its own, so that .venv stays as it is).
+lock:
+	$(PYTHON) -m venv --clear build/lock
+	build/lock/bin/python -m pip install --quiet pip-tools
+	env -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe \
+	  --extra test --build-deps-for editable --strip-extras --no-emit-index-url --no-emit-trusted-host \
+	  --no-emit-find-links --no-header --no-annotate --upgrade -o requirements.txt pyproject.toml
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

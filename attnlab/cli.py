@@ -1,0 +1,236 @@
+"""The command line: reads arguments and config, then calls the lab. `--help`, `list` and mistakes import no jax."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from attnlab import __version__
+from attnlab.config import Experiment, catalog
+from attnlab.config.errors import UserError
+from attnlab.config.load import load
+
+MOST_DEVICES = 8
+"""A batch is split over the devices: many small parts cost more than they gain."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code: 0 done, 2 a mistake in the input (told in one line), 130 Ctrl-C."""
+    try:
+        options = _parse(sys.argv[1:] if arguments is None else arguments)
+        return options.command(options)
+    except UserError as error:
+        print(f"attnlab: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has left, as in `attnlab predict RUN | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    unknown = [text for text in rest if text.startswith("-") or not hasattr(options, "overrides")]
+    if unknown:
+        parser.error(f"unknown argument {unknown[0]}")
+    if rest:  # overrides that stand after an option
+        options.overrides = [*options.overrides, *rest]
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="attnlab", description="Attention, trained and looked at: an experiment is a config file.")
+    parser.add_argument("--version", action="version", version=f"attnlab {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    train = _command(commands, "train", _train, "train an experiment, or go on where it was broken off")
+    _takes_config(train)
+    train.add_argument("--out", type=Path, metavar="DIR", help="run directory (default: runs/NAME-sSEED)")
+
+    evaluate = _command(commands, "evaluate", _evaluate, "score a run on its test sets; writes results.json")
+    _takes_run(evaluate)
+    _takes_data(evaluate)
+    evaluate.add_argument("--split", action="append", metavar="NAME", help="only this test set, or dev (repeatable)")
+
+    predict = _command(commands, "predict", _predict, "translate standard input, one line out for every line in")
+    _takes_run(predict)
+
+    show = _command(commands, "show", _show, "translate a sentence and draw where the model looks")
+    _takes_run(show)
+    show.add_argument("text", metavar="TEXT", help="the sentence, in quotes")
+
+    _command(commands, "list", _list, "list the experiments at hand and the choices of every setting")
+
+    data = commands.add_parser("data", help="look at data", allow_abbrev=False)
+    check = _command(
+        data.add_subparsers(metavar="COMMAND", required=True), "check", _check, "counts, lengths, problems"
+    )
+    _takes_config(check)
+
+    bench = commands.add_parser("bench", help="measure speed", allow_abbrev=False)
+    training = _command(
+        bench.add_subparsers(metavar="COMMAND", required=True), "training", _bench, "training speed beside PyTorch's"
+    )
+    _takes_config(training)
+    return parser
+
+
+def _command(commands: Any, name: str, function: Any, purpose: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _takes_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file of an experiment, or RUN/config.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="a setting, e.g. model.dropout=0.2")
+    parser.add_argument("--seed", type=int, metavar="N", help="the experiment's seed")
+    parser.add_argument("--tiny", action="store_true", help="shrink all to seconds, to see that it works")
+    _takes_data(parser)
+
+
+def _takes_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory that `attnlab train` made")
+
+
+def _takes_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, metavar="DIR", help="directory of data sets (default: $ATTNLAB_DATA)")
+
+
+def _train(options: argparse.Namespace) -> int:
+    experiment, data_dir = _experiment(options), _data_dir(options)
+    directory = options.out or _default_directory(options.config, experiment)
+    _one_device_a_core()
+    from attnlab import lab
+    from attnlab.training.loop import Interrupted
+
+    try:
+        lab.train(experiment, directory, data_dir)
+    except Interrupted as stop:
+        print(f"stopped; all is saved. To go on: {lab.resume_command(directory, data_dir)}", file=sys.stderr)
+        return 128 + stop.signal_number
+    print(f"trained: {directory}\nnext: attnlab evaluate {directory}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    _run(options)
+    data_dir = _data_dir(options)
+    _one_device_a_core()
+    from attnlab import lab
+
+    for split, metrics in lab.evaluate(options.run, data_dir, options.split).items():
+        print("\n".join(_table(split, metrics)))
+    print(f"written: {options.run / 'results.json'}")
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    _run(options)
+    _one_device_a_core()
+    from attnlab import lab
+
+    sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+    for line in lab.predict(options.run, _lines(sys.stdin.buffer)):
+        print(line)
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    _run(options)
+    _one_device_a_core()
+    from attnlab import lab
+
+    picture, page = lab.show(options.run, options.text)
+    print(f"picture: {picture}\npage: {page}")
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    print("Experiments (attnlab train FILE):")
+    for path, question in catalog.experiments():
+        print(f"  {path}\n      {question}")
+    print("\nChoices (attnlab train FILE key=value):")
+    for key, names in catalog.choices():
+        print(f"  {key:<32} {', '.join(names)}")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    experiment = _experiment(options)
+    from attnlab.data.check import check
+
+    print(check(experiment, _data_dir(options)))
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    experiment = _experiment(options)
+    from attnlab.bench import training
+
+    print(training.compare(experiment, _data_dir(options)))
+    return 0
+
+
+def _experiment(options: argparse.Namespace) -> Experiment:
+    return load(options.config, options.overrides, seed=options.seed, tiny=options.tiny)
+
+
+def _run(options: argparse.Namespace) -> Experiment:
+    """The experiment of a run directory: tells a wrong directory before jax is imported."""
+    if not (options.run / "config.yaml").is_file():
+        what = "is not a run directory (it has no config.yaml)" if options.run.is_dir() else "no such run directory"
+        raise UserError(f"{options.run}: {what}; attnlab train CONFIG --out {options.run} makes one")
+    return load(options.run / "config.yaml")
+
+
+def _data_dir(options: argparse.Namespace) -> Path | None:
+    given = options.data or (Path(os.environ["ATTNLAB_DATA"]) if os.environ.get("ATTNLAB_DATA") else None)
+    if options.data and not options.data.is_dir():
+        raise UserError(f"--data {options.data}: no such directory")
+    return given
+
+
+def _default_directory(config: Path, experiment: Experiment) -> Path:
+    """A run's own config goes on (or repeats) in that run; any other starts one named after experiment and seed."""
+    if config.name == "config.yaml" and (config.parent / "environment.json").exists():
+        return config.parent
+    return Path("runs") / f"{experiment.name}-s{experiment.seed}"
+
+
+def _one_device_a_core() -> None:
+    """Let jax see one host device a core, over which training is data parallel; to be called before jax is imported."""
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(cores, MOST_DEVICES)))
+
+
+def _lines(stream: Iterable[bytes]) -> Iterator[str]:
+    """Lines end at newlines alone, so that line i out belongs to line i in."""
+    for number, raw in enumerate(stream, start=1):
+        try:
+            text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"standard input, line {number}: byte {raw[error.start]:#04x} is not UTF-8 text") from None
+        yield text.rstrip("\r\n")
+
+
+def _table(split: str, metrics: dict[str, Any]) -> Iterator[str]:
+    """One line a metric: its value, 95% interval and signature where it has them."""
+    yield split
+    for name, value in metrics.items():
+        if name.endswith(("_ci95", "_signature")):
+            continue
+        number = f"{value:.2f}" if isinstance(value, float) else str(value)
+        low, high = metrics.get(f"{name}_ci95", (None, None))
+        interval = "" if low is None else f"[{low:.2f}, {high:.2f}]"
+        yield f"  {name:<20} {number:>8}  {interval:<17} {metrics.get(f'{name}_signature', '')}".rstrip()
