@@ -14,9 +14,7 @@ from datetime import date, timedelta
 from babel import Locale
 
 from attnlab.config.task import Dates
-from attnlab.data.numerals import (
-    GERMAN_PARTS, english_number, english_ordinal, english_year, german_number, german_ordinal, german_year,
-)  # fmt: skip
+from attnlab.data import numerals
 from attnlab.data.phrases import Phrase, Piece, Word, pair
 from attnlab.data.records import Corpus, Pair
 
@@ -44,7 +42,7 @@ def generate(config: Dates) -> Corpus:
     return Corpus(
         splits["train"], splits["dev"], {"test": splits["test"]},
         source_language="de", target_language="en" if config.target == "words" else "iso",
-        source_split=GERMAN_PARTS, target_split=None if config.target == "words" else r"\d",
+        source_split=numerals.GERMAN_PARTS, target_split=None if config.target == "words" else r"\d",
     )  # fmt: skip
 
 
@@ -129,9 +127,9 @@ def _compound(parts: tuple[tuple[str, str], ...]) -> tuple[Piece, ...]:
 
 
 def _number(value: int, words: bool) -> Phrase:
-    german = german_number(value)
+    german = numerals.german_number(value)
     places = {place: index for index, (_, place) in enumerate(german)}
-    target = _english(english_number(value), places) if words else _digits(str(value), places)
+    target = _english(numerals.english_number(value), places) if words else _digits(str(value), places)
     return Phrase(_compound(german), target)
 
 
@@ -140,7 +138,7 @@ def _date(day: date, words: bool, start: tuple[str, ...]) -> Phrase:
     weekday = start[:1] == ("weekday",)
     lead = (Piece(_GERMAN.days["format"]["wide"][day.weekday()]), Piece(",", glued=True)) if weekday else ()
     article = tuple(Piece(text) for text in start[-1:])
-    number, year = german_ordinal(day.day, dative=not start), german_year(day.year)
+    number, year = numerals.german_ordinal(day.day, dative=not start), numerals.german_year(day.year)
     month = Piece(_GERMAN.months["format"]["wide"][day.month])
     fields = (lead, article, _compound(number), (month,), _compound(year))
     starts = [sum(map(len, fields[:index])) for index in range(len(fields) + 1)]
@@ -156,7 +154,7 @@ def _english_date(day: date, weekday: bool, days: Places, month: int, years: Pla
     lead = (Word(_ENGLISH.days["format"]["wide"][day.weekday()], sure=(0,)), Word(",", glued=True, sure=(1,)))
     name = Word(_ENGLISH.months["format"]["wide"][day.month], sure=(month,))
     comma = Word(",", glued=True, possible=(*days.values(), month, *years.values()))
-    ordinal, year = _english(english_ordinal(day.day), days), _english(english_year(day.year), years)
+    ordinal, year = _english(numerals.english_ordinal(day.day), days), _english(numerals.english_year(day.year), years)
     return (*(lead if weekday else ()), name, *ordinal, comma, *year)
 
 

@@ -10,14 +10,14 @@ LONGEST_LINE = 100_000
 """Characters in a line beyond which a line break must be missing."""
 
 
-def find(data_dir: Path, name: str, endings: tuple[str, ...] = ("", ".gz")) -> Path:
+def find(data_dir: Path, name: str) -> Path:
     """Find a file of the data directory, as named or with `.gz`."""
-    tried = [data_dir / f"{name}{ending}" for ending in endings]
+    tried = [data_dir / name] + ([] if name.endswith(".gz") else [data_dir / f"{name}.gz"])
     for path in tried:
         if path.is_file():
             return path
-    places = " or ".join(map(str, tried))
-    raise UserError(f"{tried[0]}: no such file; expected {places} (the data directory is {data_dir})")
+    also = "".join(f", nor {path.name}" for path in tried[1:])
+    raise UserError(f"{tried[0]}: no such file{also}; expected there, under the data directory {data_dir}")
 
 
 def read_lines(path: Path) -> list[str]:
