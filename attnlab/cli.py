@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         bench.add_subparsers(metavar="COMMAND", required=True), "training", _bench, "training speed beside PyTorch's"
     )
     _takes_config(training)
+    training.add_argument("--json", action="store_true", help="print all measurements as JSON instead of a table")
     return parser
 
 
@@ -177,7 +178,8 @@ def _bench(options: argparse.Namespace) -> int:
     experiment = _experiment(options)
     from attnlab.bench import training
 
-    print(training.compare(experiment, _data_dir(options)))
+    comparison = training.compare(experiment, _data_dir(options))
+    print(comparison.as_json() if options.json else comparison)
     return 0
 
 

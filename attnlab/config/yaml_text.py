@@ -8,7 +8,7 @@ import yaml
 
 from attnlab.config.errors import UserError
 
-_FLOAT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?$|[-+]?\.[0-9][0-9_]*([eE][-+]?[0-9]+)?$")
+_FLOAT = re.compile(r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?$|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$")
 _SCALARS = {  # what a plain word means; anything else is text (so `no` is Norwegian, and 1e-3 is a number)
     "tag:yaml.org,2002:null": (re.compile(r"~$|null$|Null$|NULL$|$"), ["~", "n", "N", ""]),
     "tag:yaml.org,2002:bool": (re.compile(r"true$|True$|TRUE$|false$|False$|FALSE$"), list("tTfF")),
@@ -63,7 +63,7 @@ def parse(text: str, where: str) -> Document:
         raise UserError(f"{at}: not YAML: {error.problem or error.context}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise UserError(f"{where}:{line}: not YAML: character {error.character!r} is not allowed") from None
+        raise UserError(f"{where}:{line}: not YAML: character {text[error.position]!r} is not allowed") from None
     except (RecursionError, ValueError):
         raise UserError(f"{where}: not a config: nested too deeply, or a number too long") from None
 
@@ -89,6 +89,8 @@ def _check(node: yaml.Node, place: tuple[str, ...], lines: dict, where: str, see
         raise UserError(
             f"{at}: the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is not allowed; a config is data"
         )
+    if isinstance(node, yaml.ScalarNode) and any("\ud800" <= character <= "\udfff" for character in node.value):
+        raise UserError(f"{at}: not YAML: half a character (a lone surrogate)")
     seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
