@@ -64,6 +64,5 @@ def _model(model: Model) -> Model:
 
 
 def _training(training: Training) -> Training:
-    optimizer = _at_most(training.optimizer, warmup_steps=2)
-    small = _at_most(training, steps=8, batch_tokens=512, buckets=2, evaluate_every=4)
-    return _with(small, optimizer=optimizer)
+    warmed = _with(training, optimizer=_at_most(training.optimizer, warmup_steps=2))
+    return _at_most(warmed, steps=8, batch_tokens=512, buckets=2, evaluate_every=4)

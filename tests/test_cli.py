@@ -1,0 +1,169 @@
+"""The command line: what needs no jax imports none; arguments; standard input line by line; where a run goes."""
+
+import io
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attnlab import cli, lab
+from attnlab.config.errors import UserError
+from attnlab.config.load import load, resolved
+from attnlab.training.loop import Interrupted
+
+CONFIG = Path(__file__).parents[1] / "experiments/translation/dates_additive.yaml"
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
+    """Stands in for training: collects the calls."""
+    calls: list[tuple] = []
+    monkeypatch.setattr(lab, "train", lambda *arguments: calls.append(arguments))
+    monkeypatch.delenv("ATTNLAB_DATA", raising=False)
+    return calls
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Looks like a run directory."""
+    directory = tmp_path / "run"
+    directory.mkdir()
+    (directory / "config.yaml").write_text(resolved(load(CONFIG)))
+    (directory / "environment.json").write_text("{}")
+    return directory
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["list"], ["--version"]])
+def test_quick_and_without_jax(arguments: list[str]):
+    program = (
+        "import sys\nfrom attnlab.cli import main\ntry: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "sys.exit(9 if {'jax', 'flax', 'numpy'} & sys.modules.keys() else 0)"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+
+
+def test_list_shows_every_experiment_with_its_question(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(CONFIG.parents[2])
+    assert cli.main(["list"]) == 0
+    text = capsys.readouterr().out
+    for path in Path("experiments").rglob("*.yaml"):
+        question = path.read_text().splitlines()[0].removeprefix("# ")
+        assert f"  {path}\n      {question}\n" in text
+    assert "model.attention.score.kind       dot, scaled_dot, general, additive\n" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "the following arguments are required: COMMAND (see attnlab --help)"),
+        (["trian"], "invalid choice: 'trian'"),
+        (["train", str(CONFIG), "--sed", "3"], "unknown argument --sed"),
+        (["train", str(CONFIG), "--seed", "three"], "argument --seed: invalid int value: 'three'"),
+        (["train", str(CONFIG), "--seed", "-3"], "command line: seed: must be at least 0, given -3"),
+        (["train", str(CONFIG), "--data", "/no/such"], "--data /no/such: no such directory"),
+        (["evaluate", "/no/such"], "/no/such: no such run directory; attnlab train CONFIG --out /no/such makes one"),
+        (["evaluate", str(CONFIG.parent)], "is not a run directory (it has no config.yaml)"),
+        (["evaluate", "/no/such", "beam=3"], "unknown argument beam=3"),
+        (["show", "/no/such"], "the following arguments are required: TEXT"),
+        (["data"], "the following arguments are required: COMMAND (see attnlab data --help)"),
+    ],
+)
+def test_mistaken_arguments_are_one_line(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(arguments) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("attnlab: ")
+    assert line.count("\n") == 1
+    assert says in line
+
+
+def test_overrides_may_stand_anywhere(trained: list[tuple]):
+    arguments = ["model.dropout=0.1", "--seed", "7", "training.steps=2", "--tiny", "task.data.seed=5"]
+    assert cli.main(["train", str(CONFIG), *arguments]) == 0
+    experiment = trained[0][0]
+    assert (experiment.seed, experiment.model.dropout, experiment.training.steps) == (7, 0.1, 2)
+    assert (experiment.task.data.seed, experiment.name) == (5, "dates_additive-tiny")
+
+
+def test_a_kind_changed_by_override_starts_afresh():
+    score = load(CONFIG, ["model.attention.score.kind=general"]).model.attention.score
+    assert score.model_dump() == {"kind": "general"}
+    same = load(CONFIG, ["model.attention.score.kind=additive"])
+    assert same == load(CONFIG)
+    assert load(CONFIG, ["model.attention=null"]).model.attention is None
+    none = CONFIG.with_name("dates_none.yaml")
+    assert load(none, ["model.attention.score.kind=general"]).model.attention.score.kind == "general"
+
+
+def test_a_run_goes_by_name_and_seed_or_where_it_is_told(trained: list[tuple], run: Path, tmp_path: Path):
+    cli.main(["train", str(CONFIG), "--seed", "3"])
+    cli.main(["train", str(CONFIG), "--out", str(tmp_path / "there")])
+    cli.main(["train", str(run / "config.yaml")])
+    assert [call[1] for call in trained] == [Path("runs/dates_additive-s3"), tmp_path / "there", run]
+    assert trained[2][0] == load(CONFIG)
+
+
+def test_a_config_yaml_outside_a_run_is_any_file(trained: list[tuple], tmp_path: Path):
+    (tmp_path / "config.yaml").write_text(CONFIG.read_text())
+    cli.main(["train", str(tmp_path / "config.yaml")])
+    assert trained[0][1] == Path("runs/config-s1")
+
+
+def test_data_from_argument_before_environment(trained: list[tuple], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cli.main(["train", str(CONFIG)])
+    monkeypatch.setenv("ATTNLAB_DATA", "/from/environment")
+    cli.main(["train", str(CONFIG)])
+    cli.main(["train", str(CONFIG), "--data", str(tmp_path)])
+    assert [call[2] for call in trained] == [None, Path("/from/environment"), tmp_path]
+
+
+@pytest.mark.parametrize(("signal_number", "code"), [(2, 130), (15, 143)])
+def test_interrupted_says_how_to_go_on(
+    signal_number: int, code: int, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def interrupted(*arguments):
+        raise Interrupted(signal_number)
+
+    monkeypatch.setattr(lab, "train", interrupted)
+    assert cli.main(["train", str(run / "config.yaml")]) == code
+    assert f"attnlab train {run / 'config.yaml'}" in capsys.readouterr().err
+
+
+def test_one_device_a_core_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(5))
+    monkeypatch.delenv("JAX_NUM_CPU_DEVICES", raising=False)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
+    cli._one_device_a_core()
+    assert "JAX_NUM_CPU_DEVICES" not in os.environ
+    monkeypatch.delenv("XLA_FLAGS")
+    cli._one_device_a_core()
+    assert os.environ["JAX_NUM_CPU_DEVICES"] == "5"
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
+    cli._one_device_a_core()
+    assert os.environ["JAX_NUM_CPU_DEVICES"] == "1"
+
+
+def test_predict_reads_lines_by_newline_alone():
+    stream = io.BytesIO("\ufeffeins\r\n\nzwei\u2028drei\x0bvier\nfünf".encode())
+    assert list(cli._lines(stream)) == ["eins", "", "zwei\u2028drei\x0bvier", "fünf"]
+    with pytest.raises(UserError, match="standard input, line 2: byte 0xff is not UTF-8 text"):
+        list(cli._lines(io.BytesIO(b"a\n\xff\n")))
+
+
+def test_results_as_a_table():
+    metrics = {"bleu": 36.3, "bleu_ci95": [35.2, 37.4], "bleu_signature": "nrefs:1|case:mixed", "sentences": 1000}
+    assert list(cli._table("test", metrics)) == [
+        "test",
+        "  bleu                    36.30  [35.20, 37.40]    nrefs:1|case:mixed",
+        "  sentences                1000",
+    ]

@@ -1,0 +1,155 @@
+"""Every file in experiments/ has a card, resolves to its golden file, and runs --tiny through the real command line.
+
+After a wanted change of an experiment or a default: `python tests/test_experiments.py` writes the golden files anew.
+"""
+
+import gzip
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attnlab.config.experiment import Experiment
+from attnlab.config.load import difference, load, resolved
+from attnlab.config.tiny import tiny
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = Path(__file__).parent / "golden"
+EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
+NAMES = [path.stem for path in EXPERIMENTS]
+FAMILIES = ("dates", "multi30k_de_en")
+ATTENTION = ("additive", "general", "dot", "scaled_dot", "none")
+
+
+def experiment(name: str) -> Path:
+    return EXPERIMENTS[NAMES.index(name)]
+
+
+def test_every_family_has_every_attention():
+    assert {f"{family}_{attention}" for family in FAMILIES for attention in ATTENTION} <= set(NAMES)
+    assert len(NAMES) == len(set(NAMES))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_card(name: str):
+    path = experiment(name)
+    card = [line.removeprefix("# ") for line in path.read_text().splitlines() if line.startswith("# ")]
+    assert "?" in card[0], "a card opens with the question"
+    assert card[1].startswith(f"attnlab train {path.relative_to(ROOT)}"), "then says the command"
+    assert "2 cores" in " ".join(card[2:]), "then what to expect and how long it takes"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_golden(name: str):
+    golden = GOLDEN / f"{name}.yaml"
+    assert resolved(load(experiment(name))) == golden.read_text(), "wanted? then: python tests/test_experiments.py"
+    assert load(golden) == load(experiment(name))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("attention", ATTENTION[1:])
+def test_nothing_but_attention_differs_in_a_family(family: str, attention: str):
+    lines = difference(load(experiment(f"{family}_additive")), load(experiment(f"{family}_{attention}")))
+    assert {line.partition(":")[0] for line in lines if not line.startswith("model.attention")} == {"name"}
+    assert len(lines) > 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tiny_is_small_keeps_every_kind_and_is_its_own_tiny(name: str):
+    full = load(experiment(name))
+    small = tiny(full)
+    assert tiny(small) == small
+    assert small.training.steps <= 10
+    assert kinds(small.model_dump()) == kinds(full.model_dump())
+
+
+def kinds(section: object) -> list[str]:
+    inside = [kind for value in section.values() for kind in kinds(value)] if isinstance(section, dict) else []
+    return [section["kind"], *inside] if isinstance(section, dict) and "kind" in section else inside
+
+
+def test_difference_is_empty_only_between_equals():
+    one = load(experiment("dates_additive"))
+    assert difference(one, one) == []
+    other = load(experiment("dates_additive"), ["model.dropout=0.2", "training.patience=3"])
+    assert difference(one, other) == [
+        f"model.dropout: {one.model.dropout} in the run, 0.2 here",
+        f"training.patience: {json.dumps(one.training.patience)} in the run, 3 here",
+    ]
+
+
+def test_name_comes_from_the_file_unless_given(tmp_path: Path):
+    path = tmp_path / "other.yaml"
+    path.write_text(experiment("dates_additive").read_text())
+    assert load(path).name == "other"
+    assert load(path, ["name=mine"]).name == "mine"
+
+
+def test_resolved_reads_back_as_it_was(tmp_path: Path):
+    texts = ["no", "1e-3", "null", "3", "010", "a: b", "#", " x", "2020-01-01", "ä\n"]
+    config = load(experiment("multi30k_de_en_additive"))
+    data = config.task.data.model_copy(update={"test": {f"set{i}": text for i, text in enumerate(texts)}})
+    config = config.model_copy(update={"task": config.task.model_copy(update={"data": data})})
+    assert isinstance(config, Experiment)
+    (tmp_path / "config.yaml").write_text(resolved(config))
+    assert load(tmp_path / "config.yaml") == config
+
+
+def attnlab(*arguments: object, text: str = "") -> str:
+    """Run the real command line in a process of its own; its standard output."""
+    command = [sys.executable, "-m", "attnlab", *map(str, arguments)]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made-up multi30k: the layout of the real one, a few words in another order on each side."""
+    directory = tmp_path_factory.mktemp("data")
+    draw = random.Random(0)
+    words = {"ein": "a", "Hund": "dog", "Mann": "man", "läuft": "runs", "schnell": "fast", "und": "and", "rot": "red"}
+    for name in ("train", "val", "test_2016_flickr", "test_2017_flickr", "test_2017_mscoco"):
+        rows = ["id\timage\ten\tde"]
+        for number in range(200 if name == "train" else 20):
+            chosen = draw.choices(list(words), k=draw.randint(2, 9))
+            rows.append(f"{number}\t{number}.jpg\t{' '.join(words[w] for w in reversed(chosen))}.\t{' '.join(chosen)}.")
+        path = directory / "multi30k" / f"{name}.tsv.gz"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(gzip.compress(("\n".join(rows) + "\n").encode()))
+    return directory
+
+
+QUICK = ("dates_additive", "dates_none", "multi30k_de_en_dot")
+"""Run by default; the others are slow together, and differ from these in one part."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in NAMES])
+def test_tiny_runs_through_the_command_line(name: str, data_dir: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    attnlab("train", experiment(name), "--tiny", "--out", run, "--data", data_dir)
+    table = attnlab("evaluate", run, "--data", data_dir)
+    results = json.loads((run / "results.json").read_text())
+    assert set(results) == ({"test"} if name.startswith("dates") else set(load(experiment(name)).task.data.test))
+    assert all(f"{split}\n" in table for split in results)
+    assert all(0 <= metrics["bleu"] <= 100 and "version:" in metrics["bleu_signature"] for metrics in results.values())
+    if name in QUICK:
+        assert attnlab("predict", run, text="ein Hund\n\nund ein Mann\n").count("\n") == 3
+        picture, page = (Path(line.split(": ")[1]) for line in attnlab("show", run, "ein <b> Hund").splitlines())
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert "&lt;b&gt;" in page.read_text()
+    assert load(run / "config.yaml") == load(experiment(name), tiny=True)
+
+
+def write_golden() -> None:
+    """Write the golden files anew: read their difference before committing it."""
+    GOLDEN.mkdir(exist_ok=True)
+    for path in EXPERIMENTS:
+        (GOLDEN / f"{path.stem}.yaml").write_text(resolved(load(path)))
+
+
+if __name__ == "__main__":
+    write_golden()
