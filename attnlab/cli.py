@@ -1,6 +1,7 @@
 """The command line: reads arguments and config, then calls the lab. `--help`, `list` and mistakes import no jax."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -140,7 +141,8 @@ def _predict(options: argparse.Namespace) -> int:
     _one_device_a_core()
     from attnlab import lab
 
-    sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
     for line in lab.predict(options.run, _lines(sys.stdin.buffer)):
         print(line)
     return 0
