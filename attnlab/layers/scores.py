@@ -26,7 +26,7 @@ class Dot(nn.Module):
         return keys
 
     def bind(self) -> Score:
-        return scores.dot
+        return jax.tree_util.Partial(scores.dot)
 
 
 class ScaledDot(Dot):
@@ -35,7 +35,7 @@ class ScaledDot(Dot):
     config: config.ScaledDot
 
     def bind(self) -> Score:
-        return scores.scaled_dot
+        return jax.tree_util.Partial(scores.scaled_dot)
 
 
 class General(nn.Module):
@@ -51,7 +51,7 @@ class General(nn.Module):
         return self.w(keys)
 
     def bind(self) -> Score:
-        return scores.dot
+        return jax.tree_util.Partial(scores.dot)
 
 
 class Additive(nn.Module):

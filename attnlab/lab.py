@@ -1,0 +1,203 @@
+"""What one does with an experiment: train it, evaluate it, translate with it, look at its attention."""
+
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from attnlab import plots, report
+from attnlab.analysis.alignment import Attended, alignment_score, gold_pairs, hard
+from attnlab.config import Decoding, Experiment
+from attnlab.config.errors import UserError
+from attnlab.data.corpus import Corpus, Pair
+from attnlab.data.corpus import load as load_corpus
+from attnlab.data.tokenizer import Tokenizers, train_tokenizers
+from attnlab.runs import Run
+from attnlab.tasks.metrics import exact_match_by_length, translation_scores
+from attnlab.tasks.translation import Hypothesis, Translator, average
+from attnlab.training.loop import Interrupted, fit
+from attnlab.training.progress import Progress
+from attnlab.training.signals import graceful
+from attnlab.training.steps import TrainState, initial_state, make_train_step, replicated
+
+LINES_AT_ONCE = 1024
+"""Lines that `predict` reads before it answers."""
+EXAMPLES = 3
+"""Test sentences whose attention `evaluate` keeps in the run."""
+
+
+def train(config: Experiment, directory: Path, data_dir: Path | None) -> Path:
+    """Train an experiment into a run directory, or go on where it was broken off.
+
+    Returns: the directory. Raises `Interrupted` (state saved) when asked to stop, `UserError` for bad data, or when
+    the directory holds another run.
+    """
+    corpus = load_corpus(config.task.data, data_dir)
+    tokenizers = train_tokenizers(config.task.tokenizer, corpus)
+    fingerprint = {"data": corpus.fingerprint(), "tokenizer": tokenizers.fingerprint()}
+    with Run.open(directory, config, fingerprint) as run, graceful() as stop:
+        for name, text in tokenizers.files().items():
+            run.write_text(f"tokenizer/{name}", text)
+        translator = Translator(config, tokenizers)
+        batches = translator.batches(corpus.train)
+        state = initial_state(translator.model, config.training, config.seed)
+        if (restored := run.restore(state)) is not None:
+            state = restored[1]
+        with Progress(config.training.steps, int(state.step)) as progress:
+            for line in (f"run {directory}", *translator.describe(batches, len(corpus.train)), *_describe(state)):
+                progress.say(line)
+            run.say = progress.say
+            fit(
+                state,
+                make_train_step(translator.model, config.training, config.seed),
+                batches.iterate(int(state.step)),
+                training=config.training,
+                evaluate=lambda params, poll: translator.dev_scores(params, corpus.dev, poll),
+                run=run,
+                watcher=progress,
+                poll=stop.poll,
+            )
+    return directory
+
+
+def _describe(state: TrainState) -> list[str]:
+    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    devices = f"{jax.device_count()} {jax.devices()[0].platform} device{'s' if jax.device_count() > 1 else ''}"
+    lines = [f"model: {count:,} parameters, on {devices}"]
+    return [*lines, f"going on from step {int(state.step)}"] if int(state.step) else lines
+
+
+@dataclass(eq=False)
+class Trained:
+    """A run with what it takes to use it."""
+
+    run: Run
+    translator: Translator
+
+    @cached_property
+    def params(self) -> PyTree:
+        """The run's answer: the mean of the last checkpoints where the config says so, else the best by dev BLEU."""
+        config = self.run.config
+        state = jax.eval_shape(lambda: initial_state(self.translator.model, config.training, config.seed))
+        like = {"params": jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated()), state.params)}
+        if config.training.average_last:
+            found = self.run.checkpoints.last(like, config.training.average_last)
+        else:
+            best = self.run.checkpoints.best(like)
+            found = [] if best is None else [best]
+        if not found:
+            raise UserError(f"{self.run.directory}: no good checkpoint yet; attnlab train {self.run.directory}/config.yaml")
+        return average([tree["params"] for _, tree in found])
+
+    def predict(self, texts: Sequence[str], decoding: Decoding | None = None) -> list[list[Hypothesis]]:
+        """Translate texts; hypotheses of each, best first."""
+        return self.translator.translate(self.params, texts, decoding or self.run.config.task.decoding)
+
+    def attended(self, text: str, hypothesis: Hypothesis) -> Attended:
+        """A translation of `text` with names for its tokens and those of the source, end tokens included."""
+        tokenizers = self.translator.tokenizers
+        return Attended(
+            source_tokens=[*tokenizers.source.encode(text).tokens, report.END],
+            target_tokens=[*(tokenizers.target.token(i) for i in hypothesis.tokens), report.END],
+            weights=hypothesis.weights,
+            translation=hypothesis.text,
+            score=hypothesis.score,
+        )
+
+
+def load(directory: Path | str) -> Trained:
+    """Open a trained run."""
+    run = Run.read(Path(directory))
+    return Trained(run, Translator(run.config, Tokenizers.load(run.path("tokenizer"))))
+
+
+def evaluate(directory: Path, data_dir: Path | None, splits: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
+    """Score a run on its test sets, write results.json and the attention of fixed examples.
+
+    Args:
+        directory: the run.
+        data_dir: as it was for training.
+        splits: names of test sets, or "dev"; None is all test sets.
+
+    Returns: {split: {metric: value}}.
+    """
+    trained = load(directory)
+    corpus = load_corpus(trained.run.config.task.data, data_dir)
+    if (found := corpus.fingerprint()) != trained.run.fingerprint["data"]:
+        raise UserError(f"{directory}: was trained on other data ({trained.run.fingerprint['data'][:12]}, here {found[:12]})")
+    known = {name: pairs for name, pairs in corpus.splits().items() if name != "train"}
+    for name in splits or ():
+        if name not in known:
+            raise UserError(f"{name}: no such split; there are {', '.join(known)}")
+    chosen = splits or list(corpus.test)
+    for name in chosen:
+        trained.run.write_results(name, _scores(trained, known[name]))
+    for number, pair in enumerate(known[chosen[0]][:EXAMPLES], start=1):
+        _show(trained, pair.source, f"attention/{chosen[0]}_{number}")
+    plots.training_curve(trained.run.metrics(), trained.run.path("training.png"))
+    return {name: trained.run.results()[name] for name in chosen}
+
+
+def _scores(trained: Trained, pairs: Sequence[Pair]) -> dict[str, Any]:
+    sources, references = [p.source for p in pairs], [p.target for p in pairs]
+    texts = [hypotheses[0].text for hypotheses in trained.predict(sources)]
+    scores = translation_scores(texts, references)
+    lengths = [len(e.ids) for e in trained.translator.tokenizers.source.encode_batch(sources)]
+    if len(pairs) >= 3:
+        thirds = exact_match_by_length(texts, references, lengths)
+        scores |= dict(zip(("exact_match_short", "exact_match_middle", "exact_match_long"), thirds, strict=True))
+    if all(pair.alignment is not None for pair in pairs) and trained.run.config.model.attention is not None:
+        scores |= _alignment(trained, pairs)
+    return scores
+
+
+def _alignment(trained: Trained, pairs: Sequence[Pair]) -> dict[str, float]:
+    """Error rate of the attention when it writes the reference, token by token, against gold."""
+    tokenizers = trained.translator.tokenizers
+    sources = tokenizers.source.encode_batch([p.source for p in pairs])
+    targets = tokenizers.target.encode_batch([p.target for p in pairs])
+    weights = trained.translator.attention(trained.params, pairs)
+    found = [hard(w, len(s.ids), len(t.ids)) for w, s, t in zip(weights, sources, targets, strict=True)]
+    gold = [gold_pairs(p.alignment or (), s.offsets, t.offsets) for p, s, t in zip(pairs, sources, targets, strict=True)]
+    score = alignment_score(found, gold)
+    return {"aer": score.aer, "alignment_precision": score.precision, "alignment_recall": score.recall}
+
+
+def predict(directory: Path, lines: Iterable[str]) -> Iterator[str]:
+    """Translate line by line: one line out for every line in, an empty one for an empty one."""
+    trained, lines = load(directory), iter(lines)
+    while chunk := list(islice(lines, LINES_AT_ONCE)):
+        for hypotheses in trained.predict([line.rstrip("\r\n") for line in chunk]):
+            yield hypotheses[0].text
+
+
+def show(directory: Path, text: str) -> tuple[Path, Path]:
+    """Translate one sentence and draw where the model looked: a picture and a page. Returns their paths."""
+    if not text.split():
+        raise UserError('the sentence is empty: attnlab show RUN "ein Satz"')
+    trained = load(directory)
+    return _show(trained, text, "show/attention")
+
+
+def _show(trained: Trained, text: str, name: str) -> tuple[Path, Path]:
+    decoding = trained.run.config.task.decoding
+    decoding = decoding.model_copy(update={"n_best": min(decoding.beam, 3)})
+    attended = [trained.attended(text, hypothesis) for hypothesis in trained.predict([text], decoding)[0]]
+    page = trained.run.write_text(f"{name}.html", report.page(text, attended, title=trained.run.config.name))
+    picture = trained.run.path(f"{name}.png")
+    plots.alignment(attended[0], picture)
+    return picture, page
+
+
+def resume_command(directory: Path, data_dir: Path | None) -> str:
+    """The command that goes on with a run."""
+    data = "" if data_dir is None else f" --data {shlex.quote(str(data_dir))}"
+    return f"attnlab train {shlex.quote(str(directory / 'config.yaml'))}{data}"

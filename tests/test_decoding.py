@@ -1,0 +1,93 @@
+"""Search against the definition: every sentence of a small language is enumerated and scored."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from attnlab.config import Decoding
+from attnlab.data.tokenizer import BOS, EOS
+from attnlab.training.decoding import beam, greedy
+
+VOCABULARY, ROWS, POSITIONS = 7, 3, 2
+WORDS = range(3, VOCABULARY)
+
+
+@pytest.fixture(params=range(4))
+def table(request) -> np.ndarray:
+    """Log-probabilities [example, last token, next token] of a random bigram language."""
+    logits = np.random.default_rng(request.param).normal(size=(ROWS, VOCABULARY, VOCABULARY)) * 2
+    return np.asarray(jax.nn.log_softmax(jnp.asarray(logits, jnp.float32)))
+
+
+def advance_of(table: np.ndarray, width: int):
+    repeated = jnp.repeat(jnp.asarray(table), width, axis=0)
+
+    def advance(state, tokens):
+        rows = jnp.arange(len(tokens))
+        attention = jnp.stack([tokens, state], axis=-1).astype(jnp.float32)
+        return state + 1, repeated[rows, tokens], attention
+
+    return advance, jnp.zeros(ROWS * width, jnp.int32)
+
+
+def best_by_enumeration(table: np.ndarray, config: Decoding) -> list[tuple[float, tuple[int, ...]]]:
+    """All sentences of one example with their scores, best first."""
+    sentences = []
+    for length in range(config.min_length, config.max_length + 1):
+        for words in itertools.product(WORDS, repeat=length):
+            path = [BOS, *words, EOS]
+            total = sum(float(table[a, b]) for a, b in itertools.pairwise(path))
+            sentences.append((total / ((5 + length + 1) / 6) ** config.length_penalty, words))
+    return sorted(sentences, reverse=True)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+@pytest.mark.parametrize(("shortest", "longest"), [(0, 3), (2, 3)])
+def test_a_wide_beam_finds_the_best_sentences_there_are(table, penalty, shortest, longest):
+    width = len(WORDS) ** longest
+    config = Decoding(beam=64, n_best=4, length_penalty=penalty, min_length=shortest, max_length=longest)
+    assert config.beam >= width
+    advance, state = advance_of(table, config.beam)
+    found = jax.device_get(beam(advance, state, rows=ROWS, positions=POSITIONS, config=config))
+    for row in range(ROWS):
+        expected = best_by_enumeration(table[row], config)[:4]
+        np.testing.assert_allclose(found.scores[row], [score for score, _ in expected], rtol=1e-5)
+        words = [tuple(found.tokens[row, n, : found.lengths[row, n]].tolist()) for n in range(4)]
+        assert words == [words for _, words in expected]
+
+
+def test_greedy_takes_the_likeliest_token_at_every_step(table):
+    config = Decoding(beam=1, max_length=6)
+    advance, state = advance_of(table, 1)
+    found = jax.device_get(greedy(advance, state, rows=ROWS, positions=POSITIONS, config=config))
+    for row in range(ROWS):
+        words, last, total = [], BOS, 0.0
+        while last != EOS:
+            allowed = [*WORDS, EOS] if len(words) < 6 else [EOS]
+            last, before = max(allowed, key=lambda token: table[row, last, token]), last
+            total += float(table[row, before, last])
+            words += [last] if last != EOS else []
+        assert found.tokens[row, 0, : found.lengths[row, 0]].tolist() == words
+        np.testing.assert_allclose(found.scores[row, 0], total / ((6 + len(words)) / 6), rtol=1e-5)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_the_attention_returned_is_that_of_the_step_that_wrote_the_token(table, width):
+    config = Decoding(beam=width, n_best=width, max_length=6)
+    advance, state = advance_of(table, width)
+    search = greedy if width == 1 else beam
+    found = jax.device_get(search(advance, state, rows=ROWS, positions=POSITIONS, config=config))
+    for row, n in itertools.product(range(ROWS), range(width)):
+        words = found.tokens[row, n, : found.lengths[row, n]].tolist()
+        expected = [[last, step] for step, last in enumerate([BOS, *words])]
+        assert found.weights[row, n, : len(words) + 1].tolist() == expected
+
+
+def test_lengths_are_kept(table):
+    config = Decoding(beam=2, n_best=2, min_length=3, max_length=4)
+    advance, state = advance_of(table, 2)
+    found = jax.device_get(beam(advance, state, rows=ROWS, positions=POSITIONS, config=config))
+    assert set(found.lengths.ravel().tolist()) <= {3, 4}
