@@ -50,6 +50,11 @@ class Batches:
         return sum(-(-len(m) // shape.rows) for shape, m in zip(self._shapes, self._members, strict=True))
 
     @property
+    def pairs(self) -> int:
+        """Number of pairs in an epoch."""
+        return len(self._pairs)
+
+    @property
     def shapes(self) -> list[tuple[int, int, int]]:
         """Rows, source positions and target positions of each kind of batch."""
         return [(shape.rows, shape.source, shape.target) for shape in self._shapes]
@@ -107,8 +112,8 @@ class _Steps:
     def __len__(self) -> int:
         return 2**40
 
-    def __getitem__(self, step: int) -> Batch:
-        return self._batches.batch(step)
+    def __getitem__(self, index: int) -> Batch:
+        return self._batches.batch(index)
 
     def __repr__(self) -> str:
         return "attnlab.data.batching.Batches"

@@ -159,12 +159,11 @@ def _english_date(day: date, weekday: bool, days: Places, month: int, years: Pla
 
 
 def _iso_date(day: date, weekday: bool, days: Places, month: int, years: Places) -> tuple[Word, ...]:
-    dash = {"glued": True}
     months = tuple(Word(digit, glued=True, sure=(month,)) for digit in f"{day.month:02}")
     number = tuple(Word(word.text, True, word.sure, word.possible) for word in _digits(f"{day.day:02}", days))
     return (
-        *_digits(f"{day.year:04}", years), Word("-", possible=(month,), **dash), *months,
-        Word("-", possible=tuple(days.values()), **dash), *number,
+        *_digits(f"{day.year:04}", years), Word("-", True, possible=(month,)), *months,
+        Word("-", True, possible=tuple(days.values())), *number,
     )  # fmt: skip
 
 

@@ -42,8 +42,8 @@ def _folder(path: str, data_dir: Path | None) -> str:
 def _pairs(rows: Any, config: Hub, where: str) -> tuple[Pair, ...]:
     pairs = []
     for number, row in enumerate(rows, start=1):
-        texts = [_text(row, name, f"{where}, row {number}") for name in (config.source, config.target)]
-        pairs.append(Pair(*texts))
+        here = f"{where}, row {number}"
+        pairs.append(Pair(_text(row, config.source, here), _text(row, config.target, here)))
     if not pairs:
         raise UserError(f"{where}: no rows; expected one pair a row")
     return tuple(pairs)
