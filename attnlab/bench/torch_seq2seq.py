@@ -1,0 +1,204 @@
+"""The recurrent model of `models/seq2seq.py` in plain PyTorch: the peer that training speed is measured against.
+
+Same sizes, same equations, dropout in the same places, same objective and optimizer. Written as one would write it in
+PyTorch and in its fastest plain form: packed `nn.GRU` for the encoder, a cell in a loop for the decoder, keys projected
+once, readout and logits of all positions at once where no step waits for them, fused AdamW.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from attnlab.config import AdamW, Experiment
+from attnlab.config.attention import Attention
+from attnlab.config.model import RecurrentSeq2Seq as Config
+
+Batch = dict[str, np.ndarray]
+LAYERS = {"gru": nn.GRU, "lstm": nn.LSTM}
+CELLS = {"gru": nn.GRUCell, "lstm": nn.LSTMCell}
+PAD = 0
+
+
+class Attend(nn.Module):
+    """Softmax attention with the config's score; keys are prepared once a batch."""
+
+    def __init__(self, config: Attention, query_width: int, width: int):
+        super().__init__()
+        self.kind = config.score.kind
+        if config.score.kind == "additive":
+            self.w_query = nn.Linear(query_width, config.score.hidden, bias=False)
+            self.w_key = nn.Linear(width, config.score.hidden, bias=False)
+            self.v = nn.Parameter(torch.randn(config.score.hidden) * config.score.hidden**-0.5)
+        elif config.score.kind == "general":
+            self.w_key = nn.Linear(width, query_width, bias=False)
+
+    def prepare(self, annotations: Tensor) -> Tensor:
+        return self.w_key(annotations) if self.kind in ("additive", "general") else annotations
+
+    def forward(self, query: Tensor, keys: Tensor, values: Tensor, padding: Tensor) -> Tensor:
+        """Return the context [b c]."""
+        if self.kind == "additive":
+            logits = torch.tanh(keys + self.w_query(query).unsqueeze(1)) @ self.v
+        else:
+            logits = torch.bmm(keys, query.unsqueeze(-1)).squeeze(-1)
+        if self.kind == "scaled_dot":
+            logits = logits / math.sqrt(query.shape[-1])
+        weights = logits.masked_fill(padding, -math.inf).softmax(dim=-1)
+        return torch.bmm(weights.unsqueeze(1), values).squeeze(1)
+
+
+class Seq2Seq(nn.Module):
+    """Source and target tokens in, logits of the next target token out (teacher forcing)."""
+
+    def __init__(self, config: Config, source_vocabulary: int, target_vocabulary: int):
+        super().__init__()
+        self.config = config
+        encoder, decoder, width = config.encoder, config.decoder, 2 * config.encoder.hidden
+        luong = decoder.form == "luong"
+        self.target_embedding = nn.Embedding(target_vocabulary, config.embedding)
+        tied = config.tie_embeddings == "all"
+        self.source_embedding = self.target_embedding if tied else nn.Embedding(source_vocabulary, config.embedding)
+        self.encoder = LAYERS[encoder.cell](
+            config.embedding,
+            encoder.hidden,
+            encoder.layers,
+            batch_first=True,
+            bidirectional=True,
+            dropout=config.dropout if encoder.layers > 1 else 0.0,
+        )
+        self.bridge = nn.Linear(width, decoder.hidden)
+        self.cell = CELLS[decoder.cell](config.embedding + (config.embedding if luong else width), decoder.hidden)
+        self.attend = None if config.attention is None else Attend(config.attention, decoder.hidden, width)
+        self.readout = nn.Linear(decoder.hidden + width + (0 if luong else config.embedding), config.embedding)
+        self.output = nn.Linear(config.embedding, target_vocabulary)
+        if config.tie_embeddings != "none":
+            self.output.weight = self.target_embedding.weight
+        self.dropout = nn.Dropout(config.dropout)
+        self._initialize()
+
+    def forward(self, source: Tensor, source_lengths: Tensor, target: Tensor) -> Tensor:
+        """Return logits [b t v]. A filler row (length 0) is read as one token; its loss does not count."""
+        lengths = source_lengths.clamp(min=1)
+        annotations, summary = self._encode(source, lengths)
+        embedded = self.dropout(self.target_embedding(target))
+        padding = torch.arange(annotations.shape[1]) >= lengths.unsqueeze(1)
+        keys = annotations if self.attend is None else self.attend.prepare(annotations)
+
+        def context(hidden: Tensor) -> Tensor:
+            return summary if self.attend is None else self.attend(hidden, keys, annotations, padding)
+
+        start = torch.tanh(self.bridge(summary))
+        decode = {"bahdanau": self._bahdanau, "luong": self._luong}[self.config.decoder.form]
+        return self.output(self.dropout(decode(start, embedded, context)))
+
+    def _encode(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        embedded = self.dropout(self.source_embedding(source))
+        packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        outputs, last = self.encoder(packed)
+        annotations, _ = pad_packed_sequence(outputs, batch_first=True)
+        hidden = last[0] if isinstance(last, tuple) else last
+        return self.dropout(annotations), torch.cat([hidden[-2], hidden[-1]], dim=-1)
+
+    def _bahdanau(self, hidden: Tensor, embedded: Tensor, attend) -> Tensor:
+        """Attend with the previous state; the readouts [b t e] of all steps are computed at once."""
+        state, states, contexts = self._start(hidden), [], []
+        for word in embedded.unbind(dim=1):
+            context = attend(self._hidden(state))
+            state = self.cell(torch.cat([word, context], dim=-1), state)
+            states.append(self._hidden(state))
+            contexts.append(context)
+        features = torch.cat([torch.stack(states, dim=1), torch.stack(contexts, dim=1), embedded], dim=-1)
+        return torch.tanh(self.readout(features))
+
+    def _luong(self, hidden: Tensor, embedded: Tensor, attend) -> Tensor:
+        """Attend with the current state and feed the readout to the next step."""
+        state, readouts = self._start(hidden), []
+        readout = embedded.new_zeros(embedded.shape[0], embedded.shape[-1])
+        for word in embedded.unbind(dim=1):
+            state = self.cell(torch.cat([word, readout], dim=-1), state)
+            hidden = self._hidden(state)
+            readout = torch.tanh(self.readout(torch.cat([hidden, attend(hidden)], dim=-1)))
+            readouts.append(readout)
+        return torch.stack(readouts, dim=1)
+
+    def _start(self, hidden: Tensor):
+        return (hidden, hidden) if self.config.decoder.cell == "lstm" else hidden
+
+    def _hidden(self, state) -> Tensor:
+        return state[0] if isinstance(state, tuple) else state
+
+    def _initialize(self) -> None:
+        """Scale embeddings to the output they are tied to; start forget gates open, as `layers.recurrent.lstm` does."""
+        for embedding in (self.source_embedding, self.target_embedding):
+            nn.init.normal_(embedding.weight, std=embedding.embedding_dim**-0.5)
+        nn.init.zeros_(self.output.bias)
+        for name, parameter in self.named_parameters():
+            if name.startswith(("encoder.bias_hh", "cell.bias_hh")):
+                nn.init.zeros_(parameter)
+                if isinstance(self.encoder if name.startswith("encoder") else self.cell, (nn.LSTM, nn.LSTMCell)):
+                    quarter = parameter.shape[0] // 4
+                    nn.init.ones_(parameter.detach()[quarter : 2 * quarter])
+
+
+class Trainer:
+    """The model with its optimizer: takes the steps that `training/steps.py` takes."""
+
+    def __init__(self, experiment: Experiment, source_vocabulary: int, target_vocabulary: int):
+        torch.manual_seed(experiment.seed)
+        self.training = experiment.training
+        self.model = Seq2Seq(experiment.model, source_vocabulary, target_vocabulary)
+        config = experiment.training.optimizer
+        parameters = list(self.model.parameters())
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+                {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=config.learning_rate,
+            betas=(config.b1, config.b2),
+            fused=True,
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: _relative_rate(config, experiment.training.steps, step)
+        )
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the smoothed cross entropy, a mean over real target tokens."""
+        tensors = {name: torch.from_numpy(array).long() for name, array in batch.items()}
+        logits = self.model(tensors["source"], tensors["source_lengths"], tensors["target_in"])
+        return F.cross_entropy(
+            logits.flatten(0, 1),
+            tensors["target_out"].flatten(),
+            ignore_index=PAD,
+            label_smoothing=self.training.label_smoothing,
+        )
+
+    def step(self, batch: Batch) -> float:
+        """Take one training step and return its loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(batch)
+        loss.backward()
+        if self.training.optimizer.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.training.optimizer.clip_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        return loss.item()
+
+
+def _relative_rate(config: AdamW, steps: int, step: int) -> float:
+    """Size of a step relative to the peak, as in `training/optimizer.py`."""
+    warmup = config.warmup_steps
+    if step < warmup:
+        return (step + 1) / warmup
+    after, rest = step - warmup, max(steps - warmup, 1)
+    done = min(after / rest, 1.0)
+    return {
+        "constant": 1.0,
+        "linear": 1.0 - done,
+        "cosine": 0.5 * (1.0 + math.cos(math.pi * done)),
+        "inverse_sqrt": math.sqrt(max(warmup, 1) / (after + max(warmup, 1))),
+    }[config.schedule]

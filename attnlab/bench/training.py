@@ -1,0 +1,224 @@
+"""Training speed beside an equivalent PyTorch model: same sizes, same batches, taking turns in one run.
+
+Each side is a process of its own that waits while the other works. The unit is real target tokens (end tokens counted,
+padding not) in a second of wall time, everything of a step included: moving the batch, forward, backward, update, and
+reading the loss. Compilation is not: every batch shape is run once before.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from attnlab.config import Experiment
+from attnlab.config.errors import UserError
+from attnlab.data.batching import Batch, Batches
+from attnlab.data.corpus import load
+from attnlab.data.tokenizer import train_tokenizers
+
+ROUNDS = 8
+STEPS = 20
+"""Steps of each side in a round."""
+SIDES = ("jax", "torch")
+
+
+@dataclass(frozen=True)
+class Round:
+    """What both sides did with the same batches, one after the other."""
+
+    tokens: int
+    """Real target tokens."""
+    jax_seconds: float
+    torch_seconds: float
+
+    @property
+    def ratio(self) -> float:
+        """Speed of attnlab relative to PyTorch."""
+        return self.torch_seconds / self.jax_seconds
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rounds; prints as a table and a line of JSON."""
+
+    name: str
+    jax: str
+    torch: str
+    real_fraction: float
+    """Share of target positions in the batches that hold a token."""
+    rounds: tuple[Round, ...]
+
+    @property
+    def jax_tokens_per_second(self) -> float:
+        """Median over the rounds."""
+        return median(r.tokens / r.jax_seconds for r in self.rounds)
+
+    @property
+    def torch_tokens_per_second(self) -> float:
+        """Median over the rounds."""
+        return median(r.tokens / r.torch_seconds for r in self.rounds)
+
+    @property
+    def ratio(self) -> float:
+        """Median over the rounds of each round's own ratio: what slows the whole machine for a while cancels."""
+        return median(r.ratio for r in self.rounds)
+
+    def as_json(self) -> str:
+        """Everything measured, on one line."""
+        medians = {name: getattr(self, name) for name in ("jax_tokens_per_second", "torch_tokens_per_second", "ratio")}
+        return json.dumps(asdict(self) | medians)
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: training, target tokens a second without padding ({self.real_fraction:.0%} are real)"]
+        lines.append(f"{'':<10}{'median':>8}{'lowest':>8}{'highest':>8}")
+        for name, about in (("attnlab", self.jax), ("PyTorch", self.torch)):
+            speeds = self._speeds(name)
+            figures = "".join(f"{value:>8,.0f}" for value in (median(speeds), min(speeds), max(speeds)))
+            lines.append(f"{name:<10}{figures}  {about}")
+        ratios = [r.ratio for r in self.rounds]
+        figures = "".join(f"{value:>8.2f}" for value in (self.ratio, min(ratios), max(ratios)))
+        lines.append(f"{'ratio':<10}{figures}  of {len(ratios)} rounds, the sides taking turns on the same batches")
+        return "\n".join([*lines, self.as_json()])
+
+    def _speeds(self, name: str) -> list[float]:
+        return [r.tokens / (r.jax_seconds if name == "attnlab" else r.torch_seconds) for r in self.rounds]
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def compare(
+    experiment: Experiment,
+    data_dir: Path | None,
+    rounds: int = ROUNDS,
+    steps: int = STEPS,
+    tell: Callable[[str], None] = _tell,
+) -> Comparison:
+    """Train both sides in turns on a CPU and compare their speed.
+
+    Args:
+        experiment: what is trained; a round is no longer than its training.
+        data_dir: where its data are.
+        rounds: turns of each side; which side goes first alternates.
+        steps: steps in a turn.
+        tell: is told how far it is, a line at a time.
+
+    Returns: the times of every round.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise UserError("bench training compares with PyTorch, which is not installed: pip install 'attnlab[bench]'")
+    threads = int(os.environ.get("JAX_NUM_CPU_DEVICES") or len(os.sched_getaffinity(0)))
+    steps = min(steps, experiment.training.steps)
+    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
+        directory = Path(temporary)
+        batches, warm_up, real_fraction = _prepare(experiment, data_dir, directory, rounds * steps, threads)
+        sides = {side: stack.enter_context(_worker(side, directory, threads)) for side in SIDES}
+        for side in SIDES:
+            tell(f"{side}: {len(warm_up)} shapes of batches, {sides[side].run(warm_up):.1f} s with compilation")
+        measured = []
+        for n in range(rounds):
+            chunk = list(range(n * steps, (n + 1) * steps))
+            measured.append(_round(sides, batches, chunk, SIDES[:: -1 if n % 2 else 1]))
+            tell(f"round {n + 1} of {rounds}: attnlab / PyTorch = {measured[-1].ratio:.2f}")
+        return Comparison(experiment.name, sides["jax"].about, sides["torch"].about, real_fraction, tuple(measured))
+
+
+class Worker:
+    """A process that takes steps when told to (see worker.py)."""
+
+    def __init__(self, side: str, process: subprocess.Popen[str]):
+        self._side, self._process = side, process
+        self.about: str = self._answer()["about"]
+
+    def run(self, numbers: Sequence[int]) -> float:
+        """Take a step with each of the batches; return the seconds."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it died: no answer comes
+            print(json.dumps(list(numbers)), file=self._process.stdin, flush=True)
+        answer = self._answer()
+        if not np.isfinite(answer["losses"]).all():
+            raise UserError(f"bench training: the loss of the {self._side} side is not finite: {answer['losses'][-1]}")
+        return answer["seconds"]
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise UserError(f"bench training: the {self._side} side ended with code {self._process.wait()}, see above")
+        return json.loads(line)
+
+
+@contextmanager
+def _worker(side: str, directory: Path, threads: int) -> Iterator[Worker]:
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(threads)}
+    command = [sys.executable, "-m", "attnlab.bench.worker", side, str(directory)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "encoding": "utf-8"}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        try:
+            yield Worker(side, process)
+        finally:
+            process.kill()
+
+
+def _round(sides: dict[str, Worker], batches: list[Batch], chunk: list[int], order: Sequence[str]) -> Round:
+    seconds = {side: sides[side].run(chunk) for side in order}
+    tokens = sum(int(batches[number]["target_lengths"].sum()) for number in chunk)
+    return Round(tokens, seconds["jax"], seconds["torch"])
+
+
+def _prepare(
+    experiment: Experiment, data_dir: Path | None, directory: Path, count: int, row_multiple: int
+) -> tuple[list[Batch], list[int], float]:
+    """Write what the workers read; return the batches, the numbers that show every shape once, and the real share.
+
+    The batches of the warm-up come after the `count` that are measured.
+    """
+    corpus, task, training = load(experiment.task.data, data_dir), experiment.task, experiment.training
+    tokenizers = train_tokenizers(task.tokenizer, corpus)
+    source = [e.ids for e in tokenizers.source.encode_batch([p.source for p in corpus.train])]
+    target = [e.ids for e in tokenizers.target.encode_batch([p.target for p in corpus.train])]
+    pairs = [(s, t) for s, t in zip(source, target, strict=True) if max(len(s), len(t)) <= task.max_length]
+    stream = Batches(pairs, training.batch_tokens, training.buckets, seed=experiment.seed, row_multiple=row_multiple)
+    batches = [stream.batch(step) for step in range(count)]
+    batches += _one_of_each_shape(stream)
+    arrays: dict[str, Any] = {f"{n}/{name}": array for n, b in enumerate(batches) for name, array in b.items()}
+    np.savez(directory / "batches.npz", **arrays)
+    work = {
+        "experiment": experiment.model_dump(mode="json"),
+        "source_vocabulary": tokenizers.source.vocabulary_size,
+        "target_vocabulary": tokenizers.target.vocabulary_size,
+        "threads": row_multiple,
+    }
+    (directory / "work.json").write_text(json.dumps(work), encoding="utf-8")
+    real, positions = (sum(size(b) for b in batches[:count]) for size in (_real_tokens, _positions))
+    return batches, list(range(count, len(batches))), real / positions
+
+
+def _one_of_each_shape(stream: Batches) -> list[Batch]:
+    """Pick from an epoch one batch of each shape."""
+    found = {}
+    for step in range(len(stream)):
+        batch = stream.batch(step)
+        found.setdefault((batch["source"].shape, batch["target_in"].shape), batch)
+        if len(found) == len(stream.shapes):
+            break
+    return list(found.values())
+
+
+def _real_tokens(batch: Batch) -> int:
+    return int(batch["target_lengths"].sum())
+
+
+def _positions(batch: Batch) -> int:
+    return batch["target_in"].size

@@ -1,0 +1,89 @@
+"""One side of a comparison in a process of its own: takes training steps when told to, and says how long they took.
+
+    python -m attnlab.bench.worker jax|torch DIRECTORY
+
+DIRECTORY holds `work.json` (experiment, vocabularies, threads) and `batches.npz`. Every line on standard input is a
+JSON list of batch numbers; the answer is one line {"seconds": ..., "losses": [...]}. The sides take turns, so that
+neither slows the other.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attnlab.config import Experiment
+
+Batch = dict[str, np.ndarray]
+Step = Callable[[Batch], float]
+"""Takes one training step and returns its loss."""
+
+
+def jax_side(work: dict[str, Any], experiment: Experiment) -> tuple[Step, str]:
+    """Build attnlab's own training step, data parallel over one host device a core."""
+    import jax
+
+    from attnlab.models.seq2seq import RecurrentSeq2Seq
+    from attnlab.training.steps import initial_state, make_train_step, place
+
+    model = RecurrentSeq2Seq(experiment.model, work["source_vocabulary"], work["target_vocabulary"])
+    state = initial_state(model, experiment.training, experiment.seed)
+    train_step = make_train_step(model, experiment.training, experiment.seed)
+
+    def step(batch: Batch) -> float:
+        nonlocal state
+        state, metrics = train_step(state, place(batch))
+        return float(jax.block_until_ready(metrics["loss"]))
+
+    return step, f"jax {jax.__version__}, {jax.device_count()} host devices"
+
+
+def torch_side(work: dict[str, Any], experiment: Experiment) -> tuple[Step, str]:
+    """Build the same step in PyTorch."""
+    import torch
+
+    from attnlab.bench.torch_seq2seq import Trainer
+
+    torch.set_num_threads(work["threads"])
+    trainer = Trainer(experiment, work["source_vocabulary"], work["target_vocabulary"])
+    return trainer.step, f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+
+
+SIDES = {"jax": jax_side, "torch": torch_side}
+
+
+def serve(side: str, directory: Path) -> None:
+    """Answer on the standard output as it was at the start; whatever else is printed goes to standard error."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    work = json.loads((directory / "work.json").read_text(encoding="utf-8"))
+    step, about = SIDES[side](work, Experiment.model_validate_json(json.dumps(work["experiment"])))
+    batches = _load(directory / "batches.npz")
+
+    def answer(**values: Any) -> None:
+        print(json.dumps(values), file=answers, flush=True)
+
+    answer(about=about)
+    for line in sys.stdin:
+        start = time.perf_counter()
+        losses = [step(batches[number]) for number in json.loads(line)]
+        answer(seconds=time.perf_counter() - start, losses=losses)
+
+
+def _load(path: Path) -> list[Batch]:
+    """Read batches from arrays named `<number>/<name>`."""
+    batches: dict[int, Batch] = {}
+    with np.load(path, allow_pickle=False) as arrays:
+        for full_name in arrays.files:
+            number, name = full_name.split("/")
+            batches.setdefault(int(number), {})[name] = arrays[full_name]
+    return [batches[number] for number in sorted(batches)]
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], Path(sys.argv[2]))

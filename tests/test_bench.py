@@ -1,0 +1,236 @@
+"""The PyTorch side computes what ours does, and the two take turns on the same batches."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from attnlab.bench import training, worker
+from attnlab.bench.training import Comparison, Round, Worker, compare
+from attnlab.config import Experiment
+from attnlab.config.errors import UserError
+from attnlab.models.seq2seq import RecurrentSeq2Seq
+from attnlab.training.steps import TrainState, initial_state, make_train_step
+
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="the extra `bench` is not installed")
+SOURCES, TARGETS = 13, 11
+
+
+def experiment(
+    *, score: str | None = "additive", form: str = "bahdanau", cell: str = "gru", **model: Any
+) -> Experiment:
+    settings = {"kind": score} | ({"hidden": 5} if score == "additive" else {})
+    tree = {
+        "name": "small",
+        "task": {
+            "kind": "translation",
+            "data": {"kind": "dates", "train": 60, "dev": 5, "test": 5, "max_items": 2},
+            "tokenizer": {"kind": "words"},
+        },
+        "model": {
+            "kind": "recurrent_seq2seq",
+            "embedding": 6,
+            "encoder": {"cell": cell, "hidden": 4},
+            "decoder": {"cell": cell, "hidden": 8, "form": form},
+            "attention": None if score is None else {"score": settings},
+        }
+        | model,
+        "training": {
+            "steps": 8,
+            "batch_tokens": 128,
+            "buckets": 2,
+            "optimizer": {"kind": "adamw", "learning_rate": 0.01, "warmup_steps": 3, "weight_decay": 0.1},
+            "label_smoothing": 0.1,
+        },
+    }
+    return Experiment.model_validate_json(json.dumps(tree))
+
+
+def batch(seed: int) -> dict[str, np.ndarray]:
+    """Four rows of different lengths, the last one a filler."""
+    rng = np.random.default_rng(seed)
+    source_lengths, target_lengths = np.array([7, 3, 1, 0], np.int32), np.array([2, 5, 4, 0], np.int32)
+
+    def tokens(lengths: np.ndarray, width: int, vocabulary: int) -> np.ndarray:
+        drawn = rng.integers(4, vocabulary, (len(lengths), width), dtype=np.int32)
+        return np.where(np.arange(width) < lengths[:, None], drawn, 0).astype(np.int32)
+
+    return {
+        "source": tokens(source_lengths, 8, SOURCES),
+        "source_lengths": source_lengths,
+        "target_in": tokens(target_lengths, 5, TARGETS),
+        "target_out": tokens(target_lengths, 5, TARGETS),
+        "target_lengths": target_lengths,
+    }
+
+
+def torch_names(params: dict, config: Any) -> dict[str, np.ndarray]:
+    """Our parameters under the names and in the layouts of the PyTorch model."""
+    decoder, named = params["decoder"], {}
+    for layer in range(config.encoder.layers):
+        for direction, ending in (("forward", ""), ("backward", "_reverse")):
+            ours = params["encoder"][f"layer_{layer}"][direction]
+            for name, there in (("input", "ih"), ("recurrent", "hh")):
+                named[f"encoder.weight_{there}_l{layer}{ending}"] = ours[name]["kernel"].T
+                named[f"encoder.bias_{there}_l{layer}{ending}"] = ours[name]["bias"]
+    named |= {
+        "bridge.weight": decoder["bridge"]["kernel"].T,
+        "bridge.bias": decoder["bridge"]["bias"],
+        "cell.weight_ih": np.concatenate([decoder["input"]["kernel"], decoder["feed"]]).T,
+        "cell.bias_ih": decoder["input"]["bias"],
+        "cell.weight_hh": decoder["cell"]["kernel"].T,
+        "cell.bias_hh": decoder["cell"]["bias"],
+        "readout.weight": decoder["w_readout"].T,
+        "readout.bias": decoder["b_readout"],
+        "target_embedding.weight": params["target_embedding"]["embedding"],
+        "source_embedding.weight": params.get("source_embedding", params["target_embedding"])["embedding"],
+        "output.weight": params["output"]["kernel"].T
+        if "output" in params
+        else params["target_embedding"]["embedding"],
+        "output.bias": params["output_bias"],
+    }
+    if config.decoder.cell == "lstm":
+        for name in [name for name in named if "bias_hh" in name]:
+            forget = np.repeat([0.0, 1.0, 0.0, 0.0], len(named[name]) // 4)  # ours adds this 1 in the cell
+            named[name] = np.asarray(named[name]) + forget
+    if config.attention is not None and config.attention.score.kind == "additive":
+        score = decoder["attend"]["score"]
+        named |= {"attend.w_query.weight": score["w_query"].T, "attend.v": score["v"]}
+        named["attend.w_key.weight"] = score["w_key"]["kernel"].T
+    if config.attention is not None and config.attention.score.kind == "general":
+        named["attend.w_key.weight"] = decoder["attend"]["score"]["w"]["kernel"].T
+    return {name: np.asarray(array, np.float32) for name, array in named.items()}
+
+
+def both_sides(config: Experiment) -> tuple[TrainState, Any, Any]:
+    """Our state and step, and a PyTorch trainer that starts from the same parameters."""
+    import torch
+
+    from attnlab.bench.torch_seq2seq import Trainer
+
+    model = RecurrentSeq2Seq(config.model, SOURCES, TARGETS)
+    state = initial_state(model, config.training, config.seed)
+    trainer = Trainer(config, SOURCES, TARGETS)
+    named = torch_names(jax.device_get(state.params), config.model)
+    assert set(named) == set(trainer.model.state_dict())
+    trainer.model.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in named.items()})
+    return state, make_train_step(model, config.training, config.seed), trainer
+
+
+@needs_torch
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"form": "luong"},
+        {"score": "general", "form": "luong", "tie_embeddings": "none"},
+        {"score": "scaled_dot"},
+        {"score": "dot", "cell": "lstm", "form": "luong"},
+        {"score": None},
+        {"cell": "lstm", "encoder": {"cell": "lstm", "hidden": 4, "layers": 2}},
+    ],
+    ids=lambda settings: "-".join(str(value) for value in settings.values()) or "default",
+)
+def test_pytorch_takes_the_same_steps(settings):
+    """Losses of training steps agree: model, objective, clipping, AdamW, weight decay and schedule are the same."""
+    config = experiment(**settings)
+    state, train_step, trainer = both_sides(config)
+    for number in range(6):
+        state, metrics = train_step(state, batch(number))
+        assert trainer.step(batch(number)) == pytest.approx(float(metrics["loss"]), rel=2e-4)
+
+
+@needs_torch
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "inverse_sqrt"])
+def test_pytorch_follows_the_same_schedule(schedule):
+    from attnlab.bench.torch_seq2seq import _relative_rate
+    from attnlab.config import AdamW
+    from attnlab.training.optimizer import schedule as ours
+
+    for warmup in (0, 4):
+        config = AdamW(learning_rate=0.5, schedule=schedule, warmup_steps=warmup)
+        rate = ours(config, 10)
+        for step in range(10):
+            assert 0.5 * _relative_rate(config, 10, step) == pytest.approx(
+                float(rate(jnp.asarray(step))), rel=1e-5, abs=1e-7
+            )
+
+
+@needs_torch
+def test_pytorch_drops_out_in_training():
+    config = experiment(dropout=0.5)
+    _, _, trainer = both_sides(config)
+    assert trainer.loss(batch(0)).item() != trainer.loss(batch(0)).item()
+    trainer.model.eval()
+    assert trainer.loss(batch(0)).item() == trainer.loss(batch(0)).item()
+
+
+def test_workers_read_the_batches_that_are_counted_and_see_every_shape_before(tmp_path):
+    config = experiment()
+    batches, warm_up, real = training._prepare(config, None, tmp_path, count=3, row_multiple=2)
+    read = worker._load(tmp_path / "batches.npz")
+    assert len(read) == len(batches) == 3 + len(warm_up)
+    for one, other in zip(batches, read, strict=True):
+        assert {name: array.tolist() for name, array in one.items()} == {n: a.tolist() for n, a in other.items()}
+    shapes = {(b["source"].shape, b["target_in"].shape) for b in batches}
+    assert shapes == {(batches[n]["source"].shape, batches[n]["target_in"].shape) for n in warm_up}
+    assert len(warm_up) == len(shapes)
+    counted = batches[:3]
+    assert real == sum(b["target_lengths"].sum() for b in counted) / sum(b["target_in"].size for b in counted)
+    assert all(b["source"].shape[0] % 2 == 0 for b in batches)
+
+
+def test_medians_and_ratio():
+    rounds = (Round(1000, 1.0, 2.0), Round(1000, 2.0, 2.0), Round(3000, 4.0, 6.0))
+    comparison = Comparison("x", "jax 1", "torch 2", 0.9, rounds)
+    assert comparison.jax_tokens_per_second == 750.0
+    assert comparison.torch_tokens_per_second == 500.0
+    assert comparison.ratio == 1.5
+    *table, line = str(comparison).splitlines()
+    assert json.loads(line)["ratio"] == 1.5
+    assert json.loads(line)["rounds"][0] == {"tokens": 1000, "jax_seconds": 1.0, "torch_seconds": 2.0}
+    assert table[2].split()[:4] == ["attnlab", "750", "500", "1,000"]
+    assert table[4].split()[:4] == ["ratio", "1.50", "1.00", "2.00"]
+
+
+def says(code: str) -> subprocess.Popen[str]:
+    """A process in the place of a worker."""
+    return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_side_that_dies_is_told():
+    with says("exit(7)") as process, pytest.raises(UserError, match="jax side ended with code 7"):
+        Worker("jax", process)
+
+
+def test_a_loss_that_is_not_finite_is_told():
+    with says('print(\'{"about": "x"}\'); print(\'{"seconds": 1.0, "losses": [1.0, NaN]}\'); input()') as process:
+        side = Worker("torch", process)
+        with pytest.raises(UserError, match="torch side is not finite: nan"):
+            side.run([0, 1])
+
+
+def test_without_torch_it_is_told_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"attnlab\[bench\]"):
+        compare(experiment(), None)
+
+
+@needs_torch
+@pytest.mark.slow
+def test_both_sides_take_turns_in_their_own_processes():
+    told: list[str] = []
+    comparison = compare(experiment(dropout=0.1), None, rounds=2, steps=3, tell=told.append)
+    assert len(comparison.rounds) == 2
+    assert all(r.tokens > 0 and r.jax_seconds > 0 and r.torch_seconds > 0 for r in comparison.rounds)
+    assert "jax" in comparison.jax
+    assert "torch" in comparison.torch
+    assert len(told) == 4
+    assert not list(Path.cwd().glob("*.npz"))
