@@ -58,6 +58,18 @@ class Translator:
             ids, training.batch_tokens, training.buckets, seed=self.config.seed, row_multiple=jax.device_count()
         )
 
+    def describe(self, batches: Batches, pairs: int) -> list[str]:
+        """Lines for a person on what is trained on; nothing is left out of the training silently."""
+        source, target = self.tokenizers.source.vocabulary_size, self.tokenizers.target.vocabulary_size
+        lines = [
+            f"data: {batches.pairs:,} training pairs, {len(batches)} batches an epoch, "
+            f"{100 * batches.real_fraction:.0f}% of target positions real",
+            f"vocabulary: {source} source, {target} target tokens",
+        ]
+        if left_out := pairs - batches.pairs:
+            lines.append(f"left out: {left_out} pairs of more than {self.config.task.max_length} tokens (task.max_length)")
+        return lines
+
     def translate(
         self, params: PyTree, texts: Sequence[str], decoding: Decoding, poll: Callable[[], None] = lambda: None
     ) -> list[list[Hypothesis]]:

@@ -55,7 +55,14 @@ class Checkpoints:
             return []
         return sorted(int(path.name) for path in self.directory.iterdir() if re.fullmatch(r"0|[1-9]\d*", path.name))
 
-    def save(self, step: int, state: PyTree, metrics: dict[str, float] | None = None, best: bool = False) -> None:
+    def save(
+        self,
+        step: int,
+        state: PyTree,
+        metrics: dict[str, float] | None = None,
+        best: bool = False,
+        temporary: bool = False,
+    ) -> None:
         """Write one checkpoint and remove those no longer kept; on return it is on the disk.
 
         Args:
@@ -63,6 +70,8 @@ class Checkpoints:
           state: a tree of arrays; a PRNG key as its key data.
           metrics: kept in the manifest, for people.
           best: this is the best so far: it is kept until a later one is called best.
+          temporary: only to go on from: the next save removes it, and it is none of the `last`, so that a run that
+            was interrupted keeps and averages what an unbroken one does.
         """
         if not self.writable:
             raise RuntimeError("these checkpoints were opened for reading")
@@ -71,7 +80,8 @@ class Checkpoints:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._remove_leftovers()
-            self._write(writing, step, jax.device_get(leaves), metrics, best)
+            kind = {"best": best, "temporary": temporary}
+            self._write(writing, step, jax.device_get(leaves), metrics, kind)
             self._discard(self.directory / str(step))
             writing.rename(self.directory / str(step))
             _flush(self.directory)
@@ -104,14 +114,17 @@ class Checkpoints:
 
     def last(self, like: PyTree, n: int) -> list[tuple[int, PyTree]]:
         """Return the `n` newest good checkpoints (fewer when there are fewer), oldest first; `like` as in `best`."""
-        good = self._good(like, self.steps()[::-1], whole=False)
+        regular = [step for step in self.steps()[::-1] if not self._is(step, "temporary")]
+        good = self._good(like, regular, whole=False)
         return [found for _, found in zip(range(n), good, strict=False)][::-1]
 
     def metrics(self, step: int) -> dict[str, float]:
         """Return the metrics that were saved with a checkpoint."""
         return _read_manifest(self.directory / str(step))["metrics"]
 
-    def _write(self, writing: Path, step: int, leaves: Leaves, metrics: dict[str, float] | None, best: bool) -> None:
+    def _write(
+        self, writing: Path, step: int, leaves: Leaves, metrics: dict[str, float] | None, kind: dict[str, bool]
+    ) -> None:
         absl = logging.getLogger("absl")
         absl.addFilter(_is_worth_saying)
         try:
@@ -121,7 +134,7 @@ class Checkpoints:
             absl.removeFilter(_is_worth_saying)
         manifest = {
             "step": step,
-            "best": best,
+            **kind,
             "metrics": {name: float(value) for name, value in (metrics or {}).items()},
             "leaves": {name: _kind(leaf) for name, leaf in leaves.items()},
             "files": {path.relative_to(writing).as_posix(): _sha256(path) for path in _files(writing)},
@@ -171,17 +184,20 @@ class Checkpoints:
             directory.rename(aside)
 
     def _best_step(self, steps_newest_first: list[int]) -> int | None:
-        for step in steps_newest_first:
-            try:
-                if _read_manifest(self.directory / str(step))["best"]:
-                    return step
-            except Damaged:
-                continue
-        return None
+        return next((step for step in steps_newest_first if self._is(step, "best")), None)
+
+    def _is(self, step: int, kind: str) -> bool:
+        """Tell whether a checkpoint was called `kind`; a damaged manifest tells nothing."""
+        try:
+            return _read_manifest(self.directory / str(step))[kind]
+        except Damaged:
+            return False
 
     def _prune(self) -> None:
+        """Keep the newest regular ones and the best; a temporary one while it is the newest of all."""
         steps = self.steps()[::-1]
-        kept = {*steps[: self.keep_last], self._best_step(steps)}
+        regular = [step for step in steps if not self._is(step, "temporary")]
+        kept = {steps[0], *regular[: self.keep_last], self._best_step(steps)}
         for step in steps:
             if step not in kept:
                 self._discard(self.directory / str(step))
