@@ -189,6 +189,12 @@ class Trainer:
         return loss.item()
 
 
+def use_threads(threads: int) -> str:
+    """Set the number of threads of this process; return what PyTorch runs on, in words."""
+    torch.set_num_threads(threads)
+    return f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+
+
 def _relative_rate(config: AdamW, steps: int, step: int) -> float:
     """Size of a step relative to the peak, as in `training/optimizer.py`."""
     warmup = config.warmup_steps

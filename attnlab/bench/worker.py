@@ -45,13 +45,10 @@ def jax_side(work: dict[str, Any], experiment: Experiment) -> tuple[Step, str]:
 
 def torch_side(work: dict[str, Any], experiment: Experiment) -> tuple[Step, str]:
     """Build the same step in PyTorch."""
-    import torch
+    from attnlab.bench.torch_seq2seq import Trainer, use_threads
 
-    from attnlab.bench.torch_seq2seq import Trainer
-
-    torch.set_num_threads(work["threads"])
-    trainer = Trainer(experiment, work["source_vocabulary"], work["target_vocabulary"])
-    return trainer.step, f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+    about = use_threads(work["threads"])
+    return Trainer(experiment, work["source_vocabulary"], work["target_vocabulary"]).step, about
 
 
 SIDES = {"jax": jax_side, "torch": torch_side}
