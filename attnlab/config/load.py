@@ -23,10 +23,10 @@ def load(path: Path, overrides: Sequence[str] = (), seed: int | None = None, tin
 
     Args:
       path: the file; its stem is the experiment's name when the file gives none.
-      overrides: texts `a.b.c=value`, value in YAML. They win over the file, and over `tiny`.
+      overrides: texts `a.b.c=value`, value in YAML. They win over the file.
         One that changes a `kind` starts that section afresh, at the new kind's defaults.
       seed: replaces the experiment's seed; None keeps it.
-      tiny: shrink everything so that a run takes seconds.
+      tiny: shrink everything so that a run takes seconds; the overrides come after.
     Raises:
       UserError: one line that names the file and line, the path of the key, what was given and what would be right.
 
@@ -41,11 +41,10 @@ def load(path: Path, overrides: Sequence[str] = (), seed: int | None = None, tin
     changes = [_parse_override(text) for text in overrides]
     if isinstance(document.data, dict):
         document.data.setdefault("name", path.stem)
-    experiment = _validate(document, changes)
     if tiny:
-        small = shrink(experiment)
-        experiment = _validate(Document(small.model_dump(mode="json"), {}, document.where), changes)
-    return experiment
+        small = shrink(_validate(document, ()))
+        document = Document(small.model_dump(mode="json"), document.lines, document.where)
+    return _validate(document, changes)
 
 
 def resolved(experiment: Experiment) -> str:

@@ -65,4 +65,4 @@ def _model(model: Model) -> Model:
 
 def _training(training: Training) -> Training:
     warmed = _with(training, optimizer=_at_most(training.optimizer, warmup_steps=2))
-    return _at_most(warmed, steps=8, batch_tokens=512, buckets=2, evaluate_every=4)
+    return _at_most(warmed, steps=8, batch_tokens=512, buckets=1, evaluate_every=4)
