@@ -5,8 +5,7 @@ sha256 of every file and of itself, flush everything to the disk, and only then 
 The only file that knows orbax.
 """
 
-import hashlib
-import json
+import contextlib
 import logging
 import os
 import re
@@ -20,16 +19,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from attnlab.config.errors import UserError
+from attnlab.training.manifest import Damaged, fingerprints, read_manifest, verified, write_manifest
 
 PyTree = Any
 Leaves = dict[str, Any]
 
-MANIFEST = "manifest.json"
 ARRAYS = "arrays"
-
-
-class Damaged(Exception):
-    """A checkpoint is not what was written; the text says which file and how."""
 
 
 class Checkpoints:
@@ -85,7 +80,7 @@ class Checkpoints:
             self._discard(self.directory / str(step))
             writing.rename(self.directory / str(step))
             _flush(self.directory)
-            self._prune()
+            self._prune(step)
         except Exception as error:  # orbax's failures to write have no type of their own
             shutil.rmtree(writing, ignore_errors=True)
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -120,7 +115,7 @@ class Checkpoints:
 
     def metrics(self, step: int) -> dict[str, float]:
         """Return the metrics that were saved with a checkpoint."""
-        return _read_manifest(self.directory / str(step))["metrics"]
+        return read_manifest(self.directory / str(step))["metrics"]
 
     def _write(
         self, writing: Path, step: int, leaves: Leaves, metrics: dict[str, float] | None, kind: dict[str, bool]
@@ -137,10 +132,10 @@ class Checkpoints:
             **kind,
             "metrics": {name: float(value) for name, value in (metrics or {}).items()},
             "leaves": {name: _kind(leaf) for name, leaf in leaves.items()},
-            "files": {path.relative_to(writing).as_posix(): _sha256(path) for path in _files(writing)},
+            "files": fingerprints(writing),
         }
-        (writing / MANIFEST).write_text(_sealed(manifest), encoding="ascii")
-        for path in (*_files(writing), *_directories(writing)):
+        write_manifest(writing, manifest)
+        for path in (writing, *writing.rglob("*")):
             _flush(path)
 
     def _good(self, like: PyTree, steps: list[int], whole: bool) -> Iterator[tuple[int, PyTree]]:
@@ -160,7 +155,7 @@ class Checkpoints:
         self._tell(damages, "there is no other")
 
     def _read(self, directory: Path, step: int, like: PyTree, whole: bool) -> PyTree:
-        manifest = _verified(directory, step)
+        manifest = verified(directory, step)
         wanted = _leaves(like)
         _refuse_misfit(directory, manifest["leaves"], {name: _kind(leaf) for name, leaf in wanted.items()}, whole)
         filled = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in wanted.items() if leaf.size}
@@ -189,18 +184,23 @@ class Checkpoints:
     def _is(self, step: int, kind: str) -> bool:
         """Tell whether a checkpoint was called `kind`; a damaged manifest tells nothing."""
         try:
-            return _read_manifest(self.directory / str(step))[kind]
+            return read_manifest(self.directory / str(step)).get(kind, False)
         except Damaged:
             return False
 
-    def _prune(self) -> None:
-        """Keep the newest regular ones and the best; a temporary one while it is the newest of all."""
-        steps = self.steps()[::-1]
-        regular = [step for step in steps if not self._is(step, "temporary")]
-        kept = {steps[0], *regular[: self.keep_last], self._best_step(steps)}
-        for step in steps:
-            if step not in kept:
-                self._discard(self.directory / str(step))
+    def _prune(self, saved: int) -> None:
+        """Keep the newest regular ones and the best, and the one just saved even when it is temporary.
+
+        One with a damaged manifest is no regular one: it pushes no good one out, and stays for `restore` to tell.
+        """
+        kinds = {}
+        for step in self.steps()[::-1]:
+            with contextlib.suppress(Damaged):
+                kinds[step] = read_manifest(self.directory / str(step))
+        regular = [step for step, kind in kinds.items() if not kind.get("temporary", False)]
+        kept = {saved, *regular[: self.keep_last], self._best_step(list(kinds))}
+        for step in kinds.keys() - kept:
+            self._discard(self.directory / str(step))
 
     def _discard(self, directory: Path) -> None:
         """Remove a checkpoint so that a kill in the middle leaves nothing that looks like one."""
@@ -242,55 +242,6 @@ def _refuse_misfit(directory: Path, saved: dict[str, str], wanted: dict[str, str
         if saved.get(name) != wanted.get(name):
             here, there = wanted.get(name, "nothing"), saved.get(name, "nothing")
             raise UserError(f"{directory}: {name} is {there} in the checkpoint, {here} in this model")
-
-
-def _verified(directory: Path, step: int) -> dict[str, Any]:
-    """Return the manifest of a checkpoint all of whose files are what was written."""
-    manifest = _read_manifest(directory)
-    if manifest["step"] != step:
-        raise Damaged(f"{MANIFEST}: is that of step {manifest['step']}")
-    for name, sha256 in manifest["files"].items():
-        path = directory / name
-        try:
-            if _sha256(path) != sha256:
-                raise Damaged(f"{name}: sha256 differs")
-        except OSError as error:
-            raise Damaged(f"{name}: {error.strerror}") from error
-    return manifest
-
-
-def _read_manifest(directory: Path) -> dict[str, Any]:
-    try:
-        text = (directory / MANIFEST).read_text(encoding="ascii")
-        manifest = json.loads(text)
-        del manifest["sha256"]
-        sound = _sealed(manifest) == text
-    except OSError as error:
-        raise Damaged(f"{MANIFEST}: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise Damaged(f"{MANIFEST}: not a manifest") from error
-    if not sound:
-        raise Damaged(f"{MANIFEST}: sha256 differs")
-    return manifest
-
-
-def _sealed(manifest: dict[str, Any]) -> str:
-    """Return the one text that a manifest may have, its own sha256 included."""
-    content = json.dumps(manifest, sort_keys=True)
-    return json.dumps({**manifest, "sha256": hashlib.sha256(content.encode()).hexdigest()}, indent=1, sort_keys=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _files(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.rglob("*") if path.is_file())
-
-
-def _directories(directory: Path) -> list[Path]:
-    return [directory, *(path for path in directory.rglob("*") if path.is_dir())]
 
 
 def _flush(path: Path) -> None:
