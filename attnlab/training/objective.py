@@ -1,4 +1,4 @@
-"""What training minimises: cross entropy with label smoothing, a mean over real tokens."""
+"""What training minimises: cross entropy with label smoothing, summed over real tokens."""
 
 import jax
 import jax.numpy as jnp
@@ -8,16 +8,18 @@ from jaxtyping import Array, Float, Int
 def cross_entropy(
     logits: Float[Array, "b t v"], labels: Int[Array, "b t"], lengths: Int[Array, " b"], *, label_smoothing: float
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Mean over the first `lengths` positions of each row of the smoothed cross entropy, in nats.
+    """Sum over the first `lengths` positions of each row of the smoothed cross entropy, in nats.
 
-    loss = (1 − ε) · (−log p_y) + ε · mean over v of (−log p_v)
+    loss = Σ (1 − ε) · (−log p_y) + ε · mean over v of (−log p_v)
+
+    A sum, so that shares of a batch can be added up; divide by Σ lengths for the mean over tokens.
 
     Args:
         logits: unnormalised log-probabilities.
         labels: the right class of each position.
         lengths: positions of a row that count; a row of length 0 is filler.
         label_smoothing: ε, between 0 and 1.
-    Returns: the loss, and the negative log-likelihood (the same with ε = 0), whose exponential is the perplexity.
+    Returns: the loss, and the negative log-likelihood (the same with ε = 0), whose mean is the log of the perplexity.
     Numerics: in the dtype of logits; a batch of filler alone gives 0.
     Reference: Szegedy et al. 2016, section 7.
 
@@ -29,5 +31,4 @@ def cross_entropy(
     nll = normalizer - jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
     smoothed = (1 - label_smoothing) * nll + label_smoothing * (normalizer - jnp.mean(logits, axis=-1))
     counts = jnp.arange(labels.shape[1])[None, :] < lengths[:, None]
-    total = jnp.maximum(jnp.sum(counts), 1).astype(logits.dtype)
-    return jnp.sum(smoothed, where=counts) / total, jnp.sum(nll, where=counts) / total
+    return jnp.sum(smoothed, where=counts), jnp.sum(nll, where=counts)

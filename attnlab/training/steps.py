@@ -29,19 +29,24 @@ class TrainState:
     optimizer: PyTree
 
 
+DATA = "data"
+"""The one axis of the mesh."""
+REPLICATED, BY_ROWS = PartitionSpec(), PartitionSpec(DATA)
+
+
 def mesh() -> Mesh:
-    """All devices on one axis, "data"."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    """All devices on one axis."""
+    return jax.make_mesh((jax.device_count(),), (DATA,), axis_types=(AxisType.Auto,))
 
 
 def replicated() -> NamedSharding:
     """The same array on every device."""
-    return NamedSharding(mesh(), PartitionSpec())
+    return NamedSharding(mesh(), REPLICATED)
 
 
 def by_rows() -> NamedSharding:
     """Rows of a batch shared out over the devices; their number must be a multiple of the devices'."""
-    return NamedSharding(mesh(), PartitionSpec("data"))
+    return NamedSharding(mesh(), BY_ROWS)
 
 
 def initial_state(model: nn.Module, training: Training, seed: int) -> TrainState:
@@ -60,36 +65,37 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Build (state, batch) -> (state, metrics); compiled once a batch shape, the state's memory is reused.
 
-    The dropout of step k depends on (seed, k) alone, so that a resumed run draws the same.
+    Each device takes the gradient of its rows, and the gradients are added up once, after the model's loops (left to
+    itself the compiler adds them up inside these, at every position). The dropout of step k depends on (seed, k) and
+    the device's number alone, so that a resumed run draws the same.
     """
     update = optimizer(training.optimizer, training.steps)
     rate = schedule(training.optimizer, training.steps)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        rng = jax.random.fold_in(jax.random.key(seed, impl="rbg"), state.step)
+    def gradient(params: PyTree, batch: Batch, step: Array) -> tuple[Metrics, PyTree]:
+        rng = jax.random.fold_in(jax.random.key(seed, impl="rbg"), step * jax.device_count() + jax.lax.axis_index(DATA))
 
         def loss(params: PyTree) -> tuple[Array, Array]:
-            out = model.apply(
-                {"params": params},
-                batch["source"],
-                batch["source_lengths"],
-                batch["target_in"],
-                train=True,
-                rngs={"dropout": rng},
-            )
+            inputs = batch["source"], batch["source_lengths"], batch["target_in"]
+            out = model.apply({"params": params}, *inputs, train=True, rngs={"dropout": rng})
             return cross_entropy(
                 out.logits, batch["target_out"], batch["target_lengths"], label_smoothing=training.label_smoothing
             )
 
-        (smoothed, nll), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+        (smoothed, nll), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        tokens = jnp.maximum(jax.lax.psum(jnp.sum(batch["target_lengths"]), DATA), 1)
+        return jax.tree.map(lambda a: jax.lax.psum(a, DATA) / tokens, ({"loss": smoothed, "nll": nll}, gradients))
+
+    # Nothing inside is differentiated from outside, so what is replicated need not be tracked (check_vma).
+    gradient = jax.shard_map(
+        gradient, mesh=mesh(), in_specs=(REPLICATED, BY_ROWS, REPLICATED), out_specs=REPLICATED, check_vma=False
+    )
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        metrics, gradients = gradient(state.params, batch, state.step)
         updates, opt_state = update.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {
-            "loss": smoothed,
-            "nll": nll,
-            "gradient_norm": optax.tree.norm(gradients),
-            "learning_rate": jnp.asarray(rate(state.step)),
-        }
+        metrics |= {"gradient_norm": optax.tree.norm(gradients), "learning_rate": jnp.asarray(rate(state.step))}
         return TrainState(state.step + 1, params, opt_state), metrics
 
     return jax.jit(step, donate_argnums=0, out_shardings=replicated())
