@@ -1,9 +1,7 @@
 """The entry: check what is asked for, and hand it to an implementation."""
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +13,10 @@ from attnlab.functional.masks import Mask
 from attnlab.functional.types import HeadWeights, Keys, Mod, Normalizer, Outputs, Queries, Score, Values
 
 IMPLEMENTATIONS: dict[str, Callable[..., dict[str, Array]]] = {"dense": dense.attend}
-FIELDS = ("weights", "logits", "lse", "entropy", "max")
+FIELDS = tuple(dense.EXTRAS)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["output", *FIELDS], meta_fields=[])
-@dataclass(frozen=True)
-class AttentionOutput:
+class AttentionOutput(NamedTuple):
     """What `attention` returns when extras are asked for; a field not asked for is None."""
 
     output: Float[Array, "*B T N V"]
@@ -168,7 +164,7 @@ def _names(returns: Sequence[str]) -> tuple[str, ...]:
     return tuple(returns)
 
 
-def _check_parts(mask: Mask | None, mods: Sequence[Mod], dropout_rate: float, rng: Array | None) -> None:
+def _check_parts(mask: object, mods: object, dropout_rate: float, rng: object) -> None:
     if mask is not None and not isinstance(mask, Mask):
         raise ValueError('attention: mask is no mask; write an array as masks.array(where, axes="b h q k")')
     if callable(mods):
@@ -185,7 +181,7 @@ def _check_shapes(query: Array, key: Array, value: Array) -> None:
         raise ValueError(f"attention: [*B, positions, heads, features] is needed: {shapes}")
     if not query.shape[:-3] == key.shape[:-3] == value.shape[:-3] or key.shape[:-1] != value.shape[:-1]:
         raise ValueError(f"attention: batch axes, and keys and heads of key and value, must agree: {shapes}")
-    if math.prod(key.shape[-2:-1]) == 0 or query.shape[-2] % key.shape[-2]:
+    if key.shape[-2] == 0 or query.shape[-2] % key.shape[-2]:
         raise ValueError(f"attention: {query.shape[-2]} query heads are no multiple of {key.shape[-2]} key heads")
     if not all(jnp.issubdtype(x.dtype, jnp.floating) for x in (query, key, value)):
         raise ValueError(f"attention: floating-point arrays are needed: {query.dtype}, {key.dtype}, {value.dtype}")

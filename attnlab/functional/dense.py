@@ -3,6 +3,7 @@
 `one_head` is the whole method, for one head of one example; the rest maps it over heads and batch.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from attnlab.functional import dropout
+from attnlab.functional import dropout, statistics
 from attnlab.functional.masks import Mask
 from attnlab.functional.parts import as_part, heads_axis, split_heads
 from attnlab.functional.types import KeyPositions, Logits, QueryPositions, Weights, Where, widen
@@ -62,7 +63,7 @@ def attend(
         axes = [] if mask is None else mask.batch_axes(batch)
         one = jax.vmap(one, in_axes=(0, 0, 0, None, None, axes, 0, None))
     grouped = query.reshape(*batch, queries, key_heads, group, query.shape[-1])
-    examples = jnp.arange(_size(batch), dtype=jnp.int32).reshape(batch)
+    examples = jnp.arange(math.prod(batch), dtype=jnp.int32).reshape(batch)
     found = one(grouped, key, value, parts, heads, leaves, examples, rng)
     found = {name: x.reshape(*batch, query_heads, *x.shape[len(batch) + 2 :]) for name, x in found.items()}
     if "output" in found:
@@ -128,36 +129,10 @@ def _spoil(rows: Array, spoiled: Array | None) -> Array:
     return jnp.where(spoiled.reshape(-1, *[1] * (rows.ndim - 1)), jnp.full_like(rows, jnp.nan), rows)
 
 
-def _logits(logits: Logits, weights: Weights, where: Where | None) -> Logits:
-    return logits if where is None else jnp.where(where, logits, -jnp.inf)
-
-
-def _max(logits: Logits, weights: Weights, where: Where | None) -> Array:
-    return jnp.max(_logits(logits, weights, where), axis=1, initial=-jnp.inf)
-
-
-def _lse(logits: Logits, weights: Weights, where: Where | None) -> Array:
-    logits = _logits(logits, weights, where)
-    largest = jax.lax.stop_gradient(jnp.max(logits, axis=1, initial=-jnp.inf))
-    empty = largest == -jnp.inf
-    shift = jnp.where(empty, 0.0, largest)
-    total = jnp.sum(jnp.exp(logits - shift[:, None]), axis=1)
-    return jnp.where(empty, -jnp.inf, jnp.log(jnp.where(empty, 1.0, total)) + shift)
-
-
-def _entropy(logits: Logits, weights: Weights, where: Where | None) -> Array:
-    positive = weights > 0.0
-    return -jnp.sum(jnp.where(positive, weights * jnp.log(jnp.where(positive, weights, 1.0)), 0.0), axis=1)
-
-
 EXTRAS: dict[str, Callable[[Logits, Weights, Where | None], Array]] = {
     "weights": lambda logits, weights, where: weights,
-    "logits": _logits,
-    "lse": _lse,
-    "entropy": _entropy,
-    "max": _max,
+    "logits": lambda logits, weights, where: statistics.masked_logits(logits, where),
+    "lse": lambda logits, weights, where: statistics.lse(logits, where),
+    "entropy": lambda logits, weights, where: statistics.entropy(weights),
+    "max": lambda logits, weights, where: statistics.largest(logits, where),
 }
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    return 1 if not shape else shape[0] * _size(shape[1:])

@@ -2,19 +2,20 @@
 
 A mask is called with one head of one example, `mask(query_positions [q], key_positions [k], head [])`,
 and answers [q k], so nothing of size T×S need be stored. It is a pytree: lengths and arrays are leaves
-(new lengths compile nothing anew), the rest is static. A leaf may carry the batch axes *B in front.
+(new lengths compile nothing anew), the rest is static. A leaf may carry the batch axes *B in front. The
+fields that hold leaves are `Any`, since JAX puts other things than arrays there.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import register_dataclass
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 
 from attnlab.functional.parts import as_part
 from attnlab.functional.types import Head, KeyPositions, QueryPositions, Where
@@ -175,8 +176,8 @@ def causal(alignment: Literal["lower_right", "upper_left"] | int | None = None) 
 class Lengths(Mask):
     """Padding is not attended to; made by `lengths`."""
 
-    keys: Int[Array, "*B"] | None
-    queries: Int[Array, "*B"] | None
+    keys: Any
+    queries: Any
 
     def __call__(self, query_positions: QueryPositions, key_positions: KeyPositions, head: Head) -> Where:
         where = jnp.ones((query_positions.size, key_positions.size), bool)
@@ -223,7 +224,7 @@ def _whole(length: Array | int | None) -> Array | None:
 class Dense(Mask):
     """A mask that is written out; made by `array`."""
 
-    where: Bool[Array, "..."]
+    where: Any
     axes: tuple[str, ...]
 
     def __call__(self, query_positions: QueryPositions, key_positions: KeyPositions, head: Head) -> Where:
@@ -264,7 +265,7 @@ def array(where: Array, axes: str = "q k") -> Mask:
     if where.dtype != jnp.bool_:
         raise ValueError(f"array: truth values are needed, not {where.dtype} (True = may attend)")
     needed = len([name for name in names if name != "b"])
-    if where.ndim < needed + ("b" in names) or ("b" not in names and where.ndim > needed):
+    if where.ndim < needed or ("b" not in names and where.ndim > needed):
         raise ValueError(f"array: shape {where.shape} does not have the axes {axes!r}")
     return Dense(where, names)
 

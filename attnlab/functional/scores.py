@@ -79,7 +79,7 @@ def additive(
     *,
     w_query: Float[Array, "d a"] | None,
     w_key: Float[Array, "e a"] | None,
-    v: Float[Array, "a"],
+    v: Float[Array, " a"],
 ) -> Logits:
     """Score every query against every key with a feed-forward network of one hidden layer.
 

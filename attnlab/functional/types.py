@@ -23,8 +23,8 @@ Key = Float[Array, "k d"]
 Logits = Float[Array, "q k"]
 Weights = Float[Array, "q k"]
 Where = Bool[Array, "q k"]
-QueryPositions = Int[Array, "q"]
-KeyPositions = Int[Array, "k"]
+QueryPositions = Int[Array, " q"]
+KeyPositions = Int[Array, " k"]
 Head = Int[Array, ""]
 
 Queries = Float[Array, "*B T N D"]
@@ -43,7 +43,8 @@ Normalizer = Callable[..., Array]
 
 def accumulation_dtype(*arrays: Array) -> jnp.dtype:
     """Return the dtype to compute in: float32 for anything narrower, float64 for float64."""
-    return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
+    dtype = jnp.result_type(*arrays)
+    return dtype if jnp.finfo(dtype).bits > 32 else jnp.dtype(jnp.float32)
 
 
 def widen(array: Array) -> Array:

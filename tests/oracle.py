@@ -1,0 +1,79 @@
+"""Attention by the book: NumPy float64, one number at a time, nothing taken from the library it judges."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+Vector = np.ndarray
+
+
+def dot(query: Vector, key: Vector) -> float:
+    return math.fsum(q * k for q, k in zip(query, key, strict=True))
+
+
+def scaled_dot(query: Vector, key: Vector) -> float:
+    return dot(query, key) / math.sqrt(len(query))
+
+
+def general(query: Vector, key: Vector, w: np.ndarray) -> float:
+    return math.fsum(query[i] * w[i, j] * key[j] for i in range(len(query)) for j in range(len(key)))
+
+
+def additive(query: Vector, key: Vector, v: Vector, w_query=None, w_key=None) -> float:
+    from_query = query if w_query is None else [dot(query, column) for column in w_query.T]
+    from_key = key if w_key is None else [dot(key, column) for column in w_key.T]
+    return math.fsum(v[a] * math.tanh(from_query[a] + from_key[a]) for a in range(len(v)))
+
+
+def softmax(logits: list[float]) -> list[float]:
+    """Weights of the allowed logits alone."""
+    if not logits:
+        return []
+    top = max(logits)
+    total = math.fsum(math.exp(x - top) for x in logits)
+    return [math.exp(x - top) / total for x in logits]
+
+
+def log_sum_exp(logits: list[float]) -> float:
+    if not logits:
+        return -math.inf
+    top = max(logits)
+    return top + math.log(math.fsum(math.exp(x - top) for x in logits))
+
+
+def attention(
+    query: np.ndarray,
+    key: np.ndarray,
+    value: np.ndarray,
+    score: Callable[[Vector, Vector, int], float],
+    mod: Callable[[float, int, int, int], float],
+    may: Callable[[tuple[int, ...], int, int, int], bool],
+    normalizer: Callable[[list[float]], list[float]],
+) -> dict[str, np.ndarray]:
+    """Attend; `score` takes (query, key, head), `mod` (logit, i, j, head), `may` (example, head, i, j)."""
+    *batch, queries, heads, _ = query.shape
+    keys, key_heads = key.shape[-3:-1]
+    weights = np.zeros((*batch, heads, queries, keys))
+    found = {
+        "output": np.zeros((*batch, queries, heads, value.shape[-1])),
+        "weights": weights,
+        "logits": np.full(weights.shape, -np.inf),
+        "lse": np.zeros(weights.shape[:-1]),
+        "entropy": np.zeros(weights.shape[:-1]),
+        "max": np.zeros(weights.shape[:-1]),
+    }
+    for place in np.ndindex(*batch, heads, queries):
+        example, head, i = place[:-2], place[-2], place[-1]
+        key_head = head // (heads // key_heads)
+        allowed = [j for j in range(keys) if may(example, head, i, j)]
+        logits = [mod(score(query[*example, i, head], key[*example, j, key_head], head), i, j, head) for j in allowed]
+        row = normalizer(logits)
+        for j, logit, weight in zip(allowed, logits, row, strict=True):
+            found["logits"][*place, j] = logit
+            found["weights"][*place, j] = weight
+            found["output"][*example, i, head] += weight * value[*example, j, key_head]
+        found["lse"][place] = log_sum_exp(logits)
+        found["max"][place] = max(logits, default=-math.inf)
+        found["entropy"][place] = -math.fsum(w * math.log(w) for w in row if w > 0)
+    return found

@@ -1,0 +1,209 @@
+"""The parts under test, a row each: a name, how to draw its parameters, its oracle. A new part is a new row.
+
+Every law of test_conformance.py is then checked on it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+from jax.tree_util import Partial
+
+from attnlab.functional import masks, normalizers, scores
+from attnlab.functional.parts import per_head
+
+
+@dataclass(frozen=True, repr=False)
+class Row:
+    """A part with parameters; `shapes` gives the axes of each, in the letters of `Size` (a is the hidden width)."""
+
+    name: str
+    part: Callable[..., jax.Array]
+    oracle: Callable[..., float]
+    shapes: dict[str, str] = field(default_factory=dict)
+    constants: dict[str, None] = field(default_factory=dict)
+    ties: str = ""
+    """Axes that must be as long as the query's width D: "E" for inner products, "A" for what comes projected."""
+
+    def __str__(self) -> str:
+        return self.name
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True)
+class Size:
+    batch: tuple[int, ...]
+    T: int
+    S: int
+    N: int
+    K: int
+    D: int
+    E: int
+    V: int
+    A: int
+
+    def __str__(self) -> str:
+        return f"b{'x'.join(map(str, self.batch))}-T{self.T}-S{self.S}-N{self.N}-K{self.K}"
+
+
+SIZES = [
+    Size((), T=1, S=1, N=1, K=1, D=1, E=1, V=1, A=1),
+    Size((), T=7, S=3, N=1, K=1, D=5, E=2, V=3, A=4),
+    Size((3,), T=5, S=6, N=4, K=2, D=3, E=4, V=1, A=2),
+    Size((2, 1), T=3, S=5, N=3, K=1, D=2, E=3, V=4, A=5),
+    Size((1,), T=2, S=129, N=1, K=1, D=4, E=3, V=2, A=3),
+]
+SMALL = SIZES[2]
+
+SCORES = [
+    Row("dot", scores.dot, oracle.dot, ties="E"),
+    Row("scaled_dot", scores.scaled_dot, oracle.scaled_dot, ties="E"),
+    Row("general", scores.general, oracle.general, {"w": "D E"}),
+    Row("additive", scores.additive, oracle.additive, {"w_query": "D A", "w_key": "E A", "v": "A"}),
+    Row("additive_key_ready", scores.additive, oracle.additive, {"w_query": "D E", "v": "E"}, {"w_key": None}),
+    Row("additive_query_ready", scores.additive, oracle.additive, {"w_key": "E D", "v": "D"}, {"w_query": None}),
+    Row("additive_ready", scores.additive, oracle.additive, {"v": "D"}, {"w_query": None, "w_key": None}, "E"),
+]
+
+
+def tilt(logits, query_positions, key_positions, head, *, slope):
+    """A mod that a user might write: it needs positions, the head and a parameter, and does not commute with `cap`."""
+    distance = query_positions[:, None] - key_positions[None, :] + head
+    return logits + slope * distance.astype(logits.dtype)
+
+
+def cap(logits, query_positions, key_positions, head):
+    return jnp.tanh(logits)
+
+
+MODS = {
+    "no_mods": ((), lambda slope: lambda logit, i, j, head: logit),
+    "tilt_cap": ((tilt, cap), lambda slope: lambda logit, i, j, head: np.tanh(logit + slope * (i - j + head))),
+    "cap_tilt": ((cap, tilt), lambda slope: lambda logit, i, j, head: np.tanh(logit) + slope * (i - j + head)),
+}
+
+NORMALIZERS = {"softmax": (normalizers.softmax, oracle.softmax)}
+
+
+def _random_lengths(rng: np.random.Generator, size: Size):
+    keys = rng.integers(0, size.S + 1, size.batch)
+    queries = rng.integers(0, size.T + 1, size.batch)
+    keys.flat[:1] = 0 if keys.size > 1 else size.S
+    mask = masks.lengths(jnp.asarray(keys, jnp.int32), jnp.asarray(queries, jnp.int32))
+    return mask, lambda b, h, i, j: i < queries[b] and j < keys[b]
+
+
+def _random_array(axes: str):
+    def draw(rng: np.random.Generator, size: Size):
+        lengths = {"b": size.batch, "h": (size.N,), "q": (size.T,), "k": (size.S,)}
+        where = rng.random(sum((lengths[axis] for axis in axes.split()), ())) < 0.6
+
+        def may(b, h, i, j):
+            place = {"b": b, "h": (h,), "q": (i,), "k": (j,)}
+            return where[sum((place[axis] for axis in axes.split()), ())]
+
+        return masks.array(jnp.asarray(where), axes), may
+
+    return draw
+
+
+def _causal(alignment):
+    def draw(rng: np.random.Generator, size: Size):
+        offset = {"upper_left": 0, "lower_right": size.S - size.T}.get(alignment, alignment)
+        return masks.causal(alignment), lambda b, h, i, j: j <= i + offset
+
+    return draw
+
+
+def _by_function(rng: np.random.Generator, size: Size):
+    mask = masks.from_fn(Partial(lambda period, i, j, head: (i + 2 * j + head) % period == 0, jnp.int32(3)))
+    return mask, lambda b, h, i, j: (i + 2 * j + h) % 3 == 0
+
+
+def _composed(rng: np.random.Generator, size: Size):
+    lengths, within = _random_lengths(rng, size)
+    array, chosen = _random_array("h q k")(rng, size)
+    mask = masks.causal("lower_right") & lengths | ~array & lengths
+    early = _causal("lower_right")(rng, size)[1]
+    return mask, lambda *at: (early(*at) and within(*at)) or (not chosen(*at) and within(*at))
+
+
+MASKS = {
+    "no_mask": lambda rng, size: (None, lambda b, h, i, j: True),
+    "causal_lower_right": _causal("lower_right"),
+    "causal_upper_left": _causal("upper_left"),
+    "causal_offset": _causal(-1),
+    "lengths": _random_lengths,
+    "array_q_k": _random_array("q k"),
+    "array_b_k": _random_array("b k"),
+    "array_b_h_q_k": _random_array("b h q k"),
+    "from_fn": _by_function,
+    "composed": _composed,
+}
+
+
+@dataclass
+class Problem:
+    """A drawn instance: the arguments of `attention`, and the same for the oracle."""
+
+    inputs: tuple[jax.Array, jax.Array, jax.Array]
+    params: dict[str, jax.Array]
+    bind: Callable[[dict[str, jax.Array]], Callable[..., jax.Array]]
+    mask: masks.Mask | None
+    mods: tuple[Callable[..., jax.Array], ...]
+    normalizer: Callable[..., jax.Array]
+    _oracle: Callable[[], dict[str, np.ndarray]]
+
+    def options(self) -> dict[str, object]:
+        return {"score": self.bind(self.params), "mods": self.mods, "mask": self.mask, "normalizer": self.normalizer}
+
+    def expected(self) -> dict[str, np.ndarray]:
+        return self._oracle()
+
+
+def problem(
+    score: Row,
+    size: Size = SMALL,
+    mask: str = "composed",
+    mods: str = "no_mods",
+    normalizer: str = "softmax",
+    dtype: str = "float32",
+    each_head: bool = False,
+) -> Problem:
+    """Draw a problem; what is rounded to `dtype` is rounded for the oracle too."""
+    rng = np.random.default_rng(sum(map(ord, f"{score}{size}{mask}{mods}")))
+    axes = {"D": size.D, "E": size.D if "E" in score.ties else size.E, "A": size.A}
+
+    def draw(*shape: int) -> jax.Array:
+        return jnp.asarray(rng.standard_normal(shape), dtype)
+
+    front = (size.N,) if each_head else ()
+    query = draw(*size.batch, size.T, size.N, size.D)
+    key = draw(*size.batch, size.S, size.K, axes["E"])
+    value = draw(*size.batch, size.S, size.K, size.V)
+    params = {name: draw(*front, *(axes[axis] for axis in shape.split())) for name, shape in score.shapes.items()}
+    drawn_mask, may = MASKS[mask](rng, size)
+    slope = 0.25
+    mod_parts, mod_oracle = MODS[mods]
+    learned = Partial(tilt, slope=jnp.asarray(slope, "float64" if dtype == "float64" else "float32"))
+    bound = tuple(learned if mod is tilt else mod for mod in mod_parts)
+    normalize, normalize_oracle = NORMALIZERS[normalizer]
+
+    def bind(params: dict[str, jax.Array]) -> Callable[..., jax.Array]:
+        part = Partial(score.part, **params, **score.constants)
+        return per_head(part) if each_head else part
+
+    def expected() -> dict[str, np.ndarray]:
+        wide = {name: np.asarray(x).astype(np.float64) for name, x in params.items()}
+
+        def one_score(query_row, key_row, head):
+            return score.oracle(query_row, key_row, **{n: x[head] if each_head else x for n, x in wide.items()})
+
+        arrays = [np.asarray(x).astype(np.float64) for x in (query, key, value)]
+        return oracle.attention(*arrays, one_score, mod_oracle(slope), may, normalize_oracle)
+
+    return Problem((query, key, value), params, bind, drawn_mask, bound, normalize, expected)

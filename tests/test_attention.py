@@ -1,0 +1,194 @@
+"""The entry: what it refuses, dropout, other libraries as a second opinion, grouped heads."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen
+from jax.tree_util import Partial
+from jaxtyping import TypeCheckError
+from rows import SCORES, SIZES, problem
+from tolerances import assert_close
+
+from attnlab.functional import dropout, masks, normalizers, scores
+from attnlab.functional.attention import attention, attention_weights, pool
+from attnlab.functional.parts import per_head
+
+
+def draw(*shape: int, seed: int = 0) -> jax.Array:
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+QUERY, KEY, VALUE = draw(2, 5, 4, 8), draw(2, 6, 4, 8, seed=1), draw(2, 6, 4, 8, seed=2)
+attend = jax.jit(attention, static_argnames=("dropout_rate", "returns", "implementation"))
+weigh = jax.jit(attention_weights)
+keep = jax.jit(dropout.keep, static_argnums=1)
+
+
+# Second opinions
+
+
+def test_equals_jax_nn():
+    where = draw(2, 4, 5, 6) > -0.5
+    expected = jax.nn.dot_product_attention(QUERY, KEY[:, :, :2], VALUE[:, :, :2], mask=where)
+    found = attend(QUERY, KEY[:, :, :2], VALUE[:, :, :2], mask=masks.array(where, "b h q k"))
+    assert_close(found, expected, "float32")
+
+
+def test_equals_flax():
+    lengths = jnp.array([3, 6])
+    where = (jnp.arange(6) < lengths[:, None])[:, None, None, :]
+    expected = linen.dot_product_attention(QUERY, KEY, VALUE, mask=where)
+    assert_close(attend(QUERY, KEY, VALUE, mask=masks.lengths(lengths)), expected, "float32")
+
+
+def test_key_heads_are_shared_by_groups_of_query_heads():
+    shared = attend(QUERY, KEY[:, :, :2], VALUE[:, :, :2])
+    repeated = attend(QUERY, jnp.repeat(KEY[:, :, :2], 2, axis=2), jnp.repeat(VALUE[:, :, :2], 2, axis=2))
+    assert_close(shared, repeated, "float32")
+
+
+def test_softmax_equals_jax_nn_along_any_axis():
+    logits = 30.0 * draw(3, 4, 5)
+    for axis in (0, 1, 2, -1):
+        assert_close(normalizers.softmax(logits, axis=axis), jax.nn.softmax(logits, axis), "float32")
+
+
+@pytest.mark.parametrize("large", [1e4, 3e38])
+def test_softmax_of_large_logits_is_exact(large):
+    assert normalizers.softmax(jnp.array([large, large, -large])).tolist() == [0.5, 0.5, 0.0]
+
+
+def test_lse_has_the_weights_for_gradient():
+    logits = draw(6)
+
+    def lse(logits):
+        key = logits[:, None, None]  # against the query 1, its score is the logit itself
+        found = attend(jnp.ones((1, 1, 1)), key, key, score=Partial(scores.dot), returns=("lse", "weights"))
+        return found.lse[0, 0], found.weights[0, 0]
+
+    gradient, weights = jax.grad(lse, has_aux=True)(logits)
+    assert_close(gradient, weights, "float32")
+
+
+# Dropout
+
+
+def dropped(rate: float = 0.4, seed: int = 7, mask=None, keys: int = 6, **options) -> jax.Array:
+    rng = jax.random.key(seed)
+    return attend(QUERY, KEY[:, :keys], VALUE[:, :keys], dropout_rate=rate, rng=rng, mask=mask, **options)
+
+
+def test_dropout_is_a_function_of_rng_and_positions_alone():
+    rng, five, six = jax.random.key(3), jnp.arange(5), jnp.arange(6)
+    whole = keep(rng, 0.4, jnp.int32(1), jnp.int32(2), five, six)
+    blocks = [[keep(rng, 0.4, jnp.int32(1), jnp.int32(2), q, k) for k in (six[:4], six[4:])]
+              for q in (five[:2], five[2:])]  # fmt: skip
+    np.testing.assert_array_equal(np.block(blocks), whole)
+
+
+def test_dropout_of_the_real_keys_does_not_depend_on_padding():
+    padded = dropped(mask=masks.lengths(4))
+    assert_close(padded, dropped(keys=4), "float32")
+
+
+def test_dropout_drops_its_rate_and_scales_the_rest():
+    rng, rate = jax.random.key(0), 0.25
+    ones = jnp.ones((40, 30, 2, 3))
+    out = attend(draw(40, 20, 2, 3), draw(40, 30, 2, 3), ones, dropout_rate=rate, rng=rng)
+    assert abs(float(out.mean()) - 1.0) < 0.01
+    kept = [keep(rng, rate, jnp.int32(b), jnp.int32(h), jnp.arange(50), jnp.arange(50)) for b, h in
+            [(0, 0), (0, 1), (1, 0), (1, 1)]]  # fmt: skip
+    assert abs(float(jnp.stack(kept).mean()) - 0.75) < 4 * (0.25 * 0.75 / 10_000) ** 0.5
+    assert len({np.asarray(k).tobytes() for k in kept}) == 4
+
+
+def test_dropout_is_repeated_by_its_rng_and_changed_by_another():
+    np.testing.assert_array_equal(dropped(), dropped())
+    assert not np.array_equal(dropped(), dropped(seed=8))
+    np.testing.assert_array_equal(dropped(rate=0.0), attend(QUERY, KEY, VALUE))
+
+
+def test_dropout_equals_pooling_by_what_it_kept():
+    rng, rate = jax.random.key(7), 0.4
+    positions = jnp.arange(5), jnp.arange(6)
+    kept = jnp.stack([
+        jnp.stack([keep(rng, rate, jnp.int32(b), jnp.int32(h), *positions) for h in range(4)]) for b in range(2)
+    ])  # fmt: skip
+    weights = jnp.where(kept, weigh(QUERY, KEY) / (1 - rate), 0.0)
+    assert_close(dropped(), pool(weights, VALUE), "float32")
+
+
+def test_returned_weights_are_those_before_dropout():
+    np.testing.assert_array_equal(dropped(returns=("weights",)).weights, weigh(QUERY, KEY))
+    np.testing.assert_array_equal(dropped(returns=("weights", "lse")).output, dropped())
+
+
+# Shapes and types
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("score", SCORES, ids=str)
+def test_shapes(score, size):
+    drawn = problem(score, size)
+    found = jax.eval_shape(
+        lambda inputs: attention(*inputs, **drawn.options(), returns=("weights", "lse")), drawn.inputs
+    )
+    assert found.output.shape == (*size.batch, size.T, size.N, size.V)
+    assert found.weights.shape == (*size.batch, size.N, size.T, size.S)
+    assert found.lse.shape == (*size.batch, size.N, size.T)
+
+
+def test_an_annotation_of_the_core_is_checked_under_test():
+    with pytest.raises(TypeCheckError, match="'key'"):
+        scores.dot(jnp.ones((2, 3)), jnp.ones((2, 4)))
+
+
+def unchecked(*args, **options):
+    """`attention` as outside the tests, where no annotation is checked and it must see for itself."""
+    return attention.__wrapped__(*args, **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((QUERY[0, 0], KEY, VALUE), {}, r"positions, heads, features\] is needed"),
+        ((QUERY[:1], KEY, VALUE), {}, "batch axes"),
+        ((QUERY, KEY[:, :3], VALUE), {}, "must agree"),
+        ((QUERY[:, :, :3], KEY, VALUE), {}, "3 query heads are no multiple of 4 key heads"),
+        ((QUERY.astype(int), KEY, VALUE), {}, "floating-point arrays are needed: int32"),
+        ((QUERY, KEY, VALUE), {"implementation": "streaming"}, "'streaming' is none of dense"),
+        ((QUERY, KEY, VALUE), {"returns": ("weight",)}, "'weight' is none of weights, logits"),
+        ((QUERY, KEY, VALUE), {"returns": "weights"}, "a tuple of names"),
+        ((QUERY, KEY, VALUE), {"dropout_rate": 0.1}, "dropout needs an rng"),
+        ((QUERY, KEY, VALUE), {"dropout_rate": 1.0, "rng": jax.random.key(0)}, r"not in \[0, 1\)"),
+        ((QUERY, KEY, VALUE), {"mask": jnp.ones((5, 6), bool)}, "masks.array"),
+        ((QUERY, KEY, VALUE), {"mods": jnp.tanh}, "a tuple of functions"),
+        (
+            (QUERY, KEY, VALUE),
+            {"mask": masks.lengths(jnp.array([1, 2, 3]))},
+            r"batch axes \(3,\), the inputs have \(2,\)",
+        ),
+        ((QUERY, KEY, VALUE), {"mask": masks.causal()}, "5 queries and 6 keys need an alignment"),
+        (
+            (QUERY, KEY, VALUE),
+            {"score": per_head(Partial(scores.general, w=jnp.ones((8, 8))))},
+            r"4 query heads has an array of shape \(8, 8\)",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        unchecked(*arguments, **options)
+
+
+def test_pool_refuses_heads_that_do_not_divide():
+    with pytest.raises(ValueError, match="3 heads of weights are no multiple of 2"):
+        pool(jnp.ones((3, 1, 1)), jnp.ones((1, 2, 1)))
+
+
+def test_no_part_means_shared_by_all_heads():
+    w = draw(8, 8)
+    shared = attend(QUERY, KEY, VALUE, score=Partial(scores.general, w=w))
+    each = attend(QUERY, KEY, VALUE, score=per_head(Partial(scores.general, w=jnp.stack([w] * 4))))
+    assert_close(shared, each, "float32")

@@ -1,0 +1,117 @@
+"""The house has floors: a file imports from lower floors or from earlier files of its own folder, never upward."""
+
+import ast
+import graphlib
+from pathlib import Path
+
+import pytest
+
+import attnlab
+
+ROOT = Path(attnlab.__file__).parent
+FLOORS = {
+    "functional": 0, "config": 0, "data": 1, "layers": 1, "models": 2, "training": 3,
+    "tasks": 4, "analysis": 4, "bench": 4, "runs": 5, "report": 5, "plots": 5, "lab": 5, "cli": 6, "__main__": 7,
+}  # fmt: skip
+ONLY = {
+    "functional": {"jax", "jaxtyping", "numpy"},
+    "config": {"pydantic", "yaml"},
+}
+"""What else, besides the standard library, the ground floor may import."""
+FORBIDDEN = {
+    "functional": {"flax", "optax", "pydantic"},
+    "config": {"jax", "jaxlib", "flax", "numpy"},
+    "data": {"flax", "optax"},
+}
+OWNERS = {"orbax": "training/checkpoints.py", "torch": "bench/torch_seq2seq.py"}
+"""Libraries that one file alone knows."""
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = list(path.relative_to(ROOT.parent).with_suffix("").parts)
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imported(source: str) -> set[str]:
+    """Every module that the source imports, `from a import b` as a.b, wherever in the file it stands."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the floor"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def inside(name: str) -> str | None:
+    """The module of attnlab that an imported name is or comes from."""
+    while name.startswith("attnlab"):
+        if name in MODULES:
+            return name
+        name = name.rpartition(".")[0]
+    return None
+
+
+def floor(module: str) -> int:
+    return FLOORS[module.split(".")[1]]
+
+
+def folder(module: str) -> str:
+    return module.split(".")[1]
+
+
+EDGES = {
+    name: {target for target in map(inside, imported(path.read_text())) if target not in (None, name, "attnlab")}
+    for name, path in MODULES.items()
+}
+
+
+def test_every_file_has_a_floor():
+    assert {folder(name) for name in MODULES if name != "attnlab"} <= FLOORS.keys()
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "attnlab"])
+def test_no_import_goes_up(module):
+    upward = {
+        target for target in EDGES[module]
+        if floor(target) > floor(module)
+        or (floor(target) == floor(module) == 0 and folder(target) != folder(module))
+    }  # fmt: skip
+    assert not upward, f"{module} imports {sorted(upward)}"
+
+
+def test_no_imports_in_a_circle():
+    graph = {name: {target for target in targets if target != name} for name, targets in EDGES.items()}
+    assert list(graphlib.TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "attnlab" and folder(name) in FORBIDDEN])
+def test_the_lower_floors_know_few_libraries(module):
+    libraries = {name.split(".")[0] for name in imported(MODULES[module].read_text())}
+    assert not libraries & FORBIDDEN[folder(module)]
+    if folder(module) in ONLY:
+        import sys
+
+        assert libraries - set(sys.stdlib_module_names) - {"attnlab"} <= ONLY[folder(module)]
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_one_file_alone_knows_a_library(library):
+    users = {
+        path.relative_to(ROOT).as_posix() for path in MODULES.values()
+        if library in {name.split(".")[0] for name in imported(path.read_text())}
+    }  # fmt: skip
+    assert users <= {OWNERS[library]}
+
+
+def test_an_upward_import_would_be_seen():
+    source = "def late():\n    from attnlab.training import loop\n    import attnlab.data.corpus as corpus\n"
+    assert imported(source) == {"attnlab.training.loop", "attnlab.data.corpus"}
+    assert floor("attnlab.training.loop") > floor("attnlab.functional.dense")

@@ -1,0 +1,27 @@
+"""How far a result may lie from the float64 oracle, by dtype and device. Never loosened to make a test pass."""
+
+import jax
+import numpy as np
+
+TOLERANCES = {
+    ("float64", "cpu"): 1e-13,
+    ("float64", "gpu"): 1e-13,
+    ("float32", "cpu"): 2e-6,
+    ("float32", "gpu"): 5e-6,
+    ("bfloat16", "cpu"): 2**-8,
+    ("bfloat16", "gpu"): 2**-8,
+    ("float16", "cpu"): 2**-10,
+    ("float16", "gpu"): 2**-10,
+}
+"""For numbers of order one: |found − expected| ≤ tolerance · (1 + |expected|). float32 on a GPU supposes
+`jax_default_matmul_precision = "highest"`; a product in TF32 is another dtype."""
+
+
+def tolerance(dtype: str) -> float:
+    return TOLERANCES[dtype, jax.default_backend()]
+
+
+def assert_close(found: object, expected: object, dtype: str) -> None:
+    """Compare with the table; NaN and −inf must stand at the same places."""
+    wide = np.asarray(found).astype(np.float64)
+    np.testing.assert_allclose(wide, expected, rtol=tolerance(dtype), atol=tolerance(dtype))
