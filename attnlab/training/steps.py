@@ -73,7 +73,7 @@ def make_train_step(
     rate = schedule(training.optimizer, training.steps)
 
     def gradient(params: PyTree, batch: Batch, step: Array) -> tuple[Metrics, PyTree]:
-        rng = jax.random.fold_in(jax.random.key(seed, impl="rbg"), step * jax.device_count() + jax.lax.axis_index(DATA))
+        rng = jax.random.fold_in(jax.random.key(seed), step * jax.device_count() + jax.lax.axis_index(DATA))
 
         def loss(params: PyTree) -> tuple[Array, Array]:
             inputs = batch["source"], batch["source_lengths"], batch["target_in"]
