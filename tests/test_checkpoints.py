@@ -1,0 +1,379 @@
+"""Checkpoints: whole or not there; one changed bit anywhere is seen; the newest good one is used."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from attnlab.config.errors import UserError
+from attnlab.training import checkpoints as module
+from attnlab.training.checkpoints import Checkpoints
+from attnlab.training.manifest import MANIFEST, Damaged, read_manifest
+
+
+def state(step: int) -> dict:
+    params = {"encoder": {"kernel": jnp.arange(12.0).reshape(3, 4) + step}, "bias": jnp.full(5, step, jnp.bfloat16)}
+    return {
+        "step": jnp.int32(step),
+        "params": params,
+        "optimizer": optax.adamw(1e-3).init(params),
+        "rng": jax.random.key_data(jax.random.key(step)),
+        "nothing": jnp.zeros((0, 3)),
+    }
+
+
+def same(a, b) -> bool:
+    alike = jax.tree.map(lambda x, y: x.dtype == y.dtype and x.tobytes() == y.tobytes(), *map(jax.device_get, (a, b)))
+    return jax.tree.all(alike)
+
+
+@pytest.fixture(scope="module")
+def three_saved(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("run") / "checkpoints"
+    saving = Checkpoints(directory, keep_last=3)
+    for step in (100, 200, 300):
+        saving.save(step, state(step), {"dev_bleu": step / 10}, best=step == 100)
+    return directory
+
+
+@pytest.fixture
+def three(three_saved, tmp_path) -> Path:
+    return shutil.copytree(three_saved, tmp_path / "checkpoints")
+
+
+def files(directory: Path) -> list[str]:
+    return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
+
+
+def restored_step(directory: Path) -> tuple[int | None, list[str]]:
+    """The step that is restored, checked for the right values, and what was said."""
+    said: list[str] = []
+    found = Checkpoints(directory, 3, said.append).restore(state(0))
+    assert found is None or same(found[1], state(found[0]))
+    return found and found[0], said
+
+
+def test_the_newest_comes_back_bit_for_bit_in_its_structure(three):
+    step, found = Checkpoints(three, 3).restore(state(0))
+    assert step == 300
+    assert same(found, state(300))
+    assert jax.tree.structure(found) == jax.tree.structure(state(0))
+
+
+def test_a_chosen_step_and_none_that_is_not_there(three):
+    checkpoints = Checkpoints(three, 3)
+    assert checkpoints.restore(state(0), step=200)[0] == 200
+    assert checkpoints.restore(state(0), step=150) is None
+    assert checkpoints.metrics(200) == {"dev_bleu": 20.0}
+    assert Checkpoints(three / "none", 3).restore(state(0)) is None
+    assert Checkpoints(three / "none", 3).steps() == []
+
+
+def test_best_and_last_may_read_a_part(three):
+    checkpoints = Checkpoints(three, 3)
+    like = {"params": jax.eval_shape(lambda: state(0)["params"])}
+    step, found = checkpoints.best(like)
+    assert (step, same(found, {"params": state(100)["params"]})) == (100, True)
+    last = checkpoints.last(like, 2)
+    assert [step for step, _ in last] == [200, 300]
+    assert all(same(found["params"], state(step)["params"]) for step, found in last)
+    assert [step for step, _ in checkpoints.last(like, 9)] == [100, 200, 300]
+
+
+def test_keeps_the_newest_and_the_best(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep_last=2)
+    kept = []
+    for step in range(1, 7):
+        checkpoints.save(step, state(step), best=step in (1, 4))
+        kept.append(checkpoints.steps())
+    assert kept == [[1], [1, 2], [1, 2, 3], [3, 4], [4, 5], [4, 5, 6]]
+    assert sorted(os.listdir(tmp_path)) == ["4", "5", "6"]
+
+
+def test_a_temporary_one_leaves_what_is_kept_as_in_an_unbroken_run(tmp_path):
+    like = {"step": state(0)["step"]}
+    checkpoints = Checkpoints(tmp_path, keep_last=2)
+    checkpoints.save(10, state(10), best=True)
+    checkpoints.save(20, state(20))
+    checkpoints.save(25, state(25), temporary=True)
+    assert checkpoints.restore(state(0))[0] == 25
+    assert [step for step, _ in checkpoints.last(like, 2)] == [10, 20]
+    assert checkpoints.best(like)[0] == 10
+    checkpoints.save(30, state(30))
+    assert checkpoints.steps() == [10, 20, 30]
+
+
+def test_a_step_can_be_saved_again(three):
+    checkpoints = Checkpoints(three, 3)
+    checkpoints.save(300, state(7))
+    assert same(checkpoints.restore(state(0))[1], state(7))
+
+
+@pytest.mark.parametrize("at", [0.0, 0.5, 1.0])
+def test_one_flipped_bit_in_each_file_in_turn_is_seen(three, tmp_path, at):
+    names = files(three / "300")
+    assert MANIFEST in names
+    assert len(names) > 10
+    for name in names:
+        copy = shutil.copytree(three, tmp_path / "copy")
+        content = bytearray((copy / "300" / name).read_bytes())
+        content[round(at * (len(content) - 1))] ^= 1 << hash_of(name) % 8
+        (copy / "300" / name).write_bytes(content)
+        step, said = restored_step(copy)
+        assert step == 200, name
+        assert len(said) == 1
+        assert said[0].startswith(f"checkpoint 300 is damaged ({name}: ")
+        assert said[0].endswith("going on from 200")
+        assert (copy / "300.damaged").is_dir()
+        assert restored_step(copy) == (200, []), "said once, then out of the way"
+        shutil.rmtree(copy)
+
+
+def hash_of(name: str) -> int:
+    return sum(name.encode())
+
+
+@pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.slow)])
+def test_every_bit_of_a_manifest_counts(tmp_path, every):
+    Checkpoints(tmp_path, 1).save(1, {"a": jnp.ones(2)}, {"dev_bleu": 0.5})
+    path = tmp_path / "1" / MANIFEST
+    content = path.read_bytes()
+    for bit in range(0, 8 * len(content), every):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        with pytest.raises(Damaged):
+            read_manifest(tmp_path / "1")
+    path.write_bytes(content)
+    assert read_manifest(tmp_path / "1")["metrics"] == {"dev_bleu": 0.5}
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def lengthen(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [cut, lengthen, empty, Path.unlink])
+def test_a_file_cut_lengthened_emptied_or_deleted_is_seen(three, tmp_path, damage):
+    for name in files(three / "300"):
+        copy = shutil.copytree(three, tmp_path / "copy")
+        if damage is not empty or (copy / "300" / name).stat().st_size:
+            damage(copy / "300" / name)
+            step, said = restored_step(copy)
+            assert (step, len(said)) == (200, 1), name
+        shutil.rmtree(copy)
+
+
+def test_an_empty_directory_another_steps_and_a_stranger_are_no_checkpoints(three):
+    (three / "400").mkdir()
+    shutil.copytree(three / "100", three / "500")
+    (three / "600.writing").mkdir()
+    (three / "007").mkdir()
+    step, said = restored_step(three)
+    assert step == 300
+    assert [line.split(" (")[0] for line in said] == ["checkpoint 500 is damaged", "checkpoint 400 is damaged"]
+
+
+def test_when_all_are_damaged_there_is_none_and_it_is_said(three):
+    for step in (100, 200, 300):
+        cut(three / str(step) / "arrays" / "rng" / "0")
+    step, said = restored_step(three)
+    assert step is None
+    assert len(said) == 3
+    assert all(line.endswith("there is no other") for line in said)
+    assert Checkpoints(three, 3).steps() == []
+
+
+def test_a_damaged_best_gives_way_to_the_newest(three):
+    cut(three / "100" / "arrays" / "step" / "0")
+    said: list[str] = []
+    assert Checkpoints(three, 3, said.append).best({"step": state(0)["step"]})[0] == 300
+    assert said[0].endswith("going on from 300")
+
+
+def test_a_damaged_manifest_pushes_no_good_one_out(three):
+    for step in (200, 300):
+        cut(three / str(step) / MANIFEST)
+    Checkpoints(three, keep_last=2).save(400, state(400))
+    assert restored_step(three)[0] == 400
+    shutil.rmtree(three / "400")
+    assert restored_step(three)[0] == 100
+
+
+def test_a_reader_moves_nothing_and_writes_nothing(three):
+    cut(three / "300" / "arrays" / "step" / "0")
+    said: list[str] = []
+    reader = Checkpoints(three, 3, said.append, writable=False)
+    assert reader.restore(state(0))[0] == 200
+    assert (three / "300").is_dir()
+    assert len(said) == 1
+    with pytest.raises(RuntimeError, match="for reading"):
+        reader.save(400, state(400))
+
+
+def test_a_state_of_another_shape_type_or_structure_is_refused_not_cast(three):
+    checkpoints = Checkpoints(three, 3)
+    wider = {**state(0), "rng": jnp.zeros(3, jnp.uint32)}
+    with pytest.raises(UserError, match=r"rng is uint32\[2\] in the checkpoint, uint32\[3\] in this model"):
+        checkpoints.restore(wider)
+    with pytest.raises(UserError, match=r"step is int32\[\] in the checkpoint, float32\[\] in this model"):
+        checkpoints.best({"step": jnp.float32(0)})
+    with pytest.raises(UserError, match=r"new is nothing in the checkpoint"):
+        checkpoints.restore({**state(0), "new": jnp.zeros(1)})
+    with pytest.raises(UserError, match=r"in the checkpoint, nothing in this model"):
+        checkpoints.restore({"step": state(0)["step"]})
+    assert checkpoints.steps() == [100, 200, 300], "a misfit is not a damage"
+
+
+def test_only_plain_arrays_with_paths_of_their_own_are_saved(tmp_path):
+    checkpoints = Checkpoints(tmp_path, 1)
+    with pytest.raises(TypeError, match=r"rng is no plain array \(save a PRNG key as jax.random.key_data\)"):
+        checkpoints.save(1, {"rng": jax.random.key(0)})
+    with pytest.raises(TypeError, match="count is no plain array"):
+        checkpoints.save(1, {"count": 3})
+    with pytest.raises(ValueError, match=r"same path a\.b"):
+        checkpoints.save(1, {"a": {"b": jnp.ones(1)}, "a.b": jnp.ones(1)})
+    assert checkpoints.steps() == []
+
+
+def test_a_failed_write_is_told_and_leaves_the_others(three, monkeypatch):
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "_flush", full)
+    with pytest.raises(UserError, match=r"400: cannot write the checkpoint: .*No space left on device"):
+        Checkpoints(three, 3).save(400, state(400))
+    assert sorted(os.listdir(three)) == ["100", "200", "300"]
+    assert restored_step(three) == (300, [])
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_killed_before_any_change_on_the_disk_there_is_a_good_checkpoint(tmp_path, monkeypatch):
+    """Every place where saving touches the disk, in turn: the kill happens there, and a new process comes."""
+
+    def small(step: int) -> dict[str, np.ndarray]:
+        return {"a": np.full(3, step, np.int32)}
+
+    places = [(module, "_flush"), (Path, "rename"), (shutil, "rmtree"), (module, "write_manifest")]
+    originals = {place: getattr(*place) for place in places}
+    touched = 0
+    killed_at = 0
+
+    def deadly(original):
+        def wrapped(*args, **kwargs):
+            nonlocal touched
+            touched += 1
+            if touched == killed_at:
+                raise Killed
+            return original(*args, **kwargs)
+
+        return wrapped
+
+    found: list[int] = []
+    while True:
+        killed_at += 1
+        touched = 0
+        copy = tmp_path / f"copy{killed_at}"
+        for step in (200, 300):
+            Checkpoints(copy, keep_last=2).save(step, small(step), best=True)
+        with monkeypatch.context() as patch:
+            for (owner, name), original in originals.items():
+                patch.setattr(owner, name, deadly(original))
+            try:
+                Checkpoints(copy, keep_last=1).save(400, small(400), best=True)
+                break
+            except Killed:
+                pass
+        step, restored = Checkpoints(copy, keep_last=1).restore(small(0))
+        assert same(restored, small(step))
+        found.append(step)
+        Checkpoints(copy, keep_last=1).save(500, small(500), best=True)
+        assert os.listdir(copy) == ["500"], "what the kill left behind is cleared away"
+    assert found == sorted(found)
+    assert set(found) == {300, 400}
+
+
+SAVE_FOREVER = """
+import sys
+from pathlib import Path
+import numpy as np
+from attnlab.training.checkpoints import Checkpoints
+checkpoints = Checkpoints(Path(sys.argv[1]), 2)
+for step in range(1, 10_000):
+    checkpoints.save(step, {f"a{i}": np.full((300, 300), step, np.float32) for i in range(10)})
+    print(step, flush=True)
+"""
+
+
+def test_kill_9_while_saving(tmp_path):
+    like = {f"a{i}": np.zeros((300, 300), np.float32) for i in range(10)}
+    with subprocess.Popen([sys.executable, "-c", SAVE_FOREVER, tmp_path], stdout=subprocess.PIPE, text=True) as process:
+        for _ in range(3):
+            process.stdout.readline()
+        time.sleep(0.1 * np.random.default_rng().random())
+        process.send_signal(signal.SIGKILL)
+        written = [3, *map(int, process.stdout.read().split())][-1]
+    said: list[str] = []
+    step, found = Checkpoints(tmp_path, 2, said.append).restore(like)
+    assert step in (written, written + 1)
+    assert not said
+    assert all((leaf == step).all() for leaf in found.values())
+
+
+def sharded(devices: int) -> NamedSharding:
+    return NamedSharding(Mesh(np.array(jax.devices()[:devices]), ("data",)), PartitionSpec("data"))
+
+
+@pytest.mark.parametrize(("written_on", "read_on"), [(1, 2), (2, 1), (2, 2)])
+def test_another_number_of_devices(tmp_path, written_on, read_on):
+    array = jnp.arange(8.0).reshape(4, 2)
+    checkpoints = Checkpoints(tmp_path, 1)
+    checkpoints.save(1, {"a": jax.device_put(array, sharded(written_on))})
+    like = {"a": jax.ShapeDtypeStruct((4, 2), jnp.float32, sharding=sharded(read_on))}
+    found = checkpoints.restore(like)[1]["a"]
+    assert found.sharding == sharded(read_on)
+    assert same(found, array)
+
+
+def test_another_process_with_more_devices(three):
+    read = """
+import sys, jax, jax.numpy as jnp, numpy as np
+from pathlib import Path
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from attnlab.training.checkpoints import Checkpoints
+everywhere = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec())
+like = {"params": {"encoder": {"kernel": jax.ShapeDtypeStruct((3, 4), jnp.float32, sharding=everywhere)}}}
+kernel = Checkpoints(Path(sys.argv[1]), 3).last(like, 1)[0][1]["params"]["encoder"]["kernel"]
+print(len(kernel.devices()), float(kernel.sum()))
+"""
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "3", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", read, three], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["3", str(66.0 + 12 * 300)], done.stderr
+
+
+def test_nothing_is_pickled_and_the_manifest_is_json(three):
+    manifest = json.loads((three / "100" / MANIFEST).read_text())
+    assert (manifest["step"], manifest["best"], manifest["metrics"]) == (100, True, {"dev_bleu": 10.0})
+    assert set(manifest["files"]) == set(files(three / "100")) - {MANIFEST}
+    assert not [name for name in files(three) if name.endswith((".pkl", ".pickle", ".npy"))]
