@@ -1,7 +1,6 @@
 """What one does with an experiment: train it, evaluate it, translate with it, look at its attention."""
 
 import shlex
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,20 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jaxtyping import PyTree
 
 from attnlab import plots, report
 from attnlab.analysis.alignment import Attended, alignment_score, gold_pairs, hard
 from attnlab.config import Decoding, Experiment
 from attnlab.config.errors import UserError
-from attnlab.data.corpus import Corpus, Pair
+from attnlab.data.corpus import Pair
 from attnlab.data.corpus import load as load_corpus
 from attnlab.data.tokenizer import Tokenizers, train_tokenizers
 from attnlab.runs import Run
 from attnlab.tasks.metrics import exact_match_by_length, translation_scores
 from attnlab.tasks.translation import Hypothesis, Translator, average
-from attnlab.training.loop import Interrupted, fit
+from attnlab.training.loop import fit
 from attnlab.training.progress import Progress
 from attnlab.training.signals import graceful
 from attnlab.training.steps import TrainState, initial_state, make_train_step, replicated
@@ -55,7 +53,7 @@ def train(config: Experiment, directory: Path, data_dir: Path | None) -> Path:
             for line in (f"run {directory}", *translator.describe(batches, len(corpus.train)), *_describe(state)):
                 progress.say(line)
             run.say = progress.say
-            fit(
+            state = fit(
                 state,
                 make_train_step(translator.model, config.training, config.seed),
                 batches.iterate(int(state.step)),
@@ -65,6 +63,7 @@ def train(config: Experiment, directory: Path, data_dir: Path | None) -> Path:
                 watcher=progress,
                 poll=stop.poll,
             )
+            progress.say(f"parameters after step {int(state.step)}: sha256 {fingerprint(state.params)}")
     return directory
 
 
@@ -87,14 +86,19 @@ class Trained:
         """The run's answer: the mean of the last checkpoints where the config says so, else the best by dev BLEU."""
         config = self.run.config
         state = jax.eval_shape(lambda: initial_state(self.translator.model, config.training, config.seed))
-        like = {"params": jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated()), state.params)}
+        everywhere = replicated()
+        like = {
+            "params": jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=everywhere), state.params)
+        }
         if config.training.average_last:
             found = self.run.checkpoints.last(like, config.training.average_last)
         else:
             best = self.run.checkpoints.best(like)
             found = [] if best is None else [best]
         if not found:
-            raise UserError(f"{self.run.directory}: no good checkpoint yet; attnlab train {self.run.directory}/config.yaml")
+            raise UserError(
+                f"{self.run.directory}: no good checkpoint yet; attnlab train {self.run.directory}/config.yaml"
+            )
         return average([tree["params"] for _, tree in found])
 
     def predict(self, texts: Sequence[str], decoding: Decoding | None = None) -> list[list[Hypothesis]]:
@@ -105,7 +109,7 @@ class Trained:
         """A translation of `text` with names for its tokens and those of the source, end tokens included."""
         tokenizers = self.translator.tokenizers
         return Attended(
-            source_tokens=[*tokenizers.source.encode(text).tokens, report.END],
+            source_tokens=[*tokenizers.source.encode(text).surface, report.END],
             target_tokens=[*(tokenizers.target.token(i) for i in hypothesis.tokens), report.END],
             weights=hypothesis.weights,
             translation=hypothesis.text,
@@ -132,7 +136,9 @@ def evaluate(directory: Path, data_dir: Path | None, splits: Sequence[str] | Non
     trained = load(directory)
     corpus = load_corpus(trained.run.config.task.data, data_dir)
     if (found := corpus.fingerprint()) != trained.run.fingerprint["data"]:
-        raise UserError(f"{directory}: was trained on other data ({trained.run.fingerprint['data'][:12]}, here {found[:12]})")
+        raise UserError(
+            f"{directory}: was trained on other data ({trained.run.fingerprint['data'][:12]}, here {found[:12]})"
+        )
     known = {name: pairs for name, pairs in corpus.splits().items() if name != "train"}
     for name in splits or ():
         if name not in known:
@@ -166,7 +172,9 @@ def _alignment(trained: Trained, pairs: Sequence[Pair]) -> dict[str, float]:
     targets = tokenizers.target.encode_batch([p.target for p in pairs])
     weights = trained.translator.attention(trained.params, pairs)
     found = [hard(w, len(s.ids), len(t.ids)) for w, s, t in zip(weights, sources, targets, strict=True)]
-    gold = [gold_pairs(p.alignment or (), s.offsets, t.offsets) for p, s, t in zip(pairs, sources, targets, strict=True)]
+    gold = [
+        gold_pairs(p.alignment or (), s.offsets, t.offsets) for p, s, t in zip(pairs, sources, targets, strict=True)
+    ]
     score = alignment_score(found, gold)
     return {"aer": score.aer, "alignment_precision": score.precision, "alignment_recall": score.recall}
 

@@ -42,6 +42,11 @@ class Encoding:
         return [_display(token) for token in self.raw.tokens]
 
     @cached_property
+    def surface(self) -> list[str]:
+        """What stands in the text where each token was read: an unknown or lower-cased one as it was written."""
+        return [self.text[start:end] or token for (start, end), token in zip(self.offsets, self.tokens, strict=True)]
+
+    @cached_property
     def offsets(self) -> list[Span]:
         """Where in the text each token stands, in characters, the space before it left out."""
         spans = []

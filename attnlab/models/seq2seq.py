@@ -53,7 +53,9 @@ class Encoder(nn.Module):
     config: Config
 
     @nn.compact
-    def __call__(self, embedded: Float[Array, "b s e"], valid: Bool[Array, "b s"], *, train: bool) -> tuple[Array, Array]:
+    def __call__(
+        self, embedded: Float[Array, "b s e"], valid: Bool[Array, "b s"], *, train: bool
+    ) -> tuple[Array, Array]:
         """Return annotations [b s c] and the summary [b c] of the last layer."""
         config = self.config.encoder
         dropout = nn.Dropout(self.config.dropout, deterministic=not train)
@@ -74,7 +76,11 @@ class Decoder(nn.Module):
 
     def setup(self) -> None:
         config, cell = self.config, self.config.decoder
-        glorot, gates, context = nn.initializers.glorot_uniform(), CELLS[cell.cell].gates * cell.hidden, self._context_width
+        glorot, gates, context = (
+            nn.initializers.glorot_uniform(),
+            CELLS[cell.cell].gates * cell.hidden,
+            self._context_width,
+        )
         luong = cell.form == "luong"
         self.bridge = nn.Dense(cell.hidden)
         self.input = nn.Dense(gates)

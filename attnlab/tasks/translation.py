@@ -67,7 +67,9 @@ class Translator:
             f"vocabulary: {source} source, {target} target tokens",
         ]
         if left_out := pairs - batches.pairs:
-            lines.append(f"left out: {left_out} pairs of more than {self.config.task.max_length} tokens (task.max_length)")
+            lines.append(
+                f"left out: {left_out} pairs of more than {self.config.task.max_length} tokens (task.max_length)"
+            )
         return lines
 
     def translate(
@@ -125,7 +127,9 @@ class Translator:
 
         return jax.jit(weights)
 
-    def _source_batches(self, ids: Sequence[list[int]], beam: int) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+    def _source_batches(
+        self, ids: Sequence[list[int]], beam: int
+    ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
         return evaluation_batches(ids, max(DECODING_TOKENS // beam, 1), row_multiple=jax.device_count())
 
     def _hypotheses(self, found: Hypotheses, row: int, source_length: int) -> list[Hypothesis]:
@@ -136,7 +140,9 @@ class Translator:
             length = int(found.lengths[row, n])
             tokens = found.tokens[row, n, :length].tolist()
             weights = found.weights[row, n, : length + 1, :source_length]
-            hypotheses.append(Hypothesis(self.tokenizers.target.decode(tokens), tokens, float(found.scores[row, n]), weights))
+            hypotheses.append(
+                Hypothesis(self.tokenizers.target.decode(tokens), tokens, float(found.scores[row, n]), weights)
+            )
         return hypotheses
 
 
