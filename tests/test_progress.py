@@ -1,0 +1,109 @@
+"""What is shown of a training: rates without compilation and evaluation, an honest time to go, one moving line."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from attnlab.training.progress import PLAIN_EVERY, Progress
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Screen(io.StringIO):
+    def lines(self) -> list[str]:
+        return self.getvalue().splitlines()
+
+
+def shown(steps: int = 1000, start: int = 0, **console) -> tuple[Progress, Clock, Screen]:
+    clock, screen = Clock(), Screen()
+    return Progress(steps, start, Console(file=screen, **{"width": 200, **console}), clock), clock, screen
+
+
+def take_steps(progress: Progress, clock: Clock, steps: range, seconds: float, compiling: bool = False) -> None:
+    for step in steps:
+        clock.now += seconds
+        progress.step(step, 2.5, 300, compiling)
+
+
+def test_plain_lines_come_at_intervals_and_at_the_end():
+    progress, clock, screen = shown()
+    with progress:
+        take_steps(progress, clock, range(1, 101), 0.5)
+    assert len(screen.lines()) == 50 / PLAIN_EVERY + 1
+    assert screen.lines()[0] == "step 20/1000, loss 2.500, 600 tokens/s, 8 min 10 s to go"
+    assert "\x1b" not in screen.getvalue()
+    assert "\r" not in screen.getvalue()
+
+
+def test_compilation_is_told_apart_and_slows_no_rate():
+    progress, clock, screen = shown()
+    with progress:
+        take_steps(progress, clock, range(1, 3), 7.0, compiling=True)
+        take_steps(progress, clock, range(3, 101), 0.5)
+    assert screen.lines()[-1] == "step 100/1000, loss 2.500, 600 tokens/s, 7 min 30 s to go, 14 s compiling"
+
+
+def test_evaluations_slow_no_rate_but_count_in_the_time_to_go():
+    progress, clock, screen = shown()
+    with progress:
+        for hundred in range(2):
+            take_steps(progress, clock, range(100 * hundred + 1, 100 * hundred + 101), 0.1)
+            clock.now += 40 if hundred == 0 else 10  # the first compiles the search
+            progress.evaluated(100 * hundred + 100, {"dev_bleu": 31.25}, best=hundred == 0)
+    assert "step 100: dev_bleu 31.25 (best so far)" in screen.lines()
+    assert "step 200: dev_bleu 31.25" in screen.lines()
+    assert screen.lines()[-1] == "step 200/1000, loss 2.500, 3,000 tokens/s, 2 min 40 s to go"  # 800 × 0.1 s + 8 × 10 s
+
+
+def test_a_resumed_run_counts_its_own_steps():
+    progress, clock, screen = shown(start=900)
+    with progress:
+        clock.now += 10
+        progress.evaluated(900, {"dev_bleu": 1.0}, best=False)
+        take_steps(progress, clock, range(901, 951), 0.1)
+    assert screen.lines()[-1] == "step 950/1000, loss 2.500, 3,000 tokens/s, 15 s to go"
+    progress, _, screen = shown(start=1000)
+    with progress:
+        pass
+    assert screen.lines() == []
+
+
+def test_only_compiling_steps_promise_nothing():
+    progress, clock, screen = shown()
+    with progress:
+        take_steps(progress, clock, range(1, 2), 12.0, compiling=True)
+    assert screen.lines()[-1] == "step 1/1000, loss 2.500, 12 s compiling"
+
+
+def test_the_last_line_has_no_time_to_go():
+    progress, clock, screen = shown(steps=5)
+    with progress:
+        take_steps(progress, clock, range(1, 6), 0.1)
+    assert screen.lines() == ["step 5/5, loss 2.500, 3,000 tokens/s"]
+
+
+@pytest.mark.parametrize("width", [200, 30])
+def test_a_terminal_has_one_line_that_moves(width):
+    progress, clock, screen = shown(force_terminal=True, width=width, legacy_windows=False)
+    with progress:
+        take_steps(progress, clock, range(1, 101), 0.1)
+        during = screen.getvalue()
+    assert "\n" not in during, "a line that is too long is cut, not broken"
+    assert during.count("step ") == 33, "shown every quarter of a second of steps of a tenth"
+    after = screen.getvalue()[len(during) :]
+    assert "\x1b[?25h" in after, "the cursor is back"
+    assert "loss 2.500, 3,000 tokens/s" in after, "the last line stays, whole"
+
+
+def test_a_said_line_is_neither_broken_nor_read_as_markup():
+    progress, _, screen = shown(width=20)
+    line = "checkpoint [bold]300[/bold] is damaged (params.encoder.kernel/0: sha256 differs); going on from 200"
+    with progress:
+        progress.say(line)
+    assert screen.lines() == [line]

@@ -1,0 +1,337 @@
+"""A run directory: one writer, bound to its config and data, its log the same whether or not it was broken off."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import yaml
+
+from attnlab import runs
+from attnlab.config import Experiment
+from attnlab.config.errors import UserError
+from attnlab.config.load import load, resolved
+from attnlab.runs import Run
+
+FINGERPRINT = {"data": "d" * 64, "tokenizer": "e" * 64}
+
+
+def experiment(**training) -> Experiment:
+    return Experiment.model_validate_json(
+        json.dumps(
+            {
+                "name": "small",
+                "task": {"kind": "translation", "data": {"kind": "dates"}, "tokenizer": {"kind": "words"}},
+                "model": {"kind": "recurrent_seq2seq", "attention": None, "dropout": 0.1},
+                "training": {"steps": 100, "keep_last": 2, **training},
+            }
+        )
+    )
+
+
+def state(step: int) -> dict:
+    return {"step": jnp.int32(step)}
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def opened(tmp_path, said):
+    """Open the run of this test, again and again."""
+
+    def again(config: Experiment | None = None, fingerprint: dict | None = None) -> Run:
+        return Run.open(tmp_path / "run", config or experiment(), fingerprint or FINGERPRINT, said.append)
+
+    return again
+
+
+def test_a_new_run_says_what_it_is(opened):
+    with opened() as run:
+        assert load(run.path("config.yaml")) == experiment()
+        assert run.path("config.yaml").read_text() == resolved(experiment())
+        environment = json.loads(run.path("environment.json").read_text())
+    assert environment["fingerprint"] == FINGERPRINT
+    assert environment["packages"].keys() >= {"jax", "flax", "numpy", "orbax-checkpoint"}
+    assert {"attnlab", "commit", "dirty", "command", "python", "platform", "devices", "cores"} <= environment.keys()
+    assert len(environment["devices"]) == 2
+    assert sorted(os.listdir(run.directory)) == ["config.yaml", "environment.json"]
+
+
+def test_the_environment_names_the_commit_of_the_checkout(monkeypatch, tmp_path):
+    from attnlab.training import environment as module
+
+    checkout = tmp_path / "checkout"
+    (checkout / "attnlab").mkdir(parents=True)
+    monkeypatch.setattr(module.attnlab, "__file__", str(checkout / "attnlab" / "__init__.py"))
+    assert (module.environment()["commit"], module.environment()["dirty"]) == (None, None)
+    (checkout / "a").write_text("a")
+    git = ["git", "-C", checkout, "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "a"], ["commit", "-q", "--no-verify", "-m", "a"]):
+        subprocess.run([*git, *words], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    assert (module.environment()["commit"], module.environment()["dirty"]) == (commit, False)
+    (checkout / "a").write_text("b")
+    assert module.environment()["dirty"] is True
+
+
+def test_a_run_of_another_config_is_refused_and_untouched(opened):
+    opened().close()
+    with pytest.raises(UserError) as refusal:
+        opened(experiment(steps=200))
+    assert "training.steps: 100 in the run, 200 here" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    with opened() as run:
+        assert load(run.path("config.yaml")) == experiment()
+
+
+def test_a_run_of_other_data_is_refused(opened):
+    opened().close()
+    with pytest.raises(UserError, match="fingerprint of the data: dddddddddddd in the run, cccccccccccc here"):
+        opened(fingerprint={**FINGERPRINT, "data": "c" * 64})
+    with pytest.raises(UserError, match="fingerprint of the tokenizer: eeeeeeeeeeee in the run, absent here"):
+        opened(fingerprint={"data": "d" * 64})
+    opened().close()
+
+
+def test_a_directory_of_something_else_is_refused(tmp_path, opened):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match="is not empty and not a run"):
+        opened()
+    assert os.listdir(tmp_path / "run") == ["thesis.tex"]
+    with pytest.raises(UserError, match=r"thesis\.tex: cannot be written: File exists"):
+        Run.open(tmp_path / "run" / "thesis.tex", experiment(), FINGERPRINT)
+
+
+def test_killed_while_the_run_was_made_it_is_made_anew(opened, monkeypatch):
+    written = []
+
+    def kill(path: Path, text: str) -> None:
+        path.with_name(f"{path.name}.writing").write_text(text[:10])
+        written.append(path.name)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_write", kill)
+        with pytest.raises(KeyboardInterrupt):
+            opened()
+    assert written == ["environment.json"]
+    with opened() as run:
+        assert run.path("config.yaml").exists()
+
+
+def test_a_damaged_environment_is_told(opened):
+    opened().close()
+    with opened() as run:
+        run.path("environment.json").write_text("{")
+    with pytest.raises(UserError, match=r"environment\.json: cannot be read as a run's environment"):
+        opened()
+    with pytest.raises(UserError, match=r"environment\.json: cannot be read as a run's environment"):
+        Run.read(run.directory)
+
+
+def test_going_on_in_another_environment_is_told_and_kept(opened, said, monkeypatch):
+    opened().close()
+    opened().close()
+    assert said == []
+    now = runs.environment()
+    monkeypatch.setattr(runs, "environment", lambda: {**now, "python": "3.99.0", "command": ["other"]})
+    opened().close()
+    opened().close()
+    assert len(said) == 1
+    assert "goes on in another environment (python)" in said[0]
+    with opened() as run:
+        environment = json.loads(run.path("environment.json").read_text())
+    assert environment["python"] == now["python"]
+    assert [later["python"] for later in environment["resumed"]] == ["3.99.0"]
+    assert environment["fingerprint"] == FINGERPRINT
+
+
+def test_a_second_writer_is_refused_until_the_first_is_done(opened):
+    first = opened()
+    with pytest.raises(UserError, match=f"process {os.getpid()} on .* is training into it"):
+        opened()
+    first.close()
+    first.close()
+    second = opened()
+    assert second.path("lock").exists()
+    second.close()
+    assert not second.path("lock").exists()
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from attnlab.config.load import load
+from attnlab.runs import Run
+run = Run.open(Path(sys.argv[1]), load(Path(sys.argv[2])), {"data": "d" * 64, "tokenizer": "e" * 64})
+run.log(1, loss=1.0)
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_lock_of_a_killed_process_is_taken_over(opened, tmp_path):
+    (tmp_path / "small.yaml").write_text(resolved(experiment()))
+    command = [sys.executable, "-c", HOLD, tmp_path / "run", tmp_path / "small.yaml"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "open\n"
+        with pytest.raises(UserError, match=f"process {process.pid} on .* is training into it"):
+            opened()
+        assert Run.read(tmp_path / "run").metrics() == [{"step": 1, "loss": 1.0}]
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert (tmp_path / "run" / "lock").exists()
+    with opened() as run:
+        assert f"process {os.getpid()}" in run.path("lock").read_text()
+
+
+def test_a_refused_run_is_not_left_locked(opened):
+    opened().close()
+    for _ in range(2):
+        with pytest.raises(UserError, match="is another run"):
+            opened(experiment(steps=7))
+    opened().close()
+
+
+def train(run: Run, until: int) -> None:
+    """Log each step, save every tenth: what the training loop does."""
+    restored = run.restore(state(0))
+    for step in range(1 if restored is None else int(restored[1]["step"]) + 1, until + 1):
+        run.log(step, loss=1 / step, note="ü")
+        if step % 10 == 0:
+            run.log(step, dev_bleu=float(step))
+            run.checkpoints.save(step, state(step), best=step == 10)
+
+
+@pytest.mark.parametrize("broken_off_at", [3, 10, 19, 25])
+def test_the_log_of_a_resumed_run_is_that_of_the_unbroken_one(tmp_path, broken_off_at):
+    for name, stops in (("unbroken", [40]), ("broken", [broken_off_at, 29, 40])):
+        for stop in stops:
+            with Run.open(tmp_path / name, experiment(), FINGERPRINT) as run:
+                train(run, stop)
+    unbroken, broken = (tmp_path / name / "metrics.jsonl" for name in ("unbroken", "broken"))
+    assert broken.read_bytes() == unbroken.read_bytes()
+    assert len(unbroken.read_text().splitlines()) == 44
+    assert run.checkpoints.steps() == [10, 30, 40]
+
+
+def test_a_line_that_a_kill_left_half_written_is_dropped(opened, said):
+    with opened() as run:
+        train(run, 12)
+        with run.path("metrics.jsonl").open("a") as file:
+            file.write('{"step": 13, "lo')
+    with opened() as run:
+        step, _ = run.restore(state(0))
+        run.log(11, loss=0.0)
+    assert step == 10
+    assert [entry["step"] for entry in run.metrics()] == [*range(1, 11), 10, 11]
+    assert said == [f"{run.path('metrics.jsonl')}:14: not a line of metrics; left out"]
+
+
+def test_logging_into_an_old_log_without_restoring_is_an_error(opened):
+    with opened() as run:
+        run.log(1, loss=1.0)
+    with opened() as run, pytest.raises(RuntimeError, match="call restore before log"):
+        run.log(2, loss=1.0)
+
+
+def test_the_log_is_json_whatever_is_logged(opened):
+    with opened() as run:
+        run.log(
+            1, nan=float("nan"), inf=jnp.float32(jnp.inf), one=np.float32(1.5), two=jnp.int32(2), text="ä\n", no=False
+        )
+        line = run.path("metrics.jsonl").read_text()
+    assert line.count("\n") == 1
+    expected = {"step": 1, "nan": None, "inf": None, "one": 1.5, "two": 2, "text": "ä\n", "no": False}
+    assert json.loads(line, parse_constant=pytest.fail) == expected
+    assert run.metrics() == [expected]
+
+
+def test_tensorboard_holds_the_same_numbers(opened):
+    with opened() as run:
+        run.log(3, loss=0.5, note="text")
+        run.log(6, loss=0.25, nan=float("nan"))
+    (events,) = run.path("tensorboard").iterdir()
+    from tensorboardX.proto.event_pb2 import Event
+
+    scalars, content = [], events.read_bytes()
+    while content:
+        length = int.from_bytes(content[:8], "little")  # length, its check sum, event, its check sum
+        event = Event.FromString(content[12 : 12 + length])
+        scalars += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+        content = content[12 + length + 4 :]
+    assert scalars == [(3, "loss", 0.5), (6, "loss", 0.25)]
+
+
+def test_results_of_splits_are_merged(opened):
+    opened().close()
+    reader = Run.read(opened().directory)
+    reader.write_results("test", {"bleu": np.float64(31.5), "signature": "tok:13a"})
+    reader.write_results("dev", {"bleu": 1})
+    reader.write_results("test", {"bleu": 32.0})
+    assert reader.results() == {"test": {"bleu": 32.0, "signature": "tok:13a"}, "dev": {"bleu": 1}}
+    assert json.loads(reader.path("results.json").read_text()) == reader.results()
+    reader.path("results.json").write_text("{")
+    with pytest.raises(UserError, match=r"results\.json: not JSON .*evaluate again"):
+        reader.results()
+
+
+def test_a_reader_may_not_log_save_or_lock(opened, tmp_path):
+    with opened() as run:
+        run.restore(state(0))
+        run.log(1, loss=1.0)
+        run.checkpoints.save(1, state(1))
+        reader = Run.read(tmp_path / "run")
+        assert (reader.config, reader.fingerprint) == (experiment(), FINGERPRINT)
+        assert reader.metrics() == [{"step": 1, "loss": 1.0}]
+        assert reader.checkpoints.best(state(0))[0] == 1
+        for forbidden in (lambda: reader.restore(state(0)), lambda: reader.checkpoints.save(2, state(2))):
+            with pytest.raises(RuntimeError, match="opened for reading"):
+                forbidden()
+        reader.close()
+        assert run.path("lock").exists()
+    with pytest.raises(RuntimeError):
+        Run.read(tmp_path / "run").log(2, loss=1.0)
+
+
+def test_what_is_no_run_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"none: no such run directory"):
+        Run.read(tmp_path / "none")
+    with pytest.raises(UserError, match=r"has no config\.yaml: it is not a run"):
+        Run.read(tmp_path)
+
+
+def test_texts_are_written_whole_inside_the_run(opened, tmp_path):
+    with opened() as run:
+        assert run.write_text("attention/one.html", "<p>ü</p>\n").read_bytes() == "<p>ü</p>\n".encode()
+        assert os.listdir(run.path("attention")) == ["one.html"]
+        for name in ("../out.txt", str(tmp_path / "out.txt"), "attention/../../out.txt"):
+            with pytest.raises(UserError, match="leads out of the run directory"):
+                run.write_text(name, "")
+    assert sorted(os.listdir(tmp_path)) == ["run"]
+
+
+def test_the_config_of_a_run_is_plain_yaml(opened):
+    with opened() as run:
+        assert yaml.safe_load(run.path("config.yaml").read_text())["training"]["steps"] == 100
+
+
+def test_damaged_checkpoints_are_told_through_the_run(opened, said):
+    with opened() as run:
+        train(run, 20)
+        run.path("checkpoints/20/manifest.json").write_text("{}")
+    with opened() as run:
+        run.say = (later := []).append
+        assert run.restore(state(0))[0] == 10
+        assert [entry["step"] for entry in run.metrics()][-1] == 10
+    assert said == []
+    assert later == ["checkpoint 20 is damaged (manifest.json: not a manifest); going on from 10"]
