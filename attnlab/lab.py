@@ -24,7 +24,7 @@ from attnlab.tasks.translation import Hypothesis, Translator, average
 from attnlab.training.loop import fit
 from attnlab.training.progress import Progress
 from attnlab.training.signals import graceful
-from attnlab.training.steps import TrainState, initial_state, make_train_step, replicated
+from attnlab.training.steps import TrainState, fingerprint, initial_state, make_train_step, replicated
 
 LINES_AT_ONCE = 1024
 """Lines that `predict` reads before it answers."""
@@ -40,8 +40,8 @@ def train(config: Experiment, directory: Path, data_dir: Path | None) -> Path:
     """
     corpus = load_corpus(config.task.data, data_dir)
     tokenizers = train_tokenizers(config.task.tokenizer, corpus)
-    fingerprint = {"data": corpus.fingerprint(), "tokenizer": tokenizers.fingerprint()}
-    with Run.open(directory, config, fingerprint) as run, graceful() as stop:
+    identity = {"data": corpus.fingerprint(), "tokenizer": tokenizers.fingerprint()}
+    with Run.open(directory, config, identity) as run, graceful() as stop:
         for name, text in tokenizers.files().items():
             run.write_text(f"tokenizer/{name}", text)
         translator = Translator(config, tokenizers)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from attnlab.config.attention import Attention
 from attnlab.functional import masks, normalizers
-from attnlab.functional.attention import attention
+from attnlab.functional.attention import attention_weights, pool
 from attnlab.layers import scores
 
 NORMALIZERS = {"softmax": normalizers.softmax}
@@ -61,16 +61,10 @@ class Attend(nn.Module):
 
 
 def _attend(memory: Memory, query: Array, normalizer: Callable[..., Array]) -> tuple[Array, Array]:
-    out = attention(
-        query[:, None, None, :],
-        memory.keys[:, :, None, :],
-        memory.values[:, :, None, :],
-        score=memory.score,
-        mask=masks.lengths(memory.lengths),
-        normalizer=normalizer,
-        returns=("weights",),
-    )
-    return out.output[:, 0, 0, :], out.weights[:, 0, 0, :]
+    query, keys, values = query[:, None, None, :], memory.keys[:, :, None, :], memory.values[:, :, None, :]
+    where = masks.lengths(memory.lengths)
+    weights = attention_weights(query, keys, score=memory.score, mask=where, normalizer=normalizer)
+    return pool(weights, values)[:, 0, 0, :], weights[:, 0, 0, :]
 
 
 def _summary(memory: Memory, query: Array) -> tuple[Array, Array]:

@@ -90,7 +90,7 @@ class Translator:
         for chosen, source, lengths in self._source_batches([ids[i] for i in full], decoding.beam):
             poll()
             batch = place({"source": source, "lengths": lengths})
-            found = jax.device_get(decode(params, batch["source"], batch["lengths"]))
+            found = jax.tree.map(np.asarray, decode(params, batch["source"], batch["lengths"]))
             for row, index in enumerate(chosen):
                 results[full[index]] = self._hypotheses(found, row, int(lengths[row]))
         return results
@@ -123,7 +123,8 @@ class Translator:
     @cached_property
     def _forced(self) -> Callable[..., Any]:
         def weights(params: PyTree, source: Any, lengths: Any, target: Any) -> jax.Array:
-            return self.model.apply({"params": params}, source, lengths, target, train=False).weights
+            out: Any = self.model.apply({"params": params}, source, lengths, target, train=False)
+            return out.weights
 
         return jax.jit(weights)
 
@@ -139,7 +140,7 @@ class Translator:
                 break  # the search found fewer
             length = int(found.lengths[row, n])
             tokens = found.tokens[row, n, :length].tolist()
-            weights = found.weights[row, n, : length + 1, :source_length]
+            weights = np.asarray(found.weights)[row, n, : length + 1, :source_length]
             hypotheses.append(
                 Hypothesis(self.tokenizers.target.decode(tokens), tokens, float(found.scores[row, n]), weights)
             )

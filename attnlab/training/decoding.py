@@ -1,6 +1,7 @@
 """From a model to sentences: greedy and beam search, compiled, with the attention of every token kept."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ Advance = Callable[[Any, Int[Array, " n"]], tuple[Any, Float[Array, "n v"], Floa
 
 @struct.dataclass
 class Hypotheses:
-    """Translations of a batch, best first. Row i of `weights` is where token i looked; row `length` is the end token's."""
+    """Translations of a batch, best first."""
 
     tokens: Int[Array, "b n l+1"]
     lengths: Int[Array, "b n"]
@@ -26,17 +27,20 @@ class Hypotheses:
     scores: Float[Array, "b n"]
     """Log-probability divided by the length penalty; −inf where the search found fewer hypotheses."""
     weights: Float[Array, "b n l+1 s"]
+    """Row i is where the model looked when it wrote token i; row `length` is the end token's."""
 
 
 def make_decode(model: nn.Module, config: Decoding) -> Callable[[PyTree, Array, Array], Hypotheses]:
     """Build the jitted (params, source [b s], source_lengths [b]) -> Hypotheses: greedy where beam is 1."""
 
+    apply: Any = model.apply
+
     def decode(params: PyTree, source: Array, lengths: Array) -> Hypotheses:
-        memory, state = model.apply({"params": params}, source, lengths, train=False, method="encode")
+        memory, state = apply({"params": params}, source, lengths, train=False, method="encode")
         memory, state = memory.repeat(config.beam), jax.tree.map(lambda a: jnp.repeat(a, config.beam, axis=0), state)
 
         def advance(state: Any, tokens: Array) -> tuple[Any, Array, Array]:
-            state, out = model.apply({"params": params}, memory, state, tokens[:, None], train=False, method="decode")
+            state, out = apply({"params": params}, memory, state, tokens[:, None], train=False, method="decode")
             return state, jax.nn.log_softmax(out.logits[:, 0]), out.weights[:, 0]
 
         search = greedy if config.beam == 1 else beam
@@ -119,9 +123,9 @@ def beam(advance: Advance, state: Any, *, rows: int, positions: int, config: Dec
         step, state, last, live, done = carry
         state, log_probs, attended = advance(state, last.reshape(-1))
         log_probs = _allowed(log_probs.reshape(rows, width, -1), step, config) + live.scores[..., None]
-        live = live.replace(weights=live.weights.at[:, :, step].set(attended.reshape(rows, width, positions)))
+        live = replace(live, weights=live.weights.at[:, :, step].set(attended.reshape(rows, width, positions)))
 
-        ended = live.replace(scores=log_probs[..., EOS] / length_penalty(step + 1, config.length_penalty))
+        ended = replace(live, scores=log_probs[..., EOS] / length_penalty(step + 1, config.length_penalty))
         done = _best(jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), done, ended), width)
 
         going_on = log_probs.at[..., EOS].set(-jnp.inf)
@@ -143,7 +147,7 @@ def beam(advance: Advance, state: Any, *, rows: int, positions: int, config: Dec
         jnp.zeros((rows, width), jnp.int32),
         jnp.zeros((rows, width, steps, positions)),
     )
-    first = empty.replace(scores=empty.scores.at[:, 0].set(0.0))
+    first = replace(empty, scores=empty.scores.at[:, 0].set(0.0))
     start = (jnp.zeros((), jnp.int32), state, jnp.full((rows, width), BOS, jnp.int32), first, empty)
     *_, done = jax.lax.while_loop(cond, body, start)
     done = jax.tree.map(lambda a: a[:, : config.n_best], done)

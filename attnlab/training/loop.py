@@ -1,4 +1,4 @@
-"""The training loop: take steps, look at dev now and then, save, and stop when done, when told, or when it helps no more.
+"""The training loop: take steps, look at dev now and then, save; stop when done, told to, or no longer getting better.
 
 A run broken off anywhere and taken up again goes through the same states: everything that a decision rests on is in
 the checkpoint (`TrainState`) or in the log (`run.metrics()`), nothing in this process.

@@ -78,7 +78,7 @@ def make_train_step(
 
         def loss(params: PyTree) -> tuple[Array, Array]:
             inputs = batch["source"], batch["source_lengths"], batch["target_in"]
-            out = model.apply({"params": params}, *inputs, train=True, rngs={"dropout": rng})
+            out: Any = model.apply({"params": params}, *inputs, train=True, rngs={"dropout": rng})
             return cross_entropy(
                 out.logits, batch["target_out"], batch["target_lengths"], label_smoothing=training.label_smoothing
             )
