@@ -118,6 +118,7 @@ class Run:
             if self.path(METRICS).exists():
                 raise RuntimeError("this run has a log already: call restore before log")
             self._start_log(-1)
+        assert self._log is not None
         plain = {name: _plain(value) for name, value in values.items()}
         finite = {name: None if _is_number(v) and not math.isfinite(v) else v for name, v in plain.items()}
         self._log.write(json.dumps({"step": step, **finite}, ensure_ascii=False, allow_nan=False) + "\n")
