@@ -1,0 +1,175 @@
+"""A run from end to end on a task that can be solved exactly: sentences to be read backwards."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attnlab import lab
+from attnlab.config.errors import UserError
+from attnlab.config.load import load
+from attnlab.training.loop import Interrupted
+
+EXPERIMENT = """
+task:
+  kind: translation
+  data: {kind: parallel_text, source: forward, target: backward, train: train, dev: dev, test: {test: test}}
+  tokenizer: {kind: words}
+  decoding: {beam: 3, max_length: 12}
+model:
+  kind: recurrent_seq2seq
+  embedding: 24
+  encoder: {hidden: 24}
+  decoder: {hidden: 48, form: luong}
+  attention: {score: {kind: additive, hidden: 24}}
+  dropout: 0.05
+training:
+  steps: 450
+  batch_tokens: 384
+  buckets: 1
+  optimizer: {learning_rate: 0.01, warmup_steps: 20, schedule: linear}
+  evaluate_every: 150
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    directory, draw = tmp_path_factory.mktemp("data"), random.Random(0)
+    for split, count in {"train": 3000, "dev": 50, "test": 100}.items():
+        words = [draw.choices("abcdefgh", k=draw.randint(2, 7)) for _ in range(count)]
+        (directory / f"{split}.forward").write_text("".join(f"{' '.join(line)}\n" for line in words))
+        (directory / f"{split}.backward").write_text("".join(f"{' '.join(reversed(line))}\n" for line in words))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def experiment(data) -> Path:
+    path = data / "reverse.yaml"
+    path.write_text(EXPERIMENT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(data, experiment, tmp_path_factory) -> Path:
+    return lab.train(load(experiment), tmp_path_factory.mktemp("runs") / "run", data)
+
+
+def test_the_task_is_solved(run, data):
+    results = lab.evaluate(run, data)["test"]
+    assert results["exact_match"] >= 97
+    assert json.loads((run / "results.json").read_text())["test"] == results
+    assert sorted(path.name for path in (run / "attention").iterdir()) == [
+        f"test_{number}.{ending}" for number in (1, 2, 3) for ending in ("html", "png")
+    ]
+
+
+def test_predict_gives_a_line_for_every_line(run):
+    assert list(lab.predict(run, ["a b c\n", "\n", "h g\n", "  \n"])) == ["c b a", "", "g h", ""]
+
+
+def test_attention_reads_backwards(run):
+    trained = lab.load(run)
+    (hypotheses,) = trained.predict(["a b c d e"])
+    weights = hypotheses[0].weights
+    np.testing.assert_allclose(weights.sum(-1), 1.0, atol=1e-5)
+    looked = weights[:5].argmax(-1)
+    assert (np.diff(looked) < 0).all()
+
+
+def test_show_escapes_text(run):
+    picture, page = lab.show(run, "a <script>alert(1)</script> b")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "<script>alert" not in page.read_text()
+
+
+def test_a_finished_run_takes_no_more_steps(run, data, experiment, capfd):
+    before = (run / "metrics.jsonl").read_text()
+    lab.train(load(experiment), run, data)
+    assert (run / "metrics.jsonl").read_text() == before
+    assert "going on from step 450" in capfd.readouterr().err
+
+
+def test_another_config_or_other_data_is_refused_with_the_difference(run, data, experiment, tmp_path):
+    with pytest.raises(UserError, match=r"model.dropout: 0.05 in the run, 0.2 here"):
+        lab.train(load(experiment, ["model.dropout=0.2"]), run, data)
+    for path in data.glob("*.*ward"):
+        (tmp_path / path.name).write_text(path.read_text().replace("a", "b"))
+    with pytest.raises(UserError, match="fingerprint of the data"):
+        lab.train(load(experiment), run, tmp_path)
+    with pytest.raises(UserError, match="trained on other data"):
+        lab.evaluate(run, tmp_path)
+
+
+def test_a_run_broken_off_and_resumed_ends_with_the_same_bits(run, data, experiment, tmp_path, monkeypatch):
+    """Interrupted in a step, in an evaluation and just before the end; checkpoints, log and choice are the same."""
+    broken = tmp_path / "run"
+    for polls in (70, 1, 250, 3):
+        monkeypatch.setattr(lab, "graceful", lambda polls=polls: StopAfter(polls))
+        with pytest.raises(Interrupted):
+            lab.train(load(experiment), broken, data)
+    monkeypatch.undo()
+    lab.train(load(experiment), broken, data)
+    assert arrays(broken) == arrays(run)
+    assert untimed(broken) == untimed(run)
+
+
+class StopAfter:
+    """Stands in for `graceful`: asks to stop at the n-th poll."""
+
+    def __init__(self, polls: int) -> None:
+        self.left = polls
+
+    def __enter__(self) -> "StopAfter":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def poll(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise Interrupted(signal.SIGINT)
+
+
+def arrays(run: Path) -> dict[str, bytes]:
+    """All array data of all checkpoints kept."""
+    root = run / "checkpoints"
+    files = (path for path in root.rglob("*") if path.is_file() and re.fullmatch(r"[\d.]+", path.name))
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+
+def untimed(run: Path) -> list[dict]:
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments_change_no_bit(run, data, experiment, tmp_path):
+    draw, out, kills = random.Random(1), tmp_path / "killed", 0
+    command = [sys.executable, "-m", "attnlab", "train", str(experiment), "--data", str(data), "--out", str(out)]
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "2"}
+    while True:
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        if kills < 10:
+            moment = draw.choice(["start", "step"])
+            if moment == "step":
+                while process.poll() is None and not process.stderr.readline().startswith("step"):
+                    pass
+            time.sleep(draw.uniform(0, 4))
+            process.kill()
+        _, rest = process.communicate()
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, rest
+        kills += 1
+    assert kills >= 5
+    assert arrays(out) == arrays(run)
+    assert untimed(out) == untimed(run)

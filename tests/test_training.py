@@ -1,0 +1,119 @@
+"""The training step: what it minimises, how fast it steps, and that sharing a batch over devices changes nothing."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from attnlab.config import AdamW, RecurrentSeq2Seq, Training
+from attnlab.models.seq2seq import RecurrentSeq2Seq as Model
+from attnlab.training.objective import cross_entropy
+from attnlab.training.optimizer import optimizer, schedule
+from attnlab.training.steps import initial_state, make_train_step, place
+
+CONFIG = {"embedding": 6, "encoder": {"hidden": 4}, "decoder": {"hidden": 8}, "dropout": 0.0}
+BATCH = {
+    "source": np.array([[5, 6, 7, 2], [9, 4, 2, 0], [3, 2, 0, 0], [0, 0, 0, 0]], np.int32),
+    "source_lengths": np.array([4, 3, 2, 0], np.int32),
+    "target_in": np.array([[1, 4, 5], [1, 7, 0], [1, 8, 9], [0, 0, 0]], np.int32),
+    "target_out": np.array([[4, 5, 2], [7, 2, 0], [8, 9, 2], [0, 0, 0]], np.int32),
+    "target_lengths": np.array([3, 2, 3, 0], np.int32),
+}
+
+
+def model_of(**more) -> Model:
+    attention = {"score": {"kind": "additive", "hidden": 5}}
+    return Model(RecurrentSeq2Seq.model_validate({**CONFIG, "attention": attention, **more}), 11, 11)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_is_its_definition(smoothing):
+    rng = np.random.default_rng(0)
+    logits, labels, lengths = rng.normal(size=(3, 4, 5)), rng.integers(0, 5, (3, 4)), np.array([4, 2, 0])
+    loss, nll = cross_entropy(jnp.float32(logits), jnp.asarray(labels), jnp.asarray(lengths), label_smoothing=smoothing)
+    expected = expected_nll = 0.0
+    for row, length in enumerate(lengths):
+        for position in range(length):
+            p = np.exp(logits[row, position]) / np.exp(logits[row, position]).sum()
+            target = np.full(5, smoothing / 5)
+            target[labels[row, position]] += 1 - smoothing
+            expected -= target @ np.log(p)
+            expected_nll -= np.log(p[labels[row, position]])
+    np.testing.assert_allclose([loss, nll], [expected, expected_nll], rtol=1e-5)
+
+
+def test_a_step_over_two_devices_is_the_step_of_the_whole_batch():
+    model, training = model_of(), Training(steps=10, label_smoothing=0.1)
+    assert jax.device_count() == 2
+    state = initial_state(model, training, seed=3)
+    before = jax.tree.map(np.asarray, state)
+    state, metrics = make_train_step(model, training, seed=3)(state, place(BATCH))
+
+    def loss(params):
+        inputs = (jnp.asarray(BATCH[name]) for name in ("source", "source_lengths", "target_in"))
+        logits = model.apply({"params": params}, *inputs, train=False).logits
+        total, _ = cross_entropy(logits, BATCH["target_out"], BATCH["target_lengths"], label_smoothing=0.1)
+        return total / BATCH["target_lengths"].sum()
+
+    value, gradients = jax.jit(jax.value_and_grad(loss))(before.params)
+    np.testing.assert_allclose(metrics["loss"], value, rtol=1e-5)
+    np.testing.assert_allclose(metrics["gradient_norm"], optax.tree.norm(gradients), rtol=1e-4)
+    update = optimizer(training.optimizer, training.steps)
+    updates, _ = update.update(gradients, before.optimizer, before.params)
+    # One step of Adam has the size of the learning rate whatever the gradient, so its rounding shows.
+    chex.assert_trees_all_close(state.params, optax.apply_updates(before.params, updates), atol=2e-5)
+    assert int(state.step) == 1
+
+
+def test_the_same_seed_and_step_draw_the_same_dropout():
+    model, training = model_of(dropout=0.5), Training(steps=10)
+    start = initial_state(model, training, seed=1)
+
+    def losses(seed: int) -> list[float]:
+        step, state, found = make_train_step(model, training, seed), jax.tree.map(jnp.copy, start), []
+        for _ in range(2):
+            state, metrics = step(state, place(BATCH))
+            found.append(float(metrics["loss"]))
+        return found
+
+    assert losses(1) == losses(1)
+    assert losses(1) != losses(2)
+
+
+def test_a_batch_shape_is_compiled_once():
+    model, training = model_of(), Training(steps=10)
+    step = make_train_step(model, training, 1)
+    state = initial_state(model, training, 1)
+    for _ in range(3):
+        state, _ = step(state, place(BATCH))
+    assert step._cache_size() == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [
+        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]),
+        ("linear", [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]),
+        ("cosine", [0.5, 1.0, 1.0, 0.853553, 0.5, 0.146447]),
+        ("inverse_sqrt", [0.5, 1.0, 1.0, 0.816497, 0.707107, 0.632456]),
+    ],
+)
+def test_schedules(name, rates):
+    config = AdamW(learning_rate=1.0, schedule=name, warmup_steps=2)
+    found = [float(schedule(config, 6)(jnp.asarray(step))) for step in range(6)]
+    np.testing.assert_allclose(found, rates, atol=1e-6)
+
+
+def test_vectors_are_not_decayed_and_large_gradients_are_clipped():
+    params = {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}
+    zero = jax.tree.map(jnp.zeros_like, params)
+    update = optimizer(AdamW(learning_rate=0.1, schedule="constant", weight_decay=0.5), 10)
+    updates, _ = update.update(zero, update.init(params), params)
+    np.testing.assert_allclose(updates["w"], -0.05, rtol=1e-6)
+    assert not updates["b"].any()
+    clipped = optimizer(AdamW(clip_norm=1.0), 10)
+    _, state = clipped.update(jax.tree.map(lambda p: 100 * p, params), clipped.init(params), params)
+    moments = [leaf for leaf in jax.tree.leaves(state) if getattr(leaf, "ndim", 0) == 2]
+    np.testing.assert_allclose(moments[0], 0.1 / 6**0.5, rtol=1e-4)
