@@ -69,7 +69,7 @@ dict(zip(words, weights[0].round(3).tolist(), strict=True))
 
 # %%
 output = weights @ value
-output
+print(output)
 
 # %% [markdown]
 # Bahdanau, Cho and Bengio (2015) scored differently, with a small network that may compare a query and a key of
@@ -177,7 +177,7 @@ sentence = "Freitag, der siebenundzwanzigste März neunzehnhundertvierundachtzig
 best = trained.predict([sentence])[0][0]
 attended = trained.attended(sentence, best)
 np.testing.assert_allclose(attended.weights.sum(axis=1), 1.0, rtol=1e-5)
-best.text
+print(best.text)
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 5))

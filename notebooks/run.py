@@ -1,4 +1,4 @@
-"""Execute every notebook (py:percent) beside this file; the executed copies, with their pictures, go to build/notebooks."""
+"""Execute every notebook (py:percent) beside this file; the executed copies go to build/notebooks."""
 
 from pathlib import Path
 

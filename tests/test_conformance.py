@@ -58,7 +58,7 @@ def test_equals_the_oracle_in_float64(score, size, implementation, x64):
 
 
 @every_implementation
-@pytest.mark.parametrize("size", SIZES[:4:3] + [SIZES[1]], ids=str)
+@pytest.mark.parametrize("size", [*SIZES[:4:3], SIZES[1]], ids=str)
 @every_mask
 @every_normalizer
 def test_every_mask_and_normalizer_equals_the_oracle(normalizer, mask, size, implementation, x64):
