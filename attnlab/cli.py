@@ -1,6 +1,7 @@
 """The command line: reads arguments and config, then calls the lab. `--help`, `list` and mistakes import no jax."""
 
 import argparse
+import json
 import io
 import os
 import sys
@@ -12,6 +13,7 @@ from attnlab import __version__
 from attnlab.config import Experiment, catalog
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
+from attnlab.data.lines import LONGEST_LINE
 
 MOST_DEVICES = 8
 """A batch is split over the devices: many small parts cost more than they gain."""
@@ -64,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = _command(commands, "predict", _predict, "translate standard input, one line out for every line in")
     _takes_run(predict)
+    predict.add_argument("--n-best", type=int, metavar="N", help="N lines for each instead: number ||| text ||| score")
 
     show = _command(commands, "show", _show, "translate a sentence and draw where the model looks")
     _takes_run(show)
@@ -96,7 +99,9 @@ def _takes_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file of an experiment, or RUN/config.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="a setting, e.g. model.dropout=0.2")
     parser.add_argument("--seed", type=int, metavar="N", help="the experiment's seed")
-    parser.add_argument("--tiny", action="store_true", help="shrink all to seconds, to see that it works")
+    parser.add_argument(
+        "--tiny", action="store_true", help="shrink model, steps and generated data"
+    )
     _takes_data(parser)
 
 
@@ -111,7 +116,7 @@ def _takes_data(parser: argparse.ArgumentParser) -> None:
 def _train(options: argparse.Namespace) -> int:
     experiment, data_dir = _experiment(options), _data_dir(options)
     directory = options.out or _default_directory(options.config, experiment)
-    _one_device_a_core()
+    _one_device_a_core(directory)
     from attnlab import lab
     from attnlab.training.loop import Interrupted
 
@@ -143,7 +148,7 @@ def _predict(options: argparse.Namespace) -> int:
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-    for line in lab.predict(options.run, _lines(sys.stdin.buffer)):
+    for line in lab.predict(options.run, _lines(sys.stdin.buffer), options.n_best):
         print(line)
     return 0
 
@@ -211,11 +216,27 @@ def _default_directory(config: Path, experiment: Experiment) -> Path:
     return Path("runs") / f"{experiment.name}-s{experiment.seed}"
 
 
-def _one_device_a_core() -> None:
-    """Let jax see one host device a core, over which training is data parallel; to be called before jax is imported."""
+def _one_device_a_core(run: Path | None = None) -> None:
+    """Let jax see one host device a core, over which training is data parallel; to be called before jax is imported.
+
+    A run that goes on gets as many as it began with, whatever the cores are now.
+    """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(cores, MOST_DEVICES)))
+        begun = run and _devices_of(run / "environment.json")
+        os.environ.setdefault("JAX_NUM_CPU_DEVICES", begun or str(min(_cores(), MOST_DEVICES)))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _devices_of(environment: Path) -> str | None:
+    """How many devices a run was begun with; what is wrong with the file is told by who opens the run."""
+    try:
+        devices = json.loads(environment.read_text(encoding="utf-8"))["fingerprint"]["devices"]
+        return str(int(devices))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _lines(stream: Iterable[bytes]) -> Iterator[str]:
@@ -225,6 +246,8 @@ def _lines(stream: Iterable[bytes]) -> Iterator[str]:
             text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise UserError(f"standard input, line {number}: byte {raw[error.start]:#04x} is not UTF-8 text") from None
+        if len(text) > LONGEST_LINE:
+            raise UserError(f"standard input, line {number}: {len(text):,} characters; at most {LONGEST_LINE:,}")
         yield text.rstrip("\r\n")
 
 

@@ -1,6 +1,7 @@
 """What one does with an experiment: train it, evaluate it, translate with it, look at its attention."""
 
 import shlex
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,8 @@ from attnlab.training.steps import TrainState, fingerprint, initial_state, make_
 
 LINES_AT_ONCE = 1024
 """Lines that `predict` reads before it answers."""
+SHOWN = 3
+"""Hypotheses on a page where the config asks for one."""
 EXAMPLES = 3
 """Test sentences whose attention `evaluate` keeps in the run."""
 
@@ -40,7 +43,11 @@ def train(config: Experiment, directory: Path, data_dir: Path | None) -> Path:
     """
     corpus = load_corpus(config.task.data, data_dir)
     tokenizers = train_tokenizers(config.task.tokenizer, corpus)
-    identity = {"data": corpus.fingerprint(), "tokenizer": tokenizers.fingerprint()}
+    identity = {
+        "data": corpus.fingerprint(),
+        "tokenizer": tokenizers.fingerprint(),
+        "devices": str(jax.device_count()),  # batches are cut, and dropout is drawn, device by device
+    }
     with Run.open(directory, config, identity) as run, graceful() as stop:
         for name, text in tokenizers.files().items():
             run.write_text(f"tokenizer/{name}", text)
@@ -81,9 +88,18 @@ class Trained:
     run: Run
     translator: Translator
 
-    @cached_property
+    @property
     def params(self) -> PyTree:
         """The run's answer: the mean of the last checkpoints where the config says so, else the best by dev BLEU."""
+        return self._chosen[1]
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints that `params` come from."""
+        return self._chosen[0]
+
+    @cached_property
+    def _chosen(self) -> tuple[list[int], PyTree]:
         config = self.run.config
         state = jax.eval_shape(lambda: initial_state(self.translator.model, config.training, config.seed))
         everywhere = replicated()
@@ -99,7 +115,12 @@ class Trained:
             raise UserError(
                 f"{self.run.directory}: no good checkpoint yet; attnlab train {self.run.directory}/config.yaml"
             )
-        return average([tree["params"] for _, tree in found])
+        last = max(self.run.checkpoints.steps())
+        if last < config.training.steps and not config.training.patience:
+            self.run.say(f"{self.run.directory}: the training is at step {last} of {config.training.steps}")
+        if len(found) < config.training.average_last:
+            self.run.say(f"{self.run.directory}: the mean is of {len(found)} checkpoints: there are no more good ones")
+        return [step for step, _ in found], average([tree["params"] for _, tree in found])
 
     def predict(self, texts: Sequence[str], decoding: Decoding | None = None) -> list[list[Hypothesis]]:
         """Translate texts; hypotheses of each, best first."""
@@ -120,7 +141,10 @@ class Trained:
 def load(directory: Path | str) -> Trained:
     """Open a trained run."""
     run = Run.read(Path(directory))
-    return Trained(run, Translator(run.config, Tokenizers.load(run.path("tokenizer"))))
+    tokenizers = Tokenizers.load(run.path("tokenizer"))
+    if tokenizers.fingerprint() != run.fingerprint["tokenizer"]:
+        raise UserError(f"{run.path('tokenizer')}: is not the tokenizer that the run was trained with")
+    return Trained(run, Translator(run.config, tokenizers))
 
 
 def evaluate(directory: Path, data_dir: Path | None, splits: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
@@ -148,7 +172,8 @@ def evaluate(directory: Path, data_dir: Path | None, splits: Sequence[str] | Non
         trained.run.write_results(name, _scores(trained, known[name]))
     for number, pair in enumerate(known[chosen[0]][:EXAMPLES], start=1):
         _show(trained, pair.source, f"attention/{chosen[0]}_{number}")
-    plots.training_curve(trained.run.metrics(), trained.run.path("training.png"))
+    if log := trained.run.metrics():
+        plots.training_curve(log, trained.run.path("training.png"))
     return {name: trained.run.results()[name] for name in chosen}
 
 
@@ -160,6 +185,7 @@ def _scores(trained: Trained, pairs: Sequence[Pair]) -> dict[str, Any]:
     if len(pairs) >= 3:
         thirds = exact_match_by_length(texts, references, lengths)
         scores |= dict(zip(("exact_match_short", "exact_match_middle", "exact_match_long"), thirds, strict=True))
+    scores |= {"checkpoints": trained.steps, "decoding": trained.run.config.task.decoding.model_dump()}
     if all(pair.alignment is not None for pair in pairs) and trained.run.config.model.attention is not None:
         scores |= _alignment(trained, pairs)
     return scores
@@ -179,12 +205,25 @@ def _alignment(trained: Trained, pairs: Sequence[Pair]) -> dict[str, float]:
     return {"aer": score.aer, "alignment_precision": score.precision, "alignment_recall": score.recall}
 
 
-def predict(directory: Path, lines: Iterable[str]) -> Iterator[str]:
-    """Translate line by line: one line out for every line in, an empty one for an empty one."""
-    trained, lines = load(directory), iter(lines)
+def predict(directory: Path, lines: Iterable[str], n_best: int | None = None) -> Iterator[str]:
+    """Translate line by line: one line out for every line in, an empty one for an empty one.
+
+    With `n_best` (None is the config's) above 1, so many lines for each instead, as Moses writes them:
+    `line number ||| translation ||| score`, the number counted from 0.
+    """
+    trained, lines, number = load(directory), iter(lines), 0
+    decoding = trained.run.config.task.decoding
+    if n_best is not None:
+        if not 1 <= n_best <= decoding.beam:
+            raise UserError(f"--n-best {n_best}: must be between 1 and the run's beam, {decoding.beam}")
+        decoding = decoding.model_copy(update={"n_best": n_best})
     while chunk := list(islice(lines, LINES_AT_ONCE)):
-        for hypotheses in trained.predict([line.rstrip("\r\n") for line in chunk]):
-            yield hypotheses[0].text
+        for hypotheses in trained.predict([line.rstrip("\r\n") for line in chunk], decoding):
+            if decoding.n_best == 1:
+                yield hypotheses[0].text
+            else:
+                yield from (f"{number} ||| {found.text} ||| {found.score:.4f}" for found in hypotheses)
+            number += 1
 
 
 def show(directory: Path, text: str) -> tuple[Path, Path]:
@@ -197,7 +236,8 @@ def show(directory: Path, text: str) -> tuple[Path, Path]:
 
 def _show(trained: Trained, text: str, name: str) -> tuple[Path, Path]:
     decoding = trained.run.config.task.decoding
-    decoding = decoding.model_copy(update={"n_best": min(decoding.beam, 3)})
+    if decoding.n_best == 1:
+        decoding = decoding.model_copy(update={"n_best": min(decoding.beam, SHOWN)})
     attended = [trained.attended(text, hypothesis) for hypothesis in trained.predict([text], decoding)[0]]
     page = trained.run.write_text(f"{name}.html", report.page(text, attended, title=trained.run.config.name))
     picture = trained.run.path(f"{name}.png")
@@ -208,4 +248,5 @@ def _show(trained: Trained, text: str, name: str) -> tuple[Path, Path]:
 def resume_command(directory: Path, data_dir: Path | None) -> str:
     """The command that goes on with a run."""
     data = "" if data_dir is None else f" --data {shlex.quote(str(data_dir))}"
-    return f"attnlab train {shlex.quote(str(directory / 'config.yaml'))}{data}"
+    command = shlex.quote(sys.argv[0]) if Path(sys.argv[0]).name == "attnlab" else "attnlab"
+    return f"{command} train {shlex.quote(str(directory / 'config.yaml'))}{data}"

@@ -123,6 +123,7 @@ class Run:
         finite = {name: None if _is_number(v) and not math.isfinite(v) else v for name, v in plain.items()}
         self._log.write(json.dumps({"step": step, **finite}, ensure_ascii=False, allow_nan=False) + "\n")
         self._log.flush()
+        os.fsync(self._log.fileno())
         for name, value in finite.items():
             if _is_number(value):
                 self._tensorboard.add_scalar(name, value, step)
@@ -192,7 +193,7 @@ class Run:
         kept = [entry for entry in self.metrics() if entry["step"] <= last_step]
         _write(self.path(METRICS), "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in kept))
         self._log = self.path(METRICS).open("a", encoding="utf-8")
-        self._tensorboard = SummaryWriter(str(self.path("tensorboard")), purge_step=last_step + 1 if kept else None)
+        self._tensorboard = SummaryWriter(str(self.path("tensorboard")), purge_step=last_step + 1)
 
 
 def _refuse_other_contents(directory: Path) -> None:

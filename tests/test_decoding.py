@@ -51,7 +51,7 @@ def test_a_wide_beam_finds_the_best_sentences_there_are(table, penalty, shortest
     config = Decoding(beam=64, n_best=4, length_penalty=penalty, min_length=shortest, max_length=longest)
     assert config.beam >= width
     advance, state = advance_of(table, config.beam)
-    found = jax.device_get(beam(advance, state, rows=ROWS, positions=POSITIONS, config=config))
+    found = jax.device_get(beam(advance, state, real=jnp.ones(ROWS, bool), positions=POSITIONS, config=config))
     for row in range(ROWS):
         expected = best_by_enumeration(table[row], config)[:4]
         np.testing.assert_allclose(found.scores[row], [score for score, _ in expected], rtol=1e-5)
@@ -62,7 +62,7 @@ def test_a_wide_beam_finds_the_best_sentences_there_are(table, penalty, shortest
 def test_greedy_takes_the_likeliest_token_at_every_step(table):
     config = Decoding(beam=1, max_length=6)
     advance, state = advance_of(table, 1)
-    found = jax.device_get(greedy(advance, state, rows=ROWS, positions=POSITIONS, config=config))
+    found = jax.device_get(greedy(advance, state, real=jnp.ones(ROWS, bool), positions=POSITIONS, config=config))
     for row in range(ROWS):
         words, last, total = [], BOS, 0.0
         while last != EOS:
@@ -79,7 +79,7 @@ def test_the_attention_returned_is_that_of_the_step_that_wrote_the_token(table, 
     config = Decoding(beam=width, n_best=width, max_length=6)
     advance, state = advance_of(table, width)
     search = greedy if width == 1 else beam
-    found = jax.device_get(search(advance, state, rows=ROWS, positions=POSITIONS, config=config))
+    found = jax.device_get(search(advance, state, real=jnp.ones(ROWS, bool), positions=POSITIONS, config=config))
     for row, n in itertools.product(range(ROWS), range(width)):
         words = found.tokens[row, n, : found.lengths[row, n]].tolist()
         expected = [[last, step] for step, last in enumerate([BOS, *words])]
@@ -89,5 +89,19 @@ def test_the_attention_returned_is_that_of_the_step_that_wrote_the_token(table, 
 def test_lengths_are_kept(table):
     config = Decoding(beam=2, n_best=2, min_length=3, max_length=4)
     advance, state = advance_of(table, 2)
-    found = jax.device_get(beam(advance, state, rows=ROWS, positions=POSITIONS, config=config))
+    found = jax.device_get(beam(advance, state, real=jnp.ones(ROWS, bool), positions=POSITIONS, config=config))
     assert set(found.lengths.ravel().tolist()) <= {3, 4}
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_neither_neighbours_nor_filler_change_a_result(table, width):
+    """Decoded alone, beside slower sentences and beside filler: the same hypotheses."""
+    config = Decoding(beam=width, n_best=width, max_length=30)
+    search = greedy if width == 1 else beam
+    advance, state = advance_of(table, width)
+    together = search(advance, state, real=jnp.array([True, True, False]), positions=POSITIONS, config=config)
+    for row in range(2):
+        one, start = advance_of(np.repeat(table[row : row + 1], ROWS, axis=0), width)
+        real = jnp.array([True, False, False])
+        alone = search(one, start, real=real, positions=POSITIONS, config=config)
+        jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[row], b[0]), together, alone)  # noqa: B023

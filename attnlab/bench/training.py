@@ -22,7 +22,7 @@ import numpy as np
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
-from attnlab.data.batching import Batch, Batches
+from attnlab.data.batching import Batch, Batches, training_pairs
 from attnlab.data.corpus import load
 from attnlab.data.tokenizer import train_tokenizers
 
@@ -117,7 +117,9 @@ def compare(
     Returns: the times of every round.
     """
     if importlib.util.find_spec("torch") is None:
-        raise UserError("bench training compares with PyTorch, which is not installed: pip install 'attnlab[bench]'")
+        raise UserError(
+            "bench training compares with PyTorch, which is not installed: pip install -e '.[bench]' in the checkout"
+        )
     threads = int(os.environ.get("JAX_NUM_CPU_DEVICES") or len(os.sched_getaffinity(0)))
     steps = min(steps, experiment.training.steps)
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
@@ -188,7 +190,7 @@ def _prepare(
     tokenizers = train_tokenizers(task.tokenizer, corpus)
     source = [e.ids for e in tokenizers.source.encode_batch([p.source for p in corpus.train])]
     target = [e.ids for e in tokenizers.target.encode_batch([p.target for p in corpus.train])]
-    pairs = [(s, t) for s, t in zip(source, target, strict=True) if max(len(s), len(t)) <= task.max_length]
+    pairs = training_pairs(source, target, task.max_length)
     stream = Batches(pairs, training.batch_tokens, training.buckets, seed=experiment.seed, row_multiple=row_multiple)
     batches = [stream.batch(step) for step in range(count)]
     batches += _one_of_each_shape(stream)

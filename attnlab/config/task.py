@@ -6,6 +6,9 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model
 
 from attnlab.config.base import Config
 
+TestSets = Annotated[dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], str], Field(min_length=1)]
+"""Name of each test set (it names files too) -> where it is."""
+
 
 class Dates(Config):
     """Generated: German dates and numbers in words, to English words or ISO, with gold alignments (no download)."""
@@ -33,8 +36,7 @@ class ParallelText(Config):
     target: str
     train: str
     dev: str
-    test: dict[str, str]
-    """Name of each test set -> its prefix."""
+    test: TestSets
 
 
 class Tsv(Config):
@@ -45,7 +47,7 @@ class Tsv(Config):
     target: str
     train: str
     dev: str
-    test: dict[str, str]
+    test: TestSets
 
 
 class Hub(Config):
@@ -62,7 +64,7 @@ class Hub(Config):
     target: str
     train: str = "train"
     dev: str = "validation"
-    test: dict[str, str] = {"test": "test"}
+    test: TestSets = {"test": "test"}
 
 
 Data = Annotated[Dates | ParallelText | Tsv | Hub, Field(discriminator="kind")]

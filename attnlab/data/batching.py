@@ -23,6 +23,11 @@ _EVALUATION_SHAPES = 6
 _PREFETCHED = 8
 
 
+def training_pairs(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], longest: int) -> Pairs:
+    """The pairs that are trained on: those with no more than `longest` tokens on either side (EOS not counted)."""
+    return [(s, t) for s, t in zip(sources, targets, strict=True) if max(len(s), len(t)) <= longest]
+
+
 class Batches:
     """The training batches of all steps; each pair comes exactly once an epoch.
 

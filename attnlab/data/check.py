@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from attnlab.config.experiment import Experiment
-from attnlab.data.batching import Batches
+from attnlab.data.batching import Batches, training_pairs
 from attnlab.data.corpus import load
 from attnlab.data.records import Pair
 from attnlab.data.tokenizer import UNK, Encoding, Tokenizers, train_tokenizers
@@ -99,7 +99,7 @@ def check(config: Experiment, data_dir: Path | None) -> CheckReport:
         name: _split(pairs, encoded[name], limit, () if name == "train" else corpus.train)
         for name, pairs in corpus.splits().items()
     }
-    kept = [(s.ids, t.ids) for s, t in zip(*encoded["train"], strict=True) if max(len(s.ids), len(t.ids)) <= limit]
+    kept = training_pairs(*([e.ids for e in side] for side in encoded["train"]), longest=limit)
     training = config.training
     batches = Batches(kept, training.batch_tokens, training.buckets, config.seed) if kept else None
     return CheckReport(

@@ -42,7 +42,7 @@ class Corpus:
         return {"train": self.train, "dev": self.dev, **self.test}
 
     def fingerprint(self) -> str:
-        """Hash all text with its order and its splits (sha256): equal exactly when the data are the same."""
+        """Hash all text and gold with their order and splits (sha256): equal exactly when the data are the same."""
         digest = hashlib.sha256()
         for name, pairs in self.splits().items():
             digest.update(f"{len(name)} {name} {len(pairs)}\n".encode())
@@ -50,4 +50,6 @@ class Corpus:
                 for text in (pair.source, pair.target):
                     encoded = text.encode("utf-8", "surrogatepass")
                     digest.update(f"{len(encoded)} ".encode() + encoded)
+                if pair.alignment is not None:
+                    digest.update(repr(pair.alignment).encode())
         return digest.hexdigest()

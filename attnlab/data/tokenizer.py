@@ -6,6 +6,7 @@ joining the tokens gives the text back.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -233,13 +234,26 @@ def _learn(config: TokenizerConfig, reading: _Reading | _Pieces, texts: Iterable
     if isinstance(config, Words):
         model, trainer = models.WordLevel(unk_token=SPECIALS[UNK]), trainers.WordLevelTrainer(**options)
     else:
-        # Rare characters become unknown rather than take more than half of the vocabulary.
+        texts, most = list(texts), config.vocabulary // 2
         model = models.BPE(unk_token=SPECIALS[UNK])
-        trainer = trainers.BpeTrainer(**options, limit_alphabet=config.vocabulary // 2)
+        alphabet = _alphabet(reading.tokenizer(model), texts, most)
+        trainer = trainers.BpeTrainer(**options, limit_alphabet=most, initial_alphabet=alphabet)
     inner = reading.tokenizer(model)
     inner.train_from_iterator(texts, trainer)
     plain = json.loads(inner.to_str()) | {"added_tokens": []}
     return tokenizers.Tokenizer.from_str(json.dumps(plain)).model
+
+
+def _alphabet(inner: tokenizers.Tokenizer, texts: Sequence[str], most: int) -> list[str]:
+    """The `most` most frequent characters: rarer ones become unknown rather than fill the vocabulary.
+
+    Equally frequent ones are taken in their order in Unicode (the library takes them at random).
+    """
+    counts: Counter[str] = Counter()
+    for text in texts:
+        normalized = inner.normalizer.normalize_str(text) if inner.normalizer else text
+        counts.update("".join(piece for piece, _ in inner.pre_tokenizer.pre_tokenize_str(normalized)))
+    return sorted(sorted(counts), key=lambda character: -counts[character])[:most]
 
 
 def _display(piece: str) -> str:

@@ -44,7 +44,7 @@ def attend(
     keys, key_heads = key.shape[-3:-1]
     group = query_heads // key_heads
     parts = tuple(split_heads(as_part(part), key_heads, group) for part in parts)
-    leaves, mask_tree = jax.tree.flatten(None if mask is None else mask.fitted(queries, keys))
+    leaves, mask_tree = jax.tree.flatten(None if mask is None else mask.fitted(queries, keys, query_heads))
     positions = jnp.arange(queries, dtype=jnp.int32), jnp.arange(keys, dtype=jnp.int32)
     heads = jnp.arange(query_heads, dtype=jnp.int32).reshape(key_heads, group)
 

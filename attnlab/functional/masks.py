@@ -28,8 +28,8 @@ class Mask:
         """Tell which of these queries may attend to which of these keys."""
         raise NotImplementedError(f"{type(self).__name__} does not say what it masks")
 
-    def fitted(self, queries: int, keys: int) -> "Mask":
-        """Return this mask for so many queries and keys; raise where it cannot be."""
+    def fitted(self, queries: int, keys: int, heads: int | None = None) -> "Mask":
+        """Return this mask for so many queries, keys and query heads (None: any); raise where it cannot be."""
         return self
 
     def leaf_ranks(self) -> tuple[int, ...]:
@@ -78,8 +78,8 @@ class _Both(Mask):
     left: Mask
     right: Mask
 
-    def fitted(self, queries: int, keys: int) -> Mask:
-        return type(self)(self.left.fitted(queries, keys), self.right.fitted(queries, keys))  # pyright: ignore
+    def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
+        return type(self)(self.left.fitted(queries, keys, heads), self.right.fitted(queries, keys, heads))  # pyright: ignore
 
     def leaf_ranks(self) -> tuple[int, ...]:
         return self.left.leaf_ranks() + self.right.leaf_ranks()
@@ -119,8 +119,8 @@ class Not(Mask):
     def __call__(self, query_positions: QueryPositions, key_positions: KeyPositions, head: Head) -> Where:
         return ~self.mask(query_positions, key_positions, head)
 
-    def fitted(self, queries: int, keys: int) -> Mask:
-        return Not(self.mask.fitted(queries, keys))
+    def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
+        return Not(self.mask.fitted(queries, keys, heads))
 
     def leaf_ranks(self) -> tuple[int, ...]:
         return self.mask.leaf_ranks()
@@ -138,7 +138,7 @@ class Causal(Mask):
             raise ValueError("causal: evaluated before the number of queries and keys is known; call .fitted(T, S)")
         return key_positions[None, :] <= query_positions[:, None] + self.alignment
 
-    def fitted(self, queries: int, keys: int) -> Mask:
+    def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
         if isinstance(self.alignment, int):
             return self
         if self.alignment is None and queries != keys:
@@ -235,11 +235,11 @@ class Dense(Mask):
         where = where[:, key_positions] if "k" in self.axes else where[:, None]
         return jnp.broadcast_to(where, (query_positions.size, key_positions.size))
 
-    def fitted(self, queries: int, keys: int) -> Mask:
+    def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
         sizes = dict(zip(reversed(self.axes), reversed(self.where.shape), strict=False))
-        for axis, size in (("q", queries), ("k", keys)):
-            if sizes.get(axis, size) != size:
-                raise ValueError(f"array: axis {axis} of the mask has {sizes[axis]} positions, the inputs have {size}")
+        for axis, size in (("q", queries), ("k", keys), ("h", heads)):
+            if size is not None and sizes.get(axis, size) != size:
+                raise ValueError(f"array: axis {axis} of the mask is {sizes[axis]} long, that of the inputs {size}")
         return self
 
     def leaf_ranks(self) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from attnlab.config import Decoding, Experiment
-from attnlab.data.batching import Batches, evaluation_batches
+from attnlab.data.batching import Batches, evaluation_batches, training_pairs
 from attnlab.data.corpus import Pair
 from attnlab.data.tokenizer import BOS, EOS, Tokenizers
 from attnlab.models.seq2seq import RecurrentSeq2Seq
@@ -51,8 +51,7 @@ class Translator:
         """The training batches; pairs longer than the task's `max_length` are left out."""
         source = [e.ids for e in self.tokenizers.source.encode_batch([p.source for p in pairs])]
         target = [e.ids for e in self.tokenizers.target.encode_batch([p.target for p in pairs])]
-        longest = self.config.task.max_length
-        ids = [(s, t) for s, t in zip(source, target, strict=True) if max(len(s), len(t)) <= longest]
+        ids = training_pairs(source, target, self.config.task.max_length)
         training = self.config.training
         return Batches(
             ids, training.batch_tokens, training.buckets, seed=self.config.seed, row_multiple=jax.device_count()

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from attnlab.config import Decoding
 from attnlab.data.tokenizer import BOS, EOS, PAD
@@ -44,7 +44,7 @@ def make_decode(model: nn.Module, config: Decoding) -> Callable[[PyTree, Array, 
             return state, jax.nn.log_softmax(out.logits[:, 0]), out.weights[:, 0]
 
         search = greedy if config.beam == 1 else beam
-        return search(advance, state, rows=source.shape[0], positions=source.shape[1], config=config)
+        return search(advance, state, real=lengths > 0, positions=source.shape[1], config=config)
 
     return jax.jit(decode)
 
@@ -62,9 +62,9 @@ def _allowed(log_probs: Float[Array, "... v"], step: Array, config: Decoding) ->
     return jnp.where(allowed, log_probs, -jnp.inf)
 
 
-def greedy(advance: Advance, state: Any, *, rows: int, positions: int, config: Decoding) -> Hypotheses:
-    """Take the likeliest token at every step."""
-    steps = config.max_length + 1
+def greedy(advance: Advance, state: Any, *, real: Bool[Array, " b"], positions: int, config: Decoding) -> Hypotheses:
+    """Take the likeliest token at every step; rows that are not `real` are filler, and nothing waits for them."""
+    rows, steps = real.shape[0], config.max_length + 1
 
     def cond(carry: tuple) -> Array:
         step, _, _, finished, *_ = carry
@@ -82,7 +82,7 @@ def greedy(advance: Advance, state: Any, *, rows: int, positions: int, config: D
         return step + 1, state, token, finished, total, tokens, jnp.where(finished, lengths, lengths + 1), weights
 
     start = (
-        jnp.zeros((), jnp.int32), state, jnp.full(rows, BOS, jnp.int32), jnp.zeros(rows, bool), jnp.zeros(rows),
+        jnp.zeros((), jnp.int32), state, jnp.full(rows, BOS, jnp.int32), ~real, jnp.zeros(rows),
         jnp.full((rows, steps), PAD, jnp.int32), jnp.zeros(rows, jnp.int32), jnp.zeros((rows, steps, positions)),
     )  # fmt: skip
     *_, total, tokens, lengths, weights = jax.lax.while_loop(cond, body, start)
@@ -100,33 +100,41 @@ class _Beams:
     weights: Float[Array, "b k l s"]
 
 
+def _over(rows: Array, rank: int) -> Array:
+    """Give [b] as many axes of length 1 behind as a rank asks for."""
+    return rows.reshape(-1, *[1] * (rank - 1))
+
+
 def _best(beams: _Beams, count: int) -> _Beams:
     scores, index = jax.lax.top_k(beams.scores, count)
     pick = jax.vmap(lambda a, i: a[i])
     return _Beams(scores, pick(beams.tokens, index), pick(beams.lengths, index), pick(beams.weights, index))
 
 
-def beam(advance: Advance, state: Any, *, rows: int, positions: int, config: Decoding) -> Hypotheses:
+def beam(advance: Advance, state: Any, *, real: Bool[Array, " b"], positions: int, config: Decoding) -> Hypotheses:
     """Keep the `beam` likeliest unfinished hypotheses and the `beam` best-scored finished ones.
 
-    At every step each live hypothesis is also offered ended. The search is over when no live hypothesis, scored at
-    its present length, beats the worst of the finished ones kept, or at the longest length.
+    At every step each live hypothesis is also offered ended. The search of a row is over, and its finished
+    hypotheses stay as they are, when no live one, scored at its present length, beats the worst of the finished ones
+    kept, or at the longest length. So a row's result does not depend on the others of its batch; with a length
+    penalty a longer hypothesis than those tried might score better (with α = 0 none can). Rows that are not `real`
+    are filler, and nothing waits for them.
     """
-    width, steps = config.beam, config.max_length + 1
+    rows, width, steps = real.shape[0], config.beam, config.max_length + 1
 
     def cond(carry: tuple) -> Array:
-        step, _, _, live, done = carry
-        attainable = live.scores[:, 0] / length_penalty(jnp.maximum(step, 1), config.length_penalty)
-        return (step < steps) & jnp.any(attainable > done.scores[:, -1])
+        step, _, _, _, _, going = carry
+        return (step < steps) & jnp.any(going)
 
     def body(carry: tuple) -> tuple:
-        step, state, last, live, done = carry
+        step, state, last, live, done, going = carry
         state, log_probs, attended = advance(state, last.reshape(-1))
         log_probs = _allowed(log_probs.reshape(rows, width, -1), step, config) + live.scores[..., None]
         live = replace(live, weights=live.weights.at[:, :, step].set(attended.reshape(rows, width, positions)))
 
         ended = replace(live, scores=log_probs[..., EOS] / length_penalty(step + 1, config.length_penalty))
-        done = _best(jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), done, ended), width)
+        merged = _best(jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), done, ended), width)
+        done = jax.tree.map(lambda new, old: jnp.where(_over(going, new.ndim), new, old), merged, done)
 
         going_on = log_probs.at[..., EOS].set(-jnp.inf)
         scores, choice = jax.lax.top_k(going_on.reshape(rows, -1), width)
@@ -139,7 +147,9 @@ def beam(advance: Advance, state: Any, *, rows: int, positions: int, config: Dec
             pick(live.weights, parent),
         )
         flat = (parent + width * jnp.arange(rows)[:, None]).reshape(-1)
-        return step + 1, jax.tree.map(lambda a: a[flat], state), token, live, done
+        attainable = live.scores[:, 0] / length_penalty(step + 1, config.length_penalty)
+        going = going & (attainable > done.scores[:, -1])
+        return step + 1, jax.tree.map(lambda a: a[flat], state), token, live, done, going
 
     empty = _Beams(
         jnp.full((rows, width), -jnp.inf),
@@ -148,7 +158,7 @@ def beam(advance: Advance, state: Any, *, rows: int, positions: int, config: Dec
         jnp.zeros((rows, width, steps, positions)),
     )
     first = replace(empty, scores=empty.scores.at[:, 0].set(0.0))
-    start = (jnp.zeros((), jnp.int32), state, jnp.full((rows, width), BOS, jnp.int32), first, empty)
-    *_, done = jax.lax.while_loop(cond, body, start)
+    start = (jnp.zeros((), jnp.int32), state, jnp.full((rows, width), BOS, jnp.int32), first, empty, real)
+    *_, done, _ = jax.lax.while_loop(cond, body, start)
     done = jax.tree.map(lambda a: a[:, : config.n_best], done)
     return Hypotheses(done.tokens, done.lengths, done.scores, done.weights)

@@ -96,9 +96,10 @@ def fit(
             state, metrics = train_step(state, place(batch))
             step += 1
             logged = {name: float(v) for name, v in jax.device_get(metrics).items()}
-            if not math.isfinite(logged["loss"]):
+            if not (math.isfinite(logged["loss"]) and math.isfinite(logged["gradient_norm"])):
                 raise UserError(
-                    f"loss is {logged['loss']} at step {step}: nothing is saved of it; "
+                    f"step {step}: loss {logged['loss']}, gradient norm {logged['gradient_norm']}: "
+                    "nothing of this step is saved; "
                     "try a lower training.optimizer.learning_rate or a training.optimizer.clip_norm"
                 )
             watcher.step(step, logged["loss"], int(batch["target_lengths"].sum()), shape not in shapes)
