@@ -1,8 +1,8 @@
 """The command line: reads arguments and config, then calls the lab. `--help`, `list` and mistakes import no jax."""
 
 import argparse
-import json
 import io
+import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -99,9 +99,7 @@ def _takes_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file of an experiment, or RUN/config.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="a setting, e.g. model.dropout=0.2")
     parser.add_argument("--seed", type=int, metavar="N", help="the experiment's seed")
-    parser.add_argument(
-        "--tiny", action="store_true", help="shrink model, steps and generated data"
-    )
+    parser.add_argument("--tiny", action="store_true", help="shrink model, steps and generated data")
     _takes_data(parser)
 
 
@@ -255,7 +253,7 @@ def _table(split: str, metrics: dict[str, Any]) -> Iterator[str]:
     """One line a metric: its value, 95% interval and signature where it has them."""
     yield split
     for name, value in metrics.items():
-        if name.endswith(("_ci95", "_signature")):
+        if name.endswith(("_ci95", "_signature")) or isinstance(value, dict | list):
             continue
         number = f"{value:.2f}" if isinstance(value, float) else str(value)
         low, high = metrics.get(f"{name}_ci95", (None, None))

@@ -16,9 +16,7 @@ def read(config: Hub, data_dir: Path | None) -> Corpus:
     try:
         import datasets
     except ImportError as error:
-        raise UserError(
-            "task.data.kind hub needs datasets: in the checkout, pip install -e '.[hub]'"
-        ) from error
+        raise UserError("task.data.kind hub needs datasets: in the checkout, pip install -e '.[hub]'") from error
     path = _folder(config.path, data_dir)
 
     def split(name: str) -> tuple[Pair, ...]:
