@@ -219,7 +219,7 @@ def test_a_loss_that_is_not_finite_is_told():
 
 def test_without_torch_it_is_told_how_to_get_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"attnlab\[bench\]"):
+    with pytest.raises(UserError, match=r"-e '\.\[bench\]'"):
         compare(experiment(), None)
 
 

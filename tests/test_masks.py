@@ -114,6 +114,10 @@ def test_a_mask_is_a_pytree_with_its_lengths_as_leaves():
         (lambda: masks.array(jnp.ones(2, bool), "b q k"), "does not have the axes 'b q k'"),
         (lambda: masks.array(jnp.ones((2, 3), bool)).dense(2, 4), "axis k of the mask has 3 positions"),
         (lambda: masks.array(jnp.ones((2, 3), bool)).dense(3, 3), "axis q of the mask has 2 positions"),
+        (
+            lambda: masks.array(jnp.ones((2, 3), bool), "h k").fitted(2, 3, heads=4),
+            "axis h of the mask has 2 positions",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(make, message):

@@ -200,7 +200,7 @@ def test_the_fingerprint_tells_any_change() -> None:
 
 def test_without_its_package_the_hub_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    assert "pip install 'attnlab[hub]'" in refusal(lambda: load(Hub(path="x", source="de", target="en"), None))
+    assert "pip install -e '.[hub]'" in refusal(lambda: load(Hub(path="x", source="de", target="en"), None))
 
 
 @pytest.fixture

@@ -239,7 +239,7 @@ class Dense(Mask):
         sizes = dict(zip(reversed(self.axes), reversed(self.where.shape), strict=False))
         for axis, size in (("q", queries), ("k", keys), ("h", heads)):
             if size is not None and sizes.get(axis, size) != size:
-                raise ValueError(f"array: axis {axis} of the mask is {sizes[axis]} long, that of the inputs {size}")
+                raise ValueError(f"array: axis {axis} of the mask has {sizes[axis]} positions, the inputs have {size}")
         return self
 
     def leaf_ranks(self) -> tuple[int, ...]:
