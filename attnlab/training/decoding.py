@@ -100,7 +100,7 @@ class _Beams:
     weights: Float[Array, "b k l s"]
 
 
-def _over(rows: Array, rank: int) -> Array:
+def _to_rank(rows: Array, rank: int) -> Array:
     """Give [b] as many axes of length 1 behind as a rank asks for."""
     return rows.reshape(-1, *[1] * (rank - 1))
 
@@ -134,7 +134,7 @@ def beam(advance: Advance, state: Any, *, real: Bool[Array, " b"], positions: in
 
         ended = replace(live, scores=log_probs[..., EOS] / length_penalty(step + 1, config.length_penalty))
         merged = _best(jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), done, ended), width)
-        done = jax.tree.map(lambda new, old: jnp.where(_over(going, new.ndim), new, old), merged, done)
+        done = jax.tree.map(lambda new, old: jnp.where(_to_rank(going, new.ndim), new, old), merged, done)
 
         going_on = log_probs.at[..., EOS].set(-jnp.inf)
         scores, choice = jax.lax.top_k(going_on.reshape(rows, -1), width)
