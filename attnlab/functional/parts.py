@@ -1,4 +1,4 @@
-"""Parts (scores, mods, normalizers) as pytrees, and the wrapper that says that a part has one set of arrays a head."""
+"""Parts (scores, mods, normalizers) as pytrees, and the marks that say which arrays differ by head or example."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,31 +9,56 @@ import jax
 from jax import Array
 from jax.tree_util import Partial
 
+Part = Callable[..., Array]
 
-@partial(jax.tree_util.register_dataclass, data_fields=["part"], meta_fields=[])
+
+@partial(jax.tree_util.register_dataclass, data_fields=["array"], meta_fields=["axes"])
 @dataclass(frozen=True)
-class PerHead:
-    """A part whose every array has a leading axis of heads; made by `per_head`."""
+class Each:
+    """An array with leading axes of examples ("b", all the batch axes) or query heads ("h"); made by `each`."""
 
-    part: Callable[..., Array]
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Array:
-        return self.part(*args, **kwargs)
+    array: Any
+    axes: tuple[str, ...]
 
 
-def per_head(part: Callable[..., Array]) -> PerHead:
-    """Say that every array bound to a part carries a leading heads axis: one set of parameters a query head.
+def each(array: Array, axes: str) -> Each:
+    """Mark an array of a part as one for every head, every example, or both; the part sees its own slice.
 
-    Without it, all heads share the part's arrays. Nothing is ever guessed from shapes.
+    Args:
+        array: with the axes named in front: *B for "b" (all the batch axes of the call), N for "h", *B, N for "b h".
+        axes: "b", "h" or "b h".
+    Returns: the marked array, to be bound to a part in the array's place. An array without a mark is shared by
+        all. Nothing is ever guessed from shapes.
+
+    >>> import jax.numpy as jnp
+    >>> bilinear = Partial(lambda query, key, *, w: query @ w @ key.T, w=each(jnp.ones((8, 16, 16)), "h"))
+    """
+    names = tuple(axes.split())
+    if names not in (("b",), ("h",), ("b", "h")):
+        raise ValueError(f'each: axes {axes!r} is none of "b", "h", "b h"')
+    return Each(array, names)
+
+
+def per_head(part: Part) -> Part:
+    """Mark every array of a part as one for each query head.
 
     >>> import jax.numpy as jnp
     >>> from attnlab.functional import scores
     >>> one_matrix_a_head = per_head(Partial(scores.general, w=jnp.ones((8, 16, 16))))
     """
-    return PerHead(as_part(part))
+    return jax.tree.map(lambda array: each(array, "h"), as_part(part))
 
 
-def as_part(part: Callable[..., Array]) -> Callable[..., Array]:
+def per_example(part: Part) -> Part:
+    """Mark every array of a part as one for each example: it carries the batch axes *B in front.
+
+    >>> import jax.numpy as jnp
+    >>> one_bias_an_example = per_example(Partial(lambda logits, positions, bias: logits + bias, bias=jnp.ones((2, 1))))
+    """
+    return jax.tree.map(lambda array: each(array, "b"), as_part(part))
+
+
+def as_part(part: Part) -> Part:
     """Return the part as a pytree: a plain function becomes one without arrays.
 
     >>> jax.tree.leaves(as_part(max))
@@ -43,20 +68,8 @@ def as_part(part: Callable[..., Array]) -> Callable[..., Array]:
     return Partial(part) if is_leaf else part
 
 
-def split_heads(part: Callable[..., Array], key_heads: int, group: int) -> Callable[..., Array]:
-    """Reshape the leading heads axis of a part's arrays to [key_heads, group]; leave a shared part as it is."""
-    if not isinstance(part, PerHead):
-        return part
-    heads = key_heads * group
-
-    def split(array: Array) -> Array:
-        if array.ndim == 0 or array.shape[0] != heads:
-            raise ValueError(f"per_head: a part for {heads} query heads has an array of shape {array.shape}")
-        return array.reshape(key_heads, group, *array.shape[1:])
-
-    return jax.tree.map(split, part)
-
-
-def heads_axis(part: Callable[..., Array]) -> int | None:
-    """Return the axis to map over heads: 0 for a part made by `per_head`, None for a shared one."""
-    return 0 if isinstance(part, PerHead) else None
+def marked(tree: Any) -> tuple[list[Any], list[tuple[str, ...]], Any]:
+    """Return the arrays of some parts, the axes each is marked with, and the structure that the slices go into."""
+    leaves, structure = jax.tree.flatten(tree, is_leaf=lambda node: isinstance(node, Each))
+    arrays = [leaf.array if isinstance(leaf, Each) else leaf for leaf in leaves]
+    return arrays, [leaf.axes if isinstance(leaf, Each) else () for leaf in leaves], structure

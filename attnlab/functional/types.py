@@ -13,6 +13,7 @@ Whole arrays (what the entry takes); the layout of `jax.nn.dot_product_attention
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -27,6 +28,29 @@ QueryPositions = Int[Array, " q"]
 KeyPositions = Int[Array, " k"]
 Head = Int[Array, ""]
 
+
+
+class Positions(NamedTuple):
+    """Where a block of logits lies: which queries (rows) and keys (columns), of which head of which example."""
+
+    query: QueryPositions
+    key: KeyPositions
+    head: Head
+    """Number of the query head."""
+    example: Int[Array, ""]
+    """Number of the example, row-major over the batch axes."""
+
+    @property
+    def rows(self) -> Int[Array, "q 1"]:
+        """The queries' positions, as a column that broadcasts against `columns`."""
+        return self.query[:, None]
+
+    @property
+    def columns(self) -> Int[Array, "1 k"]:
+        """The keys' positions, as a row."""
+        return self.key[None, :]
+
+
 Queries = Float[Array, "*B T N D"]
 Keys = Float[Array, "*B S K E"]
 Values = Float[Array, "*B S K V"]
@@ -36,9 +60,9 @@ HeadWeights = Float[Array, "*B N T S"]
 Score = Callable[..., Array]
 """(query [q d], key [k e]) -> logits [q k]."""
 Mod = Callable[..., Array]
-"""(logits [q k], query_positions [q], key_positions [k], head []) -> logits [q k]."""
+"""(logits [q k], positions: Positions) -> logits [q k]."""
 Normalizer = Callable[..., Array]
-"""(logits [q k], where [q k] or None) -> weights [q k]."""
+"""(logits [q k], where [q k] or None) -> weights [q k]; a `normalizers.Positional` one gets the positions third."""
 
 
 def accumulation_dtype(*arrays: Array) -> jnp.dtype:
