@@ -1,0 +1,37 @@
+"""Masks: which query may attend to which key. Functions of positions; True means may attend; & | ~ combine them.
+
+A mask is called with the positions of a block of one head of one example (`types.Positions`) and answers [q, k], so
+nothing of size T×S need be stored; `classify` tells which blocks are empty or full without asking for each pair. It
+is a pytree: ids, lengths and arrays are leaves (new documents compile nothing anew), the rest is static. A leaf may
+carry the batch axes *B in front. The fields that hold leaves are `Any`, since JAX puts other things than arrays there.
+"""
+
+from attnlab.functional.masks.base import And, Mask, Not, Or
+from attnlab.functional.masks.extent import lengths, prefix
+from attnlab.functional.masks.ids import segments
+from attnlab.functional.masks.layout import block_layout
+from attnlab.functional.masks.patterns import dilated, fixed, global_tokens, strided
+from attnlab.functional.masks.position import causal, sliding_window
+from attnlab.functional.masks.scattered import big_bird, random_blocks
+from attnlab.functional.masks.written import array, from_fn
+
+__all__ = [
+    "And",
+    "Mask",
+    "Not",
+    "Or",
+    "array",
+    "big_bird",
+    "block_layout",
+    "causal",
+    "dilated",
+    "fixed",
+    "from_fn",
+    "global_tokens",
+    "lengths",
+    "prefix",
+    "random_blocks",
+    "segments",
+    "sliding_window",
+    "strided",
+]

@@ -1,0 +1,64 @@
+"""Blocks of positions, and what a table of truth values says of them."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+Table = Any
+"""A JAX or a NumPy array; what is written for the one serves the other."""
+Answer = tuple[Table, Table]
+"""(some, every): whether any pair of the block may attend, whether all may; rank 2, broadcasting to [m, n]."""
+
+
+class Blocks(NamedTuple):
+    """m blocks of queries against n blocks of keys, of one head."""
+
+    query: Table
+    """Positions [m, bq], in any order."""
+    key: Table
+    """Positions [n, bk]."""
+    head: Any
+
+    @property
+    def rows_and_columns(self) -> tuple[tuple[Table, Table], tuple[Table, Table]]:
+        """The lowest and the highest position of each block of queries, [m, 1] both, and of keys, [1, n]."""
+        query, key = self.query, self.key
+        return (
+            (query.min(axis=1)[:, None], query.max(axis=1)[:, None]),
+            (key.min(axis=1)[None, :], key.max(axis=1)[None, :]),
+        )
+
+
+def narrowed(blocks: Table) -> Table:
+    """Return NumPy positions as int32, as JAX's are.
+
+    >>> narrowed(np.arange(2)).dtype
+    dtype('int32')
+    """
+    return blocks.astype(np.int32) if isinstance(blocks, np.ndarray) else blocks
+
+
+def filled(answer: Table, shape: tuple[int, int]) -> Table:
+    """Repeat an answer that is the same for all blocks of queries or of keys.
+
+    >>> filled(np.array([[True]]), (1, 2)).tolist()
+    [[True, True]]
+    """
+    broadcast = np.broadcast_to if isinstance(answer, np.ndarray) else jnp.broadcast_to
+    return broadcast(answer, shape)
+
+
+def reduced(where: Table, rows: Table | None, columns: Table | None) -> Answer:
+    """Reduce a table [Q, K] over blocks of its rows [m, bq] and columns [n, bk]; None: it has one row or column.
+
+    >>> some, every = reduced(np.array([[True, False], [True, True]]), np.array([[0, 1]]), np.array([[0], [1]]))
+    >>> some.tolist(), every.tolist()
+    ([[True, True]], [[True, False]])
+    """
+    some = every = where
+    if rows is not None:
+        some, every = some[rows].any(axis=1), every[rows].all(axis=1)
+    if columns is not None:
+        some, every = some[:, columns].any(axis=2), every[:, columns].all(axis=2)
+    return some, every

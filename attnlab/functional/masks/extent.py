@@ -1,0 +1,122 @@
+"""Masks by how far the sequence goes: padding and prefixes."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.tree_util import register_dataclass
+
+from attnlab.functional.masks.alignment import telling, whole, whole_array
+from attnlab.functional.masks.base import Mask, Structured
+from attnlab.functional.masks.blocks import Answer, Blocks
+from attnlab.functional.masks.picture import CELLS, described
+from attnlab.functional.types import Positions, Where
+
+
+@partial(register_dataclass, data_fields=["keys", "queries"], meta_fields=[])
+@dataclass(frozen=True, repr=False)
+class Lengths(Structured):
+    """Padding is not attended to; made by `lengths`."""
+
+    keys: Any
+    queries: Any
+
+    def __call__(self, positions: Positions) -> Where:
+        where = jnp.ones((positions.query.size, positions.key.size), bool)
+        if self.keys is not None:
+            where &= positions.columns < self.keys.astype(positions.key.dtype)
+        if self.queries is not None:
+            where &= positions.rows < self.queries.astype(positions.query.dtype)
+        return where
+
+    def bounds(self, blocks: Blocks) -> Answer:
+        rows, columns = blocks.rows_and_columns
+        sides = [(self.keys, columns), (self.queries, rows)]
+        known = [(low, high, length.astype(low.dtype)) for length, (low, high) in sides if length is not None]
+        some, every = [low < length for low, _, length in known], [high < length for _, high, length in known]
+        return some[0] & some[-1], every[0] & every[-1]
+
+    def leaf_ranks(self) -> tuple[int, ...]:
+        return tuple(0 for length in (self.keys, self.queries) if length is not None)
+
+    def reach(self) -> int:
+        return max(CELLS, *(int(length.max()) for length in (self.keys, self.queries) if length is not None))
+
+    def expression(self) -> str:
+        keys = [] if self.keys is None else [described(self.keys)]
+        queries = [] if self.queries is None else [f"queries={described(self.queries)}"]
+        return f"lengths({', '.join(keys + queries)})"
+
+
+def lengths(keys: Array | int | None = None, queries: Array | int | None = None) -> Mask:
+    """Let the real queries attend to the real keys, and nothing to or from padding at the end.
+
+    may[i, j] = i < queries and j < keys
+
+    Args:
+        keys: number of real keys (the source lengths), a whole number [*B], or [] for one that all examples share.
+        queries: number of real queries, likewise; None when none is padding. At least one of the two is needed.
+    Returns: a mask with the lengths as leaves: new lengths compile nothing anew.
+    Numerics: an example of length 0 has empty rows: output 0, finite gradients.
+
+    >>> lengths(jnp.array([1, 3])).dense(1, 3).astype(int).tolist()
+    [[[1, 0, 0]], [[1, 1, 1]]]
+    """
+    if keys is None and queries is None:
+        raise ValueError("lengths: give the number of keys, of queries, or both")
+    return Lengths(whole_array("lengths", keys), whole_array("lengths", queries))
+
+
+@partial(register_dataclass, data_fields=["traced"], meta_fields=["static"])
+@dataclass(frozen=True, repr=False)
+class Prefix(Structured):
+    """All see the first keys; made by `prefix`."""
+
+    traced: Any
+    static: int | None
+
+    def _end(self, dtype: Any) -> Any:
+        return self.traced.astype(dtype) if self.static is None else self.static
+
+    def __call__(self, positions: Positions) -> Where:
+        seen = positions.columns < self._end(positions.key.dtype)
+        return jnp.broadcast_to(seen, (positions.query.size, positions.key.size))
+
+    def bounds(self, blocks: Blocks) -> Answer:
+        _, (low, high) = blocks.rows_and_columns
+        end = self._end(low.dtype)
+        return low < end, high < end
+
+    def leaf_ranks(self) -> tuple[int, ...]:
+        return (0,) if self.static is None else ()
+
+    def reach(self) -> int:
+        return telling((int(self.traced.max()) if self.static is None else self.static) // 2)
+
+    def expression(self) -> str:
+        return f"prefix({described(self.traced) if self.static is None else self.static})"
+
+
+def prefix(n: Array | np.ndarray | int) -> Mask:
+    """Let every query attend to the first n keys; a prefix language model is `causal() | prefix(n)`.
+
+    may[i, j] = j < n
+
+    The same as `lengths(n)` but for what it means, and that a number in Python stays out of the arrays, so that
+    empty blocks are known before compiling.
+
+    Args:
+        n: how many keys: a number in Python (static), or an array of whole numbers [*B], [] for all examples.
+    Returns: a mask with n as its leaf where n is an array.
+    Reference: Raffel et al. 2020, section 3.2.1.
+
+    >>> from attnlab.functional.masks.position import causal
+    >>> (causal() | prefix(2)).dense(3, 3).astype(int).tolist()
+    [[1, 1, 0], [1, 1, 0], [1, 1, 1]]
+    """
+    if isinstance(n, Array | np.ndarray):
+        return Prefix(whole_array("prefix", n), None)
+    return Prefix(None, whole("prefix", "n", n, least=0))

@@ -1,0 +1,121 @@
+"""Masks laid out by blocks: a table that says which block may attend to which."""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.tree_util import register_dataclass
+
+from attnlab.functional.masks.alignment import whole
+from attnlab.functional.masks.base import Mask
+from attnlab.functional.masks.blocks import Answer, Blocks, reduced
+from attnlab.functional.masks.picture import described
+from attnlab.functional.types import Positions, Where
+
+
+@dataclass(frozen=True)
+class StaticTable:
+    """A table of truth values that can be compared and hashed, so that it may stand in a compiled function's key."""
+
+    shape: tuple[int, ...]
+    bits: bytes
+
+    @property
+    def array(self) -> np.ndarray:
+        """The table as an array."""
+        return np.frombuffer(self.bits, bool).reshape(self.shape)
+
+
+@partial(register_dataclass, data_fields=["traced"], meta_fields=["static", "block", "axes"])
+@dataclass(frozen=True, repr=False)
+class BlockLayout(Mask):
+    """Whole blocks may attend or may not; made by `block_layout`."""
+
+    traced: Any
+    static: StaticTable | None
+    block: tuple[int, int]
+    axes: tuple[str, ...]
+    tells = (True, True)
+
+    @property
+    def _table(self) -> Any:
+        return self.traced if self.static is None else self.static.array
+
+    @property
+    def by_head(self) -> bool:  # pyright: ignore
+        return "h" in self.axes
+
+    def __call__(self, positions: Positions) -> Where:
+        table = jnp.asarray(self._table)
+        table = table[positions.head] if self.by_head else table
+        return table[positions.query // self.block[0]][:, positions.key // self.block[1]]
+
+    def bounds(self, blocks: Blocks) -> Answer:
+        table = self._table
+        if any(isinstance(part, Array) for part in blocks):
+            table = jnp.asarray(table)
+        table = table[blocks.head] if self.by_head else table
+        return reduced(table, blocks.query // self.block[0], blocks.key // self.block[1])
+
+    def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
+        shape = self._table.shape
+        if self.by_head and heads not in (None, shape[-3]):
+            raise ValueError(f"block_layout: the layout has {shape[-3]} heads, the inputs have {heads}")
+        needed = math.ceil(queries / self.block[0]), math.ceil(keys / self.block[1])
+        if shape[-2:] != needed:
+            raise ValueError(
+                f"block_layout: the layout has {shape[-2]} × {shape[-1]} blocks, but {queries} queries and {keys} keys "
+                f"make {needed[0]} × {needed[1]} blocks of {self.block[0]} × {self.block[1]}"
+            )
+        return self
+
+    def leaf_ranks(self) -> tuple[int, ...]:
+        return (len([axis for axis in self.axes if axis != "b"]),) if self.static is None else ()
+
+    def sizes(self) -> tuple[int | None, int | None]:
+        rows, columns = self._table.shape[-2:]
+        return rows * self.block[0], columns * self.block[1]
+
+    def expression(self) -> str:
+        return f'block_layout({described(self._table)}, {self.block}, "{" ".join(self.axes)}")'
+
+
+def block_layout(layout: Array | np.ndarray | list | tuple, block: int | tuple[int, int], axes: str = "q k") -> Mask:
+    """Let whole blocks of queries attend to whole blocks of keys.
+
+    may[i, j] = layout[⌊i / block_q⌋, ⌊j / block_k⌋]
+
+    Args:
+        layout: truth values. A NumPy array or nested lists are static: empty blocks are known before compiling, and
+            another layout compiles anew. A JAX array is a leaf.
+        block: positions in a block, one number or (of queries, of keys). The last block may be shorter.
+        axes: what the axes of the layout are, in this order: "q k", "h q k" (one layout a query head), and for a
+            JAX array "b q k" or "b h q k" too (b for all batch axes *B).
+    Returns: a mask.
+    Reference: Gray, Radford & Kingma 2017 (block-sparse kernels).
+
+    >>> block_layout([[True, False], [True, True]], 2).dense(3, 3).astype(int).tolist()
+    [[1, 1, 0], [1, 1, 0], [1, 1, 1]]
+    """
+    names = tuple(axes.split())
+    if names not in (("q", "k"), ("h", "q", "k"), ("b", "q", "k"), ("b", "h", "q", "k")):
+        raise ValueError(f'block_layout: axes {axes!r} are none of "q k", "h q k", "b q k", "b h q k"')
+    traced = isinstance(layout, Array)
+    table = layout if isinstance(layout, Array) else np.asarray(layout)
+    if table.dtype != np.bool_:
+        raise ValueError(f"block_layout: truth values are needed, not {table.dtype} (True = may attend)")
+    if "b" in names and not traced:
+        raise ValueError("block_layout: a layout for each example is a leaf: give it as a JAX array")
+    needed = len([name for name in names if name != "b"])
+    if table.ndim < needed or ("b" not in names and table.ndim > needed):
+        raise ValueError(f"block_layout: shape {table.shape} does not have the axes {axes!r}")
+    sides = (block, block) if not isinstance(block, tuple) else block
+    if len(sides) != 2:
+        raise ValueError(f"block_layout: block is one number or two (of queries, of keys), not {block}")
+    rows, columns = (whole("block_layout", "block", side, least=1) for side in sides)
+    static = None if isinstance(table, Array) else StaticTable(table.shape, table.tobytes())
+    return BlockLayout(table if traced else None, static, (rows, columns), names)

@@ -1,0 +1,261 @@
+"""Masks of published sparse patterns by position: dilated windows, strides, global tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+from jax import Array
+from jax.tree_util import register_dataclass
+
+from attnlab.functional.masks.alignment import Aligned, Alignment, telling, valid_alignment, whole, whole_array
+from attnlab.functional.masks.base import Mask
+from attnlab.functional.masks.blocks import Answer, Blocks, Table
+from attnlab.functional.masks.picture import described
+from attnlab.functional.types import Positions, Where
+
+
+def _same_phase(blocks: Blocks, period: int) -> Answer:
+    """Tell of each block whether key and query may agree modulo the period, and whether all certainly do."""
+    (first, last), (low, high) = Blocks(blocks.query % period, blocks.key % period, None).rows_and_columns
+    constant = (first == last) & (low == high)
+    return ~constant | (first == low), constant & (first == low)
+
+
+def _holds_multiple(low: Table, high: Table, period: int) -> Table:
+    """Tell whether a multiple of the period lies in [low, high]."""
+    return (high // period) * period >= low
+
+
+@partial(register_dataclass, data_fields=[], meta_fields=["window", "dilation", "alignment"])
+@dataclass(frozen=True, repr=False)
+class Dilated(Aligned):
+    """A sliding window with gaps; made by `dilated`."""
+
+    window: int
+    dilation: int
+    alignment: Alignment
+    name = "dilated"
+
+    @property
+    def _side(self) -> int:
+        return self.window // 2 * self.dilation
+
+    def __call__(self, positions: Positions) -> Where:
+        distance = positions.columns - (positions.rows + self.offset)
+        return (abs(distance) <= self._side) & (distance % self.dilation == 0)
+
+    def bounds(self, blocks: Blocks) -> Answer:
+        blocks = self.aligned(blocks)
+        (first, last), (low, high) = blocks.rows_and_columns
+        nearest, farthest = low - last, high - first
+        some, every = _same_phase(blocks, self.dilation)
+        some &= _holds_multiple(nearest.clip(-self._side, None), farthest.clip(None, self._side), self.dilation)
+        return some, every & (nearest >= -self._side) & (farthest <= self._side)
+
+    def reach(self) -> int:
+        return telling(self._side)
+
+    def expression(self) -> str:
+        return self.written(self.window, self.dilation)
+
+
+def dilated(window: int, dilation: int, alignment: Literal["lower_right", "upper_left"] | int | None = None) -> Mask:
+    """Let query i attend to every dilation-th key around it, half of the window on each side.
+
+    may[i, j] = |j − i| ≤ ⌊window / 2⌋ · dilation  and  j ≡ i  (mod dilation),   i counted with the offset
+
+    Args:
+        window: how many keys besides its own a query sees, an even number, at least 0.
+        dilation: distance between them, at least 1; 1 is `sliding_window(window // 2, window // 2)`.
+        alignment: as of `causal`: needed when the numbers of queries and keys differ.
+    Returns: a mask without arrays; `dilated(...) & causal()` is its left half.
+    Reference: Beltagy, Peters & Cohan 2020 (Longformer), section 3.1, figure 2c.
+
+    >>> dilated(2, 2).dense(1, 1).tolist(), dilated(2, 2).dense(5, 5).astype(int)[2].tolist()
+    ([[True]], [1, 0, 1, 0, 1])
+    """
+    valid_alignment("dilated", alignment)
+    window = whole("dilated", "window", window, least=0)
+    if window % 2:
+        raise ValueError(f"dilated: half of the window lies on each side, so an even number is needed, not {window}")
+    return Dilated(window, whole("dilated", "dilation", dilation, least=1), alignment)
+
+
+@partial(register_dataclass, data_fields=[], meta_fields=["stride", "alignment"])
+@dataclass(frozen=True, repr=False)
+class Strided(Aligned):
+    """The strided pattern of the Sparse Transformer; made by `strided`."""
+
+    stride: int
+    alignment: Alignment
+    name = "strided"
+
+    def __call__(self, positions: Positions) -> Where:
+        back = positions.rows + self.offset - positions.columns
+        return (back >= 0) & ((back <= self.stride) | (back % self.stride == 0))
+
+    def bounds(self, blocks: Blocks) -> Answer:
+        blocks = self.aligned(blocks)
+        (first, last), (low, high) = blocks.rows_and_columns
+        least, most = first - high, last - low
+        may, agree = _same_phase(blocks, self.stride)
+        past = least.clip(0, None)
+        some = (most >= 0) & ((past <= self.stride) | may & _holds_multiple(past, most, self.stride))
+        return some, (least >= 0) & ((most <= self.stride) | agree)
+
+    def reach(self) -> int:
+        return telling(self.stride)
+
+    def expression(self) -> str:
+        return self.written(self.stride)
+
+
+def strided(stride: int, alignment: Literal["lower_right", "upper_left"] | int | None = None) -> Mask:
+    """Let query i attend to the last keys up to its own and to every stride-th one before: both heads in one.
+
+    A¹_i = {j : max(0, i − l) ≤ j ≤ i},   A²_i = {j ≤ i : (i − j) mod l = 0},   may[i, j] = j ∈ A¹_i ∪ A²_i
+
+    The paper gives the two sets to two heads, to layers in turn, or, as here, to one merged head; the first alone is
+    `sliding_window(l, 0)`.
+
+    Args:
+        stride: l, near √T, at least 1.
+        alignment: as of `causal`: needed when the numbers of queries and keys differ.
+    Returns: a mask without arrays.
+    Reference: Child, Gray, Radford & Sutskever 2019 (Sparse Transformer), sections 4.3 and 5.1.
+
+    >>> strided(2).dense(6, 6).astype(int)[5].tolist()
+    [0, 1, 0, 1, 1, 1]
+    """
+    valid_alignment("strided", alignment)
+    return Strided(whole("strided", "stride", stride, least=1), alignment)
+
+
+@partial(register_dataclass, data_fields=[], meta_fields=["stride", "summary", "alignment"])
+@dataclass(frozen=True, repr=False)
+class Fixed(Aligned):
+    """The fixed pattern of the Sparse Transformer; made by `fixed`."""
+
+    stride: int
+    summary: int
+    alignment: Alignment
+    name = "fixed"
+
+    def __call__(self, positions: Positions) -> Where:
+        rows = positions.rows + self.offset
+        summary = positions.columns % self.stride >= self.stride - self.summary
+        return (positions.columns <= rows) & ((positions.columns // self.stride == rows // self.stride) | summary)
+
+    def bounds(self, blocks: Blocks) -> Answer:
+        blocks = self.aligned(blocks)
+        (first, last), (low, high) = blocks.rows_and_columns
+        chunks = Blocks(blocks.query // self.stride, blocks.key // self.stride, None)
+        (first_chunk, last_chunk), (low_chunk, high_chunk) = chunks.rows_and_columns
+        summary = blocks.key % self.stride >= self.stride - self.summary
+        meet = (low_chunk <= last_chunk) & (first_chunk <= high_chunk)
+        same = (low_chunk == high_chunk) & (first_chunk == last_chunk) & (first_chunk == low_chunk)
+        some = (low <= last) & (meet | summary.any(axis=1)[None, :])
+        return some, (high <= first) & (same | summary.all(axis=1)[None, :])
+
+    def reach(self) -> int:
+        return telling(self.stride)
+
+    def expression(self) -> str:
+        return self.written(self.stride, self.summary)
+
+
+def fixed(stride: int, summary: int, alignment: Literal["lower_right", "upper_left"] | int | None = None) -> Mask:
+    """Let query i attend to its own stretch of keys and to the last few of every stretch before: both heads in one.
+
+    A¹_i = {j ≤ i : ⌊j / l⌋ = ⌊i / l⌋},   A²_i = {j ≤ i : j mod l ≥ l − c},   may[i, j] = j ∈ A¹_i ∪ A²_i
+
+    Args:
+        stride: l, the length of a stretch, at least 1.
+        summary: c, how many keys at the end of each stretch are seen from everywhere after; 1 to l.
+        alignment: as of `causal`: needed when the numbers of queries and keys differ.
+    Returns: a mask without arrays.
+    Reference: Child, Gray, Radford & Sutskever 2019 (Sparse Transformer), section 4.3. Its text lets j mod l run
+        to l, which no remainder reaches; here it runs to l − 1 and c keys are meant.
+
+    >>> fixed(3, 1).dense(8, 8).astype(int)[7].tolist()
+    [0, 0, 1, 0, 0, 1, 1, 1]
+    """
+    valid_alignment("fixed", alignment)
+    stride = whole("fixed", "stride", stride, least=1)
+    if (summary := whole("fixed", "summary", summary, least=1)) > stride:
+        raise ValueError(f"fixed: {summary} keys at the end of each stretch of {stride} are more than it has")
+    return Fixed(stride, summary, alignment)
+
+
+@partial(register_dataclass, data_fields=["traced"], meta_fields=["static", "alignment"])
+@dataclass(frozen=True, repr=False)
+class GlobalTokens(Aligned):
+    """A few tokens attend to all and are attended to by all; made by `global_tokens`."""
+
+    traced: Any
+    static: int | tuple[int, ...] | None
+    alignment: Alignment
+    name = "global_tokens"
+
+    def _chosen(self, positions: Any) -> Any:
+        """Tell which positions are global."""
+        if isinstance(self.static, int):
+            return positions < self.static
+        tokens = np.asarray(self.static, np.int32) if self.static is not None else self.traced.astype(positions.dtype)
+        front = (1,) * positions.ndim
+        return (positions[..., None] == tokens.reshape(*front, -1)).any(axis=-1)
+
+    def __call__(self, positions: Positions) -> Where:
+        rows, columns = self._chosen(positions.query + self.offset), self._chosen(positions.key)
+        return rows[:, None] | columns[None, :]
+
+    def bounds(self, blocks: Blocks) -> Answer:
+        blocks = self.aligned(blocks)
+        rows, columns = self._chosen(blocks.query), self._chosen(blocks.key)
+        some = rows.any(axis=1)[:, None] | columns.any(axis=1)[None, :]
+        return some, rows.all(axis=1)[:, None] | columns.all(axis=1)[None, :]
+
+    def leaf_ranks(self) -> tuple[int, ...]:
+        return () if self.traced is None else (1,)
+
+    def reach(self) -> int:
+        if isinstance(self.static, int):
+            return telling(self.static // 2)
+        tokens = self.traced if self.static is None else np.asarray(self.static, np.int32)
+        return telling(int(tokens.max()) // 2) if tokens.size else telling(0)
+
+    def expression(self) -> str:
+        return self.written(described(self.traced) if self.static is None else self.static)
+
+
+def global_tokens(
+    tokens: Array | np.ndarray | Sequence[int] | int,
+    alignment: Literal["lower_right", "upper_left"] | int | None = None,
+) -> Mask:
+    """Let a few tokens attend to all and be attended to by all; widens another mask: `sliding_window(...) | ...`.
+
+    may[i, j] = i ∈ G or j ∈ G,   i counted with the offset
+
+    Args:
+        tokens: G: a number n stands for the first n positions; a tuple or list names them (static); an array of
+            whole numbers [*B, g] names them for each example as a leaf, [g] for all, and −1 fills a place up.
+        alignment: as of `causal`: needed when the numbers of queries and keys differ.
+    Returns: a mask with the positions as its leaf where `tokens` is an array.
+    Reference: Beltagy, Peters & Cohan 2020 (Longformer), section 3.1; Zaheer et al. 2020 (BigBird), section 2.
+
+    >>> global_tokens([1]).dense(3, 3).astype(int).tolist()
+    [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
+    """
+    valid_alignment("global_tokens", alignment)
+    if isinstance(tokens, Array | np.ndarray):
+        traced = whole_array("global_tokens", tokens)
+        if traced is None or traced.ndim == 0:
+            raise ValueError("global_tokens: an array of positions [*B, g] is needed; a count is a number in Python")
+        return GlobalTokens(traced, None, alignment)
+    if isinstance(tokens, Sequence):
+        return GlobalTokens(
+            None, tuple(sorted({whole("global_tokens", "a position", t, least=0) for t in tokens})), alignment
+        )
+    return GlobalTokens(None, whole("global_tokens", "tokens", tokens, least=0), alignment)

@@ -1,0 +1,173 @@
+"""Block layouts drawn at random, for any number of positions: random blocks, and BigBird, which adds them to others."""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from jax.tree_util import register_dataclass
+
+from attnlab.functional.masks.alignment import whole
+from attnlab.functional.masks.base import Mask
+from attnlab.functional.masks.blocks import Answer, Blocks
+from attnlab.functional.masks.layout import block_layout
+from attnlab.functional.masks.picture import CELLS
+from attnlab.functional.types import Positions, Where
+
+
+class Drawn(Mask):
+    """A layout that is drawn once the numbers of queries and keys are known."""
+
+    name = "this mask"
+    tells = (True, True)
+    block: int
+    heads: int | None
+
+    @property
+    def by_head(self) -> bool:  # pyright: ignore
+        return self.heads is not None
+
+    def layout(self, rows: int, columns: int, head: int) -> np.ndarray:
+        """Draw the layout of one head."""
+        raise NotImplementedError
+
+    def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
+        if None not in (heads, self.heads) and heads != self.heads:
+            raise ValueError(f"{self.name}: drawn for {self.heads} heads, the inputs have {heads}")
+        shape = math.ceil(queries / self.block), math.ceil(keys / self.block)
+        if self.heads is None:
+            return block_layout(self.layout(*shape, 0), self.block)
+        layouts = [self.layout(*shape, head) for head in range(self.heads)]
+        return block_layout(np.stack(layouts), self.block, "h q k")
+
+    def __call__(self, positions: Positions) -> Where:
+        raise ValueError(self._unfitted)
+
+    def bounds(self, blocks: Blocks) -> Answer:
+        raise ValueError(self._unfitted)
+
+    @property
+    def _unfitted(self) -> str:
+        return f"{self.name}: evaluated before the number of queries and keys is known; call .fitted(T, S)"
+
+    def reach(self) -> int:
+        return CELLS * self.block
+
+
+def _add_random(layout: np.ndarray, count: int, seed: int, head: int) -> np.ndarray:
+    """Open `count` more blocks in each row, of those still closed."""
+    rng = np.random.default_rng((seed, head))
+    for row in layout:
+        closed = np.flatnonzero(~row)
+        row[rng.permutation(closed)[:count]] = True
+    return layout
+
+
+@partial(register_dataclass, data_fields=[], meta_fields=["block", "count", "seed", "heads"])
+@dataclass(frozen=True, repr=False)
+class RandomBlocks(Drawn):
+    """Every block of queries sees a few blocks of keys; made by `random_blocks`."""
+
+    block: int
+    count: int
+    seed: int
+    heads: int | None
+    name = "random_blocks"
+
+    def layout(self, rows: int, columns: int, head: int) -> np.ndarray:
+        return _add_random(np.zeros((rows, columns), bool), self.count, self.seed, head)
+
+    def expression(self) -> str:
+        heads = "" if self.heads is None else f", heads={self.heads}"
+        return f"random_blocks({self.block}, {self.count}, seed={self.seed}{heads})"
+
+
+def random_blocks(block: int, count: int, *, seed: int, heads: int | None = None) -> Mask:
+    """Let every block of queries attend to a few blocks of keys drawn at random.
+
+    may[i, j] = ⌊j / block⌋ ∈ R(⌊i / block⌋),   R(a) a set of `count` blocks drawn uniformly without replacement
+
+    Args:
+        block: positions in a block, at least 1.
+        count: blocks of keys that each block of queries sees, at least 0; all of them where there are fewer.
+        seed: of the drawing, at least 0; the same seed and sizes give the same blocks.
+        heads: number of query heads, to draw for each its own; None for the same in all.
+    Returns: a static mask, drawn when the numbers of queries and keys are known.
+    Reference: Zaheer et al. 2020 (BigBird), section 2, and appendix D for blocks.
+
+    >>> int(random_blocks(2, 1, seed=0).dense(8, 8).sum())
+    16
+    """
+    block, count = whole("random_blocks", "block", block, least=1), whole("random_blocks", "count", count, least=0)
+    seed = whole("random_blocks", "seed", seed, least=0)
+    heads = None if heads is None else whole("random_blocks", "heads", heads, least=1)
+    return RandomBlocks(block, count, seed, heads)
+
+
+@partial(register_dataclass, data_fields=[], meta_fields=["block", "window", "whole", "count", "seed", "heads"])
+@dataclass(frozen=True, repr=False)
+class BigBird(Drawn):
+    """Window, global and random blocks; made by `big_bird`."""
+
+    block: int
+    window: int
+    whole: int
+    count: int
+    seed: int
+    heads: int | None
+    name = "big_bird"
+
+    def layout(self, rows: int, columns: int, head: int) -> np.ndarray:
+        place = np.arange(rows)
+        first, last = (self.whole + 1) // 2, self.whole // 2
+        chosen = (place < first) | (place >= rows - last)
+        near = abs(place[:, None] - place[None, :]) <= self.window // 2
+        return _add_random(near | chosen[:, None] | chosen[None, :], self.count, self.seed, head)
+
+    def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
+        if queries != keys:
+            raise ValueError(f"big_bird: it is self-attention, but there are {queries} queries and {keys} keys")
+        return super().fitted(queries, keys, heads)
+
+    def expression(self) -> str:
+        heads = "" if self.heads is None else f", heads={self.heads}"
+        parts = f"window={self.window}, global_blocks={self.whole}, random={self.count}, seed={self.seed}"
+        return f"big_bird({self.block}, {parts}{heads})"
+
+
+def big_bird(
+    block: int,
+    *,
+    window: int = 3,
+    global_blocks: int = 2,
+    random: int = 3,
+    seed: int,
+    heads: int | None = None,
+) -> Mask:
+    """Let every block attend to those around it, to a few global ones, which see all, and to a few at random.
+
+    may[i, j] = |a − b| ≤ ⌊window / 2⌋  or  a ∈ G  or  b ∈ G  or  b ∈ R(a),   a = ⌊i / block⌋, b = ⌊j / block⌋
+
+    Args:
+        block: positions in a block, at least 1.
+        window: blocks in the window around its own, that one included: an odd number.
+        global_blocks: blocks that see all and are seen by all (of existing tokens: the paper's ITC): half of them
+            at the beginning, the odd one included, the others at the end.
+        random: blocks that each block sees besides, drawn from those it does not see yet.
+        seed: of the drawing, at least 0.
+        heads: number of query heads, to draw for each its own; None for the same in all.
+    Returns: a static mask, drawn when the number of positions is known. The defaults are those of the paper's base
+        model, which has blocks of 64.
+    Reference: Zaheer et al. 2020 (BigBird), section 2, appendices D and E.1.
+
+    >>> print(big_bird(64, random=1, seed=0).map(512, 512, block=64).splitlines()[1])
+    ████████
+    """
+    counts = {"block": (block, 1), "window": (window, 1), "global_blocks": (global_blocks, 0), "random": (random, 0)}
+    for name, (value, least) in counts.items():
+        whole("big_bird", name, value, least)
+    if window % 2 == 0:
+        raise ValueError(f"big_bird: half of the window lies on each side, so an odd number is needed, not {window}")
+    seed = whole("big_bird", "seed", seed, least=0)
+    heads = None if heads is None else whole("big_bird", "heads", heads, least=1)
+    return BigBird(block, window, global_blocks, random, seed, heads)

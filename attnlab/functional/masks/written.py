@@ -1,0 +1,132 @@
+"""Masks that the user writes out: an array of truth values, or a function of positions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import register_dataclass
+
+from attnlab.functional.masks.base import Mask
+from attnlab.functional.masks.blocks import Answer, Blocks, reduced
+from attnlab.functional.masks.picture import described
+from attnlab.functional.parts import Each, as_part
+from attnlab.functional.types import Positions, Where
+
+
+@partial(register_dataclass, data_fields=["where"], meta_fields=["axes"])
+@dataclass(frozen=True, repr=False)
+class Dense(Mask):
+    """A mask that is written out; made by `array`."""
+
+    where: Any
+    axes: tuple[str, ...]
+
+    tells = (True, True)
+
+    @property
+    def by_head(self) -> bool:  # pyright: ignore
+        return "h" in self.axes
+
+    def _table(self, head: Any) -> Any:
+        """The array of one head with both axes, of length 1 where the mask has none."""
+        table = self.where[head] if self.by_head else self.where
+        table = table if "q" in self.axes else table[None]
+        return table if "k" in self.axes else table[:, None]
+
+    def __call__(self, positions: Positions) -> Where:
+        where = self._table(positions.head)
+        where = where[positions.query] if "q" in self.axes else where
+        where = where[:, positions.key] if "k" in self.axes else where
+        return jnp.broadcast_to(where, (positions.query.size, positions.key.size))
+
+    def bounds(self, blocks: Blocks) -> Answer:
+        rows = blocks.query if "q" in self.axes else None
+        return reduced(self._table(blocks.head), rows, blocks.key if "k" in self.axes else None)
+
+    def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
+        sizes = self._sizes
+        for axis, size in (("q", queries), ("k", keys), ("h", heads)):
+            if size is not None and sizes.get(axis, size) != size:
+                raise ValueError(f"array: axis {axis} of the mask has {sizes[axis]} positions, the inputs have {size}")
+        return self
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        return dict(zip(reversed(self.axes), reversed(self.where.shape), strict=False))
+
+    def leaf_ranks(self) -> tuple[int, ...]:
+        return (len([axis for axis in self.axes if axis != "b"]),)
+
+    def sizes(self) -> tuple[int | None, int | None]:
+        return self._sizes.get("q"), self._sizes.get("k")
+
+    def expression(self) -> str:
+        return f'array({described(self.where)}, "{" ".join(self.axes)}")'
+
+
+def array(where: Array, axes: str = "q k") -> Mask:
+    """Make a mask of an array of truth values, naming its axes.
+
+    Args:
+        where: True where a query may attend to a key.
+        axes: what its axes are, in this order and apart by spaces: b (all batch axes *B), h (query heads),
+            q, k. One that is left out is shared: "b k" is a padding mask.
+    Returns: a mask with the array as its leaf.
+
+    >>> array(jnp.array([True, False]), axes="k").dense(2, 2).astype(int).tolist()
+    [[1, 0], [1, 0]]
+    """
+    names = tuple(axes.split())
+    if names != tuple(name for name in "bhqk" if name in names):
+        raise ValueError(f'array: axes {axes!r} are not some of "b h q k" in this order')
+    where = jnp.asarray(where)
+    if where.dtype != jnp.bool_:
+        raise ValueError(f"array: truth values are needed, not {where.dtype} (True = may attend)")
+    needed = len([name for name in names if name != "b"])
+    if where.ndim < needed or ("b" not in names and where.ndim > needed):
+        raise ValueError(f"array: shape {where.shape} does not have the axes {axes!r}")
+    return Dense(where, names)
+
+
+@partial(register_dataclass, data_fields=["fn"], meta_fields=[])
+@dataclass(frozen=True, repr=False)
+class FromFn(Mask):
+    """A mask by a function of the positions; made by `from_fn`."""
+
+    fn: Callable[..., Array]
+
+    def __call__(self, positions: Positions) -> Where:
+        where = self.fn(positions.rows, positions.columns, positions.head)
+        return jnp.broadcast_to(where, (positions.query.size, positions.key.size))
+
+    def leaf_ranks(self) -> tuple[int, ...]:
+        return tuple(leaf.ndim for leaf in jax.tree.leaves(self.fn))
+
+    def expression(self) -> str:
+        function: Any = self.fn
+        while isinstance(function, partial):
+            function = function.func
+        name = getattr(function, "__name__", type(function).__name__)
+        return f"from_fn({', '.join([name, *map(described, jax.tree.leaves(self.fn))])})"
+
+
+def from_fn(fn: Callable[[Array, Array, Array], Array]) -> Mask:
+    """Make a mask of a function `fn(query_position, key_position, head)` that answers True for may attend.
+
+    Args:
+        fn: takes positions [q, 1] and [1, k] and a head [], answers what broadcasts to [q, k]. Arrays that it
+            needs are bound with `jax.tree_util.Partial`; all examples share them.
+    Returns: a mask with the bound arrays as leaves. Nothing is known of its blocks without asking for each pair, so
+        none is ever skipped; `&` with another mask skips what that one makes empty.
+
+    >>> from_fn(lambda query, key, head: (query - key) % 2 == 0).dense(2, 3).astype(int).tolist()
+    [[1, 0, 1], [0, 1, 0]]
+    """
+    part = as_part(fn)
+    if any(isinstance(node, Each) for node in jax.tree.leaves(part, is_leaf=lambda node: isinstance(node, Each))):
+        raise ValueError("from_fn: its arrays are shared by all; index one for each head by `head` in the function")
+    return FromFn(part)
