@@ -6,17 +6,17 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from attnlab import __version__
+from attnlab.bench import cases
 from attnlab.config import Experiment, catalog
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
+from attnlab.cores import host_devices
 from attnlab.data.lines import LONGEST_LINE
-
-MOST_DEVICES = 8
-"""A batch is split over the devices: many small parts cost more than they gain."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,11 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     _takes_config(check)
 
     bench = commands.add_parser("bench", help="measure speed", allow_abbrev=False)
-    training = _command(
-        bench.add_subparsers(metavar="COMMAND", required=True), "training", _bench, "training speed beside PyTorch's"
-    )
+    benches = bench.add_subparsers(metavar="COMMAND", required=True)
+    training = _command(benches, "training", _bench, "training speed beside PyTorch's")
     _takes_config(training)
     training.add_argument("--json", action="store_true", help="print all measurements as JSON instead of a table")
+    _takes_attention(
+        _command(benches, "attention", _bench_attention, "time and memory of attention beside other libraries'")
+    )
     return parser
 
 
@@ -101,6 +103,23 @@ def _takes_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="the experiment's seed")
     parser.add_argument("--tiny", action="store_true", help="shrink model, steps and generated data")
     _takes_data(parser)
+
+
+def _takes_attention(parser: argparse.ArgumentParser) -> None:
+    names = (*cases.OURS, *cases.OTHERS)
+    add = parser.add_argument
+    add("--shape", action="append", default=[], metavar="B,H,T,D", help="examples, heads, length, width (repeatable)")
+    add("--length", metavar="T,...", help="one example of 8 heads of 64 at these lengths, for cost against length")
+    add("--variant", metavar="NAME,...", help=f"of {', '.join(cases.VARIANTS)} (default: all)")
+    add("--mode", choices=[*cases.MODES, "both"], help="default: both")
+    add("--dtype", choices=cases.DTYPES, help="default: float32, on a GPU bfloat16")
+    add("--peers", metavar="NAME,...", help=f"of {', '.join(names)}; on a GPU {', '.join(cases.ON_GPU)} (default: all)")
+    add("--devices", choices=["one", "all", "both"], help="that ours run on (default: both)")
+    add("--against", metavar="NAME", help="whom ratios are taken against (default: torch, else flex, else jax.nn)")
+    add("--rounds", type=int, metavar="N", help="turns of each (default: 11)")
+    add("--quick", action="store_true", help="short lengths, full and causal, forward, 3 rounds: does it all work?")
+    add("--out", type=Path, metavar="DIR", help="where results go (default: runs/bench-attention-TIME)")
+    add("--report", type=Path, metavar="DIR", help="measure nothing: print and draw the results that are there")
 
 
 def _takes_run(parser: argparse.ArgumentParser) -> None:
@@ -188,6 +207,35 @@ def _bench(options: argparse.Namespace) -> int:
     return 0
 
 
+def _bench_attention(options: argparse.Namespace) -> int:
+    plan = None if options.report else _bench_plan(options)  # mistakes are told before anything is imported
+    from attnlab.bench import command
+
+    if plan is None:
+        command.report(options.report)
+    else:
+        command.bench(plan, options.out)
+    return 0
+
+
+def _bench_plan(options: argparse.Namespace) -> cases.Plan:
+    names = (*cases.OURS, *cases.OTHERS, *cases.ON_GPU)
+    if options.rounds is not None and options.rounds < 1:
+        raise UserError(f"--rounds {options.rounds}: must be at least 1")
+    chosen = {
+        "shapes": tuple(cases.shape_of(text) for text in options.shape),
+        "lengths": options.length and cases.lengths_of(options.length),
+        "variants": options.variant and cases.names_of("--variant", options.variant, cases.VARIANTS),
+        "modes": None if options.mode is None else cases.MODES if options.mode == "both" else (options.mode,),
+        "dtype": options.dtype,
+        "peers": options.peers and cases.names_of("--peers", options.peers, names),
+        "against": options.against and cases.names_of("--against", options.against, names),
+        "devices": options.devices,
+        "rounds": options.rounds,
+    }
+    return replace(cases.QUICK if options.quick else cases.Plan(), **{k: v for k, v in chosen.items() if v})
+
+
 def _experiment(options: argparse.Namespace) -> Experiment:
     return load(options.config, options.overrides, seed=options.seed, tiny=options.tiny)
 
@@ -221,11 +269,7 @@ def _one_device_a_core(run: Path | None = None) -> None:
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         begun = run and _devices_of(run / "environment.json")
-        os.environ.setdefault("JAX_NUM_CPU_DEVICES", begun or str(min(_cores(), MOST_DEVICES)))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        os.environ.setdefault("JAX_NUM_CPU_DEVICES", begun or str(host_devices()))
 
 
 def _devices_of(environment: Path) -> str | None:

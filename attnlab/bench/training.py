@@ -22,6 +22,7 @@ import numpy as np
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
+from attnlab.cores import cores, host_devices
 from attnlab.data.batching import Batch, Batches, training_pairs
 from attnlab.data.corpus import load
 from attnlab.data.tokenizer import train_tokenizers
@@ -120,12 +121,12 @@ def compare(
         raise UserError(
             "bench training compares with PyTorch, which is not installed: pip install -e '.[bench]' in the checkout"
         )
-    threads = int(os.environ.get("JAX_NUM_CPU_DEVICES") or len(os.sched_getaffinity(0)))
+    devices = host_devices()
     steps = min(steps, experiment.training.steps)
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         directory = Path(temporary)
-        batches, warm_up, real_fraction = _prepare(experiment, data_dir, directory, rounds * steps, threads)
-        sides = {side: stack.enter_context(_worker(side, directory, threads)) for side in SIDES}
+        batches, warm_up, real_fraction = _prepare(experiment, data_dir, directory, rounds * steps, devices)
+        sides = {side: stack.enter_context(_worker(side, directory, devices)) for side in SIDES}
         for side in SIDES:
             tell(f"{side}: {len(warm_up)} shapes of batches, {sides[side].run(warm_up):.1f} s with compilation")
         measured = []
@@ -162,8 +163,8 @@ class Worker:
 
 
 @contextmanager
-def _worker(side: str, directory: Path, threads: int) -> Iterator[Worker]:
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(threads)}
+def _worker(side: str, directory: Path, devices: int) -> Iterator[Worker]:
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
     command = [sys.executable, "-m", "attnlab.bench.worker", side, str(directory)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "encoding": "utf-8"}
     with subprocess.Popen(command, env=environment, **pipes) as process:
@@ -200,7 +201,7 @@ def _prepare(
         "experiment": experiment.model_dump(mode="json"),
         "source_vocabulary": tokenizers.source.vocabulary_size,
         "target_vocabulary": tokenizers.target.vocabulary_size,
-        "threads": row_multiple,
+        "threads": cores(),
     }
     (directory / "work.json").write_text(json.dumps(work), encoding="utf-8")
     real, positions = (sum(size(b) for b in batches[:count]) for size in (_real_tokens, _positions))

@@ -1,0 +1,192 @@
+"""Implementations of attention side by side: each in a process of its own, taking turns on the same inputs.
+
+Every implementation first shows that it computes the same function: its output, and in mode forward_backward its
+gradients, are compared with float64. One that differs is reported and not timed. Then all are asked for one timed
+call each, round after round in changing order; only one works at a time, the others sleep. Time is the median over
+the rounds, a ratio the median of each round's own ratio.
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attnlab.bench import cases as wanted
+from attnlab.bench import reference
+from attnlab.bench.cases import Case, Peer
+from attnlab.bench.process import Ended, Process, started
+from attnlab.bench.results import Outcome, Report, Result, compared_with
+from attnlab.config.errors import UserError
+from attnlab.cores import cores, host_devices
+
+WORKER = "attnlab.bench.attention_worker"
+REST = 0.005
+"""Seconds between two turns: threads of the last one spin a while before they sleep."""
+Say = Callable[[str], None]
+
+
+def machine(dtype: str) -> dict[str, Any]:
+    """Ask a process of its own what there is: versions, commit, cores, backend and devices of jax."""
+    environment = os.environ | _environment(host_devices(), dtype)
+    asked = subprocess.run(
+        [sys.executable, "-m", WORKER, "machine"], env=environment, stdout=subprocess.PIPE, text=True, check=False
+    )
+    if asked.returncode:
+        raise UserError(f"bench attention: jax does not start (code {asked.returncode}), see above")
+    return json.loads(asked.stdout.splitlines()[-1])
+
+
+def measure(
+    cases: Sequence[Case],
+    peers: Sequence[Peer],
+    rounds: int,
+    environment: Mapping[str, Any],
+    against: Sequence[str],
+    directory: Path,
+    tell: Say,
+    show: Callable[[Result], None],
+) -> Report:
+    """Measure all cases.
+
+    Args:
+        cases: what, in this order.
+        peers: who.
+        rounds: turns of each.
+        environment: of the machine, kept with the results.
+        against: whom a ratio is taken against: the first of these that was timed.
+        directory: gets results.json, written anew after every case: what is measured is kept.
+        tell: is told how far it is, a line at a time.
+        show: is shown every case when it is measured.
+    """
+    results: list[Result] = []
+    report = Report(environment, ())
+    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
+        crew = _Crew(stack, environment["backend"])
+        for number, case in enumerate(cases, start=1):
+            tell(f"{number} of {len(cases)}: {case}")
+            outcomes = _measure_case(case, peers, rounds, crew, Path(temporary), tell)
+            result = Result(case, outcomes, compared_with([o.peer for o in outcomes if o.seconds], against))
+            results.append(result)
+            report = Report(environment, tuple(results))
+            report.save(directory)
+            show(result)
+    return report
+
+
+class _Crew:
+    """The worker processes: started when first needed, started again after one has died."""
+
+    def __init__(self, stack: ExitStack, backend: str):
+        self._stack, self.backend = stack, backend
+        self._processes: dict[Peer, Process] = {}
+
+    def process(self, peer: Peer, dtype: str) -> Process:
+        if peer not in self._processes:
+            arguments = [peer.name, str(peer.devices), str(cores())]
+            new = started(WORKER, arguments, _environment(peer.devices, dtype))
+            self._processes[peer] = self._stack.enter_context(new)
+        return self._processes[peer]
+
+    def forget(self, peer: Peer) -> None:
+        self._processes.pop(peer, None)
+
+
+def _measure_case(
+    case: Case, peers: Sequence[Peer], rounds: int, crew: _Crew, directory: Path, tell: Say
+) -> tuple[Outcome, ...]:
+    inputs = reference.draw(case)
+    rows = reference.chosen_rows(case.shape.length)
+    right = reference.expected(case, inputs, rows)
+    checking = reference.only_rows(inputs["cotangent"], rows)
+    np.savez(directory / "inputs.npz", **inputs, checking=checking)  # pyright: ignore[reportArgumentType]
+    outcomes = {peer: _prepared(case, peer, crew, directory, right, rows) for peer in peers}
+    for peer, outcome in outcomes.items():
+        if outcome.why:
+            tell(f"  {peer}: {outcome.why}")
+    seconds: dict[Peer, list[float]] = {peer: [] for peer, outcome in outcomes.items() if outcome.why is None}
+    for turn in range(rounds):
+        for peer in random.Random(turn).sample(list(seconds), len(seconds)):
+            time.sleep(REST)
+            try:
+                seconds[peer].append(crew.process(peer, case.dtype).ask({"turn": True})["seconds"])
+            except Ended as end:
+                crew.forget(peer)
+                outcomes[peer] = Outcome(str(peer), outcomes[peer].about, why=str(end))
+                del seconds[peer]
+    return tuple(_with(outcome, seconds=tuple(seconds.get(peer, ()))) for peer, outcome in outcomes.items())
+
+
+def _prepared(
+    case: Case, peer: Peer, crew: _Crew, directory: Path, right: reference.Arrays, rows: np.ndarray
+) -> Outcome:
+    """Have a case compiled, compared with the reference, and its memory measured."""
+    missing = _missing(peer, crew.backend)
+    if missing:
+        return Outcome(str(peer), "", why=missing)
+    about = ""
+    try:
+        process = crew.process(peer, case.dtype)
+        about = process.about
+        answer = process.ask({"case": _plain(case), "directory": str(directory)})
+        if "refused" in answer:
+            return Outcome(str(peer), about, why=answer["refused"])
+        found = directory / answer["found"]
+        with np.load(found, allow_pickle=False) as arrays:
+            errors = reference.errors({name: arrays[name] for name in arrays.files}, right, rows)
+        found.unlink()
+        outcome = Outcome(
+            str(peer), about, errors=errors, temp_bytes=answer["temp_bytes"],
+            compile_seconds=answer["compile_seconds"], note=answer["note"],
+        )  # fmt: skip
+        limit = reference.LIMITS[case.dtype]
+        if crew.backend != "cpu" and case.dtype == "float32":
+            limit = reference.TF32_LIMIT
+        worst = max(errors, key=lambda name: errors[name])
+        if not errors[worst] <= limit:
+            what = worst if worst == "output" else f"gradient of {worst}"
+            return _with(outcome, why=f"differs: {what} by {errors[worst]:.1e} of the largest number, not timed")
+        return _with(outcome, peak_bytes=process.ask({"peak": True})["peak_bytes"])
+    except Ended as end:
+        crew.forget(peer)
+        return Outcome(str(peer), about, why=str(end))
+
+
+def _missing(peer: Peer, backend: str) -> str | None:
+    """Say what a peer needs that is not there, before a process is started for it."""
+    import importlib.util
+
+    if peer.name in wanted.IN_TORCH and importlib.util.find_spec("torch") is None:
+        return "PyTorch is not installed: pip install -e '.[bench]' in the checkout"
+    if peer.name in wanted.ON_GPU and backend != "gpu":
+        return f"needs a GPU; jax runs on {backend} here"
+    return None
+
+
+def _environment(devices: int, dtype: str) -> dict[str, str]:
+    """What a worker's process finds: so many host devices, no GPU memory taken in advance, float64 where asked for."""
+    flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "host_platform_device_count" not in flag]
+    return {
+        "JAX_NUM_CPU_DEVICES": str(devices),
+        "XLA_FLAGS": " ".join(flags),
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "JAX_ENABLE_X64": "1" if dtype == "float64" else "0",
+    }
+
+
+def _plain(case: Case) -> dict[str, Any]:
+    return {"variant": case.variant, "mode": case.mode, "shape": list(case.shape), "dtype": case.dtype}
+
+
+def _with(outcome: Outcome, **changes: Any) -> Outcome:
+    import dataclasses
+
+    return dataclasses.replace(outcome, **changes)

@@ -1,0 +1,121 @@
+"""Pictures of cost against length: time and memory of every implementation, with the power law that fits each."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+
+from attnlab.bench.cases import OURS
+from attnlab.bench.results import Result, exponent
+
+COLUMNS = 2
+PANEL = (7.4, 3.9)
+"""Inches of a panel with its legend."""
+DPI = 120
+COLORS = {
+    "dense": "#6b7a8f", "streaming": "#1f77b4", "block_sparse": "#17a2a2", "plan": "#0b3c8c",
+    "torch": "#d62728", "flex": "#ff7f0e", "jax.nn": "#8c6d31", "flax": "#b5a642",
+    "cudnn": "#2ca02c", "torch_flash": "#e377c2", "torch_efficient": "#9467bd", "torch_cudnn": "#7f1d1d",
+}  # fmt: skip
+"""Ours are blue and grey, the others warm or green."""
+Cost = Callable[[Result, str], float | None]
+Lines = Mapping[str, list[tuple[int, float]]]
+
+
+def draw(results: Sequence[Result], directory: Path) -> list[str]:
+    """Draw the pictures that two lengths or more allow.
+
+    Time and memory are divided by examples × heads, so that all shapes of the same width share a line.
+
+    Returns: names of the files that were written.
+    """
+    written = []
+    pictures: list[tuple[str, str, Cost]] = [
+        ("time.png", "ms of a call ÷ (examples × heads)", _milliseconds),
+        ("memory.png", "peak MB of a call ÷ (examples × heads)", _megabytes),
+    ]
+    for name, label, cost in pictures:
+        panels = _panels(results, cost)
+        if panels:
+            _picture(panels, label, directory / name)
+            written.append(name)
+    return written
+
+
+def _milliseconds(result: Result, peer: str) -> float | None:
+    return result.milliseconds(peer).median / _heads(result)
+
+
+def _megabytes(result: Result, peer: str) -> float | None:
+    peak = result.timed[peer].peak_bytes
+    return None if peak is None or peak < 1e5 else peak / 1e6 / _heads(result)
+
+
+def _heads(result: Result) -> int:
+    return result.case.shape.batch * result.case.shape.heads
+
+
+def _panels(results: Sequence[Result], cost: Cost) -> dict[str, Lines]:
+    """Lines of points (length, cost) by panel: one of each variant, mode, width and dtype with two lengths or more."""
+    panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for result in results:
+        case = result.case
+        title = f"{case.variant}, {case.mode.replace('_', ' + ')}, width {case.shape.width}, {case.dtype}"
+        lines = panels.setdefault(title, {})
+        for peer in result.timed:
+            value = cost(result, peer)
+            if value is not None:
+                lines.setdefault(peer, []).append((case.shape.length, value))
+    shown = {title: {peer: sorted(points) for peer, points in lines.items()} for title, lines in panels.items()}
+    return {
+        title: lines for title, lines in shown.items()
+        if len({length for points in lines.values() for length, _ in points}) > 1
+    }  # fmt: skip
+
+
+def _picture(panels: Mapping[str, Lines], label: str, path: Path) -> None:
+    columns = min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    size = (PANEL[0] * columns, PANEL[1] * rows)
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained", facecolor="white")
+    every = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (title, lines) in zip(every, panels.items(), strict=False):
+        _draw_panel(axes, title, lines, label)
+    for axes in every[len(panels) :]:
+        axes.remove()
+    FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
+
+
+def _draw_panel(axes: Axes, title: str, lines: Lines, label: str) -> None:
+    """Draw a panel; its legend stands in the order of the lines' right ends, the costliest on top."""
+    for peer, points in sorted(lines.items(), key=lambda item: -item[1][-1][1]):
+        name, _, devices = peer.partition(" ×")
+        fit = exponent(points)
+        axes.plot(
+            *zip(*points, strict=True),
+            label=peer if fit is None else f"{peer}:  T^{fit}",
+            color=COLORS.get(name, "0.5"),
+            linestyle="--" if devices else "-",
+            marker="o" if name in OURS else "s",
+            markersize=4,
+            linewidth=2.0 if name in OURS else 1.4,
+        )
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    lengths = sorted({length for points in lines.values() for length, _ in points})
+    axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_title(title, fontsize="medium", loc="left")
+    axes.set_xlabel("length T (queries and keys)")
+    axes.set_ylabel(label, fontsize="small")
+    axes.grid(color="0.9", which="both")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(
+        frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5), title="fitted power of T"
+    )  # fmt: skip

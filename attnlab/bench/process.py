@@ -1,0 +1,49 @@
+"""A worker process that answers a line of JSON for a line of JSON, and sleeps between."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+
+class Ended(Exception):
+    """The process is gone; the message says how it ended."""
+
+
+class Process:
+    """A running worker; made by `started`."""
+
+    def __init__(self, process: subprocess.Popen[str]):
+        self._process = process
+        self.about: str = self._answer()["about"]
+
+    def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a question and wait for the answer; raise `Ended` where none comes."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it died: no answer comes
+            print(json.dumps(question), file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            code = self._process.wait()
+            killed = " (killed: out of memory?)" if code == -9 else ""
+            raise Ended(f"its process ended with code {code}{killed}")
+        return json.loads(line)
+
+
+@contextmanager
+def started(module: str, arguments: list[str], environment: Mapping[str, str]) -> Iterator[Process]:
+    """Start `python -m module arguments`, to which the environment adds; end it at the exit."""
+    command = [sys.executable, "-m", module, *arguments]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "encoding": "utf-8"}
+    with subprocess.Popen(command, env=os.environ | environment, **pipes) as process:
+        try:
+            yield Process(process)
+        finally:
+            process.kill()

@@ -1,0 +1,112 @@
+"""Tables of what `bench attention` measured: one a case for the terminal, a few for a page of documentation."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from attnlab.bench.results import Outcome, Report, Result
+
+HOW = (
+    "Time of one call: median over {rounds} interleaved rounds, each implementation in a process of its own. Ratio: "
+    "median of each round's own ratio (quartiles in brackets). Peak MB: measured resident memory of one call beyond "
+    "inputs and output; planned MB: what XLA reserves for it."
+)
+
+
+def table(result: Result) -> Table:
+    """Lay out one case: a row an implementation; who was not timed says why."""
+    against = result.against or "—"
+    made = Table(title=str(result.case), title_justify="left", box=None, header_style="bold", pad_edge=False)
+    made.add_column("", no_wrap=True)
+    for head in ("ms", "(quartiles)", f"÷ {against}", "(quartiles)", "peak MB", "planned MB", "error", "ready in s"):
+        made.add_column(head, justify="left" if head.startswith("(") else "right", no_wrap=True)
+    made.add_column("note", overflow="fold")
+    for outcome in result.outcomes:
+        made.add_row(outcome.peer, *_cells(result, outcome), outcome.why or outcome.note)
+    return made
+
+
+def markdown(report: Report) -> str:
+    """Write ratios and memory as tables for a page, one of each for every mode, with the machine above."""
+    lines = ["# attnlab bench attention", "", _machine(report.environment), ""]
+    lines += [HOW.format(rounds=report.environment.get("rounds", "the")), ""]
+    for mode in dict.fromkeys(result.case.mode for result in report.results):
+        results = [result for result in report.results if result.case.mode == mode]
+        title = mode.replace("_", " + ")
+        whys: dict[str, int] = {}
+        lines += [f"## {title}: time relative to the peer in the second column", "", *_ratios(results, whys), ""]
+        lines += [f"{number}. {why}" for why, number in whys.items()] + ([""] if whys else [])
+        lines += [f"## {title}: peak MB of one call beyond inputs and output", "", *_memory(results), ""]
+    return "\n".join(lines)
+
+
+def _cells(result: Result, outcome: Outcome) -> list[str]:
+    error = f"{max(outcome.errors.values()):.0e}" if outcome.errors else ""
+    ready = "" if outcome.compile_seconds is None else f"{outcome.compile_seconds:.1f}"
+    memory = [_megabytes(outcome.peak_bytes), _megabytes(outcome.temp_bytes)]
+    if not outcome.seconds:
+        return ["—", "", "—", "", *memory, error, ready]
+    time, ratio = result.milliseconds(outcome.peer), result.ratio(outcome.peer)
+    figures = [f"{time.median:.2f}", f"({time.low:.2f}–{time.high:.2f})"]
+    figures += ["—", ""] if ratio is None else [f"{ratio.median:.2f}", f"({ratio.low:.2f}–{ratio.high:.2f})"]
+    return [*figures, *memory, error, ready]
+
+
+def _ratios(results: Sequence[Result], whys: dict[str, int]) -> Iterator[str]:
+    """Rows of ratios; a reason is a number that `whys` collects."""
+    peers = _peers(results)
+    yield "| case (B,H,T,D) | ms of | " + " | ".join(peers) + " |"
+    yield "|" + "---|" * (len(peers) + 2)
+    for result in results:
+        outcomes = {outcome.peer: outcome for outcome in result.outcomes}
+        cells = []
+        for peer in peers:
+            outcome = outcomes.get(peer)
+            if outcome is None:
+                cells.append("")
+            elif outcome.why:
+                cells.append(f"— <sup>{whys.setdefault(outcome.why, len(whys) + 1)}</sup>")
+            else:
+                ratio = result.ratio(peer)
+                cells.append(f"{result.milliseconds(peer).median:.2f} ms" if ratio is None else _ratio(ratio.median))
+        base = f"{result.against} {result.milliseconds(result.against).median:.2f}" if result.against else "—"
+        yield f"| {result.case.variant} {result.case.shape} | {base} | " + " | ".join(cells) + " |"
+
+
+def _memory(results: Sequence[Result]) -> Iterator[str]:
+    peers = _peers(results)
+    yield "| case (B,H,T,D) | " + " | ".join(peers) + " |"
+    yield "|" + "---|" * (len(peers) + 1)
+    for result in results:
+        outcomes = {outcome.peer: outcome for outcome in result.outcomes}
+        cells = [_megabytes(outcomes[peer].peak_bytes) if peer in outcomes else "" for peer in peers]
+        yield f"| {result.case.variant} {result.case.shape} | " + " | ".join(cell or "—" for cell in cells) + " |"
+
+
+def _peers(results: Sequence[Result]) -> list[str]:
+    return list(dict.fromkeys(outcome.peer for result in results for outcome in result.outcomes))
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    packages = environment.get("packages", {})
+    versions = ", ".join(f"{name} {packages[name]}" for name in ("jax", "flax", "torch") if packages.get(name))
+    changed = " with changes" if environment.get("dirty") else ""
+    commit = (environment.get("commit") or "unknown")[:10]
+    devices = ", ".join(dict.fromkeys(environment.get("devices", [])))
+    say = environment.get
+    return (
+        f"{say('cores')} cores of {say('cpu')}, {say('device_count')} devices ({devices}), Python {say('python')}, "
+        f"{versions}, attnlab {say('attnlab')} at {commit}{changed}, begun {say('begun')}."
+    )
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
+
+
+def _megabytes(count: int | None) -> str:
+    if count is None:
+        return ""
+    megabytes = max(count, 0) / 1e6
+    return f"{megabytes:.1f}" if megabytes < 10 else f"{megabytes:,.0f}"

@@ -1,0 +1,181 @@
+"""The implementations in PyTorch: its fused kernels behind `scaled_dot_product_attention`, and compiled FlexAttention.
+
+Inputs are [b h t d] and contiguous, PyTorch's own layout. What its kernels cannot express is given as they take it: a
+window as a mask that is written out, ALiBi as a written-out bias, both made before the clock starts. Additive
+attention, for which PyTorch has no kernel, is softmax(tanh(a + b) @ v) as one writes it.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from torch.nn.functional import scaled_dot_product_attention
+
+from attnlab.bench.cases import SOFT_CAP, WINDOW, Case, Peer
+from attnlab.bench.memory import available_bytes, peak_bytes
+from attnlab.bench.ready import Ready, Refusal
+
+Forward = Callable[[dict[str, Tensor]], Tensor]
+KERNELS = {
+    "torch_flash": SDPBackend.FLASH_ATTENTION,
+    "torch_efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "torch_cudnn": SDPBackend.CUDNN_ATTENTION,
+}
+"""On a GPU `torch` alone lets PyTorch choose among these."""
+
+
+def fused(case: Case, device: str, kernel: SDPBackend | None = None) -> Forward:
+    """`scaled_dot_product_attention`, by the kernel PyTorch chooses or by a certain one."""
+    if case.variant == "soft_cap":
+        raise Refusal("scaled_dot_product_attention has no soft-cap")
+    causal, mask = case.variant == "causal", _written_out(case, device)
+
+    def forward(given: dict[str, Tensor]) -> Tensor:
+        query, key, value = given["query"], given["key"], given["value"]
+        if kernel is None:
+            return scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
+        with sdpa_kernel(kernel):
+            return scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
+
+    return forward
+
+
+def flex(case: Case, device: str) -> Forward:
+    """FlexAttention, compiled: masks as block masks, ALiBi and soft-cap as functions of a logit."""
+    if case.variant == "additive":
+        raise Refusal("FlexAttention knows dot products alone, no additive score")
+    if device == "cpu" and case.mode == "forward_backward":
+        raise Refusal("FlexAttention has no backward on CPU")
+    torch.compiler.reset()
+    slopes = torch.tensor(case.slopes, dtype=torch.float32, device=device)
+
+    def alibi(logit: Tensor, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return logit - slopes[h] * (q - k)
+
+    def soft_cap(logit: Tensor, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return SOFT_CAP * torch.tanh(logit / SOFT_CAP)
+
+    def causal(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return q >= k
+
+    def window(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return (q >= k) & (q - k < WINDOW)
+
+    allowed = {"causal": causal, "alibi": causal, "window": window}.get(case.variant)
+    length = case.shape.length
+    blocks = None if allowed is None else create_block_mask(allowed, None, None, length, length, device=device)
+    mod = {"alibi": alibi, "soft_cap": soft_cap}.get(case.variant)
+    compiled = torch.compile(flex_attention)
+
+    def forward(given: dict[str, Tensor]) -> Tensor:
+        return compiled(given["query"], given["key"], given["value"], score_mod=mod, block_mask=blocks)  # pyright: ignore
+
+    return forward
+
+
+def additive(case: Case) -> Forward:
+    """softmax(tanh(a + b) @ v), which stores all b·h·t·s·d activations."""
+    batch, heads, length, width = case.shape
+    needed = batch * heads * length**2 * width * torch.finfo(getattr(torch, case.dtype)).bits // 8 * 2
+    free = available_bytes()
+    if free and needed > 0.9 * free:
+        raise Refusal(f"needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
+
+    def forward(given: dict[str, Tensor]) -> Tensor:
+        logits = torch.tanh(given["query"][:, :, :, None] + given["key"][:, :, None]) @ given["readout"]
+        return torch.softmax(logits, dim=-1) @ given["value"]
+
+    return forward
+
+
+def prepare(peer: Peer, case: Case, inputs: dict[str, np.ndarray], check_cotangent: np.ndarray) -> Ready:
+    """Put the inputs where they are needed and make the function ready; FlexAttention compiles at its first call."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = getattr(torch, case.dtype)
+
+    def place(array: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return (tensor.transpose(1, 2).contiguous() if array.ndim == 4 else tensor).to(device=device, dtype=dtype)
+
+    given = {name: place(inputs[name]) for name in case.arrays}
+    cotangent, checking = place(inputs["cotangent"]), place(check_cotangent)
+    forward, backward = _forward(peer, case, device), case.mode == "forward_backward"
+    for tensor in given.values():
+        tensor.requires_grad_(backward)
+
+    def call(cotangent: Tensor) -> dict[str, Tensor]:
+        with torch.set_grad_enabled(backward):
+            output = forward(given)
+            gradients = torch.autograd.grad(output, list(given.values()), cotangent) if backward else ()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return {"output": output.detach()} | dict(zip(given, gradients, strict=False))
+
+    def run() -> dict[str, Tensor]:
+        return call(cotangent)
+
+    def check() -> dict[str, np.ndarray]:
+        return {name: _as_array(tensor, case) for name, tensor in call(checking).items()}
+
+    def measured() -> int | None:
+        output_bytes = sum(tensor.nbytes for tensor in run().values())
+        return peak_bytes(run, output_bytes) if device == "cpu" else _peak_on_gpu(run, output_bytes)
+
+    return Ready(run, check, measured, note=_note(case, peer))
+
+
+def use_threads(threads: int) -> str:
+    """Set the number of threads of this process; return what PyTorch runs on, in words."""
+    torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        return f"torch {torch.__version__}, {torch.cuda.get_device_name()}"
+    return f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+
+
+def _forward(peer: Peer, case: Case, device: str) -> Forward:
+    if peer.name == "flex":
+        return flex(case, device)
+    if peer.name in KERNELS and device == "cpu":
+        raise Refusal("needs a GPU that PyTorch can use")
+    if case.variant == "additive":
+        if peer.name != "torch":
+            raise Refusal("no kernel of PyTorch has an additive score")
+        return additive(case)
+    return fused(case, device, KERNELS.get(peer.name))
+
+
+def _note(case: Case, peer: Peer) -> str:
+    if peer.name == "flex":
+        return ""
+    written = {"window": "mask written out", "alibi": "bias written out", "additive": "softmax(tanh(a + b) @ v)"}
+    return written.get(case.variant, "")
+
+
+def _written_out(case: Case, device: str) -> Tensor | None:
+    if case.variant not in ("window", "alibi"):
+        return None
+    positions = torch.arange(case.shape.length, device=device)
+    distance = positions[:, None] - positions[None, :]
+    if case.variant == "window":
+        return (distance >= 0) & (distance < WINDOW)
+    slopes = torch.tensor(case.slopes, device=device)[:, None, None]
+    bias = torch.where(distance >= 0, -slopes * distance, -torch.inf)
+    return bias.to(getattr(torch, case.dtype))[None]
+
+
+def _as_array(tensor: Tensor, case: Case) -> np.ndarray:
+    wide = tensor.to(device="cpu", dtype=torch.float64 if case.dtype == "float64" else torch.float32)
+    return (wide.transpose(1, 2) if wide.ndim == 4 else wide).numpy()
+
+
+def _peak_on_gpu(run: Callable[[], dict[str, Tensor]], output_bytes: int) -> int:
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    result = run()
+    peak = torch.cuda.max_memory_allocated() - before - output_bytes
+    del result
+    return peak
