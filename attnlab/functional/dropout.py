@@ -1,11 +1,10 @@
 """Dropout of weights, as a function of positions: the same numbers whatever the block in which they are drawn."""
 
-import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.extend.random import threefry_2x32
-from jaxtyping import Bool, Int, UInt32
+from jaxtyping import Bool, Int
 
+from attnlab.functional import random
 from attnlab.functional.types import Head, KeyPositions, QueryPositions, Weights
 
 
@@ -19,7 +18,7 @@ def keep(
 ) -> Bool[Array, "q k"]:
     """Draw which weights of one head of one example are kept.
 
-    keep[i, j] ~ Bernoulli(1 − rate), a hash of (query i, key j) keyed by the hash of (example, head) keyed by rng
+    keep[i, j] ~ Bernoulli(1 − rate), from `random.bits`
 
     Args:
         rng: a key of `jax.random`, of any implementation.
@@ -29,21 +28,14 @@ def keep(
     Returns: True where kept; no number depends on which others are drawn with it.
     Reference: Salmon et al. 2011 (Threefry, a counter-based generator).
 
+    >>> import jax
     >>> rng, zero, three = jax.random.key(0), jnp.int32(0), jnp.arange(3)
     >>> kept = keep(rng, 0.5, zero, zero, three, three)
     >>> bool((keep(rng, 0.5, zero, zero, three[1:], three[2:]) == kept[1:, 2:]).all())
     True
     """
-    key_of_head = threefry_2x32(jax.random.bits(rng, (2,), jnp.uint32), jnp.stack([example, head]).astype(jnp.uint32))
-    bits = _hash(key_of_head, query_positions[:, None], key_positions[None, :])
-    return bits >= jnp.uint32(int(rate * 2**32))
-
-
-def _hash(key: UInt32[Array, "2"], first: Array, second: Array) -> UInt32[Array, "q k"]:
-    """Hash every pair of a number of `first` [q, 1] and one of `second` [1, k]."""
-    shape = jnp.broadcast_shapes(first.shape, second.shape)
-    pairs = jnp.stack([jnp.broadcast_to(x, shape).astype(jnp.uint32) for x in (first, second)])
-    return threefry_2x32(key, pairs.reshape(-1))[: pairs[0].size].reshape(shape)
+    drawn = random.bits(rng, example, head, query_positions, key_positions)
+    return drawn >= jnp.uint32(int(rate * 2**32))
 
 
 def drop(weights: Weights, kept: Bool[Array, "q k"], rate: float) -> Weights:

@@ -1,0 +1,48 @@
+"""Normalizers: logits become weights. Which keys may be attended comes as `where`, never as a large negative number.
+
+A normalizer is called `(logits, where)`, keys along the last axis, and answers weights of the same shape and dtype;
+`where` is True where a query may attend to a key, or None. One that depends on positions derives from `Positional`
+and is called `(logits, where, positions)`. For every one of them: what is not allowed, and a logit of −inf is not,
+has weight 0 exactly, and nothing of it (NaN, ±inf) reaches another weight or a gradient; a row where nothing is
+allowed is all 0 with gradient 0; bfloat16 and float16 are computed in float32, and float64 stays.
+"""
+
+from attnlab.functional.normalizers.exponential import (
+    Softmax,
+    as_softmax,
+    softmax,
+    softmax_plus_one,
+    softmax_with_sink,
+    temperature,
+)
+from attnlab.functional.normalizers.pointwise import Sigmoid, linear, relu_over_length, sigmoid
+from attnlab.functional.normalizers.positional import Positional
+from attnlab.functional.normalizers.selection import GumbelSoftmax, TopK, gumbel_softmax, hardmax, top_k
+from attnlab.functional.normalizers.sparse import Entmax, entmax, entmax15, sparsemax
+from attnlab.functional.normalizers.window import LocalP, local_p, predicted_center
+
+__all__ = [
+    "Entmax",
+    "GumbelSoftmax",
+    "LocalP",
+    "Positional",
+    "Sigmoid",
+    "Softmax",
+    "TopK",
+    "as_softmax",
+    "entmax",
+    "entmax15",
+    "gumbel_softmax",
+    "hardmax",
+    "linear",
+    "local_p",
+    "predicted_center",
+    "relu_over_length",
+    "sigmoid",
+    "softmax",
+    "softmax_plus_one",
+    "softmax_with_sink",
+    "sparsemax",
+    "temperature",
+    "top_k",
+]

@@ -1,0 +1,23 @@
+"""What is allowed, and logits that are safe to compute with where they are not."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from attnlab.functional.types import widen
+
+
+def guard(
+    logits: Float[Array, "*axes"], where: Bool[Array, "*axes"] | None = None
+) -> tuple[Float[Array, "*axes"], Bool[Array, "*axes"]]:
+    """Return the logits, at least float32 and 0 where they are not allowed, and which are allowed.
+
+    A logit of −inf is not allowed. No gradient reaches what is not.
+
+    >>> safe, may = guard(jnp.array([1.0, -jnp.inf, jnp.nan]), jnp.array([True, True, False]))
+    >>> safe.tolist(), may.tolist()
+    ([1.0, 0.0, 0.0], [True, False, False])
+    """
+    may = logits != -jnp.inf
+    if where is not None:
+        may &= where
+    return jnp.where(may, widen(logits), 0.0), may

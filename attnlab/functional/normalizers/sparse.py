@@ -1,0 +1,201 @@
+"""Sparse weights: a query drops a key altogether when its logit lies far enough below the best.
+
+All three have the form weights = power(logits − level) with one level a row, such that the weights add up to one.
+The level is found by sorting or bisection, and differentiated as what it is, an implicit function.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float
+
+from attnlab.functional.normalizers.allowed import guard
+
+
+def sparsemax(logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | None = None) -> Float[Array, "*rows k"]:
+    """Weigh by the point of the simplex that lies nearest to the logits.
+
+    weights[i] = argmin_{p in the simplex} ‖p − logits[i]‖² = max(logits[i] − level_i, 0)    where allowed, else 0
+
+    Args:
+        logits: any real numbers; −inf is the same as not allowed.
+        where: True where a query may attend to a key; None where it may attend to all.
+    Returns: weights in [0, 1] that add up to one, many of them exactly 0.
+    Numerics: as everywhere in `normalizers`. Exact, by sorting. The gradient is exact too; it jumps where a key
+        enters the support, and there it is that of the key outside. Second derivatives are 0.
+    Reference: Martins & Astudillo 2016, algorithm 1 and proposition 2.
+
+    >>> sparsemax(jnp.array([1.0, 0.5, -1.0])).tolist()
+    [0.75, 0.25, 0.0]
+    """
+    gaps = _gaps(logits, where)
+    return _linear_power(gaps, _sparsemax_level(gaps)).astype(logits.dtype)
+
+
+def entmax15(logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | None = None) -> Float[Array, "*rows k"]:
+    """Weigh by 1.5-entmax, half-way between softmax and sparsemax.
+
+    weights[i, j] = max(logits[i, j] / 2 − level_i, 0)²    where j is allowed, else 0
+
+    Args: as in `sparsemax`.
+    Returns: weights in [0, 1] that add up to one, some of them exactly 0.
+    Numerics: as everywhere in `normalizers`. Exact, by sorting; so is the gradient, which is continuous.
+    Reference: Peters, Niculae & Martins 2019, algorithm 2.
+
+    >>> [round(weight, 4) for weight in entmax15(jnp.array([1.0, 0.0, -9.0])).tolist()]
+    [0.8307, 0.1693, 0.0]
+    """
+    gaps = _gaps(logits, where) / 2.0
+    return _square_power(gaps, _entmax15_level(gaps)).astype(logits.dtype)
+
+
+def entmax(alpha: Any) -> "Entmax":
+    """Make the α-entmax, which runs from the softmax (α = 1) through 1.5-entmax to sparsemax (α = 2) and beyond.
+
+    weights[i, j] = (1 + (α − 1) (logits[i, j] − level_i))₊^(1 / (α − 1))    where j is allowed, else 0
+
+    Args:
+        alpha: a number or array [], 1 or more, which may be learned, one a head by `parts.each(alpha, "h")`.
+            Learned ones are kept in [1, 2] by the caller, as 1 + sigmoid(a).
+    Returns: a normalizer; its weights lie in [0, 1] and add up to one, those of keys far below the best are 0.
+    Numerics: as everywhere in `normalizers`. The level is bisected to the last bit; gradients with respect to
+        logits and α are those of the implicit function, and hold at α = 1 and near it, where the power is taken by
+        its limit, as anywhere else. Above 2 the slope at the edge of the support is infinite, and weights there
+        lose digits. An array α below 1 gives NaN. `entmax15` and `sparsemax` are several times as fast.
+    Reference: Peters, Niculae & Martins 2019, eq. 8; Correia, Niculae & Martins 2019, section 3 (α learned).
+
+    >>> weights = entmax(2.0)(jnp.array([1.0, 0.5, -1.0]))
+    >>> [round(weight, 4) for weight in weights.tolist()]
+    [0.75, 0.25, 0.0]
+    """
+    if isinstance(alpha, int | float) and not alpha >= 1.0:
+        raise ValueError(f"entmax: alpha {alpha} is below 1 (the softmax)")
+    return Entmax(alpha)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["alpha"], meta_fields=[])
+@dataclass(frozen=True)
+class Entmax:
+    """The α-entmax; made by `entmax`."""
+
+    alpha: Any
+
+    def __call__(
+        self, logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | None = None
+    ) -> Float[Array, "*rows k"]:
+        gaps = _gaps(logits, where)
+        excess = jnp.asarray(self.alpha, gaps.dtype) - 1.0
+        excess = jnp.where(excess >= 0.0, excess, jnp.nan)
+        return _tsallis_power(gaps, _entmax_level(gaps, excess), excess).astype(logits.dtype)
+
+
+def _gaps(logits: Array, where: Array | None) -> Array:
+    """How far each allowed logit lies below the largest of its row (≤ 0); −inf where not allowed."""
+    safe, may = guard(logits, where)
+    still = jax.lax.stop_gradient(safe)
+    top = jnp.max(jnp.where(may, still, -jnp.inf), axis=-1, keepdims=True, initial=-jnp.inf)
+    return jnp.where(may, safe - jnp.where(top == -jnp.inf, 0.0, top), -jnp.inf)
+
+
+def _implicit(power: Callable[..., Array]) -> Callable[[Callable[..., Array]], Callable[..., Array]]:
+    """Give a level, found in whatever way, the derivative of the solution of Σ_j power(gaps, level, ...) = 1."""
+
+    def decorate(find: Callable[..., Array]) -> Callable[..., Array]:
+        level_of = jax.custom_jvp(find)
+
+        @level_of.defjvp
+        def derivative(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+            level = level_of(*primals)
+
+            def total(level: Array, gaps: Array, *rest: Array) -> Array:
+                return jnp.sum(power(gaps, level, *rest), axis=-1, keepdims=True)
+
+            _, change = jax.jvp(partial(total, level), primals, tangents)
+            _, slope = jax.jvp(lambda level: total(level, *primals), (level,), (jnp.ones_like(level),))
+            return level, -change / jnp.where(slope == 0.0, 1.0, slope)
+
+        return level_of
+
+    return decorate
+
+
+def _linear_power(gaps: Array, level: Array) -> Array:
+    return jax.nn.relu(gaps - level)
+
+
+@_implicit(_linear_power)
+def _sparsemax_level(gaps: Array) -> Array:
+    sorted_gaps, rank = _ranked(gaps)
+    inside = 1.0 + rank * sorted_gaps > jnp.cumsum(sorted_gaps, axis=-1)
+    size = jnp.maximum(jnp.sum(inside, axis=-1, keepdims=True), 1).astype(gaps.dtype)
+    return (jnp.sum(jnp.where(inside, sorted_gaps, 0.0), axis=-1, keepdims=True) - 1.0) / size
+
+
+def _square_power(gaps: Array, level: Array) -> Array:
+    return jnp.square(jax.nn.relu(gaps - level))
+
+
+@_implicit(_square_power)
+def _entmax15_level(gaps: Array) -> Array:
+    sorted_gaps, rank = _ranked(gaps)
+    mean = jnp.cumsum(sorted_gaps, axis=-1) / rank
+    scatter = jnp.cumsum(jnp.square(sorted_gaps), axis=-1) - rank * jnp.square(mean)
+    levels = mean - jnp.sqrt(jnp.maximum((1.0 - scatter) / rank, 0.0))
+    size = jnp.sum(levels <= sorted_gaps, axis=-1, keepdims=True).astype(gaps.dtype)
+    return jnp.sum(jnp.where(rank == size, levels, 0.0), axis=-1, keepdims=True)
+
+
+def _ranked(gaps: Array) -> tuple[Array, Array]:
+    """The gaps from the largest down, and 1, 2, 3 ... of the same rank.
+
+    No key that lies 1 or more below the best has a weight, so those are all set to −1 (a NaN stays one).
+    """
+    clipped = jnp.where(gaps <= -1.0, -1.0, gaps)
+    rank = jnp.arange(1, gaps.shape[-1] + 1, dtype=gaps.dtype)
+    return jnp.sort(clipped, axis=-1, descending=True), rank.reshape(*[1] * (gaps.ndim - 1), -1)
+
+
+def _tsallis_power(gaps: Array, level: Array, excess: Array) -> Array:
+    """(1 + excess (gaps − level))₊^(1 / excess), and its limit, the exponential, at excess 0."""
+    may = gaps != -jnp.inf
+    inner = jnp.where(may, gaps, 0.0) - level
+    inside = may & ~(excess * inner <= -1.0)
+    inner = jnp.where(inside, inner, 0.0)
+    return jnp.where(inside, jnp.exp(inner * _log1p_ratio(excess * inner)), 0.0)
+
+
+@_implicit(_tsallis_power)
+def _entmax_level(gaps: Array, excess: Array) -> Array:
+    """Bisect: at level 0 the best key alone has weight 1, at log n no key has more than 1 / n."""
+    excess = jnp.maximum(excess, 1e-30)
+    count = jnp.sum(gaps != -jnp.inf, axis=-1, keepdims=True).astype(gaps.dtype)
+
+    def total(level: Array) -> Array:
+        base = excess * (gaps - level)
+        power = jnp.exp(jnp.log1p(jnp.maximum(base, -1.0)) / excess)
+        return jnp.sum(power, axis=-1, keepdims=True)
+
+    def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
+        middle = (low + high) / 2.0
+        heavy = total(middle) >= 1.0
+        return jnp.where(heavy, middle, low), jnp.where(heavy, high, middle)
+
+    bounds = jnp.zeros_like(count), jnp.log(jnp.maximum(count, 1.0))
+    low, high = jax.lax.fori_loop(0, jnp.finfo(gaps.dtype).nmant + 6, halve, bounds)
+    return (low + high) / 2.0
+
+
+def _log1p_ratio(t: Array) -> Array:
+    """log(1 + t) / t, 1 at t = 0, with derivatives that do not cancel near it: there by its power series."""
+    near = jnp.abs(t) < 0.1
+    small, far = jnp.where(near, t, 0.0), jnp.where(near, 1.0, t)
+    series = jnp.zeros_like(t)
+    for n in reversed(range(18)):
+        series = series * -small + 1.0 / (n + 1)
+    return jnp.where(near, series, jnp.log1p(far) / far)
