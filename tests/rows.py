@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import oracle
+import oracle_masks
 from jax.tree_util import Partial
 
 from attnlab.functional import masks, normalizers, scores
@@ -70,13 +71,13 @@ SCORES = [
 ]
 
 
-def tilt(logits, query_positions, key_positions, head, *, slope):
+def tilt(logits, positions, *, slope):
     """A mod that a user might write: it needs positions, the head and a parameter, and does not commute with `cap`."""
-    distance = query_positions[:, None] - key_positions[None, :] + head
+    distance = positions.rows - positions.columns + positions.head
     return logits + slope * distance.astype(logits.dtype)
 
 
-def cap(logits, query_positions, key_positions, head):
+def cap(logits, positions):
     return jnp.tanh(logits)
 
 
@@ -132,6 +133,51 @@ def _composed(rng: np.random.Generator, size: Size):
     return mask, lambda *at: (early(*at) and within(*at)) or (not chosen(*at) and within(*at))
 
 
+def _aligned(make, truth, *arguments):
+    """A mask that needs an alignment, with its last query at the last key."""
+
+    def draw(rng: np.random.Generator, size: Size):
+        may = truth(*arguments, offset=size.S - size.T)
+        return make(*arguments, alignment="lower_right"), lambda b, h, i, j: may(i, j)
+
+    return draw
+
+
+def _random_segments(rng: np.random.Generator, size: Size):
+    query_ids = np.sort(rng.integers(0, 3, (*size.batch, size.T)), axis=-1)
+    key_ids = rng.integers(0, 3, size.S)
+    mask = masks.segments(jnp.asarray(query_ids, jnp.int32), jnp.asarray(key_ids, jnp.int32))
+    return mask, lambda b, h, i, j: oracle_masks.segments(query_ids[b], key_ids)(i, j)
+
+
+def _prefix_language_model(rng: np.random.Generator, size: Size):
+    seen = rng.integers(0, size.S + 1, size.batch)
+    early = oracle_masks.causal()
+    mask = masks.causal("upper_left") | masks.prefix(jnp.asarray(seen, jnp.int32))
+    return mask, lambda b, h, i, j: early(i, j) or oracle_masks.prefix(seen[b])(i, j)
+
+
+def _random_globals(rng: np.random.Generator, size: Size):
+    tokens = rng.integers(-1, max(size.T, size.S), (*size.batch, 2))
+    local = oracle_masks.sliding_window(1, 0)
+    mask = masks.global_tokens(jnp.asarray(tokens, jnp.int32), 0) | masks.sliding_window(1, 0, 0)
+    return mask, lambda b, h, i, j: oracle_masks.global_tokens(list(tokens[b]))(i, j) or local(i, j)
+
+
+def _random_layout(traced: bool):
+    def draw(rng: np.random.Generator, size: Size):
+        shape = (size.N, -(-size.T // 2), -(-size.S // 3))
+        layout = rng.random((*size.batch, *shape) if traced else shape) < 0.5
+
+        def may(b, h, i, j):
+            return oracle_masks.block_layout(layout[b][h] if traced else layout[h], 2, 3)(i, j)
+
+        if traced:
+            return masks.block_layout(jnp.asarray(layout), (2, 3), "b h q k"), may
+        return masks.block_layout(layout, (2, 3), "h q k"), may
+
+    return draw
+
 MASKS = {
     "no_mask": lambda rng, size: (None, lambda b, h, i, j: True),
     "causal_lower_right": _causal("lower_right"),
@@ -141,6 +187,15 @@ MASKS = {
     "array_q_k": _random_array("q k"),
     "array_b_k": _random_array("b k"),
     "array_b_h_q_k": _random_array("b h q k"),
+    "sliding_window": _aligned(masks.sliding_window, oracle_masks.sliding_window, 2, 1),
+    "dilated": _aligned(masks.dilated, oracle_masks.dilated, 4, 2),
+    "strided": _aligned(masks.strided, oracle_masks.strided, 3),
+    "fixed": _aligned(masks.fixed, oracle_masks.fixed, 3, 1),
+    "segments": _random_segments,
+    "prefix_language_model": _prefix_language_model,
+    "global_tokens": _random_globals,
+    "block_layout_static": _random_layout(traced=False),
+    "block_layout_traced": _random_layout(traced=True),
     "from_fn": _by_function,
     "composed": _composed,
 }

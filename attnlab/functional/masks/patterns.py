@@ -202,7 +202,7 @@ class GlobalTokens(Aligned):
     def _chosen(self, positions: Any) -> Any:
         """Tell which positions are global."""
         if isinstance(self.static, int):
-            return positions < self.static
+            return (positions >= 0) & (positions < self.static)
         tokens = np.asarray(self.static, np.int32) if self.static is not None else self.traced.astype(positions.dtype)
         front = (1,) * positions.ndim
         return (positions[..., None] == tokens.reshape(*front, -1)).any(axis=-1)

@@ -32,10 +32,11 @@ def portrait(mask: Any) -> str:
     """
     try:
         if any(mask.tells) and all(map(_is_known, jax.tree.leaves(mask))):
-            queries, keys = mask.sizes()
-            queries, keys = queries or keys or mask.reach(), keys or queries or mask.reach()
-            return f"{mask.expression()}\n{drawn(mask.fitted(queries, keys), queries, keys, None, 0)}"
-    except (ValueError, IndexError, RuntimeError):  # sizes that do not fit one another, an empty or a deleted array
+            known = jax.tree.map(np.asarray, mask)  # inside jit, what JAX computes of a known array is unknown
+            queries, keys = known.sizes()
+            queries, keys = queries or keys or known.reach(), keys or queries or known.reach()
+            return f"{mask.expression()}\n{drawn(known.fitted(queries, keys), queries, keys, None, 0)}"
+    except (ValueError, IndexError, TypeError, RuntimeError):  # sizes that do not fit, an empty or a deleted array
         pass
     return mask.expression()
 
