@@ -6,6 +6,7 @@ call each, round after round in changing order; only one works at a time, the ot
 the rounds, a ratio the median of each round's own ratio.
 """
 
+import importlib.util
 import json
 import os
 import random
@@ -15,13 +16,14 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from attnlab.bench import cases as wanted
-from attnlab.bench import reference
+from attnlab.bench import memory, reference
 from attnlab.bench.cases import Case, Peer
 from attnlab.bench.process import Ended, Process, started
 from attnlab.bench.results import Outcome, Report, Result, compared_with
@@ -87,17 +89,19 @@ class _Crew:
 
     def __init__(self, stack: ExitStack, backend: str):
         self._stack, self.backend = stack, backend
-        self._processes: dict[Peer, Process] = {}
+        self._processes: dict[tuple[Peer, str], Process] = {}
 
-    def process(self, peer: Peer, dtype: str) -> Process:
-        if peer not in self._processes:
+    def process(self, peer: Peer, dtype: str, task: str = "time") -> Process:
+        """The process of a peer for a task, "time" or "memory"."""
+        if (peer, task) not in self._processes:
             arguments = [peer.name, str(peer.devices), str(cores())]
-            new = started(WORKER, arguments, _environment(peer.devices, dtype))
-            self._processes[peer] = self._stack.enter_context(new)
-        return self._processes[peer]
+            environment = _environment(peer.devices, dtype) | (memory.ENVIRONMENT if task == "memory" else {})
+            self._processes[peer, task] = self._stack.enter_context(started(WORKER, arguments, environment))
+        return self._processes[peer, task]
 
-    def forget(self, peer: Peer) -> None:
-        self._processes.pop(peer, None)
+    def forget(self, peer: Peer, task: str = "time") -> None:
+        """Do without a process that has ended."""
+        self._processes.pop((peer, task), None)
 
 
 def _measure_case(
@@ -122,7 +126,7 @@ def _measure_case(
                 crew.forget(peer)
                 outcomes[peer] = Outcome(str(peer), outcomes[peer].about, why=str(end))
                 del seconds[peer]
-    return tuple(_with(outcome, seconds=tuple(seconds.get(peer, ()))) for peer, outcome in outcomes.items())
+    return tuple(replace(outcome, seconds=tuple(seconds.get(peer, ()))) for peer, outcome in outcomes.items())
 
 
 def _prepared(
@@ -136,7 +140,7 @@ def _prepared(
     try:
         process = crew.process(peer, case.dtype)
         about = process.about
-        answer = process.ask({"case": _plain(case), "directory": str(directory)})
+        answer = process.ask({"case": asdict(case), "directory": str(directory)})
         if "refused" in answer:
             return Outcome(str(peer), about, why=answer["refused"])
         found = directory / answer["found"]
@@ -153,17 +157,25 @@ def _prepared(
         worst = max(errors, key=lambda name: errors[name])
         if not errors[worst] <= limit:
             what = worst if worst == "output" else f"gradient of {worst}"
-            return _with(outcome, why=f"differs: {what} by {errors[worst]:.1e} of the largest number, not timed")
-        return _with(outcome, peak_bytes=process.ask({"peak": True})["peak_bytes"])
+            return replace(outcome, why=f"differs: {what} by {errors[worst]:.1e} of the largest number, not timed")
+        return replace(outcome, peak_bytes=_peak_bytes(case, peer, crew, directory))
     except Ended as end:
         crew.forget(peer)
         return Outcome(str(peer), about, why=str(end))
 
 
+def _peak_bytes(case: Case, peer: Peer, crew: _Crew, directory: Path) -> int | None:
+    """Have the peak of memory measured; None where it cannot be."""
+    try:
+        question = {"peak_of": asdict(case), "directory": str(directory)}
+        return crew.process(peer, case.dtype, "memory").ask(question).get("peak_bytes")
+    except Ended:
+        crew.forget(peer, "memory")
+        return None
+
+
 def _missing(peer: Peer, backend: str) -> str | None:
     """Say what a peer needs that is not there, before a process is started for it."""
-    import importlib.util
-
     if peer.name in wanted.IN_TORCH and importlib.util.find_spec("torch") is None:
         return "PyTorch is not installed: pip install -e '.[bench]' in the checkout"
     if peer.name in wanted.ON_GPU and backend != "gpu":
@@ -180,13 +192,3 @@ def _environment(devices: int, dtype: str) -> dict[str, str]:
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "JAX_ENABLE_X64": "1" if dtype == "float64" else "0",
     }
-
-
-def _plain(case: Case) -> dict[str, Any]:
-    return {"variant": case.variant, "mode": case.mode, "shape": list(case.shape), "dtype": case.dtype}
-
-
-def _with(outcome: Outcome, **changes: Any) -> Outcome:
-    import dataclasses
-
-    return dataclasses.replace(outcome, **changes)

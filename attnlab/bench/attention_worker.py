@@ -8,7 +8,7 @@ A line of JSON in, a line of JSON out:
 - {"case": ..., "directory": ...} reads `inputs.npz` there, compiles, writes what it computes to a file there and
   answers {"found": name of the file, ...}, or {"refused": the reason};
 - {"turn": true} answers {"seconds": of one call};
-- {"peak": true} answers {"peak_bytes": ...}.
+- {"peak_of": ..., "directory": ...} compiles a case too, and answers {"peak_bytes": of one call}.
 
 With `machine` it tells what the machine is, and ends.
 """
@@ -65,37 +65,42 @@ class Served:
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """Do what a line asks for."""
-        if "case" in question:
-            return self._take(Case.of(question["case"]), Path(question["directory"]))
-        assert self._ready is not None, "no case is ready"
-        if "peak" in question:
-            return {"peak_bytes": self._ready.peak_bytes()}
-        return {"seconds": self._turn(self._ready)}
-
-    def _take(self, case: Case, directory: Path) -> dict[str, Any]:
+        if "turn" in question:
+            assert self._ready is not None, "no case is ready"
+            return {"seconds": self._turn(self._ready)}
         self._ready = None
         gc.collect()
-        start = time.perf_counter()
         try:
-            with np.load(directory / "inputs.npz", allow_pickle=False) as arrays:
-                inputs = {name: arrays[name] for name in arrays.files}
-            checking = inputs.pop("checking")
-            ready = self._prepare(self._peer, case, inputs, checking)
-            found = directory / f"found-{self._peer.name}-{self._peer.devices}.npz"
-            np.savez(found, **ready.check())  # pyright: ignore[reportArgumentType]
-            compile_seconds = time.perf_counter() - start
-            self._measure_calls(ready)
+            directory = Path(question["directory"])
+            if "case" in question:
+                return self._take(Case.of(question["case"]), directory)
+            return self._peak(Case.of(question["peak_of"]), directory)
         except Refusal as refusal:
             return {"refused": _line(str(refusal))}
         except Exception as error:  # whatever a library says it cannot do
             return {"refused": _line(f"{type(error).__name__}: {error}")}
+
+    def _take(self, case: Case, directory: Path) -> dict[str, Any]:
+        start = time.perf_counter()
+        ready = self._compile(case, directory)
+        found = directory / "found.npz"
+        np.savez(found, **ready.check())  # pyright: ignore[reportArgumentType]
+        compile_seconds = time.perf_counter() - start
+        self._measure_calls(ready)
         self._ready = ready
-        return {
-            "found": found.name,
-            "compile_seconds": compile_seconds,
-            "temp_bytes": ready.temp_bytes,
-            "note": ready.note,
-        }
+        about = {"temp_bytes": ready.temp_bytes, "note": ready.note}
+        return {"found": found.name, "compile_seconds": compile_seconds} | about
+
+    def _peak(self, case: Case, directory: Path) -> dict[str, Any]:
+        ready = self._compile(case, directory)
+        ready.run()
+        return {"peak_bytes": ready.peak_bytes()}
+
+    def _compile(self, case: Case, directory: Path) -> Ready:
+        with np.load(directory / "inputs.npz", allow_pickle=False) as arrays:
+            inputs = {name: arrays[name] for name in arrays.files}
+        checking = inputs.pop("checking")
+        return self._prepare(self._peer, case, inputs, checking)
 
     def _measure_calls(self, ready: Ready) -> None:
         ready.run()

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from attnlab.bench.cases import OURS
 from attnlab.bench.results import Result, exponent
@@ -96,7 +96,7 @@ def _draw_panel(axes: Axes, title: str, lines: Lines, label: str) -> None:
         fit = exponent(points)
         axes.plot(
             *zip(*points, strict=True),
-            label=peer if fit is None else f"{peer}:  T^{fit}",
+            label=peer if fit is None else f"{peer}:  {fit}",
             color=COLORS.get(name, "0.5"),
             linestyle="--" if devices else "-",
             marker="o" if name in OURS else "s",
@@ -108,8 +108,9 @@ def _draw_panel(axes: Axes, title: str, lines: Lines, label: str) -> None:
     lengths = sorted({length for points in lines.values() for length, _ in points})
     axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
     axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title(title, fontsize="medium", loc="left")
     axes.set_xlabel("length T (queries and keys)")
     axes.set_ylabel(label, fontsize="small")
@@ -117,5 +118,6 @@ def _draw_panel(axes: Axes, title: str, lines: Lines, label: str) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(
-        frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5), title="fitted power of T"
+        frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5),
+        title="fitted: cost ∝ T to the power",
     )  # fmt: skip

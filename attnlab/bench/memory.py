@@ -1,4 +1,8 @@
-"""The measured peak of memory of one call, by the kernel's own high-water mark. Linux alone can; elsewhere None."""
+"""The measured peak of memory of one call, by the kernel's own high-water mark. Linux alone can; elsewhere None.
+
+The process that measures is started with `ENVIRONMENT`: what the allocator is given back goes back to the system at
+once, so that memory taken anew is seen anew. It costs time, so times are taken in another process.
+"""
 
 import ctypes
 import gc
@@ -8,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 CALLS = 3
+ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -15,7 +20,6 @@ def peak_bytes(call: Callable[[], Any], output_bytes: int) -> int | None:
     """Measure how much resident memory a call takes at its peak beyond what stood before it and its own output.
 
     To be called when the function is compiled and has run, so that neither compilation nor loading of code counts.
-    What the allocator keeps for later is given back to the system before, so that memory used anew is seen.
 
     Args:
         call: returns when all is computed; its result is let go.

@@ -16,7 +16,7 @@ from attnlab.bench.memory import available_bytes, peak_bytes
 from attnlab.bench.ready import Ready, Refusal
 
 Arrays = dict[str, Array]
-Forward = Callable[[Arrays], Array]
+Forward = Callable[[Arrays], Any]
 
 
 def ours(case: Case, implementation: str | None, mesh: Mesh | None) -> Forward:
@@ -29,7 +29,7 @@ def ours(case: Case, implementation: str | None, mesh: Mesh | None) -> Forward:
     if mesh is not None:
         options["mesh"] = mesh
 
-    def forward(arrays: Arrays) -> Array:
+    def forward(arrays: Arrays) -> Any:
         if case.variant != "additive":
             return attention(arrays["query"], arrays["key"], arrays["value"], **options)
         from attnlab.functional import scores

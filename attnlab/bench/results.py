@@ -29,7 +29,7 @@ class Spread(NamedTuple):
         Spread(low=2.0, median=3.0, high=4.0)
         """
         if len(numbers) == 1:
-            return cls(*numbers * 3)
+            return cls(numbers[0], numbers[0], numbers[0])
         low, _, high = quantiles(numbers, n=4, method="inclusive")
         return cls(low, median(numbers), high)
 

@@ -10,7 +10,7 @@ from attnlab.bench.results import Outcome, Report, Result
 HOW = (
     "Time of one call: median over {rounds} interleaved rounds, each implementation in a process of its own. Ratio: "
     "median of each round's own ratio (quartiles in brackets). Peak MB: measured resident memory of one call beyond "
-    "inputs and output; planned MB: what XLA reserves for it."
+    "inputs and output, in another process; planned MB: what XLA's compiled program reserves beyond them."
 )
 
 
@@ -108,5 +108,4 @@ def _ratio(value: float) -> str:
 def _megabytes(count: int | None) -> str:
     if count is None:
         return ""
-    megabytes = max(count, 0) / 1e6
-    return f"{megabytes:.1f}" if megabytes < 10 else f"{megabytes:,.0f}"
+    return "<1" if count < 1e6 else f"{count / 1e6:,.0f}"
