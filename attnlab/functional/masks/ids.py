@@ -68,6 +68,7 @@ def segments(query_ids: Array | np.ndarray, key_ids: Array | np.ndarray | None =
         `& lengths(...)` ends that.
     Reference: Raffel et al. 2020, section 3.1.2 (packing); Krell et al. 2021 (without contamination).
 
+    >>> import jax.numpy as jnp
     >>> segments(jnp.array([1, 1, 2])).dense(3, 3).astype(int).tolist()
     [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
     """
