@@ -147,7 +147,11 @@ def _entmax15_level(gaps: Array) -> Array:
     scatter = jnp.cumsum(jnp.square(sorted_gaps), axis=-1) - rank * jnp.square(mean)
     levels = mean - jnp.sqrt(jnp.maximum((1.0 - scatter) / rank, 0.0))
     size = jnp.sum(levels <= sorted_gaps, axis=-1, keepdims=True).astype(gaps.dtype)
-    return jnp.sum(jnp.where(rank == size, levels, 0.0), axis=-1, keepdims=True)
+    level = jnp.sum(jnp.where(rank == size, levels, 0.0), axis=-1, keepdims=True)
+    # The sums above lose digits in long rows; one step of Newton's finds them again.
+    root = jax.nn.relu(gaps - level)
+    slope = 2.0 * jnp.sum(root, axis=-1, keepdims=True)
+    return level + (jnp.sum(jnp.square(root), axis=-1, keepdims=True) - 1.0) / jnp.where(slope == 0.0, 1.0, slope)
 
 
 def _ranked(gaps: Array) -> tuple[Array, Array]:
@@ -180,7 +184,7 @@ def _entmax_level(gaps: Array, excess: Array) -> Array:
         power = jnp.exp(jnp.log1p(jnp.maximum(base, -1.0)) / excess)
         return jnp.sum(power, axis=-1, keepdims=True)
 
-    def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Any, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = (low + high) / 2.0
         heavy = total(middle) >= 1.0
