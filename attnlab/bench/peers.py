@@ -83,7 +83,7 @@ def prepare(peer: Peer, case: Case, inputs: dict[str, np.ndarray], check_cotange
     given = {name: place(inputs[name]) for name in case.arrays}
     cotangents = place(inputs["cotangent"]), place(check_cotangent)
     compiled = jax.jit(_computing(case, forward)).lower(given, cotangents[0]).compile()
-    temp_bytes = _temp_bytes(compiled)
+    temp_bytes = _temp_bytes(compiled, peer.devices)
     free = available_bytes()
     if jax.default_backend() == "cpu" and temp_bytes and free and temp_bytes > 0.9 * free:
         raise Refusal(f"needs {temp_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
@@ -172,9 +172,10 @@ def _placement(case: Case, mesh: Mesh | None) -> tuple[Callable[[np.ndarray], Ar
     return place, "inputs split by heads" if split else "inputs on every device"
 
 
-def _temp_bytes(compiled: Any) -> int | None:
+def _temp_bytes(compiled: Any, devices: int) -> int | None:
+    """The plan of all devices together; jax tells one device's."""
     analysis = compiled.memory_analysis()
-    return None if analysis is None else int(analysis.temp_size_in_bytes)
+    return None if analysis is None else devices * int(analysis.temp_size_in_bytes)
 
 
 def _dot_products_alone(case: Case, who: str) -> None:
