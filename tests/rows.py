@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import oracle
+import oracle_scores
 import oracle_masks
 from jax.tree_util import Partial
 
@@ -68,6 +69,10 @@ SCORES = [
     Row("additive_key_ready", scores.additive, oracle.additive, {"w_query": "D E", "v": "E"}, {"w_key": None}),
     Row("additive_query_ready", scores.additive, oracle.additive, {"w_key": "E D", "v": "D"}, {"w_query": None}),
     Row("additive_ready", scores.additive, oracle.additive, {"v": "D"}, {"w_query": None, "w_key": None}, "E"),
+    Row("scaled_dot_scale", scores.scaled_dot, oracle_scores.scaled, {"scale": ""}, ties="E"),
+    Row("concat", scores.concat, oracle_scores.concat, {"w": "D+E A", "v": "A"}),
+    Row("cosine", scores.cosine, oracle_scores.cosine, {"scale": ""}, ties="E"),
+    Row("distance", scores.negative_squared_distance, oracle_scores.negative_squared_distance, {"scale": ""}, ties="E"),
 ]
 
 
@@ -232,6 +237,7 @@ def problem(
     """Draw a problem; what is rounded to `dtype` is rounded for the oracle too."""
     rng = np.random.default_rng(sum(map(ord, f"{score}{size}{mask}{mods}")))
     axes = {"D": size.D, "E": size.D if "E" in score.ties else size.E, "A": size.A}
+    axes["D+E"] = axes["D"] + axes["E"]
 
     def draw(*shape: int) -> jax.Array:
         return jnp.asarray(rng.standard_normal(shape), dtype)

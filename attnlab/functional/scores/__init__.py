@@ -1,0 +1,14 @@
+"""Scores: how well each query matches each key. Every one sees one head of one example, [q d] and [k e].
+
+A score with parameters is bound with `jax.tree_util.Partial`, which makes it a pytree:
+
+    score = Partial(scores.general, w=w)
+"""
+
+from attnlab.functional.scores.distances import cosine as cosine
+from attnlab.functional.scores.distances import negative_squared_distance as negative_squared_distance
+from attnlab.functional.scores.feed_forward import additive as additive
+from attnlab.functional.scores.feed_forward import concat as concat
+from attnlab.functional.scores.products import dot as dot
+from attnlab.functional.scores.products import general as general
+from attnlab.functional.scores.products import scaled_dot as scaled_dot

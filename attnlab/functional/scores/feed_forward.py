@@ -1,0 +1,226 @@
+"""Additive attention without its hidden layer: an array [q k a] is stored neither forward nor in reverse.
+
+tanh(x + y) = 1 − 2 / (1 + e^{2x} e^{2y}), so the exponentials are taken once a token, and what is left for every
+(query, key, hidden unit) is products, a sum and a division, added up a few terms at a time.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Bool, Float
+
+from attnlab.functional.derivatives import with_reverse
+from attnlab.functional.types import Logits, accumulation_dtype
+
+UNROLLED = 16
+"""Terms of a sum that one pass over its result adds: more of them cost compile time, fewer cost memory traffic."""
+SQUARINGS = 2
+"""e^{2x} is kept as its root of this order, which moves overflow from |x| = 44 to 177 in float32."""
+FEW = 2
+"""With no more queries (or keys) than this, [q k a] is hardly larger than the inputs and is simply written out."""
+
+
+def additive(
+    query: Float[Array, "q d"],
+    key: Float[Array, "k e"],
+    *,
+    w_query: Float[Array, "d a"] | None,
+    w_key: Float[Array, "e a"] | None,
+    v: Float[Array, " a"],
+) -> Logits:
+    """Score every query against every key with a feed-forward network of one hidden layer.
+
+    logits[i, j] = vᵀ tanh(W_qᵀ query_i + W_kᵀ key_j)
+
+    The same function as `concat`, which takes W in one piece. Not Keras's `AdditiveAttention`, which has no
+    learned projections.
+
+    Args:
+        query: of width d.
+        key: of width e.
+        w_query: W_q; None when the queries come already projected (then d = a).
+        w_key: W_k; None when the keys come already projected (then e = a), as by a decoder that
+            projects its keys once and attends at every step.
+        v: read-out of the hidden layer.
+    Returns: logits between −‖v‖₁ and ‖v‖₁.
+    Numerics: computed in float32 for bfloat16 and float16. No array [q k a] exists, forward or in reverse.
+        Right for inputs of any size, also where W_qᵀ query_i ≈ −W_kᵀ key_j: to about 1e-6 · ‖v‖₁ in float32.
+    Reference: Bahdanau, Cho & Bengio 2015, appendix A.1.2.
+
+    >>> logits = additive(jnp.ones((1, 2)), jnp.ones((3, 2)), w_query=jnp.eye(2), w_key=None, v=jnp.ones(2))
+    >>> logits.shape, round(float(logits[0, 0]), 4)
+    ((1, 3), 1.9281)
+    """
+    dtype = accumulation_dtype(query, key, v)
+    from_query, from_key = _projected(query, w_query, dtype), _projected(key, w_key, dtype)
+    widths = from_query.shape[1], from_key.shape[1], v.shape[0]
+    if len(set(widths)) > 1:
+        raise ValueError("additive: hidden widths of queries {}, keys {} and v {} must agree".format(*widths))
+    hidden = from_query, from_key, v.astype(dtype)
+    written_out = min(query.shape[0], key.shape[0]) <= FEW
+    return _written_out((), hidden) if written_out else _read_out((), hidden)
+
+
+def concat(
+    query: Float[Array, "q d"], key: Float[Array, "k e"], *, w: Float[Array, "c a"], v: Float[Array, " a"]
+) -> Logits:
+    """Score every query against every key with a feed-forward network on the two put together.
+
+    logits[i, j] = vᵀ tanh(Wᵀ [query_i; key_j])
+
+    The same function as `additive` with W = [W_q; W_k], and computed as that: a pair is never put together.
+
+    Args:
+        query: of width d.
+        key: of width e.
+        w: W, with c = d + e rows: the first d meet the query, the others the key.
+        v: read-out of the hidden layer.
+    Returns: logits between −‖v‖₁ and ‖v‖₁.
+    Numerics: as `additive`.
+    Reference: Luong, Pham & Manning 2015, eq. 8, "concat".
+
+    >>> logits = concat(jnp.ones((1, 1)), jnp.ones((3, 2)), w=jnp.ones((3, 2)), v=jnp.ones(2))
+    >>> logits.shape, round(float(logits[0, 0]), 4)
+    ((1, 3), 1.9901)
+    """
+    width = query.shape[1]
+    if w.shape[0] != width + key.shape[1]:
+        raise ValueError(f"concat: w has {w.shape[0]} rows, query and key {width} + {key.shape[1]} features")
+    return additive(query, key, w_query=w[:width], w_key=w[width:], v=v)
+
+
+def _projected(features: Array, w: Array | None, dtype: jnp.dtype) -> Array:
+    return features.astype(dtype) if w is None else jnp.matmul(features, w, preferred_element_type=dtype)
+
+
+# vᵀ tanh(x_i + y_j) for x [q a], y [k a], v [a], and its reverse
+
+Hidden = tuple[Float[Array, "q a"], Float[Array, "k a"], Float[Array, " a"]]
+
+
+def _written_out(_: tuple[()], hidden: Hidden) -> Array:
+    x, y, v = hidden
+    return jnp.matmul(jnp.tanh(x[:, None, :] + y[None, :, :]), v)
+
+
+def _by_rows(_: tuple[()], hidden: Hidden) -> Array:
+    """Write out a few rows at a time, and again in reverse: slower, but of operations that JAX differentiates."""
+    x, y, v = hidden
+    if x.shape[0] <= UNROLLED:
+        return _written_out((), hidden)
+    row = jax.checkpoint(lambda x: jnp.matmul(jnp.tanh(x[None, :] + y), v))
+    return lax.map(row, x, batch_size=UNROLLED)
+
+
+def _forward(_: tuple[()], hidden: Hidden) -> Array:
+    x, y, v = hidden
+
+    def logits(unit: "_Unit", x: Array, y: Array, unrolled: int) -> Array:
+        term = lambda x, y, v: v * unit.value(x[:, None], y[None, :])  # noqa: E731
+        return _sum(term, (unit.prepare(x).T, unit.prepare(y).T, v), unrolled)
+
+    return _guarded(logits, x, y)
+
+
+def _reverse(_: tuple[()], hidden: Hidden, logits: Array, ct: Array) -> Hidden:
+    x, y, v = hidden
+
+    def cotangents(unit: "_Unit", x: Array, y: Array, unrolled: int) -> Hidden:
+        x_ready, y_ready = unit.prepare(x), unit.prepare(y)
+
+        def along(function: Callable[[Array, Array], Array], kept: Array, swept: Array, ct: Array) -> Array:
+            """Return Σ_j ct[i, j] function(kept_i, swept_j) for every i and hidden unit."""
+            return _sum(lambda other, ct: ct[:, None] * function(kept, other[None, :]), (swept, ct.T), unrolled)
+
+        by_x = along(unit.slope, x_ready, y_ready, ct) * v[None, :]
+        by_y = along(unit.slope, y_ready, x_ready, ct.T) * v[None, :]
+        return by_x, by_y, along(unit.value, x_ready, y_ready, ct).sum(axis=0)
+
+    return _guarded(cotangents, x, y)
+
+
+_read_out = with_reverse(_forward, _reverse, _by_rows)
+
+
+def _sum(term: Callable[..., Array], terms: tuple[Array, ...], unrolled: int) -> Array:
+    """Return Σ_n term(a_n, b_n, ...) over the leading axis of the arrays; a term of zeros is zero.
+
+    Each pass over the sum adds several terms, written out one by one, which compiles to a plain loop that keeps
+    them in registers. (A reduction of [q k a], or slices taken inside that loop, are 5 to 10 times as slow.)
+    """
+    count = terms[0].shape[0]
+    unrolled = min(unrolled, count)
+    passes = -(-count // unrolled)
+
+    def parts(array: Array) -> Array:
+        rest = array.shape[1:]
+        padded = jnp.pad(array, [(0, passes * unrolled - count), *[(0, 0) for _ in rest]])
+        return padded.reshape(passes, unrolled, *rest)
+
+    def add(total: Array, several: tuple[Array, ...]) -> tuple[Array, None]:
+        several = lax.optimization_barrier(several)
+        for n in range(unrolled):
+            total = total + term(*(array[n] for array in several))
+        return total, None
+
+    shape = jax.eval_shape(term, *(array[0] for array in terms))
+    return lax.scan(add, jnp.zeros(shape.shape, shape.dtype), tuple(map(parts, terms)))[0]
+
+
+class _Unit:
+    """tanh(x + y) of a hidden unit, and its slope, from `prepare(x)` and `prepare(y)`."""
+
+    def prepare(self, x: Array) -> Array:
+        """Do what concerns one token alone."""
+        return x
+
+    def value(self, x: Array, y: Array) -> Array:
+        return jnp.tanh(x + y)
+
+    def slope(self, x: Array, y: Array) -> Array:
+        return 1 - jnp.square(self.value(x, y))
+
+
+class _ByExponentials(_Unit):
+    """By 1 − 2r with r = 1 / (1 + e^{2x} e^{2y}), of slope 4 r (1 − r)."""
+
+    def prepare(self, x: Array) -> Array:
+        return jnp.exp(x * 2.0 ** (1 - SQUARINGS))
+
+    def value(self, x: Array, y: Array) -> Array:
+        return 1 - 2 * self._r(x, y)
+
+    def slope(self, x: Array, y: Array) -> Array:
+        r = self._r(x, y)
+        return 4 * r * (1 - r)
+
+    def _r(self, x: Array, y: Array) -> Array:
+        power = x * y
+        for _ in range(SQUARINGS):
+            power = power * power
+        return 1 / (1 + power)
+
+
+def _guarded(compute: Callable[[_Unit, Array, Array, int], Any], x: Array, y: Array) -> Any:
+    """Compute by exponentials, and should one of them overflow, again by tanh: right for inputs of any size.
+
+    The second is a loop of one turn or none. Under `vmap` a `lax.cond` would always compute both; the loop runs
+    for a batch that needs it. The barrier makes its turn depend on its state, or the compiler would take the whole
+    of it out of the loop, and always compute it.
+    """
+
+    def again(state: tuple[Array, Any]) -> tuple[Array, Any]:
+        needed, inputs = lax.optimization_barrier((state[0], (x, y)))
+        return jnp.zeros_like(needed), compute(_Unit(), inputs[0], inputs[1], 2)
+
+    state = _overflows(x) | _overflows(y), compute(_ByExponentials(), x, y, UNROLLED)
+    return lax.while_loop(lambda state: state[0], again, state)[1]
+
+
+def _overflows(x: Array) -> Bool[Array, ""]:
+    limit = 0.98 * math.log(float(jnp.finfo(x.dtype).max)) * 2.0 ** (SQUARINGS - 1)
+    return jnp.max(jnp.abs(x), initial=0.0) > limit

@@ -1,0 +1,73 @@
+"""Scores by inner products."""
+
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from attnlab.functional.types import Key, Logits, Query, accumulation_dtype
+
+Scale = float | Float[Array, ""]
+"""A number, or a learned one."""
+
+
+def dot(query: Query, key: Key) -> Logits:
+    """Score every query against every key with their inner product.
+
+    logits[i, j] = query_i · key_j
+
+    Not `scaled_dot`: these logits grow with the width d (their variance is d for unit-variance features).
+
+    Args:
+        query: as wide as the keys.
+        key: as wide as the queries.
+    Returns: logits, unbounded.
+    Numerics: accumulated in float32 for bfloat16 and float16 (and returned so), in the dtype itself otherwise.
+    Reference: Luong, Pham & Manning 2015, eq. 8, "dot".
+
+    >>> dot(jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 4.0], [0.0, 1.0]])).tolist()
+    [[11.0, 2.0]]
+    """
+    return jnp.matmul(query, key.T, preferred_element_type=accumulation_dtype(query, key))
+
+
+def scaled_dot(query: Query, key: Key, *, scale: Scale | None = None) -> Logits:
+    """Score every query against every key with their scaled inner product.
+
+    logits[i, j] = scale · query_i · key_j
+
+    Args:
+        query: as wide as the keys; d is this width.
+        key: as wide as the queries.
+        scale: a number or a learned []; None is 1/√d.
+    Returns: logits, unbounded; with scale None of variance one for independent unit-variance features.
+    Numerics: as `dot`; the products are divided, not the queries.
+    Reference: Vaswani et al. 2017, eq. 1.
+
+    >>> scaled_dot(jnp.ones((1, 4)), jnp.ones((2, 4))).tolist()
+    [[2.0, 2.0]]
+    """
+    logits = dot(query, key)
+    return logits / query.shape[-1] ** 0.5 if scale is None else logits * jnp.asarray(scale, logits.dtype)
+
+
+def general(query: Query, key: Float[Array, "k e"], *, w: Float[Array, "d e"]) -> Logits:
+    """Score every query against every key with a learned bilinear form.
+
+    logits[i, j] = query_iᵀ W key_j
+
+    `dot` is the case W = I. Not "additive": there is no non-linearity.
+
+    Args:
+        query: of width d.
+        key: of width e, which may differ from d.
+        w: W, learned.
+    Returns: logits, unbounded.
+    Numerics: as `dot`; queryᵀ W is formed first, so the cost beyond `dot` is one product with the queries.
+    Reference: Luong, Pham & Manning 2015, eq. 8, "general".
+
+    >>> general(jnp.array([[1.0, 2.0]]), jnp.array([[3.0], [1.0]]), w=jnp.array([[1.0], [1.0]])).tolist()
+    [[9.0, 3.0]]
+    """
+    dtype = accumulation_dtype(query, key, w)
+    projected = jnp.matmul(query, w, preferred_element_type=dtype)
+    return jnp.matmul(projected, key.T.astype(dtype), preferred_element_type=dtype)

@@ -1,0 +1,26 @@
+"""The other scores by the book: NumPy float64, one pair at a time."""
+
+import math
+
+import numpy as np
+
+
+def concat(query: np.ndarray, key: np.ndarray, w: np.ndarray, v: np.ndarray) -> float:
+    pair = [*query, *key]
+    hidden = [math.tanh(math.fsum(x * row[a] for x, row in zip(pair, w, strict=True))) for a in range(len(v))]
+    return math.fsum(v[a] * hidden[a] for a in range(len(v)))
+
+
+def cosine(query: np.ndarray, key: np.ndarray, scale: float = 1.0) -> float:
+    lengths = math.hypot(*query), math.hypot(*key)
+    if 0.0 in lengths:
+        return 0.0
+    return scale * math.fsum(q / lengths[0] * (k / lengths[1]) for q, k in zip(query, key, strict=True))
+
+
+def negative_squared_distance(query: np.ndarray, key: np.ndarray, scale: float = 1.0) -> float:
+    return -scale * math.fsum((q - k) ** 2 for q, k in zip(query, key, strict=True))
+
+
+def scaled(query: np.ndarray, key: np.ndarray, scale: float) -> float:
+    return scale * math.fsum(q * k for q, k in zip(query, key, strict=True))
