@@ -16,8 +16,12 @@ _HOMES = {
     "scores": "attnlab.functional",
     "masks": "attnlab.functional",
     "normalizers": "attnlab.functional",
+    "cache": "attnlab.functional",
+    "linen_attention_fn": "attnlab.layers.adapters",
+    "nnx_attention_fn": "attnlab.layers.adapters",
+    "jax_nn_dot_product_attention": "attnlab.layers.jax_nn",
 }
-_MODULES = {"scores", "masks", "normalizers"}
+_MODULES = {"scores", "masks", "normalizers", "cache"}
 __all__ = [*_HOMES, "__version__"]
 
 

@@ -1,0 +1,123 @@
+"""A drop-in for `jax.nn.dot_product_attention`, and arrays that broadcast to [*B, N, T, S] made parts of attention."""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import Partial
+from jax.typing import ArrayLike
+
+from attnlab.functional import masks, mods, scores
+from attnlab.functional.attention import attention
+
+
+def jax_nn_dot_product_attention(
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
+    bias: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    *,
+    scale: float | None = None,
+    is_causal: bool = False,
+    query_seq_lengths: ArrayLike | None = None,
+    key_value_seq_lengths: ArrayLike | None = None,
+    local_window_size: int | tuple[int, int] | None = None,
+    implementation: Literal["xla", "cudnn"] | None = None,
+    return_residual: bool = False,
+) -> Any:
+    """Attend with the signature, defaults and meaning of `jax.nn.dot_product_attention`.
+
+    output_i = Σ_j softmax(scale · query_i · key + bias_i, where = mask_i)[j] value_j
+
+    It differs where a query may attend to nothing: 0 here, with residual −inf (there the mean of all values); and
+    in float64, which stays float64 here (there the softmax is float32).
+
+    Args:
+        query: [B, T, N, D] or [T, N, D].
+        key: [B, S, K, D] or [S, K, D]; N is a multiple of K.
+        value: [B, S, K, V] or [S, K, V].
+        bias: added to the logits; broadcasts to [B, N, T, S].
+        mask: truth values, True = may attend; broadcasts to [B, N, T, S].
+        scale: of the logits; None is 1 / √D.
+        is_causal: query i sees keys up to i ("upper_left").
+        query_seq_lengths: [B], the output of later queries is 0.
+        key_value_seq_lengths: [B], later keys are not attended to.
+        local_window_size: (left, right): query i sees keys i − left to i + right; a number is both.
+        implementation: None or "xla": attnlab chooses; "cudnn" is refused.
+        return_residual: whether to return the logarithm of the softmax's denominator [B, T, N] too, which has no
+            gradient, as there.
+    Returns: [B, T, N, V], or a pair with the residual.
+    Reference: `jax.nn.dot_product_attention` of jax 0.10.2.
+
+    >>> jax_nn_dot_product_attention(jnp.ones((2, 1, 4)), jnp.ones((3, 1, 4)), jnp.ones((3, 1, 4))).shape
+    (2, 1, 4)
+    """
+    if implementation not in (None, "xla"):
+        reason = "attnlab calls no cuDNN kernel" if implementation == "cudnn" else "it is None or 'xla'"
+        raise ValueError(f"jax_nn_dot_product_attention: implementation {implementation!r} is refused: {reason}")
+    query, key, value = jnp.asarray(query), jnp.asarray(key), jnp.asarray(value)
+    if query.ndim not in (3, 4):
+        raise ValueError(f"jax_nn_dot_product_attention: query is [B, T, N, D] or [T, N, D], not {query.shape}")
+    if mask is not None and jnp.asarray(mask).dtype != jnp.bool_:
+        raise ValueError(f"jax_nn_dot_product_attention: mask holds truth values, not {jnp.asarray(mask).dtype}")
+    arrays = [x if x.ndim == 4 else x[None] for x in (query, key, value)]
+    allowed = masks.causal("upper_left") if is_causal else None
+    if local_window_size is not None:
+        left, right = (local_window_size,) * 2 if isinstance(local_window_size, int) else local_window_size
+        allowed = also(allowed, masks.sliding_window(left, right, "upper_left"))
+    if query_seq_lengths is not None or key_value_seq_lengths is not None:
+        lengths = [None if x is None else jnp.asarray(x) for x in (key_value_seq_lengths, query_seq_lengths)]
+        allowed = also(allowed, masks.lengths(*lengths))
+    options: dict[str, Any] = {"mask": allowed, "returns": ("lse",) if return_residual else ()}
+    if scale is not None:
+        options["score"] = Partial(_scaled_by, scale=jnp.asarray(scale))
+    options = with_arrays(options, arrays[0], arrays[1], bias, mask)
+    found: Any = attention(arrays[0], arrays[1], arrays[2], **options)
+    if not return_residual:
+        return found.reshape(*query.shape[:-1], value.shape[-1])
+    residual = jnp.swapaxes(found.lse, -1, -2).reshape(query.shape[:-1]).astype(key.dtype)
+    return found.output.reshape(*query.shape[:-1], value.shape[-1]), jax.lax.stop_gradient(residual)
+
+
+def _scaled_by(query: Array, key: Array, *, scale: Array) -> Array:
+    logits = scores.dot(query, key)
+    return logits * scale.astype(logits.dtype)
+
+
+def with_arrays(
+    options: dict[str, Any], query: Array, key: Array, bias: ArrayLike | None, mask: ArrayLike | None
+) -> dict[str, Any]:
+    """Add a bias and a mask that broadcast to [*B, N, T, S] to the options."""
+    shape = (*query.shape[:-3], query.shape[-2], query.shape[-3], key.shape[-3])
+    added = dict(options)
+    if mask is not None:
+        where, axes = _named("mask", jnp.asarray(mask), shape)
+        added["mask"] = also(options.get("mask"), masks.array(where.astype(bool), axes))
+    if bias is not None:
+        array, axes = _named("bias", jnp.asarray(bias), shape)
+        added["mods"] = (*options.get("mods", ()), mods.bias(array, axes))
+    return added
+
+
+def _named(what: str, array: Array, shape: tuple[int, ...]) -> tuple[Array, str]:
+    """Name the axes of an array that broadcasts to [*B, N, T, S], without those along which it does not vary."""
+    pairs = zip(array.shape[::-1], shape[::-1], strict=False)
+    if array.ndim > len(shape) or any(size not in (1, full) for size, full in pairs):
+        raise ValueError(f"attention: {what} {array.shape} does not broadcast to [*B, N, T, S], here {shape}")
+    array = array.reshape(*[1] * (len(shape) - array.ndim), *array.shape)
+    batch = shape[:-3]
+    varies = any(size > 1 for size in array.shape[:-3])
+    front = batch if varies else ()
+    array = jnp.broadcast_to(array, (*batch, *array.shape[-3:])) if varies else array.reshape(array.shape[-3:])
+    inner = [(name, size) for name, size in zip("hqk", array.shape[-3:], strict=True) if size > 1 or name == "k"]
+    if array.shape[-1] != shape[-1]:
+        array, inner[-1] = jnp.broadcast_to(array, (*array.shape[:-1], shape[-1])), ("k", shape[-1])
+    array = array.reshape(*front, *(size for _, size in inner))
+    return array, " ".join((["b"] if varies else []) + [name for name, _ in inner])
+
+
+def also(mask: masks.Mask | None, other: masks.Mask) -> masks.Mask:
+    """Restrict a mask, which may be None, further."""
+    return other if mask is None else mask & other
