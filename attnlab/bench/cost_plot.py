@@ -15,6 +15,8 @@ COLUMNS = 2
 PANEL = (7.4, 3.9)
 """Inches of a panel with its legend."""
 DPI = 120
+LEAST_PEAK = 5e5
+"""Bytes; the system counts no finer than some hundred kilobytes."""
 COLORS = {
     "dense": "#6b7a8f", "streaming": "#1f77b4", "block_sparse": "#17a2a2", "plan": "#0b3c8c",
     "torch": "#d62728", "flex": "#ff7f0e", "jax.nn": "#8c6d31", "flax": "#b5a642",
@@ -28,17 +30,18 @@ Lines = Mapping[str, list[tuple[int, float]]]
 def draw(results: Sequence[Result], directory: Path) -> list[str]:
     """Draw the pictures that two lengths or more allow.
 
-    Time and memory are divided by examples × heads, so that all shapes of the same width share a line.
+    Time is divided by examples × heads, so that all shapes of the same width share a line. Memory is not, since heads
+    that are computed in turn share theirs: it has a panel for each number of examples and heads.
 
     Returns: names of the files that were written.
     """
     written = []
-    pictures: list[tuple[str, str, Cost]] = [
-        ("time.png", "ms of a call ÷ (examples × heads)", _milliseconds),
-        ("memory.png", "peak MB of a call ÷ (examples × heads)", _megabytes),
+    pictures: list[tuple[str, str, Cost, bool]] = [
+        ("time.png", "ms of a call ÷ (examples × heads)", _milliseconds, True),
+        ("memory.png", "peak MB of a call", _megabytes, False),
     ]
-    for name, label, cost in pictures:
-        panels = _panels(results, cost)
+    for name, label, cost, all_heads in pictures:
+        panels = _panels(results, cost, all_heads)
         if panels:
             _picture(panels, label, directory / name)
             written.append(name)
@@ -46,24 +49,25 @@ def draw(results: Sequence[Result], directory: Path) -> list[str]:
 
 
 def _milliseconds(result: Result, peer: str) -> float | None:
-    return result.milliseconds(peer).median / _heads(result)
+    return result.milliseconds(peer).median / (result.case.shape.batch * result.case.shape.heads)
 
 
 def _megabytes(result: Result, peer: str) -> float | None:
     peak = result.timed[peer].peak_bytes
-    return None if peak is None or peak < 1e5 else peak / 1e6 / _heads(result)
+    return None if peak is None or peak < LEAST_PEAK else peak / 1e6
 
 
-def _heads(result: Result) -> int:
-    return result.case.shape.batch * result.case.shape.heads
+def _panels(results: Sequence[Result], cost: Cost, all_heads: bool) -> dict[str, Lines]:
+    """Lines of points (length, cost) by panel: one of each variant, mode, width and dtype with two lengths or more.
 
-
-def _panels(results: Sequence[Result], cost: Cost) -> dict[str, Lines]:
-    """Lines of points (length, cost) by panel: one of each variant, mode, width and dtype with two lengths or more."""
+    `all_heads` puts all numbers of examples and heads into one panel.
+    """
     panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for result in results:
         case = result.case
         title = f"{case.variant}, {case.mode.replace('_', ' + ')}, width {case.shape.width}, {case.dtype}"
+        if not all_heads:
+            title += f", {case.shape.batch} × {case.shape.heads} heads"
         lines = panels.setdefault(title, {})
         for peer in result.timed:
             value = cost(result, peer)
@@ -118,6 +122,6 @@ def _draw_panel(axes: Axes, title: str, lines: Lines, label: str) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(
-        frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5),
+        frameon=False, fontsize="small", handlelength=3.2, loc="center left", bbox_to_anchor=(1.0, 0.5),
         title="fitted: cost ∝ T to the power",
     )  # fmt: skip

@@ -23,21 +23,21 @@ def ours(case: Case, implementation: str | None, mesh: Mesh | None) -> Forward:
     """attnlab's own attention by one implementation, or by the one it chooses (None)."""
     from attnlab.functional.attention import attention
 
-    options = _parts(case)
-    if implementation is not None:
-        options["implementation"] = implementation
-    if mesh is not None:
-        options["mesh"] = mesh
+    options = _options(case, implementation, mesh)
 
     def forward(arrays: Arrays) -> Any:
-        if case.variant != "additive":
-            return attention(arrays["query"], arrays["key"], arrays["value"], **options)
-        from attnlab.functional import scores
-
-        score = Partial(scores.additive, w_query=None, w_key=None, v=arrays["readout"])
-        return attention(arrays["query"], arrays["key"], arrays["value"], score=score, **options)
+        return attention(arrays["query"], arrays["key"], arrays["value"], **_score(case, arrays), **options)
 
     return forward
+
+
+def chosen(case: Case, implementation: str | None, mesh: Mesh | None, arrays: Arrays) -> str:
+    """Tell which implementation and which blocks `ours` works with."""
+    from attnlab.functional.attention import plan
+
+    options = _score(case, arrays) | _options(case, implementation, mesh)
+    found = plan(arrays["query"], arrays["key"], arrays["value"], **options)
+    return f"{found.implementation}, blocks of {found.block_size[0]} × {found.block_size[1]}"
 
 
 def jax_nn(case: Case, implementation: str | None) -> Forward:
@@ -81,6 +81,8 @@ def prepare(peer: Peer, case: Case, inputs: dict[str, np.ndarray], check_cotange
     forward = _forward(peer, case, mesh)
     place, note = _placement(case, mesh)
     given = {name: place(inputs[name]) for name in case.arrays}
+    if peer.name == "plan":
+        note = "; ".join(filter(None, [chosen(case, None, mesh, given), note]))
     cotangents = place(inputs["cotangent"]), place(check_cotangent)
     compiled = jax.jit(_computing(case, forward)).lower(given, cotangents[0]).compile()
     temp_bytes = _temp_bytes(compiled, peer.devices)
@@ -123,6 +125,20 @@ def _forward(peer: Peer, case: Case, mesh: Mesh | None) -> Forward:
             return jax_nn(case, "cudnn")
         case name:
             return ours(case, name, mesh)
+
+
+def _options(case: Case, implementation: str | None, mesh: Mesh | None) -> dict[str, Any]:
+    said = {"implementation": implementation, "mesh": mesh}
+    return _parts(case) | {name: value for name, value in said.items() if value is not None}
+
+
+def _score(case: Case, arrays: Arrays) -> dict[str, Any]:
+    """The score of a variant that has another than the scaled dot product."""
+    from attnlab.functional import scores
+
+    if case.variant != "additive":
+        return {}
+    return {"score": Partial(scores.additive, w_query=None, w_key=None, v=arrays["readout"])}
 
 
 def _parts(case: Case) -> dict[str, Any]:
