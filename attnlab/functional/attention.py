@@ -1,19 +1,22 @@
 """The entry: check what is asked for, and hand it to an implementation."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float
+from jax.sharding import Mesh
+from jaxtyping import Float, Int
 
-from attnlab.functional import dense, normalizers, scores
+from attnlab.functional import dense, normalizers, scores, sharded
+from attnlab.functional.extras import NAMES, Extra, TopKeys, requested
+from attnlab.functional.inputs import Inputs, chosen, inputs
 from attnlab.functional.masks import Mask
+from attnlab.functional.plan import IMPLEMENTATIONS, Plan, choose
 from attnlab.functional.types import HeadWeights, Keys, Mod, Normalizer, Outputs, Queries, Score, Values
 
-IMPLEMENTATIONS: dict[str, Callable[..., dict[str, Array]]] = {"dense": dense.attend}
-FIELDS = tuple(dense.EXTRAS)
+FIELDS = NAMES
 
 
 class AttentionOutput(NamedTuple):
@@ -30,6 +33,12 @@ class AttentionOutput(NamedTuple):
     """−Σ w log w of each row of weights, in nats."""
     max: Float[Array, "*B N T"] | None = None
     """The largest allowed logit; −inf for an empty row."""
+    distance: Float[Array, "*B N T"] | None = None
+    """Σ w |i − j|: how far a query looks, in positions."""
+    top_k: TopKeys | None = None
+    """The keys that weigh most: `weights` and `keys`, each [*B, N, T, k]."""
+    key_mass: Float[Array, "*B N S"] | None = None
+    """Σ of the weights that each key gets from all queries."""
 
 
 def attention(
@@ -43,8 +52,12 @@ def attention(
     normalizer: Normalizer = normalizers.softmax,
     dropout_rate: float = 0.0,
     rng: Array | None = None,
-    returns: Sequence[str] = (),
+    query_positions: Int[Array, "*B T"] | None = None,
+    key_positions: Int[Array, "*B S"] | None = None,
+    returns: Sequence[str | Extra] = (),
     implementation: str | None = None,
+    block_size: tuple[int, int] | None = None,
+    mesh: Mesh | None = None,
 ) -> Outputs | AttentionOutput:
     """Attend: score every query against every key, normalize, and pool the values by the weights.
 
@@ -58,37 +71,77 @@ def attention(
         key: [*B, S, K, E]: S keys, K heads; N is a multiple of K, and query head n attends to key head n // (N / K).
         value: [*B, S, K, V], of any width V.
         score: (query [q d], key [k e]) -> logits [q k]. Parameters are bound with `jax.tree_util.Partial` and
-            shared by all heads, or one set a head when said so by `parts.per_head`.
-        mods: each (logits [q k], query positions [q], key positions [k], head []) -> logits; `per_head` likewise.
+            shared by all heads and examples, unless an array is marked by `parts.each` (or `per_head`).
+        mods: each (logits [q k], positions) -> logits [q k]; their parameters likewise.
         mask: which query may attend to which key (`masks`); None lets all attend to all.
-        normalizer: (logits [q k], where) -> weights [q k]; `per_head` likewise.
+        normalizer: (logits [q k], where) -> weights [q k]; its parameters likewise.
         dropout_rate: probability in [0, 1) that a weight is dropped, a Python number; the others are scaled up.
         rng: needed when dropout_rate > 0. What is dropped depends on it and on (example, head, query, key) alone.
-        returns: extras, names of fields of `AttentionOutput`. They do not change the output.
-        implementation: "dense", or None to have one chosen.
+        query_positions: [T] or [*B, T], what mods, mask and dropout take the queries' positions to be; None for
+            0 … T − 1. A decoder that continues at position n passes n + arange(T), with `masks.causal(0)`.
+        key_positions: [S] or [*B, S], likewise.
+        returns: extras: names of fields of `AttentionOutput`, or `extras.top_k(k)`, `extras.weights(rows, heads)`.
+            They do not change the output.
+        implementation: "dense", "streaming", "block_sparse", or None to have one chosen; `plan` tells which and why.
+        block_size: (queries, keys) of a block of the latter two; None for what this machine likes.
+        mesh: devices, along one axis, to divide the key heads among, or else the examples, the query heads, or the
+            queries. None for one device, or what the compiler makes of sharded inputs.
     Returns: output [*B, T, N, V] in the dtype of the values; an `AttentionOutput` when `returns` names any extra.
     Numerics: float64 stays float64; anything narrower than float32 is computed in float32. A query that may
         attend to nothing gets output 0 and finite gradients. With a mask, NaN or Inf in a key or value reaches no
         output and no gradient of a query that may not attend to it; one that may gets NaN. Differentiable
         forward and in reverse, to any order.
-    Reference: Bahdanau, Cho & Bengio 2015, eq. 5 and 6; Vaswani et al. 2017, eq. 1.
+    Reference: Bahdanau, Cho & Bengio 2015, eq. 5 and 6; Vaswani et al. 2017, eq. 1; Dao et al. 2022, algorithm 1.
 
     >>> query, key = jnp.ones((2, 1, 4)), jnp.ones((3, 1, 4))
     >>> attention(query, key, jnp.arange(3.0).reshape(3, 1, 1)).ravel().tolist()
     [1.0, 1.0]
     """
-    _check_parts(mask, mods, dropout_rate, rng)
-    _check_shapes(query, key, value)
-    found = _implementation(implementation)(
+    given, options, extras = _prepared(
         query,
         key,
         value,
-        parts=(score, *mods, normalizer),
+        score=score,
+        mods=mods,
         mask=mask,
-        rng=rng if dropout_rate else None,
-        plan=dense.Plan(dropout_rate, _names(returns)),
+        normalizer=normalizer,
+        dropout_rate=dropout_rate,
+        rng=rng,
+        query_positions=query_positions,
+        key_positions=key_positions,
+        returns=returns,
+        block_size=block_size,
     )
+    attend = IMPLEMENTATIONS[choose(given, options, implementation).implementation]
+    found = attend(given, options) if mesh is None else sharded.attend(attend, given, options, mesh)
+    for extra in extras:
+        if extra.chosen:
+            part = dense.Options(returns=(Extra("weights"),), in_turn=options.in_turn)
+            found |= IMPLEMENTATIONS["streaming"](chosen(given, extra.rows, extra.heads), part)
+    found = _unfolded(found, query.shape[:-3])
     return AttentionOutput(**found) if returns else found["output"]
+
+
+def plan(
+    query: Any, key: Any, value: Any, *, implementation: str | None = None, mesh: Mesh | None = None, **options: Any
+) -> Plan:
+    """Tell how `attention` of these arguments is carried out, and why; print it to read it.
+
+    Args: those of `attention`; query, key and value may be `jax.ShapeDtypeStruct`s.
+    Returns: `Plan`: the implementation, its blocks, its estimated peak of memory, and why each other one is not it.
+
+    >>> shape = jax.ShapeDtypeStruct((1, 4096, 8, 64), jnp.float32)
+    >>> plan(shape, shape, shape).implementation
+    'streaming'
+    """
+    plans: list[Plan] = []
+
+    def traced(query: Array, key: Array, value: Array) -> None:
+        given, chosen_options, _ = _prepared(query, key, value, **options)
+        plans.append(choose(given, chosen_options, implementation))
+
+    jax.eval_shape(traced, query, key, value)
+    return plans[0]
 
 
 def attention_weights(
@@ -99,6 +152,8 @@ def attention_weights(
     mods: Sequence[Mod] = (),
     mask: Mask | None = None,
     normalizer: Normalizer = normalizers.softmax,
+    query_positions: Int[Array, "*B T"] | None = None,
+    key_positions: Int[Array, "*B S"] | None = None,
 ) -> HeadWeights:
     """Weigh every key for every query: the first half of `attention`, of which `pool` is the second.
 
@@ -112,11 +167,19 @@ def attention_weights(
     >>> attention_weights(jnp.ones((1, 1, 4)), jnp.ones((2, 1, 4))).tolist()
     [[[0.5, 0.5]]]
     """
-    _check_parts(mask, mods, 0.0, None)
-    _check_shapes(query, key, key)
-    plan = dense.Plan(0.0, ("weights",))
-    parts = (score, *mods, normalizer)
-    return dense.attend(query, key, None, parts=parts, mask=mask, rng=None, plan=plan)["weights"]
+    given, options, _ = _prepared(
+        query,
+        key,
+        None,
+        score=score,
+        mods=mods,
+        mask=mask,
+        normalizer=normalizer,
+        query_positions=query_positions,
+        key_positions=key_positions,
+        returns=("weights",),
+    )
+    return _unfolded(dense.attend(given, options), query.shape[:-3])["weights"]
 
 
 def pool(weights: HeadWeights, value: Values) -> Outputs:
@@ -148,23 +211,41 @@ def pool(weights: HeadWeights, value: Values) -> Outputs:
     return pooled.reshape(*pooled.shape[:-3], heads, pooled.shape[-1])
 
 
-def _implementation(name: str | None) -> Callable[..., dict[str, Array]]:
-    name = "dense" if name is None else name
-    if name not in IMPLEMENTATIONS:
-        raise ValueError(f"attention: implementation {name!r} is none of {', '.join(IMPLEMENTATIONS)}")
-    return IMPLEMENTATIONS[name]
+def _prepared(
+    query: Array,
+    key: Array,
+    value: Array | None,
+    *,
+    score: Score = scores.scaled_dot,
+    mods: Sequence[Mod] = (),
+    mask: Mask | None = None,
+    normalizer: Normalizer = normalizers.softmax,
+    dropout_rate: float = 0.0,
+    rng: Array | None = None,
+    query_positions: Array | None = None,
+    key_positions: Array | None = None,
+    returns: Sequence[str | Extra] = (),
+    block_size: tuple[int, int] | None = None,
+) -> tuple[Inputs, dense.Options, tuple[Extra, ...]]:
+    """Check a call's arguments, and put them in the form that implementations take."""
+    _check_parts(mask, mods, dropout_rate, rng, block_size)
+    _check_shapes(query, key, key if value is None else value)
+    extras = requested(returns)
+    fitted = None if mask is None else mask.fitted(query.shape[-3], key.shape[-3], query.shape[-2])
+    rng = rng if dropout_rate else None
+    parts = score, tuple(mods), normalizer
+    given = inputs(query, key, value, *parts, fitted, rng, query_positions, key_positions)
+    whole = tuple(extra for extra in extras if not extra.chosen)
+    return given, dense.Options(dropout_rate, whole, block_size, jax.default_backend() == "cpu"), extras
 
 
-def _names(returns: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(returns, str):
-        raise ValueError(f"attention: returns is a tuple of names: ({returns!r},)")
-    for name in returns:
-        if name not in FIELDS:
-            raise ValueError(f"attention: returns {name!r} is none of {', '.join(FIELDS)}")
-    return tuple(returns)
+def _unfolded(found: dict[str, Any], batch: tuple[int, ...]) -> dict[str, Any]:
+    """Give every result [b, k, g, …] its axes [*B, N, …], and the output [*B, T, N, V]."""
+    found = jax.tree.map(lambda x: x.reshape(*batch, x.shape[1] * x.shape[2], *x.shape[3:]), found)
+    return found | {"output": jnp.moveaxis(found["output"], -3, -2)} if "output" in found else found
 
 
-def _check_parts(mask: object, mods: object, dropout_rate: float, rng: object) -> None:
+def _check_parts(mask: object, mods: object, dropout_rate: float, rng: object, block_size: object) -> None:
     if mask is not None and not isinstance(mask, Mask):
         raise ValueError('attention: mask is no mask; write an array as masks.array(where, axes="b h q k")')
     if callable(mods):
@@ -173,6 +254,8 @@ def _check_parts(mask: object, mods: object, dropout_rate: float, rng: object) -
         raise ValueError(f"attention: dropout_rate {dropout_rate} is not in [0, 1)")
     if dropout_rate and rng is None:
         raise ValueError("attention: dropout needs an rng")
+    if block_size is not None and (len(tuple(block_size)) != 2 or min(block_size) < 1):
+        raise ValueError(f"attention: block_size is (queries, keys), each at least 1, not {block_size}")
 
 
 def _check_shapes(query: Array, key: Array, value: Array) -> None:

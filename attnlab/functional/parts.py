@@ -46,7 +46,7 @@ def per_head(part: Part) -> Part:
     >>> from attnlab.functional import scores
     >>> one_matrix_a_head = per_head(Partial(scores.general, w=jnp.ones((8, 16, 16))))
     """
-    return jax.tree.map(lambda array: each(array, "h"), as_part(part))
+    return _mark_all(part, "h")
 
 
 def per_example(part: Part) -> Part:
@@ -55,7 +55,19 @@ def per_example(part: Part) -> Part:
     >>> import jax.numpy as jnp
     >>> one_bias_an_example = per_example(Partial(lambda logits, positions, bias: logits + bias, bias=jnp.ones((2, 1))))
     """
-    return jax.tree.map(lambda array: each(array, "b"), as_part(part))
+    return _mark_all(part, "b")
+
+
+def _mark_all(part: Part, axis: str) -> Part:
+    def mark(leaf: Any) -> Each:
+        own = leaf if isinstance(leaf, Each) else Each(leaf, ())
+        return Each(own.array, tuple(sorted({*own.axes, axis})))
+
+    return jax.tree.map(mark, as_part(part), is_leaf=_is_marked)
+
+
+def _is_marked(node: Any) -> bool:
+    return isinstance(node, Each)
 
 
 def as_part(part: Part) -> Part:
@@ -69,7 +81,30 @@ def as_part(part: Part) -> Part:
 
 
 def marked(tree: Any) -> tuple[list[Any], list[tuple[str, ...]], Any]:
-    """Return the arrays of some parts, the axes each is marked with, and the structure that the slices go into."""
-    leaves, structure = jax.tree.flatten(tree, is_leaf=lambda node: isinstance(node, Each))
+    """Return the arrays of a tree, the axes each is marked with, and the structure that their slices go into.
+
+    >>> marked({"v": each(jax.numpy.ones(3), "h")})[1]
+    [('h',)]
+    """
+    leaves, structure = jax.tree.flatten(tree, is_leaf=_is_marked)
     arrays = [leaf.array if isinstance(leaf, Each) else leaf for leaf in leaves]
     return arrays, [leaf.axes if isinstance(leaf, Each) else () for leaf in leaves], structure
+
+
+def floats(tree: Any) -> tuple[list[Array], list[Any], Callable[[list[Array], list[Any]], Any]]:
+    """Return the floating-point arrays of a tree, its other leaves, and the function that puts both together again.
+
+    >>> learned, fixed, together = floats({"slope": jax.numpy.ones(2), "period": jax.numpy.array(3)})
+    >>> sorted(together(learned, fixed)), len(learned), len(fixed)
+    (['period', 'slope'], 1, 1)
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    leaves = [leaf if isinstance(leaf, jax.Array) else jax.numpy.asarray(leaf) for leaf in leaves]
+    kinds = [jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating) for leaf in leaves]
+
+    def together(floating: list[Array], others: list[Any]) -> Any:
+        sources = {True: iter(floating), False: iter(others)}
+        return jax.tree.unflatten(structure, [next(sources[bool(kind)]) for kind in kinds])
+
+    chosen = [[leaf for leaf, kind in zip(leaves, kinds, strict=True) if kind is which] for which in (True, False)]
+    return chosen[0], chosen[1], together

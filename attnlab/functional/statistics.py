@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attnlab.functional.types import Logits, Weights, Where
+from attnlab.functional.types import Logits, Positions, Weights, Where
 
 
 def masked_logits(logits: Logits, where: Where | None = None) -> Logits:
@@ -57,3 +57,31 @@ def entropy(weights: Weights) -> Float[Array, " q"]:
     """
     positive = weights != 0.0
     return -jnp.sum(jnp.where(positive, weights * jnp.log(jnp.where(positive, weights, 1.0)), 0.0), axis=1)
+
+
+def key_mass(weights: Weights) -> Float[Array, " k"]:
+    """Return how much weight each key gets from all queries together.
+
+    key_mass_j = Σ_i weights[i, j]
+
+    Also called the attention a token receives; with coverage in translation, one a source word is meant.
+
+    >>> key_mass(jnp.array([[0.5, 0.5], [0.0, 1.0]])).tolist()
+    [0.5, 1.5]
+    """
+    return jnp.sum(weights, axis=0)
+
+
+def distance(weights: Weights, positions: Positions) -> Float[Array, " q"]:
+    """Return how far each query looks, on average, in positions.
+
+    distance_i = Σ_j weights[i, j] |p_i − p_j|
+
+    Returns: at least 0; 0 for an empty row. Where weights do not add up to one it is their sum, not their mean.
+    Reference: Vig & Belinkov 2019, section 4.1.2 ("mean attention distance").
+
+    >>> at = Positions(jnp.array([2]), jnp.array([0, 2]), jnp.int32(0), jnp.int32(0))
+    >>> distance(jnp.array([[0.5, 0.5]]), at).tolist()
+    [1.0]
+    """
+    return jnp.sum(weights * jnp.abs(positions.rows - positions.columns).astype(weights.dtype), axis=1)

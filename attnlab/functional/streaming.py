@@ -1,0 +1,194 @@
+"""Attention in memory linear in the length: blocks of queries and, for the softmax family, blocks of keys.
+
+Softmax goes by `online`. Any other normalizer needs whole rows, which exist for one block of queries at a time.
+What is to be returned besides the output is made in a pass of its own, so that it cannot change the output.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.tree_util import Partial
+
+from attnlab.functional import contain, online
+from attnlab.functional.blocks import Lists, cut, needed
+from attnlab.functional.dense import Options
+from attnlab.functional.dense import one_head as dense_head
+from attnlab.functional.derivatives import with_reverse
+from attnlab.functional.extras import SUMMED, Extra
+from attnlab.functional.inputs import Inputs, each_head, each_head_summed
+from attnlab.functional.normalizers import Softmax, as_softmax, softmax
+from attnlab.functional.parts import Each, floats, marked
+from attnlab.functional.types import Logits, Positions, accumulation_dtype
+
+ROW_BLOCK_ENTRIES = 2**19
+"""How many logits of whole rows exist at a time: 2 MiB of float32."""
+
+
+def attend(given: Inputs, options: Options, skip: bool = False) -> dict[str, Any]:
+    """Attend: "output" and what is to be returned, [b, k, g, …]; `skip` the blocks that the mask empties."""
+    family = as_softmax(given.normalizer)
+    online_too = family is not None and given.value is not None
+    if not online_too:
+        return each_head(lambda head: rows(head, options, skip), given, options.in_turn)
+    extras = given._replace(value=None)
+    found = each_head(lambda head: rows(head, options, skip), extras, options.in_turn) if options.returns else {}
+    return found | {"output": _softmax(given, family, options, skip)}
+
+
+def rows(head: Inputs, options: Options, skip: bool) -> dict[str, Any]:
+    """Attend by blocks of queries, each with its whole rows of logits, or what of them the mask may let through."""
+    keys = head.key.shape[0]
+    bq, bk = options.block_size or row_block(keys)
+    queries = cut(head.query.shape[0], bq)
+    key_cut = cut(keys, bk)
+    lists = needed(head, queries, key_cut) if skip else None
+    columns = None if lists is None else _columns(lists, key_cut)
+
+    @jax.checkpoint
+    def block(query: Array, positions: Array, live: Array, columns: Any) -> dict[str, Any]:
+        part = head._replace(query=query, query_positions=positions)
+        if columns is None:
+            return dense_head(part, options, live=live)
+        real = columns < keys
+        at = jnp.where(real, columns, keys - 1)
+        value = None if head.value is None else head.value[at]
+        part = part._replace(key=head.key[at], value=value, key_positions=jnp.asarray(head.columns())[at])
+        return dense_head(part, options, columns=columns, real=real, keys=keys, live=live)
+
+    live = queries.blocks(jnp.ones(queries.length, bool))
+    blocks = queries.blocks(head.query), jnp.asarray(queries.places(head.rows())), live, columns
+    found = lax.map(lambda xs: block(*xs), blocks)
+    joined = {name: jax.tree.map(queries.joined, x) for name, x in found.items() if name not in SUMMED}
+    return joined | {name: jnp.sum(x, axis=0) for name, x in found.items() if name in SUMMED}
+
+
+def row_block(keys: int) -> tuple[int, int]:
+    """Return how many queries whole rows are made for at a time, and by how many the keys are picked."""
+    return max(min(256, ROW_BLOCK_ENTRIES // max(keys, 1)), 1), 64
+
+
+def _columns(lists: Lists, keys: Any) -> Array | None:
+    """The keys that each query block may see [m, …], S for none; or None where most may be seen, or it is not known."""
+    if not all(isinstance(x, np.ndarray) for x in lists):
+        return None
+    chosen = [
+        np.concatenate([full[:some], partial[:rest]])
+        for full, some, partial, rest in zip(*lists, strict=True)
+    ]
+    longest = max(map(len, chosen))
+    if 4 * longest > 3 * keys.count:
+        return None
+    columns = np.full((len(chosen), max(longest, 1), keys.size), keys.length, np.int32)
+    for row, blocks in zip(columns, chosen, strict=True):
+        row[: len(blocks)] = np.sort(blocks)[:, None] * keys.size + np.arange(keys.size)
+    return jnp.asarray(np.minimum(columns, keys.length).reshape(len(chosen), -1))
+
+
+def _softmax(given: Inputs, family: Softmax, options: Options, skip: bool) -> Array:
+    """Return the output of the softmax family, [b, k, g, T, V]."""
+    clean, bad = given, None
+    if given.mask is not None:
+        clean, bad = _cleaned(given)
+    if family.temperature is not None:
+        clean = clean._replace(mods=(*clean.mods, Partial(_cool, temperature=family.temperature)))
+    output, lse = _online(clean, options, skip)
+
+    def finish(head: tuple[Array, Array, Any]) -> Array:
+        output, lse, sink = head
+        if sink is not None:
+            output = output * jax.nn.sigmoid(lse - jnp.asarray(sink).astype(lse.dtype))[:, None]
+        return output.astype(given.value.array.dtype)
+
+    heads = ("b", "k", "g")
+    output = each_head(finish, (Each(output, heads), Each(lse, heads), family.sink), in_turn=False)
+    if bad is None:
+        return output
+    some = jnp.stack([flags.any() for flags in jax.tree.leaves(bad)]).any()
+    spoiled = lax.cond(some, lambda: _spoiled(given, bad, options), lambda: jnp.zeros(output.shape[:-1], bool))
+    return jnp.where(spoiled[..., None], jnp.full_like(output, jnp.nan), output)
+
+
+def _cleaned(given: Inputs) -> tuple[Inputs, contain.Bad]:
+    """Return the call with 0 for every query, key and value that holds NaN or Inf, and which those are, marked."""
+    arrays = given.query, given.key, given.value
+    bad = [~jnp.isfinite(x.array).all(axis=-1) for x in arrays]
+    pairs = zip(arrays, bad, strict=True)
+    clean = [Each(jnp.where(flags[..., None], jnp.zeros_like(x.array), x.array), x.axes) for x, flags in pairs]
+    given = given._replace(query=clean[0], key=clean[1], value=clean[2])
+    return given, contain.Bad(*(Each(flags, x.axes) for x, flags in zip(arrays, bad, strict=True)))
+
+
+def _cool(logits: Logits, positions: Positions, temperature: Any) -> Logits:
+    return logits / jnp.asarray(temperature).astype(logits.dtype)
+
+
+def _spoiled(given: Inputs, bad: contain.Bad, options: Options) -> Array:
+    """Tell which rows of the output become NaN, [b, k, g, T], by blocks of whole rows of the mask."""
+
+    def one(head: tuple[Inputs, contain.Bad]) -> Array:
+        head, bad = head
+        at = head.positions()
+        queries = cut(at.query.size, row_block(at.key.size)[0])
+
+        def block(rows: tuple[Array, Array]) -> Array:
+            some = bad._replace(query=rows[1])
+            return contain.spoiled(contain.seen(head.mask(at._replace(query=rows[0])), some), some).output
+
+        return queries.joined(lax.map(block, (queries.places(at.query), queries.blocks(bad.query))))
+
+    return each_head(one, (given, bad), options.in_turn)
+
+
+def _online(given: Inputs, options: Options, skip: bool) -> tuple[Array, Array]:
+    """Return output [b, k, g, T, V] and log Σ exp [b, k, g, T], differentiable in every floating-point array.
+
+    The rule is given to all heads together: JAX forgets the rule of a function inside a loop once the loop has
+    been differentiated, and so could not differentiate it again.
+    """
+    dtype = accumulation_dtype(given.query.array, given.key.array, given.value.array)
+    learned, constant, together = floats(_differentiable(given))
+
+    def whole(fixed: Any, learned: list[Array]) -> Inputs:
+        constant, rng, mask = fixed
+        return together(learned, constant)._replace(rng=rng, mask=mask)
+
+    def fast(fixed: Any, learned: list[Array]) -> tuple[Array, Array]:
+        def one(head: Inputs) -> tuple[Array, Array]:
+            return online.forward(online.blocked(head, options, skip))
+
+        return each_head(one, whole(fixed, learned), options.in_turn)
+
+    def reverse(fixed: Any, learned: list[Array], found: tuple[Array, ...], change: tuple[Array, ...]) -> list[Array]:
+        def one(head: Any) -> list[Array]:
+            head, found, change = head
+            return online.reverse(online.blocked(head, options, skip, backward=True), *found, *change)
+
+        heads = [tuple(Each(x, ("b", "k", "g")) for x in pair) for pair in (found, change)]
+        given = whole(fixed, learned)
+        return each_head_summed(one, (given, *heads), _learned(given), options.in_turn)
+
+    def plain(fixed: Any, learned: list[Array]) -> tuple[Array, Array]:
+        def one(head: Inputs) -> tuple[Array, Array]:
+            head = head._replace(value=head.value.astype(dtype), normalizer=softmax)
+            found = rows(head, replace(options, returns=(Extra("lse"),), block_size=None), skip)
+            return found["output"], found["lse"].astype(dtype)
+
+        return each_head(one, whole(fixed, learned), options.in_turn)
+
+    return with_reverse(fast, reverse, plain)((constant, given.rng, given.mask), learned)
+
+
+def _differentiable(given: Inputs) -> Inputs:
+    """Leave out what gets no gradient here."""
+    return given._replace(normalizer=(), rng=None, mask=None)
+
+
+def _learned(given: Inputs) -> list[Each]:
+    """Return the floating-point arrays of a call in their order, marked."""
+    arrays, axes, _ = marked(_differentiable(given))
+    pairs = zip(arrays, axes, strict=True)
+    return [Each(x, own) for x, own in pairs if jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating)]
