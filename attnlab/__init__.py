@@ -16,12 +16,14 @@ _HOMES = {
     "scores": "attnlab.functional",
     "masks": "attnlab.functional",
     "normalizers": "attnlab.functional",
+    "mods": "attnlab.functional",
+    "rotary": "attnlab.functional.rotary",
     "cache": "attnlab.functional",
     "linen_attention_fn": "attnlab.layers.adapters",
     "nnx_attention_fn": "attnlab.layers.adapters",
     "jax_nn_dot_product_attention": "attnlab.layers.jax_nn",
 }
-_MODULES = {"scores", "masks", "normalizers", "cache"}
+_MODULES = {"scores", "masks", "mods", "normalizers", "cache"}
 __all__ = [*_HOMES, "__version__"]
 
 

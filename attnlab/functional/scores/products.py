@@ -6,7 +6,7 @@ from jaxtyping import Float
 
 from attnlab.functional.types import Key, Logits, Query, accumulation_dtype
 
-Scale = float | Float[Array, ""]
+Scale = float | int | Float[Array, ""]
 """A number, or a learned one."""
 
 

@@ -1,0 +1,260 @@
+"""Mods: what is done to the logits between score and mask, `mod(logits [q k], positions) -> logits [q k]`.
+
+A mod is called on a block of logits, whichever rows and columns, and knows by `positions` where it lies. Arrays
+that are learned are its leaves; `parts.each` marks one that every head ("h") or example ("b") has of its own:
+
+    mods.relative_bias(each(tables, "h"))
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.tree_util import Partial, register_dataclass
+
+from attnlab.functional.parts import Each, each
+from attnlab.functional.types import Logits, Positions
+
+Mod = Callable[[Logits, Positions], Logits]
+
+
+def soft_cap(cap: float | int | Array) -> Mod:
+    """Bound the logits smoothly.
+
+    logits ← cap · tanh(logits / cap)
+
+    Args:
+        cap: the bound, a positive number or a learned [].
+    Returns: a mod; logits between −cap and cap, near 0 as they were.
+    Numerics: the gradient of a logit far beyond the cap vanishes.
+    Reference: Bello et al. 2016, "Neural combinatorial optimization", eq. 16; Gemma Team 2024, section 2.
+
+    >>> soft_cap(2.0)(jnp.array([[0.0, 1e9]]), None).tolist()
+    [[0.0, 2.0]]
+    """
+    if isinstance(cap, float | int) and not cap > 0:
+        raise ValueError(f"soft_cap: the cap is a positive number, not {cap}")
+    return Partial(_soft_cap, cap=cap)
+
+
+def _soft_cap(logits: Logits, positions: Any, *, cap: Any) -> Logits:
+    cap = jnp.asarray(cap, logits.dtype)
+    return cap * jnp.tanh(logits / cap)
+
+
+@partial(register_dataclass, data_fields=[], meta_fields=["slopes"])
+@dataclass(frozen=True)
+class Alibi:
+    """A penalty on distance, of another slope for each head; made by `alibi`."""
+
+    slopes: tuple[float, ...]
+
+    def __call__(self, logits: Logits, positions: Positions) -> Logits:
+        slope = jnp.asarray(self.slopes, logits.dtype)[positions.head]
+        return logits - slope * jnp.abs(positions.columns - positions.rows).astype(logits.dtype)
+
+
+def alibi(heads: int) -> Mod:
+    """Lower the logits in proportion to the distance, more steeply in some heads than in others.
+
+    logits[i, j] ← logits[i, j] − slope_h · |i − j|,    slope_h = 2^(−8h / n) for h = 1 … n = heads
+
+    Published for causal attention, where |i − j| is i − j; this is the symmetric form, for keys on both sides.
+
+    Args:
+        heads: n, the number of query heads of the call. Where it is no power of two, the first heads have the
+            slopes of the next lower power, and the others every second slope of twice that power.
+    Returns: a mod without arrays.
+    Numerics: added in the dtype of the logits.
+    Reference: Press, Smith & Lewis 2022, section 3; the rule for other numbers of heads is that of their code.
+
+    >>> alibi(8).slopes[:3]
+    (0.5, 0.25, 0.125)
+    """
+    if heads < 1:
+        raise ValueError(f"alibi: at least one head is needed, not {heads}")
+    return Alibi(tuple(_slopes(heads)))
+
+
+def _slopes(heads: int) -> list[float]:
+    power = 2 ** math.floor(math.log2(heads))
+    slopes = [2.0 ** (-8 * h / power) for h in range(1, power + 1)]
+    return slopes if heads == power else slopes + _slopes(2 * power)[::2][: heads - power]
+
+
+def relative_bias(table: Array | Each) -> Mod:
+    """Add a learned number for each distance up to R, and one for all beyond it on either side.
+
+    logits[i, j] ← logits[i, j] + table[R + clip(j − i, −R, R)]
+
+    The scalar form of Shaw's relative positions, which add vectors to the keys.
+
+    Args:
+        table: [2R + 1], from the key furthest before the query to the one furthest behind it; marked by
+            `parts.each` where heads or examples have their own.
+    Returns: a mod with the table as its leaf.
+    Numerics: added in the dtype of the logits.
+    Reference: Shaw, Uszkoreit & Vaswani 2018, eq. 5 (the clipping); Raffel et al. 2020, section 2.1 (scalars).
+
+    >>> places = Positions(jnp.arange(1), jnp.arange(3), jnp.array(0), jnp.array(0))
+    >>> relative_bias(jnp.array([9.0, 0.0, 5.0]))(jnp.zeros((1, 3)), places).tolist()
+    [[0.0, 5.0, 5.0]]
+    """
+    length = _last(table)
+    if length % 2 == 0:
+        raise ValueError(f"relative_bias: a table has 2R + 1 entries, R on either side of 0; this one has {length}")
+    return Partial(_relative_bias, table=table)
+
+
+def _relative_bias(logits: Logits, positions: Positions, *, table: Any) -> Logits:
+    furthest = table.shape[0] // 2
+    distance = jnp.clip(positions.columns - positions.rows, -furthest, furthest)
+    return logits + table.astype(logits.dtype)[distance + furthest]
+
+
+@partial(register_dataclass, data_fields=["table"], meta_fields=["bidirectional", "max_distance"])
+@dataclass(frozen=True)
+class T5Bias:
+    """A learned number for each bucket of distances; made by `t5_bias`."""
+
+    table: Any
+    bidirectional: bool
+    max_distance: int
+
+    def __call__(self, logits: Logits, positions: Positions) -> Logits:
+        distances = np.arange(-self.max_distance, self.max_distance + 1)
+        buckets = t5_buckets(distances, self.table.shape[0], self.bidirectional, self.max_distance)
+        return _relative_bias(logits, positions, table=self.table[jnp.asarray(buckets, jnp.int32)])
+
+
+def t5_bias(table: Array | Each, *, bidirectional: bool = True, max_distance: int = 128) -> Mod:
+    """Add a learned number for each bucket of distances, which widen with the distance, as T5 does.
+
+    logits[i, j] ← logits[i, j] + table[bucket(j − i)]
+
+    Args:
+        table: [buckets], marked by `parts.each` where heads have their own (T5: 32 buckets, each head its own).
+        bidirectional: True in an encoder: half of the buckets are for keys behind the query. False in a decoder:
+            all are for keys before it, and those behind share bucket 0.
+        max_distance: from here on all share the last bucket.
+    Returns: a mod with the table as its leaf.
+    Numerics: the buckets are T5's, whose logarithms are of float32.
+    Reference: Raffel et al. 2020, section 2.1; its code, `_relative_position_bucket`.
+
+    >>> places = Positions(jnp.arange(1), jnp.array([0, 1, 500]), jnp.array(0), jnp.array(0))
+    >>> t5_bias(jnp.arange(32.0))(jnp.zeros((1, 3)), places).tolist()
+    [[0.0, 17.0, 31.0]]
+    """
+    t5_buckets(np.arange(1), _last(table), bidirectional, max_distance)
+    return T5Bias(table, bidirectional, max_distance)
+
+
+def t5_buckets(distances: np.ndarray, buckets: int, bidirectional: bool = True, max_distance: int = 128) -> np.ndarray:
+    """Return the bucket of each distance j − i, as T5 has it.
+
+    Half of the buckets of a side hold one distance each, 0, 1, …; the others grow geometrically to max_distance.
+
+    >>> t5_buckets(np.array([-91, -90, -8, 0, 1, 7, 12]), 32).tolist()
+    [15, 14, 8, 0, 17, 23, 25]
+    """
+    side = buckets // 2 if bidirectional else buckets
+    exact = side // 2
+    if exact < 1 or max_distance <= exact:
+        raise ValueError(
+            f"t5_bias: {buckets} buckets do not reach to max_distance {max_distance}: at least "
+            f"{4 if bidirectional else 2} buckets and a distance above {max(exact, 1)} are needed"
+        )
+    distance = np.abs(distances) if bidirectional else np.maximum(-distances, 0)
+    ratio = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(exact))
+    growing = ratio / np.float32(math.log(max_distance / exact)) * np.float32(side - exact)
+    far = np.minimum(exact + growing.astype(np.int64), side - 1)
+    behind = side * (distances > 0) if bidirectional else 0
+    return behind + np.where(distance < exact, distance, far)
+
+
+def location(query: Array | Each, w: Array | Each) -> Mod:
+    """Replace the logits by what the query says of each position, whatever key stands there.
+
+    logits[i, j] ← query_iᵀ w_j
+
+    The score before it does not matter, and gets gradient 0; use any, as `scores.dot`.
+
+    Args:
+        query: [T, d], the queries of one head of one example: [*B, N, T, d] marked `each(query, "b h")`.
+        w: [d, L], a column for each key position, L at least the number of keys; `each(w, "h")` for [N, d, L].
+    Returns: a mod with both as its leaves.
+    Numerics: accumulated in the dtype of the logits. A position past the end of either counts as the last.
+    Reference: Luong, Pham & Manning 2015, eq. 8, "location".
+
+    >>> places = Positions(jnp.arange(1), jnp.array([1, 0]), jnp.array(0), jnp.array(0))
+    >>> location(jnp.array([[2.0]]), jnp.array([[3.0, 5.0]]))(jnp.ones((1, 2)), places).tolist()
+    [[10.0, 6.0]]
+    """
+    inner = _last(query), _shape(w)[-2]
+    if inner[0] != inner[1]:
+        raise ValueError("location: queries of width {} do not meet w with {} rows".format(*inner))
+    return Partial(_location, query=query, w=w)
+
+
+def _location(logits: Logits, positions: Positions, *, query: Any, w: Any) -> Logits:
+    rows = _take(query, positions.query, 0).astype(logits.dtype)
+    return jnp.matmul(rows, _take(w, positions.key, 1).astype(logits.dtype))
+
+
+@partial(register_dataclass, data_fields=["array"], meta_fields=["axes"])
+@dataclass(frozen=True)
+class Bias:
+    """A bias that is written out; made by `bias`."""
+
+    array: Any
+    axes: tuple[str, ...]
+
+    def __call__(self, logits: Logits, positions: Positions) -> Logits:
+        rows = _take(self.array, positions.query, 0) if "q" in self.axes else self.array[None]
+        whole = _take(rows, positions.key, 1) if "k" in self.axes else rows[:, None]
+        return logits + jnp.broadcast_to(whole, logits.shape).astype(logits.dtype)
+
+
+def bias(array: Array, axes: str = "b h q k") -> Mod:
+    """Add an array to the logits, naming its axes.
+
+    logits[i, j] ← logits[i, j] + array[…, i, j]
+
+    Args:
+        array: any numbers, learned or not. To forbid a key use a mask, not a large negative number.
+        axes: what its axes are, in this order and apart by spaces: b (all batch axes *B), h (query heads),
+            q, k. One that is left out is shared: "h k" is a bias of every key in every head.
+    Returns: a mod with the array as its leaf.
+    Numerics: added in the dtype of the logits. A position past the end counts as the last.
+    Reference: Raffel et al. 2020, section 2.1; Hu et al. 2018, for biases of boxes in a picture.
+
+    >>> places = Positions(jnp.arange(2), jnp.arange(2), jnp.array(0), jnp.array(0))
+    >>> bias(jnp.array([1.0, 2.0]), axes="k")(jnp.zeros((2, 2)), places).tolist()
+    [[1.0, 2.0], [1.0, 2.0]]
+    """
+    names = tuple(axes.split())
+    if names != tuple(name for name in "bhqk" if name in names):
+        raise ValueError(f'bias: axes {axes!r} are not some of "b h q k" in this order')
+    array = jnp.asarray(array)
+    needed = len([name for name in names if name != "b"])
+    if array.ndim < needed or ("b" not in names and array.ndim > needed):
+        raise ValueError(f"bias: shape {array.shape} does not have the axes {axes!r}")
+    front = " ".join(name for name in names if name in "bh")
+    return Bias(each(array, front) if front else array, tuple(name for name in names if name in "qk"))
+
+
+def _take(array: Array, places: Array, axis: int) -> Array:
+    return jnp.take(array, places, axis=axis, mode="clip")
+
+
+def _shape(array: Any) -> tuple[int, ...]:
+    return array.array.shape if isinstance(array, Each) else array.shape
+
+
+def _last(array: Any) -> int:
+    return _shape(array)[-1]

@@ -1,0 +1,64 @@
+"""Mods and rotary positions by the book: Python floats, one logit at a time, nothing from the library it judges."""
+
+import cmath
+import math
+
+import numpy as np
+
+
+def soft_cap(logit: float, cap: float) -> float:
+    return cap * math.tanh(logit / cap)
+
+
+def alibi_slope(head: int, heads: int) -> float:
+    """As the authors' `get_slopes`, for the head of this number from 0."""
+
+    def power_of_two(n):
+        start = 2 ** (-(2 ** -(math.log2(n) - 3)))
+        return [start * start**i for i in range(n)]
+
+    if math.log2(heads).is_integer():
+        return power_of_two(heads)[head]
+    closest = 2 ** math.floor(math.log2(heads))
+    return (power_of_two(closest) + power_of_two(2 * closest)[0::2][: heads - closest])[head]
+
+
+def alibi(logit: float, i: int, j: int, head: int, heads: int) -> float:
+    return logit - alibi_slope(head, heads) * abs(i - j)
+
+
+def relative(table: np.ndarray, i: int, j: int) -> float:
+    furthest = (len(table) - 1) // 2
+    return table[max(-furthest, min(furthest, j - i)) + furthest]
+
+
+def t5_bucket(distance: int, buckets: int, bidirectional: bool, max_distance: int) -> int:
+    """By the widths of the buckets: the first beyond the exact ones with exact · (max / exact)^(m / n) > distance."""
+    behind = 0
+    if bidirectional:
+        buckets //= 2
+        behind = buckets if distance > 0 else 0
+        distance = abs(distance)
+    else:
+        distance = max(-distance, 0)
+    exact = buckets // 2
+    if distance < exact:
+        return behind + distance
+    bucket = exact
+    while bucket < buckets - 1:
+        share = (bucket + 1 - exact) / (buckets - exact)
+        if distance < exact * (max_distance / exact) ** share - 1e-6:
+            break
+        bucket += 1
+    return behind + bucket
+
+
+def rotary(row: np.ndarray, position: int, base: float = 10000.0, interleaved: bool = False) -> np.ndarray:
+    """One head of one token: each pair of features is a complex number that is multiplied by e^{iθ}."""
+    width = len(row)
+    turned = np.zeros(width)
+    for m in range(width // 2):
+        x, y = (2 * m, 2 * m + 1) if interleaved else (m, m + width // 2)
+        z = complex(row[x], row[y]) * cmath.exp(1j * position * base ** (-2 * m / width))
+        turned[x], turned[y] = z.real, z.imag
+    return turned

@@ -1,0 +1,213 @@
+"""Mods and rotary positions: each against its definition, on blocks of any rows and columns, and their gradients."""
+
+import doctest
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle_mods as book
+import pytest
+from jax.test_util import check_grads
+from tolerances import assert_close
+
+from attnlab.functional import mods, scores
+from attnlab.functional import rotary as rotary_module
+from attnlab.functional.attention import attention
+from attnlab.functional.parts import each
+from attnlab.functional.rotary import rotary
+from attnlab.functional.types import Positions
+
+pytestmark = pytest.mark.usefixtures("strict")
+ROWS, COLUMNS = [0, 1, 2, 7, 40], [39, 3, 2, 41, 0, 8]
+"""A block as a planner may cut it: gathered rows and columns."""
+
+
+def drawn(*shapes, seed=0, dtype="float64"):
+    rng = np.random.default_rng(seed)
+    return [jnp.asarray(rng.standard_normal(shape), dtype) for shape in shapes]
+
+
+def positions(rows=ROWS, columns=COLUMNS, head=0):
+    numbers = [jnp.asarray(x, jnp.int32) for x in (rows, columns, head, 0)]
+    return Positions(*numbers)
+
+
+def assert_mod(mod, one, head=0):
+    """Compare a mod on a block with a function of (logit, i, j)."""
+    (logits,) = drawn((len(ROWS), len(COLUMNS)), seed=1)
+    expected = [[one(float(logits[r, c]), i, j) for c, j in enumerate(COLUMNS)] for r, i in enumerate(ROWS)]
+    compiled = jax.jit(lambda mod, logits, at: mod(logits, at))
+    assert_close(compiled(mod, logits, positions(head=head)), np.array(expected), "float64")
+    single = logits.astype("float32")
+    assert mod(single, positions(head=head)).dtype == jnp.float32
+
+
+def test_soft_cap(x64):
+    assert_mod(mods.soft_cap(1.5), lambda logit, i, j: book.soft_cap(logit, 1.5))
+    assert_mod(mods.soft_cap(jnp.asarray(0.5)), lambda logit, i, j: book.soft_cap(logit, 0.5))
+    with pytest.raises(ValueError, match="positive number, not 0"):
+        mods.soft_cap(0)
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3, 8, 12, 16, 20])
+def test_alibi(heads, x64):
+    for head in {0, heads // 2, heads - 1}:
+        assert_mod(mods.alibi(heads), lambda logit, i, j: book.alibi(logit, i, j, head, heads), head)  # noqa: B023
+
+
+def test_slopes_are_the_published_ones():
+    np.testing.assert_allclose(mods.alibi(8).slopes, [2.0**-n for n in range(1, 9)])
+    twelve = [0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625, 0.0078125, 0.00390625]
+    twelve += [2**-0.5, 2**-1.5, 2**-2.5, 2**-3.5]
+    np.testing.assert_allclose(mods.alibi(12).slopes, twelve)
+
+
+@pytest.mark.parametrize("length", [1, 5, 99])
+def test_relative_bias(length, x64):
+    (table,) = drawn((length,))
+    assert_mod(mods.relative_bias(table), lambda logit, i, j: logit + float(book.relative(table, i, j)))
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize(("buckets", "furthest"), [(32, 128), (8, 20), (6, 7)])
+def test_t5_bias(buckets, furthest, bidirectional, x64):
+    (table,) = drawn((buckets,))
+    mod = mods.t5_bias(table, bidirectional=bidirectional, max_distance=furthest)
+    bucket = lambda i, j: book.t5_bucket(j - i, buckets, bidirectional, furthest)  # noqa: E731
+    assert_mod(mod, lambda logit, i, j: logit + float(table[bucket(i, j)]))
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize(("buckets", "furthest"), [(32, 128), (64, 128), (32, 256), (8, 20), (4, 3)])
+def test_buckets_at_every_distance(buckets, furthest, bidirectional):
+    distances = np.arange(-2 * furthest, 2 * furthest + 1)
+    expected = [book.t5_bucket(int(d), buckets, bidirectional, furthest) for d in distances]
+    np.testing.assert_array_equal(mods.t5_buckets(distances, buckets, bidirectional, furthest), expected)
+
+
+def test_buckets_where_they_change_in_t5():
+    """The starts of the wide buckets of T5's encoder (32 buckets to 128) and decoder."""
+    encoder = [8, 12, 16, 23, 32, 46, 64, 91]
+    for bucket, start in enumerate(encoder, start=8):
+        assert mods.t5_buckets(np.array([-start, 1 - start, start]), 32).tolist() == [bucket, bucket - 1, bucket + 16]
+    decoder = [16, 19, 21, 24, 27, 31, 35, 40, 46, 52, 59, 67, 77, 87, 99, 113]
+    for bucket, start in enumerate(decoder, start=16):
+        found = mods.t5_buckets(np.array([-start, 1 - start, start]), 32, bidirectional=False).tolist()
+        assert found == [bucket, bucket - 1, 0]
+
+
+def test_location_replaces_the_score(x64):
+    query, w = drawn((41, 3), (3, 42))
+    assert_mod(mods.location(query, w), lambda logit, i, j: float(np.dot(np.asarray(query)[i], np.asarray(w)[:, j])))
+    batch = drawn((2, 5, 2, 3), (2, 6, 2, 3), (2, 6, 2, 1), (3, 6))
+    told = []
+    for score in (scores.dot, scores.scaled_dot):
+        by_location = mods.location(each(batch[0].swapaxes(-3, -2), "b h"), batch[3])
+        told.append(attention(*batch[:3], score=score, mods=(by_location,), returns=("logits",)).logits)
+    np.testing.assert_array_equal(*told)
+    assert_close(told[0], np.einsum("btnd,dl->bntl", batch[0], batch[3]), "float64")
+
+
+@pytest.mark.parametrize("axes", ["", "k", "q", "q k", "h k", "b", "b q", "b h q k"])
+def test_bias_is_added_along_the_axes_it_names(axes, x64):
+    sizes = {"b": (2, 3), "h": (4,), "q": (5,), "k": (6,)}
+    (array,) = drawn(sum((sizes[axis] for axis in axes.split()), ()))
+    query, key, value = drawn((2, 3, 5, 4, 2), (2, 3, 6, 2, 2), (2, 3, 6, 2, 1), seed=1)
+    call = lambda *chosen: attention(query, key, value, mods=chosen, returns=("logits",)).logits  # noqa: E731
+    full = np.asarray(array).reshape(
+        sum((sizes[axis] if axis in axes else (1,) * len(sizes[axis]) for axis in "bhqk"), ())
+    )
+    assert_close(call(mods.bias(array, axes)), np.asarray(call()) + full, "float64")
+
+
+def test_bias_on_a_block(x64):
+    (array,) = drawn((41, 42))
+    assert_mod(mods.bias(array, "q k"), lambda logit, i, j: logit + float(array[i, j]))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: mods.bias(jnp.ones((2, 3)), "k q"), "not some of"),
+        (lambda: mods.bias(jnp.ones(2), "q k"), "does not have the axes"),
+        (lambda: mods.relative_bias(jnp.ones(4)), "2R \\+ 1 entries.* this one has 4"),
+        (lambda: mods.t5_bias(jnp.ones(3)), "at least 4 buckets"),
+        (lambda: mods.t5_bias(jnp.ones(32), max_distance=8), "a distance above 8"),
+        (lambda: mods.location(jnp.ones((2, 3)), jnp.ones((4, 5))), "width 3 do not meet w with 4 rows"),
+        (lambda: mods.alibi(0), "at least one head"),
+    ],
+)
+def test_what_cannot_be_is_told(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+def test_learned_arrays_differentiate_twice(x64):
+    (logits,) = drawn((len(ROWS), len(COLUMNS)))
+    made = drawn((), (5,), (32,), (41, 3), (3, 42), (41, 42), seed=1)
+
+    @jax.jit
+    def number(logits, cap, relative, t5, query, w, array):
+        chain = [mods.relative_bias(relative), mods.t5_bias(t5), mods.bias(array, "q k")]
+        for mod in [*chain, mods.alibi(3), mods.soft_cap(2.0 + cap)]:
+            logits = mod(logits, positions(head=1))
+        return jnp.sin(logits).sum() + jnp.sin(mods.location(query, w)(logits, positions())).sum()
+
+    check_grads(number, (logits, *made), order=2, modes=("fwd", "rev"), eps=1e-5, rtol=1e-6, atol=1e-6)
+
+
+# Rotary positions
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_rotary(interleaved, x64):
+    (features,) = drawn((2, 3, 2, 6))
+    chosen = jnp.asarray([[0, 5, 1000], [7, 8, 9]], jnp.int32)
+    call = jax.jit(lambda x, places: rotary(x, places, base=100.0, interleaved=interleaved))
+    found, row_found = call(features, chosen), call(features, chosen[0])
+    for b, t, n in np.ndindex(2, 3, 2):
+        turn = lambda place: book.rotary(np.asarray(features[b, t, n]), place, 100.0, interleaved)  # noqa: B023, E731
+        assert_close(found[b, t, n], turn(int(chosen[b, t])), "float64")
+        assert_close(row_found[b, t, n], turn(int(chosen[0, t])), "float64")
+    assert_close(rotary(features), rotary(features, jnp.arange(3)), "float64")
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_rotary_products_depend_on_the_distance_alone(interleaved, x64):
+    query, key = drawn((4, 2, 6), (4, 2, 6))
+
+    @jax.jit
+    def logits(shift):
+        places = jnp.arange(4) + shift
+        turned = [rotary(x, places, interleaved=interleaved) for x in (query, key)]
+        return jnp.einsum("tnd,snd->nts", *turned)
+
+    np.testing.assert_allclose(logits(0), logits(1234), atol=1e-11)
+    same = [jnp.broadcast_to(x[:1], x.shape) for x in (query, key)]
+    turned = jnp.einsum("tnd,snd->nts", *(rotary(x, interleaved=interleaved) for x in same))
+    np.testing.assert_allclose(turned[:, 0, 1:-1], turned[:, 1, 2:], atol=1e-12)
+    lengths = [jnp.linalg.norm(x, axis=-1) for x in (query, rotary(query, interleaved=interleaved))]
+    assert_close(*lengths, "float64")
+
+
+def test_rotary_keeps_the_dtype_and_computes_in_float32():
+    (features,) = drawn((3, 2, 4), dtype="bfloat16")
+    turned = rotary(features)
+    assert turned.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(turned, rotary(features.astype(jnp.float32)).astype(jnp.bfloat16))
+    with pytest.raises(ValueError, match="even, not 3"):
+        rotary(jnp.ones((2, 1, 3)))
+    with pytest.raises(ValueError, match="neither"):
+        rotary(jnp.ones((2, 1, 4)), jnp.arange(3))
+
+
+def test_rotary_differentiates_twice(x64):
+    features = drawn((3, 2, 4))
+    check_grads(jax.jit(lambda x: jnp.sin(rotary(x)).sum()), features, order=2, eps=1e-5, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("module", [mods, rotary_module], ids=lambda module: module.__name__)
+def test_examples_run(module):
+    found = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert found.attempted
+    assert not found.failed
