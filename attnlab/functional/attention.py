@@ -111,6 +111,7 @@ def attention(
         key_positions=key_positions,
         returns=returns,
         block_size=block_size,
+        mesh=mesh,
     )
     attend = IMPLEMENTATIONS[choose(given, options, implementation).implementation]
     found = attend(given, options) if mesh is None else sharded.attend(attend, given, options, mesh)
@@ -123,7 +124,7 @@ def attention(
 
 
 def plan(
-    query: Any, key: Any, value: Any, *, implementation: str | None = None, mesh: Mesh | None = None, **options: Any
+    query: Any, key: Any, value: Any, *, implementation: str | None = None, **options: Any
 ) -> Plan:
     """Tell how `attention` of these arguments is carried out, and why; print it to read it.
 
@@ -226,6 +227,7 @@ def _prepared(
     key_positions: Array | None = None,
     returns: Sequence[str | Extra] = (),
     block_size: tuple[int, int] | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[Inputs, dense.Options, tuple[Extra, ...]]:
     """Check a call's arguments, and put them in the form that implementations take."""
     _check_parts(mask, mods, dropout_rate, rng, block_size)
@@ -236,7 +238,8 @@ def _prepared(
     parts = score, tuple(mods), normalizer
     given = inputs(query, key, value, *parts, fitted, rng, query_positions, key_positions)
     whole = tuple(extra for extra in extras if not extra.chosen)
-    return given, dense.Options(dropout_rate, whole, block_size, jax.default_backend() == "cpu"), extras
+    in_turn = jax.default_backend() == "cpu"
+    return given, dense.Options(dropout_rate, whole, block_size, in_turn, mesh is not None), extras
 
 
 def _unfolded(found: dict[str, Any], batch: tuple[int, ...]) -> dict[str, Any]:

@@ -25,6 +25,8 @@ class Options:
     block_size: tuple[int, int] | None = None
     in_turn: bool = False
     """One head after the other, so that its blocks stay in cache."""
+    split: bool = False
+    """The call is divided among devices."""
 
 
 def attend(given: Inputs, options: Options) -> dict[str, Any]:

@@ -63,9 +63,9 @@ class Blocked(NamedTuple):
         return state
 
 
-def blocked(head: Inputs, options: Options, skip: bool, backward: bool = False) -> Blocked:
+def blocked(head: Inputs, options: Options, skip: bool) -> Blocked:
     """Cut a head into blocks, and list those to visit: all, or those that the mask may let through."""
-    bq, bk = options.block_size or block_size(head.query.shape[0], head.key.shape[0], backward)
+    bq, bk = options.block_size or block_size(options.split)
     queries, keys = cut(head.query.shape[0], bq), cut(head.key.shape[0], bk)
     lists = needed(head, queries, keys) if skip else every(queries, keys, head.mask is not None)
     at = jnp.asarray(queries.places(head.rows())), jnp.asarray(keys.places(head.columns()))
@@ -74,9 +74,13 @@ def blocked(head: Inputs, options: Options, skip: bool, backward: bool = False) 
     return Blocked(cut_head, lists, queries, keys, options)
 
 
-def block_size(queries: int, keys: int, backward: bool = False) -> tuple[int, int]:
-    """Return how many queries and keys a block has when the caller does not say (measured on two cores of a CPU)."""
-    return (256, 256) if backward else (512, 256)
+def block_size(split: bool) -> tuple[int, int]:
+    """Return how many queries and keys a block has when the caller does not say.
+
+    Measured on two cores of a CPU (docs/attention/implementations.md): where each device has a core to itself,
+    blocks that stay in its cache; where all cores work on one block, larger ones.
+    """
+    return (512, 256) if split else (1024, 512)
 
 
 def forward(blocked: Blocked) -> tuple[Array, Array]:
@@ -157,17 +161,20 @@ def reverse(blocked: Blocked, output: Array, lse: Array, d_output: Array, d_lse:
             d_logits = weights * (d_weights - offset[i][:, None])
             more_query, more_key, more_parts = pull(d_logits)
             d_query = d_query + more_query.astype(dtype)
-            d_keys = _add(d_keys, j, more_key)
-            d_values = _add(d_values, j, jnp.matmul(dropped.T, d_out))
+            d_keys = _add(d_keys, j, more_key.T)
+            d_values = _add(d_values, j, jnp.matmul(d_out.T, dropped))
             return d_query, d_keys, d_values, jax.tree.map(jnp.add, d_parts, more_parts)
 
         start = jnp.zeros(query.shape, dtype), d_keys, d_values, d_parts
         d_query, d_keys, d_values, d_parts = blocked.visit(i, step, start)
         return lax.dynamic_update_index_in_dim(d_queries, d_query, i, 0), d_keys, d_values, d_parts
 
-    zeros = [jnp.zeros(x.shape, dtype) for x in (head.query, head.key, head.value)]
-    state = (*zeros, [jnp.zeros_like(x) for x in learned])
-    d_query, d_key, d_value, d_parts = lax.fori_loop(0, queries.count, row, state)
+    # Gradients of keys and values are kept transposed, [n, e, bk]: the products that make them run half again as
+    # fast where the block of weights is the right-hand side.
+    zeros = [jnp.zeros(jnp.swapaxes(x, 1, 2).shape, dtype) for x in (head.key, head.value)]
+    state = jnp.zeros(head.query.shape, dtype), *zeros, [jnp.zeros_like(x) for x in learned]
+    d_query, *transposed, d_parts = lax.fori_loop(0, queries.count, row, state)
+    d_key, d_value = (jnp.swapaxes(x, 1, 2) for x in transposed)
     return [
         queries.joined(d_query).astype(head.query.dtype),
         keys.joined(d_key).astype(head.key.dtype),

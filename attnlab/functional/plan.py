@@ -54,7 +54,7 @@ def choose(given: Inputs, options: dense.Options, name: str | None) -> Plan:
     heads = examples * key_heads * group
     item = max(given.query.array.dtype.itemsize, 4)
     blockwise = as_softmax(given.normalizer) is not None and given.value is not None
-    block = options.block_size or (online.block_size(queries, keys) if blockwise else streaming.row_block(keys))
+    block = options.block_size or (online.block_size(options.split) if blockwise else streaming.row_block(keys))
     block = min(block[0], queries), min(block[1], keys)
     visited = _visited(given, queries, keys, block)
     small = heads * queries * keys <= SMALL

@@ -165,7 +165,7 @@ def _online(given: Inputs, options: Options, skip: bool) -> tuple[Array, Array]:
     def reverse(fixed: Any, learned: list[Array], found: tuple[Array, ...], change: tuple[Array, ...]) -> list[Array]:
         def one(head: Any) -> list[Array]:
             head, found, change = head
-            return online.reverse(online.blocked(head, options, skip, backward=True), *found, *change)
+            return online.reverse(online.blocked(head, options, skip), *found, *change)
 
         heads = [tuple(Each(x, ("b", "k", "g")) for x in pair) for pair in (found, change)]
         given = whole(fixed, learned)
