@@ -5,7 +5,7 @@ READY := .venv/ready
 RUN := runs/dates_additive-s1
 SENTENCE := Freitag, der siebenundzwanzigste März neunzehnhundertvierundachtzig, und dreihundertfünfundvierzig
 
-.PHONY: setup run test test-all check format notebooks lock clean
+.PHONY: setup run test test-all check format notebooks figures lock clean
 
 setup: $(READY)
 
@@ -43,6 +43,9 @@ format: $(READY)
 
 notebooks: $(READY)
 	$(BIN)/python notebooks/run.py
+
+figures: $(READY)
+	MPLBACKEND=Agg $(BIN)/python docs/figures.py
 
 # Pins anew what pyproject.toml allows today, with hashes (in an environment of its own, so that .venv stays as it is).
 lock:

@@ -10,6 +10,7 @@ from tolerances import assert_close
 
 from attnlab.functional import cache, masks, mods, scores
 from attnlab.functional.attention import attention
+from attnlab.functional.rotary import rotary
 
 TOKENS, CAPACITY = 7, 9
 
@@ -44,7 +45,7 @@ OPTIONS = {
     "plain": {},
     "alibi": {"mods": (mods.alibi(4),)},
     "window": {"mask": masks.sliding_window(2, 0)},
-    "sink": {"mask": masks.from_fn(lambda i, j, head: (j < 1) | (i - j < 3)), "score": scores.dot},
+    "sink": {"mask": masks.from_fn(lambda i, j, head: (j < 1) | (i - j < 3)), "score": scores.cosine},
 }
 
 
@@ -64,12 +65,12 @@ def test_equals_the_whole_sequence(x64, options, prompt):
 def test_equals_the_whole_sequence_with_rotary_positions(x64, prompt):
     query, key, value = sequence()
     everywhere = jnp.arange(TOKENS)
-    expected = attention(mods.rotary(query, everywhere), mods.rotary(key, everywhere), value, mask=masks.causal())
+    expected = attention(rotary(query, everywhere), rotary(key, everywhere), value, mask=masks.causal())
 
     @jax.jit
     def step(state, query, key, value):
         now = cache.positions(state, query.shape[-3])
-        return cache.attend(state, mods.rotary(query, now), mods.rotary(key, now), value)
+        return cache.attend(state, rotary(query, now), rotary(key, now), value)
 
     assert_close(decoded((query, key, value), prompt, step)[0], expected, "float64")
 
