@@ -49,9 +49,10 @@ def attention(
     score: Callable[[Vector, Vector, int], float],
     mod: Callable[[float, int, int, int], float],
     may: Callable[[tuple[int, ...], int, int, int], bool],
-    normalizer: Callable[[list[float]], list[float]],
+    normalizer: Callable[..., list[float]],
 ) -> dict[str, np.ndarray]:
-    """Attend; `score` takes (query, key, head), `mod` (logit, i, j, head), `may` (example, head, i, j)."""
+    """Attend; `score` takes (query, key, head), `mod` (logit, i, j, head), `may` (example, head, i, j),
+    `normalizer` (logits, keys, i, head, number of the example)."""
     *batch, queries, heads, _ = query.shape
     keys, key_heads = key.shape[-3:-1]
     weights = np.zeros((*batch, heads, queries, keys))
@@ -68,7 +69,8 @@ def attention(
         key_head = head // (heads // key_heads)
         allowed = [j for j in range(keys) if may(example, head, i, j)]
         logits = [mod(score(query[*example, i, head], key[*example, j, key_head], head), i, j, head) for j in allowed]
-        row = normalizer(logits)
+        number = int(np.ravel_multi_index(example, tuple(batch))) if batch else 0
+        row = normalizer(logits, allowed, i, head, number)
         for j, logit, weight in zip(allowed, logits, row, strict=True):
             found["logits"][*place, j] = logit
             found["weights"][*place, j] = weight

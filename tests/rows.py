@@ -10,12 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import oracle
-import oracle_scores
 import oracle_masks
+import oracle_mods
+import oracle_normalizers
+import oracle_scores
 from jax.tree_util import Partial
 
-from attnlab.functional import masks, normalizers, scores
-from attnlab.functional.parts import per_head
+from attnlab.functional import masks, mods, normalizers, scores
+from attnlab.functional.parts import each, per_head
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,13 +88,73 @@ def cap(logits, positions):
     return jnp.tanh(logits)
 
 
+def _soft_cap_alibi(draw, size: Size):
+    one = lambda logit, i, j, head: oracle_mods.alibi(oracle_mods.soft_cap(logit, 1.5), i, j, head, size.N)  # noqa: E731
+    return (mods.soft_cap(1.5), mods.alibi(size.N)), one
+
+
+def _tables_each_head(draw, size: Size):
+    """Both kinds of learned tables, short enough that distances are clipped and buckets shared."""
+    near, t5 = draw(size.N, 3), draw(size.N, 8)
+
+    def one(logit, i, j, head):
+        bucket = oracle_mods.t5_bucket(j - i, 8, True, 4)
+        return logit + float(near[head, min(max(j - i, -1), 1) + 1]) + float(t5[head, bucket])
+
+    return (mods.relative_bias(each(near, "h")), mods.t5_bias(each(t5, "h"), max_distance=4)), one
+
+
+def _location_bias(draw, size: Size):
+    query, w, added = draw(size.T, 2), draw(size.N, 2, size.S), draw(size.N, size.T, size.S)
+
+    def one(logit, i, j, head):
+        told = sum(float(query[i, m]) * float(w[head, m, j]) for m in range(2))
+        return told + float(added[head, i, j])
+
+    return (mods.location(query, each(w, "h")), mods.bias(added, "h q k")), one
+
+
 MODS = {
     "no_mods": ((), lambda slope: lambda logit, i, j, head: logit),
     "tilt_cap": ((tilt, cap), lambda slope: lambda logit, i, j, head: np.tanh(logit + slope * (i - j + head))),
     "cap_tilt": ((cap, tilt), lambda slope: lambda logit, i, j, head: np.tanh(logit) + slope * (i - j + head)),
+    "soft_cap_alibi": _soft_cap_alibi,
+    "tables_each_head": _tables_each_head,
+    "location_bias": _location_bias,
 }
+"""Either the mods and how their oracle follows from the slope of `tilt`, or a function that draws both."""
 
-NORMALIZERS = {"softmax": (normalizers.softmax, oracle.softmax)}
+
+_bound = oracle_normalizers.by_row
+_rng = jax.random.key(7)
+_words = tuple(jax.random.bits(jax.random.fold_in(_rng, 0x67756D62), (2,), jnp.uint32).tolist())
+_centers = np.array([0.25, 2.0, 1.4, 0.0, 5.1, 4.0, 2.2], np.float32)
+_gumbel = _bound(oracle_normalizers.gumbel_softmax, key=_words, temperature=0.5)
+_local_p = _bound(oracle_normalizers.local_p, center=_centers.tolist(), width=1.5625)
+NORMALIZERS = {
+    "softmax": (normalizers.softmax, oracle.softmax),
+    "temperature": (normalizers.temperature(jnp.float32(0.5)), _bound(oracle_normalizers.softmax, temperature=0.5)),
+    "softmax_with_sink": (
+        normalizers.softmax_with_sink(jnp.float32(0.75)),
+        _bound(oracle_normalizers.softmax, sink=0.75),
+    ),
+    "softmax_plus_one": (normalizers.softmax_plus_one, _bound(oracle_normalizers.softmax, sink=0.0)),
+    "sigmoid": (normalizers.sigmoid(jnp.float32(-1.5)), _bound(oracle_normalizers.sigmoid, bias=-1.5)),
+    "sparsemax": (normalizers.sparsemax, oracle_normalizers.sparsemax),
+    "entmax15": (normalizers.entmax15, _bound(oracle_normalizers.entmax, alpha=1.5)),
+    "entmax": (normalizers.entmax(jnp.float32(1.25)), _bound(oracle_normalizers.entmax, alpha=1.25)),
+    "relu_over_length": (normalizers.relu_over_length, oracle_normalizers.relu_over_length),
+    "top_k": (normalizers.top_k(2), _bound(oracle_normalizers.top_k, k=2)),
+    "hardmax": (normalizers.hardmax, oracle_normalizers.hardmax),
+    "gumbel_softmax": (normalizers.gumbel_softmax(_rng, jnp.float32(0.5)), _gumbel),
+    "local_p": (normalizers.local_p(jnp.asarray(_centers), jnp.float32(1.5625)), _local_p),
+}
+"""A part and its oracle, over the list of a row's allowed logits; that of a `Positional` one is also told where:
+(logits, keys, query, head, number of the example)."""
+POSITIVE = ("softmax", "temperature", "softmax_with_sink", "softmax_plus_one", "sigmoid", "gumbel_softmax")
+"""Normalizers that give every allowed key some weight."""
+NOT_A_DERIVATIVE = ("hardmax",)
+"""Normalizers whose gradient is by design another function's."""
 
 
 def _random_lengths(rng: np.random.Generator, size: Size):
@@ -183,6 +245,7 @@ def _random_layout(traced: bool):
 
     return draw
 
+
 MASKS = {
     "no_mask": lambda rng, size: (None, lambda b, h, i, j: True),
     "causal_lower_right": _causal("lower_right"),
@@ -249,10 +312,18 @@ def problem(
     params = {name: draw(*front, *(axes[axis] for axis in shape.split())) for name, shape in score.shapes.items()}
     drawn_mask, may = MASKS[mask](rng, size)
     slope = 0.25
-    mod_parts, mod_oracle = MODS[mods]
+    row = MODS[mods]
+    if callable(row):
+        mod_parts, drawn_oracle = row(draw, size)
+        mod_oracle = lambda slope: drawn_oracle  # noqa: E731
+    else:
+        mod_parts, mod_oracle = row
     learned = Partial(tilt, slope=jnp.asarray(slope, "float64" if dtype == "float64" else "float32"))
     bound = tuple(learned if mod is tilt else mod for mod in mod_parts)
-    normalize, normalize_oracle = NORMALIZERS[normalizer]
+    normalize, row_oracle = NORMALIZERS[normalizer]
+
+    def normalize_oracle(logits, *place):
+        return row_oracle(logits, *place) if isinstance(normalize, normalizers.Positional) else row_oracle(logits)
 
     def bind(params: dict[str, jax.Array]) -> Callable[..., jax.Array]:
         part = Partial(score.part, **params, **score.constants)
