@@ -1,6 +1,7 @@
 """The entry: check what is asked for, and hand it to an implementation."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -52,8 +53,8 @@ def attention(
     normalizer: Normalizer = normalizers.softmax,
     dropout_rate: float = 0.0,
     rng: Array | None = None,
-    query_positions: Int[Array, "*B T"] | None = None,
-    key_positions: Int[Array, "*B S"] | None = None,
+    query_positions: Int[Array, " T"] | Int[Array, "*B T"] | None = None,
+    key_positions: Int[Array, " S"] | Int[Array, "*B S"] | None = None,
     returns: Sequence[str | Extra] = (),
     implementation: str | None = None,
     block_size: tuple[int, int] | None = None,
@@ -113,11 +114,12 @@ def attention(
         block_size=block_size,
         mesh=mesh,
     )
-    attend = IMPLEMENTATIONS[choose(given, options, implementation).implementation]
+    chosen_plan = choose(given, options, implementation)
+    attend, options = IMPLEMENTATIONS[chosen_plan.implementation], replace(options, block_size=chosen_plan.block_size)
     found = attend(given, options) if mesh is None else sharded.attend(attend, given, options, mesh)
     for extra in extras:
         if extra.chosen:
-            part = dense.Options(returns=(Extra("weights"),), in_turn=options.in_turn)
+            part = replace(options, returns=(Extra("weights"),), block_size=None)
             found |= IMPLEMENTATIONS["streaming"](chosen(given, extra.rows, extra.heads), part)
     found = _unfolded(found, query.shape[:-3])
     return AttentionOutput(**found) if returns else found["output"]
@@ -153,8 +155,8 @@ def attention_weights(
     mods: Sequence[Mod] = (),
     mask: Mask | None = None,
     normalizer: Normalizer = normalizers.softmax,
-    query_positions: Int[Array, "*B T"] | None = None,
-    key_positions: Int[Array, "*B S"] | None = None,
+    query_positions: Int[Array, " T"] | Int[Array, "*B T"] | None = None,
+    key_positions: Int[Array, " S"] | Int[Array, "*B S"] | None = None,
 ) -> HeadWeights:
     """Weigh every key for every query: the first half of `attention`, of which `pool` is the second.
 

@@ -36,6 +36,8 @@ def with_reverse(fast: Function, reverse: Callable[[Any, Any, Any, Any], Any], p
     12.0
     """
 
+    fast, reverse, plain = (_with_the_precision_of_now(part) for part in (fast, reverse, plain))
+
     @jax.custom_jvp
     def function(fixed: Any, x: Any) -> Any:
         return fast(fixed, x)
@@ -65,6 +67,17 @@ def with_reverse(fast: Function, reverse: Callable[[Any, Any, Any, Any], Any], p
         return y, lax.custom_linear_solve(matrix, start, solve, transposed)[1]
 
     return function
+
+
+def _with_the_precision_of_now(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Trace the function, whenever that may be, under the `jax.default_matmul_precision` of its definition."""
+    precision = jax.config.jax_default_matmul_precision
+
+    def under(*args: Any) -> Any:
+        with jax.default_matmul_precision(precision):
+            return function(*args)
+
+    return under
 
 
 def _total(arrays: Any) -> jax.Array:

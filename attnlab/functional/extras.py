@@ -42,6 +42,7 @@ class Extra:
 
     name: str
     top: int = 0
+    """Of "top_k": how many; 0 for 8, or for all keys where there are fewer."""
     rows: tuple[int, ...] | None = None
     heads: tuple[int, ...] | None = None
 
@@ -59,6 +60,8 @@ class Extra:
 
 def top_k(k: int) -> Extra:
     """Ask for the k keys that weigh most for each query: `TopKeys`, of k weights and k key indices.
+
+    The name "top_k" alone asks for 8, or for all keys where there are fewer.
 
     >>> top_k(2).top
     2
@@ -97,6 +100,7 @@ def _key_mass(rows: Rows) -> Array:
 
 
 def _top_keys(rows: Rows, top: int) -> TopKeys:
+    top = top or min(8, rows.keys)
     if top > rows.keys:
         raise ValueError(f"extras.top_k: {top} keys asked for, there are {rows.keys}")
     block, missing = rows.weights, max(top - rows.weights.shape[1], 0)
@@ -130,7 +134,7 @@ def requested(returns: Sequence[str | Extra]) -> tuple[Extra, ...]:
         raise ValueError(f"attention: returns is a tuple: ({returns!r},)")
     asked = []
     for each in returns:
-        extra = each if isinstance(each, Extra) else Extra(each, top=8 if each == "top_k" else 0)
+        extra = each if isinstance(each, Extra) else Extra(each)
         if extra.name not in NAMES:
             raise ValueError(f"attention: returns {extra.name!r} is none of {', '.join(NAMES)}")
         asked.append(extra)

@@ -41,7 +41,7 @@ class Blocked(NamedTuple):
     def where(self, positions: Positions, j: Any) -> Where:
         """Which of the block's queries may attend to which of its keys; padding is attended to by none."""
         real = jnp.broadcast_to(
-            (j * self.keys.size + jnp.arange(self.keys.size) < self.keys.length)[None, :],
+            (j * self.keys.size + jnp.arange(self.keys.size, dtype=jnp.int32) < self.keys.length)[None, :],
             (self.queries.size, self.keys.size),
         )
         return real if self.head.mask is None else real & self.head.mask(positions)
@@ -65,22 +65,12 @@ class Blocked(NamedTuple):
 
 def blocked(head: Inputs, options: Options, skip: bool) -> Blocked:
     """Cut a head into blocks, and list those to visit: all, or those that the mask may let through."""
-    bq, bk = options.block_size or block_size(options.split)
-    queries, keys = cut(head.query.shape[0], bq), cut(head.key.shape[0], bk)
+    queries, keys = (cut(x.shape[0], block) for x, block in zip((head.query, head.key), options.block_size, strict=True))
     lists = needed(head, queries, keys) if skip else every(queries, keys, head.mask is not None)
     at = jnp.asarray(queries.places(head.rows())), jnp.asarray(keys.places(head.columns()))
     query, key, value = queries.blocks(head.query), keys.blocks(head.key), keys.blocks(head.value)
     cut_head = head._replace(query=query, key=key, value=value, query_positions=at[0], key_positions=at[1])
     return Blocked(cut_head, lists, queries, keys, options)
-
-
-def block_size(split: bool) -> tuple[int, int]:
-    """Return how many queries and keys a block has when the caller does not say.
-
-    Measured on two cores of a CPU (docs/attention/implementations.md): where each device has a core to itself,
-    blocks that stay in its cache; where all cores work on one block, larger ones.
-    """
-    return (512, 256) if split else (1024, 512)
 
 
 def forward(blocked: Blocked) -> tuple[Array, Array]:

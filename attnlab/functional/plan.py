@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from attnlab.functional import block_sparse, dense, online, streaming
+from attnlab.functional import block_sparse, dense, streaming
 from attnlab.functional.blocks import cut, needed
 from attnlab.functional.inputs import Inputs
 from attnlab.functional.normalizers import as_softmax
@@ -20,6 +20,15 @@ IMPLEMENTATIONS: dict[str, Callable[[Inputs, dense.Options], dict[str, Any]]] = 
 
 SMALL = 2**16
 """Up to so many logits in all, writing them out is quickest."""
+
+LARGE = {True: (512, 256), False: (1024, 512)}
+"""Queries and keys of a block: where each device has a core to itself, and where all cores work on one block."""
+
+SPARSE = ((256, 256), (128, 128))
+"""Smaller blocks, which fit the edges of a mask better …"""
+
+SMALL_COST = {True: 1.2, False: 1.6}
+"""… and cost so much more a logit (docs/attention/implementations.md)."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +63,17 @@ def choose(given: Inputs, options: dense.Options, name: str | None) -> Plan:
     heads = examples * key_heads * group
     item = max(given.query.array.dtype.itemsize, 4)
     blockwise = as_softmax(given.normalizer) is not None and given.value is not None
-    block = options.block_size or (online.block_size(options.split) if blockwise else streaming.row_block(keys))
-    block = min(block[0], queries), min(block[1], keys)
-    visited = _visited(given, queries, keys, block)
+    if options.block_size is not None:
+        choices = [options.block_size]
+    elif blockwise:
+        choices = [LARGE[options.split], *SPARSE]
+    else:
+        choices = [streaming.row_block(keys)]
+    pairs = [(min(bq, queries), min(bk, keys)) for bq, bk in choices]
+    shares = [_visited(given, queries, keys, block) for block in pairs]
+    costs = [(1.0 if share is None else share) * (SMALL_COST[options.split] if n else 1.0) for n, share in enumerate(shares)]
+    best = costs.index(min(costs))
+    block, visited = pairs[best], shares[best]
     small = heads * queries * keys <= SMALL
     written = heads * queries * keys * item
     at_once = 1 if options.in_turn else heads
@@ -70,12 +87,12 @@ def choose(given: Inputs, options: dense.Options, name: str | None) -> Plan:
         share = "those that turn out empty" if visited is None else f"{1 - visited:.0%} of the blocks"
         reasons["block_sparse"] = f"the mask lets {share} be skipped"
         reasons["streaming"] = "it visits the blocks that the mask empties too"
-    best = "dense" if small else "block_sparse" if visited is None or visited < 1.0 else "streaming"
+    suited = "dense" if small else "block_sparse" if visited is None or visited < 1.0 else "streaming"
     if small:
         reasons |= {other: "the blocks are not worth their loop" for other in ("streaming", "block_sparse")}
-    chosen = name or best
-    if chosen != best:
-        reasons |= {best: f"{chosen} was asked for ({reasons[best]})", chosen: "asked for"}
+    chosen = name or suited
+    if chosen != suited:
+        reasons |= {suited: f"{chosen} was asked for ({reasons[suited]})", chosen: "asked for"}
     peak = 2 * written if chosen == "dense" else streamed
     return Plan(chosen, peak, block, visited if chosen == "block_sparse" else 1.0, reasons)
 

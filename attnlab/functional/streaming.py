@@ -34,8 +34,9 @@ def attend(given: Inputs, options: Options, skip: bool = False) -> dict[str, Any
     online_too = family is not None and given.value is not None
     if not online_too:
         return each_head(lambda head: rows(head, options, skip), given, options.in_turn)
+    apart = replace(options, block_size=None)
     extras = given._replace(value=None)
-    found = each_head(lambda head: rows(head, options, skip), extras, options.in_turn) if options.returns else {}
+    found = each_head(lambda head: rows(head, apart, skip), extras, options.in_turn) if options.returns else {}
     return found | {"output": _softmax(given, family, options, skip)}
 
 
@@ -100,7 +101,8 @@ def _softmax(given: Inputs, family: Softmax, options: Options, skip: bool) -> Ar
     def finish(head: tuple[Array, Array, Any]) -> Array:
         output, lse, sink = head
         if sink is not None:
-            output = output * jax.nn.sigmoid(lse - jnp.asarray(sink).astype(lse.dtype))[:, None]
+            finite = jnp.where(lse == -jnp.inf, 0.0, lse)  # an empty row has output 0, and its sink may be −∞
+            output = output * jax.nn.sigmoid(finite - jnp.asarray(sink).astype(lse.dtype))[:, None]
         return output.astype(given.value.array.dtype)
 
     heads = ("b", "k", "g")
