@@ -13,6 +13,9 @@ _HOMES = {
     "attention_weights": "attnlab.functional.attention",
     "pool": "attnlab.functional.attention",
     "AttentionOutput": "attnlab.functional.attention",
+    "plan": "attnlab.functional.attention",
+    "merge": "attnlab.functional.merge",
+    "extras": "attnlab.functional",
     "scores": "attnlab.functional",
     "masks": "attnlab.functional",
     "normalizers": "attnlab.functional",
@@ -23,7 +26,7 @@ _HOMES = {
     "nnx_attention_fn": "attnlab.layers.adapters",
     "jax_nn_dot_product_attention": "attnlab.layers.jax_nn",
 }
-_MODULES = {"scores", "masks", "mods", "normalizers", "cache"}
+_MODULES = {"scores", "masks", "mods", "normalizers", "cache", "extras"}
 __all__ = [*_HOMES, "__version__"]
 
 

@@ -42,6 +42,15 @@ def log_sum_exp(logits: list[float]) -> float:
     return top + math.log(math.fsum(math.exp(x - top) for x in logits))
 
 
+def top_keys(weights: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """The weights and the keys of the `top` largest of each row, the earlier one of two that are equal."""
+    keys = np.zeros((*weights.shape[:-1], top), int)
+    for place in np.ndindex(*weights.shape[:-1]):
+        row = weights[place]
+        keys[place] = sorted(range(len(row)), key=lambda j: (-row[j], j))[:top]
+    return np.take_along_axis(weights, keys, axis=-1), keys
+
+
 def attention(
     query: np.ndarray,
     key: np.ndarray,
@@ -63,6 +72,8 @@ def attention(
         "lse": np.zeros(weights.shape[:-1]),
         "entropy": np.zeros(weights.shape[:-1]),
         "max": np.zeros(weights.shape[:-1]),
+        "distance": np.zeros(weights.shape[:-1]),
+        "key_mass": np.zeros((*batch, heads, keys)),
     }
     for place in np.ndindex(*batch, heads, queries):
         example, head, i = place[:-2], place[-2], place[-1]
@@ -78,4 +89,7 @@ def attention(
         found["lse"][place] = log_sum_exp(logits)
         found["max"][place] = max(logits, default=-math.inf)
         found["entropy"][place] = -math.fsum(w * math.log(w) for w in row if w > 0)
+        found["distance"][place] = math.fsum(w * abs(i - j) for j, w in zip(allowed, row, strict=True))
+        for j, weight in zip(allowed, row, strict=True):
+            found["key_mass"][*example, head, j] += weight
     return found

@@ -62,6 +62,15 @@ SIZES = [
     Size((1,), T=2, S=129, N=1, K=1, D=4, E=3, V=2, A=3),
 ]
 SMALL = SIZES[2]
+EDGES = [
+    Size((2,), T=3, S=7, N=4, K=2, D=4, E=3, V=2, A=3),
+    Size((), T=129, S=7, N=2, K=1, D=3, E=2, V=3, A=2),
+    Size((2,), T=1, S=128, N=2, K=2, D=2, E=5, V=1, A=4),
+    Size((), T=128, S=129, N=1, K=1, D=3, E=2, V=2, A=2),
+    Size((2, 1), T=2, S=3, N=3, K=1, D=5, E=4, V=3, A=1),
+    Size((), T=7, S=1, N=2, K=2, D=1, E=2, V=2, A=3),
+]
+"""Where blocks end: lengths of 1, 2, 3, 7, 128 and 129, fewer queries than keys and more."""
 
 SCORES = [
     Row("dot", scores.dot, oracle.dot, ties="E"),
@@ -128,7 +137,7 @@ MODS = {
 _bound = oracle_normalizers.by_row
 _rng = jax.random.key(7)
 _words = tuple(jax.random.bits(jax.random.fold_in(_rng, 0x67756D62), (2,), jnp.uint32).tolist())
-_centers = np.array([0.25, 2.0, 1.4, 0.0, 5.1, 4.0, 2.2], np.float32)
+_centers = np.resize(np.array([0.25, 2.0, 1.4, 0.0, 5.1, 4.0, 2.2], np.float32), 129)
 _gumbel = _bound(oracle_normalizers.gumbel_softmax, key=_words, temperature=0.5)
 _local_p = _bound(oracle_normalizers.local_p, center=_centers.tolist(), width=1.5625)
 NORMALIZERS = {

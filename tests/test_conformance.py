@@ -1,177 +1,269 @@
-"""The laws of attention, each checked on every part (rows.py) against the oracle (oracle.py, tolerances.py)."""
+"""The laws of attention, each checked on every part (rows.py) against the oracle (oracle.py, tolerances.py).
+
+The product score × mod × mask × normalizer × returns × block size × size is sampled: every list is gone through in
+turn, as many times as the longest needs, so that every row occurs with others beside it; `slow` draws more.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cache
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracle
 import pytest
-from absl.testing import parameterized
 from jax.test_util import check_grads
-from rows import MASKS, MODS, NORMALIZERS, NOT_A_DERIVATIVE, POSITIVE, SCORES, SIZES, SMALL, Problem, problem
+from rows import EDGES, MASKS, MODS, NORMALIZERS, NOT_A_DERIVATIVE, POSITIVE, SCORES, SIZES, SMALL, Problem, Size
+from rows import problem as draw_problem
 from tolerances import assert_close
 
-from attnlab.functional import masks
-from attnlab.functional.attention import FIELDS, IMPLEMENTATIONS, attention, attention_weights, pool
-from attnlab.functional.parts import as_part
+from attnlab.functional import extras, masks
+from attnlab.functional.attention import IMPLEMENTATIONS, AttentionOutput, attention, attention_weights, pool
+from attnlab.functional.parts import as_part, floats
 
 pytestmark = pytest.mark.usefixtures("strict")
-every_score = pytest.mark.parametrize("score", SCORES, ids=str)
-every_size = pytest.mark.parametrize("size", SIZES, ids=str)
-every_mask = pytest.mark.parametrize("mask", MASKS)
-every_normalizer = pytest.mark.parametrize("normalizer", NORMALIZERS)
 every_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-scaled_dot = SCORES[1]
-additive = SCORES[3]
-general = SCORES[2]
+BLOCKWISE = [name for name in IMPLEMENTATIONS if name != "dense"]
+BY_NAME = {row.name: row for row in SCORES}
+ACCURATE = 1e-10
+"""What float64 is held to where blocks add up in another order: forward and gradients."""
+QUICK = {"xla_backend_optimization_level": 0}
+"""Compiles in half the time; where bits are compared, the compiler optimizes as ever."""
 
 
-def solver(drawn: Problem, returns=FIELDS, **changes):
+@dataclass(frozen=True)
+class Sample:
+    """One point of the product."""
+
+    score: str
+    mods: str
+    mask: str
+    normalizer: str
+    size: Size
+    group: int = 0
+    block_size: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        block = "" if self.block_size is None else "-{}x{}".format(*self.block_size)
+        return f"{self.score}-{self.mods}-{self.mask}-{self.normalizer}-{self.size}{block}"
+
+    def problem(self, dtype: str = "float64") -> Problem:
+        return draw_problem(BY_NAME[self.score], self.size, self.mask, self.mods, self.normalizer, dtype)
+
+    def returns(self) -> tuple[str | extras.Extra, ...]:
+        """Every extra in one of three."""
+        some = extras.weights(rows=(self.size.T - 1, 0), heads=(self.size.N - 1,))
+        groups = ("weights", "logits", extras.top_k(min(3, self.size.S))), ("lse", "max", "distance")
+        return (*groups, ("entropy", "key_mass", some))[self.group]
+
+
+LENGTHS = [*EDGES, *SIZES[2:4]]
+BLOCKS = [None, (2, 3), (1, 1), (64, 33), (3, 128)]
+GROUPS = [0, 1, 2, 1, 2, 0, 2]
+
+
+def in_turn(number: int) -> Sample:
+    """The sample of this number: each list a step further."""
+    pick = lambda rows: list(rows)[number % len(rows)]  # noqa: E731
+    lists = (BY_NAME, MODS, MASKS, NORMALIZERS, LENGTHS, GROUPS, BLOCKS)
+    return Sample(*(pick(rows) for rows in lists))
+
+
+def drawn(number: int) -> Sample:
+    """A sample at random, the same for the same number."""
+    rng = np.random.default_rng(number)
+    lists = (BY_NAME, MODS, MASKS, NORMALIZERS, LENGTHS, GROUPS, BLOCKS)
+    return Sample(*(list(rows)[rng.integers(len(rows))] for rows in lists))
+
+
+COVER = [in_turn(number) for number in range(max(map(len, (SCORES, MODS, MASKS, NORMALIZERS, LENGTHS))))]
+REST = [drawn(number) for number in range(150)]
+
+
+def learnable(this: Problem):
+    """The floating-point arrays of a problem, what is not to be learned, and what puts them together."""
+    learned, constant, together = floats(
+        (this.inputs, this.params, tuple(map(as_part, this.mods)), as_part(this.normalizer))
+    )
+    return [x.astype("float64") for x in learned], constant, together
+
+
+def evaluate(sample: Sample, implementation: str) -> tuple[AttentionOutput, list[jax.Array]]:
+    """Attend, and differentiate a number made of all results by every learnable array."""
+    this = sample.problem()
+    learned, constant, together = learnable(this)
+
+    def number(learned):
+        inputs, params, mods, normalizer = together(learned, constant)
+        parts = {"score": this.bind(params), "mods": mods, "mask": this.mask, "normalizer": normalizer}
+        how = {"implementation": implementation, "block_size": sample.block_size, "returns": sample.returns()}
+        found = attention(*inputs, **parts, **how)
+        numbers = [x for x in jax.tree.leaves(found) if jnp.issubdtype(x.dtype, jnp.floating)]
+        return sum(jnp.sin(jnp.where(jnp.isfinite(x), x, 0.0)).sum() for x in numbers), found
+
+    (_, found), slopes = jax.jit(jax.value_and_grad(number, has_aux=True), compiler_options=QUICK)(learned)
+    return found, slopes
+
+
+@cache
+def reference(sample: Sample) -> tuple[AttentionOutput, list[jax.Array]]:
+    return evaluate(sample, "dense")
+
+
+@cache
+def by_the_book(sample: Sample) -> dict[str, np.ndarray]:
+    return sample.problem().expected()
+
+
+def assert_is_oracle(sample: Sample, found: AttentionOutput, tolerance: float) -> None:
+    expected = by_the_book(replace(sample, group=0, block_size=None))
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)  # noqa: E731
+    close(found.output, expected["output"])
+    assert found.output.dtype == jnp.float64
+    for extra in extras.requested(sample.returns()):
+        if extra.name == "top_k":
+            weights, keys = oracle.top_keys(expected["weights"], extra.top)
+            close(found.top_k.weights, weights)
+            np.testing.assert_array_equal(np.where(weights > 0, found.top_k.keys, 0), np.where(weights > 0, keys, 0))
+        else:
+            whole = expected[extra.name]
+            whole = whole[..., extra.heads, :, :][..., extra.rows, :] if extra.chosen else whole
+            close(getattr(found, extra.name), whole)
+
+
+# The values and the gradients are right
+
+
+@pytest.mark.parametrize("sample", COVER, ids=str)
+def test_dense_equals_the_oracle(sample, x64):
+    found, slopes = reference(sample)
+    assert_is_oracle(sample, found, 1e-12)
+    chex.assert_tree_all_finite(slopes)
+
+
+def assert_equals_the_oracle_and_the_slopes_of_dense(sample: Sample, implementation: str) -> None:
+    found, slopes = evaluate(sample, implementation)
+    assert_is_oracle(sample, found, ACCURATE)
+    chex.assert_tree_all_finite(slopes)
+    for slope, expected in zip(slopes, reference(sample)[1], strict=True):
+        np.testing.assert_allclose(slope, expected, rtol=ACCURATE, atol=ACCURATE)
+
+
+@pytest.mark.parametrize("implementation", BLOCKWISE)
+@pytest.mark.parametrize("sample", COVER, ids=str)
+def test_blocks_equal_the_oracle_and_the_slopes_of_dense(sample, implementation, x64):
+    assert_equals_the_oracle_and_the_slopes_of_dense(sample, implementation)
+
+
+@pytest.mark.slow
+@every_implementation
+@pytest.mark.parametrize("sample", REST, ids=str)
+def test_more_of_the_product(sample, implementation, x64):
+    assert_equals_the_oracle_and_the_slopes_of_dense(sample, implementation)
+
+
+def test_the_samples_cover_every_row():
+    for field, rows in {"score": BY_NAME, "mods": MODS, "mask": MASKS, "normalizer": NORMALIZERS}.items():
+        assert {getattr(sample, field) for sample in COVER} == set(rows), field
+    lengths = {length for sample in COVER for length in (sample.size.T, sample.size.S)}
+    assert lengths >= {1, 2, 3, 7, 128, 129}
+    names = {extra.name for sample in COVER for extra in extras.requested(sample.returns())}
+    assert names == set(extras.NAMES)
+
+
+def solver(this: Problem, returns=("weights", "lse", "entropy"), **changes):
     """`attention` of this problem's parts as a compiled function of its inputs."""
-    return jax.jit(lambda inputs: attention(*inputs, **drawn.options() | changes, returns=returns))
+    return jax.jit(lambda inputs: attention(*inputs, **this.options() | changes, returns=returns))
 
 
-def solve(drawn: Problem, inputs=None, returns=FIELDS, **changes):
-    return solver(drawn, returns, **changes)(drawn.inputs if inputs is None else inputs)
-
-
-def assert_is_oracle(drawn: Problem, implementation: str, dtype: str) -> None:
-    found, expected = solve(drawn, implementation=implementation), drawn.expected()
-    assert found.output.dtype == dtype
-    for name in ("output", *FIELDS):
-        assert_close(getattr(found, name), expected[name], dtype)
-
-
-# The values are right
+def solve(this: Problem, inputs=None, returns=("weights", "lse", "entropy"), **changes):
+    return solver(this, returns, **changes)(this.inputs if inputs is None else inputs)
 
 
 @every_implementation
-@pytest.mark.parametrize("size", [SMALL, SIZES[4]], ids=str)
-@every_score
-def test_equals_the_oracle(score, size, implementation):
-    assert_is_oracle(problem(score, size, dtype="float32"), implementation, "float32")
-
-
-@every_implementation
-@every_size
-@every_score
-def test_equals_the_oracle_in_float64(score, size, implementation, x64):
-    assert_is_oracle(problem(score, size, dtype="float64"), implementation, "float64")
-
-
-@every_implementation
-@pytest.mark.parametrize("size", [*SIZES[:4:3], SIZES[1]], ids=str)
-@every_mask
-def test_every_mask_equals_the_oracle(mask, size, implementation, x64):
-    assert_is_oracle(problem(scaled_dot, size, mask, dtype="float64"), implementation, "float64")
-
-
-@every_implementation
-@pytest.mark.parametrize("size", [SMALL, SIZES[4]], ids=str)
-@every_normalizer
-def test_every_normalizer_equals_the_oracle(normalizer, size, implementation, x64):
-    drawn = problem(scaled_dot, size, "array_b_h_q_k", normalizer=normalizer, dtype="float64")
-    assert_is_oracle(drawn, implementation, "float64")
-
-
-@every_implementation
-@pytest.mark.parametrize("mods", MODS)
-@every_score
-def test_mods_come_after_the_score_from_left_to_right(score, mods, implementation, x64):
-    assert_is_oracle(problem(score, mods=mods, dtype="float64"), implementation, "float64")
-
-
-@every_implementation
-@every_score
+@pytest.mark.parametrize("score", ["additive", "general"])
 def test_each_head_may_have_its_own_parameters(score, implementation, x64):
-    assert_is_oracle(problem(score, dtype="float64", each_head=True), implementation, "float64")
-
-
-@every_implementation
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@every_score
-def test_low_precision_is_accumulated_in_float32(score, dtype, implementation):
-    drawn = problem(score, dtype=dtype)
-    found, expected = solve(drawn, implementation=implementation), drawn.expected()
-    assert_close(found.output, expected["output"], dtype)
-    assert found.output.dtype == dtype
-    for name in FIELDS:
-        assert getattr(found, name).dtype == jnp.float32
-        assert_close(getattr(found, name), expected[name], "float32")
+    this = draw_problem(BY_NAME[score], dtype="float64", each_head=True)
+    found = solve(this, implementation=implementation)
+    for name in ("output", "weights", "lse", "entropy"):
+        assert_close(getattr(found, name), this.expected()[name], "float64")
 
 
 # One call is as good as another
 
 
-class TestVariants(chex.TestCase):
-    """Compiled or not, from the host's arrays or the device's: the same numbers."""
-
-    @chex.variants(with_jit=True, without_jit=True, with_device=True)
-    @parameterized.product(score=[scaled_dot, additive], implementation=list(IMPLEMENTATIONS))
-    def test_every_variant_equals_the_oracle(self, score, implementation):
-        drawn = problem(score)
-        call = self.variant(lambda q, k, v: attention(q, k, v, **drawn.options(), implementation=implementation))
-        assert_close(call(*drawn.inputs), drawn.expected()["output"], "float32")
+@every_implementation
+def test_every_way_to_call_is_the_same(implementation):
+    """Compiled or not, from the host's arrays or the device's."""
+    this = draw_problem(BY_NAME["scaled_dot"], SIZES[1])
+    call = lambda *inputs: attention(*inputs, **this.options(), implementation=implementation)  # noqa: E731
+    expected = this.expected()["output"]
+    for variant in (call, jax.jit(call)):
+        assert_close(variant(*this.inputs), expected, "float32")
+        assert_close(variant(*map(jnp.asarray, map(np.asarray, this.inputs))), expected, "float32")
+    assert_close(jax.jit(call)(*map(np.asarray, this.inputs)), expected, "float32")
 
 
 @every_implementation
-@every_score
-def test_vmap_equals_the_batched_call_and_the_loop(score, implementation, x64):
-    drawn = problem(score, mask="lengths", dtype="float64")
-
-    @jax.jit
-    def one(query, key, value, mask):
-        return attention(query, key, value, **drawn.options() | {"mask": mask}, implementation=implementation)
-
-    together = one(*drawn.inputs, drawn.mask)
-    mapped = jax.jit(jax.vmap(one))(*drawn.inputs, drawn.mask)
-    loop = [one(*(x[b] for x in drawn.inputs), jax.tree.map(lambda x: x[b], drawn.mask)) for b in range(3)]  # noqa: B023
-    assert_close(mapped, together, "float64")
-    assert_close(jnp.stack(loop), together, "float64")
-
-
-@every_implementation
-@every_score
-def test_returns_change_no_bit_of_the_output(score, implementation):
-    drawn = problem(score, SIZES[4], "lengths")
-    plain = solve(drawn, returns=(), implementation=implementation)
-    for names in [("weights",), ("lse", "entropy"), FIELDS]:
-        extra = solve(drawn, returns=names, implementation=implementation)
-        np.testing.assert_array_equal(plain, extra.output)
-        assert {name for name in FIELDS if getattr(extra, name) is not None} == set(names)
-
-
-@every_score
-def test_pool_of_weights_is_attention(score, x64):
-    drawn = problem(score, dtype="float64")
-    query, key, value = drawn.inputs
-    weights = attention_weights(query, key, **drawn.options())
-    assert_close(pool(weights, value), solve(drawn, returns=()), "float64")
+@pytest.mark.parametrize(("score", "normalizer"), [("scaled_dot", "softmax"), ("general", "entmax15")])
+def test_returns_change_no_bit_of_the_output(score, normalizer, implementation):
+    this = draw_problem(BY_NAME[score], SIZES[4], "lengths", normalizer=normalizer)
+    names = tuple(name for name in extras.NAMES if name != "top_k")
+    everything = (*names, extras.top_k(5))
+    plain = solve(this, returns=(), implementation=implementation)
+    extra = solve(this, returns=everything, implementation=implementation)
+    np.testing.assert_array_equal(plain, extra.output)
+    few = solve(this, returns=("lse",), implementation=implementation)
+    np.testing.assert_array_equal(plain, few.output)
+    assert {name for name in AttentionOutput._fields if getattr(few, name) is not None} == {"output", "lse"}
+    assert all(x is not None for x in extra)
 
 
 @every_implementation
-@every_score
-def test_the_order_of_keys_does_not_matter(score, implementation, x64):
-    drawn = problem(score, mask="array_b_h_q_k", dtype="float64")
+def test_chosen_weights_are_those_of_all(implementation):
+    this = draw_problem(BY_NAME["additive"], mask="array_b_h_q_k")
+    rows, heads = [4, 0, 1], [3, 1]
+    whole = solve(this, returns=("weights",), implementation=implementation)
+    for asked in ({"rows": rows}, {"heads": heads}, {"rows": rows, "heads": heads}):
+        some = solve(this, returns=(extras.weights(**asked),), implementation=implementation)
+        expected = whole.weights[:, jnp.asarray(asked.get("heads", range(4)))]
+        expected = expected[:, :, jnp.asarray(asked.get("rows", range(5)))]
+        assert_close(some.weights, expected, "float32")
+        np.testing.assert_array_equal(some.output, whole.output)
+
+
+def test_pool_of_weights_is_attention(x64):
+    for score in ("additive", "scaled_dot"):
+        this = draw_problem(BY_NAME[score], dtype="float64")
+        query, key, value = this.inputs
+        weights = jax.jit(lambda q, k, this=this: attention_weights(q, k, **this.options()))(query, key)
+        assert_close(pool(weights, value), solve(this, returns=()), "float64")
+
+
+@every_implementation
+def test_the_order_of_keys_does_not_matter(implementation, x64):
+    this = draw_problem(BY_NAME["additive"], mask="array_b_h_q_k", dtype="float64")
     order = np.random.default_rng(0).permutation(SMALL.S)
-    query, key, value = drawn.inputs
-    mask = masks.array(drawn.mask.where[..., order], "b h q k")
-    shuffled = solve(drawn, (query, key[:, order], value[:, order]), mask=mask, implementation=implementation)
-    straight = solve(drawn, implementation=implementation)
+    query, key, value = this.inputs
+    mask = masks.array(this.mask.where[..., order], "b h q k")
+    how = {"implementation": implementation, "block_size": (2, 4)}
+    shuffled = solve(this, (query, key[:, order], value[:, order]), mask=mask, **how)
+    straight = solve(this, **how)
     assert_close(shuffled.output, straight.output, "float64")
     assert_close(shuffled.weights, straight.weights[..., order], "float64")
     assert_close(shuffled.lse, straight.lse, "float64")
 
 
 @every_implementation
-@every_score
-def test_parts_of_the_keys_merge_by_their_lse(score, implementation, x64):
-    drawn = problem(score, mask="array_b_k", dtype="float64")
-    query, key, value = drawn.inputs
-    whole = solve(drawn, implementation=implementation)
+def test_parts_of_the_keys_merge_by_their_lse(implementation, x64):
+    this = draw_problem(BY_NAME["general"], mask="array_b_k", dtype="float64")
+    query, key, value = this.inputs
+    whole = solve(this, implementation=implementation)
     parts = []
     for keys in (slice(0, 2), slice(2, None)):
-        mask = masks.array(drawn.mask.where[:, keys], "b k")
-        parts.append(solve(drawn, (query, key[:, keys], value[:, keys]), mask=mask, implementation=implementation))
+        mask = masks.array(this.mask.where[:, keys], "b k")
+        parts.append(solve(this, (query, key[:, keys], value[:, keys]), mask=mask, implementation=implementation))
     lse = jnp.logaddexp(parts[0].lse, parts[1].lse)
     shares = [jnp.where(lse == -jnp.inf, 0.0, jnp.exp(part.lse - lse)) for part in parts]
     merged = sum(jnp.moveaxis(share, 1, 2)[..., None] * part.output for share, part in zip(shares, parts, strict=True))
@@ -180,45 +272,58 @@ def test_parts_of_the_keys_merge_by_their_lse(score, implementation, x64):
 
 
 @every_implementation
-def test_new_lengths_compile_nothing_anew(implementation):
-    drawn = problem(additive)
-    jax.clear_caches()
+def test_new_lengths_and_documents_compile_nothing_anew(implementation):
+    this = draw_problem(BY_NAME["scaled_dot"])
 
     @jax.jit
     @chex.assert_max_traces(n=1)
     def call(inputs, mask):
-        return attention(*inputs, **drawn.options() | {"mask": mask}, implementation=implementation)
+        how = {"implementation": implementation, "block_size": (2, 3)}
+        return attention(*inputs, **this.options() | {"mask": mask}, **how)
 
-    outputs = [call(drawn.inputs, masks.lengths(jnp.array([n, 2, 3]))) for n in range(3)]
+    chex.clear_trace_counter()
+    ids = jnp.arange(SMALL.S, dtype=jnp.int32)
+    outputs = [
+        call(this.inputs, masks.lengths(jnp.array([n, 2, 3])) & masks.segments(ids[: SMALL.T] // n, ids // n))
+        for n in (1, 2, 3)
+    ]
     assert not np.array_equal(outputs[1], outputs[2])
+    assert call._cache_size() == 1
 
 
 # What is masked is not there
 
 
-def gradient(drawn: Problem, mask, implementation, rows=slice(None)):
+def gradient(this: Problem, mask, implementation, rows=slice(None)):
     """Of a number made of the output and the finite extras of these queries: a compiled function of the inputs."""
 
     def number(inputs, params):
-        options = drawn.options() | {"score": drawn.bind(params), "mask": mask}
+        options = this.options() | {"score": this.bind(params), "mask": mask}
         found = attention(*inputs, **options, returns=("weights", "lse", "entropy"), implementation=implementation)
         lse = found.lse[..., rows]
         extras = [found.weights[..., rows, :] ** 2, found.entropy[..., rows], jnp.where(jnp.isfinite(lse), lse, 0.0)]
-        return jnp.sin(found.output[..., rows, :, :]).sum() + sum(extra.sum() for extra in extras)
+        total = jnp.sin(found.output[..., rows, :, :]).sum() + sum(extra.sum() for extra in extras)
+        return total, found
 
-    by_inputs_and_params = jax.jit(jax.grad(number, argnums=(0, 1)))
-    return lambda inputs: by_inputs_and_params(inputs, drawn.params)
+    both = jax.jit(jax.grad(number, argnums=(0, 1), has_aux=True), compiler_options=QUICK)
+    return lambda inputs: both(inputs, this.params)
+
+
+FEW = [("scaled_dot", "softmax"), ("additive", "entmax15")]
+MANY = [(s.name, "softmax") for s in SCORES] + [("scaled_dot", n) for n in NORMALIZERS]
+few_and_many = pytest.mark.parametrize(
+    ("score", "normalizer"),
+    [*FEW, *(pytest.param(*pair, marks=pytest.mark.slow) for pair in MANY if pair not in FEW)],
+)
 
 
 @every_implementation
-@pytest.mark.parametrize(
-    ("score", "normalizer"), [(s, "softmax") for s in SCORES] + [(scaled_dot, n) for n in NORMALIZERS], ids=str
-)
+@few_and_many
 def test_an_empty_row_is_zero_with_finite_gradients(score, normalizer, implementation):
-    drawn = problem(score, normalizer=normalizer)
+    this = draw_problem(BY_NAME[score], normalizer=normalizer)
     where = jnp.ones((SMALL.T, SMALL.S), bool).at[1].set(False)
     mask = masks.array(where) & masks.lengths(jnp.array([SMALL.S, 0, 2]))
-    found = solve(drawn, mask=mask, implementation=implementation)
+    slopes, found = gradient(this, mask, implementation)(this.inputs)
     empty = {"output": found.output[:, 1], "weights": found.weights[:, :, 1], "entropy": found.entropy[:, :, 1]}
     empty |= {"all output": found.output[1], "all weights": found.weights[1]}
     assert all((x == 0.0).all() for x in empty.values())
@@ -226,103 +331,225 @@ def test_an_empty_row_is_zero_with_finite_gradients(score, normalizer, implement
     assert (found.lse[1] == -jnp.inf).all()
     if normalizer in POSITIVE:
         assert (found.weights[0, :, 0] > 0.0).all()
-    found_gradients = gradient(drawn, mask, implementation)(drawn.inputs)
-    chex.assert_tree_all_finite(found_gradients)
-    by_query, by_key, by_value = found_gradients[0]
+    chex.assert_tree_all_finite(slopes)
+    by_query, by_key, by_value = slopes[0]
     for unseen in (by_query[:, 1], by_query[1], by_key[1], by_value[1]):
         assert not unseen.any()
 
 
 @every_implementation
-@every_mask
-def test_a_masked_weight_is_exactly_zero(mask, implementation):
-    drawn = problem(scaled_dot, mask=mask)
-    found, expected = solve(drawn, implementation=implementation), drawn.expected()
-    np.testing.assert_array_equal(found.weights == 0.0, expected["weights"] == 0.0)
-
-
-@every_implementation
-@every_score
-def test_nan_behind_the_mask_reaches_nothing(score, implementation):
-    drawn = problem(score)
+@few_and_many
+def test_nan_behind_the_mask_reaches_nothing(score, normalizer, implementation):
+    this = draw_problem(BY_NAME[score], normalizer=normalizer)
     real = jnp.array([4, 0, SMALL.S])
     padding = (jnp.arange(SMALL.S)[None, :] >= real[:, None])[:, :, None, None]
-    query, key, value = drawn.inputs
-    call = solver(drawn, mask=masks.lengths(real), implementation=implementation)
-    slope = gradient(drawn, masks.lengths(real), implementation)
-    clean, clean_slope = call(drawn.inputs), slope(drawn.inputs)
+    query, key, value = this.inputs
+    call = gradient(this, masks.lengths(real), implementation)
+    clean_slopes, clean = call(this.inputs)
     for poison in (np.nan, np.inf, -np.inf):
         bad_key, bad_value = jnp.where(padding, poison, key), jnp.where(padding, poison, value)
         for inputs in [(query, bad_key, value), (query, key, bad_value), (query, bad_key, bad_value)]:
-            jax.tree.map(np.testing.assert_array_equal, call(inputs), clean)
-            chex.assert_tree_all_finite(slope(inputs))
-            chex.assert_trees_all_close(slope(inputs), clean_slope, rtol=1e-5, atol=1e-6)
+            slopes, found = call(inputs)
+            jax.tree.map(np.testing.assert_array_equal, found, clean)
+            chex.assert_tree_all_finite(slopes)
+            chex.assert_trees_all_close(slopes, clean_slopes, rtol=1e-5, atol=1e-6)
 
 
 @every_implementation
-@every_score
-def test_nan_reaches_the_queries_that_may_see_it_and_no_other(score, implementation):
-    drawn = problem(score)
+@few_and_many
+def test_nan_reaches_the_queries_that_may_see_it_and_no_other(score, normalizer, implementation):
+    this = draw_problem(BY_NAME[score], normalizer=normalizer)
     mask, first = masks.causal("upper_left"), 3
-    query, key, value = drawn.inputs
-    call = solver(drawn, mask=mask, implementation=implementation)
-    slope = gradient(drawn, mask, implementation, slice(first))
-    clean, clean_slope = call(drawn.inputs), slope(drawn.inputs)
+    query, key, value = this.inputs
+    call = gradient(this, mask, implementation, slice(first))
+    clean_slopes, clean = call(this.inputs)
     for place in ("key", "value"):
         bad = {"key": key, "value": value}
         bad[place] = bad[place].at[:, first].set(jnp.nan)
-        inputs = (query, bad["key"], bad["value"])
-        spoiled = call(inputs)
+        slopes, spoiled = call((query, bad["key"], bad["value"]))
         np.testing.assert_array_equal(spoiled.output[:, :first], clean.output[:, :first])
         assert jnp.isnan(spoiled.output[:, first:]).all()
         assert jnp.isnan(spoiled.weights[:, :, first:]).all() == (place == "key")
-        chex.assert_tree_all_finite(slope(inputs))
-        chex.assert_trees_all_close(slope(inputs), clean_slope, rtol=1e-5, atol=1e-6)
+        chex.assert_tree_all_finite(slopes)
+        chex.assert_trees_all_close(slopes, clean_slopes, rtol=1e-5, atol=1e-6)
 
 
 @every_implementation
-def test_a_query_that_sees_nothing_may_be_nan(implementation):
-    drawn = problem(general)
+def test_a_query_that_is_nan_spoils_itself_alone_and_only_if_it_sees_something(implementation):
+    this = draw_problem(BY_NAME["general"])
     mask = masks.lengths(SMALL.S, queries=jnp.array([2, 5, 5]))
-    query, key, value = drawn.inputs
-    bad = (query.at[0, 2:].set(jnp.nan), key, value)
-    call = solver(drawn, mask=mask, implementation=implementation)
-    np.testing.assert_array_equal(call(bad).output, call(drawn.inputs).output)
-    chex.assert_tree_all_finite(gradient(drawn, mask, implementation)(bad))
+    query, key, value = this.inputs
+    call = gradient(this, mask, implementation, slice(3))
+    clean_slopes, clean = call(this.inputs)
+    slopes, found = call((query.at[0, 2:].set(jnp.nan), key, value))
+    jax.tree.map(np.testing.assert_array_equal, found, clean)
+    chex.assert_tree_all_finite(slopes)
+    slopes, found = call((query.at[1, 4, 2].set(jnp.inf), key, value))
+    assert jnp.isnan(found.output[1, 4, 2]).all()
+    spoiled = jnp.isnan(found.output).any(axis=-1)
+    assert spoiled.sum() == 1
+    np.testing.assert_array_equal(found.output[~spoiled], clean.output[~spoiled])
+    chex.assert_trees_all_close(slopes, clean_slopes, rtol=1e-5, atol=1e-6)
+
+
+@every_implementation
+@pytest.mark.parametrize("mask", ["composed", *(pytest.param(m, marks=pytest.mark.slow) for m in MASKS)])
+def test_a_masked_weight_is_exactly_zero(mask, implementation):
+    this = draw_problem(BY_NAME["scaled_dot"], mask=mask)
+    found = solve(this, implementation=implementation, block_size=(2, 3))
+    np.testing.assert_array_equal(found.weights == 0.0, this.expected()["weights"] == 0.0)
+
+
+@every_implementation
+def test_causal_of_unequal_lengths_needs_an_alignment(implementation):
+    this = draw_problem(BY_NAME["scaled_dot"])
+    with pytest.raises(ValueError, match="5 queries and 6 keys need an alignment"):
+        solve(this, mask=masks.causal(), implementation=implementation)
+
+
+# Numbers of any width, sequences of any length
+
+
+@every_implementation
+def test_float64_stays_float64_and_narrower_numbers_are_computed_in_float32(implementation, x64):
+    widths = {"float64": "float64", "float32": "float32", "bfloat16": "float32", "float16": "float32"}
+    for dtype, inside in widths.items():
+        this = draw_problem(BY_NAME["additive"], dtype=dtype)
+        names = ("lse", "weights", "entropy", "max", "distance", "key_mass", "logits")
+        call = solver(this, names, implementation=implementation)
+        found = jax.eval_shape(call, this.inputs)
+        assert found.output.dtype == dtype
+        assert {getattr(found, name).dtype.name for name in names if name != "logits"} == {inside}, dtype
+
+
+@every_implementation
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_low_precision_errs_at_most_twice_as_far_as_the_naive_computation(dtype, implementation):
+    """The rule by which flash attention is tested: against float64, compared with all of it in low precision."""
+    rng = np.random.default_rng(0)
+    query, key, value, change = (jnp.asarray(rng.standard_normal((2, 70, 2, 16)), dtype) for _ in range(4))
+
+    def naive(query, key, value):
+        logits = jnp.einsum("btnd,bsnd->bnts", query, key) * jnp.asarray(0.25, query.dtype)
+        logits = jnp.where(jnp.tri(70, dtype=bool)[None, None], logits, jnp.asarray(-jnp.inf, query.dtype))
+        return jnp.einsum("bnts,bsnv->btnv", jax.nn.softmax(logits), value)
+
+    def ours(query, key, value):
+        return attention(query, key, value, mask=masks.causal(), implementation=implementation, block_size=(32, 24))
+
+    def both(function, *inputs):
+        output, pull = jax.vjp(function, *inputs)
+        return [output, *pull(change.astype(output.dtype))]
+
+    with jax.enable_x64(True):
+        exact = jax.jit(lambda *inputs: both(naive, *inputs))(*(x.astype("float64") for x in (query, key, value)))
+    rough = jax.jit(lambda *inputs: both(naive, *inputs))(query, key, value)
+    found = jax.jit(lambda *inputs: both(ours, *inputs))(query, key, value)
+    error = lambda x, y: np.abs(np.asarray(x, np.float64) - np.asarray(y)).max()  # noqa: E731
+    for mine, theirs, true in zip(found, rough, exact, strict=True):
+        assert mine.dtype == dtype
+        assert error(mine, true) <= 2 * error(theirs, true)
+
+
+@every_implementation
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (1, 130), (33, 2)])
+def test_any_lengths_will_do(queries, keys, implementation, x64):
+    size = Size((), T=queries, S=keys, N=2, K=1, D=3, E=3, V=2, A=2)
+    sample = Sample("scaled_dot", "no_mods", "no_mask", "softmax", size, group=1, block_size=(16, 32))
+    found = solve(sample.problem(), returns=sample.returns(), implementation=implementation, block_size=(16, 32))
+    assert_is_oracle(sample, found, ACCURATE)
+
+
+@every_implementation
+def test_lse_has_the_weights_for_gradient(implementation):
+    def lse(logits):
+        key = logits[:, None, None]  # against the query 1, its score is the logit itself
+        how = {"implementation": implementation, "block_size": (1, 4)}
+        found = attention(jnp.ones((1, 1, 1)), key, key, returns=("lse", "weights"), **how)
+        return found.lse[0, 0], found.weights[0, 0]
+
+    logits = jnp.asarray(np.random.default_rng(0).standard_normal(6), jnp.float32)
+    slope, weights = jax.jit(jax.grad(lse, has_aux=True))(logits)
+    assert_close(slope, weights, "float32")
+
+
+@pytest.mark.parametrize("implementation", BLOCKWISE)
+def test_dropout_does_not_depend_on_blocks(implementation):
+    """The values are the unit vectors, so that the output is the weights that are left."""
+    rng = np.random.default_rng(0)
+    query, key = (jnp.asarray(rng.standard_normal((2, n, 2, 4)), jnp.float32) for n in (9, 11))
+    value = jnp.broadcast_to(jnp.eye(11)[None, :, None], (2, 11, 2, 11))
+
+    def left(implementation, block_size=None):
+        def number(query):
+            how = {"implementation": implementation, "block_size": block_size, "mask": masks.causal(3)}
+            found = attention(query, key, value, dropout_rate=0.4, rng=jax.random.key(7), **how)
+            return jnp.sin(found).sum(), found
+
+        slope, found = jax.jit(jax.grad(number, has_aux=True), compiler_options=QUICK)(query)
+        return found, slope
+
+    expected, expected_slope = left("dense")
+    for block_size in ((2, 3), (5, 16)):
+        found, slope = left(implementation, block_size)
+        np.testing.assert_array_equal(found == 0.0, expected == 0.0)
+        assert_close(found, expected, "float32")
+        assert_close(slope, expected_slope, "float32")
 
 
 # It differentiates
 
 
 FINITE_DIFFERENCES = {"order": 2, "modes": ("fwd", "rev"), "eps": 1e-5, "rtol": 1e-6, "atol": 1e-6}
+SMOOTH = [name for name in NORMALIZERS if name not in NOT_A_DERIVATIVE]
 
 
-@every_implementation
-@every_score
-def test_differentiates_twice_forward_and_reverse(score, implementation, x64):
-    drawn = problem(score, SIZES[1], dtype="float64")
+def check_derivatives(sample: Sample, implementation: str, dropout_rate: float = 0.0) -> None:
+    """Second order, forward and reverse, by every learnable array, against finite differences."""
+    this = sample.problem()
+    learned, constant, together = learnable(this)
 
-    @jax.jit
-    def number(inputs, params):
-        options = drawn.options() | {"score": drawn.bind(params)}
-        found = attention(*inputs, **options, returns=FIELDS, implementation=implementation)
-        return sum(jnp.sum(jnp.sin(jnp.where(jnp.isfinite(x), x, 0.0))) for x in found)
+    def number(learned):
+        inputs, params, mods, normalizer = together(learned, constant)
+        parts = {"score": this.bind(params), "mods": mods, "mask": this.mask, "normalizer": normalizer}
+        how = {"implementation": implementation, "block_size": sample.block_size, "returns": ("lse", "entropy")}
+        found = attention(*inputs, **parts, **how, dropout_rate=dropout_rate, rng=jax.random.key(3))
+        lse = jnp.where(jnp.isfinite(found.lse), found.lse, 0.0)
+        return sum(jnp.sin(x).sum() for x in (found.output, lse, found.entropy))
 
-    check_grads(number, (drawn.inputs, drawn.params), **FINITE_DIFFERENCES)
+    number = jax.jit(number, compiler_options=QUICK)
+    check_grads(number, (learned,), **FINITE_DIFFERENCES)
 
 
-@every_implementation
+def smooth(number: int) -> Sample:
+    """Each list a step further, of what is smooth, on a few numbers."""
+    sample = in_turn(number)
+    return replace(sample, normalizer=SMOOTH[number % len(SMOOTH)], size=SIZES[1 + 2 * (number % 2)])
+
+
+SMOOTH_COVER = [smooth(number) for number in range(max(map(len, (SCORES, MODS, SMOOTH))))]
+
+
+@pytest.mark.parametrize("sample", SMOOTH_COVER, ids=str)
+def test_dense_differentiates_twice_forward_and_reverse(sample, x64):
+    check_derivatives(replace(sample, block_size=None), "dense")
+
+
 @pytest.mark.parametrize(
-    ("mods", "normalizer"),
-    [(m, "softmax") for m in MODS] + [("no_mods", n) for n in NORMALIZERS if n not in (*NOT_A_DERIVATIVE, "softmax")],
+    ("implementation", "score", "mods", "normalizer", "dropout_rate"),
+    [
+        ("streaming", "additive", "tilt_cap", "softmax_with_sink", 0.3),
+        ("block_sparse", "general", "tables_each_head", "temperature", 0.0),
+        ("streaming", "scaled_dot_scale", "no_mods", "entmax15", 0.0),
+    ],
 )
-def test_mods_and_normalizers_differentiate(mods, normalizer, implementation, x64):
-    drawn = problem(scaled_dot, SIZES[3], mods=mods, normalizer=normalizer, dtype="float64")
+def test_blocks_differentiate_twice_forward_and_reverse(implementation, score, mods, normalizer, dropout_rate, x64):
+    sample = Sample(score, mods, "causal_lower_right", normalizer, SIZES[3], block_size=(2, 3))
+    check_derivatives(sample, implementation, dropout_rate)
 
-    @jax.jit
-    def number(inputs, mods):
-        found = attention(*inputs, **drawn.options() | {"mods": mods}, implementation=implementation)
-        return jnp.sum(jnp.sin(found))
 
-    learned = tuple(as_part(mod) for mod in drawn.mods)
-    check_grads(number, (drawn.inputs, learned), **FINITE_DIFFERENCES)
+@pytest.mark.slow
+@pytest.mark.parametrize("implementation", BLOCKWISE)
+@pytest.mark.parametrize("sample", SMOOTH_COVER, ids=str)
+def test_blocks_of_every_part_differentiate_twice(sample, implementation, x64):
+    check_derivatives(sample, implementation)

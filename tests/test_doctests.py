@@ -13,7 +13,7 @@ FOLDERS = ("functional", "config", "data", "analysis", "tasks")
 MODULES = [
     module.name
     for folder in FOLDERS
-    for module in pkgutil.iter_modules(importlib.import_module(f"attnlab.{folder}").__path__, f"attnlab.{folder}.")
+    for module in pkgutil.walk_packages(importlib.import_module(f"attnlab.{folder}").__path__, f"attnlab.{folder}.")
 ]
 CORE = [name for name in MODULES if name.startswith("attnlab.functional.")]
 INNER = {"attnlab.functional.types", "attnlab.functional.dense"}

@@ -1,0 +1,65 @@
+"""Putting together what was attended over different keys: splits of a long sequence, caches, devices."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from attnlab.functional import statistics
+from attnlab.functional.attention import AttentionOutput
+from attnlab.functional.normalizers import softmax
+from attnlab.functional.types import widen
+
+
+def merge(parts: Sequence[AttentionOutput], *, sink: Any = None) -> AttentionOutput:
+    """Merge softmax attention over parts of the keys into attention over all of them.
+
+    output = Σ_p share_p output_p,    share = softmax(lse_1, lse_2, …),    lse = log Σ_p exp(lse_p)
+
+    It is attention over the parts: their lse are its logits, their outputs its values.
+
+    Args:
+        parts: what `attention` of the same queries gave for each part of the keys, with `returns=("lse",)` at
+            least and `normalizer=softmax`. lse is of the logits alone, so a part may have no temperature (scale
+            its score instead) and no sink: say the sink here. Positions are those of the whole: pass
+            `key_positions`, so that mods and masks know them.
+        sink: a number, or an array [] or [N], of `normalizers.softmax_with_sink`; None for none.
+    Returns: `AttentionOutput` of output, lse, and max where every part has it; the other fields are None.
+    Numerics: shifted by the largest lse, so nothing overflows. A query that a part leaves empty (lse −inf) takes
+        nothing from it; one that is empty in all gets output 0, lse −inf and finite gradients. Differentiable
+        forward and in reverse, to any order.
+    Reference: Dao et al. 2022, section 3.1; Juravsky et al. 2024, "Hydragen", eq. 4.
+
+    >>> from attnlab.functional.attention import attention
+    >>> query, key, value = jnp.ones((1, 1, 1)), jnp.zeros((3, 1, 1)), jnp.arange(3.0).reshape(3, 1, 1)
+    >>> halves = [attention(query, key[at], value[at], returns=("lse",)) for at in (slice(0, 1), slice(1, 3))]
+    >>> merge(halves).output.ravel().tolist()
+    [1.0]
+    """
+    parts = tuple(parts)
+    if not parts:
+        raise ValueError("merge: there is no part")
+    for number, part in enumerate(parts):
+        if part.lse is None:
+            raise ValueError(f'merge: part {number} has no lse; ask attention for it by returns=("lse",)')
+        if part.output.shape != parts[0].output.shape or part.lse.shape != parts[0].lse.shape:
+            raise ValueError(
+                f"merge: part {number} has an output {part.output.shape}, part 0 one of {parts[0].output.shape}"
+            )
+    levels = jnp.stack([part.lse for part in parts], axis=-1)
+    lse = statistics.lse(levels.reshape(-1, len(parts))).reshape(levels.shape[:-1])
+    shares = jnp.moveaxis(softmax(levels), -3, -2)
+    if sink is not None:
+        level = jnp.broadcast_to(jnp.asarray(sink, lse.dtype), lse.shape[-2:-1])
+        finite = jnp.where(lse == -jnp.inf, 0.0, lse)
+        left = jax.nn.sigmoid(finite - jnp.broadcast_to(level[:, None], lse.shape))
+        shares *= jnp.moveaxis(left, -2, -1)[..., None]
+    output = sum(
+        shares[..., number, None].astype(widen(part.output).dtype) * widen(part.output)
+        for number, part in enumerate(parts)
+    )
+    largest = None
+    if all(part.max is not None for part in parts):
+        largest = jnp.max(jnp.stack([part.max for part in parts]), axis=0)
+    return AttentionOutput(jnp.asarray(output).astype(parts[0].output.dtype), lse=lse, max=largest)
