@@ -91,12 +91,9 @@ def _columns(lists: Lists, keys: Any) -> Array | None:
 
 def _softmax(given: Inputs, family: Softmax, options: Options, skip: bool) -> Array:
     """Return the output of the softmax family, [b, k, g, T, V]."""
-    clean, bad = given, None
-    if given.mask is not None:
-        clean, bad = _cleaned(given)
     if family.temperature is not None:
-        clean = clean._replace(mods=(*clean.mods, Partial(_cool, temperature=family.temperature)))
-    output, lse = _online(clean, options, skip)
+        given = given._replace(mods=(*given.mods, Partial(_cool, temperature=family.temperature)))
+    output, lse = _online(given, options, skip)
 
     def finish(head: tuple[Array, Array, Any]) -> Array:
         output, lse, sink = head
@@ -106,43 +103,28 @@ def _softmax(given: Inputs, family: Softmax, options: Options, skip: bool) -> Ar
         return output.astype(given.value.array.dtype)
 
     heads = ("b", "k", "g")
-    output = each_head(finish, (Each(output, heads), Each(lse, heads), family.sink), in_turn=False)
-    if bad is None:
-        return output
-    some = jnp.stack([flags.any() for flags in jax.tree.leaves(bad)]).any()
-    spoiled = lax.cond(some, lambda: _spoiled(given, bad, options), lambda: jnp.zeros(output.shape[:-1], bool))
-    return jnp.where(spoiled[..., None], jnp.full_like(output, jnp.nan), output)
-
-
-def _cleaned(given: Inputs) -> tuple[Inputs, contain.Bad]:
-    """Return the call with 0 for every query, key and value that holds NaN or Inf, and which those are, marked."""
-    arrays = given.query, given.key, given.value
-    bad = [~jnp.isfinite(x.array).all(axis=-1) for x in arrays]
-    pairs = zip(arrays, bad, strict=True)
-    clean = [Each(jnp.where(flags[..., None], jnp.zeros_like(x.array), x.array), x.axes) for x, flags in pairs]
-    given = given._replace(query=clean[0], key=clean[1], value=clean[2])
-    return given, contain.Bad(*(Each(flags, x.axes) for x, flags in zip(arrays, bad, strict=True)))
+    return each_head(finish, (Each(output, heads), Each(lse, heads), family.sink), in_turn=False)
 
 
 def _cool(logits: Logits, positions: Positions, temperature: Any) -> Logits:
     return logits / jnp.asarray(temperature).astype(logits.dtype)
 
 
-def _spoiled(given: Inputs, bad: contain.Bad, options: Options) -> Array:
-    """Tell which rows of the output become NaN, [b, k, g, T], by blocks of whole rows of the mask."""
+def _cleaned(head: Inputs) -> tuple[Inputs, contain.Bad, Array]:
+    """Return one head without NaN and Inf, where those stood, and which rows of the output they reach."""
+    query, key, value, bad = contain.clean(head.query, head.key, head.value)
+    at = head.positions()
+    queries = cut(at.query.size, row_block(at.key.size)[0])
 
-    def one(head: tuple[Inputs, contain.Bad]) -> Array:
-        head, bad = head
-        at = head.positions()
-        queries = cut(at.query.size, row_block(at.key.size)[0])
+    def block(rows: tuple[Array, Array]) -> Array:
+        some = bad._replace(query=rows[1])
+        return contain.spoiled(contain.seen(head.mask(at._replace(query=rows[0])), some), some).output
 
-        def block(rows: tuple[Array, Array]) -> Array:
-            some = bad._replace(query=rows[1])
-            return contain.spoiled(contain.seen(head.mask(at._replace(query=rows[0])), some), some).output
-
+    def reached() -> Array:
         return queries.joined(lax.map(block, (queries.places(at.query), queries.blocks(bad.query))))
 
-    return each_head(one, (given, bad), options.in_turn)
+    spoiled = lax.cond(bad.any(), reached, lambda: jnp.zeros(query.shape[0], bool))
+    return head._replace(query=query, key=key, value=value), bad, spoiled
 
 
 def _online(given: Inputs, options: Options, skip: bool) -> tuple[Array, Array]:
@@ -160,14 +142,23 @@ def _online(given: Inputs, options: Options, skip: bool) -> tuple[Array, Array]:
 
     def fast(fixed: Any, learned: list[Array]) -> tuple[Array, Array]:
         def one(head: Inputs) -> tuple[Array, Array]:
-            return online.forward(online.blocked(head, options, skip))
+            if head.mask is None:
+                return online.forward(online.blocked(head, options, skip))
+            head, _, spoiled = _cleaned(head)
+            output, lse = online.forward(online.blocked(head, options, skip))
+            return contain.spoil(output, spoiled), lse
 
         return each_head(one, whole(fixed, learned), options.in_turn)
 
     def reverse(fixed: Any, learned: list[Array], found: tuple[Array, ...], change: tuple[Array, ...]) -> list[Array]:
         def one(head: Any) -> list[Array]:
-            head, found, change = head
-            return online.reverse(online.blocked(head, options, skip), *found, *change)
+            head, (output, lse), (d_output, d_lse) = head
+            if head.mask is None:
+                return online.reverse(online.blocked(head, options, skip), output, lse, d_output, d_lse)
+            head, bad, spoiled = _cleaned(head)
+            output, d_output = contain.zeroed(output, spoiled), contain.zeroed(d_output, spoiled)
+            gradients = online.reverse(online.blocked(head, options, skip), output, lse, d_output, d_lse)
+            return [*map(contain.zeroed, gradients[:3], bad), *gradients[3:]]
 
         heads = [tuple(Each(x, ("b", "k", "g")) for x in pair) for pair in (found, change)]
         given = whole(fixed, learned)
