@@ -228,7 +228,7 @@ def _prepared(
     query_positions: Array | None = None,
     key_positions: Array | None = None,
     returns: Sequence[str | Extra] = (),
-    block_size: tuple[int, int] | None = None,
+    block_size: Any = None,
     mesh: Mesh | None = None,
 ) -> tuple[Inputs, dense.Options, tuple[Extra, ...]]:
     """Check a call's arguments, and put them in the form that implementations take."""
@@ -259,7 +259,8 @@ def _check_parts(mask: object, mods: object, dropout_rate: float, rng: object, b
         raise ValueError(f"attention: dropout_rate {dropout_rate} is not in [0, 1)")
     if dropout_rate and rng is None:
         raise ValueError("attention: dropout needs an rng")
-    if block_size is not None and (len(tuple(block_size)) != 2 or min(block_size) < 1):
+    pair = isinstance(block_size, tuple | list) and len(block_size) == 2
+    if block_size is not None and not (pair and all(isinstance(size, int) and size >= 1 for size in block_size)):
         raise ValueError(f"attention: block_size is (queries, keys), each at least 1, not {block_size}")
 
 

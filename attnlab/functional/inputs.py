@@ -170,6 +170,7 @@ def each_head(one: Callable[[Any], Any], given: Any, in_turn: bool) -> Any:
         in_turn: one head at a time, so that what one needs stays in cache; otherwise all at once.
     """
     arrays, axes, structure = marked(given)
+    arrays = [jnp.asarray(x) for x in arrays]
 
     def function(arrays: list[Array]) -> Any:
         return one(jax.tree.unflatten(structure, arrays))
@@ -188,6 +189,7 @@ def each_head_summed(one: Callable[[Any], list[Array]], given: Any, like: list[E
             array does not carry, results are added up: such is the gradient of what heads or examples share.
     """
     arrays, axes, structure = marked(given)
+    arrays = [jnp.asarray(x) for x in arrays]
 
     def function(arrays: list[Array]) -> list[Array]:
         return one(jax.tree.unflatten(structure, arrays))

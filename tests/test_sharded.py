@@ -1,0 +1,74 @@
+"""`mesh` divides a call among devices, by what divides best, and changes nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+from tolerances import assert_close
+
+from attnlab.functional import extras, masks, mods
+from attnlab.functional.attention import attention
+from attnlab.functional.parts import each
+
+QUICK = {"xla_backend_optimization_level": 0}
+SPLITS = {"key_heads": (1, 5, 2, 4), "examples": (2, 5, 1, 1), "query_heads": (1, 5, 1, 2), "queries": (1, 6, 1, 1)}
+"""Examples, queries, key heads, query heads."""
+
+pytestmark = pytest.mark.skipif(len(jax.devices()) < 2, reason="one device cannot divide anything")
+
+
+def mesh():
+    return Mesh(np.array(jax.devices()[:2]), ("device",))
+
+
+def call(split: str, implementation: str, mesh: Mesh | None):
+    examples, queries, key_heads, heads = SPLITS[split]
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: jnp.asarray(rng.standard_normal(shape))  # noqa: E731
+    query, key = draw(examples, queries, heads, 3), draw(examples, 7, key_heads, 3)
+    value, bias = draw(examples, 7, key_heads, 2), draw(heads, queries, 7)
+    mask = masks.causal(1) & masks.lengths(jnp.arange(examples) + 4)
+    drop = {"dropout_rate": 0.3, "rng": jax.random.key(1)}
+    returns = ("lse", "key_mass", extras.top_k(2), "weights")
+
+    def number(learned):
+        query, key, value, bias = learned
+        parts = {"mods": (mods.bias(bias, "h q k"), mods.alibi(heads)), "mask": mask}
+        how = {"implementation": implementation, "block_size": (2, 3), "mesh": mesh}
+        found = attention(query, key, value, **parts, **how, **drop, returns=returns)
+        return jnp.sin(found.output).sum() + jnp.sin(found.key_mass).sum(), found
+
+    slopes, found = jax.jit(jax.grad(number, has_aux=True), compiler_options=QUICK)((query, key, value, bias))
+    return found, slopes
+
+
+PAIRS = [
+    ("key_heads", "block_sparse"),
+    ("examples", "dense"),
+    ("query_heads", "streaming"),
+    ("queries", "streaming"),
+    *(pytest.param(*pair, marks=pytest.mark.slow) for pair in (("queries", "block_sparse"), ("queries", "dense"))),
+]
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("split", "implementation"), PAIRS)
+def test_division_changes_nothing(split, implementation):
+    found, expected = call(split, implementation, mesh()), call(split, "dense", None)
+    for mine, true in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert_close(mine, true, "float64")
+
+
+def test_what_cannot_be_divided_is_refused():
+    query = jnp.ones((1, 5, 1, 3))
+    with pytest.raises(ValueError, match="2 devices divide none of 1 key heads, 1 examples, 1 query heads a key head"):
+        attention(query, query, query, mesh=mesh())
+
+
+def test_a_part_of_its_own_for_each_head_is_divided_with_the_heads():
+    query, bias = jnp.ones((1, 2, 2, 3)), jnp.arange(4.0).reshape(2, 2)
+    tilt = jax.tree_util.Partial(lambda logits, positions, bias: logits + bias[None, :], bias=each(bias, "h"))
+    value = jnp.arange(4.0).reshape(1, 2, 2, 1)
+    divided = attention(query, query, value, mods=(tilt,), mesh=mesh())
+    np.testing.assert_allclose(divided, attention(query, query, value, mods=(tilt,)), rtol=1e-6)
