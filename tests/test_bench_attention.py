@@ -106,8 +106,6 @@ def test_peers_compute_the_reference(name, variant, short_window):
         with pytest.raises(Exception, match="has no"):
             prepare(Peer(name), case, arrays, arrays["cotangent"])
         return
-    if name == "dense" and variant in ("alibi", "soft_cap"):
-        pytest.importorskip("attnlab.functional.mods")
     ready = prepare(Peer(name), case, arrays, reference.only_rows(arrays["cotangent"], rows))
     errors = reference.errors(ready.check(), reference.expected(case, arrays, rows), rows)
     assert errors.keys() == {"output", *case.arrays}

@@ -143,7 +143,7 @@ def _score(case: Case, arrays: Arrays) -> dict[str, Any]:
 
 def _parts(case: Case) -> dict[str, Any]:
     """Mask and mods of a variant, in our words."""
-    from attnlab.functional import masks
+    from attnlab.functional import masks, mods
 
     match case.variant:
         case "causal":
@@ -151,12 +151,8 @@ def _parts(case: Case) -> dict[str, Any]:
         case "window":
             return {"mask": masks.sliding_window(WINDOW - 1, 0)}
         case "alibi":
-            from attnlab.functional import mods
-
-            return {"mask": masks.causal(), "mods": (mods.alibi(jnp.asarray(case.slopes, jnp.float32)),)}
+            return {"mask": masks.causal(), "mods": (mods.alibi(case.shape.heads),)}
         case "soft_cap":
-            from attnlab.functional import mods
-
             return {"mods": (mods.soft_cap(SOFT_CAP),)}
         case _:
             return {}

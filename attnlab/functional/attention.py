@@ -125,9 +125,7 @@ def attention(
     return AttentionOutput(**found) if returns else found["output"]
 
 
-def plan(
-    query: Any, key: Any, value: Any, *, implementation: str | None = None, **options: Any
-) -> Plan:
+def plan(query: Any, key: Any, value: Any, *, implementation: str | None = None, **options: Any) -> Plan:
     """Tell how `attention` of these arguments is carried out, and why; print it to read it.
 
     Args: those of `attention`; query, key and value may be `jax.ShapeDtypeStruct`s.

@@ -18,6 +18,8 @@ from attnlab.functional.masks import Mask
 from attnlab.functional.parts import Each, Part, as_part, marked
 from attnlab.functional.types import Positions
 
+Mapped = Callable[[list[Array]], Any]
+
 
 class Inputs(NamedTuple):
     """The arrays of a call, marked; or, inside `each_head`, what one head of one example sees of them."""
@@ -172,9 +174,7 @@ def each_head(one: Callable[[Any], Any], given: Any, in_turn: bool) -> Any:
     arrays, axes, structure = marked(given)
     arrays = [jnp.asarray(x) for x in arrays]
 
-    def function(arrays: list[Array]) -> Any:
-        return one(jax.tree.unflatten(structure, arrays))
-
+    function: Mapped = lambda arrays: one(jax.tree.unflatten(structure, arrays))  # noqa: E731
     for place, letter in reversed(list(enumerate("bkg"))):
         where = [_place(own, letter, "bkg"[:place]) for own in axes]
         function = _in_turn(function, where) if in_turn else jax.vmap(function, in_axes=(where,))
@@ -191,9 +191,7 @@ def each_head_summed(one: Callable[[Any], list[Array]], given: Any, like: list[E
     arrays, axes, structure = marked(given)
     arrays = [jnp.asarray(x) for x in arrays]
 
-    def function(arrays: list[Array]) -> list[Array]:
-        return one(jax.tree.unflatten(structure, arrays))
-
+    function: Mapped = lambda arrays: one(jax.tree.unflatten(structure, arrays))  # noqa: E731
     for place, letter in reversed(list(enumerate("bkg"))):
         where = [_place(own, letter, "bkg"[:place]) for own in axes]
         out = [_place(x.axes, letter, "bkg"[:place]) for x in like]
@@ -212,9 +210,6 @@ def _without(array: Each, letters: str) -> jax.ShapeDtypeStruct:
     """Return what is left of the array's shape inside the maps over these axes."""
     front = [length for axis, length in zip(array.axes, array.array.shape, strict=False) if axis not in letters]
     return jax.ShapeDtypeStruct((*front, *array.array.shape[len(array.axes) :]), array.array.dtype)
-
-
-Mapped = Callable[[list[Array]], Any]
 
 
 def _slices(arrays: list[Array], axes: list[int | None]) -> tuple[list[Array], Callable[[list[Array]], list[Array]]]:

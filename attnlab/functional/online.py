@@ -65,7 +65,9 @@ class Blocked(NamedTuple):
 
 def blocked(head: Inputs, options: Options, skip: bool) -> Blocked:
     """Cut a head into blocks, and list those to visit: all, or those that the mask may let through."""
-    queries, keys = (cut(x.shape[0], block) for x, block in zip((head.query, head.key), options.block_size, strict=True))
+    queries, keys = (
+        cut(x.shape[0], block) for x, block in zip((head.query, head.key), options.block_size, strict=True)
+    )
     lists = needed(head, queries, keys) if skip else every(queries, keys, head.mask is not None)
     at = jnp.asarray(queries.places(head.rows())), jnp.asarray(keys.places(head.columns()))
     query, key, value = queries.blocks(head.query), keys.blocks(head.key), keys.blocks(head.value)
@@ -110,7 +112,7 @@ def forward(blocked: Blocked) -> tuple[Array, Array]:
 
 
 def reverse(blocked: Blocked, output: Array, lse: Array, d_output: Array, d_lse: Array) -> list[Array]:
-    """Return the cotangents of query, key, value and the floating-point arrays of score and mods, from those of the output and of log Σ exp.
+    """Return the cotangents of query, key, value, and of the floating-point arrays of score and mods.
 
     dlogits = weights ∘ (d_output valueᵀ − Δ),    Δ_i = d_output_i · output_i − d_lse_i
     """

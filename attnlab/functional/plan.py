@@ -71,16 +71,19 @@ def choose(given: Inputs, options: dense.Options, name: str | None) -> Plan:
         choices = [streaming.row_block(keys)]
     pairs = [(min(bq, queries), min(bk, keys)) for bq, bk in choices]
     shares = [_visited(given, queries, keys, block) for block in pairs]
-    costs = [(1.0 if share is None else share) * (SMALL_COST[options.split] if n else 1.0) for n, share in enumerate(shares)]
+    costs = [
+        (1.0 if share is None else share) * (SMALL_COST[options.split] if n else 1.0) for n, share in enumerate(shares)
+    ]
     best = costs.index(min(costs))
     block, visited = pairs[best], shares[best]
     small = heads * queries * keys <= SMALL
     written = heads * queries * keys * item
     at_once = 1 if options.in_turn else heads
     streamed = 3 * at_once * block[0] * (block[1] if blockwise else keys) * item + _copies(given)
+    size = f"{heads} × {queries} × {keys} logits"
     reasons = {
-        "dense": f"{heads} × {queries} × {keys} logits are few" if small else f"logits of {_size(written)}, and as many weights",
-        "streaming": "blocks of queries and of keys" if blockwise else "blocks of queries; this normalizer needs whole rows",
+        "dense": f"{size} are few" if small else f"{size} and as many weights would take {_size(2 * written)}",
+        "streaming": "blocks of queries" + (" and of keys" if blockwise else "; this normalizer needs whole rows"),
         "block_sparse": "the mask empties no block that could be skipped",
     }
     if visited is None or visited < 1.0:
@@ -89,7 +92,7 @@ def choose(given: Inputs, options: dense.Options, name: str | None) -> Plan:
         reasons["streaming"] = "it visits the blocks that the mask empties too"
     suited = "dense" if small else "block_sparse" if visited is None or visited < 1.0 else "streaming"
     if small:
-        reasons |= {other: "the blocks are not worth their loop" for other in ("streaming", "block_sparse")}
+        reasons |= dict.fromkeys(("streaming", "block_sparse"), "the blocks are not worth their loop")
     chosen = name or suited
     if chosen != suited:
         reasons |= {suited: f"{chosen} was asked for ({reasons[suited]})", chosen: "asked for"}

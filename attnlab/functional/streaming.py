@@ -31,8 +31,7 @@ ROW_BLOCK_ENTRIES = 2**19
 def attend(given: Inputs, options: Options, skip: bool = False) -> dict[str, Any]:
     """Attend: "output" and what is to be returned, [b, k, g, …]; `skip` the blocks that the mask empties."""
     family = as_softmax(given.normalizer)
-    online_too = family is not None and given.value is not None
-    if not online_too:
+    if family is None or given.value is None:
         return each_head(lambda head: rows(head, options, skip), given, options.in_turn)
     apart = replace(options, block_size=None)
     extras = given._replace(value=None)
@@ -76,10 +75,7 @@ def _columns(lists: Lists, keys: Any) -> Array | None:
     """The keys that each query block may see [m, …], S for none; or None where most may be seen, or it is not known."""
     if not all(isinstance(x, np.ndarray) for x in lists):
         return None
-    chosen = [
-        np.concatenate([full[:some], partial[:rest]])
-        for full, some, partial, rest in zip(*lists, strict=True)
-    ]
+    chosen = [np.concatenate([full[:some], partial[:rest]]) for full, some, partial, rest in zip(*lists, strict=True)]
     longest = max(map(len, chosen))
     if 4 * longest > 3 * keys.count:
         return None

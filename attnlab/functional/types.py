@@ -29,7 +29,6 @@ KeyPositions = Int[Array, " k"]
 Head = Int[Array, ""]
 
 
-
 class Positions(NamedTuple):
     """Where a block of logits lies: which queries (rows) and keys (columns), of which head of which example."""
 

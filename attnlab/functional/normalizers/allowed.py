@@ -21,3 +21,12 @@ def guard(
     if where is not None:
         may &= where
     return jnp.where(may, widen(logits), 0.0), may
+
+
+def positive_part(x: Float[Array, "*axes"]) -> Float[Array, "*axes"]:
+    """Return max(x, 0), with derivative 0 at 0; NaN stays.
+
+    >>> positive_part(jnp.array([-1.0, 2.0])).tolist()
+    [0.0, 2.0]
+    """
+    return jnp.where(x <= 0.0, 0.0, x)

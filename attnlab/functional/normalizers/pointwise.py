@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from attnlab.functional.normalizers.allowed import guard
+from attnlab.functional.normalizers.allowed import guard, positive_part
 
 
 def sigmoid(bias: Any = None) -> "Sigmoid":
@@ -69,7 +69,7 @@ def relu_over_length(
     """
     safe, may = guard(logits, where)
     length = jnp.maximum(jnp.sum(may, axis=-1, keepdims=True), 1).astype(safe.dtype)
-    return jnp.where(may, jax.nn.relu(safe) / length, 0.0).astype(logits.dtype)
+    return jnp.where(may, positive_part(safe) / length, 0.0).astype(logits.dtype)
 
 
 def linear(logits: Float[Array, "*axes"], where: Bool[Array, "*axes"] | None = None) -> Float[Array, "*axes"]:
