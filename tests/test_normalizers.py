@@ -270,6 +270,21 @@ def test_differentiates_twice_forward_and_reverse(name, x64):
     check_grads(jax.jit(lambda x: jnp.sin(3.0 * call(ALL[name][0], x, where))), (logits,), **TIGHT)
 
 
+@pytest.mark.parametrize("name", ["sparsemax", "entmax15", "entmax_1.3"])
+def test_reverse_over_reverse_through_a_loop(name, x64):
+    """Where JAX would forget the rule of a `custom_jvp`."""
+    logits, where = (jnp.stack(x) for x in zip(*[draw(seed) for seed in range(3)], strict=True))
+
+    def twice(mapped):
+        number = lambda x: jnp.sum(jnp.sin(3.0 * mapped(x)))  # noqa: E731
+        return jax.jit(jax.grad(lambda x: jnp.sum(jnp.cos(jax.grad(number)(x)))))(logits)
+
+    straight = twice(lambda x: call(ALL[name][0], x, where))
+    np.testing.assert_allclose(
+        twice(lambda x: jax.lax.map(lambda pair: call(ALL[name][0], *pair), (x, where))), straight, atol=1e-13
+    )
+
+
 LEARNED = {
     "temperature": (normalizers.temperature, 0.7),
     "sink": (normalizers.softmax_with_sink, 0.3),
