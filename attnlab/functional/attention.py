@@ -248,7 +248,7 @@ def _unfolded(found: dict[str, Any], batch: tuple[int, ...]) -> dict[str, Any]:
     return found | {"output": jnp.moveaxis(found["output"], -3, -2)} if "output" in found else found
 
 
-def _check_parts(mask: object, mods: object, dropout_rate: float, rng: object, block_size: object) -> None:
+def _check_parts(mask: object, mods: object, dropout_rate: float, rng: object, block_size: Any) -> None:
     if mask is not None and not isinstance(mask, Mask):
         raise ValueError('attention: mask is no mask; write an array as masks.array(where, axes="b h q k")')
     if callable(mods):

@@ -71,7 +71,7 @@ def with_reverse(fast: Function, reverse: Callable[[Any, Any, Any, Any], Any], p
 
 def _with_the_precision_of_now(function: Callable[..., Any]) -> Callable[..., Any]:
     """Trace the function, whenever that may be, under the `jax.default_matmul_precision` of its definition."""
-    precision = jax.config.jax_default_matmul_precision
+    precision: str | None = getattr(jax.config, "jax_default_matmul_precision")  # noqa: B009, jax declares it not
 
     def under(*args: Any) -> Any:
         with jax.default_matmul_precision(precision):

@@ -65,9 +65,8 @@ class Blocked(NamedTuple):
 
 def blocked(head: Inputs, options: Options, skip: bool) -> Blocked:
     """Cut a head into blocks, and list those to visit: all, or those that the mask may let through."""
-    queries, keys = (
-        cut(x.shape[0], block) for x, block in zip((head.query, head.key), options.block_size, strict=True)
-    )
+    bq, bk = options.block_size or (512, 256)
+    queries, keys = cut(head.query.shape[0], bq), cut(head.key.shape[0], bk)
     lists = needed(head, queries, keys) if skip else every(queries, keys, head.mask is not None)
     at = jnp.asarray(queries.places(head.rows())), jnp.asarray(keys.places(head.columns()))
     query, key, value = queries.blocks(head.query), keys.blocks(head.key), keys.blocks(head.value)
