@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from attnlab.functional import dropout
-from attnlab.functional.blocks import Cut, Lists, cut, every, needed
+from attnlab.functional.blocks import Cut, Visits, cut, visits
 from attnlab.functional.dense import Options, drop, logits_of
 from attnlab.functional.inputs import Inputs
 from attnlab.functional.parts import floats
@@ -28,23 +29,31 @@ class Blocked(NamedTuple):
     """One head, cut: what the loops over blocks read."""
 
     head: Inputs
-    """With query [m, bq, d], key [n, bk, e], value [n, bk, v], and positions likewise [m, bq] and [n, bk]."""
-    lists: Lists
+    """With query [m, bq, d] and its positions [m, bq], and keys, values and their positions padded."""
+    visits: Visits
     queries: Cut
-    keys: Cut
+    keys: int
+    """S, without the padding."""
+    block: int
+    """Keys of a block."""
     options: Options
 
-    def positions(self, i: Any, j: Any) -> Positions:
-        """Where block (i, j) lies."""
-        return Positions(self.head.query_positions[i], self.head.key_positions[j], self.head.head, self.head.example)
+    def taken(self, keys: Array, start: Any) -> Array:
+        """Take the block of these rows that begins here."""
+        return lax.dynamic_slice_in_dim(keys, start, self.block)
 
-    def where(self, positions: Positions, j: Any) -> Where:
+    def positions(self, i: Any, start: Any) -> Positions:
+        """Where the block of query block i and the keys from `start` lies."""
+        columns = self.taken(self.head.key_positions, start)
+        return Positions(self.head.query_positions[i], columns, self.head.head, self.head.example)
+
+    def where(self, positions: Positions, start: Any, first: Any) -> Where:
         """Which of the block's queries may attend to which of its keys; padding is attended to by none."""
-        real = jnp.broadcast_to(
-            (j * self.keys.size + jnp.arange(self.keys.size, dtype=jnp.int32) < self.keys.length)[None, :],
-            (self.queries.size, self.keys.size),
-        )
-        return real if self.head.mask is None else real & self.head.mask(positions)
+        index = start + jnp.arange(self.block, dtype=jnp.int32)
+        real = ((index >= first) & (index < self.keys))[None, :]
+        if self.head.mask is None:
+            return jnp.broadcast_to(real, (self.queries.size, self.block))
+        return real & self.head.mask(positions)
 
     def logits(self, parts: Any, query: Array, key: Array, positions: Positions) -> Array:
         """Score a block and apply the mods, with these parts in the place of the head's."""
@@ -52,26 +61,36 @@ class Blocked(NamedTuple):
         return logits_of(self.head._replace(score=score, mods=mods), query, key, positions)
 
     def visit(self, i: Any, step: Any, state: Any) -> Any:
-        """Fold `step(state, j, masked)` over the key blocks of query block i: full ones, then partial ones."""
-        for indices, counts, masked in (
-            (self.lists.full, self.lists.full_counts, False),
-            (self.lists.partial, self.lists.partial_counts, True),
+        """Fold `step(state, start, first)` over the key blocks of query block i; `first` is None for full ones."""
+        at = self.visits
+        for starts, counts, firsts in (
+            (at.full, at.full_counts, None),
+            (at.partial, at.partial_counts, at.first),
         ):
-            indices, counts = jnp.asarray(indices), jnp.asarray(counts)
-            if indices.shape[1]:
-                state = lax.fori_loop(0, counts[i], lambda n, s, at=indices, m=masked: step(s, at[i, n], m), state)
+            if starts.shape[1] and not (isinstance(counts, np.ndarray) and not counts.any()):
+                starts, counts = jnp.asarray(starts), jnp.asarray(counts)
+                firsts = None if firsts is None else jnp.asarray(firsts)
+
+                def body(n: Any, state: Any, starts: Array = starts, firsts: Array | None = firsts) -> Any:
+                    return step(state, starts[i, n], None if firsts is None else firsts[i, n])
+
+                state = lax.fori_loop(0, counts[i], body, state)
         return state
 
 
 def blocked(head: Inputs, options: Options, skip: bool) -> Blocked:
     """Cut a head into blocks, and list those to visit: all, or those that the mask may let through."""
     bq, bk = options.block_size or (512, 256)
-    queries, keys = cut(head.query.shape[0], bq), cut(head.key.shape[0], bk)
-    lists = needed(head, queries, keys) if skip else every(queries, keys, head.mask is not None)
-    at = jnp.asarray(queries.places(head.rows())), jnp.asarray(keys.places(head.columns()))
-    query, key, value = queries.blocks(head.query), keys.blocks(head.key), keys.blocks(head.value)
-    cut_head = head._replace(query=query, key=key, value=value, query_positions=at[0], key_positions=at[1])
-    return Blocked(cut_head, lists, queries, keys, options)
+    queries = cut(head.query.shape[0], bq)
+    count = head.key.shape[0]
+    at = visits(head, queries, bk, skip)
+    more = at.padded - count
+    key, value = (jnp.pad(x, ((0, more), (0, 0))) if more else x for x in (head.key, head.value))
+    columns = jnp.pad(jnp.asarray(head.columns()), (0, more), mode="edge")
+    rows = jnp.asarray(queries.places(head.rows()))
+    query = queries.blocks(head.query)
+    cut_head = head._replace(query=query, key=key, value=value, query_positions=rows, key_positions=columns)
+    return Blocked(cut_head, at, queries, count, at.block, options)
 
 
 def forward(blocked: Blocked) -> tuple[Array, Array]:
@@ -83,19 +102,20 @@ def forward(blocked: Blocked) -> tuple[Array, Array]:
     def row(i: Array) -> tuple[Array, Array]:
         query = head.query[i]
 
-        def step(state: tuple[Array, Array, Array], j: Array, masked: bool) -> tuple[Array, Array, Array]:
+        def step(state: tuple[Array, ...], start: Array, first: Array | None) -> tuple[Array, ...]:
             largest, total, pooled = state
-            positions = blocked.positions(i, j)
-            logits = blocked.logits(parts, query, head.key[j], positions).astype(dtype) * LOG2_E
-            if masked:
-                logits = jnp.where(blocked.where(positions, j), logits, -jnp.inf)
+            positions = blocked.positions(i, start)
+            key, value = blocked.taken(head.key, start), widen(blocked.taken(head.value, start)).astype(dtype)
+            logits = blocked.logits(parts, query, key, positions).astype(dtype) * LOG2_E
+            if first is not None:
+                logits = jnp.where(blocked.where(positions, start, first), logits, -jnp.inf)
             new = jnp.maximum(largest, jnp.max(logits, axis=1))
-            shift = jnp.where(new == -jnp.inf, 0.0, new) if masked else new
+            shift = new if first is None else jnp.where(new == -jnp.inf, 0.0, new)
             powers = jnp.exp2(logits - shift[:, None])
             rescale = jnp.exp2(largest - shift)
             total = total * rescale + jnp.sum(powers, axis=1)
             dropped = drop(head, powers, positions, blocked.options.dropout_rate)
-            pooled = pooled * rescale[:, None] + jnp.matmul(dropped, widen(head.value[j]).astype(dtype))
+            pooled = pooled * rescale[:, None] + jnp.matmul(dropped, value)
             return new, total, pooled
 
         rows = queries.size
@@ -115,7 +135,7 @@ def reverse(blocked: Blocked, output: Array, lse: Array, d_output: Array, d_lse:
 
     dlogits = weights ∘ (d_output valueᵀ − Δ),    Δ_i = d_output_i · output_i − d_lse_i
     """
-    head, queries, keys = blocked.head, blocked.queries, blocked.keys
+    head, queries = blocked.head, blocked.queries
     learned, constant, parts_of = floats((head.score, head.mods))
     dtype = accumulation_dtype(head.query, head.key, head.value)
     rate = blocked.options.dropout_rate
@@ -130,19 +150,18 @@ def reverse(blocked: Blocked, output: Array, lse: Array, d_output: Array, d_lse:
         d_queries, d_keys, d_values, d_parts = state
         query, d_out = head.query[i], d_output[i]
 
-        def step(state: tuple[Any, ...], j: Array, masked: bool) -> tuple[Any, ...]:
+        def step(state: tuple[Any, ...], start: Array, first: Array | None) -> tuple[Any, ...]:
             d_query, d_keys, d_values, d_parts = state
-            positions = blocked.positions(i, j)
-            key, value = head.key[j], widen(head.value[j]).astype(dtype)
+            positions = blocked.positions(i, start)
+            key, value = blocked.taken(head.key, start), widen(blocked.taken(head.value, start)).astype(dtype)
 
             def block(query: Array, key: Array, learned: list[Array]) -> Array:
                 return blocked.logits(parts_of(learned, constant), query, key, positions).astype(dtype)
 
             logits, pull = jax.vjp(block, query, key, learned)
             weights = jnp.exp2(logits * LOG2_E - level[i][:, None])
-            if masked:
-                where = blocked.where(positions, j)
-                weights = jnp.where(where, weights, 0.0)
+            if first is not None:
+                weights = jnp.where(blocked.where(positions, start, first), weights, 0.0)
             d_weights = jnp.matmul(d_out, value.T)
             dropped = weights
             if head.rng is not None:
@@ -152,28 +171,28 @@ def reverse(blocked: Blocked, output: Array, lse: Array, d_output: Array, d_lse:
             d_logits = weights * (d_weights - offset[i][:, None])
             more_query, more_key, more_parts = pull(d_logits)
             d_query = d_query + more_query.astype(dtype)
-            d_keys = _add(d_keys, j, more_key.T)
-            d_values = _add(d_values, j, jnp.matmul(d_out.T, dropped))
+            d_keys = _add(d_keys, start, more_key.T)
+            d_values = _add(d_values, start, jnp.matmul(d_out.T, dropped))
             return d_query, d_keys, d_values, jax.tree.map(jnp.add, d_parts, more_parts)
 
         start = jnp.zeros(query.shape, dtype), d_keys, d_values, d_parts
         d_query, d_keys, d_values, d_parts = blocked.visit(i, step, start)
         return lax.dynamic_update_index_in_dim(d_queries, d_query, i, 0), d_keys, d_values, d_parts
 
-    # Gradients of keys and values are kept transposed, [n, e, bk]: the products that make them run half again as
+    # Gradients of keys and values are kept transposed, [e, S]: the products that make them run half again as
     # fast where the block of weights is the right-hand side.
-    zeros = [jnp.zeros(jnp.swapaxes(x, 1, 2).shape, dtype) for x in (head.key, head.value)]
+    zeros = [jnp.zeros(x.shape[::-1], dtype) for x in (head.key, head.value)]
     state = jnp.zeros(head.query.shape, dtype), *zeros, [jnp.zeros_like(x) for x in learned]
     d_query, *transposed, d_parts = lax.fori_loop(0, queries.count, row, state)
-    d_key, d_value = (jnp.swapaxes(x, 1, 2) for x in transposed)
+    d_key, d_value = (x.T[: blocked.keys] for x in transposed)
     return [
         queries.joined(d_query).astype(head.query.dtype),
-        keys.joined(d_key).astype(head.key.dtype),
-        keys.joined(d_value).astype(head.value.dtype),
+        d_key.astype(head.key.dtype),
+        d_value.astype(head.value.dtype),
         *d_parts,
     ]
 
 
-def _add(blocks: Array, j: Array, more: Array) -> Array:
-    here = lax.dynamic_index_in_dim(blocks, j, 0, keepdims=False)
-    return lax.dynamic_update_index_in_dim(blocks, here + more.astype(blocks.dtype), j, 0)
+def _add(columns: Array, start: Array, more: Array) -> Array:
+    here = lax.dynamic_slice_in_dim(columns, start, more.shape[1], axis=1)
+    return lax.dynamic_update_slice_in_dim(columns, here + more.astype(columns.dtype), start, axis=1)

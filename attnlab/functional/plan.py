@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from attnlab.functional import block_sparse, dense, streaming
-from attnlab.functional.blocks import cut, needed
+from attnlab.functional.blocks import cut, needed, visits
 from attnlab.functional.inputs import Inputs
 from attnlab.functional.normalizers import as_softmax
 
@@ -21,14 +21,13 @@ IMPLEMENTATIONS: dict[str, Callable[[Inputs, dense.Options], dict[str, Any]]] = 
 SMALL = 2**16
 """Up to so many logits in all, writing them out is quickest."""
 
-LARGE = {True: (512, 256), False: (1024, 512)}
-"""Queries and keys of a block: where each device has a core to itself, and where all cores work on one block."""
-
-SPARSE = ((256, 256), (128, 128))
-"""Smaller blocks, which fit the edges of a mask better …"""
-
-SMALL_COST = {True: 1.2, False: 1.6}
-"""… and cost so much more a logit (docs/attention/implementations.md)."""
+STEPS = {
+    True: {(512, 256): 600, (256, 256): 370, (128, 128): 110, (128, 384): 265, (256, 512): 670},
+    False: {(1024, 512): 1480, (256, 256): 255, (128, 128): 105, (128, 384): 205, (256, 512): 425},
+}
+"""Blocks to choose among, queries × keys, the first where there is nothing to skip, and what one of them takes: µs of
+one head of 64 on a core of its own, or on two cores together (docs/attention/implementations.md). Larger blocks
+take less a logit, smaller ones fit the edges of a mask better."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,9 @@ class Plan:
     """Why this one, and why not each other one."""
 
     def __str__(self) -> str:
-        share = "known when it runs" if self.visited is None else f"{self.visited:.0%}"
+        share = "the run tells what share" if self.visited is None else f"{self.visited:.0%}"
         lines = [f"{self.implementation}: {self.reasons[self.implementation]}"]
-        lines += [f"  blocks of {self.block_size[0]} queries × {self.block_size[1]} keys, visited: {share}"]
+        lines += [f"  blocks of {self.block_size[0]} queries × {self.block_size[1]} keys, {share} of all logits"]
         lines += [f"  about {self.peak_bytes / 2**20:.1f} MiB beyond inputs and outputs, forward"]
         lines += [f"  not {name}: {why}" for name, why in self.reasons.items() if name != self.implementation]
         return "\n".join(lines)
@@ -63,19 +62,11 @@ def choose(given: Inputs, options: dense.Options, name: str | None) -> Plan:
     heads = examples * key_heads * group
     item = max(given.query.array.dtype.itemsize, 4)
     blockwise = as_softmax(given.normalizer) is not None and given.value is not None
-    if options.block_size is not None:
-        choices = [options.block_size]
-    elif blockwise:
-        choices = [LARGE[options.split], *SPARSE]
+    if blockwise:
+        block, visited = _blocks(given, options, queries, keys)
     else:
-        choices = [streaming.row_block(keys)]
-    pairs = [(min(bq, queries), min(bk, keys)) for bq, bk in choices]
-    shares = [_visited(given, queries, keys, block) for block in pairs]
-    costs = [
-        (1.0 if share is None else share) * (SMALL_COST[options.split] if n else 1.0) for n, share in enumerate(shares)
-    ]
-    best = costs.index(min(costs))
-    block, visited = pairs[best], shares[best]
+        block, visited = options.block_size or streaming.row_block(keys), _visited(given, queries, keys)
+    block = min(block[0], queries), min(block[1], keys)
     small = heads * queries * keys <= SMALL
     written = heads * queries * keys * item
     at_once = 1 if options.in_turn else heads
@@ -87,7 +78,7 @@ def choose(given: Inputs, options: dense.Options, name: str | None) -> Plan:
         "block_sparse": "the mask empties no block that could be skipped",
     }
     if visited is None or visited < 1.0:
-        share = "those that turn out empty" if visited is None else f"{1 - visited:.0%} of the blocks"
+        share = "those that turn out empty" if visited is None else f"{1 - visited:.0%} of the logits"
         reasons["block_sparse"] = f"the mask lets {share} be skipped"
         reasons["streaming"] = "it visits the blocks that the mask empties too"
     suited = "dense" if small else "block_sparse" if visited is None or visited < 1.0 else "streaming"
@@ -100,19 +91,40 @@ def choose(given: Inputs, options: dense.Options, name: str | None) -> Plan:
     return Plan(chosen, peak, block, visited if chosen == "block_sparse" else 1.0, reasons)
 
 
-def _visited(given: Inputs, queries: int, keys: int, block: tuple[int, int]) -> float | None:
-    """Return the share of blocks that the mask lets be seen, 1 if it tells nothing, None if only the run can tell."""
+def _blocks(given: Inputs, options: dense.Options, queries: int, keys: int) -> tuple[tuple[int, int], float | None]:
+    """Return the block size that takes least, and the share of logits that it visits (None: only the run can tell)."""
+    costs = STEPS[options.split] if options.block_size is None else {options.block_size: 1}
+    usual = next(iter(costs))
+    if given.mask is None or not given.mask.structured:
+        return usual, 1.0
+    if given.query_positions is not None or given.key_positions is not None or jax.tree.leaves(given.mask):
+        return usual, None
+    head = _outline(given, queries, keys)
+    rows = {block: cut(queries, block[0]) for block in costs}
+    steps = {block: visits(head, rows[block], block[1], skip=True).steps for block in costs}
+    known = {block: count for block, count in steps.items() if count is not None}
+    if not known:
+        return usual, None
+    best = min(known, key=lambda block: known[block] * costs[block])
+    return best, min(known[best] * min(best[1], keys) / (rows[best].count * keys), 1.0)
+
+
+def _visited(given: Inputs, queries: int, keys: int) -> float | None:
+    """Return the share of logits that are computed where a normalizer needs whole rows."""
     if given.mask is None or not given.mask.structured:
         return 1.0
-    positions = given.query_positions, given.key_positions
-    if any(leaf is not None for leaf in positions) or jax.tree.leaves(given.mask):
-        return None
-    head = given._replace(query=np.empty((queries, 0)), key=np.empty((keys, 0)), head=0)
-    lists = needed(head, cut(queries, block[0]), cut(keys, block[1]))
-    if not isinstance(lists.full_counts, np.ndarray):
-        return None
-    total = cut(queries, block[0]).count * cut(keys, block[1]).count
-    return float(lists.full_counts.sum() + lists.partial_counts.sum()) / total
+    if given.query_positions is not None or given.key_positions is not None or jax.tree.leaves(given.mask):
+        return 1.0
+    bq, bk = streaming.row_block(keys)
+    columns = streaming.columns_of(
+        needed(_outline(given, queries, keys), cut(queries, bq), cut(keys, bk)), cut(keys, bk)
+    )
+    return 1.0 if columns is None else min(columns.shape[1] / keys, 1.0)
+
+
+def _outline(given: Inputs, queries: int, keys: int) -> Inputs:
+    """Return a head without features, of which the mask can be asked."""
+    return given._replace(query=np.empty((queries, 0)), key=np.empty((keys, 0)), head=0)
 
 
 def _copies(given: Inputs) -> int:

@@ -14,7 +14,7 @@ from jax import Array, lax
 from jax.tree_util import Partial
 
 from attnlab.functional import contain, online
-from attnlab.functional.blocks import Lists, cut, needed
+from attnlab.functional.blocks import Cut, Lists, cut, needed
 from attnlab.functional.dense import Options
 from attnlab.functional.dense import one_head as dense_head
 from attnlab.functional.derivatives import with_reverse
@@ -46,7 +46,8 @@ def rows(head: Inputs, options: Options, skip: bool) -> dict[str, Any]:
     queries = cut(head.query.shape[0], bq)
     key_cut = cut(keys, bk)
     lists = needed(head, queries, key_cut) if skip else None
-    columns = None if lists is None else _columns(lists, key_cut)
+    known = None if lists is None else columns_of(lists, key_cut)
+    columns = None if known is None else jnp.asarray(known)
 
     @jax.checkpoint
     def block(query: Array, positions: Array, live: Array, columns: Any) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def row_block(keys: int) -> tuple[int, int]:
     return max(min(256, ROW_BLOCK_ENTRIES // max(keys, 1)), 1), 64
 
 
-def _columns(lists: Lists, keys: Any) -> Array | None:
+def columns_of(lists: Lists, keys: Cut) -> np.ndarray | None:
     """The keys that each query block may see [m, …], S for none; or None where most may be seen, or it is not known."""
     if not all(isinstance(x, np.ndarray) for x in lists):
         return None
@@ -82,7 +83,7 @@ def _columns(lists: Lists, keys: Any) -> Array | None:
     columns = np.full((len(chosen), max(longest, 1), keys.size), keys.length, np.int32)
     for row, blocks in zip(columns, chosen, strict=True):
         row[: len(blocks)] = np.sort(blocks)[:, None] * keys.size + np.arange(keys.size)
-    return jnp.asarray(np.minimum(columns, keys.length).reshape(len(chosen), -1))
+    return np.minimum(columns, keys.length).reshape(len(chosen), -1)
 
 
 def _softmax(given: Inputs, family: Softmax, options: Options, skip: bool) -> Array:
