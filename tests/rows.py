@@ -66,9 +66,9 @@ EDGES = [
     Size((2,), T=3, S=7, N=4, K=2, D=4, E=3, V=2, A=3),
     Size((), T=129, S=7, N=2, K=1, D=3, E=2, V=3, A=2),
     Size((2,), T=1, S=128, N=2, K=2, D=2, E=5, V=1, A=4),
-    Size((), T=128, S=129, N=1, K=1, D=3, E=2, V=2, A=2),
     Size((2, 1), T=2, S=3, N=3, K=1, D=5, E=4, V=3, A=1),
     Size((), T=7, S=1, N=2, K=2, D=1, E=2, V=2, A=3),
+    Size((), T=128, S=129, N=1, K=1, D=3, E=2, V=2, A=2),
 ]
 """Where blocks end: lengths of 1, 2, 3, 7, 128 and 129, fewer queries than keys and more."""
 
