@@ -68,13 +68,17 @@ class Blocked(NamedTuple):
             (at.partial, at.partial_counts, at.first),
         ):
             if starts.shape[1] and not (isinstance(counts, np.ndarray) and not counts.any()):
+                alike = int(counts[0]) if isinstance(counts, np.ndarray) and (counts == counts[0]).all() else None
                 starts, counts = jnp.asarray(starts), jnp.asarray(counts)
                 firsts = None if firsts is None else jnp.asarray(firsts)
 
                 def body(n: Any, state: Any, starts: Array = starts, firsts: Array | None = firsts) -> Any:
                     return step(state, starts[i, n], None if firsts is None else firsts[i, n])
 
-                state = lax.fori_loop(0, counts[i], body, state)
+                if alike == 1:
+                    state = body(0, state)
+                else:
+                    state = lax.fori_loop(np.int32(0), counts[i] if alike is None else np.int32(alike), body, state)
         return state
 
 

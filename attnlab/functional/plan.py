@@ -23,7 +23,7 @@ SMALL = 2**16
 
 STEPS = {
     True: {(512, 256): 600, (256, 256): 370, (128, 128): 110, (128, 384): 265, (256, 512): 670},
-    False: {(1024, 512): 1480, (256, 256): 255, (128, 128): 105, (128, 384): 205, (256, 512): 425},
+    False: {(1024, 512): 1480, (256, 256): 420, (128, 128): 150, (128, 384): 260, (256, 512): 650},
 }
 """Blocks to choose among, queries × keys, the first where there is nothing to skip, and what one of them takes: µs of
 one head of 64 on a core of its own, or on two cores together (docs/attention/implementations.md). Larger blocks
@@ -105,7 +105,12 @@ def _blocks(given: Inputs, options: dense.Options, queries: int, keys: int) -> t
     known = {block: count for block, count in steps.items() if count is not None}
     if not known:
         return usual, None
-    best = min(known, key=lambda block: known[block] * costs[block])
+
+    def cost(block: tuple[int, int]) -> float:
+        part = min(block[0], queries) * min(block[1], keys) / (block[0] * block[1])
+        return known[block] * costs[block] * part
+
+    best = min(known, key=cost)
     return best, min(known[best] * min(best[1], keys) / (rows[best].count * keys), 1.0)
 
 
