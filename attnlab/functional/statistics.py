@@ -19,10 +19,17 @@ def masked_logits(logits: Logits, where: Where | None = None) -> Logits:
 def largest(logits: Logits, where: Where | None = None) -> Float[Array, " q"]:
     """Return the largest allowed logit of each query; −inf for an empty row.
 
+    Numerics: its gradient is 1 at the first of the largest, which is taken by its index: `jnp.max` looks for the
+        logits equal to the maximum, and finds none where the compiler rounds the two differently.
+
     >>> largest(jnp.array([[1.0, 2.0]]), jnp.array([[True, False]])).tolist()
     [1.0]
     """
-    return jnp.max(masked_logits(logits, where), axis=1, initial=-jnp.inf)
+    logits = masked_logits(logits, where)
+    if logits.shape[1] == 0:
+        return jnp.full(logits.shape[0], -jnp.inf, logits.dtype)
+    at = jnp.argmax(logits, axis=1, keepdims=True)
+    return jnp.take_along_axis(logits, at, axis=1)[:, 0]
 
 
 def lse(logits: Logits, where: Where | None = None) -> Float[Array, " q"]:
