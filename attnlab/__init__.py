@@ -16,6 +16,7 @@ _HOMES = {
     "plan": "attnlab.functional.attention",
     "merge": "attnlab.functional.merge",
     "extras": "attnlab.functional",
+    "parts": "attnlab.functional",
     "scores": "attnlab.functional",
     "masks": "attnlab.functional",
     "normalizers": "attnlab.functional",
@@ -26,7 +27,7 @@ _HOMES = {
     "nnx_attention_fn": "attnlab.layers.adapters",
     "jax_nn_dot_product_attention": "attnlab.layers.jax_nn",
 }
-_MODULES = {"scores", "masks", "mods", "normalizers", "cache", "extras"}
+_MODULES = {"scores", "masks", "mods", "normalizers", "cache", "extras", "parts"}
 __all__ = [*_HOMES, "__version__"]
 
 

@@ -26,9 +26,9 @@ class Cut(NamedTuple):
         return self.count * self.size - self.length
 
     def blocks(self, rows: Array) -> Array:
-        """[length, ...] -> [count, size, ...], padded with zeros."""
+        """[length, ...] -> [count, size, ...], the last row repeated."""
         if self.padding:
-            rows = jnp.pad(rows, [(0, self.padding)] + [(0, 0)] * (rows.ndim - 1))
+            rows = jnp.pad(rows, [(0, self.padding)] + [(0, 0)] * (rows.ndim - 1), mode="edge")
         return rows.reshape(self.count, self.size, *rows.shape[1:])
 
     def places(self, positions: Any) -> Any:

@@ -4,11 +4,14 @@ A step appends the keys and values of its tokens (one, or a prompt's many) and l
 that is stored. Nothing is compiled anew from step to step: the length is an array.
 """
 
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.tree_util import register_dataclass
 from jaxtyping import Bool, Float, Int
 
 from attnlab.functional import masks
@@ -143,10 +146,21 @@ def attend(
     cache = append(cache, key, value)
     seen, capacity = masks.causal(0), cache.key.shape[-3]
     if mask is not None:
-        seen &= mask.fitted(capacity, capacity, query.shape[-2])
+        seen &= _Fitted(mask.fitted(capacity, capacity, query.shape[-2]))
     found = attention(query, cache.key, cache.value, mask=seen, query_positions=now, **options)
     lost = overflowed(cache)
     return jax.tree.map(lambda x: _spoil(x, lost), found), cache
+
+
+@partial(register_dataclass, data_fields=["mask"], meta_fields=[])
+@dataclass(frozen=True, repr=False)
+class _Fitted(masks.Mask):
+    """A mask that knows its size, which is not that of the call."""
+
+    mask: Any
+
+    def fitted(self, queries: int, keys: int, heads: int | None = None) -> masks.Mask:
+        return self.mask
 
 
 def _spoil(array: Array, lost: Bool[Array, ""]) -> Array:

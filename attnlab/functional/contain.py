@@ -1,6 +1,6 @@
 """Keep NaN and Inf from where a mask says they may not be seen: a weight of 0 does not, for 0 × NaN is NaN.
 
-A query, key or value that holds NaN or Inf is computed with as if it were 0, and the rows of the result that
+A query, key or value that holds NaN or Inf is computed with as if it were some number, and the rows of the result that
 may see it are overwritten with NaN afterwards, so that no gradient passes through it either.
 """
 
@@ -46,11 +46,14 @@ class Spoiled(NamedTuple):
 
 
 def clean(query: Array, key: Array, value: Array | None) -> tuple[Array, Array, Array | None, Bad]:
-    """Return the arrays with 0 for every query, key and value that holds NaN or Inf, and which those are."""
+    """Return the arrays with numbers for every query, key and value that holds NaN or Inf, and which those are.
+
+    Values become 0. Queries and keys become 1, for a score may divide by the norm of its arguments.
+    """
     bad_value = jnp.zeros(key.shape[0], bool) if value is None else _bad(value)
     bad = Bad(_bad(query), _bad(key), bad_value)
     value = None if value is None else zeroed(value, bad.value)
-    return zeroed(query, bad.query), zeroed(key, bad.key), value, bad
+    return _ones(query, bad.query), _ones(key, bad.key), value, bad
 
 
 def seen(where: Where, bad: Bad) -> Seen:
@@ -67,6 +70,10 @@ def spoiled(what: Seen, bad: Bad) -> Spoiled:
 def spoil(rows: Float[Array, "q *axes"], which: Bool[Array, " q"]) -> Float[Array, "q *axes"]:
     """Overwrite these rows with NaN."""
     return jnp.where(which.reshape(-1, *[1] * (rows.ndim - 1)), jnp.full_like(rows, jnp.nan), rows)
+
+
+def _ones(rows: Array, which: Array) -> Array:
+    return jnp.where(which[:, None], jnp.ones_like(rows), rows)
 
 
 def _bad(rows: Array) -> Array:

@@ -73,7 +73,7 @@ def one_head(
 
 def logits_of(head: Inputs, query: Array, key: Array, positions: Positions) -> Logits:
     """Score a block, and apply the mods from left to right."""
-    logits = head.score(query, key)
+    logits = widen(head.score(query, key))
     for mod in head.mods:
         logits = mod(logits, positions)
     return logits
@@ -81,7 +81,7 @@ def logits_of(head: Inputs, query: Array, key: Array, positions: Positions) -> L
 
 def normalize(head: Inputs, logits: Logits, where: Where | None, positions: Positions) -> Weights:
     """Make weights of whole rows of logits."""
-    if isinstance(head.normalizer, Positional):
+    if isinstance(getattr(head.normalizer, "func", head.normalizer), Positional):
         return head.normalizer(logits, where, positions)
     return head.normalizer(logits, where)
 

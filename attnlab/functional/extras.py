@@ -18,7 +18,7 @@ class TopKeys(NamedTuple):
 
     weights: Float[Array, "*B N T top"]
     keys: Int[Array, "*B N T top"]
-    """Index of the key, from 0 to S − 1."""
+    """Index of the key, from 0 to S − 1; any where the weight is 0."""
 
 
 class Rows(NamedTuple):
@@ -81,6 +81,8 @@ def weights(rows: Sequence[int] | None = None, heads: Sequence[int] | None = Non
     >>> weights(rows=[3], heads=[0, 1]).heads
     (0, 1)
     """
+    if any(chosen is not None and not len(chosen) for chosen in (rows, heads)):
+        raise ValueError("extras.weights: name at least one row and one head, or None for all")
     as_indices = lambda chosen: None if chosen is None else tuple(int(index) for index in chosen)  # noqa: E731
     return Extra("weights", rows=as_indices(rows), heads=as_indices(heads))
 
@@ -109,7 +111,7 @@ def _top_keys(rows: Rows, top: int) -> TopKeys:
         block = jnp.pad(block, ((0, 0), (0, missing)))
         columns = jnp.pad(columns, (0, missing), constant_values=rows.keys)
     largest, places = jax.lax.top_k(block, top)
-    return TopKeys(largest, columns[places])
+    return TopKeys(largest, jnp.minimum(columns[places], rows.keys - 1))  # padding is no key, and weighs 0
 
 
 ROWWISE: dict[str, Callable[[Rows], Array]] = {

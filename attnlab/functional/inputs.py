@@ -16,7 +16,7 @@ from jax import Array
 
 from attnlab.functional.masks import Mask
 from attnlab.functional.parts import Each, Part, as_part, marked
-from attnlab.functional.types import Positions
+from attnlab.functional.types import Positions, accumulation_dtype
 
 Mapped = Callable[[list[Array]], Any]
 
@@ -197,7 +197,8 @@ def each_head_summed(one: Callable[[Any], list[Array]], given: Any, like: list[E
         out = [_place(x.axes, letter, "bkg"[:place]) for x in like]
         within = [_without(x, "bkg"[: place + 1]) for x in like]
         function = _summed(function, where, out, within, in_turn)
-    return function(arrays)
+    # Added up in float32 at least, and rounded once.
+    return [x.astype(of.array.dtype) for x, of in zip(function(arrays), like, strict=True)]
 
 
 def _place(own: tuple[str, ...], letter: str, outer: str) -> int | None:
@@ -209,7 +210,7 @@ def _place(own: tuple[str, ...], letter: str, outer: str) -> int | None:
 def _without(array: Each, letters: str) -> jax.ShapeDtypeStruct:
     """Return what is left of the array's shape inside the maps over these axes."""
     front = [length for axis, length in zip(array.axes, array.array.shape, strict=False) if axis not in letters]
-    return jax.ShapeDtypeStruct((*front, *array.array.shape[len(array.axes) :]), array.array.dtype)
+    return jax.ShapeDtypeStruct((*front, *array.array.shape[len(array.axes) :]), accumulation_dtype(array.array))
 
 
 def _slices(arrays: list[Array], axes: list[int | None]) -> tuple[list[Array], Callable[[list[Array]], list[Array]]]:

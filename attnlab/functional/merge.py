@@ -40,14 +40,15 @@ def merge(parts: Sequence[AttentionOutput], *, sink: Any = None) -> AttentionOut
     parts = tuple(parts)
     if not parts:
         raise ValueError("merge: there is no part")
+    lses = [part.lse for part in parts if part.lse is not None]
     for number, part in enumerate(parts):
         if part.lse is None:
             raise ValueError(f'merge: part {number} has no lse; ask attention for it by returns=("lse",)')
-        if part.output.shape != parts[0].output.shape or part.lse.shape != parts[0].lse.shape:
+        if part.output.shape != parts[0].output.shape or part.lse.shape != lses[0].shape:
             raise ValueError(
                 f"merge: part {number} has an output {part.output.shape}, part 0 one of {parts[0].output.shape}"
             )
-    levels = jnp.stack([part.lse for part in parts], axis=-1)
+    levels = jnp.stack(lses, axis=-1)
     lse = statistics.lse(levels.reshape(-1, len(parts))).reshape(levels.shape[:-1])
     shares = jnp.moveaxis(softmax(levels), -3, -2)
     if sink is not None:
@@ -59,7 +60,6 @@ def merge(parts: Sequence[AttentionOutput], *, sink: Any = None) -> AttentionOut
         shares[..., number, None].astype(widen(part.output).dtype) * widen(part.output)
         for number, part in enumerate(parts)
     )
-    largest = None
-    if all(part.max is not None for part in parts):
-        largest = jnp.max(jnp.stack([part.max for part in parts]), axis=0)
+    largest = [part.max for part in parts if part.max is not None]
+    largest = jnp.max(jnp.stack(largest), axis=0) if len(largest) == len(parts) else None
     return AttentionOutput(jnp.asarray(output).astype(parts[0].output.dtype), lse=lse, max=largest)

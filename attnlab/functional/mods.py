@@ -55,7 +55,8 @@ class Alibi:
     slopes: tuple[float, ...]
 
     def __call__(self, logits: Logits, positions: Positions) -> Logits:
-        slope = jnp.asarray(self.slopes, logits.dtype)[positions.head]
+        slopes = jnp.asarray(self.slopes, logits.dtype)
+        slope = slopes.at[positions.head].get(mode="fill", fill_value=jnp.nan)  # a head too many is not passed over
         rows, columns = positions.rows.astype(logits.dtype), positions.columns.astype(logits.dtype)
         return logits - slope * jnp.abs(columns - rows)
 

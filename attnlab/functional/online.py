@@ -89,10 +89,13 @@ def blocked(head: Inputs, options: Options, skip: bool) -> Blocked:
     count = head.key.shape[0]
     at = visits(head, queries, bk, skip)
     more = at.padded - count
-    key, value = (jnp.pad(x, ((0, more), (0, 0))) if more else x for x in (head.key, head.value))
+    # Padding repeats the last row: what a score does with zeros (divide by their norm, say) is not known.
+    key, value = (jnp.pad(x, ((0, more), (0, 0)), mode="edge") if more else x for x in (head.key, head.value))
     columns = jnp.pad(jnp.asarray(head.columns()), (0, more), mode="edge")
     rows = jnp.asarray(queries.places(head.rows()))
     query = queries.blocks(head.query)
+    if options.in_turn:  # no narrow product is faster on a CPU, and a gradient is not rounded block by block
+        query, key = widen(query), widen(key)
     cut_head = head._replace(query=query, key=key, value=value, query_positions=rows, key_positions=columns)
     return Blocked(cut_head, at, queries, count, at.block, options)
 
@@ -114,7 +117,7 @@ def forward(blocked: Blocked) -> tuple[Array, Array]:
             if first is not None:
                 logits = jnp.where(blocked.where(positions, start, first), logits, -jnp.inf)
             new = jnp.maximum(largest, jnp.max(logits, axis=1))
-            shift = new if first is None else jnp.where(new == -jnp.inf, 0.0, new)
+            shift = jnp.maximum(new, jnp.finfo(dtype).min)  # −∞ where all logits so far are
             powers = jnp.exp2(logits - shift[:, None])
             rescale = jnp.exp2(largest - shift)
             total = total * rescale + jnp.sum(powers, axis=1)
@@ -135,7 +138,7 @@ def forward(blocked: Blocked) -> tuple[Array, Array]:
 
 
 def reverse(blocked: Blocked, output: Array, lse: Array, d_output: Array, d_lse: Array) -> list[Array]:
-    """Return the cotangents of query, key, value, and of the floating-point arrays of score and mods.
+    """Return the cotangents of query, key, value, and of the floats of score and mods, in float32 at least.
 
     dlogits = weights ∘ (d_output valueᵀ − Δ),    Δ_i = d_output_i · output_i − d_lse_i
     """
@@ -177,7 +180,8 @@ def reverse(blocked: Blocked, output: Array, lse: Array, d_output: Array, d_lse:
             d_query = d_query + more_query.astype(dtype)
             d_keys = _add(d_keys, start, more_key.T)
             d_values = _add(d_values, start, jnp.matmul(d_out.T, dropped))
-            return d_query, d_keys, d_values, jax.tree.map(jnp.add, d_parts, more_parts)
+            d_parts = [sums + widen(more) for sums, more in zip(d_parts, more_parts, strict=True)]
+            return d_query, d_keys, d_values, d_parts
 
         start = jnp.zeros(query.shape, dtype), d_keys, d_values, d_parts
         d_query, d_keys, d_values, d_parts = blocked.visit(i, step, start)
@@ -186,15 +190,10 @@ def reverse(blocked: Blocked, output: Array, lse: Array, d_output: Array, d_lse:
     # Gradients of keys and values are kept transposed, [e, S]: the products that make them run half again as
     # fast where the block of weights is the right-hand side.
     zeros = [jnp.zeros(x.shape[::-1], dtype) for x in (head.key, head.value)]
-    state = jnp.zeros(head.query.shape, dtype), *zeros, [jnp.zeros_like(x) for x in learned]
+    state = jnp.zeros(head.query.shape, dtype), *zeros, [widen(jnp.zeros_like(x)) for x in learned]
     d_query, *transposed, d_parts = lax.fori_loop(0, queries.count, row, state)
     d_key, d_value = (x.T[: blocked.keys] for x in transposed)
-    return [
-        queries.joined(d_query).astype(head.query.dtype),
-        d_key.astype(head.key.dtype),
-        d_value.astype(head.value.dtype),
-        *d_parts,
-    ]
+    return [queries.joined(d_query), d_key, d_value, *d_parts]
 
 
 def _add(columns: Array, start: Array, more: Array) -> Array:

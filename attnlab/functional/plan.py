@@ -61,6 +61,8 @@ def choose(given: Inputs, options: dense.Options, name: str | None) -> Plan:
     keys = given.key.array.shape[1]
     heads = examples * key_heads * group
     item = max(given.query.array.dtype.itemsize, 4)
+    if not heads * queries * keys:
+        return Plan("dense", 0, (1, 1), 1.0, {"dense": "there is nothing to compute"})
     blockwise = as_softmax(given.normalizer) is not None and given.value is not None
     if blockwise:
         block, visited = _blocks(given, options, queries, keys)
@@ -99,10 +101,10 @@ def _blocks(given: Inputs, options: dense.Options, queries: int, keys: int) -> t
         return usual, 1.0
     if given.query_positions is not None or given.key_positions is not None or jax.tree.leaves(given.mask):
         return usual, None
-    head = _outline(given, queries, keys)
     rows = {block: cut(queries, block[0]) for block in costs}
-    steps = {block: visits(head, rows[block], block[1], skip=True).steps for block in costs}
-    known = {block: count for block, count in steps.items() if count is not None}
+    heads = _outlines(given, queries, keys)
+    steps = {block: [visits(head, rows[block], block[1], skip=True).steps for head in heads] for block in costs}
+    known = {block: sum(n or 0 for n in counts) / len(counts) for block, counts in steps.items() if None not in counts}
     if not known:
         return usual, None
 
@@ -121,15 +123,18 @@ def _visited(given: Inputs, queries: int, keys: int) -> float | None:
     if given.query_positions is not None or given.key_positions is not None or jax.tree.leaves(given.mask):
         return 1.0
     bq, bk = streaming.row_block(keys)
-    columns = streaming.columns_of(
-        needed(_outline(given, queries, keys), cut(queries, bq), cut(keys, bk)), cut(keys, bk)
-    )
+    if given.mask.by_head:
+        return 1.0
+    (head,) = _outlines(given, queries, keys)
+    columns = streaming.columns_of(needed(head, cut(queries, bq), cut(keys, bk)), cut(keys, bk))
     return 1.0 if columns is None else min(columns.shape[1] / keys, 1.0)
 
 
-def _outline(given: Inputs, queries: int, keys: int) -> Inputs:
-    """Return a head without features, of which the mask can be asked."""
-    return given._replace(query=np.empty((queries, 0)), key=np.empty((keys, 0)), head=0)
+def _outlines(given: Inputs, queries: int, keys: int) -> list[Inputs]:
+    """Return heads without features, of which the mask can be asked: one, or all where it differs among them."""
+    count = given.head.array.size if given.mask.by_head else 1
+    outline = given._replace(query=np.empty((queries, 0)), key=np.empty((keys, 0)))
+    return [outline._replace(head=head) for head in range(count)]
 
 
 def _copies(given: Inputs) -> int:

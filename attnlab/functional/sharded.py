@@ -19,7 +19,10 @@ def attend(
     implementation: Callable[[Inputs, Options], dict[str, Any]], given: Inputs, options: Options, mesh: Mesh
 ) -> dict[str, Any]:
     """Attend with the key heads, or else the examples, query heads or queries divided among the mesh's devices."""
+    if len(mesh.axis_names) != 1:
+        raise ValueError(f"attention: a mesh of one axis is needed, not of {len(mesh.axis_names)} ({mesh.axis_names})")
     (axis,) = mesh.axis_names
+    mesh = Mesh(mesh.devices, mesh.axis_names)  # of Auto axes, whatever those of the caller are
     devices = mesh.devices.size
     _, queries, key_heads, group, _ = given.query.array.shape
     counts = {"k": key_heads, "b": given.query.array.shape[0], "g": group, "t": queries}

@@ -96,7 +96,9 @@ def _softmax(given: Inputs, family: Softmax, options: Options, skip: bool) -> Ar
         output, lse, sink = head
         if sink is not None:
             finite = jnp.where(lse == -jnp.inf, 0.0, lse)  # an empty row has output 0, and its sink may be −∞
-            output = output * jax.nn.sigmoid(finite - jnp.asarray(sink).astype(lse.dtype))[:, None]
+            share = jax.nn.sigmoid(finite - jnp.asarray(sink).astype(lse.dtype))[:, None]
+            spoiled = jnp.isnan(output)  # and no gradient through NaN
+            output = jnp.where(spoiled, output, jnp.where(spoiled, 0.0, output) * share)
         return output.astype(given.value.array.dtype)
 
     heads = ("b", "k", "g")
@@ -154,6 +156,7 @@ def _online(given: Inputs, options: Options, skip: bool) -> tuple[Array, Array]:
                 return online.reverse(online.blocked(head, options, skip), output, lse, d_output, d_lse)
             head, bad, spoiled = _cleaned(head)
             output, d_output = contain.zeroed(output, spoiled), contain.zeroed(d_output, spoiled)
+            d_lse = jnp.where(spoiled, 0.0, d_lse)
             gradients = online.reverse(online.blocked(head, options, skip), output, lse, d_output, d_lse)
             return [*map(contain.zeroed, gradients[:3], bad), *gradients[3:]]
 

@@ -65,9 +65,8 @@ Normalizer = Callable[..., Array]
 
 
 def accumulation_dtype(*arrays: Array) -> jnp.dtype:
-    """Return the dtype to compute in: float32 for anything narrower, float64 for float64."""
-    dtype = jnp.result_type(*arrays)
-    return dtype if jnp.finfo(dtype).bits > 32 else jnp.dtype(jnp.float32)
+    """Return the dtype to compute in: float64 where any array is of it, else float32."""
+    return jnp.dtype(jnp.float64 if any(array.dtype == jnp.float64 for array in arrays) else jnp.float32)
 
 
 def widen(array: Array) -> Array:

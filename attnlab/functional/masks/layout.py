@@ -56,7 +56,8 @@ class BlockLayout(Mask):
 
     def bounds(self, blocks: Blocks) -> Answer:
         table = self._table
-        if any(isinstance(part, Array) for part in blocks):
+        asked = blocks if self.by_head else blocks._replace(head=0)
+        if any(isinstance(part, Array) for part in asked):
             table = jnp.asarray(table)
         table = table[blocks.head] if self.by_head else table
         return reduced(table, blocks.query // self.block[0], blocks.key // self.block[1])

@@ -129,4 +129,4 @@ def from_fn(fn: Callable[[Array, Array, Array], Array]) -> Mask:
     part = as_part(fn)
     if any(isinstance(node, Each) for node in jax.tree.leaves(part, is_leaf=lambda node: isinstance(node, Each))):
         raise ValueError("from_fn: its arrays are shared by all; index one for each head by `head` in the function")
-    return FromFn(part)
+    return FromFn(jax.tree.map(jnp.asarray, part))

@@ -53,11 +53,11 @@ def negative_squared_distance(query: Query, key: Key, *, scale: Scale = 1.0) -> 
         key: as wide as the queries.
         scale: a number or a learned [].
     Returns: logits of at most 0, for a positive scale.
-    Numerics: computed in float32 for bfloat16 and float16, as 2 q·k − ‖q‖² − ‖k‖² about the mean of the keys, so
+    Numerics: computed in float32 for bfloat16 and float16, as 2 q·k − ‖q‖² − ‖k‖² about the median of the keys, so
         without an array [q k d]. The three terms cancel where a query and a key are much closer to each other than
-        to that mean: the error is about ε · (‖q‖² + ‖k‖²), measured from the mean, with ε = 1e-7 in float32. Two
+        to that median: the error is about ε · (‖q‖² + ‖k‖²), measured from the median, with ε = 1e-7 in float32. Two
         equal vectors at a distance of 100 from it score within 1e-2 of 0, not 0. What all have in common, as a
-        far origin, costs nothing.
+        far origin, costs nothing; nor does a masked key far away.
     Reference: Tsai et al. 2019, "Transformer Dissection", section 3.2, the RBF kernel.
 
     >>> negative_squared_distance(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0], [-3.0, -4.0]]), scale=0.5).tolist()
@@ -65,7 +65,7 @@ def negative_squared_distance(query: Query, key: Key, *, scale: Scale = 1.0) -> 
     """
     query, key = widen(query), widen(key)
     # Distances do not change with the origin, and neither do their derivatives.
-    origin = lax.stop_gradient(jnp.mean(key, axis=0, keepdims=True))
+    origin = lax.stop_gradient(jnp.median(key, axis=0, keepdims=True))
     query, key = query - origin, key - origin
     squares = jnp.sum(jnp.square(query), axis=1)[:, None] + jnp.sum(jnp.square(key), axis=1)[None, :]
     distances = squares - 2 * dot(query, key)
