@@ -157,9 +157,9 @@ def unchecked(*args, **options):
         ((QUERY, KEY[:, :3], VALUE), {}, "must agree"),
         ((QUERY[:, :, :3], KEY, VALUE), {}, "3 query heads are no multiple of 4 key heads"),
         ((QUERY.astype(int), KEY, VALUE), {}, "floating-point arrays are needed: int32"),
-        ((QUERY, KEY, VALUE), {"implementation": "streaming"}, "'streaming' is none of dense"),
+        ((QUERY, KEY, VALUE), {"implementation": "stream"}, "'stream' is none of dense, streaming"),
         ((QUERY, KEY, VALUE), {"returns": ("weight",)}, "'weight' is none of weights, logits"),
-        ((QUERY, KEY, VALUE), {"returns": "weights"}, "a tuple of names"),
+        ((QUERY, KEY, VALUE), {"returns": "weights"}, "returns is a tuple"),
         ((QUERY, KEY, VALUE), {"dropout_rate": 0.1}, "dropout needs an rng"),
         ((QUERY, KEY, VALUE), {"dropout_rate": 1.0, "rng": jax.random.key(0)}, r"not in \[0, 1\)"),
         ((QUERY, KEY, VALUE), {"mask": jnp.ones((5, 6), bool)}, "masks.array"),
@@ -173,7 +173,7 @@ def unchecked(*args, **options):
         (
             (QUERY, KEY, VALUE),
             {"score": per_head(Partial(scores.general, w=jnp.ones((8, 8))))},
-            r"4 query heads has an array of shape \(8, 8\)",
+            r"marked 'h' must begin with the axes \(4,\), its shape is \(8, 8\)",
         ),
     ],
 )

@@ -127,7 +127,8 @@ def assert_is_oracle(sample: Sample, found: AttentionOutput, tolerance: float) -
         if extra.name == "top_k":
             weights, keys = oracle.top_keys(expected["weights"], extra.top)
             close(found.top_k.weights, weights)
-            np.testing.assert_array_equal(np.where(weights > 0, found.top_k.keys, 0), np.where(weights > 0, keys, 0))
+            # By what they weigh: of two keys that weigh the same, either may come first.
+            close(np.take_along_axis(expected["weights"], np.asarray(found.top_k.keys), axis=-1), weights)
         else:
             whole = expected[extra.name]
             whole = whole[..., extra.heads, :, :][..., extra.rows, :] if extra.chosen else whole
@@ -530,7 +531,7 @@ def check_derivatives(sample: Sample, implementation: str, dropout_rate: float =
         lse = jnp.where(jnp.isfinite(found.lse), found.lse, 0.0)
         return sum(jnp.sin(x).sum() for x in (found.output, lse, found.entropy))
 
-    number = jax.jit(number, compiler_options=QUICK)
+    number = jax.jit(number)
     check_grads(number, (learned,), **FINITE_DIFFERENCES)
 
 

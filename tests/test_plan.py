@@ -49,9 +49,9 @@ def test_a_mask_that_empties_none_is_not():
 def test_the_text_says_what_and_why():
     told = str(plan(*shapes(4096), mask=masks.sliding_window(256, 0)))
     assert told.startswith("block_sparse: the mask lets ")
-    assert "of the blocks be skipped" in told
+    assert "of the logits be skipped" in told
     assert "MiB beyond inputs and outputs" in told
-    assert "not dense: logits of 512.0 MiB, and as many weights" in told
+    assert "not dense: 8 × 4096 × 4096 logits and as many weights would take 1024.0 MiB" in told
     assert "not streaming: it visits the blocks that the mask empties too" in told
     told = str(plan(*shapes(4096), normalizer=normalizers.sparsemax))
     assert "this normalizer needs whole rows" in told

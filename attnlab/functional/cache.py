@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from attnlab.functional import masks
 from attnlab.functional.attention import attention
-from attnlab.functional.types import Queries
+from attnlab.functional.types import Keys, Queries, Values
 
 
 class Cache(NamedTuple):
@@ -108,8 +108,8 @@ def positions(cache: Cache, tokens: int) -> Int[Array, " t"]:
 def attend(
     cache: Cache,
     query: Queries,
-    key: Float[Array, "*B T K E"],
-    value: Float[Array, "*B T K V"],
+    key: Keys,
+    value: Values,
     *,
     mask: masks.Mask | None = None,
     **options: Any,

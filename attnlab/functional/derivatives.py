@@ -66,7 +66,7 @@ def with_reverse(fast: Function, reverse: Callable[[Any, Any, Any, Any], Any], p
         start = _tied((tangents[1], jax.tree.map(jnp.zeros_like, y)), _total(tangents[1]))
         return y, lax.custom_linear_solve(matrix, start, solve, transposed)[1]
 
-    return function
+    return lambda fixed, x: function(fixed, jax.tree.map(jnp.asarray, x))
 
 
 def _with_the_precision_of_now(function: Callable[..., Any]) -> Callable[..., Any]:

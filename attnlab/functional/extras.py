@@ -130,8 +130,12 @@ SUMMED: dict[str, Callable[[Rows], Array]] = {"key_mass": _key_mass}
 NAMES = (*ROWWISE, "top_k", *SUMMED)
 
 
-def requested(returns: Sequence[str | Extra]) -> tuple[Extra, ...]:
-    """Turn names into extras; refuse what is not one, or is asked for twice."""
+def requested(returns: Any) -> tuple[Extra, ...]:
+    """Turn names into extras; refuse what is not one, or is asked for twice.
+
+    >>> [extra.name for extra in requested(("lse", top_k(3)))]
+    ['lse', 'top_k']
+    """
     if isinstance(returns, str | Extra):
         raise ValueError(f"attention: returns is a tuple: ({returns!r},)")
     asked = []
