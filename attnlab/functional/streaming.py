@@ -17,7 +17,7 @@ from attnlab.functional import contain, online
 from attnlab.functional.blocks import Cut, Lists, cut, needed
 from attnlab.functional.dense import Options
 from attnlab.functional.dense import one_head as dense_head
-from attnlab.functional.derivatives import with_reverse
+from attnlab.functional.derivatives import plainly, with_reverse
 from attnlab.functional.extras import SUMMED, Extra
 from attnlab.functional.inputs import Inputs, each_head, each_head_summed
 from attnlab.functional.normalizers import Softmax, as_softmax, softmax
@@ -62,7 +62,8 @@ def rows(head: Inputs, options: Options, skip: bool) -> dict[str, Any]:
 
     live = queries.blocks(jnp.ones(queries.length, bool))
     blocks = queries.blocks(head.query), jnp.asarray(queries.places(head.rows())), live, columns
-    found = lax.map(lambda xs: block(*xs), blocks)
+    with plainly():  # second derivatives go through this loop
+        found = lax.map(lambda xs: block(*xs), blocks)
     joined = {name: jax.tree.map(queries.joined, x) for name, x in found.items() if name not in SUMMED}
     return joined | {name: jnp.sum(x, axis=0) for name, x in found.items() if name in SUMMED}
 
