@@ -48,6 +48,18 @@ def test_statistics_store_no_row_of_every_query():
     assert temporary_bytes(4096, False, implementation="streaming", returns=returns) <= 64 * 2**20
 
 
+@pytest.mark.parametrize("implementation", ["streaming", "block_sparse"])
+@pytest.mark.parametrize("length", [1, 5, 7, 8])
+def test_rows_that_pad_a_block_count_in_no_statistic(length, implementation):
+    """The last block repeats its last query; the mass of the keys is that of the queries there are."""
+    query, key, value = (jax.random.normal(jax.random.key(i), (length, 2, 4)) for i in range(3))
+    options = {"implementation": implementation, "block_size": (4, 3), "returns": ("key_mass", "weights")}
+    for normalizer in (normalizers.softmax, normalizers.entmax15):
+        found = attention(query, key, value, normalizer=normalizer, **options)
+        np.testing.assert_allclose(found.key_mass, found.weights.sum(axis=-2), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(found.key_mass.sum(axis=-1), length, rtol=1e-6)
+
+
 # A call is transformed like any function
 
 

@@ -36,6 +36,10 @@ class Cut(NamedTuple):
         xp = np if isinstance(positions, np.ndarray) else jnp
         return xp.pad(positions, (0, self.padding), mode="edge").reshape(self.count, self.size)
 
+    def live(self) -> np.ndarray:
+        """[count, size]: False for a row that pads the last block."""
+        return (np.arange(self.count * self.size) < self.length).reshape(self.count, self.size)
+
     def joined(self, blocks: Array) -> Array:
         """[count, size, ...] -> [length, ...]."""
         return blocks.reshape(self.count * self.size, *blocks.shape[2:])[: self.length]

@@ -60,7 +60,7 @@ def rows(head: Inputs, options: Options, skip: bool) -> dict[str, Any]:
         part = part._replace(key=head.key[at], value=value, key_positions=jnp.asarray(head.columns())[at])
         return dense_head(part, options, columns=columns, real=real, keys=keys, live=live)
 
-    live = queries.blocks(jnp.ones(queries.length, bool))
+    live = queries.live()
     blocks = queries.blocks(head.query), jnp.asarray(queries.places(head.rows())), live, columns
     with plainly():  # second derivatives go through this loop
         found = lax.map(lambda xs: block(*xs), blocks)
