@@ -1,0 +1,120 @@
+"""Which keys a query may attend to besides what padding and causality forbid, chosen by `kind` (`functional.masks`)."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from attnlab.config.base import Config
+
+
+class SlidingWindow(Config):
+    """Keys at most `left` before and `right` after the query (Beltagy et al. 2020)."""
+
+    kind: Literal["sliding_window"] = "sliding_window"
+    left: NonNegativeInt
+    right: NonNegativeInt = 0
+    """In a decoder nothing after the query is seen, whatever this says."""
+
+
+class Prefix(Config):
+    """The first n keys."""
+
+    kind: Literal["prefix"] = "prefix"
+    n: PositiveInt
+
+
+class Dilated(Config):
+    """Every `dilation`-th key around the query, half of the window on each side (Beltagy et al. 2020)."""
+
+    kind: Literal["dilated"] = "dilated"
+    window: Annotated[int, Field(ge=0, multiple_of=2)]
+    dilation: PositiveInt
+
+
+class Strided(Config):
+    """The last keys and every `stride`-th one before (Child et al. 2019); looks back alone."""
+
+    kind: Literal["strided"] = "strided"
+    stride: PositiveInt
+
+
+class Fixed(Config):
+    """The query's own stretch of keys and the last `summary` of every stretch before (Child et al. 2019)."""
+
+    kind: Literal["fixed"] = "fixed"
+    stride: PositiveInt
+    summary: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _a_stretch_has_its_summary(self) -> Self:
+        if self.summary > self.stride:
+            raise ValueError(f"summary {self.summary} is more than a stretch of {self.stride} has")
+        return self
+
+
+class GlobalTokens(Config):
+    """The first `tokens` positions see all and are seen by all; widens another mask in `any_of`."""
+
+    kind: Literal["global_tokens"] = "global_tokens"
+    tokens: PositiveInt
+
+
+class RandomBlocks(Config):
+    """Every block of queries sees `count` blocks of keys drawn at random (Zaheer et al. 2020)."""
+
+    kind: Literal["random_blocks"] = "random_blocks"
+    block: PositiveInt
+    count: PositiveInt
+    seed: NonNegativeInt = 0
+
+
+class BigBird(Config):
+    """Blocks in a window, a few global ones and a few at random (Zaheer et al. 2020)."""
+
+    kind: Literal["big_bird"] = "big_bird"
+    block: PositiveInt = 64
+    window: Annotated[int, Field(ge=1)] = 3
+    """Blocks in the window around its own, an odd number."""
+    global_blocks: NonNegativeInt = 2
+    random: NonNegativeInt = 3
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _half_of_the_window_on_each_side(self) -> Self:
+        if self.window % 2 == 0:
+            raise ValueError(f"window {self.window} is even; half of it lies on each side of its own block")
+        return self
+
+
+class AnyOf(Config):
+    """What one of several masks lets through: `sliding_window` and `global_tokens` together are Longformer's."""
+
+    kind: Literal["any_of"] = "any_of"
+    masks: Annotated[tuple["Mask", ...], Field(min_length=1)]
+
+
+class AllOf(Config):
+    """What every one of several masks lets through."""
+
+    kind: Literal["all_of"] = "all_of"
+    masks: Annotated[tuple["Mask", ...], Field(min_length=1)]
+
+
+Mask = Annotated[
+    SlidingWindow | Prefix | Dilated | Strided | Fixed | GlobalTokens | RandomBlocks | BigBird | AnyOf | AllOf,
+    Field(discriminator="kind"),
+]
+AnyOf.model_rebuild()
+AllOf.model_rebuild()
+
+
+def kinds_in(mask: Mask | None) -> tuple[str, ...]:
+    """List the kinds that a mask is made of.
+
+    >>> kinds_in(AnyOf(masks=(Prefix(n=1), GlobalTokens(tokens=1))))
+    ('any_of', 'prefix', 'global_tokens')
+    """
+    if mask is None:
+        return ()
+    inside = mask.masks if isinstance(mask, AnyOf | AllOf) else ()
+    return (mask.kind, *(kind for part in inside for kind in kinds_in(part)))
