@@ -9,6 +9,7 @@ from importlib import import_module as _import_module
 __version__ = "0.1.0"
 
 _HOMES = {
+    "load": "attnlab.lab",
     "attention": "attnlab.functional.attention",
     "attention_weights": "attnlab.functional.attention",
     "pool": "attnlab.functional.attention",

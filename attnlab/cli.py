@@ -64,13 +64,15 @@ def _parser() -> argparse.ArgumentParser:
     _takes_data(evaluate)
     evaluate.add_argument("--split", action="append", metavar="NAME", help="only this test set, or dev (repeatable)")
 
-    predict = _command(commands, "predict", _predict, "translate standard input, one line out for every line in")
+    predict = _command(commands, "predict", _predict, "answer standard input, one line out for every line in")
     _takes_run(predict)
     predict.add_argument("--n-best", type=int, metavar="N", help="N lines for each instead: number ||| text ||| score")
 
-    show = _command(commands, "show", _show, "translate a sentence and draw where the model looks")
+    show = _command(commands, "show", _show, "answer one example and draw where the model looks")
     _takes_run(show)
-    show.add_argument("text", metavar="TEXT", help="the sentence, in quotes")
+    show.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="what the task asks for, e.g. a sentence in quotes"
+    )
 
     _command(commands, "list", _list, "list the experiments at hand and the choices of every setting")
 
@@ -175,8 +177,8 @@ def _show(options: argparse.Namespace) -> int:
     _one_device_a_core()
     from attnlab import lab
 
-    picture, page = lab.show(options.run, options.text)
-    print(f"picture: {picture}\npage: {page}")
+    for path in lab.show(options.run, options.inputs):
+        print(f"{'page' if path.suffix == '.html' else 'picture'}: {path}")
     return 0
 
 
@@ -192,9 +194,9 @@ def _list(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     experiment = _experiment(options)
-    from attnlab.data.check import check
+    from attnlab.tasks.kinds import kind
 
-    print(check(experiment, _data_dir(options)))
+    print(kind(experiment).check(experiment, _data_dir(options)))
     return 0
 
 

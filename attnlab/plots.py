@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from attnlab.analysis.alignment import Attended
+from attnlab.tasks.views import Attended, Regarded
 
 CELL = 0.32
 """Inches of one token's row or column: room for its letters at `LETTERS` points at any length of sentence."""
@@ -30,8 +30,8 @@ OTHER_SCRIPTS = (
     "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Sans Thai", "Arial Unicode MS",
 )  # fmt: skip
 """Fonts to try, where they are installed, for letters that matplotlib's own font lacks."""
-PANELS = {"nats a token": ("loss", "nll"), "dev BLEU": ("dev_bleu",)}
-"""What a training curve shows: title of a panel -> the values of a logged row that are drawn in it."""
+LOSSES = {"nats": ("loss", "nll")}
+"""The first panel of a training curve: its title -> the values of a logged row that are drawn in it."""
 
 
 def alignment(attended: Attended, path: Path) -> None:
@@ -56,14 +56,50 @@ def alignment(attended: Attended, path: Path) -> None:
     _save(figure, path)
 
 
-def training_curve(rows: Sequence[Mapping[str, Any]], path: Path, panels: Mapping[str, Sequence[str]] = PANELS) -> None:
-    """Draw logged values over the steps, one panel above the other, and mark the best BLEU.
+def regarded(view: Regarded, path: Path) -> None:
+    """Draw where on an image the model looked for each word: the image alone first, then lit up word by word.
+
+    Each word has its own scale, from no weight (dark) to its largest, which stands beside it with the word.
+
+    Args:
+        view: image, words and weights.
+        path: the PNG to write.
+    """
+    panels = 1 + len(view.words)
+    columns = min(panels, 5)
+    rows = -(-panels // columns)
+    figure = Figure(figsize=(2.1 * columns, 2.4 * rows + 0.5), dpi=DPI, layout="constrained", facecolor="white")
+    text = {"parse_math": False, "fontfamily": _font_families(), "fontsize": LETTERS}
+    every_axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    height, width = view.image.shape[:2]
+    whole = (-0.5, width - 0.5, height - 0.5, -0.5)
+    for axes in every_axes:
+        axes.axis("off")
+    every_axes[0].imshow(view.image, extent=whole)
+    for axes, word, weights in zip(every_axes[1:], _labels(view.words), view.weights, strict=False):
+        largest = float(weights.max())
+        axes.imshow(view.image.mean(axis=-1), cmap="gray", vmin=0, vmax=255, extent=whole)
+        light = weights / largest if largest else weights
+        axes.imshow(light, cmap="inferno", vmin=0, vmax=1, alpha=0.6, extent=whole, interpolation="bilinear")
+        axes.set_title(f"{word}  {largest:.2f}", **text)
+    figure.suptitle(_label(view.answer) if len(view.answer) <= LONGEST_LABEL else view.answer, **text)
+    _save(figure, path)
+
+
+def training_curve(
+    rows: Sequence[Mapping[str, Any]], path: Path, panels: Mapping[str, Sequence[str]] | None = None
+) -> None:
+    """Draw logged values over the steps, one panel above the other, and mark the best score on dev.
 
     Args:
         rows: logged rows as read from `metrics.jsonl`; each has a `step` and any of the values.
         path: the PNG to write.
-        panels: title of a panel -> names of values; what no row holds is left out.
+        panels: title of a panel -> names of values; what no row holds is left out. None is the losses, and every
+            score on dev.
     """
+    if panels is None:
+        names = sorted({name for row in rows for name in row if name.startswith("dev_")})
+        panels = LOSSES | {name.replace("_", " "): (name,) for name in names}
     shown = {title: lines for title, names in panels.items() if (lines := _lines(rows, names))}
     if not shown:
         raise ValueError(f"nothing to draw: no row holds any of {[n for names in panels.values() for n in names]}")
@@ -144,7 +180,7 @@ def _draw_lines(axes: Axes, title: str, lines: Mapping[str, list[tuple[int, floa
     for name, line in lines.items():
         steps, values = zip(*line, strict=True)
         axes.plot(steps, values, label=name, marker="o" if len(line) < 40 else None, markersize=3.5)
-        if "bleu" in name:
+        if name.startswith("dev_"):
             _mark_best(axes, steps, values)
     if len(lines) > 1:
         axes.legend(frameon=False)

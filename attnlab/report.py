@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from attnlab.analysis.alignment import Attended
+from attnlab.tasks.views import Attended
 
 END = "⟨end⟩"
 """How the end token is shown."""

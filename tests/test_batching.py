@@ -51,7 +51,8 @@ def equal(first: Batch, second: Batch) -> bool:
 
 
 def test_one_batch_written_out() -> None:
-    batch = Batches([((7, 8), (9,)), ((6,), (5, 4))], batch_tokens=12, buckets=1, seed=0, row_multiple=3).batch(0)
+    pairs = [((7, 8), (9,)), ((6,), (5, 4))]
+    batch = Batches.of_pairs(pairs, batch_tokens=12, buckets=1, seed=0, row_multiple=3).batch(0)
     order = np.argsort(-batch["source_lengths"], kind="stable")
     written = {name: array[order].tolist() for name, array in batch.items()}
     assert written == {
@@ -66,7 +67,7 @@ def test_one_batch_written_out() -> None:
 ])  # fmt: skip
 def test_each_pair_comes_once_an_epoch_in_few_shapes(count: int, tokens: int, buckets: int, multiple: int) -> None:
     pairs = made_up(count)
-    batches = Batches(pairs, tokens, buckets, seed=3, row_multiple=multiple)
+    batches = Batches.of_pairs(pairs, tokens, buckets, seed=3, row_multiple=multiple)
     assert len(batches.shapes) <= buckets
     for epoch in range(2):
         found = [batches.batch(step) for step in range(epoch * len(batches), (epoch + 1) * len(batches))]
@@ -79,7 +80,7 @@ def test_each_pair_comes_once_an_epoch_in_few_shapes(count: int, tokens: int, bu
 
 
 def test_real_fractions_are_what_the_batches_hold() -> None:
-    batches = Batches(made_up(800), 512, 6, seed=0, row_multiple=2)
+    batches = Batches.of_pairs(made_up(800), 512, 6, seed=0, row_multiple=2)
     epoch = [batches.batch(step) for step in range(len(batches))]
     for side, said in (("source", batches.real_source_fraction), ("target", batches.real_fraction)):
         array = "source" if side == "source" else "target_in"
@@ -89,7 +90,7 @@ def test_real_fractions_are_what_the_batches_hold() -> None:
 
 def test_a_step_alone_decides_its_batch() -> None:
     pairs = made_up(300)
-    batches, again = (Batches(pairs, 256, 4, seed=5, row_multiple=2) for _ in range(2))
+    batches, again = (Batches.of_pairs(pairs, 256, 4, seed=5, row_multiple=2) for _ in range(2))
     steps = list(range(3 * len(batches)))
     forward = [batches.batch(step) for step in steps]
     random.Random(0).shuffle(steps)
@@ -98,7 +99,7 @@ def test_a_step_alone_decides_its_batch() -> None:
 
 def test_epochs_and_seeds_have_other_orders() -> None:
     pairs = made_up(300)
-    first, other = Batches(pairs, 256, 4, seed=5), Batches(pairs, 256, 4, seed=6)
+    first, other = Batches.of_pairs(pairs, 256, 4, seed=5), Batches.of_pairs(pairs, 256, 4, seed=6)
     size = len(first)
     epochs = [[rows(first.batch(step)) for step in range(start, start + size)] for start in (0, size)]
     epochs.append([rows(other.batch(step)) for step in range(size)])
@@ -109,7 +110,7 @@ def test_epochs_and_seeds_have_other_orders() -> None:
 
 @pytest.mark.parametrize("start", [0, 1, 17, 1000])
 def test_iterating_from_a_step_gives_exactly_the_following_batches(start: int) -> None:
-    batches = Batches(made_up(200), 256, 4, seed=1, row_multiple=2)
+    batches = Batches.of_pairs(made_up(200), 256, 4, seed=1, row_multiple=2)
     for step, batch in zip(range(start, start + 2 * len(batches) + 3), batches.iterate(start), strict=False):
         assert equal(batch, batches.batch(step))
 
@@ -119,14 +120,14 @@ def test_the_embedded_task_is_padded_little() -> None:
     tokenizers = train_tokenizers(Words(), corpus)
     source = [e.ids for e in tokenizers.source.encode_batch([pair.source for pair in corpus.train])]
     target = [e.ids for e in tokenizers.target.encode_batch([pair.target for pair in corpus.train])]
-    batches = Batches(list(zip(source, target, strict=True)), 2048, 8, seed=0, row_multiple=2)
+    batches = Batches.of_pairs(list(zip(source, target, strict=True)), 2048, 8, seed=0, row_multiple=2)
     assert batches.real_fraction > 0.85
     assert batches.real_source_fraction > 0.8
 
 
 def test_no_pairs_are_refused() -> None:
     with pytest.raises(UserError, match=r"task\.max_length"):
-        Batches([], 256, 4, seed=1)
+        Batches.of_pairs([], 256, 4, seed=1)
 
 
 def positions(shapes: list[Shape], source: list[int], target: list[int]) -> float:

@@ -60,7 +60,7 @@ def test_list_shows_every_experiment_with_its_question(
     for path in Path("experiments").rglob("*.yaml"):
         question = path.read_text().splitlines()[0].removeprefix("# ")
         assert f"  {path}\n      {question}\n" in text
-    assert "model.attention.score.kind       dot, scaled_dot, general, additive\n" in text
+    assert "  model.attention.score.kind       dot, scaled_dot, general, additive" in text
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_list_shows_every_experiment_with_its_question(
         (["evaluate", "/no/such"], "/no/such: no such run directory; attnlab train CONFIG --out /no/such makes one"),
         (["evaluate", str(CONFIG.parent)], "is not a run directory (it has no config.yaml)"),
         (["evaluate", "/no/such", "beam=3"], "unknown argument beam=3"),
-        (["show", "/no/such"], "the following arguments are required: TEXT"),
+        (["show", "/no/such"], "the following arguments are required: INPUT"),
         (["data"], "the following arguments are required: COMMAND (see attnlab data --help)"),
     ],
 )

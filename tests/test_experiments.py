@@ -14,7 +14,6 @@ import pytest
 
 from attnlab.config.experiment import Experiment
 from attnlab.config.load import difference, load, resolved
-from attnlab.config.tiny import tiny
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
@@ -60,8 +59,8 @@ def test_nothing_but_attention_differs_in_a_family(family: str, attention: str):
 @pytest.mark.parametrize("name", NAMES)
 def test_tiny_is_small_keeps_every_kind_and_is_its_own_tiny(name: str):
     full = load(experiment(name))
-    small = tiny(full)
-    assert tiny(small) == small
+    small = full.tiny()
+    assert small.tiny() == small
     assert small.training.steps <= 10
     assert kinds(small.model_dump()) == kinds(full.model_dump())
 

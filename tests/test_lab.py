@@ -77,15 +77,15 @@ def test_predict_gives_a_line_for_every_line(run):
 
 def test_attention_reads_backwards(run):
     trained = lab.load(run)
-    (hypotheses,) = trained.predict(["a b c d e"])
-    weights = hypotheses[0].weights
+    assert trained.predict(["a b c d e"]) == ["e d c b a"]
+    weights = trained.attention("a b c d e")[0].weights
     np.testing.assert_allclose(weights.sum(-1), 1.0, atol=1e-5)
     looked = weights[:5].argmax(-1)
     assert (np.diff(looked) < 0).all()
 
 
 def test_show_escapes_text(run):
-    picture, page = lab.show(run, "a <script>alert(1)</script> b")
+    picture, page = lab.show(run, ["a <script>alert(1)</script> b"])
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "<script>alert" not in page.read_text()
 

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from attnlab import plots
-from attnlab.analysis.alignment import Attended
+from attnlab.tasks.views import Attended
 
 matplotlib.use("agg")
 

@@ -22,7 +22,7 @@ class Screen(io.StringIO):
 
 def shown(steps: int = 1000, start: int = 0, **console) -> tuple[Progress, Clock, Screen]:
     clock, screen = Clock(), Screen()
-    return Progress(steps, start, Console(file=screen, **{"width": 200, **console}), clock), clock, screen
+    return Progress(steps, start, "tokens", Console(file=screen, **{"width": 200, **console}), clock), clock, screen
 
 
 def take_steps(progress: Progress, clock: Clock, steps: range, seconds: float, compiling: bool = False) -> None:

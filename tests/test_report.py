@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from attnlab import report
-from attnlab.analysis.alignment import Attended
+from attnlab.tasks.views import Attended
 
 EVIL = "<script>alert('x')</script> & \"quoted\" </title><img src=x onerror=alert(1)> {{ 7 * 7 }}"
 

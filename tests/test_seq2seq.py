@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attnlab.config.model import RecurrentSeq2Seq as Config
+from attnlab.config.recurrent import RecurrentSeq2Seq as Config
 from attnlab.models.seq2seq import RecurrentSeq2Seq
 
 SCORES = {

@@ -9,7 +9,7 @@ import pytest
 
 from attnlab.config import AdamW, RecurrentSeq2Seq, Training
 from attnlab.models.seq2seq import RecurrentSeq2Seq as Model
-from attnlab.training.objective import cross_entropy
+from attnlab.training.objective import Loss, cross_entropy
 from attnlab.training.optimizer import optimizer, schedule
 from attnlab.training.steps import initial_state, make_train_step, place
 
@@ -26,6 +26,22 @@ BATCH = {
 def model_of(**more) -> Model:
     attention = {"score": {"kind": "additive", "hidden": 5}}
     return Model(RecurrentSeq2Seq.model_validate({**CONFIG, "attention": attention, **more}), 11, 11)
+
+
+def initialize(model: Model):
+    inputs = (jnp.asarray(BATCH[name]) for name in ("source", "source_lengths", "target_in"))
+    return lambda rng: model.init(rng, *inputs, train=False)["params"]
+
+
+def loss_of(model: Model, label_smoothing: float = 0.0):
+    def loss(params, batch, rng) -> Loss:
+        inputs = (batch[name] for name in ("source", "source_lengths", "target_in"))
+        logits = model.apply({"params": params}, *inputs, train=True, rngs={"dropout": rng}).logits
+        lengths = batch["target_lengths"]
+        smoothed, nll = cross_entropy(logits, batch["target_out"], lengths, label_smoothing=label_smoothing)
+        return Loss(smoothed, jnp.sum(lengths), {"nll": nll})
+
+    return loss
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -45,11 +61,11 @@ def test_cross_entropy_is_its_definition(smoothing):
 
 
 def test_a_step_over_two_devices_is_the_step_of_the_whole_batch():
-    model, training = model_of(), Training(steps=10, label_smoothing=0.1)
+    model, training = model_of(), Training(steps=10)
     assert jax.device_count() == 2
-    state = initial_state(model, training, seed=3)
+    state = initial_state(initialize(model), training, seed=3)
     before = jax.tree.map(np.asarray, state)
-    state, metrics = make_train_step(model, training, seed=3)(state, place(BATCH))
+    state, metrics = make_train_step(loss_of(model, 0.1), training, seed=3)(state, place(BATCH))
 
     def loss(params):
         inputs = (jnp.asarray(BATCH[name]) for name in ("source", "source_lengths", "target_in"))
@@ -59,6 +75,7 @@ def test_a_step_over_two_devices_is_the_step_of_the_whole_batch():
 
     value, gradients = jax.jit(jax.value_and_grad(loss))(before.params)
     np.testing.assert_allclose(metrics["loss"], value, rtol=1e-5)
+    assert int(metrics["count"]) == BATCH["target_lengths"].sum()
     np.testing.assert_allclose(metrics["gradient_norm"], optax.tree.norm(gradients), rtol=1e-4)
     update = optimizer(training.optimizer, training.steps)
     updates, _ = update.update(gradients, before.optimizer, before.params)
@@ -69,10 +86,10 @@ def test_a_step_over_two_devices_is_the_step_of_the_whole_batch():
 
 def test_the_same_seed_and_step_draw_the_same_dropout():
     model, training = model_of(dropout=0.5), Training(steps=10)
-    start = initial_state(model, training, seed=1)
+    start = initial_state(initialize(model), training, seed=1)
 
     def losses(seed: int) -> list[float]:
-        step, state, found = make_train_step(model, training, seed), jax.tree.map(jnp.copy, start), []
+        step, state, found = make_train_step(loss_of(model), training, seed), jax.tree.map(jnp.copy, start), []
         for _ in range(2):
             state, metrics = step(state, place(BATCH))
             found.append(float(metrics["loss"]))
@@ -84,8 +101,8 @@ def test_the_same_seed_and_step_draw_the_same_dropout():
 
 def test_a_batch_shape_is_compiled_once():
     model, training = model_of(), Training(steps=10)
-    step = make_train_step(model, training, 1)
-    state = initial_state(model, training, 1)
+    step = make_train_step(loss_of(model), training, 1)
+    state = initial_state(initialize(model), training, 1)
     for _ in range(3):
         state, _ = step(state, place(BATCH))
     assert step._cache_size() == 1

@@ -13,26 +13,6 @@ Pairs = frozenset[tuple[int, int]]
 """Aligned positions (source, target), counted from 0."""
 
 
-@dataclass(frozen=True, eq=False)
-class Attended:
-    """A translation and where the model looked for each of its tokens: what `plots` and `report` show."""
-
-    source_tokens: list[str]
-    target_tokens: list[str]
-    weights: np.ndarray
-    """[t s]; row i tells where the model looked when it wrote target token i."""
-    translation: str
-    score: float
-    """Of the hypothesis, as beam search ranks it; higher is better."""
-
-    def __post_init__(self) -> None:
-        expected = (len(self.target_tokens), len(self.source_tokens))
-        if self.weights.shape != expected:
-            raise ValueError(f"weights have the shape {self.weights.shape}, the tokens need [t s] = {expected}")
-        if not (np.isfinite(self.weights).all() and (self.weights >= 0).all()):
-            raise ValueError("weights must be finite and not negative")
-
-
 @dataclass(frozen=True)
 class Gold:
     """Gold alignment of one sentence pair: sure links, and the possible ones that contain them."""

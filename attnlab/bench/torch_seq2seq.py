@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from attnlab.config import AdamW, Experiment
 from attnlab.config.attention import Attention
-from attnlab.config.model import RecurrentSeq2Seq as Config
+from attnlab.config.recurrent import RecurrentSeq2Seq as Config
 
 Batch = dict[str, np.ndarray]
 LAYERS = {"gru": nn.GRU, "lstm": nn.LSTM}

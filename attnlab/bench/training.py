@@ -23,9 +23,9 @@ import numpy as np
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.cores import cores, host_devices
-from attnlab.data.batching import Batch, Batches, training_pairs
-from attnlab.data.corpus import load
+from attnlab.data.batching import Batch, Batches
 from attnlab.data.tokenizer import train_tokenizers
+from attnlab.tasks.translation import Translator
 
 ROUNDS = 8
 STEPS = 20
@@ -187,12 +187,11 @@ def _prepare(
 
     The batches of the warm-up come after the `count` that are measured.
     """
-    corpus, task, training = load(experiment.task.data, data_dir), experiment.task, experiment.training
-    tokenizers = train_tokenizers(task.tokenizer, corpus)
-    source = [e.ids for e in tokenizers.source.encode_batch([p.source for p in corpus.train])]
-    target = [e.ids for e in tokenizers.target.encode_batch([p.target for p in corpus.train])]
-    pairs = training_pairs(source, target, task.max_length)
-    stream = Batches(pairs, training.batch_tokens, training.buckets, seed=experiment.seed, row_multiple=row_multiple)
+    corpus, training = Translator.load(experiment, data_dir), experiment.training
+    tokenizers = train_tokenizers(experiment.task.tokenizer, corpus)
+    tokenizers.save(directory / "tokenizers")
+    pairs = Translator(experiment, tokenizers).pairs(corpus.train)
+    stream = Batches.of_pairs(pairs, training.batch_tokens, training.buckets, experiment.seed, row_multiple)
     batches = [stream.batch(step) for step in range(count)]
     batches += _one_of_each_shape(stream)
     arrays: dict[str, Any] = {f"{n}/{name}": array for n, b in enumerate(batches) for name, array in b.items()}
@@ -200,6 +199,7 @@ def _prepare(
     work = {
         "experiment": experiment.model_dump(mode="json"),
         "source_vocabulary": tokenizers.source.vocabulary_size,
+        "tokenizers": str(directory / "tokenizers"),
         "target_vocabulary": tokenizers.target.vocabulary_size,
         "threads": cores(),
     }

@@ -28,12 +28,13 @@ def jax_side(work: dict[str, Any], experiment: Experiment) -> tuple[Step, str]:
     """Build attnlab's own training step, data parallel over one host device a core."""
     import jax
 
-    from attnlab.models.seq2seq import RecurrentSeq2Seq
+    from attnlab.data.tokenizer import Tokenizers
+    from attnlab.tasks.translation import Translator
     from attnlab.training.steps import initial_state, make_train_step, place
 
-    model = RecurrentSeq2Seq(experiment.model, work["source_vocabulary"], work["target_vocabulary"])
-    state = initial_state(model, experiment.training, experiment.seed)
-    train_step = make_train_step(model, experiment.training, experiment.seed)
+    task = Translator(experiment, Tokenizers.load(Path(work["tokenizers"])))
+    state = initial_state(task.initialize, experiment.training, experiment.seed)
+    train_step = make_train_step(task.loss, experiment.training, experiment.seed)
 
     def step(batch: Batch) -> float:
         nonlocal state

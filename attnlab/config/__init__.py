@@ -2,9 +2,10 @@
 
 from attnlab.config.attention import Attention
 from attnlab.config.experiment import Experiment
-from attnlab.config.model import Decoder, Encoder, RecurrentSeq2Seq
-from attnlab.config.task import Bpe, Dates, Decoding, Hub, ParallelText, Translation, Tsv, Words
+from attnlab.config.recurrent import Decoder, Encoder, RecurrentSeq2Seq
+from attnlab.config.text import Bpe, Decoding, Words
 from attnlab.config.training import AdamW, Training
+from attnlab.config.translation import Dates, Hub, ParallelText, Translation, Tsv
 
 __all__ = [
     "AdamW", "Attention", "Bpe", "Dates", "Decoder", "Decoding", "Encoder", "Experiment", "Hub",

@@ -1,6 +1,10 @@
 """The base of every config: a frozen pydantic model in which an unknown key or a wrong type is an error."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Config(BaseModel):
@@ -9,3 +13,15 @@ class Config(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    def changed(self, **fields: object) -> Self:
+        """Copy with other values, checked like any config."""
+        return type(self).model_validate_json(self.model_copy(update=fields).model_dump_json())
+
+    def at_most(self, **limits: int) -> Self:
+        """Copy in which each named number is no larger than its limit."""
+        return self.changed(**{name: min(getattr(self, name), limit) for name, limit in limits.items()})
+
+    def tiny(self) -> Self:
+        """Shrink what takes time; a section that has nothing to shrink stays as it is."""
+        return self

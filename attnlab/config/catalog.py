@@ -23,8 +23,8 @@ def experiments() -> Iterator[tuple[Path, str]]:
 def choices(model: type[BaseModel] = Experiment, place: str = "") -> Iterator[tuple[str, list[str]]]:
     """List every setting that is chosen by name, with the names.
 
-    >>> dict(choices())["model.attention.score.kind"]
-    ['dot', 'scaled_dot', 'general', 'additive']
+    >>> dict(choices())["training.optimizer.schedule"]
+    ['constant', 'linear', 'cosine', 'inverse_sqrt']
     """
     for name, field in model.model_fields.items():
         models = models_of(field.annotation)

@@ -21,7 +21,20 @@ class Experiment(Config):
     training: Training
 
     @model_validator(mode="after")
-    def _tied_source_needs_joint_vocabulary(self) -> Self:
-        if self.model.tie_embeddings == "all" and not self.task.tokenizer.joint:
-            raise ValueError("model.tie_embeddings all needs task.tokenizer.joint: true")
+    def _model_fits_task(self) -> Self:
+        if reason := self.task.refuses(self.model):
+            raise ValueError(reason)
         return self
+
+    def tiny(self) -> Self:
+        """Make it so small that it runs in seconds: it shows that everything works, not how well.
+
+        Every kind stays, so the same code runs, and its own `-tiny` name keeps runs apart. Idempotent; no number grows
+        except to keep the widths that a dot product needs.
+        """
+        return self.changed(
+            name=self.name if self.name.endswith("-tiny") else f"{self.name}-tiny",
+            task=self.task.tiny(),
+            model=self.model.tiny(),
+            training=self.training.tiny(),
+        )

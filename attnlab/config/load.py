@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from attnlab.config.errors import UserError
 from attnlab.config.experiment import Experiment
 from attnlab.config.explain import first_mistake, shortened
-from attnlab.config.tiny import tiny as shrink
 from attnlab.config.yaml_text import Document, dump, parse, parse_value
 
 Place = tuple[str, ...]
@@ -42,7 +41,7 @@ def load(path: Path, overrides: Sequence[str] = (), seed: int | None = None, tin
     if isinstance(document.data, dict):
         document.data.setdefault("name", path.stem)
     if tiny:
-        small = shrink(_validate(document, ()))
+        small = _validate(document, ()).tiny()
         document = Document(small.model_dump(mode="json"), document.lines, document.where)
     return _validate(document, changes)
 

@@ -4,8 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from attnlab.config.base import Config
-from attnlab.config.model import Probability
+from attnlab.config.base import Config, Probability
 
 
 class AdamW(Config):
@@ -28,19 +27,19 @@ class Training(Config):
 
     steps: PositiveInt
     batch_tokens: PositiveInt = 2048
-    """Target positions in a batch, padding counted."""
+    """Positions in a batch (of the target, where there are two sides), padding counted."""
     buckets: Annotated[int, Field(ge=1, le=64)] = 8
     """Number of batch shapes; each is compiled once."""
     optimizer: AdamW = AdamW()
     label_smoothing: Probability = 0.0
     evaluate_every: PositiveInt = 500
-    """Steps between scores on dev (greedy BLEU) and checkpoints."""
+    """Steps between scores on dev and checkpoints."""
     keep_last: PositiveInt = 3
     """Newest checkpoints kept, beside the best."""
     average_last: Annotated[int, Field(ge=0)] = 0
-    """Average the parameters of this many last checkpoints for the test; 0 takes the best by dev BLEU."""
+    """Average the parameters of this many last checkpoints for the test; 0 takes the best on dev."""
     patience: PositiveInt | None = None
-    """Stop after this many evaluations without a better dev BLEU; null never stops early."""
+    """Stop after this many evaluations without a better score on dev; null never stops early."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -49,3 +48,8 @@ class Training(Config):
         if self.optimizer.warmup_steps > self.steps:
             raise ValueError(f"optimizer.warmup_steps ({self.optimizer.warmup_steps}) exceeds steps ({self.steps})")
         return self
+
+    def tiny(self) -> Self:
+        """Take a few small steps."""
+        warmed = self.changed(optimizer=self.optimizer.at_most(warmup_steps=2))
+        return warmed.at_most(steps=8, batch_tokens=512, buckets=1, evaluate_every=4)

@@ -4,7 +4,7 @@ Any batch can be asked for at any time, so a run that stopped goes on with exact
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -13,8 +13,12 @@ from attnlab.data.buckets import Shape, assign, choose
 from attnlab.data.tokenizer import BOS, EOS
 
 Batch = dict[str, np.ndarray]
-"""int32 arrays, padded with 0: source [b s] (w1 … wn EOS), source_lengths [b], target_in [b t] (BOS w1 … wn),
-target_out [b t] (w1 … wn EOS), target_lengths [b] (n + 1). A row of lengths 0 is a filler."""
+"""Arrays with the rows of a batch first. Of pairs: int32, padded with 0: source [b s] (w1 … wn EOS),
+source_lengths [b], target_in [b t] (BOS w1 … wn), target_out [b t] (w1 … wn EOS), target_lengths [b] (n + 1).
+A row of lengths 0 is a filler."""
+
+Fill = Callable[[Shape, Sequence[int]], Batch]
+"""(shape, numbers of the members) -> a batch of `shape.rows` rows; those beyond the members are filler."""
 
 Pairs = Sequence[tuple[Sequence[int], Sequence[int]]]
 """Source and target of each pair as token numbers, without BOS and EOS."""
@@ -29,35 +33,51 @@ def training_pairs(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[
 
 
 class Batches:
-    """The training batches of all steps; each pair comes exactly once an epoch.
+    """The training batches of all steps; each example comes exactly once an epoch.
 
     Args:
-        pairs: the training pairs as token numbers.
+        lengths: positions of the source and of the target of every example (twice the same where there is one side).
+        fill: makes the arrays of a batch.
         batch_tokens: target positions in a batch, padding counted.
         buckets: number of shapes, at most.
         seed: of the order.
         row_multiple: rows of a batch are a multiple of this (the number of devices).
     """
 
-    def __init__(self, pairs: Pairs, batch_tokens: int, buckets: int, seed: int, row_multiple: int = 1) -> None:
-        if not pairs:
-            raise UserError("no training pairs are left: task.max_length is shorter than every one of them")
-        self._pairs, self._seed = pairs, seed
-        source, target = [len(s) + 1 for s, _ in pairs], [len(t) + 1 for _, t in pairs]
+    def __init__(
+        self,
+        lengths: Sequence[tuple[int, int]],
+        fill: Fill,
+        batch_tokens: int,
+        buckets: int,
+        seed: int,
+        row_multiple: int = 1,
+    ) -> None:
+        if not lengths:
+            raise UserError("no training examples are left: task.max_length is shorter than every one of them")
+        self._fill, self._seed = fill, seed
+        source, target = ([pair[side] for pair in lengths] for side in (0, 1))
         self._shapes = choose(source, target, batch_tokens, buckets, row_multiple)
         self._members = assign(self._shapes, source, target)
         self._real = (sum(source), sum(target))
         self._plans: dict[int, list[tuple[Shape, np.ndarray]]] = {}
         self._lock = threading.Lock()
 
+    @classmethod
+    def of_pairs(cls, pairs: Pairs, batch_tokens: int, buckets: int, seed: int, row_multiple: int = 1) -> "Batches":
+        """Batch pairs of token sequences (see `Batch`)."""
+        lengths = [(len(source) + 1, len(target) + 1) for source, target in pairs]
+        fill = lambda shape, members: _fill(shape, [pairs[i] for i in members])  # noqa: E731
+        return cls(lengths, fill, batch_tokens, buckets, seed, row_multiple)
+
     def __len__(self) -> int:
         """Number of batches in an epoch."""
         return sum(-(-len(m) // shape.rows) for shape, m in zip(self._shapes, self._members, strict=True))
 
     @property
-    def pairs(self) -> int:
-        """Number of pairs in an epoch."""
-        return len(self._pairs)
+    def examples(self) -> int:
+        """Number of examples in an epoch."""
+        return sum(map(len, self._members))
 
     @property
     def shapes(self) -> list[tuple[int, int, int]]:
@@ -78,7 +98,7 @@ class Batches:
         """Return the batch of a step, counted from 0 through all epochs."""
         epoch, index = divmod(step, len(self))
         shape, members = self._plan(epoch)[index]
-        return _fill(shape, [self._pairs[i] for i in members])
+        return self._fill(shape, members.tolist())
 
     def iterate(self, start_step: int = 0) -> Iterator[Batch]:
         """Go through the batches from a step on, without end; a thread prepares the next ones (grain)."""
@@ -139,10 +159,7 @@ def _fill(shape: Shape, pairs: Pairs) -> Batch:
 def evaluation_batches(
     sources: Sequence[Sequence[int]], batch_tokens: int, row_multiple: int = 1
 ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-    """Batch sources for decoding, shortest first; none is left out.
-
-    At most six shapes, and always from the same few (powers of two and 1.5 times these), so that one call
-    after another compiles little.
+    """Batch sources for decoding, shortest first; none is left out. See `evaluation_shapes`.
 
     Args:
         sources: token numbers without EOS, which is added here.
@@ -153,17 +170,36 @@ def evaluation_batches(
         The indices of the sources in the first rows, the int32 sources [b s], and their lengths [b] (EOS counted;
         rows beyond the indices are fillers of length 0).
     """
-    lengths = np.array([len(source) + 1 for source in sources], int)
-    order = np.argsort(lengths, kind="stable")
+    for chosen, shape in evaluation_shapes([len(source) + 1 for source in sources], batch_tokens, row_multiple):
+        batch = _fill(shape, [(sources[i], ()) for i in chosen])
+        yield chosen, batch["source"], batch["source_lengths"]
+
+
+def evaluation_shapes(
+    lengths: Sequence[int], batch_tokens: int, row_multiple: int = 1
+) -> Iterator[tuple[list[int], Shape]]:
+    """Share examples of these lengths out to batches, shortest first; none is left out.
+
+    At most six shapes, and always from the same few (powers of two and 1.5 times these), so that one call
+    after another compiles little.
+
+    Args:
+        lengths: positions of each example.
+        batch_tokens: positions in a batch, padding counted.
+        row_multiple: rows of a batch are a multiple of this.
+
+    Yields:
+        The indices of the examples in the first rows, and the shape (of `source` positions, and one of target).
+    """
+    counts = np.asarray(lengths, int)
+    order = np.argsort(counts, kind="stable")
     start = 0
-    for width in _widths(lengths):
-        end = int(np.searchsorted(lengths[order], width, side="right"))
+    for width in _widths(counts):
+        end = int(np.searchsorted(counts[order], width, side="right"))
         most = max(batch_tokens // width // row_multiple, 1)
         rows = row_multiple * min(most, _power_of_two(-(-(end - start) // row_multiple)))
         for first in range(start, end, rows):
-            chosen = order[first : min(first + rows, end)].tolist()
-            batch = _fill(Shape(rows, width, 1), [(sources[i], ()) for i in chosen])
-            yield chosen, batch["source"], batch["source_lengths"]
+            yield order[first : min(first + rows, end)].tolist(), Shape(rows, width, 1)
         start = end
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from attnlab.config.errors import UserError
-from attnlab.config.task import Data, Dates, Hub, ParallelText
+from attnlab.config.translation import Data, Dates, Hub, ParallelText
 from attnlab.data import dates, hub, parallel_text, tsv
 from attnlab.data.records import Corpus, Link, Pair, Span
 

@@ -13,7 +13,7 @@ from datetime import date, timedelta
 
 from babel import Locale
 
-from attnlab.config.task import Dates
+from attnlab.config.translation import Dates
 from attnlab.data import numerals
 from attnlab.data.phrases import Phrase, Piece, Word, pair
 from attnlab.data.records import Corpus, Pair

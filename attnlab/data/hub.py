@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attnlab.config.errors import UserError
-from attnlab.config.task import Hub
+from attnlab.config.translation import Hub
 from attnlab.data.lines import refuse_broken
 from attnlab.data.records import Corpus, Pair
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from attnlab.config.errors import UserError
-from attnlab.config.task import ParallelText
+from attnlab.config.translation import ParallelText
 from attnlab.data.lines import find, read_lines
 from attnlab.data.records import Corpus, Pair
 

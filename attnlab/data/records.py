@@ -1,7 +1,13 @@
-"""What a reader or a generator hands on: pairs of sentences, in splits, with gold alignment where it is known."""
+"""What a reader or a generator hands on: examples in splits; of translation, pairs with gold alignment if known."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+Example = TypeVar("Example")
 
 Span = tuple[int, int]
 """Start and end of a piece of text in characters, end exclusive."""
@@ -26,30 +32,46 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """All splits of a task. A `split` pattern, where given, cuts words into smaller tokens on that side."""
+class Splits(Generic[Example]):
+    """All examples of a task."""
 
-    train: tuple[Pair, ...]
-    dev: tuple[Pair, ...]
-    test: dict[str, tuple[Pair, ...]]
+    train: tuple[Example, ...]
+    dev: tuple[Example, ...]
+    test: dict[str, tuple[Example, ...]]
+
+    def splits(self) -> dict[str, tuple[Example, ...]]:
+        """Name every split: train, dev, and the test sets by their own names."""
+        return {"train": self.train, "dev": self.dev, **self.test}
+
+    def fingerprint(self) -> str:
+        """Hash all content with its order and splits (sha256): equal exactly when the data are the same."""
+        digest = hashlib.sha256()
+        for name, examples in self.splits().items():
+            digest.update(f"{len(name)} {name} {len(examples)}\n".encode())
+            for example in examples:
+                for part in _content(example):
+                    digest.update(part)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Corpus(Splits[Pair]):
+    """All splits of a translation. A `split` pattern, where given, cuts words into smaller tokens on that side."""
+
     source_language: str
     target_language: str
     source_split: str | None = None
     target_split: str | None = None
 
-    def splits(self) -> dict[str, tuple[Pair, ...]]:
-        """Name every split: train, dev, and the test sets by their own names."""
-        return {"train": self.train, "dev": self.dev, **self.test}
 
-    def fingerprint(self) -> str:
-        """Hash all text and gold with their order and splits (sha256): equal exactly when the data are the same."""
-        digest = hashlib.sha256()
-        for name, pairs in self.splits().items():
-            digest.update(f"{len(name)} {name} {len(pairs)}\n".encode())
-            for pair in pairs:
-                for text in (pair.source, pair.target):
-                    encoded = text.encode("utf-8", "surrogatepass")
-                    digest.update(f"{len(encoded)} ".encode() + encoded)
-                if pair.alignment is not None:
-                    digest.update(repr(pair.alignment).encode())
-        return digest.hexdigest()
+def _content(example: Any) -> Iterator[bytes]:
+    """The fields of an example: text and arrays by their bytes, with their lengths; None not at all."""
+    for field in fields(example):
+        value = getattr(example, field.name)
+        if isinstance(value, str):
+            encoded = value.encode("utf-8", "surrogatepass")
+            yield f"{len(encoded)} ".encode() + encoded
+        elif isinstance(value, np.ndarray):
+            yield f"{value.dtype} {value.shape} ".encode() + np.ascontiguousarray(value).tobytes()
+        elif value is not None:
+            yield repr(value).encode()

@@ -17,8 +17,8 @@ import tokenizers
 from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 
 from attnlab.config.errors import UserError
-from attnlab.config.task import Tokenizer as TokenizerConfig
-from attnlab.config.task import Words
+from attnlab.config.text import Tokenizer as TokenizerConfig
+from attnlab.config.text import Words
 from attnlab.data.records import Corpus, Span
 
 PAD, BOS, EOS, UNK = range(4)

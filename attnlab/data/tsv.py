@@ -4,7 +4,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from attnlab.config.errors import UserError
-from attnlab.config.task import Tsv
+from attnlab.config.translation import Tsv
 from attnlab.data.lines import find, read_lines
 from attnlab.data.records import Corpus, Pair
 

@@ -1,26 +1,40 @@
 """Translation: texts in, hypotheses with their attention out, and the scores of a test set."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from flax import linen as nn
+from jaxtyping import Array, PyTree
 
+from attnlab.analysis.alignment import alignment_score, gold_pairs, hard
 from attnlab.config import Decoding, Experiment
-from attnlab.data.batching import Batches, evaluation_batches, training_pairs
-from attnlab.data.corpus import Pair
-from attnlab.data.tokenizer import BOS, EOS, Tokenizers
+from attnlab.config.errors import UserError
+from attnlab.data import check
+from attnlab.data.batching import Batches, Pairs, evaluation_batches, training_pairs
+from attnlab.data.corpus import load
+from attnlab.data.records import Corpus, Pair
+from attnlab.data.tokenizer import BOS, EOS, Tokenizers, train_tokenizers
 from attnlab.models.seq2seq import RecurrentSeq2Seq
-from attnlab.tasks.metrics import bleu
+from attnlab.tasks.base import Poll, Task, no_poll, rows_multiple
+from attnlab.tasks.metrics import bleu, exact_match_by_length, translation_scores
+from attnlab.tasks.views import Attended, View
 from attnlab.training.decoding import Hypotheses, make_decode
+from attnlab.training.objective import Loss, cross_entropy
 from attnlab.training.steps import place
 
 DECODING_TOKENS = 4096
 """Source positions times beam in one decoding batch."""
+SHOWN = 3
+"""Hypotheses on a page where the config asks for one."""
+END = "⟨end⟩"
+"""How the end token is shown."""
+MODELS = {"recurrent_seq2seq": RecurrentSeq2Seq}
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,45 +48,160 @@ class Hypothesis:
 
 
 @dataclass(eq=False)
-class Translator:
+class Translator(Task):
     """The model of an experiment with its tokenizers: what turns text into batches and arrays into text."""
+
+    measure = "dev_bleu"
+    unit = "tokens"
+    asks = "a sentence"
 
     config: Experiment
     tokenizers: Tokenizers
     _decoders: dict[Decoding, Callable[..., Hypotheses]] = field(default_factory=dict)
 
+    @staticmethod
+    def load(config: Experiment, data_dir: Path | None) -> Corpus:
+        """Read or generate the sentence pairs."""
+        return load(config.task.data, data_dir)
+
+    @classmethod
+    def prepare(cls, config: Experiment, splits: Corpus) -> Self:
+        """Learn the vocabularies."""
+        return cls(config, train_tokenizers(config.task.tokenizer, splits))
+
+    @classmethod
+    def restore(cls, config: Experiment, directory: Path) -> Self:
+        """Read the vocabularies of a run."""
+        return cls(config, Tokenizers.load(directory / "tokenizer"))
+
+    def files(self) -> Mapping[str, str]:
+        """The vocabularies."""
+        return {f"tokenizer/{name}": text for name, text in self.tokenizers.files().items()}
+
+    def identity(self) -> Mapping[str, str]:
+        """The vocabularies' fingerprint."""
+        return {"tokenizer": self.tokenizers.fingerprint()}
+
     @cached_property
-    def model(self) -> RecurrentSeq2Seq:
+    def model(self) -> nn.Module:
         """The Linen module; its parameters live elsewhere."""
         source, target = self.tokenizers.source, self.tokenizers.target
-        return RecurrentSeq2Seq(self.config.model, source.vocabulary_size, target.vocabulary_size)
+        return MODELS[self.config.model.kind](self.config.model, source.vocabulary_size, target.vocabulary_size)
 
-    def batches(self, pairs: Sequence[Pair]) -> Batches:
+    def initialize(self, rng: Array) -> PyTree:
+        """Draw the parameters."""
+        one = jnp.ones((1, 2), jnp.int32)
+        return self.model.init(rng, one, jnp.array([2]), one, train=False)["params"]
+
+    def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
+        """Cross entropy of every real target token, given those before it."""
+        inputs = batch["source"], batch["source_lengths"], batch["target_in"]
+        rngs = {} if rng is None else {"dropout": rng}
+        out: Any = self.model.apply({"params": params}, *inputs, train=rng is not None, rngs=rngs)
+        smoothing, lengths = self.config.training.label_smoothing, batch["target_lengths"]
+        smoothed, nll = cross_entropy(out.logits, batch["target_out"], lengths, label_smoothing=smoothing)
+        return Loss(smoothed, jnp.sum(lengths), {"nll": nll})
+
+    def batches(self, examples: Sequence[Pair]) -> Batches:
         """The training batches; pairs longer than the task's `max_length` are left out."""
-        source = [e.ids for e in self.tokenizers.source.encode_batch([p.source for p in pairs])]
-        target = [e.ids for e in self.tokenizers.target.encode_batch([p.target for p in pairs])]
-        ids = training_pairs(source, target, self.config.task.max_length)
         training = self.config.training
-        return Batches(
-            ids, training.batch_tokens, training.buckets, seed=self.config.seed, row_multiple=jax.device_count()
+        return Batches.of_pairs(
+            self.pairs(examples), training.batch_tokens, training.buckets, self.config.seed, rows_multiple()
         )
 
-    def describe(self, batches: Batches, pairs: int) -> list[str]:
+    def pairs(self, examples: Sequence[Pair]) -> Pairs:
+        """What is trained on, as token numbers: the pairs that are not too long."""
+        return training_pairs(*self._encoded(examples), self.config.task.max_length)
+
+    def describe(self, batches: Batches, examples: int) -> list[str]:
         """Lines for a person on what is trained on; nothing is left out of the training silently."""
         source, target = self.tokenizers.source.vocabulary_size, self.tokenizers.target.vocabulary_size
         lines = [
-            f"data: {batches.pairs:,} training pairs, {len(batches)} batches an epoch, "
+            f"data: {batches.examples:,} training pairs, {len(batches)} batches an epoch, "
             f"{100 * batches.real_fraction:.0f}% of target positions real",
             f"vocabulary: {source} source, {target} target tokens",
         ]
-        if left_out := pairs - batches.pairs:
+        if left_out := examples - batches.examples:
             lines.append(
                 f"left out: {left_out} pairs of more than {self.config.task.max_length} tokens (task.max_length)"
             )
         return lines
 
+    def dev_scores(self, params: PyTree, examples: Sequence[Pair], poll: Poll = no_poll) -> dict[str, float]:
+        """Score dev quickly: greedy search, BLEU with case."""
+        greedy = self.config.task.decoding.model_copy(update={"beam": 1, "n_best": 1})
+        found = self.translate(params, [p.source for p in examples], greedy, poll)
+        return {"dev_bleu": bleu([h[0].text for h in found], [p.target for p in examples])}
+
+    def scores(self, params: PyTree, examples: Sequence[Pair]) -> dict[str, Any]:
+        """Score a test set by BLEU and chrF, and the attention by gold alignment where there is one."""
+        decoding = self.config.task.decoding
+        sources, references = [p.source for p in examples], [p.target for p in examples]
+        texts = [hypotheses[0].text for hypotheses in self.translate(params, sources, decoding)]
+        scores = translation_scores(texts, references)
+        lengths = [len(e.ids) for e in self.tokenizers.source.encode_batch(sources)]
+        if len(examples) >= 3:
+            thirds = exact_match_by_length(texts, references, lengths)
+            scores |= dict(zip(("exact_match_short", "exact_match_middle", "exact_match_long"), thirds, strict=True))
+        scores |= {"decoding": decoding.model_dump()}
+        if all(pair.alignment is not None for pair in examples) and self.config.model.attention is not None:
+            scores |= self._alignment(params, examples)
+        return scores
+
+    def example(self, inputs: Sequence[str]) -> Pair:
+        """Take a sentence without its translation."""
+        text = " ".join(inputs)
+        if not text.split():
+            raise UserError('the sentence is empty: attnlab show RUN "ein Satz"')
+        return Pair(text, "")
+
+    def views(self, params: PyTree, example: Pair) -> list[View]:
+        """Translate a sentence: its best hypotheses with their attention."""
+        decoding = self.config.task.decoding
+        if decoding.n_best == 1:
+            decoding = decoding.model_copy(update={"n_best": min(decoding.beam, SHOWN)})
+        return [self.attended(example.source, h) for h in self.translate(params, [example.source], decoding)[0]]
+
+    def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
+        """Translate: an empty line for an empty one.
+
+        With `n_best` (None is the config's) above 1, so many lines for each instead, as Moses writes them:
+        `line number ||| translation ||| score`.
+        """
+        decoding = self.config.task.decoding
+        if n_best is not None:
+            if not 1 <= n_best <= decoding.beam:
+                raise UserError(f"--n-best {n_best}: must be between 1 and the run's beam, {decoding.beam}")
+            decoding = decoding.model_copy(update={"n_best": n_best})
+        for number, hypotheses in enumerate(self.translate(params, lines, decoding), start=first):
+            if decoding.n_best == 1:
+                yield hypotheses[0].text
+            else:
+                yield from (f"{number} ||| {found.text} ||| {found.score:.4f}" for found in hypotheses)
+
+    def lengths(self, examples: Sequence[Pair]) -> dict[str, list[int]]:
+        """Tokens of both sides."""
+        source, target = self._encoded(examples)
+        return {"source": list(map(len, source)), "target": list(map(len, target))}
+
+    @classmethod
+    def check(cls, config: Experiment, data_dir: Path | None) -> str:
+        """Read all data and tell what they are like, both sides and their overlap with training."""
+        return str(check.check(config, data_dir))
+
+    def attended(self, text: str, hypothesis: Hypothesis) -> Attended:
+        """A translation of `text` with names for its tokens and those of the source, end tokens included."""
+        return Attended(
+            source_tokens=[*self.tokenizers.source.encode(text).surface, END],
+            target_tokens=[*(self.tokenizers.target.token(i) for i in hypothesis.tokens), END],
+            weights=hypothesis.weights,
+            translation=hypothesis.text,
+            score=hypothesis.score,
+            source=text,
+        )
+
     def translate(
-        self, params: PyTree, texts: Sequence[str], decoding: Decoding, poll: Callable[[], None] = lambda: None
+        self, params: PyTree, texts: Sequence[str], decoding: Decoding, poll: Poll = no_poll
     ) -> list[list[Hypothesis]]:
         """Translate each text; return its hypotheses, best first. A text without tokens is translated to nothing.
 
@@ -99,8 +228,8 @@ class Translator:
 
         The last row and column are those of the end tokens.
         """
-        source = [e.ids for e in self.tokenizers.source.encode_batch([p.source for p in pairs])]
-        target = [[BOS, *e.ids] for e in self.tokenizers.target.encode_batch([p.target for p in pairs])]
+        source, target = self._encoded(pairs)
+        target = [[BOS, *ids] for ids in target]
         width = -(-max(map(len, target), default=1) // 16) * 16
         results: list[np.ndarray] = [np.zeros((0, 0))] * len(pairs)
         for chosen, ids, lengths in self._source_batches(source, 1):
@@ -112,12 +241,6 @@ class Translator:
             for row, index in enumerate(chosen):
                 results[index] = weights[row, : len(target[index]), : lengths[row]]
         return results
-
-    def dev_scores(self, params: PyTree, pairs: Sequence[Pair], poll: Callable[[], None]) -> dict[str, float]:
-        """Score dev quickly: greedy search, BLEU with case."""
-        greedy = self.config.task.decoding.model_copy(update={"beam": 1, "n_best": 1})
-        found = self.translate(params, [p.source for p in pairs], greedy, poll)
-        return {"dev_bleu": bleu([h[0].text for h in found], [p.target for p in pairs])}
 
     @cached_property
     def _forced(self) -> Callable[..., Any]:
@@ -145,7 +268,19 @@ class Translator:
             )
         return hypotheses
 
+    def _encoded(self, pairs: Sequence[Pair]) -> tuple[list[list[int]], list[list[int]]]:
+        source = self.tokenizers.source.encode_batch([p.source for p in pairs])
+        target = self.tokenizers.target.encode_batch([p.target for p in pairs])
+        return [e.ids for e in source], [e.ids for e in target]
 
-def average(trees: Sequence[PyTree]) -> PyTree:
-    """The mean of the parameters of several checkpoints, leaf by leaf."""
-    return jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), axis=0), *trees)
+    def _alignment(self, params: PyTree, pairs: Sequence[Pair]) -> dict[str, float]:
+        """Error rate of the attention when it writes the reference, token by token, against gold."""
+        sources = self.tokenizers.source.encode_batch([p.source for p in pairs])
+        targets = self.tokenizers.target.encode_batch([p.target for p in pairs])
+        weights = self.attention(params, pairs)
+        found = [hard(w, len(s.ids), len(t.ids)) for w, s, t in zip(weights, sources, targets, strict=True)]
+        gold = [
+            gold_pairs(p.alignment or (), s.offsets, t.offsets) for p, s, t in zip(pairs, sources, targets, strict=True)
+        ]
+        score = alignment_score(found, gold)
+        return {"aer": score.aer, "alignment_precision": score.precision, "alignment_recall": score.recall}

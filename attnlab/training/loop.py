@@ -36,7 +36,7 @@ class Recorder(Protocol):
 class Watcher(Protocol):
     """Who is shown the progress (see progress.py)."""
 
-    def step(self, step: int, loss: float | None, tokens: int, compiling: bool) -> None: ...
+    def step(self, step: int, loss: float | None, count: int, compiling: bool) -> None: ...
 
     def evaluated(self, step: int, scores: dict[str, float], best: bool) -> None: ...
 
@@ -55,6 +55,7 @@ def fit(
     batches: Iterator[Batch],
     *,
     training: Training,
+    measure: str,
     evaluate: Callable[[PyTree, Poll], dict[str, float]],
     run: Recorder,
     watcher: Watcher,
@@ -67,7 +68,8 @@ def fit(
         train_step: see `steps.make_train_step`.
         batches: from the batch of the next step on.
         training: length, patience, and how often to look.
-        evaluate: (params, poll) -> scores on dev, `dev_bleu` among them.
+        measure: name of the score on dev that chooses checkpoints; larger is better.
+        evaluate: (params, poll) -> scores on dev, `measure` among them.
         run: keeps the log and the checkpoints.
         watcher: shows progress.
         poll: called between steps and inside evaluations.
@@ -76,15 +78,15 @@ def fit(
     """
     step = int(state.step)
     log = run.metrics()
-    history = [(entry["step"], entry["dev_bleu"]) for entry in log if "dev_bleu" in entry]
+    history = [(entry["step"], entry[measure]) for entry in log if measure in entry]
     clock = _Clock(max((entry.get("seconds", 0.0) for entry in log), default=0.0))
-    shapes: set[tuple[int, ...]] = set()
+    shapes: set[tuple] = set()
     try:
         while True:
             if _due(step, training) and (not history or history[-1][0] != step):
                 scores = evaluate(state.params, poll)
-                best = not history or scores["dev_bleu"] > max(score for _, score in history)
-                history.append((step, scores["dev_bleu"]))
+                best = not history or scores[measure] > max(score for _, score in history)
+                history.append((step, scores[measure]))
                 run.log(step, **scores, seconds=clock.seconds())
                 run.checkpoints.save(step, state, scores, best=best)
                 watcher.evaluated(step, scores, best)
@@ -92,7 +94,7 @@ def fit(
                 return state
             poll()
             batch = next(batches)
-            shape = (*batch["source"].shape, *batch["target_in"].shape)
+            shape = tuple((name, array.shape) for name, array in batch.items())
             state, metrics = train_step(state, place(batch))
             step += 1
             logged = {name: float(v) for name, v in jax.device_get(metrics).items()}
@@ -102,7 +104,7 @@ def fit(
                     "nothing of this step is saved; "
                     "try a lower training.optimizer.learning_rate or a training.optimizer.clip_norm"
                 )
-            watcher.step(step, logged["loss"], int(batch["target_lengths"].sum()), shape not in shapes)
+            watcher.step(step, logged["loss"], int(logged.pop("count")), shape not in shapes)
             shapes.add(shape)
             if step % LOG_EVERY == 0:
                 run.log(step, **logged, seconds=clock.seconds())

@@ -1,8 +1,20 @@
-"""What training minimises: cross entropy with label smoothing, summed over real tokens."""
+"""What training minimises: sums over what is real in a batch, such as cross entropy with label smoothing."""
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jaxtyping import Array, Float, Int
+
+
+@struct.dataclass
+class Loss:
+    """Sums over a batch, so that shares of it can be added up: training minimises Σ total / Σ count."""
+
+    total: Float[Array, ""]
+    count: Array
+    """How many tokens or examples are in the sums; filler is none."""
+    metrics: dict[str, Array]
+    """Other sums over the same, to be logged divided by `count`."""
 
 
 def cross_entropy(

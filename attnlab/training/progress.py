@@ -15,23 +15,30 @@ REFRESH_EVERY = 0.25
 
 
 class Progress:
-    """Shows step, loss, target tokens per second without padding and compilation, and the time to go.
+    """Shows step, loss, what is trained on per second without padding and compilation, and the time to go.
 
     Args:
       steps: at which the training ends.
       start: step from which it goes on.
+      unit: what is counted, e.g. "tokens".
       console: where to show it; None is stderr.
       clock: seconds that never go back.
     """
 
     def __init__(
-        self, steps: int, start: int, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        steps: int,
+        start: int,
+        unit: str = "tokens",
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._unit = unit
         self._steps, self._step, self._start = steps, start, start
         self._console = console or Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._loss: float | None = None
-        self._tokens, self._measured = 0, 0
+        self._count, self._measured = 0, 0
         self._training, self._compiling = 0.0, 0.0
         self._evaluations, self._last_evaluation = 0, 0.0
         self._clock = clock
@@ -52,13 +59,13 @@ class Progress:
         """Print a line that stays."""
         self._console.print(Text(line), soft_wrap=True)
 
-    def step(self, step: int, loss: float | None, tokens: int, compiling: bool) -> None:
+    def step(self, step: int, loss: float | None, count: int, compiling: bool) -> None:
         """Take note of a step that is done.
 
         Args:
           step: steps done.
           loss: of this step.
-          tokens: target tokens in its batch, padding not counted.
+          count: tokens or examples in its batch, padding not counted.
           compiling: its batch was the first of its shape, so that its time says nothing of the next ones'.
         """
         spent = self._lap()
@@ -67,7 +74,7 @@ class Progress:
             self._compiling += spent
         else:
             self._training += spent
-            self._tokens += tokens
+            self._count += count
             self._measured += 1
         self._show()
 
@@ -99,7 +106,7 @@ class Progress:
         if self._loss is not None:
             parts.append(f"loss {self._loss:.3f}")
         if self._training > 0:
-            parts.append(f"{self._tokens / self._training:,.0f} tokens/s")
+            parts.append(f"{self._count / self._training:,.0f} {self._unit}/s")
         if self._measured and self._step < self._steps:
             parts.append(f"{_duration(self._to_go())} to go")
         if self._compiling:

@@ -7,17 +7,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 from flax import struct
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PyTree
 
 from attnlab.config import Training
-from attnlab.training.objective import cross_entropy
+from attnlab.training.objective import Loss
 from attnlab.training.optimizer import optimizer, schedule
 
 Batch = dict[str, Any]
-"""source, source_lengths, target_in, target_out, target_lengths (see data/batching.py)."""
+"""Arrays with the rows first (see data/batching.py)."""
 Metrics = dict[str, Float[Array, ""]]
 
 
@@ -50,25 +49,37 @@ def by_rows() -> NamedSharding:
     return NamedSharding(mesh(), BY_ROWS)
 
 
-def initial_state(model: nn.Module, training: Training, seed: int) -> TrainState:
-    """Draw the parameters; every device gets all of them."""
+def initial_state(initialize: Callable[[Array], PyTree], training: Training, seed: int) -> TrainState:
+    """Draw the parameters; every device gets all of them.
+
+    Args:
+        initialize: rng -> parameters.
+        training: its optimizer's state is made too.
+        seed: of the rng.
+    """
 
     def build() -> TrainState:
-        one = jnp.ones((1, 2), jnp.int32)
-        params = model.init(jax.random.key(seed), one, jnp.array([2]), one, train=False)["params"]
+        params = initialize(jax.random.key(seed))
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer(training.optimizer, training.steps).init(params))
 
     return jax.jit(build, out_shardings=replicated())()
 
 
 def make_train_step(
-    model: nn.Module, training: Training, seed: int
+    loss: Callable[[PyTree, Batch, Array], Loss], training: Training, seed: int
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Build (state, batch) -> (state, metrics); compiled once a batch shape, the state's memory is reused.
 
     Each device takes the gradient of its rows, and the gradients are added up once, after the model's loops (left to
     itself the compiler adds them up inside these, at every position). The dropout of step k depends on (seed, k) and
     the device's number alone, so that a resumed run draws the same.
+
+    Args:
+        loss: (parameters, batch, rng) -> sums over the batch.
+        training: optimizer and length.
+        seed: of the rng.
+
+    Returns: the step; its metrics are means over what the loss counts, and `count` itself.
     """
     update = optimizer(training.optimizer, training.steps)
     rate = schedule(training.optimizer, training.steps)
@@ -76,16 +87,15 @@ def make_train_step(
     def gradient(params: PyTree, batch: Batch, step: Array) -> tuple[Metrics, PyTree]:
         rng = jax.random.fold_in(jax.random.key(seed), step * jax.device_count() + jax.lax.axis_index(DATA))
 
-        def loss(params: PyTree) -> tuple[Array, Array]:
-            inputs = batch["source"], batch["source_lengths"], batch["target_in"]
-            out: Any = model.apply({"params": params}, *inputs, train=True, rngs={"dropout": rng})
-            return cross_entropy(
-                out.logits, batch["target_out"], batch["target_lengths"], label_smoothing=training.label_smoothing
-            )
+        def summed(params: PyTree) -> tuple[Array, Loss]:
+            found = loss(params, batch, rng)
+            return found.total, found
 
-        (smoothed, nll), gradients = jax.value_and_grad(loss, has_aux=True)(params)
-        tokens = jnp.maximum(jax.lax.psum(jnp.sum(batch["target_lengths"]), DATA), 1)
-        return jax.tree.map(lambda a: jax.lax.psum(a, DATA) / tokens, ({"loss": smoothed, "nll": nll}, gradients))
+        (_, found), gradients = jax.value_and_grad(summed, has_aux=True)(params)
+        count = jax.lax.psum(found.count, DATA)
+        sums = {"loss": found.total, **found.metrics}
+        means = jax.tree.map(lambda a: jax.lax.psum(a, DATA) / jnp.maximum(count, 1), (sums, gradients))
+        return means[0] | {"count": count}, means[1]
 
     # Nothing inside is differentiated from outside, so what is replicated need not be tracked (check_vma).
     gradient = jax.shard_map(

@@ -1,0 +1,60 @@
+"""The recurrent sequence-to-sequence model."""
+
+from typing import Literal, Self
+
+from pydantic import PositiveInt, model_validator
+
+from attnlab.config.attention import Attention
+from attnlab.config.base import Config, Probability
+
+
+class Encoder(Config):
+    """Bidirectional recurrent encoder; an annotation is 2 × hidden wide."""
+
+    cell: Literal["gru", "lstm"] = "gru"
+    hidden: PositiveInt = 256
+    """Units a direction."""
+    layers: PositiveInt = 1
+
+
+class Decoder(Config):
+    """Recurrent decoder of one layer that attends to the encoder's annotations at every step."""
+
+    cell: Literal["gru", "lstm"] = "gru"
+    hidden: PositiveInt = 256
+    form: Literal["bahdanau", "luong"] = "bahdanau"
+    """bahdanau: attend with the previous state (Bahdanau et al. 2015);
+    luong: attend with the current state and feed the attentional vector to the next step (Luong et al. 2015)."""
+
+
+class RecurrentSeq2Seq(Config):
+    """Recurrent sequence-to-sequence model, with attention or (`attention: null`) without."""
+
+    kind: Literal["recurrent_seq2seq"] = "recurrent_seq2seq"
+    embedding: PositiveInt = 256
+    encoder: Encoder = Encoder()
+    decoder: Decoder = Decoder()
+    attention: Attention | None
+    """null is the control without attention: at every step the decoder sees the encoder's final states."""
+    dropout: Probability = 0.0
+    tie_embeddings: Literal["none", "output", "all"] = "output"
+    """output: target embedding = output projection; all: the source embedding too (needs a joint vocabulary)."""
+
+    @model_validator(mode="after")
+    def _dot_products_need_one_width(self) -> Self:
+        if self.attention is not None and self.attention.score.kind in ("dot", "scaled_dot"):
+            if self.decoder.hidden != 2 * self.encoder.hidden:
+                raise ValueError(
+                    f"attention.score.kind {self.attention.score.kind} needs decoder.hidden = 2 × encoder.hidden "
+                    f"(an annotation's width): {self.decoder.hidden} is not {2 * self.encoder.hidden}"
+                )
+        return self
+
+    def tiny(self) -> Self:
+        """Keep the kinds, and the widths that a dot product needs."""
+        return self.changed(
+            embedding=min(self.embedding, 16),
+            encoder=self.encoder.changed(hidden=16),
+            decoder=self.decoder.changed(hidden=32),
+            attention=None if self.attention is None else self.attention.tiny(),
+        )

@@ -1,0 +1,67 @@
+"""Text: how it becomes tokens, and how a model is searched for the likeliest text."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+
+from attnlab.config.base import Config
+
+TestSets = Annotated[dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], str], Field(min_length=1)]
+"""Name of each test set (it names files too) -> where it is."""
+
+
+class Words(Config):
+    """Words and punctuation marks are the tokens; rare ones become the unknown token."""
+
+    kind: Literal["words"] = "words"
+    vocabulary: PositiveInt = 20_000
+    """Largest vocabulary."""
+    min_frequency: PositiveInt = 1
+    joint: bool = False
+    """One vocabulary for both sides."""
+    lowercase: Literal["none", "source", "both"] = "none"
+
+    def tiny(self) -> Self:
+        """Keep few words."""
+        return self.at_most(vocabulary=400)
+
+
+class Bpe(Config):
+    """Byte-pair encoding (Sennrich et al. 2016)."""
+
+    kind: Literal["bpe"] = "bpe"
+    vocabulary: Annotated[int, Field(ge=100)] = 4_000
+    min_frequency: PositiveInt = 2
+    joint: bool = True
+    lowercase: Literal["none", "source", "both"] = "none"
+
+    def tiny(self) -> Self:
+        """Keep few pieces."""
+        return self.at_most(vocabulary=400)
+
+
+Tokenizer = Annotated[Words | Bpe, Field(discriminator="kind")]
+
+
+class Decoding(Config):
+    """Beam search; beam 1 is greedy."""
+
+    beam: Annotated[int, Field(ge=1, le=64)] = 5
+    length_penalty: NonNegativeFloat = 1.0
+    """α of ((5 + length) / 6)^α (Wu et al. 2016, eq. 14); 0 does not normalise by length."""
+    min_length: NonNegativeInt = 0
+    max_length: PositiveInt = 100
+    """In tokens, end token not counted."""
+    n_best: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.n_best > self.beam:
+            raise ValueError(f"n_best ({self.n_best}) must not exceed beam ({self.beam})")
+        if self.min_length > self.max_length:
+            raise ValueError(f"min_length ({self.min_length}) must not exceed max_length ({self.max_length})")
+        return self
+
+    def tiny(self) -> Self:
+        """Search little."""
+        return self.at_most(beam=2, n_best=2, min_length=5, max_length=30)

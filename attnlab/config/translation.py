@@ -1,0 +1,96 @@
+"""Translation: the data, how they become tokens, and how the answer is decoded."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from attnlab.config.base import Config
+from attnlab.config.text import Decoding, TestSets, Tokenizer
+
+
+class Dates(Config):
+    """Generated: German dates and numbers in words, to English words or ISO, with gold alignments (no download)."""
+
+    kind: Literal["dates"] = "dates"
+    target: Literal["words", "iso"] = "words"
+    train: PositiveInt = 20_000
+    dev: PositiveInt = 500
+    test: PositiveInt = 1_000
+    max_items: Annotated[int, Field(ge=1, le=12)] = 4
+    """Longest list of dates and numbers in one sentence."""
+    seed: NonNegativeInt = 0
+
+    def tiny(self) -> Self:
+        """Generate little; files of a person's own are read whole: what is in them decides what is tested."""
+        return self.at_most(train=400, dev=40, test=60, max_items=2)
+
+
+class ParallelText(Config):
+    """Two files a split, line i of one translating line i of the other (plain or .gz), relative to the data directory.
+
+    A prefix `multi30k/train` with languages de and en means multi30k/train.de and multi30k/train.en
+    (or the same with .gz).
+    """
+
+    kind: Literal["parallel_text"] = "parallel_text"
+    source: str
+    """Language of the source: the files' ending, e.g. de."""
+    target: str
+    train: str
+    dev: str
+    test: TestSets
+
+
+class Tsv(Config):
+    """Tab-separated files with a header line; `source` and `target` name columns. Relative to the data directory."""
+
+    kind: Literal["tsv"] = "tsv"
+    source: str
+    target: str
+    train: str
+    dev: str
+    test: TestSets
+
+
+class Hub(Config):
+    """A dataset of the Hugging Face hub, or a local folder in its layout (needs the extra `hub`)."""
+
+    kind: Literal["hub"] = "hub"
+    path: str
+    revision: str | None = None
+    """A commit of the dataset, to pin it; null is the newest."""
+    name: str | None = None
+    """The dataset's configuration."""
+    source: str
+    """Column of the source; a dotted name reaches into a dictionary column, e.g. translation.de."""
+    target: str
+    train: str = "train"
+    dev: str = "validation"
+    test: TestSets = {"test": "test"}
+
+
+Data = Annotated[Dates | ParallelText | Tsv | Hub, Field(discriminator="kind")]
+
+
+class Translation(Config):
+    """Translate a sentence; scored by BLEU and chrF (sacrebleu)."""
+
+    kind: Literal["translation"] = "translation"
+    data: Data
+    tokenizer: Tokenizer
+    max_length: PositiveInt = 100
+    """A training pair with more tokens than this on a side is left out (counted and said)."""
+    decoding: Decoding = Decoding()
+
+    def refuses(self, model: Any) -> str | None:
+        """Say why a model of this config cannot do the task; None where it can."""
+        if model.kind not in ("recurrent_seq2seq", "transformer_seq2seq"):
+            return f"model.kind {model.kind} cannot translate; valid: recurrent_seq2seq, transformer_seq2seq"
+        if model.tie_embeddings == "all" and not self.tokenizer.joint:
+            return "model.tie_embeddings all needs task.tokenizer.joint: true"
+        return None
+
+    def tiny(self) -> Self:
+        """Shrink what the data, the vocabulary and the search take."""
+        parts = {name: getattr(self, name).tiny() for name in ("data", "tokenizer", "decoding")}
+        return self.changed(**parts, max_length=min(self.max_length, 30))

@@ -1,0 +1,145 @@
+"""What the lab asks of a task; each kind of task is one class that answers."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, PyTree
+
+from attnlab.config import Experiment
+from attnlab.config.errors import UserError
+from attnlab.data.batching import Batches
+from attnlab.data.records import Splits
+from attnlab.tasks.views import View
+from attnlab.training.objective import Loss
+
+Poll = Callable[[], None]
+"""Called between batches; raises to stop."""
+QUANTILES = (0.0, 0.5, 0.9, 0.99, 1.0)
+
+
+def no_poll() -> None:
+    """Never stop."""
+
+
+class Task(ABC):
+    """The data and the model of an experiment with all that is particular to its kind.
+
+    Attributes:
+        config: the experiment.
+        measure: name of the score on dev that chooses checkpoints; larger is better.
+        unit: what the loss counts, in the plural.
+        asks: what a line of `predict` and the arguments of `show` are, in words.
+    """
+
+    measure: ClassVar[str]
+    unit: ClassVar[str]
+    asks: ClassVar[str]
+    config: Experiment
+
+    @staticmethod
+    @abstractmethod
+    def load(config: Experiment, data_dir: Path | None) -> Splits[Any]:
+        """Read or generate all data; mistakes in them are a `UserError` that names file and line."""
+
+    @classmethod
+    @abstractmethod
+    def prepare(cls, config: Experiment, splits: Splits[Any]) -> Self:
+        """Learn from the training part what comes before the model: vocabularies, labels."""
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, config: Experiment, directory: Path) -> Self:
+        """Read back from a run directory what `files` gave."""
+
+    @abstractmethod
+    def files(self) -> Mapping[str, str]:
+        """What `prepare` learned, as text files of the run: name -> text."""
+
+    @abstractmethod
+    def identity(self) -> Mapping[str, str]:
+        """Fingerprints of what `prepare` learned: name -> sha256; a run is bound to them."""
+
+    @property
+    @abstractmethod
+    def model(self) -> nn.Module:
+        """The Linen module; its parameters live elsewhere."""
+
+    @abstractmethod
+    def initialize(self, rng: Array) -> PyTree:
+        """Draw (or load) the model's parameters; jit-compiled."""
+
+    @abstractmethod
+    def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
+        """Sum the loss over what is real in a batch; pure. Without an rng nothing is dropped."""
+
+    @abstractmethod
+    def batches(self, examples: Sequence[Any]) -> Batches:
+        """Batch the training examples; what is too long for the config is left out, which `describe` says."""
+
+    @abstractmethod
+    def describe(self, batches: Batches, examples: int) -> list[str]:
+        """Lines for a person on what is trained on; nothing is left out of the training silently."""
+
+    @abstractmethod
+    def dev_scores(self, params: PyTree, examples: Sequence[Any], poll: Poll = no_poll) -> dict[str, float]:
+        """Score dev quickly, `measure` among the scores."""
+
+    @abstractmethod
+    def scores(self, params: PyTree, examples: Sequence[Any]) -> dict[str, Any]:
+        """Score a test set: percents, with `<name>_ci95` = [low, high], and `<name>_signature` where there is one."""
+
+    @abstractmethod
+    def example(self, inputs: Sequence[str]) -> Any:
+        """Make an example of what a person gives to `show`; a `UserError` says what it should be."""
+
+    @abstractmethod
+    def views(self, params: PyTree, example: Any) -> list[View]:
+        """Answer an example, and say where the model looked: the answers, best first."""
+
+    @abstractmethod
+    def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
+        """Answer line by line: one line out for every line in (with `n_best` more, where the task has them).
+
+        Args:
+            params: of `model`.
+            lines: each is what `asks` says.
+            first: number of the first of them, counted from 0.
+            n_best: how many answers for each; None is the config's.
+        """
+
+    @abstractmethod
+    def lengths(self, examples: Sequence[Any]) -> dict[str, list[int]]:
+        """Lengths of the examples' parts in tokens, for `data check`: {"source": [...], ...}."""
+
+    @classmethod
+    def check(cls, config: Experiment, data_dir: Path | None) -> str:
+        """Read all data and tell what they are like."""
+        splits = cls.load(config, data_dir)
+        task = cls.prepare(config, splits)
+        rows = [("split", "part", "examples", "min/50/90/99/max tokens")]
+        for name, examples in splits.splits().items():
+            for part, lengths in task.lengths(examples).items():
+                found = np.quantile(lengths, QUANTILES, method="higher") if lengths else [0] * len(QUANTILES)
+                rows.append((name, part, f"{len(examples):,}", "/".join(str(int(length)) for length in found)))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        batches = task.batches(splits.train)
+        return "\n".join(
+            [*table, *task.describe(batches, len(splits.train)), f"Fingerprint: sha256 {splits.fingerprint()}"]
+        )
+
+
+def one_answer(n_best: int | None) -> None:
+    """Refuse `n_best` for a task that has one answer."""
+    if n_best not in (None, 1):
+        raise UserError(f"--n-best {n_best}: this task has one answer for each line")
+
+
+def rows_multiple() -> int:
+    """What the rows of a batch must be a multiple of: the number of devices."""
+    return jax.device_count()

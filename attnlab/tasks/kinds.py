@@ -1,0 +1,15 @@
+"""Which class answers for which kind of task."""
+
+from importlib import import_module
+
+from attnlab.config import Experiment
+from attnlab.tasks.base import Task
+
+HOMES = {"translation": "translation.Translator", "classification": "classification.Classifier"}
+"""Kind in a config -> module and class; imported when asked for."""
+
+
+def kind(config: Experiment) -> type[Task]:
+    """Return the class for the task of an experiment."""
+    module, name = HOMES[config.task.kind].split(".")
+    return getattr(import_module(f"attnlab.tasks.{module}"), name)
