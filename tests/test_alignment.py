@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnlab.analysis.alignment import (
-    Attended,
     Gold,
     alignment_score,
     by_word,
@@ -18,6 +17,7 @@ from attnlab.analysis.alignment import (
     word_of_token,
 )
 from attnlab.data.records import Link
+from attnlab.tasks.views import Attended
 
 PAIRS = st.frozensets(st.tuples(st.integers(0, 4), st.integers(0, 4)))
 
