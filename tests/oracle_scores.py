@@ -24,3 +24,10 @@ def negative_squared_distance(query: np.ndarray, key: np.ndarray, scale: float =
 
 def scaled(query: np.ndarray, key: np.ndarray, scale: float) -> float:
     return scale * math.fsum(q * k for q, k in zip(query, key, strict=True))
+
+
+def trilinear(
+    query: np.ndarray, key: np.ndarray, w_query: np.ndarray, w_key: np.ndarray, w_product: np.ndarray
+) -> float:
+    pair = [*query, *key, *(q * k for q, k in zip(query, key, strict=True))]
+    return math.fsum(w * x for w, x in zip([*w_query, *w_key, *w_product], pair, strict=True))

@@ -84,6 +84,13 @@ SCORES = [
     Row("concat", scores.concat, oracle_scores.concat, {"w": "D+E A", "v": "A"}),
     Row("cosine", scores.cosine, oracle_scores.cosine, {"scale": ""}, ties="E"),
     Row("distance", scores.negative_squared_distance, oracle_scores.negative_squared_distance, {"scale": ""}, ties="E"),
+    Row(
+        "trilinear",
+        scores.trilinear,
+        oracle_scores.trilinear,
+        {"w_query": "D", "w_key": "D", "w_product": "D"},
+        ties="E",
+    ),
 ]
 
 

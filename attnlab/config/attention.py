@@ -68,8 +68,15 @@ class NegativeSquaredDistance(Config):
     """Learn the scale, one a head, starting there (its logarithm is what is learned)."""
 
 
+class Trilinear(Config):
+    """logits = wᵀ [query; key; query ∘ key], w learned (Seo et al. 2017); query and key have the same width."""
+
+    kind: Literal["trilinear"] = "trilinear"
+
+
 Score = Annotated[
-    Dot | ScaledDot | General | Additive | Concat | Cosine | NegativeSquaredDistance, Field(discriminator="kind")
+    Dot | ScaledDot | General | Additive | Concat | Cosine | NegativeSquaredDistance | Trilinear,
+    Field(discriminator="kind"),
 ]
 ONE_WIDTH = ("dot", "scaled_dot", "cosine", "negative_squared_distance")
 """Scores of queries and keys that have the same width; with those turned by `rotary` they know the distance alone."""
@@ -171,7 +178,7 @@ class Attention(Config):
         self.over_another_sequence(place)
         why = "draws anew for each query of one call, a recurrent decoder makes a call a query"
         _refuse(self, place, normalizers=("gumbel_softmax",), why=why)
-        if self.score.kind in ONE_WIDTH and query != key:
+        if self.score.kind in (*ONE_WIDTH, "trilinear") and query != key:
             raise ValueError(f"{place}.score {self.score.kind} needs queries as wide as keys: {query} is not {key}")
         return self
 

@@ -1,0 +1,146 @@
+"""Question answering: stories with short answers, and passages in which the answer is a span."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from attnlab.config.base import Config
+from attnlab.config.text import TestSets, Tokenizer, Words
+
+STORY_MODELS = ("memory_network", "transformer_stories")
+SPAN_MODELS = ("bidaf_reader", "transformer_reader")
+
+
+class GeneratedStories(Config):
+    """Generated: people walk about and carry things; a question needs one, two or three facts (no download)."""
+
+    kind: Literal["generated"] = "generated"
+    facts: Literal[1, 2, 3] = 1
+    """1: where is a person? 2: where is a thing? 3: where was a thing before it came to a place?"""
+    longest: PositiveInt | None = None
+    """Sentences in a story, at most; null is 12, 24 or 40 for one, two or three facts."""
+    train: PositiveInt = 10_000
+    dev: PositiveInt = 500
+    test: PositiveInt = 1_000
+    seed: NonNegativeInt = 0
+
+    @property
+    def most_sentences(self) -> int:
+        """Sentences in a story, at most."""
+        return self.longest or {1: 12, 2: 24, 3: 40}[self.facts]
+
+    def tiny(self) -> Self:
+        """Generate little."""
+        return self.at_most(train=400, dev=40, test=60)
+
+
+class Babi(Config):
+    """Files of the bAbI tasks (Weston et al. 2015), plain or .gz, relative to the data directory."""
+
+    kind: Literal["babi"] = "babi"
+    train: str
+    dev: str | None = None
+    """null: every tenth story of train is held out."""
+    test: TestSets
+
+
+StoryData = Annotated[GeneratedStories | Babi, Field(discriminator="kind")]
+
+
+class Stories(Config):
+    """Answer a question about a story in one word; scored by accuracy and by the attention on the gold facts."""
+
+    kind: Literal["stories"] = "stories"
+    data: StoryData = GeneratedStories()
+    memory: PositiveInt = 50
+    """Sentences that are kept, the latest ones (Sukhbaatar et al. 2015 keep 50); what is cut is counted and said."""
+
+    def refuses(self, model: Any) -> str | None:
+        """Say why a model of this config cannot do the task; None where it can."""
+        if model.kind not in STORY_MODELS:
+            return f"model.kind {model.kind} cannot answer about stories; valid: {', '.join(STORY_MODELS)}"
+        return None
+
+    def tiny(self) -> Self:
+        """Shrink the data."""
+        return self.changed(data=self.data.tiny())
+
+
+class SquadJson(Config):
+    """Files in the JSON of SQuAD 1.1 or 2.0 (plain or .gz), relative to the data directory."""
+
+    kind: Literal["squad"] = "squad"
+    train: str
+    dev: str
+    test: TestSets
+
+
+class SubjQa(Config):
+    """JSON lines `question context answer answer_start` (plain or .gz); an answer null is unanswerable."""
+
+    kind: Literal["subjqa"] = "subjqa"
+    train: tuple[str, ...] = Field(min_length=1)
+    """One or several files, read one after the other."""
+    dev: tuple[str, ...] = Field(min_length=1)
+    test: TestSets
+
+
+class QuestionsHub(Config):
+    """A dataset of the Hugging Face hub with SQuAD's columns, or a local folder (needs the extra `hub`)."""
+
+    kind: Literal["hub"] = "hub"
+    path: str
+    revision: str | None = None
+    """A commit of the dataset, to pin it; null is the newest."""
+    name: str | None = None
+    """The dataset's configuration."""
+    train: str = "train"
+    dev: str = "validation"
+    test: TestSets = {"test": "test"}
+
+
+SpanData = Annotated[SquadJson | SubjQa | QuestionsHub, Field(discriminator="kind")]
+
+
+class Spans(Config):
+    """Answer a question by a span of a passage; scored by exact match and F1 as SQuAD's own program does."""
+
+    kind: Literal["spans"] = "spans"
+    data: SpanData
+    tokenizer: Tokenizer = Words(lowercase="both")
+    window: PositiveInt = 400
+    """Tokens of a passage that are read at once; a longer one is read in overlapping windows."""
+    stride: PositiveInt = 128
+    """Tokens from the start of one window to that of the next."""
+    max_question: PositiveInt = 60
+    """A longer question is cut to its first tokens (counted and said)."""
+    max_answer: PositiveInt = 20
+    """Tokens in an answer that is given, at most."""
+    unanswerable: bool = False
+    """Allow the answer that there is none; false always gives a span."""
+    null_threshold: float = 0.0
+    """There is no answer where the score of none exceeds that of the best span by more than this (in nats)."""
+    n_best: PositiveInt = 3
+    """Answers that `show` puts on its page."""
+
+    def refuses(self, model: Any) -> str | None:
+        """Say why a model of this config cannot do the task; None where it can."""
+        if self.stride > self.window:
+            return f"task.stride {self.stride} exceeds task.window {self.window}: tokens between windows would be lost"
+        if model.kind not in SPAN_MODELS:
+            return f"model.kind {model.kind} cannot point at spans; valid: {', '.join(SPAN_MODELS)}"
+        if self.tokenizer.lowercase == "source":
+            return "task.tokenizer.lowercase source: passage and question are read alike; valid: none, both"
+        encoder = getattr(model, "encoder", None)
+        if encoder is not None and getattr(encoder.positions, "kind", "") == "learned":
+            needed = self.window + self.max_question + 2
+            if encoder.max_length < needed:
+                return (
+                    f"model.encoder.max_length {encoder.max_length} is below {needed}: window, question and two marks"
+                )
+        return None
+
+    def tiny(self) -> Self:
+        """Shrink the vocabulary and the windows; a file of a person's own is read whole."""
+        small = self.at_most(window=60, stride=30, max_question=20, max_answer=8)
+        return small.changed(tokenizer=self.tokenizer.tiny(), data=self.data.tiny())

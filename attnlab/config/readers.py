@@ -1,0 +1,114 @@
+"""Models that answer questions: the memory network, the reader with attention flow, and Transformers for both."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from attnlab.config.attention import Attention, Dot, Trilinear
+from attnlab.config.base import Config, Probability
+from attnlab.config.transformer import TransformerEncoder
+
+
+class MemoryNetwork(Config):
+    """End-to-end memory network (Sukhbaatar et al. 2015): a question asks the sentences of a story, hop by hop."""
+
+    kind: Literal["memory_network"] = "memory_network"
+    width: PositiveInt = 64
+    """Of questions and memories."""
+    hops: Annotated[int, Field(ge=1, le=12)] = 3
+    tying: Literal["adjacent", "layer_wise"] = "adjacent"
+    """adjacent: what a hop reads is what the next one compares with; layer_wise: all hops share their embeddings,
+    and a matrix stands between them (the paper's section 2.2)."""
+    encoding: Literal["bag", "position"] = "position"
+    """A sentence is the sum of its words, or that sum weighted by where in the sentence they stand (eq. 4)."""
+    time: bool = True
+    """Tell how long ago each sentence was (section 4.1, temporal encoding)."""
+    jitter: Probability = 0.1
+    """In training, each sentence is followed by a gap with this probability, which shifts all that lies before it
+    further into the past (section 4.1, random noise)."""
+    attention: Attention = Attention(score=Dot())
+    dropout: Probability = 0.0
+    """Of the question's state before every hop."""
+
+    @model_validator(mode="after")
+    def _between_sequences(self) -> Self:
+        self.attention.over_another_sequence("attention")
+        return self
+
+    def tiny(self) -> Self:
+        """Keep the hops."""
+        return self.changed(width=min(self.width, 16), attention=self.attention.tiny())
+
+
+class Characters(Config):
+    """A convolution over a word's letters, its largest answers kept (Kim 2014)."""
+
+    embedding: PositiveInt = 16
+    filters: PositiveInt = 64
+    width: PositiveInt = 5
+    """Letters that a filter sees."""
+    longest: PositiveInt = 16
+    """Letters of a word that are read."""
+
+    def tiny(self) -> Self:
+        return self.at_most(embedding=4, filters=8)
+
+
+class BidafReader(Config):
+    """Bidirectional attention flow (Seo et al. 2017): every word of the passage attends to the question, and the
+    question to the passage."""
+
+    kind: Literal["bidaf_reader"] = "bidaf_reader"
+    embedding: PositiveInt = 100
+    characters: Characters | None = None
+    exact_match: bool = False
+    """Tell of each word of the passage whether the question has it too (Chen et al. 2017)."""
+    highway: Annotated[int, Field(ge=0, le=4)] = 2
+    """Highway layers on the embeddings."""
+    cell: Literal["gru", "lstm"] = "lstm"
+    hidden: PositiveInt = 64
+    """Units a direction."""
+    attention: Attention | None = Attention(score=Trilinear())
+    """null is the control without attention: every word of the passage sees the question as one vector."""
+    flow: Literal["both", "context_to_query"] = "both"
+    """context_to_query leaves out the attention of the question to the passage."""
+    modeling_layers: Annotated[int, Field(ge=1, le=4)] = 2
+    """Recurrent layers after the attention."""
+    dropout: Probability = 0.2
+
+    @model_validator(mode="after")
+    def _between_sequences(self) -> Self:
+        if self.attention is not None:
+            self.attention.over_another_sequence("attention")
+        return self
+
+    def tiny(self) -> Self:
+        """Keep the layers."""
+        return self.changed(
+            embedding=min(self.embedding, 16),
+            hidden=min(self.hidden, 8),
+            characters=None if self.characters is None else self.characters.tiny(),
+            attention=None if self.attention is None else self.attention.tiny(),
+        )
+
+
+class TransformerReader(Config):
+    """Question and passage in one sequence through a Transformer; two linear maps point at the span (BERT)."""
+
+    kind: Literal["transformer_reader"] = "transformer_reader"
+    encoder: TransformerEncoder = TransformerEncoder(layers=4, token_types=2)
+    exact_match: bool = False
+    """Tell of each token of the passage whether the question has it too (Chen et al. 2017)."""
+
+    def tiny(self) -> Self:
+        return self.changed(encoder=self.encoder.tiny())
+
+
+class TransformerStories(Config):
+    """Question and story in one sequence through a Transformer; the first token's state says the answer."""
+
+    kind: Literal["transformer_stories"] = "transformer_stories"
+    encoder: TransformerEncoder = TransformerEncoder(layers=3, width=128, feed_forward=256, token_types=2)
+
+    def tiny(self) -> Self:
+        return self.changed(encoder=self.encoder.tiny())

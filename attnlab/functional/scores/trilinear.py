@@ -1,0 +1,45 @@
+"""The score of attention flow: linear in the query, in the key, and in their product."""
+
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from attnlab.functional.scores.products import dot
+from attnlab.functional.types import Key, Logits, Query, accumulation_dtype
+
+
+def trilinear(
+    query: Query,
+    key: Key,
+    *,
+    w_query: Float[Array, " d"],
+    w_key: Float[Array, " d"],
+    w_product: Float[Array, " d"],
+) -> Logits:
+    """Score every query against every key by one vector on the query, the key and their product.
+
+    logits[i, j] = wᵀ [query_i; key_j; query_i ∘ key_j] = w_qᵀ query_i + w_kᵀ key_j + (w_p ∘ query_i)ᵀ key_j
+
+    The first term is the same for all keys, so the softmax over keys does not see it; a normalizer that does not
+    take it out, and what reads the logits themselves (BiDAF's attention from the question to the passage), do.
+
+    Args:
+        query: of the key's width.
+        key: of the query's width.
+        w_query: w_q, the part of w that meets the query.
+        w_key: w_k.
+        w_product: w_p.
+    Returns: logits, unbounded.
+    Numerics: computed in float32 for bfloat16 and float16. No array [q k d] exists.
+    Reference: Seo et al. 2017, section 2, attention flow layer.
+
+    >>> one = jnp.ones(2)
+    >>> trilinear(jnp.ones((1, 2)), jnp.ones((3, 2)), w_query=one, w_key=one, w_product=one).tolist()
+    [[6.0, 6.0, 6.0]]
+    """
+    dtype = accumulation_dtype(query, key, w_query, w_key, w_product)
+    query = query.astype(dtype)
+    rows = jnp.matmul(query, w_query.astype(dtype))
+    return rows[:, None] + dot(
+        query * w_product.astype(dtype)[None, :] + w_key.astype(dtype)[None, :], key.astype(dtype)
+    )
