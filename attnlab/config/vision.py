@@ -1,0 +1,154 @@
+"""Images: the data of captioning and of questions about images, and the two tasks."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from attnlab.config.base import Config
+from attnlab.config.text import Decoding, Words
+
+CAPTIONERS = ("show_attend_tell", "transformer_captioner")
+ANSWERERS = ("visual_answerer",)
+Objects = Annotated[int, Field(ge=1, le=6)]
+
+
+class Scenes(Config):
+    """Generated: coloured shapes on a grid, 64×64 pixels, with captions and where each word's object is."""
+
+    kind: Literal["scenes"] = "scenes"
+    train: PositiveInt = 12_000
+    dev: PositiveInt = 300
+    test: PositiveInt = 1_000
+    max_objects: Objects = 3
+    seed: NonNegativeInt = 0
+
+    def tiny(self) -> Self:
+        """Generate little."""
+        return self.at_most(train=200, dev=20, test=30, max_objects=2)
+
+
+class SceneQuestions(Config):
+    """Generated: the same scenes with questions about colours, shapes, places and numbers."""
+
+    kind: Literal["scene_questions"] = "scene_questions"
+    train: PositiveInt = 16_000
+    dev: PositiveInt = 500
+    test: PositiveInt = 2_000
+    max_objects: Objects = 3
+    seed: NonNegativeInt = 0
+
+    def tiny(self) -> Self:
+        """Generate little."""
+        return self.at_most(train=200, dev=20, test=30, max_objects=2)
+
+
+class Flickr8k(Config):
+    """Images with several captions each (Hodosh et al. 2013), relative to the data directory."""
+
+    kind: Literal["flickr8k"] = "flickr8k"
+    images: str = "flickr8k/images_128.npz"
+    """A folder of image files, or a .npz of `names`, `offsets` and concatenated `jpeg` bytes."""
+    captions: str = "flickr8k/captions.jsonl.gz"
+    """JSON lines of `image`, `split` and `captions`; or the original Flickr8k.token.txt, which needs `lists`."""
+    lists: dict[Literal["train", "dev", "test"], str] = {}
+    """Split -> file of image names, one a line (Flickr_8k.trainImages.txt …); for the original captions."""
+
+
+class CaptionHub(Config):
+    """A dataset of the Hugging Face hub, or a local folder in its layout (needs the extra `hub`)."""
+
+    kind: Literal["hub"] = "hub"
+    path: str
+    revision: str | None = None
+    """A commit of the dataset, to pin it; null is the newest."""
+    name: str | None = None
+    """The dataset's configuration."""
+    image: str = "image"
+    captions: Annotated[tuple[str, ...], Field(min_length=1)] = tuple(f"caption_{i}" for i in range(5))
+    """Columns of the captions; a column may hold a list of them."""
+    train: str = "train"
+    dev: str = "validation"
+    test: dict[str, str] = {"test": "test"}
+
+
+class EasyVqa(Config):
+    """Questions about single shapes (the package easy-vqa), relative to the data directory; dev is held out."""
+
+    kind: Literal["easy_vqa"] = "easy_vqa"
+    train: str = "easy_vqa/train"
+    """`easy_vqa/train` is train_images.npz with train_questions.jsonl.gz, or the package's folder train/ with
+    questions.json and images/."""
+    test: str = "easy_vqa/test"
+    dev_images: PositiveInt = 400
+    """So many of the training images, the last ones, are dev."""
+
+
+class QuestionHub(Config):
+    """A dataset of the Hugging Face hub, or a local folder in its layout (needs the extra `hub`)."""
+
+    kind: Literal["hub"] = "hub"
+    path: str
+    revision: str | None = None
+    """A commit of the dataset, to pin it; null is the newest."""
+    name: str | None = None
+    """The dataset's configuration."""
+    image: str = "image"
+    question: str = "question"
+    answer: str = "answer"
+    train: str = "train"
+    dev: str = "validation"
+    test: dict[str, str] = {"test": "test"}
+
+
+CaptionData = Annotated[Scenes | Flickr8k | CaptionHub, Field(discriminator="kind")]
+QuestionData = Annotated[SceneQuestions | EasyVqa | QuestionHub, Field(discriminator="kind")]
+
+
+class Captioning(Config):
+    """Describe an image; scored by BLEU-1 to 4, CIDEr-D and ROUGE-L, and by exact match and pointing where known."""
+
+    kind: Literal["captioning"] = "captioning"
+    data: CaptionData
+    image_size: Annotated[int, Field(ge=16, le=1024)] = 64
+    """Pixels a side; other images are scaled to it."""
+    tokenizer: Words = Words(lowercase="both")
+    max_length: PositiveInt = 50
+    """A training caption with more tokens is left out (counted and said)."""
+    decoding: Decoding = Decoding(beam=1, max_length=40)
+
+    def refuses(self, model: Any) -> str | None:
+        """Say why a model of this config cannot do the task; None where it can."""
+        if model.kind not in CAPTIONERS:
+            return f"model.kind {model.kind} cannot describe images; valid: {', '.join(CAPTIONERS)}"
+        if model.kind == "transformer_captioner":
+            longest = max(self.max_length, self.decoding.max_length)
+            if model.decoder.max_length <= longest:
+                return f"model.decoder.max_length {model.decoder.max_length} must exceed {longest}, the longest caption"
+        return model.image.refuses(self.image_size)
+
+    def tiny(self) -> Self:
+        """Shrink what the data, the vocabulary and the search take."""
+        parts = {name: getattr(self, name).tiny() for name in ("data", "tokenizer", "decoding")}
+        return self.changed(**parts, max_length=min(self.max_length, 30))
+
+
+class VisualQa(Config):
+    """Answer a question about an image, from the answers seen in training; scored by accuracy beside its controls."""
+
+    kind: Literal["visual_qa"] = "visual_qa"
+    data: QuestionData
+    image_size: Annotated[int, Field(ge=16, le=1024)] = 64
+    """Pixels a side; other images are scaled to it."""
+    tokenizer: Words = Words(lowercase="both")
+    max_length: PositiveInt = 40
+    """A training question with more tokens is left out (counted and said)."""
+
+    def refuses(self, model: Any) -> str | None:
+        """Say why a model of this config cannot do the task; None where it can."""
+        if model.kind not in ANSWERERS:
+            return f"model.kind {model.kind} cannot answer about images; valid: {', '.join(ANSWERERS)}"
+        return model.image.refuses(self.image_size)
+
+    def tiny(self) -> Self:
+        """Shrink what the data and the vocabulary take."""
+        return self.changed(data=self.data.tiny(), tokenizer=self.tokenizer.tiny())
