@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from attnlab.config.base import Config
 
@@ -55,6 +55,12 @@ class Entmax(Config):
     alpha: float = Field(1.5, ge=1.0)
     learned: bool = False
     """Learn α = 1 + sigmoid(a), one a head, starting there; then it lies between 1 and 2."""
+
+    @model_validator(mode="after")
+    def _learned_lies_between(self) -> Self:
+        if self.learned and not 1.0 < self.alpha < 2.0:
+            raise ValueError(f"alpha {self.alpha}: a learned one starts between 1 and 2")
+        return self
 
 
 class Sigmoid(Config):

@@ -9,11 +9,13 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from attnlab.config.attention import Attention
-from attnlab.functional import masks, normalizers
+from attnlab.functional import masks
 from attnlab.functional.attention import attention_weights, pool
 from attnlab.layers import scores
-
-NORMALIZERS = {"softmax": normalizers.softmax}
+from attnlab.layers.mods import Bound as BoundMods
+from attnlab.layers.mods import Mods
+from attnlab.layers.normalizers import Bound as BoundNormalizer
+from attnlab.layers.normalizers import Normalizer
 
 
 @struct.dataclass
@@ -37,7 +39,7 @@ class Memory:
 
 
 class Attend(nn.Module):
-    """Score, normalise, pool, with the score's weights; `config` None is the control that sees the summary alone."""
+    """Score, normalise, pool, with what the parts learn; `config` None is the control that sees the summary alone."""
 
     config: Attention | None
     query_width: int
@@ -45,6 +47,8 @@ class Attend(nn.Module):
     def setup(self) -> None:
         if self.config is not None:
             self.score = scores.MODULES[self.config.score.kind](self.config.score, self.query_width)
+            self.mods = Mods(self.config.mods, 1, self.query_width)
+            self.normalizer = Normalizer(self.config.normalizer, 1, self.query_width)
 
     def remember(self, values: Array, lengths: Array, summary: Array) -> Memory:
         """Prepare the source for all the questions to come."""
@@ -56,14 +60,20 @@ class Attend(nn.Module):
         """Return the pure function (memory, query) -> (context, weights)."""
         if self.config is None:
             return _summary
-        normalizer = NORMALIZERS[self.config.normalizer.kind]
-        return lambda memory, query: _attend(memory, query, normalizer)
+        mods, normalizer = self.mods(), self.normalizer()
+        return lambda memory, query: _attend(memory, query, mods, normalizer)
 
 
-def _attend(memory: Memory, query: Array, normalizer: Callable[..., Array]) -> tuple[Array, Array]:
+def _attend(memory: Memory, query: Array, mods: BoundMods, normalizer: BoundNormalizer) -> tuple[Array, Array]:
     query, keys, values = query[:, None, None, :], memory.keys[:, :, None, :], memory.values[:, :, None, :]
-    where = masks.lengths(memory.lengths)
-    weights = attention_weights(query, keys, score=memory.score, mask=where, normalizer=normalizer)
+    weights = attention_weights(
+        query,
+        keys,
+        score=memory.score,
+        mods=mods(query),
+        mask=masks.lengths(memory.lengths),
+        normalizer=normalizer(query, memory.lengths, None),
+    )
     return pool(weights, values)[:, 0, 0, :], weights[:, 0, 0, :]
 
 

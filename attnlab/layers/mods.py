@@ -1,0 +1,55 @@
+"""The module that owns what mods learn: tables of distances, one a head, and a vector for each position."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from attnlab.config import attention as config
+from attnlab.functional import mods
+from attnlab.functional.parts import each
+
+Bound = Callable[[Float[Array, "b t n d"]], tuple[Any, ...]]
+"""Queries -> the mods of `functional.mods` for them."""
+
+
+class Mods(nn.Module):
+    """Mods with what they learn, a slice of it for each head."""
+
+    config: tuple[config.Mod, ...]
+    heads: int
+    width: int
+    """Features of a query."""
+    bidirectional: bool = True
+    """False in a decoder: all buckets of `t5_bias` are for keys before the query."""
+
+    @nn.compact
+    def __call__(self) -> Bound:
+        """Return the pure function from queries to mods; only `location` looks at the queries."""
+        bound = [self._bind(f"{mod.kind}_{place}", mod) for place, mod in enumerate(self.config)]
+        return lambda query: tuple(bind(query) for bind in bound)
+
+    def _bind(self, name: str, mod: config.Mod) -> Callable[[Array], Any]:
+        match mod:
+            case config.SoftCap():
+                return lambda query: mods.soft_cap(mod.cap)
+            case config.Alibi():
+                return lambda query: mods.alibi(self.heads)
+            case config.RelativeBias():
+                table = each(self._param(name, 2 * mod.distance + 1), "h")
+                return lambda query: mods.relative_bias(table)
+            case config.T5Bias():
+                table = each(self._param(name, mod.buckets), "h")
+                return lambda query: mods.t5_bias(
+                    table, bidirectional=self.bidirectional, max_distance=mod.max_distance
+                )
+            case config.Location():
+                w = each(self._param(name, self.width, mod.positions), "h")
+                return lambda query: mods.location(each(jnp.swapaxes(query, -3, -2), "b h"), w)
+
+    def _param(self, name: str, *shape: int) -> Array:
+        """Tables start at 0, vectors small, so that at first all positions are alike or nearly so."""
+        init = nn.initializers.zeros_init() if len(shape) == 1 else nn.initializers.normal(self.width**-0.5)
+        return self.param(name, init, (self.heads, *shape))

@@ -1,0 +1,87 @@
+"""The module that owns what normalizers learn, a number or a small network for each head."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from attnlab.config import normalizers as config
+from attnlab.functional import normalizers
+from attnlab.functional.parts import each
+
+Bound = Callable[[Float[Array, "b t n d"], Int[Array, " b"], Array | None], Any]
+"""(queries, number of keys of each example, rng or None) -> the normalizer of `functional.normalizers` for them."""
+FIXED = {
+    "softmax": normalizers.softmax,
+    "softmax_plus_one": normalizers.softmax_plus_one,
+    "sparsemax": normalizers.sparsemax,
+    "entmax15": normalizers.entmax15,
+    "relu_over_length": normalizers.relu_over_length,
+    "linear": normalizers.linear,
+    "hardmax": normalizers.hardmax,
+}
+"""Those that neither learn nor have a number."""
+
+
+class Normalizer(nn.Module):
+    """A normalizer with what it learns, one a head."""
+
+    config: config.Normalizer
+    heads: int
+    width: int
+    """Features of a query."""
+
+    @nn.compact
+    def __call__(self) -> Bound:
+        """Return the pure function from a call's queries, lengths and rng to its normalizer."""
+        if isinstance(self.config, config.LocalP):
+            return self._local_p(self.config)
+        if isinstance(self.config, config.GumbelSoftmax):
+            return self._gumbel_softmax(self.config)
+        fixed = FIXED[self.config.kind] if self.config.kind in FIXED else self._of_a_number()
+        return lambda query, lengths, rng: fixed
+
+    def _of_a_number(self) -> Any:
+        match self.config:
+            case config.SoftmaxWithSink(sink=sink):
+                return normalizers.softmax_with_sink(each(self._learned("sink", sink), "h"))
+            case config.Temperature(t=t, learned=learned):
+                learned_t = lambda: each(jnp.exp(self._learned("log_t", math.log(t))), "h")  # noqa: E731
+                return normalizers.temperature(learned_t() if learned else t)
+            case config.Entmax(alpha=alpha, learned=True):
+                start = math.log((alpha - 1) / (2 - alpha))
+                return normalizers.entmax(each(1 + jax.nn.sigmoid(self._learned("alpha", start)), "h"))
+            case config.Entmax(alpha=alpha):
+                return normalizers.entmax(alpha)
+            case config.Sigmoid(bias=bias, learned=learned):
+                return normalizers.sigmoid(each(self._learned("bias", bias), "h") if learned else bias)
+            case config.TopK(k=k):
+                return normalizers.top_k(k)
+        raise AssertionError(self.config.kind)
+
+    def _learned(self, name: str, start: float) -> Array:
+        return self.param(name, nn.initializers.constant(start), (self.heads,))
+
+    def _gumbel_softmax(self, chosen: config.GumbelSoftmax) -> Bound:
+        still = normalizers.hardmax if chosen.hard else normalizers.temperature(chosen.temperature)
+
+        def bound(query: Array, lengths: Array, rng: Array | None) -> Any:
+            return still if rng is None else normalizers.gumbel_softmax(rng, chosen.temperature, chosen.hard)
+
+        return bound
+
+    def _local_p(self, chosen: config.LocalP) -> Bound:
+        glorot = nn.initializers.glorot_uniform(batch_axis=0)
+        w = self.param("w", glorot, (self.heads, self.width, chosen.hidden))
+        v = self.param("v", nn.initializers.normal(chosen.hidden**-0.5), (self.heads, chosen.hidden))
+
+        def bound(query: Array, lengths: Array, rng: Array | None) -> Any:
+            heads = jax.vmap(normalizers.predicted_center, in_axes=(1, 0, 0, None))
+            center = jax.vmap(heads, in_axes=(0, None, None, 0))(query, w, v, lengths)
+            return normalizers.local_p(center, chosen.width, axes="b h")
+
+        return bound
