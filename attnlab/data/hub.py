@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from attnlab.config.errors import UserError
 from attnlab.config.translation import Hub
@@ -11,25 +11,43 @@ from attnlab.data.lines import refuse_broken
 from attnlab.data.records import Corpus, Pair
 
 
+class Source(Protocol):
+    """What a config says of a dataset."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def name(self) -> str | None: ...
+
+    @property
+    def revision(self) -> str | None: ...
+
+
 def read(config: Hub, data_dir: Path | None) -> Corpus:
     """Read all splits; a folder of that path, in the data directory or from here, goes before the hub."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise UserError("task.data.kind hub needs datasets: in the checkout, pip install -e '.[hub]'") from error
-    path = _folder(config.path, data_dir)
 
     def split(name: str) -> tuple[Pair, ...]:
-        try:
-            rows = datasets.load_dataset(path, config.name, revision=config.revision, split=name)
-        except Exception as error:  # the package raises many kinds, of several libraries
-            line = " ".join(str(error).split())[:300] or type(error).__name__
-            raise UserError(f"{path} (split {name}): {line}") from error
-        return _pairs(rows, config, f"{path} (split {name})")
+        return _pairs(*rows(config, name, data_dir), config)
 
     test = {name: split(part) for name, part in config.test.items()}
     languages = (config.source.rpartition(".")[2], config.target.rpartition(".")[2])
     return Corpus(split(config.train), split(config.dev), test, *languages)
+
+
+def rows(source: Source, split: str, data_dir: Path | None) -> tuple[Any, str]:
+    """Load one split of any dataset (a `datasets.Dataset`), and say where it is, for errors."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError("task.data.kind hub needs datasets: in the checkout, pip install -e '.[hub]'") from error
+    path = _folder(source.path, data_dir)
+    where = f"{path} (split {split})"
+    try:
+        return datasets.load_dataset(path, source.name, revision=source.revision, split=split), where
+    except Exception as error:  # the package raises many kinds, of several libraries
+        line = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(f"{where}: {line}") from error
 
 
 def _folder(path: str, data_dir: Path | None) -> str:
@@ -39,7 +57,7 @@ def _folder(path: str, data_dir: Path | None) -> str:
     return path
 
 
-def _pairs(rows: Any, config: Hub, where: str) -> tuple[Pair, ...]:
+def _pairs(rows: Any, where: str, config: Hub) -> tuple[Pair, ...]:
     pairs = []
     for number, row in enumerate(rows, start=1):
         here = f"{where}, row {number}"

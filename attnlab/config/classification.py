@@ -1,0 +1,108 @@
+"""Classification of texts: the data, how they become tokens, and how long ones are cut."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from attnlab.config.base import Config
+from attnlab.config.text import TestSets, Tokenizer, Words
+
+
+class Rules(Config):
+    """Generated: verdicts with negation, intensifiers and contrast, whose deciding words are known (no download)."""
+
+    kind: Literal["rules"] = "rules"
+    train: PositiveInt = 12_000
+    dev: PositiveInt = 500
+    test: PositiveInt = 2_000
+    seed: NonNegativeInt = 0
+
+    def tiny(self) -> Self:
+        """Generate little."""
+        return self.at_most(train=400, dev=40, test=60)
+
+
+class Trees(Config):
+    """Trees with a label of 0 to 4 at every node, one a line: the Stanford Sentiment Treebank (plain or .gz)."""
+
+    kind: Literal["trees"] = "trees"
+    train: str
+    dev: str
+    test: TestSets
+    classes: Literal[2, 5] = 2
+    """5: SST-5. 2: SST-2, negative (0, 1) and positive (3, 4), neutral nodes left out."""
+    phrases: bool = True
+    """Train on every labelled node, each text once; dev and test are whole sentences always."""
+
+
+class LabelledText(Config):
+    """Texts with labels: JSON lines, or for a name with .tsv a table with a header (plain or .gz)."""
+
+    kind: Literal["labelled_text"] = "labelled_text"
+    train: str
+    dev: str | None = None
+    """null: `dev_share` of train is held out, by a hash of the text."""
+    dev_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    test: TestSets
+    text: str = "text"
+    """Column of the text."""
+    label: str = "label"
+    """Column of the label: text or a whole number."""
+    names: dict[str, str] = {}
+    """Label in the file -> what it is called, e.g. {"0": negative, "1": positive}; the others keep their own."""
+
+
+class LabelledHub(Config):
+    """A dataset of the Hugging Face hub, or a local folder in its layout (needs the extra `hub`)."""
+
+    kind: Literal["hub"] = "hub"
+    path: str
+    revision: str | None = None
+    """A commit of the dataset, to pin it; null is the newest."""
+    name: str | None = None
+    """The dataset's configuration."""
+    train: str = "train"
+    dev: str | None = "validation"
+    """null: `dev_share` of train is held out, by a hash of the text."""
+    dev_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    test: TestSets = {"test": "test"}
+    text: str = "text"
+    label: str = "label"
+    names: dict[str, str] = {}
+    """Label in the data -> what it is called; the others keep the names that the dataset gives them."""
+
+
+ClassificationData = Annotated[Rules | Trees | LabelledText | LabelledHub, Field(discriminator="kind")]
+
+
+class Classification(Config):
+    """Tell the class of a text; scored by accuracy, macro-F1 and calibration."""
+
+    kind: Literal["classification"] = "classification"
+    data: ClassificationData
+    tokenizer: Tokenizer = Words(lowercase="both")
+    contractions: bool = True
+    """Read don't as do n't, as the Penn treebank writes it: the negation is a token wherever it stands."""
+    max_length: PositiveInt = 400
+    """Longer texts are cut to this many tokens, in training and in tests (counted and said)."""
+    keep: Literal["head", "tail", "both"] = "head"
+    """What is kept of a text that is too long; both: the first quarter of `max_length` from its head, the rest from
+    its tail (Sun et al. 2019)."""
+    calibration_bins: Annotated[int, Field(ge=1, le=100)] = 15
+    """Bins of equal width of the calibration error."""
+
+    def refuses(self, model: Any) -> str | None:
+        """Say why a model of this config cannot do the task; None where it can."""
+        if model.kind not in ("recurrent_classifier", "transformer_classifier"):
+            return f"model.kind {model.kind} cannot classify; valid: recurrent_classifier, transformer_classifier"
+        positions = getattr(getattr(model, "encoder", None), "positions", None)
+        if positions is not None and positions.kind == "learned" and model.encoder.max_length <= self.max_length:
+            return (
+                f"model.encoder.max_length {model.encoder.max_length} must exceed task.max_length {self.max_length}: "
+                "a token that stands for the whole text comes first"
+            )
+        return None
+
+    def tiny(self) -> Self:
+        """Shrink what the data and the vocabulary take."""
+        return self.changed(data=self.data.tiny(), tokenizer=self.tokenizer.tiny(), max_length=min(self.max_length, 30))

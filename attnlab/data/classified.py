@@ -1,0 +1,36 @@
+"""Load the labelled texts that an experiment names, whatever their kind."""
+
+from pathlib import Path
+
+from attnlab.config.classification import ClassificationData, LabelledHub, Rules, Trees
+from attnlab.config.errors import UserError
+from attnlab.data import labelled_hub, labelled_text, trees, verdicts
+from attnlab.data.labelled import LabelledTexts
+
+
+def load(config: ClassificationData, data_dir: Path | None) -> LabelledTexts:
+    """Read or generate all splits.
+
+    Args:
+        config: which data, `task.data` of an experiment.
+        data_dir: the folder that paths are relative to; None where none was given, which is fine for generated data
+            and the hub.
+
+    Raises:
+        UserError: a file is missing or broken; names the file and the line.
+    """
+    if isinstance(config, Rules):
+        return verdicts.generate(config)
+    for name in config.test:
+        if name in ("train", "dev"):
+            raise UserError(f"task.data.test.{name}: the name of another split; a test set needs a name of its own")
+    if isinstance(config, LabelledHub):
+        return labelled_hub.read(config, data_dir)
+    if data_dir is None:
+        raise UserError(
+            f"task.data.kind {config.kind} needs a data directory: give --data DIR or set ATTNLAB_DATA; "
+            f"expected DIR/{config.train}"
+        )
+    if not data_dir.is_dir():
+        raise UserError(f"{data_dir}: no such data directory; give --data DIR with DIR/{config.train}")
+    return trees.read(config, data_dir) if isinstance(config, Trees) else labelled_text.read(config, data_dir)
