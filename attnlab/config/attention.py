@@ -168,19 +168,11 @@ class Attention(Config):
         _refuse(self, place, mods=("location",), masks=("random_blocks", "big_bird"), normalizers=("local_p",), why=why)
         return self
 
-    def of_a_recurrent_decoder(self, query: int, key: int, place: str = "attention") -> Self:
-        """Raise where a recurrent decoder, which asks one question a step, cannot use a part.
-
-        Args:
-            query: width of its state.
-            key: width of what it attends to.
-        """
-        self.over_another_sequence(place)
-        why = "draws anew for each query of one call, a recurrent decoder makes a call a query"
+    def of_a_recurrent_decoder(self, place: str) -> Self:
+        """Raise where a recurrent decoder, which asks one question a step, cannot use a part."""
+        why = "draws anew for each query of one call, but a recurrent decoder makes a call a query"
         _refuse(self, place, normalizers=("gumbel_softmax",), why=why)
-        if self.score.kind in (*ONE_WIDTH, "trilinear") and query != key:
-            raise ValueError(f"{place}.score {self.score.kind} needs queries as wide as keys: {query} is not {key}")
-        return self
+        return self.over_another_sequence(place)
 
 
 def _refuse(

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import PositiveInt, model_validator
 
-from attnlab.config.attention import Attention
+from attnlab.config.attention import ONE_WIDTH, Attention
 from attnlab.config.base import Config, Probability
 
 
@@ -41,8 +41,14 @@ class RecurrentSeq2Seq(Config):
     """output: target embedding = output projection; all: the source embedding too (needs a joint vocabulary)."""
 
     @model_validator(mode="after")
+    def _attends_step_by_step(self) -> Self:
+        if self.attention is not None:
+            self.attention.of_a_recurrent_decoder("attention")
+        return self
+
+    @model_validator(mode="after")
     def _dot_products_need_one_width(self) -> Self:
-        if self.attention is not None and self.attention.score.kind in ("dot", "scaled_dot"):
+        if self.attention is not None and self.attention.score.kind in ONE_WIDTH:
             if self.decoder.hidden != 2 * self.encoder.hidden:
                 raise ValueError(
                     f"attention.score.kind {self.attention.score.kind} needs decoder.hidden = 2 × encoder.hidden "
