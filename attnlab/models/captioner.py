@@ -1,0 +1,140 @@
+"""Models that describe an image word by word, and look at it before each word.
+
+Xu et al. 2015 (`ShowAttendTell`), with a_s the features of cell s, y_t the words and h_t the LSTM's state:
+    weights_t = attend(h_{t−1}; a),   seen_t = β_t Σ_s weights_ts a_s,   β_t = σ(w_β h_{t−1} + b_β)
+    h_t = LSTM([E y_{t−1}; seen_t], h_{t−1}),   h_0 = tanh(W mean_s a_s)
+    logits_t = E tanh(W_o [h_t; seen_t; E y_{t−1}]) + b
+
+With hard attention seen_t is a single cell: in training one drawn with the weights' probabilities, through which the
+gradient passes as if it were the weights (straight-through; Xu et al. use REINFORCE, whose variance is larger and whose
+mean is right, where this one's is not); in use the heaviest one.
+
+`TransformerCaptioner` is a Transformer's decoder with the cells for its memory.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int, Num
+
+from attnlab.config import vision_models as config
+from attnlab.functional.attention import pool
+from attnlab.layers.attend import Attend, Memory
+from attnlab.layers.recurrent import CELLS, Cell, initial_state
+from attnlab.models.image_encoder import ImageEncoder
+from attnlab.models.seq2seq import EMBEDDING_INIT, DecoderState, Output
+from attnlab.models.transformer import TransformerDecoder
+
+CELL = "lstm"
+
+
+class ShowAttendTell(nn.Module):
+    """Image and words so far in, logits of the next word out."""
+
+    config: config.ShowAttendTell
+    vocabulary: int
+
+    def setup(self) -> None:
+        config, glorot = self.config, nn.initializers.glorot_uniform()
+        gates = CELLS[CELL].gates * config.hidden
+        self.image = ImageEncoder(config.image)
+        self.embedding = nn.Embed(self.vocabulary, config.embedding, embedding_init=EMBEDDING_INIT)
+        self.bridge = nn.Dense(config.hidden)
+        self.input = nn.Dense(gates)
+        self.seen = self.param("seen", glorot, (config.image.width, gates))
+        self.cell = Cell(CELL, config.hidden)
+        self.attend = Attend(config.attention, config.hidden)
+        if config.gate:
+            self.w_gate = self.param("w_gate", nn.initializers.zeros_init(), (config.hidden, 1))
+            self.b_gate = self.param("b_gate", nn.initializers.zeros_init(), (1,))
+        self.readout = nn.Dense(config.embedding)
+        self.bias = self.param("bias", nn.initializers.zeros_init(), (self.vocabulary,))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def __call__(
+        self, image: Num[Array, "b ..."], lengths: Int[Array, " b"], target: Int[Array, "b t"], *, train: bool
+    ) -> Output:
+        """Teacher forcing: `target` begins with the start token; logits[:, i] are of the word after target[:, i].
+
+        Args:
+            image: as `ImageEncoder` takes it.
+            lengths: cells of each image; 0 for filler.
+            target: words of the caption.
+            train: drop out, and draw with hard attention (needs the rng "dropout").
+        """
+        memory, state = self.encode(image, lengths, train=train)
+        return self.decode(memory, state, target, train=train)[1]
+
+    def encode(
+        self, image: Num[Array, "b ..."], lengths: Int[Array, " b"], *, train: bool
+    ) -> tuple[Memory, DecoderState]:
+        """Look at the whole image: what the decoder attends to, and where it starts."""
+        grid = self.dropout(self.image(image), deterministic=not train)
+        mean = jnp.mean(grid, axis=1)
+        state = initial_state(CELL, jnp.tanh(self.bridge(mean)))
+        return self.attend.remember(grid, lengths, mean), DecoderState(state, grid[:, 0, :0])
+
+    def decode(
+        self, memory: Memory, state: DecoderState, target: Int[Array, "b t"], *, train: bool
+    ) -> tuple[DecoderState, Output]:
+        """Read words (one of them when searching) and say what may follow each."""
+        embedded = self.dropout(self.embedding(target), deterministic=not train)
+        attend, cell, w_seen = self.attend.function(), self.cell(), self.seen
+        hard = self.config.look == "hard"
+        gate = (self.w_gate, self.b_gate) if self.config.gate else None
+
+        def step(state: Any, at: tuple[Array, Array]) -> tuple[Any, tuple[Array, Array, Array]]:
+            gates, noise = at
+            seen, weights = attend(memory, state[0])
+            if hard:
+                seen = pool(_drawn(weights, noise)[:, None, None, :], memory.values[:, :, None, :])[:, 0, 0, :]
+            if gate is not None:
+                seen = jax.nn.sigmoid(state[0] @ gate[0] + gate[1]) * seen
+            new = cell(gates + seen @ w_seen, state)
+            return new, (new[0], seen, weights)
+
+        gates = jnp.swapaxes(self.input(embedded), 0, 1)
+        noise = self._noise((*gates.shape[:2], memory.values.shape[1]), hard and train)
+        last, out = jax.lax.scan(step, state.cell, (gates, noise))
+        hidden, seen, weights = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), out)
+        features = jnp.tanh(self.readout(jnp.concatenate([hidden, seen, embedded], axis=-1)))
+        logits = self.embedding.attend(self.dropout(features, deterministic=not train)) + self.bias
+        return DecoderState(last, state.readout), Output(logits, weights)
+
+    def _noise(self, shape: tuple[int, int, int], drawn: bool) -> Array:
+        """Gumbel noise by which the largest of log weights + noise is a draw with these weights; none without draws."""
+        return jax.random.gumbel(self.make_rng("dropout"), shape) if drawn else jnp.zeros((*shape[:2], 1))
+
+
+def _drawn(weights: Float[Array, "b s"], noise: Float[Array, "b s"]) -> Float[Array, "b s"]:
+    """One cell for each row, with the derivative of its weights; a row without weight stays empty."""
+    best = jnp.argmax(jnp.where(weights > 0, jnp.log(jnp.maximum(weights, 1e-30)) + noise, -jnp.inf), axis=-1)
+    one = jax.nn.one_hot(best, weights.shape[-1], dtype=weights.dtype) * jnp.any(weights > 0, axis=-1, keepdims=True)
+    return jax.lax.stop_gradient(one - weights) + weights
+
+
+class TransformerCaptioner(nn.Module):
+    """A Transformer's decoder that attends to the cells of an image in every layer."""
+
+    config: config.TransformerCaptioner
+    vocabulary: int
+
+    def setup(self) -> None:
+        self.image = ImageEncoder(self.config.image)
+        self.decoder = TransformerDecoder(self.config.decoder, self.vocabulary)
+
+    def __call__(
+        self, image: Num[Array, "b ..."], lengths: Int[Array, " b"], target: Int[Array, "b t"], *, train: bool
+    ) -> Any:
+        """Teacher forcing, as `ShowAttendTell.__call__`; without the weights in training."""
+        return self.decoder(self.image(image), lengths, target, train=train)
+
+    def encode(self, image: Num[Array, "b ..."], lengths: Int[Array, " b"], *, train: bool) -> tuple[Any, Any]:
+        """Project the cells to keys and values; an empty cache."""
+        return self.decoder.start(self.image(image), lengths)
+
+    def decode(self, memory: Any, state: Any, target: Int[Array, "b t"], *, train: bool) -> tuple[Any, Any]:
+        """Read the next words (one of them when searching) and say what may follow each."""
+        return self.decoder.decode(memory, state, target, train=train)

@@ -1,0 +1,148 @@
+"""Models that answer a question about an image: two encoders, and a fusion in which the two meet.
+
+q_1 … q_n are the states of the question's words, q its summary (the last states), v_1 … v_m the image's cells.
+
+concat                 f = [q; mean v; q ⊙ mean v]
+co_attention           v̂ = attend(q; v), q̂ = attend(v̂; q_1 … q_n), f = [q̂; v̂; q̂ ⊙ v̂]   (Lu et al. 2016, section 3.3)
+cross_attention        x_i = q_i, then in every layer x ← x + cross(norm(x); v), x ← x + ffn(norm(x)); f = norm(mean x)
+gated_cross_attention  the same with x + tanh(α) cross(…) and x + tanh(β) ffn(…), α = β = 0 at first
+                       (Alayrac et al. 2022, section 2.2): at first the image is not seen, and it comes in by learning
+question_only, image_only   f = q, f = mean v
+
+logits = W₂ relu(W₁ f)
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from jaxtyping import Array, Float, Int, Num
+
+from attnlab.config import vision_models as config
+from attnlab.config.transformer import Block
+from attnlab.layers.attend import Attend
+from attnlab.layers.multi_head import CrossAttention
+from attnlab.layers.recurrent import Bidirectional
+from attnlab.layers.transformer import FeedForward
+from attnlab.models.image_encoder import ImageEncoder
+from attnlab.models.seq2seq import EMBEDDING_INIT
+
+
+@struct.dataclass
+class Answers:
+    """What the model says of a batch."""
+
+    logits: Float[Array, "b a"]
+    """One for each known answer."""
+    weights: Float[Array, "b n m"]
+    """Where on the image each word of the question looked (the last layer's, the mean of its heads); where the whole
+    question looks at once (co_attention), all words have the same. Zeros without attention."""
+    words: Float[Array, "b n"]
+    """Weights of the question's words when they are attended to (co_attention); zeros elsewhere."""
+
+
+class VisualAnswerer(nn.Module):
+    """Image and question in, logits of the known answers out."""
+
+    config: config.VisualAnswerer
+    vocabulary: int
+    answers: int
+
+    @nn.compact
+    def __call__(
+        self,
+        image: Num[Array, "b ..."],
+        cells: Int[Array, " b"],
+        question: Int[Array, "b n"],
+        lengths: Int[Array, " b"],
+        *,
+        train: bool,
+    ) -> Answers:
+        """Answer.
+
+        Args:
+            image: as `ImageEncoder` takes it.
+            cells: cells of each image; 0 for filler.
+            question: words; lengths of them are real.
+            train: drop out (needs the rng "dropout").
+        """
+        config, width = self.config, self.config.hidden
+        dropout = nn.Dropout(config.dropout, deterministic=not train)
+        grid = nn.Dense(width, name="grid")(ImageEncoder(config.image, name="image")(image))
+        valid = jnp.arange(question.shape[1])[None, :] < lengths[:, None]
+        reader = config.question
+        embedded = nn.Embed(self.vocabulary, reader.embedding, embedding_init=EMBEDDING_INIT, name="embed")(question)
+        states, summary = Bidirectional(reader.cell, reader.hidden, name="question")(dropout(embedded), valid)
+        states, summary = nn.Dense(width, name="states")(states), nn.Dense(width, name="summary")(summary)
+        fused, weights, words = self._fused(dropout(grid), cells, states, summary, lengths, valid, train)
+        hidden = dropout(jax.nn.relu(nn.Dense(width, name="hidden")(fused)))
+        return Answers(nn.Dense(self.answers, name="answer")(hidden), weights, words)
+
+    def _fused(
+        self, grid: Array, cells: Array, states: Array, summary: Array, lengths: Array, valid: Array, train: bool
+    ) -> tuple[Array, Array, Array]:
+        fusion, mean = self.config.fusion, jnp.mean(grid, axis=1)
+        weights, words = jnp.zeros((*states.shape[:2], grid.shape[1])), jnp.zeros(states.shape[:2])
+        match fusion:
+            case config.QuestionOnly():
+                return summary, weights, words
+            case config.ImageOnly():
+                return mean, weights, words
+            case config.Concat():
+                return _joined(summary, mean), weights, words
+            case config.CoAttention(attention=attention):
+                seen, where = _ask(Attend(attention, self.config.hidden, name="look"), grid, cells, mean, summary)
+                read, words = _ask(
+                    Attend(attention, self.config.hidden, name="read"), states, lengths, summary, summary + seen
+                )
+                return _joined(read, seen), jnp.broadcast_to(where[:, None, :], weights.shape), words
+            case _:
+                gated = isinstance(fusion, config.GatedCrossAttention)
+                block = Block(
+                    width=self.config.hidden, heads=fusion.heads, feed_forward=2 * self.config.hidden,
+                    dropout=self.config.dropout,
+                )  # fmt: skip
+                for n in range(fusion.layers):
+                    layer = _CrossLayer(block, fusion.attention, gated, name=f"layer_{n}")
+                    states, heads = layer(states, grid, cells, train=train)
+                    weights = jnp.mean(heads, axis=1)
+                states = jnp.where(valid[..., None], states, 0.0)
+                pooled = jnp.sum(states, axis=1) / jnp.maximum(lengths, 1)[:, None]
+                return nn.LayerNorm(name="norm")(pooled), weights, words
+
+
+class _CrossLayer(nn.Module):
+    """Attention of the words to the image and a feed-forward network, pre-norm, with a tanh gate each or without."""
+
+    block: Block
+    attention: Any
+    gated: bool
+
+    @nn.compact
+    def __call__(
+        self, states: Float[Array, "b n d"], grid: Float[Array, "b m d"], cells: Int[Array, " b"], *, train: bool
+    ) -> tuple[Float[Array, "b n d"], Float[Array, "b h n m"]]:
+        dropout = nn.Dropout(self.block.dropout, deterministic=not train)
+        cross = CrossAttention(self.block, self.attention, name="cross")
+        asked = nn.LayerNorm(name="cross_norm")(states)
+        made, weights = cross(asked, *cross.remember(grid), cells, train=train, weights=True)
+        states += self._gate("cross_gate") * dropout(made)
+        feed = FeedForward(self.block, name="feed_forward")
+        return states + self._gate("feed_gate") * dropout(
+            feed(nn.LayerNorm(name="feed_norm")(states), train=train)
+        ), weights
+
+    def _gate(self, name: str) -> Array | float:
+        return jnp.tanh(self.param(name, nn.initializers.zeros_init(), ())) if self.gated else 1.0
+
+
+def _ask(attend: Attend, values: Array, lengths: Array, summary: Array, query: Array) -> tuple[Array, Array]:
+    memory = attend.remember(values, lengths, summary)
+    return attend.function()(memory, query)
+
+
+def _joined(question: Float[Array, "b d"], image: Float[Array, "b d"]) -> Float[Array, "b 3*d"]:
+    """[q; v; q ⊙ v]: a product lets one side choose among the features of the other."""
+    return jnp.concatenate([question, image, question * image], axis=-1)
