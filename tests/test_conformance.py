@@ -579,7 +579,14 @@ def smooth(number: int) -> Sample:
 SMOOTH_COVER = [smooth(number) for number in range(max(map(len, (SCORES, MODS, SMOOTH))))]
 
 
-@pytest.mark.parametrize("sample", SMOOTH_COVER, ids=str)
+QUICKLY_TWICE = ("scaled_dot", "general", "cosine", "distance", "dot")
+"""Scores whose second derivatives compile in a few seconds; the others are slow."""
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [pytest.param(s, marks=() if s.score in QUICKLY_TWICE else pytest.mark.slow, id=str(s)) for s in SMOOTH_COVER],
+)
 def test_dense_differentiates_twice_forward_and_reverse(sample, x64):
     check_derivatives(replace(sample, block_size=None), "dense")
 
@@ -587,7 +594,8 @@ def test_dense_differentiates_twice_forward_and_reverse(sample, x64):
 @pytest.mark.parametrize(
     ("implementation", "score", "mods", "normalizer", "dropout_rate"),
     [
-        ("streaming", "additive", "tilt_cap", "softmax_with_sink", 0.3),
+        pytest.param("streaming", "additive", "tilt_cap", "softmax_with_sink", 0.3, marks=pytest.mark.slow),
+        ("streaming", "general", "cap_tilt", "softmax_with_sink", 0.3),
         pytest.param("block_sparse", "general", "tables_each_head", "temperature", 0.0, marks=pytest.mark.slow),
         ("streaming", "scaled_dot_scale", "no_mods", "entmax15", 0.0),
     ],

@@ -270,7 +270,7 @@ def test_differentiates_twice_forward_and_reverse(name, x64):
     check_grads(jax.jit(lambda x: jnp.sin(3.0 * call(ALL[name][0], x, where))), (logits,), **TIGHT)
 
 
-@pytest.mark.parametrize("name", ["sparsemax", "entmax15", "entmax_1.3"])
+@pytest.mark.parametrize("name", ["sparsemax", "entmax15", pytest.param("entmax_1.3", marks=pytest.mark.slow)])
 def test_reverse_over_reverse_through_a_loop(name, x64):
     """Where JAX would forget the rule of a `custom_jvp`."""
     logits, where = (jnp.stack(x) for x in zip(*[draw(seed) for seed in range(3)], strict=True))
@@ -297,7 +297,9 @@ LEARNED = {
 }
 
 
-@pytest.mark.parametrize("parameter", LEARNED)
+@pytest.mark.parametrize(
+    "parameter", [pytest.param(name, marks=pytest.mark.slow if name == "alpha_near_1" else ()) for name in LEARNED]
+)
 def test_parameters_are_learned(parameter, x64):
     make, at = LEARNED[parameter]
     logits, where = draw(9)

@@ -41,6 +41,14 @@ def apply(model, variables, *arguments, train=False, method="__call__", rngs=Non
     return model.apply(variables, *arguments, train=train, method=method, rngs=rngs)
 
 
+SOME = [("additive", "bahdanau"), ("general", "luong"), ("none", "luong")]
+FEW = pytest.mark.parametrize(
+    ("score", "form"),
+    [
+        pytest.param(*pair, marks=() if pair in SOME else pytest.mark.slow)
+        for pair in itertools.product(SCORES, ["bahdanau", "luong"])
+    ],
+)
 EVERY = pytest.mark.parametrize(("score", "form"), list(itertools.product(SCORES, ["bahdanau", "luong"])))
 
 
@@ -83,7 +91,7 @@ def test_one_token_at_a_time_equals_all_at_once(score, form, cell):
         np.testing.assert_allclose(out.weights[:, 0], together.weights[:, position], atol=1e-6)
 
 
-@EVERY
+@FEW
 def test_every_parameter_gets_a_finite_gradient_and_a_filler_batch_none_that_is_not(score, form):
     model, variables = build(score, form)
 
