@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from attnlab.config import attention as config
+from attnlab.config import attention as kinds
 from attnlab.functional import mods
 from attnlab.functional.parts import each
 
@@ -18,7 +18,7 @@ Bound = Callable[[Float[Array, "b t n d"]], tuple[Any, ...]]
 class Mods(nn.Module):
     """Mods with what they learn, a slice of it for each head."""
 
-    config: tuple[config.Mod, ...]
+    config: tuple[kinds.Mod, ...]
     heads: int
     width: int
     """Features of a query."""
@@ -31,21 +31,21 @@ class Mods(nn.Module):
         bound = [self._bind(f"{mod.kind}_{place}", mod) for place, mod in enumerate(self.config)]
         return lambda query: tuple(bind(query) for bind in bound)
 
-    def _bind(self, name: str, mod: config.Mod) -> Callable[[Array], Any]:
+    def _bind(self, name: str, mod: kinds.Mod) -> Callable[[Array], Any]:
         match mod:
-            case config.SoftCap():
+            case kinds.SoftCap():
                 return lambda query: mods.soft_cap(mod.cap)
-            case config.Alibi():
+            case kinds.Alibi():
                 return lambda query: mods.alibi(self.heads)
-            case config.RelativeBias():
+            case kinds.RelativeBias():
                 table = each(self._param(name, 2 * mod.distance + 1), "h")
                 return lambda query: mods.relative_bias(table)
-            case config.T5Bias():
+            case kinds.T5Bias():
                 table = each(self._param(name, mod.buckets), "h")
                 return lambda query: mods.t5_bias(
                     table, bidirectional=self.bidirectional, max_distance=mod.max_distance
                 )
-            case config.Location():
+            case _:
                 w = each(self._param(name, self.width, mod.positions), "h")
                 return lambda query: mods.location(each(jnp.swapaxes(query, -3, -2), "b h"), w)
 

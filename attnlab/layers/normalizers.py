@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from attnlab.config import normalizers as config
+from attnlab.config import normalizers as kinds
 from attnlab.functional import normalizers
 from attnlab.functional.parts import each
 
@@ -30,7 +30,7 @@ FIXED = {
 class Normalizer(nn.Module):
     """A normalizer with what it learns, one a head."""
 
-    config: config.Normalizer
+    config: kinds.Normalizer
     heads: int
     width: int
     """Features of a query."""
@@ -38,35 +38,35 @@ class Normalizer(nn.Module):
     @nn.compact
     def __call__(self) -> Bound:
         """Return the pure function from a call's queries, lengths and rng to its normalizer."""
-        if isinstance(self.config, config.LocalP):
+        if isinstance(self.config, kinds.LocalP):
             return self._local_p(self.config)
-        if isinstance(self.config, config.GumbelSoftmax):
+        if isinstance(self.config, kinds.GumbelSoftmax):
             return self._gumbel_softmax(self.config)
         fixed = FIXED[self.config.kind] if self.config.kind in FIXED else self._of_a_number()
         return lambda query, lengths, rng: fixed
 
     def _of_a_number(self) -> Any:
         match self.config:
-            case config.SoftmaxWithSink(sink=sink):
+            case kinds.SoftmaxWithSink(sink=sink):
                 return normalizers.softmax_with_sink(each(self._learned("sink", sink), "h"))
-            case config.Temperature(t=t, learned=learned):
+            case kinds.Temperature(t=t, learned=learned):
                 learned_t = lambda: each(jnp.exp(self._learned("log_t", math.log(t))), "h")  # noqa: E731
                 return normalizers.temperature(learned_t() if learned else t)
-            case config.Entmax(alpha=alpha, learned=True):
+            case kinds.Entmax(alpha=alpha, learned=True):
                 start = math.log((alpha - 1) / (2 - alpha))
                 return normalizers.entmax(each(1 + jax.nn.sigmoid(self._learned("alpha", start)), "h"))
-            case config.Entmax(alpha=alpha):
+            case kinds.Entmax(alpha=alpha):
                 return normalizers.entmax(alpha)
-            case config.Sigmoid(bias=bias, learned=learned):
+            case kinds.Sigmoid(bias=bias, learned=learned):
                 return normalizers.sigmoid(each(self._learned("bias", bias), "h") if learned else bias)
-            case config.TopK(k=k):
+            case kinds.TopK(k=k):
                 return normalizers.top_k(k)
         raise AssertionError(self.config.kind)
 
     def _learned(self, name: str, start: float) -> Array:
         return self.param(name, nn.initializers.constant(start), (self.heads,))
 
-    def _gumbel_softmax(self, chosen: config.GumbelSoftmax) -> Bound:
+    def _gumbel_softmax(self, chosen: kinds.GumbelSoftmax) -> Bound:
         still = normalizers.hardmax if chosen.hard else normalizers.temperature(chosen.temperature)
 
         def bound(query: Array, lengths: Array, rng: Array | None) -> Any:
@@ -74,7 +74,7 @@ class Normalizer(nn.Module):
 
         return bound
 
-    def _local_p(self, chosen: config.LocalP) -> Bound:
+    def _local_p(self, chosen: kinds.LocalP) -> Bound:
         glorot = nn.initializers.glorot_uniform(batch_axis=0)
         w = self.param("w", glorot, (self.heads, self.width, chosen.hidden))
         v = self.param("v", nn.initializers.normal(chosen.hidden**-0.5), (self.heads, chosen.hidden))

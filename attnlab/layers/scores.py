@@ -178,10 +178,10 @@ class HeadScore(nn.Module):
 
     def _scale(self, start: float, learned: bool):
         scale = _scale(self, start, learned, (self.heads,))
-        return each(scale, "h") if learned else scale
+        return scale if isinstance(scale, float) else each(scale, "h")
 
 
-def _scale(module: nn.Module, start: float, learned: bool, shape: tuple[int, ...]):
+def _scale(module: nn.Module, start: float, learned: bool, shape: tuple[int, ...]) -> float | Array:
     """A number, or the exponential of a learned one, which stays positive."""
     if not learned:
         return start

@@ -291,9 +291,8 @@ def with_attention(model: nn.Module, variables: Any, *arguments: Any, **options:
     """
     apply: Any = model.apply
     output, found = apply(variables, *arguments, mutable=["intermediates"], **options)
-    flat = flatten_dict(found.get("intermediates", {}), sep="/")
-    own = {path.rpartition("/"): weights for path, weights in flat.items()}
-    return output, {path: weights for (path, _, name), weights in own.items() if name == "attention_weights"}
+    kept: Any = flatten_dict(found.get("intermediates", {}))
+    return output, {"/".join(path[:-1]): weights for path, weights in kept.items() if path[-1] == "attention_weights"}
 
 
 class _Readout(nn.Module):

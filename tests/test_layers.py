@@ -1,0 +1,231 @@
+"""Every kind of score, mod, mask and normalizer that a config can name builds, runs and learns, in many heads and one.
+
+A row combines one kind of each family, so that all of them are met in few compilations.
+"""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from attnlab.config import attention as attentions
+from attnlab.config import masks as mask_configs
+from attnlab.config import normalizers as normalizer_configs
+from attnlab.config.explain import models_of
+from attnlab.config.recurrent import RecurrentSeq2Seq as RecurrentConfig
+from attnlab.config.transformer import Block
+from attnlab.functional import masks
+from attnlab.layers.attend import Attend
+from attnlab.layers.masks import mask
+from attnlab.layers.multi_head import CrossAttention, SelfAttention
+
+STATES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 8)), jnp.float32)
+LENGTHS = jnp.array([5, 3])
+BLOCK = Block(width=8, heads=4, kv_heads=2)
+NEEDED = {
+    "additive": {"hidden": 3},
+    "concat": {"hidden": 3},
+    "soft_cap": {"cap": 2.0},
+    "relative_bias": {"distance": 2},
+    "t5_bias": {"buckets": 4, "max_distance": 8},
+    "location": {"positions": 5},
+    "sliding_window": {"left": 1, "right": 1},
+    "prefix": {"n": 2},
+    "dilated": {"window": 2, "dilation": 2},
+    "strided": {"stride": 2},
+    "fixed": {"stride": 2},
+    "global_tokens": {"tokens": 1},
+    "random_blocks": {"block": 2, "count": 2},
+    "big_bird": {"block": 2},
+    "any_of": {"masks": (mask_configs.Prefix(n=1), mask_configs.SlidingWindow(left=1, right=1))},
+    "all_of": {"masks": (mask_configs.Prefix(n=3), mask_configs.SlidingWindow(left=1, right=1))},
+    "top_k": {"k": 2},
+    "local_p": {"width": 2.0, "hidden": 3},
+}
+"""What a kind cannot do without, or should be smaller of."""
+SINGLE = {"cosine", "negative_squared_distance", "temperature", "entmax", "sigmoid"}
+"""Kinds that may learn their number."""
+
+
+def every(union, extra: bool = True) -> list:
+    """One config of each kind of a union, and one that learns its number where it may."""
+    found = []
+    for model in models_of(union):
+        kind = model.model_fields["kind"].default
+        found.append(model(**NEEDED.get(kind, {})))
+        if kind in SINGLE and extra:
+            found.append(model(**NEEDED.get(kind, {}), learned=True))
+    return found
+
+
+SCORES, MODS = every(attentions.Score), every(attentions.Mod)
+MASKS, NORMALIZERS = every(mask_configs.Mask), every(normalizer_configs.Normalizer)
+
+
+def rows(mods: list, chosen_masks: list, normalizers: list) -> list:
+    """As many attentions as it takes to meet every kind once; an exponential normalizer where a kind needs no other."""
+    count = max(map(len, (SCORES, mods, chosen_masks, normalizers)))
+    pick = lambda kinds, n: kinds[n % len(kinds)] if kinds else None  # noqa: E731
+    return [
+        attentions.Attention(
+            score=pick(SCORES, n), mods=(pick(mods, n),), mask=pick(chosen_masks, n), normalizer=pick(normalizers, n)
+        )
+        for n in range(count)
+    ]
+
+
+def name(attention) -> str:
+    return "-".join(
+        [attention.score.kind, attention.mods[0].kind, getattr(attention.mask, "kind", ""), attention.normalizer.kind]
+    )
+
+
+def drawn(init, *arguments) -> dict:
+    shapes = jax.eval_shape(init, {"params": jax.random.key(0), "dropout": jax.random.key(1)}, *arguments)
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda a: jnp.asarray(0.5 * rng.normal(size=a.shape), a.dtype), shapes)
+
+
+def learned(output, variables, *arguments) -> set[str]:
+    """Assert that output and gradients are finite; tell which leaves get a gradient at all."""
+
+    @jax.jit
+    def both(variables, *arguments):
+        return output(variables, *arguments), jax.grad(lambda v: jnp.sum(output(v, *arguments) ** 2))(variables)
+
+    found = both(variables, *arguments)
+    chex.assert_tree_all_finite(found)
+    return {jax.tree_util.keystr(path) for path, leaf in jax.tree.leaves_with_path(found[1]) if leaf.any()}
+
+
+@pytest.mark.parametrize("attention", rows(MODS, MASKS, NORMALIZERS), ids=name)
+def test_every_kind_in_many_heads(attention):
+    module, where = SelfAttention(BLOCK, attention), masks.lengths(LENGTHS)
+    variables = drawn(functools.partial(module.init, train=True), STATES, LENGTHS, where)
+
+    @jax.jit
+    def output(variables, states):
+        return module.apply(variables, states, LENGTHS, where, train=False)
+
+    found = output(variables, STATES)
+    moved = output(variables, jnp.concatenate([STATES[:, :3], STATES[:, 3:] + 1.0], axis=1))
+    chex.assert_shape(found, (2, 5, 8))
+    np.testing.assert_allclose(moved[1, :3], found[1, :3], atol=1e-5)
+    rngs = {"dropout": jax.random.key(0)}
+    leaves = learned(lambda v: module.apply(v, STATES, LENGTHS, where, train=True, rngs=rngs), variables)
+    assert any("output" in leaf for leaf in leaves)
+
+
+ABOUT = [mod for mod in MODS if mod.kind not in attentions.BETWEEN_POSITIONS]
+AGAIN = [normalizer for normalizer in NORMALIZERS if normalizer.kind != "gumbel_softmax"]
+
+
+@pytest.mark.parametrize("attention", rows(ABOUT, [], AGAIN), ids=name)
+def test_every_kind_in_a_recurrent_decoder(attention):
+    module = Attend(attention.of_a_recurrent_decoder("attention"), 8)
+
+    def ask(self):
+        memory = self.remember(STATES, LENGTHS, STATES[:, 0])
+        return self.function()(memory, STATES[:, 1] + 0.5)
+
+    variables = drawn(functools.partial(module.init, method=ask))
+    context, weights = jax.jit(functools.partial(module.apply, method=ask))(variables)
+    chex.assert_shape([context, weights], [(2, 8), (2, 5)])
+    assert not weights[1, 3:].any()
+    np.testing.assert_allclose(context, jnp.einsum("bs,bsd->bd", weights, STATES), atol=1e-5)
+    if variables:
+        learned(lambda variables: module.apply(variables, method=ask)[0], variables)
+
+
+def test_weights_are_returned_and_change_no_bit():
+    module = CrossAttention(BLOCK, attentions.Attention(score=attentions.ScaledDot()))
+
+    def ask(self, weights):
+        return self(STATES, *self.remember(STATES), LENGTHS, train=False, weights=weights)
+
+    variables = drawn(functools.partial(module.init, method=functools.partial(ask, weights=True)))
+    asked, plain = (
+        jax.jit(functools.partial(module.apply, method=functools.partial(ask, weights=weights)))(variables)
+        for weights in (True, False)
+    )
+    np.testing.assert_array_equal(asked[0], plain[0])
+    assert plain[1] is None
+    np.testing.assert_allclose(asked[1].sum(-1), 1.0, atol=1e-6)
+
+
+def test_gumbel_noise_is_drawn_in_training_alone():
+    normalizer = normalizer_configs.GumbelSoftmax()
+    module = SelfAttention(BLOCK, attentions.Attention(score=attentions.Dot(), normalizer=normalizer))
+    where = masks.lengths(LENGTHS)
+    variables = drawn(functools.partial(module.init, train=True), STATES, LENGTHS, where)
+
+    def output(train: bool, seed: int):
+        return module.apply(variables, STATES, LENGTHS, where, train=train, rngs={"dropout": jax.random.key(seed)})
+
+    assert (output(True, 0) != output(True, 1)).any()
+    np.testing.assert_array_equal(output(False, 0), output(False, 1))
+
+
+@pytest.mark.parametrize("chosen", MASKS, ids=lambda mask: mask.kind)
+def test_masks_say_what_their_configs_say(chosen):
+    where = np.asarray(mask(chosen).dense(6, 6))
+    i, j = np.arange(6)[:, None], np.arange(6)[None, :]
+    near = abs(i - j) <= 1
+    expected = {
+        "sliding_window": near,
+        "prefix": (j < 2) | (i < 0),
+        "dilated": (abs(i - j) <= 2) & ((i - j) % 2 == 0),
+        "strided": (i >= j) & ((i - j <= 2) | ((i - j) % 2 == 0)),
+        "fixed": (i >= j) & ((i // 2 == j // 2) | (j % 2 == 1)),
+        "global_tokens": (i < 1) | (j < 1),
+        "any_of": near | (j < 1),
+        "all_of": near & (j < 3),
+    }
+    if chosen.kind in expected:
+        np.testing.assert_array_equal(where, expected[chosen.kind])
+    else:
+        assert where.any()
+        assert where.reshape(3, 2, 3, 2).any(axis=(1, 3)).sum() >= 6
+
+
+def test_attention_with_score_and_normalizer_alone_is_read_as_before():
+    old = '{"score": {"kind": "additive", "hidden": 4}, "normalizer": {"kind": "softmax"}}'
+    assert attentions.Attention.model_validate_json(old) == attentions.Attention(score=attentions.Additive(hidden=4))
+
+
+def refused(**parts) -> None:
+    RecurrentConfig(attention=attentions.Attention(**{"score": attentions.General(), **parts}))
+
+
+@pytest.mark.parametrize(
+    ("message", "parts"),
+    [
+        ("attention.mods: alibi compares positions within one sequence", {"mods": (attentions.Alibi(),)}),
+        ("attention.mask prefix compares positions", {"mask": mask_configs.Prefix(n=1)}),
+        ("gumbel_softmax draws anew", {"normalizer": normalizer_configs.GumbelSoftmax()}),
+        ("cosine needs decoder.hidden", {"score": attentions.Cosine()}),
+        ("location replaces the logits", {"mods": (attentions.SoftCap(cap=1.0), attentions.Location(positions=2))}),
+    ],
+)
+def test_a_recurrent_model_refuses_by_name(message, parts):
+    with pytest.raises(ValueError, match=message):
+        refused(**parts)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: normalizer_configs.Entmax(alpha=2.0, learned=True),
+        lambda: mask_configs.Fixed(stride=2, summary=3),
+        lambda: mask_configs.BigBird(window=2),
+        lambda: mask_configs.Dilated(window=3, dilation=1),
+        lambda: attentions.T5Bias(max_distance=16),
+        lambda: mask_configs.AnyOf(masks=()),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"starts between|is more than|is even|multiple of 2|is not above|at least 1"):
+        wrong()
