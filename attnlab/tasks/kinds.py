@@ -5,7 +5,12 @@ from importlib import import_module
 from attnlab.config import Experiment
 from attnlab.tasks.base import Task
 
-HOMES = {"translation": "translation.Translator", "classification": "classification.Classifier"}
+HOMES = {
+    "translation": "translation.Translator",
+    "classification": "classification.Classifier",
+    "stories": "stories.Storyteller",
+    "spans": "spans.SpanReader",
+}
 """Kind in a config -> module and class; imported when asked for."""
 
 

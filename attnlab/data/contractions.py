@@ -1,0 +1,29 @@
+"""English contractions as the Penn treebank writes them: don't is do n't, it's is it 's."""
+
+import re
+from collections.abc import Sequence
+
+from attnlab.data.records import Span
+
+_SECOND = re.compile(r"(?<=[^\W\d_])(?=(?:n't|'(?:s|re|ve|ll|d|m))\b)", re.IGNORECASE)
+
+
+def split(text: str) -> str:
+    """Put a space where a contraction's second word begins; ’ becomes '. What is split already stays.
+
+    >>> split("Don’t say it's bad, you can't do n't.")
+    "Do n't say it 's bad, you ca n't do n't."
+    """
+    return _SECOND.sub(" ", text.replace("’", "'"))
+
+
+def moved(text: str, spans: Sequence[Span]) -> list[Span]:
+    """Tell where pieces of a text stand in what `split` makes of it.
+
+    >>> text = "it's bad"
+    >>> [split(text)[start:end] for start, end in moved(text, [(5, 8)])]
+    ['bad']
+    """
+    places = [match.start() for match in _SECOND.finditer(text.replace("’", "'"))]
+    before = lambda position: sum(place <= position for place in places)  # noqa: E731
+    return [(start + before(start), end + before(end - 1)) for start, end in spans]

@@ -1,0 +1,95 @@
+"""Classifiers of texts: read the tokens, pool the states, and weigh the classes.
+
+logits = W [pool(states)] + b, with states of a bidirectional recurrent network (Bahdanau-style attention: Yang et al.
+2016; structured self-attention: Lin et al. 2017), of a Transformer's encoder (Devlin et al. 2019), or the embeddings
+themselves.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from attnlab.config import classifier as config
+from attnlab.data.tokenizer import BOS, UNK
+from attnlab.layers.pooling import Pooled, Pooling
+from attnlab.layers.recurrent import Bidirectional
+from attnlab.models.transformer import TransformerEncoder
+
+EMBEDDING_INIT = nn.initializers.normal(0.1)
+
+
+@struct.dataclass
+class Output:
+    """What a classifier says of a batch of texts."""
+
+    logits: Float[Array, "b c"]
+    weights: Float[Array, "b r s"]
+    """Weight of each token in the pooling, a row a hop."""
+    penalty: Float[Array, " b"]
+    """To be added to the loss of each text (Lin et al. 2017, eq. 8)."""
+
+
+class RecurrentClassifier(nn.Module):
+    """Tokens in, logits of the classes out."""
+
+    config: config.RecurrentClassifier
+    vocabulary: int
+    classes: int
+
+    @nn.compact
+    def __call__(self, tokens: Int[Array, "b s"], lengths: Int[Array, " b"], *, train: bool) -> Output:
+        """Classify the first `lengths` tokens of each row (0 for filler).
+
+        One mask of dropout holds for all tokens of a text (Gal & Ghahramani 2016).
+        """
+        config = self.config
+        dropout = nn.Dropout(config.dropout, broadcast_dims=(1,), deterministic=not train)
+        tokens = _words_dropped(self, tokens, config.word_dropout, train)
+        states = nn.Embed(self.vocabulary, config.embedding, embedding_init=EMBEDDING_INIT, name="embedding")(tokens)
+        valid = jnp.arange(tokens.shape[1])[None, :] < lengths[:, None]
+        last = states[:, 0]
+        if config.encoder is not None:
+            for layer in range(config.encoder.layers):
+                read = Bidirectional(config.encoder.cell, config.encoder.hidden, name=f"layer_{layer}")
+                states, last = read(dropout(states), valid)
+        pooled = Pooling(config.pooling, name="pooling")(states, lengths, last, train=train)
+        return _classified(pooled, config.hidden, config.dropout, self.classes, train)
+
+
+class TransformerClassifier(nn.Module):
+    """Tokens in, logits of the classes out. With the pooling `first`, [CLS] (the start token) comes before the text."""
+
+    config: config.TransformerClassifier
+    vocabulary: int
+    classes: int
+
+    @nn.compact
+    def __call__(self, tokens: Int[Array, "b s"], lengths: Int[Array, " b"], *, train: bool) -> Output:
+        """Classify the first `lengths` tokens of each row (0 for filler); the weights have a column for [CLS] too."""
+        config = self.config
+        tokens = _words_dropped(self, tokens, config.word_dropout, train)
+        if config.pooling.kind == "first":
+            tokens, lengths = jnp.pad(tokens, ((0, 0), (1, 0)), constant_values=BOS), lengths + 1
+        states = TransformerEncoder(config.encoder, self.vocabulary, name="encoder")(tokens, lengths, train=train)
+        place = jnp.maximum(lengths - 1, 0)
+        last = jnp.take_along_axis(states, place[:, None, None], axis=1)[:, 0]
+        pooled = Pooling(config.pooling, name="pooling")(states, lengths, last, train=train)
+        return _classified(pooled, config.hidden, config.dropout, self.classes, train)
+
+
+def _words_dropped(module: nn.Module, tokens: Int[Array, "b s"], rate: float, train: bool) -> Int[Array, "b s"]:
+    """Read some words as unknown ones (Iyyer et al. 2015)."""
+    if not (train and rate):
+        return tokens
+    return jnp.where(jax.random.bernoulli(module.make_rng("dropout"), rate, tokens.shape), UNK, tokens)
+
+
+def _classified(pooled: Pooled, hidden: int | None, rate: float, classes: int, train: bool) -> Output:
+    """Weigh the classes; called inside a module, whose layers these become."""
+    drop = lambda x: nn.Dropout(rate, deterministic=not train)(x)  # noqa: E731
+    features = drop(pooled.vector)
+    if hidden is not None:
+        features = drop(jax.nn.relu(nn.Dense(hidden, name="hidden")(features)))
+    return Output(nn.Dense(classes, name="classes")(features), pooled.weights, pooled.penalty)

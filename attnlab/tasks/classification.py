@@ -1,0 +1,301 @@
+"""Classification: texts in, classes with their probabilities out, and where the model looked."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, PyTree
+
+from attnlab.config import Experiment
+from attnlab.config.classification import Classification
+from attnlab.config.errors import UserError
+from attnlab.data.batching import Batch, Batches, evaluation_shapes
+from attnlab.data.classified import load
+from attnlab.data.labelled import Labelled, LabelledTexts
+from attnlab.data.reading import Read, Reader, filled
+from attnlab.data.tokenizer import Tokenizer
+from attnlab.models.classifier import RecurrentClassifier, TransformerClassifier
+from attnlab.models.transformer import with_attention
+from attnlab.tasks.base import Poll, Task, no_poll, rows_multiple
+from attnlab.tasks.classification_metrics import (
+    accuracy,
+    classification_scores,
+    confusion,
+    macro_f1,
+    rationale_scores,
+)
+from attnlab.tasks.views import Attended, View
+from attnlab.training.objective import Loss, cross_entropy
+from attnlab.training.steps import place
+
+EVALUATION_TOKENS = 8192
+"""Positions in one batch of a test."""
+CLS = "[CLS]"
+MODELS = {"recurrent_classifier": RecurrentClassifier, "transformer_classifier": TransformerClassifier}
+
+
+@dataclass(eq=False)
+class Classifier(Task):
+    """The model of an experiment with its vocabulary and its classes."""
+
+    measure = "dev_accuracy"
+    unit = "texts"
+    asks = "a text"
+
+    config: Experiment
+    reader: Reader
+    labels: tuple[str, ...]
+    _told: list[str] = field(default_factory=list)
+
+    @staticmethod
+    def load(config: Experiment, data_dir: Path | None) -> LabelledTexts:
+        """Read or generate the labelled texts."""
+        return load(_settings(config).data, data_dir)
+
+    @classmethod
+    def prepare(cls, config: Experiment, splits: Any) -> Self:
+        """Learn the vocabulary from the training texts, and take over the classes."""
+        reader = Reader.learned(_settings(config), [example.text for example in splits.train])
+        return cls(config, reader, splits.labels)
+
+    @classmethod
+    def restore(cls, config: Experiment, directory: Path) -> Self:
+        """Read the vocabulary and the classes of a run."""
+        path = directory / "labels.json"
+        try:
+            labels = tuple(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: no classes can be read here ({error})") from error
+        return cls(config, Reader(_settings(config), Tokenizer.load(directory / "tokenizer" / "text.json")), labels)
+
+    def files(self) -> Mapping[str, str]:
+        """The vocabulary and the classes."""
+        labels = json.dumps(self.labels, ensure_ascii=False)
+        return {"tokenizer/text.json": self.reader.tokenizer.to_json(), "labels.json": f"{labels}\n"}
+
+    def identity(self) -> Mapping[str, str]:
+        """Fingerprints of both."""
+        hashed = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.files().items()}
+        return {"tokenizer": hashed["tokenizer/text.json"], "labels": hashed["labels.json"]}
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The Linen module; its parameters live elsewhere."""
+        return MODELS[self.config.model.kind](
+            self.config.model, self.reader.tokenizer.vocabulary_size, len(self.labels)
+        )
+
+    def initialize(self, rng: Array) -> PyTree:
+        """Draw the parameters."""
+        return self.model.init(rng, jnp.ones((1, 2), jnp.int32), jnp.array([2]), train=False)["params"]
+
+    def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
+        """Cross entropy of the right classes, and what the pooling adds (the penalty of its hops)."""
+        rngs = {} if rng is None else {"dropout": rng}
+        inputs = batch["tokens"], batch["lengths"]
+        out: Any = self.model.apply({"params": params}, *inputs, train=rng is not None, rngs=rngs)
+        real = jnp.minimum(batch["lengths"], 1)
+        smoothing, labels = self.config.training.label_smoothing, batch["labels"]
+        smoothed, nll = cross_entropy(out.logits[:, None], labels[:, None], real, label_smoothing=smoothing)
+        right = jnp.sum(real * (jnp.argmax(out.logits, axis=1) == labels))
+        return Loss(smoothed + jnp.sum(real * out.penalty), jnp.sum(real), {"nll": nll, "accuracy": right})
+
+    def batches(self, examples: Sequence[Labelled]) -> Batches:
+        """The training batches; texts longer than `max_length` are cut, those without a token left out."""
+        found = self.reader.read([example.text for example in examples])
+        self._told = self._said(examples, found)
+        kept = [(one.ids, label) for one, label in zip(found, self._numbers(examples), strict=True) if one.length]
+        training = self.config.training
+        return Batches(
+            [(len(ids), len(ids)) for ids, _ in kept],
+            lambda shape, members: filled(shape, [kept[i] for i in members]),
+            training.batch_tokens,
+            training.buckets,
+            seed=self.config.seed,
+            row_multiple=rows_multiple(),
+        )
+
+    def describe(self, batches: Batches, examples: int) -> list[str]:
+        """Lines for a person on what is trained on; nothing is left out of the training silently."""
+        real, words = 100 * batches.real_fraction, self.reader.tokenizer.vocabulary_size
+        return [
+            f"data: {batches.examples:,} texts to train on, {len(batches)} batches an epoch, {real:.0f}% not padding",
+            f"vocabulary: {words:,} tokens",
+            *self._told,
+        ]
+
+    def dev_scores(self, params: PyTree, examples: Sequence[Labelled], poll: Poll = no_poll) -> dict[str, float]:
+        """Score dev: accuracy and macro-F1."""
+        answers = self.probabilities(params, [example.text for example in examples], poll).argmax(axis=1)
+        labels = self._numbers(examples)
+        f1 = macro_f1(confusion(answers, labels, len(self.labels)))
+        return {"dev_accuracy": accuracy(answers, labels), "dev_macro_f1": f1}
+
+    def scores(self, params: PyTree, examples: Sequence[Labelled]) -> dict[str, Any]:
+        """Score a test set, and where its deciding tokens are known, the attention."""
+        texts = [example.text for example in examples]
+        found = self.probabilities(params, texts)
+        scores = classification_scores(found, self._numbers(examples), self._task.calibration_bins)
+        scores = {"texts": len(examples), **scores, "labels": list(self.labels)}
+        if all(example.rationale for example in examples):
+            weights = [rows for _, rows, _ in self.looks(params, texts)]
+            gold = [self.reader.gold(example) for example in examples]
+            scores |= rationale_scores([rows[:, -len(true) :] for rows, true in zip(weights, gold, strict=True)], gold)
+        return scores
+
+    def example(self, inputs: Sequence[str]) -> Labelled:
+        """Take a text without its class."""
+        text = " ".join(inputs)
+        if not text.split():
+            raise UserError('the text is empty: attnlab show RUN "a text"')
+        return Labelled(" ".join(text.split()), "")
+
+    def views(self, params: PyTree, example: Labelled) -> list[View]:
+        """Classify a text, and say where the model looked: a row a hop, or a row a layer and head."""
+        ((found, rows, names),) = self.looks(params, [example.text])
+        tokens = self.reader.surface(example.text)
+        best = int(found.argmax())
+        answer = f"{self.labels[best]} ({found[best]:.3f})"
+        return [
+            Attended(
+                source_tokens=[CLS] * (rows.shape[1] - len(tokens)) + tokens,
+                target_tokens=[self.labels[best]] if len(rows) == 1 else names,
+                weights=rows,
+                translation=answer,
+                score=float(found[best]),
+                source=example.text,
+            )
+        ]
+
+    def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
+        """Classify: the class, a tab and its probability; an empty line for an empty one.
+
+        With `n_best` above 1, so many lines for each instead: `line number ||| class ||| probability`.
+        """
+        if n_best is not None and not 1 <= n_best <= len(self.labels):
+            raise UserError(f"--n-best {n_best}: must be between 1 and the number of classes, {len(self.labels)}")
+        for number, (line, found) in enumerate(zip(lines, self.probabilities(params, lines), strict=True), start=first):
+            order = np.argsort(-found, kind="stable")[: n_best or 1]
+            if n_best in (None, 1):
+                yield f"{self.labels[order[0]]}\t{found[order[0]]:.4f}" if line.split() else ""
+            else:
+                yield from (f"{number} ||| {self.labels[one]} ||| {found[one]:.4f}" for one in order)
+
+    def lengths(self, examples: Sequence[Labelled]) -> dict[str, list[int]]:
+        """Tokens of each text, as long as it is given."""
+        return {"text": [one.length for one in self.reader.read([example.text for example in examples])]}
+
+    def probabilities(self, params: PyTree, texts: Sequence[str], poll: Poll = no_poll) -> np.ndarray:
+        """Return the probability of each class for each text, [n c].
+
+        Args:
+            params: of `model`.
+            texts: to be classified.
+            poll: called between batches; may raise to stop.
+        """
+        found = np.full((len(texts), len(self.labels)), 1 / len(self.labels), np.float64)
+        for chosen, batch in self._evaluated([one.ids for one in self.reader.read(texts)]):
+            poll()
+            batch = place(batch)
+            logits = jax.device_get(self._classify(params, batch["tokens"], batch["lengths"]))
+            found[chosen] = _softmax(logits[: len(chosen)])
+        return found
+
+    def looks(self, params: PyTree, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray, list[str]]]:
+        """Return for each text the probabilities [c], where the model looked [r s], and the names of the rows.
+
+        A row is a hop of the pooling; where a Transformer pools without attention, the attention of a layer's head:
+        of [CLS] where that is the answer's place, else the mean over the tokens that ask.
+        """
+        ids = [one.ids for one in self.reader.read(texts)]
+        uniform = np.full(len(self.labels), 1 / len(self.labels))
+        results = [(uniform, np.zeros((1, len(one))), ["hop 1"]) for one in ids]
+        for chosen, batch in self._evaluated(ids):
+            batch = place(batch)
+            logits, rows = jax.device_get(self._look(params, batch["tokens"], batch["lengths"]))
+            names = self._row_names(rows.shape[1])
+            before = rows.shape[2] - batch["tokens"].shape[1]
+            for row, index in enumerate(chosen):
+                kept = rows[row, :, : len(ids[index]) + before]
+                results[index] = (_softmax(logits[row : row + 1])[0], np.maximum(kept, 0.0), names)
+        return results
+
+    @property
+    def _task(self) -> Classification:
+        return _settings(self.config)
+
+    @cached_property
+    def _classify(self) -> Callable[..., Array]:
+        def logits(params: PyTree, tokens: Array, lengths: Array) -> Array:
+            out: Any = self.model.apply({"params": params}, tokens, lengths, train=False)
+            return out.logits
+
+        return jax.jit(logits)
+
+    @cached_property
+    def _look(self) -> Callable[..., tuple[Array, Array]]:
+        def look(params: PyTree, tokens: Array, lengths: Array) -> tuple[Array, Array]:
+            out, heads = with_attention(self.model, {"params": params}, tokens, lengths, train=False)
+            if not heads or self._pooling in ("attention", "structured"):
+                return out.logits, out.weights
+            asks = next(iter(heads.values())).shape[2]
+            if self._pooling == "first":
+                seen = [weights[:, :, 0] for weights in heads.values()]
+            else:
+                real = (jnp.arange(asks)[None, :] < lengths[:, None]).astype(jnp.float32)
+                mean = real / jnp.maximum(lengths, 1)[:, None]
+                seen = [jnp.einsum("bhts,bt->bhs", weights, mean) for weights in heads.values()]
+            return out.logits, jnp.concatenate(seen, axis=1)
+
+        return jax.jit(look)
+
+    @property
+    def _pooling(self) -> str:
+        return self.config.model.pooling.kind  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _row_names(self, rows: int) -> list[str]:
+        heads = getattr(getattr(self.config.model, "encoder", None), "heads", 0)
+        if not heads or self._pooling in ("attention", "structured"):
+            return [f"hop {number}" for number in range(1, rows + 1)]
+        return [f"layer {row // heads + 1} head {row % heads + 1}" for row in range(rows)]
+
+    def _evaluated(self, ids: Sequence[np.ndarray]) -> Iterator[tuple[list[int], Batch]]:
+        """Batch the texts that have a token."""
+        full = [index for index, one in enumerate(ids) if len(one)]
+        for chosen, shape in evaluation_shapes([len(ids[i]) for i in full], EVALUATION_TOKENS, rows_multiple()):
+            members = [full[i] for i in chosen]
+            yield members, filled(shape, [(ids[i], 0) for i in members])
+
+    def _numbers(self, examples: Sequence[Labelled]) -> np.ndarray:
+        return np.array([self.labels.index(example.label) for example in examples], int)
+
+    def _said(self, examples: Sequence[Labelled], found: Sequence[Read]) -> list[str]:
+        cut, empty = sum(len(one.ids) < one.length for one in found), sum(one.length == 0 for one in found)
+        counts = Counter(example.label for example in examples)
+        shares = ", ".join(f"{label} {100 * counts[label] / max(len(examples), 1):.1f}%" for label in self.labels)
+        lines = [f"classes: {shares}"]
+        if cut:
+            kept = {"head": "the head", "tail": "the tail", "both": "head and tail"}[self._task.keep]
+            lines.append(f"cut: {cut:,} texts to {self._task.max_length} tokens, {kept} kept (task.max_length)")
+        if empty:
+            lines.append(f"left out: {empty:,} texts without a token")
+        return lines
+
+
+def _settings(config: Experiment) -> Classification:
+    assert isinstance(config.task, Classification)
+    return config.task
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(np.asarray(logits, np.float64) - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
