@@ -5,6 +5,8 @@ from typing import Annotated
 from pydantic import Field
 
 from attnlab.config.classification import Classification
+from attnlab.config.questions import Spans, Stories
 from attnlab.config.translation import Translation
+from attnlab.config.vision import Captioning, VisualQa
 
-Task = Annotated[Translation | Classification, Field(discriminator="kind")]
+Task = Annotated[Translation | Classification | Captioning | VisualQa | Stories | Spans, Field(discriminator="kind")]
