@@ -1,0 +1,39 @@
+"""Load the captioned images, or the questions about images, that an experiment names."""
+
+from pathlib import Path
+
+from attnlab.config.errors import UserError
+from attnlab.config.vision import CaptionData, CaptionHub, EasyVqa, QuestionData, QuestionHub, SceneQuestions, Scenes
+from attnlab.data import easy_vqa, flickr, hub_images, scenes
+from attnlab.data.images import Asked, Captioned
+from attnlab.data.records import Splits
+
+
+def load(config: CaptionData, data_dir: Path | None) -> Splits[Captioned]:
+    """Read or generate all splits of images with captions."""
+    if isinstance(config, Scenes):
+        return scenes.generate(config)
+    if isinstance(config, CaptionHub):
+        return hub_images.captioned(config, data_dir)
+    return flickr.read(config, _given(data_dir, config.kind, config.captions))
+
+
+def load_questions(config: QuestionData, data_dir: Path | None) -> Splits[Asked]:
+    """Read or generate all splits of questions about images."""
+    if isinstance(config, SceneQuestions):
+        return scenes.generate_questions(config)
+    if isinstance(config, QuestionHub):
+        return hub_images.asked(config, data_dir)
+    assert isinstance(config, EasyVqa)
+    return easy_vqa.read(config, _given(data_dir, config.kind, f"{config.train}_questions.jsonl.gz"))
+
+
+def _given(data_dir: Path | None, kind: str, expected: str) -> Path:
+    if data_dir is None:
+        raise UserError(
+            f"task.data.kind {kind} needs a data directory: give --data DIR or set ATTNLAB_DATA; "
+            f"expected DIR/{expected}"
+        )
+    if not data_dir.is_dir():
+        raise UserError(f"{data_dir}: no such data directory; give --data DIR with DIR/{expected}")
+    return data_dir

@@ -1,0 +1,318 @@
+"""Captioning: images in, captions with their attention out, and the scores of a test set."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Int, PyTree
+
+from attnlab.config import Decoding, Experiment
+from attnlab.config.errors import UserError
+from attnlab.config.vision import Captioning
+from attnlab.config.vision_models import ShowAttendTell as ShowAttendTellConfig
+from attnlab.config.vision_models import TransformerCaptioner as TransformerCaptionerConfig
+from attnlab.data import image_corpus
+from attnlab.data.batching import Batch, Batches
+from attnlab.data.buckets import Shape
+from attnlab.data.images import Box, Captioned, as_bytes, pixels
+from attnlab.data.records import Splits
+from attnlab.data.tokenizer import BOS, EOS, Encoding, Tokenizer, train
+from attnlab.models.captioner import ShowAttendTell, TransformerCaptioner
+from attnlab.tasks.base import Poll, Task, no_poll, rows_multiple
+from attnlab.tasks.caption_metrics import RESAMPLES, bleu, caption_scores, pointing, words
+from attnlab.tasks.pictures import ROWS, Pictures
+from attnlab.tasks.views import Regarded, View
+from attnlab.training.decoding import Hypotheses, make_decode
+from attnlab.training.objective import Loss, cross_entropy
+from attnlab.training.steps import place
+
+VOCABULARY = "tokenizer/words.json"
+MODELS = {"show_attend_tell": ShowAttendTell, "transformer_captioner": TransformerCaptioner}
+
+
+@dataclass(frozen=True, eq=False)
+class Caption:
+    """One caption: `weights[i]` is the attention over the cells when word i was written, the end token last."""
+
+    text: str
+    tokens: list[int]
+    score: float
+    weights: np.ndarray
+
+
+@dataclass(eq=False)
+class Captioner(Task):
+    """The model of an experiment with its vocabulary: what turns images into batches and arrays into captions."""
+
+    measure = "dev_bleu"
+    unit = "words"
+    asks = "the path of an image file"
+
+    config: Experiment
+    tokenizer: Tokenizer
+    _decoders: dict[Decoding, Callable[..., Hypotheses]] = field(default_factory=dict)
+    _left_out: int = 0
+
+    @staticmethod
+    def load(config: Experiment, data_dir: Path | None) -> Splits[Captioned]:
+        """Read or generate images and captions."""
+        assert isinstance(config.task, Captioning)
+        return image_corpus.load(config.task.data, data_dir)
+
+    @classmethod
+    def prepare(cls, config: Experiment, splits: Splits[Captioned]) -> Self:
+        """Learn the vocabulary from the training captions."""
+        assert isinstance(config.task, Captioning)
+        texts = [words(text) for example in splits.train for text in example.captions]
+        return cls(config, train(config.task.tokenizer, texts, "target"))
+
+    @classmethod
+    def restore(cls, config: Experiment, directory: Path) -> Self:
+        """Read the vocabulary of a run."""
+        return cls(config, Tokenizer.load(directory / VOCABULARY))
+
+    def files(self) -> Mapping[str, str]:
+        """The vocabulary."""
+        return {VOCABULARY: self.tokenizer.to_json()}
+
+    def identity(self) -> Mapping[str, str]:
+        """Fingerprints of the vocabulary and of frozen weights."""
+        return {"tokenizer": hashlib.sha256(self.tokenizer.to_json().encode()).hexdigest(), **self.pictures.identity()}
+
+    @property
+    def task(self) -> Captioning:
+        """The task's part of the config."""
+        assert isinstance(self.config.task, Captioning)
+        return self.config.task
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        """How images reach the model."""
+        assert isinstance(self.config.model, ShowAttendTellConfig | TransformerCaptionerConfig)
+        return Pictures(self.config.model.image, self.task.image_size)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The Linen module; its parameters live elsewhere."""
+        made: Any = MODELS[self.config.model.kind]
+        return made(self.config.model, self.tokenizer.vocabulary_size)
+
+    @property
+    def attends(self) -> bool:
+        """Whether the model has an attention to look at."""
+        return getattr(self.config.model, "attention", self.config.model) is not None
+
+    def initialize(self, rng: Array) -> PyTree:
+        """Draw the parameters."""
+        lengths, word = jnp.array([self.pictures.cells]), jnp.ones((1, 2), jnp.int32)
+        return self.model.init(rng, self.pictures.blank(1), lengths, word, train=False)["params"]
+
+    def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
+        """Cross entropy of every word given those before it, and what `doubly_stochastic` asks for."""
+        rngs = {} if rng is None else {"dropout": rng}
+        inputs = batch["image"], batch["cells"], batch["target_in"]
+        out: Any = self.model.apply({"params": params}, *inputs, train=rng is not None, rngs=rngs)
+        smoothing, lengths = self.config.training.label_smoothing, batch["target_lengths"]
+        smoothed, nll = cross_entropy(out.logits, batch["target_out"], lengths, label_smoothing=smoothing)
+        uneven = getattr(self.config.model, "doubly_stochastic", 0.0)
+        if uneven and self.attends:
+            smoothed += uneven * unevenness(out.weights, lengths)
+        return Loss(smoothed, jnp.sum(lengths), {"nll": nll})
+
+    def batches(self, examples: Sequence[Captioned]) -> Batches:
+        """The training batches: every caption with its image; captions longer than `max_length` are left out."""
+        pairs = [(n, ids) for n, example in enumerate(examples) for ids in self._ids(example.captions)]
+        kept = [(n, ids) for n, ids in pairs if len(ids) <= self.task.max_length]
+        self._left_out = len(pairs) - len(kept)
+        images = self.pictures.prepared([e.image for e in examples], [e.name for e in examples])
+        cells, training = self.pictures.cells, self.config.training
+        return Batches(
+            [(cells, len(ids) + 1) for _, ids in kept],
+            lambda shape, members: self._fill(shape, [(images[kept[i][0]], kept[i][1]) for i in members]),
+            training.batch_tokens,
+            training.buckets,
+            seed=self.config.seed,
+            row_multiple=rows_multiple(),
+        )
+
+    def _fill(self, shape: Shape, members: Sequence[tuple[np.ndarray, Sequence[int]]]) -> Batch:
+        batch = {name: np.zeros((shape.rows, shape.target), np.int32) for name in ("target_in", "target_out")}
+        batch |= {name: np.zeros(shape.rows, np.int32) for name in ("cells", "target_lengths")}
+        batch["image"] = self.pictures.blank(shape.rows)
+        for row, (image, ids) in enumerate(members):
+            batch["image"][row], batch["cells"][row] = image, self.pictures.cells
+            batch["target_in"][row, : len(ids) + 1] = [BOS, *ids]
+            batch["target_out"][row, : len(ids) + 1] = [*ids, EOS]
+            batch["target_lengths"][row] = len(ids) + 1
+        return batch
+
+    def describe(self, batches: Batches, examples: int) -> list[str]:
+        """Lines for a person on what is trained on."""
+        side, size = self.pictures.side, self.task.image_size
+        lines = [
+            f"data: {batches.examples:,} captions of {examples:,} images, {len(batches)} batches an epoch, "
+            f"{100 * batches.real_fraction:.0f}% of positions real",
+            f"vocabulary: {self.tokenizer.vocabulary_size} tokens; images of {size}×{size} pixels, {side}×{side} cells",
+        ]
+        if self._left_out:
+            lines.append(f"left out: {self._left_out} captions of more than {self.task.max_length} tokens")
+        return lines
+
+    def dev_scores(self, params: PyTree, examples: Sequence[Captioned], poll: Poll = no_poll) -> dict[str, float]:
+        """Score dev quickly: greedy search, BLEU-4, and how many captions are right."""
+        greedy = self.task.decoding.model_copy(update={"beam": 1, "n_best": 1})
+        found = [several[0].text for several in self.caption(params, examples, greedy, poll)]
+        references = [example.captions for example in examples]
+        right = [text in map(words, several) for text, several in zip(found, references, strict=True)]
+        return {"dev_bleu": bleu(found, references), "dev_exact": 100.0 * float(np.mean(right))}
+
+    def scores(self, params: PyTree, examples: Sequence[Captioned]) -> dict[str, Any]:
+        """Score a test set, and the attention by the gold regions where they are known."""
+        decoding = self.task.decoding
+        found = [several[0].text for several in self.caption(params, examples, decoding)]
+        scores = caption_scores(found, [example.captions for example in examples])
+        if self.attends and all(example.regions is not None for example in examples):
+            scores |= self._pointing(params, examples)
+        return scores | {"decoding": decoding.model_dump()}
+
+    def example(self, inputs: Sequence[str]) -> Captioned:
+        """Read an image file."""
+        if len(inputs) != 1:
+            raise UserError(f"one image is described at a time, not {len(inputs)}: attnlab show RUN image.jpg")
+        return read_example(inputs[0])
+
+    def views(self, params: PyTree, example: Captioned) -> list[View]:
+        """Describe an image: its captions with where the model looked for each word."""
+        side, image = self.pictures.side, pixels(example.image, self.task.image_size, example.name)
+        return [
+            Regarded(
+                image=image,
+                words=[self.tokenizer.token(token) for token in found.tokens],
+                weights=found.weights[:-1].reshape(-1, side, side),
+                answer=found.text,
+                score=found.score,
+            )
+            for found in self.caption(params, [example], self.task.decoding)[0]
+        ]
+
+    def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
+        """Describe the image file of each line; an empty line for an empty one.
+
+        With `n_best` above 1, so many lines for each instead: `line number ||| caption ||| score`.
+        """
+        decoding = self.task.decoding
+        if n_best is not None:
+            if not 1 <= n_best <= decoding.beam:
+                raise UserError(f"--n-best {n_best}: must be between 1 and the run's beam, {decoding.beam}")
+            decoding = decoding.model_copy(update={"n_best": n_best})
+        given = [line.strip() for line in lines]
+        found = iter(self.caption(params, [read_example(path) for path in given if path], decoding))
+        for number, path in enumerate(given, start=first):
+            several = next(found) if path else []
+            if decoding.n_best == 1:
+                yield several[0].text if several else ""
+            else:
+                yield from (f"{number} ||| {one.text} ||| {one.score:.4f}" for one in several)
+
+    def lengths(self, examples: Sequence[Captioned]) -> dict[str, list[int]]:
+        """Tokens of all captions."""
+        return {"caption": [len(ids) for example in examples for ids in self._ids(example.captions)]}
+
+    def caption(
+        self, params: PyTree, examples: Sequence[Captioned], decoding: Decoding, poll: Poll = no_poll
+    ) -> list[list[Caption]]:
+        """Describe each image; return its captions, best first."""
+        decode = self._decoders.setdefault(decoding, make_decode(self.model, decoding))
+        results: list[list[Caption]] = []
+        images, names = [e.image for e in examples], [e.name for e in examples]
+        for chosen, image, cells in self.pictures.batches(images, names, max(ROWS // decoding.beam, 1)):
+            poll()
+            batch = place({"image": image, "cells": cells})
+            found = jax.tree.map(np.asarray, decode(params, batch["image"], batch["cells"]))
+            results += [self._captions(found, row) for row, _ in enumerate(chosen)]
+        return results
+
+    def attention(self, params: PyTree, examples: Sequence[Captioned]) -> list[np.ndarray]:
+        """Return the attention [words + 1, cells] when the model is made to write each image's first caption."""
+        targets = [[BOS, *ids] for ids in self._ids([e.captions[0] for e in examples])]
+        width = -(-max(map(len, targets), default=1) // 8) * 8
+        results: list[np.ndarray] = []
+        images, names = [e.image for e in examples], [e.name for e in examples]
+        for chosen, image, cells in self.pictures.batches(images, names):
+            forced = np.full((len(image), width), EOS, np.int32)
+            for row, index in enumerate(chosen):
+                forced[row, : len(targets[index])] = targets[index]
+            batch = place({"image": image, "cells": cells, "target": forced})
+            weights = jax.device_get(self._forced(params, batch["image"], batch["cells"], batch["target"]))
+            results += [weights[row, : len(targets[index])] for row, index in enumerate(chosen)]
+        return results
+
+    @cached_property
+    def _forced(self) -> Callable[..., Any]:
+        def weights(params: PyTree, image: Any, cells: Any, target: Any) -> jax.Array:
+            out: Any = self.model.apply({"params": params}, image, cells, target, train=False)
+            return out.weights
+
+        return jax.jit(weights)
+
+    def _captions(self, found: Hypotheses, row: int) -> list[Caption]:
+        captions = []
+        for n in range(found.tokens.shape[1]):
+            if n > 0 and not np.isfinite(found.scores[row, n]):
+                break  # the search found fewer
+            length = int(found.lengths[row, n])
+            tokens = found.tokens[row, n, :length].tolist()
+            weights = np.asarray(found.weights)[row, n, : length + 1]
+            captions.append(Caption(self.tokenizer.decode(tokens), tokens, float(found.scores[row, n]), weights))
+        return captions
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return [e.ids for e in self.tokenizer.encode_batch([words(text) for text in texts])]
+
+    def _pointing(self, params: PyTree, examples: Sequence[Captioned]) -> dict[str, Any]:
+        """Where the model looks when it writes the first reference, word by word, against the gold regions."""
+        side, size = self.pictures.side, self.task.image_size
+        hits, masses, ends = [], [], []
+        encoded = self.tokenizer.encode_batch([example.captions[0] for example in examples])
+        for example, encoding, weights in zip(examples, encoded, self.attention(params, examples), strict=True):
+            regions = by_token(example.regions or (), encoding)
+            pointed, mass = pointing(weights, regions, (side, side), (size, size))
+            hits, masses, ends = hits + pointed, masses + mass, [*ends, (sum(pointed), len(pointed))]
+        sums = np.asarray(ends)[np.random.default_rng(0).integers(len(ends), size=(RESAMPLES, len(ends)))].sum(axis=1)
+        resampled = sums[:, 0] / sums[:, 1]
+        return {
+            "pointing": 100.0 * float(np.mean(hits)),
+            "pointing_ci95": [100.0 * float(q) for q in np.quantile(resampled, [0.025, 0.975])],
+            "region_mass": 100.0 * float(np.mean(masses)),
+        }
+
+
+def read_example(path: str) -> Captioned:
+    """Read an image file; what is in it is decoded later."""
+    try:
+        return Captioned(as_bytes(Path(path).read_bytes()), (), name=path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); expected an image file") from error
+
+
+def by_token(regions: Sequence[Box | None], encoding: Encoding) -> list[Box | None]:
+    """Give each token the region of the word it stands in (words are what stands between spaces)."""
+    ends = np.cumsum([len(word) + 1 for word in encoding.text.split(" ")])
+    return [regions[int(np.searchsorted(ends, start, side="right"))] for start, _ in encoding.offsets]
+
+
+def unevenness(weights: Float[Array, "b t s"], lengths: Int[Array, " b"]) -> Float[Array, ""]:
+    """Sum over captions and cells how far the attention to a cell, over all words, is from 1: Σ_s (1 − Σ_t w_ts)².
+
+    Reference: Xu et al. 2015, equation 14.
+    """
+    counts = jnp.arange(weights.shape[1])[None, :] < lengths[:, None]
+    totals = jnp.sum(jnp.where(counts[..., None], weights, 0.0), axis=1)
+    return jnp.sum(jnp.where(lengths[:, None] > 0, (1.0 - totals) ** 2, 0.0))
