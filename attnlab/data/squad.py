@@ -1,0 +1,116 @@
+"""The JSON of SQuAD 1.1 and 2.0, and data sets of the Hugging Face hub with SQuAD's columns.
+
+Beside each `answer_start` a file may have `span`: where it is `heuristic` the start was guessed, and an answer whose
+start is `official` or `unique` is preferred as what a model is trained on (`Question.target`).
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from attnlab.config.errors import UserError
+from attnlab.config.questions import QuestionsHub, SquadJson
+from attnlab.data import hub
+from attnlab.data.lines import find
+from attnlab.data.questions import Answer, Question
+from attnlab.data.records import Splits
+
+GUESSED = "heuristic"
+SPANS = (None, "official", "unique", GUESSED)
+
+
+def read(config: SquadJson, data_dir: Path) -> Splits[Question]:
+    """Read all splits."""
+    test = {name: read_file(find(data_dir, path)) for name, path in config.test.items()}
+    return Splits(read_file(find(data_dir, config.train)), read_file(find(data_dir, config.dev)), test)
+
+
+def read_file(path: Path) -> tuple[Question, ...]:
+    """Read one file, plain or gzip; mistakes are told with their place, such as data[0].paragraphs[2].qas[1]."""
+    questions = tuple(_questions(_json(path), path))
+    if not questions:
+        raise UserError(f"{path}: no question in it; expected data[].paragraphs[].qas[] as SQuAD has them")
+    return questions
+
+
+def read_hub(config: QuestionsHub, data_dir: Path | None) -> Splits[Question]:
+    """Read a data set with the columns id, context, question and answers {text, answer_start}."""
+
+    def split(name: str) -> tuple[Question, ...]:
+        rows, where = hub.rows(config, name, data_dir)
+        found = tuple(_row(row, f"{where}, row {number}", number) for number, row in enumerate(rows, start=1))
+        if not found:
+            raise UserError(f"{where}: no rows; expected one question a row")
+        return found
+
+    return Splits(split(config.train), split(config.dev), {name: split(part) for name, part in config.test.items()})
+
+
+def _questions(document: Any, path: Path) -> Iterator[Question]:
+    for a, article in enumerate(_list(document, "data", f"{path}")):
+        in_article = f"{path}: data[{a}]"
+        for p, paragraph in enumerate(_list(article, "paragraphs", in_article)):
+            in_paragraph = f"{in_article}.paragraphs[{p}]"
+            passage = _text(paragraph, "context", in_paragraph)
+            for q, asked in enumerate(_list(paragraph, "qas", in_paragraph)):
+                where = f"{in_paragraph}.qas[{q}]"
+                question = _text(asked, "question", where)
+                none = asked.get("is_impossible", False)
+                answers = () if none else tuple(
+                    _answer(one, f"{where}.answers[{n}]") for n, one in enumerate(_list(asked, "answers", where))
+                )  # fmt: skip
+                yield Question(str(asked.get("id", where)), question, passage, answers)
+
+
+def _answer(given: Any, where: str) -> Answer:
+    text = _text(given, "text", where)
+    start, span = given.get("answer_start"), given.get("span")
+    if not isinstance(start, int) or isinstance(start, bool) or start < 0:
+        raise UserError(f"{where}.answer_start: expected a number of characters, not {start!r}")
+    if span not in SPANS:
+        raise UserError(f"{where}.span: {span!r}; valid: {', '.join(str(s) for s in SPANS if s)}, or none given")
+    return Answer(text, start, span != GUESSED)
+
+
+def _row(row: Any, where: str, number: int) -> Question:
+    question, passage = _text(row, "question", where), _text(row, "context", where)
+    answers = row.get("answers")
+    if not isinstance(answers, dict) or not {"text", "answer_start"} <= set(answers):
+        raise UserError(f"{where}: column 'answers' should hold the lists text and answer_start")
+    pairs = zip(answers["text"], answers["answer_start"], strict=True)
+    found = tuple(_answer({"text": text, "answer_start": start}, f"{where}, answers") for text, start in pairs)
+    return Question(str(row.get("id", number)), question, passage, found)
+
+
+def _list(section: Any, name: str, where: str) -> list[Any]:
+    found = section.get(name) if isinstance(section, dict) else None
+    if not isinstance(found, list):
+        what = "is missing" if found is None else f"is {type(found).__name__}, not a list"
+        raise UserError(f"{where}.{name}: {what}; expected data[].paragraphs[].qas[].answers[] as SQuAD has them")
+    return found
+
+
+def _text(section: Any, name: str, where: str) -> str:
+    found = section.get(name) if isinstance(section, dict) else None
+    if not isinstance(found, str):
+        what = "is missing" if found is None else f"is {type(found).__name__}, not text"
+        raise UserError(f"{where}.{name}: {what}")
+    return found
+
+
+def _json(path: Path) -> Any:
+    try:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        return json.loads(content.decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start + 1} (0x{content[error.start]:02x}) is not UTF-8") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path}: damaged gzip file ({error}); fetch it again") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error

@@ -1,0 +1,51 @@
+"""SubjQA: JSON lines `question context answer answer_start` about reviews; an answer null means there is none."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from attnlab.config.errors import UserError
+from attnlab.config.questions import SubjQa
+from attnlab.data.lines import find, read_lines
+from attnlab.data.questions import Answer, Question
+from attnlab.data.records import Splits
+
+
+def read(config: SubjQa, data_dir: Path) -> Splits[Question]:
+    """Read all splits; several files of one split are read one after the other."""
+
+    def split(names: tuple[str, ...]) -> tuple[Question, ...]:
+        return tuple(question for name in names for question in read_file(find(data_dir, name)))
+
+    return Splits(split(config.train), split(config.dev), {name: split((path,)) for name, path in config.test.items()})
+
+
+def read_file(path: Path) -> list[Question]:
+    """Read one file, plain or gzip."""
+    return [_question(line, f"{path}:{number}") for number, line in enumerate(read_lines(path), start=1)]
+
+
+def _question(line: str, where: str) -> Question:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not JSON ({error.msg} at column {error.colno})") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: expected an object with question, context, answer and answer_start")
+    question, passage = (_field(row, name, str, where) for name in ("question", "context"))
+    answer, start = (_field(row, name, kind, where) for name, kind in (("answer", str), ("answer_start", int)))
+    if (answer is None) != (start is None):
+        raise UserError(f"{where}: answer and answer_start are null together or not at all")
+    if question is None or passage is None:
+        raise UserError(f"{where}: question and context must not be null")
+    answers = () if answer is None else (Answer(answer, start),)
+    return Question(str(row.get("id", where)), question, passage, answers)
+
+
+def _field(row: dict[str, Any], name: str, kind: type, where: str) -> Any:
+    if name not in row:
+        raise UserError(f"{where}: no {name!r}; expected question, context, answer and answer_start")
+    value = row[name]
+    if value is not None and not isinstance(value, kind):
+        raise UserError(f"{where}: {name!r} is {type(value).__name__}, not {'text' if kind is str else 'a number'}")
+    return value

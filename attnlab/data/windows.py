@@ -1,0 +1,56 @@
+"""Long passages in overlapping windows, and spans of characters as spans of tokens."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from attnlab.data.records import Span
+
+
+def windows(length: int, size: int, stride: int) -> list[Span]:
+    """Cut a sequence into windows, of which the last ends where the sequence does; each token is in one at least.
+
+    Args:
+        length: tokens in the sequence.
+        size: tokens in a window, at most.
+        stride: from the start of one window to that of the next, at most `size`.
+    Returns: start and end (exclusive) of each window; one empty window for an empty sequence.
+
+    >>> windows(10, 4, 3), windows(3, 4, 3)
+    ([(0, 4), (3, 7), (6, 10)], [(0, 3)])
+    """
+    if not 1 <= stride <= size:
+        raise ValueError(f"windows: stride {stride} must be between 1 and size {size}")
+    starts = range(0, max(length - size, 0) + stride, stride)
+    return [(start, min(start + size, length)) for start in starts]
+
+
+def tokens_of(span: Span, offsets: Sequence[Span]) -> Span | None:
+    """Say which tokens a stretch of characters touches: the first and the last (inclusive), None where none.
+
+    >>> tokens_of((2, 5), [(0, 1), (2, 4), (4, 6)])
+    (1, 2)
+    """
+    touched = [number for number, (start, end) in enumerate(offsets) if start < span[1] and span[0] < end]
+    return (touched[0], touched[-1]) if touched else None
+
+
+def best_spans(start: np.ndarray, end: np.ndarray, longest: int, count: int) -> list[tuple[float, int, int]]:
+    """Find the spans with the largest sum of the logits of their start and end.
+
+    Args:
+        start: [t] logits of each token as the first of the answer.
+        end: [t] as the last.
+        longest: tokens in a span, at most.
+        count: spans wanted.
+    Returns: (sum, first token, last token), best first; fewer than `count` where there are no more.
+
+    >>> best_spans(np.array([0.0, 3.0]), np.array([2.0, 0.0]), 2, 2)
+    [(3.0, 1, 1), (2.0, 0, 0)]
+    """
+    sums = np.full((min(longest, len(start)), len(start)), -np.inf)
+    for further in range(len(sums)):
+        sums[further, : len(start) - further] = start[: len(start) - further] + end[further:]
+    order = np.argsort(-sums, axis=None, kind="stable")[:count]
+    found = [(float(sums.flat[at]), int(at % len(start)), int(at % len(start) + at // len(start))) for at in order]
+    return [one for one in found if np.isfinite(one[0])]

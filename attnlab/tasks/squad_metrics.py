@@ -1,0 +1,171 @@
+"""Exact match and F1 as SQuAD's own program counts them, and how sure a difference between two systems is."""
+
+import re
+import string
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+RESAMPLES = 1000
+"""Draws of the test set, with replacement, behind an interval."""
+_PUNCTUATION = set(string.punctuation)
+
+
+def normalize(text: str) -> str:
+    """Lower the case; take away punctuation, the articles, and all white space but single spaces between words.
+
+    >>> normalize("The  U.S. (a country)")
+    'us country'
+    """
+    kept = "".join(letter for letter in text.lower() if letter not in _PUNCTUATION)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
+
+
+def exact(gold: str, answer: str) -> float:
+    """Tell whether two answers are equal after `normalize`: 1 or 0."""
+    return float(normalize(gold) == normalize(answer))
+
+
+def f1(gold: str, answer: str) -> float:
+    """Score the words two answers have in common: the harmonic mean of precision and recall.
+
+    Where either has no words (no answer is the empty one) it is 1 if both have none, else 0.
+
+    >>> f1("the big cat", "a cat"), f1("", ""), f1("", "cat")
+    (0.6666666666666666, 1.0, 0.0)
+    """
+    right, given = normalize(gold).split(), normalize(answer).split()
+    if not (right and given):
+        return float(right == given)
+    common = sum((Counter(right) & Counter(given)).values())
+    if common == 0:
+        return 0.0
+    precision, recall = common / len(given), common / len(right)
+    return 2 * precision * recall / (precision + recall)
+
+
+def each(gold: Sequence[Sequence[str]], answers: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Score every answer by the gold one it fits best: exact match [n] and F1 [n], between 0 and 1.
+
+    Args:
+        gold: right answers of each question; none at all, or none with a word in it, means there is no answer.
+        answers: the answer to each question; the empty one means there is none.
+    """
+    if len(gold) != len(answers):
+        raise ValueError(f"{len(answers)} answers for {len(gold)} questions")
+    rows = [
+        (max(exact(one, answer) for one in _right(texts)), max(f1(one, answer) for one in _right(texts)))
+        for texts, answer in zip(gold, answers, strict=True)
+    ]
+    scores = np.array(rows, float).reshape(-1, 2)
+    return scores[:, 0], scores[:, 1]
+
+
+def squad_scores(
+    gold: Sequence[Sequence[str]], answers: Sequence[str], no_answer: Sequence[float] | None = None
+) -> dict[str, float | int]:
+    """Score a test set as evaluate-v2.0.py does, in percent.
+
+    Args:
+        gold: right answers of each question, none where there is no answer.
+        answers: the answer to each question, "" for none.
+        no_answer: how sure the system is of each question that there is none; then the best scores by a threshold on
+            it, and that threshold, are given too (an answer whose number is above the threshold counts as none).
+    Returns: exact, f1, total; the same of the questions that have an answer and of those that have none
+        (`HasAns_…`, `NoAns_…`, where there are any of both); `best_exact`, `best_exact_thresh`, `best_f1`,
+        `best_f1_thresh`.
+    Reference: Rajpurkar et al. 2016; Rajpurkar, Jia & Liang 2018 (evaluate-v2.0.py).
+
+    >>> squad_scores([["1976"]], ["1976"])
+    {'exact': 100.0, 'f1': 100.0, 'total': 1}
+    """
+    exacts, f1s = each(gold, answers)
+    has = np.array([bool(_has_answer(texts)) for texts in gold], bool)
+    scores: dict[str, float | int] = {"exact": _percent(exacts), "f1": _percent(f1s), "total": len(answers)}
+    if has.any() and not has.all():
+        for name, rows in (("HasAns", has), ("NoAns", ~has)):
+            scores |= {f"{name}_exact": _percent(exacts[rows]), f"{name}_f1": _percent(f1s[rows])}
+            scores |= {f"{name}_total": int(rows.sum())}
+    if no_answer is not None:
+        sure = np.asarray(no_answer, float)
+        if sure.shape != has.shape:
+            raise ValueError(f"{len(sure)} numbers in no_answer for {len(has)} questions")
+        for name, values in (("exact", exacts), ("f1", f1s)):
+            scores[f"best_{name}"], scores[f"best_{name}_thresh"] = _best_threshold(values, has, answers, sure)
+    return scores
+
+
+def interval(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 12345) -> list[float]:
+    """Give the 95% interval of a mean over questions, in percent (bootstrap: percentiles of the draws' means)."""
+    draws = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    low, high = np.percentile(100.0 * np.asarray(values)[draws].mean(axis=1), [2.5, 97.5])
+    return [float(low), float(high)]
+
+
+def paired_difference(
+    first: Sequence[float], second: Sequence[float], resamples: int = RESAMPLES, seed: int = 12345
+) -> dict[str, float | list[float]]:
+    """Compare two systems on the same questions by a paired bootstrap.
+
+    Args:
+        first: score of the first system on each question, between 0 and 1.
+        second: of the second on the same questions in the same order.
+        resamples: draws of the questions, with replacement.
+        seed: of the draws.
+    Returns: `difference` first − second in percentage points, its 95% interval `difference_ci95`, and `p`: twice the
+        share of draws in which the difference had the other sign or was none (at least 1 / resamples).
+    Reference: Koehn 2004; Efron & Tibshirani 1993.
+
+    >>> paired_difference([1.0, 1.0, 0.0], [0.0, 1.0, 0.0], resamples=100)["difference"]
+    33.33333333333333
+    """
+    one, other = np.asarray(first, float), np.asarray(second, float)
+    if one.shape != other.shape or one.ndim != 1 or not len(one):
+        raise ValueError(f"paired scores must be two lists of the same questions, not {one.shape} and {other.shape}")
+    gains = one - other
+    draws = np.random.default_rng(seed).integers(len(gains), size=(resamples, len(gains)))
+    means = gains[draws].mean(axis=1)
+    against = np.mean(means <= 0) if gains.mean() > 0 else np.mean(means >= 0)
+    return {
+        "difference": 100.0 * float(gains.mean()),
+        "difference_ci95": interval(gains, resamples, seed),
+        "p": float(min(max(2 * against, 1 / resamples), 1.0)),
+    }
+
+
+def compare(
+    gold: Mapping[str, Sequence[str]], first: Mapping[str, str], second: Mapping[str, str]
+) -> dict[str, dict[str, float | list[float]]]:
+    """Compare the answers of two systems, question id -> text, by exact match and F1 (see `paired_difference`)."""
+    missing = sorted(set(gold) - (set(first) & set(second)))
+    if missing:
+        raise ValueError(f"no answers of both systems to {len(missing)} questions, such as {missing[0]}")
+    texts = list(gold.values())
+    scored = [each(texts, [answers[name] for name in gold]) for answers in (first, second)]
+    return {name: paired_difference(scored[0][n], scored[1][n]) for n, name in enumerate(("exact", "f1"))}
+
+
+def _has_answer(texts: Sequence[str]) -> list[str]:
+    return [text for text in texts if normalize(text)]
+
+
+def _right(texts: Sequence[str]) -> list[str]:
+    return _has_answer(texts) or [""]
+
+
+def _percent(values: np.ndarray) -> float:
+    return 100.0 * float(values.mean()) if len(values) else 0.0
+
+
+def _best_threshold(
+    values: np.ndarray, has: np.ndarray, answers: Sequence[str], sure: np.ndarray
+) -> tuple[float, float]:
+    """Go through the questions from the least sure of no answer on, and give the answers to ever more of them."""
+    now = best = int(np.sum(~has))
+    threshold = 0.0
+    for at in np.argsort(sure, kind="stable"):
+        now = now + (values[at] if has[at] else -1.0 if answers[at] else 0.0)
+        if now > best:
+            best, threshold = now, float(sure[at])
+    return 100.0 * float(best) / max(len(has), 1), threshold
