@@ -14,7 +14,7 @@ FIVE = ("very negative", "negative", "neutral", "positive", "very positive")
 TWO = ("negative", "positive")
 NEUTRAL = 2
 _PIECE = re.compile(r"[()]|[^\s()]+")
-_ESCAPES = {"-LRB-": "(", "-RRB-": ")", "``": '"', "''": '"', "\\/": "/", "\\*": "*"}
+_ESCAPES = {"-LRB-": "(", "-RRB-": ")", "``": '"', "''": '"'}
 """How the Penn treebank writes what would disturb it."""
 
 
@@ -78,7 +78,7 @@ def parse(line: str, where: str) -> Tree:
         elif piece != "(":
             if not around:
                 raise UserError(f"{where}: {piece!r} outside a tree; expected a tree such as (3 (2 a) (4 hit))")
-            tokens.append(str(_ESCAPES.get(piece, piece)))
+            tokens.append(str(_ESCAPES.get(piece, piece)).replace("\\/", "/").replace("\\*", "*"))
         before = piece
     if around or not nodes or before == "(":
         raise UserError(f"{where}: the tree does not end: {len(around) + (before == '(')} ')' missing")

@@ -1,0 +1,154 @@
+"""Labelled texts of files and of the hub: classes in order, a dev part held out, mistakes told with file and line."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from attnlab.config.classification import LabelledHub, LabelledText
+from attnlab.config.errors import UserError
+from attnlab.data import contractions
+from attnlab.data.classified import load
+from attnlab.data.labelled import Labelled, hold_out
+
+
+def refusal(call: Callable[[], object]) -> str:
+    with pytest.raises(UserError) as error:
+        call()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def write(path: Path, rows: list[dict]) -> None:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def jsonl(**changes: object) -> LabelledText:
+    fields = {"train": "train.jsonl", "dev": "dev.jsonl", "test": {"test": "test.jsonl"}}
+    return LabelledText.model_validate(fields | changes)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(tmp_path / "train.jsonl", [{"text": f"text {n}\n\nmore", "label": n % 3 * 5, "id": n} for n in range(300)])
+    write(tmp_path / "dev.jsonl", [{"text": "one", "label": 10}])
+    write(tmp_path / "test.jsonl", [{"text": "two", "label": 0}])
+    return tmp_path
+
+
+def test_numbers_are_in_the_order_of_their_size_and_get_names(folder: Path) -> None:
+    found = load(jsonl(), folder)
+    assert found.labels == ("0", "5", "10")
+    assert found.train[1] == Labelled("text 1 more", "5")
+    named = load(jsonl(names={"0": "weak", "5": "fair", "10": "a"}), folder)
+    assert named.labels == ("weak", "fair", "a")
+    assert (named.dev[0].label, named.test["test"][0].label) == ("a", "weak")
+
+
+def test_labels_of_one_name_are_one_class(folder: Path) -> None:
+    found = load(jsonl(names={"0": "low", "5": "low", "10": "high"}), folder)
+    assert found.labels == ("low", "high")
+    assert sum(example.label == "low" for example in found.train) == 200
+
+
+def test_dev_is_held_out_by_the_text_alone(folder: Path) -> None:
+    found = load(jsonl(dev=None, dev_share=0.2), folder)
+    assert {e.text for e in found.train}.isdisjoint(e.text for e in found.dev)
+    assert len(found.train) + len(found.dev) == 300
+    assert 30 <= len(found.dev) <= 90
+    twice = [Labelled(str(n % 50), "a") for n in range(100)]
+    parts = hold_out(twice, 0.5)
+    assert {e.text for e in parts[0]}.isdisjoint(e.text for e in parts[1])
+    assert hold_out(twice[::-1], 0.5)[1] == parts[1][::-1]
+
+
+def test_dev_is_the_same_in_every_process() -> None:
+    chosen = "[e.text for e in hold_out([Labelled(str(n), '') for n in range(40)], 0.5)[1]]"
+    command = [sys.executable, "-c", f"from attnlab.data.labelled import *; print({chosen})"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == str([e.text for e in hold_out([Labelled(str(n), "") for n in range(40)], 0.5)[1]])
+
+
+def test_a_table_with_other_names(tmp_path: Path) -> None:
+    for name in ("train", "dev", "test"):
+        (tmp_path / f"{name}.tsv").write_text('kind\tsaid\nDESC\tWhat is "it" ?\nNUM\tHow many ?\n')
+    config = LabelledText(train="train.tsv", dev="dev.tsv", test={"test": "test.tsv"}, text="said", label="kind")
+    found = load(config, tmp_path)
+    assert found.train == (Labelled('What is "it" ?', "DESC"), Labelled("How many ?", "NUM"))
+    assert found.labels == ("DESC", "NUM")
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ('{"text": "a"}', "no 'label'; did you mean 'text'?"),
+        ('{"label": 0}', "no 'text'"),
+        ('{"text": 3, "label": 0}', "'text' holds int, not text"),
+        ('{"text": "a", "label": 0.5}', "'label' is 0.5; expected a name or a whole number"),
+        ('{"text": "a", "label": true}', "'label' is True"),
+        ('{"text": "a", "label": -1}', "'label' is -1"),
+        ('{"text": "a", "label": 0', "not JSON"),
+        ("[1]", "expected an object"),
+        ('{"text": "a\\u0000", "label": 0}', "NUL"),
+        ('{"text": "\\ud800", "label": 0}', "half of a surrogate pair"),
+    ],
+)
+def test_a_bad_row_is_told_with_its_line(folder: Path, row: str, said: str) -> None:
+    (folder / "test.jsonl").write_text(f'{{"text": "a", "label": 0}}\n{row}\n')
+    message = refusal(lambda: load(jsonl(), folder))
+    assert f"{folder / 'test.jsonl'}:2: " in message
+    assert said in message
+
+
+def test_what_no_classification_can_be_is_refused(folder: Path) -> None:
+    write(folder / "test.jsonl", [{"text": "a", "label": 7}])
+    assert refusal(lambda: load(jsonl(), folder)) == (
+        f"{folder / 'test.jsonl'}: the label '7' is not in train (0, 10, 5)"
+    )
+    write(folder / "train.jsonl", [{"text": "a", "label": 1}])
+    for name in ("dev", "test"):
+        write(folder / f"{name}.jsonl", [{"text": "a", "label": 1}])
+    assert "two classes at least" in refusal(lambda: load(jsonl(), folder))
+    assert "needs a data directory" in refusal(lambda: load(jsonl(), None))
+    assert "the name of another split" in refusal(lambda: load(jsonl(test={"dev": "dev.jsonl"}), folder))
+
+
+def test_hub_layout_with_named_labels(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    names = datasets.ClassLabel(names=["neg", "pos"])
+    features = datasets.Features({"sentence": datasets.Value("string"), "label": names})
+    for split, count in (("train", 40), ("validation", 4), ("test", 6)):
+        rows = {"sentence": [f"{split} {n}" for n in range(count)], "label": [n % 2 for n in range(count)]}
+        (tmp_path / "reviews").mkdir(exist_ok=True)
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "reviews" / f"{split}.parquet"))
+    found = load(LabelledHub(path="reviews", text="sentence"), tmp_path)
+    assert found.labels == ("neg", "pos")
+    assert {name: len(part) for name, part in found.splits().items()} == {"train": 40, "dev": 4, "test": 6}
+    assert found.train[1] == Labelled("train 1", "pos")
+    held = load(LabelledHub(path="reviews", text="sentence", dev=None, test={"val": "validation"}), tmp_path)
+    assert (len(held.train) + len(held.dev), len(held.test["val"])) == (40, 4)
+    assert "no 'txt'" in refusal(lambda: load(LabelledHub(path="reviews", text="txt"), tmp_path))
+    assert "(split nothing)" in refusal(lambda: load(LabelledHub(path="reviews", train="nothing"), tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "split"),
+    [
+        ("don't", "do n't"), ("Can’t", "Ca n't"), ("it's John's", "it 's John 's"), ("they'VE", "they 'VE"),
+        ("do n't", "do n't"), ("rock'n'roll 'll", "rock'n'roll 'll"), ("isn't, won't.", "is n't, wo n't."), ("", ""),
+    ],
+)  # fmt: skip
+def test_contractions(text: str, split: str) -> None:
+    assert contractions.split(text) == split
+    assert contractions.split(split) == split
+
+
+def test_pieces_are_found_again_after_splitting() -> None:
+    text = "I don't say it's bad, isn't it"
+    for piece in ("I", "don", "n't", "say", "bad", "isn't", "it"):
+        start = text.index(piece)
+        ((first, last),) = contractions.moved(text, [(start, start + len(piece))])
+        assert contractions.split(text)[first:last].replace(" ", "") == piece

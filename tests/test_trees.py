@@ -1,0 +1,91 @@
+"""Trees: every node with its label, phrases once, no neutral ones among two classes, mistakes told with their line."""
+
+import gzip
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from attnlab.config.classification import Trees
+from attnlab.config.errors import UserError
+from attnlab.data.classified import load
+from attnlab.data.trees import parse
+
+TRAIN = """(3 (2 A) (4 (3 good) (2 film)))
+(1 (2 -LRB-) (1 (1 bad) (2 (2 film) (2 -RRB-))))
+(2 (2 A) (2 film))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "train.gz").write_bytes(gzip.compress(TRAIN.encode()))
+    (tmp_path / "dev").write_text("(0 (1 Bad) (2 film))\n(2 (2 A) (2 plot))\n")
+    (tmp_path / "test").write_text("(4 (3 Good) (2 film))\n")
+    return tmp_path
+
+
+def config(classes: int, phrases: bool) -> Trees:
+    return Trees(train="train", dev="dev", test={"test": "test"}, classes=classes, phrases=phrases)
+
+
+def test_nodes_in_their_order() -> None:
+    tree = parse("(3 (2 A) (4 (3 good) (2 film)))", "here")
+    assert [(tree.text(node), node[2]) for node in tree.nodes] == [
+        ("A good film", 3), ("A", 2), ("good film", 4), ("good", 3), ("film", 2),
+    ]  # fmt: skip
+
+
+def test_penn_escapes_are_undone() -> None:
+    assert parse("(2 (2 -LRB-) (2 (2 ``) (2 a\\/b)))", "here").tokens == ("(", '"', "a/b")
+
+
+def test_five_classes_of_phrases_come_once(folder: Path) -> None:
+    found = load(config(5, True), folder)
+    texts = Counter(example.text for example in found.train)
+    assert max(texts.values()) == 1
+    assert {example.text: example.label for example in found.train} == {
+        "A good film": "positive", "A": "neutral", "good film": "very positive", "good": "positive", "film": "neutral",
+        "( bad film )": "negative", "(": "neutral", "bad film )": "negative", "bad": "negative", "film )": "neutral",
+        ")": "neutral", "A film": "neutral",
+    }  # fmt: skip
+    assert [(e.text, e.label) for e in found.dev] == [("Bad film", "very negative"), ("A plot", "neutral")]
+
+
+def test_two_classes_leave_neutral_nodes_out_and_keep_whole_sentences_for_tests(folder: Path) -> None:
+    found = load(config(2, True), folder)
+    assert {example.text: example.label for example in found.train} == {
+        "A good film": "positive", "good film": "positive", "good": "positive",
+        "( bad film )": "negative", "bad film )": "negative", "bad": "negative",
+    }  # fmt: skip
+    assert [(e.text, e.label) for e in found.dev] == [("Bad film", "negative")]
+    assert [(e.text, e.label) for e in found.test["test"]] == [("Good film", "positive")]
+    assert found.labels == ("negative", "positive")
+
+
+def test_sentences_alone_are_the_roots(folder: Path) -> None:
+    assert [e.text for e in load(config(2, False), folder).train] == ["A good film", "( bad film )"]
+    assert [e.text for e in load(config(5, False), folder).train] == ["A good film", "( bad film )", "A film"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("(3 (2 A) (2 film)", "1 ')' missing"),
+        ("(3 (2 A) (2 film)))", "after the end"),
+        ("(3 (2 A) (7 film))", "'7' after '('; expected a label of 0 to 4"),
+        ("(3 (2 A) (2 ))", "no word"),
+        ("A film", "'A' outside a tree"),
+        ("", "does not end"),
+        (")", "no word"),
+        ("(3 A) (2 b)", "after the end"),
+    ],
+)
+def test_a_broken_tree_is_told_with_its_line(tmp_path: Path, line: str, said: str) -> None:
+    for name in ("dev", "test"):
+        (tmp_path / name).write_text("(1 (2 A) (1 plot))\n")
+    (tmp_path / "train").write_text(f"(3 (2 A) (2 film))\n{line}\n")
+    with pytest.raises(UserError) as error:
+        load(config(2, True), tmp_path)
+    assert f"{tmp_path / 'train'}:2: " in str(error.value)
+    assert said in str(error.value)

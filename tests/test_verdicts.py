@@ -1,0 +1,96 @@
+"""The generated verdicts: labels that another reading confirms, and no bag of words that solves them."""
+
+import re
+
+import numpy as np
+import pytest
+
+from attnlab.config.classification import Rules
+from attnlab.data.classified import load
+from attnlab.data.labelled import Labelled, LabelledTexts
+from attnlab.data.verdicts import ADJECTIVES, NEUTRAL
+
+DENIAL = r"\b(?:it is not true that|i do not think that|i doubt that|nobody says that)\b"
+NEGATION = r"\b(?:not|never|hardly|far from|anything but|by no means)\b"
+
+
+@pytest.fixture(scope="module")
+def found() -> LabelledTexts:
+    return load(Rules(train=4000, dev=200, test=600), None)
+
+
+def read(text: str) -> str:
+    """Read a verdict, independently of the grammar that wrote it: the main clause counts, denials turn it."""
+    text = text.lower().removesuffix(".")
+    if text.startswith("although "):
+        text = text.partition(", ")[2]
+    elif ", but " in text:
+        text = text.partition(", but ")[2]
+    text = text.partition(", although ")[0]
+    signs = set()
+    for clause in text.replace("not only", "").replace("but also", " and it is ").split(" and "):
+        rest, denials = re.subn(DENIAL, "", clause)
+        adjective = rest.split()[-1]
+        if adjective not in {word.lower() for word in NEUTRAL}:
+            positive = adjective in ADJECTIVES[1]
+            signs.add(positive ^ ((denials + len(re.findall(NEGATION, rest))) % 2 == 1))
+    assert len(signs) == 1, text
+    return "positive" if signs.pop() else "negative"
+
+
+def everything(found: LabelledTexts) -> list[Labelled]:
+    return [example for part in found.splits().values() for example in part]
+
+
+def test_labels_are_what_the_sentences_say(found: LabelledTexts) -> None:
+    for example in everything(found):
+        assert read(example.text) == example.label, example.text
+
+
+def test_rationales_are_adjectives_and_what_turns_them(found: LabelledTexts) -> None:
+    words = {"it", "is", "not", "true", "that", "i", "do", "think", "doubt", "nobody", "says", "never", "hardly", "far",
+             "from", "anything", "but", "by", "no", "means", *ADJECTIVES[0], *ADJECTIVES[1]}  # fmt: skip
+    for example in everything(found):
+        assert example.rationale
+        pieces = [example.text[start:end].lower() for start, end in example.rationale]
+        assert set(pieces) <= words
+        assert set(pieces) & {*ADJECTIVES[0], *ADJECTIVES[1]}
+
+
+def test_splits_share_no_sentence_and_grow_at_their_end(found: LabelledTexts) -> None:
+    parts = [{example.text for example in part} for part in found.splits().values()]
+    assert sum(map(len, parts)) == len(set.union(*parts))
+    longer = load(Rules(train=4100, dev=200, test=600), None)
+    assert longer.train[:4000] == found.train
+    assert load(Rules(train=4000, dev=200, test=600, seed=1), None).train != found.train
+
+
+def test_classes_are_balanced(found: LabelledTexts) -> None:
+    share = np.mean([example.label == "positive" for example in found.train])
+    assert 0.47 < share < 0.53
+
+
+def test_a_bag_of_words_does_not_solve_them(found: LabelledTexts) -> None:
+    """Logistic regression on the counts of words, by Newton's method."""
+    vocabulary = sorted({word for example in found.train for word in words(example.text)})
+    place = {word: index for index, word in enumerate(vocabulary)}
+    train, test = (counted(part, place) for part in (found.train, found.test["test"]))
+    w = np.zeros(len(place) + 1)
+    for _ in range(20):
+        p = 1 / (1 + np.exp(-train[0] @ w))
+        hessian = train[0].T @ (train[0] * (p * (1 - p))[:, None]) + np.eye(len(w))
+        w -= np.linalg.solve(hessian, train[0].T @ (p - train[1]) + w)
+    assert np.mean((test[0] @ w > 0) == test[1]) < 0.65
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"\w+|[,.]", text.lower())
+
+
+def counted(part: tuple[Labelled, ...], place: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    counts = np.zeros((len(part), len(place) + 1))
+    counts[:, -1] = 1
+    for row, example in enumerate(part):
+        for word in words(example.text):
+            counts[row, place[word]] += 1
+    return counts, np.array([example.label == "positive" for example in part])
