@@ -18,6 +18,7 @@ from attnlab.config import normalizers as normalizer_configs
 from attnlab.config import transformer as config
 from attnlab.data.tokenizer import BOS, EOS, PAD
 from attnlab.functional import masks
+from attnlab.layers.dropout import Dropout, keep
 from attnlab.layers.multi_head import CrossAttention, SelfAttention
 from attnlab.models.transformer import TransformerDecoder, TransformerEncoder, TransformerSeq2Seq, with_attention
 from attnlab.training.decoding import make_decode
@@ -68,10 +69,12 @@ def test_shapes():
 
 def test_training_computes_no_weights_unless_asked():
     model, variables = seq2seq()
-    rngs = {"dropout": jax.random.key(0)}
-    assert apply(model, variables, SOURCE, LENGTHS, TARGET, train=True, rngs=rngs).weights is None
-    asked = apply(model, variables, SOURCE, LENGTHS, TARGET, train=True, weights=True, rngs=rngs)
-    chex.assert_shape(asked.weights, (2, 4, 5))
+    options = {"train": True, "rngs": {"dropout": jax.random.key(0)}}
+    shape = lambda **more: jax.eval_shape(  # noqa: E731
+        functools.partial(model.apply, **options, **more), variables, SOURCE, LENGTHS, TARGET
+    )
+    assert shape().weights is None
+    chex.assert_shape(shape(weights=True).weights, (2, 4, 5))
 
 
 def test_attention_of_every_layer_and_head_changes_no_bit():
@@ -104,21 +107,6 @@ def test_no_token_sees_a_later_one():
     after = apply(model, variables, SOURCE, LENGTHS, TARGET.at[:, 2].set(10), train=False).logits
     np.testing.assert_array_equal(before[:, :2], after[:, :2])
     assert (before[:, 2] != after[:, 2]).any(axis=-1).all()
-
-
-def test_remat_gives_the_same_gradients():
-    gradients = []
-    for remat in (False, True):
-        model, variables = seq2seq(remat=remat, positions=POSITIONS["t5"])
-
-        def loss(variables, model=model):
-            out = model.apply(variables, SOURCE, LENGTHS, TARGET, train=True, rngs={"dropout": jax.random.key(0)})
-            return jnp.sum(out.logits**2)
-
-        gradients.append(jax.jit(jax.grad(loss))(variables))
-    chex.assert_trees_all_close(*gradients, rtol=1e-4, atol=1e-4)
-    chex.assert_tree_all_finite(gradients[0])
-    assert all(leaf.any() for leaf in jax.tree.leaves(gradients[0]))
 
 
 @pytest.mark.parametrize(("tied", "tables", "matrix"), [("none", 2, True), ("output", 2, False), ("all", 1, False)])
@@ -183,6 +171,21 @@ ABOUT = {
 
 def test_the_cache_equals_the_full_forward_with_other_attention_in_every_layer():
     assert_cache_equals_full(*decoder(layers=4, per_layer=PAST, cross_per_layer=ABOUT, alignment_layer=3))
+
+
+def test_remat_gives_the_same_gradients():
+    gradients = []
+    for remat in (False, True):
+        model, variables = decoder(remat=remat, positions=POSITIONS["t5"])
+
+        def loss(variables, model=model):
+            rngs = {"dropout": jax.random.key(0)}
+            return jnp.sum(model.apply(variables, MEMORY, LENGTHS, TARGET, train=True, rngs=rngs).logits ** 2)
+
+        gradients.append(jax.jit(jax.grad(loss))(variables))
+    chex.assert_trees_all_close(*gradients, rtol=1e-4, atol=1e-4)
+    chex.assert_tree_all_finite(gradients[0])
+    assert all(leaf.any() for leaf in jax.tree.leaves(gradients[0]))
 
 
 def full_greedy(model, variables, row: int, longest: int) -> list[int]:
@@ -330,6 +333,16 @@ def test_segments_do_not_see_each_other():
     packed = apply(model, variables, SOURCE[:1], LENGTHS[:1], None, jnp.array([[1, 1, 1, 2, 2]]), train=False)
     alone = apply(model, variables, SOURCE[:1, 3:], jnp.array([2]), train=False)
     np.testing.assert_allclose(packed[0, 3:], alone[0], atol=1e-5)
+
+
+def test_dropout_draws_what_it_says():
+    drawn = np.stack([keep(jax.random.key(seed), 0.3, (64, 64)) for seed in range(20)]).astype(float) - 0.7
+    spread = 4 * 0.21 / math.sqrt(drawn.size)
+    assert abs(drawn.mean()) < spread / math.sqrt(0.21)
+    others = [drawn[:, 1:] * drawn[:, :-1], drawn[:, :, 1:] * drawn[:, :, :-1], drawn[1:] * drawn[:-1]]
+    assert all(abs(product.mean()) < spread for product in others)
+    found = Dropout(0.3).apply({}, jnp.ones((64, 64)), train=True, rngs={"dropout": jax.random.key(0)})
+    np.testing.assert_allclose(np.unique(found), [0.0, 1 / 0.7], rtol=1e-6)
 
 
 def test_dropout_acts_in_training_alone():

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from attnlab.config.attention import Attention
 from attnlab.config.transformer import Block, LayerNorm
 from attnlab.functional import cache, masks
+from attnlab.layers.dropout import Dropout
 from attnlab.layers.multi_head import CrossAttention, Fused, SelfAttention
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -84,7 +85,7 @@ class Entry(nn.Module):
             raise ValueError("token types are given, but the config has token_types 0")
         if config.embedding_norm:
             states = norm(config, "norm")(states)
-        return nn.Dropout(config.dropout, deterministic=not train)(states)
+        return Dropout(config.dropout)(states, train=train)
 
 
 class FeedForward(nn.Module):
@@ -99,7 +100,7 @@ class FeedForward(nn.Module):
         gated = config.activation == "swiglu"
         hidden = Fused((config.feed_forward,) * (2 if gated else 1), config.biases, name="hidden")(states)
         inner = activate(hidden[0]) * hidden[1] if gated else activate(hidden[0])
-        inner = nn.Dropout(config.activation_dropout, deterministic=not train)(inner)
+        inner = Dropout(config.activation_dropout)(inner, train=train)
         glorot = nn.initializers.glorot_uniform()
         return nn.Dense(config.width, use_bias=config.biases, kernel_init=glorot, name="output")(inner)
 
@@ -117,7 +118,7 @@ class _Layer(nn.Module):
         normed: Any = inner
         pre = self.config.norm_position == "pre"
         made, told = sublayer(normed(states) if pre else states)
-        states += self.dropout(made, deterministic=not train)
+        states += self.dropout(made, train=train)
         return states if pre else normed(states), told
 
     def feed(self, states: Array, train: bool) -> Array:
@@ -130,7 +131,7 @@ class _Layer(nn.Module):
         self.self_norm = norm(self.config)
         self.feed_forward = FeedForward(self.config)
         self.feed_forward_norm = norm(self.config)
-        self.dropout = nn.Dropout(self.config.dropout)
+        self.dropout = Dropout(self.config.dropout)
 
 
 class EncoderLayer(_Layer):
