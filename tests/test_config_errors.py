@@ -75,7 +75,7 @@ BROKEN_FILES = {
     ),
     "only kind misspelled": (
         edited("kind: translation", "kind: translating"),
-        ':2: task.kind: unknown value "translating"; did you mean translation?',
+        ':2: task.kind: unknown kind "translating"; did you mean translation?',
     ),
     "unknown choice": (
         edited("{hidden: 64}", "{hidden: 64, cell: grue}"),

@@ -9,7 +9,7 @@ import pytest
 
 from attnlab.config import Decoding
 from attnlab.data.tokenizer import BOS, EOS
-from attnlab.training.decoding import beam, greedy
+from attnlab.training.decoding import beam, coverage_penalty, greedy
 
 VOCABULARY, ROWS, POSITIONS = 7, 3, 2
 WORDS = range(3, VOCABULARY)
@@ -20,6 +20,9 @@ def table(request) -> np.ndarray:
     """Log-probabilities [example, last token, next token] of a random bigram language."""
     logits = np.random.default_rng(request.param).normal(size=(ROWS, VOCABULARY, VOCABULARY)) * 2
     return np.asarray(jax.nn.log_softmax(jnp.asarray(logits, jnp.float32)))
+
+
+LENGTHS = jnp.full(ROWS, POSITIONS)
 
 
 def advance_of(table: np.ndarray, width: int):
@@ -51,7 +54,7 @@ def test_a_wide_beam_finds_the_best_sentences_there_are(table, penalty, shortest
     config = Decoding(beam=64, n_best=4, length_penalty=penalty, min_length=shortest, max_length=longest)
     assert config.beam >= width
     advance, state = advance_of(table, config.beam)
-    found = jax.device_get(beam(advance, state, real=jnp.ones(ROWS, bool), positions=POSITIONS, config=config))
+    found = jax.device_get(beam(advance, state, lengths=LENGTHS, positions=POSITIONS, config=config))
     for row in range(ROWS):
         expected = best_by_enumeration(table[row], config)[:4]
         np.testing.assert_allclose(found.scores[row], [score for score, _ in expected], rtol=1e-5)
@@ -62,7 +65,7 @@ def test_a_wide_beam_finds_the_best_sentences_there_are(table, penalty, shortest
 def test_greedy_takes_the_likeliest_token_at_every_step(table):
     config = Decoding(beam=1, max_length=6)
     advance, state = advance_of(table, 1)
-    found = jax.device_get(greedy(advance, state, real=jnp.ones(ROWS, bool), positions=POSITIONS, config=config))
+    found = jax.device_get(greedy(advance, state, lengths=LENGTHS, positions=POSITIONS, config=config))
     for row in range(ROWS):
         words, last, total = [], BOS, 0.0
         while last != EOS:
@@ -79,7 +82,7 @@ def test_the_attention_returned_is_that_of_the_step_that_wrote_the_token(table, 
     config = Decoding(beam=width, n_best=width, max_length=6)
     advance, state = advance_of(table, width)
     search = greedy if width == 1 else beam
-    found = jax.device_get(search(advance, state, real=jnp.ones(ROWS, bool), positions=POSITIONS, config=config))
+    found = jax.device_get(search(advance, state, lengths=LENGTHS, positions=POSITIONS, config=config))
     for row, n in itertools.product(range(ROWS), range(width)):
         words = found.tokens[row, n, : found.lengths[row, n]].tolist()
         expected = [[last, step] for step, last in enumerate([BOS, *words])]
@@ -89,7 +92,7 @@ def test_the_attention_returned_is_that_of_the_step_that_wrote_the_token(table, 
 def test_lengths_are_kept(table):
     config = Decoding(beam=2, n_best=2, min_length=3, max_length=4)
     advance, state = advance_of(table, 2)
-    found = jax.device_get(beam(advance, state, real=jnp.ones(ROWS, bool), positions=POSITIONS, config=config))
+    found = jax.device_get(beam(advance, state, lengths=LENGTHS, positions=POSITIONS, config=config))
     assert set(found.lengths.ravel().tolist()) <= {3, 4}
 
 
@@ -99,9 +102,37 @@ def test_neither_neighbours_nor_filler_change_a_result(table, width):
     config = Decoding(beam=width, n_best=width, max_length=30)
     search = greedy if width == 1 else beam
     advance, state = advance_of(table, width)
-    together = search(advance, state, real=jnp.array([True, True, False]), positions=POSITIONS, config=config)
+    together = search(advance, state, lengths=LENGTHS.at[2].set(0), positions=POSITIONS, config=config)
     for row in range(2):
         one, start = advance_of(np.repeat(table[row : row + 1], ROWS, axis=0), width)
-        real = jnp.array([True, False, False])
-        alone = search(one, start, real=real, positions=POSITIONS, config=config)
+        alone = search(one, start, lengths=LENGTHS.at[1:].set(0), positions=POSITIONS, config=config)
         jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[row], b[0]), together, alone)  # noqa: B023
+
+
+def test_coverage_penalty_is_its_definition_and_ignores_padding():
+    weights = np.array([[[0.5, 0.0, 0.9], [0.75, 0.25, 0.0]]])
+    expected = 0.4 * (np.log(1.0) + np.log(0.25))
+    found = coverage_penalty(jnp.asarray(weights), jnp.array([2]), 0.4)
+    np.testing.assert_allclose(found, [expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize("width", [1, 64])
+def test_coverage_is_part_of_the_score(table, width):
+    """Attention of `advance_of` is (token before, step), so coverage follows from the words alone."""
+    plain = Decoding(beam=width, n_best=min(width, 4), length_penalty=1.0, max_length=3)
+    covering = plain.model_copy(update={"coverage_penalty": 0.7})
+    search = greedy if width == 1 else beam
+    scores = {}
+    for config in (plain, covering):
+        advance, state = advance_of(table, width)
+        found = jax.device_get(search(advance, state, lengths=LENGTHS, positions=POSITIONS, config=config))
+        scores[config] = {
+            tuple(found.tokens[0, n, : found.lengths[0, n]].tolist()): float(found.scores[0, n])
+            for n in range(config.n_best)
+        }
+    for words, score in scores[covering].items():
+        if words in scores[plain]:
+            looked = np.array([[last, step] for step, last in enumerate([BOS, *words])], float).sum(axis=0)
+            penalty = 0.7 * np.log(np.clip(looked, 1e-3, 1.0)).sum()
+            np.testing.assert_allclose(score, scores[plain][words] + penalty, rtol=1e-5)
+    assert set(scores[covering]) & set(scores[plain])

@@ -53,6 +53,8 @@ class Decoding(Config):
     max_length: PositiveInt = 100
     """In tokens, end token not counted."""
     n_best: PositiveInt = 1
+    coverage_penalty: NonNegativeFloat = 0.0
+    """β of β Σ_s log min(Σ_t weights[t, s], 1), added to a hypothesis's score (Wu et al. 2016, eq. 15); 0: none."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from attnlab.config.base import Config
 from attnlab.config.text import Decoding, TestSets, Tokenizer
@@ -69,7 +69,29 @@ class Hub(Config):
     test: TestSets = {"test": "test"}
 
 
-Data = Annotated[Dates | ParallelText | Tsv | Hub, Field(discriminator="kind")]
+class TsvToSplit(Config):
+    """One tab-separated file with a header line, to be split here: equal sentences never stand in two splits."""
+
+    kind: Literal["tsv_to_split"] = "tsv_to_split"
+    source: str
+    """Column of the source."""
+    target: str
+    file: str
+    by: str
+    """The column whose equal sentences stay together."""
+    dev: PositiveInt = 1_000
+    """Rows, at least; one more where the last sentence has several translations."""
+    test: PositiveInt = 2_000
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _by_a_side(self) -> Self:
+        if self.by not in (self.source, self.target):
+            raise ValueError(f"by {self.by} is neither source {self.source} nor target {self.target}")
+        return self
+
+
+Data = Annotated[Dates | ParallelText | Tsv | TsvToSplit | Hub, Field(discriminator="kind")]
 
 
 class Translation(Config):
@@ -78,6 +100,9 @@ class Translation(Config):
     kind: Literal["translation"] = "translation"
     data: Data
     tokenizer: Tokenizer
+    guided_alignment: NonNegativeFloat = 0.0
+    """Weight of the cross entropy of attention to gold alignment in the loss (Garg et al. 2019); 0: attention is free.
+    Needs data with gold alignment."""
     max_length: PositiveInt = 100
     """A training pair with more tokens than this on a side is left out (counted and said)."""
     decoding: Decoding = Decoding()
@@ -88,6 +113,17 @@ class Translation(Config):
             return f"model.kind {model.kind} cannot translate; valid: recurrent_seq2seq, transformer_seq2seq"
         if model.tie_embeddings == "all" and not self.tokenizer.joint:
             return "model.tie_embeddings all needs task.tokenizer.joint: true"
+        if self.guided_alignment and self.data.kind != "dates":
+            return f"task.guided_alignment needs gold alignment, which task.data.kind {self.data.kind} has none of"
+        if model.kind == "recurrent_seq2seq" and model.attention is None and self.guided_alignment:
+            return "task.guided_alignment needs model.attention"
+        if model.kind == "transformer_seq2seq":
+            longest = max(self.max_length, self.decoding.max_length) + 1
+            if model.max_length < longest:
+                return (
+                    f"model.max_length {model.max_length} is below {longest}, the longest sentence "
+                    "(task.max_length, task.decoding.max_length) with its end token"
+                )
         return None
 
     def tiny(self) -> Self:

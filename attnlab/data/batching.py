@@ -67,7 +67,7 @@ class Batches:
     def of_pairs(cls, pairs: Pairs, batch_tokens: int, buckets: int, seed: int, row_multiple: int = 1) -> "Batches":
         """Batch pairs of token sequences (see `Batch`)."""
         lengths = [(len(source) + 1, len(target) + 1) for source, target in pairs]
-        fill = lambda shape, members: _fill(shape, [pairs[i] for i in members])  # noqa: E731
+        fill = lambda shape, members: fill_pairs(shape, [pairs[i] for i in members])  # noqa: E731
         return cls(lengths, fill, batch_tokens, buckets, seed, row_multiple)
 
     def __len__(self) -> int:
@@ -144,7 +144,8 @@ class _Steps:
         return "attnlab.data.batching.Batches"
 
 
-def _fill(shape: Shape, pairs: Pairs) -> Batch:
+def fill_pairs(shape: Shape, pairs: Pairs) -> Batch:
+    """Make the arrays of a batch of pairs (see `Batch`)."""
     sizes = {"source": shape.source, "target_in": shape.target, "target_out": shape.target}
     batch = {name: np.zeros((shape.rows, size), np.int32) for name, size in sizes.items()}
     lengths = {name: np.zeros(shape.rows, np.int32) for name in ("source_lengths", "target_lengths")}
@@ -171,7 +172,7 @@ def evaluation_batches(
         rows beyond the indices are fillers of length 0).
     """
     for chosen, shape in evaluation_shapes([len(source) + 1 for source in sources], batch_tokens, row_multiple):
-        batch = _fill(shape, [(sources[i], ()) for i in chosen])
+        batch = fill_pairs(shape, [(sources[i], ()) for i in chosen])
         yield chosen, batch["source"], batch["source_lengths"]
 
 

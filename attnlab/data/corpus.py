@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from attnlab.config.errors import UserError
-from attnlab.config.translation import Data, Dates, Hub, ParallelText
+from attnlab.config.translation import Data, Dates, Hub, ParallelText, TsvToSplit
 from attnlab.data import dates, hub, parallel_text, tsv
 from attnlab.data.records import Corpus, Link, Pair, Span
 
@@ -23,12 +23,15 @@ def load(config: Data, data_dir: Path | None) -> Corpus:
     """
     if isinstance(config, Dates):
         return dates.generate(config)
-    for name in config.test:
+    for name in config.test if not isinstance(config, TsvToSplit) else ():
         if name in ("train", "dev"):
             raise UserError(f"task.data.test.{name}: the name of another split; a test set needs a name of its own")
     if isinstance(config, Hub):
         return hub.read(config, data_dir)
-    expected = f"{config.train}.{config.source}" if isinstance(config, ParallelText) else config.train
+    if isinstance(config, TsvToSplit):
+        expected = config.file
+    else:
+        expected = f"{config.train}.{config.source}" if isinstance(config, ParallelText) else config.train
     if data_dir is None:
         raise UserError(
             f"task.data.kind {config.kind} needs a data directory: give --data DIR or set ATTNLAB_DATA; "
@@ -36,4 +39,6 @@ def load(config: Data, data_dir: Path | None) -> Corpus:
         )
     if not data_dir.is_dir():
         raise UserError(f"{data_dir}: no such data directory; give --data DIR with DIR/{expected}")
+    if isinstance(config, TsvToSplit):
+        return tsv.read_and_split(config, data_dir)
     return parallel_text.read(config, data_dir) if isinstance(config, ParallelText) else tsv.read(config, data_dir)

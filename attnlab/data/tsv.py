@@ -1,10 +1,11 @@
 """Tab-separated files with a header line (plain or gzip): one pair a row, two named columns."""
 
+import hashlib
 from difflib import get_close_matches
 from pathlib import Path
 
 from attnlab.config.errors import UserError
-from attnlab.config.translation import Tsv
+from attnlab.config.translation import Tsv, TsvToSplit
 from attnlab.data.lines import find, read_lines
 from attnlab.data.records import Corpus, Pair
 
@@ -17,6 +18,33 @@ def read(config: Tsv, data_dir: Path) -> Corpus:
 
     test = {name: split(path) for name, path in config.test.items()}
     return Corpus(split(config.train), split(config.dev), test, config.source, config.target)
+
+
+def read_and_split(config: TsvToSplit, data_dir: Path) -> Corpus:
+    """Read one file and split it by sentence; white space around a sentence and its case make no other sentence.
+
+    The order in which sentences are drawn depends on the sentence and the seed alone, so that a file with more rows
+    keeps most of the split.
+    """
+    path = find(data_dir, config.file)
+    groups: dict[str, list[Pair]] = {}
+    for pair in read_pairs(path, config.source, config.target):
+        sentence = pair.source if config.by == config.source else pair.target
+        groups.setdefault(sentence.strip().casefold(), []).append(pair)
+
+    def drawn(sentence: str) -> bytes:
+        return hashlib.sha256(f"{config.seed} {sentence}".encode()).digest()
+
+    order = sorted(groups, key=drawn)
+    splits: dict[str, list[Pair]] = {"test": [], "dev": [], "train": []}
+    for sentence in order:
+        full = len(splits["test"]) >= config.test, len(splits["dev"]) >= config.dev
+        splits["train" if all(full) else "dev" if full[0] else "test"] += groups[sentence]
+    if not splits["train"]:
+        rows = sum(map(len, groups.values()))
+        raise UserError(f"{path}: {rows} rows leave none to train on after dev {config.dev} and test {config.test}")
+    train, dev, test = (tuple(splits[name]) for name in ("train", "dev", "test"))
+    return Corpus(train, dev, {"test": test}, config.source, config.target)
 
 
 def read_pairs(path: Path, source: str, target: str) -> tuple[Pair, ...]:

@@ -16,16 +16,18 @@ from attnlab.analysis.alignment import alignment_score, gold_pairs, hard
 from attnlab.config import Decoding, Experiment
 from attnlab.config.errors import UserError
 from attnlab.data import check
-from attnlab.data.batching import Batches, Pairs, evaluation_batches, training_pairs
+from attnlab.data.batching import Batch, Batches, Pairs, evaluation_batches, fill_pairs, training_pairs
+from attnlab.data.buckets import Shape
 from attnlab.data.corpus import load
 from attnlab.data.records import Corpus, Pair
 from attnlab.data.tokenizer import BOS, EOS, Tokenizers, train_tokenizers
 from attnlab.models.seq2seq import RecurrentSeq2Seq
+from attnlab.models.transformer import TransformerSeq2Seq
 from attnlab.tasks.base import Poll, Task, no_poll, rows_multiple
 from attnlab.tasks.metrics import bleu, exact_match_by_length, translation_scores
 from attnlab.tasks.views import Attended, View
 from attnlab.training.decoding import Hypotheses, make_decode
-from attnlab.training.objective import Loss, cross_entropy
+from attnlab.training.objective import Loss, cross_entropy, guided_alignment
 from attnlab.training.steps import place
 
 DECODING_TOKENS = 4096
@@ -34,7 +36,7 @@ SHOWN = 3
 """Hypotheses on a page where the config asks for one."""
 END = "⟨end⟩"
 """How the end token is shown."""
-MODELS = {"recurrent_seq2seq": RecurrentSeq2Seq}
+MODELS = {"recurrent_seq2seq": RecurrentSeq2Seq, "transformer_seq2seq": TransformerSeq2Seq}
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,22 +98,48 @@ class Translator(Task):
     def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
         """Cross entropy of every real target token, given those before it."""
         inputs = batch["source"], batch["source_lengths"], batch["target_in"]
+        guided = self.config.task.guided_alignment
+        options = {"weights": bool(guided)} if self.config.model.kind == "transformer_seq2seq" else {}
         rngs = {} if rng is None else {"dropout": rng}
-        out: Any = self.model.apply({"params": params}, *inputs, train=rng is not None, rngs=rngs)
+        out: Any = self.model.apply({"params": params}, *inputs, train=rng is not None, rngs=rngs, **options)
         smoothing, lengths = self.config.training.label_smoothing, batch["target_lengths"]
-        smoothed, nll = cross_entropy(out.logits, batch["target_out"], lengths, label_smoothing=smoothing)
-        return Loss(smoothed, jnp.sum(lengths), {"nll": nll})
+        total, nll = cross_entropy(out.logits, batch["target_out"], lengths, label_smoothing=smoothing)
+        metrics = {"nll": nll}
+        if guided:
+            metrics["alignment"] = guided_alignment(out.weights, batch["links"], lengths)
+            total += guided * metrics["alignment"]
+        return Loss(total, jnp.sum(lengths), metrics)
 
     def batches(self, examples: Sequence[Pair]) -> Batches:
         """The training batches; pairs longer than the task's `max_length` are left out."""
-        training = self.config.training
-        return Batches.of_pairs(
-            self.pairs(examples), training.batch_tokens, training.buckets, self.config.seed, rows_multiple()
-        )
+        training, pairs = self.config.training, self.pairs(examples)
+        how = training.batch_tokens, training.buckets, self.config.seed, rows_multiple()
+        if not self.config.task.guided_alignment:
+            return Batches.of_pairs(pairs, *how)
+        links = self._links(examples)
+        lengths = [(len(source) + 1, len(target) + 1) for source, target in pairs]
+
+        def fill(shape: Shape, members: Sequence[int]) -> Batch:
+            return fill_pairs(shape, [pairs[i] for i in members]) | {
+                "links": _dense(shape, [links[i] for i in members])
+            }
+
+        return Batches(lengths, fill, *how)
 
     def pairs(self, examples: Sequence[Pair]) -> Pairs:
         """What is trained on, as token numbers: the pairs that are not too long."""
         return training_pairs(*self._encoded(examples), self.config.task.max_length)
+
+    def _links(self, examples: Sequence[Pair]) -> list[frozenset[tuple[int, int]]]:
+        """Sure gold links (source, target) between tokens of the pairs trained on; the end tokens are linked."""
+        sources = self.tokenizers.source.encode_batch([p.source for p in examples])
+        targets = self.tokenizers.target.encode_batch([p.target for p in examples])
+        longest, found = self.config.task.max_length, []
+        for pair, source, target in zip(examples, sources, targets, strict=True):
+            if max(len(source.ids), len(target.ids)) <= longest:
+                ends = (len(source.ids), len(target.ids))
+                found.append(gold_pairs(pair.alignment or (), source.offsets, target.offsets).sure | {ends})
+        return found
 
     def describe(self, batches: Batches, examples: int) -> list[str]:
         """Lines for a person on what is trained on; nothing is left out of the training silently."""
@@ -284,3 +312,12 @@ class Translator(Task):
         ]
         score = alignment_score(found, gold)
         return {"aer": score.aer, "alignment_precision": score.precision, "alignment_recall": score.recall}
+
+
+def _dense(shape: Shape, links: Sequence[frozenset[tuple[int, int]]]) -> np.ndarray:
+    """Write links out as 0 and 1, [b t s]."""
+    written = np.zeros((shape.rows, shape.target, shape.source), np.float32)
+    for row, pairs in enumerate(links):
+        for source, target in pairs:
+            written[row, target, source] = 1.0
+    return written

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from attnlab.config import Decoding
 from attnlab.data.tokenizer import BOS, EOS, PAD
@@ -31,7 +31,7 @@ class Hypotheses:
 
 
 def make_decode(model: nn.Module, config: Decoding) -> Callable[[PyTree, Array, Array], Hypotheses]:
-    """Build the jitted (params, source [b s], source_lengths [b]) -> Hypotheses: greedy where beam is 1."""
+    """Build the jitted (params, source [b ...], source_lengths [b]) -> Hypotheses: greedy where beam is 1."""
 
     apply: Any = model.apply
 
@@ -44,7 +44,9 @@ def make_decode(model: nn.Module, config: Decoding) -> Callable[[PyTree, Array, 
             return state, jax.nn.log_softmax(out.logits[:, 0]), out.weights[:, 0]
 
         search = greedy if config.beam == 1 else beam
-        return search(advance, state, real=lengths > 0, positions=source.shape[1], config=config)
+        last = jax.ShapeDtypeStruct((lengths.shape[0] * config.beam,), jnp.int32)
+        positions = jax.eval_shape(advance, state, last)[2].shape[-1]  # of an image's cells, not its pixels
+        return search(advance, state, lengths=lengths, positions=positions, config=config)
 
     return jax.jit(decode)
 
@@ -52,6 +54,16 @@ def make_decode(model: nn.Module, config: Decoding) -> Callable[[PyTree, Array, 
 def length_penalty(length: Array, alpha: float) -> Array:
     """((5 + length) / 6)^α, the end token counted (Wu et al. 2016, equation 14)."""
     return ((5.0 + length) / 6.0) ** alpha
+
+
+def coverage_penalty(weights: Float[Array, "... l s"], lengths: Int[Array, "..."], beta: float) -> Float[Array, "..."]:
+    """β Σ_s log min(Σ_t weights[t, s], 1) over the first `lengths` positions (Wu et al. 2016, equation 15): at most 0.
+
+    What was looked at altogether less than once costs; a position that was never looked at costs as one of 1e-3.
+    """
+    covered = jnp.clip(jnp.sum(weights, axis=-2), 1e-3, 1.0)
+    real = jnp.arange(weights.shape[-1]) < lengths[..., None]
+    return beta * jnp.sum(jnp.log(covered), axis=-1, where=real)
 
 
 def _allowed(log_probs: Float[Array, "... v"], step: Array, config: Decoding) -> Float[Array, "... v"]:
@@ -62,8 +74,9 @@ def _allowed(log_probs: Float[Array, "... v"], step: Array, config: Decoding) ->
     return jnp.where(allowed, log_probs, -jnp.inf)
 
 
-def greedy(advance: Advance, state: Any, *, real: Bool[Array, " b"], positions: int, config: Decoding) -> Hypotheses:
-    """Take the likeliest token at every step; rows that are not `real` are filler, and nothing waits for them."""
+def greedy(advance: Advance, state: Any, *, lengths: Int[Array, " b"], positions: int, config: Decoding) -> Hypotheses:
+    """Take the likeliest token at every step; rows whose source has length 0 are filler, and nothing waits for them."""
+    real, source_lengths = lengths > 0, lengths
     rows, steps = real.shape[0], config.max_length + 1
 
     def cond(carry: tuple) -> Array:
@@ -87,6 +100,8 @@ def greedy(advance: Advance, state: Any, *, real: Bool[Array, " b"], positions: 
     )  # fmt: skip
     *_, total, tokens, lengths, weights = jax.lax.while_loop(cond, body, start)
     scores = total / length_penalty(lengths + 1, config.length_penalty)
+    if config.coverage_penalty:
+        scores += coverage_penalty(weights, source_lengths, config.coverage_penalty)
     return Hypotheses(tokens[:, None], lengths[:, None], scores[:, None], weights[:, None])
 
 
@@ -111,15 +126,16 @@ def _best(beams: _Beams, count: int) -> _Beams:
     return _Beams(scores, pick(beams.tokens, index), pick(beams.lengths, index), pick(beams.weights, index))
 
 
-def beam(advance: Advance, state: Any, *, real: Bool[Array, " b"], positions: int, config: Decoding) -> Hypotheses:
+def beam(advance: Advance, state: Any, *, lengths: Int[Array, " b"], positions: int, config: Decoding) -> Hypotheses:
     """Keep the `beam` likeliest unfinished hypotheses and the `beam` best-scored finished ones.
 
     At every step each live hypothesis is also offered ended. The search of a row is over, and its finished
     hypotheses stay as they are, when no live one, scored at its present length, beats the worst of the finished ones
     kept, or at the longest length. So a row's result does not depend on the others of its batch; with a length
-    penalty a longer hypothesis than those tried might score better (with α = 0 none can). Rows that are not `real`
-    are filler, and nothing waits for them.
+    penalty a longer hypothesis than those tried might score better (with α = 0 none can). Rows whose source has
+    length 0 are filler, and nothing waits for them.
     """
+    real = lengths > 0
     rows, width, steps = real.shape[0], config.beam, config.max_length + 1
 
     def cond(carry: tuple) -> Array:
@@ -132,7 +148,11 @@ def beam(advance: Advance, state: Any, *, real: Bool[Array, " b"], positions: in
         log_probs = _allowed(log_probs.reshape(rows, width, -1), step, config) + live.scores[..., None]
         live = replace(live, weights=live.weights.at[:, :, step].set(attended.reshape(rows, width, positions)))
 
-        ended = replace(live, scores=log_probs[..., EOS] / length_penalty(step + 1, config.length_penalty))
+        scores = log_probs[..., EOS] / length_penalty(step + 1, config.length_penalty)
+        if config.coverage_penalty:
+            written = jnp.broadcast_to(lengths[:, None], (rows, width))
+            scores += coverage_penalty(live.weights, written, config.coverage_penalty)
+        ended = replace(live, scores=scores)
         merged = _best(jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), done, ended), width)
         done = jax.tree.map(lambda new, old: jnp.where(_to_rank(going, new.ndim), new, old), merged, done)
 

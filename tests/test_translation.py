@@ -1,0 +1,136 @@
+"""Translation beyond the plain: attention guided by gold alignment, Transformers, a file split by sentence."""
+
+import gzip
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from attnlab.config import Experiment
+from attnlab.config.errors import UserError
+from attnlab.config.translation import TsvToSplit
+from attnlab.data import tsv
+from attnlab.tasks.translation import Translator
+from attnlab.training.objective import guided_alignment
+from attnlab.training.optimizer import optimizer
+
+RECURRENT = {
+    "kind": "recurrent_seq2seq", "embedding": 16, "encoder": {"hidden": 16}, "decoder": {"hidden": 32, "form": "luong"},
+    "attention": {"score": {"kind": "additive", "hidden": 16}},
+}  # fmt: skip
+TRANSFORMER = {
+    "kind": "transformer_seq2seq", "width": 32, "heads": 2, "feed_forward": 32, "max_length": 100,
+    "encoder": {"layers": 1}, "decoder": {"layers": 2},
+}  # fmt: skip
+
+
+def experiment(model: dict, **task) -> Experiment:
+    return Experiment.model_validate({
+        "name": "x",
+        "task": {
+            "kind": "translation", "data": {"kind": "dates", "train": 200, "dev": 20, "test": 20, "max_items": 1},
+            "tokenizer": {"kind": "words"}, "decoding": {"beam": 2, "max_length": 30}, "max_length": 40, **task,
+        },
+        "model": model,
+        "training": {"steps": 10, "batch_tokens": 256, "buckets": 1},
+    })  # fmt: skip
+
+
+def test_guided_alignment_is_its_definition():
+    weights = np.array([[[0.2, 0.8, 0.0], [0.5, 0.25, 0.25], [1.0, 0.0, 0.0]]])
+    links = np.array([[[0, 1, 0], [1, 1, 0], [0, 0, 1]]], float)
+    found = guided_alignment(jnp.asarray(weights), jnp.asarray(links), jnp.array([2]))
+    np.testing.assert_allclose(found, -np.log(0.8) - 0.5 * (np.log(0.5) + np.log(0.25)), rtol=1e-5)
+    slope = jax.grad(lambda w: guided_alignment(w, jnp.asarray(links), jnp.array([3])))(jnp.asarray(weights))
+    assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("model", [RECURRENT, TRANSFORMER], ids=["recurrent", "transformer"])
+def test_guiding_makes_attention_follow_gold(model):
+    config = experiment(model, guided_alignment=1.0)
+    corpus = Translator.load(config, None)
+    task = Translator.prepare(config, corpus)
+    batch = {name: jnp.asarray(array) for name, array in task.batches(corpus.train).batch(0).items()}
+    assert batch["links"].shape == (*batch["target_in"].shape, batch["source"].shape[1])
+    params = jax.jit(task.initialize)(jax.random.key(0))
+    update = optimizer(config.training.optimizer.changed(learning_rate=0.01, schedule="constant"), 10)
+
+    @jax.jit
+    def step(params, state):
+        (_, found), slope = jax.value_and_grad(lambda p: (task.loss(p, batch, None).total, task.loss(p, batch, None)),
+                                               has_aux=True)(params)  # fmt: skip
+        updates, state = update.update(slope, state, params)
+        return jax.tree.map(jnp.add, params, updates), state, found.metrics["alignment"] / found.count
+
+    state, before = update.init(params), None
+    for _ in range(25):
+        params, state, alignment = step(params, state)
+        before = alignment if before is None else before
+    assert alignment < 0.6 * before
+
+
+def test_guiding_needs_gold_and_attention():
+    files = {"kind": "tsv", "source": "a", "target": "b", "train": "t", "dev": "d", "test": {"test": "e"}}
+    with pytest.raises(
+        ValueError, match=r"guided_alignment needs gold alignment, which task.data.kind tsv"
+    ):
+        experiment(RECURRENT, guided_alignment=1.0, data=files)
+    with pytest.raises(ValueError, match=r"guided_alignment needs model.attention"):
+        experiment(RECURRENT | {"attention": None}, guided_alignment=1.0)
+
+
+def test_a_transformer_must_be_long_enough_for_the_sentences():
+    with pytest.raises(ValueError, match=r"model.max_length 30 is below 41, the longest sentence"):
+        experiment(TRANSFORMER | {"max_length": 30})
+
+
+def test_a_transformer_translates_and_tells_where_it_looked():
+    config = experiment(TRANSFORMER)
+    corpus = Translator.load(config, None)
+    task = Translator.prepare(config, corpus)
+    params = jax.jit(task.initialize)(jax.random.key(0))
+    text = corpus.test["test"][0].source
+    views = task.views(params, task.example([text]))
+    words = len(task.tokenizers.source.encode(text).ids) + 1
+    assert all(view.weights.shape == (len(view.target_tokens), words) for view in views)
+    np.testing.assert_allclose(views[0].weights.sum(axis=-1), 1.0, rtol=1e-5)
+    assert len(list(task.answer(params, [text, ""], 0, None))) == 2
+
+
+ROWS = [("Hallo", "Hi."), ("Tag", "hi. "), ("Lauf", "Run!"), ("Renn", "Run!"), ("Wer", "Who?"), ("Was", "What?")]
+
+
+def split_config(**changes) -> TsvToSplit:
+    return TsvToSplit(
+        **{"source": "de", "target": "en", "file": "pairs.tsv", "by": "en", "dev": 1, "test": 1} | changes
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rows = ["de\ten", *("\t".join(row) for row in ROWS)]
+    (tmp_path / "pairs.tsv.gz").write_bytes(gzip.compress("\n".join(rows).encode()))
+    return tmp_path
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_equal_sentences_never_stand_in_two_splits(folder, seed):
+    corpus = tsv.read_and_split(split_config(seed=seed), folder)
+    seen = {name: {pair.target.strip().casefold() for pair in pairs} for name, pairs in corpus.splits().items()}
+    assert sum(map(len, corpus.splits().values())) == len(ROWS)
+    assert not seen["train"] & (seen["dev"] | seen["test"])
+    assert not seen["dev"] & seen["test"]
+    assert corpus == tsv.read_and_split(split_config(seed=seed), folder)
+
+
+def test_another_seed_is_another_split(folder):
+    splits = {tsv.read_and_split(split_config(seed=seed), folder).fingerprint() for seed in range(8)}
+    assert len(splits) > 1
+
+
+def test_too_few_rows_and_a_wrong_column_are_told(folder):
+    with pytest.raises(UserError, match="6 rows leave none to train on after dev 3 and test 4"):
+        tsv.read_and_split(split_config(dev=3, test=4), folder)
+    with pytest.raises(ValueError, match="by fr is neither source de nor target en"):
+        split_config(by="fr")
