@@ -1,0 +1,178 @@
+"""Classifiers from end to end, on twins that can be solved exactly: which of two words comes first?"""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attnlab import lab
+from attnlab.config.errors import UserError
+from attnlab.config.load import load
+from attnlab.data.labelled import Labelled
+from attnlab.tasks.classification import Classifier
+from attnlab.tasks.views import Attended
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENT = """
+task:
+  kind: classification
+  data: {kind: labelled_text, train: train.jsonl, dev: dev.jsonl, test: {test: test.jsonl}}
+  max_length: 12
+model: MODEL
+training:
+  steps: STEPS
+  batch_tokens: 512
+  buckets: 1
+  optimizer: {learning_rate: RATE, warmup_steps: 20, schedule: linear}
+  evaluate_every: 100
+"""
+RECURRENT = """
+  kind: recurrent_classifier
+  embedding: 12
+  encoder: {hidden: 12}
+  pooling: {kind: structured, hops: 2, hidden: 8, penalty: 0.01}
+  dropout: 0.05
+"""
+TRANSFORMER = """
+  kind: transformer_classifier
+  encoder: {layers: 2, width: 24, heads: 2, feed_forward: 48, positions: {kind: relative, distance: 8}, dropout: 0.0}
+  pooling: {kind: first}
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts of "x" and "y" among other words; the label is which comes first. No count of words tells it."""
+    directory, draw = tmp_path_factory.mktemp("data"), random.Random(0)
+    for split, count in {"train": 2000, "dev": 60, "test": 200}.items():
+        rows = []
+        for _ in range(count):
+            first, second = draw.sample(["x", "y"], 2)
+            words = [first, second]
+            for _ in range(draw.randint(0, 6)):
+                words.insert(draw.randint(0, len(words)), draw.choice("abcd"))
+            rows.append({"text": " ".join(words), "label": first})
+        (directory / f"{split}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return directory
+
+
+def trained(data: Path, folder: Path, model: str, steps: int, rate: float) -> Path:
+    path = folder / "order.yaml"
+    text = EXPERIMENT.replace("MODEL", model).replace("STEPS", str(steps)).replace("RATE", str(rate))
+    path.write_text(text)
+    return lab.train(load(path), folder / "run", data)
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(data, tmp_path_factory.mktemp("recurrent"), RECURRENT, 200, 0.02)
+
+
+def test_the_task_is_solved(run: Path, data: Path):
+    results = lab.evaluate(run, data)["test"]
+    assert results["accuracy"] >= 98
+    assert results["accuracy_ci95"][1] >= 99
+    assert results["labels"] == ["x", "y"]
+    assert sum(map(sum, results["confusion"])) == results["texts"] == 200
+    assert json.loads((run / "results.json").read_text())["test"] == results
+    assert {path.name for path in (run / "attention").iterdir()} >= {"test_1.png", "test_3.html"}
+
+
+def test_predict_gives_a_class_and_its_probability_for_every_line(run: Path):
+    lines = list(lab.predict(run, ["a x b y\n", "\n", "y x\n", "x " * 30 + "y\n", "  \n"]))
+    assert [line.partition("\t")[0] for line in lines] == ["x", "", "y", "x", ""]
+    assert all(0.5 <= float(line.partition("\t")[2]) <= 1 for line in lines if line)
+    best = list(lab.predict(run, ["a x b y", "y x"], n_best=2))
+    assert [line.split(" ||| ")[:2] for line in best] == [["0", "x"], ["0", "y"], ["1", "y"], ["1", "x"]]
+    assert float(best[0].split(" ||| ")[2]) + float(best[1].split(" ||| ")[2]) == pytest.approx(1, abs=2e-4)
+    with pytest.raises(UserError, match="between 1 and the number of classes, 2"):
+        list(lab.predict(run, ["a"], n_best=3))
+
+
+def test_an_answer_does_not_depend_on_its_neighbours(run: Path):
+    opened = lab.load(run)
+    assert isinstance(opened.task, Classifier)
+    texts = ["a x b y", "y x", "d c y a x b a", "unknown words", ""]
+    together = opened.task.probabilities(opened.params, texts)
+    alone = [opened.task.probabilities(opened.params, [text])[0] for text in texts]
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+    np.testing.assert_allclose(together.sum(axis=1), 1.0)
+    looked = opened.task.looks(opened.params, texts)
+    np.testing.assert_allclose([found for found, _, _ in looked], together, atol=1e-6)
+
+
+def test_show_has_a_row_a_hop_that_adds_up_to_one(run: Path):
+    (view,) = lab.load(run).attention("a x b y")
+    assert isinstance(view, Attended)
+    assert (view.source_tokens, view.target_tokens) == (["a", "x", "b", "y"], ["hop 1", "hop 2"])
+    assert view.translation.startswith("x (")
+    np.testing.assert_allclose(view.weights.sum(axis=1), 1.0, rtol=1e-5)
+    assert [path.suffix for path in lab.show(run, ["a x", "b y"])] == [".png", ".html"]
+    with pytest.raises(UserError, match="the text is empty"):
+        lab.show(run, [" "])
+
+
+def test_a_run_tells_what_it_is_trained_on_and_keeps_its_classes(run: Path, data: Path):
+    config = lab.load(run).run.config
+    task = Classifier.prepare(config, Classifier.load(config, data))
+    examples = [Labelled("a " * 20, "x"), Labelled("x y", "x"), Labelled(" ", "y"), Labelled("y x", "y")]
+    said = task.describe(task.batches(examples), len(examples))
+    assert said[0].startswith("data: 3 texts")
+    assert said[2:] == [
+        "classes: x 50.0%, y 50.0%", "cut: 1 texts to 12 tokens, the head kept (task.max_length)",
+        "left out: 1 texts without a token",
+    ]  # fmt: skip
+    assert task.lengths(examples) == {"text": [20, 2, 0, 2]}
+    (run / "labels.json").rename(run / "elsewhere")
+    with pytest.raises(UserError, match=r"labels\.json: no classes"):
+        lab.load(run)
+    (run / "labels.json").write_text('["y", "x"]')
+    with pytest.raises(UserError, match="the labels is not the one"):
+        lab.load(run)
+    (run / "elsewhere").rename(run / "labels.json")
+
+
+def test_a_batch_is_its_shares_added_up(run: Path):
+    opened = lab.load(run)
+    batch = opened.task.batches([Labelled("a x y", "x"), Labelled("y x", "y"), Labelled("b y x", "y")]).batch(0)
+    whole = opened.task.loss(opened.params, batch, None)
+    shares = [
+        opened.task.loss(opened.params, {k: v[row : row + 1] for k, v in batch.items()}, None)
+        for row in range(len(batch["lengths"]))
+    ]
+    assert float(whole.total) == pytest.approx(sum(float(share.total) for share in shares), rel=1e-5)
+    assert int(whole.count) == sum(int(share.count) for share in shares) == 3
+
+
+@pytest.mark.slow
+def test_a_transformer_solves_it_too_and_shows_every_head(data: Path, tmp_path: Path):
+    run = trained(data, tmp_path, TRANSFORMER, 300, 0.005)
+    assert lab.evaluate(run, data)["test"]["accuracy"] >= 98
+    (view,) = lab.load(run).attention("a x b y")
+    assert isinstance(view, Attended)
+    assert view.source_tokens == ["[CLS]", "a", "x", "b", "y"]
+    assert view.target_tokens == [f"layer {layer} head {head}" for layer in (1, 2) for head in (1, 2)]
+    np.testing.assert_allclose(view.weights.sum(axis=1), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("task.keep=middle", "task.keep"),
+        ("model.pooling={kind: first}", "has no meaning for a recurrent encoder"),
+        ("model={kind: recurrent_classifier, encoder: null, pooling: {kind: last}}", "has no meaning for words alone"),
+        (
+            "model.pooling.attention={score: {kind: dot}, mods: [{kind: alibi}]}",
+            "compares positions within one sequence",
+        ),
+        ("model={kind: transformer_classifier, encoder: {positions: {kind: learned}, max_length: 60}}", "must exceed"),
+        ("model={kind: recurrent_seq2seq, attention: null}", "cannot classify"),
+    ],
+)
+def test_what_does_not_fit_is_told_in_a_line(change: str, said: str):
+    with pytest.raises(UserError) as error:
+        load(ROOT / "experiments" / "sentiment" / "rules_additive.yaml", [change])
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
