@@ -162,6 +162,7 @@ def test_gumbel_noise_is_drawn_in_training_alone():
     where = masks.lengths(LENGTHS)
     variables = drawn(functools.partial(module.init, train=True), STATES, LENGTHS, where)
 
+    @functools.partial(jax.jit, static_argnums=0)
     def output(train: bool, seed: int):
         return module.apply(variables, STATES, LENGTHS, where, train=train, rngs={"dropout": jax.random.key(seed)})
 
