@@ -1,0 +1,57 @@
+"""A Transformer that reads question and passage as one sequence and points at the span that answers.
+
+    start = w_s state,  end = w_e state        of every word of the passage, and of the first token for no answer
+
+Reference: Devlin et al. 2019, section 4.2 and 4.3.
+"""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from attnlab.config.readers import TransformerReader as Config
+from attnlab.models.reader import Pointers
+from attnlab.models.seq2seq import EMBEDDING_INIT
+from attnlab.models.transformer import EncoderBody
+
+
+class TransformerReader(nn.Module):
+    """`<s>` question `</s>` passage in, logits of the answer's first and last word out."""
+
+    config: Config
+    vocabulary: int
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Int[Array, "b n"],
+        lengths: Int[Array, " b"],
+        start: Int[Array, " b"],
+        match: Float[Array, "b n"],
+        *,
+        train: bool,
+    ) -> Pointers:
+        """Point at the answer.
+
+        Args:
+            tokens: question and passage.
+            lengths: real tokens of each row; 0 for filler.
+            start: number of the passage's first token.
+            match: 1 for the tokens of the passage that the question has too; used where the config says so.
+            train: drop out (needs the rng "dropout").
+        """
+        encoder, width = self.config.encoder, self.config.encoder.width
+        embedded = nn.Embed(self.vocabulary, width, embedding_init=EMBEDDING_INIT, name="embedding")(tokens)
+        if self.config.exact_match:
+            told = self.param("match", nn.initializers.normal(width**-0.5), (width,))
+            embedded += match[..., None] * told
+        place = jnp.arange(tokens.shape[1])[None, :]
+        types = (place >= start[:, None]).astype(jnp.int32) if encoder.token_types else None
+        states = EncoderBody(encoder, name="body")(embedded, lengths, types, train=train)
+        logits = nn.Dense(2, name="pointers")(states)
+        at = jnp.minimum(start[:, None] + place, tokens.shape[1] - 1)
+        words = jnp.take_along_axis(logits, at[..., None], axis=1)
+        words = jnp.where((place < (lengths - start)[:, None])[..., None], words, -jnp.inf)
+        both = jnp.concatenate([logits[:, :1], words], axis=1)
+        nowhere = jnp.zeros((*tokens.shape, 0), states.dtype)
+        return Pointers(both[..., 0], both[..., 1], nowhere, jnp.zeros(tokens.shape, states.dtype))
