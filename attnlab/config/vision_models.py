@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
-from attnlab.config.attention import Attention
+from attnlab.config.attention import ONE_WIDTH, Attention
 from attnlab.config.base import Config, Probability
 from attnlab.config.transformer import TransformerDecoder
 
@@ -88,7 +88,12 @@ class ShowAttendTell(Config):
     @model_validator(mode="after")
     def _fits_the_decoder(self) -> Self:
         if self.attention is not None:
-            self.attention.of_a_recurrent_decoder(self.hidden, self.image.width)
+            self.attention.of_a_recurrent_decoder("attention")
+            if self.attention.score.kind in ONE_WIDTH and self.hidden != self.image.width:
+                raise ValueError(
+                    f"attention.score.kind {self.attention.score.kind} needs hidden as wide as the image's cells: "
+                    f"{self.hidden} is not {self.image.width}"
+                )
         elif self.look == "hard":
             raise ValueError("look hard needs an attention to draw from; attention is null")
         return self

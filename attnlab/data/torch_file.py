@@ -72,6 +72,8 @@ def _read(file: BinaryIO, path: Path) -> dict[str, np.ndarray]:
     system, found, keys = (_program(file, path) for _ in range(3))
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise UserError(f"{path}: was written on a machine of another byte order")
+    if not isinstance(found, dict) or not isinstance(keys, list):
+        raise UserError(f"{path}: holds no dictionary of tensors")
     tensors = {name: value for name, value in found.items() if isinstance(value, _Tensor)}
     if len(tensors) != len(found) or not all(isinstance(name, str) for name in tensors):
         raise UserError(f"{path}: holds more than named tensors")
@@ -137,6 +139,9 @@ def _step(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> b
             parts = stack[-_TUPLES[name] :]
             del stack[-_TUPLES[name] :]
             stack.append(tuple(parts))
+        case "APPEND":
+            item = stack.pop()
+            stack[-1].append(item)
         case "APPENDS":
             items = _marked(stack)
             stack[-1].extend(items)

@@ -60,7 +60,7 @@ def caption_scores(hypotheses: Sequence[str], references: References, *, resampl
         "exact_match": np.array([100.0 * (h in r) for h, r in zip(hypotheses, references, strict=True)]),
     }
     scores: dict[str, Any] = {f"bleu_{order}": bleu(hypotheses, references, order) for order in ORDERS}
-    scores |= {name: float(values.mean()) for name, values in each.items()}
+    scores |= {name: round(float(values.mean()), 6) for name, values in each.items()}
     rng = np.random.default_rng(0)
     chosen = rng.integers(len(hypotheses), size=(resamples, len(hypotheses)))
     scores["bleu_4_ci95"] = _interval(_resampled_bleu(hypotheses, references, chosen))
@@ -201,7 +201,7 @@ def _resampled_bleu(hypotheses: Sequence[str], references: References, chosen: n
 
 def _interval(values: np.ndarray) -> list[float]:
     low, high = np.quantile(values, [0.025, 0.975])
-    return [float(low), float(high)]
+    return [round(float(low), 6), round(float(high), 6)]
 
 
 def _grams(text: str) -> Counter[tuple[str, ...]]:

@@ -1,0 +1,214 @@
+"""Readers of images with captions or questions: what is read, what is refused, and features that are kept."""
+
+import gzip
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from attnlab.config.errors import UserError
+from attnlab.config.vision import CaptionHub, EasyVqa, Flickr8k, QuestionHub
+from attnlab.data import features, image_corpus
+from attnlab.data.images import LARGEST, as_bytes, pixels, read_image
+
+
+def encoded(value: int, size: tuple[int, int] = (16, 16), format: str = "JPEG", mode: str = "RGB") -> bytes:
+    content = io.BytesIO()
+    Image.new(mode, size, value if mode != "RGB" else (value,) * 3).save(content, format)
+    return content.getvalue()
+
+
+@pytest.fixture
+def flickr(tmp_path) -> Path:
+    """A made-up Flickr8k in the layout of the packed files."""
+    images = [encoded(40 * n) for n in range(6)]
+    names = np.array([f"{n}.jpg" for n in range(6)])
+    offsets = np.cumsum([0, *map(len, images)])
+    (tmp_path / "flickr8k").mkdir()
+    np.savez(tmp_path / "flickr8k/images_128.npz", jpeg=as_bytes(b"".join(images)), offsets=offsets, names=names)
+    splits = ["train", "train", "val", "test", "extra", "test"]
+    rows = [{"image": f"{n}.jpg", "split": split, "captions": [f"Image {n} .", "A thing ."]}
+            for n, split in enumerate(splits)]  # fmt: skip
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "flickr8k/captions.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    return tmp_path
+
+
+def test_flickr_is_read_by_split_and_images_stay_encoded(flickr):
+    splits = image_corpus.load(Flickr8k(), flickr)
+    assert [e.name for e in splits.train] == ["0.jpg", "1.jpg"]
+    assert [e.name for e in splits.dev] == ["2.jpg"]
+    assert [e.captions for e in splits.test["test"]] == [("Image 3 .", "A thing ."), ("Image 5 .", "A thing .")]
+    found = pixels(splits.test["test"][0].image, 8)
+    assert found.shape == (8, 8, 3)
+    assert abs(int(found.mean()) - 120) < 3
+
+
+def test_the_original_files_of_flickr_give_the_same(flickr, tmp_path):
+    folder = tmp_path / "Flicker8k_Dataset"
+    folder.mkdir()
+    for n in range(6):
+        (folder / f"{n}.jpg").write_bytes(encoded(40 * n))
+    texts = [f"{n}.jpg#{k}\t{text}\n" for n in range(6) for k, text in enumerate((f"Image {n} .", "A thing ."))]
+    (tmp_path / "Flickr8k.token.txt").write_text("".join(texts))
+    lists = {"train": "0.jpg\n1.jpg\n", "dev": "2.jpg\n", "test": "3.jpg\n5.jpg\n"}
+    for split, names in lists.items():
+        (tmp_path / f"{split}.txt").write_text(names)
+    config = Flickr8k(images="Flicker8k_Dataset", captions="Flickr8k.token.txt", lists={s: f"{s}.txt" for s in lists})
+    assert image_corpus.load(config, tmp_path).fingerprint() == image_corpus.load(Flickr8k(), flickr).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("{", r"captions\.jsonl:1: expected JSON"),
+        ('{"image": "0.jpg", "split": "train", "captions": []}', r"captions\.jsonl:1: captions must be"),
+        ('{"image": "9.jpg", "split": "train", "captions": ["a"]}', r"captions\.jsonl:1: .* holds no image 9\.jpg"),
+        ('{"image": "0.jpg", "split": "train", "captions": ["a"]}', "no images of the split dev"),
+        ("1.jpg#0\tA thing", "needs task.data.lists"),
+    ],
+)
+def test_broken_captions_are_told_with_file_and_line(flickr, line, says):
+    (flickr / "captions.jsonl").write_text(line + "\n")
+    with pytest.raises(UserError, match=says):
+        image_corpus.load(Flickr8k(captions="captions.jsonl"), flickr)
+
+
+def test_names_do_not_lead_out_of_the_folder(flickr):
+    (flickr / "images").mkdir()
+    (flickr / "captions.jsonl").write_text('{"image": "../x.jpg", "split": "train", "captions": ["a"]}\n')
+    with pytest.raises(UserError, match="no plain file name"):
+        image_corpus.load(Flickr8k(images="images", captions="captions.jsonl"), flickr)
+
+
+def test_missing_data_say_what_is_expected(tmp_path):
+    with pytest.raises(UserError, match="needs a data directory"):
+        image_corpus.load(Flickr8k(), None)
+    with pytest.raises(UserError, match=r"images_128\.npz: no such file"):
+        image_corpus.load(Flickr8k(), tmp_path)
+    with pytest.raises(UserError, match="no such file"):
+        image_corpus.load_questions(EasyVqa(), tmp_path)
+
+
+def easy_vqa(folder: Path, questions: list[dict], images: int = 4) -> EasyVqa:
+    for part in ("train", "test"):
+        made = np.stack([np.full((8, 8, 3), n, np.uint8) for n in range(images)])
+        np.savez(folder / f"{part}_images.npz", images=made)
+        lines = "".join(json.dumps(row) + "\n" for row in questions)
+        (folder / f"{part}_questions.jsonl").write_text(lines)
+    return EasyVqa(train="train", test="test", dev_images=1)
+
+
+QUESTIONS = [{"question": f"is it {n}?", "answer": "yes", "image": n % 4} for n in range(8)]
+
+
+def test_dev_has_images_that_training_has_not(tmp_path):
+    splits = image_corpus.load_questions(easy_vqa(tmp_path, QUESTIONS), tmp_path)
+    assert {int(asked.image[0, 0, 0]) for asked in splits.train} == {0, 1, 2}
+    assert {int(asked.image[0, 0, 0]) for asked in splits.dev} == {3}
+    assert len(splits.test["test"]) == 8
+
+
+def test_the_layout_of_the_package_gives_the_same(tmp_path):
+    packed = image_corpus.load_questions(easy_vqa(tmp_path, QUESTIONS), tmp_path)
+    for part in ("train", "test"):
+        (tmp_path / part / "images").mkdir(parents=True)
+        for n in range(4):
+            (tmp_path / part / "images" / f"{n}.png").write_bytes(encoded(n, (8, 8), "PNG"))
+        rows = [[row["question"], row["answer"], row["image"]] for row in QUESTIONS]
+        (tmp_path / part / "questions.json").write_text(json.dumps(rows))
+    loose = image_corpus.load_questions(EasyVqa(train="train", test="test", dev_images=1), tmp_path)
+    for one, other in zip(packed.train, loose.train, strict=True):
+        assert (one.question, one.answer) == (other.question, other.answer)
+        np.testing.assert_array_equal(pixels(one.image, 8), pixels(other.image, 8))
+
+
+@pytest.mark.parametrize("index", [4, -1, "0", None])
+def test_a_question_without_its_image_is_refused(tmp_path, index):
+    config = easy_vqa(tmp_path, [*QUESTIONS[:2], {"question": "what?", "answer": "no", "image": index}])
+    with pytest.raises(UserError, match=r"questions\.jsonl:3: there is no image"):
+        image_corpus.load_questions(config, tmp_path)
+
+
+def test_images_of_any_form_become_rgb_squares(tmp_path):
+    for name, content in {
+        "grey.png": encoded(9, format="PNG", mode="L"), "alpha.png": encoded(9, format="PNG", mode="RGBA"),
+        "wide.gif": encoded(9, (30, 10), "GIF", "P"),
+    }.items():  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+        assert read_image(tmp_path / name, 12).shape == (12, 12, 3)
+
+
+def test_what_is_no_image_is_told_in_one_line(tmp_path):
+    whole = encoded(100, (64, 64))
+    for name, content in {"text.jpg": b"hello", "half.jpg": whole[: len(whole) // 2], "empty.png": b""}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=name):
+            read_image(tmp_path / name, 8)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_image(tmp_path / "absent.jpg", 8)
+
+
+def test_an_endless_image_is_refused_unread():
+    side = int(LARGEST**0.5) + 10
+    content = io.BytesIO()
+    Image.new("1", (side, side)).save(content, "PNG")
+    with pytest.raises(UserError, match="at most"):
+        pixels(as_bytes(content.getvalue()), 8)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv(features.VARIABLE, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_features_are_computed_once_for_the_same_content(cache):
+    asked = []
+
+    def compute(batch: np.ndarray) -> np.ndarray:
+        asked.append(len(batch))
+        return batch.reshape(len(batch), 4, -1).astype(np.float16)
+
+    images = [np.full((8, 8, 3), n, np.uint8) for n in range(40)]
+    found = features.features(images, 8, compute, "one")
+    assert len(asked) == 2
+    np.testing.assert_array_equal(found[39], compute(images[39][None])[0])
+    again = features.features(images[::-1], 8, lambda batch: pytest.fail("computed again"), "one")
+    np.testing.assert_array_equal(again[0], found[39])
+    before = len(asked)
+    features.features([*images, np.zeros((8, 8, 3), np.uint8) + 99], 8, compute, "one")
+    assert len(asked) == before + 1, "only the new one"
+    features.features(images[:1], 8, compute, "another")
+    assert len(asked) == before + 2, "other weights, other features"
+
+
+def test_a_damaged_file_is_computed_again(cache):
+    images = [np.zeros((8, 8, 3), np.uint8)]
+    compute = lambda batch: batch.reshape(len(batch), 4, -1).astype(np.float16)  # noqa: E731
+    (path,) = features.features(images, 8, compute, "one").paths
+    path.write_bytes(path.read_bytes()[:20])
+    assert features.features(images, 8, compute, "one")[0].shape == (4, 48)
+
+
+def test_hub_images_are_read_from_a_local_folder(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features_of = datasets.Features({"image": datasets.Image(), "caption_0": datasets.Value("string"),
+                                     "caption_1": datasets.Value("string"), "question": datasets.Value("string"),
+                                     "answer": datasets.Value("string")})  # fmt: skip
+    for split in ("train", "validation", "test"):
+        texts = {"caption_0": ["a b", "c"], "caption_1": ["d", "e"], "question": ["q?", "r?"], "answer": ["x", "y"]}
+        rows = {"image": [{"bytes": encoded(50 * n), "path": None} for n in range(2)], **texts}
+        data = datasets.Dataset.from_dict(rows, features=features_of)
+        (tmp_path / "pictures" / "data").mkdir(parents=True, exist_ok=True)
+        data.to_parquet(str(tmp_path / f"pictures/data/{split}-00000-of-00001.parquet"))
+    captioned = image_corpus.load(CaptionHub(path="pictures", captions=("caption_0", "caption_1")), tmp_path)
+    assert [e.captions for e in captioned.dev] == [("a b", "d"), ("c", "e")]
+    assert abs(int(pixels(captioned.train[1].image, 8).mean()) - 50) < 3
+    asked = image_corpus.load_questions(QuestionHub(path="pictures"), tmp_path)
+    assert [(e.question, e.answer) for e in asked.test["test"]] == [("q?", "x"), ("r?", "y")]
+    with pytest.raises(UserError, match="row 1: no column 'caption_9'; did you mean"):
+        image_corpus.load(CaptionHub(path="pictures", captions=("caption_9",)), tmp_path)

@@ -1,0 +1,85 @@
+"""Generated scenes: a caption is a function of what is seen, every word's place is where its object is painted."""
+
+import random
+
+import numpy as np
+import pytest
+
+from attnlab.config.vision import SceneQuestions, Scenes
+from attnlab.data import scenes
+
+SMALL = Scenes(train=150, dev=20, test=40)
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return scenes.generate(SMALL)
+
+
+def test_same_seed_same_data_and_longer_begins_with_shorter(splits):
+    assert scenes.generate(SMALL).fingerprint() == splits.fingerprint()
+    assert scenes.generate(SMALL.changed(seed=1)).fingerprint() != splits.fingerprint()
+    shorter = scenes.generate(SMALL.changed(train=30))
+    for one, other in zip(shorter.train, splits.train[:30], strict=True):
+        assert one.captions == other.captions
+        np.testing.assert_array_equal(one.image, other.image)
+
+
+def test_no_caption_is_in_two_splits_and_every_test_word_is_in_training(splits):
+    said = {name: {e.captions[0] for e in examples} for name, examples in splits.splits().items()}
+    assert not said["train"] & said["dev"]
+    assert not said["train"] & said["test"]
+    assert not said["dev"] & said["test"]
+    words = {name: {word for text in texts for word in text.split()} for name, texts in said.items()}
+    assert words["test"] <= words["train"]
+
+
+def test_content_words_have_regions_in_which_the_named_color_is_painted(splits):
+    for example in splits.test["test"]:
+        words = example.captions[0].split()
+        assert len(words) == len(example.regions)
+        for word, region in zip(words, example.regions, strict=True):
+            placed = word in (*scenes.COLORS, *scenes.SHAPES, *scenes.SIZES)
+            assert (region is not None) == placed
+            if word in scenes.COLORS:
+                left, top, right, bottom = region
+                part = example.image[top:bottom, left:right].astype(float)
+                wanted = np.asarray(scenes.COLORS[word])
+                lit = part @ wanted / (np.linalg.norm(part, axis=-1) * np.linalg.norm(wanted) + 1e-9)
+                assert (lit > 0.995).sum() >= 20, (word, example.captions)
+
+
+def test_caption_tells_relations_in_reading_order():
+    thing = lambda place: scenes.Thing(place, "small", "red", "cross")  # noqa: E731
+    assert scenes.caption((thing(1), thing(2), thing(4)))[0] == (
+        "a small red cross left of a small red cross above a small red cross"
+    )
+
+
+def test_sizes_and_shapes_are_told_apart_by_what_is_painted():
+    areas = {
+        (shape, size): scenes._inside(shape, half, 8.0, 8.0).sum()
+        for shape in scenes.SHAPES
+        for size, half in scenes.SIZES.items()
+    }
+    assert len({scenes._inside(shape, 7.0, 8.0, 8.0).tobytes() for shape in scenes.SHAPES}) == len(scenes.SHAPES)
+    assert all(areas[shape, "large"] > 2 * areas[shape, "small"] for shape in scenes.SHAPES)
+
+
+def test_questions_have_the_one_answer_that_the_scene_gives():
+    rng = random.Random(0)
+    scene = (scenes.Thing(0, "small", "red", "cross"), scenes.Thing(9, "large", "blue", "circle"))
+    found = {scenes.ask(scene, rng) for _ in range(300)}
+    assert ("what color is the cross?", "red") in found
+    assert ("what shape is the blue thing?", "circle") in found
+    assert ("how many things are there?", "two") in found
+    assert ("is there a red cross?", "yes") in found
+    assert ("is there a red cross?", "no") not in found
+    twins = (scene[0], scenes.Thing(2, "large", "red", "cross"))
+    assert {question.split()[0] for question, _ in (scenes.ask(twins, rng) for _ in range(100))} == {"is", "how"}
+
+
+def test_half_of_the_yes_no_questions_are_true():
+    examples = scenes.generate_questions(SceneQuestions(train=1500)).train
+    answers = [asked.answer for asked in examples if asked.question.startswith("is")]
+    assert 0.45 < np.mean([answer == "yes" for answer in answers]) < 0.55
