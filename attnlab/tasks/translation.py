@@ -172,7 +172,8 @@ class Translator(Task):
             thirds = exact_match_by_length(texts, references, lengths)
             scores |= dict(zip(("exact_match_short", "exact_match_middle", "exact_match_long"), thirds, strict=True))
         scores |= {"decoding": decoding.model_dump()}
-        if all(pair.alignment is not None for pair in examples) and self.config.model.attention is not None:
+        attends = self.config.model.kind != "recurrent_seq2seq" or self.config.model.attention is not None
+        if attends and all(pair.alignment is not None for pair in examples):
             scores |= self._alignment(params, examples)
         return scores
 
