@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from attnlab.config.readers import MemoryNetwork as Config
 from attnlab.layers.between import Between
+from attnlab.layers.dropout import Dropout
 
 SMALL = nn.initializers.normal(0.1)
 """As in the paper, section 4.2."""
@@ -112,13 +113,13 @@ class MemoryNetwork(nn.Module):
             memories = [
                 memory + since @ table[: 2 * longest + 1] for memory, table in zip(memories, times, strict=True)
             ]
-        dropout = nn.Dropout(config.dropout, deterministic=not train)
+        dropout = Dropout(config.dropout)
         between = None if adjacent else nn.Dense(config.width, use_bias=False, name="between")
         asks = [Between(config.attention, config.width, name=f"hop_{n}") for n in range(config.hops if adjacent else 1)]
         state, weights = self._read(words[0], asked), []
         for hop in range(config.hops):
             key, value = (memories[hop], memories[hop + 1]) if adjacent else memories
-            found = asks[hop if adjacent else 0](dropout(state), key, value, sentences, train=train)
+            found = asks[hop if adjacent else 0](dropout(state, train=train), key, value, sentences, train=train)
             state = (state if between is None else between(state)) + found.output
             weights.append(found.weights)
         if adjacent:

@@ -25,6 +25,7 @@ from attnlab.config.readers import Characters
 from attnlab.functional import normalizers
 from attnlab.functional.attention import pool
 from attnlab.layers.between import Between
+from attnlab.layers.dropout import Dropout
 from attnlab.layers.recurrent import Bidirectional
 
 VECTORS = nn.initializers.normal(0.1)
@@ -97,7 +98,7 @@ class BidafReader(nn.Module):
         self.to_end = Bidirectional(config.cell, config.hidden)
         self.start, self.end = nn.Dense(1), nn.Dense(1)
         self.none = self.param("none", nn.initializers.zeros_init(), (2,))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def __call__(
         self,
@@ -139,7 +140,7 @@ class BidafReader(nn.Module):
         embedded = self.highway(jnp.concatenate(parts, axis=-1))
         if self.config.exact_match:
             embedded = jnp.concatenate([embedded, match[..., None]], axis=-1)
-        return self.contextual(self.dropout(embedded, deterministic=not train), valid)
+        return self.contextual(self.dropout(embedded, train=train), valid)
 
     def _flow(
         self, h: Array, u: Array, last: Array, inside: Bool[Array, "b t"], lengths: Array, train: bool
@@ -158,7 +159,7 @@ class BidafReader(nn.Module):
         return jnp.concatenate(parts, axis=-1), found.weights, by_passage
 
     def _point(self, g: Array, inside: Array, by_question: Array, by_passage: Array, train: bool) -> Pointers:
-        drop = lambda x: self.dropout(x, deterministic=not train)  # noqa: E731
+        drop = lambda x: self.dropout(x, train=train)  # noqa: E731
         m = g
         for layer in self.modeling:
             m, _ = layer(drop(m), inside)

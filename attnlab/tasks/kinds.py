@@ -10,6 +10,8 @@ HOMES = {
     "classification": "classification.Classifier",
     "stories": "stories.Storyteller",
     "spans": "spans.SpanReader",
+    "captioning": "captioning.Captioner",
+    "visual_qa": "visual_qa.VisualQuestions",
 }
 """Kind in a config -> module and class; imported when asked for."""
 
