@@ -1,6 +1,6 @@
 """What makes a grid of features of an image: a small convolutional network, or a map of features computed before.
 
-grid = norm(features) + position    one vector for each cell, in reading order
+grid = features + position    one vector for each cell, in reading order
 
 The positions are learned: without them a decoder that sees a weighted mean of cells cannot tell left from right.
 """
@@ -28,13 +28,13 @@ class ImageEncoder(nn.Module):
         Args:
             image: of a small_cnn pixels [b h w 3] of 0 … 255; else features [b s f] computed before.
         """
-        features = _Convolutions(self.config)(image) if isinstance(self.config, SmallCnn) else self._mapped(image)
-        grid = nn.LayerNorm(name="norm")(features)
+        grid = _Convolutions(self.config)(image) if isinstance(self.config, SmallCnn) else self._mapped(image)
         place = self.param("positions", nn.initializers.normal(0.1), grid.shape[1:])
         return grid + place
 
     def _mapped(self, features: Array) -> Array:
-        return jax.nn.relu(nn.Dense(self.config.width, kernel_init=HE, name="map")(features.astype(jnp.float32)))
+        mapped = nn.Dense(self.config.width, kernel_init=HE, name="map")(features.astype(jnp.float32))
+        return nn.LayerNorm(name="norm")(jax.nn.relu(mapped))
 
 
 class _Convolutions(nn.Module):

@@ -1,0 +1,214 @@
+"""Models that describe images: laws of both, a small twin that is learned, and the task from end to end."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from attnlab import lab
+from attnlab.config.attention import Additive, Attention, Dot
+from attnlab.config.errors import UserError
+from attnlab.config.load import load
+from attnlab.config.normalizers import Sparsemax
+from attnlab.config.vision_models import EfficientNetLite0, ShowAttendTell, SmallCnn, TransformerCaptioner
+from attnlab.models import captioner
+from attnlab.models.image_encoder import ImageEncoder
+from attnlab.tasks.captioning import by_token, unevenness
+from attnlab.tasks.pictures import Pictures
+
+CNN = SmallCnn(channels=(4, 8))
+SOFT = ShowAttendTell(image=CNN, embedding=6, hidden=8, attention=Attention(score=Additive(hidden=6)))
+MODELS = {
+    "soft": SOFT,
+    "dot": SOFT.changed(attention=Attention(score=Dot())),
+    "sparsemax": SOFT.changed(attention=Attention(score=Additive(hidden=6), normalizer=Sparsemax())),
+    "hard": SOFT.changed(look="hard"),
+    "mean": SOFT.changed(attention=None),
+    "no_gate": SOFT.changed(gate=False),
+    "transformer": TransformerCaptioner(
+        image=CNN, decoder={"width": 8, "heads": 2, "feed_forward": 8, "layers": 2, "max_length": 8, "dropout": 0.0}
+    ),
+}
+IMAGE = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
+CELLS = jnp.array([16, 16])
+TARGET = jnp.array([[1, 4, 5, 6], [1, 7, 8, 9]])
+EVERY = pytest.mark.parametrize("name", MODELS)
+
+
+@functools.cache
+def built(name: str):
+    config = MODELS[name]
+    model = (captioner.ShowAttendTell if name != "transformer" else captioner.TransformerCaptioner)(config, 11)
+    return model, jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), IMAGE, CELLS, TARGET)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "train", "method"))
+def apply(model, variables, *arguments, train=False, method="__call__", rngs=None):
+    return model.apply(variables, *arguments, train=train, method=method, rngs=rngs)
+
+
+@EVERY
+def test_weights_add_up_to_one_over_the_cells(name):
+    model, variables = built(name)
+    out = apply(model, variables, IMAGE, CELLS, TARGET)
+    chex.assert_shape([out.logits, out.weights], [(2, 4, 11), (2, 4, 16)])
+    if name == "mean":
+        assert not out.weights.any()
+    else:
+        np.testing.assert_allclose(out.weights.sum(-1), 1.0, atol=1e-5)
+
+
+@EVERY
+def test_one_word_at_a_time_equals_all_at_once(name):
+    model, variables = built(name)
+    whole = apply(model, variables, IMAGE, CELLS, TARGET)
+    memory, state = apply(model, variables, IMAGE, CELLS, method="encode")
+    for position in range(4):
+        state, out = apply(model, variables, memory, state, TARGET[:, position : position + 1], method="decode")
+        np.testing.assert_allclose(out.logits[:, 0], whole.logits[:, position], atol=1e-5)
+        np.testing.assert_allclose(out.weights[:, 0], whole.weights[:, position], atol=1e-5)
+
+
+@EVERY
+def test_filler_changes_nothing_and_its_gradients_are_finite(name):
+    model, variables = built(name)
+    alone = apply(model, variables, IMAGE[:1], CELLS[:1], TARGET[:1])
+    cells = jnp.array([16, 0])
+
+    def total(variables, chosen):
+        out = apply(model, variables, IMAGE, cells, TARGET)
+        return jnp.sum(out.logits[0] ** 2) * chosen
+
+    np.testing.assert_allclose(apply(model, variables, IMAGE, cells, TARGET).logits[0], alone.logits[0], atol=1e-5)
+    chex.assert_tree_all_finite(jax.grad(total)(variables, 1.0))
+
+
+def test_hard_attention_sees_one_cell_and_still_learns_where_to_look():
+    model, variables = built("hard")
+    rngs = {"dropout": jax.random.key(1)}
+    first = apply(model, variables, IMAGE, CELLS, TARGET, train=True, rngs=rngs)
+    other = apply(model, variables, IMAGE, CELLS, TARGET, train=True, rngs={"dropout": jax.random.key(2)})
+    assert not np.allclose(first.logits, other.logits), "training draws"
+    used = [apply(model, variables, IMAGE, CELLS, TARGET).logits for _ in range(2)]
+    np.testing.assert_array_equal(*used)
+    loss = lambda v: jnp.sum(apply(model, v, IMAGE, CELLS, TARGET, train=True, rngs=rngs).logits ** 2)  # noqa: E731
+    slope = jax.grad(loss)(variables)["params"]["attend"]["score"]
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(slope)) > 1e-6
+
+
+def test_a_draw_has_the_frequencies_and_the_gradient_of_its_weights():
+    weights = jnp.array([0.5, 0.3, 0.2, 0.0])
+    noise = jax.random.gumbel(jax.random.key(0), (4000, 4))
+    drawn = jax.vmap(lambda n: captioner._drawn(weights[None], n[None])[0])(noise)
+    np.testing.assert_allclose(drawn.mean(axis=0), weights, atol=0.03)
+    assert set(np.unique(drawn.round(6))) == {0.0, 1.0}
+    slope = jax.grad(lambda w: captioner._drawn(w[None], noise[:1])[0] @ jnp.arange(4.0))(weights)
+    np.testing.assert_allclose(slope, jnp.arange(4.0))
+
+
+def test_unevenness_is_xus_penalty_of_real_words_and_rows():
+    weights = jnp.array([[[0.5, 0.5], [1.0, 0.0], [9.0, 9.0]], [[1.0, 1.0]] * 3])
+    found = unevenness(weights, jnp.array([2, 0]))
+    np.testing.assert_allclose(found, (1 - 1.5) ** 2 + (1 - 0.5) ** 2)
+
+
+def test_grids_of_encoders_are_as_the_config_says():
+    for config, size in ((SmallCnn(channels=(4, 4, 4)), 64), (CNN, 16), (SmallCnn(channels=(4, 4)), 30)):
+        pictures = Pictures(config, size)
+        grid, _ = ImageEncoder(config).init_with_output(jax.random.key(0), pictures.blank(1))
+        assert grid.shape == (1, pictures.cells, config.width)
+    frozen = Pictures(EfficientNetLite0(width=8), 224)
+    grid, _ = ImageEncoder(frozen.config).init_with_output(jax.random.key(0), frozen.blank(1))
+    assert grid.shape == (1, 49, 8)
+
+
+def test_a_cell_sees_its_surroundings_only():
+    config = SmallCnn(channels=(4, 8, 8))
+    encode = ImageEncoder(config)
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
+    variables = encode.init(jax.random.key(0), image)
+    changed = image.copy()
+    changed[:, :16, :16] = 0
+    same = np.isclose(encode.apply(variables, image), encode.apply(variables, changed)).all(-1).reshape(8, 8)
+    assert not same[:2, :2].any()
+    assert same[2:, :].all()
+    assert same[:, 2:].all()
+
+
+SCENES = """
+task:
+  kind: captioning
+  data: {kind: scenes, train: 600, dev: 30, test: 40, max_objects: 1}
+  decoding: {beam: 2, max_length: 6}
+model:
+  kind: show_attend_tell
+  image: {kind: small_cnn, channels: [16, 32, 64]}
+  embedding: 24
+  hidden: 48
+  attention: {score: {kind: additive, hidden: 32}}
+training:
+  steps: 260
+  batch_tokens: 160
+  buckets: 1
+  optimizer: {learning_rate: 0.005, warmup_steps: 20}
+  evaluate_every: 130
+"""
+
+
+@pytest.mark.slow
+def test_single_objects_are_learned_and_pointed_at_and_the_run_can_be_used(tmp_path):
+    path = tmp_path / "one.yaml"
+    path.write_text(SCENES)
+    run = lab.train(load(path), tmp_path / "run", None)
+    found = lab.evaluate(run, None)["test"]
+    assert found["exact_match"] >= 90
+    assert found["pointing"] >= 90
+    assert 0 < found["region_mass"] <= 100
+    trained = lab.load(run)
+    examples = trained.task.load(trained.run.config, None).test["test"]
+    files = []
+    for number, example in enumerate(examples[:3]):
+        files.append(str(tmp_path / f"{number}.png"))
+        Image.fromarray(example.image).save(files[-1])
+    answers = trained.predict([files[0], "", files[1]])
+    assert answers[1] == ""
+    assert answers[0].startswith("a ")
+    assert len(trained.predict(files[:1], n_best=2)) == 2
+    (drawn,) = lab.show(run, [files[2]])
+    assert drawn.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UserError, match="cannot be read"):
+        trained.predict(["absent.png"])
+    with pytest.raises(UserError, match="one image"):
+        trained.task.example(["a", "b"])
+
+
+def test_regions_of_tokens_are_those_of_their_words():
+    from attnlab.config.text import Words
+    from attnlab.data.tokenizer import train
+
+    tokenizer = train(Words(), ["a small, red box"], "target")
+    encoding = tokenizer.encode("a small, red box")
+    box = (0, 0, 1, 1)
+    assert encoding.tokens == ["a", "small", ",", "red", "box"]
+    assert by_token([None, box, None, box], encoding) == [None, box, box, None, box]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (["model.attention=null", "model.look=hard"], "look hard needs an attention"),
+        (["model.attention.score={kind: dot}"], "hidden as wide as the image's cells"),
+        (["model.attention.mods=[{kind: alibi}]"], "compares positions"),
+        (["model.image={kind: efficientnet_lite0}", "task.image_size=100"], "multiple of 32"),
+        (["model={kind: visual_answerer, fusion: {kind: concat}}"], "cannot describe images"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(tmp_path, changes, says):
+    path = tmp_path / "one.yaml"
+    path.write_text(SCENES)
+    with pytest.raises(UserError, match=says):
+        load(path, changes)
