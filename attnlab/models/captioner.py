@@ -96,16 +96,18 @@ class ShowAttendTell(nn.Module):
             return new, (new[0], seen, weights)
 
         gates = jnp.swapaxes(self.input(embedded), 0, 1)
-        noise = self._noise((*gates.shape[:2], memory.values.shape[1]), hard and train)
+        noise = self._noise(gates.shape[0], *memory.values.shape[:2], drawn=hard and train)
         last, out = jax.lax.scan(step, state.cell, (gates, noise))
         hidden, seen, weights = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), out)
         features = jnp.tanh(self.readout(jnp.concatenate([hidden, seen, embedded], axis=-1)))
         logits = self.embedding.attend(self.dropout(features, deterministic=not train)) + self.bias
         return DecoderState(last, state.readout), Output(logits, weights)
 
-    def _noise(self, shape: tuple[int, int, int], drawn: bool) -> Array:
+    def _noise(self, words: int, rows: int, cells: int, *, drawn: bool) -> Array:
         """Gumbel noise by which the largest of log weights + noise is a draw with these weights; none without draws."""
-        return jax.random.gumbel(self.make_rng("dropout"), shape) if drawn else jnp.zeros((*shape[:2], 1))
+        if not drawn:
+            return jnp.zeros((words, rows, 1))
+        return jax.random.gumbel(self.make_rng("dropout"), (words, rows, cells))
 
 
 def _drawn(weights: Float[Array, "b s"], noise: Float[Array, "b s"]) -> Float[Array, "b s"]:

@@ -128,6 +128,7 @@ class _CrossLayer(nn.Module):
         cross = CrossAttention(self.block, self.attention, name="cross")
         asked = nn.LayerNorm(name="cross_norm")(states)
         made, weights = cross(asked, *cross.remember(grid), cells, train=train, weights=True)
+        assert weights is not None
         states += self._gate("cross_gate") * dropout(made)
         feed = FeedForward(self.block, name="feed_forward")
         return states + self._gate("feed_gate") * dropout(

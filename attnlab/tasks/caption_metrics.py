@@ -180,7 +180,7 @@ def _metric(order: int) -> BLEU:
     return BLEU(max_ngram_order=order, tokenize="none", smooth_method="none", force=True)
 
 
-def _streams(references: References) -> list[list[str | None]]:
+def _streams(references: References) -> list[Any]:
     """References as sacrebleu takes them: first ones, second ones …, None where there are fewer."""
     most = max(map(len, references))
     return [[several[n] if n < len(several) else None for several in references] for n in range(most)]
