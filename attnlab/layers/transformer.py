@@ -26,7 +26,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 def norm(config: Block, name: str | None = None) -> nn.Module:
     """Make the norm that a config names."""
     if isinstance(config.norm, LayerNorm):
-        return nn.LayerNorm(epsilon=config.norm.epsilon, use_fast_variance=False, name=name)
+        return nn.LayerNorm(epsilon=config.norm.epsilon, name=name)
     return nn.RMSNorm(epsilon=config.norm.epsilon, name=name)
 
 
