@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -16,7 +17,8 @@ from attnlab.bench import training, worker
 from attnlab.bench.training import Comparison, Round, Worker, compare
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
-from attnlab.models.seq2seq import RecurrentSeq2Seq
+from attnlab.config.transformer import TransformerSeq2Seq
+from attnlab.tasks.translation import Translator
 from attnlab.training.steps import TrainState, initial_state, make_train_step
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="the extra `bench` is not installed")
@@ -109,19 +111,56 @@ def torch_names(params: dict, config: Any) -> dict[str, np.ndarray]:
     return {name: np.asarray(array, np.float32) for name, array in named.items()}
 
 
+def transformer_names(params: dict, config: Any) -> dict[str, np.ndarray]:
+    """The same of a Transformer."""
+    named: dict[str, np.ndarray] = {}
+
+    def linear(name: str, ours: dict) -> None:
+        named[f"{name}.weight"] = ours["kernel"].T
+        named.update({f"{name}.bias": ours["bias"]} if "bias" in ours else {})
+
+    def norm(name: str, ours: dict) -> None:
+        named.update({f"{name}.weight": ours["scale"], f"{name}.bias": ours["bias"]})
+
+    for stack in ("encoder", "decoder"):
+        for layer, ours in params[stack].items():
+            if layer == "final_norm":
+                norm(f"{stack}_norm", ours)
+                continue
+            at = f"{stack}.{layer.removeprefix('layer_')}"
+            for attention in ("self_attention", "cross_attention"):
+                for part, projection in ours.get(attention, {}).items():
+                    linear(f"{at}.{attention}.{part}", projection)
+            for part in ("self_norm", "cross_norm", "feed_forward_norm"):
+                if part in ours:
+                    norm(f"{at}.{part}", ours[part])
+            linear(f"{at}.hidden", ours["feed_forward"]["hidden"])
+            linear(f"{at}.output", ours["feed_forward"]["output"])
+    target = params["target_embedding"]["embedding"]
+    named |= {
+        "target_embedding.weight": target,
+        "source_embedding.weight": params.get("source_embedding", params["target_embedding"])["embedding"],
+        "readout.weight": target,
+        "readout.bias": params["readout"]["bias"],
+    }
+    return {name: np.asarray(array, np.float32) for name, array in named.items()}
+
+
 def both_sides(config: Experiment) -> tuple[TrainState, Any, Any]:
     """Our state and step, and a PyTorch trainer that starts from the same parameters."""
     import torch
 
-    from attnlab.bench.torch_seq2seq import Trainer
+    from attnlab.bench.torch_trainer import Trainer
 
-    model = RecurrentSeq2Seq(config.model, SOURCES, TARGETS)
-    state = initial_state(model, config.training, config.seed)
+    sides = [SimpleNamespace(vocabulary_size=size) for size in (SOURCES, TARGETS)]
+    task = Translator(config, SimpleNamespace(source=sides[0], target=sides[1]))  # type: ignore[arg-type]
+    state = initial_state(task.initialize, config.training, config.seed)
     trainer = Trainer(config, SOURCES, TARGETS)
-    named = torch_names(jax.device_get(state.params), config.model)
+    names = torch_names if config.model.kind == "recurrent_seq2seq" else transformer_names
+    named = names(jax.device_get(state.params), config.model)
     assert set(named) == set(trainer.model.state_dict())
     trainer.model.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in named.items()})
-    return state, make_train_step(model, config.training, config.seed), trainer
+    return state, make_train_step(task.loss, config.training, config.seed), trainer
 
 
 @needs_torch
@@ -150,7 +189,7 @@ def test_pytorch_takes_the_same_steps(settings):
 @needs_torch
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "inverse_sqrt"])
 def test_pytorch_follows_the_same_schedule(schedule):
-    from attnlab.bench.torch_seq2seq import _relative_rate
+    from attnlab.bench.torch_trainer import _relative_rate
     from attnlab.config import AdamW
     from attnlab.training.optimizer import schedule as ours
 
@@ -161,6 +200,39 @@ def test_pytorch_follows_the_same_schedule(schedule):
             assert 0.5 * _relative_rate(config, 10, step) == pytest.approx(
                 float(rate(jnp.asarray(step))), rel=1e-5, abs=1e-7
             )
+
+
+TRANSFORMER = {
+    "kind": "transformer_seq2seq", "width": 8, "heads": 2, "feed_forward": 12, "max_length": 200, "dropout": 0.0,
+    "encoder": {"layers": 2}, "decoder": {"layers": 2}, "tie_embeddings": "output",
+}  # fmt: skip
+
+
+@needs_torch
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"norm_position": "post", "activation": "gelu"}, {"positions": {"kind": "none"}, "biases": False}],
+    ids=["pre", "post-gelu", "no positions"],
+)
+def test_pytorch_takes_the_same_steps_with_a_transformer(changes):
+    config = experiment().model_copy(update={"model": TransformerSeq2Seq.model_validate(TRANSFORMER | changes)})
+    state, train_step, trainer = both_sides(config)
+    for number in range(4):
+        state, metrics = train_step(state, batch(number))
+        assert trainer.step(batch(number)) == pytest.approx(float(metrics["loss"]), rel=3e-4)
+
+
+@needs_torch
+def test_what_the_pytorch_transformer_does_not_know_is_refused_by_name():
+    from attnlab.bench.torch_transformer import Transformer
+
+    for change, told in (
+        ({"positions": {"kind": "rotary"}}, "model.positions"),
+        ({"kv_heads": 1}, "model.kv_heads"),
+        ({"decoder": {"cross_attention": {"score": {"kind": "additive"}}}}, "model.decoder.cross_attention"),
+    ):
+        with pytest.raises(UserError, match=told):
+            Transformer(TransformerSeq2Seq.model_validate(TRANSFORMER | change), SOURCES, TARGETS)
 
 
 @needs_torch

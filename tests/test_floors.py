@@ -23,7 +23,10 @@ FORBIDDEN = {
     "config": {"jax", "jaxlib", "flax", "numpy"},
     "data": {"flax", "optax"},
 }
-OWNERS = {"orbax": ("training/checkpoints.py",), "torch": ("bench/torch_seq2seq.py", "bench/torch_attention.py")}
+OWNERS = {
+    "orbax": ("training/checkpoints.py",),
+    "torch": tuple(f"bench/torch_{name}.py" for name in ("seq2seq", "transformer", "trainer", "attention")),
+}
 """Libraries that few files know."""
 
 

@@ -1,26 +1,21 @@
 """The recurrent model of `models/seq2seq.py` in plain PyTorch: the peer that training speed is measured against.
 
-Same sizes, same equations, dropout in the same places, same objective and optimizer. Written as one would write it in
+Same sizes, same equations, dropout in the same places. Written as one would write it in
 PyTorch and in its fastest plain form: packed `nn.GRU` for the encoder, a cell in a loop for the decoder, keys projected
-once, readout and logits of all positions at once where no step waits for them, fused AdamW.
+once, readout and logits of all positions at once where no step waits for them.
 """
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from attnlab.config import AdamW, Experiment
 from attnlab.config.attention import Attention
 from attnlab.config.recurrent import RecurrentSeq2Seq as Config
 
-Batch = dict[str, np.ndarray]
 LAYERS = {"gru": nn.GRU, "lstm": nn.LSTM}
 CELLS = {"gru": nn.GRUCell, "lstm": nn.LSTMCell}
-PAD = 0
 
 
 class Attend(nn.Module):
@@ -142,69 +137,3 @@ class Seq2Seq(nn.Module):
                 if isinstance(self.encoder if name.startswith("encoder") else self.cell, (nn.LSTM, nn.LSTMCell)):
                     quarter = parameter.shape[0] // 4
                     nn.init.ones_(parameter.detach()[quarter : 2 * quarter])
-
-
-class Trainer:
-    """The model with its optimizer: takes the steps that `training/steps.py` takes."""
-
-    def __init__(self, experiment: Experiment, source_vocabulary: int, target_vocabulary: int):
-        torch.manual_seed(experiment.seed)
-        self.training = experiment.training
-        self.model = Seq2Seq(experiment.model, source_vocabulary, target_vocabulary)
-        config = experiment.training.optimizer
-        parameters = list(self.model.parameters())
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-                {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            lr=config.learning_rate,
-            betas=(config.b1, config.b2),
-            fused=True,
-        )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: _relative_rate(config, experiment.training.steps, step)
-        )
-
-    def loss(self, batch: Batch) -> Tensor:
-        """Return the smoothed cross entropy, a mean over real target tokens."""
-        tensors = {name: torch.from_numpy(array).long() for name, array in batch.items()}
-        logits = self.model(tensors["source"], tensors["source_lengths"], tensors["target_in"])
-        return F.cross_entropy(
-            logits.flatten(0, 1),
-            tensors["target_out"].flatten(),
-            ignore_index=PAD,
-            label_smoothing=self.training.label_smoothing,
-        )
-
-    def step(self, batch: Batch) -> float:
-        """Take one training step and return its loss."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(batch)
-        loss.backward()
-        if self.training.optimizer.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.training.optimizer.clip_norm)
-        self.optimizer.step()
-        self.schedule.step()
-        return loss.item()
-
-
-def use_threads(threads: int) -> str:
-    """Set the number of threads of this process; return what PyTorch runs on, in words."""
-    torch.set_num_threads(threads)
-    return f"torch {torch.__version__}, {torch.get_num_threads()} threads"
-
-
-def _relative_rate(config: AdamW, steps: int, step: int) -> float:
-    """Size of a step relative to the peak, as in `training/optimizer.py`."""
-    warmup = config.warmup_steps
-    if step < warmup:
-        return (step + 1) / warmup
-    after, rest = step - warmup, max(steps - warmup, 1)
-    done = min(after / rest, 1.0)
-    return {
-        "constant": 1.0,
-        "linear": 1.0 - done,
-        "cosine": 0.5 * (1.0 + math.cos(math.pi * done)),
-        "inverse_sqrt": math.sqrt(max(warmup, 1) / (after + max(warmup, 1))),
-    }[config.schedule]

@@ -46,7 +46,7 @@ def jax_side(work: dict[str, Any], experiment: Experiment) -> tuple[Step, str]:
 
 def torch_side(work: dict[str, Any], experiment: Experiment) -> tuple[Step, str]:
     """Build the same step in PyTorch."""
-    from attnlab.bench.torch_seq2seq import Trainer, use_threads
+    from attnlab.bench.torch_trainer import Trainer, use_threads
 
     about = use_threads(work["threads"])
     return Trainer(experiment, work["source_vocabulary"], work["target_vocabulary"]).step, about
