@@ -178,7 +178,7 @@ class HeadScore(nn.Module):
 
     def _scale(self, start: float, learned: bool):
         scale = _scale(self, start, learned, (self.heads,))
-        return scale if isinstance(scale, float) else each(scale, "h")
+        return each(scale, "h") if isinstance(scale, Array) else scale
 
 
 def _scale(module: nn.Module, start: float, learned: bool, shape: tuple[int, ...]) -> float | Array:
