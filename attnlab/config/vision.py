@@ -82,6 +82,10 @@ class EasyVqa(Config):
     dev_images: PositiveInt = 400
     """So many of the training images, the last ones, are dev."""
 
+    def tiny(self) -> Self:
+        """Hold out little."""
+        return self.at_most(dev_images=4)
+
 
 class QuestionHub(Config):
     """A dataset of the Hugging Face hub, or a local folder in its layout (needs the extra `hub`)."""
