@@ -1,0 +1,296 @@
+"""Stories: the generator against a reading of its own sentences, bAbI's files, the memory network, the task."""
+
+import re
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from attnlab.config import Experiment
+from attnlab.config.errors import UserError
+from attnlab.config.questions import Babi, GeneratedStories
+from attnlab.config.readers import MemoryNetwork as MemoryConfig
+from attnlab.data import babi, stories
+from attnlab.data.story_words import Vocabulary
+from attnlab.models.memory_network import MemoryNetwork, ages, position_encoding
+from attnlab.tasks.stories import Storyteller, parse
+from attnlab.tasks.story_metrics import story_scores
+from attnlab.training.steps import initial_state, make_train_step, place
+
+FEW = {"train": 300, "dev": 40, "test": 40}
+
+
+def told(sentences: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    """Who did what with what: read from the words alone."""
+    deeds = (
+        dict.fromkeys(stories.GO, "go") | dict.fromkeys(stories.TAKE, "take") | dict.fromkeys(stories.LEAVE, "leave")
+    )
+    rows = []
+    for sentence in sentences:
+        person, verb, what = re.fullmatch(r"(\w+) (.+) (\w+)\.", sentence).groups()
+        rows.append((person, deeds[verb], what))
+    return rows
+
+
+def where_things_were(sentences: tuple[str, ...]) -> dict[str, list[str]]:
+    """The places of every thing in turn, by following who holds it."""
+    place, holder, places = {}, {}, {}
+    for person, deed, what in told(sentences):
+        if deed == "go":
+            place[person] = what
+            for thing in [t for t, p in holder.items() if p == person]:
+                places[thing].append(what)
+        elif deed == "take":
+            holder[what] = person
+            here = places.setdefault(what, [place[person]])
+            assert here[-1] == place[person], "a thing is taken where it lies"
+        else:
+            assert holder.pop(what) == person, "only who has a thing leaves it"
+    return places
+
+
+@pytest.mark.parametrize("facts", [1, 2, 3])
+def test_answers_and_facts_follow_from_the_sentences(facts: int):
+    config = GeneratedStories(facts=facts, **FEW)
+    for story in stories.generate(config).train:
+        deeds = told(story.sentences)
+        assert len(story.sentences) <= config.most_sentences
+        assert len(story.facts) == facts
+        if facts == 1:
+            person = story.question.removeprefix("Where is ").rstrip("?")
+            last = max(n for n, (who, deed, _) in enumerate(deeds) if who == person and deed == "go")
+            assert (story.facts, story.answer) == ((last,), deeds[last][2])
+            continue
+        thing = re.search(r"(?:is|was) the (\w+)", story.question).group(1)
+        places = where_things_were(story.sentences)[thing]
+        if facts == 2:
+            assert story.answer == places[-1]
+            handed = max(n for n, (_, deed, what) in enumerate(deeds) if deed != "go" and what == thing)
+            assert story.facts[0] == handed
+            assert deeds[story.facts[1]] == (deeds[handed][0], "go", story.answer)
+        else:
+            end = re.search(r"before the (\w+)", story.question).group(1)
+            assert places[1:].count(end) == 1
+            assert story.answer == places[places.index(end, 1) - 1]
+            took, came, before = (deeds[n] for n in story.facts)
+            assert took[1:] == ("take", thing)
+            assert (came[1:], before[1:]) == (("go", end), ("go", story.answer))
+            assert took[0] == came[0] == before[0]
+
+
+def test_generated_stories_depend_on_the_seed_alone_and_share_nothing_between_splits():
+    one, again = (stories.generate(GeneratedStories(facts=2, **FEW)) for _ in range(2))
+    other = stories.generate(GeneratedStories(facts=2, seed=1, **FEW))
+    assert one.fingerprint() == again.fingerprint() != other.fingerprint()
+    longer = stories.generate(GeneratedStories(facts=2, **(FEW | {"train": 400})))
+    assert longer.train[:300] == one.train
+    texts = [{(s.sentences, s.question) for s in part} for part in (one.train, one.dev, *one.test.values())]
+    others = [{(s.sentences, s.question) for s in part} for part in (other.dev, *other.test.values())]
+    assert not texts[0] & (texts[1] | texts[2])
+    assert not texts[0] & (others[0] | others[1]), "also with another seed"
+
+
+BABI = "1 Mary moved to the bathroom.\n2 John went to the hallway.\n3 Where is Mary? \tbathroom\t1\n4 Mary left.\n"
+
+
+def test_babi_files(tmp_path: Path):
+    path = tmp_path / "qa1.txt"
+    path.write_text(BABI + "5 Where is John?\thallway\t2\n" + "1 Ann sat.\n2 Who sat?\tAnn\t1\n")
+    first, second = babi.read_file(path)
+    assert [(s.question, s.answer, s.facts, len(s.sentences)) for s in first] == [
+        ("Where is Mary?", "bathroom", (0,), 2), ("Where is John?", "hallway", (1,), 3),
+    ]  # fmt: skip
+    assert second[0].sentences == ("Ann sat.",)
+    path.write_text((BABI + "5 Where is John?\thallway\t2\n") * 20)
+    splits = babi.read(Babi(train="qa1.txt", test={"test": "qa1.txt"}), tmp_path)
+    assert [len(part) for part in splits.splits().values()] == [36, 4, 40]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Mary moved.\n", r"qa.txt:1: expected a number"),
+        (BABI.replace("\t1", "\t9"), r"qa.txt:3: the fact '9' is not"),
+        ("1 Mary moved.\n", "qa.txt: no question"),
+        ("1 Where?\tattic\t1\n", r"qa.txt:1: the fact '1'"),
+    ],
+)
+def test_babi_mistakes_are_told(tmp_path: Path, text: str, said: str):
+    (tmp_path / "qa.txt").write_text(text)
+    with pytest.raises(UserError, match=said):
+        babi.read_file(tmp_path / "qa.txt")
+
+
+def test_position_encoding_is_the_papers():
+    found = np.asarray(position_encoding(jnp.array([3, 2]), 3, 4))
+    for sentence, length in enumerate((3, 2)):
+        for j in range(1, length + 1):
+            for k in range(1, 5):
+                right = (1 - j / length) - (k / 4) * (1 - 2 * j / length)
+                assert found[sentence, j - 1, k - 1] == pytest.approx(right, abs=1e-6)
+
+
+def test_jitter_makes_sentences_older_and_keeps_their_order():
+    lengths = jnp.array([6, 3, 0])
+    still = np.asarray(ages(lengths, 6, 0.5, None))
+    assert still[1].tolist() == [3, 2, 1, 0, 0, 0]
+    drawn = np.asarray(ages(lengths, 6, 0.5, jax.random.key(0)))
+    assert (drawn >= still).all() and (drawn != still).any()  # noqa: PT018
+    assert (np.diff(drawn[0]) < 0).all()
+    assert (drawn[2] == 0).all()
+
+
+STORY = jnp.array([[[2, 3, 0], [4, 5, 6], [7, 3, 2]], [[6, 5, 0], [2, 2, 2], [0, 0, 0]]])
+
+
+def build(**changes):
+    config = MemoryConfig(**({"width": 8, "hops": 3, "jitter": 0.0} | changes))
+    model = MemoryNetwork(config, 9, 10)
+    inputs = STORY, jnp.array([3, 2]), jnp.array([[2, 3, 0], [5, 0, 0]])
+    return model, model.init(jax.random.key(0), *inputs, train=False), inputs
+
+
+@pytest.mark.parametrize("tying", ["adjacent", "layer_wise"])
+@pytest.mark.parametrize("encoding", ["bag", "position"])
+def test_memory_network_by_the_book(tying: str, encoding: str):
+    """Against the paper's equations, word by word."""
+    model, variables, inputs = build(tying=tying, encoding=encoding)
+    found = model.apply(variables, *inputs, train=False)
+    p = jax.tree.map(np.asarray, variables["params"])
+    story, sentences, question = map(np.asarray, inputs)
+
+    def sentence(table, words):
+        words = words[words > 0]
+        total = np.zeros(8)
+        for j, word in enumerate(words, start=1):
+            k = np.arange(1, 9) / 8
+            share = (1 - j / len(words)) - k * (1 - 2 * j / len(words)) if encoding == "position" else 1.0
+            total += share * table[word]
+        return total
+
+    for b in range(2):
+        n = sentences[b]
+        state = sentence(p["words"][0], question[b])
+        for hop in range(3):
+            a, c = (hop, hop + 1) if tying == "adjacent" else (0, 1)
+            keys, values = (
+                np.stack([sentence(p["words"][t], story[b, i]) + p["times"][t][n - i] for i in range(n)])
+                for t in (a, c)
+            )
+            weights = np.exp(keys @ state) / np.exp(keys @ state).sum()
+            np.testing.assert_allclose(found.weights[b, hop, :n], weights, atol=1e-5)
+            assert not np.any(found.weights[b, hop, n:])
+            state = (state if tying == "adjacent" else state @ p["between"]["kernel"]) + weights @ values
+        readout = p["words"][-1].T if tying == "adjacent" else p["answer"]["kernel"]
+        np.testing.assert_allclose(found.logits[b], state @ readout, atol=1e-5)
+
+
+SCORES = ["dot", "scaled_dot", "general", "additive", "cosine", "trilinear"]
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_any_score_and_normalizer_serves(score: str):
+    kind = "sparsemax" if score == "general" else "softmax"
+    model, variables, inputs = build(attention={"score": {"kind": score}, "normalizer": {"kind": kind}})
+    out = model.apply(variables, *inputs, train=False)
+    chex.assert_shape(out.weights, (2, 3, 3))
+    np.testing.assert_allclose(out.weights.sum(-1), 1.0, atol=1e-5)
+    gradients = jax.grad(lambda v: jnp.sum(model.apply(v, *inputs, train=False).logits ** 2))(variables)
+    chex.assert_tree_all_finite(gradients)
+    filler = model.apply(variables, STORY, jnp.array([3, 0]), inputs[2], train=False)
+    np.testing.assert_allclose(filler.logits[0], out.logits[0], atol=1e-5)
+    chex.assert_tree_all_finite(filler)
+
+
+def experiment(model: dict, steps: int, **training) -> Experiment:
+    return Experiment.model_validate({
+        "name": "twin", "task": {"kind": "stories", "data": {"kind": "generated", "longest": 5, **FEW, "train": 2000}},
+        "model": model,
+        "training": {"steps": steps, "buckets": 1, "evaluate_every": steps, **training},
+    })  # fmt: skip
+
+
+MEMORY = {"kind": "memory_network", "width": 16, "hops": 1, "jitter": 0.0}
+TRANSFORMER = {
+    "kind": "transformer_stories",
+    "encoder": {"layers": 2, "width": 32, "heads": 2, "feed_forward": 64, "token_types": 2, "dropout": 0.0},
+}
+
+
+def trained(config: Experiment):
+    splits = Storyteller.load(config, None)
+    task = Storyteller.prepare(config, splits)
+    batches, state = task.batches(splits.train), initial_state(task.initialize, config.training, 1)
+    step = make_train_step(task.loss, config.training, 1)
+    for number in range(config.training.steps):
+        state, _ = step(state, place(batches.batch(number)))
+    return task, state.params, splits
+
+
+def test_a_small_memory_network_learns_where_people_are():
+    config = experiment(MEMORY, 300, batch_tokens=256, optimizer={"kind": "adamw", "learning_rate": 0.02})
+    task, params, splits = trained(config)
+    found = task.scores(params, splits.test["test"])
+    assert found["accuracy"] >= 95.0
+    assert found["fact_mass_max"] >= 80.0
+    assert found["accuracy_ci95"][0] <= found["accuracy"] <= found["accuracy_ci95"][1]
+    story = "Amira went to the attic. Boris ran to the cellar. Amira walked to the stable. Where is Amira?"
+    assert list(task.answer(params, [story, "", "Boris ran to the attic. Where is Boris?"], 0, None)) == [
+        "stable", "", "attic",
+    ]  # fmt: skip
+    (view,) = task.views(params, task.example([story]))
+    assert view.weights.shape == (1, 3)
+    assert view.weights.argmax() == 2
+    assert view.source_tokens[2] == "Amira walked to stable"
+    with pytest.raises(UserError, match="line 8: a story is sentences"):
+        list(task.answer(params, ["", "no question"], 6, None))
+
+
+def test_a_transformer_reads_stories_and_tells_where_its_first_token_looked():
+    config = experiment(TRANSFORMER, 3, batch_tokens=512)
+    task, params, splits = trained(config)
+    found = task.scores(params, splits.test["test"][:9])
+    assert {"fact_mass_1", "fact_mass_2", "fact_mass_max"} <= set(found)
+    (view,) = task.views(params, splits.dev[0])
+    assert view.target_tokens == ["layer 1", "layer 2"]
+    assert ((view.weights.sum(1) > 0) & (view.weights.sum(1) < 1)).all(), "the question has a share too"
+
+
+@pytest.mark.slow
+def test_a_small_transformer_learns_where_people_are():
+    optimizer = {"kind": "adamw", "learning_rate": 3e-3, "warmup_steps": 50}
+    task, params, splits = trained(experiment(TRANSFORMER, 600, batch_tokens=2048, optimizer=optimizer))
+    assert task.scores(params, splits.test["test"])["accuracy"] >= 90.0
+
+
+def test_long_stories_are_cut_at_their_beginning():
+    story = stories.Story(("A is in x.", "B is in y.", "C is in z."), "Where is A?", "x", (0, 2))
+    read = Vocabulary.learned([story]).read(story, 2)
+    assert (len(read.sentences), read.facts, read.left_out) == (2, (1,), 1)
+
+
+def test_a_run_reads_its_vocabulary_back(tmp_path: Path):
+    config = experiment(MEMORY, 1)
+    task = Storyteller.prepare(config, Storyteller.load(config, None))
+    for name, text in task.files().items():
+        (tmp_path / name).write_text(text)
+    assert Storyteller.restore(config, tmp_path).identity() == task.identity()
+
+
+def test_story_scores():
+    weights = [np.array([[0.5, 0.5, 0.0], [0.1, 0.1, 0.8]]), np.array([[1.0], [1.0]])]
+    found = story_scores(np.array([True, False]), weights, [(0, 2), (0,)])
+    assert found["accuracy"] == 50.0
+    assert found["fact_mass_1"] == pytest.approx(75.0)
+    assert found["fact_mass_2"] == pytest.approx(95.0)
+    assert found["fact_mass_max"] == pytest.approx(95.0)
+    assert "fact_mass_1" not in story_scores(np.array([True]), weights[:1], [()])
+
+
+@pytest.mark.parametrize("text", ["", "Where is Amira?", "Amira went to the attic."])
+def test_what_is_no_story_is_told(text: str):
+    with pytest.raises(UserError, match="with a question at the end"):
+        parse(text)
