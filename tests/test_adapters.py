@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import linen, nnx
 
-from attnlab.functional import masks, normalizers, scores
+from attnlab.functional import masks, mods, normalizers, scores
 from attnlab.functional.attention import attention_weights
 from attnlab.layers import adapters, jax_nn
 from attnlab.layers.adapters import linen_attention_fn, nnx_attention_fn
@@ -446,3 +446,12 @@ def test_examples_run(module):
     results = doctest.testmod(module)
     assert results.attempted >= 1
     assert results.failed == 0
+
+
+@pytest.mark.parametrize("options", [{"mods": (mods.alibi(4),)}, {"mask": masks.sliding_window(2, 0, "lower_right")}])
+def test_what_depends_on_positions_is_refused_where_flax_does_not_tell_them(options):
+    tokens = jnp.ones((1, 5, 8))
+    module = linen.MultiHeadDotProductAttention(4, decode=True, attention_fn=linen_attention_fn(**options))
+    variables = module.clone(attention_fn=linen_attention_fn()).init(jax.random.key(0), tokens)
+    with pytest.raises(ValueError, match="where one query stands among several keys is not told"):
+        module.apply(variables, tokens[:, :1], mutable=["cache"])

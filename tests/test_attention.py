@@ -1,5 +1,8 @@
 """The entry: what it refuses, dropout, other libraries as a second opinion, grouped heads."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +13,7 @@ from jaxtyping import TypeCheckError
 from rows import SCORES, SIZES, problem
 from tolerances import assert_close
 
-from attnlab.functional import dropout, masks, normalizers, scores
+from attnlab.functional import dropout, masks, mods, normalizers, scores
 from attnlab.functional.attention import attention, attention_weights, pool
 from attnlab.functional.parts import per_head
 
@@ -192,3 +195,49 @@ def test_no_part_means_shared_by_all_heads():
     shared = attend(QUERY, KEY, VALUE, score=Partial(scores.general, w=w))
     each = attend(QUERY, KEY, VALUE, score=per_head(Partial(scores.general, w=jnp.stack([w] * 4))))
     assert_close(shared, each, "float32")
+
+
+Q = jnp.ones((2, 6, 4, 8))
+
+
+@pytest.mark.parametrize("implementation", [None, "dense", "streaming"])
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"score": lambda query, key: (query @ key.T)[None]}, r"the score answered \(1, 6, 6\).*parts.each"),
+        ({"mods": (lambda logits, positions: logits[0],)}, r"the mod 0 answered \(6,\)"),
+        ({"normalizer": lambda logits, where: logits.sum(axis=1)}, r"the normalizer answered \(6,\)"),
+        ({"normalizer": jax.nn.softmax}, "normalizer softmax of jax takes"),
+        ({"mods": (mods.alibi(8),)}, r"mods\[0\] is alibi\(8\), the query has 4 heads"),
+    ],
+)
+def test_a_part_that_is_none_is_told(options, told, implementation):
+    with pytest.raises(ValueError, match=told):
+        attention(Q, Q, Q, implementation=implementation, **options)
+
+
+WRONG = """
+import jax.numpy as jnp
+from attnlab import attention, masks
+q = jnp.ones((6, 4, 8))
+for change in ({"score": "dot"}, {"mods": ("soft_cap",)}, {"mask": masks.causal}, {"query": q[..., :7]}):
+    try:
+        attention(**({"query": q, "key": q, "value": q} | change))
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_a_users_mistakes_are_told_without_checked_annotations():
+    """In a process of its own: under pytest jaxtyping speaks first."""
+    found = subprocess.run([sys.executable, "-c", WRONG], capture_output=True, text=True, check=True).stdout
+    score, mod, mask, width = found.splitlines()
+    assert score == "attention: score is a function, such as those of attnlab.scores, not 'dot'"
+    assert mod == "attention: mods[0] is a function, such as those of attnlab.mods, not 'soft_cap'"
+    assert "call it: masks.causal(...)" in mask
+    assert "queries of width 7 and keys of width 8" in width
+
+
+def test_masks_are_not_combined_by_and_or():
+    with pytest.raises(TypeError, match="combine masks by &"):
+        masks.causal() and masks.lengths(jnp.array([3]))

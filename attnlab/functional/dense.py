@@ -73,17 +73,28 @@ def one_head(
 
 def logits_of(head: Inputs, query: Array, key: Array, positions: Positions) -> Logits:
     """Score a block, and apply the mods from left to right."""
-    logits = widen(head.score(query, key))
-    for mod in head.mods:
-        logits = mod(logits, positions)
+    shape = query.shape[0], key.shape[0]
+    logits = widen(_of_shape("score", head.score(query, key), shape))
+    for number, mod in enumerate(head.mods):
+        logits = _of_shape(f"mod {number}", mod(logits, positions), shape)
     return logits
 
 
 def normalize(head: Inputs, logits: Logits, where: Where | None, positions: Positions) -> Weights:
     """Make weights of whole rows of logits."""
     if isinstance(getattr(head.normalizer, "func", head.normalizer), Positional):
-        return head.normalizer(logits, where, positions)
-    return head.normalizer(logits, where)
+        return _of_shape("normalizer", head.normalizer(logits, where, positions), logits.shape)
+    return _of_shape("normalizer", head.normalizer(logits, where), logits.shape)
+
+
+def _of_shape(part: str, answer: Array, shape: tuple[int, ...]) -> Array:
+    """Refuse what is not [q k]: it would be broadcast, and weigh something else."""
+    if answer.shape != shape:
+        raise ValueError(
+            f"attention: the {part} answered {answer.shape} for one head of one example, [q k] = {shape} is needed; an "
+            'array for each head or example is marked as parts.each(array, "h"), "b" or "b h"'
+        )
+    return answer
 
 
 def drop(head: Inputs, weights: Weights, positions: Positions, rate: float) -> Weights:

@@ -18,8 +18,9 @@ from jax import Array
 from jax.tree_util import register_dataclass
 from jax.typing import ArrayLike
 
-from attnlab.functional import dropout, masks, normalizers, parts
+from attnlab.functional import dropout, masks, mods, normalizers, parts
 from attnlab.functional.attention import attention, attention_weights
+from attnlab.functional.masks.extent import Lengths
 from attnlab.functional.types import Positions
 from attnlab.layers.jax_nn import also, with_arrays
 
@@ -34,6 +35,8 @@ def linen_attention_fn(**options: Any) -> Callable[..., Array]:
     - dropout has Flax's distribution, not its random numbers (`broadcast_dropout=True`, Flax's default, draws one
       mask [T, S] for all heads and examples);
     - a `precision` other than None makes the implementation "dense";
+    - one query among several keys with a mask is Flax's decoding, in which a query's position is not told: mods other
+      than soft_cap, and masks other than lengths, are refused there (`attnlab.cache` decodes with all of them);
     - `bias` is added after the mods, so that no soft cap undoes a bias of −1e9;
     - `einsum_dot_general`, `qk_attn_weights_einsum` and `attn_weights_value_einsum` are refused.
 
@@ -166,6 +169,8 @@ def _attend(
     sow: bool,
 ) -> tuple[Array, Any]:
     """Return the output, and the weights before dropout where they are to be sown."""
+    if query.shape[-3] == 1 < key.shape[-3] and mask is not None:
+        _check_one_query(options)
     options = with_arrays(options, query, key, bias, mask)
     if precision is not None:
         if options.get("implementation") not in (None, "dense"):
@@ -184,6 +189,18 @@ def _attend(
             return found, None
         # of weights dropped by the normalizer, the ones before are not to be had from the same call
         return found.output, _weights(options, query, key) if shared else found.weights
+
+
+def _check_one_query(options: dict[str, Any]) -> None:
+    """Refuse what depends on where a single query stands: Flax's decoding does not tell, it passes a mask."""
+    apart = [mod for mod in options.get("mods", ()) if getattr(mod, "func", mod) is not mods.soft_cap(1.0).func]
+    mask = options.get("mask")
+    if apart or not (mask is None or isinstance(mask, Lengths)):
+        what = "the mods" if apart else "the mask"
+        raise ValueError(
+            f"attention_fn: where one query stands among several keys is not told (Flax's decode=True), so {what} "
+            "may be wrong; soft_cap and masks.lengths are taken there, and attnlab.cache decodes with all others"
+        )
 
 
 def _weights(options: dict[str, Any], query: Array, key: Array) -> Array:

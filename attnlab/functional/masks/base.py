@@ -33,6 +33,10 @@ class Mask:
         """Tell which of these queries may attend to which of these keys."""
         raise NotImplementedError(f"{type(self).__name__} does not say what it masks")
 
+    def __bool__(self) -> bool:
+        """Refuse `and`, `or` and `not`, which would quietly pick one of two masks."""
+        raise TypeError("a mask is neither true nor false: combine masks by &, | and ~, and ask for `mask is None`")
+
     def expression(self) -> str:
         """Write the mask as one would make it, its arrays by dtype and shape."""
         return f"{type(self).__name__}({', '.join(map(picture.described, jax.tree.leaves(self)))})"

@@ -27,6 +27,11 @@ def dot(query: Query, key: Key) -> Logits:
     >>> dot(jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 4.0], [0.0, 1.0]])).tolist()
     [[11.0, 2.0]]
     """
+    if query.shape[1] != key.shape[1]:
+        raise ValueError(
+            f"scores.dot: queries of width {query.shape[1]} and keys of width {key.shape[1]}; it needs one width "
+            "(general and additive do not)"
+        )
     return jnp.matmul(query, key.T, preferred_element_type=accumulation_dtype(query, key))
 
 
