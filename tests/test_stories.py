@@ -150,7 +150,7 @@ def build(**changes):
     config = MemoryConfig(**({"width": 8, "hops": 3, "jitter": 0.0} | changes))
     model = MemoryNetwork(config, 9, 10)
     inputs = STORY, jnp.array([3, 2]), jnp.array([[2, 3, 0], [5, 0, 0]])
-    return model, model.init(jax.random.key(0), *inputs, train=False), inputs
+    return model, jax.jit(lambda rng: model.init(rng, *inputs, train=False))(jax.random.key(0)), inputs
 
 
 @pytest.mark.parametrize("tying", ["adjacent", "layer_wise"])
@@ -198,7 +198,8 @@ def test_any_score_and_normalizer_serves(score: str):
     out = model.apply(variables, *inputs, train=False)
     chex.assert_shape(out.weights, (2, 3, 3))
     np.testing.assert_allclose(out.weights.sum(-1), 1.0, atol=1e-5)
-    gradients = jax.grad(lambda v: jnp.sum(model.apply(v, *inputs, train=False).logits ** 2))(variables)
+    loss = lambda v: jnp.sum(model.apply(v, *inputs, train=False).logits ** 2)  # noqa: E731
+    gradients = jax.jit(jax.grad(loss))(variables)
     chex.assert_tree_all_finite(gradients)
     filler = model.apply(variables, STORY, jnp.array([3, 0]), inputs[2], train=False)
     np.testing.assert_allclose(filler.logits[0], out.logits[0], atol=1e-5)

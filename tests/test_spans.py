@@ -1,0 +1,222 @@
+"""Readers of passages: the attention flow by the book, no answer, windows merged, and a twin that needs attention."""
+
+import json
+import random
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from attnlab.config import Experiment
+from attnlab.config.errors import UserError
+from attnlab.config.readers import BidafReader as ReaderConfig
+from attnlab.data.questions import Answer, Question
+from attnlab.data.records import Splits
+from attnlab.models.reader import BidafReader
+from attnlab.tasks.spans import SpanReader
+from attnlab.training.steps import initial_state, make_train_step, place
+
+BIDAF = {"kind": "bidaf_reader", "embedding": 8, "hidden": 6, "highway": 1, "modeling_layers": 1, "dropout": 0.0}
+TRANSFORMER = {
+    "kind": "transformer_reader",
+    "encoder": {"layers": 2, "width": 16, "heads": 2, "feed_forward": 32, "token_types": 2, "dropout": 0.0},
+}
+KEYS = ("red", "green", "blue", "gray", "pink")
+
+
+def experiment(model: dict, steps: int = 1, rate: float = 3e-3, **task) -> Experiment:
+    files = {"kind": "squad", "train": "t.json", "dev": "d.json", "test": {"test": "e.json"}}
+    return Experiment.model_validate({
+        "name": "twin", "task": {"kind": "spans", "data": files, "window": 40, "stride": 20, **task}, "model": model,
+        "training": {"steps": steps, "buckets": 1, "batch_tokens": 512, "evaluate_every": steps,
+                     "optimizer": {"kind": "adamw", "learning_rate": rate}},
+    })  # fmt: skip
+
+
+def twin(count: int, seed: int, words: int = 30, share_without: float = 0.0) -> tuple[Question, ...]:
+    """Passages of 'KEY is WORD .' in any order; the question is the key, whose word is the answer."""
+    draw, found = random.Random(seed), []
+    for number in range(count):
+        keys = draw.sample(KEYS, 4)
+        asked = draw.choice(keys)
+        said = {key: f"w{draw.randrange(words)}" for key in keys}
+        none = draw.random() < share_without
+        told = [key for key in keys if not (none and key == asked)]
+        passage = " ".join(f"{key} is {said[key]} ." for key in told)
+        start = passage.find(f"{asked} is ") + len(f"{asked} is ")
+        found.append(Question(str(number), asked, passage, () if none else (Answer(said[asked], start),)))
+    return tuple(found)
+
+
+def prepared(config: Experiment, train: tuple[Question, ...]) -> SpanReader:
+    return SpanReader.prepare(config, Splits(train, train, {}))
+
+
+def trained(config: Experiment, train: tuple[Question, ...]):
+    task = prepared(config, train)
+    batches, state = task.batches(train), initial_state(task.initialize, config.training, 1)
+    step = make_train_step(task.loss, config.training, 1)
+    for number in range(config.training.steps):
+        state, _ = step(state, place(batches.batch(number)))
+    return task, state.params
+
+
+def inputs(rows: int = 2, words: int = 5, asked: int = 3):
+    rng = np.random.default_rng(0)
+    passage, question = (jnp.array(rng.integers(4, 20, (rows, n))) for n in (words, asked))
+    letters = [jnp.array(rng.integers(1, 9, (rows, n, 4))) for n in (words, asked)]
+    return passage, jnp.array([words, 3]), question, jnp.array([asked, 2]), *letters, jnp.ones((rows, words))
+
+
+@pytest.mark.parametrize("flow", ["both", "context_to_query"])
+def test_attention_flow_by_the_book(flow: str):
+    """From the contextual states on, against the paper's equations, with Python's own sums."""
+    config = ReaderConfig(**{**BIDAF, "flow": flow, "attention": {"score": {"kind": "trilinear"}}})
+    model = BidafReader(config, 20, 9)
+    given = inputs()
+    variables = jax.jit(lambda rng: model.init(rng, *given, train=False))(jax.random.key(0))
+    rng = np.random.default_rng(1)
+    h, u = rng.normal(size=(2, 5, 12)).astype(np.float32), rng.normal(size=(2, 3, 12)).astype(np.float32)
+    inside = jnp.arange(5)[None] < given[1][:, None]
+    arguments = jnp.array(h), jnp.array(u), jnp.array(u[:, 0]), inside, given[3], False
+    g, by_question, by_passage = model.apply(variables, *arguments, method="_flow")
+    w = {name: np.asarray(value) for name, value in variables["params"]["attend"]["score"].items()}
+    for b, (t, j) in enumerate(zip((5, 3), (3, 2), strict=True)):
+        scores = h[b, :t] @ w["w_query"]
+        scores = scores[:, None] + u[b, :j] @ w["w_key"] + (h[b, :t] * w["w_product"]) @ u[b, :j].T
+        alpha = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+        seen = alpha @ u[b, :j]
+        beta = np.exp(scores.max(1)) / np.exp(scores.max(1)).sum()
+        regarded = beta @ h[b, :t]
+        parts = [h[b, :t], seen, h[b, :t] * seen] + ([h[b, :t] * regarded] if flow == "both" else [])
+        np.testing.assert_allclose(g[b, :t], np.concatenate(parts, axis=1), atol=1e-5)
+        np.testing.assert_allclose(by_question[b, :t, :j], alpha, atol=1e-5)
+        if flow == "both":
+            np.testing.assert_allclose(by_passage[b, :t], beta, atol=1e-5)
+        assert not np.any(by_question[b, :t, j:])
+
+
+@pytest.mark.parametrize("attention", [None, {"score": {"kind": "additive", "hidden": 4}}])
+def test_filler_and_padding_change_nothing(attention: dict | None):
+    characters = {"embedding": 3, "filters": 4, "longest": 4}
+    config = ReaderConfig(**{**BIDAF, "attention": attention, "exact_match": True, "characters": characters})
+    model = BidafReader(config, 20, 9)
+    given = inputs()
+    variables = jax.jit(lambda rng: model.init(rng, *given, train=False))(jax.random.key(0))
+    apply = jax.jit(lambda variables, *given: model.apply(variables, *given, train=False))
+    out = apply(variables, *given)
+    chex.assert_shape([out.start, out.end], (2, 6))
+    assert np.isneginf(out.start[1, 4:]).all()
+    rows = [jnp.pad(x, [(0, 1), (0, 2)] + [(0, 0)] * (x.ndim - 2)) if x.ndim > 1 else jnp.pad(x, (0, 1)) for x in given]
+    wider = apply(variables, *rows)
+    np.testing.assert_allclose(wider.start[:2, :6], out.start, atol=1e-5)
+    np.testing.assert_allclose(wider.end[:2, :6], out.end, atol=1e-5)
+
+    def loss(variables):
+        found = model.apply(variables, *rows, train=False)
+        return -jnp.sum(jax.nn.log_softmax(found.start)[:2, 1] + jax.nn.log_softmax(found.end)[:2, 2])
+
+    chex.assert_tree_all_finite(jax.jit(jax.grad(loss))(variables))
+
+
+@pytest.mark.parametrize("model", [BIDAF, TRANSFORMER], ids=["bidaf", "transformer"])
+def test_long_passages_are_read_in_windows_and_answers_merged(model: dict):
+    config = experiment(model, window=8, stride=5, max_answer=3, unanswerable=True)
+    examples = (*twin(6, 0), Question("long", "red", "green is w1 . " * 9 + "red is w2 .", (Answer("w2", 133),)))
+    task = prepared(config, examples)
+    params = jax.jit(task.initialize)(jax.random.key(0))
+    windows = [window for window in task.reader.read(examples) if window.number == 6]
+    assert [(w.first, w.last) for w in windows] == [(n, min(n + 8, 40)) for n in range(0, 36, 5)]
+    assert [w.target for w in windows if w.target != (0, 0)] == [(4, 4)]
+    found = task.find(params, examples)
+    for answers, example in zip(found, examples, strict=True):
+        assert {len(answers)} <= {2, 3, 4}
+        assert sum(one.text == "" for one in answers) == 1
+        spans = [one for one in answers if one.text]
+        assert all(one.text in example.passage and one.place[1] - one.place[0] < 3 for one in spans)
+        assert [one.score for one in spans] == sorted((one.score for one in spans), reverse=True)
+    alone = task.find(params, examples[6:])[0]
+    np.testing.assert_allclose([one.score for one in alone], [one.score for one in found[6]], atol=1e-4)
+    views = task.views(params, examples[6])
+    assert all(view.weights.shape == (len(view.target_tokens), len(view.source_tokens)) for view in views)
+    assert views[0].target_tokens[0] == "red"
+
+
+def test_a_threshold_decides_between_a_span_and_none():
+    examples = twin(4, 0)
+    texts = {}
+    for threshold in (-1e9, 1e9):
+        task = prepared(experiment(BIDAF, unanswerable=True, null_threshold=threshold), examples)
+        params = jax.jit(task.initialize)(jax.random.key(0))
+        texts[threshold] = [found[0].text for found in task.find(params, examples)]
+    assert set(texts[-1e9]) == {""}
+    assert all(texts[1e9])
+    scores = task.scores(params, examples)
+    assert {"best_f1", "f1_ci95", "sliding_window_f1", "f1_over_window_ci95"} <= set(scores)
+    assert set(scores["answers"]) == {"0", "1", "2", "3"}
+
+
+def test_lines_and_arguments():
+    task = prepared(experiment(BIDAF), twin(4, 0))
+    params = jax.jit(task.initialize)(jax.random.key(0))
+    lines = list(task.answer(params, ["red is w1 .\tred", "", "green is w2 .\tgreen"], 0, None))
+    assert lines[1] == ""
+    assert lines[0] in "red is w1 ."
+    assert task.example(["a b", "c?"]) == task.example(["a b\tc?"]) == Question("", "c?", "a b", ())
+    with pytest.raises(UserError, match="line 3: expected a passage and a question"):
+        list(task.answer(params, ["", "no tab"], 1, None))
+
+
+def test_what_is_left_out_is_said():
+    lost = Question("x", "red", "red is w1 .", (Answer("w9", 7),))
+    guessed = Question("y", "red", "red is w1 .", (Answer("w1", 7, False),))
+    task = prepared(experiment(BIDAF, max_question=2), train := (*twin(4, 0), lost, guessed))
+    said = "\n".join(task.describe(task.batches((*train, Question("z", "a b c", "a", (Answer("a", 0),)))), 7))
+    assert "left out: 1 questions" in said
+    assert "a guessed place: 1 answers" in said
+    assert "cut: 1 questions of more than 2" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [BIDAF, TRANSFORMER], ids=["bidaf", "transformer"])
+def test_a_twin_that_attention_solves(model: dict):
+    bigger = {"embedding": 24, "hidden": 24} if model is BIDAF else {}
+    config = experiment({**model, **bigger}, steps=500, rate=1e-2 if model is BIDAF else 3e-3)
+    task, params = trained(config, twin(1500, 0))
+    assert task.scores(params, twin(100, 1))["exact"] >= 90.0
+
+
+@pytest.mark.slow
+def test_unanswerable_questions_are_learned():
+    config = experiment({**BIDAF, "embedding": 24, "hidden": 24}, steps=500, rate=1e-2, unanswerable=True)
+    task, params = trained(config, twin(1500, 0, share_without=0.4))
+    found = task.scores(params, twin(100, 1, share_without=0.4))
+    assert found["HasAns_exact"] >= 85.0
+    assert found["NoAns_exact"] >= 85.0
+
+
+def test_a_run_reads_its_vocabularies_back(tmp_path: Path):
+    config = experiment({**BIDAF, "characters": {"longest": 3}})
+    task = prepared(config, twin(4, 0))
+    for name, text in task.files().items():
+        (tmp_path / name).write_text(text)
+    again = SpanReader.restore(config, tmp_path)
+    assert again.identity() == task.identity()
+    assert json.loads((tmp_path / "letters.json").read_text()) == again.reader.letters
+    (one,), (other,) = task.reader.read(twin(1, 5)), again.reader.read(twin(1, 5))
+    np.testing.assert_array_equal(one.passage.letters, other.passage.letters)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"stride": 50}, "stride 50 exceeds"),
+        ({"tokenizer": {"kind": "words", "lowercase": "source"}}, "read alike"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(changes: dict, said: str):
+    with pytest.raises(ValueError, match=said):
+        experiment(BIDAF, **changes)

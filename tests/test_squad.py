@@ -1,0 +1,213 @@
+"""SQuAD: the readers, and the scores by published cases of the official program."""
+
+import gzip
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attnlab.config.errors import UserError
+from attnlab.config.questions import QuestionsHub, SubjQa
+from attnlab.data import squad, subjqa
+from attnlab.data.questions import Answer, Question
+from attnlab.data.windows import best_spans, tokens_of, windows
+from attnlab.tasks import sliding_window
+from attnlab.tasks.squad_metrics import compare, each, exact, f1, normalize, paired_difference, squad_scores
+
+PARTLY = [["1976"], ["Beyoncé and Bruno Mars"], ["climate change"]]
+
+
+@pytest.mark.parametrize(
+    ("gold", "answers", "right"),
+    [  # the cases on the metric cards of huggingface/evaluate, metrics/squad and metrics/squad_v2
+        ([["1976"]], ["1976"], 100.0),
+        ([["1976"]], ["1999"], 0.0),
+        (PARTLY, ["1976", "Beyonce", "climate change"], 200 / 3),
+    ],
+)
+def test_published_cases(gold, answers, right):
+    found = squad_scores(gold, answers, [0.0] * len(gold))
+    total = {"exact": right, "f1": right, "best_exact": right, "best_f1": right}
+    assert found == pytest.approx(total | {"total": len(gold), "best_exact_thresh": 0.0, "best_f1_thresh": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "em", "overlap"),
+    [  # worked by hand from evaluate-v1.1.py and evaluate-v2.0.py
+        ("The Broncos", "broncos!", 1.0, 1.0),
+        ("a  cat", "an the cat", 1.0, 1.0),
+        ("Santa Clara, California", "Santa Clara", 0.0, 0.8),
+        ("gold gold", "gold", 0.0, 2 / 3),
+        ("another", "other", 0.0, 0.0),
+        ("", "", 1.0, 1.0),
+        ("", "x", 0.0, 0.0),
+        ("the", "a", 1.0, 1.0),
+    ],
+)
+def test_exact_and_f1(gold, answer, em, overlap):
+    assert (exact(gold, answer), f1(gold, answer)) == pytest.approx((em, overlap))
+
+
+def test_normalize():
+    assert normalize(" The U.S.—“Anthem” an  ") == "us—“anthem”"
+
+
+def test_the_best_gold_answer_counts_and_wordless_ones_do_not():
+    exacts, f1s = each([["big cat", "cat"], ["the", "dog"], []], ["cat", "", ""])
+    assert exacts.tolist() == [1.0, 0.0, 1.0]
+    assert f1s.tolist() == [1.0, 0.0, 1.0]
+
+
+def test_no_answers_of_version_2():
+    gold, answers = [["x"], ["y"], [], []], ["x", "z", "w", ""]
+    found = squad_scores(gold, answers, [0.1, 0.6, 0.9, 0.95])
+    assert (found["exact"], found["HasAns_exact"], found["NoAns_exact"]) == (50.0, 50.0, 50.0)
+    assert (found["HasAns_total"], found["NoAns_total"]) == (2, 2)
+    assert (found["best_exact"], found["best_exact_thresh"]) == (75.0, 0.1)
+
+
+def test_paired_difference():
+    rng = np.random.default_rng(0)
+    better = (rng.random(400) < 0.6).astype(float)
+    worse = better * (rng.random(400) < 0.7)
+    found = paired_difference(better, worse)
+    assert found["difference"] == pytest.approx(100 * (better.mean() - worse.mean()))
+    low, high = found["difference_ci95"]
+    assert 0 < low < found["difference"] < high
+    assert found["p"] == 0.001
+    same = paired_difference(better, better)
+    assert (same["difference"], same["difference_ci95"], same["p"]) == (0.0, [0.0, 0.0], 1.0)
+    told = compare({"1": ["x b"], "2": ["c"]}, {"1": "x b", "2": "d"}, {"1": "b", "2": "d"})
+    assert told["exact"]["difference"] == 50.0
+    with pytest.raises(ValueError, match="to 1 questions, such as 2"):
+        compare({"1": ["b"], "2": ["c"]}, {"1": "b", "2": "c"}, {"1": "b"})
+
+
+PASSAGE = "The cat sat in Rome. In Rome it rained."
+
+
+def document(**question) -> dict:
+    asked = {"id": "q", "question": "Where?", "answers": [{"text": "Rome", "answer_start": 15}]} | question
+    return {"version": "2.0", "data": [{"title": "t", "paragraphs": [{"context": PASSAGE, "qas": [asked]}]}]}
+
+
+def write(path: Path, content: object) -> Path:
+    path.write_bytes(
+        gzip.compress(json.dumps(content).encode()) if path.suffix == ".gz" else json.dumps(content).encode()
+    )
+    return path
+
+
+@pytest.mark.parametrize("name", ["d.json", "d.json.gz"])
+def test_a_question_is_read(tmp_path: Path, name: str):
+    (found,) = squad.read_file(write(tmp_path / name, document()))
+    assert found == Question("q", "Where?", PASSAGE, (Answer("Rome", 15),))
+    assert found.target == Answer("Rome", 15)
+
+
+def test_unanswerable(tmp_path: Path):
+    given = document(is_impossible=True, plausible_answers=[{"text": "Rome", "answer_start": 15}])
+    (found,) = squad.read_file(write(tmp_path / "d.json", given))
+    assert (found.answers, found.target) == ((), None)
+
+
+def test_guessed_places_are_trained_on_only_where_there_are_no_others(tmp_path: Path):
+    guessed = {"text": "Rome", "answer_start": 24, "span": "heuristic"}
+    certain = {"text": "in Rome", "answer_start": 12, "span": "unique"}
+    (found,) = squad.read_file(write(tmp_path / "d.json", document(answers=[guessed, guessed, certain])))
+    assert found.target == Answer("in Rome", 12)
+    (found,) = squad.read_file(write(tmp_path / "d.json", document(answers=[guessed])))
+    assert found.target == Answer("Rome", 24, certain=False)
+    (found,) = squad.read_file(write(tmp_path / "d.json", document(answers=[guessed | {"answer_start": 3}])))
+    assert found.target is None
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"date": []}, r"d.json.data: is missing; expected data\[\]"),
+        (document(answers=[{"text": "Rome"}]), r"qas\[0\].answers\[0\].answer_start: expected a number"),
+        (document(answers=[{"text": "Rome", "answer_start": 15, "span": "sure"}]), "span: 'sure'; valid: official"),
+        (document(question=3), r"paragraphs\[0\].qas\[0\].question: is int, not text"),
+        ({"data": []}, "no question in it"),
+    ],
+)
+def test_mistakes_in_squad_are_told(tmp_path: Path, content: dict, said: str):
+    with pytest.raises(UserError, match=said):
+        squad.read_file(write(tmp_path / "d.json", content))
+
+
+def test_what_is_no_json_is_told(tmp_path: Path):
+    (tmp_path / "d.json").write_text('{"data":\n]')
+    with pytest.raises(UserError, match=r"d.json:2: not JSON"):
+        squad.read_file(tmp_path / "d.json")
+
+
+def test_subjqa(tmp_path: Path):
+    rows = [
+        {"question": "How?", "context": "It is good.", "answer": "good", "answer_start": 6},
+        {"question": "Why?", "context": "It is good.", "answer": None, "answer_start": None},
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config = SubjQa(train=("a.jsonl", "a.jsonl"), dev=("a.jsonl",), test={"test": "a.jsonl"})
+    found = subjqa.read(config, tmp_path)
+    assert [len(part) for part in found.splits().values()] == [4, 2, 2]
+    assert [one.target for one in found.dev] == [Answer("good", 6), None]
+    for wrong, said in (
+        ({"answer": None}, "null together"),
+        ({"context": None}, "must not be null"),
+        ({"question": 1}, "is int, not text"),
+    ):
+        (tmp_path / "b.jsonl").write_text(json.dumps(rows[0]) + "\n" + json.dumps(rows[0] | wrong))
+        with pytest.raises(UserError, match=f"b.jsonl:2: .*{said}"):
+            subjqa.read_file(tmp_path / "b.jsonl")
+
+
+def test_a_folder_in_the_hubs_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    row = {"id": "q", "title": "t", "context": PASSAGE, "question": "Where?"}
+    rows = [
+        row | {"answers": {"text": ["Rome"], "answer_start": [15]}},
+        row | {"answers": {"text": [], "answer_start": []}},
+    ]
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in ("train", "validation", "test"):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = squad.read_hub(QuestionsHub(path="mine"), tmp_path)
+    assert [len(part) for part in found.splits().values()] == [2, 2, 2]
+    assert [one.target for one in found.train] == [Answer("Rome", 15), None]
+
+
+def test_windows_hold_every_token_and_overlap():
+    for length in range(30):
+        found = windows(length, 7, 3)
+        assert {n for start, end in found for n in range(start, end)} == set(range(length))
+        assert found[-1][1] == length
+        assert all(b[0] - a[0] == 3 for a, b in itertools.pairwise(found))
+    with pytest.raises(ValueError, match="stride 8"):
+        windows(9, 7, 8)
+
+
+def test_tokens_of_characters():
+    offsets = [(0, 3), (4, 7), (7, 8)]
+    assert tokens_of((5, 6), offsets) == (1, 1)
+    assert tokens_of((3, 4), offsets) is None
+
+
+def test_best_spans_are_those_of_trying_all():
+    rng = np.random.default_rng(0)
+    for length in (1, 2, 7):
+        start, end = rng.normal(size=(2, length))
+        every = [(start[i] + end[j], i, j) for i in range(length) for j in range(i, min(i + 3, length))]
+        found = best_spans(start, end, 3, 4)
+        assert [one[1:] for one in found] == [one[1:] for one in sorted(every, reverse=True)[:4]]
+
+
+def test_the_sliding_window_points_near_the_words_of_the_question():
+    passage = "Ann lives in Paris. Bob, a baker, was born in Rome. The town of Oslo is cold."
+    assert "Rome" in sliding_window.answer(Question("", "Where was Bob the baker born?", passage, ()))
+    assert sliding_window.answer(Question("", "Where?", "of the.", ())) == ""
