@@ -64,13 +64,12 @@ assert right < 0.7
 # ## Train one
 #
 # A bidirectional GRU with additive attention. If `attnlab train experiments/sentiment/rules_additive.yaml` has made a
-# run, we look at that; else a smaller one is trained here, in about a minute.
+# run, we look at that; else it is trained here, in about a minute.
 
 # %%
 run = root / "runs" / "rules_additive-s1"
 if not (run / "results.json").exists():
-    shorter = ["training.steps=500", "training.evaluate_every=250", "task.data.train=8000", "task.data.test=500"]
-    run = lab.train(load(folder / "rules_additive.yaml", shorter), Path(tempfile.mkdtemp()) / "run", None)
+    run = lab.train(load(folder / "rules_additive.yaml"), Path(tempfile.mkdtemp()) / "run", None)
     lab.evaluate(run, None)
 trained = attnlab.load(run)
 scores = trained.run.results()["test"]

@@ -106,7 +106,7 @@ def test_an_answer_does_not_depend_on_its_neighbours(run: Path):
 def test_show_has_a_row_a_hop_that_adds_up_to_one(run: Path):
     (view,) = lab.load(run).attention("a x b y")
     assert isinstance(view, Attended)
-    assert (view.source_tokens, view.target_tokens) == (["a", "x", "b", "y"], ["hop 1", "hop 2"])
+    assert (view.source_tokens, view.target_tokens) == (["a", "x", "b", "y"], ["hop-1", "hop-2"])
     assert view.translation.startswith("x (")
     np.testing.assert_allclose(view.weights.sum(axis=1), 1.0, rtol=1e-5)
     assert [path.suffix for path in lab.show(run, ["a x", "b y"])] == [".png", ".html"]
@@ -153,7 +153,7 @@ def test_a_transformer_solves_it_too_and_shows_every_head(data: Path, tmp_path: 
     (view,) = lab.load(run).attention("a x b y")
     assert isinstance(view, Attended)
     assert view.source_tokens == ["[CLS]", "a", "x", "b", "y"]
-    assert view.target_tokens == [f"layer {layer} head {head}" for layer in (1, 2) for head in (1, 2)]
+    assert view.target_tokens == [f"layer-{layer}/head-{head}" for layer in (1, 2) for head in (1, 2)]
     np.testing.assert_allclose(view.weights.sum(axis=1), 1.0, rtol=1e-5)
 
 

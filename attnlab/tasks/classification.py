@@ -218,7 +218,7 @@ class Classifier(Task):
         """
         ids = [one.ids for one in self.reader.read(texts)]
         uniform = np.full(len(self.labels), 1 / len(self.labels))
-        results = [(uniform, np.zeros((1, len(one))), ["hop 1"]) for one in ids]
+        results = [(uniform, np.zeros((1, len(one))), ["hop-1"]) for one in ids]
         for chosen, batch in self._evaluated(ids):
             batch = place(batch)
             logits, rows = jax.device_get(self._look(params, batch["tokens"], batch["lengths"]))
@@ -265,8 +265,8 @@ class Classifier(Task):
     def _row_names(self, rows: int) -> list[str]:
         heads = getattr(getattr(self.config.model, "encoder", None), "heads", 0)
         if not heads or self._pooling in ("attention", "structured"):
-            return [f"hop {number}" for number in range(1, rows + 1)]
-        return [f"layer {row // heads + 1} head {row % heads + 1}" for row in range(rows)]
+            return [f"hop-{number}" for number in range(1, rows + 1)]
+        return [f"layer-{row // heads + 1}/head-{row % heads + 1}" for row in range(rows)]
 
     def _evaluated(self, ids: Sequence[np.ndarray]) -> Iterator[tuple[list[int], Batch]]:
         """Batch the texts that have a token."""
