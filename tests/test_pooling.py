@@ -1,5 +1,7 @@
 """Pooling: each way against its formula, blind to padding, and finite for a text without a token."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -30,9 +32,10 @@ def module(way: dict) -> Pooling:
 
 
 def pooled(way: dict, states: jax.Array = STATES, lengths: jax.Array = LENGTHS) -> tuple[Pooled, dict]:
-    variables = module(way).init(jax.random.key(2), STATES, LENGTHS, LAST, train=False)
     last = jnp.tile(LAST, (len(states) // len(LAST), 1))
-    found = module(way).apply(variables, states, lengths, last, train=False)
+    found, variables = jax.jit(partial(module(way).init_with_output, train=False))(
+        jax.random.key(2), states, lengths, last
+    )
     assert isinstance(found, Pooled)
     return found, variables.get("params", {})
 
@@ -54,7 +57,8 @@ def test_padding_and_fillers_change_nothing(way: dict):
 
 @pytest.mark.parametrize("way", WAYS, ids=NAMES)
 def test_a_text_without_tokens_is_finite_with_its_gradient(way: dict):
-    variables = module(way).init(jax.random.key(2), STATES, LENGTHS, LAST, train=False)
+    init = jax.jit(partial(module(way).init, train=False))
+    variables = init(jax.random.key(2), STATES, LENGTHS, LAST)
 
     def total(variables: dict, states: jax.Array) -> jax.Array:
         rngs = {"dropout": jax.random.key(3)}
