@@ -227,7 +227,8 @@ def trained(config: Experiment):
     batches, state = task.batches(splits.train), initial_state(task.initialize, config.training, 1)
     step = make_train_step(task.loss, config.training, 1)
     for number in range(config.training.steps):
-        state, _ = step(state, place(batches.batch(number)))
+        state, metrics = step(state, place(batches.batch(number)))
+        jax.block_until_ready(metrics)
     return task, state.params, splits
 
 

@@ -14,7 +14,7 @@ from attnlab.config.errors import UserError
 from attnlab.config.questions import Spans
 from attnlab.data.questions import Question
 from attnlab.data.records import Span
-from attnlab.data.tokenizer import Tokenizer, train
+from attnlab.data.tokenizer import Encoding, Tokenizer, train
 from attnlab.data.windows import tokens_of, windows
 
 UNKNOWN_LETTER = 1
@@ -116,7 +116,8 @@ class PassageReader:
 
     def _windows(self, number: int, one: Question, asked: Text) -> list[Window]:
         passage, settings = self._passages[one.passage], self.settings
-        short = Text(*(part[: settings.max_question] for part in asked))
+        most = settings.max_question
+        short = Text(asked.ids[:most], asked.letters[:most], asked.surface[:most], asked.offsets[:most])
         words = set(short.surface)
         match = np.array([word in words for word in passage.surface], np.float32)
         target = one.target
@@ -133,7 +134,7 @@ class PassageReader:
         for text, found in zip(new, self.tokenizer.encode_batch(new), strict=True):
             self._passages[text] = self._text(found)
 
-    def _text(self, found) -> Text:
+    def _text(self, found: Encoding) -> Text:
         surface = [word.lower() for word in found.surface]
         letters = np.zeros((len(found.ids), self.longest_word), np.int32)
         for row, word in enumerate(found.surface if self.longest_word else ()):

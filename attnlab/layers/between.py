@@ -1,5 +1,7 @@
 """Attention of one sequence to another with one head: any score, mods and normalizer, with what they learn."""
 
+from typing import Any
+
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
@@ -35,7 +37,7 @@ class Between(nn.Module):
         """Return output [b q v], weights [b q k] and the largest logit of each query, `max` [b q]."""
         random = train and self.config.normalizer.kind == "gumbel_softmax"
         asked = query[:, :, None, :]
-        found = attention(
+        found: Any = attention(
             asked,
             self.score.prepare(key)[:, :, None, :],
             value[:, :, None, :],
@@ -46,6 +48,4 @@ class Between(nn.Module):
             returns=("weights", "max"),
             implementation="dense",
         )
-        assert found.weights is not None
-        assert found.max is not None
         return AttentionOutput(found.output[:, :, 0], weights=found.weights[:, 0], max=found.max[:, 0])

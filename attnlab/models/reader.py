@@ -14,6 +14,8 @@ Place 0 of the logits stands for "no answer here", place t + 1 for word t. Refer
 answer: Levy et al. 2017.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -150,7 +152,7 @@ class BidafReader(nn.Module):
         if self.config.attention is None:
             seen, by_question = jnp.broadcast_to(last[:, None], h.shape), jnp.zeros((*h.shape[:2], u.shape[1]), h.dtype)
             return jnp.concatenate([h, seen, h * seen], axis=-1), by_question, nowhere
-        found = self.attend(h, u, u, lengths, train=train)
+        found: Any = self.attend(h, u, u, lengths, train=train)
         parts, by_passage = [h, found.output, h * found.output], nowhere
         if self.config.flow == "both":
             by_passage = normalizers.softmax(jnp.where(inside, found.max, 0.0), inside)
@@ -169,4 +171,4 @@ class BidafReader(nn.Module):
             logits = read(drop(jnp.concatenate([g, states], axis=-1)))[..., 0]
             logits = jnp.where(inside, logits, -jnp.inf)
             ends.append(jnp.concatenate([jnp.broadcast_to(none, (len(logits), 1)), logits], axis=1))
-        return Pointers(*ends, by_question, by_passage)
+        return Pointers(ends[0], ends[1], by_question, by_passage)

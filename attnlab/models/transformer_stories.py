@@ -1,5 +1,7 @@
 """A Transformer that reads question and story as one sequence; the first token's state says the answer."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
@@ -20,7 +22,7 @@ class TransformerStories(nn.Module):
     ) -> Float[Array, "b v"]:
         """Answer; what the first token attends to is `with_attention(model, ...)`, row 0 of every layer."""
         encoder = self.config.encoder
-        types = types if encoder.token_types else None
-        states = TransformerEncoder(encoder, self.vocabulary, name="encoder")(tokens, lengths, types, train=train)
+        told = types if encoder.token_types else None
+        states: Any = TransformerEncoder(encoder, self.vocabulary, name="encoder")(tokens, lengths, told, train=train)
         hidden = jnp.tanh(nn.Dense(encoder.width, name="hidden")(states[:, 0]))
         return nn.Dense(self.vocabulary, name="answer")(hidden)

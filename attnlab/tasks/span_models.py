@@ -65,8 +65,8 @@ def _targets(rows: int, members: Sequence[Window]) -> Batch:
 class AsTwoTexts:
     """Question and passage apart: the reader with attention flow."""
 
-    def __init__(self, config: Experiment, reader: PassageReader) -> None:
-        self.model = BidafReader(config.model, reader.tokenizer.vocabulary_size, reader.letters_told_apart)
+    def __init__(self, config: Any, reader: PassageReader) -> None:
+        self.model: nn.Module = BidafReader(config.model, reader.tokenizer.vocabulary_size, reader.letters_told_apart)
         self._letters = reader.longest_word
 
     def lengths(self, window: Window) -> tuple[int, int]:
@@ -109,8 +109,8 @@ class AsTwoTexts:
 class AsSequence:
     """Question and passage in one sequence: the Transformer."""
 
-    def __init__(self, config: Experiment, reader: PassageReader) -> None:
-        self.model = TransformerReader(config.model, reader.tokenizer.vocabulary_size)
+    def __init__(self, config: Any, reader: PassageReader) -> None:
+        self.model: nn.Module = TransformerReader(config.model, reader.tokenizer.vocabulary_size)
         self._layers = config.model.encoder.layers
 
     def lengths(self, window: Window) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from jaxtyping import Array, PyTree
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
-from attnlab.config.questions import QuestionsHub, SquadJson
+from attnlab.config.questions import QuestionsHub, Spans, SquadJson
 from attnlab.data import squad, subjqa
 from attnlab.data.batching import Batches, evaluation_shapes
 from attnlab.data.passages import PassageReader, Window
@@ -63,7 +63,7 @@ class SpanReader(Task):
     @staticmethod
     def load(config: Experiment, data_dir: Path | None) -> Splits[Question]:
         """Read the questions with their passages."""
-        data = config.task.data
+        data = _settings(config).data
         for name in data.test:
             if name in ("train", "dev"):
                 raise UserError(f"task.data.test.{name}: the name of another split; a test set needs a name of its own")
@@ -82,12 +82,12 @@ class SpanReader(Task):
         """Learn the vocabularies."""
         if config.training.label_smoothing:
             raise UserError("training.label_smoothing: spans have no smoothed loss; 0 is right")
-        return cls(config, PassageReader.learned(config.task, _letters(config), splits.train))
+        return cls(config, PassageReader.learned(_settings(config), _letters(config), splits.train))
 
     @classmethod
     def restore(cls, config: Experiment, directory: Path) -> Self:
         """Read the vocabularies of a run."""
-        return cls(config, PassageReader.restored(config.task, _letters(config), directory))
+        return cls(config, PassageReader.restored(_settings(config), _letters(config), directory))
 
     def files(self) -> Mapping[str, str]:
         """The vocabularies."""
@@ -223,7 +223,7 @@ class SpanReader(Task):
         by more than `task.null_threshold`.
         """
         windows = self.reader.read(examples)
-        task, found = self.config.task, [[] for _ in examples]
+        task, found = _settings(self.config), [[] for _ in examples]
         least, begins = np.full(len(examples), np.inf), {}
         for index, window in enumerate(windows):
             begins.setdefault(window.number, index)
@@ -238,13 +238,13 @@ class SpanReader(Task):
         return [self._ranked(spans, float(none)) for spans, none in zip(found, least, strict=True)]
 
     def _ranked(self, spans: list[Found], none: float) -> list[Found]:
-        best = sorted(spans, key=lambda one: -one.score)[: self.config.task.n_best]
+        best = sorted(spans, key=lambda one: -one.score)[: _settings(self.config).n_best]
         nothing = Found("", none, 0, (-1, -1))
         if not best:
             return [nothing]
         if not self._allows_none:
             return best
-        over = none - best[0].score > self.config.task.null_threshold
+        over = none - best[0].score > _settings(self.config).null_threshold
         return [nothing, *best] if over else [best[0], nothing, *best[1:]]
 
     def _pointed(
@@ -291,11 +291,11 @@ class SpanReader(Task):
 
     @property
     def _allows_none(self) -> bool:
-        return self.config.task.unanswerable
+        return _settings(self.config).unanswerable
 
     @property
     def _most_asked(self) -> int:
-        return self.config.task.max_question
+        return _settings(self.config).max_question
 
     @cached_property
     def _point(self) -> Callable[..., Any]:
@@ -308,6 +308,11 @@ class SpanReader(Task):
     @cached_property
     def _looks(self) -> Callable[..., Any]:
         return jax.jit(self.form.looks)
+
+
+def _settings(config: Experiment) -> Spans:
+    assert isinstance(config.task, Spans)
+    return config.task
 
 
 def _letters(config: Experiment) -> int:

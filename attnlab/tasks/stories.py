@@ -16,7 +16,7 @@ from jaxtyping import Array, PyTree
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
-from attnlab.config.questions import GeneratedStories
+from attnlab.config.questions import GeneratedStories, Stories
 from attnlab.data import babi, stories
 from attnlab.data.batching import Batches, evaluation_shapes
 from attnlab.data.records import Splits
@@ -50,7 +50,7 @@ class Storyteller(Task):
     @staticmethod
     def load(config: Experiment, data_dir: Path | None) -> Splits[Story]:
         """Generate the stories, or read them."""
-        data = config.task.data
+        data = _settings(config).data
         return stories.generate(data) if isinstance(data, GeneratedStories) else babi.read(data, data_dir)
 
     @classmethod
@@ -109,16 +109,17 @@ class Storyteller(Task):
 
     def describe(self, batches: Batches, examples: int) -> list[str]:
         """Lines for a person on what is trained on."""
+        kept = _settings(self.config).memory
         return [
             f"data: {batches.examples:,} training questions, {len(batches)} batches an epoch, "
             f"{100 * batches.real_fraction:.0f}% of positions real",
-            f"vocabulary: {len(self.vocabulary.words)} words; of longer stories the last {self.config.task.memory} "
-            "sentences are read (task.memory)",
+            f"vocabulary: {len(self.vocabulary.words)} words; of longer stories the last {kept} sentences "
+            "are read (task.memory)",
         ]
 
     def dev_scores(self, params: PyTree, examples: Sequence[Story], poll: Poll = no_poll) -> dict[str, float]:
         """Score dev: accuracy, and the largest share of a hop's attention that the gold facts had."""
-        found = story_scores(*self._judged(params, examples, poll), resamples=2)
+        found: dict[str, Any] = story_scores(*self._judged(params, examples, poll), resamples=2)
         return {f"dev_{name}": found[name] for name in ("accuracy", "fact_mass_max") if name in found}
 
     def scores(self, params: PyTree, examples: Sequence[Story]) -> dict[str, Any]:
@@ -168,7 +169,7 @@ class Storyteller(Task):
         return {"sentences": [len(one.sentences) for one in read], "words": [one.tokens - 2 for one in read]}
 
     def _read(self, examples: Sequence[Story]) -> list[Read]:
-        return [self.vocabulary.read(story, self.config.task.memory) for story in examples]
+        return [self.vocabulary.read(story, _settings(self.config).memory) for story in examples]
 
     def _judged(
         self, params: PyTree, examples: Sequence[Story], poll: Poll = no_poll
@@ -213,6 +214,11 @@ def parse(text: str) -> Story:
     if len(sentences) < 2 or not sentences[-1].endswith("?"):
         raise UserError(f"a story is sentences with a question at the end: '{EXAMPLE}'")
     return Story(tuple(sentences[:-1]), sentences[-1], "", ())
+
+
+def _settings(config: Experiment) -> Stories:
+    assert isinstance(config.task, Stories)
+    return config.task
 
 
 def _is_story(text: str) -> bool:

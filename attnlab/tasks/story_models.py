@@ -55,8 +55,8 @@ def form(config: Experiment, vocabulary: Vocabulary, words: int) -> Form:
 class AsMemories:
     """A story is a table of sentences: the memory network."""
 
-    def __init__(self, config: Experiment, vocabulary: Vocabulary, words: int) -> None:
-        self.model = MemoryNetwork(config.model, len(vocabulary.words), config.task.memory)
+    def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
+        self.model: nn.Module = MemoryNetwork(config.model, len(vocabulary.words), config.task.memory)
         self.steps = [f"hop {n}" for n in range(1, config.model.hops + 1)]
         self._words = words
 
@@ -87,8 +87,8 @@ class AsMemories:
 class AsSequence:
     """Question and story are one sequence: the Transformer. What its first token attends to is where it looks."""
 
-    def __init__(self, config: Experiment, vocabulary: Vocabulary, words: int) -> None:
-        self.model = TransformerStories(config.model, len(vocabulary.words))
+    def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
+        self.model: nn.Module = TransformerStories(config.model, len(vocabulary.words))
         self.steps = [f"layer {n}" for n in range(1, config.model.encoder.layers + 1)]
         self._memory = config.task.memory
 
