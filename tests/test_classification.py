@@ -140,7 +140,8 @@ def test_a_batch_is_its_shares_added_up(run: Path):
     opened = lab.load(run)
     batch = opened.task.batches([Labelled("a x y", "x"), Labelled("y x", "y"), Labelled("b y x", "y")]).batch(0)
     batch = jax.tree.map(jnp.asarray, batch)
-    loss = jax.jit(lambda batch: opened.task.loss(opened.params, batch, None))
+    params = jax.device_get(opened.params)
+    loss = jax.jit(lambda batch: opened.task.loss(jax.tree.map(jnp.asarray, params), batch, None))
     whole = loss(batch)
     shares = [loss(jax.tree.map(lambda a, row=row: a[row : row + 1], batch)) for row in range(len(batch["lengths"]))]
     assert float(whole.total) == pytest.approx(sum(float(share.total) for share in shares), rel=1e-5)

@@ -63,7 +63,7 @@ def hold_out(examples: Iterable[Labelled], share: float) -> tuple[tuple[Labelled
 
     >>> train, dev = hold_out([Labelled(str(n), "") for n in range(1000)], 0.1)
     >>> len(train), len(dev)
-    (887, 113)
+    (894, 106)
     """
     parts: tuple[list[Labelled], list[Labelled]] = ([], [])
     for example in examples:
