@@ -192,7 +192,7 @@ def test_a_twin_that_attention_solves(model: dict):
 
 @pytest.mark.slow
 def test_unanswerable_questions_are_learned():
-    config = experiment({**BIDAF, "embedding": 24, "hidden": 24}, steps=500, rate=1e-2, unanswerable=True)
+    config = experiment({**BIDAF, "embedding": 24, "hidden": 24}, steps=1200, rate=1e-2, unanswerable=True)
     task, params = trained(config, twin(1500, 0, share_without=0.4))
     found = task.scores(params, twin(100, 1, share_without=0.4))
     assert found["HasAns_exact"] >= 85.0
