@@ -17,7 +17,7 @@ from attnlab.config.normalizers import Sparsemax
 from attnlab.config.vision_models import EfficientNetLite0, ShowAttendTell, SmallCnn, TransformerCaptioner
 from attnlab.models import captioner
 from attnlab.models.image_encoder import ImageEncoder
-from attnlab.tasks.captioning import by_token, unevenness
+from attnlab.tasks.captioning import by_token, elsewhere, unevenness
 from attnlab.tasks.pictures import Pictures
 
 CNN = SmallCnn(channels=(4, 8))
@@ -116,6 +116,15 @@ def test_unevenness_is_xus_penalty_of_real_words_and_rows():
     np.testing.assert_allclose(found, (1 - 1.5) ** 2 + (1 - 0.5) ** 2)
 
 
+def test_only_words_with_a_region_are_guided():
+    weights = jnp.array([[[0.25, 0.75], [0.5, 0.5], [0.0, 1.0]]])
+    gold = jnp.array([[[True, False], [False, False], [True, False]]])
+    np.testing.assert_allclose(elsewhere(weights, gold), -np.log(0.25) - np.log(1e-4), rtol=1e-5)
+    slope = jax.grad(lambda w: elsewhere(w, gold))(weights)
+    assert slope[0, 0, 0] < 0
+    assert not slope[0, 1].any()
+
+
 def test_grids_of_encoders_are_as_the_config_says():
     for config, size in ((SmallCnn(channels=(4, 4, 4)), 64), (CNN, 16), (SmallCnn(channels=(4, 4)), 30)):
         pictures = Pictures(config, size)
@@ -150,6 +159,7 @@ model:
   embedding: 24
   hidden: 48
   attention: {score: {kind: additive, hidden: 32}}
+  guided: 0.5
 training:
   steps: 260
   batch_tokens: 160
@@ -200,7 +210,8 @@ def test_regions_of_tokens_are_those_of_their_words():
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        (["model.attention=null", "model.look=hard"], "look hard needs an attention"),
+        (["model.attention=null", "model.look=hard"], "need an attention; attention is null"),
+        (["task.data={kind: flickr8k}"], "guided needs gold regions"),
         (["model.attention.score={kind: dot}"], "hidden as wide as the image's cells"),
         (["model.attention.mods=[{kind: alibi}]"], "compares positions"),
         (["model.image={kind: efficientnet_lite0}", "task.image_size=100"], "multiple of 32"),

@@ -16,7 +16,7 @@ class Scenes(Config):
     """Generated: coloured shapes on a grid, 64×64 pixels, with captions and where each word's object is."""
 
     kind: Literal["scenes"] = "scenes"
-    train: PositiveInt = 12_000
+    train: PositiveInt = 16_000
     dev: PositiveInt = 300
     test: PositiveInt = 1_000
     max_objects: Objects = 3
@@ -124,6 +124,8 @@ class Captioning(Config):
         """Say why a model of this config cannot do the task; None where it can."""
         if model.kind not in CAPTIONERS:
             return f"model.kind {model.kind} cannot describe images; valid: {', '.join(CAPTIONERS)}"
+        if getattr(model, "guided", 0.0) and self.data.kind != "scenes":
+            return f"model.guided needs gold regions, which task.data.kind {self.data.kind} has not; scenes has"
         if model.kind == "transformer_captioner":
             longest = max(self.max_length, self.decoding.max_length)
             if model.decoder.max_length <= longest:

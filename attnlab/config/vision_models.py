@@ -83,6 +83,9 @@ class ShowAttendTell(Config):
     """β: scale what was seen by a number between 0 and 1 that the state decides (Xu et al. 2015, section 4.2.1)."""
     doubly_stochastic: NonNegativeFloat = 0.0
     """λ of λ Σ_cells (1 − Σ_words weight)², which asks for every cell to be looked at (Xu et al. 2015, eq. 14)."""
+    guided: NonNegativeFloat = 0.0
+    """λ of −λ Σ_words log(weight within the word's gold region), where regions are known (Liu et al. 2017). Without it
+    a word may come from memory: one look at an object tells all of it."""
     dropout: Probability = 0.0
 
     @model_validator(mode="after")
@@ -94,8 +97,8 @@ class ShowAttendTell(Config):
                     f"attention.score.kind {self.attention.score.kind} needs hidden as wide as the image's cells: "
                     f"{self.hidden} is not {self.image.width}"
                 )
-        elif self.look == "hard":
-            raise ValueError("look hard needs an attention to draw from; attention is null")
+        elif self.look == "hard" or self.guided or self.doubly_stochastic:
+            raise ValueError("look hard, guided and doubly_stochastic need an attention; attention is null")
         return self
 
     def tiny(self) -> Self:

@@ -26,7 +26,7 @@ COLORS = {
     "purple": (150, 60, 180), "cyan": (60, 200, 210),
 }  # fmt: skip
 SHAPES = ("circle", "square", "triangle", "cross")
-SIZES = {"small": 4.0, "large": 7.0}
+SIZES = {"small": 4.5, "large": 7.5}
 """Half the side of an object in pixels."""
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 _SPLITS = ("test", "dev") + ("train",) * 8

@@ -153,19 +153,27 @@ def pointing(
     >>> pointing(np.array([[0.125, 0.5, 0.25, 0.125]]), [(32, 0, 64, 32)], (2, 2), (64, 64))
     ([True], [0.5])
     """
-    rows, columns = grid
-    down = (np.arange(rows) + 0.5) * image[0] / rows
-    right = (np.arange(columns) + 0.5) * image[1] / columns
     hits, masses = [], []
     for row, region in zip(weights, regions, strict=False):
         if region is None:
             continue
-        left, top, far, bottom = region
-        inside = (((down >= top) & (down < bottom))[:, None] & ((right >= left) & (right < far))[None, :]).ravel()
+        cells = inside(region, grid, image)
         total = float(row.sum())
-        hits.append(bool(inside[int(np.argmax(row))]) and total > 0)
-        masses.append(float(row[inside].sum()) / total if total > 0 else 0.0)
+        hits.append(bool(cells[int(np.argmax(row))]) and total > 0)
+        masses.append(float(row[cells].sum()) / total if total > 0 else 0.0)
     return hits, masses
+
+
+def inside(region: Box, grid: tuple[int, int], image: tuple[int, int]) -> np.ndarray:
+    """Tell which cells, in reading order, have their middle in a region.
+
+    >>> inside((32, 0, 64, 32), (2, 2), (64, 64)).tolist()
+    [False, True, False, False]
+    """
+    left, top, right, bottom = region
+    down = (np.arange(grid[0]) + 0.5) * image[0] / grid[0]
+    across = (np.arange(grid[1]) + 0.5) * image[1] / grid[1]
+    return (((down >= top) & (down < bottom))[:, None] & ((across >= left) & (across < right))[None, :]).ravel()
 
 
 def _clean(hypotheses: Sequence[str], references: References) -> tuple[list[str], list[list[str]]]:
