@@ -70,9 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
     show = _command(commands, "show", _show, "answer one example and draw where the model looks")
     _takes_run(show)
-    show.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="what the task asks for, e.g. a sentence in quotes"
-    )
+    show.add_argument("inputs", nargs="+", metavar="INPUT", help="what the task asks for, e.g. a sentence in quotes")
 
     _command(commands, "list", _list, "list the experiments at hand and the choices of every setting")
 
@@ -187,8 +185,10 @@ def _list(options: argparse.Namespace) -> int:
     for path, question in catalog.experiments():
         print(f"  {path}\n      {question}")
     print("\nChoices (attnlab train FILE key=value):")
-    for key, names in catalog.choices():
-        print(f"  {key:<32} {', '.join(names)}")
+    choices = list(catalog.choices())
+    width = max(len(key) for key, _ in choices)
+    for key, names in choices:
+        print(f"  {key:<{width}}  {', '.join(names)}")
     return 0
 
 

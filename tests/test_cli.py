@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -60,7 +61,8 @@ def test_list_shows_every_experiment_with_its_question(
     for path in Path("experiments").rglob("*.yaml"):
         question = path.read_text().splitlines()[0].removeprefix("# ")
         assert f"  {path}\n      {question}\n" in text
-    assert "  model.attention.score.kind       dot, scaled_dot, general, additive" in text
+    assert re.search(r"  model.attention.score.kind +dot, scaled_dot, general, additive", text)
+    assert re.search(r"  task.data.kind +dates, .*, squad", text), "of all tasks"
 
 
 @pytest.mark.parametrize(

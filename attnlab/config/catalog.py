@@ -32,9 +32,9 @@ def choices(model: type[BaseModel] = Experiment, place: str = "") -> Iterator[tu
             yield f"{place}{name}.kind", [kind for kind in map(kind_of, models) if kind]
         elif get_origin(field.annotation) is Literal and name != "kind":
             yield f"{place}{name}", [str(choice) for choice in get_args(field.annotation)]
-        seen = set()
+        merged: dict[str, list[str]] = {}  # kinds may name a setting alike, and differ in what it may be
         for inside in models:
             for at, names in choices(inside, f"{place}{name}."):
-                if at not in seen:
-                    yield at, names
-                seen.add(at)
+                known = merged.setdefault(at, [])
+                known += [each for each in names if each not in known]
+        yield from merged.items()
