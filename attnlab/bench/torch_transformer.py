@@ -51,8 +51,8 @@ class Layer(nn.Module):
         super().__init__()
         norms = lambda: nn.LayerNorm(config.width, eps=config.norm.epsilon)  # noqa: E731
         self.self_attention, self.self_norm = Attention(config, cross=False), norms()
-        self.cross_attention = Attention(config, cross=True) if decoder else None
-        self.cross_norm = norms() if decoder else None
+        self.cross_attention = Attention(config, cross=True) if decoder else nn.Identity()
+        self.cross_norm = norms() if decoder else nn.Identity()
         self.hidden = nn.Linear(config.width, config.feed_forward, config.biases)
         self.output = nn.Linear(config.feed_forward, config.width, config.biases)
         self.feed_forward_norm = norms()
@@ -93,7 +93,7 @@ class Transformer(nn.Module):
         if config.tie_embeddings != "none":
             self.readout.weight = self.target_embedding.weight
         self.dropout = nn.Dropout(config.dropout)
-        self.register_buffer("positions", _sinusoids(config.max_length, config.width), persistent=False)
+        self.positions = _sinusoids(config.max_length, config.width)
         self._initialize()
 
     def forward(self, source: Tensor, source_lengths: Tensor, target: Tensor) -> Tensor:

@@ -24,7 +24,6 @@ from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.cores import cores, host_devices
 from attnlab.data.batching import Batch, Batches
-from attnlab.data.tokenizer import train_tokenizers
 from attnlab.tasks.translation import Translator
 
 ROUNDS = 8
@@ -117,6 +116,8 @@ def compare(
 
     Returns: the times of every round.
     """
+    if experiment.task.kind != "translation":
+        raise UserError(f"bench training: task.kind {experiment.task.kind} has no peer in PyTorch; valid: translation")
     if importlib.util.find_spec("torch") is None:
         raise UserError(
             "bench training compares with PyTorch, which is not installed: pip install -e '.[bench]' in the checkout"
@@ -188,9 +189,9 @@ def _prepare(
     The batches of the warm-up come after the `count` that are measured.
     """
     corpus, training = Translator.load(experiment, data_dir), experiment.training
-    tokenizers = train_tokenizers(experiment.task.tokenizer, corpus)
+    task = Translator.prepare(experiment, corpus)
+    tokenizers, pairs = task.tokenizers, task.pairs(corpus.train)
     tokenizers.save(directory / "tokenizers")
-    pairs = Translator(experiment, tokenizers).pairs(corpus.train)
     stream = Batches.of_pairs(pairs, training.batch_tokens, training.buckets, experiment.seed, row_multiple)
     batches = [stream.batch(step) for step in range(count)]
     batches += _one_of_each_shape(stream)

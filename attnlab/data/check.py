@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from attnlab.config.experiment import Experiment
+from attnlab.config.translation import Translation
 from attnlab.data.batching import Batches, training_pairs
 from attnlab.data.corpus import load
 from attnlab.data.records import Pair
@@ -91,10 +92,12 @@ def check(config: Experiment, data_dir: Path | None) -> CheckReport:
     Raises:
         UserError: the data are missing or broken; names the file and the first bad line.
     """
-    corpus = load(config.task.data, data_dir)
-    tokenizers = train_tokenizers(config.task.tokenizer, corpus)
+    task = config.task
+    assert isinstance(task, Translation)
+    corpus = load(task.data, data_dir)
+    tokenizers = train_tokenizers(task.tokenizer, corpus)
     encoded = {name: _encode(tokenizers, pairs) for name, pairs in corpus.splits().items()}
-    limit = config.task.max_length
+    limit = task.max_length
     splits = {
         name: _split(pairs, encoded[name], limit, () if name == "train" else corpus.train)
         for name, pairs in corpus.splits().items()

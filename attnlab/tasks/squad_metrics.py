@@ -143,7 +143,8 @@ def compare(
         raise ValueError(f"no answers of both systems to {len(missing)} questions, such as {missing[0]}")
     texts = list(gold.values())
     scored = [each(texts, [answers[name] for name in gold]) for answers in (first, second)]
-    return {name: paired_difference(scored[0][n].tolist(), scored[1][n].tolist()) for n, name in enumerate(("exact", "f1"))}
+    pairs = {name: (scored[0][n].tolist(), scored[1][n].tolist()) for n, name in enumerate(("exact", "f1"))}
+    return {name: paired_difference(*pair) for name, pair in pairs.items()}
 
 
 def _has_answer(texts: Sequence[str]) -> list[str]:

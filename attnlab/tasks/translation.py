@@ -15,6 +15,8 @@ from jaxtyping import Array, PyTree
 from attnlab.analysis.alignment import alignment_score, gold_pairs, hard
 from attnlab.config import Decoding, Experiment
 from attnlab.config.errors import UserError
+from attnlab.config.recurrent import RecurrentSeq2Seq as RecurrentConfig
+from attnlab.config.translation import Translation
 from attnlab.data import check
 from attnlab.data.batching import Batch, Batches, Pairs, evaluation_batches, fill_pairs, training_pairs
 from attnlab.data.buckets import Shape
@@ -64,12 +66,12 @@ class Translator(Task):
     @staticmethod
     def load(config: Experiment, data_dir: Path | None) -> Corpus:
         """Read or generate the sentence pairs."""
-        return load(config.task.data, data_dir)
+        return load(_translation(config).data, data_dir)
 
     @classmethod
     def prepare(cls, config: Experiment, splits: Corpus) -> Self:
         """Learn the vocabularies."""
-        return cls(config, train_tokenizers(config.task.tokenizer, splits))
+        return cls(config, train_tokenizers(_translation(config).tokenizer, splits))
 
     @classmethod
     def restore(cls, config: Experiment, directory: Path) -> Self:
@@ -83,6 +85,10 @@ class Translator(Task):
     def identity(self) -> Mapping[str, str]:
         """The vocabularies' fingerprint."""
         return {"tokenizer": self.tokenizers.fingerprint()}
+
+    @property
+    def _task(self) -> Translation:
+        return _translation(self.config)
 
     @cached_property
     def model(self) -> nn.Module:
@@ -98,8 +104,10 @@ class Translator(Task):
     def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
         """Cross entropy of every real target token, given those before it."""
         inputs = batch["source"], batch["source_lengths"], batch["target_in"]
-        guided = self.config.task.guided_alignment
-        options = {"weights": bool(guided)} if self.config.model.kind == "transformer_seq2seq" else {}
+        guided = self._task.guided_alignment
+        options: dict[str, Any] = {}
+        if self.config.model.kind == "transformer_seq2seq":
+            options["weights"] = bool(guided)
         rngs = {} if rng is None else {"dropout": rng}
         out: Any = self.model.apply({"params": params}, *inputs, train=rng is not None, rngs=rngs, **options)
         smoothing, lengths = self.config.training.label_smoothing, batch["target_lengths"]
@@ -114,7 +122,7 @@ class Translator(Task):
         """The training batches; pairs longer than the task's `max_length` are left out."""
         training, pairs = self.config.training, self.pairs(examples)
         how = training.batch_tokens, training.buckets, self.config.seed, rows_multiple()
-        if not self.config.task.guided_alignment:
+        if not self._task.guided_alignment:
             return Batches.of_pairs(pairs, *how)
         links = self._links(examples)
         lengths = [(len(source) + 1, len(target) + 1) for source, target in pairs]
@@ -128,13 +136,13 @@ class Translator(Task):
 
     def pairs(self, examples: Sequence[Pair]) -> Pairs:
         """What is trained on, as token numbers: the pairs that are not too long."""
-        return training_pairs(*self._encoded(examples), self.config.task.max_length)
+        return training_pairs(*self._encoded(examples), self._task.max_length)
 
     def _links(self, examples: Sequence[Pair]) -> list[frozenset[tuple[int, int]]]:
         """Sure gold links (source, target) between tokens of the pairs trained on; the end tokens are linked."""
         sources = self.tokenizers.source.encode_batch([p.source for p in examples])
         targets = self.tokenizers.target.encode_batch([p.target for p in examples])
-        longest, found = self.config.task.max_length, []
+        longest, found = self._task.max_length, []
         for pair, source, target in zip(examples, sources, targets, strict=True):
             if max(len(source.ids), len(target.ids)) <= longest:
                 ends = (len(source.ids), len(target.ids))
@@ -150,20 +158,18 @@ class Translator(Task):
             f"vocabulary: {source} source, {target} target tokens",
         ]
         if left_out := examples - batches.examples:
-            lines.append(
-                f"left out: {left_out} pairs of more than {self.config.task.max_length} tokens (task.max_length)"
-            )
+            lines.append(f"left out: {left_out} pairs of more than {self._task.max_length} tokens (task.max_length)")
         return lines
 
     def dev_scores(self, params: PyTree, examples: Sequence[Pair], poll: Poll = no_poll) -> dict[str, float]:
         """Score dev quickly: greedy search, BLEU with case."""
-        greedy = self.config.task.decoding.model_copy(update={"beam": 1, "n_best": 1})
+        greedy = self._task.decoding.model_copy(update={"beam": 1, "n_best": 1})
         found = self.translate(params, [p.source for p in examples], greedy, poll)
         return {"dev_bleu": bleu([h[0].text for h in found], [p.target for p in examples])}
 
     def scores(self, params: PyTree, examples: Sequence[Pair]) -> dict[str, Any]:
         """Score a test set by BLEU and chrF, and the attention by gold alignment where there is one."""
-        decoding = self.config.task.decoding
+        decoding = self._task.decoding
         sources, references = [p.source for p in examples], [p.target for p in examples]
         texts = [hypotheses[0].text for hypotheses in self.translate(params, sources, decoding)]
         scores = translation_scores(texts, references)
@@ -172,7 +178,8 @@ class Translator(Task):
             thirds = exact_match_by_length(texts, references, lengths)
             scores |= dict(zip(("exact_match_short", "exact_match_middle", "exact_match_long"), thirds, strict=True))
         scores |= {"decoding": decoding.model_dump()}
-        attends = self.config.model.kind != "recurrent_seq2seq" or self.config.model.attention is not None
+        model = self.config.model
+        attends = not isinstance(model, RecurrentConfig) or model.attention is not None
         if attends and all(pair.alignment is not None for pair in examples):
             scores |= self._alignment(params, examples)
         return scores
@@ -186,7 +193,7 @@ class Translator(Task):
 
     def views(self, params: PyTree, example: Pair) -> list[View]:
         """Translate a sentence: its best hypotheses with their attention."""
-        decoding = self.config.task.decoding
+        decoding = self._task.decoding
         if decoding.n_best == 1:
             decoding = decoding.model_copy(update={"n_best": min(decoding.beam, SHOWN)})
         return [self.attended(example.source, h) for h in self.translate(params, [example.source], decoding)[0]]
@@ -197,7 +204,7 @@ class Translator(Task):
         With `n_best` (None is the config's) above 1, so many lines for each instead, as Moses writes them:
         `line number ||| translation ||| score`.
         """
-        decoding = self.config.task.decoding
+        decoding = self._task.decoding
         if n_best is not None:
             if not 1 <= n_best <= decoding.beam:
                 raise UserError(f"--n-best {n_best}: must be between 1 and the run's beam, {decoding.beam}")
@@ -313,6 +320,11 @@ class Translator(Task):
         ]
         score = alignment_score(found, gold)
         return {"aer": score.aer, "alignment_precision": score.precision, "alignment_recall": score.recall}
+
+
+def _translation(config: Experiment) -> Translation:
+    assert isinstance(config.task, Translation)
+    return config.task
 
 
 def _dense(shape: Shape, links: Sequence[frozenset[tuple[int, int]]]) -> np.ndarray:
