@@ -112,8 +112,8 @@ print(f"attention on deciding words {scores['rationale_mass']:.0f}%, deciding wo
 
 # %% [markdown]
 # The model is right nearly always, yet in the runs we made two thirds of its attention lay elsewhere: a recurrent state
-# knows of the words around it, so the classifier can read "not dull" at the word before it. High weight on a word does not mean that the
-# word mattered. (Jain & Wallace 2019; Wiegreffe & Pinter 2019.)
+# knows of the words around it, so the classifier can read "not dull" at the word before it. High weight on a word does
+# not mean that the word mattered. (Jain & Wallace 2019; Wiegreffe & Pinter 2019.)
 #
 # What the answer depends on is found by changing the text. Leave out each word in turn, and see how far the probability
 # of the answer falls.
