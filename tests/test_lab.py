@@ -108,10 +108,13 @@ def test_another_config_or_other_data_is_refused_with_the_difference(run, data, 
         lab.evaluate(run, tmp_path)
 
 
-def test_a_run_broken_off_and_resumed_ends_with_the_same_bits(run, data, experiment, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "moments", [(250,), pytest.param((70, 1, 250, 3), marks=pytest.mark.slow)], ids=["once", "often"]
+)
+def test_a_run_broken_off_and_resumed_ends_with_the_same_bits(run, data, experiment, tmp_path, monkeypatch, moments):
     """Interrupted in a step, in an evaluation and just before the end; checkpoints, log and choice are the same."""
     broken = tmp_path / "run"
-    for polls in (70, 1, 250, 3):
+    for polls in moments:
         monkeypatch.setattr(lab, "graceful", lambda polls=polls: StopAfter(polls))
         with pytest.raises(Interrupted):
             lab.train(load(experiment), broken, data)

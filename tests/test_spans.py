@@ -100,7 +100,9 @@ def test_attention_flow_by_the_book(flow: str):
         assert not np.any(by_question[b, :t, j:])
 
 
-@pytest.mark.parametrize("attention", [None, {"score": {"kind": "additive", "hidden": 4}}])
+@pytest.mark.parametrize(
+    "attention", [None, pytest.param({"score": {"kind": "additive", "hidden": 4}}, marks=pytest.mark.slow)]
+)
 def test_filler_and_padding_change_nothing(attention: dict | None):
     characters = {"embedding": 3, "filters": 4, "longest": 4}
     config = ReaderConfig(**{**BIDAF, "attention": attention, "exact_match": True, "characters": characters})

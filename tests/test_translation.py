@@ -46,7 +46,9 @@ def test_guided_alignment_is_its_definition():
     assert np.isfinite(slope).all()
 
 
-@pytest.mark.parametrize("model", [RECURRENT, TRANSFORMER], ids=["recurrent", "transformer"])
+@pytest.mark.parametrize(
+    "model", [pytest.param(RECURRENT, marks=pytest.mark.slow), TRANSFORMER], ids=["recurrent", "transformer"]
+)
 def test_guiding_makes_attention_follow_gold(model):
     config = experiment(model, guided_alignment=1.0)
     corpus = Translator.load(config, None)

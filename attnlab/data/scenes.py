@@ -64,7 +64,7 @@ Scene = tuple[Thing, ...]
 def split_of(text: str) -> str:
     """Tell the one split a caption belongs to: a tenth each to dev and test, by its hash.
 
-    >>> split_of("a small red circle")
+    >>> split_of("a large red circle")
     'train'
     """
     digest = hashlib.sha256(text.encode()).digest()
