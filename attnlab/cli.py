@@ -72,6 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     _takes_run(show)
     show.add_argument("inputs", nargs="+", metavar="INPUT", help="what the task asks for, e.g. a sentence in quotes")
 
+    results = _command(commands, "results", _results, "print a table of the results of runs, in Markdown")
+    results.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory, or what --save kept of one")
+    results.add_argument("--into", type=Path, metavar="FILE", help="put the table between the marks of this file")
+    results.add_argument("--save", type=Path, metavar="DIR", help="keep the numbers of each run as DIR/NAME")
+    results.add_argument("--unfinished", action="store_true", help="show also runs that are not trained to their end")
+
     _command(commands, "list", _list, "list the experiments at hand and the choices of every setting")
 
     data = commands.add_parser("data", help="look at data", allow_abbrev=False)
@@ -85,6 +91,14 @@ def _parser() -> argparse.ArgumentParser:
     training = _command(benches, "training", _bench, "training speed beside PyTorch's")
     _takes_config(training)
     training.add_argument("--json", action="store_true", help="print all measurements as JSON instead of a table")
+    decoding = _command(benches, "decoding", _bench_decoding, "greedy search of a Transformer with and without a cache")
+    _takes_run(decoding)
+    _takes_data(decoding)
+    decoding.add_argument("--length", type=int, metavar="N", help="make every translation N tokens long")
+    decoding.add_argument(
+        "--sentences", type=int, default=200, metavar="N", help="of the first test set (default: 200)"
+    )
+    decoding.add_argument("--json", action="store_true", help="print all measurements as JSON instead of a table")
     _takes_attention(
         _command(benches, "attention", _bench_attention, "time and memory of attention beside other libraries'")
     )
@@ -180,6 +194,21 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
+def _results(options: argparse.Namespace) -> int:
+    from attnlab import facts, results
+
+    found = [facts.read(run, options.unfinished) for run in options.runs]
+    table = results.page(found)
+    if options.into is None:
+        print(table, end="")
+    else:
+        results.insert(table, options.into)
+        print(f"written: {options.into}", file=sys.stderr)
+    for run in found if options.save else ():
+        print(f"kept: {facts.save(run, options.save)}", file=sys.stderr)
+    return 0
+
+
 def _list(options: argparse.Namespace) -> int:
     print("Experiments (attnlab train FILE):")
     for path, question in catalog.experiments():
@@ -205,6 +234,24 @@ def _bench(options: argparse.Namespace) -> int:
     from attnlab.bench import training
 
     comparison = training.compare(experiment, _data_dir(options))
+    print(comparison.as_json() if options.json else comparison)
+    return 0
+
+
+def _bench_decoding(options: argparse.Namespace) -> int:
+    _run(options)
+    data_dir = _data_dir(options)
+    if options.sentences < 1:
+        raise UserError(f"--sentences {options.sentences}: must be at least 1")
+    _one_device_a_core()
+    from attnlab import lab
+    from attnlab.bench import decoding
+
+    trained = lab.load(options.run)
+    tests = trained.task.load(trained.run.config, data_dir).splits()
+    name = next(split for split in tests if split not in ("train", "dev"))
+    texts = [getattr(example, "source", "") for example in tests[name][: options.sentences]]
+    comparison = decoding.compare(trained.task, trained.params, texts, options.length)
     print(comparison.as_json() if options.json else comparison)
     return 0
 

@@ -258,16 +258,37 @@ class TransformerSeq2Seq(nn.Module):
         Args:
             weights: compute Output.weights; None: when not training.
         """
-        asked = not train if weights is None else weights
-        memory, embedded = self._read(source, source_lengths, train), self.target_embedding(target)
-        states, found = self.decoder(embedded, memory, source_lengths, train=train, weights=asked)
+        memory = self.read(source, source_lengths, train=train)
+        return self.write(
+            memory, source_lengths, target, train=train, weights=not train if weights is None else weights
+        )
+
+    def read(
+        self, source: Int[Array, "b s"], source_lengths: Int[Array, " b"], *, train: bool
+    ) -> Float[Array, "b s d"]:
+        """Encode the source: the states that the decoder attends to."""
+        table = self.target_embedding if self.config.tie_embeddings == "all" else self.source_embedding
+        return self.encoder(table(source), source_lengths, train=train)
+
+    def write(
+        self,
+        memory: Float[Array, "b s d"],
+        lengths: Int[Array, " b"],
+        target: Int[Array, "b t"],
+        *,
+        train: bool,
+        weights: bool = False,
+    ) -> Output:
+        """Say what may follow each of the target tokens, which are read at once, without a cache."""
+        embedded = self.target_embedding(target)
+        states, found = self.decoder(embedded, memory, lengths, train=train, weights=weights)
         return Output(self.readout(states, self.target_embedding), found)
 
     def encode(
         self, source: Int[Array, "b s"], source_lengths: Int[Array, " b"], *, train: bool = False
     ) -> tuple[Memory, DecoderState]:
         """Read the source: what the decoder attends to, and an empty cache of config.max_length tokens."""
-        return self.decoder.start(self._read(source, source_lengths, train), source_lengths)
+        return self.decoder.start(self.read(source, source_lengths, train=train), source_lengths)
 
     def decode(
         self, memory: Memory, state: DecoderState, target: Int[Array, "b t"], *, train: bool = False
@@ -277,10 +298,6 @@ class TransformerSeq2Seq(nn.Module):
             raise ValueError("decode continues a text with a cache; training reads whole ones by __call__")
         states, found, state = self.decoder.step(self.target_embedding(target), memory, state)
         return state, Output(self.readout(states, self.target_embedding), found)
-
-    def _read(self, source: Array, lengths: Array, train: bool) -> Array:
-        table = self.target_embedding if self.config.tie_embeddings == "all" else self.source_embedding
-        return self.encoder(table(source), lengths, train=train)
 
 
 def with_attention(model: nn.Module, variables: Any, *arguments: Any, **options: Any) -> tuple[Any, dict[str, Array]]:
