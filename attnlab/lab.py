@@ -171,7 +171,8 @@ def evaluate(directory: Path, data_dir: Path | None, splits: Sequence[str] | Non
     chosen = splits or list(data.test)
     for name in chosen:
         scores = trained.task.scores(trained.params, known[name])
-        trained.run.write_results(name, scores | {"checkpoints": trained.steps})
+        reached = max(trained.run.checkpoints.steps())
+        trained.run.write_results(name, scores | {"checkpoints": trained.steps, "trained_to": reached})
     for number, example in enumerate(known[chosen[0]][:EXAMPLES], start=1):
         _draw(trained, example, f"attention/{chosen[0]}_{number}")
     if log := trained.run.metrics():

@@ -1,7 +1,7 @@
 """A run directory, and the only writer of it.
 
 - config.yaml: the experiment, every default spelled out
-- environment.json: versions, devices, commit, command, and the fingerprints of data and tokenizer
+- environment.json: versions, devices, commit, command, the fingerprints of data and tokenizer, and interruptions
 - metrics.jsonl: one line a `log`: {"step": 100, "loss": 2.31, ...}
 - tensorboard/: the same numbers
 - checkpoints/: see training/checkpoints.py
@@ -82,7 +82,8 @@ class Run:
                 _refuse_other_run(directory, config, fingerprint)
                 _note_environment(directory, say)
             else:
-                _write(directory / ENVIRONMENT, _json({**environment(), "fingerprint": dict(fingerprint)}))
+                found = {**environment(), "fingerprint": dict(fingerprint), "interruptions": []}
+                _write(directory / ENVIRONMENT, _json(found))
                 _write(directory / CONFIG, resolved(config))  # last: with it the directory is a run
         except BaseException:
             _unlock(lock, directory / LOCK)
@@ -100,16 +101,21 @@ class Run:
         if not (directory / CONFIG).is_file():
             what = "has no config.yaml: it is not a run" if directory.is_dir() else "no such run directory"
             raise UserError(f"{directory}: {what} (attnlab train CONFIG --out {directory} makes one)")
-        return cls(directory, load(directory / CONFIG), _environment_of(directory)["fingerprint"], None, say)
+        return cls(directory, load(directory / CONFIG), environment_of(directory)["fingerprint"], None, say)
 
     def restore(self, like: PyTree) -> tuple[int, PyTree] | None:
         """Return the newest good checkpoint as (step, state), or None, and forget what was logged after it.
 
         Call it before the first `log`. At a step that is saved, log first and save after: then the resumed log equals
-        the unbroken one.
+        the unbroken one. That the run goes on, and the time of what is forgotten, is kept in environment.json.
         """
         restored = self.checkpoints.restore(like)
-        self._start_log(-1 if restored is None else restored[0])
+        step = -1 if restored is None else restored[0]
+        log = self.metrics()
+        kept = [entry for entry in log if entry["step"] <= step]
+        self._start_log(kept, step)
+        if restored is not None or log:
+            _note_interruption(self.directory, max(step, 0), _seconds(log) - _seconds(kept))
         return restored
 
     def log(self, step: int, **values: Any) -> None:
@@ -117,7 +123,7 @@ class Run:
         if self._log is None:
             if self.path(METRICS).exists():
                 raise RuntimeError("this run has a log already: call restore before log")
-            self._start_log(-1)
+            self._start_log([], -1)
         assert self._log is not None
         plain = {name: _plain(value) for name, value in values.items()}
         finite = {name: None if _is_number(v) and not math.isfinite(v) else v for name, v in plain.items()}
@@ -130,16 +136,7 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return what was logged, in order; lines that a kill left half written are said and left out."""
-        if not self.path(METRICS).exists():
-            return []
-        lines = []
-        for number, line in enumerate(self.path(METRICS).read_bytes().splitlines(), start=1):
-            try:
-                entry = json.loads(line)
-                lines.append({"step": int(entry.pop("step")), **entry})
-            except (ValueError, TypeError, KeyError, AttributeError):
-                self.say(f"{self.path(METRICS)}:{number}: not a line of metrics; left out")
-        return lines
+        return log_of(self.directory, self.say)
 
     def write_results(self, split: str, metrics: Mapping[str, Any]) -> None:
         """Set metrics of one split in results.json; other splits, and other metrics of this one, stay."""
@@ -149,11 +146,7 @@ class Run:
 
     def results(self) -> dict[str, dict[str, Any]]:
         """Return {split: {metric: value}}, empty before the first evaluation."""
-        path = self.path(RESULTS)
-        try:
-            return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        except ValueError as error:
-            raise UserError(f"{path}: not JSON ({error}); remove it and evaluate again") from None
+        return results_of(self.directory)
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file of the run whole or not at all, and return its path."""
@@ -185,12 +178,11 @@ class Run:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _start_log(self, last_step: int) -> None:
+    def _start_log(self, kept: list[dict[str, Any]], last_step: int) -> None:
         from tensorboardX import SummaryWriter  # 0.3 s that a mere reader does not pay
 
         if self._lock is None:
             raise RuntimeError("this run was opened for reading")
-        kept = [entry for entry in self.metrics() if entry["step"] <= last_step]
         _write(self.path(METRICS), "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in kept))
         self._log = self.path(METRICS).open("a", encoding="utf-8")
         self._tensorboard = SummaryWriter(str(self.path("tensorboard")), purge_step=last_step + 1)
@@ -204,7 +196,7 @@ def _refuse_other_contents(directory: Path) -> None:
 
 def _refuse_other_run(directory: Path, config: Experiment, fingerprint: Mapping[str, str]) -> None:
     lines = difference(load(directory / CONFIG), config)
-    kept = _environment_of(directory)["fingerprint"]
+    kept = environment_of(directory)["fingerprint"]
     for name in sorted({*kept, *fingerprint}):
         there, here = kept.get(name, "absent"), fingerprint.get(name, "absent")
         if there != here:
@@ -213,7 +205,32 @@ def _refuse_other_run(directory: Path, config: Experiment, fingerprint: Mapping[
         raise UserError(f"{directory}: is another run: {'; '.join(lines)}: give another --out, or remove it")
 
 
-def _environment_of(directory: Path) -> dict[str, Any]:
+def log_of(directory: Path, say: Say = say_to_stderr) -> list[dict[str, Any]]:
+    """Read metrics.jsonl of a run, none before its first line; lines half written are said and left out."""
+    path = directory / METRICS
+    if not path.exists():
+        return []
+    lines = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            lines.append({"step": int(entry.pop("step")), **entry})
+        except (ValueError, TypeError, KeyError, AttributeError):
+            say(f"{path}:{number}: not a line of metrics; left out")
+    return lines
+
+
+def results_of(directory: Path) -> dict[str, dict[str, Any]]:
+    """Read results.json of a run: {split: {metric: value}}, empty before the first evaluation."""
+    path = directory / RESULTS
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); remove it and evaluate again") from None
+
+
+def environment_of(directory: Path) -> dict[str, Any]:
+    """Read environment.json of a run."""
     path = directory / ENVIRONMENT
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -224,12 +241,24 @@ def _environment_of(directory: Path) -> dict[str, Any]:
 
 def _note_environment(directory: Path, say: Say) -> None:
     """When a run goes on in another environment than before, say so and keep the new one under `resumed`."""
-    kept, now = _environment_of(directory), environment()
+    kept, now = environment_of(directory), environment()
     resumed = kept.get("resumed", [])
     changed = differences(resumed[-1] if resumed else kept, now)
     if changed:
         say(f"{directory}: goes on in another environment ({', '.join(changed)}): its last bits may differ")
         _write(directory / ENVIRONMENT, _json({**kept, "resumed": [*resumed, now]}))
+
+
+def _note_interruption(directory: Path, step: int, seconds_lost: float) -> None:
+    """Keep that the run was taken up again at a step, and how long steps took that have to be taken again."""
+    kept = environment_of(directory)
+    noted = {"step": step, "seconds_lost": round(seconds_lost, 2)}
+    _write(directory / ENVIRONMENT, _json({**kept, "interruptions": [*kept.get("interruptions", []), noted]}))
+
+
+def _seconds(log: list[dict[str, Any]]) -> float:
+    """How long a training took, up to the end of its log."""
+    return max((entry.get("seconds", 0.0) for entry in log), default=0.0)
 
 
 def _locked(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -26,6 +27,21 @@ def no_poll() -> None:
     """Never stop."""
 
 
+@dataclass(frozen=True)
+class Column:
+    """A score as tables show it.
+
+    Attributes:
+        name: of the score among `Task.scores`.
+        heading: above its column.
+        digits: after the point.
+    """
+
+    name: str
+    heading: str
+    digits: int = 1
+
+
 class Task(ABC):
     """The data and the model of an experiment with all that is particular to its kind.
 
@@ -34,11 +50,13 @@ class Task(ABC):
         measure: name of the score on dev that chooses checkpoints; larger is better.
         unit: what the loss counts, in the plural.
         asks: what a line of `predict` and the arguments of `show` are, in words.
+        columns: the scores of a test set that `attnlab results` shows, the main one first; absent ones are left out.
     """
 
     measure: ClassVar[str]
     unit: ClassVar[str]
     asks: ClassVar[str]
+    columns: ClassVar[tuple[Column, ...]]
     config: Experiment
 
     @staticmethod

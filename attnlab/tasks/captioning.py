@@ -25,7 +25,7 @@ from attnlab.data.images import Box, Captioned, as_bytes, pixels
 from attnlab.data.records import Splits
 from attnlab.data.tokenizer import BOS, EOS, Encoding, Tokenizer, train
 from attnlab.models.captioner import ShowAttendTell, TransformerCaptioner
-from attnlab.tasks.base import Poll, Task, no_poll, rows_multiple
+from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple
 from attnlab.tasks.caption_metrics import RESAMPLES, bleu, caption_scores, inside, pointing, words
 from attnlab.tasks.pictures import ROWS, Pictures
 from attnlab.tasks.views import Regarded, View
@@ -54,6 +54,14 @@ class Captioner(Task):
     measure = "dev_bleu"
     unit = "words"
     asks = "the path of an image file"
+    columns = (
+        Column("bleu_4", "BLEU-4"),
+        Column("cider_d", "CIDEr-D"),
+        Column("rouge_l", "ROUGE-L"),
+        Column("exact_match", "exact match"),
+        Column("pointing", "pointing"),
+        Column("region_mass", "weight on gold region"),
+    )
 
     config: Experiment
     tokenizer: Tokenizer

@@ -25,7 +25,7 @@ from attnlab.data.reading import Read, Reader, filled
 from attnlab.data.tokenizer import Tokenizer
 from attnlab.models.classifier import RecurrentClassifier, TransformerClassifier
 from attnlab.models.transformer import with_attention
-from attnlab.tasks.base import Poll, Task, no_poll, rows_multiple
+from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple
 from attnlab.tasks.classification_metrics import (
     accuracy,
     classification_scores,
@@ -50,6 +50,13 @@ class Classifier(Task):
     measure = "dev_accuracy"
     unit = "texts"
     asks = "a text"
+    columns = (
+        Column("accuracy", "accuracy"),
+        Column("macro_f1", "macro-F1"),
+        Column("ece", "calibration error"),
+        Column("majority", "most frequent class"),
+        Column("rationale_mass", "weight on deciding tokens"),
+    )
 
     config: Experiment
     reader: Reader

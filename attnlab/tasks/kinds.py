@@ -18,5 +18,10 @@ HOMES = {
 
 def kind(config: Experiment) -> type[Task]:
     """Return the class for the task of an experiment."""
-    module, name = HOMES[config.task.kind].split(".")
+    return named(config.task.kind)
+
+
+def named(kind: str) -> type[Task]:
+    """Return the class for a kind of task."""
+    module, name = HOMES[kind].split(".")
     return getattr(import_module(f"attnlab.tasks.{module}"), name)

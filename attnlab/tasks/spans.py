@@ -23,7 +23,7 @@ from attnlab.data.questions import Question
 from attnlab.data.records import Splits
 from attnlab.data.windows import best_spans
 from attnlab.tasks import sliding_window
-from attnlab.tasks.base import Poll, Task, no_poll, one_answer, rows_multiple
+from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple
 from attnlab.tasks.span_models import Form, form
 from attnlab.tasks.squad_metrics import each, interval, paired_difference, squad_scores
 from attnlab.tasks.views import Attended, View
@@ -55,6 +55,13 @@ class SpanReader(Task):
     measure = "dev_f1"
     unit = "questions"
     asks = "a passage and a question: two arguments, or one line with a tab between them"
+    columns = (
+        Column("exact", "exact match"),
+        Column("f1", "F1"),
+        Column("sliding_window_exact", "exact match, sliding window"),
+        Column("sliding_window_f1", "F1, sliding window"),
+        Column("f1_over_window", "F1 beyond sliding window"),
+    )
 
     config: Experiment
     reader: PassageReader

@@ -22,7 +22,7 @@ from attnlab.data.batching import Batches, evaluation_shapes
 from attnlab.data.records import Splits
 from attnlab.data.stories import Story
 from attnlab.data.story_words import Read, Vocabulary
-from attnlab.tasks.base import Poll, Task, no_poll, one_answer, rows_multiple
+from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple
 from attnlab.tasks.story_metrics import story_scores
 from attnlab.tasks.story_models import Form, form
 from attnlab.tasks.views import Attended, View
@@ -41,6 +41,11 @@ class Storyteller(Task):
     measure = "dev_accuracy"
     unit = "stories"
     asks = f"a story and its question, such as '{EXAMPLE}'"
+    columns = (
+        Column("accuracy", "accuracy"),
+        Column("facts_found", "gold facts found"),
+        Column("fact_mass_max", "weight on gold facts, best hop"),
+    )
 
     config: Experiment
     vocabulary: Vocabulary

@@ -25,7 +25,7 @@ from attnlab.data.records import Corpus, Pair
 from attnlab.data.tokenizer import BOS, EOS, Tokenizers, train_tokenizers
 from attnlab.models.seq2seq import RecurrentSeq2Seq
 from attnlab.models.transformer import TransformerSeq2Seq
-from attnlab.tasks.base import Poll, Task, no_poll, rows_multiple
+from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple
 from attnlab.tasks.metrics import bleu, exact_match_by_length, translation_scores
 from attnlab.tasks.views import Attended, View
 from attnlab.training.decoding import Hypotheses, make_decode
@@ -58,6 +58,14 @@ class Translator(Task):
     measure = "dev_bleu"
     unit = "tokens"
     asks = "a sentence"
+    columns = (
+        Column("bleu_lowercase", "BLEU, lower case"),
+        Column("bleu", "BLEU, cased"),
+        Column("chrf", "chrF2"),
+        Column("exact_match", "exact match"),
+        Column("exact_match_long", "exact match, longest third"),
+        Column("aer", "alignment error rate"),
+    )
 
     config: Experiment
     tokenizers: Tokenizers

@@ -26,7 +26,7 @@ from attnlab.data.images import Asked, as_bytes, pixels
 from attnlab.data.records import Splits
 from attnlab.data.tokenizer import EOS, Tokenizer, train
 from attnlab.models.visual_qa import VisualAnswerer
-from attnlab.tasks.base import Poll, Task, no_poll, one_answer, rows_multiple
+from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple
 from attnlab.tasks.pictures import Pictures
 from attnlab.tasks.views import Regarded, View
 from attnlab.training.objective import Loss, cross_entropy
@@ -54,6 +54,13 @@ class VisualQuestions(Task):
     measure = "dev_accuracy"
     unit = "questions"
     asks = "the path of an image file, a tab, and a question"
+    columns = (
+        Column("accuracy", "accuracy"),
+        Column("accuracy_shuffled_images", "images shuffled"),
+        Column("accuracy_question_only", "image blank"),
+        Column("accuracy_image_only", "question empty"),
+        Column("usual_answer_to_question", "usual answer to the question"),
+    )
 
     config: Experiment
     tokenizer: Tokenizer

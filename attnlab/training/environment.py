@@ -29,12 +29,22 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
         "cores": cores(),
+        "processor": _processor(),
     }
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Name what differs between two environments; the command does not count."""
     return [name for name in now if name != "command" and before.get(name) != now[name]]
+
+
+def _processor() -> str | None:
+    """Return the name that the CPU gives itself; None where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
 
 
 def _git(*words: str) -> str | None:

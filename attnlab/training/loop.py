@@ -90,7 +90,7 @@ def fit(
                 run.log(step, **scores, seconds=clock.seconds())
                 run.checkpoints.save(step, state, scores, best=best)
                 watcher.evaluated(step, scores, best)
-            if step >= training.steps or _hopeless(history, training.patience):
+            if step >= training.steps or hopeless(history, training.patience):
                 return state
             poll()
             batch = next(batches)
@@ -118,7 +118,7 @@ def _due(step: int, training: Training) -> bool:
     return step > 0 and (step % training.evaluate_every == 0 or step == training.steps)
 
 
-def _hopeless(history: list[tuple[int, float]], patience: int | None) -> bool:
+def hopeless(history: list[tuple[int, float]], patience: int | None) -> bool:
     """True when the last `patience` evaluations brought no better score than the best before them."""
     if patience is None or len(history) <= patience:
         return False
