@@ -37,8 +37,8 @@ LOSSES = {"nats": ("loss", "nll")}
 def alignment(attended: Attended, path: Path) -> None:
     """Draw attention weights as a heat map: source words across, target words down, the sum of each row at its end.
 
-    The scale always goes from 0 (white) to 1, so that two pictures can be compared. The picture grows with the
-    sentence, so that every word stays legible.
+    The scale goes from 0 (white) to 1, so that two pictures can be compared; only where every weight is below
+    `views.FAINT` does it end at the largest one. The picture grows with the sentence, so that every word stays legible.
 
     Args:
         attended: tokens and weights [t s].
@@ -49,8 +49,10 @@ def alignment(attended: Attended, path: Path) -> None:
         raise ValueError(f"nothing to draw: {rows} target and {columns} source tokens")
     source, target = _labels(attended.source_tokens), _labels(attended.target_tokens)
     figure, axes = _fitted_axes(rows, columns, top=max(map(len, source)), left=max(map(len, target)))
-    image = axes.imshow(attended.weights, cmap=SCALE, vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest")
+    image = axes.imshow(attended.weights, cmap=SCALE, vmin=0.0, vmax=attended.top, aspect="auto", interpolation="nearest")
     _label_axes(axes, source, target)
+    axes.set_xlabel(attended.across, color="0.4", labelpad=8)
+    axes.set_ylabel(attended.down, color="0.4", labelpad=8)
     _write_row_sums(axes, attended.weights)
     _add_color_bar(figure, axes, image)
     _save(figure, path)
@@ -140,8 +142,6 @@ def _label_axes(axes: Axes, source: list[str], target: list[str]) -> None:
     axes.xaxis.set_label_position("top")
     axes.set_xticks(range(len(source)), source, rotation=90, **text)
     axes.set_yticks(range(len(target)), target, **text)
-    axes.set_xlabel("source", color="0.4", labelpad=8)
-    axes.set_ylabel("target", color="0.4", labelpad=8)
     axes.set_xticks(np.arange(len(source) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(target) + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="0.88", linewidth=0.6)

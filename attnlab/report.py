@@ -73,6 +73,9 @@ def _hypothesis(attended: Attended) -> dict:
     return {
         "translation": _printable(attended.translation),
         "score": f"{attended.score:.3f}",
+        "top": f"{attended.top:.3g}",
+        "across": _printable(attended.across),
+        "down": _printable(attended.down),
         "source_tokens": [_token(token) for token in attended.source_tokens],
         "rows": [
             {"token": _token(token), "cells": [_cell(units) for units in thousandths(row)], "sum": f"{total:.3f}"}

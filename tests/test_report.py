@@ -119,6 +119,18 @@ def test_light_and_dark():
     assert "prefers-color-scheme: dark" in html
 
 
+def test_small_weights_are_scaled_and_said_to_be():
+    small, large = [[0.05, 0.1]], [[0.05, 0.9]]
+    named = attended(["a", "b"], ["fine"], small, across="text", down="class")
+    html = report.page("a b", [named])
+    assert 'data-top="0.1"' in html
+    assert "text across, class down" in html
+    assert "strongest colour is 0.1" in html
+    html = report.page("a b", [attended(["a", "b"], ["fine"], large)])
+    assert 'data-top="1"' in html
+    assert "strongest" not in html
+
+
 def test_several_hypotheses_best_open():
     hypotheses = [attended(["a"], [t], translation=t, score=s) for t, s in (("one", -1.0), ("two", -2.0))]
     page = Page(report.page("a", hypotheses))

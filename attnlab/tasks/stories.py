@@ -59,7 +59,7 @@ class Storyteller(Task):
         return stories.generate(data) if isinstance(data, GeneratedStories) else babi.read(data, data_dir)
 
     @classmethod
-    def prepare(cls, config: Experiment, splits: Splits[Story]) -> Self:
+    def prepare(cls, config: Experiment, splits: Splits[Story], data_dir: Path | None = None) -> Self:
         """Learn the vocabulary."""
         return cls(config, vocabulary := Vocabulary.learned(splits.train), _places(vocabulary, splits.train))
 
@@ -150,6 +150,8 @@ class Storyteller(Task):
                 translation=self.vocabulary.words[answer],
                 score=float(np.log(probabilities[answer])),
                 source=" ".join([*example.sentences, example.question]),
+                across="story",
+                down="step",
             )
         ]
 

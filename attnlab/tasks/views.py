@@ -5,6 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 
+FAINT = 0.25
+"""Where no weight reaches this, colours are scaled to the largest one: a long text has small weights everywhere."""
+
+
 @dataclass(frozen=True, eq=False)
 class Attended:
     """An answer and where the model looked for each of its parts: what `plots` and `report` show."""
@@ -19,6 +23,10 @@ class Attended:
     """Of the answer, as the model ranks it; higher is better."""
     source: str = ""
     """What was asked, as it was given."""
+    across: str = "source"
+    """What the columns are."""
+    down: str = "target"
+    """What the rows are."""
 
     def __post_init__(self) -> None:
         expected = (len(self.target_tokens), len(self.source_tokens))
@@ -26,6 +34,12 @@ class Attended:
             raise ValueError(f"weights have the shape {self.weights.shape}, the tokens need [t s] = {expected}")
         if not (np.isfinite(self.weights).all() and (self.weights >= 0).all()):
             raise ValueError("weights must be finite and not negative")
+
+    @property
+    def top(self) -> float:
+        """The weight that is shown in the strongest colour."""
+        largest = float(self.weights.max(initial=0.0))
+        return largest if 0.0 < largest < FAINT else 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,10 +2,10 @@
 // The tables are the data: every weight is read from its cell.
 const STRONG = 0.62, FAINT = 0.02;
 
-function paint(element, weight) {
-  element.style.setProperty("--w", weight);
-  element.classList.toggle("strong", weight > STRONG);
-  element.classList.toggle("faint", weight < FAINT);
+function paint(element, share) {
+  element.style.setProperty("--w", share);
+  element.classList.toggle("strong", share > STRONG);
+  element.classList.toggle("faint", share < FAINT);
 }
 
 function setUp(section) {
@@ -16,9 +16,10 @@ function setUp(section) {
   const cells = rows.map(row => [...row.querySelectorAll("td:not(.sum)")]);
   const weights = cells.map(row => row.map(cell => Number(cell.textContent || 0)));
   const said = section.querySelector(".said");
+  const top = Number(section.dataset.top);
   let kept = null;
 
-  cells.forEach((row, t) => row.forEach((cell, s) => paint(cell, weights[t][s])));
+  cells.forEach((row, t) => row.forEach((cell, s) => paint(cell, weights[t][s] / top)));
 
   function clear() {
     for (const button of [...source, ...target]) {
@@ -43,12 +44,12 @@ function setUp(section) {
     button.classList.add("chosen");
     if (button === kept) button.setAttribute("aria-pressed", "true");
     if (t >= 0) {
-      weights[t].forEach((weight, i) => paint(source[i], weight));
+      weights[t].forEach((weight, i) => paint(source[i], weight / top));
       rows[t].classList.add("chosen");
       say(button, "attended to", source, weights[t]);
     } else {
       const column = weights.map(row => row[s]);
-      column.forEach((weight, i) => paint(target[i], weight));
+      column.forEach((weight, i) => paint(target[i], weight / top));
       heads[s].classList.add("chosen");
       cells.forEach(row => row[s].classList.add("chosen"));
       say(button, "was attended to by", target, column);
