@@ -162,7 +162,9 @@ def _add_color_bar(figure: Figure, axes: Axes, image: AxesImage) -> None:
     width, height = figure.get_size_inches()
     tall = min(max(box.height, SHORTEST_BAR / height), 4.0 / height)
     beside = figure.add_axes((box.x1 + 0.7 / width, box.y1 - tall, 0.16 / width, tall))
-    figure.colorbar(image, cax=beside, ticks=[0, 0.25, 0.5, 0.75, 1], label="attention weight")
+    top = float(image.norm.vmax or 1.0)
+    ticks = [0, 0.25, 0.5, 0.75, 1] if top == 1.0 else [0, top / 2, top]
+    figure.colorbar(image, cax=beside, ticks=ticks, format="%.2f", label="attention weight")
     beside.tick_params(labelsize=LETTERS - 2)
 
 

@@ -120,8 +120,8 @@ def test_light_and_dark():
 
 
 def test_small_weights_are_scaled_and_said_to_be():
-    small, large = [[0.05, 0.1]], [[0.05, 0.9]]
-    named = attended(["a", "b"], ["fine"], small, across="text", down="class")
+    small, large = np.array([[0.05, 0.1]]), np.array([[0.05, 0.9]])
+    named = Attended(["a", "b"], ["fine"], small, "fine", -0.5, across="text", down="class")
     html = report.page("a b", [named])
     assert 'data-top="0.1"' in html
     assert "text across, class down" in html
