@@ -5,7 +5,7 @@ READY := .venv/ready
 RUN := runs/dates_additive-s1
 SENTENCE := Freitag, der siebenundzwanzigste März neunzehnhundertvierundachtzig, und dreihundertfünfundvierzig
 
-.PHONY: setup run test test-all check format notebooks figures lock clean
+.PHONY: setup run test test-all check format notebooks figures results lock clean
 
 setup: $(READY)
 
@@ -46,6 +46,9 @@ notebooks: $(READY)
 
 figures: $(READY)
 	MPLBACKEND=Agg $(BIN)/python docs/figures.py
+
+results: $(READY)
+	$(BIN)/attnlab results docs/results/* --into README.md
 
 # Pins anew what pyproject.toml allows today, with hashes (in an environment of its own, so that .venv stays as it is).
 lock:

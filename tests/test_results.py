@@ -1,0 +1,286 @@
+"""Tables of results: what stands in them, in which order, which runs are refused, and that the README's can be made."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import pytest
+
+from attnlab import cli, facts, results, runs
+from attnlab.config.errors import UserError
+from attnlab.config.load import load, resolved
+from attnlab.runs import Run
+from attnlab.tasks.base import Column
+from attnlab.tasks.kinds import HOMES, named
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {
+    "attnlab": "0.1.0",
+    "commit": "0123456789abcdef",
+    "dirty": False,
+    "command": ["/home/someone/attnlab", "train"],
+    "python": "3.11.7",
+    "packages": {"jax": "0.10.2", "numpy": "2.4.6"},
+    "platform": "Linux-on-somebodys-machine",
+    "devices": ["cpu: cpu", "cpu: cpu"],
+    "cores": 2,
+    "processor": "Abacus 9",
+    "fingerprint": {"data": "d" * 64},
+    "interruptions": [],
+}
+VERDICTS = ROOT / "experiments/sentiment/rules_dot.yaml"
+DATES = ROOT / "experiments/translation/dates_dot.yaml"
+SCORES = {"texts": 9, "accuracy": 84.02, "accuracy_ci95": [82.37, 85.72], "macro_f1": 80.0, "labels": ["good", "bad"]}
+
+
+@pytest.fixture
+def make(tmp_path: Path):
+    """Write the files of a run that is trained and evaluated."""
+
+    def made(name: str, config: Path = VERDICTS, scores: Any = None, **changes: Any) -> Path:
+        directory = tmp_path / name
+        directory.mkdir()
+        settings = [f"training.steps={changes.pop('steps', 400)}", *changes.pop("overrides", [])]
+        (directory / "config.yaml").write_text(resolved(load(config, settings, seed=changes.pop("seed", 1))))
+        log = changes.pop("log", [{"step": 200, "dev_accuracy": 70.0, "seconds": 40.0}, {"step": 400, "seconds": 87.4}])
+        (directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+        (directory / "results.json").write_text(json.dumps({"test": SCORES} if scores is None else scores))
+        found = {key: value for key, value in (ENVIRONMENT | changes).items() if value is not ...}
+        (directory / "environment.json").write_text(json.dumps(found))
+        return directory
+
+    return made
+
+
+def table(*runs: Path, **options: bool) -> list[str]:
+    return results.page([facts.read(run, **options) for run in runs]).splitlines()
+
+
+def test_a_run_is_a_row_and_what_all_share_a_line(make):
+    assert table(make("one")) == [
+        "Task `classification`:",
+        "",
+        "| experiment | test set | accuracy | macro-F1 | training |",
+        "|---|---|---:|---:|---|",
+        "| `rules_dot` | test | 84.0 [82.4, 85.7] | 80.0 | 87 s |",
+        "",
+        "Of every row: seed 1; machine 2 cores of Abacus 9; jax 0.10.2; commit 0123456. "
+        "[low, high] is the 95% bootstrap interval over the examples of the test set, for one seed. "
+        "Training is wall time with compilation and the looks at dev, without the time between its sessions.",
+    ]
+
+
+def test_seeds_of_an_experiment_are_one_row_with_their_spread(make):
+    values = {1: 80.0, 2: 82.0, 3: 84.0}
+    runs = [
+        make(f"s{n}", seed=n, scores={"test": {"accuracy": x, "accuracy_ci95": [0, 100]}}) for n, x in values.items()
+    ]
+    lines = table(*reversed(runs))
+    assert lines[4] == "| `rules_dot` | test | 82.0 ± 2.0 | 87 s |"
+    assert "Of every row: seed 1, 2, 3;" in lines[-1]
+    assert "± is the standard deviation over the seeds, after their mean." in lines[-1]
+    assert "bootstrap" not in lines[-1]
+
+
+def test_what_differs_is_a_column_and_the_order_is_that_of_the_names(make):
+    scores = {"b": {"bleu": 30.0, "bleu_signature": "nrefs:1|tok:13a"}, "a": {"bleu": 40.0, "chrf": 50.0}}
+    gpu = {"devices": ["gpu: NVIDIA H100", "gpu: NVIDIA H100"], "commit": "fedcba9876543210", "dirty": True}
+    runs = [make("three", DATES, scores, seed=3, **gpu), make("two", seed=2), make("one", overrides=["name=a|b"])]
+    lines = table(*runs)
+    assert lines == table(*reversed(runs))
+    assert lines[2] == "| experiment | test set | accuracy | macro-F1 | training | seed |"
+    assert lines[4].startswith("| `a\\|b` | test |")
+    assert lines[4].endswith("| 87 s | 1 |")
+    assert lines[5].endswith("| 87 s | 2 |")
+    assert lines[7] == "machine 2 cores of Abacus 9; commit 0123456."
+    assert lines[9] == "Task `translation`:"
+    assert lines[11] == "| experiment | test set | BLEU, cased | chrF2 | training |"
+    assert lines[13:15] == ["| `dates_dot` | a | 40.0 | 50.0 | 87 s |", "| `dates_dot` | b | 30.0 | — | 87 s |"]
+    assert lines[16] == "seed 3; machine 2 × NVIDIA H100; commit fedcba9+; bleu `nrefs:1|tok:13a`."
+    assert lines[18].startswith("Of every row: jax 0.10.2. ")
+
+
+def test_other_settings_or_data_are_another_row_named_by_its_run(make):
+    runs = make("plain"), make("wide", overrides=["model.dropout=0.4"]), make("other", fingerprint={"data": "e" * 64})
+    found = [line.split(" | ")[0] for line in table(*runs) if line.startswith("| `")]
+    assert found == ["| `rules_dot` (`other`)", "| `rules_dot` (`plain`)", "| `rules_dot` (`wide`)"]
+
+
+def test_a_run_given_twice_counts_once_and_a_seed_trained_twice_is_refused(make):
+    one, same = make("one"), make("same")
+    assert table(one, one) == table(one)
+    with pytest.raises(UserError, match=r"one and .*same: the same experiment with the same seed; give one of them"):
+        table(one, same)
+
+
+def test_time_is_what_was_spent_and_interruptions_are_told(make):
+    broken = [{"step": 100, "seconds_lost": 30.0}, {"step": 250, "seconds_lost": 0.0}, {"step": 400, "seconds_lost": 0}]
+    (row,) = (line for line in table(make("one", interruptions=broken)) if line.startswith("| `"))
+    assert row.endswith("| 2 min, resumed 2 times |"), "117.4 s; going on at the end is no interruption"
+    lines = table(make("old", interruptions=...))
+    assert lines[-1].endswith("Whether a training was interrupted was not recorded.")
+    moved = make("moved", resumed=[ENVIRONMENT | {"cores": 1, "processor": None, "commit": None}])
+    assert "machine 2 cores of Abacus 9, then 1 core, CPU;" in table(moved)[-1]
+    assert "commit 0123456, then attnlab 0.1.0." in table(moved)[-1]
+
+
+def test_a_run_keeps_where_it_was_taken_up_again_and_what_that_cost(tmp_path: Path):
+    def go(start: int, stop: int, seconds: float) -> None:
+        with Run.open(tmp_path / "run", load(VERDICTS), {"data": "d"}, print) as run:
+            run.restore({"step": jnp.int32(0)})
+            for step in range(start, stop):
+                run.log(step, seconds=seconds * step)
+                if step == 10:
+                    run.checkpoints.save(step, {"step": jnp.int32(step)}, best=True)
+
+    interruptions = lambda: runs.environment_of(tmp_path / "run")["interruptions"]  # noqa: E731
+    go(1, 6, 1.0)
+    assert interruptions() == []
+    go(1, 15, 2.0)  # the first five steps were not saved
+    go(11, 12, 3.0)  # 14 steps took 28 s, of which 20 s are saved
+    assert interruptions() == [{"step": 0, "seconds_lost": 5.0}, {"step": 10, "seconds_lost": 8.0}]
+
+
+def test_a_run_that_stopped_getting_better_is_finished(make):
+    log = [{"step": n * 100, "dev_accuracy": 60.0 + (n == 1), "seconds": 10.0 * n} for n in (1, 2, 3)]
+    lines = table(make("patient", log=log, overrides=["training.patience=2"]))
+    assert lines[4].endswith("| 30 s, stopped at step 300 of 400, no longer better |")
+
+
+def test_an_unfinished_run_is_shown_only_when_asked_for_and_says_so(make):
+    run = make("short", steps=9000)
+    with pytest.raises(UserError, match=r"short: is at step 400 of 9000; attnlab train .*short/config.yaml goes on"):
+        table(run)
+    assert table(run, unfinished=True)[4].endswith("| 87 s, **step 400 of 9000** |")
+    earlier = make("earlier", steps=9000, scores={"test": SCORES | {"trained_to": 200}})
+    assert table(earlier, unfinished=True)[4].endswith("**step 200 of 9000** |")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("results.json", None, r"run: has not been evaluated; attnlab evaluate \S+/run$"),
+        ("results.json", "{}", "has not been evaluated"),
+        ("results.json", "[1]", "results.json: is not what attnlab evaluate writes; remove it and evaluate again"),
+        (
+            "results.json",
+            '{"test": {"trained_to": 200}}',
+            "test was scored at step 200, and the .* on to 400; .*evaluate",
+        ),
+        ("config.yaml", None, r"run: is not a run directory \(it has no config.yaml\); attnlab train CONFIG --out"),
+        ("config.yaml", "name: x\n", "config.yaml: is not the config of a run"),
+        ("metrics.jsonl", None, "has no log of a training; attnlab train .*config.yaml goes on"),
+        ("environment.json", None, "environment.json: cannot be read"),
+        ("environment.json", '{"fingerprint": {}}', "environment.json: cannot be read as a run's environment"),
+    ],
+)
+def test_what_is_missing_is_one_line_that_says_what_to_do(make, capsys, name: str, content: str | None, says: str):
+    run = make("run")
+    (run / name).unlink()
+    if content is not None:
+        (run / name).write_text(content)
+    with pytest.raises(UserError, match=says):
+        facts.read(run)
+    assert cli.main(["results", str(run)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_no_such_run(tmp_path: Path):
+    with pytest.raises(UserError, match=r"none: no such run directory; attnlab train CONFIG --out \S*none makes one"):
+        facts.read(tmp_path / "none")
+
+
+def test_the_table_goes_between_the_marks_and_nothing_else_changes(make, tmp_path: Path, capsys):
+    page = tmp_path / "page.md"
+    before, after = b"# T\xc3\xbcr\r\n\ttext " + results.BEGIN.encode(), results.END.encode() + b"\r\n \xff end"
+    page.write_bytes(before + b"old\r\n" + after)
+    assert cli.main(["results", str(make("one")), "--into", str(page)]) == 0
+    assert capsys.readouterr() == ("", f"written: {page}\n")
+    content = page.read_bytes()
+    assert content.startswith(before + b"\nTask `classification`:\n")
+    assert content.endswith(b"sessions.\n" + after)
+    assert results.between(page).splitlines() == table(tmp_path / "one")
+    cli.main(["results", str(tmp_path / "one"), "--into", str(page)])
+    assert page.read_bytes() == content
+
+
+@pytest.mark.parametrize("text", ["", results.BEGIN, results.END + results.BEGIN, f"{results.BEGIN}{results.END}" * 2])
+def test_marks_that_are_missing_are_told(make, tmp_path: Path, capsys, text: str):
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    assert cli.main(["results", str(make("one")), "--into", str(page)]) == 2
+    marks = f"{results.BEGIN} and after it a line {results.END}"
+    assert capsys.readouterr().err == f"attnlab: {page}: needs a line {marks}, each once; the table goes between\n"
+    assert page.read_text() == text
+
+
+def test_what_is_kept_gives_the_same_table_and_holds_numbers_alone(make, tmp_path: Path, capsys):
+    scores = SCORES | {
+        "answers": {"7": "a passage's own words"},
+        "by_answer": {"secret": 1.0},
+        "confusion": [[1, 2], [3, 4]],
+        "bleu_signature": "nrefs:1",
+    }
+    log = [{"step": 50, "loss": 1.0}, {"step": 200, "dev_accuracy": 70.0}, {"step": 400, "note": 1, "seconds": 87.4}]
+    run = make("one", scores={"test": scores}, log=log, resumed=[ENVIRONMENT])
+    assert cli.main(["results", str(run), "--save", str(tmp_path / "kept")]) == 0
+    captured = capsys.readouterr()
+    kept = tmp_path / "kept/one"
+    assert captured.err == f"kept: {kept}\n"
+    assert captured.out.splitlines() == table(kept) == table(run)
+    assert sorted(path.name for path in kept.iterdir()) == [
+        "config.yaml", "environment.json", "metrics.jsonl", "results.json",
+    ]  # fmt: skip
+    everything = "".join(path.read_text() for path in kept.iterdir())
+    for private in ("own words", "secret", "good", "someone", "somebodys", '"loss"'):
+        assert private not in everything
+    assert json.loads((kept / "results.json").read_text())["test"].keys() == {
+        "texts", "accuracy", "accuracy_ci95", "macro_f1", "bleu_signature",
+    }  # fmt: skip
+    again = {path: path.read_bytes() for path in kept.iterdir()}
+    facts.save(facts.read(kept), tmp_path / "kept")
+    assert {path: path.read_bytes() for path in kept.iterdir()} == again
+
+
+def test_another_run_is_not_written_over_and_no_path_of_a_machine_is_kept(make, tmp_path: Path):
+    kept = facts.save(facts.read(make("one")), tmp_path / "kept")
+    shutil.rmtree(tmp_path / "one")
+    with pytest.raises(UserError, match=r"kept/one: holds another run"):
+        facts.save(facts.read(make("one", seed=2)), tmp_path / "kept")
+    assert facts.read(kept).seed == 1
+    here = make("here", ROOT / "experiments/sentiment/sst2_dot.yaml", overrides=["task.data.train=/home/me/train.txt"])
+    with pytest.raises(UserError, match=r"task\.data\.train=/home/me/train\.txt is a path of this machine"):
+        facts.save(facts.read(here), tmp_path / "kept")
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["one"]
+
+
+@pytest.mark.parametrize("kind", HOMES)
+def test_every_kind_of_task_says_what_its_table_shows(kind: str):
+    columns = named(kind).columns
+    assert 3 <= len(columns) <= 6
+    assert all(isinstance(column, Column) for column in columns)
+    assert len({column.name for column in columns}) == len({column.heading for column in columns}) == len(columns)
+
+
+def test_the_table_of_the_readme_is_made_of_the_runs_that_are_kept():
+    kept = [facts.read(path) for path in sorted((ROOT / "docs/results").glob("*/"))]
+    assert results.between(ROOT / "README.md") == results.page(kept), "make results"
+
+
+@pytest.mark.slow
+def test_a_real_run_is_shown(tmp_path: Path, capsys):
+    run = tmp_path / "run"
+    config = ROOT / "experiments/sentiment/rules_words.yaml"
+    for command in (["train", str(config), "--tiny", "--out", str(run)], ["evaluate", str(run)]):
+        assert cli.main(command) == 0
+    capsys.readouterr()
+    assert cli.main(["results", str(run)]) == 0
+    row = capsys.readouterr().out.splitlines()[4]
+    assert row.startswith("| `rules_words-tiny` | test | ")
+    scores = json.loads((run / "results.json").read_text())["test"]
+    assert f"| {scores['accuracy']:.1f} [" in row
+    assert row.endswith(" s |")
+    assert cli.main(["train", str(run / "config.yaml")]) == 0
+    assert facts.read(run).interruptions == 0, "it was at its end"
