@@ -29,7 +29,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -q -n 2
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -q -n 2 -m "slow or not slow"
+	XLA_FLAGS= $(BIN)/python -m pytest -q -n 2 -m "slow or not slow"
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -59,4 +59,4 @@ lock:
 	  --no-emit-find-links --no-header --no-annotate --upgrade -o requirements.txt pyproject.toml
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist *.egg-info .pytest_cache .jax_cache .ruff_cache .hypothesis

@@ -11,7 +11,6 @@ from attnlab.functional import extras, masks, mods
 from attnlab.functional.attention import attention
 from attnlab.functional.parts import each
 
-QUICK = {"xla_backend_optimization_level": 0}
 SPLITS = {"key_heads": (1, 5, 2, 4), "examples": (2, 5, 1, 1), "query_heads": (1, 5, 1, 2), "queries": (1, 6, 1, 1)}
 """Examples, queries, key heads, query heads."""
 
@@ -39,7 +38,7 @@ def call(split: str, implementation: str, mesh: Mesh | None):
         found = attention(query, key, value, **parts, **how, **drop, returns=returns)
         return jnp.sin(found.output).sum() + jnp.sin(found.key_mass).sum(), found
 
-    slopes, found = jax.jit(jax.grad(number, has_aux=True), compiler_options=QUICK)((query, key, value, bias))
+    slopes, found = jax.jit(jax.grad(number, has_aux=True))((query, key, value, bias))
     return found, slopes
 
 

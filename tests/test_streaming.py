@@ -13,7 +13,6 @@ from attnlab.functional.blocks import Cut, cut, needed
 from attnlab.functional.inputs import Inputs
 
 BLOCKWISE = [name for name in IMPLEMENTATIONS if name != "dense"]
-QUICK = {"xla_backend_optimization_level": 0}
 HOW = {"block_size": (2, 3)}
 
 
@@ -112,8 +111,8 @@ class TestTransformations:
         fixed = {name: x if name in mapped else x[2] for name, x in arrays.items()}
         axes = tuple(0 if name in mapped else None for name in arrays)
         function = slopes_of(implementation)
-        found = jax.jit(jax.vmap(function, in_axes=axes), compiler_options=QUICK)(*fixed.values())
-        one = jax.jit(slopes_of("dense"), compiler_options=QUICK)
+        found = jax.jit(jax.vmap(function, in_axes=axes))(*fixed.values())
+        one = jax.jit(slopes_of("dense"))
         for number in range(3):
             expected = one(*(x[number] if name in mapped else x for name, x in fixed.items()))
             for mine, true in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
@@ -148,8 +147,8 @@ class TestTransformations:
             step = lambda sum, xs: (sum + jnp.sin(number(*xs)).sum(), None)  # noqa: E731
             return jax.lax.scan(step, jnp.zeros(()), (learned, lengths))[0]
 
-        found = jax.jit(jax.grad(total), compiler_options=QUICK)(learned)
-        one = jax.jit(slopes_of("dense"), compiler_options=QUICK)
+        found = jax.jit(jax.grad(total))(learned)
+        one = jax.jit(slopes_of("dense"))
         for number_of in range(3):
             expected = one(*(x[number_of] for x in arrays))[0]
             for mine, true in zip(found, expected, strict=True):
