@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -39,7 +39,7 @@ def train(config: Experiment, directory: Path, data_dir: Path | None) -> Path:
     the directory holds another run.
     """
     splits = kind(config).load(config, data_dir)
-    task = kind(config).prepare(config, splits)
+    task = kind(config).prepare(config, splits, data_dir)
     identity = {
         "data": splits.fingerprint(),
         **task.identity(),
@@ -50,8 +50,8 @@ def train(config: Experiment, directory: Path, data_dir: Path | None) -> Path:
             run.write_text(name, text)
         batches = task.batches(splits.train)
         state = initial_state(task.initialize, config.training, config.seed)
-        if (restored := run.restore(state)) is not None:
-            state = restored[1]
+        restored = run.restore(state)
+        state = started(state, task) if restored is None else restored[1]
         with Progress(config.training.steps, int(state.step), task.unit) as progress:
             for line in (f"run {directory}", *task.describe(batches, len(splits.train)), *_describe(state)):
                 progress.say(line)
@@ -69,6 +69,11 @@ def train(config: Experiment, directory: Path, data_dir: Path | None) -> Path:
             )
             progress.say(f"parameters after step {int(state.step)}: sha256 {fingerprint(state.params)}")
     return directory
+
+
+def started(state: TrainState, task: Task) -> TrainState:
+    """Put pretrained weights, if there are, into a state before its first step."""
+    return replace(state, params=jax.device_put(task.pretrained(state.params), replicated()))
 
 
 def _describe(state: TrainState) -> list[str]:

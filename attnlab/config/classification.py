@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from attnlab.config.base import Config
-from attnlab.config.text import TestSets, Tokenizer, Words
+from attnlab.config.pretrained import other_vocabulary
+from attnlab.config.text import AnyTokenizer, TestSets, Words
 
 
 class Rules(Config):
@@ -80,7 +81,7 @@ class Classification(Config):
 
     kind: Literal["classification"] = "classification"
     data: ClassificationData
-    tokenizer: Tokenizer = Words(lowercase="both")
+    tokenizer: AnyTokenizer = Words(lowercase="both")
     contractions: bool = True
     """Read don't as do n't, as the Penn treebank writes it: the negation is a token wherever it stands."""
     max_length: PositiveInt = 400
@@ -96,12 +97,14 @@ class Classification(Config):
         if model.kind not in ("recurrent_classifier", "transformer_classifier"):
             return f"model.kind {model.kind} cannot classify; valid: recurrent_classifier, transformer_classifier"
         positions = getattr(getattr(model, "encoder", None), "positions", None)
-        if positions is not None and positions.kind == "learned" and model.encoder.max_length <= self.max_length:
-            return (
-                f"model.encoder.max_length {model.encoder.max_length} must exceed task.max_length {self.max_length}: "
-                "a token that stands for the whole text comes first"
-            )
-        return None
+        marks = sum(getattr(model, "marks", ()))
+        if positions is not None and positions.kind == "learned":
+            if model.encoder.max_length < self.max_length + marks:
+                return (
+                    f"model.encoder.max_length {model.encoder.max_length} must exceed task.max_length "
+                    f"{self.max_length} by {marks}: [CLS] stands before the text, or [SEP] after it, or both"
+                )
+        return other_vocabulary(model, self.tokenizer)
 
     def tiny(self) -> Self:
         """Shrink what the data and the vocabulary take."""

@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from attnlab.config.attention import Attention
 from attnlab.config.base import Config, Probability
 from attnlab.config.normalizers import Normalizer, Softmax
+from attnlab.config.pretrained import Source, unlike_bert
 from attnlab.config.recurrent import Encoder
 from attnlab.config.transformer import TransformerEncoder
 
@@ -108,6 +109,10 @@ class TransformerClassifier(Config):
 
     kind: Literal["transformer_classifier"] = "transformer_classifier"
     encoder: TransformerEncoder = TransformerEncoder()
+    pretrained: Source | None = None
+    """Weights that the encoder starts from; null draws them."""
+    end_mark: bool | None = None
+    """[SEP] follows the text; null: where weights are pretrained, as they were trained so."""
     pooling: Pooling = First()
     hidden: PositiveInt | None = None
     """Width of a layer between the pooled states and the classes; null: none."""
@@ -116,9 +121,22 @@ class TransformerClassifier(Config):
     dropout: Probability = 0.0
     """Before the classes; the encoder has its own."""
 
+    @property
+    def marks(self) -> tuple[int, int]:
+        """How many marks stand before the text, and after it."""
+        ends = self.pretrained is not None if self.end_mark is None else self.end_mark
+        return int(self.pooling.kind == "first"), int(ends)
+
+    @model_validator(mode="after")
+    def _takes_the_weights(self) -> Self:
+        if self.pretrained is not None and (reason := unlike_bert(self.encoder)):
+            raise ValueError(reason)
+        return self
+
     def tiny(self) -> Self:
+        """Keep pretrained weights whole."""
         return self.changed(
-            encoder=self.encoder.tiny(),
+            encoder=self.encoder.tiny() if self.pretrained is None else self.encoder,
             pooling=self.pooling.tiny(),
             hidden=None if self.hidden is None else min(self.hidden, 16),
         )

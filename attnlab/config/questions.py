@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from attnlab.config.base import Config
-from attnlab.config.text import TestSets, Tokenizer, Words
+from attnlab.config.pretrained import other_vocabulary
+from attnlab.config.text import AnyTokenizer, TestSets, Words
 
 STORY_MODELS = ("memory_network", "transformer_stories")
 SPAN_MODELS = ("bidaf_reader", "transformer_reader")
@@ -107,7 +108,7 @@ class Spans(Config):
 
     kind: Literal["spans"] = "spans"
     data: SpanData
-    tokenizer: Tokenizer = Words(lowercase="both")
+    tokenizer: AnyTokenizer = Words(lowercase="both")
     window: PositiveInt = 400
     """Tokens of a passage that are read at once; a longer one is read in overlapping windows."""
     stride: PositiveInt = 128
@@ -129,16 +130,14 @@ class Spans(Config):
             return f"task.stride {self.stride} exceeds task.window {self.window}: tokens between windows would be lost"
         if model.kind not in SPAN_MODELS:
             return f"model.kind {model.kind} cannot point at spans; valid: {', '.join(SPAN_MODELS)}"
-        if self.tokenizer.lowercase == "source":
+        if getattr(self.tokenizer, "lowercase", "") == "source":
             return "task.tokenizer.lowercase source: passage and question are read alike; valid: none, both"
         encoder = getattr(model, "encoder", None)
         if encoder is not None and getattr(encoder.positions, "kind", "") == "learned":
-            needed = self.window + self.max_question + 2
+            needed = self.window + self.max_question + 2 + getattr(model, "marks_after", 0)
             if encoder.max_length < needed:
-                return (
-                    f"model.encoder.max_length {encoder.max_length} is below {needed}: window, question and two marks"
-                )
-        return None
+                return f"model.encoder.max_length {encoder.max_length} is below {needed}: window, question and marks"
+        return other_vocabulary(model, self.tokenizer)
 
     def tiny(self) -> Self:
         """Shrink the vocabulary and the windows; a file of a person's own is read whole."""

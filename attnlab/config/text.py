@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from attnlab.config.base import Config
+from attnlab.config.pretrained import Package, Source
 
 TestSets = Annotated[dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], str], Field(min_length=1)]
 """Name of each test set (it names files too) -> where it is."""
@@ -40,7 +41,16 @@ class Bpe(Config):
         return self.at_most(vocabulary=400)
 
 
+class PretrainedTokenizer(Config):
+    """The vocabulary of pretrained weights, WordPiece (Wu et al. 2016); case and accents are as their files say."""
+
+    kind: Literal["pretrained"] = "pretrained"
+    source: Source = Package()
+
+
 Tokenizer = Annotated[Words | Bpe, Field(discriminator="kind")]
+"""Learned from the training texts."""
+AnyTokenizer = Annotated[Words | Bpe | PretrainedTokenizer, Field(discriminator="kind")]
 
 
 class Decoding(Config):

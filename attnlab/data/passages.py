@@ -12,9 +12,10 @@ import numpy as np
 
 from attnlab.config.errors import UserError
 from attnlab.config.questions import Spans
+from attnlab.data.pretrained import vocabulary
 from attnlab.data.questions import Question
 from attnlab.data.records import Span
-from attnlab.data.tokenizer import Encoding, Tokenizer, train
+from attnlab.data.tokenizer import Encoding, Tokenizer
 from attnlab.data.windows import tokens_of, windows
 
 UNKNOWN_LETTER = 1
@@ -71,13 +72,18 @@ class PassageReader:
     _passages: dict[str, Text] = field(default_factory=dict)
 
     @classmethod
-    def learned(cls, settings: Spans, longest_word: int, questions: Iterable[Question]) -> Self:
-        """Learn both vocabularies of questions and their passages, each passage once."""
+    def learned(
+        cls, settings: Spans, longest_word: int, questions: Iterable[Question], data_dir: Path | None = None
+    ) -> Self:
+        """Learn both vocabularies of questions and their passages, each passage once.
+
+        The words' may be that of pretrained weights, which may lie in the data directory.
+        """
         texts = list(dict.fromkeys(text for one in questions for text in (one.passage, one.question)))
         counts = Counter(letter for text in texts for letter in text)
         ordered = sorted(counts, key=lambda letter: (-counts[letter], letter))
         letters = "".join(letter for letter in ordered if not letter.isspace())[:MOST_LETTERS]
-        return cls(settings, train(settings.tokenizer, texts, "source"), letters, longest_word)
+        return cls(settings, vocabulary(settings.tokenizer, texts, data_dir), letters, longest_word)
 
     def files(self) -> dict[str, str]:
         """Both vocabularies: name -> text."""

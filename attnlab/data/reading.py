@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -11,7 +12,8 @@ from attnlab.data import contractions
 from attnlab.data.batching import Batch
 from attnlab.data.buckets import Shape
 from attnlab.data.labelled import Labelled
-from attnlab.data.tokenizer import Encoding, Tokenizer, train
+from attnlab.data.pretrained import vocabulary
+from attnlab.data.tokenizer import Encoding, Tokenizer
 
 _AT_ONCE = 1000
 """Texts that are cut into tokens at a time: the library's records of long ones are large."""
@@ -32,9 +34,9 @@ class Reader:
     tokenizer: Tokenizer
 
     @classmethod
-    def learned(cls, settings: Classification, texts: Sequence[str]) -> Self:
-        """Learn the vocabulary of texts."""
-        return cls(settings, train(settings.tokenizer, [_written(settings, text) for text in texts], "source"))
+    def learned(cls, settings: Classification, texts: Sequence[str], data_dir: Path | None = None) -> Self:
+        """Learn the vocabulary of texts, or take that of pretrained weights (which may lie in the data directory)."""
+        return cls(settings, vocabulary(settings.tokenizer, [_written(settings, text) for text in texts], data_dir))
 
     def read(self, texts: Sequence[str]) -> list[Read]:
         """Read many texts."""

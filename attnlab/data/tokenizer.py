@@ -85,7 +85,9 @@ class Tokenizer:
         return [Encoding(text, raw.ids, raw) for text, raw in zip(texts, raws, strict=True)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Join tokens to a text; PAD, BOS and EOS are left out, UNK is written as `<unk>`."""
+        """Join tokens to a text; PAD, BOS and EOS are left out, UNK is written as `<unk>` (of WordPiece `[UNK]`)."""
+        if isinstance(self._inner.model, models.WordPiece):
+            return self._inner.decode([int(i) for i in ids if i not in (PAD, BOS, EOS)], skip_special_tokens=False)
         pieces = (self._unknown if i == UNK else self._piece(i) for i in ids if i not in (PAD, BOS, EOS))
         return "".join(pieces).replace(_SPACE, " ").removeprefix(" ")
 

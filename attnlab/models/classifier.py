@@ -12,7 +12,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from attnlab.config import classifier as config
-from attnlab.data.tokenizer import BOS, UNK
+from attnlab.data.tokenizer import BOS, EOS, UNK
 from attnlab.layers.pooling import Pooled, Pooling
 from attnlab.layers.recurrent import Bidirectional
 from attnlab.models.transformer import TransformerEncoder
@@ -59,7 +59,8 @@ class RecurrentClassifier(nn.Module):
 
 
 class TransformerClassifier(nn.Module):
-    """Tokens in, logits of the classes out. With the pooling `first`, [CLS] (the start token) comes before the text."""
+    """Tokens in, logits of the classes out. [CLS] (the start token) comes before the text with the pooling `first`,
+    [SEP] (the end token) after it where the config says so."""
 
     config: config.TransformerClassifier
     vocabulary: int
@@ -67,11 +68,15 @@ class TransformerClassifier(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: Int[Array, "b s"], lengths: Int[Array, " b"], *, train: bool) -> Output:
-        """Classify the first `lengths` tokens of each row (0 for filler); the weights have a column for [CLS] too."""
-        config = self.config
+        """Classify the first `lengths` tokens of each row (0 for filler); the weights have a column for every mark."""
+        config, (before, after) = self.config, self.config.marks
         tokens = _words_dropped(self, tokens, config.word_dropout, train)
-        if config.pooling.kind == "first":
-            tokens, lengths = jnp.pad(tokens, ((0, 0), (1, 0)), constant_values=BOS), lengths + 1
+        if after:
+            place = jnp.arange(tokens.shape[1] + 1)[None, :]
+            tokens = jnp.where(place == lengths[:, None], EOS, jnp.pad(tokens, ((0, 0), (0, 1))))
+        if before:
+            tokens = jnp.pad(tokens, ((0, 0), (1, 0)), constant_values=BOS)
+        lengths = lengths + before + after
         states = TransformerEncoder(config.encoder, self.vocabulary, name="encoder")(tokens, lengths, train=train)
         place = jnp.maximum(lengths - 1, 0)
         last = jnp.take_along_axis(states, place[:, None, None], axis=1)[:, 0]

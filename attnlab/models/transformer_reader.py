@@ -16,7 +16,7 @@ from attnlab.models.transformer import EncoderBody
 
 
 class TransformerReader(nn.Module):
-    """`<s>` question `</s>` passage in, logits of the answer's first and last word out."""
+    """`<s>` question `</s>` passage (`</s>`) in, logits of the answer's first and last word out."""
 
     config: Config
     vocabulary: int
@@ -35,7 +35,7 @@ class TransformerReader(nn.Module):
 
         Args:
             tokens: question and passage.
-            lengths: real tokens of each row; 0 for filler.
+            lengths: real tokens of each row, marks counted; 0 for filler.
             start: number of the passage's first token.
             match: 1 for the tokens of the passage that the question has too; used where the config says so.
             train: drop out (needs the rng "dropout").
@@ -51,7 +51,7 @@ class TransformerReader(nn.Module):
         logits = nn.Dense(2, name="pointers")(states)
         at = jnp.minimum(start[:, None] + place, tokens.shape[1] - 1)
         words = jnp.take_along_axis(logits, at[..., None], axis=1)
-        words = jnp.where((place < (lengths - start)[:, None])[..., None], words, -jnp.inf)
+        words = jnp.where((place < (lengths - start - self.config.marks_after)[:, None])[..., None], words, -jnp.inf)
         both = jnp.concatenate([logits[:, :1], words], axis=1)
         nowhere = jnp.zeros((*tokens.shape, 0), states.dtype)
         return Pointers(both[..., 0], both[..., 1], nowhere, jnp.zeros(tokens.shape, states.dtype))

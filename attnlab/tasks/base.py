@@ -66,8 +66,14 @@ class Task(ABC):
 
     @classmethod
     @abstractmethod
-    def prepare(cls, config: Experiment, splits: Splits[Any]) -> Self:
-        """Learn from the training part what comes before the model: vocabularies, labels."""
+    def prepare(cls, config: Experiment, splits: Splits[Any], data_dir: Path | None = None) -> Self:
+        """Learn from the training part what comes before the model: vocabularies, labels.
+
+        Args:
+            config: the experiment.
+            splits: what `load` gave.
+            data_dir: where pretrained weights may lie.
+        """
 
     @classmethod
     @abstractmethod
@@ -89,7 +95,11 @@ class Task(ABC):
 
     @abstractmethod
     def initialize(self, rng: Array) -> PyTree:
-        """Draw (or load) the model's parameters; jit-compiled."""
+        """Draw the model's parameters; jit-compiled."""
+
+    def pretrained(self, params: PyTree) -> PyTree:
+        """Put pretrained weights, if the config names any, in the place of drawn ones; once, before the first step."""
+        return params
 
     @abstractmethod
     def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
@@ -138,7 +148,7 @@ class Task(ABC):
     def check(cls, config: Experiment, data_dir: Path | None) -> str:
         """Read all data and tell what they are like."""
         splits = cls.load(config, data_dir)
-        task = cls.prepare(config, splits)
+        task = cls.prepare(config, splits, data_dir)
         rows = [("split", "part", "examples", "min/50/90/99/max tokens")]
         for name, examples in splits.splits().items():
             for part, lengths in task.lengths(examples).items():

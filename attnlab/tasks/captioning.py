@@ -75,7 +75,7 @@ class Captioner(Task):
         return image_corpus.load(config.task.data, data_dir)
 
     @classmethod
-    def prepare(cls, config: Experiment, splits: Splits[Captioned]) -> Self:
+    def prepare(cls, config: Experiment, splits: Splits[Captioned], data_dir: Path | None = None) -> Self:
         """Learn the vocabulary from the training captions."""
         assert isinstance(config.task, Captioning)
         texts = [words(text) for example in splits.train for text in example.captions]

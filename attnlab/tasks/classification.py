@@ -17,12 +17,16 @@ from jaxtyping import Array, PyTree
 
 from attnlab.config import Experiment
 from attnlab.config.classification import Classification
+from attnlab.config.classifier import TransformerClassifier as ClassifierConfig
 from attnlab.config.errors import UserError
+from attnlab.config.transformer import TransformerEncoder
 from attnlab.data.batching import Batch, Batches, evaluation_shapes
 from attnlab.data.classified import load
 from attnlab.data.labelled import Labelled, LabelledTexts
+from attnlab.data.pretrained import Pretrained
 from attnlab.data.reading import Read, Reader, filled
 from attnlab.data.tokenizer import Tokenizer
+from attnlab.models import bert
 from attnlab.models.classifier import RecurrentClassifier, TransformerClassifier
 from attnlab.models.transformer import with_attention
 from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple
@@ -39,7 +43,7 @@ from attnlab.training.steps import place
 
 EVALUATION_TOKENS = 8192
 """Positions in one batch of a test."""
-CLS = "[CLS]"
+CLS, SEP = "[CLS]", "[SEP]"
 MODELS = {"recurrent_classifier": RecurrentClassifier, "transformer_classifier": TransformerClassifier}
 
 
@@ -61,6 +65,8 @@ class Classifier(Task):
     config: Experiment
     reader: Reader
     labels: tuple[str, ...]
+    weights: Pretrained | None = None
+    """Where the training starts; a trained model needs them no more."""
     _told: list[str] = field(default_factory=list)
 
     @staticmethod
@@ -69,10 +75,11 @@ class Classifier(Task):
         return load(_settings(config).data, data_dir)
 
     @classmethod
-    def prepare(cls, config: Experiment, splits: Any) -> Self:
+    def prepare(cls, config: Experiment, splits: Any, data_dir: Path | None = None) -> Self:
         """Learn the vocabulary from the training texts, and take over the classes."""
-        reader = Reader.learned(_settings(config), [example.text for example in splits.train])
-        return cls(config, reader, splits.labels)
+        weights = bert.find(config.model, data_dir)
+        reader = Reader.learned(_settings(config), [example.text for example in splits.train], data_dir)
+        return cls(config, reader, splits.labels, weights)
 
     @classmethod
     def restore(cls, config: Experiment, directory: Path) -> Self:
@@ -92,7 +99,8 @@ class Classifier(Task):
     def identity(self) -> Mapping[str, str]:
         """Fingerprints of both."""
         hashed = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.files().items()}
-        return {"tokenizer": hashed["tokenizer/text.json"], "labels": hashed["labels.json"]}
+        found = {"tokenizer": hashed["tokenizer/text.json"], "labels": hashed["labels.json"]}
+        return found if self.weights is None else found | {"pretrained": self.weights.fingerprint}
 
     @cached_property
     def model(self) -> nn.Module:
@@ -104,6 +112,12 @@ class Classifier(Task):
     def initialize(self, rng: Array) -> PyTree:
         """Draw the parameters."""
         return self.model.init(rng, jnp.ones((1, 2), jnp.int32), jnp.array([2]), train=False)["params"]
+
+    def pretrained(self, params: PyTree) -> PyTree:
+        """Let the encoder start from pretrained weights, if there are."""
+        if self.weights is None:
+            return params
+        return params | {"encoder": bert.placed(params["encoder"], _encoder(self.config), self.weights)}
 
     def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
         """Cross entropy of the right classes, and what the pooling adds (the penalty of its hops)."""
@@ -137,6 +151,7 @@ class Classifier(Task):
         return [
             f"data: {batches.examples:,} texts to train on, {len(batches)} batches an epoch, {real:.0f}% not padding",
             f"vocabulary: {words:,} tokens",
+            *([] if self.weights is None else [bert.told(_encoder(self.config), self.weights)]),
             *self._told,
         ]
 
@@ -156,7 +171,9 @@ class Classifier(Task):
         if all(example.rationale for example in examples):
             weights = [rows for _, rows, _ in self.looks(params, texts)]
             gold = [self.reader.gold(example) for example in examples]
-            scores |= rationale_scores([rows[:, -len(true) :] for rows, true in zip(weights, gold, strict=True)], gold)
+            before, _ = self._marks
+            tokens = [rows[:, before : before + len(true)] for rows, true in zip(weights, gold, strict=True)]
+            scores |= rationale_scores(tokens, gold)
         return scores
 
     def example(self, inputs: Sequence[str]) -> Labelled:
@@ -169,17 +186,19 @@ class Classifier(Task):
     def views(self, params: PyTree, example: Labelled) -> list[View]:
         """Classify a text, and say where the model looked: a row a hop, or a row a layer and head."""
         ((found, rows, names),) = self.looks(params, [example.text])
-        tokens = self.reader.surface(example.text)
+        tokens, (before, after) = self.reader.surface(example.text), self._marks
         best = int(found.argmax())
         answer = f"{self.labels[best]} ({found[best]:.3f})"
         return [
             Attended(
-                source_tokens=[CLS] * (rows.shape[1] - len(tokens)) + tokens,
+                source_tokens=[CLS] * before + tokens + [SEP] * after,
                 target_tokens=[self.labels[best]] if len(rows) == 1 else names,
                 weights=rows,
                 translation=answer,
                 score=float(found[best]),
                 source=example.text,
+                across="text",
+                down="class" if len(rows) == 1 else "hop or head",
             )
         ]
 
@@ -230,9 +249,8 @@ class Classifier(Task):
             batch = place(batch)
             logits, rows = jax.device_get(self._look(params, batch["tokens"], batch["lengths"]))
             names = self._row_names(rows.shape[1])
-            before = rows.shape[2] - batch["tokens"].shape[1]
             for row, index in enumerate(chosen):
-                kept = rows[row, :, : len(ids[index]) + before]
+                kept = rows[row, :, : len(ids[index]) + sum(self._marks)]
                 results[index] = (_softmax(logits[row : row + 1])[0], np.maximum(kept, 0.0), names)
         return results
 
@@ -269,6 +287,11 @@ class Classifier(Task):
     def _pooling(self) -> str:
         return self.config.model.pooling.kind  # pyright: ignore[reportAttributeAccessIssue]
 
+    @property
+    def _marks(self) -> tuple[int, int]:
+        """How many marks stand before a text, and after it, as the model reads it."""
+        return getattr(self.config.model, "marks", (0, 0))
+
     def _row_names(self, rows: int) -> list[str]:
         heads = getattr(getattr(self.config.model, "encoder", None), "heads", 0)
         if not heads or self._pooling in ("attention", "structured"):
@@ -301,6 +324,11 @@ class Classifier(Task):
 def _settings(config: Experiment) -> Classification:
     assert isinstance(config.task, Classification)
     return config.task
+
+
+def _encoder(config: Experiment) -> TransformerEncoder:
+    assert isinstance(config.model, ClassifierConfig)
+    return config.model.encoder
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -111,10 +111,10 @@ class AsSequence:
 
     def __init__(self, config: Any, reader: PassageReader) -> None:
         self.model: nn.Module = TransformerReader(config.model, reader.tokenizer.vocabulary_size)
-        self._layers = config.model.encoder.layers
+        self._layers, self._after = config.model.encoder.layers, config.model.marks_after
 
     def lengths(self, window: Window) -> tuple[int, int]:
-        length = len(window.question.ids) + 2 + window.length
+        length = len(window.question.ids) + 2 + window.length + self._after
         return length, length
 
     def fill(self, rows: int, question: int, positions: int, members: Sequence[Window]) -> Batch:
@@ -122,7 +122,8 @@ class AsSequence:
         for row, one in enumerate(members):
             start = len(one.question.ids) + 2
             tokens[row, :start] = [BOS, *one.question.ids, EOS]
-            tokens[row, start : start + one.length] = one.passage.ids[one.first : one.last]
+            passage = [*one.passage.ids[one.first : one.last], *[EOS] * self._after]
+            tokens[row, start : start + len(passage)] = passage
             match[row, start : start + one.length] = one.match
         starts = [len(one.question.ids) + 2 for one in members]
         lengths = [self.lengths(one)[0] for one in members]

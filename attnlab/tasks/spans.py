@@ -16,12 +16,16 @@ from jaxtyping import Array, PyTree
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.config.questions import QuestionsHub, Spans, SquadJson
+from attnlab.config.readers import TransformerReader
+from attnlab.config.transformer import TransformerEncoder
 from attnlab.data import squad, subjqa
 from attnlab.data.batching import Batches, evaluation_shapes
 from attnlab.data.passages import PassageReader, Window
+from attnlab.data.pretrained import Pretrained
 from attnlab.data.questions import Question
 from attnlab.data.records import Splits
 from attnlab.data.windows import best_spans
+from attnlab.models import bert
 from attnlab.tasks import sliding_window
 from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple
 from attnlab.tasks.span_models import Form, form
@@ -65,6 +69,8 @@ class SpanReader(Task):
 
     config: Experiment
     reader: PassageReader
+    weights: Pretrained | None = None
+    """Where the training starts; a trained model needs them no more."""
     _told: list[str] = field(default_factory=list)
 
     @staticmethod
@@ -85,11 +91,13 @@ class SpanReader(Task):
         return squad.read(data, data_dir) if isinstance(data, SquadJson) else subjqa.read(data, data_dir)
 
     @classmethod
-    def prepare(cls, config: Experiment, splits: Splits[Question]) -> Self:
+    def prepare(cls, config: Experiment, splits: Splits[Question], data_dir: Path | None = None) -> Self:
         """Learn the vocabularies."""
         if config.training.label_smoothing:
             raise UserError("training.label_smoothing: spans have no smoothed loss; 0 is right")
-        return cls(config, PassageReader.learned(_settings(config), _letters(config), splits.train))
+        weights = bert.find(config.model, data_dir)
+        reader = PassageReader.learned(_settings(config), _letters(config), splits.train, data_dir)
+        return cls(config, reader, weights)
 
     @classmethod
     def restore(cls, config: Experiment, directory: Path) -> Self:
@@ -103,7 +111,8 @@ class SpanReader(Task):
     def identity(self) -> Mapping[str, str]:
         """Their fingerprints."""
         hashed = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.files().items()}
-        return {"tokenizer": hashed["tokenizer.json"], "letters": hashed["letters.json"]}
+        found = {"tokenizer": hashed["tokenizer.json"], "letters": hashed["letters.json"]}
+        return found if self.weights is None else found | {"pretrained": self.weights.fingerprint}
 
     @cached_property
     def form(self) -> Form:
@@ -118,6 +127,12 @@ class SpanReader(Task):
     def initialize(self, rng: Array) -> PyTree:
         """Draw the parameters."""
         return self.form.initialize(rng)
+
+    def pretrained(self, params: PyTree) -> PyTree:
+        """Let the encoder start from pretrained weights, if there are."""
+        if self.weights is None:
+            return params
+        return bert.placed(params, _encoder(self.config), self.weights)
 
     def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
         """Cross entropy of the answer's first and of its last word (or of none) among all words of the window."""
@@ -160,7 +175,8 @@ class SpanReader(Task):
             f"data: {examples:,} questions, {batches.examples:,} windows, {len(batches)} batches an epoch, "
             f"{100 * batches.real_fraction:.0f}% of positions real; vocabulary: {vocabulary:,}"
         )
-        return [first, *filter(None, self._told)]
+        weights = [] if self.weights is None else [bert.told(_encoder(self.config), self.weights)]
+        return [first, *weights, *filter(None, self._told)]
 
     def dev_scores(self, params: PyTree, examples: Sequence[Question], poll: Poll = no_poll) -> dict[str, float]:
         """Score dev: exact match and F1."""
@@ -294,6 +310,8 @@ class SpanReader(Task):
             translation=one.text or "(no answer)",
             score=one.score,
             source=f"{example.question} — {example.passage}",
+            across="passage",
+            down="question and answer",
         )
 
     @property
@@ -320,6 +338,11 @@ class SpanReader(Task):
 def _settings(config: Experiment) -> Spans:
     assert isinstance(config.task, Spans)
     return config.task
+
+
+def _encoder(config: Experiment) -> TransformerEncoder:
+    assert isinstance(config.model, TransformerReader)
+    return config.model.encoder
 
 
 def _letters(config: Experiment) -> int:

@@ -77,7 +77,7 @@ class Translator(Task):
         return load(_translation(config).data, data_dir)
 
     @classmethod
-    def prepare(cls, config: Experiment, splits: Corpus) -> Self:
+    def prepare(cls, config: Experiment, splits: Corpus, data_dir: Path | None = None) -> Self:
         """Learn the vocabularies."""
         return cls(config, train_tokenizers(_translation(config).tokenizer, splits))
 
@@ -97,6 +97,11 @@ class Translator(Task):
     @property
     def _task(self) -> Translation:
         return _translation(self.config)
+
+    @property
+    def decoding(self) -> Decoding:
+        """How the config searches."""
+        return self._task.decoding
 
     @cached_property
     def model(self) -> nn.Module:
@@ -171,13 +176,13 @@ class Translator(Task):
 
     def dev_scores(self, params: PyTree, examples: Sequence[Pair], poll: Poll = no_poll) -> dict[str, float]:
         """Score dev quickly: greedy search, BLEU with case."""
-        greedy = self._task.decoding.model_copy(update={"beam": 1, "n_best": 1})
+        greedy = self.decoding.model_copy(update={"beam": 1, "n_best": 1})
         found = self.translate(params, [p.source for p in examples], greedy, poll)
         return {"dev_bleu": bleu([h[0].text for h in found], [p.target for p in examples])}
 
     def scores(self, params: PyTree, examples: Sequence[Pair]) -> dict[str, Any]:
         """Score a test set by BLEU and chrF, and the attention by gold alignment where there is one."""
-        decoding = self._task.decoding
+        decoding = self.decoding
         sources, references = [p.source for p in examples], [p.target for p in examples]
         texts = [hypotheses[0].text for hypotheses in self.translate(params, sources, decoding)]
         scores = translation_scores(texts, references)
@@ -201,7 +206,7 @@ class Translator(Task):
 
     def views(self, params: PyTree, example: Pair) -> list[View]:
         """Translate a sentence: its best hypotheses with their attention."""
-        decoding = self._task.decoding
+        decoding = self.decoding
         if decoding.n_best == 1:
             decoding = decoding.model_copy(update={"n_best": min(decoding.beam, SHOWN)})
         return [self.attended(example.source, h) for h in self.translate(params, [example.source], decoding)[0]]
@@ -212,7 +217,7 @@ class Translator(Task):
         With `n_best` (None is the config's) above 1, so many lines for each instead, as Moses writes them:
         `line number ||| translation ||| score`.
         """
-        decoding = self._task.decoding
+        decoding = self.decoding
         if n_best is not None:
             if not 1 <= n_best <= decoding.beam:
                 raise UserError(f"--n-best {n_best}: must be between 1 and the run's beam, {decoding.beam}")

