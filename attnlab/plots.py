@@ -38,7 +38,7 @@ def alignment(attended: Attended, path: Path) -> None:
     """Draw attention weights as a heat map: source words across, target words down, the sum of each row at its end.
 
     The scale goes from 0 (white) to 1, so that two pictures can be compared; only where every weight is below
-    `views.FAINT` does it end at the largest one. The picture grows with the sentence, so that every word stays legible.
+    `views.FAINT` does it end at the largest one. The picture grows with the sentence: every word stays legible.
 
     Args:
         attended: tokens and weights [t s].
