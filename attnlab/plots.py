@@ -49,7 +49,8 @@ def alignment(attended: Attended, path: Path) -> None:
         raise ValueError(f"nothing to draw: {rows} target and {columns} source tokens")
     source, target = _labels(attended.source_tokens), _labels(attended.target_tokens)
     figure, axes = _fitted_axes(rows, columns, top=max(map(len, source)), left=max(map(len, target)))
-    image = axes.imshow(attended.weights, cmap=SCALE, vmin=0.0, vmax=attended.top, aspect="auto", interpolation="nearest")
+    image = axes.imshow(attended.weights, cmap=SCALE, vmin=0.0, vmax=attended.top, aspect="auto")
+    image.set_interpolation("nearest")
     _label_axes(axes, source, target)
     axes.set_xlabel(attended.across, color="0.4", labelpad=8)
     axes.set_ylabel(attended.down, color="0.4", labelpad=8)
@@ -162,7 +163,7 @@ def _add_color_bar(figure: Figure, axes: Axes, image: AxesImage) -> None:
     width, height = figure.get_size_inches()
     tall = min(max(box.height, SHORTEST_BAR / height), 4.0 / height)
     beside = figure.add_axes((box.x1 + 0.7 / width, box.y1 - tall, 0.16 / width, tall))
-    top = float(image.norm.vmax or 1.0)
+    top = float(image.get_clim()[1] or 1.0)
     ticks = [0, 0.25, 0.5, 0.75, 1] if top == 1.0 else [0, top / 2, top]
     figure.colorbar(image, cax=beside, ticks=ticks, format="%.2f", label="attention weight")
     beside.tick_params(labelsize=LETTERS - 2)

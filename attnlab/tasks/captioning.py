@@ -160,7 +160,7 @@ class Captioner(Task):
         images: Sequence[np.ndarray],
         gold: Sequence[np.ndarray] | None,
     ) -> Batch:
-        batch = {name: np.zeros((shape.rows, shape.target), np.int32) for name in ("target_in", "target_out")}
+        batch: Batch = {name: np.zeros((shape.rows, shape.target), np.int32) for name in ("target_in", "target_out")}
         batch |= {name: np.zeros(shape.rows, np.int32) for name in ("cells", "target_lengths")}
         batch["image"] = self.pictures.blank(shape.rows)
         if gold is not None:
