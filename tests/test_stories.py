@@ -14,6 +14,7 @@ from attnlab.config.errors import UserError
 from attnlab.config.questions import Babi, GeneratedStories
 from attnlab.config.readers import MemoryNetwork as MemoryConfig
 from attnlab.data import babi, stories
+from attnlab.data.buckets import Shape
 from attnlab.data.story_words import Vocabulary
 from attnlab.models.memory_network import MemoryNetwork, ages, position_encoding
 from attnlab.tasks.stories import Storyteller, parse
@@ -259,6 +260,39 @@ def test_a_transformer_reads_stories_and_tells_where_its_first_token_looked():
     (view,) = task.views(params, splits.dev[0])
     assert view.target_tokens == ["layer 1", "layer 2"]
     assert ((view.weights.sum(1) > 0) & (view.weights.sum(1) < 1)).all(), "the question has a share too"
+
+
+FACTS = {**TRANSFORMER, "unit": "sentence"}
+
+
+def test_a_transformer_over_sentences_learns_where_people_are_and_tells_where_the_question_looked():
+    optimizer = {"kind": "adamw", "learning_rate": 3e-3, "warmup_steps": 20}
+    task, params, splits = trained(experiment(FACTS, 200, batch_tokens=256, optimizer=optimizer))
+    found = task.scores(params, splits.test["test"])
+    assert found["accuracy"] >= 95.0
+    assert found["fact_mass_max"] >= 50.0
+    story = "Amira went to the attic. Boris ran to the cellar. Amira walked to the stable. Where is Amira?"
+    (view,) = task.views(params, task.example([story]))
+    assert view.translation == "stable"
+    assert view.weights.shape == (2, 3)
+    assert view.weights.max(axis=0).argmax() == 2
+
+
+def test_padding_and_filler_change_nothing_of_a_transformer_over_sentences():
+    config = experiment(FACTS, 1)
+    splits = Storyteller.load(config, None)
+    task = Storyteller.prepare(config, splits)
+    params, read = task.initialize(jax.random.key(0)), task._read(splits.dev[:3])
+    tight = task.form.fill(Shape(3, 5, 5), read)
+    wide = task.form.fill(Shape(5, 9, 9), read)
+    wide |= {name: np.pad(wide[name], [*[(0, 0)] * (wide[name].ndim - 1), (0, 2)]) for name in ("story", "question")}
+    assert {name: array.shape for name, array in wide.items()} != {name: array.shape for name, array in tight.items()}
+    looks = jax.jit(task.form.looks)
+    found, other = (looks(params, jax.tree.map(jnp.asarray, batch)) for batch in (tight, wide))
+    np.testing.assert_allclose(found[0], other[0][:3], atol=1e-5)
+    for row, one in enumerate(read):
+        count = len(one.sentences)
+        np.testing.assert_allclose(found[1][row, :, :count], other[1][row, :, :count], atol=1e-5)
 
 
 @pytest.mark.slow

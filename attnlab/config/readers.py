@@ -122,9 +122,12 @@ class TransformerReader(Config):
 
 
 class TransformerStories(Config):
-    """Question and story in one sequence through a Transformer; the first token's state says the answer."""
+    """Question and story in one sequence through a Transformer; the first position's state says the answer."""
 
     kind: Literal["transformer_stories"] = "transformer_stories"
+    unit: Literal["word", "sentence"] = "word"
+    """What a position holds: a word, or a whole sentence, made of its words as in a memory network (Dehghani et al.
+    2019, section 3.1)."""
     encoder: TransformerEncoder = TransformerEncoder(layers=3, width=128, feed_forward=256, token_types=2)
 
     def tiny(self) -> Self:

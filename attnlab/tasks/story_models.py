@@ -1,6 +1,6 @@
 """How each kind of model reads a batch of stories, and where it looks: hops or layers over the sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -9,13 +9,15 @@ from flax import linen as nn
 from jaxtyping import Array, Float, PyTree
 
 from attnlab.config import Experiment
+from attnlab.config.readers import MemoryNetwork as MemoryNetworkConfig
+from attnlab.config.readers import TransformerStories as TransformerConfig
 from attnlab.data import story_words
 from attnlab.data.batching import Batch
 from attnlab.data.buckets import Shape
 from attnlab.data.story_words import Read, Vocabulary
 from attnlab.models.memory_network import MemoryNetwork
 from attnlab.models.transformer import with_attention
-from attnlab.models.transformer_stories import TransformerStories
+from attnlab.models.transformer_stories import TransformerFacts, TransformerStories, latest_first
 
 
 class Form(Protocol):
@@ -48,16 +50,18 @@ class Form(Protocol):
 
 def form(config: Experiment, vocabulary: Vocabulary, words: int) -> Form:
     """Choose by the model's kind. `words` is the number of places in a sentence."""
-    made = AsMemories if config.model.kind == "memory_network" else AsSequence
-    return made(config, vocabulary, words)
+    if isinstance(config.model, MemoryNetworkConfig):
+        return AsMemories(config, vocabulary, words)
+    assert isinstance(config.model, TransformerConfig)
+    return {"word": AsSequence, "sentence": AsFacts}[config.model.unit](config, vocabulary, words)
 
 
-class AsMemories:
-    """A story is a table of sentences: the memory network."""
+class _Table:
+    """A story is a table of sentences."""
 
-    def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
-        self.model: nn.Module = MemoryNetwork(config.model, len(vocabulary.words), config.task.memory)
-        self.steps = [f"hop {n}" for n in range(1, config.model.hops + 1)]
+    model: nn.Module
+
+    def __init__(self, words: int) -> None:
         self._words = words
 
     def length(self, read: Read) -> int:
@@ -71,6 +75,19 @@ class AsMemories:
         story = jnp.ones((1, 1, self._words), jnp.int32)
         return self.model.init(rng, story, jnp.array([1]), story[:, 0], train=False)["params"]
 
+    def _apply(self, params: PyTree, batch: Any, rng: Array | None) -> Any:
+        rngs = {} if rng is None else {"dropout": rng}
+        return self.model.apply({"params": params}, *_inputs(batch), train=rng is not None, rngs=rngs)
+
+
+class AsMemories(_Table):
+    """The memory network."""
+
+    def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
+        super().__init__(words)
+        self.model = MemoryNetwork(config.model, len(vocabulary.words), config.task.memory)
+        self.steps = [f"hop {n}" for n in range(1, config.model.hops + 1)]
+
     def logits(self, params: PyTree, batch: Any, rng: Array | None) -> Array:
         return self._apply(params, batch, rng).logits
 
@@ -78,14 +95,26 @@ class AsMemories:
         out = self._apply(params, batch, None)
         return out.logits, out.weights
 
-    def _apply(self, params: PyTree, batch: Any, rng: Array | None) -> Any:
-        rngs = {} if rng is None else {"dropout": rng}
-        inputs = batch["story"], batch["sentences"], batch["question"]
-        return self.model.apply({"params": params}, *inputs, train=rng is not None, rngs=rngs)
+
+class AsFacts(_Table):
+    """The Transformer over sentences. What the question attends to is where it looks."""
+
+    def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
+        super().__init__(words)
+        self.model = TransformerFacts(config.model, len(vocabulary.words))
+        self.steps = [f"layer {n}" for n in range(1, config.model.encoder.layers + 1)]
+
+    def logits(self, params: PyTree, batch: Any, rng: Array | None) -> Array:
+        return self._apply(params, batch, rng)
+
+    def looks(self, params: PyTree, batch: Any) -> tuple[Array, Array]:
+        logits, found = with_attention(self.model, {"params": params}, *_inputs(batch), train=False)
+        asked = _of_first(found)[:, :, 1:]
+        return logits, jnp.take_along_axis(asked, latest_first(batch["sentences"], asked.shape[2])[:, None], axis=2)
 
 
 class AsSequence:
-    """Question and story are one sequence: the Transformer. What its first token attends to is where it looks."""
+    """The Transformer over the words of question and story. What its first token attends to is where it looks."""
 
     def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
         self.model: nn.Module = TransformerStories(config.model, len(vocabulary.words))
@@ -111,7 +140,15 @@ class AsSequence:
     def looks(self, params: PyTree, batch: Any) -> tuple[Array, Array]:
         inputs = batch["tokens"], batch["types"], batch["lengths"]
         logits, found = with_attention(self.model, {"params": params}, *inputs, train=False)
-        layers = sorted(found, key=lambda path: int(path.split("layer_")[1].split("/")[0]))
-        first = jnp.stack([jnp.mean(found[path][:, :, 0], axis=1) for path in layers], axis=1)
         of_sentence = jax.nn.one_hot(batch["sentence"], self._memory)
-        return logits, jnp.einsum("bht,btn->bhn", first, of_sentence)
+        return logits, jnp.einsum("bht,btn->bhn", _of_first(found), of_sentence)
+
+
+def _inputs(batch: Any) -> list[Any]:
+    return [batch[name] for name in ("story", "sentences", "question")]
+
+
+def _of_first(found: Mapping[str, Array]) -> Float[Array, "b l t"]:
+    """What the first position attends to in each layer, the mean of its heads."""
+    layers = sorted(found, key=lambda path: int(path.split("layer_")[1].split("/")[0]))
+    return jnp.stack([jnp.mean(found[path][:, :, 0], axis=1) for path in layers], axis=1)
