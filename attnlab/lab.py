@@ -85,7 +85,7 @@ def _describe(state: TrainState) -> list[str]:
 
 @dataclass(eq=False)
 class Trained:
-    """A run with what it takes to use it: `model`, `params`, and `task`, which knows how to ask them."""
+    """A run with what it takes to use it: `model`, `params`, `tokenizer`, and `task`, which knows how to ask them."""
 
     run: Run
     task: Task
@@ -94,6 +94,11 @@ class Trained:
     def model(self) -> nn.Module:
         """The Linen module."""
         return self.task.model
+
+    @property
+    def tokenizer(self) -> Any:
+        """What turns text into token numbers and back (`task.tokenizer`)."""
+        return self.task.tokenizer
 
     @property
     def params(self) -> PyTree:

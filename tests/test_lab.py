@@ -78,6 +78,7 @@ def test_predict_gives_a_line_for_every_line(run):
 def test_attention_reads_backwards(run):
     trained = lab.load(run)
     assert trained.predict(["a b c d e"]) == ["e d c b a"]
+    assert trained.tokenizer.source.encode("a b").tokens == ["a", "b"]
     weights = trained.attention("a b c d e")[0].weights
     np.testing.assert_allclose(weights.sum(-1), 1.0, atol=1e-5)
     looked = weights[:5].argmax(-1)

@@ -58,6 +58,8 @@ class Task(ABC):
     asks: ClassVar[str]
     columns: ClassVar[tuple[Column, ...]]
     config: Experiment
+    tokenizer: Any
+    """What turns text into token numbers and back; of translation one a side, of stories their vocabulary."""
 
     @staticmethod
     @abstractmethod

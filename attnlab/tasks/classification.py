@@ -102,6 +102,11 @@ class Classifier(Task):
         found = {"tokenizer": hashed["tokenizer/text.json"], "labels": hashed["labels.json"]}
         return found if self.weights is None else found | {"pretrained": self.weights.fingerprint}
 
+    @property
+    def tokenizer(self) -> Tokenizer:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Of the texts."""
+        return self.reader.tokenizer
+
     @cached_property
     def model(self) -> nn.Module:
         """The Linen module; its parameters live elsewhere."""

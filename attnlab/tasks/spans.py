@@ -24,6 +24,7 @@ from attnlab.data.passages import PassageReader, Window
 from attnlab.data.pretrained import Pretrained
 from attnlab.data.questions import Question
 from attnlab.data.records import Splits
+from attnlab.data.tokenizer import Tokenizer
 from attnlab.data.windows import best_spans
 from attnlab.models import bert
 from attnlab.tasks import sliding_window
@@ -113,6 +114,11 @@ class SpanReader(Task):
         hashed = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.files().items()}
         found = {"tokenizer": hashed["tokenizer.json"], "letters": hashed["letters.json"]}
         return found if self.weights is None else found | {"pretrained": self.weights.fingerprint}
+
+    @property
+    def tokenizer(self) -> Tokenizer:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Of questions and passages."""
+        return self.reader.tokenizer
 
     @cached_property
     def form(self) -> Form:

@@ -76,6 +76,11 @@ class Storyteller(Task):
         """The vocabulary's fingerprint."""
         return {"words": hashlib.sha256(self.vocabulary.to_json().encode()).hexdigest()}
 
+    @property
+    def tokenizer(self) -> Vocabulary:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The words of stories and questions."""
+        return self.vocabulary
+
     @cached_property
     def form(self) -> Form:
         """How the model reads a story."""

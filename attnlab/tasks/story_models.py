@@ -85,7 +85,7 @@ class AsMemories(_Table):
 
     def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
         super().__init__(words)
-        self.model = MemoryNetwork(config.model, len(vocabulary.words), config.task.memory)
+        self.model: nn.Module = MemoryNetwork(config.model, len(vocabulary.words), config.task.memory)
         self.steps = [f"hop {n}" for n in range(1, config.model.hops + 1)]
 
     def logits(self, params: PyTree, batch: Any, rng: Array | None) -> Array:
@@ -101,7 +101,7 @@ class AsFacts(_Table):
 
     def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
         super().__init__(words)
-        self.model = TransformerFacts(config.model, len(vocabulary.words))
+        self.model: nn.Module = TransformerFacts(config.model, len(vocabulary.words))
         self.steps = [f"layer {n}" for n in range(1, config.model.encoder.layers + 1)]
 
     def logits(self, params: PyTree, batch: Any, rng: Array | None) -> Array:

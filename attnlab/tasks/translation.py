@@ -95,6 +95,11 @@ class Translator(Task):
         return {"tokenizer": self.tokenizers.fingerprint()}
 
     @property
+    def tokenizer(self) -> Tokenizers:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Those of source and target."""
+        return self.tokenizers
+
+    @property
     def _task(self) -> Translation:
         return _translation(self.config)
 
