@@ -187,6 +187,16 @@ def test_pytorch_takes_the_same_steps(settings):
 
 
 @needs_torch
+def test_pytorch_takes_the_same_steps_of_sgd():
+    tree = experiment().model_dump(mode="json")
+    tree["training"]["optimizer"] = {"kind": "sgd", "learning_rate": 0.5, "nesterov": True, "weight_decay": 0.1}
+    state, train_step, trainer = both_sides(Experiment.model_validate_json(json.dumps(tree)))
+    for number in range(6):
+        state, metrics = train_step(state, batch(number))
+        assert trainer.step(batch(number)) == pytest.approx(float(metrics["loss"]), rel=2e-4)
+
+
+@needs_torch
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "inverse_sqrt"])
 def test_pytorch_follows_the_same_schedule(schedule):
     from attnlab.bench.torch_trainer import _relative_rate

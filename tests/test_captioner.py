@@ -176,7 +176,7 @@ training:
   steps: 260
   batch_tokens: 160
   buckets: 1
-  optimizer: {learning_rate: 0.005, warmup_steps: 20}
+  optimizer: {kind: adamw, learning_rate: 0.005, warmup_steps: 20}
   evaluate_every: 130
 """
 

@@ -27,7 +27,7 @@ training:
   steps: STEPS
   batch_tokens: 512
   buckets: 1
-  optimizer: {learning_rate: RATE, warmup_steps: 20, schedule: linear}
+  optimizer: {kind: adamw, learning_rate: RATE, warmup_steps: 20, schedule: linear}
   evaluate_every: 100
 """
 RECURRENT = """

@@ -26,8 +26,8 @@ model:
       hidden: 32
 training:
   steps: 100
-  optimizer:
-    learning_rate: 1e-3
+  optimizer: {kind: adamw,
+    learning_rate: 1e-3}
 """
 SCORES = "valid: dot, scaled_dot, general, additive"
 

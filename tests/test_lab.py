@@ -35,7 +35,7 @@ training:
   steps: 450
   batch_tokens: 384
   buckets: 1
-  optimizer: {learning_rate: 0.01, warmup_steps: 20, schedule: linear}
+  optimizer: {kind: adamw, learning_rate: 0.01, warmup_steps: 20, schedule: linear}
   evaluate_every: 150
 """
 

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from attnlab.config import AdamW, RecurrentSeq2Seq, Training
+from attnlab.config import AdamW, RecurrentSeq2Seq, Sgd, Training
 from attnlab.models.seq2seq import RecurrentSeq2Seq as Model
 from attnlab.training.objective import Loss, cross_entropy
 from attnlab.training.optimizer import optimizer, schedule
@@ -135,3 +135,23 @@ def test_vectors_are_not_decayed_and_large_gradients_are_clipped():
     _, state = clipped.update(jax.tree.map(lambda p: 100 * p, params), clipped.init(params), params)
     moments = [leaf for leaf in jax.tree.leaves(state) if getattr(leaf, "ndim", 0) == 2]
     np.testing.assert_allclose(moments[0], 0.1 / 6**0.5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_has_momentum_and_decays_matrices_by_their_gradient(nesterov: bool):
+    """By the book: g ← ∇ + λ p, v ← μ v + g, p ← p − η v, or with Nesterov p ← p − η (g + μ v)."""
+    params = {"w": jnp.full((2, 2), 2.0), "b": jnp.ones(2)}
+    config = Sgd(
+        learning_rate=0.1, schedule="constant", momentum=0.5, weight_decay=0.25, clip_norm=None, nesterov=nesterov
+    )
+    update = optimizer(config, 10)
+    state, w, b, v_w, v_b = update.init(params), 2.0, 1.0, 0.0, 0.0
+    for _ in range(3):
+        updates, state = update.update(jax.tree.map(jnp.ones_like, params), state, params)
+        params = jax.tree.map(jnp.add, params, updates)
+        g_w = 1 + 0.25 * w
+        v_w, v_b = 0.5 * v_w + g_w, 0.5 * v_b + 1
+        w -= 0.1 * (g_w + 0.5 * v_w if nesterov else v_w)
+        b -= 0.1 * (1 + 0.5 * v_b if nesterov else v_b)
+    np.testing.assert_allclose(params["w"], w, rtol=1e-6)
+    np.testing.assert_allclose(params["b"], b, rtol=1e-6)

@@ -116,7 +116,7 @@ training:
   steps: 400
   batch_tokens: 320
   buckets: 1
-  optimizer: {learning_rate: 0.004, warmup_steps: 20}
+  optimizer: {kind: adamw, learning_rate: 0.004, warmup_steps: 20}
   evaluate_every: 200
 """
 

@@ -1,4 +1,4 @@
-"""Training steps of the PyTorch peers: the objective and the optimizer of `training/`, with fused AdamW."""
+"""Training steps of the PyTorch peers: the objective and the optimizers of `training/`, fused."""
 
 import math
 
@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from attnlab.bench import torch_seq2seq, torch_transformer
 from attnlab.config import AdamW, Experiment
+from attnlab.config.training import Optimizer
 
 Batch = dict[str, np.ndarray]
 MODELS = {"recurrent_seq2seq": torch_seq2seq.Seq2Seq, "transformer_seq2seq": torch_transformer.Transformer}
@@ -24,15 +25,16 @@ class Trainer:
         self.model = MODELS[experiment.model.kind](experiment.model, source_vocabulary, target_vocabulary)
         config = experiment.training.optimizer
         parameters = list(self.model.parameters())
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-                {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            lr=config.learning_rate,
-            betas=(config.b1, config.b2),
-            fused=True,
-        )
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        rate = config.learning_rate
+        if isinstance(config, AdamW):
+            self.optimizer = torch.optim.AdamW(groups, lr=rate, betas=(config.b1, config.b2), fused=True)
+        else:
+            how = {"momentum": config.momentum, "nesterov": config.nesterov, "fused": True}
+            self.optimizer = torch.optim.SGD(groups, lr=rate, **how)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: _relative_rate(config, experiment.training.steps, step)
         )
@@ -66,7 +68,7 @@ def use_threads(threads: int) -> str:
     return f"torch {torch.__version__}, {torch.get_num_threads()} threads"
 
 
-def _relative_rate(config: AdamW, steps: int, step: int) -> float:
+def _relative_rate(config: Optimizer, steps: int, step: int) -> float:
     """Size of a step relative to the peak, as in `training/optimizer.py`."""
     warmup = config.warmup_steps
     if step < warmup:

@@ -4,10 +4,10 @@ from attnlab.config.attention import Attention
 from attnlab.config.experiment import Experiment
 from attnlab.config.recurrent import Decoder, Encoder, RecurrentSeq2Seq
 from attnlab.config.text import Bpe, Decoding, Words
-from attnlab.config.training import AdamW, Training
+from attnlab.config.training import AdamW, Sgd, Training
 from attnlab.config.translation import Dates, Hub, ParallelText, Translation, Tsv
 
 __all__ = [
     "AdamW", "Attention", "Bpe", "Dates", "Decoder", "Decoding", "Encoder", "Experiment", "Hub",
-    "ParallelText", "RecurrentSeq2Seq", "Training", "Translation", "Tsv", "Words",
+    "ParallelText", "RecurrentSeq2Seq", "Sgd", "Training", "Translation", "Tsv", "Words",
 ]  # fmt: skip

@@ -7,19 +7,38 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from attnlab.config.base import Config, Probability
 
 
-class AdamW(Config):
-    """Adam with decoupled weight decay, gradient clipping by global norm, warm-up and decay of the step size."""
+class _Descent(Config):
+    """What all optimizers have: warm-up and decay of the step size, and gradients clipped by their global norm."""
 
-    kind: Literal["adamw"] = "adamw"
+    kind: str
     learning_rate: PositiveFloat = 1e-3
     """The peak, reached after the warm-up."""
     schedule: Literal["constant", "linear", "cosine", "inverse_sqrt"] = "cosine"
     """After the linear warm-up; linear and cosine end at 0 at the last step."""
     warmup_steps: NonNegativeInt = 0
+    weight_decay: NonNegativeFloat = 0.0
+    """Of all but vectors (biases, scales)."""
+    clip_norm: PositiveFloat | None = 1.0
+
+
+class AdamW(_Descent):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+
+    kind: Literal["adamw"] = "adamw"
     b1: Probability = 0.9
     b2: Probability = 0.999
-    weight_decay: NonNegativeFloat = 0.0
-    clip_norm: PositiveFloat | None = 1.0
+
+
+class Sgd(_Descent):
+    """Stochastic gradient descent with momentum; weight decay is a part of the gradient. Rows of an embedding that are
+    rarely read move little, while Adam moves them as far as any other."""
+
+    kind: Literal["sgd"] = "sgd"
+    momentum: Probability = 0.9
+    nesterov: bool = False
+
+
+Optimizer = Annotated[AdamW | Sgd, Field(discriminator="kind")]
 
 
 class Training(Config):
@@ -30,7 +49,7 @@ class Training(Config):
     """Positions in a batch (of the target, where there are two sides), padding counted."""
     buckets: Annotated[int, Field(ge=1, le=64)] = 8
     """Number of batch shapes; each is compiled once."""
-    optimizer: AdamW = AdamW()
+    optimizer: Optimizer = AdamW()
     label_smoothing: Probability = 0.0
     evaluate_every: PositiveInt = 500
     """Steps between scores on dev and checkpoints."""

@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import PyTree
 
-from attnlab.config.training import AdamW
+from attnlab.config.training import AdamW, Optimizer
 
 
-def schedule(config: AdamW, steps: int) -> optax.Schedule:
+def schedule(config: Optimizer, steps: int) -> optax.Schedule:
     """Step size by step: linear warm-up to the peak, then the config's decay; linear and cosine reach 0 at `steps`.
 
     >>> rates = schedule(AdamW(learning_rate=1.0, schedule="linear", warmup_steps=2), steps=4)
@@ -26,13 +27,16 @@ def schedule(config: AdamW, steps: int) -> optax.Schedule:
     return optax.join_schedules([lambda step: config.learning_rate * (step + 1) / warmup, decay], [warmup])
 
 
-def optimizer(config: AdamW, steps: int) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW; vectors (biases) are not decayed."""
-    adamw = optax.adamw(
-        schedule(config, steps),
-        b1=config.b1,
-        b2=config.b2,
-        weight_decay=config.weight_decay,
-        mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
-    )
-    return adamw if config.clip_norm is None else optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
+def optimizer(config: Optimizer, steps: int) -> optax.GradientTransformation:
+    """Clip by global norm, then AdamW or SGD; vectors (biases) are not decayed."""
+    rate = schedule(config, steps)
+    if isinstance(config, AdamW):
+        made = optax.adamw(rate, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=_matrices)
+    else:
+        decay = optax.add_decayed_weights(config.weight_decay, _matrices)
+        made = optax.chain(decay, optax.sgd(rate, config.momentum, config.nesterov))
+    return made if config.clip_norm is None else optax.chain(optax.clip_by_global_norm(config.clip_norm), made)
+
+
+def _matrices(params: PyTree) -> PyTree:
+    return jax.tree.map(lambda p: p.ndim > 1, params)
