@@ -16,7 +16,7 @@ from attnlab.config.load import load
 from attnlab.config.normalizers import Sparsemax
 from attnlab.config.vision_models import EfficientNetLite0, ShowAttendTell, SmallCnn, TransformerCaptioner
 from attnlab.models import captioner
-from attnlab.models.image_encoder import ImageEncoder, _patches
+from attnlab.models.image_encoder import ImageEncoder
 from attnlab.tasks.captioning import by_token, elsewhere, unevenness
 from attnlab.tasks.pictures import Pictures
 
@@ -125,20 +125,8 @@ def test_only_words_with_a_region_are_guided():
     assert not slope[0, 1].any()
 
 
-PATCHED = SmallCnn(channels=(4, 8), patch=2)
-
-
-def test_patches_keep_every_pixel_at_its_place():
-    image = jnp.arange(2 * 4 * 6 * 3.0).reshape(2, 4, 6, 3)
-    patches = _patches(image, 2)
-    assert patches.shape == (2, 2, 3, 12)
-    np.testing.assert_array_equal(patches[1, 1, 2].reshape(2, 2, 3), image[1, 2:4, 4:6])
-    assert PATCHED.refuses(64) is None
-    assert PATCHED.refuses(65) == "task.image_size 65: no multiple of model.image.patch 2"
-
-
 def test_grids_of_encoders_are_as_the_config_says():
-    for config, size in ((SmallCnn(channels=(4, 4, 4)), 64), (CNN, 16), (SmallCnn(channels=(4, 4)), 30), (PATCHED, 64)):
+    for config, size in ((SmallCnn(channels=(4, 4, 4)), 64), (CNN, 16), (SmallCnn(channels=(4, 4)), 30)):
         pictures = Pictures(config, size)
         grid, _ = ImageEncoder(config).init_with_output(jax.random.key(0), pictures.blank(1))
         assert grid.shape == (1, pictures.cells, config.width)

@@ -16,9 +16,6 @@ class SmallCnn(Config):
     channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=6)] = (32, 64, 128)
     """Of each stage; a stage halves height and width: three make a grid of 8×8 of 64 pixels a side, and a cell sees
     15 of them."""
-    patch: PositiveInt = 1
-    """Side of the squares of pixels that are first laid side by side as the features of one place: 2 does the work of
-    a stage at a fraction of its time."""
     context: bool = False
     """End with a 3×3 convolution, by which a cell knows its neighbours."""
 
@@ -29,12 +26,10 @@ class SmallCnn(Config):
 
     def side(self, image_size: int) -> int:
         """Cells a side of the grid."""
-        return -(-image_size // self.patch // 2 ** len(self.channels))
+        return -(-image_size // 2 ** len(self.channels))
 
     def refuses(self, image_size: int) -> str | None:
         """Say why images of this size do not fit; None where they do."""
-        if image_size % self.patch:
-            return f"task.image_size {image_size}: no multiple of model.image.patch {self.patch}"
         return None
 
     def tiny(self) -> Self:

@@ -44,17 +44,10 @@ class _Convolutions(nn.Module):
 
     @nn.compact
     def __call__(self, pixels: Num[Array, "b h w 3"]) -> Float[Array, "b s c"]:
-        states = _patches(pixels.astype(jnp.float32) / 127.5 - 1.0, self.config.patch)
+        states = pixels.astype(jnp.float32) / 127.5 - 1.0
         for stage, width in enumerate(self.config.channels):
             states = jax.nn.relu(nn.Conv(width, (3, 3), strides=2, kernel_init=HE, name=f"wide_{stage}")(states))
             states = jax.nn.relu(nn.Conv(width, (1, 1), kernel_init=HE, name=f"deep_{stage}")(states))
         if self.config.context:
             states += jax.nn.relu(nn.Conv(states.shape[-1], (3, 3), kernel_init=HE, name="context")(states))
         return states.reshape(states.shape[0], -1, states.shape[-1])
-
-
-def _patches(pixels: Float[Array, "b h w c"], side: int) -> Float[Array, "b i j f"]:
-    """Lay the pixels of each square side by side as features."""
-    rows, height, width, colors = pixels.shape
-    cut = pixels.reshape(rows, height // side, side, width // side, side, colors)
-    return cut.transpose(0, 1, 3, 2, 4, 5).reshape(rows, height // side, width // side, side * side * colors)
