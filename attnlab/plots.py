@@ -165,7 +165,7 @@ def _add_color_bar(figure: Figure, axes: Axes, image: AxesImage) -> None:
     beside = figure.add_axes((box.x1 + 0.7 / width, box.y1 - tall, 0.16 / width, tall))
     top = float(image.get_clim()[1] or 1.0)
     ticks = [0, 0.25, 0.5, 0.75, 1] if top == 1.0 else [0, top / 2, top]
-    figure.colorbar(image, cax=beside, ticks=ticks, format="%.2f", label="attention weight")
+    figure.colorbar(image, cax=beside, ticks=ticks, format="%.2f" if top == 1.0 else "%.2g", label="attention weight")
     beside.tick_params(labelsize=LETTERS - 2)
 
 

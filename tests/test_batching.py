@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from attnlab.config import Dates, Words
 from attnlab.config.errors import UserError
-from attnlab.data.batching import Batch, Batches, evaluation_batches
+from attnlab.data.batching import Batch, Batches, evaluation_batches, evaluation_shapes
 from attnlab.data.buckets import Shape, assign, choose
 from attnlab.data.corpus import load
 from attnlab.data.tokenizer import BOS, EOS, train_tokenizers
@@ -182,6 +182,18 @@ def test_evaluation_leaves_no_source_out(sizes: list[int], tokens: int, multiple
     assert sorted(seen) == list(range(len(sources)))
     assert [len(sources[i]) for i in seen] == sorted(sizes)
     assert len(shapes) <= 6
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 70), min_size=1, max_size=30), st.integers(0, 9))
+def test_evaluation_is_no_wider_than_a_model_reads(sizes: list[int], spare: int) -> None:
+    longest, seen = max(*sizes, 1) + spare, []
+    for chosen, shape in evaluation_shapes(sizes, 100, longest=longest):
+        assert max(sizes[i] for i in chosen) <= shape.source <= longest
+        seen += chosen
+    assert sorted(seen) == list(range(len(sizes)))
+    with pytest.raises(ValueError, match="80 positions, but the model takes 79"):
+        list(evaluation_shapes([*sizes, 80], 100, longest=79))
 
 
 def test_evaluation_meets_the_same_shapes_again() -> None:

@@ -64,6 +64,13 @@ def test_picture_shows_the_weights_and_the_sum_of_every_row(tmp_path, figures):
     assert bar.get_ylabel() == "attention weight"
 
 
+@pytest.mark.parametrize(("largest", "bar"), [(0.2, ["0", "0.1", "0.2"]), (0.004, ["0", "0.002", "0.004"])])
+def test_a_bar_of_small_weights_tells_its_end(tmp_path, figures, largest, bar):
+    plots.alignment(attended(["a", "b"], ["x"], np.array([[largest / 2, largest]])), tmp_path / "a.png")
+    assert figures[0].axes[0].images[0].get_clim() == (0.0, largest)
+    assert [label.get_text() for label in figures[0].axes[1].get_yticklabels()] == bar
+
+
 def test_a_dark_cell_is_where_the_weight_is(tmp_path):
     path = tmp_path / "a.png"
     plots.alignment(attended(["a", "b"], ["c", "d"], np.array([[0.0, 1.0], [1.0, 0.0]])), path)

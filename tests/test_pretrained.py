@@ -159,6 +159,13 @@ def test_case_is_kept_where_the_folder_says_so(folder: Path):
     assert Pretrained(folder).tokenizer.encode("the The").tokens == ["the", "[UNK]"]
 
 
+def test_a_line_of_a_vocabulary_ends_where_its_file_says(folder: Path):
+    lines = [*VOCABULARY[:7], "\u2028", *VOCABULARY[7:]]
+    (folder / "vocab.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    source = Pretrained(folder)
+    assert source.rows[source.tokenizer.encode("film").ids].tolist() == [lines.index("film")]
+
+
 def changed(folder: Path, change: Callable[[dict[str, np.ndarray]], object]) -> None:
     found = tensors()
     change(found)
@@ -185,7 +192,10 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
     "config": (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON"),
     "no vocabulary": (lambda f: (f / "vocab.txt").unlink(), "vocab.txt: no such file"),
     "no mark": (lambda f: (f / "vocab.txt").write_text("[PAD]\n[CLS]\n[UNK]\na"), "the vocabulary has no [SEP]"),
-    "bpe": (lambda f: (f / "tokenizer.json").write_text('{"model": {"type": "BPE"}}'), "no WordPiece vocabulary"),
+    "bpe": (
+        lambda f: tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0}, [])).save(str(f / "tokenizer.json")),
+        "no WordPiece vocabulary",
+    ),
     "width": (lambda f: write(f, hidden_size=16), "model.encoder.width 8 differs from hidden_size 16 of"),
     "layers": (lambda f: write(f, num_hidden_layers=12), "model.encoder.layers 2 differs from num_hidden_layers 12"),
     "positions": (
@@ -306,6 +316,33 @@ def test_bert_reads_marks_as_it_was_trained(name: str, data_dir: Path):
     (first,) = reference.apply({"params": params["encoder"]}, whole, jnp.array([5]), train=False)[:, 0]
     logits = first @ params["classes"]["kernel"] + params["classes"]["bias"]
     np.testing.assert_allclose(found.logits[0], logits, atol=1e-5)
+
+
+LIMITS = {
+    "sst2": ["task.max_length=18", "model.encoder.max_length=20"],
+    "squad": ["task.window=10", "task.stride=5", "task.max_question=4", "model.encoder.max_length=17"],
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_text_may_be_as_long_as_there_are_positions(name: str, data_dir: Path):
+    config = experiment(name, *LIMITS[name])
+    task = kind(config).prepare(config, kind(config).load(config, data_dir), data_dir)
+    params = jax.jit(task.initialize)(jax.random.key(0))
+    line = "good " * 30 if name == "sst2" else "good " * 30 + "\tvery bad film it rained"
+    assert next(iter(task.answer(params, [line], 0, None)))
+    assert task.views(params, task.example([line]))
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_text_of_nothing_but_control_characters_is_told(name: str, data_dir: Path):
+    config = experiment(name)
+    task = kind(config).prepare(config, kind(config).load(config, data_dir), data_dir)
+    line = "\u200b\x00" + ("" if name == "sst2" else "\tgood?")
+    with pytest.raises(UserError, match="has no token"):
+        task.views({}, task.example([line]))
+    params = jax.jit(task.initialize)(jax.random.key(0))
+    assert len(list(task.answer(params, [line], 0, None))) == 1
 
 
 @pytest.mark.parametrize(

@@ -295,6 +295,19 @@ def test_padding_and_filler_change_nothing_of_a_transformer_over_sentences():
         np.testing.assert_allclose(found[1][row, :, :count], other[1][row, :, :count], atol=1e-5)
 
 
+@pytest.mark.parametrize(("unit", "enough"), [("sentence", 6), ("word", 60)])
+def test_learned_positions_hold_the_story_or_it_is_told(unit: str, enough: int):
+    model = {**FACTS, "unit": unit}
+    model["encoder"] = {**FACTS["encoder"], "positions": {"kind": "learned"}, "max_length": enough}
+    config = experiment(model, 1)
+    splits = Storyteller.load(config, None)
+    task = Storyteller.prepare(config, splits)
+    assert "accuracy" in task.scores(task.initialize(jax.random.key(0)), splits.dev)
+    few = config.changed(model=config.model.changed(encoder=config.model.encoder.changed(max_length=3)))
+    with pytest.raises(UserError, match=r"positions, and the learned ones hold [23]: a larger model\.encoder"):
+        Storyteller.prepare(few, splits).batches(splits.train)
+
+
 @pytest.mark.slow
 def test_a_small_transformer_learns_where_people_are():
     optimizer = {"kind": "adamw", "learning_rate": 3e-3, "warmup_steps": 50}

@@ -127,6 +127,11 @@ class Block(Config):
     """Compute a layer again in the backward pass: less memory, about a third more time."""
 
     @property
+    def longest(self) -> int | None:
+        """Longest sequence that can be read; None: any."""
+        return self.max_length if self.positions.kind == "learned" else None
+
+    @property
     def head_features(self) -> int:
         """Features of a head."""
         return self.head_width or self.width // self.heads

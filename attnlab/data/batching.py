@@ -177,7 +177,7 @@ def evaluation_batches(
 
 
 def evaluation_shapes(
-    lengths: Sequence[int], batch_tokens: int, row_multiple: int = 1
+    lengths: Sequence[int], batch_tokens: int, row_multiple: int = 1, longest: int | None = None
 ) -> Iterator[tuple[list[int], Shape]]:
     """Share examples of these lengths out to batches, shortest first; none is left out.
 
@@ -188,15 +188,19 @@ def evaluation_shapes(
         lengths: positions of each example.
         batch_tokens: positions in a batch, padding counted.
         row_multiple: rows of a batch are a multiple of this.
+        longest: positions that a model takes, which no batch exceeds; None: any.
 
     Yields:
         The indices of the examples in the first rows, and the shape (of `source` positions, and one of target).
     """
     counts = np.asarray(lengths, int)
+    if longest is not None and len(counts) and counts.max() > longest:
+        raise ValueError(f"an example has {counts.max()} positions, but the model takes {longest}")
     order = np.argsort(counts, kind="stable")
     start = 0
     for width in _widths(counts):
         end = int(np.searchsorted(counts[order], width, side="right"))
+        width = width if longest is None else min(width, longest)
         most = max(batch_tokens // width // row_multiple, 1)
         rows = row_multiple * min(most, _power_of_two(-(-(end - start) // row_multiple)))
         for first in range(start, end, rows):

@@ -104,7 +104,8 @@ class Pretrained:
         path = self.folder / "tokenizer.json"
         plain = self._json(path.name) if path.is_file() else self._of_vocabulary_file()
         model = plain.get("model", {})
-        if "continuing_subword_prefix" not in model or not isinstance(model.get("vocab"), dict):
+        kind = model.get("type", "WordPiece" if "max_input_chars_per_word" in model else "another")
+        if kind != "WordPiece" or not isinstance(model.get("vocab"), dict):
             raise UserError(f"{path}: no WordPiece vocabulary, which the weights of BERT's family have")
         old = dict(sorted(model["vocab"].items(), key=lambda item: item[1]))
         wanted = [*FIRST, *(one["content"] for one in plain.get("added_tokens", []))]
@@ -114,7 +115,8 @@ class Pretrained:
         return plain | nothing_added, {token: old[token] for token in dict.fromkeys([*FIRST, *old])}
 
     def _of_vocabulary_file(self) -> dict[str, Any]:
-        tokens = self._existing("vocab.txt").read_text(encoding="utf-8").splitlines()
+        lines = self._existing("vocab.txt").read_text(encoding="utf-8")
+        tokens = lines.removesuffix("\n").split("\n")  # not splitlines: vocabularies have U+2028 and such as tokens
         settings = self._json("tokenizer_config.json") if (self.folder / "tokenizer_config.json").is_file() else {}
         vocabulary = {token: number for number, token in enumerate(tokens)}
         inner = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=FIRST[3], max_input_chars_per_word=100))

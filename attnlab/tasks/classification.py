@@ -190,6 +190,8 @@ class Classifier(Task):
 
     def views(self, params: PyTree, example: Labelled) -> list[View]:
         """Classify a text, and say where the model looked: a row a hop, or a row a layer and head."""
+        if not self.reader.surface(example.text):
+            raise UserError("the text has no token: nothing of it can be read")
         ((found, rows, names),) = self.looks(params, [example.text])
         tokens, (before, after) = self.reader.surface(example.text), self._marks
         best = int(found.argmax())
@@ -306,7 +308,10 @@ class Classifier(Task):
     def _evaluated(self, ids: Sequence[np.ndarray]) -> Iterator[tuple[list[int], Batch]]:
         """Batch the texts that have a token."""
         full = [index for index, one in enumerate(ids) if len(one)]
-        for chosen, shape in evaluation_shapes([len(ids[i]) for i in full], EVALUATION_TOKENS, rows_multiple()):
+        longest = getattr(getattr(self.config.model, "encoder", None), "longest", None)
+        longest = None if longest is None else longest - sum(self._marks)
+        lengths = [len(ids[i]) for i in full]
+        for chosen, shape in evaluation_shapes(lengths, EVALUATION_TOKENS, rows_multiple(), longest):
             members = [full[i] for i in chosen]
             yield members, filled(shape, [(ids[i], 0) for i in members])
 

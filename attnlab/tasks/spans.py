@@ -219,6 +219,8 @@ class SpanReader(Task):
     def views(self, params: PyTree, example: Question) -> list[View]:
         """Answer, best answers first: which words of the passage each word of the question had to do with."""
         windows = self.reader.read([example])
+        if not windows[0].length:
+            raise UserError("the passage has no token: nothing of it can be read")
         looks = self._looked(params, windows)
         (found,) = self.find(params, [example])
         return [self._view(example, windows[one.window], looks[one.window], one) for one in found]
@@ -282,7 +284,8 @@ class SpanReader(Task):
         """Log-probabilities of the first and last words of windows, batch by batch, with the numbers of the windows."""
         lengths = [self.form.lengths(window)[1] for window in windows]
         question = -(-max((self.form.lengths(window)[0] for window in windows), default=1) // 8) * 8
-        for chosen, shape in evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple()):
+        longest = getattr(getattr(self.config.model, "encoder", None), "longest", None)
+        for chosen, shape in evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple(), longest):
             poll()
             batch = place(self.form.fill(shape.rows, question, shape.source, [windows[i] for i in chosen]))
             yield chosen, *jax.device_get(self._point(params, batch))

@@ -181,7 +181,14 @@ class Storyteller(Task):
         return {"sentences": [len(one.sentences) for one in read], "words": [one.tokens - 2 for one in read]}
 
     def _read(self, examples: Sequence[Story]) -> list[Read]:
-        return [self.vocabulary.read(story, _settings(self.config).memory) for story in examples]
+        read = [self.vocabulary.read(story, _settings(self.config).memory) for story in examples]
+        longest, given = self.form.longest, max(map(self.form.length, read), default=0)
+        if longest is not None and given > longest:
+            raise UserError(
+                f"a story takes {given} positions, and the learned ones hold {longest}: "
+                "a larger model.encoder.max_length, or a smaller task.memory"
+            )
+        return read
 
     def _judged(
         self, params: PyTree, examples: Sequence[Story], poll: Poll = no_poll
@@ -198,7 +205,7 @@ class Storyteller(Task):
         read = self._read(examples)
         found: list[Any] = [None] * len(read)
         lengths = [self.form.length(one) for one in read]
-        for chosen, shape in evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple()):
+        for chosen, shape in evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple(), self.form.longest):
             poll()
             batch = place(self.form.fill(shape, [read[i] for i in chosen]))
             probabilities, weights = jax.device_get(self._looks(params, batch))

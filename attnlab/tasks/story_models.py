@@ -26,6 +26,8 @@ class Form(Protocol):
     model: nn.Module
     steps: list[str]
     """Names of the rows of weights that `looks` tells."""
+    longest: int | None
+    """Positions that a story may take; None: any."""
 
     def length(self, read: Read) -> int:
         """Positions that a story takes in a batch."""
@@ -61,8 +63,8 @@ class _Table:
 
     model: nn.Module
 
-    def __init__(self, words: int) -> None:
-        self._words = words
+    def __init__(self, words: int, longest: int | None = None) -> None:
+        self._words, self.longest = words, longest
 
     def length(self, read: Read) -> int:
         return len(read.sentences)
@@ -100,7 +102,8 @@ class AsFacts(_Table):
     """The Transformer over sentences. What the question attends to is where it looks."""
 
     def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
-        super().__init__(words)
+        places = config.model.encoder.longest
+        super().__init__(words, None if places is None else places - 1)
         self.model: nn.Module = TransformerFacts(config.model, len(vocabulary.words))
         self.steps = [f"layer {n}" for n in range(1, config.model.encoder.layers + 1)]
 
@@ -119,6 +122,7 @@ class AsSequence:
     def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
         self.model: nn.Module = TransformerStories(config.model, len(vocabulary.words))
         self.steps = [f"layer {n}" for n in range(1, config.model.encoder.layers + 1)]
+        self.longest = config.model.encoder.longest
         self._memory = config.task.memory
 
     def length(self, read: Read) -> int:
