@@ -66,7 +66,8 @@ class Facts:
     def identity(self) -> str:
         """What is equal in runs that differ in nothing but the seed."""
         config = {name: value for name, value in self.config.items() if name != "seed"}
-        return json.dumps([config, self.environment["fingerprint"].get("data")], sort_keys=True)
+        fingerprint = self.environment["fingerprint"]
+        return json.dumps([config, fingerprint.get("data"), fingerprint.get("pretrained")], sort_keys=True)
 
     @property
     def steps(self) -> int:

@@ -171,6 +171,7 @@ def test_a_transformer_solves_it_too_and_shows_every_head(data: Path, tmp_path: 
         ),
         ("model={kind: transformer_classifier, encoder: {positions: {kind: learned}, max_length: 60}}", "must exceed"),
         ("model={kind: recurrent_seq2seq, attention: null}", "cannot classify"),
+        ("training.optimizer={kind: sgd, momentum: 0, nesterov: true}", "nesterov true needs a momentum above 0"),
     ],
 )
 def test_what_does_not_fit_is_told_in_a_line(change: str, said: str):

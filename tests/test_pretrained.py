@@ -318,6 +318,20 @@ def test_bert_reads_marks_as_it_was_trained(name: str, data_dir: Path):
     np.testing.assert_allclose(found.logits[0], logits, atol=1e-5)
 
 
+def test_marks_are_there_however_a_text_is_pooled(data_dir: Path):
+    config = experiment("sst2", "model.pooling={kind: mean}")
+    task = kind(config).prepare(config, kind(config).load(config, data_dir), data_dir)
+    params = jax.jit(task.initialize)(jax.random.key(0))
+    (view,) = task.views(params, task.example(["good film"]))
+    assert view.source_tokens == ["[CLS]", "good", "film", "[SEP]"]
+    np.testing.assert_allclose(view.weights.sum(axis=1), 1.0, atol=1e-5)
+    reference = Model(config.model.encoder, task.reader.tokenizer.vocabulary_size)
+    whole = jnp.asarray([[1, *task.reader.read(["good film"])[0].ids, 2]], jnp.int32)
+    states = reference.apply({"params": params["encoder"]}, whole, jnp.array([4]), train=False)
+    logits = jnp.mean(states[0], axis=0) @ params["classes"]["kernel"] + params["classes"]["bias"]
+    np.testing.assert_allclose(task.probabilities(params, ["good film"])[0], jax.nn.softmax(logits), atol=1e-5)
+
+
 LIMITS = {
     "sst2": ["task.max_length=18", "model.encoder.max_length=20"],
     "squad": ["task.window=10", "task.stride=5", "task.max_question=4", "model.encoder.max_length=17"],

@@ -106,6 +106,9 @@ def test_other_settings_or_data_are_another_row_named_by_its_run(make):
     runs = make("plain"), make("wide", overrides=["model.dropout=0.4"]), make("other", fingerprint={"data": "e" * 64})
     found = [line.split(" | ")[0] for line in table(*runs) if line.startswith("| `")]
     assert found == ["| `rules_dot` (`other`)", "| `rules_dot` (`plain`)", "| `rules_dot` (`wide`)"]
+    started = [make(name, fingerprint={"data": "d" * 64, "pretrained": name}) for name in ("here", "there")]
+    found = [line.split(" | ")[0] for line in table(*started) if line.startswith("| `")]
+    assert found == ["| `rules_dot` (`here`)", "| `rules_dot` (`there`)"]
 
 
 def test_a_run_given_twice_counts_once_and_a_seed_trained_twice_is_refused(make):

@@ -105,12 +105,13 @@ class RecurrentClassifier(Config):
 
 
 class TransformerClassifier(Config):
-    """A Transformer's encoder over [CLS] and the text, pooled and classified."""
+    """A Transformer's encoder over the text (after [CLS] with the pooling `first`), pooled and classified."""
 
     kind: Literal["transformer_classifier"] = "transformer_classifier"
     encoder: TransformerEncoder = TransformerEncoder()
     pretrained: Source | None = None
-    """Weights that the encoder starts from; null draws them."""
+    """Weights that the encoder starts from; null draws them. With them [CLS] stands before the text however it is
+    pooled, as they were trained so."""
     end_mark: bool | None = None
     """[SEP] follows the text; null: where weights are pretrained, as they were trained so."""
     pooling: Pooling = First()
@@ -125,7 +126,7 @@ class TransformerClassifier(Config):
     def marks(self) -> tuple[int, int]:
         """How many marks stand before the text, and after it."""
         ends = self.pretrained is not None if self.end_mark is None else self.end_mark
-        return int(self.pooling.kind == "first"), int(ends)
+        return int(self.pooling.kind == "first" or self.pretrained is not None), int(ends)
 
     @model_validator(mode="after")
     def _takes_the_weights(self) -> Self:

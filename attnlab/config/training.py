@@ -37,6 +37,12 @@ class Sgd(_Descent):
     momentum: Probability = 0.9
     nesterov: bool = False
 
+    @model_validator(mode="after")
+    def _looks_ahead_of_something(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov true needs a momentum above 0")
+        return self
+
 
 Optimizer = Annotated[AdamW | Sgd, Field(discriminator="kind")]
 

@@ -59,8 +59,8 @@ class RecurrentClassifier(nn.Module):
 
 
 class TransformerClassifier(nn.Module):
-    """Tokens in, logits of the classes out. [CLS] (the start token) comes before the text with the pooling `first`,
-    [SEP] (the end token) after it where the config says so."""
+    """Tokens in, logits of the classes out. [CLS] (the start token) comes before the text with the pooling `first` and
+    with pretrained weights, [SEP] (the end token) after it where the config says so."""
 
     config: config.TransformerClassifier
     vocabulary: int

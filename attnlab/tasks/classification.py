@@ -247,7 +247,7 @@ class Classifier(Task):
         """Return for each text the probabilities [c], where the model looked [r s], and the names of the rows.
 
         A row is a hop of the pooling; where a Transformer pools without attention, the attention of a layer's head:
-        of [CLS] where that is the answer's place, else the mean over the tokens that ask.
+        of [CLS] where that is the answer's place, else the mean over the tokens that ask, marks among them.
         """
         ids = [one.ids for one in self.reader.read(texts)]
         uniform = np.full(len(self.labels), 1 / len(self.labels))
@@ -283,8 +283,9 @@ class Classifier(Task):
             if self._pooling == "first":
                 seen = [weights[:, :, 0] for weights in heads.values()]
             else:
-                real = (jnp.arange(asks)[None, :] < lengths[:, None]).astype(jnp.float32)
-                mean = real / jnp.maximum(lengths, 1)[:, None]
+                asking = lengths + sum(self._marks)
+                real = (jnp.arange(asks)[None, :] < asking[:, None]).astype(jnp.float32)
+                mean = real / jnp.maximum(asking, 1)[:, None]
                 seen = [jnp.einsum("bhts,bt->bhs", weights, mean) for weights in heads.values()]
             return out.logits, jnp.concatenate(seen, axis=1)
 
