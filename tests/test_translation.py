@@ -11,6 +11,7 @@ from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.config.translation import TsvToSplit
 from attnlab.data import tsv
+from attnlab.data.records import Pair
 from attnlab.tasks.translation import Translator
 from attnlab.training.objective import guided_alignment
 from attnlab.training.optimizer import optimizer
@@ -83,6 +84,17 @@ def test_guiding_needs_gold_and_attention():
 def test_a_transformer_must_be_long_enough_for_the_sentences():
     with pytest.raises(ValueError, match=r"model.max_length 30 is below 41, the longest sentence"):
         experiment(TRANSFORMER | {"max_length": 30})
+
+
+def test_a_sentence_may_be_as_long_as_there_are_positions_and_a_longer_one_is_told():
+    config = experiment({**TRANSFORMER, "positions": {"kind": "learned"}, "max_length": 41})
+    task = Translator.prepare(config, Translator.load(config, None))
+    params = jax.jit(task.initialize)(jax.random.key(0))
+    assert len(list(task.answer(params, ["drei " * 40], 0, None))) == 1
+    (weights,) = task.attention(params, [Pair("drei " * 40, "3 " * 40)])
+    assert weights.shape == (41, 41)
+    with pytest.raises(UserError, match="has 42 tokens with its end token, and the learned positions hold 41"):
+        list(task.answer(params, ["drei " * 41], 0, None))
 
 
 def test_a_transformer_translates_and_tells_where_it_looked():

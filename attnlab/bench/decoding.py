@@ -153,7 +153,8 @@ def compare(
 
 def _batches(task: Translator, texts: Sequence[str]) -> list[tuple[Array, Array]]:
     ids = [found.ids for found in task.tokenizers.source.encode_batch(list(texts)) if found.ids]
-    cut = evaluation_batches(ids, DECODING_TOKENS, rows_multiple())
+    longest = getattr(task.config.model, "longest", None)
+    cut = evaluation_batches(ids, DECODING_TOKENS, rows_multiple(), longest)
     placed = [place({"source": source, "lengths": lengths}) for _, source, lengths in cut]
     return [(batch["source"], batch["lengths"]) for batch in placed]
 

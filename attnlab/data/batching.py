@@ -158,7 +158,7 @@ def fill_pairs(shape: Shape, pairs: Pairs) -> Batch:
 
 
 def evaluation_batches(
-    sources: Sequence[Sequence[int]], batch_tokens: int, row_multiple: int = 1
+    sources: Sequence[Sequence[int]], batch_tokens: int, row_multiple: int = 1, longest: int | None = None
 ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
     """Batch sources for decoding, shortest first; none is left out. See `evaluation_shapes`.
 
@@ -166,12 +166,14 @@ def evaluation_batches(
         sources: token numbers without EOS, which is added here.
         batch_tokens: source positions in a batch, padding counted.
         row_multiple: rows of a batch are a multiple of this.
+        longest: positions that a model takes, EOS counted; None: any.
 
     Yields:
         The indices of the sources in the first rows, the int32 sources [b s], and their lengths [b] (EOS counted;
         rows beyond the indices are fillers of length 0).
     """
-    for chosen, shape in evaluation_shapes([len(source) + 1 for source in sources], batch_tokens, row_multiple):
+    lengths = [len(source) + 1 for source in sources]
+    for chosen, shape in evaluation_shapes(lengths, batch_tokens, row_multiple, longest):
         batch = fill_pairs(shape, [(sources[i], ()) for i in chosen])
         yield chosen, batch["source"], batch["source_lengths"]
 

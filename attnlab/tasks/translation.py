@@ -284,7 +284,9 @@ class Translator(Task):
         """
         source, target = self._encoded(pairs)
         target = [[BOS, *ids] for ids in target]
-        width = -(-max(map(len, target), default=1) // 16) * 16
+        longest, needed = getattr(self.config.model, "longest", None), max(map(len, target), default=1)
+        width = -(-needed // 16) * 16
+        width = width if longest is None else max(min(width, longest), needed)
         results: list[np.ndarray] = [np.zeros((0, 0))] * len(pairs)
         for chosen, ids, lengths in self._source_batches(source, 1):
             forced = np.full((len(ids), width), EOS, np.int32)
@@ -307,7 +309,13 @@ class Translator(Task):
     def _source_batches(
         self, ids: Sequence[list[int]], beam: int
     ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-        return evaluation_batches(ids, max(DECODING_TOKENS // beam, 1), row_multiple=jax.device_count())
+        longest, given = getattr(self.config.model, "longest", None), max(map(len, ids), default=0) + 1
+        if longest is not None and given > longest:
+            raise UserError(
+                f"a sentence has {given} tokens with its end token, and the learned positions hold {longest} "
+                "(model.max_length)"
+            )
+        return evaluation_batches(ids, max(DECODING_TOKENS // beam, 1), jax.device_count(), longest)
 
     def _hypotheses(self, found: Hypotheses, row: int, source_length: int) -> list[Hypothesis]:
         hypotheses = []
