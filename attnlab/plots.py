@@ -1,5 +1,6 @@
 """Pictures: where a translation attended, and how a training went. Written as PNG, without a screen."""
 
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -119,8 +120,11 @@ def _labels(tokens: Sequence[str]) -> list[str]:
 
 
 def _label(token: str) -> str:
-    """Make a token printable on one line: invisible characters become visible, a long one is cut."""
-    shown = "".join("␣" if c.isspace() else "�" if unicodedata.category(c) in ("Cc", "Cs") else c for c in token)
+    """Make a token printable on one line: white space at its ends and control characters become visible, a long one is
+    cut."""
+    marked = re.sub(r"^\s+|\s+$", lambda found: "␣" * len(found[0]), token)
+    one_line = re.sub(r"\s+", " ", marked)
+    shown = "".join("�" if unicodedata.category(c) in ("Cc", "Cs") else c for c in one_line)
     return shown if len(shown) <= LONGEST_LABEL else shown[: LONGEST_LABEL - 1] + "…"
 
 
