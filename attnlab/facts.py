@@ -19,8 +19,8 @@ from attnlab.tasks.base import Task
 from attnlab.tasks.kinds import HOMES, named
 from attnlab.training.loop import hopeless
 
-KEPT = ("attnlab", "commit", "dirty", "python", "packages", "devices", "cores", "processor")
-"""What is kept of an environment: its command and platform may name a machine."""
+KEPT = ("attnlab", "commit", "dirty", "python", "packages", "devices", "cores", "processor", "step")
+"""What is kept of an environment, and of one in which a run went on: command and platform may name a machine."""
 _PATH = re.compile(r"/\w|~\w*/|\\\\|[A-Za-z]:[/\\]")
 
 
@@ -119,7 +119,7 @@ class Facts:
 
     def _environments(self) -> Iterator[Mapping[str, Any]]:
         yield self.environment
-        yield from self.environment.get("resumed", ())
+        yield from (one for one in self.environment.get("resumed", ()) if one.get("step", 0) < self.step)
 
 
 def read(directory: Path, unfinished: bool = False) -> Facts:

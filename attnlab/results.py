@@ -163,7 +163,9 @@ def _notes(made: Sequence[Row], common: Mapping[str, str]) -> Iterator[str]:
     runs = [run for row in made for run in row.runs]
     if common:
         yield f"Of every row: {'; '.join(f'{name} {value}' for name, value in common.items())}."
-    if any(len(row.runs) == 1 for row in made):
+    if any(
+        len(row.runs) == 1 and any(name.endswith("_ci95") for name in row.runs[0].results[row.split]) for row in made
+    ):
         yield "[low, high] is the 95% bootstrap interval over the examples of the test set, for one seed."
     if any(len(row.runs) > 1 for row in made):
         yield "± is the standard deviation over the seeds, after their mean."

@@ -80,7 +80,6 @@ class Run:
         try:
             if (directory / CONFIG).exists():
                 _refuse_other_run(directory, config, fingerprint)
-                _note_environment(directory, say)
             else:
                 found = {**environment(), "fingerprint": dict(fingerprint), "interruptions": []}
                 _write(directory / ENVIRONMENT, _json(found))
@@ -115,6 +114,7 @@ class Run:
         kept = [entry for entry in log if entry["step"] <= step]
         self._start_log(kept, step)
         if restored is not None or log:
+            _note_environment(self.directory, max(step, 0), self.say)
             _note_interruption(self.directory, max(step, 0), _seconds(log) - _seconds(kept))
         return restored
 
@@ -239,14 +239,15 @@ def environment_of(directory: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read as a run's environment ({type(error).__name__}: {error})") from None
 
 
-def _note_environment(directory: Path, say: Say) -> None:
-    """When a run goes on in another environment than before, say so and keep the new one under `resumed`."""
+def _note_environment(directory: Path, step: int, say: Say) -> None:
+    """When a run goes on in another environment than before, say so and keep the new one, with the step, under
+    `resumed`."""
     kept, now = environment_of(directory), environment()
     resumed = kept.get("resumed", [])
     changed = differences(resumed[-1] if resumed else kept, now)
     if changed:
         say(f"{directory}: goes on in another environment ({', '.join(changed)}): its last bits may differ")
-        _write(directory / ENVIRONMENT, _json({**kept, "resumed": [*resumed, now]}))
+        _write(directory / ENVIRONMENT, _json({**kept, "resumed": [*resumed, {**now, "step": step}]}))
 
 
 def _note_interruption(directory: Path, step: int, seconds_lost: float) -> None:

@@ -174,10 +174,9 @@ if not (run / "results.json").exists():
 # %%
 trained = lab.load(run)
 sentence = "Freitag, der siebenundzwanzigste März neunzehnhundertvierundachtzig"
-best = trained.predict([sentence])[0][0]
-attended = trained.attended(sentence, best)
+attended = trained.attention(sentence)[0]
 np.testing.assert_allclose(attended.weights.sum(axis=1), 1.0, rtol=1e-5)
-print(best.text)
+print(attended.translation)
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 5))

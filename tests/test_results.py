@@ -127,6 +127,8 @@ def test_time_is_what_was_spent_and_interruptions_are_told(make):
     moved = make("moved", resumed=[ENVIRONMENT | {"cores": 1, "processor": None, "commit": None}])
     assert "machine 2 cores of Abacus 9, then 1 core, CPU;" in table(moved)[-1]
     assert "commit 0123456, then attnlab 0.1.0." in table(moved)[-1]
+    at_its_end = make("at_its_end", resumed=[ENVIRONMENT | {"cores": 1, "step": 1000}])
+    assert "machine 2 cores of Abacus 9;" in table(at_its_end)[-1], "no step was taken there"
 
 
 def test_a_run_keeps_where_it_was_taken_up_again_and_what_that_cost(tmp_path: Path):

@@ -139,19 +139,24 @@ def test_a_damaged_environment_is_told(opened):
 
 
 def test_going_on_in_another_environment_is_told_and_kept(opened, said, monkeypatch):
-    opened().close()
-    opened().close()
+    def go_on() -> None:
+        with opened() as run:
+            run.restore(state(0))
+
+    with opened() as run:
+        train(run, 12)
+    go_on()
     assert said == []
     now = runs.environment()
-    monkeypatch.setattr(runs, "environment", lambda: {**now, "python": "3.99.0", "command": ["other"]})
-    opened().close()
-    opened().close()
+    monkeypatch.setattr(runs, "environment", lambda: {**now, "python": "3.99.0", "command": ["other"], "new": 1})
+    go_on()
+    go_on()
     assert len(said) == 1
     assert "goes on in another environment (python)" in said[0]
     with opened() as run:
         environment = json.loads(run.path("environment.json").read_text())
     assert environment["python"] == now["python"]
-    assert [later["python"] for later in environment["resumed"]] == ["3.99.0"]
+    assert [(later["python"], later["step"]) for later in environment["resumed"]] == [("3.99.0", 10)]
     assert environment["fingerprint"] == FINGERPRINT
 
 

@@ -129,19 +129,20 @@ def compare(
             start = time.perf_counter()
             _run(searches[name], params, batches)
             seconds[name].append(time.perf_counter() - start)
-    same, tokens, difference = 0, 0, 0.0
+    sentences, same, tokens, difference = 0, 0, 0, 0.0
     for one, other in zip(found["cached"], found["full"], strict=True):
         real = one.lengths[:, 0] > 0
         same += int(
             np.sum(np.all(one.tokens == other.tokens, axis=(1, 2)) & (one.lengths == other.lengths)[:, 0] & real)
         )
+        sentences += int(np.sum(real))
         tokens += int(np.sum(one.lengths[:, 0] + real))
         difference = max(difference, float(np.max(np.abs(one.scores - other.scores))))
     about = f"jax {jax.__version__}, {jax.device_count()} {jax.devices()[0].platform} devices"
     return Comparison(
         task.config.name,
         about,
-        len(texts),
+        sentences,
         length,
         tokens,
         same,

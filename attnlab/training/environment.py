@@ -34,8 +34,8 @@ def environment() -> dict[str, Any]:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Name what differs between two environments; the command does not count."""
-    return [name for name in now if name != "command" and before.get(name) != now[name]]
+    """Name what differs between two environments; the command does not count, nor what was not recorded before."""
+    return [name for name in now if name != "command" and name in before and before[name] != now[name]]
 
 
 def _processor() -> str | None:
