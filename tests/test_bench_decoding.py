@@ -11,7 +11,7 @@ from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.tasks.translation import Translator
 
-LAYERS = {"layers": 2}
+LAYERS = {"layers": 1}
 TRANSFORMER = {"kind": "transformer_seq2seq", "width": 16, "heads": 2, "feed_forward": 16, "max_length": 24}
 RECURRENT = {
     "kind": "recurrent_seq2seq", "embedding": 6, "encoder": {"cell": "gru", "hidden": 4},
@@ -37,11 +37,11 @@ def translator(model: dict[str, Any]) -> tuple[Translator, list[str]]:
     return Translator.prepare(experiment, corpus), [pair.source for pair in corpus.test["test"]]
 
 
-@pytest.mark.parametrize("length", [None, 9])
+@pytest.mark.parametrize("length", [pytest.param(None, marks=pytest.mark.slow), 9])
 def test_both_sides_write_the_same_tokens(length: int | None) -> None:
     task, texts = translator(TRANSFORMER | {"encoder": LAYERS, "decoder": LAYERS})
-    found = compare(task, task.initialize(jax.random.key(3)), texts, length, rounds=2)
-    assert (found.sentences, found.equal, len(found.full_seconds)) == (7, 7, 2)
+    found = compare(task, task.initialize(jax.random.key(3)), texts, length, rounds=1)
+    assert (found.sentences, found.equal, len(found.full_seconds)) == (7, 7, 1)
     assert found.tokens == 7 * 10 if length else found.tokens > 7
     assert found.largest_difference < 1e-4
     assert json.loads(str(found).splitlines()[-1])["ratio"] == found.ratio > 0

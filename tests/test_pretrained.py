@@ -292,7 +292,7 @@ def test_other_weights_are_another_run(data_dir: Path, tmp_path: Path):
         lab.train(config, run, data_dir)
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "squad" else pytest.mark.slow) for n in TINY])
 def test_bert_reads_marks_as_it_was_trained(name: str, data_dir: Path):
     config = experiment(name)
     splits = kind(config).load(config, data_dir)
