@@ -15,6 +15,7 @@ import tokenizers
 from safetensors.numpy import load_file, save_file
 
 from attnlab import lab
+from attnlab.config.attention import Attention, Cosine
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
 from attnlab.config.pretrained import Folder, Package
@@ -139,6 +140,9 @@ def test_a_made_up_folder_is_bert(tmp_path: Path, prefix: str, renamed: Callable
     _, ignored = bert.read(BERT, source)
     assert ignored == sorted([f"{prefix}pooler.dense.bias", "cls.x"])
     assert all(name in bert.told(BERT, source) for name in ignored)
+    assert "not what the weights" not in bert.told(BERT, source)
+    other = BERT.changed(per_layer={1: Attention(score=Cosine())})
+    assert bert.told(other, source).endswith("not what the weights were trained with: per_layer.1")
 
 
 def test_special_tokens_come_first_and_no_text_is_read_as_one(folder: Path):

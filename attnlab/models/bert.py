@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
 
 from attnlab.config.errors import UserError
-from attnlab.config.transformer import TransformerEncoder
+from attnlab.config.transformer import SELF, TransformerEncoder
 from attnlab.data.pretrained import Pretrained
 
 SIZES = {
@@ -112,10 +112,12 @@ def read(encoder: TransformerEncoder, source: Pretrained) -> tuple[PyTree, list[
 
 
 def told(encoder: TransformerEncoder, source: Pretrained) -> str:
-    """Say which weights these are, and what of them is not used."""
+    """Say which weights these are, what of them is not used, and where the encoder attends otherwise than BERT."""
     _, ignored = read(encoder, source)
     rest = f"; ignored: {', '.join(ignored)}" if ignored else ""
-    return f"pretrained: {source.weights}, sha256 {source.fingerprint[:12]}{rest}"
+    others = [place for place, attention in encoder.attentions().items() if attention != SELF]
+    unlike = f"; not what the weights were trained with: {', '.join(others)}" if others else ""
+    return f"pretrained: {source.weights}, sha256 {source.fingerprint[:12]}{rest}{unlike}"
 
 
 def placed(drawn: PyTree, encoder: TransformerEncoder, source: Pretrained) -> PyTree:
