@@ -100,7 +100,7 @@ class QuestionsHub(Config):
     test: TestSets = {"test": "test"}
 
 
-SpanData = Annotated[SquadJson | SubjQa | QuestionsHub, Field(discriminator="kind")]
+SpanData = Annotated[GeneratedStories | SquadJson | SubjQa | QuestionsHub, Field(discriminator="kind")]
 
 
 class Spans(Config):

@@ -15,10 +15,10 @@ from jaxtyping import Array, PyTree
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
-from attnlab.config.questions import QuestionsHub, Spans, SquadJson
+from attnlab.config.questions import GeneratedStories, QuestionsHub, Spans, SquadJson
 from attnlab.config.readers import TransformerReader
 from attnlab.config.transformer import TransformerEncoder
-from attnlab.data import squad, subjqa
+from attnlab.data import squad, stories, subjqa
 from attnlab.data.batching import Batches, evaluation_shapes
 from attnlab.data.passages import PassageReader, Window
 from attnlab.data.pretrained import Pretrained
@@ -78,6 +78,8 @@ class SpanReader(Task):
     def load(config: Experiment, data_dir: Path | None) -> Splits[Question]:
         """Read the questions with their passages."""
         data = _settings(config).data
+        if isinstance(data, GeneratedStories):
+            return stories.passages(stories.generate(data))
         for name in data.test:
             if name in ("train", "dev"):
                 raise UserError(f"task.data.test.{name}: the name of another split; a test set needs a name of its own")
