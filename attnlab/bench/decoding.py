@@ -19,14 +19,12 @@ from jaxtyping import Array, PyTree
 
 from attnlab.config import Decoding
 from attnlab.config.errors import UserError
-from attnlab.data.batching import evaluation_batches
 from attnlab.models.transformer import TransformerSeq2Seq
-from attnlab.tasks.base import Task, rows_multiple
-from attnlab.tasks.translation import DECODING_TOKENS, Translator
+from attnlab.tasks.base import Task
+from attnlab.tasks.translation import Translator
 from attnlab.training.decoding import Hypotheses, greedy, make_decode
 from attnlab.training.steps import place
 
-SENTENCES = 200
 ROUNDS = 5
 GREEDY = {"beam": 1, "n_best": 1, "coverage_penalty": 0.0}
 Search = Callable[[PyTree, Array, Array], Hypotheses]
@@ -51,9 +49,14 @@ class Comparison:
     full_seconds: tuple[float, ...]
 
     @property
+    def ratios(self) -> list[float]:
+        """How many times as fast the cache was in each round."""
+        return [full / cached for full, cached in zip(self.full_seconds, self.cached_seconds, strict=True)]
+
+    @property
     def ratio(self) -> float:
-        """How many times as fast the cache is: the median over the rounds of each round's own ratio."""
-        return median(full / cached for full, cached in zip(self.full_seconds, self.cached_seconds, strict=True))
+        """Their median."""
+        return median(self.ratios)
 
     def as_json(self) -> str:
         """Everything measured, on one line."""
@@ -61,7 +64,7 @@ class Comparison:
 
     def __str__(self) -> str:
         length = "of their own length" if self.length is None else f"of {self.length} tokens"
-        ratios = [full / cached for full, cached in zip(self.full_seconds, self.cached_seconds, strict=True)]
+        ratios = self.ratios
         sides = (("cached", self.cached_seconds), ("full", self.full_seconds))
         lines = [
             f"{self.name}: greedy search, {self.sentences} sentences, translations {length}; {self.about}",
@@ -154,9 +157,7 @@ def compare(
 
 def _batches(task: Translator, texts: Sequence[str]) -> list[tuple[Array, Array]]:
     ids = [found.ids for found in task.tokenizers.source.encode_batch(list(texts)) if found.ids]
-    longest = getattr(task.config.model, "longest", None)
-    cut = evaluation_batches(ids, DECODING_TOKENS, rows_multiple(), longest)
-    placed = [place({"source": source, "lengths": lengths}) for _, source, lengths in cut]
+    placed = [place({"source": source, "lengths": lengths}) for _, source, lengths in task.source_batches(ids, 1)]
     return [(batch["source"], batch["lengths"]) for batch in placed]
 
 

@@ -269,7 +269,7 @@ class Translator(Task):
         ids = [e.ids for e in self.tokenizers.source.encode_batch(list(texts))]
         results = [[Hypothesis("", [], 0.0, np.ones((1, 1), np.float32))] for _ in texts]
         full = [index for index, tokens in enumerate(ids) if tokens]
-        for chosen, source, lengths in self._source_batches([ids[i] for i in full], decoding.beam):
+        for chosen, source, lengths in self.source_batches([ids[i] for i in full], decoding.beam):
             poll()
             batch = place({"source": source, "lengths": lengths})
             found = jax.tree.map(np.asarray, decode(params, batch["source"], batch["lengths"]))
@@ -288,7 +288,7 @@ class Translator(Task):
         width = -(-needed // 16) * 16
         width = width if longest is None else max(min(width, longest), needed)
         results: list[np.ndarray] = [np.zeros((0, 0))] * len(pairs)
-        for chosen, ids, lengths in self._source_batches(source, 1):
+        for chosen, ids, lengths in self.source_batches(source, 1):
             forced = np.full((len(ids), width), EOS, np.int32)
             for row, index in enumerate(chosen):
                 forced[row, : len(target[index])] = target[index]
@@ -306,9 +306,8 @@ class Translator(Task):
 
         return jax.jit(weights)
 
-    def _source_batches(
-        self, ids: Sequence[list[int]], beam: int
-    ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+    def source_batches(self, ids: Sequence[list[int]], beam: int) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+        """Batch sources for a search of this beam, as `evaluation_batches`; one that is too long is told."""
         longest, given = getattr(self.config.model, "longest", None), max(map(len, ids), default=0) + 1
         if longest is not None and given > longest:
             raise UserError(
