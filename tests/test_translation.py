@@ -95,6 +95,8 @@ def test_a_sentence_may_be_as_long_as_there_are_positions_and_a_longer_one_is_to
     assert weights.shape == (41, 41)
     with pytest.raises(UserError, match="has 42 tokens with its end token, and the learned positions hold 41"):
         list(task.answer(params, ["drei " * 41], 0, None))
+    with pytest.raises(UserError, match="a target has 42 tokens with its start token, and the learned positions hold"):
+        task.attention(params, [Pair("drei", "3 " * 41)])
 
 
 def test_a_transformer_translates_and_tells_where_it_looked():

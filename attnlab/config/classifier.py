@@ -7,9 +7,8 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from attnlab.config.attention import Attention
 from attnlab.config.base import Config, Probability
 from attnlab.config.normalizers import Normalizer, Softmax
-from attnlab.config.pretrained import Source, unlike_bert
+from attnlab.config.pretrained import OnEncoder
 from attnlab.config.recurrent import Encoder
-from attnlab.config.transformer import TransformerEncoder
 
 
 class Mean(Config):
@@ -104,16 +103,10 @@ class RecurrentClassifier(Config):
         )
 
 
-class TransformerClassifier(Config):
+class TransformerClassifier(OnEncoder):
     """A Transformer's encoder over the text (after [CLS] with the pooling `first`), pooled and classified."""
 
     kind: Literal["transformer_classifier"] = "transformer_classifier"
-    encoder: TransformerEncoder = TransformerEncoder()
-    pretrained: Source | None = None
-    """Weights that the encoder starts from; null draws them. With them [CLS] stands before the text however it is
-    pooled, as they were trained so."""
-    end_mark: bool | None = None
-    """[SEP] follows the text; null: where weights are pretrained, as they were trained so."""
     pooling: Pooling = First()
     hidden: PositiveInt | None = None
     """Width of a layer between the pooled states and the classes; null: none."""
@@ -123,21 +116,11 @@ class TransformerClassifier(Config):
     """Before the classes; the encoder has its own."""
 
     @property
-    def marks(self) -> tuple[int, int]:
-        """How many marks stand before the text, and after it."""
-        ends = self.pretrained is not None if self.end_mark is None else self.end_mark
-        return int(self.pooling.kind == "first" or self.pretrained is not None), int(ends)
-
-    @model_validator(mode="after")
-    def _takes_the_weights(self) -> Self:
-        if self.pretrained is not None and (reason := unlike_bert(self.encoder)):
-            raise ValueError(reason)
-        return self
+    def marks_before(self) -> int:
+        """How many marks stand before the text."""
+        return int(self.pooling.kind == "first" or self.pretrained is not None)
 
     def tiny(self) -> Self:
         """Keep pretrained weights whole."""
-        return self.changed(
-            encoder=self.encoder.tiny() if self.pretrained is None else self.encoder,
-            pooling=self.pooling.tiny(),
-            hidden=None if self.hidden is None else min(self.hidden, 16),
-        )
+        hidden = None if self.hidden is None else min(self.hidden, 16)
+        return super().tiny().changed(pooling=self.pooling.tiny(), hidden=hidden)

@@ -1,8 +1,8 @@
 """Pretrained weights (BERT's family): where they are, and what an encoder must be to take them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from attnlab.config.base import Config
 from attnlab.config.transformer import TransformerEncoder
@@ -46,6 +46,33 @@ def unlike_bert(encoder: TransformerEncoder) -> str | None:
         if found != needed:
             return f"encoder.{place.replace('has_', '')} {_yaml(found)}: pretrained weights need {_yaml(needed)}"
     return None
+
+
+class OnEncoder(Config):
+    """A model on a Transformer's encoder that may start from pretrained weights."""
+
+    kind: str
+    encoder: TransformerEncoder = TransformerEncoder()
+    pretrained: Source | None = None
+    """Weights that the encoder starts from; null draws them. With them [CLS] stands before the text, as they were
+    trained so."""
+    end_mark: bool | None = None
+    """[SEP] follows the text; null: where weights are pretrained, as they were trained so."""
+
+    @property
+    def marks_after(self) -> int:
+        """How many marks stand after the text."""
+        return int(self.pretrained is not None if self.end_mark is None else self.end_mark)
+
+    @model_validator(mode="after")
+    def _takes_the_weights(self) -> Self:
+        if self.pretrained is not None and (reason := unlike_bert(self.encoder)):
+            raise ValueError(reason)
+        return self
+
+    def tiny(self) -> Self:
+        """Keep pretrained weights whole."""
+        return self if self.pretrained is not None else self.changed(encoder=self.encoder.tiny())
 
 
 def other_vocabulary(model: Any, tokenizer: Any) -> str | None:

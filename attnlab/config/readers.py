@@ -6,7 +6,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from attnlab.config.attention import Attention, Dot, Trilinear
 from attnlab.config.base import Config, Probability
-from attnlab.config.pretrained import Source, unlike_bert
+from attnlab.config.pretrained import OnEncoder
 from attnlab.config.transformer import TransformerEncoder
 
 
@@ -93,32 +93,13 @@ class BidafReader(Config):
         )
 
 
-class TransformerReader(Config):
+class TransformerReader(OnEncoder):
     """Question and passage in one sequence through a Transformer; two linear maps point at the span (BERT)."""
 
     kind: Literal["transformer_reader"] = "transformer_reader"
     encoder: TransformerEncoder = TransformerEncoder(layers=4, token_types=2)
-    pretrained: Source | None = None
-    """Weights that the encoder starts from; null draws them."""
-    end_mark: bool | None = None
-    """[SEP] follows the passage; null: where weights are pretrained, as they were trained so."""
     exact_match: bool = False
     """Tell of each token of the passage whether the question has it too (Chen et al. 2017)."""
-
-    @property
-    def marks_after(self) -> int:
-        """How many marks stand after the passage."""
-        return int(self.pretrained is not None if self.end_mark is None else self.end_mark)
-
-    @model_validator(mode="after")
-    def _takes_the_weights(self) -> Self:
-        if self.pretrained is not None and (reason := unlike_bert(self.encoder)):
-            raise ValueError(reason)
-        return self
-
-    def tiny(self) -> Self:
-        """Keep pretrained weights whole."""
-        return self if self.pretrained is not None else self.changed(encoder=self.encoder.tiny())
 
 
 class TransformerStories(Config):

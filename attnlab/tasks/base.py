@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ from attnlab.training.objective import Loss
 
 Poll = Callable[[], None]
 """Called between batches; raises to stop."""
+T = TypeVar("T")
 QUANTILES = (0.0, 0.5, 0.9, 0.99, 1.0)
 
 
@@ -162,6 +163,12 @@ class Task(ABC):
         return "\n".join(
             [*table, *task.describe(batches, len(splits.train)), f"Fingerprint: sha256 {splits.fingerprint()}"]
         )
+
+
+def settings(config: Experiment, kind: type[T]) -> T:
+    """The task's part of an experiment whose kind is known."""
+    assert isinstance(config.task, kind)
+    return config.task
 
 
 def one_answer(n_best: int | None) -> None:

@@ -25,7 +25,7 @@ from attnlab.data.images import Box, Captioned, as_bytes, pixels
 from attnlab.data.records import Splits
 from attnlab.data.tokenizer import BOS, EOS, Encoding, Tokenizer, train
 from attnlab.models.captioner import ShowAttendTell, TransformerCaptioner
-from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple
+from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple, settings
 from attnlab.tasks.caption_metrics import RESAMPLES, bleu, caption_scores, inside, pointing, words
 from attnlab.tasks.pictures import ROWS, Pictures
 from attnlab.tasks.views import Regarded, View
@@ -71,15 +71,13 @@ class Captioner(Task):
     @staticmethod
     def load(config: Experiment, data_dir: Path | None) -> Splits[Captioned]:
         """Read or generate images and captions."""
-        assert isinstance(config.task, Captioning)
-        return image_corpus.load(config.task.data, data_dir)
+        return image_corpus.load(settings(config, Captioning).data, data_dir)
 
     @classmethod
     def prepare(cls, config: Experiment, splits: Splits[Captioned], data_dir: Path | None = None) -> Self:
         """Learn the vocabulary from the training captions."""
-        assert isinstance(config.task, Captioning)
         texts = [words(text) for example in splits.train for text in example.captions]
-        return cls(config, train(config.task.tokenizer, texts, "target"))
+        return cls(config, train(settings(config, Captioning).tokenizer, texts, "target"))
 
     @classmethod
     def restore(cls, config: Experiment, directory: Path) -> Self:
@@ -97,8 +95,7 @@ class Captioner(Task):
     @property
     def task(self) -> Captioning:
         """The task's part of the config."""
-        assert isinstance(self.config.task, Captioning)
-        return self.config.task
+        return settings(self.config, Captioning)
 
     @cached_property
     def pictures(self) -> Pictures:

@@ -29,7 +29,7 @@ from attnlab.data.tokenizer import Tokenizer
 from attnlab.models import bert
 from attnlab.models.classifier import RecurrentClassifier, TransformerClassifier
 from attnlab.models.transformer import with_attention
-from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple
+from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple, settings
 from attnlab.tasks.classification_metrics import (
     accuracy,
     classification_scores,
@@ -72,13 +72,13 @@ class Classifier(Task):
     @staticmethod
     def load(config: Experiment, data_dir: Path | None) -> LabelledTexts:
         """Read or generate the labelled texts."""
-        return load(_settings(config).data, data_dir)
+        return load(settings(config, Classification).data, data_dir)
 
     @classmethod
     def prepare(cls, config: Experiment, splits: Any, data_dir: Path | None = None) -> Self:
         """Learn the vocabulary from the training texts, and take over the classes."""
         weights = bert.find(config.model, data_dir)
-        reader = Reader.learned(_settings(config), [example.text for example in splits.train], data_dir)
+        reader = Reader.learned(settings(config, Classification), [example.text for example in splits.train], data_dir)
         return cls(config, reader, splits.labels, weights)
 
     @classmethod
@@ -89,7 +89,11 @@ class Classifier(Task):
             labels = tuple(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: no classes can be read here ({error})") from error
-        return cls(config, Reader(_settings(config), Tokenizer.load(directory / "tokenizer" / "text.json")), labels)
+        return cls(
+            config,
+            Reader(settings(config, Classification), Tokenizer.load(directory / "tokenizer" / "text.json")),
+            labels,
+        )
 
     def files(self) -> Mapping[str, str]:
         """The vocabulary and the classes."""
@@ -263,7 +267,7 @@ class Classifier(Task):
 
     @property
     def _task(self) -> Classification:
-        return _settings(self.config)
+        return settings(self.config, Classification)
 
     @cached_property
     def _classify(self) -> Callable[..., Array]:
@@ -298,10 +302,12 @@ class Classifier(Task):
     @property
     def _marks(self) -> tuple[int, int]:
         """How many marks stand before a text, and after it, as the model reads it."""
-        return getattr(self.config.model, "marks", (0, 0))
+        model = self.config.model
+        return (model.marks_before, model.marks_after) if isinstance(model, ClassifierConfig) else (0, 0)
 
     def _row_names(self, rows: int) -> list[str]:
-        heads = getattr(getattr(self.config.model, "encoder", None), "heads", 0)
+        model = self.config.model
+        heads = model.encoder.heads if isinstance(model, ClassifierConfig) else 0
         if not heads or self._pooling in ("attention", "structured"):
             return [f"hop-{number}" for number in range(1, rows + 1)]
         return [f"layer-{row // heads + 1}/head-{row % heads + 1}" for row in range(rows)]
@@ -309,7 +315,8 @@ class Classifier(Task):
     def _evaluated(self, ids: Sequence[np.ndarray]) -> Iterator[tuple[list[int], Batch]]:
         """Batch the texts that have a token."""
         full = [index for index, one in enumerate(ids) if len(one)]
-        longest = getattr(getattr(self.config.model, "encoder", None), "longest", None)
+        model = self.config.model
+        longest = model.encoder.longest if isinstance(model, ClassifierConfig) else None
         longest = None if longest is None else longest - sum(self._marks)
         lengths = [len(ids[i]) for i in full]
         for chosen, shape in evaluation_shapes(lengths, EVALUATION_TOKENS, rows_multiple(), longest):
@@ -330,11 +337,6 @@ class Classifier(Task):
         if empty:
             lines.append(f"left out: {empty:,} texts without a token")
         return lines
-
-
-def _settings(config: Experiment) -> Classification:
-    assert isinstance(config.task, Classification)
-    return config.task
 
 
 def _encoder(config: Experiment) -> TransformerEncoder:

@@ -28,7 +28,7 @@ from attnlab.data.tokenizer import Tokenizer
 from attnlab.data.windows import best_spans
 from attnlab.models import bert
 from attnlab.tasks import sliding_window
-from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple
+from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple, settings
 from attnlab.tasks.span_models import Form, form
 from attnlab.tasks.squad_metrics import each, interval, paired_difference, squad_scores
 from attnlab.tasks.views import Attended, View
@@ -77,7 +77,7 @@ class SpanReader(Task):
     @staticmethod
     def load(config: Experiment, data_dir: Path | None) -> Splits[Question]:
         """Read the questions with their passages."""
-        data = _settings(config).data
+        data = settings(config, Spans).data
         if isinstance(data, GeneratedStories):
             return stories.passages(stories.generate(data))
         for name in data.test:
@@ -99,13 +99,13 @@ class SpanReader(Task):
         if config.training.label_smoothing:
             raise UserError("training.label_smoothing: spans have no smoothed loss; 0 is right")
         weights = bert.find(config.model, data_dir)
-        reader = PassageReader.learned(_settings(config), _letters(config), splits.train, data_dir)
+        reader = PassageReader.learned(settings(config, Spans), _letters(config), splits.train, data_dir)
         return cls(config, reader, weights)
 
     @classmethod
     def restore(cls, config: Experiment, directory: Path) -> Self:
         """Read the vocabularies of a run."""
-        return cls(config, PassageReader.restored(_settings(config), _letters(config), directory))
+        return cls(config, PassageReader.restored(settings(config, Spans), _letters(config), directory))
 
     def files(self) -> Mapping[str, str]:
         """The vocabularies."""
@@ -256,7 +256,7 @@ class SpanReader(Task):
         by more than `task.null_threshold`.
         """
         windows = self.reader.read(examples)
-        task, found = _settings(self.config), [[] for _ in examples]
+        task, found = settings(self.config, Spans), [[] for _ in examples]
         least, begins = np.full(len(examples), np.inf), {}
         for index, window in enumerate(windows):
             begins.setdefault(window.number, index)
@@ -271,13 +271,13 @@ class SpanReader(Task):
         return [self._ranked(spans, float(none)) for spans, none in zip(found, least, strict=True)]
 
     def _ranked(self, spans: list[Found], none: float) -> list[Found]:
-        best = sorted(spans, key=lambda one: -one.score)[: _settings(self.config).n_best]
+        best = sorted(spans, key=lambda one: -one.score)[: settings(self.config, Spans).n_best]
         nothing = Found("", none, 0, (-1, -1))
         if not best:
             return [nothing]
         if not self._allows_none:
             return best
-        over = none - best[0].score > _settings(self.config).null_threshold
+        over = none - best[0].score > settings(self.config, Spans).null_threshold
         return [nothing, *best] if over else [best[0], nothing, *best[1:]]
 
     def _pointed(
@@ -286,7 +286,8 @@ class SpanReader(Task):
         """Log-probabilities of the first and last words of windows, batch by batch, with the numbers of the windows."""
         lengths = [self.form.lengths(window)[1] for window in windows]
         question = -(-max((self.form.lengths(window)[0] for window in windows), default=1) // 8) * 8
-        longest = getattr(getattr(self.config.model, "encoder", None), "longest", None)
+        model = self.config.model
+        longest = model.encoder.longest if isinstance(model, TransformerReader) else None
         for chosen, shape in evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple(), longest):
             poll()
             batch = place(self.form.fill(shape.rows, question, shape.source, [windows[i] for i in chosen]))
@@ -327,11 +328,11 @@ class SpanReader(Task):
 
     @property
     def _allows_none(self) -> bool:
-        return _settings(self.config).unanswerable
+        return settings(self.config, Spans).unanswerable
 
     @property
     def _most_asked(self) -> int:
-        return _settings(self.config).max_question
+        return settings(self.config, Spans).max_question
 
     @cached_property
     def _point(self) -> Callable[..., Any]:
@@ -344,11 +345,6 @@ class SpanReader(Task):
     @cached_property
     def _looks(self) -> Callable[..., Any]:
         return jax.jit(self.form.looks)
-
-
-def _settings(config: Experiment) -> Spans:
-    assert isinstance(config.task, Spans)
-    return config.task
 
 
 def _encoder(config: Experiment) -> TransformerEncoder:

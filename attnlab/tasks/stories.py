@@ -22,7 +22,7 @@ from attnlab.data.batching import Batches, evaluation_shapes
 from attnlab.data.records import Splits
 from attnlab.data.stories import Story
 from attnlab.data.story_words import Read, Vocabulary
-from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple
+from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple, settings
 from attnlab.tasks.story_metrics import story_scores
 from attnlab.tasks.story_models import Form, form
 from attnlab.tasks.views import Attended, View
@@ -55,7 +55,7 @@ class Storyteller(Task):
     @staticmethod
     def load(config: Experiment, data_dir: Path | None) -> Splits[Story]:
         """Generate the stories, or read them."""
-        data = _settings(config).data
+        data = settings(config, Stories).data
         return stories.generate(data) if isinstance(data, GeneratedStories) else babi.read(data, data_dir)
 
     @classmethod
@@ -119,7 +119,7 @@ class Storyteller(Task):
 
     def describe(self, batches: Batches, examples: int) -> list[str]:
         """Lines for a person on what is trained on."""
-        kept = _settings(self.config).memory
+        kept = settings(self.config, Stories).memory
         return [
             f"data: {batches.examples:,} training questions, {len(batches)} batches an epoch, "
             f"{100 * batches.real_fraction:.0f}% of positions real",
@@ -181,7 +181,7 @@ class Storyteller(Task):
         return {"sentences": [len(one.sentences) for one in read], "words": [one.tokens - 2 for one in read]}
 
     def _read(self, examples: Sequence[Story]) -> list[Read]:
-        read = [self.vocabulary.read(story, _settings(self.config).memory) for story in examples]
+        read = [self.vocabulary.read(story, settings(self.config, Stories).memory) for story in examples]
         longest, given = self.form.longest, max(map(self.form.length, read), default=0)
         if longest is not None and given > longest:
             raise UserError(
@@ -233,11 +233,6 @@ def parse(text: str) -> Story:
     if len(sentences) < 2 or not sentences[-1].endswith("?"):
         raise UserError(f"a story is sentences with a question at the end: '{EXAMPLE}'")
     return Story(tuple(sentences[:-1]), sentences[-1], "", ())
-
-
-def _settings(config: Experiment) -> Stories:
-    assert isinstance(config.task, Stories)
-    return config.task
 
 
 def _is_story(text: str) -> bool:

@@ -25,7 +25,7 @@ from attnlab.data.records import Corpus, Pair
 from attnlab.data.tokenizer import BOS, EOS, Tokenizers, train_tokenizers
 from attnlab.models.seq2seq import RecurrentSeq2Seq
 from attnlab.models.transformer import TransformerSeq2Seq
-from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple
+from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple, settings
 from attnlab.tasks.metrics import bleu, exact_match_by_length, translation_scores
 from attnlab.tasks.views import Attended, View
 from attnlab.training.decoding import Hypotheses, make_decode
@@ -74,12 +74,12 @@ class Translator(Task):
     @staticmethod
     def load(config: Experiment, data_dir: Path | None) -> Corpus:
         """Read or generate the sentence pairs."""
-        return load(_translation(config).data, data_dir)
+        return load(settings(config, Translation).data, data_dir)
 
     @classmethod
     def prepare(cls, config: Experiment, splits: Corpus, data_dir: Path | None = None) -> Self:
         """Learn the vocabularies."""
-        return cls(config, train_tokenizers(_translation(config).tokenizer, splits))
+        return cls(config, train_tokenizers(settings(config, Translation).tokenizer, splits))
 
     @classmethod
     def restore(cls, config: Experiment, directory: Path) -> Self:
@@ -101,7 +101,7 @@ class Translator(Task):
 
     @property
     def _task(self) -> Translation:
-        return _translation(self.config)
+        return settings(self.config, Translation)
 
     @property
     def decoding(self) -> Decoding:
@@ -284,9 +284,7 @@ class Translator(Task):
         """
         source, target = self._encoded(pairs)
         target = [[BOS, *ids] for ids in target]
-        longest, needed = getattr(self.config.model, "longest", None), max(map(len, target), default=1)
-        width = -(-needed // 16) * 16
-        width = width if longest is None else max(min(width, longest), needed)
+        width = self._fitting(max(map(len, target), default=1), "a target", "start")
         results: list[np.ndarray] = [np.zeros((0, 0))] * len(pairs)
         for chosen, ids, lengths in self.source_batches(source, 1):
             forced = np.full((len(ids), width), EOS, np.int32)
@@ -308,13 +306,26 @@ class Translator(Task):
 
     def source_batches(self, ids: Sequence[list[int]], beam: int) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
         """Batch sources for a search of this beam, as `evaluation_batches`; one that is too long is told."""
-        longest, given = getattr(self.config.model, "longest", None), max(map(len, ids), default=0) + 1
-        if longest is not None and given > longest:
+        self._fitting(max(map(len, ids), default=0) + 1, "a sentence", "end")
+        return evaluation_batches(ids, max(DECODING_TOKENS // beam, 1), jax.device_count(), self._longest)
+
+    @property
+    def _longest(self) -> int | None:
+        """How many positions a model with learned ones has."""
+        return getattr(self.config.model, "longest", None)
+
+    def _fitting(self, tokens: int, what: str, mark: str) -> int:
+        """Round a width up, as few widths are compiled for, to what the model has positions for; or say that it is
+        too much."""
+        width = -(-tokens // 16) * 16
+        if self._longest is None:
+            return width
+        if tokens > self._longest:
             raise UserError(
-                f"a sentence has {given} tokens with its end token, and the learned positions hold {longest} "
+                f"{what} has {tokens} tokens with its {mark} token, and the learned positions hold {self._longest} "
                 "(model.max_length)"
             )
-        return evaluation_batches(ids, max(DECODING_TOKENS // beam, 1), jax.device_count(), longest)
+        return min(width, self._longest)
 
     def _hypotheses(self, found: Hypotheses, row: int, source_length: int) -> list[Hypothesis]:
         hypotheses = []
@@ -345,11 +356,6 @@ class Translator(Task):
         ]
         score = alignment_score(found, gold)
         return {"aer": score.aer, "alignment_precision": score.precision, "alignment_recall": score.recall}
-
-
-def _translation(config: Experiment) -> Translation:
-    assert isinstance(config.task, Translation)
-    return config.task
 
 
 def _dense(shape: Shape, links: Sequence[frozenset[tuple[int, int]]]) -> np.ndarray:

@@ -26,7 +26,7 @@ from attnlab.data.images import Asked, as_bytes, pixels
 from attnlab.data.records import Splits
 from attnlab.data.tokenizer import EOS, Tokenizer, train
 from attnlab.models.visual_qa import VisualAnswerer
-from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple
+from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple, settings
 from attnlab.tasks.pictures import Pictures
 from attnlab.tasks.views import Regarded, View
 from attnlab.training.objective import Loss, cross_entropy
@@ -72,20 +72,18 @@ class VisualQuestions(Task):
     @staticmethod
     def load(config: Experiment, data_dir: Path | None) -> Splits[Asked]:
         """Read or generate questions about images."""
-        assert isinstance(config.task, VisualQa)
-        return image_corpus.load_questions(config.task.data, data_dir)
+        return image_corpus.load_questions(settings(config, VisualQa).data, data_dir)
 
     @classmethod
     def prepare(cls, config: Experiment, splits: Splits[Asked], data_dir: Path | None = None) -> Self:
         """Learn the words of the questions, the answers, and which is usual."""
-        assert isinstance(config.task, VisualQa)
         by_question: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for asked in splits.train:
             by_question[asked.question][asked.answer] += 1
         total = sum(by_question.values(), Counter())
         best = lambda counts: min(counts, key=lambda answer: (-counts[answer], answer))  # noqa: E731
         usual = {question: best(counts) for question, counts in sorted(by_question.items())} | {"": best(total)}
-        vocabulary = train(config.task.tokenizer, [asked.question for asked in splits.train], "source")
+        vocabulary = train(settings(config, VisualQa).tokenizer, [asked.question for asked in splits.train], "source")
         return cls(config, vocabulary, sorted(total), usual)
 
     @classmethod
@@ -112,8 +110,7 @@ class VisualQuestions(Task):
     @property
     def task(self) -> VisualQa:
         """The task's part of the config."""
-        assert isinstance(self.config.task, VisualQa)
-        return self.config.task
+        return settings(self.config, VisualQa)
 
     @cached_property
     def pictures(self) -> Pictures:
