@@ -1,15 +1,19 @@
 """What holds for every test (the rest, as checked annotations and warnings as errors, stands in pyproject.toml).
 
-Most of the time goes into compiling small programs, so LLVM does not optimise them (`XLA_FLAGS= pytest ...` lets it, as
-`make test-all` does), and what was compiled is kept in .jax_cache for both workers, the commands they start, and the
-next time.
+Most of the time goes into compiling small programs, so LLVM does not optimise them, XLA's older emitters write their
+loops, and a program is one LLVM module: that halves the time of the suite. `XLA_FLAGS= pytest ...`, as in
+`make test-all`, compiles as for users. What was compiled is kept in .jax_cache for both workers, the commands they
+start, and the next time.
 """
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+)
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")

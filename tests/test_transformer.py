@@ -123,7 +123,7 @@ def decoder(**more) -> tuple[TransformerDecoder, dict]:
 
 def assert_cache_equals_full(model, variables, steps=(1, 1, 1, 1)):
     together = apply(model, variables, MEMORY, LENGTHS, TARGET, train=False)
-    memory, state = model.apply(variables, MEMORY, LENGTHS, method="start")
+    memory, state = apply(model, variables, MEMORY, LENGTHS, method="start")
     done = 0
     for tokens in steps:
         state, out = apply(model, variables, memory, state, TARGET[:, done : done + tokens], method="decode")
@@ -254,8 +254,8 @@ def test_self_attention_is_that_of_flax(causal):
     ours, theirs = SelfAttention(block, config.SELF), nn.MultiHeadDotProductAttention(2, qkv_features=8)
     where = masks.lengths(LENGTHS) & masks.causal() if causal else masks.lengths(LENGTHS)
     variables = drawn(ours, MEMORY, LENGTHS, where, train=False)
-    found = ours.apply(variables, MEMORY, LENGTHS, where, train=False)
-    expected = theirs.apply(flax_weights(variables, 2), MEMORY, mask=where.dense(5, 5)[:, None])
+    found = apply(ours, variables, MEMORY, LENGTHS, where, train=False)
+    expected = jax.jit(theirs.apply)(flax_weights(variables, 2), MEMORY, mask=where.dense(5, 5)[:, None])
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -271,10 +271,10 @@ def test_cross_attention_is_that_of_flax():
 
     states = MEMORY[:, :3] + 1.0
     variables = drawn(Whole(), states)
-    found = Whole().apply(variables, states)
+    found = jax.jit(Whole().apply)(variables, states)
     weights = flax_weights({"params": variables["params"]["cross"]}, 2)
     where = (jnp.arange(5)[None] < LENGTHS[:, None])[:, None, None, :]
-    np.testing.assert_allclose(found, theirs.apply(weights, states, MEMORY, mask=where), atol=1e-5)
+    np.testing.assert_allclose(found, jax.jit(theirs.apply)(weights, states, MEMORY, mask=where), atol=1e-5)
     assert ours.config == block
 
 
