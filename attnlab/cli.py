@@ -78,6 +78,10 @@ def _parser() -> argparse.ArgumentParser:
     results.add_argument("--save", type=Path, metavar="DIR", help="keep the numbers of each run as DIR/NAME")
     results.add_argument("--unfinished", action="store_true", help="show also runs that are not trained to their end")
 
+    compare = _command(commands, "compare", _compare, "tell how far two runs of a task are apart, and how sure that is")
+    compare.add_argument("first", type=Path, metavar="RUN", help="run directory")
+    compare.add_argument("second", type=Path, metavar="RUN", help="run directory; differences are first minus second")
+
     _command(commands, "list", _list, "list the experiments at hand and the choices of every setting")
 
     data = commands.add_parser("data", help="look at data", allow_abbrev=False)
@@ -206,6 +210,13 @@ def _results(options: argparse.Namespace) -> int:
         print(f"written: {options.into}", file=sys.stderr)
     for run in found if options.save else ():
         print(f"kept: {facts.save(run, options.save)}", file=sys.stderr)
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from attnlab import compare, facts
+
+    print(compare.page(facts.read(options.first), facts.read(options.second)), end="")
     return 0
 
 

@@ -182,6 +182,7 @@ def evaluate(directory: Path, data_dir: Path | None, splits: Sequence[str] | Non
     for name in chosen:
         scores = trained.task.scores(trained.params, known[name])
         reached = max(trained.run.checkpoints.steps())
+        trained.run.write_each(name, scores.pop("each"))
         trained.run.write_results(name, scores | {"checkpoints": trained.steps, "trained_to": reached})
     for number, example in enumerate(known[chosen[0]][:EXAMPLES], start=1):
         _draw(trained, example, f"attention/{chosen[0]}_{number}")

@@ -146,11 +146,11 @@ def _table(kind: str, made: Sequence[Row], differing: Sequence[str]) -> Iterator
     own = {name: made[0].about(name) for name in differing if len({row.about(name) for row in made}) == 1}
     rest = [name for name in differing if name not in own]
     yield f"Task `{kind}`:\n"
-    yield _line(["experiment", "test set", *(column.heading for column in columns), "training", *rest])
+    yield line(["experiment", "test set", *(column.heading for column in columns), "training", *rest])
     yield "|---|---|" + "---:|" * len(columns) + "---|" * (1 + len(rest))
     for row in made:
         cells = [row.cell(column) for column in columns]
-        yield _line([row.experiment, row.split, *cells, row.training(), *(row.about(name) for name in rest)])
+        yield line([row.experiment, row.split, *cells, row.training(), *(row.about(name) for name in rest)])
     notes = [f"{name} {value}" for name, value in own.items()]
     scores = [run.results[row.split] for row in made for run in row.runs]
     signatures = sorted({(name, each[name]) for each in scores for name in each if name.endswith("_signature")})
@@ -177,5 +177,6 @@ def _notes(made: Sequence[Row], common: Mapping[str, str]) -> Iterator[str]:
         yield f"Whether the training was interrupted was not recorded for {', '.join(unknown)}."
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """Write a row of a table."""
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

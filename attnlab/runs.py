@@ -6,6 +6,7 @@
 - tensorboard/: the same numbers
 - checkpoints/: see training/checkpoints.py
 - results.json: {split: {metric: value}}
+- each/SPLIT.json: {metric: what each example adds to it}
 - lock: only while a process trains into it
 """
 
@@ -148,6 +149,10 @@ class Run:
         """Return {split: {metric: value}}, empty before the first evaluation."""
         return results_of(self.directory)
 
+    def write_each(self, split: str, each: Mapping[str, Any]) -> Path:
+        """Write what the single examples of a split add to its metrics, name -> an array with a row an example."""
+        return self.write_text(_each(split), json.dumps({name: rows.tolist() for name, rows in each.items()}) + "\n")
+
     def write_text(self, name: str, text: str) -> Path:
         """Write a file of the run whole or not at all, and return its path."""
         path = self.path(name)
@@ -229,6 +234,15 @@ def results_of(directory: Path) -> dict[str, dict[str, Any]]:
         raise UserError(f"{path}: not JSON ({error}); remove it and evaluate again") from None
 
 
+def each_of(directory: Path, split: str) -> dict[str, Any]:
+    """Read what the single examples of a split add to its metrics, empty where it was not kept."""
+    path = directory / _each(split)
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); remove it and evaluate again") from None
+
+
 def environment_of(directory: Path) -> dict[str, Any]:
     """Read environment.json of a run."""
     path = directory / ENVIRONMENT
@@ -237,6 +251,10 @@ def environment_of(directory: Path) -> dict[str, Any]:
         return {**found, "fingerprint": dict(found["fingerprint"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: cannot be read as a run's environment ({type(error).__name__}: {error})") from None
+
+
+def _each(split: str) -> str:
+    return f"each/{split}.json"
 
 
 def _note_environment(directory: Path, step: int, say: Say) -> None:

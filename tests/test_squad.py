@@ -14,7 +14,7 @@ from attnlab.data import squad, subjqa
 from attnlab.data.questions import Answer, Question
 from attnlab.data.windows import best_spans, tokens_of, windows
 from attnlab.tasks import sliding_window
-from attnlab.tasks.squad_metrics import compare, each, exact, f1, normalize, paired_difference, squad_scores
+from attnlab.tasks.squad_metrics import each, exact, f1, normalize, squad_scores
 
 PARTLY = [["1976"], ["Beyoncé and Bruno Mars"], ["climate change"]]
 
@@ -66,23 +66,6 @@ def test_no_answers_of_version_2():
     assert (found["exact"], found["HasAns_exact"], found["NoAns_exact"]) == (50.0, 50.0, 50.0)
     assert (found["HasAns_total"], found["NoAns_total"]) == (2, 2)
     assert (found["best_exact"], found["best_exact_thresh"]) == (75.0, 0.1)
-
-
-def test_paired_difference():
-    rng = np.random.default_rng(0)
-    better = (rng.random(400) < 0.6).astype(float)
-    worse = better * (rng.random(400) < 0.7)
-    found = paired_difference(better, worse)
-    assert found["difference"] == pytest.approx(100 * (better.mean() - worse.mean()))
-    low, high = found["difference_ci95"]
-    assert 0 < low < found["difference"] < high
-    assert found["p"] == 0.001
-    same = paired_difference(better, better)
-    assert (same["difference"], same["difference_ci95"], same["p"]) == (0.0, [0.0, 0.0], 1.0)
-    told = compare({"1": ["x b"], "2": ["c"]}, {"1": "x b", "2": "d"}, {"1": "b", "2": "d"})
-    assert told["exact"]["difference"] == 50.0
-    with pytest.raises(ValueError, match="to 1 questions, such as 2"):
-        compare({"1": ["b"], "2": ["c"]}, {"1": "b", "2": "c"}, {"1": "b"})
 
 
 PASSAGE = "The cat sat in Rome. In Rome it rained."

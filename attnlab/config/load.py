@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -53,18 +53,22 @@ def resolved(experiment: Experiment) -> str:
 
 def difference(run: Experiment, here: Experiment) -> list[str]:
     """List the settings that differ, one line each: `model.dropout: 0.1 in the run, 0.2 here`."""
-    return _difference(run.model_dump(mode="json"), here.model_dump(mode="json"), ())
+    found = differing(run.model_dump(mode="json"), here.model_dump(mode="json"))
+    return [f"{place}: {there} in the run, {this} here" for place, there, this in found]
 
 
-def _difference(run: Any, here: Any, place: Place) -> list[str]:
-    if isinstance(run, dict) and isinstance(here, dict):
-        names = [*run, *(name for name in here if name not in run)]
+def differing(first: Any, second: Any, place: Place = ()) -> Iterator[tuple[str, str, str]]:
+    """Go through the settings that differ between two configs as data: where, and what stands there in each.
+
+    >>> list(differing({"model": {"width": 8, "heads": 2}}, {"model": {"width": 4, "heads": 2}}))
+    [('model.width', '8', '4')]
+    """
+    if isinstance(first, dict) and isinstance(second, dict):
         absent = object()
-        pairs = [(run.get(name, absent), here.get(name, absent), (*place, name)) for name in names]
-        return [line for a, b, at in pairs for line in _difference(a, b, at)]
-    if type(run) is type(here) and run == here:
-        return []
-    return [f"{'.'.join(place)}: {_shown(run)} in the run, {_shown(here)} here"]
+        for name in [*first, *(name for name in second if name not in first)]:
+            yield from differing(first.get(name, absent), second.get(name, absent), (*place, name))
+    elif type(first) is not type(second) or first != second:
+        yield ".".join(place), _shown(first), _shown(second)
 
 
 def _shown(value: Any) -> str:

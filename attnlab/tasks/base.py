@@ -122,7 +122,15 @@ class Task(ABC):
 
     @abstractmethod
     def scores(self, params: PyTree, examples: Sequence[Any]) -> dict[str, Any]:
-        """Score a test set: percents, with `<name>_ci95` = [low, high], and `<name>_signature` where there is one."""
+        """Score a test set: percents, with `<name>_ci95` = [low, high], and `<name>_signature` where there is one.
+
+        `each` is what single examples add to scores, name -> an array with a row an example: see `total`.
+        """
+
+    @staticmethod
+    def total(score: str, rows: np.ndarray) -> float:
+        """Make a score of the rows that `scores` gave for some examples: their mean, where a task says nothing else."""
+        return float(rows.mean())
 
     @abstractmethod
     def example(self, inputs: Sequence[str]) -> Any:

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 from sacrebleu.metrics.bleu import BLEU
 
 from attnlab.data.images import Box
+from attnlab.tasks.resampling import RESAMPLES, interval
 
-RESAMPLES = 1000
-"""Resamples of the test set behind a confidence interval."""
 ORDERS = (1, 2, 3, 4)
 SIGMA = 6.0
 """Of CIDEr-D's penalty for another length than the reference's."""
@@ -47,7 +47,7 @@ def caption_scores(hypotheses: Sequence[str], references: References, *, resampl
 
     Returns: `bleu_1` … `bleu_4`, `rouge_l` and `exact_match` (equal to one of the references) in percent; `cider_d`,
         times 100 (what the COCO tools print as 1.089 is 108.9); `bleu_4_ci95`, `cider_d_ci95`, `rouge_l_ci95`,
-        `exact_match_ci95` = [low, high]; `bleu_signature`.
+        `exact_match_ci95` = [low, high]; `bleu_signature`; `each`, what these four are made of, a row an image.
 
     >>> found = caption_scores(["a red cross"] * 2, [["A red cross."], ["a red cross", "a thing"]], resamples=10)
     >>> found["bleu_1"], found["rouge_l"], found["exact_match"]
@@ -61,11 +61,16 @@ def caption_scores(hypotheses: Sequence[str], references: References, *, resampl
     }
     scores: dict[str, Any] = {f"bleu_{order}": bleu(hypotheses, references, order) for order in ORDERS}
     scores |= {name: round(float(values.mean()), 6) for name, values in each.items()}
-    rng = np.random.default_rng(0)
-    chosen = rng.integers(len(hypotheses), size=(resamples, len(hypotheses)))
-    scores["bleu_4_ci95"] = _interval(_resampled_bleu(hypotheses, references, chosen))
-    scores |= {f"{name}_ci95": _interval(values[chosen].mean(axis=1)) for name, values in each.items()}
-    return scores | {"bleu_signature": _signature(hypotheses, references), "images": len(hypotheses)}
+    counts = np.asarray(_metric(4)._extract_corpus_statistics(list(hypotheses), _streams(references)))
+    scores["bleu_4_ci95"] = interval(counts, bleu_of_counts, resamples)
+    scores |= {f"{name}_ci95": interval(values, resamples=resamples) for name, values in each.items()}
+    signature = {"bleu_signature": _signature(hypotheses, references)}
+    return scores | signature | {"images": len(hypotheses), "each": {"bleu_4": counts, **each}}
+
+
+def bleu_of_counts(rows: Int[np.ndarray, "n k"]) -> float:
+    """Make BLEU-4, in percent, of sacrebleu's counts for each caption."""
+    return _percent(_metric(4)._compute_score_from_stats(rows.sum(axis=0).tolist()).score)
 
 
 def bleu(hypotheses: Sequence[str], references: References, order: int = 4) -> float:
@@ -76,7 +81,7 @@ def bleu(hypotheses: Sequence[str], references: References, order: int = 4) -> f
     """
     hypotheses, references = _clean(hypotheses, references)
     metric = _metric(order)
-    return min(100.0, round(metric.corpus_score(list(hypotheses), _streams(references)).score, 6))
+    return _percent(metric.corpus_score(list(hypotheses), _streams(references)).score)
 
 
 def rouge_l(hypotheses: Sequence[str], references: References) -> np.ndarray:
@@ -200,16 +205,9 @@ def _signature(hypotheses: Sequence[str], references: References) -> str:
     return f"{metric.get_signature()}|words:lower-case, no punctuation"
 
 
-def _resampled_bleu(hypotheses: Sequence[str], references: References, chosen: np.ndarray) -> np.ndarray:
-    metric = _metric(4)
-    counts = np.asarray(metric._extract_corpus_statistics(list(hypotheses), _streams(references)))
-    sums = counts[chosen].sum(axis=1)
-    return np.array([metric._compute_score_from_stats(row.tolist()).score for row in sums])
-
-
-def _interval(values: np.ndarray) -> list[float]:
-    low, high = np.quantile(values, [0.025, 0.975])
-    return [round(float(low), 6), round(float(high), 6)]
+def _percent(score: float) -> float:
+    """Keep what can be told apart from rounding (100.00000000000004 is 100)."""
+    return min(100.0, round(score, 6))
 
 
 def _grams(text: str) -> Counter[tuple[str, ...]]:

@@ -26,8 +26,9 @@ from attnlab.data.records import Splits
 from attnlab.data.tokenizer import BOS, EOS, Encoding, Tokenizer, train
 from attnlab.models.captioner import ShowAttendTell, TransformerCaptioner
 from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple, settings
-from attnlab.tasks.caption_metrics import RESAMPLES, bleu, caption_scores, inside, pointing, words
+from attnlab.tasks.caption_metrics import bleu, bleu_of_counts, caption_scores, inside, pointing, words
 from attnlab.tasks.pictures import ROWS, Pictures
+from attnlab.tasks.resampling import interval
 from attnlab.tasks.views import Regarded, View
 from attnlab.training.decoding import Hypotheses, make_decode
 from attnlab.training.objective import Loss, cross_entropy
@@ -217,6 +218,11 @@ class Captioner(Task):
             scores |= self._pointing(params, examples)
         return scores | {"decoding": decoding.model_dump()}
 
+    @staticmethod
+    def total(score: str, rows: np.ndarray) -> float:
+        """BLEU is made of counts, all else is a mean."""
+        return bleu_of_counts(rows) if score == "bleu_4" else Task.total(score, rows)
+
     def example(self, inputs: Sequence[str]) -> Captioned:
         """Read an image file."""
         if len(inputs) != 1:
@@ -320,11 +326,9 @@ class Captioner(Task):
             regions = by_token(example.regions or (), encoding)
             pointed, mass = pointing(weights, regions, (side, side), (size, size))
             hits, masses, ends = hits + pointed, masses + mass, [*ends, (sum(pointed), len(pointed))]
-        sums = np.asarray(ends)[np.random.default_rng(0).integers(len(ends), size=(RESAMPLES, len(ends)))].sum(axis=1)
-        resampled = sums[:, 0] / sums[:, 1]
         return {
             "pointing": 100.0 * float(np.mean(hits)),
-            "pointing_ci95": [100.0 * float(q) for q in np.quantile(resampled, [0.025, 0.975])],
+            "pointing_ci95": interval(np.asarray(ends), lambda rows: 100.0 * rows[:, 0].sum() / rows[:, 1].sum()),
             "region_mass": 100.0 * float(np.mean(masses)),
         }
 

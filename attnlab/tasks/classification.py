@@ -176,7 +176,8 @@ class Classifier(Task):
         texts = [example.text for example in examples]
         found = self.probabilities(params, texts)
         scores = classification_scores(found, self._numbers(examples), self._task.calibration_bins)
-        scores = {"texts": len(examples), **scores, "labels": list(self.labels)}
+        right = found.argmax(axis=1) == self._numbers(examples)
+        scores = {"texts": len(examples), **scores, "labels": list(self.labels), "each": {"accuracy": 100.0 * right}}
         if all(example.rationale for example in examples):
             weights = [rows for _, rows, _ in self.looks(params, texts)]
             gold = [self.reader.gold(example) for example in examples]

@@ -5,14 +5,13 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
-RESAMPLES = 1000
-"""Draws of the test set, with replacement, behind an interval."""
+from attnlab.tasks.resampling import SEED, interval
 
 
 def classification_scores(
-    probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], bins: int, seed: int = 12345
+    probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], bins: int, seed: int = SEED
 ) -> dict[str, float | list]:
-    """Score a test set, in percent, with bootstrap 95% intervals (Efron & Tibshirani 1993, percentiles of 1000 draws).
+    """Score a test set, in percent, with bootstrap 95% intervals (`resampling.interval`).
 
     Args:
         probabilities: of each class for each text; rows add up to one.
@@ -29,12 +28,10 @@ def classification_scores(
         "macro_f1": lambda rows: macro_f1(confusion(answers[rows], labels[rows], probabilities.shape[1])),
         "ece": lambda rows: calibration_error(probabilities[rows], labels[rows], bins),
     }
-    rng = np.random.default_rng(seed)
-    draws = [rng.integers(len(labels), size=len(labels)) for _ in range(RESAMPLES)]
+    whole = np.arange(len(labels))
     scores: dict[str, float | list] = {}
     for name, measure in measures.items():
-        low, high = np.percentile([measure(rows) for rows in draws], [2.5, 97.5])
-        scores[name], scores[f"{name}_ci95"] = measure(np.arange(len(labels))), [float(low), float(high)]
+        scores[name], scores[f"{name}_ci95"] = measure(whole), interval(whole, measure, seed=seed)
     right = np.take_along_axis(probabilities, labels[:, None], axis=1)
     table = confusion(answers, labels, probabilities.shape[1])
     return scores | {

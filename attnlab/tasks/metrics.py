@@ -1,13 +1,16 @@
 """Scores of translations: BLEU and chrF by sacrebleu on plain (detokenised) text, and exact match. All in percent."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.significance import _bootstrap_resample
 
+METRICS = {"bleu": BLEU, "bleu_lowercase": partial(BLEU, lowercase=True), "chrf": CHRF}
 BOOTSTRAP = 1000
 """Resamples of the test set behind a confidence interval (sacrebleu's default)."""
 
@@ -78,7 +81,8 @@ def translation_scores(
         bootstrap: number of resamples, at least 2.
 
     Returns: `bleu`, `bleu_lowercase`, `chrf` (chrF2) in percent; for each, `<name>_ci95` = [low, high] and
-        `<name>_signature`; `exact_match` in percent; `sentences`.
+        `<name>_signature`; `exact_match` in percent; `sentences`; `each`, what these four are made of, a row for each
+        sentence.
 
     Reference: Papineni et al. 2002 (BLEU); Popović 2015 (chrF); Koehn 2004 (bootstrap); Post 2018 (signatures).
 
@@ -88,26 +92,25 @@ def translation_scores(
     _same_count(hypotheses, references)
     if bootstrap < 2:
         raise ValueError(f"bootstrap must be at least 2, not {bootstrap}")
-    metrics = {"bleu": BLEU(), "bleu_lowercase": BLEU(lowercase=True), "chrf": CHRF()}
     scores: dict[str, Any] = {}
-    for name, metric in metrics.items():
-        scores |= _with_interval(name, metric, hypotheses, references, bootstrap)
-    return scores | {"exact_match": exact_match(hypotheses, references), "sentences": len(hypotheses)}
+    each = {"exact_match": 100.0 * _matches(hypotheses, references)}
+    for name, make in METRICS.items():
+        metric = make()
+        score = _percent(metric.corpus_score(hypotheses, [references]).score)
+        each[name] = np.asarray(metric._extract_corpus_statistics(hypotheses, [references]))
+        low, high = _interval(metric, each[name].tolist(), bootstrap)
+        scores |= {name: score, f"{name}_ci95": [low, high], f"{name}_signature": str(metric.get_signature())}
+    exact = float(each["exact_match"].mean())
+    return scores | {"exact_match": exact, "sentences": len(hypotheses), "each": each}
 
 
-def _with_interval(
-    name: str, metric: BLEU | CHRF, hypotheses: Sequence[str], references: Sequence[str], bootstrap: int
-) -> dict[str, Any]:
-    score = metric.corpus_score(hypotheses, [references]).score
-    low, high = _interval(metric, hypotheses, references, bootstrap)
-    return {name: _percent(score), f"{name}_ci95": [low, high], f"{name}_signature": str(metric.get_signature())}
+def score_of_counts(name: str, rows: Int[np.ndarray, "n k"]) -> float:
+    """Make one of `METRICS`, in percent, of sacrebleu's counts for each sentence."""
+    return _percent(METRICS[name]()._compute_score_from_stats(rows.sum(axis=0).tolist()).score)
 
 
-def _interval(
-    metric: BLEU | CHRF, hypotheses: Sequence[str], references: Sequence[str], bootstrap: int
-) -> tuple[float, float]:
+def _interval(metric: BLEU | CHRF, sentences: list[list[float]], bootstrap: int) -> tuple[float, float]:
     """Do what `corpus_score(n_bootstrap=...)` does; that one crashes (2.6.0) when only some resamples score 0."""
-    sentences = metric._extract_corpus_statistics(hypotheses, [references])
     metric.seed, resampled = _bootstrap_resample(sentences, metric, bootstrap)
     metric.n_bootstrap = bootstrap
     scores = sorted(float(score.score) for score in resampled)

@@ -29,8 +29,9 @@ from attnlab.data.windows import best_spans
 from attnlab.models import bert
 from attnlab.tasks import sliding_window
 from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple, settings
+from attnlab.tasks.resampling import interval, paired_difference
 from attnlab.tasks.span_models import Form, form
-from attnlab.tasks.squad_metrics import each, interval, paired_difference, squad_scores
+from attnlab.tasks.squad_metrics import each, squad_scores
 from attnlab.tasks.views import Attended, View
 from attnlab.training.objective import Loss
 from attnlab.training.steps import place
@@ -197,18 +198,21 @@ class SpanReader(Task):
 
         `answers` is what the official program reads: id -> text.
         """
-        found, gold = self.find(params, examples), _gold(examples)
-        answers = [one[0].text for one in found]
-        none = [_margin(one) for one in found] if self._allows_none else None
+        asked, gold = self.find(params, examples), _gold(examples)
+        answers = [one[0].text for one in asked]
+        none = [_margin(one) for one in asked] if self._allows_none else None
         scores: dict[str, Any] = dict(squad_scores(gold, answers, none))
+        scores["each"] = {name: 100.0 * found for name, found in zip(("exact", "f1"), each(gold, answers), strict=True)}
         slid = each(gold, [sliding_window.answer(one) for one in examples])
-        for name, ours, theirs in zip(("exact", "f1"), each(gold, answers), slid, strict=True):
-            scores[f"{name}_ci95"] = interval(ours)
-            scores[f"sliding_window_{name}"] = 100.0 * float(theirs.mean())
-            scores[f"sliding_window_{name}_ci95"] = interval(theirs)
-            difference = paired_difference(ours.tolist(), theirs.tolist())
-            scores[f"{name}_over_window"] = difference["difference"]
-            scores[f"{name}_over_window_ci95"] = difference["difference_ci95"]
+        for (name, ours), theirs in zip(scores["each"].items(), slid, strict=True):
+            found = paired_difference(ours, 100.0 * theirs)
+            scores |= {
+                f"{name}_ci95": interval(ours),
+                f"sliding_window_{name}": found.second,
+                f"sliding_window_{name}_ci95": interval(100.0 * theirs),
+                f"{name}_over_window": found.difference,
+                f"{name}_over_window_ci95": [found.low, found.high],
+            }
         return scores | {"answers": {one.id: text for one, text in zip(examples, answers, strict=True)}}
 
     def example(self, inputs: Sequence[str]) -> Question:

@@ -1,14 +1,12 @@
-"""Exact match and F1 as SQuAD's own program counts them, and how sure a difference between two systems is."""
+"""Exact match and F1 as SQuAD's own program counts them."""
 
 import re
 import string
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-RESAMPLES = 1000
-"""Draws of the test set, with replacement, behind an interval."""
 _PUNCTUATION = set(string.punctuation)
 
 
@@ -94,57 +92,6 @@ def squad_scores(
         for name, values in (("exact", exacts), ("f1", f1s)):
             scores[f"best_{name}"], scores[f"best_{name}_thresh"] = _best_threshold(values, has, answers, sure)
     return scores
-
-
-def interval(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 12345) -> list[float]:
-    """Give the 95% interval of a mean over questions, in percent (bootstrap: percentiles of the draws' means)."""
-    draws = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
-    low, high = np.percentile(100.0 * np.asarray(values)[draws].mean(axis=1), [2.5, 97.5])
-    return [float(low), float(high)]
-
-
-def paired_difference(
-    first: Sequence[float], second: Sequence[float], resamples: int = RESAMPLES, seed: int = 12345
-) -> dict[str, float | list[float]]:
-    """Compare two systems on the same questions by a paired bootstrap.
-
-    Args:
-        first: score of the first system on each question, between 0 and 1.
-        second: of the second on the same questions in the same order.
-        resamples: draws of the questions, with replacement.
-        seed: of the draws.
-    Returns: `difference` first − second in percentage points, its 95% interval `difference_ci95`, and `p`: twice the
-        share of draws in which the difference had the other sign or was none (at least 1 / resamples).
-    Reference: Koehn 2004; Efron & Tibshirani 1993.
-
-    >>> paired_difference([1.0, 1.0, 0.0], [0.0, 1.0, 0.0], resamples=100)["difference"]
-    33.33333333333333
-    """
-    one, other = np.asarray(first, float), np.asarray(second, float)
-    if one.shape != other.shape or one.ndim != 1 or not len(one):
-        raise ValueError(f"paired scores must be two lists of the same questions, not {one.shape} and {other.shape}")
-    gains = one - other
-    draws = np.random.default_rng(seed).integers(len(gains), size=(resamples, len(gains)))
-    means = gains[draws].mean(axis=1)
-    against = np.mean(means <= 0) if gains.mean() > 0 else np.mean(means >= 0)
-    return {
-        "difference": 100.0 * float(gains.mean()),
-        "difference_ci95": interval(gains, resamples, seed),
-        "p": float(min(max(2 * against, 1 / resamples), 1.0)),
-    }
-
-
-def compare(
-    gold: Mapping[str, Sequence[str]], first: Mapping[str, str], second: Mapping[str, str]
-) -> dict[str, dict[str, float | list[float]]]:
-    """Compare the answers of two systems, question id -> text, by exact match and F1 (see `paired_difference`)."""
-    missing = sorted(set(gold) - (set(first) & set(second)))
-    if missing:
-        raise ValueError(f"no answers of both systems to {len(missing)} questions, such as {missing[0]}")
-    texts = list(gold.values())
-    scored = [each(texts, [answers[name] for name in gold]) for answers in (first, second)]
-    pairs = {name: (scored[0][n].tolist(), scored[1][n].tolist()) for n, name in enumerate(("exact", "f1"))}
-    return {name: paired_difference(*pair) for name, pair in pairs.items()}
 
 
 def _has_answer(texts: Sequence[str]) -> list[str]:

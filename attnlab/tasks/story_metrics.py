@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-RESAMPLES = 1000
-"""Draws of the test set, with replacement, behind an interval."""
+from attnlab.tasks.resampling import RESAMPLES, SEED, interval
 
 
 def story_scores(
@@ -14,7 +13,7 @@ def story_scores(
     weights: Sequence[Float[np.ndarray, "h s"]],
     facts: Sequence[Sequence[int]],
     resamples: int = RESAMPLES,
-    seed: int = 12345,
+    seed: int = SEED,
 ) -> dict[str, float | list[float]]:
     """Score answers and attention, in percent, with bootstrap 95% intervals.
 
@@ -28,7 +27,6 @@ def story_scores(
         facts: gold facts of each story; stories without any say nothing of the attention.
         resamples: draws of the test set behind the intervals.
         seed: of the draws.
-    Reference: intervals: Efron & Tibshirani 1993, percentiles.
 
     >>> found = story_scores(np.array([True]), [np.array([[0.25, 0.75]])], [(1,)])
     >>> found["accuracy"], found["fact_mass_1"], found["facts_found"]
@@ -44,7 +42,5 @@ def story_scores(
     scores: dict[str, float | list[float]] = {}
     for name, found in values.items():
         scores[name] = 100.0 * float(found.mean())
-        draws = np.random.default_rng(seed).integers(len(found), size=(resamples, len(found)))
-        low, high = np.percentile(100.0 * found[draws].mean(axis=1), [2.5, 97.5])
-        scores[f"{name}_ci95"] = [float(low), float(high)]
+        scores[f"{name}_ci95"] = interval(100.0 * found, resamples=resamples, seed=seed)
     return scores

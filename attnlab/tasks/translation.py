@@ -26,7 +26,7 @@ from attnlab.data.tokenizer import BOS, EOS, Tokenizers, train_tokenizers
 from attnlab.models.seq2seq import RecurrentSeq2Seq
 from attnlab.models.transformer import TransformerSeq2Seq
 from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple, settings
-from attnlab.tasks.metrics import bleu, exact_match_by_length, translation_scores
+from attnlab.tasks.metrics import METRICS, bleu, exact_match_by_length, score_of_counts, translation_scores
 from attnlab.tasks.views import Attended, View
 from attnlab.training.decoding import Hypotheses, make_decode
 from attnlab.training.objective import Loss, cross_entropy, guided_alignment
@@ -201,6 +201,11 @@ class Translator(Task):
         if attends and all(pair.alignment is not None for pair in examples):
             scores |= self._alignment(params, examples)
         return scores
+
+    @staticmethod
+    def total(score: str, rows: np.ndarray) -> float:
+        """BLEU and chrF are made of counts, exact match is a mean."""
+        return score_of_counts(score, rows) if score in METRICS else Task.total(score, rows)
 
     def example(self, inputs: Sequence[str]) -> Pair:
         """Take a sentence without its translation."""

@@ -28,6 +28,7 @@ from attnlab.data.tokenizer import EOS, Tokenizer, train
 from attnlab.models.visual_qa import VisualAnswerer
 from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple, settings
 from attnlab.tasks.pictures import Pictures
+from attnlab.tasks.resampling import interval
 from attnlab.tasks.views import Regarded, View
 from attnlab.training.objective import Loss, cross_entropy
 from attnlab.training.steps import place
@@ -35,8 +36,6 @@ from attnlab.training.steps import place
 VOCABULARY, ANSWERS, SEEN = "tokenizer/words.json", "answers.json", "usual_answers.json"
 ROWS = 256
 """Questions answered at a time."""
-RESAMPLES = 1000
-"""Resamples of the questions behind a confidence interval."""
 
 
 class Answer(NamedTuple):
@@ -202,7 +201,6 @@ class VisualQuestions(Task):
         right = self._right(params, examples)
         order = np.random.default_rng(0).permutation(len(examples))
         other = [replace(asked, image=examples[n].image) for asked, n in zip(examples, _derange(order), strict=True)]
-        chosen = np.random.default_rng(0).integers(len(right), size=(RESAMPLES, len(right)))
         percent = lambda found: 100.0 * float(np.mean(found))  # noqa: E731
         usual = [self.usual.get(asked.question, self.usual[""]) == asked.answer for asked in examples]
         by_answer = {
@@ -211,7 +209,7 @@ class VisualQuestions(Task):
         }
         return {
             "accuracy": percent(right),
-            "accuracy_ci95": [100.0 * float(q) for q in np.quantile(right[chosen].mean(axis=1), [0.025, 0.975])],
+            "accuracy_ci95": interval(100.0 * right),
             "accuracy_shuffled_images": percent(self._right(params, other)),
             "accuracy_question_only": percent(self._right(params, examples, blank=True)),
             "accuracy_image_only": percent(self._right(params, [replace(asked, question="") for asked in examples])),
@@ -219,6 +217,7 @@ class VisualQuestions(Task):
             "usual_answer_to_question": percent(usual),
             "questions": len(examples),
             "accuracy_by_answer": by_answer,
+            "each": {"accuracy": 100.0 * right},
         }
 
     def example(self, inputs: Sequence[str]) -> Asked:

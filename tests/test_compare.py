@@ -1,0 +1,128 @@
+"""Two runs side by side: the paired bootstrap, the table, and what is refused."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from attnlab import cli
+from attnlab.config.load import load, resolved
+from attnlab.tasks.caption_metrics import caption_scores
+from attnlab.tasks.captioning import Captioner
+from attnlab.tasks.metrics import translation_scores
+from attnlab.tasks.resampling import draws, interval, paired_difference
+from attnlab.tasks.translation import Translator
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+ENVIRONMENT = {
+    "attnlab": "0.1.0", "commit": None, "dirty": None, "packages": {"jax": "0.10.2"}, "devices": ["cpu: cpu"],
+    "cores": 1, "fingerprint": {"data": "d" * 64}, "interruptions": [],
+}  # fmt: skip
+
+
+def test_a_draw_has_as_many_examples_as_there_are_and_an_interval_is_of_its_scores():
+    found = list(draws(50, resamples=200))
+    assert all(len(rows) == 50 and rows.min() >= 0 and rows.max() < 50 for rows in found)
+    assert len({tuple(rows) for rows in found}) == 200
+    values = np.arange(50.0)
+    means = sorted(values[rows].mean() for rows in found)
+    low, high = interval(values, resamples=200)
+    assert means[3] <= low <= means[6]
+    assert means[-7] <= high <= means[-4]
+    assert interval(values, lambda rows: rows.max() + 1) == [pytest.approx(47, abs=2), 50.0]
+
+
+def test_paired_difference_knows_what_two_intervals_do_not():
+    rng = np.random.default_rng(0)
+    hard = rng.random(400)
+    better = 100.0 * (hard < 0.60)
+    worse = 100.0 * (hard < 0.55)  # right only where the other is
+    found = paired_difference(better, worse)
+    assert found.difference == better.mean() - worse.mean() == pytest.approx(found.first - found.second)
+    assert 0 < found.low < found.difference < found.high
+    assert found.p == 0.001
+    assert interval(better)[0] < interval(worse)[1]  # apart from one another they overlap
+    back = paired_difference(worse, better)
+    assert (back.difference, back.low, back.high, back.p) == (-found.difference, -found.high, -found.low, found.p)
+    same = paired_difference(better, better)
+    assert (same.difference, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
+    assert paired_difference(better, rng.permutation(better)).p > 0.05
+    with pytest.raises(ValueError, match="of the same examples"):
+        paired_difference(better, worse[1:])
+
+
+def test_corpus_scores_are_made_again_of_what_examples_add():
+    sentences = ["the cat sat on the mat", "a dog ran after the red ball", "it Rains"]
+    hypotheses = ["the cat sat on a mat", "a dog ran after the ball", "it rains"]
+    scores = translation_scores(hypotheses, sentences)
+    assert set(scores["each"]) == {"bleu", "bleu_lowercase", "chrf", "exact_match"}
+    for name, rows in scores["each"].items():
+        assert Translator.total(name, rows) == pytest.approx(scores[name], abs=1e-5)
+        part = translation_scores(hypotheses[1:], sentences[1:])
+        assert Translator.total(name, rows[1:]) == pytest.approx(part[name], abs=1e-5)
+    scores = caption_scores(hypotheses, [[one, "the dog"] for one in sentences])
+    assert set(scores["each"]) == {"bleu_4", "cider_d", "rouge_l", "exact_match"}
+    for name, rows in scores["each"].items():
+        assert Captioner.total(name, rows) == pytest.approx(scores[name], abs=1e-5)
+
+
+@pytest.fixture
+def make(tmp_path: Path):
+    """Write the files of a run that is trained and evaluated."""
+
+    def made(name: str, each: Any, *overrides: str, file: str = "sentiment/rules_dot", **changes: Any) -> Path:
+        directory = tmp_path / name
+        (directory / "each").mkdir(parents=True)
+        (directory / "config.yaml").write_text(resolved(load(EXPERIMENTS / f"{file}.yaml", [*overrides])))
+        steps = load(directory / "config.yaml").training.steps
+        (directory / "metrics.jsonl").write_text(json.dumps({"step": steps}) + "\n")
+        scores = {split: {name: float(np.mean(rows)) for name, rows in one.items()} for split, one in each.items()}
+        (directory / "results.json").write_text(json.dumps(scores))
+        for split, one in each.items():
+            (directory / "each" / f"{split}.json").write_text(json.dumps(one))
+        (directory / "environment.json").write_text(json.dumps(ENVIRONMENT | changes))
+        return directory
+
+    return made
+
+
+def told(capsys: pytest.CaptureFixture[str], *runs: Path) -> tuple[int, str, str]:
+    code = cli.main(["compare", *map(str, runs)])
+    return code, *capsys.readouterr()
+
+
+def test_the_table_tells_scores_differences_and_settings(make, capsys: pytest.CaptureFixture[str]):
+    one = make("wide", {"test": {"accuracy": [100.0] * 30 + [0.0] * 10}}, "model.dropout=0.4")
+    other = make("plain", {"test": {"accuracy": [100.0] * 20 + [0.0] * 20}, "dev": {"accuracy": [0.0]}})
+    code, out, _ = told(capsys, one, other)
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0] == "| test set | score | `wide` | `plain` | difference | p |"
+    assert lines[2].startswith("| test | accuracy | 75.0 | 50.0 | +25.0 [+12.5, +")
+    assert lines[2].endswith("| 0.001 |")
+    assert lines[4:7] == ["They differ in 1 setting:", "", "- `model.dropout`: 0.4 against 0.2"]
+    assert "not how much another seed" in lines[-1]
+    assert "differ in no setting" in told(capsys, one, one)[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "each", "said"),
+    [
+        ({"fingerprint": {"data": "e" * 64}}, {"test": {"accuracy": [1.0]}}, "trained and scored on different data"),
+        ({"file": "translation/dates_dot"}, {"test": {"bleu": [1.0]}}, "of the task classification, .* of translation"),
+        ({}, {"dev": {"accuracy": [1.0]}}, "scored on test, .* on dev: none in common"),
+        ({}, {"test": {"accuracy": [1.0, 2.0]}}, "test has not the same examples"),
+        ({}, {"test": {}}, "what each example of test scored is not kept; attnlab evaluate .*other keeps it"),
+    ],
+)
+def test_what_cannot_be_compared_is_told_in_one_line(
+    make, capsys: pytest.CaptureFixture[str], changes: dict, each: dict, said: str
+):
+    one, other = make("one", {"test": {"accuracy": [1.0]}}), make("other", each, **changes)
+    code, out, err = told(capsys, one, other)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert re.search(said, err)
