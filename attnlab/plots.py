@@ -1,5 +1,6 @@
 """Pictures: where a translation attended, and how a training went. Written as PNG, without a screen."""
 
+import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -18,8 +19,12 @@ from attnlab.tasks.views import Attended, Regarded
 CELL = 0.32
 """Inches of one token's row or column: room for its letters at `LETTERS` points at any length of sentence."""
 LETTERS = 11
+LETTER = LETTERS / 72 * 0.68
+"""Inches of a letter's width."""
 LONGEST_LABEL = 24
 """Letters of a token that are shown; the rest becomes an ellipsis."""
+WIDEST = 60
+"""Columns from which on a picture much wider than high is cut into bands."""
 LARGEST = 60.0
 """Inches of the longest side of a picture (7,200 pixels)."""
 SHORTEST_BAR = 1.6
@@ -39,7 +44,8 @@ def alignment(attended: Attended, path: Path) -> None:
     """Draw attention weights as a heat map: source words across, target words down, the sum of each row at its end.
 
     The scale goes from 0 (white) to 1, so that two pictures can be compared; only where every weight is below
-    `views.FAINT` does it end at the largest one. The picture grows with the sentence: every word stays legible.
+    `views.FAINT` does it end at the largest one. The picture grows with the sentence: every word stays legible. Long
+    passages are cut into bands, one below the other.
 
     Args:
         attended: tokens and weights [t s].
@@ -49,14 +55,17 @@ def alignment(attended: Attended, path: Path) -> None:
     if not (rows and columns):
         raise ValueError(f"nothing to draw: {rows} target and {columns} source tokens")
     source, target = _labels(attended.source_tokens), _labels(attended.target_tokens)
-    figure, axes = _fitted_axes(rows, columns, top=max(map(len, source)), left=max(map(len, target)))
-    image = axes.imshow(attended.weights, cmap=SCALE, vmin=0.0, vmax=attended.top, aspect="auto")
-    image.set_interpolation("nearest")
-    _label_axes(axes, source, target)
-    axes.set_xlabel(attended.across, color="0.4", labelpad=8)
-    axes.set_ylabel(attended.down, color="0.4", labelpad=8)
-    _write_row_sums(axes, attended.weights)
-    _add_color_bar(figure, axes, image)
+    top, left = (LETTER * max(map(len, labels)) for labels in (source, target))
+    bands = _bands(columns, high=rows + top / CELL)
+    figure, every_axes = _fitted_axes(rows, bands, top, left)
+    for axes, band in zip(every_axes, bands, strict=True):
+        image = axes.imshow(attended.weights[:, band], cmap=SCALE, vmin=0.0, vmax=attended.top, aspect="auto")
+        image.set_interpolation("nearest")
+        _label_axes(axes, source[band], target)
+        axes.set_ylabel(attended.down, color="0.4", labelpad=8)
+    every_axes[0].set_xlabel(attended.across, color="0.4", labelpad=8)
+    _write_row_sums(every_axes[-1], attended.weights)
+    _add_color_bar(figure, every_axes[0], every_axes[0].images[0])
     _save(figure, path)
 
 
@@ -128,17 +137,26 @@ def _label(token: str) -> str:
     return shown if len(shown) <= LONGEST_LABEL else shown[: LONGEST_LABEL - 1] + "…"
 
 
-def _fitted_axes(rows: int, columns: int, top: int, left: int) -> tuple[Figure, Axes]:
-    """Make axes of rows × columns square cells, below `top` and right of `left` letters of labels."""
-    letter = LETTERS / 72 * 0.68
-    grid_width, grid_height = CELL * columns, CELL * rows
-    margin_left, margin_top = 0.45 + letter * left, 0.45 + letter * top
-    width, height = margin_left + grid_width + 1.9, margin_top + max(grid_height, SHORTEST_BAR) + 0.25
+def _bands(columns: int, high: float) -> list[slice]:
+    """Cut the columns into bands of `high` cells each, so that the whole is at most about twice as wide as high."""
+    count = math.ceil(math.sqrt(columns / (2 * high))) if columns > WIDEST else 1
+    across = math.ceil(columns / count)
+    return [slice(start, min(start + across, columns)) for start in range(0, columns, across)]
+
+
+def _fitted_axes(rows: int, bands: Sequence[slice], top: float, left: float) -> tuple[Figure, list[Axes]]:
+    """Make axes of square cells for each band, below `top` and right of `left` inches of labels."""
+    widths, tall = [CELL * (band.stop - band.start) for band in bands], CELL * rows
+    margin_left, margin_top = 0.45 + left, 0.45 + top
+    width = margin_left + widths[0] + 1.9
+    each = [margin_top + max(tall, SHORTEST_BAR), *[margin_top + tall] * (len(bands) - 1)]
+    height = sum(each) + 0.25
     figure = Figure(figsize=(width, height), dpi=min(DPI, DPI * LARGEST / max(width, height)), facecolor="white")
-    bottom = height - margin_top - grid_height
-    return figure, figure.add_axes((
-        margin_left / width, bottom / height, grid_width / width, grid_height / height
-    ))  # fmt: skip
+    bottoms = height - margin_top - tall - np.cumsum([0.0, *each[:-1]])
+    return figure, [
+        figure.add_axes((margin_left / width, bottom / height, wide / width, tall / height))
+        for bottom, wide in zip(bottoms, widths, strict=True)
+    ]
 
 
 def _label_axes(axes: Axes, source: list[str], target: list[str]) -> None:

@@ -54,6 +54,26 @@ def test_words_are_legible_at_any_length(tmp_path, figures, sources, targets):
     assert letters >= 14, "letters of at least 14 pixels"
 
 
+def test_a_long_passage_is_cut_into_bands(tmp_path, figures):
+    weights = np.random.default_rng(0).random((6, 130)) / 65
+    plots.alignment(attended([f"w{i}" for i in range(130)], list("abcdef"), weights), tmp_path / "a.png")
+    figure = figures[0]
+    *bands, _ = figure.axes
+    assert len(bands) > 1
+    assert [label.get_text() for axes in bands for label in axes.get_xticklabels()] == [f"w{i}" for i in range(130)]
+    np.testing.assert_array_equal(np.hstack([axes.images[0].get_array() for axes in bands]), weights)
+    assert len({axes.images[0].get_clim() for axes in bands}) == 1
+    cells = {round(axes.get_window_extent().width / axes.images[0].get_array().shape[1], 6) for axes in bands}
+    assert len(cells) == 1
+    for above, below in itertools.pairwise(bands):
+        words = boxes(figure, below.get_xticklabels())
+        assert max(box.y1 for box in words) < above.get_window_extent().y0
+    sums = [text.get_text() for text in bands[-1].texts]
+    assert sums[:6] == [f"{total:.2f}" for total in weights.sum(axis=1)]
+    assert not any(axes.texts for axes in bands[:-1])
+    assert figure.bbox.width < 3 * figure.bbox.height
+
+
 def test_picture_shows_the_weights_and_the_sum_of_every_row(tmp_path, figures):
     weights = np.array([[0.25, 0.75], [1.0, 0.0], [0.0, 0.5]])
     plots.alignment(attended(["ein", "Haus"], ["a", "house", "x"], weights), tmp_path / "a.png")
