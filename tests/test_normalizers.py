@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -71,6 +72,12 @@ def call(normalizer, logits, where=None, head=2, example=1, first=0):
     return normalizer(logits, where, Positions(rows, columns + first, jnp.int32(head), jnp.int32(example)))
 
 
+@cache
+def compiled(name: str):
+    """That of a row as a function of logits and mask, compiled once for all that ask it of numbers of one shape."""
+    return jax.jit(lambda logits, where=None: call(ALL[name][0], logits, where))
+
+
 def draw(seed: int, rows: int = 5, keys: int = 6, scale: float = 1.5, dtype="float64"):
     """Logits, and a mask that leaves the third row one key and the fourth none."""
     rng = np.random.default_rng(seed)
@@ -96,12 +103,11 @@ def expected(name: str, logits, where, head=2, example=1):
 
 @every
 def test_equals_the_book(name, x64):
-    compiled = jax.jit(lambda logits, where: call(ALL[name][0], logits, where))
     for scale in (0.1, 1.5, 30.0):
         logits, where = draw(0, scale=scale)
         for mask in (where, None):
             truth = expected(name, logits, mask)
-            np.testing.assert_allclose(compiled(logits, mask), truth, rtol=1e-12, atol=1e-12)
+            np.testing.assert_allclose(compiled(name)(logits, mask), truth, rtol=1e-12, atol=1e-12)
             np.testing.assert_allclose(call(ALL[name][0], logits, mask), truth, rtol=1e-12, atol=1e-12)
 
 
@@ -109,31 +115,31 @@ def test_equals_the_book(name, x64):
 def test_equals_the_book_on_long_rows(name, x64):
     for scale in (0.01, 3.0):
         logits, _ = draw(1, keys=500, scale=scale)
-        found = call(ALL[name][0], logits)
-        np.testing.assert_allclose(found, expected(name, logits, None), rtol=1e-10, atol=1e-13)
-        np.testing.assert_allclose(jnp.sum(found, axis=1), 1.0, rtol=1e-13)
+        found = np.asarray(compiled(name)(logits))
+        np.testing.assert_allclose(found, expected(name, np.asarray(logits), None), rtol=1e-10, atol=1e-13)
+        np.testing.assert_allclose(found.sum(axis=1), 1.0, rtol=1e-13)
 
 
 @every
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_narrow_dtypes_are_computed_in_float32(name, dtype):
     logits, where = draw(2, dtype=dtype)
-    found = call(ALL[name][0], logits, where)
+    found = compiled(name)(logits, where)
     assert found.dtype == dtype
     step = {"float32": 2e-6, "bfloat16": 2**-8, "float16": 2**-10}[dtype]
-    np.testing.assert_allclose(found.astype("float32"), expected(name, logits, where), rtol=step, atol=step)
+    np.testing.assert_allclose(np.asarray(found, "float32"), expected(name, logits, where), rtol=step, atol=step)
 
 
 @every
 def test_float64_stays(name, x64):
-    assert call(ALL[name][0], draw(2)[0]).dtype == "float64"
+    assert jax.eval_shape(compiled(name), draw(2)[0]).dtype == "float64"
 
 
 @pytest.mark.parametrize("name", SUMS_TO_ONE)
 def test_weights_of_a_row_add_up_to_one(name):
     logits, where = draw(3, rows=5, keys=200, scale=5.0, dtype="float32")
-    found = jnp.sum(call(ALL[name][0], logits, where), axis=1)
-    np.testing.assert_allclose(found, [1, 1, 1, 0, 1], rtol=2e-6)
+    found = np.asarray(compiled(name)(logits, where))
+    np.testing.assert_allclose(found.sum(axis=1), [1, 1, 1, 0, 1], rtol=2e-6)
 
 
 def test_sparsemax_is_the_projection_of_optax(x64):
@@ -171,9 +177,10 @@ def test_entmax_runs_into_the_softmax(x64):
     limit = normalizers.softmax(logits, where)
     for alpha in (1.0, 1.0 + 1e-12, 1.0 + 1e-9):
         np.testing.assert_allclose(normalizers.entmax(alpha)(logits, where), limit, rtol=1e-6 * (alpha > 1) + 1e-14)
-    by_alpha = jax.jacfwd(lambda alpha: normalizers.entmax(alpha)(logits, where))
+    learned = jax.jit(lambda alpha: normalizers.entmax(alpha)(logits, where))
+    by_alpha = jax.jit(jax.jacfwd(learned))
     inside, step = by_alpha(jnp.asarray(1.001)), 1e-6
-    difference = normalizers.entmax(1.001 + step)(logits, where) - normalizers.entmax(1.001 - step)(logits, where)
+    difference = np.asarray(learned(1.001 + step)) - np.asarray(learned(1.001 - step))
     np.testing.assert_allclose(inside, difference / (2 * step), atol=1e-8)
     np.testing.assert_allclose(by_alpha(jnp.asarray(1.0)), inside, atol=1e-2)
 
@@ -240,19 +247,20 @@ def test_masked_logits_reach_nothing(name):
 @every
 def test_an_allowed_nan_spoils_its_row_and_no_other(name):
     logits, where = draw(7, dtype="float32")
-    clean = call(ALL[name][0], logits, where)
-    spoiled = call(ALL[name][0], logits.at[2, 1].set(jnp.nan), where)
-    assert jnp.isnan(spoiled[2, 1])
-    np.testing.assert_array_equal(spoiled[jnp.array([0, 1, 3, 4])], clean[jnp.array([0, 1, 3, 4])])
+    bad = np.array(logits)
+    bad[2, 1] = np.nan
+    clean, spoiled = (np.asarray(compiled(name)(x, where)) for x in (logits, jnp.asarray(bad)))
+    assert np.isnan(spoiled[2, 1])
+    np.testing.assert_array_equal(spoiled[[0, 1, 3, 4]], clean[[0, 1, 3, 4]])
 
 
 @every
 def test_vmap_equals_the_loop(name, x64):
     pairs = [draw(seed) for seed in range(3)]
-    logits, where = (jnp.stack(x) for x in zip(*pairs, strict=True))
-    mapped = jax.vmap(lambda logits, where: call(ALL[name][0], logits, where))(logits, where)
-    for b in range(3):
-        np.testing.assert_allclose(mapped[b], call(ALL[name][0], logits[b], where[b]), rtol=1e-14, atol=1e-15)
+    logits, where = (np.stack(x) for x in zip(*pairs, strict=True))
+    mapped = np.asarray(jax.jit(jax.vmap(compiled(name)))(logits, where))
+    for found, pair in zip(mapped, pairs, strict=True):
+        np.testing.assert_allclose(found, compiled(name)(*pair), rtol=1e-14, atol=1e-15)
 
 
 # Gradients
@@ -311,8 +319,8 @@ def test_empty_rows_give_parameters_nothing(parameter):
     make, at = LEARNED[parameter]
     at = jnp.array(at)
     nothing = jnp.zeros((5, 6), bool)
-    by_parameter = jax.grad(lambda p: jnp.sum(call(make(p), jnp.full((5, 6), jnp.nan), nothing)))(at)
-    assert not by_parameter.any()
+    by_parameter = jax.jit(jax.grad(lambda p: jnp.sum(call(make(p), jnp.full((5, 6), jnp.nan), nothing))))(at)
+    assert not np.any(by_parameter)
 
 
 def test_the_sparse_jacobian_is_that_of_the_paper(x64):
@@ -321,30 +329,33 @@ def test_the_sparse_jacobian_is_that_of_the_paper(x64):
     s = np.asarray(weights > 0, float)
     assert s.sum() == 3 - (0.1 < (1.8 - 1) / 2)
     jacobian = np.diag(s) - np.outer(s, s) / s.sum()
-    np.testing.assert_allclose(jax.jacrev(normalizers.sparsemax)(row), jacobian, atol=1e-15)
-    np.testing.assert_allclose(jax.jacfwd(normalizers.entmax(2.0))(row), jacobian, atol=1e-13)
+    np.testing.assert_allclose(jax.jit(jax.jacrev(normalizers.sparsemax))(row), jacobian, atol=1e-15)
+    np.testing.assert_allclose(jax.jit(jax.jacfwd(normalizers.entmax(2.0)))(row), jacobian, atol=1e-13)
 
 
 def test_the_jacobian_of_entmax_is_that_of_the_paper(x64):
     """Peters, Niculae & Martins 2019, proposition 2: diag(s) − s sᵀ / ‖s‖₁ with s = p^(2 − α)."""
     row = jnp.array([1.0, 0.8, 0.1, -3.0])
     for normalizer, alpha in [(normalizers.entmax15, 1.5), (normalizers.entmax(1.2), 1.2)]:
-        s = np.array(normalizer(row))
+        s = np.array(jax.jit(normalizer)(row))
         s[s > 0] **= 2 - alpha
-        for jacobian in (jax.jacrev(normalizer)(row), jax.jacfwd(normalizer)(row)):
+        for by in (jax.jacrev, jax.jacfwd):
+            jacobian = jax.jit(by(normalizer))(row)
             np.testing.assert_allclose(jacobian, np.diag(s) - np.outer(s, s) / s.sum(), atol=1e-14)
 
 
 def test_hard_choices_learn_by_the_softmax(x64):
     logits, where = draw(10)
-    hard = jax.jacrev(normalizers.hardmax)(logits, where)
-    np.testing.assert_allclose(hard, jax.jacrev(normalizers.softmax)(logits, where), rtol=1e-14)
-    np.testing.assert_allclose(hard, jax.jacfwd(normalizers.hardmax)(logits, where), rtol=1e-14, atol=1e-16)
+    slopes = lambda by, normalizer: jax.jit(by(normalizer))(logits, where)  # noqa: E731
+    hard = slopes(jax.jacrev, normalizers.hardmax)
+    np.testing.assert_allclose(hard, slopes(jax.jacrev, normalizers.softmax), rtol=1e-14)
+    np.testing.assert_allclose(hard, slopes(jax.jacfwd, normalizers.hardmax), rtol=1e-14, atol=1e-16)
     drawn, soft = (normalizers.gumbel_softmax(KEY, 0.5, hard=hard) for hard in (True, False))
-    weights = call(drawn, logits, where)
+    one, other = (jax.jit(lambda x, where, n=n: call(n, x, where)) for n in (drawn, soft))
+    weights = np.asarray(one(logits, where))
     assert set(np.unique(weights)) == {0.0, 1.0}
-    np.testing.assert_array_equal(jnp.argmax(weights, 1), jnp.argmax(call(soft, logits, where), 1))
-    np.testing.assert_allclose(*(jax.jacrev(lambda x, n=n: call(n, x, where))(logits) for n in (drawn, soft)))
+    np.testing.assert_array_equal(weights.argmax(1), np.asarray(other(logits, where)).argmax(1))
+    np.testing.assert_allclose(slopes(jax.jacrev, one), slopes(jax.jacrev, other))
 
 
 # Softmax and its names
@@ -402,16 +413,17 @@ def test_the_noise_does_not_depend_on_the_block():
 
 def test_the_noise_draws_each_key_as_often_as_the_softmax_says():
     logits = jnp.broadcast_to(jnp.array([1.0, 0.0, -1.0, 0.5]), (20_000, 4))
-    drawn = jnp.mean(call(normalizers.gumbel_softmax(KEY, 0.3, hard=True), logits), axis=0)
-    share = normalizers.softmax(logits[0])
-    assert (jnp.abs(drawn - share) < 4 * jnp.sqrt(share * (1 - share) / 20_000)).all()
+    drawn = jax.jit(lambda x: jnp.mean(call(normalizers.gumbel_softmax(KEY, 0.3, hard=True), x), axis=0))(logits)
+    share = np.asarray(normalizers.softmax(logits[0]))
+    assert (np.abs(drawn - share) < 4 * np.sqrt(share * (1 - share) / 20_000)).all()
 
 
 def test_the_noise_is_not_that_of_dropout():
     twenty, zero = jnp.arange(100, dtype=jnp.int32), jnp.int32(0)
-    kept = dropout.keep(KEY, 0.5, zero, zero, twenty, twenty)
-    drawn = normalizers.gumbel_softmax(KEY)(jnp.zeros((100, 100)), None, Positions(twenty, twenty, zero, zero))
-    assert abs(np.corrcoef(kept.ravel(), (drawn > jnp.median(drawn)).ravel())[0, 1]) < 0.05
+    kept = np.asarray(dropout.keep(KEY, 0.5, zero, zero, twenty, twenty))
+    gumbel = jax.jit(lambda *arguments: normalizers.gumbel_softmax(KEY)(*arguments))
+    drawn = np.asarray(gumbel(jnp.zeros((100, 100)), None, Positions(twenty, twenty, zero, zero)))
+    assert abs(np.corrcoef(kept.ravel(), (drawn > np.median(drawn)).ravel())[0, 1]) < 0.05
 
 
 def test_dropout_draws_what_it_drew():

@@ -1,5 +1,6 @@
 """Stories: the generator against a reading of its own sentences, bAbI's files, the memory network, the task."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from weights import drawn
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
@@ -151,7 +153,12 @@ def build(**changes):
     config = MemoryConfig(**({"width": 8, "hops": 3, "jitter": 0.0} | changes))
     model = MemoryNetwork(config, 9, 10)
     inputs = STORY, jnp.array([3, 2]), jnp.array([[2, 3, 0], [5, 0, 0]])
-    return model, jax.jit(lambda rng: model.init(rng, *inputs, train=False))(jax.random.key(0)), inputs
+    return model, drawn(functools.partial(model.init, train=False), *inputs), inputs
+
+
+def applied(model: MemoryNetwork):
+    """The model as a compiled function of its variables and inputs."""
+    return jax.jit(functools.partial(model.apply, train=False))
 
 
 @pytest.mark.parametrize("tying", ["adjacent", "layer_wise"])
@@ -159,7 +166,7 @@ def build(**changes):
 def test_memory_network_by_the_book(tying: str, encoding: str):
     """Against the paper's equations, word by word."""
     model, variables, inputs = build(tying=tying, encoding=encoding)
-    found = model.apply(variables, *inputs, train=False)
+    found = applied(model)(variables, *inputs)
     p = jax.tree.map(np.asarray, variables["params"])
     story, sentences, question = map(np.asarray, inputs)
 
@@ -196,13 +203,14 @@ SCORES = ["dot", "scaled_dot", "general", "additive", "cosine", "trilinear"]
 def test_any_score_and_normalizer_serves(score: str):
     kind = "sparsemax" if score == "general" else "softmax"
     model, variables, inputs = build(attention={"score": {"kind": score}, "normalizer": {"kind": kind}})
-    out = model.apply(variables, *inputs, train=False)
+    apply = applied(model)
+    out = apply(variables, *inputs)
     chex.assert_shape(out.weights, (2, 3, 3))
     np.testing.assert_allclose(out.weights.sum(-1), 1.0, atol=1e-5)
-    loss = lambda v: jnp.sum(model.apply(v, *inputs, train=False).logits ** 2)  # noqa: E731
+    loss = lambda v: jnp.sum(apply(v, *inputs).logits ** 2)  # noqa: E731
     gradients = jax.jit(jax.grad(loss))(variables)
     chex.assert_tree_all_finite(gradients)
-    filler = model.apply(variables, STORY, jnp.array([3, 0]), inputs[2], train=False)
+    filler = apply(variables, STORY, jnp.array([3, 0]), inputs[2])
     np.testing.assert_allclose(filler.logits[0], out.logits[0], atol=1e-5)
     chex.assert_tree_all_finite(filler)
 
@@ -282,7 +290,7 @@ def test_padding_and_filler_change_nothing_of_a_transformer_over_sentences():
     config = experiment(FACTS, 1)
     splits = Storyteller.load(config, None)
     task = Storyteller.prepare(config, splits)
-    params, read = task.initialize(jax.random.key(0)), task._read(splits.dev[:3])
+    params, read = jax.jit(task.initialize)(jax.random.key(0)), task._read(splits.dev[:3])
     tight = task.form.fill(Shape(3, 5, 5), read)
     wide = task.form.fill(Shape(5, 9, 9), read)
     wide |= {name: np.pad(wide[name], [*[(0, 0)] * (wide[name].ndim - 1), (0, 2)]) for name in ("story", "question")}
@@ -302,7 +310,7 @@ def test_learned_positions_hold_the_story_or_it_is_told(unit: str, enough: int):
     config = experiment(model, 1)
     splits = Storyteller.load(config, None)
     task = Storyteller.prepare(config, splits)
-    assert "accuracy" in task.scores(task.initialize(jax.random.key(0)), splits.dev)
+    assert "accuracy" in task.scores(jax.jit(task.initialize)(jax.random.key(0)), splits.dev)
     few = config.changed(model=config.model.changed(encoder=config.model.encoder.changed(max_length=3)))
     with pytest.raises(UserError, match=r"positions, and the learned ones hold [23]: a larger model\.encoder"):
         Storyteller.prepare(few, splits).batches(splits.train)
