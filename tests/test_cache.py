@@ -41,6 +41,10 @@ def decoded(arrays, prompt: int, step, **options) -> tuple[jax.Array, cache.Cach
     return jnp.concatenate(outputs, axis=-3), state
 
 
+def at_once(query, key, value, mask=masks.causal(), **options) -> jax.Array:  # noqa: B008
+    return jax.jit(lambda *arrays: attention(*arrays, mask=mask, **options))(query, key, value)
+
+
 OPTIONS = {
     "plain": {},
     "alibi": {"mods": (mods.alibi(4),)},
@@ -54,7 +58,7 @@ OPTIONS = {
 def test_equals_the_whole_sequence(x64, options, prompt):
     arrays, own = sequence(), OPTIONS[options]
     mask = masks.causal() & own["mask"] if "mask" in own else masks.causal()
-    expected = attention(*arrays, **{**own, "mask": mask})
+    expected = at_once(*arrays, **{**own, "mask": mask})
     output, state = decoded(arrays, prompt, jax.jit(functools.partial(cache.attend, **own)))
     assert_close(output, expected, "float64")
     assert int(state.length) == TOKENS
@@ -65,7 +69,7 @@ def test_equals_the_whole_sequence(x64, options, prompt):
 def test_equals_the_whole_sequence_with_rotary_positions(x64, prompt):
     query, key, value = sequence()
     everywhere = jnp.arange(TOKENS)
-    expected = attention(rotary(query, everywhere), rotary(key, everywhere), value, mask=masks.causal())
+    expected = at_once(rotary(query, everywhere), rotary(key, everywhere), value)
 
     @jax.jit
     def step(state, query, key, value):
@@ -79,7 +83,7 @@ def test_equals_the_whole_sequence_with_rotary_positions(x64, prompt):
 def test_every_implementation_decodes(x64, implementation):
     arrays = sequence()
     step = jax.jit(functools.partial(cache.attend, implementation=implementation))
-    assert_close(decoded(arrays, 3, step)[0], attention(*arrays, mask=masks.causal()), "float64")
+    assert_close(decoded(arrays, 3, step)[0], at_once(*arrays), "float64")
 
 
 def test_steps_compile_once():
@@ -103,7 +107,7 @@ def test_the_loop_runs_inside_scan(x64):
         return state, output[0]
 
     _, outputs = jax.lax.scan(step, cache.init(arrays[1], arrays[2], CAPACITY), arrays)
-    assert_close(outputs, attention(*arrays, mask=masks.causal()), "float64")
+    assert_close(outputs, at_once(*arrays), "float64")
 
 
 def test_examples_of_different_lengths_by_vmap(x64):
@@ -112,8 +116,8 @@ def test_examples_of_different_lengths_by_vmap(x64):
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *states)
     new = [jnp.stack([x[0, 2:3], x[1, 5:6]]) for x in (query, key, value)]
     output, state = jax.jit(jax.vmap(cache.attend))(stacked, *new)
-    whole = attention(query, key, value, mask=masks.causal())
-    assert_close(output[:, 0], jnp.stack([whole[0, 2], whole[1, 5]]), "float64")
+    whole = np.asarray(at_once(query, key, value))
+    assert_close(output[:, 0], np.stack([whole[0, 2], whole[1, 5]]), "float64")
     assert state.length.tolist() == [3, 6]
 
 
@@ -123,14 +127,15 @@ def test_gradients_reach_every_token(x64):
     def by_steps(arrays):
         return jnp.sum(jnp.sin(decoded(arrays, 3, cache.attend)[0]))
 
-    expected = jax.grad(lambda arrays: jnp.sum(jnp.sin(attention(*arrays, mask=masks.causal()))))(arrays)
+    expected = jax.jit(jax.grad(lambda arrays: jnp.sum(jnp.sin(attention(*arrays, mask=masks.causal())))))(arrays)
     for found, wanted in zip(jax.jit(jax.grad(by_steps))(arrays), expected, strict=True):
         assert_close(found, wanted, "float64")
 
 
 def test_strict_types_and_extras(strict):
     arrays = sequence(dtype="bfloat16")
-    found, _ = cache.attend(cache.init(*arrays[1:], CAPACITY), *arrays, returns=("weights", "lse"))
+    attend = jax.jit(functools.partial(cache.attend, returns=("weights", "lse")))
+    found, _ = attend(cache.init(*arrays[1:], CAPACITY), *arrays)
     assert found.output.dtype == jnp.bfloat16
     assert found.weights.shape == (2, 4, TOKENS, CAPACITY)
     assert not found.weights[..., TOKENS:].any()

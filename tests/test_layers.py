@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from weights import drawn
 
 from attnlab.config import attention as attentions
 from attnlab.config import masks as mask_configs
@@ -83,22 +84,16 @@ def name(attention) -> str:
     )
 
 
-def drawn(init, *arguments) -> dict:
-    shapes = jax.eval_shape(init, {"params": jax.random.key(0), "dropout": jax.random.key(1)}, *arguments)
-    rng = np.random.default_rng(0)
-    return jax.tree.map(lambda a: jnp.asarray(0.5 * rng.normal(size=a.shape), a.dtype), shapes)
-
-
 def learned(output, variables, *arguments) -> set[str]:
     """Assert that output and gradients are finite; tell which leaves get a gradient at all."""
 
-    @jax.jit
-    def both(variables, *arguments):
-        return output(variables, *arguments), jax.grad(lambda v: jnp.sum(output(v, *arguments) ** 2))(variables)
+    def total(variables):
+        found = output(variables, *arguments)
+        return jnp.sum(found**2), found
 
-    found = both(variables, *arguments)
-    chex.assert_tree_all_finite(found)
-    return {jax.tree_util.keystr(path) for path, leaf in jax.tree.leaves_with_path(found[1]) if leaf.any()}
+    slopes, found = jax.jit(jax.grad(total, has_aux=True))(variables)
+    chex.assert_tree_all_finite((found, slopes))
+    return {jax.tree_util.keystr(path) for path, leaf in jax.tree.leaves_with_path(slopes) if np.any(leaf)}
 
 
 @pytest.mark.parametrize("attention", rows(MODS, MASKS, NORMALIZERS), ids=name)

@@ -1,5 +1,6 @@
 """Readers of passages: the attention flow by the book, no answer, windows merged, and a twin that needs attention."""
 
+import functools
 import json
 import random
 from pathlib import Path
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from weights import drawn
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
@@ -78,12 +80,13 @@ def test_attention_flow_by_the_book(flow: str):
     config = ReaderConfig(**{**BIDAF, "flow": flow, "attention": {"score": {"kind": "trilinear"}}})
     model = BidafReader(config, 20, 9)
     given = inputs()
-    variables = jax.jit(lambda rng: model.init(rng, *given, train=False))(jax.random.key(0))
+    variables = drawn(functools.partial(model.init, train=False), *given)
     rng = np.random.default_rng(1)
     h, u = rng.normal(size=(2, 5, 12)).astype(np.float32), rng.normal(size=(2, 3, 12)).astype(np.float32)
     inside = jnp.arange(5)[None] < given[1][:, None]
-    arguments = jnp.array(h), jnp.array(u), jnp.array(u[:, 0]), inside, given[3], False
-    g, by_question, by_passage = model.apply(variables, *arguments, method="_flow")
+    arguments = jnp.array(h), jnp.array(u), jnp.array(u[:, 0]), inside, given[3]
+    flowing = jax.jit(lambda variables, *given: model.apply(variables, *given, False, method="_flow"))
+    g, by_question, by_passage = flowing(variables, *arguments)
     w = {name: np.asarray(value) for name, value in variables["params"]["attend"]["score"].items()}
     for b, (t, j) in enumerate(zip((5, 3), (3, 2), strict=True)):
         scores = h[b, :t] @ w["w_query"]
@@ -108,7 +111,7 @@ def test_filler_and_padding_change_nothing(attention: dict | None):
     config = ReaderConfig(**{**BIDAF, "attention": attention, "exact_match": True, "characters": characters})
     model = BidafReader(config, 20, 9)
     given = inputs()
-    variables = jax.jit(lambda rng: model.init(rng, *given, train=False))(jax.random.key(0))
+    variables = drawn(functools.partial(model.init, train=False), *given)
     apply = jax.jit(lambda variables, *given: model.apply(variables, *given, train=False))
     out = apply(variables, *given)
     chex.assert_shape([out.start, out.end], (2, 6))

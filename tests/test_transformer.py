@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from weights import drawn
 
 from attnlab.config import Decoding
 from attnlab.config import attention as attentions
@@ -40,11 +41,8 @@ POSITIONS = {
 MEMORY = jnp.asarray(np.random.default_rng(1).normal(size=(2, 5, 8)), jnp.float32)
 
 
-def drawn(model: nn.Module, *arguments, seed: int = 0, **options) -> dict:
-    """Weights at random, tables that start at 0 too; nothing is compiled for them."""
-    shapes = jax.eval_shape(functools.partial(model.init, **options), jax.random.key(0), *arguments)
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda a: jnp.asarray(0.4 * rng.normal(size=a.shape), a.dtype), shapes)
+def weights_of(model: nn.Module, *arguments, **options) -> dict:
+    return drawn(functools.partial(model.init, **options), *arguments)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "train", "method", "weights"))
@@ -56,7 +54,7 @@ def apply(model, variables, *arguments, rngs=None, **options):
 def seq2seq(**more) -> tuple[TransformerSeq2Seq, dict]:
     stacks = {"encoder": config.Stack(layers=1), "decoder": config.DecoderStack(layers=2)}
     model = TransformerSeq2Seq(config.TransformerSeq2Seq(**{**BLOCK, **stacks, **more}), VOCABULARY, VOCABULARY)
-    return model, drawn(model, SOURCE, LENGTHS, TARGET, train=False)
+    return model, weights_of(model, SOURCE, LENGTHS, TARGET, train=False)
 
 
 def test_shapes():
@@ -118,7 +116,7 @@ def test_tied_embeddings_are_one_array(tied, tables, matrix):
 
 def decoder(**more) -> tuple[TransformerDecoder, dict]:
     model = TransformerDecoder(config.TransformerDecoder(**{**BLOCK, "layers": 1, **more}), VOCABULARY)
-    return model, drawn(model, MEMORY, LENGTHS, TARGET, train=False)
+    return model, weights_of(model, MEMORY, LENGTHS, TARGET, train=False)
 
 
 def assert_cache_equals_full(model, variables, steps=(1, 1, 1, 1)):
@@ -253,7 +251,7 @@ def test_self_attention_is_that_of_flax(causal):
     block = config.Block(width=8, heads=2)
     ours, theirs = SelfAttention(block, config.SELF), nn.MultiHeadDotProductAttention(2, qkv_features=8)
     where = masks.lengths(LENGTHS) & masks.causal() if causal else masks.lengths(LENGTHS)
-    variables = drawn(ours, MEMORY, LENGTHS, where, train=False)
+    variables = weights_of(ours, MEMORY, LENGTHS, where, train=False)
     found = apply(ours, variables, MEMORY, LENGTHS, where, train=False)
     expected = jax.jit(theirs.apply)(flax_weights(variables, 2), MEMORY, mask=where.dense(5, 5)[:, None])
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -270,7 +268,7 @@ def test_cross_attention_is_that_of_flax():
             return module(states, *module.remember(MEMORY), LENGTHS, train=False)[0]
 
     states = MEMORY[:, :3] + 1.0
-    variables = drawn(Whole(), states)
+    variables = weights_of(Whole(), states)
     found = jax.jit(Whole().apply)(variables, states)
     weights = flax_weights({"params": variables["params"]["cross"]}, 2)
     where = (jnp.arange(5)[None] < LENGTHS[:, None])[:, None, None, :]
@@ -318,7 +316,7 @@ def bert(params: dict, tokens: np.ndarray, types: np.ndarray, lengths: np.ndarra
 def test_the_encoder_can_be_bert():
     model = TransformerEncoder(config.TransformerEncoder(**BERT), VOCABULARY)
     types = jnp.array([[0, 0, 1, 1, 1], [0, 1, 1, 0, 0]])
-    variables = drawn(model, SOURCE, LENGTHS, types, train=False)
+    variables = weights_of(model, SOURCE, LENGTHS, types, train=False)
     found = apply(model, variables, SOURCE, LENGTHS, types, train=False)
     expected = bert(variables["params"], np.asarray(SOURCE), np.asarray(types), np.asarray(LENGTHS))
     real = np.arange(5)[None] < np.asarray(LENGTHS)[:, None]
@@ -329,7 +327,7 @@ def test_segments_do_not_see_each_other():
     model = TransformerEncoder(
         config.TransformerEncoder(**{**BLOCK, "positions": POSITIONS["rotary"], "layers": 1}), VOCABULARY
     )
-    variables = drawn(model, SOURCE, LENGTHS, train=False)
+    variables = weights_of(model, SOURCE, LENGTHS, train=False)
     packed = apply(model, variables, SOURCE[:1], LENGTHS[:1], None, jnp.array([[1, 1, 1, 2, 2]]), train=False)
     alone = apply(model, variables, SOURCE[:1, 3:], jnp.array([2]), train=False)
     np.testing.assert_allclose(packed[0, 3:], alone[0], atol=1e-5)
@@ -349,7 +347,7 @@ def test_dropout_acts_in_training_alone():
     model = TransformerEncoder(
         config.TransformerEncoder(**{**BLOCK, "layers": 1, "attention_dropout": 0.5}), VOCABULARY
     )
-    variables = drawn(model, SOURCE, LENGTHS, train=False)
+    variables = weights_of(model, SOURCE, LENGTHS, train=False)
 
     def states(train: bool, seed: int) -> jax.Array:
         return apply(model, variables, SOURCE, LENGTHS, train=train, rngs={"dropout": jax.random.key(seed)})
