@@ -1,5 +1,6 @@
 """Pretrained weights: BERT in NumPy from the file's own names, transformers' own numbers, mistakes told in a line."""
 
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -307,17 +308,19 @@ def test_bert_reads_marks_as_it_was_trained(name: str, data_dir: Path):
         row = [task.reader.tokenizer.token(n) for n in batch["tokens"][0, :length]]
         assert (row[0], row[start - 1], row[-1], row.count("[SEP]")) == ("[CLS]", "[SEP]", "[SEP]", 2)
         batch = jax.tree.map(jnp.asarray, batch)
-        out = task.form.point(jax.jit(task.initialize)(jax.random.key(0)), batch, None)
+        out = jax.jit(lambda params: task.form.point(params, batch, None))(jax.jit(task.initialize)(jax.random.key(0)))
         assert np.isfinite(np.asarray(out.start[0])).sum() == length - start, "its words and none, but not [SEP]"
         return
     params = jax.jit(task.initialize)(jax.random.key(0))
     ids = task.reader.read(["a good film"])[0].ids
     tokens = np.zeros((2, 6), np.int32)
     tokens[0, :3], tokens[1, 3:] = ids, 9
-    found = task.model.apply({"params": params}, jnp.asarray(tokens), jnp.array([3, 0]), train=False)
+    read = jax.jit(functools.partial(task.model.apply, train=False))
+    found = read({"params": params}, jnp.asarray(tokens), jnp.array([3, 0]))
     reference = Model(config.model.encoder, task.reader.tokenizer.vocabulary_size)
     whole = jnp.asarray([[1, *ids, 2]], jnp.int32)
-    (first,) = reference.apply({"params": params["encoder"]}, whole, jnp.array([5]), train=False)[:, 0]
+    encode = jax.jit(functools.partial(reference.apply, train=False))
+    (first,) = np.asarray(encode({"params": params["encoder"]}, whole, jnp.array([5])))[:, 0]
     logits = first @ params["classes"]["kernel"] + params["classes"]["bias"]
     np.testing.assert_allclose(found.logits[0], logits, atol=1e-5)
 
@@ -331,8 +334,9 @@ def test_marks_are_there_however_a_text_is_pooled(data_dir: Path):
     np.testing.assert_allclose(view.weights.sum(axis=1), 1.0, atol=1e-5)
     reference = Model(config.model.encoder, task.reader.tokenizer.vocabulary_size)
     whole = jnp.asarray([[1, *task.reader.read(["good film"])[0].ids, 2]], jnp.int32)
-    states = reference.apply({"params": params["encoder"]}, whole, jnp.array([4]), train=False)
-    logits = jnp.mean(states[0], axis=0) @ params["classes"]["kernel"] + params["classes"]["bias"]
+    encode = jax.jit(functools.partial(reference.apply, train=False))
+    states = np.asarray(encode({"params": params["encoder"]}, whole, jnp.array([4])))
+    logits = states[0].mean(axis=0) @ params["classes"]["kernel"] + params["classes"]["bias"]
     np.testing.assert_allclose(task.probabilities(params, ["good film"])[0], jax.nn.softmax(logits), atol=1e-5)
 
 

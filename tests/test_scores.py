@@ -62,10 +62,10 @@ def slopes_by_the_book(query, key, v, ct):
 def extreme(scale, dtype="float32"):
     """Pre-activations of this size, of mixed signs, some of which cancel or nearly do."""
     query, key, v, ct, near = drawn((T, A), (S, A), (A,), (T, S), (A,), dtype="float64")
-    query, key = query * scale, key * scale
-    key = key.at[0].set(-query[0]).at[1].set(near - query[1]).at[2].set(query[2])
-    query = query.at[3].set(scale).at[4].set(-scale)
-    return [x.astype(dtype) for x in (query, key.at[3].set(-scale).at[4].set(scale), v, ct)]
+    query, key = np.asarray(query) * scale, np.asarray(key) * scale
+    key[:3] = -query[0], near - query[1], query[2]
+    query[3], query[4], key[3], key[4] = scale, -scale, -scale, scale
+    return [jnp.asarray(x, dtype) for x in (query, key, v, ct)]
 
 
 SCALES = [1e-3, 1.0, 30.0, 100.0, 170.0, 180.0, 1e3, 1e8]
@@ -170,14 +170,14 @@ def test_concat_equals_the_network_on_the_pair_put_together(x64):
 def test_cosine_of_a_zero_vector_is_zero_with_gradient_zero():
     query, key = drawn((3, 4), (5, 4))
     query, key = query.at[1].set(0.0), key.at[2].set(0.0)
-    logits, pull = jax.vjp(scores.cosine, query, key)
+    whole = jax.jit(lambda *x: both(scores.cosine, *x))
+    logits, (by_query, by_key) = jax.tree.map(np.asarray, whole(query, key, jnp.ones((3, 5))))
     assert not logits[1].any()
     assert not logits[:, 2].any()
-    by_query, by_key = pull(jnp.ones_like(logits))
     assert not by_query[1].any()
     assert not by_key[2].any()
     chex.assert_tree_all_finite((by_query, by_key))
-    hessian = jax.hessian(lambda q: scores.cosine(q, key).sum())(query)
+    hessian = jax.jit(jax.hessian(lambda q: scores.cosine(q, key).sum()))(query)
     chex.assert_tree_all_finite(hessian)
 
 
@@ -185,7 +185,7 @@ def test_cosine_of_a_zero_vector_is_zero_with_gradient_zero():
 def test_cosine_does_not_depend_on_lengths(size):
     query, key = drawn((3, 4), (5, 4))
     np.testing.assert_allclose(scores.cosine(query * size, key), scores.cosine(query, key), atol=1e-6)
-    slope = jax.grad(lambda q: jnp.sin(scores.cosine(q, key)).sum())
+    slope = jax.jit(jax.grad(lambda q: jnp.sin(scores.cosine(q, key)).sum()))
     np.testing.assert_allclose(slope(query * size) * size, slope(query), rtol=1e-5, atol=1e-6)
 
 
@@ -199,8 +199,8 @@ def test_a_far_origin_costs_the_distance_nothing(x64):
 
 def test_distances_have_no_gradient_by_a_common_shift_and_the_right_one_apart(x64):
     query, key, ct = drawn((3, 4), (5, 4), (3, 5), dtype="float64")
-    _, pull = jax.vjp(scores.negative_squared_distance, query, key)
-    by_query, by_key = pull(ct)
+    _, slopes = jax.jit(lambda *x: both(scores.negative_squared_distance, *x))(query, key, ct)
+    query, key, ct, by_query, by_key = map(np.asarray, (query, key, ct, *slopes))
     apart = query[:, None, :] - key[None, :, :]
     np.testing.assert_allclose(by_query, -2 * (ct[:, :, None] * apart).sum(1), atol=1e-12)
     np.testing.assert_allclose(by_key, 2 * (ct[:, :, None] * apart).sum(0), atol=1e-12)
@@ -219,9 +219,10 @@ def test_a_score_of_the_user_with_parameters_of_each_head():
     def weighted(query, key, *, w):
         return (query * w[None, :]) @ key.T
 
-    each = attention(query, key, key, score=per_head(Partial(weighted, w=w)))
-    one = [attention(query[:, [n]], key[:, [n]], key[:, [n]], score=Partial(weighted, w=w[n])) for n in range(2)]
-    np.testing.assert_allclose(each, jnp.concatenate(one, axis=1), atol=1e-6)
+    call = jax.jit(lambda query, key, score: attention(query, key, key, score=score))
+    each = call(query, key, per_head(Partial(weighted, w=w)))
+    one = [call(query[:, [n]], key[:, [n]], Partial(weighted, w=w[n])) for n in range(2)]
+    np.testing.assert_allclose(each, np.concatenate(one, axis=1), atol=1e-6)
 
 
 @pytest.mark.parametrize(

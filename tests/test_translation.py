@@ -43,7 +43,7 @@ def test_guided_alignment_is_its_definition():
     links = np.array([[[0, 1, 0], [1, 1, 0], [0, 0, 1]]], float)
     found = guided_alignment(jnp.asarray(weights), jnp.asarray(links), jnp.array([2]))
     np.testing.assert_allclose(found, -np.log(0.8) - 0.5 * (np.log(0.5) + np.log(0.25)), rtol=1e-5)
-    slope = jax.grad(lambda w: guided_alignment(w, jnp.asarray(links), jnp.array([3])))(jnp.asarray(weights))
+    slope = jax.jit(jax.grad(lambda w: guided_alignment(w, jnp.asarray(links), jnp.array([3]))))(jnp.asarray(weights))
     assert np.isfinite(slope).all()
 
 
@@ -61,8 +61,11 @@ def test_guiding_makes_attention_follow_gold(model):
 
     @jax.jit
     def step(params, state):
-        (_, found), slope = jax.value_and_grad(lambda p: (task.loss(p, batch, None).total, task.loss(p, batch, None)),
-                                               has_aux=True)(params)  # fmt: skip
+        def total(params):
+            found = task.loss(params, batch, None)
+            return found.total, found
+
+        slope, found = jax.grad(total, has_aux=True)(params)
         updates, state = update.update(slope, state, params)
         return jax.tree.map(jnp.add, params, updates), state, found.metrics["alignment"] / found.count
 
