@@ -4,6 +4,7 @@ The product score × mod × mask × normalizer × returns × block size × size 
 turn, as many times as the longest needs, so that every row occurs with others beside it; `slow` draws more.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -29,7 +30,9 @@ Arrays = list[jax.Array]
 BY_NAME = {row.name: row for row in SCORES}
 ACCURATE = 1e-10
 """What float64 is held to where blocks add up in another order: forward and gradients."""
-OPTIMIZED = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
+OPTIMIZED = {"xla_backend_optimization_level": 3} | (
+    {"xla_cpu_use_fusion_emitters": True} if "fusion_emitters" in os.environ["XLA_FLAGS"] else {}
+)
 """Where bits are compared the compiler optimizes, as it does for users (see conftest.py)."""
 
 
