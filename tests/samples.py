@@ -1,0 +1,85 @@
+"""Samples of the product score × mod × mask × normalizer × returns × block size × size, and calls on a problem.
+
+Every list is gone through in turn, as many times as the longest needs, so that every row occurs with others beside it.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from rows import EDGES, MASKS, MODS, NORMALIZERS, SCORES, SIZES, Problem, Size
+from rows import problem as draw_problem
+
+from attnlab.functional import extras
+from attnlab.functional.attention import IMPLEMENTATIONS, attention
+from attnlab.functional.parts import as_part, floats
+
+BY_NAME = {row.name: row for row in SCORES}
+BLOCKWISE = [name for name in IMPLEMENTATIONS if name != "dense"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One point of the product."""
+
+    score: str
+    mods: str
+    mask: str
+    normalizer: str
+    size: Size
+    group: int = 0
+    block_size: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        block = "" if self.block_size is None else "-{}x{}".format(*self.block_size)
+        return f"{self.score}-{self.mods}-{self.mask}-{self.normalizer}-{self.size}{block}"
+
+    def problem(self, dtype: str = "float64") -> Problem:
+        return draw_problem(BY_NAME[self.score], self.size, self.mask, self.mods, self.normalizer, dtype)
+
+    def returns(self) -> tuple[str | extras.Extra, ...]:
+        """Every extra in one of three."""
+        some = extras.weights(rows=(self.size.T - 1, 0), heads=(self.size.N - 1,))
+        groups = ("weights", "logits", extras.top_k(min(3, self.size.S))), ("lse", "max", "distance")
+        return (*groups, ("entropy", "key_mass", some))[self.group]
+
+
+LENGTHS = [*SIZES[2:4], *EDGES]
+BLOCKS = [None, (2, 3), (1, 1), (64, 33), (3, 128)]
+GROUPS = [0, 1, 2, 1, 2, 0, 2]
+
+
+def in_turn(number: int) -> Sample:
+    """The sample of this number: each list a step further."""
+    pick = lambda rows: list(rows)[number % len(rows)]  # noqa: E731
+    lists = (BY_NAME, MODS, MASKS, NORMALIZERS, LENGTHS, GROUPS, BLOCKS)
+    return Sample(*(pick(rows) for rows in lists))
+
+
+def drawn(number: int) -> Sample:
+    """A sample at random, the same for the same number."""
+    rng = np.random.default_rng(number)
+    lists = (BY_NAME, MODS, MASKS, NORMALIZERS, LENGTHS, GROUPS, BLOCKS)
+    return Sample(*(list(rows)[rng.integers(len(rows))] for rows in lists))
+
+
+COVER = [in_turn(number) for number in range(max(map(len, (SCORES, MODS, MASKS, NORMALIZERS, LENGTHS))))]
+REST = [drawn(number) for number in range(150)]
+
+
+def learnable(this: Problem):
+    """The floating-point arrays of a problem, what is not to be learned, and what puts them together."""
+    learned, constant, together = floats(
+        (this.inputs, this.params, tuple(map(as_part, this.mods)), as_part(this.normalizer))
+    )
+    return [x.astype("float64") for x in learned], constant, together
+
+
+def solver(this: Problem, returns=("weights", "lse", "entropy"), compiled=None, **changes):
+    """`attention` of this problem's parts as a compiled function of its inputs."""
+    call = lambda inputs: attention(*inputs, **this.options() | changes, returns=returns)  # noqa: E731
+    return jax.jit(call, compiler_options=compiled)
+
+
+def solve(this: Problem, inputs=None, returns=("weights", "lse", "entropy"), **changes):
+    return solver(this, returns, **changes)(this.inputs if inputs is None else inputs)

@@ -1,0 +1,131 @@
+"""What is masked is not there: whole rows, NaN behind the mask, weights, and masks that must say how they align."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rows import MASKS, NORMALIZERS, POSITIVE, SCORES, SMALL, Problem
+from rows import problem as draw_problem
+from samples import BY_NAME, solve
+
+from attnlab.functional import masks
+from attnlab.functional.attention import IMPLEMENTATIONS, attention
+
+pytestmark = pytest.mark.usefixtures("strict")
+every_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+
+
+def gradient(this: Problem, mask, implementation, rows=slice(None)):
+    """Of a number made of the output and the finite extras of these queries: a compiled function of the inputs."""
+
+    def number(inputs, params):
+        options = this.options() | {"score": this.bind(params), "mask": mask}
+        found = attention(*inputs, **options, returns=("weights", "lse", "entropy"), implementation=implementation)
+        lse = found.lse[..., rows]
+        extras = [found.weights[..., rows, :] ** 2, found.entropy[..., rows], jnp.where(jnp.isfinite(lse), lse, 0.0)]
+        total = jnp.sin(found.output[..., rows, :, :]).sum() + sum(extra.sum() for extra in extras)
+        return total, found
+
+    both = jax.jit(jax.grad(number, argnums=(0, 1), has_aux=True))
+    return lambda inputs: both(inputs, this.params)
+
+
+FEW = [("scaled_dot", "softmax"), ("additive", "entmax15")]
+MANY = [(s.name, "softmax") for s in SCORES] + [("scaled_dot", n) for n in NORMALIZERS]
+few_and_many = pytest.mark.parametrize(
+    ("score", "normalizer"),
+    [*FEW, *(pytest.param(*pair, marks=pytest.mark.slow) for pair in MANY if pair not in FEW)],
+)
+
+
+@every_implementation
+@few_and_many
+def test_an_empty_row_is_zero_with_finite_gradients(score, normalizer, implementation):
+    this = draw_problem(BY_NAME[score], normalizer=normalizer)
+    where = jnp.ones((SMALL.T, SMALL.S), bool).at[1].set(False)
+    mask = masks.array(where) & masks.lengths(jnp.array([SMALL.S, 0, 2]))
+    slopes, found = gradient(this, mask, implementation)(this.inputs)
+    empty = {"output": found.output[:, 1], "weights": found.weights[:, :, 1], "entropy": found.entropy[:, :, 1]}
+    empty |= {"all output": found.output[1], "all weights": found.weights[1]}
+    assert all((x == 0.0).all() for x in empty.values())
+    assert (found.lse[:, :, 1] == -jnp.inf).all()
+    assert (found.lse[1] == -jnp.inf).all()
+    if normalizer in POSITIVE:
+        assert (found.weights[0, :, 0] > 0.0).all()
+    chex.assert_tree_all_finite(slopes)
+    by_query, by_key, by_value = slopes[0]
+    for unseen in (by_query[:, 1], by_query[1], by_key[1], by_value[1]):
+        assert not unseen.any()
+
+
+@every_implementation
+@few_and_many
+def test_nan_behind_the_mask_reaches_nothing(score, normalizer, implementation):
+    this = draw_problem(BY_NAME[score], normalizer=normalizer)
+    real = jnp.array([4, 0, SMALL.S])
+    padding = (jnp.arange(SMALL.S)[None, :] >= real[:, None])[:, :, None, None]
+    query, key, value = this.inputs
+    call = gradient(this, masks.lengths(real), implementation)
+    clean_slopes, clean = call(this.inputs)
+    for poison in (np.nan, np.inf, -np.inf):
+        bad_key, bad_value = jnp.where(padding, poison, key), jnp.where(padding, poison, value)
+        for inputs in [(query, bad_key, value), (query, key, bad_value), (query, bad_key, bad_value)]:
+            slopes, found = call(inputs)
+            jax.tree.map(np.testing.assert_array_equal, found, clean)
+            chex.assert_tree_all_finite(slopes)
+            chex.assert_trees_all_close(slopes, clean_slopes, rtol=1e-5, atol=1e-6)
+
+
+@every_implementation
+@few_and_many
+def test_nan_reaches_the_queries_that_may_see_it_and_no_other(score, normalizer, implementation):
+    this = draw_problem(BY_NAME[score], normalizer=normalizer)
+    mask, first = masks.causal("upper_left"), 3
+    query, key, value = this.inputs
+    call = gradient(this, mask, implementation, slice(first))
+    clean_slopes, clean = call(this.inputs)
+    for place in ("key", "value"):
+        bad = {"key": key, "value": value}
+        bad[place] = bad[place].at[:, first].set(jnp.nan)
+        slopes, spoiled = call((query, bad["key"], bad["value"]))
+        np.testing.assert_array_equal(spoiled.output[:, :first], clean.output[:, :first])
+        assert jnp.isnan(spoiled.output[:, first:]).all()
+        assert jnp.isnan(spoiled.weights[:, :, first:]).all() == (place == "key")
+        chex.assert_tree_all_finite(slopes)
+        chex.assert_trees_all_close(slopes, clean_slopes, rtol=1e-5, atol=1e-6)
+
+
+@every_implementation
+def test_a_query_that_is_nan_spoils_itself_alone_and_only_if_it_sees_something(implementation):
+    this = draw_problem(BY_NAME["general"])
+    mask = masks.lengths(SMALL.S, queries=jnp.array([2, 5, 5]))
+    query, key, value = this.inputs
+    call = gradient(this, mask, implementation, slice(3))
+    clean_slopes, clean = call(this.inputs)
+    slopes, found = call((query.at[0, 2:].set(jnp.nan), key, value))
+    jax.tree.map(np.testing.assert_array_equal, found, clean)
+    chex.assert_tree_all_finite(slopes)
+    slopes, found = call((query.at[1, 4, 2].set(jnp.inf), key, value))
+    assert jnp.isnan(found.output[1, 4, 2]).all()
+    spoiled = jnp.isnan(found.output).any(axis=-1)
+    assert spoiled.sum() == 1
+    np.testing.assert_array_equal(found.output[~spoiled], clean.output[~spoiled])
+    chex.assert_trees_all_close(slopes, clean_slopes, rtol=1e-5, atol=1e-6)
+
+
+@every_implementation
+@pytest.mark.parametrize(
+    "mask", ["composed", *(pytest.param(m, marks=pytest.mark.slow) for m in MASKS if m != "composed")]
+)
+def test_a_masked_weight_is_exactly_zero(mask, implementation):
+    this = draw_problem(BY_NAME["scaled_dot"], mask=mask)
+    found = solve(this, implementation=implementation, block_size=(2, 3))
+    np.testing.assert_array_equal(found.weights == 0.0, this.expected()["weights"] == 0.0)
+
+
+@every_implementation
+def test_causal_of_unequal_lengths_needs_an_alignment(implementation):
+    this = draw_problem(BY_NAME["scaled_dot"])
+    with pytest.raises(ValueError, match="5 queries and 6 keys need an alignment"):
+        solve(this, mask=masks.causal(), implementation=implementation)
