@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _takes_config(train)
     train.add_argument("--out", type=Path, metavar="DIR", help="run directory (default: runs/NAME-sSEED)")
 
-    evaluate = _command(commands, "evaluate", _evaluate, "score a run on its test sets; writes results.json")
+    evaluate = _command(commands, "evaluate", _evaluate, "score a run on its test sets; writes results.json and each/")
     _takes_run(evaluate)
     _takes_data(evaluate)
     evaluate.add_argument("--split", action="append", metavar="NAME", help="only this test set, or dev (repeatable)")
@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     compare = _command(commands, "compare", _compare, "tell how far two runs of a task are apart, and how sure that is")
     compare.add_argument("first", type=Path, metavar="RUN", help="run directory")
     compare.add_argument("second", type=Path, metavar="RUN", help="run directory; differences are first minus second")
+    compare.add_argument("--unfinished", action="store_true", help="take also runs that are not trained to their end")
 
     _command(commands, "list", _list, "list the experiments at hand and the choices of every setting")
 
@@ -216,7 +217,8 @@ def _results(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from attnlab import compare, facts
 
-    print(compare.page(facts.read(options.first), facts.read(options.second)), end="")
+    runs = (facts.read(run, options.unfinished) for run in (options.first, options.second))
+    print(compare.page(*runs), end="")
     return 0
 
 

@@ -17,7 +17,7 @@ from jaxtyping import PyTree
 from attnlab import plots, report
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
-from attnlab.runs import Run
+from attnlab.runs import Each, Run
 from attnlab.tasks.base import Task
 from attnlab.tasks.kinds import kind
 from attnlab.tasks.views import Attended, View
@@ -159,7 +159,7 @@ def load(directory: Path | str) -> Trained:
 
 
 def evaluate(directory: Path, data_dir: Path | None, splits: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
-    """Score a run on its test sets, write results.json and the attention of fixed examples.
+    """Score a run on its test sets; write results.json, each/, and the attention of fixed examples.
 
     Args:
         directory: the run.
@@ -182,7 +182,7 @@ def evaluate(directory: Path, data_dir: Path | None, splits: Sequence[str] | Non
     for name in chosen:
         scores = trained.task.scores(trained.params, known[name])
         reached = max(trained.run.checkpoints.steps())
-        trained.run.write_each(name, scores.pop("each"))
+        trained.run.write_each(name, Each(data.fingerprint_of(name), scores.pop("each")))
         trained.run.write_results(name, scores | {"checkpoints": trained.steps, "trained_to": reached})
     for number, example in enumerate(known[chosen[0]][:EXAMPLES], start=1):
         _draw(trained, example, f"attention/{chosen[0]}_{number}")

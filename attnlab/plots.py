@@ -55,7 +55,7 @@ def alignment(attended: Attended, path: Path) -> None:
     if not (rows and columns):
         raise ValueError(f"nothing to draw: {rows} target and {columns} source tokens")
     source, target = _labels(attended.source_tokens), _labels(attended.target_tokens)
-    top, left = (LETTER * max(map(len, labels)) for labels in (source, target))
+    top, left = (LETTER * max(map(_letters, labels)) for labels in (source, target))
     bands = _bands(columns, high=rows + top / CELL)
     figure, every_axes = _fitted_axes(rows, bands, top, left)
     for axes, band in zip(every_axes, bands, strict=True):
@@ -64,7 +64,7 @@ def alignment(attended: Attended, path: Path) -> None:
         _label_axes(axes, source[band], target)
         axes.set_ylabel(attended.down, color="0.4", labelpad=8)
     every_axes[0].set_xlabel(attended.across, color="0.4", labelpad=8)
-    _write_row_sums(every_axes[-1], attended.weights)
+    _write_row_sums(every_axes[-1], attended.weights, whole=len(bands) == 1)
     _add_color_bar(figure, every_axes[0], every_axes[0].images[0])
     _save(figure, path)
 
@@ -137,6 +137,12 @@ def _label(token: str) -> str:
     return shown if len(shown) <= LONGEST_LABEL else shown[: LONGEST_LABEL - 1] + "…"
 
 
+def _letters(label: str) -> float:
+    """How long a label is, in letters of common width."""
+    wide = {"W": 1.5, "F": 1.5}
+    return sum(1.4 if one in "WM@%—" else wide.get(unicodedata.east_asian_width(one), 1.0) for one in label)
+
+
 def _bands(columns: int, high: float) -> list[slice]:
     """Cut the columns into bands of `high` cells each, so that the whole is at most about twice as wide as high."""
     count = math.ceil(math.sqrt(columns / (2 * high))) if columns > WIDEST else 1
@@ -149,7 +155,7 @@ def _fitted_axes(rows: int, bands: Sequence[slice], top: float, left: float) -> 
     widths, tall = [CELL * (band.stop - band.start) for band in bands], CELL * rows
     margin_left, margin_top = 0.45 + left, 0.45 + top
     width = margin_left + widths[0] + 1.9
-    each = [margin_top + max(tall, SHORTEST_BAR), *[margin_top + tall] * (len(bands) - 1)]
+    each = [margin_top + max(tall, SHORTEST_BAR)] * len(bands)
     height = sum(each) + 0.25
     figure = Figure(figsize=(width, height), dpi=min(DPI, DPI * LARGEST / max(width, height)), facecolor="white")
     bottoms = height - margin_top - tall - np.cumsum([0.0, *each[:-1]])
@@ -172,12 +178,12 @@ def _label_axes(axes: Axes, source: list[str], target: list[str]) -> None:
     axes.spines[:].set_color("0.6")
 
 
-def _write_row_sums(axes: Axes, weights: np.ndarray) -> None:
+def _write_row_sums(axes: Axes, weights: np.ndarray, whole: bool) -> None:
     beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center", "color": "0.35"}
     for row, total in enumerate(weights.sum(axis=1, dtype=np.float64)):
         axes.annotate(f"{total:.2f}", (1.0, row), (7, 0), fontsize=LETTERS - 2, **beside)
-    axes.annotate("sum", (1.0, 1.0), (7, 4), xycoords="axes fraction", textcoords="offset points", color="0.35",
-                  fontsize=LETTERS - 2)  # fmt: skip
+    above = {"xycoords": "axes fraction", "textcoords": "offset points", "color": "0.35", "fontsize": LETTERS - 2}
+    axes.annotate("sum" if whole else "sum of all", (1.0, 1.0), (7, 4), **above)
 
 
 def _add_color_bar(figure: Figure, axes: Axes, image: AxesImage) -> None:

@@ -6,7 +6,7 @@
 - tensorboard/: the same numbers
 - checkpoints/: see training/checkpoints.py
 - results.json: {split: {metric: value}}
-- each/SPLIT.json: {metric: what each example adds to it}
+- each/SPLIT.json: what each example adds to the metrics of a split, and the fingerprint of the examples
 - lock: only while a process trains into it
 """
 
@@ -17,8 +17,11 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
+
+import numpy as np
 
 from attnlab.config.errors import UserError
 from attnlab.config.experiment import Experiment
@@ -30,6 +33,19 @@ CONFIG, ENVIRONMENT, METRICS, RESULTS, LOCK = (
     "config.yaml", "environment.json", "metrics.jsonl", "results.json", "lock",
 )  # fmt: skip
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Each:
+    """What the single examples of a split add to its metrics.
+
+    Attributes:
+      examples: fingerprint of the split.
+      rows: metric -> an array with a row an example (see `Task.total`).
+    """
+
+    examples: str
+    rows: Mapping[str, np.ndarray]
 
 
 def say_to_stderr(line: str) -> None:
@@ -149,9 +165,10 @@ class Run:
         """Return {split: {metric: value}}, empty before the first evaluation."""
         return results_of(self.directory)
 
-    def write_each(self, split: str, each: Mapping[str, Any]) -> Path:
-        """Write what the single examples of a split add to its metrics, name -> an array with a row an example."""
-        return self.write_text(_each(split), json.dumps({name: rows.tolist() for name, rows in each.items()}) + "\n")
+    def write_each(self, split: str, each: Each) -> Path:
+        """Write what the single examples of a split add to its metrics."""
+        rows = {name: values.tolist() for name, values in each.rows.items()}
+        return self.write_text(_each(split), json.dumps({"examples": each.examples, "rows": rows}) + "\n")
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file of the run whole or not at all, and return its path."""
@@ -234,13 +251,22 @@ def results_of(directory: Path) -> dict[str, dict[str, Any]]:
         raise UserError(f"{path}: not JSON ({error}); remove it and evaluate again") from None
 
 
-def each_of(directory: Path, split: str) -> dict[str, Any]:
-    """Read what the single examples of a split add to its metrics, empty where it was not kept."""
+def each_of(directory: Path, split: str) -> Each | None:
+    """Read what the single examples of a split add to its metrics; None where it was not kept."""
     path = directory / _each(split)
+    if not path.exists():
+        return None
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); remove it and evaluate again") from None
+        found = json.loads(path.read_text(encoding="utf-8"))
+        rows = {str(name): np.asarray(values, float) for name, values in found["rows"].items()}
+        if not all(values.ndim and len(values) and np.isfinite(values).all() for values in rows.values()):
+            raise ValueError("a number for each example is needed")
+        return Each(str(found["examples"]), rows)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise UserError(f"{path}: is not what attnlab evaluate writes ({told}); remove it and evaluate again") from None
 
 
 def environment_of(directory: Path) -> dict[str, Any]:

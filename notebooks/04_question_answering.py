@@ -34,7 +34,8 @@ from attnlab.data.questions import Question
 from attnlab.functional import normalizers, scores
 from attnlab.functional.attention import attention, pool
 from attnlab.tasks import sliding_window
-from attnlab.tasks.squad_metrics import paired_difference, squad_scores
+from attnlab.tasks.resampling import paired_difference
+from attnlab.tasks.squad_metrics import squad_scores
 
 # %% [markdown]
 # ## Stories with gold facts
@@ -130,7 +131,7 @@ text = "The Eiffel Tower was built in 1889. It is made of iron. About 7 million 
 asked = ["When was the Eiffel Tower built?", "What is it made of?", "How many people visit it in a year?"]
 answers = [sliding_window.answer(Question("", one, text, ())) for one in asked]
 print(answers)
-paired_difference([1.0, 0.5, 1.0, 0.0] * 20, [0.5, 0.5, 0.0, 0.0] * 20)
+paired_difference(np.array([100.0, 50, 100, 0] * 20), np.array([50.0, 50, 0, 0] * 20))
 
 # %% [markdown]
 # On SQuAD itself (`docs/data.md` says which files go where), with attention both ways, one way, and none:

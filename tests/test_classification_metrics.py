@@ -1,5 +1,6 @@
 """Scores of classifiers against counts by hand and by loops."""
 
+import chex
 import numpy as np
 import pytest
 
@@ -57,7 +58,7 @@ def test_calibration_error_of_the_sure():
 
 def test_scores_lie_in_their_intervals_which_repeat_and_shrink():
     few, many = (classification_scores(*drawn(count, 3), bins=15) for count in (100, 2000))
-    assert few == classification_scores(*drawn(100, 3), bins=15)
+    chex.assert_trees_all_equal(few, classification_scores(*drawn(100, 3), bins=15))
     for scores in (few, many):
         for name in ("accuracy", "macro_f1"):
             low, high = scores[f"{name}_ci95"]

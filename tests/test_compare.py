@@ -12,6 +12,8 @@ from attnlab import cli
 from attnlab.config.load import load, resolved
 from attnlab.tasks.caption_metrics import caption_scores
 from attnlab.tasks.captioning import Captioner
+from attnlab.tasks.classification import Classifier
+from attnlab.tasks.classification_metrics import classification_scores
 from attnlab.tasks.metrics import translation_scores
 from attnlab.tasks.resampling import draws, interval, paired_difference
 from attnlab.tasks.translation import Translator
@@ -43,7 +45,7 @@ def test_paired_difference_knows_what_two_intervals_do_not():
     found = paired_difference(better, worse)
     assert found.difference == better.mean() - worse.mean() == pytest.approx(found.first - found.second)
     assert 0 < found.low < found.difference < found.high
-    assert found.p == 0.001
+    assert found.p == pytest.approx(2 / 1001)
     assert interval(better)[0] < interval(worse)[1]  # apart from one another they overlap
     back = paired_difference(worse, better)
     assert (back.difference, back.low, back.high, back.p) == (-found.difference, -found.high, -found.low, found.p)
@@ -76,13 +78,16 @@ def make(tmp_path: Path):
     def made(name: str, each: Any, *overrides: str, file: str = "sentiment/rules_dot", **changes: Any) -> Path:
         directory = tmp_path / name
         (directory / "each").mkdir(parents=True)
+        (directory / "checkpoints").mkdir()
         (directory / "config.yaml").write_text(resolved(load(EXPERIMENTS / f"{file}.yaml", [*overrides])))
         steps = load(directory / "config.yaml").training.steps
         (directory / "metrics.jsonl").write_text(json.dumps({"step": steps}) + "\n")
-        scores = {split: {name: float(np.mean(rows)) for name, rows in one.items()} for split, one in each.items()}
+        scores = {split: changes.pop("results", {}) if split == "test" else {} for split in each}
         (directory / "results.json").write_text(json.dumps(scores))
         for split, one in each.items():
-            (directory / "each" / f"{split}.json").write_text(json.dumps(one))
+            if one:
+                found = {"examples": changes.pop("examples", "same"), "rows": one}
+                (directory / "each" / f"{split}.json").write_text(json.dumps(found))
         (directory / "environment.json").write_text(json.dumps(ENVIRONMENT | changes))
         return directory
 
@@ -95,27 +100,66 @@ def told(capsys: pytest.CaptureFixture[str], *runs: Path) -> tuple[int, str, str
 
 
 def test_the_table_tells_scores_differences_and_settings(make, capsys: pytest.CaptureFixture[str]):
-    one = make("wide", {"test": {"accuracy": [100.0] * 30 + [0.0] * 10}}, "model.dropout=0.4")
+    one = make(
+        "wide", {"test": {"accuracy": [100.0] * 30 + [0.0] * 10}, "dev": {}}, "model.dropout=0.4", commit="1" * 9
+    )
     other = make("plain", {"test": {"accuracy": [100.0] * 20 + [0.0] * 20}, "dev": {"accuracy": [0.0]}})
     code, out, _ = told(capsys, one, other)
     lines = out.splitlines()
     assert code == 0
     assert lines[0] == "| test set | score | `wide` | `plain` | difference | p |"
     assert lines[2].startswith("| test | accuracy | 75.0 | 50.0 | +25.0 [+12.5, +")
-    assert lines[2].endswith("| 0.001 |")
-    assert lines[4:7] == ["They differ in 1 setting:", "", "- `model.dropout`: 0.4 against 0.2"]
+    assert lines[2].endswith("| 0.002 |")
+    assert lines[4] == "Not compared: dev, whose examples were not kept."
+    assert lines[6:9] == ["Their configs differ in 1 setting:", "", "- `model.dropout`: 0.4 against 0.2"]
+    assert lines[10] == "They were made with commit 1111111 against attnlab 0.1.0."
     assert "not how much another seed" in lines[-1]
-    assert "differ in no setting" in told(capsys, one, one)[1]
+    same = told(capsys, other, other)[1]
+    assert "differ in nothing" in same
+    assert f"| `{other}` | `{other}` |" in same
+
+
+def test_corpus_scores_are_compared_by_their_counts(make, capsys: pytest.CaptureFixture[str]):
+    right, wrong = ["a b c d e", "the red cat sat down"] * 10, ["a b c d x", "the red cat sat down"] * 10
+    runs = []
+    for name, texts in {"right": right, "wrong": wrong}.items():
+        scores = translation_scores(texts, right)
+        each = {score: rows.tolist() for score, rows in scores.pop("each").items()}
+        runs.append(make(name, {"test": each}, file="translation/dates_dot", results=scores))
+    code, out, _ = told(capsys, *runs)
+    assert code == 0
+    bleu = scores["bleu"]
+    assert f"| test | BLEU, cased | 100.0 | {bleu:.1f} | +{100 - bleu:.1f} [" in out
+    assert "exact match | 100.0 | 50.0 | +50.0 [" in out
+
+
+def test_macro_f1_is_made_of_answers():
+    rng = np.random.default_rng(0)
+    probabilities, labels = rng.dirichlet(np.ones(3), 50), rng.integers(3, size=50)
+    scores = classification_scores(probabilities, labels, 10)
+    for name, rows in scores["each"].items():
+        assert Classifier.total(name, rows) == pytest.approx(scores[name])
 
 
 @pytest.mark.parametrize(
     ("changes", "each", "said"),
     [
-        ({"fingerprint": {"data": "e" * 64}}, {"test": {"accuracy": [1.0]}}, "trained and scored on different data"),
+        ({"examples": "other"}, {"test": {"accuracy": [1.0]}}, "test has not the same examples"),
         ({"file": "translation/dates_dot"}, {"test": {"bleu": [1.0]}}, "of the task classification, .* of translation"),
         ({}, {"dev": {"accuracy": [1.0]}}, "scored on test, .* on dev: none in common"),
-        ({}, {"test": {"accuracy": [1.0, 2.0]}}, "test has not the same examples"),
-        ({}, {"test": {}}, "what each example of test scored is not kept; attnlab evaluate .*other keeps it"),
+        ({}, {"test": {}}, "what the examples of test scored is not kept; attnlab evaluate .*other --split test keeps"),
+        (
+            {"results": {"accuracy": 55.5}},
+            {"test": {"accuracy": [1.0]}},
+            "each/test.json is not of these results; attn",
+        ),
+        (
+            {},
+            {"test": {"accuracy": [float("nan")]}},
+            "not what attnlab evaluate writes .*; remove it and evaluate again",
+        ),
+        ({}, {"test": {"accuracy": [[1.0], [1.0, 2.0]]}}, "not what attnlab evaluate writes"),
+        ({}, {"test": {"accuracy": ["a"]}}, "not what attnlab evaluate writes"),
     ],
 )
 def test_what_cannot_be_compared_is_told_in_one_line(
@@ -126,3 +170,9 @@ def test_what_cannot_be_compared_is_told_in_one_line(
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert re.search(said, err)
+
+
+def test_what_was_saved_of_a_run_is_no_run(make, capsys: pytest.CaptureFixture[str]):
+    one, other = make("one", {"test": {"accuracy": [1.0]}}), make("other", {"test": {}})
+    (other / "checkpoints").rmdir()
+    assert "the run itself is needed" in told(capsys, one, other)[2]

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import importlib
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,14 @@ def test_few_files_know_a_library(library):
         if library in {name.split(".")[0] for name in imported(path.read_text())}
     }  # fmt: skip
     assert users <= set(OWNERS[library])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT.parent / "notebooks").glob("*.py")), ids=lambda path: path.stem)
+def test_notebooks_import_what_there_is(path):
+    for name in imported(path.read_text()):
+        if name.startswith("attnlab"):
+            module, _, part = name.rpartition(".")
+            assert name in MODULES or hasattr(importlib.import_module(module), part), name
 
 
 def test_an_upward_import_would_be_seen():

@@ -16,6 +16,8 @@ import pytest
 from attnlab import lab
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
+from attnlab.runs import each_of
+from attnlab.tasks.translation import Translator
 from attnlab.training.loop import Interrupted
 
 EXPERIMENT = """
@@ -66,6 +68,9 @@ def test_the_task_is_solved(run, data):
     results = lab.evaluate(run, data)["test"]
     assert results["exact_match"] >= 97
     assert json.loads((run / "results.json").read_text())["test"] == results
+    each = each_of(run, "test")
+    assert set(each.rows) == {"bleu", "bleu_lowercase", "chrf", "exact_match"}
+    assert all(Translator.total(name, rows) == pytest.approx(results[name]) for name, rows in each.rows.items())
     assert sorted(path.name for path in (run / "attention").iterdir()) == [
         f"test_{number}.{ending}" for number in (1, 2, 3) for ending in ("html", "png")
     ]

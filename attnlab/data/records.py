@@ -1,7 +1,7 @@
 """What a reader or a generator hands on: examples in splits; of translation, pairs with gold alignment if known."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
@@ -45,13 +45,11 @@ class Splits(Generic[Example]):
 
     def fingerprint(self) -> str:
         """Hash all content with its order and splits (sha256): equal exactly when the data are the same."""
-        digest = hashlib.sha256()
-        for name, examples in self.splits().items():
-            digest.update(f"{len(name)} {name} {len(examples)}\n".encode())
-            for example in examples:
-                for part in _content(example):
-                    digest.update(part)
-        return digest.hexdigest()
+        return _hashed(self.splits())
+
+    def fingerprint_of(self, split: str) -> str:
+        """Hash one split alone: equal where two data sets share it."""
+        return _hashed({"": self.splits()[split]})
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,16 @@ class Corpus(Splits[Pair]):
     target_language: str
     source_split: str | None = None
     target_split: str | None = None
+
+
+def _hashed(splits: Mapping[str, Sequence[Any]]) -> str:
+    digest = hashlib.sha256()
+    for name, examples in splits.items():
+        digest.update(f"{len(name)} {name} {len(examples)}\n".encode())
+        for example in examples:
+            for part in _content(example):
+                digest.update(part)
+    return digest.hexdigest()
 
 
 def _content(example: Any) -> Iterator[bytes]:

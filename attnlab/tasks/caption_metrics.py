@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Shaped
 from sacrebleu.metrics.bleu import BLEU
 
 from attnlab.data.images import Box
@@ -68,7 +68,7 @@ def caption_scores(hypotheses: Sequence[str], references: References, *, resampl
     return scores | signature | {"images": len(hypotheses), "each": {"bleu_4": counts, **each}}
 
 
-def bleu_of_counts(rows: Int[np.ndarray, "n k"]) -> float:
+def bleu_of_counts(rows: Shaped[np.ndarray, "n k"]) -> float:
     """Make BLEU-4, in percent, of sacrebleu's counts for each caption."""
     return _percent(_metric(4)._compute_score_from_stats(rows.sum(axis=0).tolist()).score)
 

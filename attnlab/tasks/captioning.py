@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from attnlab.config import Decoding, Experiment
 from attnlab.config.errors import UserError
@@ -215,13 +215,16 @@ class Captioner(Task):
         found = [several[0].text for several in self.caption(params, examples, decoding)]
         scores = caption_scores(found, [example.captions for example in examples])
         if self.attends and all(example.regions is not None for example in examples):
-            scores |= self._pointing(params, examples)
+            pointed = self._pointing(params, examples)
+            scores["each"] |= pointed.pop("each")
+            scores |= pointed
         return scores | {"decoding": decoding.model_dump()}
 
     @staticmethod
     def total(score: str, rows: np.ndarray) -> float:
-        """BLEU is made of counts, all else is a mean."""
-        return bleu_of_counts(rows) if score == "bleu_4" else Task.total(score, rows)
+        """BLEU and pointing are made of counts, all else is a mean."""
+        made = {"bleu_4": bleu_of_counts, "pointing": pointing_of}
+        return made[score](rows) if score in made else Task.total(score, rows)
 
     def example(self, inputs: Sequence[str]) -> Captioned:
         """Read an image file."""
@@ -328,7 +331,8 @@ class Captioner(Task):
             hits, masses, ends = hits + pointed, masses + mass, [*ends, (sum(pointed), len(pointed))]
         return {
             "pointing": 100.0 * float(np.mean(hits)),
-            "pointing_ci95": interval(np.asarray(ends), lambda rows: 100.0 * rows[:, 0].sum() / rows[:, 1].sum()),
+            "pointing_ci95": interval(np.asarray(ends), pointing_of),
+            "each": {"pointing": np.asarray(ends)},
             "region_mass": 100.0 * float(np.mean(masses)),
         }
 
@@ -345,6 +349,11 @@ def by_token(regions: Sequence[Box | None], encoding: Encoding) -> list[Box | No
     """Give each token the region of the word it stands in (words are what stands between spaces)."""
     ends = np.cumsum([len(word) + 1 for word in encoding.text.split(" ")])
     return [regions[int(np.searchsorted(ends, start, side="right"))] for start, _ in encoding.offsets]
+
+
+def pointing_of(rows: Shaped[np.ndarray, "n 2"]) -> float:
+    """Make the percentage of words that pointed at their region of [hits, words] of each image."""
+    return 100.0 * float(rows[:, 0].sum() / rows[:, 1].sum())
 
 
 def unevenness(weights: Float[Array, "b t s"], lengths: Int[Array, " b"]) -> Float[Array, ""]:

@@ -35,6 +35,7 @@ from attnlab.tasks.classification_metrics import (
     classification_scores,
     confusion,
     macro_f1,
+    macro_f1_of,
     rationale_scores,
 )
 from attnlab.tasks.views import Attended, View
@@ -176,8 +177,7 @@ class Classifier(Task):
         texts = [example.text for example in examples]
         found = self.probabilities(params, texts)
         scores = classification_scores(found, self._numbers(examples), self._task.calibration_bins)
-        right = found.argmax(axis=1) == self._numbers(examples)
-        scores = {"texts": len(examples), **scores, "labels": list(self.labels), "each": {"accuracy": 100.0 * right}}
+        scores = {"texts": len(examples), **scores, "labels": list(self.labels)}
         if all(example.rationale for example in examples):
             weights = [rows for _, rows, _ in self.looks(params, texts)]
             gold = [self.reader.gold(example) for example in examples]
@@ -185,6 +185,11 @@ class Classifier(Task):
             tokens = [rows[:, before : before + len(true)] for rows, true in zip(weights, gold, strict=True)]
             scores |= rationale_scores(tokens, gold)
         return scores
+
+    @staticmethod
+    def total(score: str, rows: np.ndarray) -> float:
+        """Macro-F1 is made of right classes and answers, all else is a mean."""
+        return macro_f1_of(rows) if score == "macro_f1" else Task.total(score, rows)
 
     def example(self, inputs: Sequence[str]) -> Labelled:
         """Take a text without its class."""

@@ -1,16 +1,17 @@
 """What a classifier's probabilities are worth: accuracy, macro-F1, calibration, and how sure these numbers are."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from attnlab.tasks.resampling import SEED, interval
 
 
 def classification_scores(
     probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], bins: int, seed: int = SEED
-) -> dict[str, float | list]:
+) -> dict[str, Any]:
     """Score a test set, in percent, with bootstrap 95% intervals (`resampling.interval`).
 
     Args:
@@ -20,7 +21,8 @@ def classification_scores(
         seed: of the draws.
 
     Returns: accuracy, macro_f1 and ece with their `_ci95`, nll in nats a text, majority (accuracy of the most frequent
-        class), ece_bins, and confusion, row = right class, column = answer.
+        class), ece_bins, confusion, row = right class, column = answer, and `each`, what accuracy and macro_f1 are made
+        of, a row a text.
     """
     answers = probabilities.argmax(axis=1)
     measures: dict[str, Callable[[np.ndarray], float]] = {
@@ -29,12 +31,13 @@ def classification_scores(
         "ece": lambda rows: calibration_error(probabilities[rows], labels[rows], bins),
     }
     whole = np.arange(len(labels))
-    scores: dict[str, float | list] = {}
+    scores: dict[str, Any] = {}
     for name, measure in measures.items():
         scores[name], scores[f"{name}_ci95"] = measure(whole), interval(whole, measure, seed=seed)
     right = np.take_along_axis(probabilities, labels[:, None], axis=1)
     table = confusion(answers, labels, probabilities.shape[1])
     return scores | {
+        "each": {"accuracy": 100.0 * (answers == labels), "macro_f1": np.stack([labels, answers], axis=1)},
         "ece_bins": bins,
         "nll": float(-np.mean(np.log(np.maximum(right, np.finfo(np.float32).tiny)))),
         "majority": 100.0 * float(table.sum(axis=1).max()) / max(len(labels), 1),
@@ -73,6 +76,16 @@ def macro_f1(table: Int[np.ndarray, "c c"]) -> float:
     """
     both = table.sum(axis=0) + table.sum(axis=1)
     return 100.0 * float(np.mean(2 * np.diag(table)[both > 0] / both[both > 0]))
+
+
+def macro_f1_of(rows: Shaped[np.ndarray, "n 2"]) -> float:
+    """Make `macro_f1` of the right class and the answer of each text.
+
+    >>> round(macro_f1_of(np.array([[0, 0], [0, 1], [1, 1]])), 2)
+    66.67
+    """
+    labels, answers = rows.astype(int).T
+    return macro_f1(confusion(answers, labels, int(rows.max()) + 1))
 
 
 def calibration_error(probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], bins: int) -> float:

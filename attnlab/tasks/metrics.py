@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Shaped
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.significance import _bootstrap_resample
@@ -104,7 +104,7 @@ def translation_scores(
     return scores | {"exact_match": exact, "sentences": len(hypotheses), "each": each}
 
 
-def score_of_counts(name: str, rows: Int[np.ndarray, "n k"]) -> float:
+def score_of_counts(name: str, rows: Shaped[np.ndarray, "n k"]) -> float:
     """Make one of `METRICS`, in percent, of sacrebleu's counts for each sentence."""
     return _percent(METRICS[name]()._compute_score_from_stats(rows.sum(axis=0).tolist()).score)
 

@@ -134,10 +134,9 @@ class Storyteller(Task):
 
     def scores(self, params: PyTree, examples: Sequence[Story]) -> dict[str, Any]:
         """Score a test set: the answers, and the attention on the gold facts."""
-        right, weights, facts = self._judged(params, examples)
-        cut = sum(one.left_out > 0 for one in self._read(examples))
-        scores = {"stories": len(examples), **story_scores(right, weights, facts), "stories_cut": cut}
-        return scores | {"each": {"accuracy": 100.0 * np.asarray(right)}}
+        read = self._read(examples)
+        scores = {"stories": len(examples), **story_scores(*self._judged(params, examples))}
+        return scores | {"stories_cut": sum(one.left_out > 0 for one in read)}
 
     def example(self, inputs: Sequence[str]) -> Story:
         """Take a story with its question at the end, in one argument or several."""
