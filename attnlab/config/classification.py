@@ -96,14 +96,11 @@ class Classification(Config):
         """Say why a model of this config cannot do the task; None where it can."""
         if model.kind not in ("recurrent_classifier", "transformer_classifier"):
             return f"model.kind {model.kind} cannot classify; valid: recurrent_classifier, transformer_classifier"
-        positions = getattr(getattr(model, "encoder", None), "positions", None)
-        marks = sum(getattr(model, "marks", ()))
-        if positions is not None and positions.kind == "learned":
-            if model.encoder.max_length < self.max_length + marks:
-                return (
-                    f"model.encoder.max_length {model.encoder.max_length} must exceed task.max_length "
-                    f"{self.max_length} by {marks}: [CLS] stands before the text, or [SEP] after it, or both"
-                )
+        if model.longest_text is not None and model.longest_text < self.max_length:
+            return (
+                f"model.encoder.max_length {model.encoder.max_length} must exceed task.max_length {self.max_length} by "
+                f"{model.marks_before + model.marks_after}: [CLS] stands before the text, or [SEP] after it, or both"
+            )
         return other_vocabulary(model, self.tokenizer)
 
     def tiny(self) -> Self:

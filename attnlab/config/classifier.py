@@ -87,6 +87,10 @@ class RecurrentClassifier(Config):
     dropout: Probability = 0.0
     """Of embeddings, between layers, and before the classes."""
 
+    @property
+    def longest_text(self) -> None:
+        """How many tokens of a text can be read: any number."""
+
     @model_validator(mode="after")
     def _pooling_fits(self) -> Self:
         if self.pooling.kind == "first" or (self.encoder is None and self.pooling.kind == "last"):
@@ -119,6 +123,12 @@ class TransformerClassifier(OnEncoder):
     def marks_before(self) -> int:
         """How many marks stand before the text."""
         return int(self.pooling.kind == "first" or self.pretrained is not None)
+
+    @property
+    def longest_text(self) -> int | None:
+        """How many tokens of a text there are positions for beside the marks; None: any number."""
+        longest = self.encoder.longest
+        return None if longest is None else longest - self.marks_before - self.marks_after
 
     def tiny(self) -> Self:
         """Keep pretrained weights whole."""

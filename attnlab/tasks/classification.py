@@ -322,8 +322,7 @@ class Classifier(Task):
         """Batch the texts that have a token."""
         full = [index for index, one in enumerate(ids) if len(one)]
         model = self.config.model
-        longest = model.encoder.longest if isinstance(model, ClassifierConfig) else None
-        longest = None if longest is None else longest - sum(self._marks)
+        longest = model.longest_text if isinstance(model, ClassifierConfig) else None
         lengths = [len(ids[i]) for i in full]
         for chosen, shape in evaluation_shapes(lengths, EVALUATION_TOKENS, rows_multiple(), longest):
             members = [full[i] for i in chosen]
