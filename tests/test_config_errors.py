@@ -29,6 +29,7 @@ training:
   optimizer: {kind: adamw,
     learning_rate: 1e-3}
 """
+TSV = "data:\n    kind: tsv\n    source: de\n    target: en\n    train: a.tsv\n    dev: b.tsv\n    test: "
 SCORES = "valid: dot, scaled_dot, general, additive"
 
 
@@ -52,6 +53,11 @@ BROKEN_FILES = {
         edited("steps: 100", "steps: 100\n  zzzz: 3"),
         ":16: training.zzzz: unknown key; valid: steps, batch_tokens",
     ),
+    "test set named as another split": (
+        edited("data:\n    kind: dates", f"{TSV}{{dev: c.tsv}}"),
+        ":9: task.data.test.dev: dev is the name of another split; a test set needs a name of its own",
+    ),
+    "no test set": (edited("data:\n    kind: dates", f"{TSV}{{}}"), ":9: task.data.test: needs at least 1, given {}"),
     "key inside a kind": (
         edited("hidden: 32", "hiden: 32"),
         ":13: model.attention.score.hiden: unknown key; did you mean hidden? valid: kind, hidden",

@@ -1,5 +1,6 @@
 """Labelled texts of files and of the hub: classes in order, a dev part held out, mistakes told with file and line."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from attnlab.config.classification import LabelledHub, LabelledText
 from attnlab.config.errors import UserError
@@ -81,16 +83,53 @@ def test_a_table_with_other_names(tmp_path: Path) -> None:
     assert found.labels == ("DESC", "NUM")
 
 
+@pytest.mark.parametrize("ending", [".csv", ".CSV.gz"])
+def test_a_table_with_commas_and_quoted_fields(tmp_path: Path, ending: str) -> None:
+    text = 'label,text\r\n1,"Good, ""very""\r\ngood"\r\n0,bad\r\n'
+    raw = gzip.compress(text.encode()) if ending.endswith(".gz") else b"\xef\xbb\xbf" + text.encode()
+    (tmp_path / f"all{ending}").write_bytes(raw)
+    name = f"all{ending}"
+    found = load(jsonl(train=name, dev=name, test={"test": name}), tmp_path)
+    assert found.train == (Labelled('Good, "very" good', "1"), Labelled("bad", "0"))
+    assert found.labels == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("text,label\n", ":1: no rows after the header"),
+        ("text;label\na;1\n", ":1: the header names one column, 'text;label'; a comma stands between two"),
+        ("text,text\na,1\n", ":1: the header names the column 'text' 2 times"),
+        ("text,label\na,1\nb\n", ":3: 1 fields, but the header names 2"),
+        ('text,label\n"a\nb",1\nb,1,2\n', ":4: 3 fields, but the header names 2"),
+        ('text,label\na,1\n"b,1\n', ":3: not CSV (unexpected end of data); is a quotation mark missing"),
+        ("text,sentiment\na,1\n", ":2: no 'label'; this row has: text, sentiment (task.data.label names the column)"),
+    ],
+)
+def test_a_bad_table_is_told_with_its_line(folder: Path, text: str, said: str) -> None:
+    (folder / "test.csv").write_text(text)
+    assert f"{folder / 'test.csv'}{said}" in refusal(lambda: load(jsonl(test={"test": "test.csv"}), folder))
+
+
+def test_an_unknown_format_is_refused_by_name(folder: Path) -> None:
+    (folder / "test.xlsx").write_text("a")
+    assert refusal(lambda: load(jsonl(test={"test": "test.xlsx"}), folder)) == (
+        f"{folder / 'test.xlsx'}: unknown suffix '.xlsx'; valid: .jsonl, .json, .csv, .tsv, each also with .gz"
+    )
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ('{"text": "a"}', "no 'label'; did you mean 'text'?"),
-        ('{"label": 0}', "no 'text'"),
+        ('{"text": "a"}', "no 'label'; this row has: text (task.data.label names the column)"),
+        ('{"text": "a", "lable": 0}', "no 'label'; this row has: text, lable; did you mean task.data.label=lable?"),
+        ('{"label": 0}', "no 'text'; this row has: label"),
+        ("{}", "no 'text'; this row has: nothing"),
         ('{"text": 3, "label": 0}', "'text' holds int, not text"),
         ('{"text": "a", "label": 0.5}', "'label' is 0.5; expected a name or a whole number"),
         ('{"text": "a", "label": true}', "'label' is True"),
         ('{"text": "a", "label": -1}', "'label' is -1"),
-        ('{"text": "a", "label": 0', "not JSON"),
+        ('{"text": "a", "label": 0', "expected an object a line"),
         ("[1]", "expected an object"),
         ('{"text": "a\\u0000", "label": 0}', "NUL"),
         ('{"text": "\\ud800", "label": 0}', "half of a surrogate pair"),
@@ -113,7 +152,8 @@ def test_what_no_classification_can_be_is_refused(folder: Path) -> None:
         write(folder / f"{name}.jsonl", [{"text": "a", "label": 1}])
     assert "two classes at least" in refusal(lambda: load(jsonl(), folder))
     assert "needs a data directory" in refusal(lambda: load(jsonl(), None))
-    assert "the name of another split" in refusal(lambda: load(jsonl(test={"dev": "dev.jsonl"}), folder))
+    with pytest.raises(ValidationError, match="dev is the name of another split"):
+        jsonl(test={"dev": "dev.jsonl"})
 
 
 def test_hub_layout_with_named_labels(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ AGAIN = [normalizer for normalizer in NORMALIZERS if normalizer.kind != "gumbel_
 
 @pytest.mark.parametrize("attention", rows(ABOUT, [], AGAIN), ids=name)
 def test_every_kind_in_a_recurrent_decoder(attention):
-    module = Attend(attention.of_a_recurrent_decoder("attention"), 8)
+    module = Attend(attention.of_single_queries("attention"), 8)
 
     def ask(self):
         memory = self.remember(STATES, LENGTHS, STATES[:, 0])
@@ -167,7 +167,8 @@ def test_gumbel_noise_is_drawn_in_training_alone():
 
 @pytest.mark.parametrize("chosen", MASKS, ids=lambda mask: mask.kind)
 def test_masks_say_what_their_configs_say(chosen):
-    where = np.asarray(mask(chosen).dense(6, 6))
+    where = np.asarray(mask(chosen, 6, longest=6).dense(6, 6))
+    np.testing.assert_array_equal(mask(chosen, 4, longest=6).dense(4, 4), where[:4, :4])
     i, j = np.arange(6)[:, None], np.arange(6)[None, :]
     near = abs(i - j) <= 1
     expected = {

@@ -153,14 +153,19 @@ def test_long_passages_are_read_in_windows_and_answers_merged(model: dict):
 
 def test_a_threshold_decides_between_a_span_and_none():
     examples = twin(4, 0)
-    texts = {}
+    texts, best = {}, {}
     for threshold in (-1e9, 1e9):
         task = prepared(experiment(BIDAF, unanswerable=True, null_threshold=threshold), examples)
         params = jax.jit(task.initialize)(jax.random.key(0))
-        texts[threshold] = [found[0].text for found in task.find(params, examples)]
+        found = task.find(params, examples)
+        texts[threshold] = [one[0].text for one in found]
+        told = [[one.text for one in answers] for answers in found]
+        assert all(len(set(answers)) == len(answers) for answers in told)
+        scores = task.scores(params, examples)
+        best[threshold] = {name: scores[name] for name in scores if name.startswith("best_")}
     assert set(texts[-1e9]) == {""}
     assert all(texts[1e9])
-    scores = task.scores(params, examples)
+    assert best[-1e9] == best[1e9]
     assert {"best_f1", "f1_ci95", "sliding_window_f1", "f1_over_window_ci95"} <= set(scores)
     assert set(scores["answers"]) == {"0", "1", "2", "3"}
 
@@ -184,6 +189,15 @@ def test_what_is_left_out_is_said():
     assert "left out: 1 questions" in said
     assert "a guessed place: 1 answers" in said
     assert "cut: 1 questions of more than 2" in said
+
+
+def test_nothing_left_to_train_on_is_said_with_its_reason():
+    wrong = Question("q7", "red", "red is w1 .", (Answer("w1", 3),))
+    with pytest.raises(UserError, match=r"of q7 the answer 'w1' is not at character 3 \(' i' is\)"):
+        prepared(experiment(BIDAF), twin(4, 0)).batches((wrong,))
+    long = Question("q8", "red", "red is w1 .", (Answer("red is w1", 0),))
+    with pytest.raises(UserError, match=r"no answer is whole in a window of 2 tokens \(task.window\)"):
+        prepared(experiment(BIDAF, window=2, stride=1, max_answer=2), twin(4, 0)).batches((long,))
 
 
 @pytest.mark.slow

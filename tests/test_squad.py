@@ -14,7 +14,7 @@ from attnlab.data import squad, subjqa
 from attnlab.data.questions import Answer, Question
 from attnlab.data.windows import best_spans, tokens_of, windows
 from attnlab.tasks import sliding_window
-from attnlab.tasks.squad_metrics import each, exact, f1, normalize, squad_scores
+from attnlab.tasks.squad_metrics import best_by_threshold, each, exact, f1, normalize, squad_scores
 
 PARTLY = [["1976"], ["Beyoncé and Bruno Mars"], ["climate change"]]
 
@@ -28,7 +28,7 @@ PARTLY = [["1976"], ["Beyoncé and Bruno Mars"], ["climate change"]]
     ],
 )
 def test_published_cases(gold, answers, right):
-    found = squad_scores(gold, answers, [0.0] * len(gold))
+    found = squad_scores(gold, answers) | best_by_threshold(gold, answers, [0.0] * len(gold))
     total = {"exact": right, "f1": right, "best_exact": right, "best_f1": right}
     assert found == pytest.approx(total | {"total": len(gold), "best_exact_thresh": 0.0, "best_f1_thresh": 0.0})
 
@@ -62,7 +62,7 @@ def test_the_best_gold_answer_counts_and_wordless_ones_do_not():
 
 def test_no_answers_of_version_2():
     gold, answers = [["x"], ["y"], [], []], ["x", "z", "w", ""]
-    found = squad_scores(gold, answers, [0.1, 0.6, 0.9, 0.95])
+    found = squad_scores(gold, answers) | best_by_threshold(gold, answers, [0.1, 0.6, 0.9, 0.95])
     assert (found["exact"], found["HasAns_exact"], found["NoAns_exact"]) == (50.0, 50.0, 50.0)
     assert (found["HasAns_total"], found["NoAns_total"]) == (2, 2)
     assert (found["best_exact"], found["best_exact_thresh"]) == (75.0, 0.1)

@@ -17,6 +17,7 @@ from attnlab.config.questions import Babi, GeneratedStories
 from attnlab.config.readers import MemoryNetwork as MemoryConfig
 from attnlab.data import babi, stories
 from attnlab.data.buckets import Shape
+from attnlab.data.records import Splits
 from attnlab.data.story_words import Vocabulary
 from attnlab.models.memory_network import MemoryNetwork, ages, position_encoding
 from attnlab.tasks.stories import Storyteller, parse
@@ -327,6 +328,16 @@ def test_long_stories_are_cut_at_their_beginning():
     story = stories.Story(("A is in x.", "B is in y.", "C is in z."), "Where is A?", "x", (0, 2))
     read = Vocabulary.learned([story]).read(story, 2)
     assert (len(read.sentences), read.facts, read.left_out) == (2, (1,), 1)
+
+
+def test_a_full_memory_is_no_wider_in_scoring_than_in_training():
+    told = tuple(f"A is in {'xyz'[n % 3]}." for n in range(20))
+    long = stories.Story(told, "Where is A?", "x", (18,))
+    config = experiment(MEMORY, 1)
+    config = config.changed(task=config.task.changed(memory=18))
+    task = Storyteller.prepare(config, Splits((long,), (long,), {"test": (long,)}))
+    found = task.scores(jax.jit(task.initialize)(jax.random.key(0)), [long])
+    assert (found["stories"], found["stories_cut"]) == (1, 1)
 
 
 def test_a_run_reads_its_vocabulary_back(tmp_path: Path):

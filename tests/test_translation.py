@@ -11,7 +11,7 @@ from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.config.translation import TsvToSplit
 from attnlab.data import tsv
-from attnlab.data.records import Pair
+from attnlab.data.records import Link, Pair
 from attnlab.tasks.translation import Translator
 from attnlab.training.objective import guided_alignment
 from attnlab.training.optimizer import optimizer
@@ -45,6 +45,19 @@ def test_guided_alignment_is_its_definition():
     np.testing.assert_allclose(found, -np.log(0.8) - 0.5 * (np.log(0.5) + np.log(0.25)), rtol=1e-5)
     slope = jax.jit(jax.grad(lambda w: guided_alignment(w, jnp.asarray(links), jnp.array([3]))))(jnp.asarray(weights))
     assert np.isfinite(slope).all()
+
+
+def test_pieces_of_words_are_aligned_word_by_word(monkeypatch):
+    config = experiment(TRANSFORMER, tokenizer={"kind": "bpe", "vocabulary": 100})
+    task = Translator.prepare(config, Translator.load(config, None))
+    pair = Pair("zwei drei", "three two", (Link((0, 4), (6, 9)), Link((5, 9), (0, 5))))
+    source, target = task.tokenizers.source.encode(pair.source), task.tokenizers.target.encode(pair.target)
+    assert min(len(source.ids), len(target.ids)) > 2
+    weights = np.zeros((len(target.ids) + 1, len(source.ids) + 1))
+    for row, (start, _) in enumerate(target.offsets):  # each piece looks at one piece of the right word alone
+        weights[row, len(source.ids) - 1 if start < 5 else 0] = 1.0
+    monkeypatch.setattr(Translator, "attention", lambda *_: [weights])
+    assert task._alignment({}, [pair])["aer"] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -96,9 +109,9 @@ def test_a_sentence_may_be_as_long_as_there_are_positions_and_a_longer_one_is_to
     assert len(list(task.answer(params, ["drei " * 40], 0, None))) == 1
     (weights,) = task.attention(params, [Pair("drei " * 40, "3 " * 40)])
     assert weights.shape == (41, 41)
-    with pytest.raises(UserError, match="has 42 tokens with its end token, and the learned positions hold 41"):
+    with pytest.raises(UserError, match="with its end token a sentence has 42 tokens, and the learned"):
         list(task.answer(params, ["drei " * 41], 0, None))
-    with pytest.raises(UserError, match="a target has 42 tokens with its start token, and the learned positions hold"):
+    with pytest.raises(UserError, match="with its start token a target has 42 tokens, and the learned positions hold"):
         task.attention(params, [Pair("drei", "3 " * 41)])
 
 

@@ -168,9 +168,9 @@ class Attention(Config):
         _refuse(self, place, mods=("location",), masks=("random_blocks", "big_bird"), normalizers=("local_p",), why=why)
         return self
 
-    def of_a_recurrent_decoder(self, place: str) -> Self:
-        """Raise where a recurrent decoder, which asks one question a step, cannot use a part."""
-        why = "draws anew for each query of one call, but a recurrent decoder makes a call a query"
+    def of_single_queries(self, place: str) -> Self:
+        """Raise where what makes each query in a call of its own, as a recurrent decoder does, cannot use a part."""
+        why = "draws anew for each query of one call, but here every query is a call of its own"
         _refuse(self, place, normalizers=("gumbel_softmax",), why=why)
         return self.over_another_sequence(place)
 

@@ -57,6 +57,8 @@ def _follow(root: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[Place, t
     around: type[BaseModel] | None = None
     choices = [root]
     for step in loc:
+        if step == "[key]":  # pydantic's way to say that the name itself is wrong
+            break
         chosen = {kind_of(model): model for model in choices}
         if len(choices) > 1 and step in chosen:
             choices = [chosen[step]]
@@ -88,6 +90,8 @@ def _tell(error: Any, place: Place, around: type[BaseModel] | None) -> tuple[Pla
         return place, f"unknown value {shortened(given)}{_nearest(str(given), _literals(schema))}"
     if kind.startswith(("greater_than", "less_than")):
         return place, f"must be {_limits(schema)}, given {shortened(given)}"
+    if kind == "too_short":
+        return place, f"needs at least {context['min_length']}, given {shortened(given)}"
     expected = _EXPECTED.get(kind.split("_")[0], error["msg"])
     return place, f"expected {expected}, given {shortened(given)}"
 

@@ -60,7 +60,8 @@ class GlobalTokens(Config):
 
 
 class RandomBlocks(Config):
-    """Every block of queries sees `count` blocks of keys drawn at random (Zaheer et al. 2020)."""
+    """Every block of queries sees `count` blocks of keys drawn at random (Zaheer et al. 2020); a model draws them once,
+    for its `max_length` positions, and a shorter text has of them what its places see."""
 
     kind: Literal["random_blocks"] = "random_blocks"
     block: PositiveInt
@@ -69,7 +70,8 @@ class RandomBlocks(Config):
 
 
 class BigBird(Config):
-    """Blocks in a window, a few global ones and a few at random (Zaheer et al. 2020)."""
+    """Blocks in a window, a few global ones and a few at random (Zaheer et al. 2020); a model draws them once, for its
+    `max_length` positions, and the global blocks at the end are those of a text of that length."""
 
     kind: Literal["big_bird"] = "big_bird"
     block: PositiveInt = 64

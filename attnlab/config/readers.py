@@ -1,6 +1,6 @@
 """Models that answer questions: the memory network, the reader with attention flow, and Transformers for both."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -93,6 +93,13 @@ class BidafReader(Config):
         )
 
 
+def _told_apart(model: Any) -> Any:
+    """Raise where a single type of tokens would be given to question and text alike."""
+    if model.encoder.token_types == 1:
+        raise ValueError("encoder.token_types 1 does not tell the question from the text; valid: 2, or 0 for none")
+    return model
+
+
 class TransformerReader(OnEncoder):
     """Question and passage in one sequence through a Transformer; two linear maps point at the span (BERT)."""
 
@@ -100,6 +107,10 @@ class TransformerReader(OnEncoder):
     encoder: TransformerEncoder = TransformerEncoder(layers=4, token_types=2)
     exact_match: bool = False
     """Tell of each token of the passage whether the question has it too (Chen et al. 2017)."""
+
+    @model_validator(mode="after")
+    def _two_types_or_none(self) -> Self:
+        return _told_apart(self)
 
 
 class TransformerStories(Config):
@@ -110,6 +121,10 @@ class TransformerStories(Config):
     """What a position holds: a word, or a whole sentence, made of its words as in a memory network (Dehghani et al.
     2019, section 3.1)."""
     encoder: TransformerEncoder = TransformerEncoder(layers=3, width=128, feed_forward=256, token_types=2)
+
+    @model_validator(mode="after")
+    def _two_types_or_none(self) -> Self:
+        return _told_apart(self)
 
     def tiny(self) -> Self:
         return self.changed(encoder=self.encoder.tiny())

@@ -43,7 +43,7 @@ class RecurrentSeq2Seq(Config):
     @model_validator(mode="after")
     def _attends_step_by_step(self) -> Self:
         if self.attention is not None:
-            self.attention.of_a_recurrent_decoder("attention")
+            self.attention.of_single_queries("attention")
         return self
 
     @model_validator(mode="after")

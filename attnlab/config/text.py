@@ -2,12 +2,20 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from attnlab.config.base import Config
 from attnlab.config.pretrained import Package, Source
 
-TestSets = Annotated[dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], str], Field(min_length=1)]
+
+def _named_apart(name: str) -> str:
+    if name in ("train", "dev"):
+        raise ValueError(f"{name} is the name of another split; a test set needs a name of its own")
+    return name
+
+
+_Name = Annotated[str, Field(pattern=r"^[\w.-]+$"), AfterValidator(_named_apart)]
+TestSets = Annotated[dict[_Name, str], Field(min_length=1)]
 """Name of each test set (it names files too) -> where it is."""
 
 

@@ -115,8 +115,12 @@ class Translation(Config):
             return "model.tie_embeddings all needs task.tokenizer.joint: true"
         if self.guided_alignment and self.data.kind != "dates":
             return f"task.guided_alignment needs gold alignment, which task.data.kind {self.data.kind} has none of"
-        if model.kind == "recurrent_seq2seq" and model.attention is None and self.guided_alignment:
-            return "task.guided_alignment needs model.attention"
+        if model.kind == "recurrent_seq2seq" and model.attention is None:
+            needed = {"guided_alignment": self.guided_alignment}
+            needed["decoding.coverage_penalty"] = self.decoding.coverage_penalty
+            for name, asked in needed.items():
+                if asked:
+                    return f"task.{name} needs model.attention"
         if model.kind == "transformer_seq2seq":
             longest = max(self.max_length, self.decoding.max_length) + 1
             if model.max_length < longest:

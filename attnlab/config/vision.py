@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from attnlab.config.base import Config
-from attnlab.config.text import Decoding, Words
+from attnlab.config.text import Decoding, TestSets, Words
 
 CAPTIONERS = ("show_attend_tell", "transformer_captioner")
 ANSWERERS = ("visual_answerer",)
@@ -68,7 +68,7 @@ class CaptionHub(Config):
     """Columns of the captions; a column may hold a list of them."""
     train: str = "train"
     dev: str = "validation"
-    test: dict[str, str] = {"test": "test"}
+    test: TestSets = {"test": "test"}
 
 
 class EasyVqa(Config):
@@ -101,7 +101,7 @@ class QuestionHub(Config):
     answer: str = "answer"
     train: str = "train"
     dev: str = "validation"
-    test: dict[str, str] = {"test": "test"}
+    test: TestSets = {"test": "test"}
 
 
 CaptionData = Annotated[Scenes | Flickr8k | CaptionHub, Field(discriminator="kind")]
@@ -124,6 +124,8 @@ class Captioning(Config):
         """Say why a model of this config cannot do the task; None where it can."""
         if model.kind not in CAPTIONERS:
             return f"model.kind {model.kind} cannot describe images; valid: {', '.join(CAPTIONERS)}"
+        if self.decoding.coverage_penalty and model.kind == "show_attend_tell" and model.attention is None:
+            return "task.decoding.coverage_penalty needs model.attention"
         if getattr(model, "guided", 0.0) and self.data.kind != "scenes":
             return f"model.guided needs gold regions, which task.data.kind {self.data.kind} has not; scenes has"
         if model.kind == "transformer_captioner":

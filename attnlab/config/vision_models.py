@@ -91,7 +91,7 @@ class ShowAttendTell(Config):
     @model_validator(mode="after")
     def _fits_the_decoder(self) -> Self:
         if self.attention is not None:
-            self.attention.of_a_recurrent_decoder("attention")
+            self.attention.of_single_queries("attention")
             if self.attention.score.kind in ONE_WIDTH and self.hidden != self.image.width:
                 raise ValueError(
                     f"attention.score.kind {self.attention.score.kind} needs hidden as wide as the image's cells: "
@@ -118,6 +118,11 @@ class TransformerCaptioner(Config):
     kind: Literal["transformer_captioner"] = "transformer_captioner"
     image: ImageEncoder = SmallCnn()
     decoder: TransformerDecoder
+
+    @property
+    def longest(self) -> int | None:
+        """Longest caption that can be read, its start token counted; None: any."""
+        return self.decoder.longest
 
     @model_validator(mode="after")
     def _memory_is_the_image(self) -> Self:
@@ -172,8 +177,8 @@ class CoAttention(Config):
     """Of either side by one query."""
 
     @model_validator(mode="after")
-    def _no_positions(self) -> Self:
-        self.attention.over_another_sequence("attention")
+    def _one_query(self) -> Self:
+        self.attention.of_single_queries("attention")
         return self
 
     def tiny(self) -> Self:

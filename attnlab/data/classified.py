@@ -21,9 +21,6 @@ def load(config: ClassificationData, data_dir: Path | None) -> LabelledTexts:
     """
     if isinstance(config, Rules):
         return verdicts.generate(config)
-    for name in config.test:
-        if name in ("train", "dev"):
-            raise UserError(f"task.data.test.{name}: the name of another split; a test set needs a name of its own")
     if isinstance(config, LabelledHub):
         return labelled_hub.read(config, data_dir)
     if data_dir is None:

@@ -23,9 +23,6 @@ def load(config: Data, data_dir: Path | None) -> Corpus:
     """
     if isinstance(config, Dates):
         return dates.generate(config)
-    for name in config.test if not isinstance(config, TsvToSplit) else ():
-        if name in ("train", "dev"):
-            raise UserError(f"task.data.test.{name}: the name of another split; a test set needs a name of its own")
     if isinstance(config, Hub):
         return hub.read(config, data_dir)
     if isinstance(config, TsvToSplit):

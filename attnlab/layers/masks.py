@@ -1,16 +1,25 @@
 """From a mask's config to the mask of `functional.masks` that it names."""
 
-from functools import reduce
+from functools import partial, reduce
 from operator import and_, or_
 
 from attnlab.config import masks as config
 from attnlab.functional import masks
+from attnlab.functional.masks.scattered import Drawn
 
 
-def mask(chosen: config.Mask) -> masks.Mask:
+def mask(chosen: config.Mask, positions: int, longest: int) -> masks.Mask:
     """Build the mask that a config names, of a sequence with itself.
 
-    >>> mask(config.AnyOf(masks=(config.Prefix(n=1), config.SlidingWindow(left=0)))).dense(2, 2).astype(int).tolist()
+    Blocks at random are drawn for `longest` positions, of which a shorter sequence has the first: so what a text may
+    see depends on nothing but its places, not on how much padding stands behind it.
+
+    Args:
+        positions: of the sequence, padding counted.
+        longest: of a sequence that the model is made for; a longer one has blocks drawn for its own length.
+
+    >>> both = config.AnyOf(masks=(config.Prefix(n=1), config.SlidingWindow(left=0)))
+    >>> mask(both, 2, longest=8).dense(2, 2).astype(int).tolist()
     [[1, 0], [1, 1]]
     """
     match chosen:
@@ -27,11 +36,17 @@ def mask(chosen: config.Mask) -> masks.Mask:
         case config.GlobalTokens():
             return masks.global_tokens(chosen.tokens)
         case config.RandomBlocks():
-            return masks.random_blocks(chosen.block, chosen.count, seed=chosen.seed)
+            return _first(masks.random_blocks(chosen.block, chosen.count, seed=chosen.seed), positions, longest)
         case config.BigBird():
             counts = {"window": chosen.window, "global_blocks": chosen.global_blocks, "random": chosen.random}
-            return masks.big_bird(chosen.block, **counts, seed=chosen.seed)
+            return _first(masks.big_bird(chosen.block, **counts, seed=chosen.seed), positions, longest)
         case config.AnyOf():
-            return reduce(or_, map(mask, chosen.masks))
+            return reduce(or_, map(partial(mask, positions=positions, longest=longest), chosen.masks))
         case config.AllOf():
-            return reduce(and_, map(mask, chosen.masks))
+            return reduce(and_, map(partial(mask, positions=positions, longest=longest), chosen.masks))
+
+
+def _first(drawn: Drawn, positions: int, longest: int) -> masks.Mask:
+    """What of the blocks drawn for the longest sequence concerns the first `positions`."""
+    blocks, shown = (-(-length // drawn.block) for length in (max(positions, longest), positions))
+    return masks.block_layout(drawn.layout(blocks, blocks, 0)[:shown, :shown], drawn.block)

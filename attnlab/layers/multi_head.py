@@ -128,7 +128,7 @@ class SelfAttention(_Heads):
         """
         query, key, value = self._projected(states, None)
         own = self.attention.mask
-        where = where if own is None else where & mask(own)
+        where = where if own is None else where & mask(own, key.shape[1], self.config.max_length)
         options = self.options(query, key.shape[1], lengths, mods, train, False)
         return self.merged(attention(query, key, value, mask=where, **options))[0]
 
@@ -141,7 +141,7 @@ class SelfAttention(_Heads):
         capacity = past.key.shape[1]
         lengths = jnp.broadcast_to(past.length + states.shape[1], states.shape[:1])
         options = self.options(query, capacity, lengths, mods, False, False)
-        where = None if own is None else mask(own)
+        where = None if own is None else mask(own, capacity, capacity)
         found, longer = cache.attend(past, query, key, value, mask=where, **options)
         return self.merged(found)[0], longer
 

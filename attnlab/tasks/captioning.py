@@ -25,27 +25,19 @@ from attnlab.data.images import Box, Captioned, as_bytes, pixels
 from attnlab.data.records import Splits
 from attnlab.data.tokenizer import BOS, EOS, Encoding, Tokenizer, train
 from attnlab.models.captioner import ShowAttendTell, TransformerCaptioner
+from attnlab.tasks import written
 from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple, settings
 from attnlab.tasks.caption_metrics import bleu, bleu_of_counts, caption_scores, inside, pointing, words
 from attnlab.tasks.pictures import ROWS, Pictures
 from attnlab.tasks.resampling import interval
 from attnlab.tasks.views import Regarded, View
+from attnlab.tasks.written import Hypothesis, hypotheses
 from attnlab.training.decoding import Hypotheses, make_decode
 from attnlab.training.objective import Loss, cross_entropy
 from attnlab.training.steps import place
 
 VOCABULARY = "tokenizer/words.json"
 MODELS = {"show_attend_tell": ShowAttendTell, "transformer_captioner": TransformerCaptioner}
-
-
-@dataclass(frozen=True, eq=False)
-class Caption:
-    """One caption: `weights[i]` is the attention over the cells when word i was written, the end token last."""
-
-    text: str
-    tokens: list[int]
-    score: float
-    weights: np.ndarray
 
 
 @dataclass(eq=False)
@@ -251,19 +243,11 @@ class Captioner(Task):
 
         With `n_best` above 1, so many lines for each instead: `line number ||| caption ||| score`.
         """
-        decoding = self.task.decoding
-        if n_best is not None:
-            if not 1 <= n_best <= decoding.beam:
-                raise UserError(f"--n-best {n_best}: must be between 1 and the run's beam, {decoding.beam}")
-            decoding = decoding.model_copy(update={"n_best": n_best})
+        decoding = written.asked_for(self.task.decoding, n_best)
         given = [line.strip() for line in lines]
         found = iter(self.caption(params, [read_example(path) for path in given if path], decoding))
         for number, path in enumerate(given, start=first):
-            several = next(found) if path else []
-            if decoding.n_best == 1:
-                yield several[0].text if several else ""
-            else:
-                yield from (f"{number} ||| {one.text} ||| {one.score:.4f}" for one in several)
+            yield from written.lines(number, next(found) if path else [], decoding.n_best)
 
     def lengths(self, examples: Sequence[Captioned]) -> dict[str, list[int]]:
         """Tokens of all captions."""
@@ -271,22 +255,24 @@ class Captioner(Task):
 
     def caption(
         self, params: PyTree, examples: Sequence[Captioned], decoding: Decoding, poll: Poll = no_poll
-    ) -> list[list[Caption]]:
+    ) -> list[list[Hypothesis]]:
         """Describe each image; return its captions, best first."""
         decode = self._decoders.setdefault(decoding, make_decode(self.model, decoding))
-        results: list[list[Caption]] = []
+        results: list[list[Hypothesis]] = []
         images, names = [e.image for e in examples], [e.name for e in examples]
         for chosen, image, cells in self.pictures.batches(images, names, max(ROWS // decoding.beam, 1)):
             poll()
             batch = place({"image": image, "cells": cells})
             found = jax.tree.map(np.asarray, decode(params, batch["image"], batch["cells"]))
-            results += [self._captions(found, row) for row, _ in enumerate(chosen)]
+            given = self.pictures.cells
+            results += [hypotheses(found, row, self.tokenizer.decode, given) for row, _ in enumerate(chosen)]
         return results
 
     def attention(self, params: PyTree, examples: Sequence[Captioned]) -> list[np.ndarray]:
         """Return the attention [words + 1, cells] when the model is made to write each image's first caption."""
         targets = [[BOS, *ids] for ids in self._ids([e.captions[0] for e in examples])]
-        width = -(-max(map(len, targets), default=1) // 8) * 8
+        longest = getattr(self.config.model, "longest", None)
+        width = written.fitting(max(map(len, targets), default=1), longest, "with its start token a caption")
         results: list[np.ndarray] = []
         images, names = [e.image for e in examples], [e.name for e in examples]
         for chosen, image, cells in self.pictures.batches(images, names):
@@ -305,17 +291,6 @@ class Captioner(Task):
             return out.weights
 
         return jax.jit(weights)
-
-    def _captions(self, found: Hypotheses, row: int) -> list[Caption]:
-        captions = []
-        for n in range(found.tokens.shape[1]):
-            if n > 0 and not np.isfinite(found.scores[row, n]):
-                break  # the search found fewer
-            length = int(found.lengths[row, n])
-            tokens = found.tokens[row, n, :length].tolist()
-            weights = np.asarray(found.weights)[row, n, : length + 1]
-            captions.append(Caption(self.tokenizer.decode(tokens), tokens, float(found.scores[row, n]), weights))
-        return captions
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return [e.ids for e in self.tokenizer.encode_batch([words(text) for text in texts])]

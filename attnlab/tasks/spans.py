@@ -31,7 +31,7 @@ from attnlab.tasks import sliding_window
 from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple, settings
 from attnlab.tasks.resampling import interval, paired_difference
 from attnlab.tasks.span_models import Form, form
-from attnlab.tasks.squad_metrics import each, squad_scores
+from attnlab.tasks.squad_metrics import best_by_threshold, each, squad_scores
 from attnlab.tasks.views import Attended, View
 from attnlab.training.objective import Loss
 from attnlab.training.steps import place
@@ -81,9 +81,6 @@ class SpanReader(Task):
         data = settings(config, Spans).data
         if isinstance(data, GeneratedStories):
             return stories.passages(stories.generate(data))
-        for name in data.test:
-            if name in ("train", "dev"):
-                raise UserError(f"task.data.test.{name}: the name of another split; a test set needs a name of its own")
         if isinstance(data, QuestionsHub):
             return squad.read_hub(data, data_dir)
         expected = data.train if isinstance(data, SquadJson) else data.train[0]
@@ -159,6 +156,8 @@ class SpanReader(Task):
         known = {number for number, one in enumerate(examples) if not one.answers}
         found = {window.number for window in windows if window.target != (0, 0)}
         kept = [window for window in windows if window.number in (found if not self._allows_none else found | known)]
+        if not kept:
+            raise UserError(_why_none_is_left(examples, settings(self.config, Spans).window))
         lost = len(examples) - len({window.number for window in kept})
         guessed = sum(one.target is not None and not one.target.certain for one in examples)
         long = sum(len(self.reader.tokenizer.encode(one.question).ids) > self._most_asked for one in examples)
@@ -200,8 +199,9 @@ class SpanReader(Task):
         """
         asked, gold = self.find(params, examples), _gold(examples)
         answers = [one[0].text for one in asked]
-        none = [_margin(one) for one in asked] if self._allows_none else None
-        scores: dict[str, Any] = dict(squad_scores(gold, answers, none))
+        scores: dict[str, Any] = dict(squad_scores(gold, answers))
+        if self._allows_none:
+            scores |= best_by_threshold(gold, [_best_span(one) for one in asked], [_margin(one) for one in asked])
         scores["each"] = {name: 100.0 * found for name, found in zip(("exact", "f1"), each(gold, answers), strict=True)}
         slid = each(gold, [sliding_window.answer(one) for one in examples])
         for (name, ours), theirs in zip(scores["each"].items(), slid, strict=True):
@@ -257,7 +257,8 @@ class SpanReader(Task):
 
         Scores of windows can be compared since in each of them no answer competes with the words. There is no answer
         (where the task allows that) when the score of none, the smallest of all windows, exceeds that of the best span
-        by more than `task.null_threshold`.
+        by more than `task.null_threshold`. Of spans that read alike, in windows that overlap or in other places, the
+        best is told.
         """
         windows = self.reader.read(examples)
         task, found = settings(self.config, Spans), [[] for _ in examples]
@@ -275,7 +276,10 @@ class SpanReader(Task):
         return [self._ranked(spans, float(none)) for spans, none in zip(found, least, strict=True)]
 
     def _ranked(self, spans: list[Found], none: float) -> list[Found]:
-        best = sorted(spans, key=lambda one: -one.score)[: settings(self.config, Spans).n_best]
+        told: dict[str, Found] = {}
+        for one in sorted(spans, key=lambda one: -one.score):
+            told.setdefault(one.text, one)
+        best = list(told.values())[: settings(self.config, Spans).n_best]
         nothing = Found("", none, 0, (-1, -1))
         if not best:
             return [nothing]
@@ -363,6 +367,22 @@ def _letters(config: Experiment) -> int:
 
 def _gold(examples: Sequence[Question]) -> list[list[str]]:
     return [[answer.text for answer in one.answers] for one in examples]
+
+
+def _why_none_is_left(examples: Sequence[Question], window: int) -> str:
+    """Say why there is nothing to be trained on, by the first answer that does not stand where the file says."""
+    told = "train: no question is left to be trained on: "
+    for one in examples:
+        for answer in one.answers:
+            there = one.passage[slice(*answer.span)]
+            if there != answer.text:
+                return f"{told}of {one.id} the answer {answer.text!r} is not at character {answer.start} ({there!r} is)"
+    return f"{told}no answer is whole in a window of {window} tokens (task.window)"
+
+
+def _best_span(found: Sequence[Found]) -> str:
+    """The best answer that is one, whether the task's threshold lets it through or not."""
+    return next((one.text for one in found if one.text), "")
 
 
 def _margin(found: Sequence[Found]) -> float:

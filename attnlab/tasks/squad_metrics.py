@@ -60,19 +60,14 @@ def each(gold: Sequence[Sequence[str]], answers: Sequence[str]) -> tuple[np.ndar
     return scores[:, 0], scores[:, 1]
 
 
-def squad_scores(
-    gold: Sequence[Sequence[str]], answers: Sequence[str], no_answer: Sequence[float] | None = None
-) -> dict[str, float | int]:
+def squad_scores(gold: Sequence[Sequence[str]], answers: Sequence[str]) -> dict[str, float | int]:
     """Score a test set as evaluate-v2.0.py does, in percent.
 
     Args:
         gold: right answers of each question, none where there is no answer.
         answers: the answer to each question, "" for none.
-        no_answer: how sure the system is of each question that there is none; then the best scores by a threshold on
-            it, and that threshold, are given too (an answer whose number is above the threshold counts as none).
     Returns: exact, f1, total; the same of the questions that have an answer and of those that have none
-        (`HasAns_…`, `NoAns_…`, where there are any of both); `best_exact`, `best_exact_thresh`, `best_f1`,
-        `best_f1_thresh`.
+        (`HasAns_…`, `NoAns_…`, where there are any of both).
     Reference: Rajpurkar et al. 2016; Rajpurkar, Jia & Liang 2018 (evaluate-v2.0.py).
 
     >>> squad_scores([["1976"]], ["1976"])
@@ -85,13 +80,33 @@ def squad_scores(
         for name, rows in (("HasAns", has), ("NoAns", ~has)):
             scores |= {f"{name}_exact": _percent(exacts[rows]), f"{name}_f1": _percent(f1s[rows])}
             scores |= {f"{name}_total": int(rows.sum())}
-    if no_answer is not None:
-        sure = np.asarray(no_answer, float)
-        if sure.shape != has.shape:
-            raise ValueError(f"{len(sure)} numbers in no_answer for {len(has)} questions")
-        for name, values in (("exact", exacts), ("f1", f1s)):
-            scores[f"best_{name}"], scores[f"best_{name}_thresh"] = _best_threshold(values, has, answers, sure)
     return scores
+
+
+def best_by_threshold(
+    gold: Sequence[Sequence[str]], answers: Sequence[str], no_answer: Sequence[float]
+) -> dict[str, float]:
+    """Find the threshold on `no_answer` with which the scores are best, and those scores, in percent.
+
+    Args:
+        gold: as `squad_scores` takes them.
+        answers: the best answer to each question that is no empty one, whatever threshold the system has.
+        no_answer: how sure the system is of each question that there is none; an answer whose number is above the
+            threshold counts as none.
+    Returns: `best_exact`, `best_exact_thresh`, `best_f1`, `best_f1_thresh`.
+    Reference: Rajpurkar, Jia & Liang 2018 (evaluate-v2.0.py).
+
+    >>> best_by_threshold([["1976"], []], ["1976", "1980"], [-1.0, 2.0])["best_exact"]
+    100.0
+    """
+    exacts, f1s = each(gold, answers)
+    has, sure = np.array([bool(_has_answer(texts)) for texts in gold], bool), np.asarray(no_answer, float)
+    if sure.shape != has.shape:
+        raise ValueError(f"{len(sure)} numbers in no_answer for {len(has)} questions")
+    found: dict[str, float] = {}
+    for name, values in (("exact", exacts), ("f1", f1s)):
+        found[f"best_{name}"], found[f"best_{name}_thresh"] = _best_threshold(values, has, answers, sure)
+    return found
 
 
 def _has_answer(texts: Sequence[str]) -> list[str]:

@@ -63,7 +63,7 @@ class _Table:
 
     model: nn.Module
 
-    def __init__(self, words: int, longest: int | None = None) -> None:
+    def __init__(self, words: int, longest: int | None) -> None:
         self._words, self.longest = words, longest
 
     def length(self, read: Read) -> int:
@@ -86,7 +86,7 @@ class AsMemories(_Table):
     """The memory network."""
 
     def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
-        super().__init__(words)
+        super().__init__(words, config.task.memory)
         self.model: nn.Module = MemoryNetwork(config.model, len(vocabulary.words), config.task.memory)
         self.steps = [f"hop {n}" for n in range(1, config.model.hops + 1)]
 

@@ -12,7 +12,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, PyTree
 
-from attnlab.analysis.alignment import alignment_score, gold_pairs, hard
+from attnlab.analysis.alignment import alignment_score, by_word, gold_pairs, hard, word_of_token
 from attnlab.config import Decoding, Experiment
 from attnlab.config.errors import UserError
 from attnlab.config.recurrent import RecurrentSeq2Seq as RecurrentConfig
@@ -25,9 +25,11 @@ from attnlab.data.records import Corpus, Pair
 from attnlab.data.tokenizer import BOS, EOS, Tokenizers, train_tokenizers
 from attnlab.models.seq2seq import RecurrentSeq2Seq
 from attnlab.models.transformer import TransformerSeq2Seq
+from attnlab.tasks import written
 from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple, settings
 from attnlab.tasks.metrics import METRICS, bleu, exact_match_by_length, score_of_counts, translation_scores
 from attnlab.tasks.views import Attended, View
+from attnlab.tasks.written import Hypothesis, hypotheses
 from attnlab.training.decoding import Hypotheses, make_decode
 from attnlab.training.objective import Loss, cross_entropy, guided_alignment
 from attnlab.training.steps import place
@@ -39,16 +41,6 @@ SHOWN = 3
 END = "⟨end⟩"
 """How the end token is shown."""
 MODELS = {"recurrent_seq2seq": RecurrentSeq2Seq, "transformer_seq2seq": TransformerSeq2Seq}
-
-
-@dataclass(frozen=True, eq=False)
-class Hypothesis:
-    """One translation: `weights[i]` is the attention over the source (end token included) when token i was written."""
-
-    text: str
-    tokens: list[int]
-    score: float
-    weights: np.ndarray
 
 
 @dataclass(eq=False)
@@ -227,16 +219,9 @@ class Translator(Task):
         With `n_best` (None is the config's) above 1, so many lines for each instead, as Moses writes them:
         `line number ||| translation ||| score`.
         """
-        decoding = self.decoding
-        if n_best is not None:
-            if not 1 <= n_best <= decoding.beam:
-                raise UserError(f"--n-best {n_best}: must be between 1 and the run's beam, {decoding.beam}")
-            decoding = decoding.model_copy(update={"n_best": n_best})
-        for number, hypotheses in enumerate(self.translate(params, lines, decoding), start=first):
-            if decoding.n_best == 1:
-                yield hypotheses[0].text
-            else:
-                yield from (f"{number} ||| {found.text} ||| {found.score:.4f}" for found in hypotheses)
+        decoding = written.asked_for(self.decoding, n_best)
+        for number, found in enumerate(self.translate(params, lines, decoding), start=first):
+            yield from written.lines(number, found, decoding.n_best)
 
     def lengths(self, examples: Sequence[Pair]) -> dict[str, list[int]]:
         """Tokens of both sides."""
@@ -279,7 +264,7 @@ class Translator(Task):
             batch = place({"source": source, "lengths": lengths})
             found = jax.tree.map(np.asarray, decode(params, batch["source"], batch["lengths"]))
             for row, index in enumerate(chosen):
-                results[full[index]] = self._hypotheses(found, row, int(lengths[row]))
+                results[full[index]] = hypotheses(found, row, self.tokenizers.target.decode, int(lengths[row]))
         return results
 
     def attention(self, params: PyTree, pairs: Sequence[Pair]) -> list[np.ndarray]:
@@ -289,7 +274,7 @@ class Translator(Task):
         """
         source, target = self._encoded(pairs)
         target = [[BOS, *ids] for ids in target]
-        width = self._fitting(max(map(len, target), default=1), "a target", "start")
+        width = written.fitting(max(map(len, target), default=1), self._longest, "with its start token a target")
         results: list[np.ndarray] = [np.zeros((0, 0))] * len(pairs)
         for chosen, ids, lengths in self.source_batches(source, 1):
             forced = np.full((len(ids), width), EOS, np.int32)
@@ -311,7 +296,7 @@ class Translator(Task):
 
     def source_batches(self, ids: Sequence[list[int]], beam: int) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
         """Batch sources for a search of this beam, as `evaluation_batches`; one that is too long is told."""
-        self._fitting(max(map(len, ids), default=0) + 1, "a sentence", "end")
+        written.fitting(max(map(len, ids), default=0) + 1, self._longest, "with its end token a sentence")
         return evaluation_batches(ids, max(DECODING_TOKENS // beam, 1), jax.device_count(), self._longest)
 
     @property
@@ -319,39 +304,14 @@ class Translator(Task):
         """How many positions a model with learned ones has."""
         return getattr(self.config.model, "longest", None)
 
-    def _fitting(self, tokens: int, what: str, mark: str) -> int:
-        """Round a width up, as few widths are compiled for, to what the model has positions for; or say that it is
-        too much."""
-        width = -(-tokens // 16) * 16
-        if self._longest is None:
-            return width
-        if tokens > self._longest:
-            raise UserError(
-                f"{what} has {tokens} tokens with its {mark} token, and the learned positions hold {self._longest} "
-                "(model.max_length)"
-            )
-        return min(width, self._longest)
-
-    def _hypotheses(self, found: Hypotheses, row: int, source_length: int) -> list[Hypothesis]:
-        hypotheses = []
-        for n in range(found.tokens.shape[1]):
-            if n > 0 and not np.isfinite(found.scores[row, n]):
-                break  # the search found fewer
-            length = int(found.lengths[row, n])
-            tokens = found.tokens[row, n, :length].tolist()
-            weights = np.asarray(found.weights)[row, n, : length + 1, :source_length]
-            hypotheses.append(
-                Hypothesis(self.tokenizers.target.decode(tokens), tokens, float(found.scores[row, n]), weights)
-            )
-        return hypotheses
-
     def _encoded(self, pairs: Sequence[Pair]) -> tuple[list[list[int]], list[list[int]]]:
         source = self.tokenizers.source.encode_batch([p.source for p in pairs])
         target = self.tokenizers.target.encode_batch([p.target for p in pairs])
         return [e.ids for e in source], [e.ids for e in target]
 
     def _alignment(self, params: PyTree, pairs: Sequence[Pair]) -> dict[str, float]:
-        """Error rate of the attention when it writes the reference, token by token, against gold."""
+        """Error rate of the attention when it writes the reference, against gold: token by token, or word by word where
+        tokens are pieces of words."""
         sources = self.tokenizers.source.encode_batch([p.source for p in pairs])
         targets = self.tokenizers.target.encode_batch([p.target for p in pairs])
         weights = self.attention(params, pairs)
@@ -359,6 +319,13 @@ class Translator(Task):
         gold = [
             gold_pairs(p.alignment or (), s.offsets, t.offsets) for p, s, t in zip(pairs, sources, targets, strict=True)
         ]
+        if self._task.tokenizer.kind == "bpe":
+            words = [
+                (word_of_token(p.source, s.offsets), word_of_token(p.target, t.offsets))
+                for p, s, t in zip(pairs, sources, targets, strict=True)
+            ]
+            found = [by_word(links, *two) for links, two in zip(found, words, strict=True)]
+            gold = [links.by_word(*two) for links, two in zip(gold, words, strict=True)]
         score = alignment_score(found, gold)
         return {"aer": score.aer, "alignment_precision": score.precision, "alignment_recall": score.recall}
 

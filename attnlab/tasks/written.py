@@ -1,0 +1,76 @@
+"""What a search wrote, word by word and with its attention: hypotheses of translation and of captioning."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from attnlab.config import Decoding
+from attnlab.config.errors import UserError
+from attnlab.training.decoding import Hypotheses
+
+
+@dataclass(frozen=True, eq=False)
+class Hypothesis:
+    """One text: `weights[i]` is the attention over what was given (a source with its end token, the cells of an image)
+    when token i was written, the end token last."""
+
+    text: str
+    tokens: list[int]
+    score: float
+    weights: np.ndarray
+
+
+def hypotheses(found: Hypotheses, row: int, decode: Callable[[list[int]], str], given: int) -> list[Hypothesis]:
+    """Take what a search found for one row of a batch, best first.
+
+    Args:
+        decode: makes the text of tokens.
+        given: positions of what was given, padding not counted.
+    """
+    best: list[Hypothesis] = []
+    for n in range(found.tokens.shape[1]):
+        if n > 0 and not np.isfinite(found.scores[row, n]):
+            break  # the search found fewer
+        length = int(found.lengths[row, n])
+        tokens = found.tokens[row, n, :length].tolist()
+        weights = np.asarray(found.weights)[row, n, : length + 1, :given]
+        best.append(Hypothesis(decode(tokens), tokens, float(found.scores[row, n]), weights))
+    return best
+
+
+def asked_for(decoding: Decoding, n_best: int | None) -> Decoding:
+    """Change how many hypotheses are wanted; None leaves it as the config says."""
+    if n_best is None:
+        return decoding
+    if not 1 <= n_best <= decoding.beam:
+        raise UserError(f"--n-best {n_best}: must be between 1 and the run's beam, {decoding.beam}")
+    return decoding.model_copy(update={"n_best": n_best})
+
+
+def lines(number: int, found: Sequence[Hypothesis], n_best: int) -> Iterator[str]:
+    """Write the best text, or several as Moses does: `line number ||| text ||| score`.
+
+    >>> list(lines(3, [Hypothesis("a b", [5, 6], -0.5, np.ones((3, 1)))], 2))
+    ['3 ||| a b ||| -0.5000']
+    """
+    if n_best == 1:
+        yield found[0].text if found else ""
+    else:
+        yield from (f"{number} ||| {one.text} ||| {one.score:.4f}" for one in found)
+
+
+def fitting(tokens: int, longest: int | None, what: str) -> int:
+    """Round a width up, as few widths are compiled for, to what a model has positions for; or say it is too much.
+
+    Args:
+        tokens: needed, those for start and end counted.
+        longest: positions that the model has; None: any number.
+        what: takes the tokens, for a person.
+    """
+    width = -(-tokens // 16) * 16
+    if longest is None:
+        return width
+    if tokens > longest:
+        raise UserError(f"{what} has {tokens} tokens, and the learned positions hold {longest} (max_length)")
+    return min(width, longest)
