@@ -37,7 +37,7 @@ class Trees(Config):
 
 
 class LabelledText(Config):
-    """Texts with labels: JSON lines, or for a name with .tsv a table with a header (plain or .gz)."""
+    """Texts with labels: JSON lines (.jsonl, .json), or a table with a header (.csv, .tsv); plain or .gz."""
 
     kind: Literal["labelled_text"] = "labelled_text"
     train: str

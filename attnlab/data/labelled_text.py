@@ -1,7 +1,8 @@
-"""Files of labelled texts: JSON lines, or tables with a header, plain or gzip."""
+"""Files of labelled texts: JSON lines, or tables with a header (.csv, .tsv), plain or gzip."""
 
+import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from attnlab.config.classification import LabelledText
 from attnlab.config.errors import UserError
 from attnlab.data.labelled import Labelled, LabelledTexts, assembled
 from attnlab.data.lines import find, read_lines, refuse_broken
+
+Row = tuple[str, Mapping[str, Any]]
+"""Where it stands, as FILE:LINE, and what is in it."""
 
 
 def read(config: LabelledText, data_dir: Path) -> LabelledTexts:
@@ -22,8 +26,11 @@ def read(config: LabelledText, data_dir: Path) -> LabelledTexts:
 
 
 def read_examples(path: Path, text: str, label: str) -> tuple[Labelled, ...]:
-    """Read the columns of text and label of one file."""
-    rows = _rows_of_table(path) if ".tsv" in path.suffixes else _rows_of_json(path)
+    """Read the columns of text and label of one file, in the format that its name tells."""
+    suffix = Path(path.name.removesuffix(".gz")).suffix
+    if suffix.lower() not in FORMATS:
+        raise UserError(f"{path}: unknown suffix {suffix!r}; valid: {', '.join(FORMATS)}, each also with .gz")
+    rows = FORMATS[suffix.lower()](path)
     return tuple(labelled(row, text, label, where) for where, row in rows)
 
 
@@ -33,10 +40,14 @@ def labelled(row: Mapping[str, Any], text: str, label: str, where: str) -> Label
     >>> labelled({"text": "fine", "label": 1}, "text", "label", "here")
     Labelled(text='fine', label='1', rationale=None)
     """
-    for name in (text, label):
+    for name, setting in ((text, "text"), (label, "label")):
         if name not in row:
-            near = get_close_matches(name, list(row), n=1, cutoff=0.0)
-            raise UserError(f"{where}: no {name!r}{f'; did you mean {near[0]!r}?' if near else ''}")
+            others = [str(column) for column in row if column not in (text, label)]
+            near = get_close_matches(name, others, n=1)
+            hint = (
+                f"; did you mean task.data.{setting}={near[0]}?" if near else f" (task.data.{setting} names the column)"
+            )
+            raise UserError(f"{where}: no {name!r}; this row has: {', '.join(map(str, row))[:200] or 'nothing'}{hint}")
     written, given = row[text], row[label]
     if not isinstance(written, str):
         raise UserError(f"{where}: {text!r} holds {type(written).__name__}, not text")
@@ -46,28 +57,62 @@ def labelled(row: Mapping[str, Any], text: str, label: str, where: str) -> Label
     return Labelled(joined, str(given))
 
 
-def _rows_of_json(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    rows = []
+def _rows_of_json(path: Path) -> Iterator[Row]:
+    expected = 'expected an object a line, such as {"text": "...", "label": 1}'
     for number, line in enumerate(read_lines(path), start=1):
         where = f"{path}:{number}"
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise UserError(f"{where}: not JSON ({error.msg}, character {error.colno})") from None
+            raise UserError(f"{where}: not JSON ({error.msg}, character {error.colno}); {expected}") from None
         if not isinstance(row, dict):
-            raise UserError(f'{where}: expected an object such as {{"text": "...", "label": 1}}')
-        rows.append((where, row))
-    return rows
+            raise UserError(f"{where}: {expected}")
+        yield where, row
 
 
-def _rows_of_table(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    header, *lines = read_lines(path)
-    names, rows = header.split("\t"), []
-    if not lines:
-        raise UserError(f"{path}:1: no rows after the header; expected one text a line")
-    for number, line in enumerate(lines, start=2):
-        fields = line.split("\t")
+def _rows_of_tsv(path: Path) -> Iterator[Row]:
+    lines = enumerate(read_lines(path), start=1)
+    return _rows_of_table(path, ((number, line.split("\t")) for number, line in lines), "a tab")
+
+
+def _rows_of_csv(path: Path) -> Iterator[Row]:
+    return _rows_of_table(path, _records(path), "a comma")
+
+
+def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Read records apart by commas, where a quoted field may hold commas, line breaks and doubled quotation marks."""
+    reader, first = csv.reader((f"{line}\n" for line in read_lines(path)), strict=True), 1
+    while True:
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise UserError(f"{path}:{first}: not CSV ({error}); is a quotation mark missing or not doubled?") from None
+        yield first, fields
+        first = reader.line_num + 1
+
+
+def _rows_of_table(path: Path, records: Iterator[tuple[int, list[str]]], separator: str) -> Iterator[Row]:
+    _, names = next(records)
+    if len(names) == 1:
+        raise UserError(f"{path}:1: the header names one column, {names[0][:200]!r}; {separator} stands between two")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{path}:1: the header names the column {twice!r} {names.count(twice)} times; once is right")
+    number = 1
+    for number, fields in records:
         if len(fields) != len(names):
             raise UserError(f"{path}:{number}: {len(fields)} fields, but the header names {len(names)}")
-        rows.append((f"{path}:{number}", dict(zip(names, fields, strict=True))))
-    return rows
+        yield f"{path}:{number}", dict(zip(names, fields, strict=True))
+    if number == 1:
+        raise UserError(f"{path}:1: no rows after the header; expected one text a row")
+
+
+FORMATS: Mapping[str, Callable[[Path], Iterator[Row]]] = {
+    ".jsonl": _rows_of_json,
+    ".json": _rows_of_json,
+    ".csv": _rows_of_csv,
+    ".tsv": _rows_of_tsv,
+}
+"""End of a file's name -> what reads it."""

@@ -51,7 +51,7 @@ def read_pairs(path: Path, source: str, target: str) -> tuple[Pair, ...]:
     """Read two columns of one file; a quotation mark is an ordinary character."""
     header, *rows = read_lines(path)
     names = header.split("\t")
-    columns = [_column(name, names, path) for name in (source, target)]
+    columns = [_column(name, names, path, (source, target)) for name in (source, target)]
     if not rows:
         raise UserError(f"{path}:1: no rows after the header; expected one pair a line")
     pairs = []
@@ -63,12 +63,12 @@ def read_pairs(path: Path, source: str, target: str) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
-def _column(name: str, names: list[str], path: Path) -> int:
+def _column(name: str, names: list[str], path: Path, wanted: tuple[str, str]) -> int:
     if names.count(name) == 1:
         return names.index(name)
     if name in names:
         raise UserError(f"{path}:1: the header names the column {name!r} {names.count(name)} times; once is right")
-    near = get_close_matches(name, names, n=1, cutoff=0.0)
+    near = get_close_matches(name, [other for other in names if other not in wanted], n=1)
     listed = ", ".join(names)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise UserError(f"{path}:1: no column {name!r} in the header ({listed[:200]}){hint}")
