@@ -218,9 +218,17 @@ def test_a_part_that_is_none_is_told(options, told, implementation):
 
 WRONG = """
 import jax.numpy as jnp
-from attnlab import attention, masks
+from jax.tree_util import Partial
+from attnlab import attention, masks, scores
+def own(logits, where, *, power): ...
 q = jnp.ones((6, 4, 8))
-for change in ({"score": "dot"}, {"mods": ("soft_cap",)}, {"mask": masks.causal}, {"query": q[..., :7]}):
+for change in (
+    {"score": "dot"}, {"mods": ("soft_cap",)}, {"mask": masks.causal}, {"query": q[..., :7]},
+    {"score": scores.cosine, "query": q[..., :7]}, {"mask": "causal"}, {"mask": "prefx"}, {"mask": "all"},
+    {"score": scores.general}, {"score": Partial(scores.additive, v=q[0, 0])}, {"normalizer": own},
+    {"mask": masks.causal("lower_right") & masks.sliding_window(3, 0), "query": q[:5]},
+    {"score": Partial(scores.general, w=q[0])},
+):
     try:
         attention(**({"query": q, "key": q, "value": q} | change))
     except ValueError as error:
@@ -231,11 +239,41 @@ for change in ({"score": "dot"}, {"mods": ("soft_cap",)}, {"mask": masks.causal}
 def test_a_users_mistakes_are_told_without_checked_annotations():
     """In a process of its own: under pytest jaxtyping speaks first."""
     found = subprocess.run([sys.executable, "-c", WRONG], capture_output=True, text=True, check=True).stdout
-    score, mod, mask, width = found.splitlines()
-    assert score == "attention: score is a function, such as those of attnlab.scores, not 'dot'"
-    assert mod == "attention: mods[0] is a function, such as those of attnlab.mods, not 'soft_cap'"
-    assert "call it: masks.causal(...)" in mask
-    assert "queries of width 7 and keys of width 8" in width
+    assert found.splitlines() == [
+        "attention: score is a function, such as those of attnlab.scores, not 'dot'",
+        "attention: mods[0] is a function, such as those of attnlab.mods, not 'soft_cap'",
+        "attention: mask is no mask but function causal; call it: masks.causal()",
+        "scores.scaled_dot: queries of width 7 and keys of width 8; it needs one width (general and additive do not)",
+        "scores.cosine: queries of width 7 and keys of width 8; it needs one width (general and additive do not)",
+        "attention: mask is no mask but str 'causal'; call it: masks.causal()",
+        "attention: mask is no mask but str 'prefx'; call it: masks.prefix(...)",
+        "attention: mask is no mask but str 'all'; those of masks are array, big_bird, block_layout, causal, dilated, "
+        "fixed, from_fn, global_tokens, lengths, prefix, random_blocks, segments, sliding_window, strided",
+        "attention: score scores.general lacks w; bind it: Partial(scores.general, w=w)",
+        "attention: score scores.additive lacks w_query, w_key; bind it: Partial(scores.additive, w_query=w_query, "
+        "w_key=w_key, v=v)",
+        "attention: normalizer own lacks power; bind it: Partial(own, power=power)",
+        'sliding_window: 5 queries and 6 keys need an alignment: "lower_right" (the last query is at the last key), '
+        '"upper_left" (the first query is at the first key), or an offset; write '
+        'sliding_window(3, 0, alignment="lower_right")',
+        "scores.general: w is [4, 8], queries are 8 wide and keys 8; [8, 8] is needed",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [
+        ((6,), "k"), ((5, 6), "q k"), ((2, 6), "b k"), ((2, 5, 6), "b q k"), ((4, 5, 6), "h q k"),
+        ((2, 4, 5, 6), "b h q k"), ((2, 1, 5, 6), "b h q k"), ((5, 7), "q k"), ((3, 5, 6), "b q k"),
+    ],
+)  # fmt: skip
+def test_an_array_as_mask_is_told_its_axes(shape: tuple[int, ...], axes: str):
+    for where in (jnp.ones(shape, bool), np.ones(shape, bool)):
+        with pytest.raises(ValueError, match=f'axes="{axes}"'):
+            unchecked(QUERY, KEY, VALUE, mask=where)
+    if "b" not in axes:
+        with pytest.raises(ValueError, match=f'axes="{axes}"'):
+            unchecked(QUERY[0], KEY[0], VALUE[0], mask=jnp.ones(shape, bool))
 
 
 def test_masks_are_not_combined_by_and_or():

@@ -26,6 +26,7 @@ INNER = {
         "block_sparse",
         "blocks",
         "inputs",
+        "checks",
         "contain",
         "sharded",
         "plan",

@@ -10,11 +10,11 @@ from jax import Array
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from attnlab.functional import dense, masks, normalizers, scores, sharded
+from attnlab.functional import dense, normalizers, scores, sharded
+from attnlab.functional.checks import check_mask, check_options, check_parts, check_shapes
 from attnlab.functional.extras import NAMES, Extra, TopKeys, requested
 from attnlab.functional.inputs import Inputs, chosen, inputs
 from attnlab.functional.masks import Mask
-from attnlab.functional.mods import Alibi
 from attnlab.functional.plan import IMPLEMENTATIONS, Plan, choose
 from attnlab.functional.types import HeadWeights, Keys, Mod, Normalizer, Outputs, Queries, Score, Values
 
@@ -231,9 +231,10 @@ def _prepared(
     mesh: Mesh | None = None,
 ) -> tuple[Inputs, dense.Options, tuple[Extra, ...]]:
     """Check a call's arguments, and put them in the form that implementations take."""
-    _check_shapes(query, key, key if value is None else value)
-    _check_parts(score, mods, mask, normalizer, query.shape[-2])
-    _check_options(dropout_rate, rng, block_size)
+    check_shapes(query, key, key if value is None else value)
+    check_mask(mask, query, key)
+    check_parts(score, mods, normalizer, query.shape[-2])
+    check_options(dropout_rate, rng, block_size)
     extras = requested(returns)
     fitted = None if mask is None else mask.fitted(query.shape[-3], key.shape[-3], query.shape[-2])
     rng = rng if dropout_rate else None
@@ -248,50 +249,3 @@ def _unfolded(found: dict[str, Any], batch: tuple[int, ...]) -> dict[str, Any]:
     """Give every result [b, k, g, …] its axes [*B, N, …], and the output [*B, T, N, V]."""
     found = jax.tree.map(lambda x: x.reshape(*batch, x.shape[1] * x.shape[2], *x.shape[3:]), found)
     return found | {"output": jnp.moveaxis(found["output"], -3, -2)} if "output" in found else found
-
-
-def _check_parts(score: Any, mods: Any, mask: object, normalizer: Any, heads: int) -> None:
-    if mask is not None and not isinstance(mask, Mask):
-        called = f"; call it: masks.{mask.__name__}(...)" if callable(mask) and hasattr(masks, mask.__name__) else ""
-        raise ValueError(
-            f'attention: mask is no mask{called}; write an array as masks.array(where, axes="b h q k"), a function as '
-            "masks.from_fn"
-        )
-    if callable(mods):
-        raise ValueError("attention: mods is a tuple of functions: (mod,)")
-    own = {"score": score, **{f"mods[{n}]": mod for n, mod in enumerate(mods)}, "normalizer": normalizer}
-    for name, part in own.items():
-        if not callable(part):
-            family = name.partition("[")[0].removesuffix("s") + "s"
-            raise ValueError(f"attention: {name} is a function, such as those of attnlab.{family}, not {part!r}")
-    home = getattr(getattr(normalizer, "func", normalizer), "__module__", None) or ""
-    if home.split(".")[0] == "jax":
-        raise ValueError(
-            f"attention: normalizer {normalizer.__name__} of jax takes (logits, axis), not (logits, where): "
-            "it would not see the mask; take one of attnlab.normalizers"
-        )
-    for number, mod in enumerate(mods):
-        if isinstance(mod, Alibi) and len(mod.slopes) != heads:
-            raise ValueError(f"attention: mods[{number}] is alibi({len(mod.slopes)}), the query has {heads} heads")
-
-
-def _check_options(dropout_rate: float, rng: object, block_size: Any) -> None:
-    if not 0.0 <= dropout_rate < 1.0:
-        raise ValueError(f"attention: dropout_rate {dropout_rate} is not in [0, 1)")
-    if dropout_rate and rng is None:
-        raise ValueError("attention: dropout needs an rng")
-    pair = isinstance(block_size, tuple | list) and len(block_size) == 2
-    if block_size is not None and not (pair and all(isinstance(size, int) and size >= 1 for size in block_size)):
-        raise ValueError(f"attention: block_size is (queries, keys), each at least 1, not {block_size}")
-
-
-def _check_shapes(query: Array, key: Array, value: Array) -> None:
-    shapes = f"query {query.shape}, key {key.shape}, value {value.shape}"
-    if min(query.ndim, key.ndim, value.ndim) < 3:
-        raise ValueError(f"attention: [*B, positions, heads, features] is needed: {shapes}")
-    if not query.shape[:-3] == key.shape[:-3] == value.shape[:-3] or key.shape[:-1] != value.shape[:-1]:
-        raise ValueError(f"attention: batch axes, and keys and heads of key and value, must agree: {shapes}")
-    if key.shape[-2] == 0 or query.shape[-2] % key.shape[-2]:
-        raise ValueError(f"attention: {query.shape[-2]} query heads are no multiple of {key.shape[-2]} key heads")
-    if not all(jnp.issubdtype(x.dtype, jnp.floating) for x in (query, key, value)):
-        raise ValueError(f"attention: floating-point arrays are needed: {query.dtype}, {key.dtype}, {value.dtype}")

@@ -34,9 +34,11 @@ class Aligned(Structured):
         if isinstance(self.alignment, int):
             return self
         if self.alignment is None and queries != keys:
+            call = self.expression().removesuffix(")")
             raise ValueError(
                 f'{self.name}: {queries} queries and {keys} keys need an alignment: "lower_right" (the last query is '
-                f'at the last key), "upper_left" (the first query is at the first key), or an offset'
+                f'at the last key), "upper_left" (the first query is at the first key), or an offset; write '
+                f'{call}{"" if call.endswith("(") else ", "}alignment="lower_right")'
             )
         return replace(self, alignment=keys - queries if self.alignment == "lower_right" else 0)  # pyright: ignore
 

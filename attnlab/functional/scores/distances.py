@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
-from attnlab.functional.scores.products import Scale, dot
+from attnlab.functional.scores.products import Scale, dot, of_one_width
 from attnlab.functional.types import Key, Logits, Query, widen
 
 
@@ -26,6 +26,7 @@ def cosine(query: Query, key: Key, *, scale: Scale = 1.0) -> Logits:
     >>> cosine(jnp.array([[3.0, 4.0]]), jnp.array([[6.0, 8.0], [0.0, 0.0]]), scale=2.0).tolist()
     [[2.0, 0.0]]
     """
+    of_one_width("cosine", query, key)
     logits = dot(_directions(query), _directions(key))
     return logits * jnp.asarray(scale, logits.dtype)
 
@@ -63,6 +64,7 @@ def negative_squared_distance(query: Query, key: Key, *, scale: Scale = 1.0) -> 
     >>> negative_squared_distance(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0], [-3.0, -4.0]]), scale=0.5).tolist()
     [[-12.5, -12.5]]
     """
+    of_one_width("negative_squared_distance", query, key)
     query, key = widen(query), widen(key)
     # Distances do not change with the origin, and neither do their derivatives.
     origin = lax.stop_gradient(jnp.median(key, axis=0, keepdims=True))

@@ -27,12 +27,20 @@ def dot(query: Query, key: Key) -> Logits:
     >>> dot(jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 4.0], [0.0, 1.0]])).tolist()
     [[11.0, 2.0]]
     """
+    of_one_width("dot", query, key)
+    return jnp.matmul(query, key.T, preferred_element_type=accumulation_dtype(query, key))
+
+
+def of_one_width(score: str, query: Array, key: Array) -> None:
+    """Raise where queries and keys differ in width, by the name of the score that needs one.
+
+    >>> of_one_width("cosine", jnp.ones((2, 4)), jnp.ones((3, 4)))
+    """
     if query.shape[1] != key.shape[1]:
         raise ValueError(
-            f"scores.dot: queries of width {query.shape[1]} and keys of width {key.shape[1]}; it needs one width "
+            f"scores.{score}: queries of width {query.shape[1]} and keys of width {key.shape[1]}; it needs one width "
             "(general and additive do not)"
         )
-    return jnp.matmul(query, key.T, preferred_element_type=accumulation_dtype(query, key))
 
 
 def scaled_dot(query: Query, key: Key, *, scale: Scale | None = None) -> Logits:
@@ -51,6 +59,7 @@ def scaled_dot(query: Query, key: Key, *, scale: Scale | None = None) -> Logits:
     >>> scaled_dot(jnp.ones((1, 4)), jnp.ones((2, 4))).tolist()
     [[2.0, 2.0]]
     """
+    of_one_width("scaled_dot", query, key)
     logits = dot(query, key)
     return logits / query.shape[-1] ** 0.5 if scale is None else logits * jnp.asarray(scale, logits.dtype)
 
@@ -73,6 +82,11 @@ def general(query: Query, key: Float[Array, "k e"], *, w: Float[Array, "d e"]) -
     >>> general(jnp.array([[1.0, 2.0]]), jnp.array([[3.0], [1.0]]), w=jnp.array([[1.0], [1.0]])).tolist()
     [[9.0, 3.0]]
     """
+    if w.shape != (query.shape[1], key.shape[1]):
+        raise ValueError(
+            f"scores.general: w is {list(w.shape)}, queries are {query.shape[1]} wide and keys {key.shape[1]}; "
+            f"[{query.shape[1]}, {key.shape[1]}] is needed"
+        )
     dtype = accumulation_dtype(query, key, w)
     projected = jnp.matmul(query, w, preferred_element_type=dtype)
     return jnp.matmul(projected, key.T.astype(dtype), preferred_element_type=dtype)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from attnlab.functional.scores.products import dot
+from attnlab.functional.scores.products import dot, of_one_width
 from attnlab.functional.types import Key, Logits, Query, accumulation_dtype
 
 
@@ -37,6 +37,7 @@ def trilinear(
     >>> trilinear(jnp.ones((1, 2)), jnp.ones((3, 2)), w_query=one, w_key=one, w_product=one).tolist()
     [[6.0, 6.0, 6.0]]
     """
+    of_one_width("trilinear", query, key)
     dtype = accumulation_dtype(query, key, w_query, w_key, w_product)
     query = query.astype(dtype)
     rows = jnp.matmul(query, w_query.astype(dtype))
