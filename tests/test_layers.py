@@ -26,9 +26,17 @@ from attnlab.layers.multi_head import CrossAttention, SelfAttention
 STATES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 8)), jnp.float32)
 LENGTHS = jnp.array([5, 3])
 BLOCK = Block(width=8, heads=4, kv_heads=2)
+BILINEAR = """
+from jaxtyping import Array, Float
+
+
+def bilinear(query, key, *, w: Float[Array, "d e"]):
+    return query @ w @ key.T
+"""
 NEEDED = {
     "additive": {"hidden": 3},
     "concat": {"hidden": 3},
+    "own": {"function": "mine.py:bilinear", "source": BILINEAR},
     "soft_cap": {"cap": 2.0},
     "relative_bias": {"distance": 2},
     "t5_bias": {"buckets": 4, "max_distance": 8},

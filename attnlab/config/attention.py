@@ -1,8 +1,10 @@
 """What attention is made of: a score, mods, a mask and a normalizer, each chosen by its `kind`."""
 
+import ast
+from difflib import get_close_matches
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from attnlab.config.base import Config
 from attnlab.config.masks import Mask, kinds_in
@@ -74,8 +76,57 @@ class Trilinear(Config):
     kind: Literal["trilinear"] = "trilinear"
 
 
+def _file_and_name(given: str) -> str:
+    file, _, name = given.rpartition(":")
+    if not (file.endswith(".py") and name.isidentifier()):
+        raise ValueError(f"{given!r} is not FILE.py:NAME, such as scores.py:bilinear")
+    return given
+
+
+class Own(Config):
+    """logits by a function of your own in a Python file: f(query [q d], key [k e], *, …) -> [q k], of one head.
+
+    What it learns and what it is set to stand in its signature (see `layers.own`). The run keeps the file's text, so
+    training, evaluation and `attnlab.load` of a run execute that text."""
+
+    kind: Literal["own"] = "own"
+    function: Annotated[str, AfterValidator(_file_and_name)]
+    """FILE.py:NAME, the file beside the config's or in the working directory."""
+    sizes: dict[str, PositiveInt] = {}
+    """Of axes of learned arrays that are not those of query and key: name -> size."""
+    settings: dict[str, bool | int | float] = {}
+    """Values for arguments that have a default."""
+    source: str
+    """The file's text; left out in a config that is written by hand."""
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.function.rpartition(":")[2]
+
+    @model_validator(mode="after")
+    def _defines_the_function(self) -> Self:
+        file = self.function.rpartition(":")[0]
+        try:
+            tree = ast.parse(self.source)
+        except SyntaxError as error:
+            raise ValueError(f"{file}:{error.lineno}: not Python: {error.msg}") from None
+        defined = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+        if self.name not in defined:
+            near = get_close_matches(self.name, defined, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; it defines {', '.join(defined) or 'none'}"
+            raise ValueError(f"{file}: no function {self.name}{hint}")
+        return self
+
+    def tiny(self) -> Self:
+        return self.changed(sizes={name: min(size, 16) for name, size in self.sizes.items()})
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
+
 Score = Annotated[
-    Dot | ScaledDot | General | Additive | Concat | Cosine | NegativeSquaredDistance | Trilinear,
+    Dot | ScaledDot | General | Additive | Concat | Cosine | NegativeSquaredDistance | Trilinear | Own,
     Field(discriminator="kind"),
 ]
 ONE_WIDTH = ("dot", "scaled_dot", "cosine", "negative_squared_distance")

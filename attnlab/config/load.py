@@ -72,7 +72,7 @@ def differing(first: Any, second: Any, place: Place = ()) -> Iterator[tuple[str,
 
 
 def _shown(value: Any) -> str:
-    return "absent" if type(value) is object else json.dumps(value, ensure_ascii=False)
+    return "absent" if type(value) is object else shortened(value)
 
 
 def _read(path: Path) -> str:
@@ -125,7 +125,27 @@ def _apply(data: dict[str, Any], place: Place, value: Any) -> Place:
         section["kind"] = value
         return place[:-1]
     section[place[-1]] = copy.deepcopy(value)
+    if place[-1] == "function":
+        section.pop("source", None)
     return place
+
+
+def _keep_sources(section: Any, folder: Path) -> None:
+    """Write the text of each file that `kind: own` names into its section, where it is not there yet."""
+    if isinstance(section, list):
+        for part in section:
+            _keep_sources(part, folder)
+    if not isinstance(section, dict):
+        return
+    function = section.get("function")
+    if section.get("kind") == "own" and isinstance(function, str) and ":" in function and "source" not in section:
+        name = Path(function.rpartition(":")[0])
+        here = [path for path in (folder / name, name) if path.is_file()]
+        if not here:
+            raise UserError(f"{name}: no such file, of function: {function}; looked in {folder} and in {Path.cwd()}")
+        section["source"] = _read(here[0])
+    for part in section.values():
+        _keep_sources(part, folder)
 
 
 def _validate(document: Document, changes: Sequence[tuple[Place, Any]]) -> Experiment:
@@ -134,6 +154,7 @@ def _validate(document: Document, changes: Sequence[tuple[Place, Any]]) -> Exper
         sections = ", ".join(Experiment.model_fields)
         raise UserError(f"{document.where}: expected the keys {sections}; given {shortened(data)}")
     overridden = [_apply(data, place, value) for place, value in changes]
+    _keep_sources(data, Path(document.where).parent)
     try:
         return Experiment.model_validate_json(json.dumps(data))
     except ValidationError as error:

@@ -54,7 +54,8 @@ class Attend(nn.Module):
         """Prepare the source for all the questions to come."""
         if self.config is None:
             return Memory(values[..., :0], values[..., :0], lengths, summary, None)
-        return Memory(self.score.prepare(values), values, lengths, summary, self.score.bind())
+        keys, score = self.score(values)
+        return Memory(keys, values, lengths, summary, score)
 
     def function(self) -> Callable[[Memory, Float[Array, "b d"]], tuple[Float[Array, "b c"], Float[Array, "b s"]]]:
         """Return the pure function (memory, query) -> (context, weights)."""

@@ -37,11 +37,12 @@ class Between(nn.Module):
         """Return output [b q v], weights [b q k] and the largest logit of each query, `max` [b q]."""
         random = train and self.config.normalizer.kind == "gumbel_softmax"
         asked = query[:, :, None, :]
+        prepared, score = self.score(key)
         found: Any = attention(
             asked,
-            self.score.prepare(key)[:, :, None, :],
+            prepared[:, :, None, :],
             value[:, :, None, :],
-            score=self.score.bind(),
+            score=score,
             mods=self.mods()(asked),
             mask=masks.lengths(lengths),
             normalizer=self.normalizer()(asked, lengths, self.make_rng("dropout") if random else None),

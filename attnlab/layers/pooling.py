@@ -72,7 +72,7 @@ class Pooling(nn.Module):
         else:
             attention, wide = asking.attention, states.shape[2]
             module = MODULES[attention.score.kind](attention.score, wide, name="score")
-            keys, score, mods, chosen = module.prepare(states), module.bind(), attention.mods, attention.normalizer
+            (keys, score), mods, chosen = module(states), attention.mods, attention.normalizer
         queries = self.param("queries", nn.initializers.normal(wide**-0.5), (asking.hops, wide))
         query = jnp.broadcast_to(queries[None, :, None, :], (states.shape[0], asking.hops, 1, wide))
         rng = self.make_rng("dropout") if train and chosen.kind == "gumbel_softmax" else None

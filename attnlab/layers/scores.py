@@ -1,13 +1,14 @@
 """Modules that own a score's weights. Each names the function of `functional.scores` it is made of.
 
-A recurrent decoder asks the same keys at every step, so a module for one head splits its score in two: `prepare` does
-once what concerns the keys alone, `bind` gives the rest as a pure score of (query, prepared key). `HeadScore` is for
-many heads that ask once.
+A recurrent decoder asks the same keys at every step, so a module for one head does once what concerns the keys alone:
+called with them it gives prepared keys, and the rest as a pure score of (query, prepared key). `HeadScore` is for many
+heads that ask once.
 """
 
 import math
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.tree_util import Partial
@@ -16,6 +17,7 @@ from jaxtyping import Array, Float
 from attnlab.config import attention as config
 from attnlab.functional import scores
 from attnlab.functional.parts import each
+from attnlab.layers.own import Learned, own_score
 
 Score = Callable[[Float[Array, "q d"], Float[Array, "k e"]], Float[Array, "q k"]]
 TRILINEAR = ("w_query", "w_key", "w_product")
@@ -28,11 +30,9 @@ class Dot(nn.Module):
     config: config.Dot
     query_width: int
 
-    def prepare(self, keys: Float[Array, "b s e"]) -> Float[Array, "b s e"]:
-        return keys
-
-    def bind(self) -> Score:
-        return Partial(scores.dot)
+    def __call__(self, keys: Float[Array, "b s e"]) -> tuple[Array, Score]:
+        """Return the keys as the score takes them, and the score."""
+        return keys, Partial(scores.dot)
 
 
 class ScaledDot(Dot):
@@ -40,8 +40,8 @@ class ScaledDot(Dot):
 
     config: config.ScaledDot
 
-    def bind(self) -> Score:
-        return Partial(scores.scaled_dot)
+    def __call__(self, keys: Float[Array, "b s e"]) -> tuple[Array, Score]:
+        return keys, Partial(scores.scaled_dot)
 
 
 class General(nn.Module):
@@ -53,11 +53,8 @@ class General(nn.Module):
     def setup(self) -> None:
         self.w = nn.Dense(self.query_width, use_bias=False)
 
-    def prepare(self, keys: Float[Array, "b s e"]) -> Float[Array, "b s d"]:
-        return self.w(keys)
-
-    def bind(self) -> Score:
-        return Partial(scores.dot)
+    def __call__(self, keys: Float[Array, "b s e"]) -> tuple[Array, Score]:
+        return self.w(keys), Partial(scores.dot)
 
 
 class Additive(nn.Module):
@@ -72,11 +69,8 @@ class Additive(nn.Module):
         self.w_query = self.param("w_query", glorot, (self.query_width, self.config.hidden))
         self.v = self.param("v", nn.initializers.normal(self.config.hidden**-0.5), (self.config.hidden,))
 
-    def prepare(self, keys: Float[Array, "b s e"]) -> Float[Array, "b s a"]:
-        return self.w_key(keys)
-
-    def bind(self) -> Score:
-        return Partial(scores.additive, w_query=self.w_query, w_key=None, v=self.v)
+    def __call__(self, keys: Float[Array, "b s e"]) -> tuple[Array, Score]:
+        return self.w_key(keys), Partial(scores.additive, w_query=self.w_query, w_key=None, v=self.v)
 
 
 class Concat(Additive):
@@ -93,8 +87,8 @@ class Cosine(Dot):
     def setup(self) -> None:
         self.scale = _scale(self, self.config.scale, self.config.learned, ())
 
-    def bind(self) -> Score:
-        return Partial(scores.cosine, scale=self.scale)
+    def __call__(self, keys: Float[Array, "b s e"]) -> tuple[Array, Score]:
+        return keys, Partial(scores.cosine, scale=self.scale)
 
 
 class NegativeSquaredDistance(Dot):
@@ -106,8 +100,8 @@ class NegativeSquaredDistance(Dot):
         start = self.config.scale or 0.5 * self.query_width**-0.5
         self.scale = _scale(self, start, self.config.learned, ())
 
-    def bind(self) -> Score:
-        return Partial(scores.negative_squared_distance, scale=self.scale)
+    def __call__(self, keys: Float[Array, "b s e"]) -> tuple[Array, Score]:
+        return keys, Partial(scores.negative_squared_distance, scale=self.scale)
 
 
 class Trilinear(Dot):
@@ -119,8 +113,22 @@ class Trilinear(Dot):
         small = nn.initializers.normal(self.query_width**-0.5)
         self.w = {name: self.param(name, small, (self.query_width,)) for name in TRILINEAR}
 
-    def bind(self) -> Score:
-        return Partial(scores.trilinear, **self.w)
+    def __call__(self, keys: Float[Array, "b s e"]) -> tuple[Array, Score]:
+        return keys, Partial(scores.trilinear, **self.w)
+
+
+class Own(nn.Module):
+    """A function of a person's own, with what its signature says that it learns."""
+
+    config: config.Own
+    query_width: int
+
+    @nn.compact
+    def __call__(self, keys: Float[Array, "b s e"]) -> tuple[Array, Score]:
+        own = own_score(self.config)
+        learned = own.learned(self.query_width, keys.shape[-1])
+        arrays = {one.name: self.param(one.name, one.start, one.shape) for one in learned}
+        return keys, Partial(own.function, **arrays, **own.settings)
 
 
 MODULES = {
@@ -132,6 +140,7 @@ MODULES = {
     "cosine": Cosine,
     "negative_squared_distance": NegativeSquaredDistance,
     "trilinear": Trilinear,
+    "own": Own,
 }
 """For one head that asks again and again."""
 
@@ -168,6 +177,15 @@ class HeadScore(nn.Module):
                 small = nn.initializers.normal(self.width**-0.5)
                 w = {name: each(self.param(name, small, (self.heads, self.width)), "h") for name in TRILINEAR}
                 return Partial(scores.trilinear, **w)
+            case config.Own():
+                own = own_score(self.config)
+                learned = own.learned(self.width, self.width)
+                arrays = {one.name: each(self.param(one.name, self._drawn(one)), "h") for one in learned}
+                return Partial(own.function, **arrays, **own.settings)
+
+    def _drawn(self, learned: Learned):
+        """Make an initializer of one array a head."""
+        return lambda rng: jax.vmap(lambda one: learned.start(one, learned.shape))(jax.random.split(rng, self.heads))
 
     def _matrix(self, name: str, rows: int, columns: int | None = None):
         shape = self.heads, rows, rows if columns is None else columns
