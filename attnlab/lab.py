@@ -45,11 +45,11 @@ def train(config: Experiment, directory: Path, data_dir: Path | None) -> Path:
         **task.identity(),
         "devices": str(jax.device_count()),  # batches are cut, and dropout is drawn, device by device
     }
+    batches = task.batches(splits.train)  # before the run is made: what cannot be trained leaves none behind
+    state = initial_state(task.initialize, config.training, config.seed)
     with Run.open(directory, config, identity) as run, graceful() as stop:
         for name, text in task.files().items():
             run.write_text(name, text)
-        batches = task.batches(splits.train)
-        state = initial_state(task.initialize, config.training, config.seed)
         restored = run.restore(state)
         state = started(state, task) if restored is None else restored[1]
         with Progress(config.training.steps, int(state.step), task.unit) as progress:
