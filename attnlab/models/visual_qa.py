@@ -4,7 +4,8 @@ q_1 … q_n are the states of the question's words, q its summary (the last stat
 
 concat                 f = [q; mean v; q ⊙ mean v]
 co_attention           v̂ = attend(q; v), q̂ = attend(v̂; q_1 … q_n), f = [q̂; v̂; q̂ ⊙ v̂]   (Lu et al. 2016, section 3.3)
-cross_attention        x_i = q_i, then in every layer x ← x + cross(norm(x); v), x ← x + ffn(norm(x)); f = norm(mean x)
+cross_attention        x_i = q_i, then in every layer x ← x + cross(norm(x); v), x ← x + ffn(norm(x));
+                       x̂ = norm(mean x), f = [q; x̂; q ⊙ x̂]
 gated_cross_attention  the same with x + tanh(α) cross(…) and x + tanh(β) ffn(…), α = β = 0 at first
                        (Alayrac et al. 2022, section 2.2): at first the image is not seen, and it comes in by learning
 question_only, image_only   f = q, f = mean v
@@ -110,7 +111,7 @@ class VisualAnswerer(nn.Module):
                     weights = jnp.mean(heads, axis=1)
                 states = jnp.where(valid[..., None], states, 0.0)
                 pooled = jnp.sum(states, axis=1) / jnp.maximum(lengths, 1)[:, None]
-                return nn.LayerNorm(name="norm")(pooled), weights, words
+                return _joined(summary, nn.LayerNorm(name="norm")(pooled)), weights, words
 
 
 class _CrossLayer(nn.Module):
