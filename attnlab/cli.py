@@ -35,7 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
+    needs = ""
+    """What to say when arguments are missing; nothing: their names."""
+
     def error(self, message: str) -> NoReturn:
+        if self.needs and "are required" in message:
+            message = self.needs
         raise UserError(f"{message} (see {self.prog} --help)")
 
 
@@ -79,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     results.add_argument("--unfinished", action="store_true", help="show also runs that are not trained to their end")
 
     compare = _command(commands, "compare", _compare, "tell how far two runs of a task are apart, and how sure that is")
+    compare.needs = "compare takes two runs: attnlab compare RUN RUN"
     compare.add_argument("first", type=Path, metavar="RUN", help="run directory")
     compare.add_argument("second", type=Path, metavar="RUN", help="run directory; differences are first minus second")
     compare.add_argument("--unfinished", action="store_true", help="take also runs that are not trained to their end")
@@ -110,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: Any, name: str, function: Any, purpose: str) -> argparse.ArgumentParser:
+def _command(commands: Any, name: str, function: Any, purpose: str) -> _Parser:
     parser = commands.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
     parser.set_defaults(command=function)
     return parser
@@ -227,10 +233,11 @@ def _list(options: argparse.Namespace) -> int:
     for path, question in catalog.experiments():
         print(f"  {path}\n      {question}")
     print("\nChoices (attnlab train FILE key=value):")
-    choices = list(catalog.choices())
-    width = max(len(key) for key, _ in choices)
-    for key, names in choices:
-        print(f"  {key:<{width}}  {', '.join(names)}")
+    for heading, settings in catalog.choices():
+        print(f"\n  {heading}")
+        width = max(len(key) for key, _ in settings)
+        for key, names in settings:
+            print(f"    {key:<{width}}  {', '.join(names)}")
     return 0
 
 
@@ -299,14 +306,13 @@ def _bench_plan(options: argparse.Namespace) -> cases.Plan:
 
 
 def _experiment(options: argparse.Namespace) -> Experiment:
-    return load(options.config, options.overrides, seed=options.seed, tiny=options.tiny)
+    return load(catalog.known(options.config), options.overrides, seed=options.seed, tiny=options.tiny)
 
 
 def _run(options: argparse.Namespace) -> Experiment:
     """The experiment of a run directory: tells a wrong directory before jax is imported."""
     if not (options.run / "config.yaml").is_file():
-        what = "is not a run directory (it has no config.yaml)" if options.run.is_dir() else "no such run directory"
-        raise UserError(f"{options.run}: {what}; attnlab train CONFIG --out {options.run} makes one")
+        raise catalog.no_run(options.run)
     return load(options.run / "config.yaml")
 
 

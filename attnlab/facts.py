@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from attnlab.config.catalog import no_run
 from attnlab.config.errors import UserError
 from attnlab.config.yaml_text import dump, parse
 from attnlab.runs import CONFIG, ENVIRONMENT, METRICS, RESULTS, environment_of, log_of, results_of
@@ -187,8 +188,7 @@ def _config(directory: Path) -> dict[str, Any]:
     try:
         config = parse(path.read_text(encoding="utf-8"), str(path)).data
     except OSError:
-        what = "is not a run directory (it has no config.yaml)" if directory.is_dir() else "no such run directory"
-        raise UserError(f"{directory}: {what}; attnlab train CONFIG --out {directory} makes one") from None
+        raise no_run(directory) from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not UTF-8 text") from None
     try:

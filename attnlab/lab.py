@@ -17,6 +17,7 @@ from jaxtyping import PyTree
 from attnlab import plots, report
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
+from attnlab.config.explain import shortened
 from attnlab.runs import Each, Run
 from attnlab.tasks.base import Task
 from attnlab.tasks.kinds import kind
@@ -136,10 +137,14 @@ class Trained:
 
     def predict(self, lines: Sequence[str], n_best: int | None = None) -> list[str]:
         """Answer lines as `attnlab predict` does; each is what the task asks for (`task.asks`)."""
+        if isinstance(lines, str):
+            raise TypeError(f"predict takes a list of lines: predict([{shortened(lines)}])")
         return list(self.task.answer(self.params, lines, 0, n_best))
 
     def attention(self, *inputs: str) -> list[View]:
         """Answer one example, given as to `attnlab show`, and say where the model looked; best answer first."""
+        if any(isinstance(one, list | tuple) for one in inputs):
+            raise TypeError(f"attention takes one example, no list of them: {self.task.asks}")
         return self.task.views(self.params, self.task.example(inputs))
 
 

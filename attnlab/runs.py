@@ -23,6 +23,7 @@ from typing import IO, Any, Self
 
 import numpy as np
 
+from attnlab.config.catalog import no_run
 from attnlab.config.errors import UserError
 from attnlab.config.experiment import Experiment
 from attnlab.config.load import difference, load, resolved
@@ -115,8 +116,7 @@ class Run:
         """
         directory = Path(directory)
         if not (directory / CONFIG).is_file():
-            what = "has no config.yaml: it is not a run" if directory.is_dir() else "no such run directory"
-            raise UserError(f"{directory}: {what} (attnlab train CONFIG --out {directory} makes one)")
+            raise no_run(directory)
         return cls(directory, load(directory / CONFIG), environment_of(directory)["fingerprint"], None, say)
 
     def restore(self, like: PyTree) -> tuple[int, PyTree] | None:

@@ -4,6 +4,7 @@ import io
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from attnlab import cli, lab
+from attnlab.config.catalog import no_run
 from attnlab.config.errors import UserError
 from attnlab.config.load import load, resolved
 from attnlab.training.loop import Interrupted
@@ -62,7 +64,11 @@ def test_list_shows_every_experiment_with_its_question(
         question = path.read_text().splitlines()[0].removeprefix("# ")
         assert f"  {path}\n      {question}\n" in text
     assert re.search(r"  model.attention.score.kind +dot, scaled_dot, general, additive", text)
-    assert re.search(r"  task.data.kind +dates, .*, squad", text), "of all tasks"
+    assert re.search(r"  model.attention.mods\[\].kind +soft_cap, alibi, ", text)
+    tasks = dict(part.split("\n", 1) for part in re.split(r"\n  task.kind=", text)[1:])
+    assert re.search(r"  task.data.kind +rules, trees, labelled_text, hub\n", tasks["classification"])
+    assert re.search(r"  task.data.kind +generated, squad, subjqa, hub\n", tasks["spans"])
+    assert re.search(r"  model.kind +bidaf_reader, transformer_reader\n", tasks["spans"])
 
 
 @pytest.mark.parametrize(
@@ -78,15 +84,53 @@ def test_list_shows_every_experiment_with_its_question(
         (["evaluate", str(CONFIG.parent)], "is not a run directory (it has no config.yaml)"),
         (["evaluate", "/no/such", "beam=3"], "unknown argument beam=3"),
         (["show", "/no/such"], "the following arguments are required: INPUT"),
+        (["compare", "a"], "compare takes two runs: attnlab compare RUN RUN (see attnlab compare --help)"),
+        (["train", "dates_aditive"], "dates_aditive: no such file"),
+        (["train", "dates_additive"], "dates_additive: no such file; did you mean "),
         (["data"], "the following arguments are required: COMMAND (see attnlab data --help)"),
     ],
 )
-def test_mistaken_arguments_are_one_line(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]):
+def test_mistaken_arguments_are_one_line(
+    arguments: list[str],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.chdir(tmp_path)
     assert cli.main(arguments) == 2
     line = capsys.readouterr().err
     assert line.startswith("attnlab: ")
     assert line.count("\n") == 1
     assert says in line
+
+
+def test_a_bare_name_of_an_experiment_is_told_its_path(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(CONFIG.parents[2])
+    for given in ("dates_additive", "dates_additive.yaml", "experiments/dates_additive.yaml"):
+        assert cli.main(["train", given]) == 2
+        assert capsys.readouterr().err == (
+            f"attnlab: {given}: no such file; did you mean experiments/translation/dates_additive.yaml?\n"
+        )
+
+
+def test_a_wrong_run_is_told_which_there_are(run: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = run.parent
+    monkeypatch.chdir(folder)
+    said = "no such run directory; runs at hand: run; attnlab train CONFIG --out rnu makes one"
+    assert str(no_run(Path("rnu"))) == f"rnu: {said}"
+    what = "is not a run directory (it has no config.yaml)"
+    assert str(no_run(folder)) == f"{folder}: {what}; runs at hand: {run}"
+    (run / "checkpoints").mkdir()
+    assert str(no_run(run / "checkpoints")) == f"{run / 'checkpoints'}: {what}; runs at hand: {run}"
+    (folder / "other").mkdir()
+    (folder / "other" / "file").touch()
+    shutil.move(run, folder / "runs" / "one")
+    assert str(no_run(Path("other"))) == f"other: {what}; runs at hand: runs/one"
+    shutil.rmtree(folder / "runs")
+    assert str(no_run(Path("other"))) == f"other: {what}; attnlab train CONFIG makes one, in runs/"
 
 
 def test_overrides_may_stand_anywhere(trained: list[tuple]):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -62,6 +63,14 @@ def experiment(data) -> Path:
 @pytest.fixture(scope="module")
 def run(data, experiment, tmp_path_factory) -> Path:
     return lab.train(load(experiment), tmp_path_factory.mktemp("runs") / "run", data)
+
+
+def test_a_bare_text_is_not_taken_for_lines():
+    trained = lab.Trained(SimpleNamespace(), SimpleNamespace(asks="a sentence"))  # pyright: ignore
+    with pytest.raises(TypeError, match=r'predict takes a list of lines: predict\(\["a text"\]\)'):
+        trained.predict("a text")
+    with pytest.raises(TypeError, match="attention takes one example, no list of them: a sentence"):
+        trained.attention(["a text"])  # pyright: ignore
 
 
 def test_the_task_is_solved(run, data):

@@ -35,10 +35,18 @@ def test_plain_lines_come_at_intervals_and_at_the_end():
     progress, clock, screen = shown()
     with progress:
         take_steps(progress, clock, range(1, 101), 0.5)
-    assert len(screen.lines()) == 50 / PLAIN_EVERY + 1
+    assert len(screen.lines()) == 50 / PLAIN_EVERY, "the last of them is not said again"
     assert screen.lines()[0] == "step 20/1000, loss 2.500, 600 tokens/s, 8 min 10 s to go"
     assert "\x1b" not in screen.getvalue()
     assert "\r" not in screen.getvalue()
+
+
+def test_the_end_is_said_where_it_was_not():
+    progress, clock, screen = shown()
+    with progress:
+        take_steps(progress, clock, range(1, 102), 0.5)
+    assert len(screen.lines()) == 50 / PLAIN_EVERY + 1
+    assert screen.lines()[-1].startswith("step 101/1000")
 
 
 def test_compilation_is_told_apart_and_slows_no_rate():

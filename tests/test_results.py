@@ -174,7 +174,7 @@ def test_an_unfinished_run_is_shown_only_when_asked_for_and_says_so(make):
             '{"test": {"trained_to": 200}}',
             "test was scored at step 200, and the .* on to 400; .*evaluate",
         ),
-        ("config.yaml", None, r"run: is not a run directory \(it has no config.yaml\); attnlab train CONFIG --out"),
+        ("config.yaml", None, r"run: is not a run directory \(it has no config.yaml\); "),
         ("config.yaml", "name: x\n", "config.yaml: is not the config of a run"),
         ("metrics.jsonl", None, "has no log of a training; attnlab train .*config.yaml goes on"),
         ("environment.json", None, "environment.json: cannot be read"),

@@ -311,7 +311,7 @@ def test_a_reader_may_not_log_save_or_lock(opened, tmp_path):
 def test_what_is_no_run_is_told(tmp_path):
     with pytest.raises(UserError, match=r"none: no such run directory"):
         Run.read(tmp_path / "none")
-    with pytest.raises(UserError, match=r"has no config\.yaml: it is not a run"):
+    with pytest.raises(UserError, match=r"is not a run directory \(it has no config\.yaml\)"):
         Run.read(tmp_path)
 
 

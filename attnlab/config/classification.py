@@ -1,6 +1,6 @@
 """Classification of texts: the data, how they become tokens, and how long ones are cut."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
@@ -79,6 +79,7 @@ ClassificationData = Annotated[Rules | Trees | LabelledText | LabelledHub, Field
 class Classification(Config):
     """Tell the class of a text; scored by accuracy, macro-F1 and calibration."""
 
+    models: ClassVar[tuple[str, ...]] = ("recurrent_classifier", "transformer_classifier")
     kind: Literal["classification"] = "classification"
     data: ClassificationData
     tokenizer: AnyTokenizer = Words(lowercase="both")
@@ -94,8 +95,8 @@ class Classification(Config):
 
     def refuses(self, model: Any) -> str | None:
         """Say why a model of this config cannot do the task; None where it can."""
-        if model.kind not in ("recurrent_classifier", "transformer_classifier"):
-            return f"model.kind {model.kind} cannot classify; valid: recurrent_classifier, transformer_classifier"
+        if model.kind not in self.models:
+            return f"model.kind {model.kind} cannot classify; valid: {', '.join(self.models)}"
         if model.longest_text is not None and model.longest_text < self.max_length:
             return (
                 f"model.encoder.max_length {model.encoder.max_length} must exceed task.max_length {self.max_length} by "

@@ -1,6 +1,6 @@
 """Question answering: stories with short answers, and passages in which the answer is a span."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
@@ -51,6 +51,7 @@ StoryData = Annotated[GeneratedStories | Babi, Field(discriminator="kind")]
 class Stories(Config):
     """Answer a question about a story in one word; scored by accuracy and by the attention on the gold facts."""
 
+    models: ClassVar[tuple[str, ...]] = STORY_MODELS
     kind: Literal["stories"] = "stories"
     data: StoryData = GeneratedStories()
     memory: PositiveInt = 50
@@ -106,6 +107,7 @@ SpanData = Annotated[GeneratedStories | SquadJson | SubjQa | QuestionsHub, Field
 class Spans(Config):
     """Answer a question by a span of a passage; scored by exact match and F1 as SQuAD's own program does."""
 
+    models: ClassVar[tuple[str, ...]] = SPAN_MODELS
     kind: Literal["spans"] = "spans"
     data: SpanData
     tokenizer: AnyTokenizer = Words(lowercase="both")

@@ -1,6 +1,6 @@
 """Translation: the data, how they become tokens, and how the answer is decoded."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
@@ -97,6 +97,7 @@ Data = Annotated[Dates | ParallelText | Tsv | TsvToSplit | Hub, Field(discrimina
 class Translation(Config):
     """Translate a sentence; scored by BLEU and chrF (sacrebleu)."""
 
+    models: ClassVar[tuple[str, ...]] = ("recurrent_seq2seq", "transformer_seq2seq")
     kind: Literal["translation"] = "translation"
     data: Data
     tokenizer: Tokenizer
@@ -109,8 +110,8 @@ class Translation(Config):
 
     def refuses(self, model: Any) -> str | None:
         """Say why a model of this config cannot do the task; None where it can."""
-        if model.kind not in ("recurrent_seq2seq", "transformer_seq2seq"):
-            return f"model.kind {model.kind} cannot translate; valid: recurrent_seq2seq, transformer_seq2seq"
+        if model.kind not in self.models:
+            return f"model.kind {model.kind} cannot translate; valid: {', '.join(self.models)}"
         if model.tie_embeddings == "all" and not self.tokenizer.joint:
             return "model.tie_embeddings all needs task.tokenizer.joint: true"
         if self.guided_alignment and self.data.kind != "dates":

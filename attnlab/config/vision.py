@@ -1,6 +1,6 @@
 """Images: the data of captioning and of questions about images, and the two tasks."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
@@ -111,6 +111,7 @@ QuestionData = Annotated[SceneQuestions | EasyVqa | QuestionHub, Field(discrimin
 class Captioning(Config):
     """Describe an image; scored by BLEU-1 to 4, CIDEr-D and ROUGE-L, and by exact match and pointing where known."""
 
+    models: ClassVar[tuple[str, ...]] = CAPTIONERS
     kind: Literal["captioning"] = "captioning"
     data: CaptionData
     image_size: Annotated[int, Field(ge=16, le=1024)] = 64
@@ -143,6 +144,7 @@ class Captioning(Config):
 class VisualQa(Config):
     """Answer a question about an image, from the answers seen in training; scored by accuracy beside its controls."""
 
+    models: ClassVar[tuple[str, ...]] = ANSWERERS
     kind: Literal["visual_qa"] = "visual_qa"
     data: QuestionData
     image_size: Annotated[int, Field(ge=16, le=1024)] = 64

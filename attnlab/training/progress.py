@@ -43,6 +43,7 @@ class Progress:
         self._evaluations, self._last_evaluation = 0, 0.0
         self._clock = clock
         self._last = self._shown = clock()
+        self._told = start
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -52,7 +53,7 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self._console.is_terminal:
             self._live.stop()
-        if self._step > self._start:
+        if self._step > self._told:
             self.say(self._line())
 
     def say(self, line: str) -> None:
@@ -99,6 +100,7 @@ class Progress:
         if self._console.is_terminal:
             self._live.update(Text(self._line(), no_wrap=True, overflow="ellipsis"), refresh=True)
         else:
+            self._told = self._step
             self.say(self._line())
 
     def _line(self) -> str:
