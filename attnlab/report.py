@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from attnlab.tasks.views import Attended
+from attnlab.tasks.views import Attended, Panel
 
 END = "⟨end⟩"
 """How the end token is shown."""
@@ -69,17 +69,34 @@ def thousandths(row: np.ndarray) -> list[int]:
 
 
 def _hypothesis(attended: Attended) -> dict:
-    sums = attended.weights.sum(axis=1, dtype=np.float64)
     return {
         "translation": _printable(attended.translation),
         "score": f"{attended.score:.3f}",
-        "top": f"{attended.top:.3g}",
+        "signed": any(panel.signed for panel in attended.panels),
+        "gold": _printable(attended.gold),
         "across": _printable(attended.across),
         "down": _printable(attended.down),
         "source_tokens": [_token(token) for token in attended.source_tokens],
+        "panels": [_panel(panel) for panel in attended.panels],
+    }
+
+
+def _panel(panel: Panel) -> dict:
+    sums = panel.weights.sum(axis=1, dtype=np.float64)
+    notes = [f"the strongest colour is {panel.top:.3g}"] if panel.top != 1.0 else []
+    notes += ["colours follow the square root"] if panel.rooted else []
+    return {
+        "title": _printable(panel.title),
+        "notes": "".join(f"; {note}" for note in notes),
+        "top": f"{panel.top:.3g}",
+        "rooted": panel.rooted,
         "rows": [
-            {"token": _token(token), "cells": [_cell(units) for units in thousandths(row)], "sum": f"{total:.3f}"}
-            for token, row, total in zip(attended.target_tokens, attended.weights, sums, strict=True)
+            {
+                "token": _token(token),
+                "cells": [_cell(units) for units in thousandths(row)],
+                "sum": "" if panel.adds_up == "column" else f"{total:.3f}",
+            }
+            for token, row, total in zip(panel.tokens, panel.weights, sums, strict=True)
         ],
     }
 
@@ -90,10 +107,10 @@ def _that_fit(hypotheses: Sequence[Attended]) -> list[Attended]:
 
 
 def _cell(units: int) -> str:
-    """Write thousandths the short way: .042, nothing for 0, 1 for all."""
+    """Write thousandths the short way: .042, -.042, nothing for 0, 1 for all."""
     if units == 0:
         return ""
-    return f"{units / UNITS:g}".removeprefix("0")
+    return ("-" if units < 0 else "") + f"{abs(units) / UNITS:g}".removeprefix("0")
 
 
 def _token(text: str) -> str:

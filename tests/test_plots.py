@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from attnlab import plots
-from attnlab.tasks.views import Attended
+from attnlab.tasks.views import Attended, Part, Regarded, heading
 
 matplotlib.use("agg")
 
@@ -150,3 +150,91 @@ def test_training_curve_shows_every_point_and_the_best(tmp_path, figures):
     assert below.lines[0].get_xydata().tolist() == [[100, 31.25], [150, 30.0]]
     assert below.get_title(loc="right") == "best 31.2 at step 100"
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_lines_that_fall_on_one_another_are_drawn_once_and_scores_have_their_unit(tmp_path, figures):
+    rows = [{"step": s, "loss": 5.0 - s, "nll": 5.0 - s} for s in (1, 2)] + [{"step": 2, "dev_exact": 3.0}]
+    plots.training_curve(rows, tmp_path / "curve.png")
+    above, below = figures[0].axes
+    assert [line.get_label() for line in above.lines] == ["loss"]
+    assert above.get_legend() is None
+    assert below.get_ylabel() == "dev exact (%)"
+    plots.training_curve([*rows, {"step": 3, "loss": 2.0, "nll": 1.5, "dev_bleu": 1.0}], tmp_path / "curve.png")
+    above, bleu, _ = figures[1].axes
+    assert [line.get_label() for line in above.lines] == ["loss", "nll"]
+    assert bleu.get_ylabel() == "dev bleu"
+
+
+def test_negative_weights_have_a_scale_around_nothing(tmp_path, figures):
+    weights = np.array([[-0.5, 1.5], [0.2, 0.8]])
+    plots.alignment(attended(["a", "b"], ["x", "y"], weights), tmp_path / "a.png")
+    image = figures[0].axes[0].images[0]
+    assert np.array_equal(image.get_array(), weights)
+    assert image.get_clim() == (-1.5, 1.5)
+    red, _, blue, _ = image.cmap(image.norm(-0.5))
+    assert red > blue
+    assert image.cmap(image.norm(0.0))[:3] == pytest.approx((0.97,) * 3, abs=0.02), "nothing is white"
+
+
+def test_parts_are_panels_with_title_and_scale(tmp_path, figures):
+    weights = np.array([[0.3, 0.2], [0.7, 0.8], [0.1, 0.3], [0.2, 0.1]])
+    parts = Part(2, "of words", "question"), Part(2, "of all", unit="probability")
+    above = heading("Which $letter$?", "b", "a")
+    view = Attended(["a", "b"], list("cdef"), weights, "b", -0.5, parts=parts, heading=above)
+    plots.alignment(view, tmp_path / "a.png")
+    first, one, second, two = figures[0].axes
+    assert np.array_equal(np.vstack([first.images[0].get_array(), second.images[0].get_array()]), weights)
+    assert (first.images[0].get_clim(), second.images[0].get_clim()) == ((0.0, 1.0), (0.0, 0.3))
+    assert (one.get_ylabel(), two.get_ylabel()) == ("attention weight", "probability")
+    assert not first.texts, "sums of rows mean nothing where columns add up to 1"
+    assert [text.get_text() for text in second.texts] == ["0.40", "0.30", "sum"]
+    written = [text.get_text() for text in figures[0].texts]
+    assert written == ["Q: Which $letter$?", "A: b    (gold: a)", "of words: every column adds up to 1", "of all"]
+    frames = [axes.get_tightbbox() for axes in (first, second)]
+    assert frames[0].y0 > frames[1].y1
+    assert all(box.x1 <= figures[0].bbox.x1 for box in boxes(figures[0], figures[0].texts))
+
+
+def test_small_weights_are_seen_beside_a_large_one_and_the_bar_says_how(tmp_path, figures):
+    weights = np.full((1, 60), 0.4 / 59)
+    weights[0, 7] = 0.6
+    plots.alignment(attended([f"w{i}" for i in range(60)], ["x"], weights), tmp_path / "a.png")
+    axes, bar = figures[0].axes
+    assert axes.images[0].norm(0.25) == pytest.approx(0.5)
+    assert bar.get_ylabel() == "attention weight\n(its root as color)"
+    assert [label.get_text() for label in bar.get_yticklabels()] == ["0.00", "0.05", "0.20", "0.50", "1.00"]
+    assert bar.get_yticks().tolist() == pytest.approx([0, 0.05, 0.2, 0.5, 1])
+
+
+def test_sentences_are_lines_as_they_were_written(tmp_path, figures):
+    story = ["Boris ran to the garage.", "Amira picked up the ladder and then walked to the cellar."]
+    weights = np.array([[0.25, 0.75], [1.0, 0.0], [0.5, 0.5]])
+    view = Attended(story, ["hop 1", "hop 2", "hop 3"], weights, "garage", -0.5, sentences=True)
+    plots.alignment(view, tmp_path / "a.png")
+    axes = figures[0].axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == story
+    assert np.array_equal(axes.images[0].get_array(), weights.T)
+    assert [text.get_text() for text in axes.texts] == ["1.00", "1.00", "1.00", "sum"]
+    assert min(box.x0 for box in boxes(figures[0], axes.get_yticklabels())) >= 0
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_an_image_has_one_scale_for_all_words_and_cells_with_edges(tmp_path, figures, sign):
+    weights = np.zeros((2, 4, 4))
+    weights[0, 1, 2], weights[1] = 0.56 * sign, 0.05
+    image = np.full((64, 64, 3), 90, np.uint8)
+    above = heading("what is the red shape?", "triangle", "circle")
+    plots.regarded(Regarded(image, ["blue", "circle"], weights, "triangle", 0.9, above), tmp_path / "a.png")
+    whole, blue, circle, bar = figures[0].axes
+    assert [axes.get_title() for axes in (whole, blue, circle)] == ["image", f"blue  {0.56 * sign:.2f}", "circle  0.05"]
+    strong, weak = blue.images[1], circle.images[1]
+    assert strong.get_interpolation() == "nearest"
+    assert np.argmax(strong.get_alpha()) == 6
+    assert weak.get_alpha().max() / strong.get_alpha().max() == pytest.approx(0.05 / 0.56, rel=1e-5)
+    assert len(blue.collections) == 2, "edges of cells"
+    assert bar.get_ylabel() == "attention weight of a cell"
+    assert bar.get_ylim() == (0.0 if sign > 0 else -0.56, 0.56)
+    written = [text.get_text() for text in figures[0].texts]
+    assert written[:2] == ["Q: what is the red shape?", "A: triangle    (gold: circle)"]
+    assert written[2].startswith("beside each word: the largest weight of a cell")
+    assert bar.get_tightbbox().x1 <= figures[0].bbox.x1

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from attnlab import report
-from attnlab.tasks.views import Attended
+from attnlab.tasks.views import Attended, Part
 
 EVIL = "<script>alert('x')</script> & \"quoted\" </title><img src=x onerror=alert(1)> {{ 7 * 7 }}"
 
@@ -129,6 +129,26 @@ def test_small_weights_are_scaled_and_said_to_be():
     html = report.page("a b", [attended(["a", "b"], ["fine"], large)])
     assert 'data-top="1"' in html
     assert "strongest" not in html
+
+
+def test_negative_weights_are_written_and_said_to_be_red():
+    html = report.page("a b", [attended(["a", "b"], ["x"], np.array([[-0.25, 1.25]]))])
+    assert Page(html).rows == [["x", "-.25", "1.25", "1.000"]]
+    assert "what is below 0 is red" in html
+    assert "below 0" not in report.page("a", [attended(["a"], ["b"])])
+
+
+def test_parts_have_their_own_title_and_scale_and_no_sum_where_columns_add_up():
+    weights = np.array([[0.3, 0.2], [0.7, 0.8], [0.1, 0.3]])
+    parts = Part(2, "of words", "question"), Part(1, "of all")
+    view = Attended(["a", "b"], ["c", "d", "e"], weights, "a", -0.5, parts=parts, gold="b")
+    html = report.page("a b", [view])
+    assert Page(html).rows == [
+        ["of words: every column adds up to 1"], ["c", ".3", ".2", ""], ["d", ".7", ".8", ""],
+        ["of all; the strongest colour is 0.3"], ["e", ".1", ".3", "0.400"],
+    ]  # fmt: skip
+    assert re.findall('data-top="(.*?)"', html) == ["1", "0.3"]
+    assert "gold: b" in html
 
 
 def test_several_hypotheses_best_open():

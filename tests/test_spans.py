@@ -149,6 +149,22 @@ def test_long_passages_are_read_in_windows_and_answers_merged(model: dict):
     views = task.views(params, examples[6])
     assert all(view.weights.shape == (len(view.target_tokens), len(view.source_tokens)) for view in views)
     assert views[0].target_tokens[0] == "red"
+    whole = views[0].heading.splitlines()
+    assert (whole[0], views[0].gold) == ("Q: red", "w2")
+    assert whole[1].startswith(f"A: {views[0].translation}")
+    assert whole[1].endswith("(gold: w2)")
+
+
+@pytest.mark.parametrize(("model", "adds_up"), [(BIDAF, ["column", "row"]), (TRANSFORMER, ["", "row"])])
+def test_a_view_keeps_apart_what_adds_up_to_one_over_question_and_over_passage(model: dict, adds_up: list[str]):
+    task = prepared(experiment(model), twin(4, 0))
+    params = jax.tree.map(jnp.zeros_like, jax.jit(task.initialize)(jax.random.key(0)))
+    of_question, of_passage = task.views(params, task.example(["red is w1 . green is w2 .", "red green"]))[0].panels
+    assert of_question.tokens == ["red", "green"]
+    assert of_passage.tokens[-2:] == ["answer starts", "answer ends"]
+    assert of_question.adds_up == adds_up[0]
+    np.testing.assert_allclose(of_passage.weights[-2:].sum(axis=1), 8 / 9, rtol=1e-5)
+    assert "that there is no answer" in of_passage.title
 
 
 def test_a_threshold_decides_between_a_span_and_none():

@@ -256,7 +256,11 @@ def test_a_small_memory_network_learns_where_people_are():
     (view,) = task.views(params, task.example([story]))
     assert view.weights.shape == (1, 3)
     assert view.weights.argmax() == 2
-    assert view.source_tokens[2] == "Amira walked to stable"
+    assert view.source_tokens[2] == "Amira walked to the stable."
+    assert view.heading == "Q: Where is Amira?\nA: stable", "nobody told what is right"
+    known = task.views(params, splits.dev[0])[0]
+    assert known.gold == splits.dev[0].answer
+    assert known.heading.endswith(f"(gold: {splits.dev[0].answer})")
     with pytest.raises(UserError, match="line 8: a story is sentences"):
         list(task.answer(params, ["", "no question"], 6, None))
 

@@ -30,7 +30,7 @@ from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple, setti
 from attnlab.tasks.caption_metrics import bleu, bleu_of_counts, caption_scores, inside, pointing, words
 from attnlab.tasks.pictures import ROWS, Pictures
 from attnlab.tasks.resampling import interval
-from attnlab.tasks.views import Regarded, View
+from attnlab.tasks.views import Regarded, View, heading
 from attnlab.tasks.written import Hypothesis, hypotheses
 from attnlab.training.decoding import Hypotheses, make_decode
 from attnlab.training.objective import Loss, cross_entropy
@@ -234,6 +234,7 @@ class Captioner(Task):
                 weights=found.weights[:-1].reshape(-1, side, side),
                 answer=found.text,
                 score=found.score,
+                heading=heading("", found.text, example.captions[:1]),
             )
             for found in self.caption(params, [example], self.task.decoding)[0]
         ]

@@ -38,7 +38,7 @@ from attnlab.tasks.classification_metrics import (
     macro_f1_of,
     rationale_scores,
 )
-from attnlab.tasks.views import Attended, View
+from attnlab.tasks.views import Attended, View, heading
 from attnlab.training.objective import Loss, cross_entropy
 from attnlab.training.steps import place
 
@@ -216,6 +216,8 @@ class Classifier(Task):
                 source=example.text,
                 across="text",
                 down="class" if len(rows) == 1 else "hop or head",
+                heading=heading("", answer, example.label),
+                gold=example.label,
             )
         ]
 
@@ -268,7 +270,7 @@ class Classifier(Task):
             names = self._row_names(rows.shape[1])
             for row, index in enumerate(chosen):
                 kept = rows[row, :, : len(ids[index]) + sum(self._marks)]
-                results[index] = (_softmax(logits[row : row + 1])[0], np.maximum(kept, 0.0), names)
+                results[index] = (_softmax(logits[row : row + 1])[0], kept, names)
         return results
 
     @property

@@ -113,12 +113,12 @@ def rationale_scores(weights: list[np.ndarray], gold: list[np.ndarray]) -> dict[
     """Compare the attention, the mean of its hops, with the tokens that decide the label.
 
     Args:
-        weights: [r s] of each text.
+        weights: [r s] of each text; negative ones count by their size.
         gold: [s] of each text, true where a token decides; every text has one.
     Returns: in percent: rationale_mass, the share of the weight that lies on deciding tokens; rationale_hit, how often
         the token of most weight is one; rationale_share, the share of tokens that are (what uniform weights get).
     """
-    means = [each.mean(axis=0) for each in weights]
+    means = [np.abs(each).mean(axis=0) for each in weights]
     mass = [float(mean[true].sum() / max(mean.sum(), 1e-9)) for mean, true in zip(means, gold, strict=True)]
     hit = [bool(true[mean.argmax()]) for mean, true in zip(means, gold, strict=True)]
     share = [float(true.mean()) for true in gold]

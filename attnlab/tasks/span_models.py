@@ -22,6 +22,9 @@ class Form(Protocol):
 
     model: nn.Module
 
+    title: str
+    """What the weights of `looks` tell."""
+
     def lengths(self, window: Window) -> tuple[int, int]:
         """Positions that a window takes in a batch: those of the question, and those that a batch is measured by."""
         ...
@@ -64,6 +67,8 @@ def _targets(rows: int, members: Sequence[Window]) -> Batch:
 
 class AsTwoTexts:
     """Question and passage apart: the reader with attention flow."""
+
+    title = "Where in the question each word of the passage looked"
 
     def __init__(self, config: Any, reader: PassageReader) -> None:
         self.model: nn.Module = BidafReader(config.model, reader.tokenizer.vocabulary_size, reader.letters_told_apart)
@@ -108,6 +113,8 @@ class AsTwoTexts:
 
 class AsSequence:
     """Question and passage in one sequence: the Transformer."""
+
+    title = "Where in the passage each word of the question looked (last layer, mean of its heads)"
 
     def __init__(self, config: Any, reader: PassageReader) -> None:
         self.model: nn.Module = TransformerReader(config.model, reader.tokenizer.vocabulary_size)

@@ -32,7 +32,7 @@ from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_mul
 from attnlab.tasks.resampling import interval, paired_difference
 from attnlab.tasks.span_models import Form, form
 from attnlab.tasks.squad_metrics import best_by_threshold, each, squad_scores
-from attnlab.tasks.views import Attended, View
+from attnlab.tasks.views import Attended, Part, View, heading
 from attnlab.training.objective import Loss
 from attnlab.training.steps import place
 
@@ -317,11 +317,19 @@ class SpanReader(Task):
         start = min(max(one.place[0] - shown // 2, 0), window.length - shown)
         words = slice(start, start + shown)
         asked = self.reader.tokenizer.encode(example.question).surface[: len(window.question.ids)]
-        names, rows = ["first word", "last word"], [first[words], last[words]]
+        names, rows, title = ["answer starts", "answer ends"], [first[words], last[words]], "Where the answer is"
         if of_question.any():
             names, rows = ["question as a whole", *names], [of_question[words], *rows]
+            title = "Where the question as a whole looked, and where the answer is"
+        if min(first.sum(), last.sum()) < 0.995:
+            title += "; what its rows lack of 1: that there is no answer"
+        if shown < window.length:
+            title += f" (of {window.length} words the {shown} around the answer; the sums are theirs)"
+        parts = [Part(len(rows), title, unit="weight or probability")]
         if between.any():
             names, rows = [*asked, *names], [*between[: len(asked), words], *rows]
+            parts = [Part(len(asked), self.form.title, "question"), *parts]
+        gold = list(dict.fromkeys(answer.text for answer in example.answers))
         spans = window.passage.offsets[window.first + start : window.first + start + shown]
         return Attended(
             source_tokens=[example.passage[a:b] for a, b in spans],
@@ -332,6 +340,9 @@ class SpanReader(Task):
             source=f"{example.question} — {example.passage}",
             across="passage",
             down="question and answer",
+            heading=heading(example.question, one.text or "(no answer)", gold),
+            gold=" / ".join(gold),
+            parts=tuple(parts),
         )
 
     @property

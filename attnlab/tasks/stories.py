@@ -25,7 +25,7 @@ from attnlab.data.story_words import Read, Vocabulary
 from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple, settings
 from attnlab.tasks.story_metrics import story_scores
 from attnlab.tasks.story_models import Form, form
-from attnlab.tasks.views import Attended, View
+from attnlab.tasks.views import Attended, View, heading
 from attnlab.training.objective import Loss, cross_entropy
 from attnlab.training.steps import place
 
@@ -149,7 +149,7 @@ class Storyteller(Task):
         shown = example.sentences[-weights.shape[1] :]
         return [
             Attended(
-                source_tokens=[_short(text) for text in shown],
+                source_tokens=list(shown),
                 target_tokens=self.form.steps,
                 weights=weights,
                 translation=self.vocabulary.words[answer],
@@ -157,6 +157,9 @@ class Storyteller(Task):
                 source=" ".join([*example.sentences, example.question]),
                 across="story",
                 down="step",
+                heading=heading(example.question, self.vocabulary.words[answer], example.answer),
+                gold=example.answer,
+                sentences=True,
             )
         ]
 
@@ -240,11 +243,6 @@ def _is_story(text: str) -> bool:
         return bool(parse(text))
     except UserError:
         return False
-
-
-def _short(sentence: str) -> str:
-    """A sentence without what all of them have, so that it fits beside a picture."""
-    return re.sub(r"\bthe ", "", sentence).rstrip(".")
 
 
 def _places(vocabulary: Vocabulary, examples: Sequence[Story]) -> int:

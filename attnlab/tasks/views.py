@@ -1,11 +1,62 @@
 """What there is to look at in an answer: where the model attended, with names for the rows and columns."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-FAINT = 0.25
+FAINT = 0.5
 """Where no weight reaches this, colours are scaled to the largest one: a long text has small weights everywhere."""
+PALE = 32
+"""Where weights spread evenly would have less than one in so many of the strongest colour, colours follow the root."""
+
+
+class Part(NamedTuple):
+    """Rows of a view that belong together and are drawn by themselves."""
+
+    rows: int
+    title: str
+    """What they tell."""
+    down: str = ""
+    """What the rows are, in a word."""
+    unit: str = "attention weight"
+    """What the weights are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Weights that are drawn on one scale."""
+
+    part: Part
+    tokens: list[str]
+    """Names of the rows."""
+    weights: np.ndarray
+    """[t s]"""
+    top: float
+    """The weight, and if any is negative its opposite too, that is shown in the strongest colour."""
+
+    @property
+    def signed(self) -> bool:
+        """Whether any weight is negative, as some normalizers make them."""
+        return bool((self.weights < 0).any())
+
+    @property
+    def adds_up(self) -> str:
+        """What adds up to 1: every "row", every "column", or "" where neither does."""
+        sums = {"row": self.weights.sum(axis=1), "column": self.weights.sum(axis=0)}
+        return next((name for name, found in sums.items() if found.size and np.allclose(found, 1.0, atol=0.005)), "")
+
+    @property
+    def title(self) -> str:
+        """What the weights tell and what adds up to 1; "" for rows that need no title."""
+        return self.part.title and self.part.title + (f": every {self.adds_up} adds up to 1" if self.adds_up else "")
+
+    @property
+    def rooted(self) -> bool:
+        """Whether colours follow the square root of the weights, so that small ones are seen beside a large one."""
+        among = self.weights.shape[0 if self.adds_up == "column" else 1]
+        return among * self.top > PALE
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,19 +77,32 @@ class Attended:
     """What the columns are."""
     down: str = "target"
     """What the rows are."""
+    heading: str = ""
+    """What stands above a picture, in lines: what was asked and answered."""
+    gold: str = ""
+    """The answer that is right, where it is known."""
+    parts: tuple[Part, ...] = ()
+    """The rows in groups of different meaning; none: they are all alike."""
+    sentences: bool = False
+    """Whether the columns are sentences: a picture writes them as lines, one below the other."""
 
     def __post_init__(self) -> None:
         expected = (len(self.target_tokens), len(self.source_tokens))
         if self.weights.shape != expected:
             raise ValueError(f"weights have the shape {self.weights.shape}, the tokens need [t s] = {expected}")
-        if not (np.isfinite(self.weights).all() and (self.weights >= 0).all()):
-            raise ValueError("weights must be finite and not negative")
+        if self.parts and sum(part.rows for part in self.parts) != expected[0]:
+            raise ValueError(f"the parts {self.parts} do not make {expected[0]} rows")
+        _must_be_finite(self.weights)
 
     @property
-    def top(self) -> float:
-        """The weight that is shown in the strongest colour."""
-        largest = float(self.weights.max(initial=0.0))
-        return largest if 0.0 < largest < FAINT else 1.0
+    def panels(self) -> list[Panel]:
+        """The rows, in groups that have a scale each."""
+        found, start = [], 0
+        for part in self.parts or (Part(len(self.target_tokens), "", self.down),):
+            rows = slice(start, start + part.rows)
+            found.append(Panel(part, self.target_tokens[rows], self.weights[rows], strongest(self.weights[rows])))
+            start += part.rows
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +116,41 @@ class Regarded:
     """[word rows columns] on the grid of the image's features."""
     answer: str
     score: float
+    heading: str = ""
+    """What stands above the picture, in lines; nothing: the answer."""
 
     def __post_init__(self) -> None:
         if self.weights.ndim != 3 or len(self.weights) != len(self.words):
             raise ValueError(f"{len(self.words)} words need weights [word rows columns], not {self.weights.shape}")
-        if not (np.isfinite(self.weights).all() and (self.weights >= 0).all()):
-            raise ValueError("weights must be finite and not negative")
+        _must_be_finite(self.weights)
 
 
 View = Attended | Regarded
+
+
+def heading(question: str, answer: str, gold: str | Sequence[str] = "") -> str:
+    """Write what was asked and answered above a picture.
+
+    Args:
+        question: "" where none was asked.
+        answer: the model's.
+        gold: the answer that is right, or several that are; nothing where it is not known.
+
+    >>> heading("Where is Boris?", "attic", "garage")
+    'Q: Where is Boris?\\nA: attic    (gold: garage)'
+    """
+    known = [gold] if isinstance(gold, str) else list(dict.fromkeys(gold))
+    told = f"    (gold: {' / '.join(known)})" if any(known) else ""
+    return f"Q: {question}\nA: {answer}{told}" if question else f"{answer}{told}"
+
+
+def strongest(weights: np.ndarray) -> float:
+    """The size of a weight that is shown in the strongest colour: 1, so that pictures can be compared, or the largest
+    one where all are below `FAINT` or one is above 1."""
+    largest = float(np.abs(weights).max(initial=0.0))
+    return largest if 0.0 < largest < FAINT or largest > 1.005 else 1.0
+
+
+def _must_be_finite(weights: np.ndarray) -> None:
+    if not np.isfinite(weights).all():
+        raise ValueError("weights must be finite")

@@ -29,7 +29,7 @@ from attnlab.models.visual_qa import VisualAnswerer
 from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple, settings
 from attnlab.tasks.pictures import Pictures
 from attnlab.tasks.resampling import interval
-from attnlab.tasks.views import Regarded, View
+from attnlab.tasks.views import Regarded, View, heading
 from attnlab.training.objective import Loss, cross_entropy
 from attnlab.training.steps import place
 
@@ -232,7 +232,8 @@ class VisualQuestions(Task):
         words = [self.tokenizer.token(token) for token in self._ids([example.question])[0]]
         side, image = self.pictures.side, pixels(example.image, self.task.image_size, example.name)
         weights = found.weights[: len(words)].reshape(-1, side, side)
-        return [Regarded(image, words, weights, f"{example.question} {found.text}", found.probability)]
+        above = heading(example.question, found.text, example.answer)
+        return [Regarded(image, words, weights, found.text, found.probability, above)]
 
     def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
         """Answer the question about the image of each line; an empty line for an empty one."""

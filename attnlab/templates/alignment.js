@@ -2,8 +2,9 @@
 // The tables are the data: every weight is read from its cell.
 const STRONG = 0.62, FAINT = 0.02;
 
-function paint(element, share) {
+function paint(element, share, negative = false) {
   element.style.setProperty("--w", share);
+  element.classList.toggle("negative", negative);
   element.classList.toggle("strong", share > STRONG);
   element.classList.toggle("faint", share < FAINT);
 }
@@ -12,14 +13,19 @@ function setUp(section) {
   const source = [...section.querySelectorAll(".source button")];
   const target = [...section.querySelectorAll(".target button")];
   const heads = [...section.querySelectorAll("thead th:not(.sum)")];
-  const rows = [...section.querySelectorAll("tbody tr")];
+  const rows = [...section.querySelectorAll("tbody tr:not(.part)")];
   const cells = rows.map(row => [...row.querySelectorAll("td:not(.sum)")]);
   const weights = cells.map(row => row.map(cell => Number(cell.textContent || 0)));
   const said = section.querySelector(".said");
-  const top = Number(section.dataset.top);
+  const scales = rows.map(row => row.closest("tbody").dataset);
   let kept = null;
 
-  cells.forEach((row, t) => row.forEach((cell, s) => paint(cell, weights[t][s] / top)));
+  function show(element, t, s) {
+    const share = Math.abs(weights[t][s]) / Number(scales[t].top);
+    paint(element, "rooted" in scales[t] ? Math.sqrt(share) : share, weights[t][s] < 0);
+  }
+
+  cells.forEach((row, t) => row.forEach((cell, s) => show(cell, t, s)));
 
   function clear() {
     for (const button of [...source, ...target]) {
@@ -32,8 +38,8 @@ function setUp(section) {
   }
 
   function say(word, verb, words, of) {
-    const largest = of.map((weight, i) => [weight, i]).filter(([weight]) => weight >= 0.01);
-    largest.sort((a, b) => b[0] - a[0]);
+    const largest = of.map((weight, i) => [weight, i]).filter(([weight]) => Math.abs(weight) >= 0.01);
+    largest.sort((a, b) => Math.abs(b[0]) - Math.abs(a[0]));
     const list = largest.slice(0, 5).map(([weight, i]) => `${words[i].textContent} ${weight.toFixed(3)}`);
     said.textContent = `${word.textContent} ${verb} ${list.join(", ") || "nothing by 0.01 or more"}`;
   }
@@ -44,12 +50,12 @@ function setUp(section) {
     button.classList.add("chosen");
     if (button === kept) button.setAttribute("aria-pressed", "true");
     if (t >= 0) {
-      weights[t].forEach((weight, i) => paint(source[i], weight / top));
+      source.forEach((word, i) => show(word, t, i));
       rows[t].classList.add("chosen");
       say(button, "attended to", source, weights[t]);
     } else {
       const column = weights.map(row => row[s]);
-      column.forEach((weight, i) => paint(target[i], weight / top));
+      target.forEach((word, i) => show(word, i, s));
       heads[s].classList.add("chosen");
       cells.forEach(row => row[s].classList.add("chosen"));
       say(button, "was attended to by", target, column);
