@@ -57,24 +57,26 @@ def draw(seed, *shape):
 # %% [markdown]
 # ## A score
 #
-# The trilinear score of BiDAF (Seo et al. 2017, section 2): a query and a key by themselves, and their products
-# feature by feature. It takes queries [q, d] and keys [k, d] and answers logits [q, k]; parameters are keywords.
+# Laplace attention (Kim et al. 2019, "Attentive Neural Processes") scores by the distance along the axes,
+# Σ |query − key|; here each feature has a scale of its own, which is learned. It takes queries [q, d] and keys
+# [k, d] and answers logits [q, k]; parameters are keywords.
 
 
 # %%
-def trilinear(query, key, *, w_query, w_key, w_both):
-    """logits[i, j] = w_query · query_i + w_key · key_j + w_both · (query_i ∘ key_j)"""
-    return (query @ w_query)[:, None] + (key @ w_key)[None, :] + (query * w_both) @ key.T
+def laplace(query, key, *, log_scale):
+    """logits[i, j] = −Σ_d exp(log_scale_d) |query_i,d − key_j,d|"""
+    scale = jnp.exp(log_scale)
+    return -jnp.abs((query * scale)[:, None, :] - (key * scale)[None, :, :]).sum(axis=-1)
 
 
-short(trilinear)
+short(laplace)
 
 # %% [markdown]
 # `Partial` binds the parameters: the result is a pytree, so they have gradients like any other array.
 
 # %%
 query, key, value = draw(0, 100, 1, 6), draw(1, 100, 1, 6), draw(2, 100, 1, 4)
-weights = {"w_query": draw(3, 6), "w_key": draw(4, 6), "w_both": draw(5, 6)}
+weights = {"log_scale": 0.5 * draw(3, 6)}
 
 
 def loops(score, may, normalize):
@@ -90,8 +92,8 @@ def softmax_row(logits, allowed):
     return powers / powers.sum()
 
 
-def trilinear_pair(a, b):
-    return weights["w_query"] @ a + weights["w_key"] @ b + weights["w_both"] @ (a * b)
+def laplace_pair(a, b):
+    return -sum(np.exp(w) * abs(x - y) for w, x, y in zip(weights["log_scale"], a, b, strict=True))
 
 
 def everywhere(i, j):
@@ -105,19 +107,19 @@ def check(expected, **options):
         np.testing.assert_allclose(run(query, key, value)[:, 0], expected, rtol=1e-10, atol=1e-12)
 
 
-score = Partial(trilinear, **weights)
+score = Partial(laplace, **weights)
 weights = jax.tree.map(np.asarray, weights)
-check(loops(trilinear_pair, everywhere, softmax_row), score=score)
+check(loops(laplace_pair, everywhere, softmax_row), score=score)
 
 # %% [markdown]
-# Gradients for queries, keys and the three parameters, first and second order, forward and reverse, against
+# Gradients for the scale, queries and keys, first and second order, forward and reverse, against
 # finite differences (on a smaller problem, for these are many evaluations):
 
 
 # %%
 @jax.jit
 def small(weights, query, key):
-    return attention(query, key, value[:5], score=Partial(trilinear, **weights), mask=masks.causal())
+    return attention(query, key, value[:5], score=Partial(laplace, **weights), mask=masks.causal())
 
 
 check_grads(small, (weights, query[:5], key[:5]), order=2, modes=["fwd", "rev"])
@@ -129,7 +131,7 @@ check_grads(small, (weights, query[:5], key[:5]), order=2, modes=["fwd", "rev"])
 # %%
 def slopes(implementation):
     def loss(weights, query, key, value):
-        options = {"score": Partial(trilinear, **weights), "mask": masks.causal(), "implementation": implementation}
+        options = {"score": Partial(laplace, **weights), "mask": masks.causal(), "implementation": implementation}
         return jnp.sum(jnp.sin(attention(query, key, value, block_size=(32, 16), **options)))
 
     return jax.jit(jax.grad(loss, argnums=(0, 1, 2, 3)))(weights, query, key, value)
@@ -166,7 +168,7 @@ def log_sparse_pair(i, j):
     return i == j or i - j in {2**n for n in range(20)}
 
 
-check(loops(trilinear_pair, log_sparse_pair, softmax_row), score=score, mask=log_sparse)
+check(loops(laplace_pair, log_sparse_pair, softmax_row), score=score, mask=log_sparse)
 
 # %% [markdown]
 # A mask whose blocks can be told empty or full, without a look inside, says so in `bounds`. Here a query sees its
@@ -195,7 +197,7 @@ print(short(Chunks))
 print(Chunks(64).map(512, 512, block=32))
 
 # %%
-check(loops(trilinear_pair, lambda i, j: i // 16 - j // 16 in (0, 1), softmax_row), score=score, mask=Chunks(16))
+check(loops(laplace_pair, lambda i, j: i // 16 - j // 16 in (0, 1), softmax_row), score=score, mask=Chunks(16))
 
 # %% [markdown]
 # `plan` tells which implementation a call gets, and why not the others:
@@ -233,7 +235,7 @@ def taylor_row(logits, allowed):
     return powers / powers.sum()
 
 
-expected = loops(trilinear_pair, log_sparse_pair, taylor_row)
+expected = loops(laplace_pair, log_sparse_pair, taylor_row)
 check(expected, score=score, mask=log_sparse, normalizer=taylor_softmax)
 
 # %% [markdown]
@@ -243,7 +245,7 @@ check(expected, score=score, mask=log_sparse, normalizer=taylor_softmax)
 # %%
 @jax.jit
 def normalized(weights, query, key, value):
-    options = {"score": Partial(trilinear, **weights), "mask": masks.causal(), "normalizer": taylor_softmax}
+    options = {"score": Partial(laplace, **weights), "mask": masks.causal(), "normalizer": taylor_softmax}
     return attention(query, key, value, **options)
 
 
@@ -267,7 +269,7 @@ print(plan(long, long, long, mask=Chunks(512), normalizer=taylor_softmax))
 # %%
 shown = {
     "softmax": {},
-    "trilinear, log-sparse": {"score": score, "mask": log_sparse},
+    "Laplace, log-sparse": {"score": score, "mask": log_sparse},
     "chunks of 16": {"mask": Chunks(16)},
     "Taylor softmax, causal": {"normalizer": taylor_softmax, "mask": masks.causal()},
 }
