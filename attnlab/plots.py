@@ -317,8 +317,8 @@ def _draw_grid(axes: Axes, shape: tuple[int, ...], whole: tuple[float, float, fl
 
 def _colors(panel: Panel) -> dict[str, Any]:
     """Colors of a panel's weights: from white at 0 to blue, and where any is negative to red."""
-    ends = {"vmin": -panel.top if panel.signed else 0.0, "vmax": panel.top}
-    norm = FuncNorm((_root, _square), **ends) if panel.rooted else Normalize(**ends)
+    low, top = -panel.top if panel.signed else 0.0, panel.top
+    norm = FuncNorm((_root, _square), vmin=low, vmax=top) if panel.rooted else Normalize(low, top)
     return {"cmap": SIGNED_SCALE if panel.signed else SCALE, "norm": norm}
 
 
