@@ -26,6 +26,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from jax.tree_util import Partial
 
+import attnlab
 from attnlab import lab
 from attnlab.config.load import load
 from attnlab.config.questions import GeneratedStories
@@ -64,7 +65,7 @@ found = lab.evaluate(run, None)["test"]
 # %%
 assert found["accuracy"] > 95
 assert found["fact_mass_max"] > 80
-trained = lab.load(run)
+trained = attnlab.load(run)
 (view,) = trained.attention(
     "Amira went to the attic. Boris ran to the cellar. Amira moved to the stable. Boris walked to the attic. "
     "Where is Amira?"

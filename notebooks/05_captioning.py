@@ -25,6 +25,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
+import attnlab
 from attnlab import lab
 from attnlab.config.load import load
 from attnlab.config.vision import Scenes
@@ -65,7 +66,7 @@ if not (run / "results.json").exists():
     run = lab.train(
         load(root / "experiments" / "captioning" / "scenes_soft.yaml", small), Path(tempfile.mkdtemp()) / "run", None
     )
-trained = lab.load(run)
+trained = attnlab.load(run)
 tests = trained.task.load(trained.run.config, None).test["test"][:100]
 
 # %% [markdown]

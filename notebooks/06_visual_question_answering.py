@@ -27,6 +27,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
+import attnlab
 from attnlab import lab
 from attnlab.config.load import load
 from attnlab.config.vision import SceneQuestions
@@ -94,7 +95,7 @@ assert all(found["accuracy"] > found["accuracy_shuffled_images"] for found in sc
 # last layer, the mean of its heads).
 
 # %%
-trained = lab.load(runs["cross"])
+trained = attnlab.load(runs["cross"])
 one = trained.task.load(trained.run.config, None).test["test"][3]
 path = Path(tempfile.mkdtemp()) / "scene.png"
 Image.fromarray(one.image).save(path)
@@ -117,7 +118,7 @@ plt.show()
 # model takes from it (Alayrac et al. 2022, figure 6).
 
 # %%
-params = lab.load(runs["gated"]).params
+params = attnlab.load(runs["gated"]).params
 gates = {
     jax.tree_util.keystr(path): float(np.tanh(leaf))
     for path, leaf in jax.tree.leaves_with_path(params)
