@@ -5,9 +5,11 @@ import itertools
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from attnlab import plots
+from attnlab.plots import lettering
 from attnlab.tasks.views import Attended, Part, Regarded, heading
 
 matplotlib.use("agg")
@@ -23,8 +25,13 @@ def attended(source: list[str], target: list[str], weights: np.ndarray | None = 
 def figures(monkeypatch) -> list[Figure]:
     """Every figure that is saved."""
     saved = []
-    save = plots._save
-    monkeypatch.setattr(plots, "_save", lambda figure, path: (saved.append(figure), save(figure, path)))
+
+    class Kept(FigureCanvasAgg):
+        def print_png(self, *args, **kwargs):
+            saved.append(self.figure)
+            super().print_png(*args, **kwargs)
+
+    monkeypatch.setattr(lettering, "FigureCanvasAgg", Kept)
     return saved
 
 
