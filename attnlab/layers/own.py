@@ -128,10 +128,8 @@ def _axes(hint: Any) -> list[str] | None:
 
 
 def _start(default: Any, shape: tuple[int, ...]) -> Callable[..., Any]:
-    if callable(default) and default is not inspect.Parameter.empty:
-        return default
     if default is not inspect.Parameter.empty:
-        return nn.initializers.constant(default)
+        return default if callable(default) else nn.initializers.constant(default)
     if not shape:
         return nn.initializers.ones
     return nn.initializers.normal(shape[0] ** -0.5) if len(shape) == 1 else nn.initializers.glorot_uniform()

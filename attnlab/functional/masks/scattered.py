@@ -82,7 +82,7 @@ class RandomBlocks(Drawn):
         return f"random_blocks({self.block}, {self.count}, seed={self.seed}{heads})"
 
 
-def random_blocks(block: int, count: int, *, seed: int, heads: int | None = None) -> Mask:
+def random_blocks(block: int, count: int, *, seed: int, heads: int | None = None) -> Drawn:
     """Let every block of queries attend to a few blocks of keys drawn at random.
 
     may[i, j] = ⌊j / block⌋ ∈ R(⌊i / block⌋),   R(a) a set of `count` blocks drawn uniformly without replacement
@@ -143,7 +143,7 @@ def big_bird(
     random: int = 3,
     seed: int,
     heads: int | None = None,
-) -> Mask:
+) -> Drawn:
     """Let every block attend to those around it, to a few global ones, which see all, and to a few at random.
 
     may[i, j] = |a − b| ≤ ⌊window / 2⌋  or  a ∈ G  or  b ∈ G  or  b ∈ R(a),   a = ⌊i / block⌋, b = ⌊j / block⌋
