@@ -156,6 +156,11 @@ def average(trees: Sequence[PyTree]) -> PyTree:
 def load(directory: Path | str) -> Trained:
     """Open a trained run."""
     run = Run.read(Path(directory))
+    if not run.checkpoints.steps():  # broken off before its first, or kept as numbers only, as in docs/results
+        raise UserError(
+            f"{run.directory}: has no checkpoint, so no weights to answer with; "
+            f"attnlab train {run.directory}/config.yaml --out runs/{run.directory.name} trains it"
+        )
     task = kind(run.config).restore(run.config, run.directory)
     for name, found in task.identity().items():
         if found != run.fingerprint.get(name):

@@ -123,6 +123,12 @@ def test_another_config_or_other_data_is_refused_with_the_difference(run, data, 
         lab.evaluate(run, tmp_path)
 
 
+def test_numbers_that_were_kept_have_no_weights_to_answer_with():
+    kept = Path(__file__).parents[1] / "docs/results/dates_additive-s1"
+    with pytest.raises(UserError, match=r"has no checkpoint.* --out runs/dates_additive-s1 trains it"):
+        lab.load(kept)
+
+
 @pytest.mark.parametrize(
     "moments", [(250,), pytest.param((70, 1, 250, 3), marks=pytest.mark.slow)], ids=["once", "often"]
 )
