@@ -47,6 +47,14 @@ def loose(query, key, *, w):
 
 def third(query, key, w):
     return query @ w @ key.T
+
+
+def power(query, key, *, w: Float[Array, "d e"], center: bool = False, times: int = 1):
+    if center:
+        key = key - jnp.mean(key, axis=0)
+    for _ in range(times):
+        query = query @ w
+    return query @ key.T
 """
 EXPERIMENT = """\
 task: {kind: classification, data: {kind: rules}, tokenizer: {kind: words}}
@@ -111,8 +119,28 @@ def test_arrays_start_as_their_defaults_say_and_settings_replace_others():
     drawn = w.start(jax.random.key(0), w.shape)
     np.testing.assert_allclose(drawn.T @ drawn, np.eye(3), atol=1e-5)
     assert bias.start(jax.random.key(0), ()) == 1.0
-    assert found.settings == {"temperature": 4.0}
+    assert found.part.keywords == {"temperature": 4.0}
     assert own_score(own("plain")).learned(4, 4) == []
+
+
+@pytest.mark.parametrize("settings", [{"center": True, "times": 2}, {"center": False, "times": 3}], ids=str)
+def test_settings_stay_what_they_are_when_compiled(settings: dict):
+    module = HeadScore(own("power", settings=settings), 2, 4)
+    variables = module.init(jax.random.key(0))
+    query, key, value = normal(1, 5, 2, 4), normal(2, 6, 2, 4), normal(3, 6, 2, 4)
+
+    @jax.jit
+    def output(variables):
+        return attention(query, key, value, score=module.apply(variables), implementation="streaming")
+
+    w = variables["params"]["w"]
+    centered = key - jnp.mean(key, axis=0) if settings["center"] else key
+    asked = jnp.stack([query[:, h] @ jnp.linalg.matrix_power(w[h], settings["times"]) for h in range(2)], axis=1)
+    np.testing.assert_allclose(output(variables), attention(asked, centered, value, score=scores.dot), rtol=1e-4)
+    before = output._cache_size()
+    output(variables)
+    assert output._cache_size() == before
+    assert jnp.abs(jax.grad(lambda v: output(v).sum())(variables)["params"]["w"]).min() > 0
 
 
 @pytest.mark.parametrize(
@@ -120,6 +148,7 @@ def test_arrays_start_as_their_defaults_say_and_settings_replace_others():
     [
         (own("low_rank"), r"the axis r of w has no size; give score.sizes: \{r: 64\}"),
         (own("low_rank", sizes={"r": 2, "z": 3}), "sizes.z: no axis of a learned array that is free"),
+        (own("low_rank", sizes={"r": 2, "q": 3}), "sizes.q: no axis of a learned array that is free"),
         (own("low_rank", sizes={"r": 2}, settings={"temp": 1}), "settings.temp: no such argument; there are temperat"),
         (own("loose"), "w is neither an array by its annotation, to be learned, nor has it a default"),
         (own("third"), r"all arguments are by keyword: write \* before them"),
@@ -130,7 +159,7 @@ def test_arrays_start_as_their_defaults_say_and_settings_replace_others():
 def test_what_is_wrong_with_a_function_is_one_line(config: Own, said: str):
     def use():
         found = own_score(config)
-        return found.learned(4, 4), found.settings
+        return found.learned(4, 4), found.part
 
     with pytest.raises(UserError, match=said):
         use()

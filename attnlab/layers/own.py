@@ -15,7 +15,7 @@ import inspect
 import linecache
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any, get_type_hints
 
 from flax import linen as nn
@@ -52,8 +52,15 @@ class OwnScore:
                 found.append(Learned(name, shape, _start(argument.default, shape)))
         return found
 
-    @property
-    def settings(self) -> dict[str, Any]:
+    @cached_property
+    def part(self) -> Callable[..., Any]:
+        """The function with its settings, which stay what they are (no array): it may branch on them under jit.
+
+        One object for a config: jax compiles anew for every other.
+        """
+        return partial(self.function, **self._settings())
+
+    def _settings(self) -> dict[str, Any]:
         """Values of the arguments that are not learned, where the config gives them."""
         hints = self._hints
         fixed = [name for name in self._keywords if _axes(hints.get(name)) is None]
@@ -90,7 +97,7 @@ class OwnScore:
         if names[0] == names[1] and query_width != key_width:
             raise self._wrong(f"{names[0]} is the width of query and key, which are {query_width} and {key_width} wide")
         widths = dict(zip(names, (query_width, key_width), strict=True))
-        known = {*(axis for hint in self._hints.values() for axis in _axes(hint) or ())}
+        known = {axis for name in self._keywords for axis in _axes(self._hints.get(name)) or ()}
         for name in self.config.sizes:
             if name in widths or name not in known:
                 raise self._wrong(f"sizes.{name}: no axis of a learned array that is free")

@@ -128,7 +128,7 @@ class Own(nn.Module):
         own = own_score(self.config)
         learned = own.learned(self.query_width, keys.shape[-1])
         arrays = {one.name: self.param(one.name, one.start, one.shape) for one in learned}
-        return keys, Partial(own.function, **arrays, **own.settings)
+        return keys, Partial(own.part, **arrays)
 
 
 MODULES = {
@@ -181,7 +181,7 @@ class HeadScore(nn.Module):
                 own = own_score(self.config)
                 learned = own.learned(self.width, self.width)
                 arrays = {one.name: each(self.param(one.name, self._drawn(one)), "h") for one in learned}
-                return Partial(own.function, **arrays, **own.settings)
+                return Partial(own.part, **arrays)
 
     def _drawn(self, learned: Learned):
         """Make an initializer of one array a head."""
