@@ -195,7 +195,10 @@ def evaluate(directory: Path, data_dir: Path | None, splits: Sequence[str] | Non
         trained.run.write_each(name, Each(data.fingerprint_of(name), scores.pop("each")))
         trained.run.write_results(name, scores | {"checkpoints": trained.steps, "trained_to": reached})
     for number, example in enumerate(known[chosen[0]][:EXAMPLES], start=1):
-        _draw(trained, example, f"attention/{chosen[0]}_{number}")
+        try:
+            _draw(trained, example, f"attention/{chosen[0]}_{number}")
+        except UserError as error:
+            trained.run.say(f"no picture of example {number} of {chosen[0]}: {error}")
     if log := trained.run.metrics():
         plots.training_curve(log, trained.run.path("training.png"))
     return {name: trained.run.results()[name] for name in chosen}

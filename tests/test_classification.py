@@ -82,6 +82,15 @@ def test_the_task_is_solved(run: Path, data: Path):
     assert {path.name for path in (run / "attention").iterdir()} >= {"test_1.png", "test_3.html"}
 
 
+def test_an_example_that_cannot_be_drawn_costs_no_score(run: Path, data: Path, monkeypatch, capfd):
+    def refused(self, params, example):
+        raise UserError("the text has no token: nothing of it can be read")
+
+    monkeypatch.setattr(Classifier, "views", refused)
+    assert lab.evaluate(run, data)["test"]["accuracy"] >= 98
+    assert "no picture of example 1 of test: the text has no token" in capfd.readouterr().err
+
+
 def test_predict_gives_a_class_and_its_probability_for_every_line(run: Path):
     lines = list(lab.predict(run, ["a x b y\n", "\n", "y x\n", "x " * 30 + "y\n", "  \n"]))
     assert [line.partition("\t")[0] for line in lines] == ["x", "", "y", "x", ""]

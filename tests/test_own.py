@@ -171,10 +171,10 @@ def test_an_axis_that_both_share_is_of_one_width():
 
 
 def test_the_file_is_read_once_and_kept_in_the_config(tmp_path: Path):
-    (tmp_path / "mine.py").write_text(FILE)
+    (tmp_path / "mine.py").write_text(FILE + "# \x85 is no line's end\n")
     (tmp_path / "x.yaml").write_text(EXPERIMENT)
     config = load(tmp_path / "x.yaml")
-    assert config.model.pooling.attention.score.source == FILE
+    assert config.model.pooling.attention.score.source == (tmp_path / "mine.py").read_text()
     (tmp_path / "mine.py").unlink()
     (tmp_path / "again.yaml").write_text(resolved(config))
     assert load(tmp_path / "again.yaml") == config
@@ -183,8 +183,14 @@ def test_the_file_is_read_once_and_kept_in_the_config(tmp_path: Path):
     (tmp_path / "mine.py").write_text("def low(query, key): ...")
     with pytest.raises(UserError, match=r"x.yaml:7: model.pooling.attention.score: mine.py: no function low_rank"):
         load(tmp_path / "x.yaml")
-    with pytest.raises(UserError, match=r"'mine' is not FILE.py:NAME, such as scores.py:bilinear"):
-        load(tmp_path / "x.yaml", ["model.pooling.attention.score.function=mine"])
+    score = "model.pooling.attention.score"
+    for name in ("mine", "mine:low"):
+        with pytest.raises(UserError, match=rf"'{name}' is not FILE.py:NAME, such as scores.py:bilinear"):
+            load(tmp_path / "x.yaml", [f"{score}.function={name}"])
+    with pytest.raises(UserError, match=rf'{score}.settings: t: expected a number, true or false, given "a"$'):
+        load(tmp_path / "again.yaml", [f"{score}.settings={{t: a}}"])
+    with pytest.raises(UserError, match=rf"{score}.sizes.r: must be above 0, given 0$"):
+        load(tmp_path / "again.yaml", [f"{score}.sizes={{r: 0}}"])
     (tmp_path / "other.py").write_text("def low(query, key): return query @ key.T")
     change = ["model.pooling.attention.score.function=other.py:low", "model.pooling.attention.score.sizes={}"]
     assert load(tmp_path / "again.yaml", change).model.pooling.attention.score.name == "low"

@@ -245,3 +245,9 @@ def test_an_image_has_one_scale_for_all_words_and_cells_with_edges(tmp_path, fig
     assert written[:2] == ["Q: what is the red shape?", "A: triangle    (gold: circle)"]
     assert written[2].startswith("beside each word: the largest weight of a cell")
     assert bar.get_tightbbox().x1 <= figures[0].bbox.x1
+
+
+def test_an_image_without_a_word_is_shown_alone(tmp_path, figures):
+    image = np.full((64, 64, 3), 90, np.uint8)
+    plots.regarded(Regarded(image, [], np.zeros((0, 4, 4)), "", 0.9), tmp_path / "a.png")
+    assert [axes.get_title() for axes in figures[0].axes] == ["image"]

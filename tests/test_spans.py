@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 from weights import drawn
 
 from attnlab.config import Experiment
@@ -17,6 +18,7 @@ from attnlab.config.errors import UserError
 from attnlab.config.readers import BidafReader as ReaderConfig
 from attnlab.data.questions import Answer, Question
 from attnlab.data.records import Splits
+from attnlab.functional import normalizers
 from attnlab.models.reader import BidafReader
 from attnlab.tasks.spans import SpanReader
 from attnlab.training.steps import initial_state, make_train_step, place
@@ -74,10 +76,15 @@ def inputs(rows: int = 2, words: int = 5, asked: int = 3):
     return passage, jnp.array([words, 3]), question, jnp.array([asked, 2]), *letters, jnp.ones((rows, words))
 
 
-@pytest.mark.parametrize("flow", ["both", "context_to_query"])
-def test_attention_flow_by_the_book(flow: str):
+@pytest.mark.parametrize(
+    ("flow", "kind"), [("both", "softmax"), ("both", "sparsemax"), ("context_to_query", "softmax")]
+)
+def test_attention_flow_by_the_book(flow: str, kind: str):
     """From the contextual states on, against the paper's equations, with Python's own sums."""
-    config = ReaderConfig(**{**BIDAF, "flow": flow, "attention": {"score": {"kind": "trilinear"}}})
+    parts = {"score": {"kind": "trilinear"}, "normalizer": {"kind": kind}}
+    config = ReaderConfig(**{**BIDAF, "flow": flow, "attention": parts})
+    softmax = functools.partial(scipy.special.softmax, axis=-1)
+    normalize = {"softmax": softmax, "sparsemax": lambda logits: normalizers.sparsemax(jnp.array(logits))}[kind]
     model = BidafReader(config, 20, 9)
     given = inputs()
     variables = drawn(functools.partial(model.init, train=False), *given)
@@ -91,9 +98,9 @@ def test_attention_flow_by_the_book(flow: str):
     for b, (t, j) in enumerate(zip((5, 3), (3, 2), strict=True)):
         scores = h[b, :t] @ w["w_query"]
         scores = scores[:, None] + u[b, :j] @ w["w_key"] + (h[b, :t] * w["w_product"]) @ u[b, :j].T
-        alpha = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+        alpha = normalize(scores)
         seen = alpha @ u[b, :j]
-        beta = np.exp(scores.max(1)) / np.exp(scores.max(1)).sum()
+        beta = normalize(scores.max(1)[None])[0]
         regarded = beta @ h[b, :t]
         parts = [h[b, :t], seen, h[b, :t] * seen] + ([h[b, :t] * regarded] if flow == "both" else [])
         np.testing.assert_allclose(g[b, :t], np.concatenate(parts, axis=1), atol=1e-5)

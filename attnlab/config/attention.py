@@ -1,10 +1,11 @@
 """What attention is made of: a score, mods, a mask and a normalizer, each chosen by its `kind`."""
 
 import ast
+import json
 from difflib import get_close_matches
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from attnlab.config.base import Config
 from attnlab.config.masks import Mask, kinds_in
@@ -83,6 +84,13 @@ def _file_and_name(given: str) -> str:
     return given
 
 
+def _numbers_or_truths(settings: Any) -> Any:
+    for name, value in settings.items() if isinstance(settings, dict) else ():
+        if not isinstance(value, bool | int | float):
+            raise ValueError(f"{name}: expected a number, true or false, given {json.dumps(value)}")
+    return settings
+
+
 class Own(Config):
     """logits by a function of your own in a Python file: f(query [q d], key [k e], *, …) -> [q k], of one head.
 
@@ -94,7 +102,7 @@ class Own(Config):
     """FILE.py:NAME, the file beside the config's or in the working directory."""
     sizes: dict[str, PositiveInt] = {}
     """Of axes of learned arrays that are not those of query and key: name -> size."""
-    settings: dict[str, bool | int | float] = {}
+    settings: Annotated[dict[str, bool | int | float], BeforeValidator(_numbers_or_truths)] = {}
     """Values for arguments that have a default."""
     source: str
     """The file's text; left out in a config that is written by hand."""

@@ -89,7 +89,7 @@ def _tell(error: Any, place: Place, around: type[BaseModel] | None) -> tuple[Pla
     if kind == "literal_error":
         return place, f"unknown value {shortened(given)}{_nearest(str(given), _literals(schema))}"
     if kind.startswith(("greater_than", "less_than")):
-        return place, f"must be {_limits(schema)}, given {shortened(given)}"
+        return place, f"must be {_limits(schema or context)}, given {shortened(given)}"
     if kind == "too_short":
         return place, f"needs at least {context['min_length']}, given {shortened(given)}"
     expected = _EXPECTED.get(kind.split("_")[0], error["msg"])
@@ -111,7 +111,9 @@ def _literals(schema: dict[str, Any]) -> list[str]:
 
 
 def _limits(schema: dict[str, Any]) -> str:
-    words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+    """In words, of a field's schema, or what pydantic says of one entry of a mapping."""
+    words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below",
+             "ge": "at least", "gt": "above", "le": "at most", "lt": "below"}  # fmt: skip
     return " and ".join(f"{said} {schema[key]:g}" for key, said in words.items() if key in schema)
 
 

@@ -138,11 +138,11 @@ def _keep_sources(section: Any, folder: Path) -> None:
     if not isinstance(section, dict):
         return
     function = section.get("function")
-    if section.get("kind") == "own" and isinstance(function, str) and ":" in function and "source" not in section:
-        name = Path(function.rpartition(":")[0])
-        here = [path for path in (folder / name, name) if path.is_file()]
+    file = Path(function.rpartition(":")[0]) if isinstance(function, str) else Path()
+    if section.get("kind") == "own" and file.suffix == ".py" and "source" not in section:
+        here = [path for path in (folder / file, file) if path.is_file()]
         if not here:
-            raise UserError(f"{name}: no such file, of function: {function}; looked in {folder} and in {Path.cwd()}")
+            raise UserError(f"{file}: no such file, of function: {function}; looked in {folder} and in {Path.cwd()}")
         section["source"] = _read(here[0])
     for part in section.values():
         _keep_sources(part, folder)

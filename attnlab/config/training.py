@@ -17,7 +17,7 @@ class _Descent(Config):
     """After the linear warm-up; linear and cosine end at 0 at the last step."""
     warmup_steps: NonNegativeInt = 0
     weight_decay: NonNegativeFloat = 0.0
-    """Of all but vectors (biases, scales)."""
+    """Of all but vectors (biases, scales); a vector that each of many heads has is a row of a matrix, and decays."""
     clip_norm: PositiveFloat | None = 1.0
 
 

@@ -26,12 +26,17 @@ class _Dumper(yaml.SafeDumper):
     """Quotes what either YAML 1.1 or we would read as something else than text."""
 
 
+def _style(text: str) -> str | None:
+    """As a block where that is read back the same: in a block U+0085 would be a line's end like any other."""
+    return ('"' if "\x85" in text else "|") if "\n" in text else None
+
+
 for _tag, (_pattern, _first) in _SCALARS.items():
     _Loader.add_implicit_resolver(_tag, _pattern, _first)
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 _Dumper.add_representer(
     str,
-    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style=_style(text)),
 )
 
 

@@ -24,10 +24,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from attnlab.config.readers import BidafReader as Config
 from attnlab.config.readers import Characters
-from attnlab.functional import normalizers
-from attnlab.functional.attention import pool
+from attnlab.functional import masks
+from attnlab.functional.attention import attention
 from attnlab.layers.between import Between
 from attnlab.layers.dropout import Dropout
+from attnlab.layers.normalizers import Normalizer
 from attnlab.layers.recurrent import Bidirectional
 
 VECTORS = nn.initializers.normal(0.1)
@@ -96,6 +97,8 @@ class BidafReader(nn.Module):
         self.contextual = Bidirectional(config.cell, config.hidden)
         if config.attention is not None:
             self.attend = Between(config.attention, 2 * config.hidden)
+            if config.flow == "both":
+                self.to_passage = Normalizer(config.attention.normalizer, 1, 2 * config.hidden)
         self.modeling = [Bidirectional(config.cell, config.hidden) for _ in range(config.modeling_layers)]
         self.to_end = Bidirectional(config.cell, config.hidden)
         self.start, self.end = nn.Dense(1), nn.Dense(1)
@@ -155,10 +158,25 @@ class BidafReader(nn.Module):
         found: Any = self.attend(h, u, u, lengths, train=train)
         parts, by_passage = [h, found.output, h * found.output], nowhere
         if self.config.flow == "both":
-            by_passage = normalizers.softmax(jnp.where(inside, found.max, 0.0), inside)
-            regarded = pool(by_passage[:, None, None, :], h[:, :, None, :])[:, :, 0]
+            regarded, by_passage = self._regarded(h, last, found.max, jnp.sum(inside, axis=1), train)
             parts.append(h * regarded)
         return jnp.concatenate(parts, axis=-1), found.weights, by_passage
+
+    def _regarded(self, h: Array, last: Array, logits: Array, lengths: Array, train: bool) -> tuple[Array, Array]:
+        """The mean of the passage's states that the question attends to as one, and its weights."""
+        question = last[:, None, None, :]
+        random = train and self.config.attention.normalizer.kind == "gumbel_softmax"
+        found: Any = attention(
+            question,
+            jnp.where(jnp.isfinite(logits), logits, 0.0)[:, :, None, None],
+            h[:, :, None, :],
+            score=_given,
+            mask=masks.lengths(lengths),
+            normalizer=self.to_passage()(question, lengths, self.make_rng("dropout") if random else None),
+            returns=("weights",),
+            implementation="dense",
+        )
+        return found.output[:, :, 0], found.weights[:, 0, 0]
 
     def _point(self, g: Array, inside: Array, by_question: Array, by_passage: Array, train: bool) -> Pointers:
         drop = lambda x: self.dropout(x, train=train)  # noqa: E731
@@ -172,3 +190,8 @@ class BidafReader(nn.Module):
             logits = jnp.where(inside, logits, -jnp.inf)
             ends.append(jnp.concatenate([jnp.broadcast_to(none, (len(logits), 1)), logits], axis=1))
         return Pointers(ends[0], ends[1], by_question, by_passage)
+
+
+def _given(query: Array, key: Array) -> Array:
+    """The score whose keys are the logits themselves."""
+    return jnp.broadcast_to(key.T, (len(query), len(key)))

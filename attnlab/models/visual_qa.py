@@ -95,9 +95,7 @@ class VisualAnswerer(nn.Module):
                 return _joined(summary, mean), weights, words
             case config.CoAttention(attention=attention):
                 seen, where = _ask(Attend(attention, self.config.hidden, name="look"), grid, cells, mean, summary)
-                read, words = _ask(
-                    Attend(attention, self.config.hidden, name="read"), states, lengths, summary, summary + seen
-                )
+                read, words = _ask(Attend(attention, self.config.hidden, name="read"), states, lengths, summary, seen)
                 return _joined(read, seen), jnp.broadcast_to(where[:, None, :], weights.shape), words
             case _:
                 gated = isinstance(fusion, config.GatedCrossAttention)

@@ -1,5 +1,6 @@
 """Attention over an image, word by word."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ def regarded(view: Regarded, path: Path) -> None:
         axes.spines[:].set_color("0.6")
     every_axes[0].imshow(view.image, extent=whole)
     every_axes[0].set_title("image", color="0.4", fontsize=LETTERS, pad=4)
-    weights = view.weights.reshape(len(view.words), -1)
+    weights = view.weights.reshape(len(view.words), math.prod(view.weights.shape[1:]))
     panel = Panel(
         Part(len(weights), "", unit="attention weight of a cell"),
         view.words,
