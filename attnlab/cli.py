@@ -17,6 +17,7 @@ from attnlab.config.errors import UserError
 from attnlab.config.load import load
 from attnlab.cores import host_devices
 from attnlab.data.lines import LONGEST_LINE
+from attnlab.heap import keep_freed_memory
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -158,7 +159,7 @@ def _takes_data(parser: argparse.ArgumentParser) -> None:
 def _train(options: argparse.Namespace) -> int:
     experiment, data_dir = _experiment(options), _data_dir(options)
     directory = options.out or _default_directory(options.config, experiment)
-    _one_device_a_core(directory)
+    _ready_for_jax(directory)
     from attnlab import lab
     from attnlab.training.loop import Interrupted
 
@@ -174,7 +175,7 @@ def _train(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     _run(options)
     data_dir = _data_dir(options)
-    _one_device_a_core()
+    _ready_for_jax()
     from attnlab import lab
 
     for split, metrics in lab.evaluate(options.run, data_dir, options.split).items():
@@ -185,7 +186,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _predict(options: argparse.Namespace) -> int:
     _run(options)
-    _one_device_a_core()
+    _ready_for_jax()
     from attnlab import lab
 
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -197,7 +198,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     _run(options)
-    _one_device_a_core()
+    _ready_for_jax()
     from attnlab import lab
 
     for path in lab.show(options.run, options.inputs):
@@ -263,7 +264,7 @@ def _bench_decoding(options: argparse.Namespace) -> int:
     data_dir = _data_dir(options)
     if options.sentences < 1:
         raise UserError(f"--sentences {options.sentences}: must be at least 1")
-    _one_device_a_core()
+    _ready_for_jax()
     from attnlab import lab
     from attnlab.bench import decoding
 
@@ -330,11 +331,13 @@ def _default_directory(config: Path, experiment: Experiment) -> Path:
     return Path("runs") / f"{experiment.name}-s{experiment.seed}"
 
 
-def _one_device_a_core(run: Path | None = None) -> None:
-    """Let jax see one host device a core, over which training is data parallel; to be called before jax is imported.
+def _ready_for_jax(run: Path | None = None) -> None:
+    """Let jax see one host device a core, over which training is data parallel, and keep the memory that it frees.
 
-    A run that goes on gets as many as it began with, whatever the cores are now.
+    To be called before jax is imported. A run that goes on gets as many devices as it began with, whatever the cores
+    are now.
     """
+    keep_freed_memory()
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         begun = run and _devices_of(run / "environment.json")
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", begun or str(host_devices()))

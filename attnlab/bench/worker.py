@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from attnlab.config import Experiment
+from attnlab.heap import keep_freed_memory
 
 Batch = dict[str, np.ndarray]
 Step = Callable[[Batch], float]
@@ -59,6 +60,7 @@ def serve(side: str, directory: Path) -> None:
     """Answer on the standard output as it was at the start; whatever else is printed goes to standard error."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    keep_freed_memory()  # as `attnlab train` does; PyTorch gains by it too
     work = json.loads((directory / "work.json").read_text(encoding="utf-8"))
     step, about = SIDES[side](work, Experiment.model_validate_json(json.dumps(work["experiment"])))
     batches = _load(directory / "batches.npz")

@@ -165,7 +165,7 @@ class BidafReader(nn.Module):
     def _regarded(self, h: Array, last: Array, logits: Array, lengths: Array, train: bool) -> tuple[Array, Array]:
         """The mean of the passage's states that the question attends to as one, and its weights."""
         question = last[:, None, None, :]
-        random = train and self.config.attention.normalizer.kind == "gumbel_softmax"
+        random = train and self.to_passage.config.kind == "gumbel_softmax"
         found: Any = attention(
             question,
             jnp.where(jnp.isfinite(logits), logits, 0.0)[:, :, None, None],

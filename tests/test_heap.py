@@ -1,0 +1,45 @@
+"""The heap that keeps what is freed."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import mmap, resource, sys
+from attnlab.heap import keep_freed_memory
+
+print(keep_freed_memory())
+SIZE = 64 << 20
+
+def touched() -> None:
+    block = bytearray(SIZE)  # of malloc, and every page is written
+
+touched()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(8):
+    touched()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * mmap.PAGESIZE / SIZE)
+"""
+
+
+def clean_faults(**environment: str) -> tuple[bool, float]:
+    """Whether it took hold, and how many of 8 blocks the kernel had to clear."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    command = [sys.executable, "-c", FAULTS]
+    said = subprocess.run(command, env=clean | environment, capture_output=True, text=True, check=True).stdout.split()
+    return said[0] == "True", float(said[1])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
+def test_pages_of_a_freed_block_are_used_again():
+    kept, cleared = clean_faults()
+    assert kept
+    assert cleared < 0.5
+
+
+@pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
+def test_what_the_environment_says_stands(name: str):
+    assert clean_faults(**{name: "" if name == "GLIBC_TUNABLES" else "8"})[0] is False
