@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from attnlab import lab
 from attnlab.config.attention import Attention, Own
 from attnlab.config.errors import UserError
 from attnlab.config.load import load, resolved
@@ -194,3 +195,27 @@ def test_the_file_is_read_once_and_kept_in_the_config(tmp_path: Path):
     (tmp_path / "other.py").write_text("def low(query, key): return query @ key.T")
     change = ["model.pooling.attention.score.function=other.py:low", "model.pooling.attention.score.sizes={}"]
     assert load(tmp_path / "again.yaml", change).model.pooling.attention.score.name == "low"
+
+
+PLACES = {
+    "translation/dates_additive": "model.attention.score",
+    "translation/dates_transformer": "model.decoder.cross_attention.score",
+    "sentiment/rules_additive": "model.pooling.attention.score",
+    "sentiment/rules_transformer": "model.encoder.attention.score",
+    "questions/stories_1_memory": "model.attention.score",
+    "questions/passages_bidaf": "model.attention.score",
+    "captioning/scenes_soft": "model.attention.score",
+    "captioning/scenes_transformer": "model.decoder.cross_attention.score",
+    "visual_qa/scenes_cross_attention": "model.fusion.attention.score",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PLACES)
+def test_every_model_trains_and_opens_with_it(name: str, tmp_path: Path):
+    (tmp_path / "mine.py").write_text(FILE)
+    config = Path(__file__).parents[1] / f"experiments/{name}.yaml"
+    score = f"{{kind: own, function: {tmp_path}/mine.py:power, settings: {{center: true, times: 2}}}}"
+    lab.train(load(config, [f"{PLACES[name]}={score}"], tiny=True), tmp_path / "run", None)
+    learned = jax.tree_util.tree_leaves_with_path(lab.load(tmp_path / "run").params)
+    assert any("'w'" in jax.tree_util.keystr(path) for path, _ in learned)
