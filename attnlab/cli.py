@@ -68,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = _command(commands, "evaluate", _evaluate, "score a run on its test sets; writes results.json and each/")
     _takes_run(evaluate)
     _takes_data(evaluate)
+    evaluate.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="search otherwise, e.g. task.decoding.beam=1; writes nothing"
+    )
     evaluate.add_argument("--split", action="append", metavar="NAME", help="only this test set, or dev (repeatable)")
 
     predict = _command(commands, "predict", _predict, "answer standard input, one line out for every line in")
@@ -178,9 +181,9 @@ def _evaluate(options: argparse.Namespace) -> int:
     _ready_for_jax()
     from attnlab import lab
 
-    for split, metrics in lab.evaluate(options.run, data_dir, options.split).items():
+    for split, metrics in lab.evaluate(options.run, data_dir, options.split, options.overrides).items():
         print("\n".join(_table(split, metrics)))
-    print(f"written: {options.run / 'results.json'}")
+    print(f"written: {options.run / 'results.json'}" if not options.overrides else "not written: not the run's search")
     return 0
 
 

@@ -18,6 +18,8 @@ from attnlab import plots, report
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.config.explain import shortened
+from attnlab.config.load import difference
+from attnlab.config.load import load as read_config
 from attnlab.runs import Each, Run
 from attnlab.tasks.base import Task
 from attnlab.tasks.kinds import kind
@@ -153,32 +155,49 @@ def average(trees: Sequence[PyTree]) -> PyTree:
     return jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), axis=0), *trees)
 
 
-def load(directory: Path | str) -> Trained:
-    """Open a trained run."""
+def load(directory: Path | str, changes: Sequence[str] = ()) -> Trained:
+    """Open a trained run.
+
+    Args:
+        directory: the run.
+        changes: how answers are searched for instead, e.g. "task.decoding.beam=1"; nothing else of a run can change.
+    """
     run = Run.read(Path(directory))
     if not run.checkpoints.steps():  # broken off before its first, or kept as numbers only, as in docs/results
         raise UserError(
             f"{run.directory}: has no checkpoint, so no weights to answer with; "
             f"attnlab train {run.directory}/config.yaml --out runs/{run.directory.name} trains it"
         )
-    task = kind(run.config).restore(run.config, run.directory)
+    task = kind(run.config).restore(_searching(run, changes), run.directory)
     for name, found in task.identity().items():
         if found != run.fingerprint.get(name):
             raise UserError(f"{run.directory}: the {name} is not the one that the run was trained with")
     return Trained(run, task)
 
 
-def evaluate(directory: Path, data_dir: Path | None, splits: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
+def _searching(run: Run, changes: Sequence[str]) -> Experiment:
+    """The run's config with another search for answers."""
+    changed = read_config(run.directory / "config.yaml", changes)
+    for line in difference(run.config, changed):
+        if not line.startswith("task.decoding."):
+            raise UserError(f"{line}; of a run that is trained only task.decoding can be changed")
+    return changed
+
+
+def evaluate(
+    directory: Path, data_dir: Path | None, splits: Sequence[str] | None = None, changes: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
     """Score a run on its test sets; write results.json, each/, and the attention of fixed examples.
 
     Args:
         directory: the run.
         data_dir: as it was for training.
         splits: names of test sets, or "dev"; None is all test sets.
+        changes: as `load` takes them; the scores are then of another search than the run's, and nothing is written.
 
     Returns: {split: {metric: value}}.
     """
-    trained = load(directory)
+    trained = load(directory, changes)
     data = kind(trained.run.config).load(trained.run.config, data_dir)
     if (found := data.fingerprint()) != trained.run.fingerprint["data"]:
         raise UserError(
@@ -189,6 +208,8 @@ def evaluate(directory: Path, data_dir: Path | None, splits: Sequence[str] | Non
         if name not in known:
             raise UserError(f"{name}: no such split; there are {', '.join(known)}")
     chosen = splits or list(data.test)
+    if changes:
+        return {name: trained.task.scores(trained.params, known[name]) for name in chosen}
     for name in chosen:
         scores = trained.task.scores(trained.params, known[name])
         reached = max(trained.run.checkpoints.steps())

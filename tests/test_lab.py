@@ -123,6 +123,16 @@ def test_another_config_or_other_data_is_refused_with_the_difference(run, data, 
         lab.evaluate(run, tmp_path)
 
 
+def test_another_search_is_scored_and_not_kept(run, data):
+    kept = lab.evaluate(run, data)["test"]
+    before = (run / "results.json").read_text()
+    greedy = lab.evaluate(run, data, changes=["task.decoding.beam=1"])["test"]
+    assert (greedy["decoding"]["beam"], kept["decoding"]["beam"]) == (1, 3)
+    assert (run / "results.json").read_text() == before
+    with pytest.raises(UserError, match=r"^model.dropout: 0.05 in the run, 0.2 here; of a run that is trained only"):
+        lab.evaluate(run, data, changes=["model.dropout=0.2"])
+
+
 def test_numbers_that_were_kept_have_no_weights_to_answer_with():
     kept = Path(__file__).parents[1] / "docs/results/dates_additive-s1"
     with pytest.raises(UserError, match=r"has no checkpoint.* --out runs/dates_additive-s1 trains it"):
