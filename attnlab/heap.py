@@ -12,8 +12,8 @@ def keep_freed_memory() -> bool:
     """Have glibc keep large blocks that are freed, instead of giving them back to the kernel.
 
     On a CPU, XLA asks for the working memory of a training step anew in every step. glibc returns blocks of 32 MiB and
-    more at once, and the kernel has to clear every page of the next one: a quarter to a third of the time of a step
-    (docs/decisions.md). With one heap for all threads, no maps of their own for large blocks and no trimming, the
+    more at once, and the kernel has to clear every page of the next one: a fifth of the time of a training step was
+    that (docs/decisions.md). With one heap for all threads, no maps of their own for large blocks and no trimming, the
     pages stay. What the process holds never shrinks; its peak is the same.
 
     Returns: whether that was done: not where the C library is another, nor where the environment already says how it
