@@ -82,7 +82,7 @@ def test_list_shows_every_experiment_with_its_question(
         (["train", str(CONFIG), "--data", "/no/such"], "--data /no/such: no such directory"),
         (["evaluate", "/no/such"], "/no/such: no such run directory; attnlab train CONFIG --out /no/such makes one"),
         (["evaluate", str(CONFIG.parent)], "is not a run directory (it has no config.yaml)"),
-        (["evaluate", "/no/such", "beam=3"], "unknown argument beam=3"),
+        (["predict", "/no/such", "beam=3"], "unknown argument beam=3"),
         (["show", "/no/such"], "the following arguments are required: INPUT"),
         (["compare", "a"], "compare takes two runs: attnlab compare RUN RUN (see attnlab compare --help)"),
         (["train", "dates_aditive"], "dates_aditive: no such file"),
@@ -189,13 +189,13 @@ def test_one_device_a_core_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(5))
     monkeypatch.delenv("JAX_NUM_CPU_DEVICES", raising=False)
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
-    cli._one_device_a_core()
+    cli._ready_for_jax()
     assert "JAX_NUM_CPU_DEVICES" not in os.environ
     monkeypatch.delenv("XLA_FLAGS")
-    cli._one_device_a_core()
+    cli._ready_for_jax()
     assert os.environ["JAX_NUM_CPU_DEVICES"] == "5"
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
-    cli._one_device_a_core()
+    cli._ready_for_jax()
     assert os.environ["JAX_NUM_CPU_DEVICES"] == "1"
 
 
