@@ -20,7 +20,7 @@ from attnlab.config.errors import UserError
 from attnlab.config.explain import shortened
 from attnlab.config.load import difference
 from attnlab.config.load import load as read_config
-from attnlab.runs import Each, Run
+from attnlab.runs import CONFIG, Each, Run
 from attnlab.tasks.base import Task
 from attnlab.tasks.kinds import kind
 from attnlab.tasks.views import Attended, View
@@ -177,7 +177,9 @@ def load(directory: Path | str, changes: Sequence[str] = ()) -> Trained:
 
 def _searching(run: Run, changes: Sequence[str]) -> Experiment:
     """The run's config with another search for answers."""
-    changed = read_config(run.directory / "config.yaml", changes)
+    if not changes:
+        return run.config
+    changed = read_config(run.directory / CONFIG, changes)
     for line in difference(run.config, changed):
         if not line.startswith("task.decoding."):
             raise UserError(f"{line}; of a run that is trained only task.decoding can be changed")

@@ -108,22 +108,26 @@ class Own(Config):
     """The file's text; left out in a config that is written by hand."""
 
     @property
+    def file(self) -> str:
+        """The file's path."""
+        return self.function.rpartition(":")[0]
+
+    @property
     def name(self) -> str:
         """The function's name."""
         return self.function.rpartition(":")[2]
 
     @model_validator(mode="after")
     def _defines_the_function(self) -> Self:
-        file = self.function.rpartition(":")[0]
         try:
             tree = ast.parse(self.source)
         except SyntaxError as error:
-            raise ValueError(f"{file}:{error.lineno}: not Python: {error.msg}") from None
+            raise ValueError(f"{self.file}:{error.lineno}: not Python: {error.msg}") from None
         defined = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
         if self.name not in defined:
             near = get_close_matches(self.name, defined, n=1)
             hint = f"; did you mean {near[0]}?" if near else f"; it defines {', '.join(defined) or 'none'}"
-            raise ValueError(f"{file}: no function {self.name}{hint}")
+            raise ValueError(f"{self.file}: no function {self.name}{hint}")
         return self
 
     def tiny(self) -> Self:

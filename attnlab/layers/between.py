@@ -10,7 +10,7 @@ from attnlab.functional import masks
 from attnlab.functional.attention import AttentionOutput, attention
 from attnlab.layers import scores
 from attnlab.layers.mods import Mods
-from attnlab.layers.normalizers import Normalizer
+from attnlab.layers.normalizers import Normalizer, draws
 
 
 class Between(nn.Module):
@@ -35,7 +35,7 @@ class Between(nn.Module):
         train: bool,
     ) -> AttentionOutput:
         """Return output [b q v], weights [b q k] and the largest logit of each query, `max` [b q]."""
-        random = train and self.config.normalizer.kind == "gumbel_softmax"
+        random = train and draws(self.config.normalizer)
         asked = query[:, :, None, :]
         prepared, score = self.score(key)
         found: Any = attention(

@@ -21,7 +21,7 @@ from attnlab.functional.attention import AttentionOutput, attention
 from attnlab.functional.rotary import rotary
 from attnlab.layers.masks import mask
 from attnlab.layers.mods import Mods
-from attnlab.layers.normalizers import Normalizer
+from attnlab.layers.normalizers import Normalizer, draws
 from attnlab.layers.scores import HeadScore
 
 WRITTEN = 2**24
@@ -76,7 +76,7 @@ class _Heads(nn.Module):
     ) -> dict[str, Any]:
         """Say what `attention` is to do with queries [b t n e] and so many keys."""
         rate = self.config.attention_dropout if train else 0.0
-        random = train and (rate > 0.0 or self.attention.normalizer.kind == "gumbel_softmax")
+        random = train and (rate > 0.0 or draws(self.attention.normalizer))
         rng = self.make_rng("dropout") if random else None
         few = keys <= ROW and query.shape[0] * query.shape[2] * query.shape[1] * keys <= WRITTEN
         return {

@@ -27,6 +27,11 @@ FIXED = {
 """Those that neither learn nor have a number."""
 
 
+def draws(config: kinds.Normalizer) -> bool:
+    """Whether training draws weights at random, and so needs an rng."""
+    return isinstance(config, kinds.GumbelSoftmax)
+
+
 class Normalizer(nn.Module):
     """A normalizer with what it learns, one a head."""
 

@@ -117,14 +117,13 @@ class OwnScore:
 @lru_cache
 def own_score(config: Own) -> OwnScore:
     """Execute the text that the config holds, once, and take its function."""
-    file = config.function.rpartition(":")[0]
-    where = f"<{file}, as the run keeps it>"
+    where = f"<{config.file}, as the run keeps it>"
     linecache.cache[where] = (len(config.source), None, config.source.splitlines(keepends=True), where)
-    names: dict[str, Any] = {"__name__": file.rpartition("/")[2].removesuffix(".py")}
+    names: dict[str, Any] = {"__name__": config.file.rpartition("/")[2].removesuffix(".py")}
     try:
         exec(compile(config.source, where, "exec"), names)
     except Exception as error:
-        raise UserError(f"{file}: cannot be executed: {type(error).__name__}: {error}") from error
+        raise UserError(f"{config.file}: cannot be executed: {type(error).__name__}: {error}") from error
     return OwnScore(config, names[config.name])
 
 

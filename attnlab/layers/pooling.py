@@ -14,7 +14,7 @@ from attnlab.config import classifier as config
 from attnlab.functional import masks, normalizers, scores
 from attnlab.functional.attention import attention_weights, pool
 from attnlab.layers.mods import Mods
-from attnlab.layers.normalizers import Normalizer
+from attnlab.layers.normalizers import Normalizer, draws
 from attnlab.layers.scores import MODULES
 
 Asking = config.Attentive | config.Structured
@@ -75,7 +75,7 @@ class Pooling(nn.Module):
             (keys, score), mods, chosen = module(states), attention.mods, attention.normalizer
         queries = self.param("queries", nn.initializers.normal(wide**-0.5), (asking.hops, wide))
         query = jnp.broadcast_to(queries[None, :, None, :], (states.shape[0], asking.hops, 1, wide))
-        rng = self.make_rng("dropout") if train and chosen.kind == "gumbel_softmax" else None
+        rng = self.make_rng("dropout") if train and draws(chosen) else None
         return attention_weights(
             query,
             keys[:, :, None, :],

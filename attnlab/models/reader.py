@@ -28,7 +28,7 @@ from attnlab.functional import masks
 from attnlab.functional.attention import attention
 from attnlab.layers.between import Between
 from attnlab.layers.dropout import Dropout
-from attnlab.layers.normalizers import Normalizer
+from attnlab.layers.normalizers import Normalizer, draws
 from attnlab.layers.recurrent import Bidirectional
 
 VECTORS = nn.initializers.normal(0.1)
@@ -165,7 +165,7 @@ class BidafReader(nn.Module):
     def _regarded(self, h: Array, last: Array, logits: Array, lengths: Array, train: bool) -> tuple[Array, Array]:
         """The mean of the passage's states that the question attends to as one, and its weights."""
         question = last[:, None, None, :]
-        random = train and self.to_passage.config.kind == "gumbel_softmax"
+        random = train and draws(self.to_passage.config)
         found: Any = attention(
             question,
             jnp.where(jnp.isfinite(logits), logits, 0.0)[:, :, None, None],
