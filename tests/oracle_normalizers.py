@@ -19,6 +19,8 @@ def softmax(logits: Row, temperature: float = 1.0, sink: float | None = None) ->
 
 def sparsemax(logits: Row) -> list[float]:
     """The point of the simplex nearest to the logits: of all numbers of keys, the one whose solution is optimal."""
+    top = max(logits, default=0.0)  # weights depend on differences alone
+    logits = [x - top for x in logits]
     down = sorted(logits, reverse=True)
     for size in range(1, len(down) + 1):
         level = (math.fsum(down[:size]) - 1.0) / size
@@ -46,7 +48,7 @@ def entmax(logits: Row, alpha: float) -> list[float]:
 
 
 def sigmoid(logits: Row, bias: float = 0.0) -> list[float]:
-    return [1.0 / (1.0 + math.exp(-x - bias)) for x in logits]
+    return [1.0 / (1.0 + math.exp(min(-x - bias, 700.0))) for x in logits]
 
 
 def relu_over_length(logits: Row) -> list[float]:

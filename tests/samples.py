@@ -3,6 +3,7 @@
 Every list is gone through in turn, as many times as the longest needs, so that every row occurs with others beside it.
 """
 
+import os
 from dataclasses import dataclass
 
 import jax
@@ -16,6 +17,10 @@ from attnlab.functional.parts import as_part, floats
 
 BY_NAME = {row.name: row for row in SCORES}
 BLOCKWISE = [name for name in IMPLEMENTATIONS if name != "dense"]
+OPTIMIZED = {"xla_backend_optimization_level": 3} | (
+    {"xla_cpu_use_fusion_emitters": True} if "fusion_emitters" in os.environ["XLA_FLAGS"] else {}
+)
+"""Where bits are compared the compiler optimizes, as it does for users (see conftest.py)."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ The product score × mod × mask × normalizer × returns × block size × size 
 turn, as many times as the longest needs, so that every row occurs with others beside it; `slow` draws more.
 """
 
-import os
 from dataclasses import replace
 from functools import cache
 
@@ -16,7 +15,7 @@ import oracle
 import pytest
 from rows import MASKS, MODS, NORMALIZERS, SIZES, SMALL, Size
 from rows import problem as draw_problem
-from samples import BLOCKWISE, BY_NAME, COVER, REST, Sample, learnable, solve, solver
+from samples import BLOCKWISE, BY_NAME, COVER, OPTIMIZED, REST, Sample, learnable, solve, solver
 from tolerances import assert_close
 
 from attnlab.functional import extras, masks
@@ -26,10 +25,6 @@ pytestmark = pytest.mark.usefixtures("strict")
 every_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 ACCURATE = 1e-10
 """What float64 is held to where blocks add up in another order: forward and gradients."""
-OPTIMIZED = {"xla_backend_optimization_level": 3} | (
-    {"xla_cpu_use_fusion_emitters": True} if "fusion_emitters" in os.environ["XLA_FLAGS"] else {}
-)
-"""Where bits are compared the compiler optimizes, as it does for users (see conftest.py)."""
 
 
 def evaluate(sample: Sample, implementation: str, slopes: bool = True) -> tuple[AttentionOutput, list[jax.Array]]:

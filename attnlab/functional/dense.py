@@ -13,6 +13,7 @@ from attnlab.functional import contain, dropout
 from attnlab.functional.extras import Extra, Rows
 from attnlab.functional.inputs import Inputs, each_head
 from attnlab.functional.normalizers import Positional
+from attnlab.functional.normalizers.allowed import rounded
 from attnlab.functional.types import Logits, Positions, Weights, Where, widen
 
 
@@ -77,7 +78,7 @@ def logits_of(head: Inputs, query: Array, key: Array, positions: Positions) -> L
     logits = widen(_of_shape("score", head.score(query, key), shape))
     for number, mod in enumerate(head.mods):
         logits = _of_shape(f"mod {number}", mod(logits, positions), shape)
-    return logits
+    return rounded(logits)
 
 
 def normalize(head: Inputs, logits: Logits, where: Where | None, positions: Positions) -> Weights:

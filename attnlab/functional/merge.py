@@ -26,7 +26,9 @@ def merge(parts: Sequence[AttentionOutput], *, sink: Any = None) -> AttentionOut
             `key_positions`, so that mods and masks know them.
         sink: a number, or an array [] or [N], of `normalizers.softmax_with_sink`; None for none.
     Returns: `AttentionOutput` of output, lse, and max where every part has it; the other fields are None.
-    Numerics: shifted by the largest lse, so nothing overflows. A query that a part leaves empty (lse −inf) takes
+    Numerics: shifted by the largest lse, so nothing overflows. An lse of magnitude L is itself rounded to
+        float32, which changes a part's share by a factor of up to 1 ± L · 2⁻²⁴; beyond logits of some 1e3, attend to
+        all keys in one call, or in float64. A query that a part leaves empty (lse −inf) takes
         nothing from it; one that is empty in all gets output 0, lse −inf and finite gradients. Differentiable
         forward and in reverse, to any order.
     Reference: Dao et al. 2022, section 3.1; Juravsky et al. 2024, "Hydragen", eq. 4.

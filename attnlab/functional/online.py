@@ -1,13 +1,15 @@
 """Softmax attention of one head, block by block, with the running maximum and sum of each row (flash attention).
 
 Of a row's logits only the largest, m, and the sum l of exp(logit − m) are kept, and the output so far in units of
-exp(m); a new block of keys rescales them. Backward, the weights of a block are computed again from the rows'
-log Σ exp. Nothing of size T×S exists, forward or backward.
+exp(m); a new block of keys rescales them. Backward, the weights of a block are computed again as exp(logit − m) / l.
+Nothing of size T×S exists, forward or backward.
+
+The difference logit − m is taken before anything else is done to a logit, and m and l are kept apart: a logit of
+magnitude L times log₂ e, or m + log l, is rounded by L · 2⁻²⁴, which is no small change of an exponent.
 
 References: Milakov & Gimelshein 2018 (the running sum); Rabe & Staats 2021; Dao et al. 2022, algorithms 1 and 4.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +24,14 @@ from attnlab.functional.inputs import Inputs
 from attnlab.functional.parts import floats
 from attnlab.functional.types import Positions, Where, accumulation_dtype, widen
 
-LOG2_E = math.log2(math.e)
+
+class Level(NamedTuple):
+    """What the weights of each row are relative to: weight = exp(logit − largest) / total."""
+
+    largest: Array
+    """[T]; −inf for an empty row."""
+    total: Array
+    """[T], Σ exp(logit − largest), at least 1; 0 for an empty row."""
 
 
 class Blocked(NamedTuple):
@@ -100,26 +109,26 @@ def blocked(head: Inputs, options: Options, skip: bool) -> Blocked:
     return Blocked(cut_head, at, queries, count, at.block, options)
 
 
-def forward(blocked: Blocked) -> tuple[Array, Array]:
-    """Return the output [T, V] and log Σ exp of the allowed logits of each query [T]."""
+def forward(blocked: Blocked) -> tuple[Array, Level]:
+    """Return the output [T, V] and the level of each row of weights [T]."""
     head, queries = blocked.head, blocked.queries
     parts = head.score, head.mods
     dtype = accumulation_dtype(head.query, head.key, head.value)
 
-    def row(i: Array) -> tuple[Array, Array]:
+    def row(i: Array) -> tuple[Array, Level]:
         query = head.query[i]
 
         def step(state: tuple[Array, ...], start: Array, first: Array | None) -> tuple[Array, ...]:
             largest, total, pooled = state
             positions = blocked.positions(i, start)
             key, value = blocked.taken(head.key, start), widen(blocked.taken(head.value, start)).astype(dtype)
-            logits = blocked.logits(parts, query, key, positions).astype(dtype) * LOG2_E
+            logits = blocked.logits(parts, query, key, positions).astype(dtype)
             if first is not None:
                 logits = jnp.where(blocked.where(positions, start, first), logits, -jnp.inf)
             new = jnp.maximum(largest, jnp.max(logits, axis=1))
-            shift = jnp.maximum(new, jnp.finfo(dtype).min)  # −∞ where all logits so far are
-            powers = jnp.exp2(logits - shift[:, None])
-            rescale = jnp.exp2(largest - shift)
+            shift = jnp.where(new == -jnp.inf, 0.0, new)
+            powers = jnp.exp(logits - shift[:, None])
+            rescale = jnp.exp(largest - shift)
             total = total * rescale + jnp.sum(powers, axis=1)
             dropped = drop(head, powers, positions, blocked.options.dropout_rate)
             pooled = pooled * rescale[:, None] + jnp.matmul(dropped, value)
@@ -128,30 +137,34 @@ def forward(blocked: Blocked) -> tuple[Array, Array]:
         rows = queries.size
         start = jnp.full(rows, -jnp.inf, dtype), jnp.zeros(rows, dtype), jnp.zeros((rows, head.value.shape[-1]), dtype)
         largest, total, pooled = blocked.visit(i, step, start)
-        empty = total == 0.0
-        safe = jnp.where(empty, 1.0, total)
-        lse = jnp.where(empty, -jnp.inf, (jnp.where(empty, 0.0, largest) + jnp.log2(safe)) / LOG2_E)
-        return pooled / safe[:, None], lse
+        return pooled / jnp.where(largest == -jnp.inf, 1.0, total)[:, None], Level(largest, total)
 
-    pooled, lse = lax.map(row, jnp.arange(queries.count, dtype=jnp.int32))
-    return queries.joined(pooled), queries.joined(lse)
+    pooled, level = lax.map(row, jnp.arange(queries.count, dtype=jnp.int32))
+    return queries.joined(pooled), Level(*map(queries.joined, level))
 
 
-def reverse(blocked: Blocked, output: Array, lse: Array, d_output: Array, d_lse: Array) -> list[Array]:
+def reverse(blocked: Blocked, output: Array, level: Level, d_output: Array, d_total: Array) -> list[Array]:
     """Return the cotangents of query, key, value, and of the floats of score and mods, in float32 at least.
 
-    dlogits = weights ∘ (d_output valueᵀ − Δ),    Δ_i = d_output_i · output_i − d_lse_i
+    dlogits = weights ∘ (d_output valueᵀ − Δ),    Δ_i = d_output_i · output_i − d_total_i total_i
+
+    Where a weight is 1 the row's output is that value, and what the two products differ by is their rounding: it counts
+    as 0, since keys as large as it takes for such weights would multiply it.
     """
     head, queries = blocked.head, blocked.queries
     learned, constant, parts_of = floats((head.score, head.mods))
     dtype = accumulation_dtype(head.query, head.key, head.value)
     rate = blocked.options.dropout_rate
     d_output, output = d_output.astype(dtype), output.astype(dtype)
-    offset = queries.blocks(jnp.sum(d_output * output, axis=1) - d_lse)
-    d_output = queries.blocks(d_output)
-    # An empty row, and one that only pads, gets no weight: exp2(x − ∞) = 0.
-    level = jnp.where(lse == -jnp.inf, jnp.inf, lse) * LOG2_E
-    level = jnp.pad(level, (0, queries.padding), constant_values=jnp.inf).reshape(queries.count, queries.size)
+    # With powers = exp(logits − largest) in the place of the weights, what rows are divided by goes to d_output.
+    share = 1.0 / jnp.where(level.largest == -jnp.inf, 1.0, level.total)
+    d_output = d_output * share[:, None]
+    offset = jnp.sum(d_output * output, axis=1)
+    # An empty row, and one that only pads, gets no weight: exp(x − ∞) = 0.
+    largest = jnp.where(level.largest == -jnp.inf, jnp.inf, level.largest)
+    largest = jnp.pad(largest, (0, queries.padding), constant_values=jnp.inf).reshape(queries.count, queries.size)
+    alone = jnp.where(level.total == 1.0, 1.0, jnp.inf)
+    d_output, offset, d_total, alone = map(queries.blocks, (d_output, offset, d_total, alone))
 
     def row(i: Array, state: tuple[Any, ...]) -> tuple[Any, ...]:
         d_queries, d_keys, d_values, d_parts = state
@@ -166,16 +179,17 @@ def reverse(blocked: Blocked, output: Array, lse: Array, d_output: Array, d_lse:
                 return blocked.logits(parts_of(learned, constant), query, key, positions).astype(dtype)
 
             logits, pull = jax.vjp(block, query, key, learned)
-            weights = jnp.exp2(logits * LOG2_E - level[i][:, None])
+            powers = jnp.exp(logits - largest[i][:, None])
             if first is not None:
-                weights = jnp.where(blocked.where(positions, start, first), weights, 0.0)
+                powers = jnp.where(blocked.where(positions, start, first), powers, 0.0)
             d_weights = jnp.matmul(d_out, value.T)
-            dropped = weights
+            dropped = powers
             if head.rng is not None:
                 at = positions.example, positions.head, positions.query, positions.key
                 kept = dropout.keep(head.rng, rate, *at)
-                dropped, d_weights = dropout.drop(weights, kept, rate), dropout.drop(d_weights, kept, rate)
-            d_logits = weights * (d_weights - offset[i][:, None])
+                dropped, d_weights = dropout.drop(powers, kept, rate), dropout.drop(d_weights, kept, rate)
+            changes = d_weights - (offset[i] - d_total[i])[:, None]
+            d_logits = powers * jnp.where(powers == alone[i][:, None], d_total[i][:, None], changes)
             more_query, more_key, more_parts = pull(d_logits)
             d_query = d_query + more_query.astype(dtype)
             d_keys = _add(d_keys, start, more_key.T)

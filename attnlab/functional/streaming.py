@@ -18,10 +18,12 @@ from attnlab.functional.blocks import Cut, Lists, cut, needed
 from attnlab.functional.dense import Options
 from attnlab.functional.dense import one_head as dense_head
 from attnlab.functional.derivatives import plainly, with_reverse
-from attnlab.functional.extras import SUMMED, Extra
+from attnlab.functional.extras import SUMMED, Extra, Rows
 from attnlab.functional.inputs import Inputs, each_head, each_head_summed
 from attnlab.functional.normalizers import Softmax, as_softmax, softmax
+from attnlab.functional.online import Level
 from attnlab.functional.parts import Each, floats, marked
+from attnlab.functional.statistics import masked_logits
 from attnlab.functional.types import Logits, Positions, accumulation_dtype
 
 ROW_BLOCK_ENTRIES = 2**19
@@ -91,19 +93,21 @@ def _softmax(given: Inputs, family: Softmax, options: Options, skip: bool) -> Ar
     """Return the output of the softmax family, [b, k, g, T, V]."""
     if family.temperature is not None:
         given = given._replace(mods=(*given.mods, Partial(_cool, temperature=family.temperature)))
-    output, lse = _online(given, options, skip)
+    output, level = _online(given, options, skip)
 
-    def finish(head: tuple[Array, Array, Any]) -> Array:
-        output, lse, sink = head
+    def finish(head: tuple[Array, Level, Any]) -> Array:
+        output, (largest, total), sink = head
         if sink is not None:
-            finite = jnp.where(lse == -jnp.inf, 0.0, lse)  # an empty row has output 0, and its sink may be −∞
-            share = jax.nn.sigmoid(finite - jnp.asarray(sink).astype(lse.dtype))[:, None]
+            empty = largest == -jnp.inf  # it has output 0, and its sink may be −∞
+            above = jnp.where(empty, 0.0, largest) - jnp.asarray(sink).astype(largest.dtype)
+            share = jax.nn.sigmoid(above + jnp.log(jnp.where(empty, 1.0, total)))[:, None]
             spoiled = jnp.isnan(output)  # and no gradient through NaN
             output = jnp.where(spoiled, output, jnp.where(spoiled, 0.0, output) * share)
         return output.astype(given.value.array.dtype)
 
     heads = ("b", "k", "g")
-    return each_head(finish, (Each(output, heads), Each(lse, heads), family.sink), in_turn=False)
+    levels = Level(*(Each(x, heads) for x in level))
+    return each_head(finish, (Each(output, heads), levels, family.sink), in_turn=False)
 
 
 def _cool(logits: Logits, positions: Positions, temperature: Any) -> Logits:
@@ -127,11 +131,11 @@ def _cleaned(head: Inputs) -> tuple[Inputs, contain.Bad, Array]:
     return head._replace(query=query, key=key, value=value), bad, spoiled
 
 
-def _online(given: Inputs, options: Options, skip: bool) -> tuple[Array, Array]:
-    """Return output [b, k, g, T, V] and log Σ exp [b, k, g, T], differentiable in every floating-point array.
+def _online(given: Inputs, options: Options, skip: bool) -> tuple[Array, Level]:
+    """Return output [b, k, g, T, V] and level [b, k, g, T], differentiable in every floating-point array.
 
     The rule is given to all heads together: JAX forgets the rule of a function inside a loop once the loop has
-    been differentiated, and so could not differentiate it again.
+    been differentiated, and so could not differentiate it again. What the weights are relative to is a constant.
     """
     dtype = accumulation_dtype(given.query.array, given.key.array, given.value.array)
     learned, constant, together = floats(_differentiable(given))
@@ -140,40 +144,50 @@ def _online(given: Inputs, options: Options, skip: bool) -> tuple[Array, Array]:
         constant, rng, mask = fixed
         return together(learned, constant)._replace(rng=rng, mask=mask)
 
-    def fast(fixed: Any, learned: list[Array]) -> tuple[Array, Array]:
-        def one(head: Inputs) -> tuple[Array, Array]:
+    def fast(fixed: Any, learned: list[Array]) -> tuple[Array, Level]:
+        def one(head: Inputs) -> tuple[Array, Level]:
             if head.mask is None:
                 return online.forward(online.blocked(head, options, skip))
             head, _, spoiled = _cleaned(head)
-            output, lse = online.forward(online.blocked(head, options, skip))
-            return contain.spoil(output, spoiled), lse
+            output, level = online.forward(online.blocked(head, options, skip))
+            return contain.spoil(output, spoiled), level
 
         return each_head(one, whole(fixed, learned), options.in_turn)
 
-    def reverse(fixed: Any, learned: list[Array], found: tuple[Array, ...], change: tuple[Array, ...]) -> list[Array]:
+    def reverse(fixed: Any, learned: list[Array], found: tuple[Array, Level], change: tuple[Array, Level]) -> Any:
         def one(head: Any) -> list[Array]:
-            head, (output, lse), (d_output, d_lse) = head
+            head, (output, level), (d_output, (_, d_total)) = head
             if head.mask is None:
-                return online.reverse(online.blocked(head, options, skip), output, lse, d_output, d_lse)
+                return online.reverse(online.blocked(head, options, skip), output, level, d_output, d_total)
             head, bad, spoiled = _cleaned(head)
             output, d_output = contain.zeroed(output, spoiled), contain.zeroed(d_output, spoiled)
-            d_lse = jnp.where(spoiled, 0.0, d_lse)
-            gradients = online.reverse(online.blocked(head, options, skip), output, lse, d_output, d_lse)
+            d_total = jnp.where(spoiled, 0.0, d_total)
+            gradients = online.reverse(online.blocked(head, options, skip), output, level, d_output, d_total)
             return [*map(contain.zeroed, gradients[:3], bad), *gradients[3:]]
 
-        heads = [tuple(Each(x, ("b", "k", "g")) for x in pair) for pair in (found, change)]
+        found, change = jax.tree.map(lambda x: Each(x, ("b", "k", "g")), (found, change))
         given = whole(fixed, learned)
-        return each_head_summed(one, (given, *heads), _learned(given), options.in_turn)
+        return each_head_summed(one, (given, found, change), _learned(given), options.in_turn)
 
-    def plain(fixed: Any, learned: list[Array]) -> tuple[Array, Array]:
-        def one(head: Inputs) -> tuple[Array, Array]:
+    def plain(fixed: Any, learned: list[Array]) -> tuple[Array, Level]:
+        def one(head: Inputs) -> tuple[Array, Level]:
             head = head._replace(value=head.value.astype(dtype), normalizer=softmax)
-            found = rows(head, replace(options, returns=(Extra("lse"),), block_size=None), skip)
-            return found["output"], found["lse"].astype(dtype)
+            found = rows(head, replace(options, returns=(_Level("level"),), block_size=None), skip)
+            return found["output"], Level(*(x.astype(dtype) for x in found["level"]))
 
         return each_head(one, whole(fixed, learned), options.in_turn)
 
     return with_reverse(fast, reverse, plain)((constant, given.rng, given.mask), learned)
+
+
+class _Level(Extra):
+    """Ask for the level of each row."""
+
+    def __call__(self, rows: Rows) -> Level:
+        logits = masked_logits(rows.logits, rows.where)
+        largest = lax.stop_gradient(jnp.max(logits, axis=1, initial=-jnp.inf))
+        shift = jnp.where(largest == -jnp.inf, 0.0, largest)
+        return Level(largest, jnp.sum(jnp.exp(logits - shift[:, None]), axis=1))
 
 
 def _differentiable(given: Inputs) -> Inputs:

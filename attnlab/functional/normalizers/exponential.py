@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float
 
-from attnlab.functional.normalizers.allowed import guard
+from attnlab.functional.normalizers.allowed import guard, rounded
 from attnlab.functional.types import widen
 
 
@@ -36,8 +36,7 @@ def softmax(
     >>> softmax(jnp.array([0.0, 0.0, jnp.nan]), jnp.array([True, True, False])).tolist()
     [0.5, 0.5, 0.0]
     """
-    if where is not None:
-        logits = jnp.where(where, logits, -jnp.inf)
+    logits = rounded(logits) if where is None else jnp.where(where, logits, -jnp.inf)
     return _softmax(widen(logits), axis).astype(logits.dtype)
 
 
@@ -146,9 +145,9 @@ def as_softmax(normalizer: Callable[..., Array]) -> Softmax | None:
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _softmax(logits: Array, axis: int) -> Array:
     largest = jnp.max(logits, axis=axis, keepdims=True, initial=-jnp.inf)
-    powers = jnp.exp(logits - jnp.where(largest == -jnp.inf, 0.0, largest))
-    total = jnp.sum(powers, axis=axis, keepdims=True)
-    return powers / jnp.where(total == 0.0, 1.0, total)
+    empty = largest == -jnp.inf
+    powers = jnp.exp(logits - jnp.where(empty, 0.0, largest))
+    return powers / jnp.where(empty, 1.0, jnp.sum(powers, axis=axis, keepdims=True))
 
 
 @_softmax.defjvp
