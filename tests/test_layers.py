@@ -36,7 +36,7 @@ def bilinear(query, key, *, w: Float[Array, "d e"]):
 NEEDED = {
     "additive": {"hidden": 3},
     "concat": {"hidden": 3},
-    "own": {"function": "mine.py:bilinear", "source": BILINEAR},
+    "custom": {"function": "mine.py:bilinear", "source": BILINEAR},
     "soft_cap": {"cap": 2.0},
     "relative_bias": {"distance": 2},
     "t5_bias": {"buckets": 4, "max_distance": 8},

@@ -91,13 +91,13 @@ def _numbers_or_truths(settings: Any) -> Any:
     return settings
 
 
-class Own(Config):
-    """logits by a function of your own in a Python file: f(query [q d], key [k e], *, …) -> [q k], of one head.
+class CustomScore(Config):
+    """logits by a custom function in a Python file: f(query [q d], key [k e], *, …) -> [q k], of one head.
 
-    What it learns and what it is set to stand in its signature (see `layers.own`). The run keeps the file's text, so
+    What it learns and what it is set to stand in its signature (see `layers.custom`). The run keeps the file's text, so
     training, evaluation and `attnlab.load` of a run execute that text."""
 
-    kind: Literal["own"] = "own"
+    kind: Literal["custom"] = "custom"
     function: Annotated[str, AfterValidator(_file_and_name)]
     """FILE.py:NAME, the file beside the config's or in the working directory."""
     sizes: dict[str, PositiveInt] = {}
@@ -138,7 +138,7 @@ class Own(Config):
 
 
 Score = Annotated[
-    Dot | ScaledDot | General | Additive | Concat | Cosine | NegativeSquaredDistance | Trilinear | Own,
+    Dot | ScaledDot | General | Additive | Concat | Cosine | NegativeSquaredDistance | Trilinear | CustomScore,
     Field(discriminator="kind"),
 ]
 ONE_WIDTH = ("dot", "scaled_dot", "cosine", "negative_squared_distance")

@@ -131,7 +131,7 @@ def _apply(data: dict[str, Any], place: Place, value: Any) -> Place:
 
 
 def _keep_sources(section: Any, folder: Path) -> None:
-    """Write the text of each file that `kind: own` names into its section, where it is not there yet."""
+    """Write the text of each file that `kind: custom` names into its section, where it is not there yet."""
     if isinstance(section, list):
         for part in section:
             _keep_sources(part, folder)
@@ -139,7 +139,7 @@ def _keep_sources(section: Any, folder: Path) -> None:
         return
     function = section.get("function")
     file = Path(function.rpartition(":")[0]) if isinstance(function, str) else Path()
-    if section.get("kind") == "own" and file.suffix == ".py" and "source" not in section:
+    if section.get("kind") == "custom" and file.suffix == ".py" and "source" not in section:
         here = [path for path in (folder / file, file) if path.is_file()]
         if not here:
             raise UserError(f"{file}: no such file, of function: {function}; looked in {folder} and in {Path.cwd()}")

@@ -1,4 +1,4 @@
-"""A score of a person's own: a pure function in a Python file, whose signature says what it learns.
+"""A custom score: a pure function in a Python file, whose signature says what it learns.
 
     def bilinear(query: Float[Array, "q d"], key: Float[Array, "k e"], *, w: Float[Array, "d e"]):
         return query @ w @ key.T
@@ -20,7 +20,7 @@ from typing import Any, get_type_hints
 
 from flax import linen as nn
 
-from attnlab.config.attention import Own
+from attnlab.config.attention import CustomScore
 from attnlab.config.errors import UserError
 
 
@@ -35,10 +35,10 @@ class Learned:
 
 
 @dataclass(frozen=True)
-class OwnScore:
+class CustomFunction:
     """A function with the widths its arguments name."""
 
-    config: Own
+    config: CustomScore
     function: Callable[..., Any]
 
     def learned(self, query_width: int, key_width: int) -> list[Learned]:
@@ -115,7 +115,7 @@ class OwnScore:
 
 
 @lru_cache
-def own_score(config: Own) -> OwnScore:
+def custom_function(config: CustomScore) -> CustomFunction:
     """Execute the text that the config holds, once, and take its function."""
     where = f"<{config.file}, as the run keeps it>"
     linecache.cache[where] = (len(config.source), None, config.source.splitlines(keepends=True), where)
@@ -124,7 +124,7 @@ def own_score(config: Own) -> OwnScore:
         exec(compile(config.source, where, "exec"), names)
     except Exception as error:
         raise UserError(f"{config.file}: cannot be executed: {type(error).__name__}: {error}") from error
-    return OwnScore(config, names[config.name])
+    return CustomFunction(config, names[config.name])
 
 
 def _axes(hint: Any) -> list[str] | None:

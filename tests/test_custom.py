@@ -1,4 +1,4 @@
-"""A score of a person's own: equal to the library's where it is the same, and told in a line where it is wrong."""
+"""A custom score: equal to the library's where it is the same, and told in a line where it is wrong."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from attnlab import lab
-from attnlab.config.attention import Attention, Own
+from attnlab.config.attention import Attention, CustomScore
 from attnlab.config.errors import UserError
 from attnlab.config.load import load, resolved
 from attnlab.functional import scores
 from attnlab.functional.attention import attention
 from attnlab.layers.attend import Attend
-from attnlab.layers.own import own_score
+from attnlab.layers.custom import custom_function
 from attnlab.layers.scores import HeadScore
 
 FILE = """
@@ -64,13 +64,13 @@ model:
   pooling:
     kind: attention
     attention:
-      score: {kind: own, function: mine.py:low_rank, sizes: {r: 4}}
+      score: {kind: custom, function: mine.py:low_rank, sizes: {r: 4}}
 training: {steps: 2}
 """
 
 
-def own(name: str, **options) -> Own:
-    return Own(function=f"mine.py:{name}", source=FILE, **options)
+def custom(name: str, **options) -> CustomScore:
+    return CustomScore(function=f"mine.py:{name}", source=FILE, **options)
 
 
 def normal(seed: int, *shape: int) -> jax.Array:
@@ -78,7 +78,7 @@ def normal(seed: int, *shape: int) -> jax.Array:
 
 
 def test_many_heads_have_an_array_each():
-    module = HeadScore(own("bilinear"), 3, 4)
+    module = HeadScore(custom("bilinear"), 3, 4)
     variables = module.init(jax.random.key(0))
     w = variables["params"]["w"]
     assert w.shape == (3, 4, 4)
@@ -99,7 +99,7 @@ def test_many_heads_have_an_array_each():
 
 def test_one_head_reads_its_widths_from_what_it_is_given():
     source, state = normal(1, 2, 5, 6), normal(2, 2, 4)
-    config = Attention(score=own("bilinear"))
+    config = Attention(score=custom("bilinear"))
 
     def ask(module: Attend, source, state):
         return module.function()(module.remember(source, jnp.array([5, 3]), source[:, 0]), state)
@@ -114,19 +114,19 @@ def test_one_head_reads_its_widths_from_what_it_is_given():
 
 
 def test_arrays_start_as_their_defaults_say_and_settings_replace_others():
-    found = own_score(own("low_rank", sizes={"r": 3}, settings={"temperature": 4.0}))
+    found = custom_function(custom("low_rank", sizes={"r": 3}, settings={"temperature": 4.0}))
     w, bias = found.learned(5, 5)
     assert (w.name, w.shape, bias.name, bias.shape) == ("w", (5, 3), "bias", ())
     drawn = w.start(jax.random.key(0), w.shape)
     np.testing.assert_allclose(drawn.T @ drawn, np.eye(3), atol=1e-5)
     assert bias.start(jax.random.key(0), ()) == 1.0
     assert found.part.keywords == {"temperature": 4.0}
-    assert own_score(own("plain")).learned(4, 4) == []
+    assert custom_function(custom("plain")).learned(4, 4) == []
 
 
 @pytest.mark.parametrize("settings", [{"center": True, "times": 2}, {"center": False, "times": 3}], ids=str)
 def test_settings_stay_what_they_are_when_compiled(settings: dict):
-    module = HeadScore(own("power", settings=settings), 2, 4)
+    module = HeadScore(custom("power", settings=settings), 2, 4)
     variables = module.init(jax.random.key(0))
     query, key, value = normal(1, 5, 2, 4), normal(2, 6, 2, 4), normal(3, 6, 2, 4)
 
@@ -147,19 +147,19 @@ def test_settings_stay_what_they_are_when_compiled(settings: dict):
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (own("low_rank"), r"the axis r of w has no size; give score.sizes: \{r: 64\}"),
-        (own("low_rank", sizes={"r": 2, "z": 3}), "sizes.z: no axis of a learned array that is free"),
-        (own("low_rank", sizes={"r": 2, "q": 3}), "sizes.q: no axis of a learned array that is free"),
-        (own("low_rank", sizes={"r": 2}, settings={"temp": 1}), "settings.temp: no such argument; there are temperat"),
-        (own("loose"), "w is neither an array by its annotation, to be learned, nor has it a default"),
-        (own("third"), r"all arguments are by keyword: write \* before them"),
-        (Own(function="a/mine.py:f", source="import nothing_of_the_kind\ndef f(query, key): pass"),
+        (custom("low_rank"), r"the axis r of w has no size; give score.sizes: \{r: 64\}"),
+        (custom("low_rank", sizes={"r": 2, "z": 3}), "sizes.z: no axis of a learned array that is free"),
+        (custom("low_rank", sizes={"r": 2, "q": 3}), "sizes.q: no axis of a learned array that is free"),
+        (custom("low_rank", sizes={"r": 2}, settings={"temp": 1}), "settings.temp: no such argument; there are temperat"),
+        (custom("loose"), "w is neither an array by its annotation, to be learned, nor has it a default"),
+        (custom("third"), r"all arguments are by keyword: write \* before them"),
+        (CustomScore(function="a/mine.py:f", source="import nothing_of_the_kind\ndef f(query, key): pass"),
          "^a/mine.py: cannot be executed: ModuleNotFoundError: No module named 'nothing_of_the_kind'$"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_function_is_one_line(config: Own, said: str):
+def test_what_is_wrong_with_a_function_is_one_line(config: CustomScore, said: str):
     def use():
-        found = own_score(config)
+        found = custom_function(config)
         return found.learned(4, 4), found.part
 
     with pytest.raises(UserError, match=said):
@@ -168,7 +168,7 @@ def test_what_is_wrong_with_a_function_is_one_line(config: Own, said: str):
 
 def test_an_axis_that_both_share_is_of_one_width():
     with pytest.raises(UserError, match="d is the width of query and key, which are 4 and 5 wide"):
-        own_score(own("low_rank", sizes={"r": 2})).learned(4, 5)
+        custom_function(custom("low_rank", sizes={"r": 2})).learned(4, 5)
 
 
 def test_the_file_is_read_once_and_kept_in_the_config(tmp_path: Path):
@@ -215,7 +215,7 @@ PLACES = {
 def test_every_model_trains_and_opens_with_it(name: str, tmp_path: Path):
     (tmp_path / "mine.py").write_text(FILE)
     config = Path(__file__).parents[1] / f"experiments/{name}.yaml"
-    score = f"{{kind: own, function: {tmp_path}/mine.py:power, settings: {{center: true, times: 2}}}}"
+    score = f"{{kind: custom, function: {tmp_path}/mine.py:power, settings: {{center: true, times: 2}}}}"
     lab.train(load(config, [f"{PLACES[name]}={score}"], tiny=True), tmp_path / "run", None)
     learned = jax.tree_util.tree_leaves_with_path(lab.load(tmp_path / "run").params)
     assert any("'w'" in jax.tree_util.keystr(path) for path, _ in learned)
