@@ -120,7 +120,8 @@ def test_arrays_start_as_their_defaults_say_and_settings_replace_others():
     drawn = w.start(jax.random.key(0), w.shape)
     np.testing.assert_allclose(drawn.T @ drawn, np.eye(3), atol=1e-5)
     assert bias.start(jax.random.key(0), ()) == 1.0
-    assert found.part.keywords == {"temperature": 4.0}
+    logits = found.part(jnp.ones((2, 5)), jnp.ones((3, 5)), w=jnp.ones((5, 3)), bias=1.0)
+    np.testing.assert_allclose(logits, np.full((2, 3), (75 + 1) / 4.0))
     assert custom_function(custom("plain")).learned(4, 4) == []
 
 
@@ -150,11 +151,11 @@ def test_settings_stay_what_they_are_when_compiled(settings: dict):
         (custom("low_rank"), r"the axis r of w has no size; give score.sizes: \{r: 64\}"),
         (custom("low_rank", sizes={"r": 2, "z": 3}), "sizes.z: no axis of a learned array that is free"),
         (custom("low_rank", sizes={"r": 2, "q": 3}), "sizes.q: no axis of a learned array that is free"),
-        (custom("low_rank", sizes={"r": 2}, settings={"temp": 1}), "settings.temp: no such argument; there are temperat"),
+        (custom("low_rank", sizes={"r": 2}, settings={"temp": 1}), "settings.temp: no such argument; there are te"),
         (custom("loose"), "w is neither an array by its annotation, to be learned, nor has it a default"),
         (custom("third"), r"all arguments are by keyword: write \* before them"),
         (CustomScore(function="a/mine.py:f", source="import nothing_of_the_kind\ndef f(query, key): pass"),
-         "^a/mine.py: cannot be executed: ModuleNotFoundError: No module named 'nothing_of_the_kind'$"),
+         "^a/mine.py:1: cannot be executed: ModuleNotFoundError: No module named 'nothing_of_the_kind'$"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_function_is_one_line(config: CustomScore, said: str):
