@@ -1,6 +1,8 @@
-"""A custom score: equal to the library's where it is the same, and told in a line where it is wrong."""
+"""Custom parts: equal to the library's where they are the same, and told in a line where they are wrong."""
 
+import functools
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +10,18 @@ import numpy as np
 import pytest
 
 from attnlab import lab
-from attnlab.config.attention import Attention, CustomScore
+from attnlab.config.attention import Attention
+from attnlab.config.custom import Custom, CustomMask, CustomMod, CustomNormalizer, CustomScore
 from attnlab.config.errors import UserError
 from attnlab.config.load import load, resolved
-from attnlab.functional import scores
+from attnlab.functional import masks, mods, normalizers, scores
 from attnlab.functional.attention import attention
+from attnlab.functional.parts import each
+from attnlab.functional.types import Positions
 from attnlab.layers.attend import Attend
-from attnlab.layers.custom import custom_function
+from attnlab.layers.custom import custom_function, custom_mask
+from attnlab.layers.mods import Mods
+from attnlab.layers.normalizers import Normalizer
 from attnlab.layers.scores import HeadScore
 
 FILE = """
@@ -50,6 +57,22 @@ def third(query, key, w):
     return query @ w @ key.T
 
 
+def far(logits, positions, *, table: Float[Array, "r"] = 0.0):
+    reach = table.shape[0] // 2
+    return logits + table[jnp.clip(positions.columns - positions.rows, -reach, reach) + reach]
+
+
+def near(positions, *, left: int, right: int = 0):
+    distance = positions.columns - positions.rows
+    return (distance >= -left) & (distance <= right)
+
+
+def soft(logits, where, *, temperature: Float[Array, ""]):
+    powers = jnp.where(where, jnp.exp(jnp.where(where, logits, 0.0) / temperature), 0.0)
+    total = powers.sum(axis=-1, keepdims=True)
+    return powers / jnp.where(total == 0.0, 1.0, total)
+
+
 def power(query, key, *, w: Float[Array, "d e"], center: bool = False, times: int = 1):
     if center:
         key = key - jnp.mean(key, axis=0)
@@ -57,6 +80,7 @@ def power(query, key, *, w: Float[Array, "d e"], center: bool = False, times: in
         query = query @ w
     return query @ key.T
 """
+Part = TypeVar("Part", bound=Custom)
 EXPERIMENT = """\
 task: {kind: classification, data: {kind: rules}, tokenizer: {kind: words}}
 model:
@@ -69,8 +93,8 @@ training: {steps: 2}
 """
 
 
-def custom(name: str, **options) -> CustomScore:
-    return CustomScore(function=f"mine.py:{name}", source=FILE, **options)
+def custom(name: str, kind: type[Part] = CustomScore, **options) -> Part:
+    return kind(**{"function": f"mine.py:{name}", "source": FILE, **options})
 
 
 def normal(seed: int, *shape: int) -> jax.Array:
@@ -167,6 +191,115 @@ def test_what_is_wrong_with_a_function_is_one_line(config: CustomScore, said: st
         use()
 
 
+@pytest.mark.parametrize("implementation", ["dense", "streaming"])
+def test_mods_masks_and_normalizers_are_those_of_the_library(implementation: str):
+    query, key, value = normal(1, 2, 5, 3, 4), normal(2, 2, 6, 3, 4), normal(3, 2, 6, 3, 4)
+    chosen = Mods((custom("far", CustomMod, sizes={"r": 5}),), 3, 4), Normalizer(custom("soft", CustomNormalizer), 3, 4)
+    table = normal(4, 3, 5)
+    variables = {"params": {"custom_0_table": table}}, {"params": {"temperature": jnp.array([0.5, 1.0, 2.0])}}
+    mask = custom_mask(custom("near", CustomMask, settings={"left": 2, "right": 1}))
+    run = functools.partial(attention, query, key, value, implementation=implementation, block_size=(2, 3))
+
+    @jax.jit
+    def ours(mod, normalizer):
+        return run(
+            mods=chosen[0].apply(mod)(query), normalizer=chosen[1].apply(normalizer)(query, None, None), mask=mask
+        )
+
+    expected = run(
+        mods=(mods.relative_bias(each(table, "h")),),
+        normalizer=normalizers.temperature(each(variables[1]["params"]["temperature"], "h")),
+        mask=masks.sliding_window(2, 1, alignment="upper_left"),
+    )
+    np.testing.assert_allclose(ours(*variables), expected, rtol=1e-5, atol=1e-6)
+    slopes = jax.grad(lambda variables: ours(*variables).sum())(variables)
+    assert all(np.all(np.isfinite(slope)) and np.any(slope) for slope in jax.tree.leaves(slopes))
+    drawn = [module.init(jax.random.key(0))["params"] for module in chosen]
+    assert drawn[0]["custom_0_table"].shape == (3, 5)
+    assert drawn[1]["temperature"].tolist() == [1.0] * 3
+
+
+def test_a_normalizer_always_gets_the_mask_and_a_mask_may_broadcast():
+    soft = custom_function(custom("soft", CustomNormalizer)).part
+    logits = normal(0, 2, 3)
+    np.testing.assert_allclose(soft(logits, None, temperature=1.0), jax.nn.softmax(logits), rtol=1e-6)
+    text = "def first(positions, *, n: int): return positions.columns < n"
+    mask = custom_mask(CustomMask(function="m.py:first", source=text, settings={"n": 2}))
+    np.testing.assert_array_equal(mask.dense(2, 3), [[1, 1, 0]] * 2)
+    assert "first" in repr(mask)
+    assert mask.classify(np.arange(4).reshape(2, 2), np.arange(4).reshape(2, 2))[0].all()
+
+
+CALLS = {
+    "score": (CustomScore, (jnp.ones((2, 4)), jnp.ones((3, 4)))),
+    "mods": (CustomMod, (jnp.ones((2, 3)), Positions(jnp.arange(2), jnp.arange(3), jnp.int32(0), jnp.int32(0)))),
+    "mask": (CustomMask, (Positions(jnp.arange(2), jnp.arange(3), jnp.int32(0), jnp.int32(0)),)),
+    "normalizer": (CustomNormalizer, (jnp.ones((2, 3)), None)),
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "text", "said"),
+    [
+        ("score", "def f(query): ...", r"expected \(query, key, \*, …\)"),
+        ("mods", "def f(logits): ...", r"expected \(logits, positions, \*, …\)"),
+        ("mask", "def f(): ...", r"expected \(positions, \*, …\)"),
+        ("mask", "def f(query, key, head): ...", r"after positions all arguments are by keyword"),
+        ("normalizer", "def f(*, where): ...", r"expected \(logits, where, \*, …\)"),
+        ("normalizer", "def f(*both): ...", r"expected \(logits, where, \*, …\)"),
+        ("score", "def f(query, key): return query @ query.T", r"float32\[2, 2\]; .* numbers \[q k\] .* here \[2, 3\]"),
+        ("mods", "def f(logits, positions): return logits[0]", r"float32\[3\]; .* here \[2, 3\]"),
+        ("mods", "def f(logits, positions): return logits > 0", r"bool\[2, 3\]; .* floating-point numbers"),
+        ("mask", "def f(positions): return positions.rows", r"int32\[2, 1\]; .* truth values \[q k\]"),
+        ("mask", "def f(positions): return positions.key > 0", r"bool\[3\]; .* here \[2, 3\]"),
+        ("normalizer", "def f(logits, where): return logits.sum(-1)", r"float32\[2\]; .* here \[2, 3\]"),
+        ("normalizer", "def f(logits, where): ...", "answered NoneType, not an array"),
+        ("mods", "def f(logits, positions): return logits @ logits", "^m.py:1: TypeError: dot_general requires"),
+    ],
+)
+def test_what_a_part_takes_and_answers_is_told_by_its_shape(part: str, text: str, said: str):
+    kind, given = CALLS[part]
+
+    def use():
+        found = custom_function(kind(function="m.py:f", source=text))
+        return found.learned(), found.part(*given)
+
+    with pytest.raises(UserError, match=said) as told:
+        use()
+    assert str(told.value).startswith("m.py:")
+    assert len(str(told.value).splitlines()) == 1
+
+
+def test_a_mask_learns_nothing():
+    text = "from jaxtyping import Array, Float\ndef f(positions, *, w: Float[Array, '3']): ..."
+    with pytest.raises(UserError, match=r"m\.py:f: w is an array, to be learned, and a mask learns nothing"):
+        custom_mask(CustomMask(function="m.py:f", source=text))
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        ("None", "m.py:f: w starts at None, not at a number or by a function"),
+        ("True", "m.py:f: w starts at True, not at a number or by a function"),
+        ("lambda rng, shape: 1.0", r"m.py:f: w starts with the shape \[\], its annotation is \[3\]"),
+        ("lambda shape: 1.0", "^m.py: w: TypeError: .* takes 1 positional argument but 2 were given"),
+        ("lambda rng, shape: sys.exit(4)", "^m.py:2: w: SystemExit: 4$"),
+    ],
+)
+def test_a_start_that_is_none_is_told(start: str, said: str):
+    text = (
+        "import sys; from jaxtyping import Array, Float\n"
+        f"def f(logits, positions, *, w: Float[Array, '3'] = {start}): ..."
+    )
+
+    def use():
+        learned = custom_function(CustomMod(function="m.py:f", source=text)).learned()
+        return learned[0].start(jax.random.key(0), (3,))
+
+    with pytest.raises(UserError, match=said):
+        use()
+
+
 def test_an_axis_that_both_share_is_of_one_width():
     with pytest.raises(UserError, match="d is the width of query and key, which are 4 and 5 wide"):
         custom_function(custom("low_rank", sizes={"r": 2})).learned(4, 5)
@@ -199,15 +332,15 @@ def test_the_file_is_read_once_and_kept_in_the_config(tmp_path: Path):
 
 
 PLACES = {
-    "translation/dates_additive": "model.attention.score",
-    "translation/dates_transformer": "model.decoder.cross_attention.score",
-    "sentiment/rules_additive": "model.pooling.attention.score",
-    "sentiment/rules_transformer": "model.encoder.attention.score",
-    "questions/stories_1_memory": "model.attention.score",
-    "questions/passages_bidaf": "model.attention.score",
-    "captioning/scenes_soft": "model.attention.score",
-    "captioning/scenes_transformer": "model.decoder.cross_attention.score",
-    "visual_qa/scenes_cross_attention": "model.fusion.attention.score",
+    "translation/dates_additive": "model.attention",
+    "translation/dates_transformer": "model.decoder.cross_attention",
+    "sentiment/rules_additive": "model.pooling.attention",
+    "sentiment/rules_transformer": "model.encoder.attention",
+    "questions/stories_1_memory": "model.attention",
+    "questions/passages_bidaf": "model.attention",
+    "captioning/scenes_soft": "model.attention",
+    "captioning/scenes_transformer": "model.decoder.cross_attention",
+    "visual_qa/scenes_cross_attention": "model.fusion.attention",
 }
 
 
@@ -215,8 +348,17 @@ PLACES = {
 @pytest.mark.parametrize("name", PLACES)
 def test_every_model_trains_and_opens_with_it(name: str, tmp_path: Path):
     (tmp_path / "mine.py").write_text(FILE)
-    config = Path(__file__).parents[1] / f"experiments/{name}.yaml"
-    score = f"{{kind: custom, function: {tmp_path}/mine.py:power, settings: {{center: true, times: 2}}}}"
-    lab.train(load(config, [f"{PLACES[name]}={score}"], tiny=True), tmp_path / "run", None)
+    config, place = Path(__file__).parents[1] / f"experiments/{name}.yaml", PLACES[name]
+    section = f"kind: custom, function: {tmp_path}/mine.py"
+    changes = [
+        f"{place}.score={{{section}:power, settings: {{center: true, times: 2}}}}",
+        f"{place}.mods=[{{{section}:far, sizes: {{r: 5}}}}]",
+        f"{place}.normalizer={{{section}:soft}}",
+    ]
+    if name == "sentiment/rules_transformer":
+        changes.append(f"{place}.mask={{{section}:near, settings: {{left: 2, right: 2}}}}")
+    lab.train(load(config, changes, tiny=True), tmp_path / "run", None)
     learned = jax.tree_util.tree_leaves_with_path(lab.load(tmp_path / "run").params)
-    assert any("'w'" in jax.tree_util.keystr(path) for path, _ in learned)
+    paths = [jax.tree_util.keystr(path) for path, _ in learned]
+    for array in ("'w'", "'custom_0_table'", "'temperature'"):
+        assert any(array in path for path in paths), array

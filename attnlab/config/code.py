@@ -16,7 +16,7 @@ from attnlab.config.errors import UserError
 
 CODE = "code of "
 """How the names of these fingerprints begin, which stand among the others of a run; the file's name follows."""
-TRUST = "it is executed with --trust alone; read it first"
+TRUST = "read it, then give --trust to execute it"
 
 
 def code_of(config: Any) -> dict[str, str]:
