@@ -1,6 +1,8 @@
 """Custom parts: equal to the library's where they are the same, and told in a line where they are wrong."""
 
 import functools
+import re
+import textwrap
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,9 +13,10 @@ import pytest
 
 from attnlab import lab
 from attnlab.config.attention import Attention
-from attnlab.config.custom import Custom, CustomMask, CustomMod, CustomNormalizer, CustomScore
+from attnlab.config.custom import Custom, CustomMask, CustomMod, CustomNormalizer, CustomScore, custom_parts
 from attnlab.config.errors import UserError
 from attnlab.config.load import load, resolved
+from attnlab.config.transformer import Block
 from attnlab.functional import masks, mods, normalizers, scores
 from attnlab.functional.attention import attention
 from attnlab.functional.parts import each
@@ -21,6 +24,7 @@ from attnlab.functional.types import Positions
 from attnlab.layers.attend import Attend
 from attnlab.layers.custom import custom_function, custom_mask
 from attnlab.layers.mods import Mods
+from attnlab.layers.multi_head import SelfAttention
 from attnlab.layers.normalizers import Normalizer
 from attnlab.layers.scores import HeadScore
 
@@ -329,6 +333,30 @@ def test_the_file_is_read_once_and_kept_in_the_config(tmp_path: Path):
     (tmp_path / "other.py").write_text("def low(query, key): return query @ key.T")
     change = ["model.pooling.attention.score.function=other.py:low", "model.pooling.attention.score.sizes={}"]
     assert load(tmp_path / "again.yaml", change).model.pooling.attention.score.name == "low"
+
+
+def test_the_page_of_custom_parts_works_as_it_stands(tmp_path: Path):
+    page = (Path(__file__).parents[1] / "docs/attention/custom.md").read_text()
+    (tmp_path / "parts.py").write_text(re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[0])
+    (tmp_path / "x.yaml").write_text(
+        "task: {kind: classification, data: {kind: rules}, tokenizer: {kind: words}}\n"
+        "model:\n  kind: transformer_classifier\n  encoder:\n"
+        + textwrap.indent(re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[0], "    ")
+        + "training: {steps: 2}\n"
+    )
+    chosen = load(tmp_path / "x.yaml").model.encoder.attention
+    assert [part.name for part in custom_parts(chosen)] == ["low_rank", "recency", "nearby", "taylor_softmax"]
+    module = SelfAttention(Block(width=8, heads=2), chosen)
+    given = normal(0, 1, 12, 8), jnp.array([12]), masks.lengths(jnp.array([12]))
+    variables = module.init(jax.random.key(0), *given, train=False)
+    assert {name: array.shape for name, array in variables["params"]["score"].items()} == {
+        "w_query": (2, 4, 64), "w_key": (2, 4, 64)
+    }  # fmt: skip
+    _, found = module.apply(variables, *given, train=False, mutable=["intermediates"])
+    weights = found["intermediates"]["attention_weights"]
+    near = abs(np.arange(12)[:, None] - np.arange(12)) <= 8
+    np.testing.assert_array_equal(weights > 0, np.broadcast_to(near, (1, 2, 12, 12)))
+    np.testing.assert_allclose(weights.sum(axis=-1), 1.0, rtol=1e-6)
 
 
 PLACES = {
