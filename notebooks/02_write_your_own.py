@@ -270,9 +270,9 @@ print(plan(long, long, long, mask=Chunks(512), normalizer=taylor_softmax))
 # %% [markdown]
 # ## In a config
 #
-# A config names such a function by its file, as a score, mod, mask or normalizer of `kind: custom`; it learns its keyword
-# arguments that are annotated as arrays (`docs/attention/custom.md`). `attnlab train` then trains any model with it,
-# and the run keeps the file's text.
+# A config names such a function by its file, as a score, mod, mask or normalizer of `kind: custom`; it learns the
+# keyword arguments annotated as arrays (`docs/attention/custom.md`). `attnlab train` then trains any model with
+# it, and the run keeps the text of the file.
 
 # %%
 folder = Path(tempfile.mkdtemp())
