@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -124,6 +125,17 @@ def test_modules_are_those_of_one_config_and_of_no_folder():
         "def f(logits, positions): return logits * Numbers().n"
     )
     np.testing.assert_array_equal(custom_function(mod(records)).part(logits, None), logits * 3)
+
+
+def test_annotations_may_be_texts_and_escapes_odd():
+    source = (
+        "from __future__ import annotations\nfrom jaxtyping import Array, Float\n"
+        "def f(logits, positions, *, w: Float[Array, '3']):\n    '\\d'\n    return logits"
+    )
+    config = mod(source)
+    with pytest.warns(SyntaxWarning if sys.version_info >= (3, 12) else DeprecationWarning, match="invalid escape"):
+        function = custom_function(config)
+    assert [learned.shape for learned in function.learned()] == [(3,)]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import warnings
 from collections.abc import Iterator
 from difflib import get_close_matches
 from hashlib import sha256
@@ -148,10 +149,12 @@ def imported(source: str) -> list[str]:
 def _parsed(source: str, file: str) -> ast.Module:
     """Parse a text, and see that it compiles; nothing of it is executed."""
     try:
-        tree = ast.parse(source)
-        compile(tree, file, "exec", dont_inherit=True)
+        with warnings.catch_warnings(action="ignore"):  # they are given when the text is executed
+            tree = ast.parse(source)
+            compile(tree, file, "exec", dont_inherit=True)
     except SyntaxError as error:
-        raise ValueError(f"{file}:{error.lineno}: not Python: {error.msg}") from None
+        line = f":{error.lineno}" if error.lineno else ""
+        raise ValueError(f"{file}{line}: not Python: {error.msg}") from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"{file}: not Python: {error or 'nested too deeply'}") from None
     return tree

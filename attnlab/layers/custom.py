@@ -223,7 +223,7 @@ class FromConfig(Mask):
         return f"{self.part.__name__}(...)"
 
 
-def custom_mask(config: CustomMask) -> Mask:
+def custom_mask(config: Custom) -> Mask:
     """Make the mask of a config's custom function."""
     function = custom_function(config)
     if learned := function.learned():
