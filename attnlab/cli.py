@@ -13,8 +13,10 @@ from typing import Any, NoReturn
 from attnlab import __version__
 from attnlab.bench import cases
 from attnlab.config import Experiment, catalog
+from attnlab.config.code import TRUST, announced, code_of, recorded_code, refuse_other_code
+from attnlab.config.custom import custom_parts
 from attnlab.config.errors import UserError
-from attnlab.config.load import load
+from attnlab.config.load import held_code, load
 from attnlab.cores import host_devices
 from attnlab.data.lines import LONGEST_LINE
 from attnlab.heap import keep_freed_memory
@@ -63,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = _command(commands, "train", _train, "train an experiment, or go on where it was broken off")
     _takes_config(train)
+    _takes_trust(train)
     train.add_argument("--out", type=Path, metavar="DIR", help="run directory (default: runs/NAME-sSEED)")
 
     evaluate = _command(commands, "evaluate", _evaluate, "score a run on its test sets; writes results.json and each/")
@@ -105,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     benches = bench.add_subparsers(metavar="COMMAND", required=True)
     training = _command(benches, "training", _bench, "training speed beside PyTorch's")
     _takes_config(training)
+    _takes_trust(training)
     training.add_argument("--json", action="store_true", help="print all measurements as JSON instead of a table")
     decoding = _command(benches, "decoding", _bench_decoding, "greedy search of a Transformer with and without a cache")
     _takes_run(decoding)
@@ -153,6 +157,12 @@ def _takes_attention(parser: argparse.ArgumentParser) -> None:
 
 def _takes_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory that `attnlab train` made")
+    _takes_trust(parser)
+
+
+def _takes_trust(parser: argparse.ArgumentParser) -> None:
+    told = "execute the code of a custom part that a run holds even if it is not the one recorded at its training"
+    parser.add_argument("--trust", action="store_true", help=told)
 
 
 def _takes_data(parser: argparse.ArgumentParser) -> None:
@@ -160,14 +170,14 @@ def _takes_data(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    experiment, data_dir = _experiment(options), _data_dir(options)
+    experiment, data_dir = _to_be_executed(options), _data_dir(options)
     directory = options.out or _default_directory(options.config, experiment)
     _ready_for_jax(directory)
     from attnlab import lab
     from attnlab.training.loop import Interrupted
 
     try:
-        lab.train(experiment, directory, data_dir)
+        lab.train(experiment, directory, data_dir, trust=options.trust)
     except Interrupted as stop:
         print(f"stopped; all is saved. To go on: {lab.resume_command(directory, data_dir)}", file=sys.stderr)
         return 128 + stop.signal_number
@@ -181,7 +191,9 @@ def _evaluate(options: argparse.Namespace) -> int:
     _ready_for_jax()
     from attnlab import lab
 
-    for split, metrics in lab.evaluate(options.run, data_dir, options.split, options.overrides).items():
+    for split, metrics in lab.evaluate(
+        options.run, data_dir, options.split, options.overrides, trust=options.trust
+    ).items():
         print("\n".join(_table(split, metrics)))
     print(f"written: {options.run / 'results.json'}" if not options.overrides else "not written: not the run's search")
     return 0
@@ -194,7 +206,7 @@ def _predict(options: argparse.Namespace) -> int:
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-    for line in lab.predict(options.run, _lines(sys.stdin.buffer), options.n_best):
+    for line in lab.predict(options.run, _lines(sys.stdin.buffer), options.n_best, trust=options.trust):
         print(line)
     return 0
 
@@ -204,7 +216,7 @@ def _show(options: argparse.Namespace) -> int:
     _ready_for_jax()
     from attnlab import lab
 
-    for path in lab.show(options.run, options.inputs):
+    for path in lab.show(options.run, options.inputs, trust=options.trust):
         print(f"{'page' if path.suffix == '.html' else 'picture'}: {path}")
     return 0
 
@@ -254,7 +266,9 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    experiment = _experiment(options)
+    experiment = _to_be_executed(options)
+    if code := code_of(experiment):
+        print(f"attnlab: {announced(code)}", file=sys.stderr)
     from attnlab.bench import training
 
     comparison = training.compare(experiment, _data_dir(options))
@@ -271,7 +285,7 @@ def _bench_decoding(options: argparse.Namespace) -> int:
     from attnlab import lab
     from attnlab.bench import decoding
 
-    trained = lab.load(options.run)
+    trained = lab.load(options.run, trust=options.trust)
     tests = trained.task.load(trained.run.config, data_dir).splits()
     name = next(split for split in tests if split not in ("train", "dev"))
     texts = [getattr(example, "source", "") for example in tests[name][: options.sentences]]
@@ -311,6 +325,15 @@ def _bench_plan(options: argparse.Namespace) -> cases.Plan:
 
 def _experiment(options: argparse.Namespace) -> Experiment:
     return load(catalog.known(options.config), options.overrides, seed=options.seed, tiny=options.tiny)
+
+
+def _to_be_executed(options: argparse.Namespace) -> Experiment:
+    """The experiment; refused where its file itself holds code, as a run's does, and no training recorded that."""
+    experiment = _experiment(options)
+    if not options.trust and (held := held_code(options.config, options.overrides)):
+        code = code_of([part for part in custom_parts(experiment) if part.function in held])
+        refuse_other_code(options.config, code, recorded_code(options.config.parent), TRUST)
+    return experiment
 
 
 def _run(options: argparse.Namespace) -> Experiment:

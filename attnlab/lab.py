@@ -16,11 +16,12 @@ from jaxtyping import PyTree
 
 from attnlab import plots, report
 from attnlab.config import Experiment
+from attnlab.config.code import TRUST, announced, code_of, recorded_code, refuse_other_code
 from attnlab.config.errors import UserError
 from attnlab.config.explain import shortened
 from attnlab.config.load import difference
 from attnlab.config.load import load as read_config
-from attnlab.runs import CONFIG, Each, Run
+from attnlab.runs import CONFIG, Each, Run, say_to_stderr
 from attnlab.tasks.base import Task
 from attnlab.tasks.kinds import kind
 from attnlab.tasks.views import Attended, View
@@ -35,17 +36,26 @@ EXAMPLES = 3
 """Test examples whose attention `evaluate` keeps in the run."""
 
 
-def train(config: Experiment, directory: Path, data_dir: Path | None) -> Path:
+def train(config: Experiment, directory: Path, data_dir: Path | None, *, trust: bool = False) -> Path:
     """Train an experiment into a run directory, or go on where it was broken off.
+
+    With `trust` a run goes on even if its code is not the one recorded at its beginning.
 
     Returns: the directory. Raises `Interrupted` (state saved) when asked to stop, `UserError` for bad data, or when
     the directory holds another run.
     """
+    code, began = code_of(config), (Path(directory) / CONFIG).exists()
+    recorded = recorded_code(Path(directory)) if began else code
+    if not trust:
+        refuse_other_code(directory, code, recorded, "give another --out, or remove it")
+    if code:
+        say_to_stderr(announced(code))
     splits = kind(config).load(config, data_dir)
     task = kind(config).prepare(config, splits, data_dir)
     identity = {
         "data": splits.fingerprint(),
         **task.identity(),
+        **(recorded if trust else code),
         "devices": str(jax.device_count()),  # batches are cut, and dropout is drawn, device by device
     }
     batches = task.batches(splits.train)  # before the run is made: what cannot be trained leaves none behind
@@ -155,14 +165,19 @@ def average(trees: Sequence[PyTree]) -> PyTree:
     return jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), axis=0), *trees)
 
 
-def load(directory: Path | str, changes: Sequence[str] = ()) -> Trained:
+def load(directory: Path | str, changes: Sequence[str] = (), *, trust: bool = False) -> Trained:
     """Open a trained run.
 
     Args:
-        directory: the run.
+        directory: the run. Code that it holds, of a custom part, is executed: treat it as a program.
         changes: how answers are searched for instead, e.g. "task.decoding.beam=1"; nothing else of a run can change.
+        trust: execute the run's code even if it is not the one recorded at its training.
     """
     run = Run.read(Path(directory))
+    if code := code_of(run.config):
+        if not trust:
+            refuse_other_code(run.directory, code, recorded_code(run.directory), TRUST)
+        run.say(f"{run.directory}: {announced(code)}")
     if not run.checkpoints.steps():  # broken off before its first, or kept as numbers only, as in docs/results
         raise UserError(
             f"{run.directory}: has no checkpoint, so no weights to answer with; "
@@ -187,7 +202,12 @@ def _searching(run: Run, changes: Sequence[str]) -> Experiment:
 
 
 def evaluate(
-    directory: Path, data_dir: Path | None, splits: Sequence[str] | None = None, changes: Sequence[str] = ()
+    directory: Path,
+    data_dir: Path | None,
+    splits: Sequence[str] | None = None,
+    changes: Sequence[str] = (),
+    *,
+    trust: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Score a run on its test sets; write results.json, each/, and the attention of fixed examples.
 
@@ -196,10 +216,11 @@ def evaluate(
         data_dir: as it was for training.
         splits: names of test sets, or "dev"; None is all test sets.
         changes: as `load` takes them; the scores are then of another search than the run's, and nothing is written.
+        trust: as `load` takes it.
 
     Returns: {split: {metric: value}}.
     """
-    trained = load(directory, changes)
+    trained = load(directory, changes, trust=trust)
     data = kind(trained.run.config).load(trained.run.config, data_dir)
     if (found := data.fingerprint()) != trained.run.fingerprint["data"]:
         raise UserError(
@@ -227,17 +248,17 @@ def evaluate(
     return {name: trained.run.results()[name] for name in chosen}
 
 
-def predict(directory: Path, lines: Iterable[str], n_best: int | None = None) -> Iterator[str]:
+def predict(directory: Path, lines: Iterable[str], n_best: int | None = None, *, trust: bool = False) -> Iterator[str]:
     """Answer line by line (see `Task.answer`), as many lines at a time as are given quickly."""
-    trained, lines, number = load(directory), iter(lines), 0
+    trained, lines, number = load(directory, trust=trust), iter(lines), 0
     while chunk := [line.rstrip("\r\n") for line in islice(lines, LINES_AT_ONCE)]:
         yield from trained.task.answer(trained.params, chunk, number, n_best)
         number += len(chunk)
 
 
-def show(directory: Path, inputs: Sequence[str]) -> list[Path]:
+def show(directory: Path, inputs: Sequence[str], *, trust: bool = False) -> list[Path]:
     """Answer one example and draw where the model looked: a picture, and a page for text. Returns their paths."""
-    trained = load(directory)
+    trained = load(directory, trust=trust)
     return _draw(trained, trained.task.example(inputs), "show/attention")
 
 

@@ -24,8 +24,10 @@
 import ast
 import inspect
 import linecache
+import tempfile
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +37,9 @@ from jax.test_util import check_grads
 from jax.tree_util import Partial, register_dataclass
 
 from attnlab import attention, masks
+from attnlab.config.load import load
 from attnlab.functional.attention import plan
+from attnlab.layers.custom import custom_function
 
 jax.config.update("jax_enable_x64", True)  # to see that the results agree to the last digits
 
@@ -262,6 +266,33 @@ assert not attention(query, key, broken, mask=masks.lengths(0), normalizer=taylo
 
 # %%
 print(plan(long, long, long, mask=Chunks(512), normalizer=taylor_softmax))
+
+# %% [markdown]
+# ## In a config
+#
+# A config names such a function by its file, as a score, mod, mask or normalizer of `kind: custom`; it learns the
+# keyword arguments annotated as arrays (`docs/attention/custom.md`). `attnlab train` then trains any model with
+# it, and the run keeps the text of the file.
+
+# %%
+folder = Path(tempfile.mkdtemp())
+(folder / "parts.py").write_text("import jax.numpy as jnp\n\n\n" + inspect.getsource(taylor_softmax))
+(folder / "taylor.yaml").write_text("""\
+task: {kind: classification, data: {kind: rules}}
+model:
+  kind: recurrent_classifier
+  pooling:
+    kind: attention
+    attention:
+      score: {kind: additive}
+      normalizer: {kind: custom, function: parts.py:taylor_softmax}
+training: {steps: 300}
+""")
+chosen = load(folder / "taylor.yaml").model.pooling.attention.normalizer
+print(chosen.source)
+
+kept = custom_function(chosen).part  # what the run executes
+np.testing.assert_array_equal(kept(query[:, 0, :4], None), taylor_softmax(query[:, 0, :4]))
 
 # %% [markdown]
 # ## What they look like

@@ -24,7 +24,7 @@ CONFIG = Path(__file__).parents[1] / "experiments/translation/dates_additive.yam
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     """Stands in for training: collects the calls."""
     calls: list[tuple] = []
-    monkeypatch.setattr(lab, "train", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(lab, "train", lambda *arguments, **options: calls.append(arguments))
     monkeypatch.delenv("ATTNLAB_DATA", raising=False)
     return calls
 
@@ -177,7 +177,7 @@ def test_data_from_argument_before_environment(trained: list[tuple], tmp_path: P
 def test_interrupted_says_how_to_go_on(
     signal_number: int, code: int, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    def interrupted(*arguments):
+    def interrupted(*arguments, **options):
         raise Interrupted(signal_number)
 
     monkeypatch.setattr(lab, "train", interrupted)

@@ -178,6 +178,27 @@ BROKEN_FILES = {
         ":15: the tag !!python/object/apply:os.getcwd is not allowed",
     ),
     "own tag": (edited("steps: 100", "steps: !env STEPS"), ":15: the tag !env is not allowed; a config is data"),
+    "a name that leads elsewhere": (
+        edited("model:", "name: ../x\nmodel:"),
+        ":7: name: '../x' names files, so it cannot",
+    ),
+    "a name of dots": (edited("model:", "name: ..\nmodel:"), ":7: name: '..' cannot name files; give a plain word"),
+    "a name over two lines": (edited("model:", 'name: "a\\nb"\nmodel:'), ":7: name: 'a\\nb' names files, so it cannot"),
+    "a name that turns text around": (edited("model:", 'name: "\\u202ea"\nmodel:'), ":7: name: '\\u202ea' names files"),
+    "a name too long": (
+        edited("model:", f"name: {'ä' * 101}\nmodel:"),
+        f":7: name: '{'ä' * 20}'... names files, so it has at most 200 bytes, given 202",
+    ),
+    "NUL in a name": (edited("model:", 'name: "a\\0"\nmodel:'), ":7: the character NUL is not allowed"),
+    "NUL in a path": (
+        edited("data:\n    kind: dates", f'{TSV}{{a: "c\\0.tsv"}}'),
+        ":9: the character NUL is not allowed",
+    ),
+    "NUL in a key": (edited("steps: 100", '"steps\\0": 100'), ":15: the character NUL is not allowed"),
+    "own": (
+        edited("kind: additive", "kind: own"),
+        f':12: model.attention.score.kind: unknown kind "own"; {SCORES}',
+    ),
     "set": (edited("{hidden: 64}", "!!set {hidden}"), ":9: the tag !!set is not allowed"),
     "alias": (edited("steps: 100", "steps: &n 100\n  batch_tokens: *n"), ":15: an alias (*name) is not allowed"),
     "endless alias": (edited("{hidden: 64}", "&e {hidden: *e}"), ":9: an alias (*name) is not allowed"),
@@ -208,6 +229,7 @@ BROKEN_FILES = {
     "NUL": (edited("steps: 100", "steps: 1\0"), ":15: not YAML: character '\\x00' is not allowed"),
 }
 BROKEN_OVERRIDES = {
+    "name=/tmp/x": "command line: name: '/tmp/x' names files, so it cannot hold '/'; give a plain word",
     "model.drpout=0.2": "command line: model.drpout: unknown key; did you mean dropout?",
     "model.attention.score.kind=adittive": 'command line: model.attention.score.kind: unknown kind "adittive"; did you',
     "model.dropout=2": "command line: model.dropout: must be at least 0 and below 1, given 2",

@@ -15,6 +15,7 @@ from weights import drawn
 from attnlab.config import attention as attentions
 from attnlab.config import masks as mask_configs
 from attnlab.config import normalizers as normalizer_configs
+from attnlab.config.custom import Custom
 from attnlab.config.explain import models_of
 from attnlab.config.recurrent import RecurrentSeq2Seq as RecurrentConfig
 from attnlab.config.transformer import Block
@@ -26,17 +27,31 @@ from attnlab.layers.multi_head import CrossAttention, SelfAttention
 STATES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 8)), jnp.float32)
 LENGTHS = jnp.array([5, 3])
 BLOCK = Block(width=8, heads=4, kv_heads=2)
-BILINEAR = """
+CUSTOM = """
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def bilinear(query, key, *, w: Float[Array, "d e"]):
+def score(query, key, *, w: Float[Array, "d e"]):
     return query @ w @ key.T
+
+
+def mods(logits, positions, *, slope: Float[Array, ""]):
+    return logits - slope * jnp.abs(positions.rows - positions.columns)
+
+
+def mask(positions):
+    return jnp.abs(positions.rows - positions.columns) <= 1
+
+
+def normalizer(logits, where, *, shift: Float[Array, ""]):
+    positive = jnp.where(where, jax.nn.softplus(jnp.where(where, logits, 0.0) + shift), 0.0)
+    return positive / (1.0 + positive.sum(axis=-1, keepdims=True))
 """
 NEEDED = {
     "additive": {"hidden": 3},
     "concat": {"hidden": 3},
-    "own": {"function": "mine.py:bilinear", "source": BILINEAR},
     "soft_cap": {"cap": 2.0},
     "relative_bias": {"distance": 2},
     "t5_bias": {"buckets": 4, "max_distance": 8},
@@ -64,6 +79,9 @@ def every(union, extra: bool = True) -> list:
     found = []
     for model in models_of(union):
         kind = model.model_fields["kind"].default
+        if issubclass(model, Custom):
+            found.append(model(function=f"mine.py:{model.part}", source=CUSTOM))
+            continue
         found.append(model(**NEEDED.get(kind, {})))
         if kind in SINGLE and extra:
             found.append(model(**NEEDED.get(kind, {}), learned=True))
@@ -188,6 +206,7 @@ def test_masks_say_what_their_configs_say(chosen):
         "global_tokens": (i < 1) | (j < 1),
         "any_of": near | (j < 1),
         "all_of": near & (j < 3),
+        "custom": near,
     }
     if chosen.kind in expected:
         np.testing.assert_array_equal(where, expected[chosen.kind])

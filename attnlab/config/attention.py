@@ -1,13 +1,11 @@
 """What attention is made of: a score, mods, a mask and a normalizer, each chosen by its `kind`."""
 
-import ast
-import json
-from difflib import get_close_matches
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from attnlab.config.base import Config
+from attnlab.config.custom import CustomMod, CustomScore
 from attnlab.config.masks import Mask, kinds_in
 from attnlab.config.normalizers import Normalizer, Softmax
 
@@ -77,68 +75,8 @@ class Trilinear(Config):
     kind: Literal["trilinear"] = "trilinear"
 
 
-def _file_and_name(given: str) -> str:
-    file, _, name = given.rpartition(":")
-    if not (file.endswith(".py") and name.isidentifier()):
-        raise ValueError(f"{given!r} is not FILE.py:NAME, such as scores.py:bilinear")
-    return given
-
-
-def _numbers_or_truths(settings: Any) -> Any:
-    for name, value in settings.items() if isinstance(settings, dict) else ():
-        if not isinstance(value, bool | int | float):
-            raise ValueError(f"{name}: expected a number, true or false, given {json.dumps(value)}")
-    return settings
-
-
-class Own(Config):
-    """logits by a function of your own in a Python file: f(query [q d], key [k e], *, …) -> [q k], of one head.
-
-    What it learns and what it is set to stand in its signature (see `layers.own`). The run keeps the file's text, so
-    training, evaluation and `attnlab.load` of a run execute that text."""
-
-    kind: Literal["own"] = "own"
-    function: Annotated[str, AfterValidator(_file_and_name)]
-    """FILE.py:NAME, the file beside the config's or in the working directory."""
-    sizes: dict[str, PositiveInt] = {}
-    """Of axes of learned arrays that are not those of query and key: name -> size."""
-    settings: Annotated[dict[str, bool | int | float], BeforeValidator(_numbers_or_truths)] = {}
-    """Values for arguments that have a default."""
-    source: str
-    """The file's text; left out in a config that is written by hand."""
-
-    @property
-    def file(self) -> str:
-        """The file's path."""
-        return self.function.rpartition(":")[0]
-
-    @property
-    def name(self) -> str:
-        """The function's name."""
-        return self.function.rpartition(":")[2]
-
-    @model_validator(mode="after")
-    def _defines_the_function(self) -> Self:
-        try:
-            tree = ast.parse(self.source)
-        except SyntaxError as error:
-            raise ValueError(f"{self.file}:{error.lineno}: not Python: {error.msg}") from None
-        defined = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-        if self.name not in defined:
-            near = get_close_matches(self.name, defined, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; it defines {', '.join(defined) or 'none'}"
-            raise ValueError(f"{self.file}: no function {self.name}{hint}")
-        return self
-
-    def tiny(self) -> Self:
-        return self.changed(sizes={name: min(size, 16) for name, size in self.sizes.items()})
-
-    def __hash__(self) -> int:
-        return hash(self.model_dump_json())
-
-
 Score = Annotated[
-    Dot | ScaledDot | General | Additive | Concat | Cosine | NegativeSquaredDistance | Trilinear | Own,
+    Dot | ScaledDot | General | Additive | Concat | Cosine | NegativeSquaredDistance | Trilinear | CustomScore,
     Field(discriminator="kind"),
 ]
 ONE_WIDTH = ("dot", "scaled_dot", "cosine", "negative_squared_distance")
@@ -189,7 +127,7 @@ class Location(Config):
     """Number of the w_j; a key farther on counts as the last."""
 
 
-Mod = Annotated[SoftCap | Alibi | RelativeBias | T5Bias | Location, Field(discriminator="kind")]
+Mod = Annotated[SoftCap | Alibi | RelativeBias | T5Bias | Location | CustomMod, Field(discriminator="kind")]
 BETWEEN_POSITIONS = ("alibi", "relative_bias", "t5_bias")
 """Mods that compare the position of a query with that of a key."""
 
@@ -212,7 +150,8 @@ class Attention(Config):
 
     def tiny(self) -> Self:
         """Shrink what the parts learn."""
-        return self.changed(score=self.score.tiny(), normalizer=self.normalizer.tiny())
+        mods = tuple(mod.tiny() for mod in self.mods)
+        return self.changed(score=self.score.tiny(), mods=mods, normalizer=self.normalizer.tiny())
 
     def over_another_sequence(self, place: str) -> Self:
         """Raise where a part compares positions, which two sequences do not share; `place` is where it stands."""

@@ -2,9 +2,26 @@
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
+LONGEST_NAME = 200
+"""Bytes of a name, at most; files that are named after it have longer ones, and a file system takes 255."""
+
+
+def _names_a_file(name: str) -> str:
+    wrong = next((character for character in name if character in "/\\" or not character.isprintable()), None)
+    if wrong is not None:
+        raise ValueError(f"{name[:40]!r} names files, so it cannot hold {wrong!r}; give a plain word")
+    if not name.strip(". "):
+        raise ValueError(f"{name!r} cannot name files; give a plain word")
+    if (size := len(name.encode())) > LONGEST_NAME:
+        raise ValueError(f"{name[:20]!r}... names files, so it has at most {LONGEST_NAME} bytes, given {size}")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_names_a_file)]
+"""A name that files and folders get: no path, nothing that cannot be printed."""
 
 
 class Config(BaseModel):

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import NonNegativeInt, model_validator
 
-from attnlab.config.base import Config
+from attnlab.config.base import Config, FileName
 from attnlab.config.model import Model
 from attnlab.config.task import Task
 from attnlab.config.training import Training
@@ -13,8 +13,8 @@ from attnlab.config.training import Training
 class Experiment(Config):
     """All that decides the numbers of a run, and nothing else."""
 
-    name: str
-    """Filled from the file's name when it is not given."""
+    name: FileName
+    """Filled from the file's name when it is not given; the run's folder is named after it."""
     seed: NonNegativeInt = 1
     task: Task
     model: Model

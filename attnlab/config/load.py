@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from attnlab.config.custom import imported
 from attnlab.config.errors import UserError
 from attnlab.config.experiment import Experiment
 from attnlab.config.explain import first_mistake, shortened
@@ -39,11 +40,19 @@ def load(path: Path, overrides: Sequence[str] = (), seed: int | None = None, tin
     document = parse(_read(path), str(path))
     changes = [_parse_override(text) for text in overrides]
     if isinstance(document.data, dict):
-        document.data.setdefault("name", path.stem)
+        document.data.setdefault("name", path.stem.encode(errors="replace").decode())
     if tiny:
         small = _validate(document, ()).tiny()
         document = Document(small.model_dump(mode="json"), document.lines, document.where)
     return _validate(document, changes)
+
+
+def held_code(path: Path, overrides: Sequence[str] = ()) -> set[str]:
+    """List the functions, FILE.py:NAME, whose code stands in the config itself, as in a run's, and not in a file."""
+    data = parse(_read(path), str(path)).data
+    for change in map(_parse_override, overrides):
+        _apply(data, *change)
+    return {str(custom.get("function")) for custom in _custom_sections(data) if "source" in custom}
 
 
 def resolved(experiment: Experiment) -> str:
@@ -127,25 +136,38 @@ def _apply(data: dict[str, Any], place: Place, value: Any) -> Place:
     section[place[-1]] = copy.deepcopy(value)
     if place[-1] == "function":
         section.pop("source", None)
+        section.pop("modules", None)
     return place
 
 
 def _keep_sources(section: Any, folder: Path) -> None:
-    """Write the text of each file that `kind: own` names into its section, where it is not there yet."""
-    if isinstance(section, list):
-        for part in section:
-            _keep_sources(part, folder)
-    if not isinstance(section, dict):
-        return
-    function = section.get("function")
-    file = Path(function.rpartition(":")[0]) if isinstance(function, str) else Path()
-    if section.get("kind") == "own" and file.suffix == ".py" and "source" not in section:
+    """Write the text of each file that `kind: custom` names into its section, where it is not there yet."""
+    for custom in _custom_sections(section):
+        function = custom.get("function")
+        file = Path(function.rpartition(":")[0]) if isinstance(function, str) else Path()
+        if file.suffix != ".py" or "source" in custom:
+            continue
         here = [path for path in (folder / file, file) if path.is_file()]
         if not here:
             raise UserError(f"{file}: no such file, of function: {function}; looked in {folder} and in {Path.cwd()}")
-        section["source"] = _read(here[0])
-    for part in section.values():
-        _keep_sources(part, folder)
+        custom["source"] = _read(here[0])
+        custom.setdefault("modules", _modules(custom["source"], here[0].parent, {}))
+
+
+def _custom_sections(section: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(section, dict) and section.get("kind") == "custom":
+        yield section
+    for part in section.values() if isinstance(section, dict) else section if isinstance(section, list) else ():
+        yield from _custom_sections(part)
+
+
+def _modules(source: str, folder: Path, found: dict[str, str]) -> dict[str, str]:
+    """Read the modules in a folder that a text imports, and those that they import."""
+    for name in imported(source):
+        if name not in found and (file := folder / f"{name}.py").is_file():
+            found[name] = _read(file)
+            _modules(found[name], folder, found)
+    return found
 
 
 def _validate(document: Document, changes: Sequence[tuple[Place, Any]]) -> Experiment:

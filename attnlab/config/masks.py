@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from attnlab.config.base import Config
+from attnlab.config.custom import CustomMask
 
 
 class SlidingWindow(Config):
@@ -103,7 +104,17 @@ class AllOf(Config):
 
 
 Mask = Annotated[
-    SlidingWindow | Prefix | Dilated | Strided | Fixed | GlobalTokens | RandomBlocks | BigBird | AnyOf | AllOf,
+    SlidingWindow
+    | Prefix
+    | Dilated
+    | Strided
+    | Fixed
+    | GlobalTokens
+    | RandomBlocks
+    | BigBird
+    | AnyOf
+    | AllOf
+    | CustomMask,
     Field(discriminator="kind"),
 ]
 AnyOf.model_rebuild()

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from attnlab.config.base import Config
+from attnlab.config.custom import CustomNormalizer
 
 
 class Softmax(Config):
@@ -134,6 +135,7 @@ Normalizer = Annotated[
     | TopK
     | Hardmax
     | GumbelSoftmax
-    | LocalP,
+    | LocalP
+    | CustomNormalizer,
     Field(discriminator="kind"),
 ]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from attnlab.config.base import Config
+from attnlab.config.base import Config, FileName
 from attnlab.config.pretrained import Package, Source
 
 
@@ -14,7 +14,7 @@ def _named_apart(name: str) -> str:
     return name
 
 
-_Name = Annotated[str, Field(pattern=r"^[\w.-]+$"), AfterValidator(_named_apart)]
+_Name = Annotated[FileName, Field(pattern=r"^[\w.-]+$"), AfterValidator(_named_apart)]
 TestSets = Annotated[dict[_Name, str], Field(min_length=1)]
 """Name of each test set (it names files too) -> where it is."""
 

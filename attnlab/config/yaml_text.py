@@ -100,6 +100,8 @@ def _check(node: yaml.Node, place: tuple[str, ...], lines: dict, where: str, see
         )
     if isinstance(node, yaml.ScalarNode) and any("\ud800" <= character <= "\udfff" for character in node.value):
         raise UserError(f"{at}: not YAML: half a character (a lone surrogate)")
+    if isinstance(node, yaml.ScalarNode) and "\0" in node.value:
+        raise UserError(f"{at}: the character NUL is not allowed; no file and no text has it")
     seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):

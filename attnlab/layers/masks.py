@@ -6,6 +6,7 @@ from operator import and_, or_
 from attnlab.config import masks as config
 from attnlab.functional import masks
 from attnlab.functional.masks.scattered import Drawn
+from attnlab.layers.custom import custom_mask
 
 
 def mask(chosen: config.Mask, positions: int, longest: int) -> masks.Mask:
@@ -44,6 +45,8 @@ def mask(chosen: config.Mask, positions: int, longest: int) -> masks.Mask:
             return reduce(or_, map(partial(mask, positions=positions, longest=longest), chosen.masks))
         case config.AllOf():
             return reduce(and_, map(partial(mask, positions=positions, longest=longest), chosen.masks))
+        case config.CustomMask():
+            return custom_mask(chosen)
 
 
 def _first(drawn: Drawn, positions: int, longest: int) -> masks.Mask:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from attnlab.config import attention as kinds
 from attnlab.functional import mods
 from attnlab.functional.parts import each
+from attnlab.layers.custom import bound
 
 Bound = Callable[[Float[Array, "b t n d"]], tuple[Any, ...]]
 """Queries -> the mods of `functional.mods` for them."""
@@ -28,8 +29,8 @@ class Mods(nn.Module):
     @nn.compact
     def __call__(self) -> Bound:
         """Return the pure function from queries to mods; only `location` looks at the queries."""
-        bound = [self._bind(f"{mod.kind}_{place}", mod) for place, mod in enumerate(self.config)]
-        return lambda query: tuple(bind(query) for bind in bound)
+        binds = [self._bind(f"{mod.kind}_{place}", mod) for place, mod in enumerate(self.config)]
+        return lambda query: tuple(bind(query) for bind in binds)
 
     def _bind(self, name: str, mod: kinds.Mod) -> Callable[[Array], Any]:
         match mod:
@@ -45,7 +46,10 @@ class Mods(nn.Module):
                 return lambda query: mods.t5_bias(
                     table, bidirectional=self.bidirectional, max_distance=mod.max_distance
                 )
-            case _:
+            case kinds.CustomMod():
+                custom = bound(self, mod, heads=self.heads, prefix=f"{name}_")
+                return lambda query: custom
+            case kinds.Location():
                 w = each(self._param(name, self.width, mod.positions), "h")
                 return lambda query: mods.location(each(jnp.swapaxes(query, -3, -2), "b h"), w)
 

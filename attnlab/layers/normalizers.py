@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from attnlab.config import normalizers as kinds
 from attnlab.functional import normalizers
 from attnlab.functional.parts import each
+from attnlab.layers.custom import bound
 
 Bound = Callable[[Float[Array, "b t n d"], Int[Array, " b"], Array | None], Any]
 """(queries, number of keys of each example, rng or None) -> the normalizer of `functional.normalizers` for them."""
@@ -66,6 +67,8 @@ class Normalizer(nn.Module):
                 return normalizers.sigmoid(each(self._learned("bias", bias), "h") if learned else bias)
             case kinds.TopK(k=k):
                 return normalizers.top_k(k)
+            case kinds.CustomNormalizer():
+                return bound(self, self.config, heads=self.heads)
         raise AssertionError(self.config.kind)
 
     def _learned(self, name: str, start: float) -> Array:

@@ -8,7 +8,6 @@ heads that ask once.
 import math
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.tree_util import Partial
@@ -17,7 +16,7 @@ from jaxtyping import Array, Float
 from attnlab.config import attention as config
 from attnlab.functional import scores
 from attnlab.functional.parts import each
-from attnlab.layers.own import Learned, own_score
+from attnlab.layers.custom import bound
 
 Score = Callable[[Float[Array, "q d"], Float[Array, "k e"]], Float[Array, "q k"]]
 TRILINEAR = ("w_query", "w_key", "w_product")
@@ -117,18 +116,15 @@ class Trilinear(Dot):
         return keys, Partial(scores.trilinear, **self.w)
 
 
-class Own(nn.Module):
-    """A function of a person's own, with what its signature says that it learns."""
+class Custom(nn.Module):
+    """A custom function, with what its signature says that it learns."""
 
-    config: config.Own
+    config: config.CustomScore
     query_width: int
 
     @nn.compact
     def __call__(self, keys: Float[Array, "b s e"]) -> tuple[Array, Score]:
-        own = own_score(self.config)
-        learned = own.learned(self.query_width, keys.shape[-1])
-        arrays = {one.name: self.param(one.name, one.start, one.shape) for one in learned}
-        return keys, Partial(own.part, **arrays)
+        return keys, bound(self, self.config, self.query_width, keys.shape[-1])
 
 
 MODULES = {
@@ -140,7 +136,7 @@ MODULES = {
     "cosine": Cosine,
     "negative_squared_distance": NegativeSquaredDistance,
     "trilinear": Trilinear,
-    "own": Own,
+    "custom": Custom,
 }
 """For one head that asks again and again."""
 
@@ -177,15 +173,8 @@ class HeadScore(nn.Module):
                 small = nn.initializers.normal(self.width**-0.5)
                 w = {name: each(self.param(name, small, (self.heads, self.width)), "h") for name in TRILINEAR}
                 return Partial(scores.trilinear, **w)
-            case config.Own():
-                own = own_score(self.config)
-                learned = own.learned(self.width, self.width)
-                arrays = {one.name: each(self.param(one.name, self._drawn(one)), "h") for one in learned}
-                return Partial(own.part, **arrays)
-
-    def _drawn(self, learned: Learned):
-        """Make an initializer of one array a head."""
-        return lambda rng: jax.vmap(lambda one: learned.start(one, learned.shape))(jax.random.split(rng, self.heads))
+            case config.CustomScore():
+                return bound(self, self.config, self.width, self.width, heads=self.heads)
 
     def _matrix(self, name: str, rows: int, columns: int | None = None):
         shape = self.heads, rows, rows if columns is None else columns

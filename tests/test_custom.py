@@ -1,0 +1,392 @@
+"""Custom parts: equal to the library's where they are the same, and told in a line where they are wrong."""
+
+import functools
+import re
+import textwrap
+from pathlib import Path
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from attnlab import lab
+from attnlab.config.attention import Attention
+from attnlab.config.custom import Custom, CustomMask, CustomMod, CustomNormalizer, CustomScore, custom_parts
+from attnlab.config.errors import UserError
+from attnlab.config.load import load, resolved
+from attnlab.config.transformer import Block
+from attnlab.functional import masks, mods, normalizers, scores
+from attnlab.functional.attention import attention
+from attnlab.functional.parts import each
+from attnlab.functional.types import Positions
+from attnlab.layers.attend import Attend
+from attnlab.layers.custom import custom_function, custom_mask
+from attnlab.layers.mods import Mods
+from attnlab.layers.multi_head import SelfAttention
+from attnlab.layers.normalizers import Normalizer
+from attnlab.layers.scores import HeadScore
+
+FILE = """
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+
+def bilinear(query: Float[Array, "q d"], key: Float[Array, "k e"], *, w: Float[Array, "d e"]) -> Float[Array, "q k"]:
+    return query @ w @ key.T
+
+
+def low_rank(
+    query: Float[Array, "q d"],
+    key: Float[Array, "k d"],
+    *,
+    w: Float[Array, "d r"] = nn.initializers.orthogonal(),
+    bias: Float[Array, ""],
+    temperature: float = 1.0,
+):
+    return ((query @ w) @ (key @ w).T + bias) / temperature
+
+
+def plain(query, key):
+    return query @ key.T
+
+
+def loose(query, key, *, w):
+    return query @ w @ key.T
+
+
+def third(query, key, w):
+    return query @ w @ key.T
+
+
+def far(logits, positions, *, table: Float[Array, "r"] = 0.0):
+    reach = table.shape[0] // 2
+    return logits + table[jnp.clip(positions.columns - positions.rows, -reach, reach) + reach]
+
+
+def near(positions, *, left: int, right: int = 0):
+    distance = positions.columns - positions.rows
+    return (distance >= -left) & (distance <= right)
+
+
+def soft(logits, where, *, temperature: Float[Array, ""]):
+    powers = jnp.where(where, jnp.exp(jnp.where(where, logits, 0.0) / temperature), 0.0)
+    total = powers.sum(axis=-1, keepdims=True)
+    return powers / jnp.where(total == 0.0, 1.0, total)
+
+
+def power(query, key, *, w: Float[Array, "d e"], center: bool = False, times: int = 1):
+    if center:
+        key = key - jnp.mean(key, axis=0)
+    for _ in range(times):
+        query = query @ w
+    return query @ key.T
+"""
+Part = TypeVar("Part", bound=Custom)
+EXPERIMENT = """\
+task: {kind: classification, data: {kind: rules}, tokenizer: {kind: words}}
+model:
+  kind: recurrent_classifier
+  pooling:
+    kind: attention
+    attention:
+      score: {kind: custom, function: mine.py:low_rank, sizes: {r: 4}}
+training: {steps: 2}
+"""
+
+
+def custom(name: str, kind: type[Part] = CustomScore, **options) -> Part:
+    return kind(**{"function": f"mine.py:{name}", "source": FILE, **options})
+
+
+def normal(seed: int, *shape: int) -> jax.Array:
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def test_many_heads_have_an_array_each():
+    module = HeadScore(custom("bilinear"), 3, 4)
+    variables = module.init(jax.random.key(0))
+    w = variables["params"]["w"]
+    assert w.shape == (3, 4, 4)
+    assert not np.allclose(w[0], w[1])
+    query, key, value = normal(1, 2, 5, 3, 4), normal(2, 2, 6, 3, 4), normal(3, 2, 6, 3, 4)
+
+    @jax.jit
+    def loss(variables):
+        return jnp.sum(attention(query, key, value, score=module.apply(variables)) ** 2)
+
+    general = jnp.stack(
+        [attention(query[:, :, h : h + 1], key[:, :, h : h + 1], value[:, :, h : h + 1],
+                   score=jax.tree_util.Partial(scores.general, w=w[h]))[:, :, 0] for h in range(3)], axis=2
+    )  # fmt: skip
+    np.testing.assert_allclose(loss(variables), jnp.sum(general**2), rtol=1e-5)
+    assert np.abs(jax.grad(loss)(variables)["params"]["w"]).min() > 0
+
+
+def test_one_head_reads_its_widths_from_what_it_is_given():
+    source, state = normal(1, 2, 5, 6), normal(2, 2, 4)
+    config = Attention(score=custom("bilinear"))
+
+    def ask(module: Attend, source, state):
+        return module.function()(module.remember(source, jnp.array([5, 3]), source[:, 0]), state)
+
+    module = Attend(config, 4)
+    (context, weights), variables = module.init_with_output(jax.random.key(0), source, state, method=ask)
+    assert variables["params"]["score"]["w"].shape == (4, 6)
+    logits = np.einsum("bd,de,bse->bs", state, variables["params"]["score"]["w"], source)
+    expected = np.exp(logits) * np.array([[1] * 5, [1, 1, 1, 0, 0]])
+    np.testing.assert_allclose(weights, expected / expected.sum(1, keepdims=True), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(context, np.einsum("bs,bsc->bc", weights, source), rtol=1e-4, atol=1e-5)
+
+
+def test_arrays_start_as_their_defaults_say_and_settings_replace_others():
+    found = custom_function(custom("low_rank", sizes={"r": 3}, settings={"temperature": 4.0}))
+    w, bias = found.learned(5, 5)
+    assert (w.name, w.shape, bias.name, bias.shape) == ("w", (5, 3), "bias", ())
+    drawn = w.start(jax.random.key(0), w.shape)
+    np.testing.assert_allclose(drawn.T @ drawn, np.eye(3), atol=1e-5)
+    assert bias.start(jax.random.key(0), ()) == 1.0
+    logits = found.part(jnp.ones((2, 5)), jnp.ones((3, 5)), w=jnp.ones((5, 3)), bias=1.0)
+    np.testing.assert_allclose(logits, np.full((2, 3), (75 + 1) / 4.0))
+    assert custom_function(custom("plain")).learned(4, 4) == []
+
+
+@pytest.mark.parametrize("settings", [{"center": True, "times": 2}, {"center": False, "times": 3}], ids=str)
+def test_settings_stay_what_they_are_when_compiled(settings: dict):
+    module = HeadScore(custom("power", settings=settings), 2, 4)
+    variables = module.init(jax.random.key(0))
+    query, key, value = normal(1, 5, 2, 4), normal(2, 6, 2, 4), normal(3, 6, 2, 4)
+
+    @jax.jit
+    def output(variables):
+        return attention(query, key, value, score=module.apply(variables), implementation="streaming")
+
+    w = variables["params"]["w"]
+    centered = key - jnp.mean(key, axis=0) if settings["center"] else key
+    asked = jnp.stack([query[:, h] @ jnp.linalg.matrix_power(w[h], settings["times"]) for h in range(2)], axis=1)
+    np.testing.assert_allclose(output(variables), attention(asked, centered, value, score=scores.dot), rtol=1e-4)
+    before = output._cache_size()
+    output(variables)
+    assert output._cache_size() == before
+    assert jnp.abs(jax.grad(lambda v: output(v).sum())(variables)["params"]["w"]).min() > 0
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (custom("low_rank"), r"the axis r of w has no size; give score.sizes: \{r: 64\}"),
+        (custom("low_rank", sizes={"r": 2, "z": 3}), "sizes.z: no axis of a learned array that is free"),
+        (custom("low_rank", sizes={"r": 2, "q": 3}), "sizes.q: no axis of a learned array that is free"),
+        (custom("low_rank", sizes={"r": 2}, settings={"temp": 1}), "settings.temp: no such argument; there are te"),
+        (custom("loose"), "w is neither an array by its annotation, to be learned, nor has it a default"),
+        (custom("third"), r"all arguments are by keyword: write \* before them"),
+        (CustomScore(function="a/mine.py:f", source="import nothing_of_the_kind\ndef f(query, key): pass"),
+         "^a/mine.py:1: cannot be executed: ModuleNotFoundError: No module named 'nothing_of_the_kind'$"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_function_is_one_line(config: CustomScore, said: str):
+    def use():
+        found = custom_function(config)
+        return found.learned(4, 4), found.part
+
+    with pytest.raises(UserError, match=said):
+        use()
+
+
+@pytest.mark.parametrize("implementation", ["dense", "streaming"])
+def test_mods_masks_and_normalizers_are_those_of_the_library(implementation: str):
+    query, key, value = normal(1, 2, 5, 3, 4), normal(2, 2, 6, 3, 4), normal(3, 2, 6, 3, 4)
+    chosen = Mods((custom("far", CustomMod, sizes={"r": 5}),), 3, 4), Normalizer(custom("soft", CustomNormalizer), 3, 4)
+    table = normal(4, 3, 5)
+    variables = {"params": {"custom_0_table": table}}, {"params": {"temperature": jnp.array([0.5, 1.0, 2.0])}}
+    mask = custom_mask(custom("near", CustomMask, settings={"left": 2, "right": 1}))
+    run = functools.partial(attention, query, key, value, implementation=implementation, block_size=(2, 3))
+
+    @jax.jit
+    def ours(mod, normalizer):
+        return run(
+            mods=chosen[0].apply(mod)(query), normalizer=chosen[1].apply(normalizer)(query, None, None), mask=mask
+        )
+
+    expected = run(
+        mods=(mods.relative_bias(each(table, "h")),),
+        normalizer=normalizers.temperature(each(variables[1]["params"]["temperature"], "h")),
+        mask=masks.sliding_window(2, 1, alignment="upper_left"),
+    )
+    np.testing.assert_allclose(ours(*variables), expected, rtol=1e-5, atol=1e-6)
+    slopes = jax.grad(lambda variables: ours(*variables).sum())(variables)
+    assert all(np.all(np.isfinite(slope)) and np.any(slope) for slope in jax.tree.leaves(slopes))
+    drawn = [module.init(jax.random.key(0))["params"] for module in chosen]
+    assert drawn[0]["custom_0_table"].shape == (3, 5)
+    assert drawn[1]["temperature"].tolist() == [1.0] * 3
+
+
+def test_a_normalizer_always_gets_the_mask_and_a_mask_may_broadcast():
+    soft = custom_function(custom("soft", CustomNormalizer)).part
+    logits = normal(0, 2, 3)
+    np.testing.assert_allclose(soft(logits, None, temperature=1.0), jax.nn.softmax(logits), rtol=1e-6)
+    text = "def first(positions, *, n: int): return positions.columns < n"
+    mask = custom_mask(CustomMask(function="m.py:first", source=text, settings={"n": 2}))
+    np.testing.assert_array_equal(mask.dense(2, 3), [[1, 1, 0]] * 2)
+    assert "first" in repr(mask)
+    assert mask.classify(np.arange(4).reshape(2, 2), np.arange(4).reshape(2, 2))[0].all()
+
+
+CALLS = {
+    "score": (CustomScore, (jnp.ones((2, 4)), jnp.ones((3, 4)))),
+    "mods": (CustomMod, (jnp.ones((2, 3)), Positions(jnp.arange(2), jnp.arange(3), jnp.int32(0), jnp.int32(0)))),
+    "mask": (CustomMask, (Positions(jnp.arange(2), jnp.arange(3), jnp.int32(0), jnp.int32(0)),)),
+    "normalizer": (CustomNormalizer, (jnp.ones((2, 3)), None)),
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "text", "said"),
+    [
+        ("score", "def f(query): ...", r"expected \(query, key, \*, …\)"),
+        ("mods", "def f(logits): ...", r"expected \(logits, positions, \*, …\)"),
+        ("mask", "def f(): ...", r"expected \(positions, \*, …\)"),
+        ("mask", "def f(query, key, head): ...", r"after positions all arguments are by keyword"),
+        ("normalizer", "def f(*, where): ...", r"expected \(logits, where, \*, …\)"),
+        ("normalizer", "def f(*both): ...", r"expected \(logits, where, \*, …\)"),
+        ("score", "def f(query, key): return query @ query.T", r"float32\[2, 2\]; .* numbers \[q k\] .* here \[2, 3\]"),
+        ("mods", "def f(logits, positions): return logits[0]", r"float32\[3\]; .* here \[2, 3\]"),
+        ("mods", "def f(logits, positions): return logits > 0", r"bool\[2, 3\]; .* floating-point numbers"),
+        ("mask", "def f(positions): return positions.rows", r"int32\[2, 1\]; .* truth values \[q k\]"),
+        ("mask", "def f(positions): return positions.key > 0", r"bool\[3\]; .* here \[2, 3\]"),
+        ("normalizer", "def f(logits, where): return logits.sum(-1)", r"float32\[2\]; .* here \[2, 3\]"),
+        ("normalizer", "def f(logits, where): ...", "answered NoneType, not an array"),
+        ("mods", "def f(logits, positions): return logits @ logits", "^m.py:1: TypeError: dot_general requires"),
+    ],
+)
+def test_what_a_part_takes_and_answers_is_told_by_its_shape(part: str, text: str, said: str):
+    kind, given = CALLS[part]
+
+    def use():
+        found = custom_function(kind(function="m.py:f", source=text))
+        return found.learned(), found.part(*given)
+
+    with pytest.raises(UserError, match=said) as told:
+        use()
+    assert str(told.value).startswith("m.py:")
+    assert len(str(told.value).splitlines()) == 1
+
+
+def test_a_mask_learns_nothing():
+    text = "from jaxtyping import Array, Float\ndef f(positions, *, w: Float[Array, '3']): ..."
+    with pytest.raises(UserError, match=r"m\.py:f: w is an array, to be learned, and a mask learns nothing"):
+        custom_mask(CustomMask(function="m.py:f", source=text))
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        ("None", "m.py:f: w starts at None, not at a number or by a function"),
+        ("True", "m.py:f: w starts at True, not at a number or by a function"),
+        ("lambda rng, shape: 1.0", r"m.py:f: w starts with the shape \[\], its annotation is \[3\]"),
+        ("lambda shape: 1.0", "^m.py: w: TypeError: .* takes 1 positional argument but 2 were given"),
+        ("lambda rng, shape: sys.exit(4)", "^m.py:2: w: SystemExit: 4$"),
+    ],
+)
+def test_a_start_that_is_none_is_told(start: str, said: str):
+    text = (
+        "import sys; from jaxtyping import Array, Float\n"
+        f"def f(logits, positions, *, w: Float[Array, '3'] = {start}): ..."
+    )
+
+    def use():
+        learned = custom_function(CustomMod(function="m.py:f", source=text)).learned()
+        return learned[0].start(jax.random.key(0), (3,))
+
+    with pytest.raises(UserError, match=said):
+        use()
+
+
+def test_an_axis_that_both_share_is_of_one_width():
+    with pytest.raises(UserError, match="d is the width of query and key, which are 4 and 5 wide"):
+        custom_function(custom("low_rank", sizes={"r": 2})).learned(4, 5)
+
+
+def test_the_file_is_read_once_and_kept_in_the_config(tmp_path: Path):
+    (tmp_path / "mine.py").write_text(FILE + "# \x85 is no line's end\n")
+    (tmp_path / "x.yaml").write_text(EXPERIMENT)
+    config = load(tmp_path / "x.yaml")
+    assert config.model.pooling.attention.score.source == (tmp_path / "mine.py").read_text()
+    (tmp_path / "mine.py").unlink()
+    (tmp_path / "again.yaml").write_text(resolved(config))
+    assert load(tmp_path / "again.yaml") == config
+    with pytest.raises(UserError, match=r"^mine.py: no such file, of function: mine.py:low_rank; looked in "):
+        load(tmp_path / "x.yaml")
+    (tmp_path / "mine.py").write_text("def low(query, key): ...")
+    with pytest.raises(UserError, match=r"x.yaml:7: model.pooling.attention.score: mine.py: no function low_rank"):
+        load(tmp_path / "x.yaml")
+    score = "model.pooling.attention.score"
+    for name in ("mine", "mine:low"):
+        with pytest.raises(UserError, match=rf"'{name}' is not FILE.py:NAME, such as scores.py:bilinear"):
+            load(tmp_path / "x.yaml", [f"{score}.function={name}"])
+    with pytest.raises(UserError, match=rf'{score}.settings: t: expected a number, true or false, given "a"$'):
+        load(tmp_path / "again.yaml", [f"{score}.settings={{t: a}}"])
+    with pytest.raises(UserError, match=rf"{score}.sizes.r: must be above 0, given 0$"):
+        load(tmp_path / "again.yaml", [f"{score}.sizes={{r: 0}}"])
+    (tmp_path / "other.py").write_text("def low(query, key): return query @ key.T")
+    change = ["model.pooling.attention.score.function=other.py:low", "model.pooling.attention.score.sizes={}"]
+    assert load(tmp_path / "again.yaml", change).model.pooling.attention.score.name == "low"
+
+
+def test_the_page_of_custom_parts_works_as_it_stands(tmp_path: Path):
+    page = (Path(__file__).parents[1] / "docs/attention/custom.md").read_text()
+    (tmp_path / "parts.py").write_text(re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[0])
+    (tmp_path / "x.yaml").write_text(
+        "task: {kind: classification, data: {kind: rules}, tokenizer: {kind: words}}\n"
+        "model:\n  kind: transformer_classifier\n  encoder:\n"
+        + textwrap.indent(re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[0], "    ")
+        + "training: {steps: 2}\n"
+    )
+    chosen = load(tmp_path / "x.yaml").model.encoder.attention
+    assert [part.name for part in custom_parts(chosen)] == ["low_rank", "recency", "nearby", "taylor_softmax"]
+    module = SelfAttention(Block(width=8, heads=2), chosen)
+    given = normal(0, 1, 12, 8), jnp.array([12]), masks.lengths(jnp.array([12]))
+    variables = module.init(jax.random.key(0), *given, train=False)
+    assert {name: array.shape for name, array in variables["params"]["score"].items()} == {
+        "w_query": (2, 4, 64), "w_key": (2, 4, 64)
+    }  # fmt: skip
+    _, found = module.apply(variables, *given, train=False, mutable=["intermediates"])
+    weights = found["intermediates"]["attention_weights"]
+    near = abs(np.arange(12)[:, None] - np.arange(12)) <= 8
+    np.testing.assert_array_equal(weights > 0, np.broadcast_to(near, (1, 2, 12, 12)))
+    np.testing.assert_allclose(weights.sum(axis=-1), 1.0, rtol=1e-6)
+
+
+PLACES = {
+    "translation/dates_additive": "model.attention",
+    "translation/dates_transformer": "model.decoder.cross_attention",
+    "sentiment/rules_additive": "model.pooling.attention",
+    "sentiment/rules_transformer": "model.encoder.attention",
+    "questions/stories_1_memory": "model.attention",
+    "questions/passages_bidaf": "model.attention",
+    "captioning/scenes_soft": "model.attention",
+    "captioning/scenes_transformer": "model.decoder.cross_attention",
+    "visual_qa/scenes_cross_attention": "model.fusion.attention",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PLACES)
+def test_every_model_trains_and_opens_with_it(name: str, tmp_path: Path):
+    (tmp_path / "mine.py").write_text(FILE)
+    config, place = Path(__file__).parents[1] / f"experiments/{name}.yaml", PLACES[name]
+    section = f"kind: custom, function: {tmp_path}/mine.py"
+    changes = [
+        f"{place}.score={{{section}:power, settings: {{center: true, times: 2}}}}",
+        f"{place}.mods=[{{{section}:far, sizes: {{r: 5}}}}]",
+        f"{place}.normalizer={{{section}:soft}}",
+    ]
+    if name == "sentiment/rules_transformer":
+        changes.append(f"{place}.mask={{{section}:near, settings: {{left: 2, right: 2}}}}")
+    lab.train(load(config, changes, tiny=True), tmp_path / "run", None)
+    learned = jax.tree_util.tree_leaves_with_path(lab.load(tmp_path / "run").params)
+    paths = [jax.tree_util.keystr(path) for path, _ in learned]
+    for array in ("'w'", "'custom_0_table'", "'temperature'"):
+        assert any(array in path for path in paths), array
