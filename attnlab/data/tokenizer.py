@@ -6,6 +6,7 @@ joining the tokens gives the text back.
 
 import hashlib
 import json
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from attnlab.config.errors import UserError
 from attnlab.config.text import Tokenizer as TokenizerConfig
 from attnlab.config.text import Words
+from attnlab.data.letters import attached
 from attnlab.data.records import Corpus, Span
 
 PAD, BOS, EOS, UNK = range(4)
@@ -49,11 +51,19 @@ class Encoding:
 
     @cached_property
     def offsets(self) -> list[Span]:
-        """Where in the text each token stands, in characters, the space before it left out."""
-        spans = []
+        """Where in the text each token stands, in characters: without the space before it, with the last letter whole.
+
+        Marks and jamo that a normalizer composes into the letter before, or takes away, belong to no token in
+        the library's offsets; here they belong to the token of their letter.
+        """
+        starts, spans = sorted(start for start, _ in self.raw.offsets), []
         for start, end in self.raw.offsets:
             while start < end and self.text[start].isspace():
                 start += 1
+            after = bisect_left(starts, end)
+            limit = starts[after] if after < len(starts) else len(self.text)
+            while start < end < limit and attached(self.text[end]):
+                end += 1
             spans.append((start, end))
         return spans
 
