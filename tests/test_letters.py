@@ -1,7 +1,6 @@
 """Letters of several characters: answers, words and references are whole, whichever spelling a file has."""
 
 import itertools
-import json
 import random
 import unicodedata
 from pathlib import Path
@@ -129,13 +128,3 @@ def test_a_perfect_translation_of_decomposed_text_matches(tmp_path: Path):
     tokenizer = train(Words(), [pair.target], "target")
     assert tokenizer.decode(tokenizer.encode(pair.target).ids) == pair.target == "Zoë runs"
     assert pair.source == "Zoë läuft"
-
-
-def test_labels_and_answers_in_two_spellings_are_one_class(tmp_path: Path):
-    from attnlab.config.classification import LabelledText
-    from attnlab.data import labelled_text
-
-    rows = [{"text": "a", "label": "cafe\u0301"}, {"text": "b", "label": "café"}, {"text": "c", "label": "bar"}]
-    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    config = LabelledText(train="t.jsonl", dev="t.jsonl", test={"test": "t.jsonl"})
-    assert labelled_text.read(config, tmp_path).labels == ("bar", "café")

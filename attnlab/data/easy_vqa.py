@@ -10,6 +10,7 @@ import numpy as np
 from attnlab.config.errors import UserError
 from attnlab.config.vision import EasyVqa
 from attnlab.data.images import Asked, as_bytes
+from attnlab.data.labelled import class_name
 from attnlab.data.lines import find, read_lines
 from attnlab.data.records import Splits
 
@@ -73,7 +74,7 @@ def _asked(parts: tuple[Any, ...], images: Any, where: str) -> tuple[int, Asked]
     there = isinstance(index, int) and (index in images if isinstance(images, dict) else 0 <= index < len(images))
     if not there:
         raise UserError(f"{where}: there is no image {index!r} among {len(images)}")
-    return index, Asked(images[index], question, answer, f"image {index}")
+    return index, Asked(images[index], question, class_name(answer, f"{where}: the answer"), f"image {index}")
 
 
 def _packed(path: Path) -> np.ndarray:

@@ -23,7 +23,7 @@ def load(config: CaptionData, data_dir: Path | None) -> Splits[Captioned]:
 
 
 def load_questions(config: QuestionData, data_dir: Path | None) -> Splits[Asked]:
-    """Read or generate all splits of questions about images, the letters composed (NFC)."""
+    """Read or generate all splits of questions about images, the letters of both composed (NFC)."""
     if isinstance(config, SceneQuestions):
         return scenes.generate_questions(config)
     if isinstance(config, QuestionHub):
@@ -31,7 +31,7 @@ def load_questions(config: QuestionData, data_dir: Path | None) -> Splits[Asked]
     else:
         assert isinstance(config, EasyVqa)
         read = easy_vqa.read(config, _given(data_dir, config.kind, f"{config.train}_questions.jsonl.gz"))
-    return read.mapped(lambda one: replace(one, question=composed(one.question), answer=composed(one.answer)))
+    return read.mapped(lambda one: replace(one, question=composed(one.question)))
 
 
 def _given(data_dir: Path | None, kind: str, expected: str) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 
 from attnlab.config.classification import LabelledText
 from attnlab.config.errors import UserError
-from attnlab.data.labelled import Labelled, LabelledTexts, assembled
+from attnlab.data.labelled import Labelled, LabelledTexts, assembled, class_name
 from attnlab.data.lines import find, read_lines, refuse_broken
 
 Row = tuple[str, Mapping[str, Any]]
@@ -35,7 +35,7 @@ def read_examples(path: Path, text: str, label: str) -> tuple[Labelled, ...]:
 
 
 def labelled(row: Mapping[str, Any], text: str, label: str, where: str) -> Labelled:
-    """Take text and label from a row; a whole number is a label too, runs of white space become one space.
+    """Take text and label from a row; a whole number is a label too, runs of white space become one space (`class_name`).
 
     >>> labelled({"text": "fine", "label": 1}, "text", "label", "here")
     Labelled(text='fine', label='1', rationale=None)
@@ -51,10 +51,8 @@ def labelled(row: Mapping[str, Any], text: str, label: str, where: str) -> Label
     written, given = row[text], row[label]
     if not isinstance(written, str):
         raise UserError(f"{where}: {text!r} holds {type(written).__name__}, not text")
-    if isinstance(given, bool) or not isinstance(given, str | int) or given in ("", -1):
-        raise UserError(f"{where}: {label!r} is {given!r}; expected a name or a whole number from 0 on")
     refuse_broken(joined := " ".join(written.split()), where)
-    return Labelled(joined, str(given))
+    return Labelled(joined, class_name(given, f"{where}: {label!r}"))
 
 
 def _rows_of_json(path: Path) -> Iterator[Row]:
