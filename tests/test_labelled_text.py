@@ -58,7 +58,17 @@ def test_labels_of_one_name_are_one_class(folder: Path) -> None:
 
 def test_blanks_and_spellings_of_a_label_make_no_class_of_their_own(tmp_path: Path) -> None:
     """What is harmless is mended: blanks around a label, runs of them, letters in two spellings (NFC)."""
-    rows = ["good", " good ", "good\n", "\u2028good", "cafe\u0301", "caf\u00e9", "so  so", "so so", "\u0646\u06cc\u200c\u062f"]
+    rows = [
+        "good",
+        " good ",
+        "good\n",
+        "\u2028good",
+        "cafe\u0301",
+        "caf\u00e9",
+        "so  so",
+        "so so",
+        "\u0646\u06cc\u200c\u062f",
+    ]
     write(tmp_path / "all.jsonl", [{"text": str(n), "label": label} for n, label in enumerate(rows)])
     found = load(jsonl(train="all.jsonl", dev="all.jsonl", test={"test": "all.jsonl"}), tmp_path)
     assert found.labels == ("caf\u00e9", "good", "so so", "\u0646\u06cc\u200c\u062f")
@@ -85,7 +95,9 @@ def test_a_class_that_train_lacks_suggests_the_nearest(folder: Path, label: str,
 
 @pytest.mark.parametrize(("texts", "different"), [(["a"] * 200, 1), (["a", "b", "a", "b"], 2), (["a"], 1)])
 def test_too_few_to_hold_out_counts_the_different_texts(folder: Path, texts: list[str], different: int) -> None:
-    write(folder / "train.jsonl", [{"text": t, "label": n % 2} for n, t in enumerate(texts)] + [{"text": "a", "label": 1}])
+    write(
+        folder / "train.jsonl", [{"text": t, "label": n % 2} for n, t in enumerate(texts)] + [{"text": "a", "label": 1}]
+    )
     message = refusal(lambda: load(jsonl(dev=None, dev_share=0.001, test={"test": "train.jsonl"}), folder))
     assert f"{len(texts) + 1} texts, {different} different ones among them, are too few to hold out" in message
 
@@ -93,7 +105,9 @@ def test_too_few_to_hold_out_counts_the_different_texts(folder: Path, texts: lis
 def test_numbers_of_any_length_are_labels(folder: Path) -> None:
     """Beyond 4,300 digits Python refuses to read a number; the order is that of their size all the same."""
     long = "1" + "0" * 5000
-    write(folder / "train.jsonl", [{"text": str(n), "label": label} for n, label in enumerate([long, "9", "10", "007"])])
+    write(
+        folder / "train.jsonl", [{"text": str(n), "label": label} for n, label in enumerate([long, "9", "10", "007"])]
+    )
     write(folder / "dev.jsonl", [{"text": "x", "label": "9"}])
     write(folder / "test.jsonl", [{"text": "x", "label": long}])
     assert load(jsonl(), folder).labels == ("007", "9", "10", long)
@@ -176,10 +190,16 @@ def test_an_unknown_format_is_refused_by_name(folder: Path) -> None:
         ('{"text": "a", "label": "-1"}', "'label' is '-1'; expected a name or a whole number from 0 on"),
         ('{"text": "a", "label": " "}', "'label' is ' '"),
         ('{"text": "a", "label": "go\\nod"}', r"'label' is 'go\nod': U+000A in it"),
-        ('{"text": "a", "label": "go\\tod"}', r"U+0009 in it cannot be seen, or breaks the line it is written in; 'go od'"),
+        (
+            '{"text": "a", "label": "go\\tod"}',
+            r"U+0009 in it cannot be seen, or breaks its line; 'go od'",
+        ),
         ('{"text": "a", "label": "go\\u2028od"}', r"'label' is 'go\u2028od': U+2028 in it"),
         ('{"text": "a", "label": "go\\u202eod"}', "U+202E in it"),
-        ('{"text": "a", "label": "\\ufeffgood"}', "U+FEFF in it cannot be seen, or breaks the line it is written in; 'good'"),
+        (
+            '{"text": "a", "label": "\\ufeffgood"}',
+            "U+FEFF in it cannot be seen, or breaks its line; 'good'",
+        ),
         ('{"text": "a", "label": "go\\u00a0od"}', "U+00A0 in it"),
         ('{"text": "a", "label": "\\ud800"}', "U+D800 in it"),
         ('{"text": "a", "label": 0', "expected an object a line"),

@@ -81,7 +81,9 @@ def test_no_letter_is_cut_in_any_mixture_of_marks(tokenizer: Tokenizer):
     """Marks, jamo and joiners after a letter belong to a token that has it, in any order."""
     draw = random.Random(0)
     for _ in range(100):
-        text = "".join(draw.choices("eao .q\u0323\u0302\u0301\u0315\u0308ᄒ\u1161\u11ab가\u0e35\u0e48क\u093f\u094d\u200d", k=12))
+        text = "".join(
+            draw.choices("eao .q\u0323\u0302\u0301\u0315\u0308ᄒ\u1161\u11ab가\u0e35\u0e48क\u093f\u094d\u200d", k=12)
+        )
         offsets = tokenizer.encode(text).offsets
         assert all(0 <= start <= end <= len(text) for start, end in offsets)
         covered = {place for start, end in offsets for place in range(start, end)}

@@ -90,7 +90,7 @@ def class_name(given: object, where: str) -> str:
     if unseen := [character for character in name if _unseen(character)]:
         plain = "".join(character if not _unseen(character) else " " for character in name)
         raise UserError(
-            f"{where} is {shown[:80]}: U+{ord(unseen[0]):04X} in it cannot be seen, or breaks the line it is written in; "
+            f"{where} is {shown[:80]}: U+{ord(unseen[0]):04X} in it cannot be seen, or breaks its line; "
             f"{' '.join(plain.split())[:80]!r} would be right"
         )
     return composed(" ".join(name.split()))

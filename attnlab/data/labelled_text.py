@@ -35,7 +35,7 @@ def read_examples(path: Path, text: str, label: str) -> tuple[Labelled, ...]:
 
 
 def labelled(row: Mapping[str, Any], text: str, label: str, where: str) -> Labelled:
-    """Take text and label from a row; a whole number is a label too, runs of white space become one space (`class_name`).
+    """Take text and label from a row; a whole number is a label too (`class_name`), and runs of white space become a space.
 
     >>> labelled({"text": "fine", "label": 1}, "text", "label", "here")
     Labelled(text='fine', label='1', rationale=None)
