@@ -1,6 +1,5 @@
 """easy-VQA (Zhou 2019): questions about images of a single shape, with 13 answers."""
 
-import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from attnlab.config.errors import UserError
+from attnlab.config.json_text import loads, parse
 from attnlab.config.vision import EasyVqa
 from attnlab.data.images import Asked, as_bytes
 from attnlab.data.labelled import class_name
@@ -36,7 +36,7 @@ def _split(data_dir: Path, name: str) -> list[tuple[int, Asked]]:
     for number, line in enumerate(read_lines(path), start=1):
         where = f"{path}:{number}"
         try:
-            row = json.loads(line)
+            row = loads(line)
             parts = (row["question"], row["answer"], row["image"])
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{where}: expected JSON with question, answer and image ({error!r})") from error
@@ -47,10 +47,9 @@ def _split(data_dir: Path, name: str) -> list[tuple[int, Asked]]:
 def _folder(folder: Path) -> list[tuple[int, Asked]]:
     """Read the package's own layout: questions.json, a list of [question, answer, image], and images/NUMBER.png."""
     path = folder / "questions.json"
-    try:
-        rows = json.loads("\n".join(read_lines(path)))
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from error
+    rows = parse("\n".join(read_lines(path)), str(path))
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: expected a list of [question, answer, image]")
     images: dict[int, np.ndarray] = {}
     found = []
     for number, row in enumerate(rows, start=1):

@@ -1,6 +1,5 @@
 """Flickr8k and what has its form: images in a folder or a .npz, and several captions for each."""
 
-import json
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from attnlab.config.errors import UserError
+from attnlab.config.json_text import loads
 from attnlab.config.vision import Flickr8k
 from attnlab.data.images import Captioned, as_bytes
 from attnlab.data.lines import find, read_lines
@@ -44,7 +44,7 @@ def _json_lines(path: Path) -> list[Row]:
         if line.startswith(("1", "2", "0")) and "\t" in line:
             raise UserError(f"{where}: looks like Flickr8k.token.txt, which needs task.data.lists beside it")
         try:
-            found = json.loads(line)
+            found = loads(line)
             name, split, texts = found["image"], found["split"], found["captions"]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{where}: expected JSON with image, split and captions ({error!r})") from error

@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from attnlab.config.errors import UserError
+from attnlab.config.json_text import read
 from attnlab.config.questions import Spans
 from attnlab.data.letters import composed
 from attnlab.data.pretrained import vocabulary
@@ -94,11 +94,7 @@ class PassageReader:
     @classmethod
     def restored(cls, settings: Spans, longest_word: int, directory: Path) -> Self:
         """Read what `files` gave."""
-        path = directory / "letters.json"
-        try:
-            letters = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: no letters can be read here ({error})") from error
+        letters = read(directory / "letters.json", str)
         return cls(settings, Tokenizer.load(directory / "tokenizer.json"), letters, longest_word)
 
     @property

@@ -4,17 +4,15 @@ Beside each `answer_start` a file may have `span`: where it is `heuristic` the s
 start is `official` or `unique` is preferred as what a model is trained on (`Question.target`).
 """
 
-import gzip
-import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from attnlab.config.errors import UserError
+from attnlab.config.json_text import parse
 from attnlab.config.questions import QuestionsHub, SquadJson
 from attnlab.data import hub
-from attnlab.data.lines import find
+from attnlab.data.lines import find, read_bytes
 from attnlab.data.offsets import settled
 from attnlab.data.questions import Answer, Question, checked_answer, name_of, refuse_repeated
 from attnlab.data.records import Splits
@@ -115,15 +113,8 @@ def _text(section: Any, name: str, where: str) -> str:
 
 
 def _json(path: Path) -> Any:
+    content = read_bytes(path)
     try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
-        return json.loads(content.decode("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg})") from error
+        return parse(content.decode("utf-8-sig"), str(path))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start + 1} (0x{content[error.start]:02x}) is not UTF-8") from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{path}: damaged gzip file ({error}); fetch it again") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error

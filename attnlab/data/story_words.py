@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from attnlab.config.errors import UserError
+from attnlab.config.json_text import read_texts
 from attnlab.data.batching import Batch
 from attnlab.data.buckets import Shape
 from attnlab.data.letters import WORD, composed
@@ -84,10 +84,7 @@ class Vocabulary:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what `to_json` wrote."""
-        try:
-            return cls(tuple(json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: no words can be read here ({error})") from error
+        return cls(tuple(read_texts(path)))
 
     def _numbers(self, text: str) -> tuple[int, ...]:
         return tuple(self.numbers.get(word, UNKNOWN) for word in cut(text)) or (UNKNOWN,)

@@ -1,10 +1,10 @@
 """SubjQA: JSON lines `question context answer answer_start` about reviews; an answer null means there is none."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from attnlab.config.errors import UserError
+from attnlab.config.json_text import parse
 from attnlab.config.questions import SubjQa
 from attnlab.data.lines import find, read_lines
 from attnlab.data.offsets import settled
@@ -28,10 +28,7 @@ def read_file(path: Path) -> tuple[Question, ...]:
 
 
 def _question(line: str, where: str) -> Question:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON ({error.msg} at column {error.colno})") from error
+    row = parse(line, where)
     if not isinstance(row, dict):
         raise UserError(f"{where}: expected an object with question, context, answer and answer_start")
     question, passage = (_field(row, name, str, where) for name in ("question", "context"))

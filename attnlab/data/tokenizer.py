@@ -18,8 +18,10 @@ import tokenizers
 from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 
 from attnlab.config.errors import UserError
+from attnlab.config.json_text import read
 from attnlab.config.text import Tokenizer as TokenizerConfig
 from attnlab.config.text import Words
+from attnlab.data.bounded import refuse_unbounded
 from attnlab.data.letters import attached
 from attnlab.data.records import Corpus, Span
 
@@ -29,6 +31,7 @@ SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
 
 _SPACE = "▁"
 _PIECE = rf"{_SPACE}?(?:[\p{{L}}\p{{M}}\p{{N}}]+|[^\p{{L}}\p{{M}}\p{{N}}{_SPACE}])"
+_BLANKS = r"\s+"
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,12 +125,10 @@ class Tokenizer:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what `save` wrote."""
+        plain = read(path, dict)
+        refuse_unbounded(plain, str(path), (_PIECE, _BLANKS))
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: no tokenizer can be read here ({error})") from error
-        try:
-            return cls(tokenizers.Tokenizer.from_str(text))
+            return cls(tokenizers.Tokenizer.from_str(json.dumps(plain)))
         except Exception as error:  # the library raises plain Exception
             raise UserError(f"{path}: not a tokenizer of the tokenizers library ({error})") from error
 
@@ -211,7 +212,7 @@ class _Reading:
         lower = [normalizers.Lowercase()] if self.lower else []
         inner.normalizer = normalizers.Sequence([
             normalizers.NFC(), *lower, normalizers.Replace(_SPACE, "_"),
-            normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(),
+            normalizers.Replace(Regex(_BLANKS), " "), normalizers.Strip(),
         ])  # fmt: skip
         patterns = [_PIECE] + ([f"{_SPACE}?(?:{self.split})"] if self.split else [])
         inner.pre_tokenizer = pre_tokenizers.Sequence([
