@@ -12,7 +12,7 @@ from attnlab.config.errors import UserError
 
 LONGEST_WORD = 1_000
 """Characters of a word beyond which WordPiece, whose time is quadratic in them, must call it unknown."""
-_ALTERNATIVES = re.compile(r"▁?\(\?:(?:[^()*+{}\\]|\\[bd])*\)")
+_ALTERNATIVES = re.compile(r"▁\?\(\?:(?:[^()*+{}\\]|\\[bd])*\)")
 _OPTIONAL = 12
 """Optional characters in a pattern, at most: each may double its time."""
 
