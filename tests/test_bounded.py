@@ -5,6 +5,7 @@ import json
 import pickle
 import struct
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from attnlab.config.errors import UserError
 from attnlab.config.json_text import DEEPEST, loads
 from attnlab.config.load import load
 from attnlab.config.questions import Spans
-from attnlab.data import babi, easy_vqa, flickr, lines, squad, subjqa, torch_file, trees
+from attnlab.data import arrays, babi, easy_vqa, flickr, lines, squad, subjqa, torch_file, trees
 from attnlab.data import tokenizer as text_tokenizer
+from attnlab.data.arrays import read_arrays
 from attnlab.data.corpus import Corpus, Pair
 from attnlab.data.labelled_text import read_examples
 from attnlab.data.numerals import GERMAN_PARTS
@@ -181,6 +183,21 @@ def test_text_that_packs_well_is_read_and_so_is_anything_unpacked(tmp_path: Path
     assert (len(lines.read_lines(tmp_path / "d.gz")), len(lines.read_lines(tmp_path / "d"))) == (2_000, 100_000)
 
 
+@pytest.mark.parametrize("shape", [(10**13,), (2**62, 4), (3, 4)])
+def test_arrays_that_are_larger_than_their_file(
+    tmp_path: Path, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+):
+    """A header of 13 terabytes, and zeros that pack a thousand times."""
+    path, header = tmp_path / "images.npz", np.zeros((0,), np.uint8)
+    with zipfile.ZipFile(path, "w") as packed, packed.open("images.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(header) | {"shape": shape})
+    assert refusal(lambda: read_arrays(path, ["images"])).startswith(f"{path}: not a .npz with images (")
+    np.savez_compressed(path, images=np.zeros((400, 5, 500, 3), np.uint8))
+    assert read_arrays(path, ["images"])[0].shape == (400, 5, 500, 3)
+    monkeypatch.setattr(arrays, "LARGEST", 1_000_000)
+    assert "unpack to 3,000,1" in refusal(lambda: read_arrays(path, ["images"]))
+
+
 # Tokenizers
 
 
@@ -248,8 +265,8 @@ def test_our_own_tokenizers_are_read(tmp_path: Path, config: Words | Bpe, split:
 
 
 def nested(depth: int) -> bytes:
-    """A tuple that holds one twice, which holds one twice, and so on; kept at number 0 of the memo."""
-    return b")q\x00" + b"h\x00h\x00\x86q\x00" * depth
+    """A tuple that holds one twice, which holds one twice, and so on."""
+    return b")" + b"q\x00h\x00\x86" * depth
 
 
 def programs() -> Iterator[tuple[str, bytes]]:

@@ -1,6 +1,5 @@
 """easy-VQA (Zhou 2019): questions about images of a single shape, with 13 answers."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 from attnlab.config.errors import UserError
 from attnlab.config.json_text import loads, parse
 from attnlab.config.vision import EasyVqa
+from attnlab.data.arrays import read_arrays
 from attnlab.data.images import Asked, as_bytes
 from attnlab.data.labelled import class_name
 from attnlab.data.lines import find, read_lines
@@ -77,11 +77,7 @@ def _asked(parts: tuple[Any, ...], images: Any, where: str) -> tuple[int, Asked]
 
 
 def _packed(path: Path) -> np.ndarray:
-    try:
-        with np.load(path, allow_pickle=False) as found:
-            images = found["images"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a .npz with images ({error})") from error
+    (images,) = read_arrays(path, ["images"])
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
         raise UserError(f"{path}: images have the shape {images.shape} of {images.dtype}, not [n h w 3] of uint8")
     return images

@@ -1,6 +1,5 @@
 """Flickr8k and what has its form: images in a folder or a .npz, and several captions for each."""
 
-import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from attnlab.config.errors import UserError
 from attnlab.config.json_text import loads
 from attnlab.config.vision import Flickr8k
+from attnlab.data.arrays import read_arrays
 from attnlab.data.images import Captioned, as_bytes
 from attnlab.data.lines import find, read_lines
 from attnlab.data.records import Splits
@@ -102,11 +102,7 @@ def _file(folder: Path, name: str, where: str) -> np.ndarray:
 def _packed(path: Path) -> Mapping[str, np.ndarray]:
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; expected a folder of images, or a .npz of them")
-    try:
-        with np.load(path, allow_pickle=False) as found:
-            jpeg, offsets, names = found["jpeg"], found["offsets"], found["names"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a .npz with jpeg, offsets and names ({error})") from error
+    jpeg, offsets, names = read_arrays(path, ["jpeg", "offsets", "names"])
     if len(offsets) != len(names) + 1 or offsets[-1] > len(jpeg):
         raise UserError(f"{path}: {len(names)} names, {len(offsets)} offsets: one more offset than names is right")
     return {str(name): jpeg[offsets[n] : offsets[n + 1]] for n, name in enumerate(names)}

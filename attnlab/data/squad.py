@@ -44,7 +44,6 @@ def read_hub(config: QuestionsHub, data_dir: Path | None) -> Splits[Question]:
         found = tuple(_row(row, f"{where}, row {number}", number) for number, row in enumerate(rows, start=1))
         if not found:
             raise UserError(f"{where}: no rows; expected one question a row")
-        refuse_repeated(found, where)
         return settled(found, where)
 
     return Splits(split(config.train), split(config.dev), {name: split(part) for name, part in config.test.items()})
