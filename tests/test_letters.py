@@ -57,14 +57,14 @@ KINDS = {
     "pretrained, cased": wordpiece(lowercase=False),
     "pretrained, uncased": wordpiece(lowercase=True),
 }
-FILES = {"kind": "squad", "train": "t", "dev": "d", "test": {"test": "e"}}
+SETTINGS = Spans.model_validate({"data": {"kind": "squad", "train": "t", "dev": "d", "test": {"test": "e"}}})
 
 
 @pytest.mark.parametrize("passage", PASSAGES.values(), ids=PASSAGES)
 @pytest.mark.parametrize("tokenizer", KINDS.values(), ids=KINDS)
 def test_an_answer_reads_back_whole(tokenizer: Tokenizer, passage: str):
     """A perfect model points at the first and last token of the gold answer: any run of words is read as it stands."""
-    reader = PassageReader(Spans(data=FILES), tokenizer, "", 0)
+    reader = PassageReader(SETTINGS, tokenizer, "", 0)
     places = [0, *(n + 1 for n, c in enumerate(passage) if c == " "), len(passage) + 1]
     for start, end in itertools.combinations(places, 2):
         gold = passage[start : end - 1]
@@ -96,7 +96,7 @@ def test_no_letter_is_cut_in_any_mixture_of_marks(tokenizer: Tokenizer):
 def test_words_in_another_spelling_are_the_same_word(spelling: str):
     """The question's `Zoë` is the passage's, as a word (exact match) and by its letters."""
     passage, question = "Zoe\u0308 saw \u1112\u1161\u11ab.", unicodedata.normalize(spelling, "Did Zoë see 한?")
-    reader = PassageReader.learned(Spans(data=FILES), 4, [Question("q", "Zoë 한?", "Zoë 한.", ())])
+    reader = PassageReader.learned(SETTINGS, 4, [Question("q", "Zoë 한?", "Zoë 한.", ())])
     (window,) = reader.read([Question("q", question, passage, ())])
     assert window.match.tolist() == [1, 0, 1, 0]
     assert (window.passage.letters[0] == window.question.letters[1]).all()

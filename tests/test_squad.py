@@ -125,6 +125,7 @@ def test_guessed_places_are_trained_on_only_where_there_are_no_others(tmp_path: 
             r"answers\[0\].answer_start: .* from 0 on, not -1; no ans",
         ),
         (document(answers=[{"text": "Rome", "answer_start": True}]), r"answers\[0\].answer_start: .* not True"),
+        (document(answers=[{"text": "Rome", "answer_start": 10**4000}]), r"answers\[0\].answer_start: .* not 1000"),
         (document(answers=[{"text": "Rome", "answer_start": 15.0}]), r"answers\[0\].answer_start: .* not 15.0"),
         (document(id=[1]), r"qas\[0\]: the id is list; expected text or a number"),
     ],

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -20,7 +21,7 @@ Widths = Callable[[str], list[int]]
 """A text -> how much each of its characters counts."""
 
 
-def _of_letters(form: str) -> Widths:
+def _of_letters(form: Literal["NFC", "NFD"]) -> Widths:
     """Count letters as they are in another spelling: all of a letter at its last character."""
 
     def widths(text: str) -> list[int]:
@@ -41,6 +42,8 @@ RULES: dict[str, tuple[Widths, int]] = {
     "characters from 1 on": (lambda text: [1] * len(text), 1),
 }
 """What is counted -> how much each character counts, and the number of the first."""
+_MOST = 4
+"""As how many a character counts, at most, by any rule."""
 _LOST = 100
 """A rule may lose one answer, which stands by chance where it should not, for so many that it finds."""
 
@@ -70,6 +73,8 @@ class _Passage:
     def converted(self, name: str, start: int) -> int | None:
         """Say at which character a place is that was counted by a rule; None where it is inside of one, or none."""
         widths, first = RULES[name]
+        if not 0 <= start - first <= _MOST * len(self.text):
+            return None
         if self.text.isascii():
             return start - first
         if name not in self._counted:
@@ -115,7 +120,7 @@ def _by(rule: str, given: Sequence[tuple[_Passage, Answer]]) -> dict[int, int]:
     found = {}
     for number, (passage, answer) in enumerate(given):
         start = passage.converted(rule, answer.start)
-        if start is not None and start >= 0 and passage.end(answer.text, start) is not None:
+        if start is not None and passage.end(answer.text, start) is not None:
             found[number] = start
     return found
 

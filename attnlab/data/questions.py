@@ -59,9 +59,9 @@ def checked_answer(text: object, start: object, where: str, certain: bool = True
     """
     if not isinstance(text, str):
         raise UserError(f"{where}text: is {type(text).__name__}, not text")
-    if not isinstance(start, int) or isinstance(start, bool) or start < 0:
+    if not isinstance(start, int) or isinstance(start, bool) or not 0 <= start < 2**31:
         raise UserError(
-            f"{where}answer_start: expected a number of characters from 0 on, not {start!r}; "
+            f"{where}answer_start: expected a number of characters from 0 on, not {repr(start)[:40]}; "
             "no answer at all says that there is none"
         )
     return Answer(text, start, certain)
@@ -81,7 +81,7 @@ def refuse_repeated(questions: Iterable[Question], where: str) -> None:
     counts = Counter(question.id for question in questions)
     if repeated := [name for name, count in counts.items() if count > 1]:
         raise UserError(
-            f"{where}: {counts[repeated[0]]} questions have the id {repeated[0]!r}"
+            f"{where}: {counts[repeated[0]]} questions have the id {repeated[0][:80]!r}"
             f"{f', and {len(repeated) - 1:,} more ids are not single' if repeated[1:] else ''}; give each its own"
         )
 

@@ -78,7 +78,9 @@ def _answer(given: Any, where: str) -> Answer:
     text = _text(given, "text", where)
     start, span = given.get("answer_start"), given.get("span")
     if span not in SPANS:
-        raise UserError(f"{where}.span: {span!r}; valid: {', '.join(str(s) for s in SPANS if s)}, or none given")
+        raise UserError(
+            f"{where}.span: {repr(span)[:40]}; valid: {', '.join(str(s) for s in SPANS if s)}, or none given"
+        )
     return checked_answer(text, start, f"{where}.", span != GUESSED)
 
 
