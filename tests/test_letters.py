@@ -12,7 +12,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 from attnlab.config import Bpe, Words
 from attnlab.config.questions import Spans
 from attnlab.config.translation import ParallelText
-from attnlab.data import corpus
+from attnlab.data import corpus, tsv
 from attnlab.data.letters import attached, composed
 from attnlab.data.passages import PassageReader
 from attnlab.data.questions import Answer, Question
@@ -130,3 +130,12 @@ def test_a_perfect_translation_of_decomposed_text_matches(tmp_path: Path):
     tokenizer = train(Words(), [pair.target], "target")
     assert tokenizer.decode(tokenizer.encode(pair.target).ids) == pair.target == "Zoë runs"
     assert pair.source == "Zoë läuft"
+
+
+def test_a_column_is_found_in_either_spelling(tmp_path: Path):
+    name = "français"
+    for form in ("NFC", "NFD"):
+        header = unicodedata.normalize("NFC" if form == "NFD" else "NFD", f"{name}\ten")
+        (tmp_path / "t.tsv").write_text(f"{header}\nça\tthis\n", encoding="utf-8")
+        (pair,) = tsv.read_pairs(tmp_path / "t.tsv", unicodedata.normalize(form, name), "en")
+        assert pair.target == "this"
