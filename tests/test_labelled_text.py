@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from attnlab.config.classification import LabelledHub, LabelledText
 from attnlab.config.errors import UserError
-from attnlab.data import contractions
+from attnlab.data import babi, contractions, easy_vqa
 from attnlab.data.classified import load
 from attnlab.data.labelled import Labelled, hold_out
 
@@ -79,6 +80,16 @@ def test_a_class_has_one_line_in_what_predict_writes(folder: Path) -> None:
     message = refusal(lambda: load(jsonl(names={"0": "lo\tw"}), folder))
     assert r"the name of '0' (task.data.names) is 'lo\tw'" in message
     assert "'lo w' would be right" in message
+
+
+def test_answers_that_are_classes_are_checked_as_labels_are(tmp_path: Path) -> None:
+    """Stories and questions about images are answered by a class, a line each."""
+    story = tmp_path / "story.txt"
+    story.write_text("1 Ann moved.\n2 Who moved?\tAnn\u2028Bob\t1\n", encoding="utf-8")
+    assert refusal(lambda: babi.read_file(story)).startswith(rf"{story}:2: the answer is 'Ann\u2028Bob': U+2028 in it")
+    images = {0: np.zeros(3, np.uint8)}
+    assert "here: the answer is 'a\\nb'" in refusal(lambda: easy_vqa._asked(("what?", "a\nb", 0), images, "here"))
+    assert easy_vqa._asked(("what?", " a  cafe\u0301 ", 0), images, "here")[1].answer == "a café"
 
 
 @pytest.mark.parametrize(("label", "near"), [("gold", "good"), ("Bad", "bad"), ("god", "good")])
