@@ -47,13 +47,15 @@ def assembled(
     for name, examples in splits.items():
         for example in examples:
             if example.label not in known:
-                few = ", ".join(sorted(known)[:8])
-                near = get_close_matches(example.label, sorted(known), n=1)
+                label, there = example.label[:80], [one[:80] for one in sorted(known)]
+                near = get_close_matches(label, there, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise UserError(f"{places[name]}: the label {example.label!r} is not in train ({few}){hint}")
+                raise UserError(f"{places[name]}: the label {label!r} is not in train ({', '.join(there[:8])}){hint}")
     numbers = all(label.isascii() and label.isdecimal() for label in known)
     ordered = sorted(known, key=_size if numbers else None)
-    names = {label: class_name(name, f"the name of {label!r} (task.data.names)") for label, name in names.items()}
+    names = {
+        composed(label): class_name(name, f"the name of {label!r} (task.data.names)") for label, name in names.items()
+    }
     labels = tuple(dict.fromkeys(names.get(label, label) for label in ordered))
     if len(labels) < 2:
         raise UserError(f"{places['train']}: there are no labels but {list(labels)!r}; two classes at least are needed")
