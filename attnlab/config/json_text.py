@@ -48,25 +48,30 @@ def parse(text: str, where: str, expected: str = "") -> Any:
         raise UserError(f"{where}: not JSON that is read here ({error}){hint}") from None
 
 
-def read(path: Path, kind: type[Kind]) -> Kind:
-    """Read a file of JSON that holds a text, a list or an object."""
+def read(path: Path, kind: type[Kind], what: str) -> Kind:
+    """Read a file of JSON that holds a text, a list or an object.
+
+    Args:
+        path: the file.
+        kind: str, list or dict.
+        what: what the file is to hold, for the error.
+    """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: byte {error.start + 1} is not UTF-8") from None
+        found = loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    found = parse(text, str(path))
+        raise UserError(f"{path}: no {what} can be read here ({error.strerror or error})") from None
+    except ValueError as error:  # of JSON, or of UTF-8
+        raise UserError(f"{path}: no {what} can be read here (not JSON: {error})") from None
     if not isinstance(found, kind):
-        raise UserError(f"{path}: expected {_NAMES[kind]} in JSON, not {type(found).__name__}")
+        raise UserError(f"{path}: no {what} can be read here (expected {_NAMES[kind]}, not {type(found).__name__})")
     return found
 
 
-def read_texts(path: Path) -> list[str]:
+def read_texts(path: Path, what: str) -> list[str]:
     """Read a file of JSON that holds a list of texts."""
-    found = read(path, list)
+    found = read(path, list, what)
     if not all(isinstance(one, str) for one in found):
-        raise UserError(f"{path}: expected a list of texts in JSON, all of them text")
+        raise UserError(f"{path}: no {what} can be read here (expected a list of texts, all of them text)")
     return found
 
 

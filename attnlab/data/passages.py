@@ -94,7 +94,7 @@ class PassageReader:
     @classmethod
     def restored(cls, settings: Spans, longest_word: int, directory: Path) -> Self:
         """Read what `files` gave."""
-        letters = read(directory / "letters.json", str)
+        letters = read(directory / "letters.json", str, "letters")
         return cls(settings, Tokenizer.load(directory / "tokenizer.json"), letters, longest_word)
 
     @property

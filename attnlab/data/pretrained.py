@@ -132,7 +132,7 @@ class Pretrained:
         return json.loads(inner.to_str())
 
     def _json(self, name: str) -> dict[str, Any]:
-        return read(self._existing(name), dict)
+        return read(self._existing(name), dict, "object of JSON")
 
     def _existing(self, name: str) -> Path:
         path = self.folder / name

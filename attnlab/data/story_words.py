@@ -84,7 +84,7 @@ class Vocabulary:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what `to_json` wrote."""
-        return cls(tuple(read_texts(path)))
+        return cls(tuple(read_texts(path, "words")))
 
     def _numbers(self, text: str) -> tuple[int, ...]:
         return tuple(self.numbers.get(word, UNKNOWN) for word in cut(text)) or (UNKNOWN,)

@@ -125,7 +125,7 @@ class Tokenizer:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what `save` wrote."""
-        plain = read(path, dict)
+        plain = read(path, dict, "tokenizer")
         refuse_unbounded(plain, str(path), (_PIECE, _BLANKS))
         try:
             return cls(tokenizers.Tokenizer.from_str(json.dumps(plain)))

@@ -86,7 +86,7 @@ class Classifier(Task):
     @classmethod
     def restore(cls, config: Experiment, directory: Path) -> Self:
         """Read the vocabulary and the classes of a run."""
-        labels = tuple(read_texts(directory / "labels.json"))
+        labels = tuple(read_texts(directory / "labels.json", "classes"))
         return cls(
             config,
             Reader(settings(config, Classification), Tokenizer.load(directory / "tokenizer" / "text.json")),

@@ -89,7 +89,7 @@ class VisualQuestions(Task):
     @classmethod
     def restore(cls, config: Experiment, directory: Path) -> Self:
         """Read what a run has learned of its words and answers."""
-        answers, usual = read_texts(directory / ANSWERS), read(directory / SEEN, dict)
+        answers, usual = read_texts(directory / ANSWERS, "answers"), read(directory / SEEN, dict, "answers")
         return cls(config, Tokenizer.load(directory / VOCABULARY), answers, usual)
 
     def files(self) -> Mapping[str, str]:
