@@ -61,7 +61,7 @@ def read(path: Path, kind: type[Kind], what: str) -> Kind:
     except OSError as error:
         raise UserError(f"{path}: no {what} can be read here ({error.strerror or error})") from None
     except ValueError as error:  # of JSON, or of UTF-8
-        raise UserError(f"{path}: no {what} can be read here (not JSON: {error})") from None
+        raise UserError(f"{path}: not JSON ({error}); no {what} can be read here") from None
     if not isinstance(found, kind):
         raise UserError(f"{path}: no {what} can be read here (expected {_NAMES[kind]}, not {type(found).__name__})")
     return found
