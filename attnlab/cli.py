@@ -374,7 +374,7 @@ def _devices_of(environment: Path) -> str | None:
     try:
         devices = json.loads(environment.read_text(encoding="utf-8"))["fingerprint"]["devices"]
         return str(int(devices))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

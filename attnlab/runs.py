@@ -275,7 +275,7 @@ def environment_of(directory: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return {**found, "fingerprint": dict(found["fingerprint"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as a run's environment ({type(error).__name__}: {error})") from None
 
 

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from attnlab.config.classification import LabelledHub, LabelledText
 from attnlab.config.errors import UserError
-from attnlab.data import contractions
+from attnlab.data import babi, contractions, easy_vqa
 from attnlab.data.classified import load
 from attnlab.data.labelled import Labelled, hold_out
 
@@ -54,6 +55,73 @@ def test_labels_of_one_name_are_one_class(folder: Path) -> None:
     found = load(jsonl(names={"0": "low", "5": "low", "10": "high"}), folder)
     assert found.labels == ("low", "high")
     assert sum(example.label == "low" for example in found.train) == 200
+
+
+def test_blanks_and_spellings_of_a_label_make_no_class_of_their_own(tmp_path: Path) -> None:
+    """What is harmless is mended: blanks around a label, runs of them, letters in two spellings (NFC)."""
+    rows = [
+        "good",
+        " good ",
+        "good\n",
+        "\u2028good",
+        "cafe\u0301",
+        "caf\u00e9",
+        "so  so",
+        "so so",
+        "\u0646\u06cc\u200c\u062f",
+    ]
+    write(tmp_path / "all.jsonl", [{"text": str(n), "label": label} for n, label in enumerate(rows)])
+    found = load(jsonl(train="all.jsonl", dev="all.jsonl", test={"test": "all.jsonl"}), tmp_path)
+    assert found.labels == ("caf\u00e9", "good", "so so", "\u0646\u06cc\u200c\u062f")
+    assert {example.label for examples in found.splits().values() for example in examples} == set(found.labels)
+
+
+def test_a_class_has_one_line_in_what_predict_writes(folder: Path) -> None:
+    message = refusal(lambda: load(jsonl(names={"0": "lo\tw"}), folder))
+    assert r"the name of '0' (task.data.names) is 'lo\tw'" in message
+    assert "'lo w' would be right" in message
+
+
+def test_answers_that_are_classes_are_checked_as_labels_are(tmp_path: Path) -> None:
+    """Stories and questions about images are answered by a class, a line each."""
+    story = tmp_path / "story.txt"
+    story.write_text("1 Ann moved.\n2 Who moved?\tAnn\u2028Bob\t1\n", encoding="utf-8")
+    assert refusal(lambda: babi.read_file(story)).startswith(rf"{story}:2: the answer is 'Ann\u2028Bob': U+2028 in it")
+    images = {0: np.zeros(3, np.uint8)}
+    assert "here: the answer is 'a\\nb'" in refusal(lambda: easy_vqa._asked(("what?", "a\nb", 0), images, "here"))
+    assert easy_vqa._asked(("what?", " a  cafe\u0301 ", 0), images, "here")[1].answer == "a café"
+
+
+@pytest.mark.parametrize(("label", "near"), [("gold", "good"), ("Bad", "bad"), ("god", "good")])
+def test_a_class_that_train_lacks_suggests_the_nearest(folder: Path, label: str, near: str) -> None:
+    write(folder / "train.jsonl", [{"text": str(n), "label": ("good", "bad")[n % 2]} for n in range(9)])
+    for split in ("dev", "test"):
+        write(folder / "dev.jsonl", [{"text": "x", "label": "bad"}])
+        write(folder / "test.jsonl", [{"text": "x", "label": "bad"}])
+        write(folder / f"{split}.jsonl", [{"text": "x", "label": label}])
+        message = refusal(lambda: load(jsonl(), folder))
+        assert message.startswith(f"{folder / f'{split}.jsonl'}: the label {label!r} is not in train")
+        assert message.endswith(f"did you mean {near!r}?")
+
+
+@pytest.mark.parametrize(("texts", "different"), [(["a"] * 200, 1), (["a", "b", "a", "b"], 2), (["a"], 1)])
+def test_too_few_to_hold_out_counts_the_different_texts(folder: Path, texts: list[str], different: int) -> None:
+    write(
+        folder / "train.jsonl", [{"text": t, "label": n % 2} for n, t in enumerate(texts)] + [{"text": "a", "label": 1}]
+    )
+    message = refusal(lambda: load(jsonl(dev=None, dev_share=0.001, test={"test": "train.jsonl"}), folder))
+    assert f"{len(texts) + 1} texts, {different} different ones among them, are too few to hold out" in message
+
+
+def test_numbers_of_any_length_are_labels(folder: Path) -> None:
+    """Beyond 4,300 digits Python refuses to read a number; the order is that of their size all the same."""
+    long = "1" + "0" * 5000
+    write(
+        folder / "train.jsonl", [{"text": str(n), "label": label} for n, label in enumerate([long, "9", "10", "007"])]
+    )
+    write(folder / "dev.jsonl", [{"text": "x", "label": "9"}])
+    write(folder / "test.jsonl", [{"text": "x", "label": long}])
+    assert load(jsonl(), folder).labels == ("007", "9", "10", long)
 
 
 def test_dev_is_held_out_by_the_text_alone(folder: Path) -> None:
@@ -129,6 +197,22 @@ def test_an_unknown_format_is_refused_by_name(folder: Path) -> None:
         ('{"text": "a", "label": 0.5}', "'label' is 0.5; expected a name or a whole number"),
         ('{"text": "a", "label": true}', "'label' is True"),
         ('{"text": "a", "label": -1}', "'label' is -1"),
+        ('{"text": "a", "label": -20}', "'label' is -20"),
+        ('{"text": "a", "label": "-1"}', "'label' is '-1'; expected a name or a whole number from 0 on"),
+        ('{"text": "a", "label": " "}', "'label' is ' '"),
+        ('{"text": "a", "label": "go\\nod"}', r"'label' is 'go\nod': U+000A in it"),
+        (
+            '{"text": "a", "label": "go\\tod"}',
+            r"U+0009 in it cannot be seen, or breaks its line; 'go od'",
+        ),
+        ('{"text": "a", "label": "go\\u2028od"}', r"'label' is 'go\u2028od': U+2028 in it"),
+        ('{"text": "a", "label": "go\\u202eod"}', "U+202E in it"),
+        (
+            '{"text": "a", "label": "\\ufeffgood"}',
+            "U+FEFF in it cannot be seen, or breaks its line; 'good'",
+        ),
+        ('{"text": "a", "label": "go\\u00a0od"}', "U+00A0 in it"),
+        ('{"text": "a", "label": "\\ud800"}', "U+D800 in it"),
         ('{"text": "a", "label": 0', "expected an object a line"),
         ("[1]", "expected an object"),
         ('{"text": "a\\u0000", "label": 0}', "NUL"),

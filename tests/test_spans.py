@@ -209,7 +209,7 @@ def test_what_is_left_out_is_said():
     guessed = Question("y", "red", "red is w1 .", (Answer("w1", 7, False),))
     task = prepared(experiment(BIDAF, max_question=2), train := (*twin(4, 0), lost, guessed))
     said = "\n".join(task.describe(task.batches((*train, Question("z", "a b c", "a", (Answer("a", 0),)))), 7))
-    assert "left out: 1 questions" in said
+    assert "left out: 1 questions; of x the answer 'w9' is not at character 7 ('w1' is)" in said
     assert "a guessed place: 1 answers" in said
     assert "cut: 1 questions of more than 2" in said
 

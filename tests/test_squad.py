@@ -3,6 +3,8 @@
 import gzip
 import itertools
 import json
+import random
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from attnlab.config.errors import UserError
 from attnlab.config.questions import QuestionsHub, SubjQa
 from attnlab.data import squad, subjqa
-from attnlab.data.questions import Answer, Question
+from attnlab.data.questions import Answer, Question, told_apart
 from attnlab.data.windows import best_spans, tokens_of, windows
 from attnlab.tasks import sliding_window
 from attnlab.tasks.squad_metrics import best_by_threshold, each, exact, f1, normalize, squad_scores
@@ -91,7 +93,7 @@ def test_a_question_is_read(tmp_path: Path, name: str):
 
 
 def test_unanswerable(tmp_path: Path):
-    given = document(is_impossible=True, plausible_answers=[{"text": "Rome", "answer_start": 15}])
+    given = document(is_impossible=True, answers=[], plausible_answers=[{"text": "Rome", "answer_start": 15}])
     (found,) = squad.read_file(write(tmp_path / "d.json", given))
     assert (found.answers, found.target) == ((), None)
 
@@ -115,6 +117,17 @@ def test_guessed_places_are_trained_on_only_where_there_are_no_others(tmp_path: 
         (document(answers=[{"text": "Rome", "answer_start": 15, "span": "sure"}]), "span: 'sure'; valid: official"),
         (document(question=3), r"paragraphs\[0\].qas\[0\].question: is int, not text"),
         ({"data": []}, "no question in it"),
+        (document(is_impossible="false"), r"qas\[0\].is_impossible: is 'false'; expected true or false, without quot"),
+        (document(is_impossible=0), r"is_impossible: is 0; expected true or false"),
+        (document(is_impossible=True), r"qas\[0\]: is_impossible is true beside 1 answers; .* plausible_answers"),
+        (
+            document(answers=[{"text": "", "answer_start": -1}]),
+            r"answers\[0\].answer_start: .* from 0 on, not -1; no ans",
+        ),
+        (document(answers=[{"text": "Rome", "answer_start": True}]), r"answers\[0\].answer_start: .* not True"),
+        (document(answers=[{"text": "Rome", "answer_start": 10**4000}]), r"answers\[0\].answer_start: .* not 1000"),
+        (document(answers=[{"text": "Rome", "answer_start": 15.0}]), r"answers\[0\].answer_start: .* not 15.0"),
+        (document(id=[1]), r"qas\[0\]: the id is list; expected text or a number"),
     ],
 )
 def test_mistakes_in_squad_are_told(tmp_path: Path, content: dict, said: str):
@@ -142,6 +155,9 @@ def test_subjqa(tmp_path: Path):
         ({"answer": None}, "null together"),
         ({"context": None}, "must not be null"),
         ({"question": 1}, "is int, not text"),
+        ({"answer_start": -3}, "answer_start: expected a number of characters from 0 on, not -3"),
+        ({"answer_start": True}, "answer_start: expected a number of characters from 0 on, not True"),
+        ({"id": {}}, "the id is dict; expected text or a number"),
     ):
         (tmp_path / "b.jsonl").write_text(json.dumps(rows[0]) + "\n" + json.dumps(rows[0] | wrong))
         with pytest.raises(UserError, match=f"b.jsonl:2: .*{said}"):
@@ -163,6 +179,120 @@ def test_a_folder_in_the_hubs_layout(tmp_path: Path, monkeypatch: pytest.MonkeyP
     found = squad.read_hub(QuestionsHub(path="mine"), tmp_path)
     assert [len(part) for part in found.splits().values()] == [2, 2, 2]
     assert [one.target for one in found.train] == [Answer("Rome", 15), None]
+
+
+def test_two_questions_of_one_id_are_refused_where_answers_are_kept_by_id(tmp_path: Path):
+    given = document()
+    asked = given["data"][0]["paragraphs"][0]["qas"]
+    asked += [asked[0] | {"id": "r"}, asked[0] | {"question": "Where not?"}]
+    with pytest.raises(UserError, match=r"d.json: 2 questions have the id 'q'; give each its own"):
+        squad.read_file(write(tmp_path / "d.json", given))
+    asked[2]["id"] = None
+    assert len({one.id for one in squad.read_file(write(tmp_path / "d.json", given))}) == 3, "null is no name"
+    row = {"id": "same", "question": "How?", "context": "It is good.", "answer": "good", "answer_start": 6}
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, [row, row | {"answer": "is", "answer_start": 3}, row])))
+    names = told_apart(one.id for one in subjqa.read_file(tmp_path / "a.jsonl"))
+    assert names == ["same", "same#2", "same#3"], "SubjQA's annotators share an id; none is lost"
+    assert told_apart(["a", "a#2", "a", "a"]) == ["a", "a#2", "a#3", "a#4"]
+
+
+def test_rows_of_the_hub_are_checked_as_files_are():
+    row = {"id": "q", "question": "Where?", "context": PASSAGE}
+    for answers, said in (
+        ({"text": ["Rome"], "answer_start": []}, "two lists of one length"),
+        ({"text": "Rome", "answer_start": [1, 2, 3, 4]}, "two lists of one length"),
+        ({"text": ["Rome"], "answer_start": [-1]}, r"answers\[0\].answer_start: .* not -1"),
+    ):
+        with pytest.raises(UserError, match=f"here, row 3.*{said}"):
+            squad._row(row | {"answers": answers}, "here, row 3", 3)
+
+
+EMOJI = "😀 Zoë met Bob 😀😀 in Köln, 한국. Then Bob left."
+COUNTED = {
+    "UTF-16 units": lambda text: len(text.encode("utf-16-le")) // 2,
+    "bytes of UTF-8": lambda text: len(text.encode()),
+    "characters of the decomposed text (NFD)": lambda text: len(unicodedata.normalize("NFD", text)),
+    "characters from 1 on": lambda text: len(text) + 1,
+}
+
+
+@pytest.mark.parametrize("rule", COUNTED)
+def test_places_counted_by_another_rule_are_converted(rule: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """Whatever a file counts throughout, its answers stand in the end; the message names the file and the rule."""
+    words = ["Zoë", "Bob", "Köln", "한국", "left"]
+    places = [COUNTED[rule](EMOJI[: EMOJI.index(word)]) for word in words]
+    given = document(answers=[{"text": w, "answer_start": p} for w, p in zip(words, places, strict=True)])
+    given["data"][0]["paragraphs"][0]["context"] = EMOJI
+    (found,) = squad.read_file(write(tmp_path / "d.json", given))
+    assert [(one.text, one.start) for one in found.answers] == [(word, EMOJI.index(word)) for word in words]
+    said = capfd.readouterr().err
+    assert f"d.json: answer_start counts {rule}; converted" in said
+    assert said.count("\n") == 1
+    rows = [
+        {"question": "?", "context": EMOJI, "answer": w, "answer_start": p} for w, p in zip(words, places, strict=True)
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert [one.answers[0].start for one in subjqa.read_file(tmp_path / "a.jsonl")] == [EMOJI.index(w) for w in words]
+
+
+def test_places_counted_in_the_composed_text_are_converted(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """The passage is decomposed, the answers and their places are not: each answer gets the passage's spelling."""
+    given = document(answers=[{"text": word, "answer_start": EMOJI.index(word)} for word in ("Köln", "한국", "left")])
+    given["data"][0]["paragraphs"][0]["context"] = passage = unicodedata.normalize("NFD", EMOJI)
+    (found,) = squad.read_file(write(tmp_path / "d.json", given))
+    assert [one.text for one in found.answers] == [unicodedata.normalize("NFD", w) for w in ("Köln", "한국", "left")]
+    assert all(passage.startswith(one.text, one.start) for one in found.answers)
+    assert "counts characters of the composed text (NFC)" in capfd.readouterr().err
+
+
+def test_what_no_rule_explains_stays_as_it_is(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """Right places are not touched, and a rule that would lose right ones for a wrong one is none."""
+    words = ["Zoë", "Bob", "Köln", "left"]
+    right = [{"text": word, "answer_start": EMOJI.index(word)} for word in words]
+    for answers in (
+        right,
+        [*right, {"text": "Köln", "answer_start": EMOJI.index("Köln") + 3}],
+        [*right, right[0] | {"text": "x"}],
+    ):
+        given = document(answers=answers)
+        given["data"][0]["paragraphs"][0]["context"] = EMOJI
+        (found,) = squad.read_file(write(tmp_path / "d.json", given))
+        assert [(one.text, one.start) for one in found.answers] == [(a["text"], a["answer_start"]) for a in answers]
+    assert capfd.readouterr().err == ""
+
+
+def official(gold: list[list[str]], answers: list[str], no_answer: list[float]) -> dict[str, float]:
+    """What evaluate-v2.0.py computes (Rajpurkar, Jia & Liang 2018), written from its get_raw_scores and
+    find_best_thresh: whether there is an answer is asked of the file, only then are answers normalized."""
+    has = [bool(texts) for texts in gold]
+    scores = [
+        max(exact(text, answer) for text in [t for t in texts if normalize(t)] or [""])
+        for texts, answer in zip(gold, answers, strict=True)
+    ]
+    now = best = has.count(False)
+    threshold = 0.0
+    for n in sorted(range(len(gold)), key=lambda n: no_answer[n]):
+        now += scores[n] if has[n] else -1 if answers[n] else 0
+        if now > best:
+            best, threshold = now, no_answer[n]
+    found = {"best_exact": 100.0 * best / len(gold), "best_exact_thresh": threshold}
+    for name, kind in (("HasAns", True), ("NoAns", False)):
+        part = [score for score, one in zip(scores, has, strict=True) if one == kind]
+        found |= {f"{name}_exact": 100.0 * sum(part) / len(part), f"{name}_total": len(part)}
+    return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_gold_answer_without_a_word_is_an_answer(seed: int):
+    """ "The" is nothing when normalized, and an answer all the same, as in the official program."""
+    draw = random.Random(seed)
+    gold = [["The"], ["the", "an"], [], ["cat"], ["!"], *([draw.choice(["The", "cat", "?"])] for _ in range(9)), []]
+    answers = [draw.choice(["", "The", "cat", "dog"]) for _ in gold]
+    no_answer = [draw.uniform(-1, 1) for _ in gold]
+    found = squad_scores(gold, answers) | best_by_threshold(gold, answers, no_answer)
+    right = official(gold, answers, no_answer)
+    assert {name: found[name] for name in right} == pytest.approx(right)
+    assert right["HasAns_total"] == 13
 
 
 def test_windows_hold_every_token_and_overlap():

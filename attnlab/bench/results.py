@@ -122,7 +122,7 @@ def read(directory: Path) -> Report:
         return Report(data["environment"], tuple(results))
     except FileNotFoundError:
         raise UserError(f"{directory}: holds no {FILE} of attnlab bench attention") from None
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise UserError(f"{directory / FILE}: not written by attnlab bench attention ({error!r})") from None
 
 

@@ -6,16 +6,19 @@
 A number 1 begins a new story. Every question is an example, with all sentences before it.
 """
 
+import re
 from pathlib import Path
 
 from attnlab.config.errors import UserError
 from attnlab.config.questions import Babi
+from attnlab.data.labelled import class_name
 from attnlab.data.lines import find, read_lines
 from attnlab.data.records import Splits
 from attnlab.data.stories import Story
 
 HELD_OUT = 10
 """One story of so many is dev where no file is named for it."""
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def read(config: Babi, data_dir: Path | None) -> Splits[Story]:
@@ -48,7 +51,7 @@ def read_file(path: Path) -> list[list[Story]]:
     for number, line in enumerate(read_lines(path), start=1):
         where = f"{path}:{number}"
         count, _, rest = line.strip().partition(" ")
-        if not count.isdigit() or not rest:
+        if not _NUMBER.fullmatch(count) or not rest:
             raise UserError(f"{where}: expected a number, a space and a sentence, not {line[:60]!r}")
         if int(count) == 1 or not stories:
             stories.append([])
@@ -67,9 +70,9 @@ def _question(line: str, told: dict[int, str], where: str) -> Story:
     places = {number: place for place, number in enumerate(told)}
     facts = []
     for number in " ".join(rest).split():
-        if not number.isdigit() or int(number) not in places:
-            raise UserError(f"{where}: the fact {number!r} is not the number of a sentence before the question")
+        if not _NUMBER.fullmatch(number) or int(number) not in places:
+            raise UserError(f"{where}: the fact {number[:20]!r} is not the number of a sentence before the question")
         facts.append(places[int(number)])
     if not (question and answer and told):
         raise UserError(f"{where}: a question needs sentences before it, and an answer after a tab")
-    return Story(tuple(told.values()), question, answer, tuple(facts))
+    return Story(tuple(told.values()), question, class_name(answer, f"{where}: the answer"), tuple(facts))

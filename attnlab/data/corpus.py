@@ -3,15 +3,16 @@
 from pathlib import Path
 
 from attnlab.config.errors import UserError
-from attnlab.config.translation import Data, Dates, Hub, ParallelText, TsvToSplit
+from attnlab.config.translation import Data, Dates, Hub, ParallelText, Tsv, TsvToSplit
 from attnlab.data import dates, hub, parallel_text, tsv
+from attnlab.data.letters import composed
 from attnlab.data.records import Corpus, Link, Pair, Span
 
 __all__ = ["Corpus", "Link", "Pair", "Span", "load"]
 
 
 def load(config: Data, data_dir: Path | None) -> Corpus:
-    """Read or generate all splits of the data.
+    """Read or generate all splits of the data, the letters of both sides composed (NFC), as tokenizers read them.
 
     Args:
         config: which data, `task.data` of an experiment.
@@ -23,6 +24,10 @@ def load(config: Data, data_dir: Path | None) -> Corpus:
     """
     if isinstance(config, Dates):
         return dates.generate(config)
+    return _read(config, data_dir).mapped(lambda pair: Pair(composed(pair.source), composed(pair.target)))
+
+
+def _read(config: Hub | ParallelText | Tsv | TsvToSplit, data_dir: Path | None) -> Corpus:
     if isinstance(config, Hub):
         return hub.read(config, data_dir)
     if isinstance(config, TsvToSplit):

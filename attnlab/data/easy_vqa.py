@@ -1,15 +1,16 @@
 """easy-VQA (Zhou 2019): questions about images of a single shape, with 13 answers."""
 
-import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from attnlab.config.errors import UserError
+from attnlab.config.json_text import loads, parse
 from attnlab.config.vision import EasyVqa
+from attnlab.data.arrays import read_arrays
 from attnlab.data.images import Asked, as_bytes
+from attnlab.data.labelled import class_name
 from attnlab.data.lines import find, read_lines
 from attnlab.data.records import Splits
 
@@ -35,7 +36,7 @@ def _split(data_dir: Path, name: str) -> list[tuple[int, Asked]]:
     for number, line in enumerate(read_lines(path), start=1):
         where = f"{path}:{number}"
         try:
-            row = json.loads(line)
+            row = loads(line)
             parts = (row["question"], row["answer"], row["image"])
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{where}: expected JSON with question, answer and image ({error!r})") from error
@@ -46,10 +47,9 @@ def _split(data_dir: Path, name: str) -> list[tuple[int, Asked]]:
 def _folder(folder: Path) -> list[tuple[int, Asked]]:
     """Read the package's own layout: questions.json, a list of [question, answer, image], and images/NUMBER.png."""
     path = folder / "questions.json"
-    try:
-        rows = json.loads("\n".join(read_lines(path)))
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from error
+    rows = parse("\n".join(read_lines(path)), str(path))
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: expected a list of [question, answer, image]")
     images: dict[int, np.ndarray] = {}
     found = []
     for number, row in enumerate(rows, start=1):
@@ -73,15 +73,11 @@ def _asked(parts: tuple[Any, ...], images: Any, where: str) -> tuple[int, Asked]
     there = isinstance(index, int) and (index in images if isinstance(images, dict) else 0 <= index < len(images))
     if not there:
         raise UserError(f"{where}: there is no image {index!r} among {len(images)}")
-    return index, Asked(images[index], question, answer, f"image {index}")
+    return index, Asked(images[index], question, class_name(answer, f"{where}: the answer"), f"image {index}")
 
 
 def _packed(path: Path) -> np.ndarray:
-    try:
-        with np.load(path, allow_pickle=False) as found:
-            images = found["images"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a .npz with images ({error})") from error
+    (images,) = read_arrays(path, ["images"])
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
         raise UserError(f"{path}: images have the shape {images.shape} of {images.dtype}, not [n h w 3] of uint8")
     return images

@@ -1,7 +1,5 @@
 """Flickr8k and what has its form: images in a folder or a .npz, and several captions for each."""
 
-import json
-import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from attnlab.config.errors import UserError
+from attnlab.config.json_text import loads
 from attnlab.config.vision import Flickr8k
+from attnlab.data.arrays import read_arrays
 from attnlab.data.images import Captioned, as_bytes
 from attnlab.data.lines import find, read_lines
 from attnlab.data.records import Splits
@@ -44,7 +44,7 @@ def _json_lines(path: Path) -> list[Row]:
         if line.startswith(("1", "2", "0")) and "\t" in line:
             raise UserError(f"{where}: looks like Flickr8k.token.txt, which needs task.data.lists beside it")
         try:
-            found = json.loads(line)
+            found = loads(line)
             name, split, texts = found["image"], found["split"], found["captions"]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{where}: expected JSON with image, split and captions ({error!r})") from error
@@ -102,11 +102,7 @@ def _file(folder: Path, name: str, where: str) -> np.ndarray:
 def _packed(path: Path) -> Mapping[str, np.ndarray]:
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; expected a folder of images, or a .npz of them")
-    try:
-        with np.load(path, allow_pickle=False) as found:
-            jpeg, offsets, names = found["jpeg"], found["offsets"], found["names"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a .npz with jpeg, offsets and names ({error})") from error
+    jpeg, offsets, names = read_arrays(path, ["jpeg", "offsets", "names"])
     if len(offsets) != len(names) + 1 or offsets[-1] > len(jpeg):
         raise UserError(f"{path}: {len(names)} names, {len(offsets)} offsets: one more offset than names is right")
     return {str(name): jpeg[offsets[n] : offsets[n + 1]] for n, name in enumerate(names)}

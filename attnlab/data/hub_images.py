@@ -11,6 +11,7 @@ from attnlab.config.errors import UserError
 from attnlab.config.vision import CaptionHub, QuestionHub
 from attnlab.data import hub
 from attnlab.data.images import Asked, Captioned, as_bytes
+from attnlab.data.labelled import class_name
 from attnlab.data.records import Splits
 
 
@@ -33,7 +34,7 @@ def asked(config: QuestionHub, data_dir: Path | None) -> Splits[Asked]:
 
     def split(name: str) -> tuple[Asked, ...]:
         return tuple(
-            Asked(image, _texts(row, config.question, where)[0], _texts(row, config.answer, where)[0], where)
+            Asked(image, _texts(row, config.question, where)[0], _class(row, config.answer, where), where)
             for row, image, where in _rows(config, name, config.image, data_dir)
         )
 
@@ -75,6 +76,10 @@ def _texts(row: Mapping[str, Any], column: str, where: str) -> list[str]:
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise UserError(f"{where}: column {column!r} must hold a text or texts, none of them empty")
     return texts
+
+
+def _class(row: Mapping[str, Any], column: str, where: str) -> str:
+    return class_name(_texts(row, column, where)[0], f"{where}: column {column!r}")
 
 
 def _value(row: Mapping[str, Any], column: str, where: str) -> Any:

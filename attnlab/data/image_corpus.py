@@ -1,31 +1,37 @@
 """Load the captioned images, or the questions about images, that an experiment names."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from attnlab.config.errors import UserError
 from attnlab.config.vision import CaptionData, CaptionHub, EasyVqa, QuestionData, QuestionHub, SceneQuestions, Scenes
 from attnlab.data import easy_vqa, flickr, hub_images, scenes
 from attnlab.data.images import Asked, Captioned
+from attnlab.data.letters import composed
 from attnlab.data.records import Splits
 
 
 def load(config: CaptionData, data_dir: Path | None) -> Splits[Captioned]:
-    """Read or generate all splits of images with captions."""
+    """Read or generate all splits of images with captions, the letters composed (NFC)."""
     if isinstance(config, Scenes):
         return scenes.generate(config)
     if isinstance(config, CaptionHub):
-        return hub_images.captioned(config, data_dir)
-    return flickr.read(config, _given(data_dir, config.kind, config.captions))
+        read = hub_images.captioned(config, data_dir)
+    else:
+        read = flickr.read(config, _given(data_dir, config.kind, config.captions))
+    return read.mapped(lambda one: replace(one, captions=tuple(map(composed, one.captions))))
 
 
 def load_questions(config: QuestionData, data_dir: Path | None) -> Splits[Asked]:
-    """Read or generate all splits of questions about images."""
+    """Read or generate all splits of questions about images, the letters of both composed (NFC)."""
     if isinstance(config, SceneQuestions):
         return scenes.generate_questions(config)
     if isinstance(config, QuestionHub):
-        return hub_images.asked(config, data_dir)
-    assert isinstance(config, EasyVqa)
-    return easy_vqa.read(config, _given(data_dir, config.kind, f"{config.train}_questions.jsonl.gz"))
+        read = hub_images.asked(config, data_dir)
+    else:
+        assert isinstance(config, EasyVqa)
+        read = easy_vqa.read(config, _given(data_dir, config.kind, f"{config.train}_questions.jsonl.gz"))
+    return read.mapped(lambda one: replace(one, question=composed(one.question)))
 
 
 def _given(data_dir: Path | None, kind: str, expected: str) -> Path:

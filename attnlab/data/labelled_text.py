@@ -1,7 +1,6 @@
 """Files of labelled texts: JSON lines, or tables with a header (.csv, .tsv), plain or gzip."""
 
 import csv
-import json
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Any
 
 from attnlab.config.classification import LabelledText
 from attnlab.config.errors import UserError
-from attnlab.data.labelled import Labelled, LabelledTexts, assembled
+from attnlab.config.json_text import parse
+from attnlab.data.labelled import Labelled, LabelledTexts, assembled, class_name
 from attnlab.data.lines import find, read_lines, refuse_broken
 
 Row = tuple[str, Mapping[str, Any]]
@@ -35,7 +35,7 @@ def read_examples(path: Path, text: str, label: str) -> tuple[Labelled, ...]:
 
 
 def labelled(row: Mapping[str, Any], text: str, label: str, where: str) -> Labelled:
-    """Take text and label from a row; a whole number is a label too, runs of white space become one space.
+    """Take text and label from a row; a label may be a whole number (`class_name`), runs of white space become a space.
 
     >>> labelled({"text": "fine", "label": 1}, "text", "label", "here")
     Labelled(text='fine', label='1', rationale=None)
@@ -51,20 +51,15 @@ def labelled(row: Mapping[str, Any], text: str, label: str, where: str) -> Label
     written, given = row[text], row[label]
     if not isinstance(written, str):
         raise UserError(f"{where}: {text!r} holds {type(written).__name__}, not text")
-    if isinstance(given, bool) or not isinstance(given, str | int) or given in ("", -1):
-        raise UserError(f"{where}: {label!r} is {given!r}; expected a name or a whole number from 0 on")
     refuse_broken(joined := " ".join(written.split()), where)
-    return Labelled(joined, str(given))
+    return Labelled(joined, class_name(given, f"{where}: {label!r}"))
 
 
 def _rows_of_json(path: Path) -> Iterator[Row]:
     expected = 'expected an object a line, such as {"text": "...", "label": 1}'
     for number, line in enumerate(read_lines(path), start=1):
         where = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}: not JSON ({error.msg}, character {error.colno}); {expected}") from None
+        row = parse(line, where, expected)
         if not isinstance(row, dict):
             raise UserError(f"{where}: {expected}")
         yield where, row

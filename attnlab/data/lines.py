@@ -1,6 +1,7 @@
 """Reading text files line by line: what is harmless is repaired, all else is refused with its file and line."""
 
 import gzip
+import io
 import zlib
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from attnlab.config.errors import UserError
 
 LONGEST_LINE = 100_000
 """Characters in a line beyond which a line break must be missing."""
+LARGEST, RATIO = 64 * 2**20, 50
+"""Bytes that a gzip file may unpack to, and how many times its own size beyond them; text is packed 2 to 20 times."""
 
 
 def find(data_dir: Path, name: str) -> Path:
@@ -30,7 +33,7 @@ def read_lines(path: Path) -> list[str]:
         UserError: the file is missing, empty, or no whole gzip file, or a line is not UTF-8, is longer than
             LONGEST_LINE, or holds a NUL or a bare CR.
     """
-    content = _bytes(path)
+    content = read_bytes(path)
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(f"{path}:1: the file is UTF-16, not UTF-8; convert it with: iconv -f UTF-16 -t UTF-8")
     content = content.removeprefix(b"\xef\xbb\xbf")
@@ -42,10 +45,25 @@ def read_lines(path: Path) -> list[str]:
     return [_line(raw, path, number) for number, raw in enumerate(lines, start=1)]
 
 
-def _bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """Read a file, plain or gzip, whole.
+
+    Raises:
+        UserError: it is missing or no whole gzip file, or unpacks to more than LARGEST and RATIO allow.
+    """
     try:
         content = path.read_bytes()
-        return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        if not content.startswith(b"\x1f\x8b"):
+            return content
+        most = max(LARGEST, RATIO * len(content))
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
+            unpacked = packed.read(most + 1)
+        if len(unpacked) > most:
+            raise UserError(
+                f"{path}: {len(content):,} bytes unpack to more than {most:,}; text does not pack that well. "
+                f"If it is right all the same, unpack it: gunzip {path.name}"
+            )
+        return unpacked
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path}: damaged gzip file ({error}); fetch it again") from error
     except OSError as error:

@@ -10,8 +10,9 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from attnlab.config.errors import UserError
+from attnlab.config.json_text import read
 from attnlab.config.questions import Spans
+from attnlab.data.letters import composed
 from attnlab.data.pretrained import vocabulary
 from attnlab.data.questions import Question
 from attnlab.data.records import Span
@@ -31,7 +32,7 @@ class Text(NamedTuple):
     letters: np.ndarray
     """[t c] letters of each word; no column where none are read."""
     surface: list[str]
-    """What stands there, in lower case."""
+    """What stands there, composed and in lower case."""
     offsets: list[Span]
     """Where, in characters."""
 
@@ -80,7 +81,7 @@ class PassageReader:
         The words' may be that of pretrained weights, which may lie in the data directory.
         """
         texts = list(dict.fromkeys(text for one in questions for text in (one.passage, one.question)))
-        counts = Counter(letter for text in texts for letter in text)
+        counts = Counter(letter for text in texts for letter in composed(text))
         ordered = sorted(counts, key=lambda letter: (-counts[letter], letter))
         letters = "".join(letter for letter in ordered if not letter.isspace())[:MOST_LETTERS]
         return cls(settings, vocabulary(settings.tokenizer, texts, data_dir), letters, longest_word)
@@ -93,11 +94,7 @@ class PassageReader:
     @classmethod
     def restored(cls, settings: Spans, longest_word: int, directory: Path) -> Self:
         """Read what `files` gave."""
-        path = directory / "letters.json"
-        try:
-            letters = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: no letters can be read here ({error})") from error
+        letters = read(directory / "letters.json", str, "letters")
         return cls(settings, Tokenizer.load(directory / "tokenizer.json"), letters, longest_word)
 
     @property
@@ -141,12 +138,12 @@ class PassageReader:
             self._passages[text] = self._text(found)
 
     def _text(self, found: Encoding) -> Text:
-        surface = [word.lower() for word in found.surface]
+        written = [composed(word) for word in found.surface]
         letters = np.zeros((len(found.ids), self.longest_word), np.int32)
-        for row, word in enumerate(found.surface if self.longest_word else ()):
+        for row, word in enumerate(written if self.longest_word else ()):
             numbers = [self._numbers.get(letter, UNKNOWN_LETTER) for letter in word[: self.longest_word]]
             letters[row, : len(numbers)] = numbers
-        return Text(np.array(found.ids, np.int32), letters, surface, found.offsets)
+        return Text(np.array(found.ids, np.int32), letters, [word.lower() for word in written], found.offsets)
 
     @cached_property
     def _numbers(self) -> dict[str, int]:

@@ -21,8 +21,10 @@ from safetensors.numpy import load_file
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from attnlab.config.errors import UserError
+from attnlab.config.json_text import read
 from attnlab.config.pretrained import Folder, Source
 from attnlab.config.text import AnyTokenizer, PretrainedTokenizer
+from attnlab.data.bounded import refuse_unbounded
 from attnlab.data.tokenizer import Tokenizer, train
 
 EXPECTED = "config.json, model.safetensors, tokenizer.json or vocab.txt"
@@ -75,6 +77,7 @@ class Pretrained:
         plain, vocabulary = self._numbered
         order = {token: number for number, token in enumerate(vocabulary)}
         plain = plain | {"model": plain["model"] | {"vocab": order, "type": "WordPiece"}}
+        refuse_unbounded(plain, str(self.folder))
         try:
             return Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(plain)))
         except Exception as error:  # the library raises plain Exception
@@ -129,14 +132,7 @@ class Pretrained:
         return json.loads(inner.to_str())
 
     def _json(self, name: str) -> dict[str, Any]:
-        path = self._existing(name)
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: not JSON ({error})") from error
-        if not isinstance(found, dict):
-            raise UserError(f"{path}: expected an object in JSON")
-        return found
+        return read(self._existing(name), dict, "object of JSON")
 
     def _existing(self, name: str) -> Path:
         path = self.folder / name

@@ -1,8 +1,10 @@
 """Questions about passages, as readers hand them on, and which answers a model is trained to point at."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from attnlab.config.errors import UserError
 from attnlab.data.records import Span
 
 
@@ -42,3 +44,60 @@ class Question:
         chosen = [one for one in standing if one.certain] or standing
         counts = Counter(one.span for one in chosen)
         return max(chosen, key=lambda one: counts[one.span], default=None)
+
+
+def checked_answer(text: object, start: object, where: str, certain: bool = True) -> Answer:
+    """Make an answer of what a file says of it, after checks.
+
+    Args:
+        text: the answer.
+        start: where it stands in the passage, in characters from 0 on.
+        where: what stands before the name of a field in an error, such as `FILE: data[0].…answers[0].`.
+        certain: whether `start` is known rather than guessed.
+    Raises:
+        UserError: it is no text, or its place is no whole number from 0 on.
+    """
+    if not isinstance(text, str):
+        raise UserError(f"{where}text: is {type(text).__name__}, not text")
+    if not isinstance(start, int) or isinstance(start, bool) or not 0 <= start < 2**31:
+        raise UserError(
+            f"{where}answer_start: expected a number of characters from 0 on, not {repr(start)[:40]}; "
+            "no answer at all says that there is none"
+        )
+    return Answer(text, start, certain)
+
+
+def name_of(given: object, where: str) -> str:
+    """Take the name (`id`) of a question, text or a number; without one it is called by where it stands."""
+    if given is None:
+        return where
+    if isinstance(given, bool) or not isinstance(given, str | int):
+        raise UserError(f"{where}: the id is {type(given).__name__}; expected text or a number")
+    return str(given)
+
+
+def refuse_repeated(questions: Iterable[Question], where: str) -> None:
+    """Refuse a part in which two questions have one name, by which answers are told apart (as in SQuAD's program)."""
+    counts = Counter(question.id for question in questions)
+    if repeated := [name for name, count in counts.items() if count > 1]:
+        raise UserError(
+            f"{where}: {counts[repeated[0]]} questions have the id {repeated[0][:80]!r}"
+            f"{f', and {len(repeated) - 1:,} more ids are not single' if repeated[1:] else ''}; give each its own"
+        )
+
+
+def told_apart(names: Iterable[str]) -> list[str]:
+    """Number the names that come again, as SubjQA's do, where several people answered.
+
+    >>> told_apart(["a", "b", "a", "a"])
+    ['a', 'b', 'a#2', 'a#3']
+    """
+    found: dict[str, None] = {}
+    counts: Counter[str] = Counter()
+    for name in names:
+        free = name
+        while free in found:
+            counts[name] += 1
+            free = f"{name}#{counts[name] + 1}"
+        found[free] = None
+    return list(found)

@@ -1,9 +1,9 @@
 """What a reader or a generator hands on: examples in splits; of translation, pairs with gold alignment if known."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
@@ -42,6 +42,11 @@ class Splits(Generic[Example]):
     def splits(self) -> dict[str, tuple[Example, ...]]:
         """Name every split: train, dev, and the test sets by their own names."""
         return {"train": self.train, "dev": self.dev, **self.test}
+
+    def mapped(self, change: Callable[[Example], Example]) -> Self:
+        """Change every example of every split."""
+        parts = {name: tuple(map(change, examples)) for name, examples in self.splits().items()}
+        return replace(self, train=parts.pop("train"), dev=parts.pop("dev"), test=parts)
 
     def fingerprint(self) -> str:
         """Hash all content with its order and splits (sha256): equal exactly when the data are the same."""

@@ -4,18 +4,17 @@ Beside each `answer_start` a file may have `span`: where it is `heuristic` the s
 start is `official` or `unique` is preferred as what a model is trained on (`Question.target`).
 """
 
-import gzip
-import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from attnlab.config.errors import UserError
+from attnlab.config.json_text import parse
 from attnlab.config.questions import QuestionsHub, SquadJson
 from attnlab.data import hub
-from attnlab.data.lines import find
-from attnlab.data.questions import Answer, Question
+from attnlab.data.lines import find, read_bytes
+from attnlab.data.offsets import settled
+from attnlab.data.questions import Answer, Question, checked_answer, name_of, refuse_repeated
 from attnlab.data.records import Splits
 
 GUESSED = "heuristic"
@@ -33,7 +32,8 @@ def read_file(path: Path) -> tuple[Question, ...]:
     questions = tuple(_questions(_json(path), path))
     if not questions:
         raise UserError(f"{path}: no question in it; expected data[].paragraphs[].qas[] as SQuAD has them")
-    return questions
+    refuse_repeated(questions, str(path))
+    return settled(questions, str(path))
 
 
 def read_hub(config: QuestionsHub, data_dir: Path | None) -> Splits[Question]:
@@ -44,7 +44,7 @@ def read_hub(config: QuestionsHub, data_dir: Path | None) -> Splits[Question]:
         found = tuple(_row(row, f"{where}, row {number}", number) for number, row in enumerate(rows, start=1))
         if not found:
             raise UserError(f"{where}: no rows; expected one question a row")
-        return found
+        return settled(found, where)
 
     return Splits(split(config.train), split(config.dev), {name: split(part) for name, part in config.test.items()})
 
@@ -58,21 +58,30 @@ def _questions(document: Any, path: Path) -> Iterator[Question]:
             for q, asked in enumerate(_list(paragraph, "qas", in_paragraph)):
                 where = f"{in_paragraph}.qas[{q}]"
                 question = _text(asked, "question", where)
-                none = asked.get("is_impossible", False)
-                answers = () if none else tuple(
-                    _answer(one, f"{where}.answers[{n}]") for n, one in enumerate(_list(asked, "answers", where))
-                )  # fmt: skip
-                yield Question(str(asked.get("id", where)), question, passage, answers)
+                yield Question(name_of(asked.get("id"), where), question, passage, _answers(asked, where))
+
+
+def _answers(asked: dict[str, Any], where: str) -> tuple[Answer, ...]:
+    none = asked.get("is_impossible")
+    if not (none is None or isinstance(none, bool)):
+        raise UserError(f"{where}.is_impossible: is {repr(none)[:60]}; expected true or false, without quotation marks")
+    given = [] if none and asked.get("answers") is None else _list(asked, "answers", where)
+    if none and given:
+        raise UserError(
+            f"{where}: is_impossible is true beside {len(given)} answers; an answer that only seems right belongs in "
+            "plausible_answers"
+        )
+    return tuple(_answer(one, f"{where}.answers[{n}]") for n, one in enumerate(given))
 
 
 def _answer(given: Any, where: str) -> Answer:
     text = _text(given, "text", where)
     start, span = given.get("answer_start"), given.get("span")
-    if not isinstance(start, int) or isinstance(start, bool) or start < 0:
-        raise UserError(f"{where}.answer_start: expected a number of characters, not {start!r}")
     if span not in SPANS:
-        raise UserError(f"{where}.span: {span!r}; valid: {', '.join(str(s) for s in SPANS if s)}, or none given")
-    return Answer(text, start, span != GUESSED)
+        raise UserError(
+            f"{where}.span: {repr(span)[:40]}; valid: {', '.join(str(s) for s in SPANS if s)}, or none given"
+        )
+    return checked_answer(text, start, f"{where}.", span != GUESSED)
 
 
 def _row(row: Any, where: str, number: int) -> Question:
@@ -80,9 +89,12 @@ def _row(row: Any, where: str, number: int) -> Question:
     answers = row.get("answers")
     if not isinstance(answers, dict) or not {"text", "answer_start"} <= set(answers):
         raise UserError(f"{where}: column 'answers' should hold the lists text and answer_start")
-    pairs = zip(answers["text"], answers["answer_start"], strict=True)
-    found = tuple(_answer({"text": text, "answer_start": start}, f"{where}, answers") for text, start in pairs)
-    return Question(str(row.get("id", number)), question, passage, found)
+    texts, starts = answers["text"], answers["answer_start"]
+    if not (isinstance(texts, list) and isinstance(starts, list) and len(texts) == len(starts)):
+        raise UserError(f"{where}: column 'answers' should hold two lists of one length, text and answer_start")
+    pairs = enumerate(zip(texts, starts, strict=True))
+    found = tuple(checked_answer(text, start, f"{where}, answers[{n}].") for n, (text, start) in pairs)
+    return Question(name_of(row.get("id"), str(number)), question, passage, found)
 
 
 def _list(section: Any, name: str, where: str) -> list[Any]:
@@ -102,15 +114,8 @@ def _text(section: Any, name: str, where: str) -> str:
 
 
 def _json(path: Path) -> Any:
+    content = read_bytes(path)
     try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
-        return json.loads(content.decode("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg})") from error
+        return parse(content.decode("utf-8-sig"), str(path))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start + 1} (0x{content[error.start]:02x}) is not UTF-8") from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{path}: damaged gzip file ({error}); fetch it again") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error

@@ -10,9 +10,10 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from attnlab.config.errors import UserError
+from attnlab.config.json_text import read_texts
 from attnlab.data.batching import Batch
 from attnlab.data.buckets import Shape
+from attnlab.data.letters import WORD, composed
 from attnlab.data.stories import Story
 
 PAD, UNKNOWN, START, BREAK = range(4)
@@ -28,7 +29,7 @@ def cut(text: str) -> list[str]:
     >>> cut("Where is Mary?")
     ['where', 'is', 'mary']
     """
-    return re.findall(r"\w+", text.lower())
+    return re.findall(WORD, composed(text).lower())
 
 
 class Read(NamedTuple):
@@ -60,7 +61,7 @@ class Vocabulary:
         words: set[str] = set()
         for story in stories:
             words.update(word for text in (*story.sentences, story.question) for word in cut(text))
-            words.add(story.answer.lower())
+            words.add(composed(story.answer).lower())
         return cls((*SPECIALS, *sorted(words)))
 
     @cached_property
@@ -73,7 +74,7 @@ class Vocabulary:
         left_out = max(len(story.sentences) - memory, 0)
         sentences = tuple(self._numbers(text) for text in story.sentences[left_out:])
         facts = tuple(fact - left_out for fact in story.facts if fact >= left_out)
-        answer = self.numbers.get(story.answer.lower(), UNKNOWN) if story.answer else PAD
+        answer = self.numbers.get(composed(story.answer).lower(), UNKNOWN) if story.answer else PAD
         return Read(sentences, self._numbers(story.question), answer, facts, left_out)
 
     def to_json(self) -> str:
@@ -83,10 +84,7 @@ class Vocabulary:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what `to_json` wrote."""
-        try:
-            return cls(tuple(json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: no words can be read here ({error})") from error
+        return cls(tuple(read_texts(path, "words")))
 
     def _numbers(self, text: str) -> tuple[int, ...]:
         return tuple(self.numbers.get(word, UNKNOWN) for word in cut(text)) or (UNKNOWN,)

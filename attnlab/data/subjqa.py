@@ -1,13 +1,14 @@
 """SubjQA: JSON lines `question context answer answer_start` about reviews; an answer null means there is none."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from attnlab.config.errors import UserError
+from attnlab.config.json_text import parse
 from attnlab.config.questions import SubjQa
 from attnlab.data.lines import find, read_lines
-from attnlab.data.questions import Answer, Question
+from attnlab.data.offsets import settled
+from attnlab.data.questions import Question, checked_answer, name_of
 from attnlab.data.records import Splits
 
 
@@ -20,16 +21,14 @@ def read(config: SubjQa, data_dir: Path) -> Splits[Question]:
     return Splits(split(config.train), split(config.dev), {name: split((path,)) for name, path in config.test.items()})
 
 
-def read_file(path: Path) -> list[Question]:
+def read_file(path: Path) -> tuple[Question, ...]:
     """Read one file, plain or gzip."""
-    return [_question(line, f"{path}:{number}") for number, line in enumerate(read_lines(path), start=1)]
+    lines = enumerate(read_lines(path), start=1)
+    return settled([_question(line, f"{path}:{number}") for number, line in lines], str(path))
 
 
 def _question(line: str, where: str) -> Question:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON ({error.msg} at column {error.colno})") from error
+    row = parse(line, where)
     if not isinstance(row, dict):
         raise UserError(f"{where}: expected an object with question, context, answer and answer_start")
     question, passage = (_field(row, name, str, where) for name in ("question", "context"))
@@ -38,8 +37,8 @@ def _question(line: str, where: str) -> Question:
         raise UserError(f"{where}: answer and answer_start are null together or not at all")
     if question is None or passage is None:
         raise UserError(f"{where}: question and context must not be null")
-    answers = () if answer is None else (Answer(answer, start),)
-    return Question(str(row.get("id", where)), question, passage, answers)
+    answers = () if answer is None else (checked_answer(answer, start, f"{where}: "),)
+    return Question(name_of(row.get("id"), where), question, passage, answers)
 
 
 def _field(row: dict[str, Any], name: str, kind: type, where: str) -> Any:

@@ -6,6 +6,7 @@ joining the tokens gives the text back.
 
 import hashlib
 import json
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ import tokenizers
 from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 
 from attnlab.config.errors import UserError
+from attnlab.config.json_text import read
 from attnlab.config.text import Tokenizer as TokenizerConfig
 from attnlab.config.text import Words
+from attnlab.data.bounded import refuse_unbounded
+from attnlab.data.letters import attached
 from attnlab.data.records import Corpus, Span
 
 PAD, BOS, EOS, UNK = range(4)
@@ -27,6 +31,7 @@ SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
 
 _SPACE = "▁"
 _PIECE = rf"{_SPACE}?(?:[\p{{L}}\p{{M}}\p{{N}}]+|[^\p{{L}}\p{{M}}\p{{N}}{_SPACE}])"
+_BLANKS = r"\s+"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +54,19 @@ class Encoding:
 
     @cached_property
     def offsets(self) -> list[Span]:
-        """Where in the text each token stands, in characters, the space before it left out."""
-        spans = []
+        """Where in the text each token stands, in characters: without the space before it, with the last letter whole.
+
+        Marks and jamo that a normalizer composes into the letter before, or takes away, belong to no token in
+        the library's offsets; here they belong to the token of their letter.
+        """
+        starts, spans = sorted(start for start, _ in self.raw.offsets), []
         for start, end in self.raw.offsets:
             while start < end and self.text[start].isspace():
                 start += 1
+            after = bisect_left(starts, end)
+            limit = starts[after] if after < len(starts) else len(self.text)
+            while start < end < limit and attached(self.text[end]):
+                end += 1
             spans.append((start, end))
         return spans
 
@@ -112,12 +125,10 @@ class Tokenizer:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what `save` wrote."""
+        plain = read(path, dict, "tokenizer")
+        refuse_unbounded(plain, str(path), (_PIECE, _BLANKS))
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: no tokenizer can be read here ({error})") from error
-        try:
-            return cls(tokenizers.Tokenizer.from_str(text))
+            return cls(tokenizers.Tokenizer.from_str(json.dumps(plain)))
         except Exception as error:  # the library raises plain Exception
             raise UserError(f"{path}: not a tokenizer of the tokenizers library ({error})") from error
 
@@ -201,7 +212,7 @@ class _Reading:
         lower = [normalizers.Lowercase()] if self.lower else []
         inner.normalizer = normalizers.Sequence([
             normalizers.NFC(), *lower, normalizers.Replace(_SPACE, "_"),
-            normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(),
+            normalizers.Replace(Regex(_BLANKS), " "), normalizers.Strip(),
         ])  # fmt: skip
         patterns = [_PIECE] + ([f"{_SPACE}?(?:{self.split})"] if self.split else [])
         inner.pre_tokenizer = pre_tokenizers.Sequence([

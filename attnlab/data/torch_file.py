@@ -3,6 +3,10 @@
 Such a file is a pickle: a program that may call anything. Here no pickle is run. `pickletools.genops` takes the program
 apart into its instructions, and the few that a dictionary of tensors is made of are acted out below; every other
 instruction, and every name but those of tensors and storages, is refused.
+
+Time and memory are bounded by the size of the file: a tuple inside a tuple holds numbers alone (of tuples that hold
+each other twice, to be compared or hashed takes time exponential in their depth), keys are texts or numbers, what is
+said of a value is cut short, and no more numbers are handed out than a few times those in the file.
 """
 
 import io
@@ -26,6 +30,10 @@ _PUSHED = {"BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE"}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _MADE = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_AXES = 32
+"""Axes of a tensor, at most."""
+_SHARED = 16
+"""How many times a number of the file may be handed out, on the average (tensors may share a storage)."""
 
 
 @dataclass(frozen=True)
@@ -78,19 +86,23 @@ def _read(file: BinaryIO, path: Path) -> dict[str, np.ndarray]:
     if len(tensors) != len(found) or not all(isinstance(name, str) for name in tensors):
         raise UserError(f"{path}: holds more than named tensors")
     storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
-    content = {key: _content(file, storages.get(key), path) for key in keys}
+    if len(keys) != len(storages) or set(map(str, keys)) != storages.keys():
+        raise UserError(f"{path}: holds {len(keys)} storages, but its tensors name {len(storages)}")
+    content = {key: _content(file, storages[key], path) for key in keys}
+    wanted, there = sum(math.prod(one.shape) for one in tensors.values()), sum(map(len, content.values()))
+    if wanted > _SHARED * there:
+        raise UserError(f"{path}: tensors of {wanted:,} numbers of which {there:,} are in the file")
     return {name: _array(tensor, content, path) for name, tensor in tensors.items()}
 
 
-def _content(file: BinaryIO, storage: _Storage | None, path: Path) -> np.ndarray:
+def _content(file: BinaryIO, storage: _Storage, path: Path) -> np.ndarray:
     count = int.from_bytes(file.read(8), "little")
-    if storage is None or count != storage.size:
-        raise UserError(f"{path}: a storage of {count} numbers that no tensor announces")
+    if count != storage.size:
+        raise UserError(f"{path}: a storage of {count:,} numbers that no tensor announces")
     wanted = count * np.dtype(storage.dtype).itemsize
-    raw = file.read(wanted)
-    if len(raw) != wanted:
+    if wanted > path.stat().st_size - file.tell():
         raise UserError(f"{path}: ends in the middle of its numbers; fetch it again")
-    return np.frombuffer(raw, storage.dtype)
+    return np.frombuffer(file.read(wanted), storage.dtype)
 
 
 def _array(tensor: _Tensor, content: dict[str, np.ndarray], path: Path) -> np.ndarray:
@@ -112,11 +124,13 @@ def _program(file: BinaryIO, path: Path) -> Any:
                 (result,) = stack
                 return result
             if not _step(operation.name, argument, stack, memo):
-                raise UserError(f"{path}: byte {place}: {operation.name} {argument or ''}: only tensors are read")
+                shown = str(argument or "")[:60]
+                raise UserError(f"{path}: byte {place}: {operation.name} {shown}: only tensors are read")
     except UserError:
         raise
     except Exception as error:  # of a program that is no pickle, or handles its stack wrongly
-        raise UserError(f"{path}: not a file of torch.save ({type(error).__name__}: {error})") from error
+        told = " ".join(str(error)[:100].split())
+        raise UserError(f"{path}: not a file of torch.save ({type(error).__name__}: {told})") from error
     raise UserError(f"{path}: the pickle has no end")
 
 
@@ -134,11 +148,11 @@ def _step(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> b
         case "MARK":
             stack.append(_MARK)
         case "TUPLE":
-            stack.append(tuple(_marked(stack)))
+            stack.append(_tuple(_marked(stack)))
         case _ if name in _TUPLES:
             parts = stack[-_TUPLES[name] :]
             del stack[-_TUPLES[name] :]
-            stack.append(tuple(parts))
+            stack.append(_tuple(parts))
         case "APPEND":
             item = stack.pop()
             stack[-1].append(item)
@@ -147,10 +161,10 @@ def _step(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> b
             stack[-1].extend(items)
         case "SETITEM":
             value, key = stack.pop(), stack.pop()
-            stack[-1][key] = value
+            stack[-1][_key(key)] = value
         case "SETITEMS":
             items = _marked(stack)
-            stack[-1].update(zip(items[::2], items[1::2], strict=True))
+            stack[-1].update(zip(map(_key, items[::2]), items[1::2], strict=True))
         case "BINPUT" | "LONG_BINPUT":
             memo[argument] = stack[-1]
         case "BINGET" | "LONG_BINGET":
@@ -171,28 +185,46 @@ def _step(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> b
 
 def _marked(stack: list[Any]) -> list[Any]:
     """Take what lies above the last mark."""
-    start = len(stack) - 1 - stack[::-1].index(_MARK)
+    start = next(place for place in reversed(range(len(stack))) if stack[place] is _MARK)
     items = stack[start + 1 :]
     del stack[start:]
     return items
 
 
+def _tuple(parts: list[Any]) -> tuple[Any, ...]:
+    """Make a tuple, whose tuples hold numbers alone, as shapes and strides do."""
+    if any(isinstance(one, tuple) and not all(type(number) is int for number in one) for one in parts):
+        raise ValueError("a tuple of tuples that are not of numbers")
+    return tuple(parts)
+
+
+def _key(key: Any) -> str | int:
+    if not isinstance(key, str | int):
+        raise ValueError(f"a key that is {type(key).__name__}")
+    return key
+
+
 def _storage(identity: Any) -> _Storage:
     kind, dtype, key, _, size, _ = identity
-    if kind != "storage" or not isinstance(dtype, _Name) or dtype not in _STORAGES or not isinstance(size, int):
-        raise ValueError(f"{identity!r} is no storage")
+    known = isinstance(dtype, _Name) and dtype in _STORAGES and isinstance(key, str)
+    if not isinstance(kind, str) or kind != "storage" or not known or not isinstance(size, int):
+        raise ValueError("a reference that is no storage")
     return _Storage(_STORAGES[dtype], key, size)
 
 
 def _called(function: Any, arguments: tuple[Any, ...]) -> Any:
     """What the two functions that are allowed would make, as plain data."""
     if not isinstance(function, _Name):
-        raise ValueError(f"{function!r} is called")
+        raise ValueError(f"{type(function).__name__} is called")
     if function == _DICT and not arguments:
         return {}
     if function == _TENSOR and isinstance(arguments[0], _Storage):
         storage, offset, shape, strides = arguments[:4]
-        return _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
+        if not (isinstance(shape, tuple) and isinstance(strides, tuple) and len(shape) == len(strides) <= _AXES):
+            raise ValueError("a tensor whose shape and strides do not fit")
+        if not all(type(number) is int and abs(number) < 2**63 for number in (offset, *shape, *strides)):
+            raise ValueError("a tensor whose shape and strides are no numbers")
+        return _Tensor(storage, offset, shape, strides)
     raise ValueError(f"{function} of {len(arguments)} arguments")
 
 

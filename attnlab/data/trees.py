@@ -13,6 +13,8 @@ from attnlab.data.lines import find, read_lines
 FIVE = ("very negative", "negative", "neutral", "positive", "very positive")
 TWO = ("negative", "positive")
 NEUTRAL = 2
+DEEPEST = 500
+"""Nodes inside one another: of each the text is written out, so that time and memory grow with their square."""
 _PIECE = re.compile(r"[()]|[^\s()]+")
 _ESCAPES = {"-LRB-": "(", "-RRB-": ")", "``": '"', "''": '"'}
 """How the Penn treebank writes what would disturb it."""
@@ -65,7 +67,9 @@ def parse(line: str, where: str) -> Tree:
     for piece in _PIECE.findall(line):
         if before == "(":
             if piece not in ("0", "1", "2", "3", "4"):
-                raise UserError(f"{where}: {piece!r} after '('; expected a label of 0 to 4")
+                raise UserError(f"{where}: {piece[:40]!r} after '('; expected a label of 0 to 4")
+            if len(around) == DEEPEST:
+                raise UserError(f"{where}: nested more than {DEEPEST} deep; expected the tree of a sentence")
             around.append(len(nodes))
             nodes.append((len(tokens), -1, int(piece)))
         elif nodes and not around:

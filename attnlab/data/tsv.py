@@ -6,6 +6,7 @@ from pathlib import Path
 
 from attnlab.config.errors import UserError
 from attnlab.config.translation import Tsv, TsvToSplit
+from attnlab.data.letters import composed
 from attnlab.data.lines import find, read_lines
 from attnlab.data.records import Corpus, Pair
 
@@ -50,8 +51,8 @@ def read_and_split(config: TsvToSplit, data_dir: Path) -> Corpus:
 def read_pairs(path: Path, source: str, target: str) -> tuple[Pair, ...]:
     """Read two columns of one file; a quotation mark is an ordinary character."""
     header, *rows = read_lines(path)
-    names = header.split("\t")
-    columns = [_column(name, names, path, (source, target)) for name in (source, target)]
+    names, wanted = composed(header).split("\t"), (composed(source), composed(target))
+    columns = [_column(name, names, path, wanted) for name in wanted]
     if not rows:
         raise UserError(f"{path}:1: no rows after the header; expected one pair a line")
     pairs = []

@@ -16,6 +16,7 @@ from jaxtyping import Shaped
 from sacrebleu.metrics.bleu import BLEU
 
 from attnlab.data.images import Box
+from attnlab.data.letters import MARKS, composed
 from attnlab.tasks.resampling import RESAMPLES, interval
 
 ORDERS = (1, 2, 3, 4)
@@ -23,6 +24,7 @@ SIGMA = 6.0
 """Of CIDEr-D's penalty for another length than the reference's."""
 BETA = 1.2
 """Weight of recall beside precision in ROUGE-L, as in the COCO tools."""
+_WORD = re.compile(rf"[^\W_](?:[^\W_]|[{MARKS}])*(?:['’-](?:[^\W_]|[{MARKS}])+)*")
 
 References = Sequence[Sequence[str]]
 """All references of each caption."""
@@ -34,7 +36,7 @@ def words(text: str) -> str:
     >>> words("A man's dog , running .")
     "a man's dog running"
     """
-    return " ".join(re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", text.lower()))
+    return " ".join(re.findall(_WORD, composed(text).lower()))
 
 
 def caption_scores(hypotheses: Sequence[str], references: References, *, resamples: int = RESAMPLES) -> dict[str, Any]:

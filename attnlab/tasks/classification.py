@@ -19,6 +19,7 @@ from attnlab.config import Experiment
 from attnlab.config.classification import Classification
 from attnlab.config.classifier import TransformerClassifier as ClassifierConfig
 from attnlab.config.errors import UserError
+from attnlab.config.json_text import read_texts
 from attnlab.config.transformer import TransformerEncoder
 from attnlab.data.batching import Batch, Batches, evaluation_shapes
 from attnlab.data.classified import load
@@ -85,11 +86,7 @@ class Classifier(Task):
     @classmethod
     def restore(cls, config: Experiment, directory: Path) -> Self:
         """Read the vocabulary and the classes of a run."""
-        path = directory / "labels.json"
-        try:
-            labels = tuple(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: no classes can be read here ({error})") from error
+        labels = tuple(read_texts(directory / "labels.json", "classes"))
         return cls(
             config,
             Reader(settings(config, Classification), Tokenizer.load(directory / "tokenizer" / "text.json")),

@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from attnlab.data.letters import WORD, composed
 from attnlab.data.questions import Question
 
 LONGEST = 4
@@ -28,12 +29,13 @@ _FUNCTION_WORDS = (
     "very s t"
 )
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
+_PIECE = re.compile(rf"{WORD}|[^\w\s]")
 
 
 def answer(question: Question) -> str:
     """Answer a question by the sliding window; the empty text where the passage has no candidate."""
-    words = [(found.group().lower(), *found.span()) for found in re.finditer(r"\w+|[^\w\s]", question.passage)]
-    asked = set(re.findall(r"\w+", question.question.lower()))
+    words = [(composed(found.group()).lower(), *found.span()) for found in re.finditer(_PIECE, question.passage)]
+    asked = set(re.findall(WORD, composed(question.question).lower()))
     counts = Counter(word for word, _, _ in words)
     content = {word: math.log(1 + 1 / count) for word, count in counts.items()}
     best, found = -1.0, ""

@@ -22,7 +22,7 @@ from attnlab.data import squad, stories, subjqa
 from attnlab.data.batching import Batches, evaluation_shapes
 from attnlab.data.passages import PassageReader, Window
 from attnlab.data.pretrained import Pretrained
-from attnlab.data.questions import Question
+from attnlab.data.questions import Question, told_apart
 from attnlab.data.records import Splits
 from attnlab.data.tokenizer import Tokenizer
 from attnlab.data.windows import best_spans
@@ -157,12 +157,14 @@ class SpanReader(Task):
         found = {window.number for window in windows if window.target != (0, 0)}
         kept = [window for window in windows if window.number in (found if not self._allows_none else found | known)]
         if not kept:
-            raise UserError(_why_none_is_left(examples, settings(self.config, Spans).window))
-        lost = len(examples) - len({window.number for window in kept})
+            reason = _why_left_out(examples[0], settings(self.config, Spans).window)
+            raise UserError(f"train: no question is left to be trained on: {reason}")
+        lost = sorted(set(range(len(examples))) - {window.number for window in kept})
+        most = settings(self.config, Spans).window
         guessed = sum(one.target is not None and not one.target.certain for one in examples)
         long = sum(len(self.reader.tokenizer.encode(one.question).ids) > self._most_asked for one in examples)
         self._told = [
-            f"left out: {lost} questions whose answer is not in the passage, or in no window whole" if lost else "",
+            f"left out: {len(lost)} questions; {_why_left_out(examples[lost[0]], most)}" if lost else "",
             f"trained on a guessed place: {guessed} answers (no certain one is given)" if guessed else "",
             f"cut: {long} questions of more than {self._most_asked} tokens (task.max_question)" if long else "",
         ]
@@ -213,7 +215,7 @@ class SpanReader(Task):
                 f"{name}_over_window": found.difference,
                 f"{name}_over_window_ci95": [found.low, found.high],
             }
-        return scores | {"answers": {one.id: text for one, text in zip(examples, answers, strict=True)}}
+        return scores | {"answers": dict(zip(told_apart(one.id for one in examples), answers, strict=True))}
 
     def example(self, inputs: Sequence[str]) -> Question:
         """Take a passage and a question."""
@@ -380,15 +382,16 @@ def _gold(examples: Sequence[Question]) -> list[list[str]]:
     return [[answer.text for answer in one.answers] for one in examples]
 
 
-def _why_none_is_left(examples: Sequence[Question], window: int) -> str:
-    """Say why there is nothing to be trained on, by the first answer that does not stand where the file says."""
-    told = "train: no question is left to be trained on: "
-    for one in examples:
-        for answer in one.answers:
-            there = one.passage[slice(*answer.span)]
-            if there != answer.text:
-                return f"{told}of {one.id} the answer {answer.text!r} is not at character {answer.start} ({there!r} is)"
-    return f"{told}no answer is whole in a window of {window} tokens (task.window)"
+def _why_left_out(one: Question, window: int) -> str:
+    """Name a question that is not trained on, and the first of its answers that does not stand where the file says."""
+    named = one.id[:60]
+    if not one.answers:
+        return f"{named} has no answer, which task.unanswerable: true allows"
+    for answer in one.answers:
+        there = one.passage[slice(*answer.span)]
+        if there != answer.text:
+            return f"of {named} the answer {answer.text[:60]!r} is not at character {answer.start} ({there[:60]!r} is)"
+    return f"of {named} no answer is whole in a window of {window} tokens (task.window)"
 
 
 def _best_span(found: Sequence[Found]) -> str:

@@ -47,7 +47,8 @@ def each(gold: Sequence[Sequence[str]], answers: Sequence[str]) -> tuple[np.ndar
     """Score every answer by the gold one it fits best: exact match [n] and F1 [n], between 0 and 1.
 
     Args:
-        gold: right answers of each question; none at all, or none with a word in it, means there is no answer.
+        gold: right answers of each question, none where there is no answer. Of several those without a word ("The"
+            has none) do not count; where all are such, the answer "" is right, as is every other one without a word.
         answers: the answer to each question; the empty one means there is none.
     """
     if len(gold) != len(answers):
@@ -74,7 +75,7 @@ def squad_scores(gold: Sequence[Sequence[str]], answers: Sequence[str]) -> dict[
     {'exact': 100.0, 'f1': 100.0, 'total': 1}
     """
     exacts, f1s = each(gold, answers)
-    has = np.array([bool(_has_answer(texts)) for texts in gold], bool)
+    has = _have_answers(gold)
     scores: dict[str, float | int] = {"exact": _percent(exacts), "f1": _percent(f1s), "total": len(answers)}
     if has.any() and not has.all():
         for name, rows in (("HasAns", has), ("NoAns", ~has)):
@@ -100,7 +101,7 @@ def best_by_threshold(
     100.0
     """
     exacts, f1s = each(gold, answers)
-    has, sure = np.array([bool(_has_answer(texts)) for texts in gold], bool), np.asarray(no_answer, float)
+    has, sure = _have_answers(gold), np.asarray(no_answer, float)
     if sure.shape != has.shape:
         raise ValueError(f"{len(sure)} numbers in no_answer for {len(has)} questions")
     found: dict[str, float] = {}
@@ -109,12 +110,13 @@ def best_by_threshold(
     return found
 
 
-def _has_answer(texts: Sequence[str]) -> list[str]:
-    return [text for text in texts if normalize(text)]
+def _have_answers(gold: Sequence[Sequence[str]]) -> np.ndarray:
+    """Say which questions have an answer: those that one is given for, be it without a word when normalized."""
+    return np.array([len(texts) > 0 for texts in gold], bool)
 
 
 def _right(texts: Sequence[str]) -> list[str]:
-    return _has_answer(texts) or [""]
+    return [text for text in texts if normalize(text)] or [""]
 
 
 def _percent(values: np.ndarray) -> float:

@@ -17,6 +17,7 @@ from jaxtyping import Array, PyTree
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
+from attnlab.config.json_text import read, read_texts
 from attnlab.config.vision import VisualQa
 from attnlab.config.vision_models import VisualAnswerer as Config
 from attnlab.data import image_corpus
@@ -88,13 +89,8 @@ class VisualQuestions(Task):
     @classmethod
     def restore(cls, config: Experiment, directory: Path) -> Self:
         """Read what a run has learned of its words and answers."""
-        found = []
-        for path in (directory / ANSWERS, directory / SEEN):
-            try:
-                found.append(json.loads(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError) as error:
-                raise UserError(f"{path}: cannot be read ({error})") from error
-        return cls(config, Tokenizer.load(directory / VOCABULARY), *found)
+        answers, usual = read_texts(directory / ANSWERS, "answers"), read(directory / SEEN, dict, "answers")
+        return cls(config, Tokenizer.load(directory / VOCABULARY), answers, usual)
 
     def files(self) -> Mapping[str, str]:
         """The vocabulary and the answers."""
