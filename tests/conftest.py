@@ -11,15 +11,16 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-CPU_FLAGS = "--xla_backend_optimization_level=0"
-if version("jaxlib").startswith("0.10."):  # a process ends at once where a flag is unknown
-    CPU_FLAGS += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import jax
 import pytest
+
+CPU_FLAGS = "--xla_backend_optimization_level=0"
+if version("jaxlib").startswith("0.10."):  # a process ends at once where a flag is unknown
+    CPU_FLAGS += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 
 def pytest_configure(config: pytest.Config) -> None:
