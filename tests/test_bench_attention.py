@@ -295,8 +295,8 @@ class Scripted:
     def __init__(self, directory: Path, case: Case, *, wrong: bool = False, dies: bool = False):
         self._directory, self._case, self._wrong, self._dies, self.turns = directory, case, wrong, dies, 0
 
-    def ask(self, question: dict) -> dict:
-        if "peak_of" in question:
+    def ask(self, question: dict, seconds: float = float("inf")) -> dict:
+        if "peak_of" in question or "peak" in question:
             return {"peak_bytes": 5}
         if "turn" in question:
             self.turns += 1
@@ -321,7 +321,7 @@ def test_who_differs_is_not_timed_and_who_dies_is_told(tmp_path):
         backend="cpu", process=lambda peer, dtype, task="time": workers[peer.name], forget=lambda *_: None
     )
     peers = [Peer("plan"), Peer("dense"), Peer("flax"), Peer("cudnn")]
-    outcomes = attention._measure_case(case, peers, 3, crew, tmp_path, lambda line: None)  # pyright: ignore
+    outcomes = attention._measure_case(case, peers, 3, crew, tmp_path, print, attention._Limits(None))  # pyright: ignore
     plan, dense, flax, cudnn = outcomes
     assert plan.seconds == (1.0, 2.0, 3.0)
     assert plan.peak_bytes == 5

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -20,12 +21,22 @@ class Process:
         self._process = process
         self.about: str = self._answer()["about"]
 
-    def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a question and wait for the answer; raise `Ended` where none comes."""
+    def ask(self, question: Mapping[str, Any], seconds: float = float("inf")) -> dict[str, Any]:
+        """Send a question and wait for the answer; raise `Ended` where none comes, or none in so many seconds."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it died: no answer comes
             print(json.dumps(question), file=self._process.stdin, flush=True)
-        return self._answer()
+        if seconds == float("inf"):
+            return self._answer()
+        late = threading.Event()
+        timer = threading.Timer(seconds, lambda: (late.set(), self._process.kill()))
+        timer.start()
+        try:
+            return self._answer()
+        except Ended as end:
+            raise Ended(f"no answer in {seconds:.0f} s") if late.is_set() else end from None
+        finally:
+            timer.cancel()
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
