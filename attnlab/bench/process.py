@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -21,7 +21,7 @@ class Process:
         self._process = process
         self.about: str = self._answer()["about"]
 
-    def ask(self, question: Mapping[str, Any], seconds: float = float("inf")) -> dict[str, Any]:
+    def ask(self, question: Mapping[str, Any] | Sequence[Any], seconds: float = float("inf")) -> dict[str, Any]:
         """Send a question and wait for the answer; raise `Ended` where none comes, or none in so many seconds."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it died: no answer comes
@@ -34,7 +34,7 @@ class Process:
         try:
             return self._answer()
         except Ended as end:
-            raise Ended(f"no answer in {seconds:.0f} s") if late.is_set() else end from None
+            raise Ended(f"gave no answer in {seconds:.0f} s") if late.is_set() else end from None
         finally:
             timer.cancel()
 
