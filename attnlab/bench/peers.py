@@ -20,11 +20,14 @@ Arrays = dict[str, Array]
 Forward = Callable[[Arrays], Any]
 
 
-def ours(case: Case, implementation: str | None, mesh: Mesh | None) -> Forward:
-    """attnlab's own attention by one implementation, or by the one it chooses (None)."""
+def ours(case: Case, implementation: str | None, mesh: Mesh | None, block: str = "") -> Forward:
+    """attnlab's own attention by one implementation, or by the one it chooses (None), in blocks like "512x256"."""
     from attnlab.functional.attention import attention
 
     options = _options(case, implementation, mesh)
+    if block:
+        queries, keys = map(int, block.split("x"))
+        options["block_size"] = queries, keys
 
     def forward(arrays: Arrays) -> Any:
         return attention(arrays["query"], arrays["key"], arrays["value"], **_score(case, arrays), **options)
@@ -135,7 +138,8 @@ def _forward(peer: Peer, case: Case, mesh: Mesh | None) -> Forward:
                 raise Refusal(f"cuDNN needs a GPU; jax runs on {jax.default_backend()} here")
             return jax_nn(case, "cudnn")
         case name:
-            return ours(case, name, mesh)
+            implementation, _, block = name.partition("@")
+            return ours(case, implementation, mesh, block)
 
 
 def _refuse_too_much(peer: Peer, case: Case) -> None:
