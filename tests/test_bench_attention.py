@@ -318,7 +318,7 @@ def test_who_differs_is_not_timed_and_who_dies_is_told(tmp_path):
         "flax": Scripted(tmp_path, case, dies=True),
     }
     crew = SimpleNamespace(
-        backend="cpu", process=lambda peer, dtype, task="time": workers[peer.name], forget=lambda *_: None
+        backend="cpu", process=lambda peer, dtype, task="time", seconds=0.0: workers[peer.name], forget=lambda *_: None
     )
     peers = [Peer("plan"), Peer("dense"), Peer("flax"), Peer("cudnn")]
     outcomes = attention._measure_case(case, peers, 3, crew, tmp_path, print, attention._Limits(None))  # pyright: ignore

@@ -37,6 +37,8 @@ REST = 0.005
 """Seconds between two turns: threads of the last one spin a while before they sleep."""
 PREPARE, TURN = 60.0, 10.0
 """Seconds that a peer may take to have a case ready, and to take its turn, where there is a budget."""
+LEAST = 5.0
+"""Seconds that are waited for what was begun in time."""
 FEWEST = 3
 """Rounds that are taken even when the budget is used up."""
 Say = Callable[[str], None]
@@ -107,8 +109,8 @@ class _Limits:
         return self._budget.left() == 0.0
 
     def of(self, seconds: float) -> float:
-        """At most so many seconds."""
-        return seconds if self._limited else float("inf")
+        """At most so many seconds, and little longer than there is time."""
+        return min(seconds, max(self._budget.left(), LEAST)) if self._limited else float("inf")
 
 
 class _Crew:
@@ -118,14 +120,14 @@ class _Crew:
         self._stack, self.backend = stack, backend
         self._processes: dict[tuple[Peer, str], Process] = {}
 
-    def process(self, peer: Peer, dtype: str, task: str = "time") -> Process:
-        """The process of a peer for a task, "time" or "memory"."""
+    def process(self, peer: Peer, dtype: str, task: str = "time", seconds: float = float("inf")) -> Process:
+        """The process of a peer for a task, "time" or "memory", ready in so many seconds."""
         if (peer, task) not in self._processes:
             arguments = [peer.name, str(peer.devices), str(cores())]
             environment = _environment(peer.devices, dtype) | (memory.ENVIRONMENT if task == "memory" else {})
             if self.backend == "cpu":
                 environment["CUDA_VISIBLE_DEVICES"] = ""  # PyTorch works where jax does
-            self._processes[peer, task] = self._stack.enter_context(started(WORKER, arguments, environment))
+            self._processes[peer, task] = self._stack.enter_context(started(WORKER, arguments, environment, seconds))
         return self._processes[peer, task]
 
     def forget(self, peer: Peer, task: str = "time") -> None:
@@ -185,7 +187,7 @@ def _prepared(
         return Outcome(str(peer), "", why=missing)
     about = ""
     try:
-        process = crew.process(peer, case.dtype)
+        process = crew.process(peer, case.dtype, seconds=limits.of(PREPARE))
         about = process.about
         answer = process.ask({"case": asdict(case), "directory": str(directory)}, limits.of(PREPARE))
         if "refused" in answer:

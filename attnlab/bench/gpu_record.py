@@ -135,7 +135,8 @@ def _resume(result: Mapping[str, Any]) -> str:
 
 
 def _count(result: Mapping[str, Any]) -> str:
-    return f"{len(result.get('results', ()))} cases"
+    count = len(result.get("results", ()))
+    return f"{count} case{'s' if count != 1 else ''}"
 
 
 def _measured(part: Part | None) -> Sequence[Result]:

@@ -9,6 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+NEVER = float("inf")
+"""Seconds of a patience that does not end."""
+
 
 class Ended(Exception):
     """The process is gone; the message says how it ended."""
@@ -17,30 +20,27 @@ class Ended(Exception):
 class Process:
     """A running worker; made by `started`."""
 
-    def __init__(self, process: subprocess.Popen[str]):
+    def __init__(self, process: subprocess.Popen[str], seconds: float = NEVER):
         self._process = process
-        self.about: str = self._answer()["about"]
+        self.about: str = self._answer(seconds)["about"]
 
-    def ask(self, question: Mapping[str, Any] | Sequence[Any], seconds: float = float("inf")) -> dict[str, Any]:
+    def ask(self, question: Mapping[str, Any] | Sequence[Any], seconds: float = NEVER) -> dict[str, Any]:
         """Send a question and wait for the answer; raise `Ended` where none comes, or none in so many seconds."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it died: no answer comes
             print(json.dumps(question), file=self._process.stdin, flush=True)
-        if seconds == float("inf"):
-            return self._answer()
+        return self._answer(seconds)
+
+    def _answer(self, seconds: float) -> dict[str, Any]:
+        assert self._process.stdout is not None
         late = threading.Event()
         timer = threading.Timer(seconds, lambda: (late.set(), self._process.kill()))
-        timer.start()
-        try:
-            return self._answer()
-        except Ended as end:
-            raise Ended(f"gave no answer in {seconds:.0f} s") if late.is_set() else end from None
-        finally:
-            timer.cancel()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
+        if seconds < NEVER:
+            timer.start()
         line = self._process.stdout.readline()
+        timer.cancel()
+        if not line and late.is_set():
+            raise Ended(f"gave no answer in {seconds:.0f} s")
         if not line:
             code = self._process.wait()
             killed = " (killed: out of memory?)" if code == -9 else ""
@@ -49,12 +49,14 @@ class Process:
 
 
 @contextmanager
-def started(module: str, arguments: list[str], environment: Mapping[str, str]) -> Iterator[Process]:
-    """Start `python -m module arguments`, to which the environment adds; end it at the exit."""
+def started(
+    module: str, arguments: list[str], environment: Mapping[str, str], seconds: float = NEVER
+) -> Iterator[Process]:
+    """Start `python -m module arguments`, to which the environment adds, in so many seconds; end it at the exit."""
     command = [sys.executable, "-m", module, *arguments]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "encoding": "utf-8"}
     with subprocess.Popen(command, env=os.environ | environment, **pipes) as process:
         try:
-            yield Process(process)
+            yield Process(process, seconds)
         finally:
             process.kill()

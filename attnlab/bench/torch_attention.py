@@ -171,12 +171,13 @@ def _written_out(case: Case, device: str) -> Tensor | None:
     if case.variant not in ("window", "alibi"):
         return None
     dtype = getattr(torch, case.dtype)
+    written = case.written_bytes(dtype.itemsize)
+    if device != "cpu" and case.variant == "alibi" and written > MOST_WRITTEN:
+        raise Refusal(f"would write out a bias of {written / 1e9:.1f} GB")
     positions = torch.arange(case.shape.length, device=device, dtype=torch.int32)
     distance = positions[:, None] - positions[None, :]
     if case.variant == "window":
         return (distance >= 0) & (distance < WINDOW)
-    if device != "cpu" and case.written_bytes(dtype.itemsize) > MOST_WRITTEN:
-        raise Refusal(f"would write out a bias of {case.written_bytes(dtype.itemsize) / 1e9:.1f} GB")
     slopes = torch.tensor(case.slopes, device=device)[:, None, None]
     bias = torch.where(distance >= 0, -slopes * distance, -torch.inf)
     return bias.to(dtype)[None]

@@ -143,7 +143,7 @@ def compare(
         directory = Path(temporary)
         work = _pairs(experiment, data_dir, directory, made_up) | {"device": device}
         batches, warm_up, real_fraction = _prepare(experiment, work, directory, rounds * steps, devices)
-        sides = {side: stack.enter_context(_worker(side, directory, devices, device)) for side in SIDES}
+        sides = {side: stack.enter_context(_worker(side, directory, devices, device, budget)) for side in SIDES}
         for side in SIDES:
             seconds = sides[side].run(warm_up, budget)
             tell(f"{side}: {len(warm_up)} shapes of batches, {seconds:.1f} s with compilation")
@@ -180,11 +180,12 @@ def _broken(side: str, end: Ended) -> UserError:
 
 
 @contextmanager
-def _worker(side: str, directory: Path, devices: int, device: str) -> Iterator[Worker]:
+def _worker(side: str, directory: Path, devices: int, device: str, budget: Budget) -> Iterator[Worker]:
     environment = {**DEVICES[device], "JAX_NUM_CPU_DEVICES": str(devices)}
+    name, arguments = "attnlab.bench.worker", [side, str(directory)]
     with ExitStack() as stack:
         try:
-            process = stack.enter_context(started("attnlab.bench.worker", [side, str(directory)], environment))
+            process = stack.enter_context(started(name, arguments, environment, budget.left()))
         except Ended as end:
             raise _broken(side, end) from None
         yield Worker(side, process)
