@@ -17,6 +17,7 @@ from rich.console import Console
 
 from attnlab import cli
 from attnlab.bench import attention, attention_worker, cases, command, cost_plot, memory, reference, tables
+from attnlab.bench.budget import Budget
 from attnlab.bench.cases import Case, Peer, Plan, Shape
 from attnlab.bench.process import Ended, Process
 from attnlab.bench.results import Outcome, Report, Result, Spread, compared_with, exponent, read
@@ -330,6 +331,18 @@ def test_who_differs_is_not_timed_and_who_dies_is_told(tmp_path):
     assert (dense.seconds, workers["dense"].turns) == ((), 0)
     assert (flax.seconds, flax.why) == ((), "its process ended with code -9")
     assert cudnn.why == "needs a GPU; jax runs on cpu here"
+
+
+def test_who_ends_again_and_again_is_given_up_where_time_is_limited(tmp_path):
+    def gone(*_, **__):
+        raise Ended("gave no answer in 60 s")
+
+    crew = SimpleNamespace(backend="cpu", process=gone, forget=lambda *_: None)
+    case, budget = Case("causal", "forward", SMALL, "float32"), Budget(600.0)
+    for limits, last in ((attention._Limits(budget), "in 2 cases before"), (attention._Limits(None), "no answer")):
+        for why in ("no answer", "no answer", last):
+            (outcome,) = attention._measure_case(case, [Peer("plan")], 3, crew, tmp_path, print, limits)  # pyright: ignore
+            assert why in (outcome.why or "")
 
 
 def test_without_torch_it_is_told_how_to_get_it(monkeypatch):

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -37,6 +38,8 @@ REST = 0.005
 """Seconds between two turns: threads of the last one spin a while before they sleep."""
 PREPARE, TURN = 60.0, 10.0
 """Seconds that a peer may take to have a case ready, and to take its turn, where there is a budget."""
+TRIES = 2
+"""Cases in which a peer may fail to be ready in time, where there is a budget."""
 LEAST = 5.0
 """Seconds that are waited for what was begun in time."""
 FEWEST = 3
@@ -104,6 +107,7 @@ class _Limits:
 
     def __init__(self, budget: Budget | None):
         self._budget, self._limited = budget or unlimited(), budget is not None
+        self._ended: Counter[Peer] = Counter()
 
     def used_up(self) -> bool:
         return self._budget.left() == 0.0
@@ -111,6 +115,14 @@ class _Limits:
     def of(self, seconds: float) -> float:
         """At most so many seconds, and little longer than there is time."""
         return min(seconds, max(self._budget.left(), LEAST)) if self._limited else float("inf")
+
+    def ended(self, peer: Peer) -> None:
+        """Remember that a peer's process ended while it was to have a case ready."""
+        self._ended[peer] += self._limited
+
+    def given_up(self, peer: Peer) -> bool:
+        """Whether it would cost the others too much to try once more."""
+        return self._ended[peer] >= TRIES
 
 
 class _Crew:
@@ -183,6 +195,8 @@ def _prepared(
 ) -> Outcome:
     """Have a case compiled, compared with the reference, and its memory measured."""
     missing = _missing(peer, crew.backend)
+    if limits.given_up(peer):
+        return Outcome(str(peer), "", why=f"was not ready in time, or ended, in {TRIES} cases before")
     if missing:
         return Outcome(str(peer), "", why=missing)
     about = ""
@@ -210,6 +224,7 @@ def _prepared(
         return replace(outcome, peak_bytes=_peak_bytes(case, peer, crew, directory, limits))
     except Ended as end:
         crew.forget(peer)
+        limits.ended(peer)
         return Outcome(str(peer), about, why=str(end))
 
 

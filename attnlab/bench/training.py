@@ -10,6 +10,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -143,10 +144,13 @@ def compare(
         directory = Path(temporary)
         work = _pairs(experiment, data_dir, directory, made_up) | {"device": device}
         batches, warm_up, real_fraction = _prepare(experiment, work, directory, rounds * steps, devices)
-        sides = {side: stack.enter_context(_worker(side, directory, devices, device, budget)) for side in SIDES}
-        for side in SIDES:
-            seconds = sides[side].run(warm_up, budget)
-            tell(f"{side}: {len(warm_up)} shapes of batches, {seconds:.1f} s with compilation")
+        start = lambda side: stack.enter_context(_worker(side, directory, devices, device, budget))  # noqa: E731
+        with ThreadPoolExecutor(1 if device == "cpu" else len(SIDES)) as pool:  # a GPU's programs are the host's work
+            sides = dict(zip(SIDES, pool.map(start, SIDES), strict=True))
+            for side, seconds in zip(
+                SIDES, pool.map(lambda side: sides[side].run(warm_up, budget), SIDES), strict=True
+            ):
+                tell(f"{side}: {len(warm_up)} shapes of batches, {seconds:.1f} s with compilation")
         measured: list[Round] = []
         for n in range(rounds):
             if n >= FEWEST and budget.left() == 0.0:
