@@ -195,7 +195,7 @@ def _worker(side: str, directory: Path, devices: int, device: str, budget: Budge
         yield Worker(side, process)
 
 
-def _round(sides: dict[str, Worker], batches: list[Batch], chunk: list[int], order: Sequence[str]) -> Round:
+def _round(sides: Mapping[str, Worker], batches: list[Batch], chunk: list[int], order: Sequence[str]) -> Round:
     seconds = {side: sides[side].run(chunk) for side in order}
     tokens = sum(int(batches[number]["target_lengths"].sum()) for number in chunk)
     return Round(tokens, seconds["jax"], seconds["torch"])
