@@ -27,8 +27,9 @@ ROOT = Path(attnlab.__file__).resolve().parents[1]
 TESTERS = 8
 """Most processes that test at once: compiling is the host's work."""
 PEERS = ("plan", "jax.nn", "cudnn", "torch", "flex")
-AGAINST = ("cudnn", "torch", "flex", "jax.nn", "plan")
 BLOCKS = ("2048x1024", "1024x1024", "1024x512", "512x512", "256x256")
+AGAINST = ("cudnn", "torch", "flex", "jax.nn", "plan", f"block_sparse@{BLOCKS[0]}", "dense")
+"""Whom ratios are taken against: the first of these that was timed."""
 LENGTHS = (4096, 16384, 1024)
 """In this order: what is cut off is the least telling."""
 TRAINED = ("multi30k_de_en_transformer", "dates_additive")
