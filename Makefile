@@ -5,7 +5,7 @@ READY := .venv/ready
 RUN := runs/dates_additive-s1
 SENTENCE := Freitag, der siebenundzwanzigste März neunzehnhundertvierundachtzig, und dreihundertfünfundvierzig
 
-.PHONY: setup run test test-all check format notebooks figures results lock clean
+.PHONY: setup run test test-all gpu check format notebooks figures results lock clean
 
 setup: $(READY)
 
@@ -31,6 +31,10 @@ test: $(READY)
 test-all: $(READY)
 	XLA_FLAGS= $(BIN)/python -m pytest -q -n 2 -m "slow or not slow"
 
+# Needs no setup of ours: where no package can be downloaded it takes $(PYTHON) as it is (docs/performance.md).
+gpu:
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m attnlab bench gpu --into docs/performance.md $(GPU)
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,7 +52,7 @@ figures: $(READY)
 	MPLBACKEND=Agg $(BIN)/python docs/figures.py
 
 results: $(READY)
-	$(BIN)/attnlab results docs/results/* --into README.md
+	$(BIN)/attnlab results docs/results/*-s* --into README.md
 
 # Pins anew what pyproject.toml allows today, with hashes (in an environment of its own, so that .venv stays as it is).
 lock:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from attnlab import __version__
+from attnlab import __version__, marks
 from attnlab.bench import cases
 from attnlab.config import Experiment, catalog
 from attnlab.config.code import TRUST, announced, code_of, recorded_code, refuse_other_code
@@ -20,6 +20,9 @@ from attnlab.config.load import held_code, load
 from attnlab.cores import host_devices
 from attnlab.data.lines import LONGEST_LINE
 from attnlab.heap import keep_freed_memory
+
+GPU_PARTS = ("conformance", "attention", "training", "resume", "blocks")
+"""Of `bench gpu`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -121,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     _takes_attention(
         _command(benches, "attention", _bench_attention, "time and memory of attention beside other libraries'")
     )
+    _takes_gpu(_command(benches, "gpu", _bench_gpu, "all that only a GPU can show, within some minutes"))
     return parser
 
 
@@ -153,6 +157,17 @@ def _takes_attention(parser: argparse.ArgumentParser) -> None:
     add("--quick", action="store_true", help="short lengths, full and causal, forward, 3 rounds: does it all work?")
     add("--out", type=Path, metavar="DIR", help="where results go (default: runs/bench-attention-TIME)")
     add("--report", type=Path, metavar="DIR", help="measure nothing: print and draw the results that are there")
+
+
+def _takes_gpu(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--minutes", type=float, default=8.0, metavar="M", help="for all parts together (default: 8)")
+    add("--parts", metavar="NAME,...", help=f"of {', '.join(GPU_PARTS)} (default: all)")
+    add("--out", type=Path, default=Path("docs/results/gpu"), metavar="DIR", help="records (default: docs/results/gpu)")
+    add("--into", type=Path, metavar="FILE", help="put the tables between the marks of this file")
+    add("--tiny", action="store_true", help="small sizes on whatever device there is: does it all work?")
+    add("--restart", action="store_true", help="measure again what was measured before on this card")
+    _takes_data(parser)
 
 
 def _takes_run(parser: argparse.ArgumentParser) -> None:
@@ -302,6 +317,19 @@ def _bench_attention(options: argparse.Namespace) -> int:
         command.report(options.report)
     else:
         command.bench(plan, options.out)
+    return 0
+
+
+def _bench_gpu(options: argparse.Namespace) -> int:
+    if not 0 < options.minutes < 1e4:
+        raise UserError(f"--minutes {options.minutes:g}: a number above 0 is needed, e.g. 8")
+    parts = cases.names_of("--parts", options.parts, GPU_PARTS) if options.parts else GPU_PARTS
+    data_dir = _data_dir(options)
+    if options.into is not None:
+        marks.between(options.into, "gpu")  # a mistake is told before anything is measured
+    from attnlab.bench import gpu
+
+    gpu.bench(options.minutes, parts, options.out, options.into, data_dir, options.tiny, options.restart)
     return 0
 
 

@@ -6,11 +6,13 @@ from itertools import groupby, pairwise
 from pathlib import Path
 from statistics import mean, stdev
 
+from attnlab import marks
 from attnlab.config.errors import UserError
 from attnlab.facts import Facts
 from attnlab.tasks.base import Column
 
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+MARK = "results"
+BEGIN, END = marks.pair(MARK)
 """Marks in a file; what stands between them is replaced."""
 NONE = "No run is kept yet."
 ABOUT: Mapping[str, Callable[[Facts], str]] = {
@@ -99,22 +101,13 @@ def rows(facts: Sequence[Facts]) -> Iterator[Row]:
 
 
 def insert(text: str, path: Path) -> None:
-    """Put a text between the marks of a file; what is outside stays byte for byte.
-
-    Raises:
-        UserError: the file cannot be read or written, or has not each mark once and in order.
-    """
-    before, after = _around(path)
-    try:
-        path.write_bytes(before + b"\n" + text.encode() + after)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+    """Put a text between the marks of a file (`marks.insert`)."""
+    marks.insert(text, path, MARK)
 
 
 def between(path: Path) -> str:
     """Return what stands between the marks of a file."""
-    before, after = _around(path)
-    return path.read_bytes()[len(before) + 1 : -len(after)].decode()
+    return marks.between(path, MARK)
 
 
 def duration(seconds: float) -> str:
@@ -127,18 +120,6 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes:02d} min" if seconds >= 5970 else f"{60 * hours + minutes} min"
-
-
-def _around(path: Path) -> tuple[bytes, bytes]:
-    """What stands up to the end of the first mark, and from the second on."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    begin, end = BEGIN.encode(), END.encode()
-    if not (content.count(begin) == content.count(end) == 1 and content.index(begin) < content.index(end)):
-        raise UserError(f"{path}: needs a line {BEGIN} and after it a line {END}, each once; the table goes between")
-    return content[: content.index(begin) + len(begin)], content[content.index(end) :]
 
 
 def _table(kind: str, made: Sequence[Row], differing: Sequence[str]) -> Iterator[str]:

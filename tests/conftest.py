@@ -3,7 +3,7 @@
 Most of the time goes into compiling small programs, so LLVM does not optimise them, XLA's older emitters write their
 loops, and a program is one LLVM module: that halves the time of the suite. `XLA_FLAGS= pytest ...`, as in
 `make test-all`, compiles as for users. What was compiled is kept in .jax_cache for both workers, the commands they
-start, and the next time.
+start, and the next time. None of this is said to a GPU (`pytest -m gpu`).
 """
 
 import os
@@ -11,12 +11,6 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0"
-    + " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-    * version("jaxlib").startswith("0.10."),  # a process ends at once where a flag is unknown
-)
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
@@ -24,7 +18,29 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 import jax
 import pytest
 
-jax.config.update("jax_num_cpu_devices", 2)
+CPU_FLAGS = "--xla_backend_optimization_level=0"
+if version("jaxlib").startswith("0.10."):  # a process ends at once where a flag is unknown
+    CPU_FLAGS += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose what jax runs on, before it starts: two CPU devices, or with `-m gpu` the device that it finds."""
+    if config.option.markexpr.startswith("gpu"):
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        jax.config.update("jax_default_matmul_precision", "highest")  # products of float32, not of TF32
+        config.addinivalue_line("filterwarnings", "default")  # what a driver warns of is no failure
+    else:
+        os.environ.setdefault("XLA_FLAGS", CPU_FLAGS)
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+        jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
+        jax.config.update("jax_num_cpu_devices", 2)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say what a GPU's tests run on."""
+    if not config.option.markexpr.startswith("gpu"):
+        return None
+    return f"jax {jax.__version__} on {jax.default_backend()}: {jax.devices()[0].device_kind}"
 
 
 @pytest.fixture

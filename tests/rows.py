@@ -295,13 +295,14 @@ class Problem:
     mask: masks.Mask | None
     mods: tuple[Callable[..., jax.Array], ...]
     normalizer: Callable[..., jax.Array]
-    _oracle: Callable[[], dict[str, np.ndarray]]
+    _oracle: Callable[..., dict[str, np.ndarray]]
 
     def options(self) -> dict[str, object]:
         return {"score": self.bind(self.params), "mods": self.mods, "mask": self.mask, "normalizer": self.normalizer}
 
-    def expected(self) -> dict[str, np.ndarray]:
-        return self._oracle()
+    def expected(self, rounded: Callable[[float], float] = float) -> dict[str, np.ndarray]:
+        """By the oracle; `rounded` is applied to every score, every logit after the mods, and every weight."""
+        return self._oracle(rounded)
 
 
 def problem(
@@ -345,13 +346,17 @@ def problem(
         part = Partial(score.part, **params, **score.constants)
         return per_head(part) if each_head else part
 
-    def expected() -> dict[str, np.ndarray]:
+    def expected(rounded: Callable[[float], float]) -> dict[str, np.ndarray]:
         wide = {name: np.asarray(x).astype(np.float64) for name, x in params.items()}
 
         def one_score(query_row, key_row, head):
-            return score.oracle(query_row, key_row, **{n: x[head] if each_head else x for n, x in wide.items()})
+            params = {n: x[head] if each_head else x for n, x in wide.items()}
+            return rounded(score.oracle(query_row, key_row, **params))
 
+        mod = mod_oracle(slope)
+        modified = lambda logit, *at: rounded(mod(logit, *at))  # noqa: E731
+        weigh = lambda logits, *place: [rounded(w) for w in normalize_oracle(logits, *place)]  # noqa: E731
         arrays = [np.asarray(x).astype(np.float64) for x in (query, key, value)]
-        return oracle.attention(*arrays, one_score, mod_oracle(slope), may, normalize_oracle)
+        return oracle.attention(*arrays, one_score, modified, may, weigh)
 
     return Problem((query, key, value), params, bind, drawn_mask, bound, normalize, expected)

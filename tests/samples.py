@@ -18,7 +18,7 @@ from attnlab.functional.parts import as_part, floats
 BY_NAME = {row.name: row for row in SCORES}
 BLOCKWISE = [name for name in IMPLEMENTATIONS if name != "dense"]
 OPTIMIZED = {"xla_backend_optimization_level": 3} | (
-    {"xla_cpu_use_fusion_emitters": True} if "fusion_emitters" in os.environ["XLA_FLAGS"] else {}
+    {"xla_cpu_use_fusion_emitters": True} if "fusion_emitters" in os.environ.get("XLA_FLAGS", "") else {}
 )
 """Where bits are compared the compiler optimizes, as it does for users (see conftest.py)."""
 
@@ -72,12 +72,12 @@ COVER = [in_turn(number) for number in range(max(map(len, (SCORES, MODS, MASKS, 
 REST = [drawn(number) for number in range(150)]
 
 
-def learnable(this: Problem):
-    """The floating-point arrays of a problem, what is not to be learned, and what puts them together."""
+def learnable(this: Problem, dtype: str | None = "float64"):
+    """The floating-point arrays of a problem (None: as they are), what is not to be learned, what joins the two."""
     learned, constant, together = floats(
         (this.inputs, this.params, tuple(map(as_part, this.mods)), as_part(this.normalizer))
     )
-    return [x.astype("float64") for x in learned], constant, together
+    return [x if dtype is None else x.astype(dtype) for x in learned], constant, together
 
 
 def solver(this: Problem, returns=("weights", "lse", "entropy"), compiled=None, **changes):

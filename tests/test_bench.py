@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attnlab.bench import training, worker
+from attnlab.bench import made_up, training, worker
+from attnlab.bench.budget import Budget
+from attnlab.bench.process import Process
 from attnlab.bench.training import Comparison, Round, Worker, compare
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
@@ -256,7 +258,8 @@ def test_pytorch_drops_out_in_training():
 
 def test_workers_read_the_batches_that_are_counted_and_see_every_shape_before(tmp_path):
     config = experiment()
-    batches, warm_up, real = training._prepare(config, None, tmp_path, count=3, row_multiple=2)
+    work = training._pairs(config, None, tmp_path, made_up=False) | {"device": "cpu"}
+    batches, warm_up, real = training._prepare(config, work, tmp_path, count=3, row_multiple=2)
     read = worker._load(tmp_path / "batches.npz")
     assert len(read) == len(batches) == 3 + len(warm_up)
     for one, other in zip(batches, read, strict=True):
@@ -288,13 +291,34 @@ def says(code: str) -> subprocess.Popen[str]:
 
 
 def test_a_side_that_dies_is_told():
-    with says("exit(7)") as process, pytest.raises(UserError, match="jax side ended with code 7"):
-        Worker("jax", process)
+    with says('print(\'{"about": "x"}\', flush=True); exit(7)') as process:
+        side = Worker("jax", Process(process))
+        with pytest.raises(UserError, match="jax side ended with code 7"):
+            side.run([0])
+
+
+def test_a_side_that_is_too_slow_is_told():
+    with says('print(\'{"about": "x"}\', flush=True); input(); import time; time.sleep(60)') as process:
+        side = Worker("torch", Process(process))
+        with pytest.raises(UserError, match="torch side gave no answer in 0 s"):
+            side.run([0], Budget(0.2))
+
+
+def test_made_up_pairs_are_as_long_as_those_of_multi30k():
+    pairs = made_up.pairs(5000, 4000)
+    source, target = (np.array([len(pair[side]) for pair in pairs]) for side in (0, 1))
+    assert (source.mean(), source.std()) == pytest.approx((15.9, 6.0), rel=0.05)
+    assert (target.mean(), target.std()) == pytest.approx((15.1, 5.2), rel=0.05)
+    assert np.corrcoef(source, target)[0, 1] == pytest.approx(0.87, abs=0.03)
+    assert min(map(min, (side for pair in pairs for side in pair))) > 3
+    assert pairs[:50] == made_up.pairs(5000, 4000)[:50]
+    with pytest.raises(UserError, match=r"task\.tokenizer\.vocabulary"):
+        made_up.vocabulary_of(experiment().model_copy(update={"task": None}))
 
 
 def test_a_loss_that_is_not_finite_is_told():
     with says('print(\'{"about": "x"}\'); print(\'{"seconds": 1.0, "losses": [1.0, NaN]}\'); input()') as process:
-        side = Worker("torch", process)
+        side = Worker("torch", Process(process))
         with pytest.raises(UserError, match="torch side is not finite: nan"):
             side.run([0, 1])
 
@@ -316,3 +340,14 @@ def test_both_sides_take_turns_in_their_own_processes():
     assert "torch" in comparison.torch
     assert len(told) == 4
     assert not list(Path.cwd().glob("*.npz"))
+
+
+@needs_torch
+@pytest.mark.slow
+def test_made_up_pairs_train_without_any_data():
+    config = experiment().model_copy(update={"model": TransformerSeq2Seq.model_validate(TRANSFORMER)})
+    tree = config.model_dump(mode="json")
+    tree["task"]["tokenizer"] = {"kind": "bpe", "vocabulary": 100}
+    config = Experiment.model_validate_json(json.dumps(tree))
+    comparison = compare(config, None, rounds=1, steps=1, tell=lambda line: None, made_up=True, budget=Budget(600.0))
+    assert comparison.rounds[0].tokens > 0

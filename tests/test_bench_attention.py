@@ -17,6 +17,7 @@ from rich.console import Console
 
 from attnlab import cli
 from attnlab.bench import attention, attention_worker, cases, command, cost_plot, memory, reference, tables
+from attnlab.bench.budget import Budget
 from attnlab.bench.cases import Case, Peer, Plan, Shape
 from attnlab.bench.process import Ended, Process
 from attnlab.bench.results import Outcome, Report, Result, Spread, compared_with, exponent, read
@@ -295,8 +296,8 @@ class Scripted:
     def __init__(self, directory: Path, case: Case, *, wrong: bool = False, dies: bool = False):
         self._directory, self._case, self._wrong, self._dies, self.turns = directory, case, wrong, dies, 0
 
-    def ask(self, question: dict) -> dict:
-        if "peak_of" in question:
+    def ask(self, question: dict, seconds: float = float("inf")) -> dict:
+        if "peak_of" in question or "peak" in question:
             return {"peak_bytes": 5}
         if "turn" in question:
             self.turns += 1
@@ -318,10 +319,10 @@ def test_who_differs_is_not_timed_and_who_dies_is_told(tmp_path):
         "flax": Scripted(tmp_path, case, dies=True),
     }
     crew = SimpleNamespace(
-        backend="cpu", process=lambda peer, dtype, task="time": workers[peer.name], forget=lambda *_: None
+        backend="cpu", process=lambda peer, dtype, task="time", seconds=0.0: workers[peer.name], forget=lambda *_: None
     )
     peers = [Peer("plan"), Peer("dense"), Peer("flax"), Peer("cudnn")]
-    outcomes = attention._measure_case(case, peers, 3, crew, tmp_path, lambda line: None)  # pyright: ignore
+    outcomes = attention._measure_case(case, peers, 3, crew, tmp_path, print, attention._Limits(None))  # pyright: ignore
     plan, dense, flax, cudnn = outcomes
     assert plan.seconds == (1.0, 2.0, 3.0)
     assert plan.peak_bytes == 5
@@ -330,6 +331,18 @@ def test_who_differs_is_not_timed_and_who_dies_is_told(tmp_path):
     assert (dense.seconds, workers["dense"].turns) == ((), 0)
     assert (flax.seconds, flax.why) == ((), "its process ended with code -9")
     assert cudnn.why == "needs a GPU; jax runs on cpu here"
+
+
+def test_who_ends_again_and_again_is_given_up_where_time_is_limited(tmp_path):
+    def gone(*_, **__):
+        raise Ended("gave no answer in 60 s")
+
+    crew = SimpleNamespace(backend="cpu", process=gone, forget=lambda *_: None)
+    case, budget = Case("causal", "forward", SMALL, "float32"), Budget(600.0)
+    for limits, last in ((attention._Limits(budget), "in 2 cases before"), (attention._Limits(None), "no answer")):
+        for why in ("no answer", "no answer", last):
+            (outcome,) = attention._measure_case(case, [Peer("plan")], 3, crew, tmp_path, print, limits)  # pyright: ignore
+            assert why in (outcome.why or "")
 
 
 def test_without_torch_it_is_told_how_to_get_it(monkeypatch):

@@ -20,17 +20,25 @@ from tolerances import assert_close
 
 from attnlab.functional import extras, masks
 from attnlab.functional.attention import IMPLEMENTATIONS, AttentionOutput, attention, attention_weights, pool
+from attnlab.functional.types import widen
 
 pytestmark = pytest.mark.usefixtures("strict")
+on_gpu = pytest.mark.gpu
+"""Laws that say something of their own of another device; `test_on_gpu.py` has its values and gradients."""
 every_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 ACCURATE = 1e-10
 """What float64 is held to where blocks add up in another order: forward and gradients."""
 
 
-def evaluate(sample: Sample, implementation: str, slopes: bool = True) -> tuple[AttentionOutput, list[jax.Array]]:
-    """Attend, and differentiate a number made of all results by every learnable array (or do not)."""
-    this = sample.problem()
-    learned, constant, together = learnable(this)
+def evaluate(
+    sample: Sample, implementation: str, slopes: bool = True, drawn: str = "float64", dtype: str | None = "float64"
+) -> tuple[AttentionOutput, list[jax.Array]]:
+    """Attend, and differentiate a number made of all results by every learnable array (or do not).
+
+    The numbers are drawn in one dtype, and computed with in another (None: as they are drawn).
+    """
+    this = sample.problem(drawn)
+    learned, constant, together = learnable(this, dtype)
 
     def number(learned):
         inputs, params, mods, normalizer = together(learned, constant)
@@ -38,6 +46,7 @@ def evaluate(sample: Sample, implementation: str, slopes: bool = True) -> tuple[
         how = {"implementation": implementation, "block_size": sample.block_size, "returns": sample.returns()}
         found = attention(*inputs, **parts, **how)
         numbers = [x for x in jax.tree.leaves(found) if jnp.issubdtype(x.dtype, jnp.floating)]
+        numbers = [widen(x) for x in numbers]
         return sum(jnp.sin(jnp.where(jnp.isfinite(x), x, 0.0)).sum() for x in numbers), found
 
     if not slopes:
@@ -132,6 +141,7 @@ def test_each_head_may_have_its_own_parameters(score, implementation, x64):
 # One call is as good as another
 
 
+@on_gpu
 @every_implementation
 def test_every_way_to_call_is_the_same(implementation):
     """Compiled or not, from the host's arrays or the device's."""
@@ -144,6 +154,7 @@ def test_every_way_to_call_is_the_same(implementation):
     assert_close(variant(*map(np.asarray, this.inputs)), expected, "float32")
 
 
+@on_gpu
 @every_implementation
 @pytest.mark.parametrize(("score", "normalizer"), [("scaled_dot", "softmax"), ("general", "entmax15")])
 def test_returns_change_no_bit_of_the_output(score, normalizer, implementation):
@@ -191,6 +202,7 @@ def test_the_order_of_keys_does_not_matter(implementation, x64):
     assert_close(shuffled.lse, straight.lse, "float64")
 
 
+@on_gpu
 @every_implementation
 def test_parts_of_the_keys_merge_by_their_lse(implementation, x64):
     this = draw_problem(BY_NAME["general"], mask="array_b_k", dtype="float64")
@@ -207,6 +219,7 @@ def test_parts_of_the_keys_merge_by_their_lse(implementation, x64):
     assert_close(merged, whole.output, "float64")
 
 
+@on_gpu
 @every_implementation
 def test_new_lengths_and_documents_compile_nothing_anew(implementation):
     this = draw_problem(BY_NAME["scaled_dot"])
@@ -242,6 +255,7 @@ def test_float64_stays_float64_and_narrower_numbers_are_computed_in_float32(impl
         assert {getattr(found, name).dtype.name for name in names if name != "logits"} == {inside}, dtype
 
 
+@on_gpu
 @every_implementation
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_low_precision_errs_at_most_twice_as_far_as_the_naive_computation(dtype, implementation):
@@ -280,6 +294,7 @@ def test_any_lengths_will_do(queries, keys, implementation, x64):
     assert_is_oracle(sample, found, ACCURATE)
 
 
+@on_gpu
 @every_implementation
 def test_lse_has_the_weights_for_gradient(implementation):
     def lse(logits):
@@ -293,6 +308,7 @@ def test_lse_has_the_weights_for_gradient(implementation):
     assert_close(slope, weights, "float32")
 
 
+@on_gpu
 @pytest.mark.parametrize("implementation", BLOCKWISE)
 def test_dropout_does_not_depend_on_blocks(implementation):
     """The values are the unit vectors, so that the output is the weights that are left."""

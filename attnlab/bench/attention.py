@@ -14,7 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,6 +26,7 @@ import numpy as np
 
 from attnlab.bench import cases as wanted
 from attnlab.bench import memory, reference
+from attnlab.bench.budget import Budget, unlimited
 from attnlab.bench.cases import Case, Peer
 from attnlab.bench.process import Ended, Process, started
 from attnlab.bench.results import Outcome, Report, Result, compared_with
@@ -33,6 +36,14 @@ from attnlab.cores import cores, host_devices
 WORKER = "attnlab.bench.attention_worker"
 REST = 0.005
 """Seconds between two turns: threads of the last one spin a while before they sleep."""
+PREPARE, TURN = 60.0, 10.0
+"""Seconds that a peer may take to have a case ready, and to take its turn, where there is a budget."""
+TRIES = 2
+"""Cases in which a peer may fail to be ready in time, where there is a budget."""
+LEAST = 5.0
+"""Seconds that are waited for what was begun in time."""
+FEWEST = 3
+"""Rounds that are taken even when the budget is used up."""
 Say = Callable[[str], None]
 
 
@@ -56,8 +67,9 @@ def measure(
     directory: Path,
     tell: Say,
     show: Callable[[Result], None],
+    budget: Budget | None = None,
 ) -> Report:
-    """Measure all cases.
+    """Measure all cases, or those that there is time for.
 
     Args:
         cases: what, in this order.
@@ -68,20 +80,49 @@ def measure(
         directory: gets results.json, written anew after every case: what is measured is kept.
         tell: is told how far it is, a line at a time.
         show: is shown every case when it is measured.
+        budget: no case is begun when it is used up, and nobody is waited for longer than `PREPARE` and `TURN`;
+            None for as long as it takes.
     """
     results: list[Result] = []
     report = Report(environment, ())
+    limits = _Limits(budget)
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         crew = _Crew(stack, environment["backend"])
         for number, case in enumerate(cases, start=1):
+            if limits.used_up():
+                tell(f"no time is left for {len(cases) - number + 1} of {len(cases)} cases")
+                break
             tell(f"{number} of {len(cases)}: {case}")
-            outcomes = _measure_case(case, peers, rounds, crew, Path(temporary), tell)
+            outcomes = _measure_case(case, peers, rounds, crew, Path(temporary), tell, limits)
             result = Result(case, outcomes, compared_with([o.peer for o in outcomes if o.seconds], against))
             results.append(result)
             report = Report(environment, tuple(results))
             report.save(directory)
             show(result)
     return report
+
+
+class _Limits:
+    """How long is waited for what, where there is a budget."""
+
+    def __init__(self, budget: Budget | None):
+        self._budget, self._limited = budget or unlimited(), budget is not None
+        self._ended: Counter[Peer] = Counter()
+
+    def used_up(self) -> bool:
+        return self._budget.left() == 0.0
+
+    def of(self, seconds: float) -> float:
+        """At most so many seconds, and little longer than there is time."""
+        return min(seconds, max(self._budget.left(), LEAST)) if self._limited else float("inf")
+
+    def ended(self, peer: Peer) -> None:
+        """Remember that a peer's process ended while it was to have a case ready."""
+        self._ended[peer] += self._limited
+
+    def given_up(self, peer: Peer) -> bool:
+        """Whether it would cost the others too much to try once more."""
+        return self._ended[peer] >= TRIES
 
 
 class _Crew:
@@ -91,12 +132,14 @@ class _Crew:
         self._stack, self.backend = stack, backend
         self._processes: dict[tuple[Peer, str], Process] = {}
 
-    def process(self, peer: Peer, dtype: str, task: str = "time") -> Process:
-        """The process of a peer for a task, "time" or "memory"."""
+    def process(self, peer: Peer, dtype: str, task: str = "time", seconds: float = float("inf")) -> Process:
+        """The process of a peer for a task, "time" or "memory", ready in so many seconds."""
         if (peer, task) not in self._processes:
             arguments = [peer.name, str(peer.devices), str(cores())]
             environment = _environment(peer.devices, dtype) | (memory.ENVIRONMENT if task == "memory" else {})
-            self._processes[peer, task] = self._stack.enter_context(started(WORKER, arguments, environment))
+            if self.backend == "cpu":
+                environment["CUDA_VISIBLE_DEVICES"] = ""  # PyTorch works where jax does
+            self._processes[peer, task] = self._stack.enter_context(started(WORKER, arguments, environment, seconds))
         return self._processes[peer, task]
 
     def forget(self, peer: Peer, task: str = "time") -> None:
@@ -105,23 +148,35 @@ class _Crew:
 
 
 def _measure_case(
-    case: Case, peers: Sequence[Peer], rounds: int, crew: _Crew, directory: Path, tell: Say
+    case: Case,
+    peers: Sequence[Peer],
+    rounds: int,
+    crew: _Crew,
+    directory: Path,
+    tell: Say,
+    limits: _Limits,
 ) -> tuple[Outcome, ...]:
     inputs = reference.draw(case)
-    rows = reference.chosen_rows(case.shape.length)
+    rows = reference.rows_of(case)
     right = reference.expected(case, inputs, rows)
     checking = reference.only_rows(inputs["cotangent"], rows)
     np.savez(directory / "inputs.npz", **inputs, checking=checking)  # pyright: ignore[reportArgumentType]
-    outcomes = {peer: _prepared(case, peer, crew, directory, right, rows) for peer in peers}
+    # On a GPU compiling is the host's work, of which it can do much at once.
+    with ThreadPoolExecutor(1 if crew.backend == "cpu" else max(len(peers), 1)) as pool:
+        prepare = lambda peer: _prepared(case, peer, crew, directory, right, rows, limits)  # noqa: E731
+        outcomes = dict(zip(peers, pool.map(prepare, peers), strict=True))
     for peer, outcome in outcomes.items():
         if outcome.why:
             tell(f"  {peer}: {outcome.why}")
     seconds: dict[Peer, list[float]] = {peer: [] for peer, outcome in outcomes.items() if outcome.why is None}
     for turn in range(rounds):
+        if limits.used_up() and turn >= FEWEST:
+            break
         for peer in random.Random(turn).sample(list(seconds), len(seconds)):
             time.sleep(REST)
             try:
-                seconds[peer].append(crew.process(peer, case.dtype).ask({"turn": True})["seconds"])
+                process = crew.process(peer, case.dtype)
+                seconds[peer].append(process.ask({"turn": True}, limits.of(TURN))["seconds"])
             except Ended as end:
                 crew.forget(peer)
                 outcomes[peer] = Outcome(str(peer), outcomes[peer].about, why=str(end))
@@ -130,17 +185,25 @@ def _measure_case(
 
 
 def _prepared(
-    case: Case, peer: Peer, crew: _Crew, directory: Path, right: reference.Arrays, rows: np.ndarray
+    case: Case,
+    peer: Peer,
+    crew: _Crew,
+    directory: Path,
+    right: reference.Arrays,
+    rows: np.ndarray,
+    limits: _Limits,
 ) -> Outcome:
     """Have a case compiled, compared with the reference, and its memory measured."""
     missing = _missing(peer, crew.backend)
+    if limits.given_up(peer):
+        return Outcome(str(peer), "", why=f"was not ready in time, or ended, in {TRIES} cases before")
     if missing:
         return Outcome(str(peer), "", why=missing)
     about = ""
     try:
-        process = crew.process(peer, case.dtype)
+        process = crew.process(peer, case.dtype, seconds=limits.of(PREPARE))
         about = process.about
-        answer = process.ask({"case": asdict(case), "directory": str(directory)})
+        answer = process.ask({"case": asdict(case), "directory": str(directory)}, limits.of(PREPARE))
         if "refused" in answer:
             return Outcome(str(peer), about, why=answer["refused"])
         found = directory / answer["found"]
@@ -158,17 +221,20 @@ def _prepared(
         if not errors[worst] <= limit:
             what = worst if worst == "output" else f"gradient of {worst}"
             return replace(outcome, why=f"differs: {what} by {errors[worst]:.1e} of the largest number, not timed")
-        return replace(outcome, peak_bytes=_peak_bytes(case, peer, crew, directory))
+        return replace(outcome, peak_bytes=_peak_bytes(case, peer, crew, directory, limits))
     except Ended as end:
         crew.forget(peer)
+        limits.ended(peer)
         return Outcome(str(peer), about, why=str(end))
 
 
-def _peak_bytes(case: Case, peer: Peer, crew: _Crew, directory: Path) -> int | None:
-    """Have the peak of memory measured; None where it cannot be."""
+def _peak_bytes(case: Case, peer: Peer, crew: _Crew, directory: Path, limits: _Limits) -> int | None:
+    """Have the peak of memory measured; None where it cannot be. A GPU's is told by the process that has it ready."""
+    if crew.backend != "cpu":
+        return crew.process(peer, case.dtype).ask({"peak": True}, limits.of(TURN)).get("peak_bytes")
     try:
         question = {"peak_of": asdict(case), "directory": str(directory)}
-        return crew.process(peer, case.dtype, "memory").ask(question).get("peak_bytes")
+        return crew.process(peer, case.dtype, "memory").ask(question, limits.of(PREPARE)).get("peak_bytes")
     except Ended:
         crew.forget(peer, "memory")
         return None
@@ -190,5 +256,6 @@ def _environment(devices: int, dtype: str) -> dict[str, str]:
         "JAX_NUM_CPU_DEVICES": str(devices),
         "XLA_FLAGS": " ".join(flags),
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "XLA_PYTHON_CLIENT_MEM_FRACTION": os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.25"),
         "JAX_ENABLE_X64": "1" if dtype == "float64" else "0",
     }

@@ -8,7 +8,8 @@ A line of JSON in, a line of JSON out:
 - {"case": ..., "directory": ...} reads `inputs.npz` there, compiles, writes what it computes to a file there and
   answers {"found": name of the file, ...}, or {"refused": the reason};
 - {"turn": true} answers {"seconds": of one call};
-- {"peak_of": ..., "directory": ...} compiles a case too, and answers {"peak_bytes": of one call}.
+- {"peak_of": ..., "directory": ...} compiles a case too, and answers {"peak_bytes": of one call}; {"peak": true} takes
+  the one that is ready.
 
 With `machine` it tells what the machine is, and ends.
 """
@@ -61,13 +62,16 @@ class Served:
     def __init__(self, peer: Peer, prepare: Prepare):
         self._peer, self._prepare = peer, prepare
         self._ready: Ready | None = None
-        self._untimed, self._calls = 1, 1
+        self._untimed, self._calls = 1, 0
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """Do what a line asks for."""
         if "turn" in question:
             assert self._ready is not None, "no case is ready"
             return {"seconds": self._turn(self._ready)}
+        if "peak" in question:
+            assert self._ready is not None, "no case is ready"
+            return {"peak_bytes": self._ready.peak_bytes()}
         self._ready = None
         gc.collect()
         try:
@@ -83,11 +87,10 @@ class Served:
     def _take(self, case: Case, directory: Path) -> dict[str, Any]:
         start = time.perf_counter()
         ready = self._compile(case, directory)
-        found = directory / "found.npz"
+        found = directory / f"found-{os.getpid()}.npz"
         np.savez(found, **ready.check())  # pyright: ignore[reportArgumentType]
         compile_seconds = time.perf_counter() - start
-        self._measure_calls(ready)
-        self._ready = ready
+        self._ready, self._calls = ready, 0
         about = {"temp_bytes": ready.temp_bytes, "note": ready.note}
         return {"found": found.name, "compile_seconds": compile_seconds} | about
 
@@ -111,8 +114,12 @@ class Served:
         self._calls = max(1, round(TURN / max(seconds, 1e-6)))
 
     def _turn(self, ready: Ready) -> float:
+        if not self._calls:
+            self._measure_calls(ready)
         for _ in range(self._untimed):
             ready.run()
+        if ready.seconds is not None:
+            return ready.seconds(self._calls) / self._calls
         start = time.perf_counter()
         for _ in range(self._calls):
             ready.run()

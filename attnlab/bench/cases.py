@@ -32,6 +32,8 @@ ON_GPU = ("cudnn", "torch_flash", "torch_efficient", "torch_cudnn")
 IN_TORCH = ("torch", "flex", "torch_flash", "torch_efficient", "torch_cudnn")
 AGAINST = ("torch", "flex", "jax.nn")
 """What a ratio is taken against: the first of these that was timed in the case."""
+MOST_WRITTEN = 2**31
+"""Bytes of queries × keys that a peer may write out on a GPU, which all peers share."""
 
 
 class Shape(NamedTuple):
@@ -69,6 +71,10 @@ class Case:
     def slopes(self) -> list[float]:
         """ALiBi's slope of each head."""
         return [2.0 ** (-8.0 * (head + 1) / self.shape.heads) for head in range(self.shape.heads)]
+
+    def written_bytes(self, item: int) -> int:
+        """Tell what queries × keys take for all heads, at so many bytes each."""
+        return self.shape.batch * self.shape.heads * self.shape.length**2 * item
 
     def __str__(self) -> str:
         return f"{self.variant}, {self.mode.replace('_', ' + ')}, {self.shape}, {self.dtype}"

@@ -1,5 +1,6 @@
 """The implementations in JAX, each a small function: (arrays of the case) -> output [b t h d]."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import Partial
 
-from attnlab.bench.cases import SOFT_CAP, WINDOW, Case, Peer
+from attnlab.bench.cases import MOST_WRITTEN, SOFT_CAP, WINDOW, Case, Peer
 from attnlab.bench.memory import available_bytes, peak_bytes
 from attnlab.bench.ready import Ready, Refusal
 
@@ -19,11 +20,14 @@ Arrays = dict[str, Array]
 Forward = Callable[[Arrays], Any]
 
 
-def ours(case: Case, implementation: str | None, mesh: Mesh | None) -> Forward:
-    """attnlab's own attention by one implementation, or by the one it chooses (None)."""
+def ours(case: Case, implementation: str | None, mesh: Mesh | None, block: str = "") -> Forward:
+    """attnlab's own attention by one implementation, or by the one it chooses (None), in blocks like "512x256"."""
     from attnlab.functional.attention import attention
 
     options = _options(case, implementation, mesh)
+    if block:
+        queries, keys = map(int, block.split("x"))
+        options["block_size"] = queries, keys
 
     def forward(arrays: Arrays) -> Any:
         return attention(arrays["query"], arrays["key"], arrays["value"], **_score(case, arrays), **options)
@@ -46,6 +50,7 @@ def jax_nn(case: Case, implementation: str | None) -> Forward:
     options: dict[str, Any] = {"implementation": implementation, "is_causal": case.variant in ("causal", "alibi")}
     if case.variant == "window":
         options["local_window_size"] = (WINDOW - 1, 0)
+        options["is_causal"] = implementation == "cudnn"  # it has windows of what came before alone
 
     def forward(arrays: Arrays) -> Array:
         bias = _alibi(case) if case.variant == "alibi" else None
@@ -74,6 +79,8 @@ def prepare(peer: Peer, case: Case, inputs: dict[str, np.ndarray], check_cotange
     """
     if len(jax.devices()) < peer.devices:
         raise Refusal(f"{peer.devices} devices are asked for, jax has {len(jax.devices())}")
+    if jax.default_backend() != "cpu":
+        _refuse_too_much(peer, case)
     mesh = None
     if peer.devices > 1:
         auto = (jax.sharding.AxisType.Auto,)
@@ -93,6 +100,13 @@ def prepare(peer: Peer, case: Case, inputs: dict[str, np.ndarray], check_cotange
     def run() -> Arrays:
         return jax.block_until_ready(compiled(given, cotangents[0]))
 
+    def seconds(calls: int) -> float:
+        start = time.perf_counter()
+        for _ in range(calls - 1):
+            compiled(given, cotangents[0])
+        run()
+        return time.perf_counter() - start
+
     def check() -> dict[str, np.ndarray]:
         wide = np.float64 if case.dtype == "float64" else np.float32
         return {name: np.asarray(array).astype(wide) for name, array in compiled(given, cotangents[1]).items()}
@@ -102,7 +116,7 @@ def prepare(peer: Peer, case: Case, inputs: dict[str, np.ndarray], check_cotange
             return None
         return peak_bytes(run, sum(array.nbytes for array in run().values()))
 
-    return Ready(run, check, measured, temp_bytes, note)
+    return Ready(run, check, measured, temp_bytes, note, None if jax.default_backend() == "cpu" else seconds)
 
 
 def about() -> str:
@@ -124,7 +138,20 @@ def _forward(peer: Peer, case: Case, mesh: Mesh | None) -> Forward:
                 raise Refusal(f"cuDNN needs a GPU; jax runs on {jax.default_backend()} here")
             return jax_nn(case, "cudnn")
         case name:
-            return ours(case, name, mesh)
+            implementation, _, block = name.partition("@")
+            return ours(case, implementation, mesh, block)
+
+
+def _refuse_too_much(peer: Peer, case: Case) -> None:
+    """Refuse what would write out queries × keys beyond what a GPU's peers may; a bias counts in the case's dtype."""
+    if peer.name in ("dense", "jax.nn", "flax"):
+        what, written = "logits", case.written_bytes(4)
+    elif peer.name == "cudnn" and case.variant == "alibi":
+        what, written = "a bias", case.written_bytes(jnp.dtype(case.dtype).itemsize)
+    else:
+        return
+    if written > MOST_WRITTEN:
+        raise Refusal(f"would write out {what} of {written / 1e9:.1f} GB")
 
 
 def _options(case: Case, implementation: str | None, mesh: Mesh | None) -> dict[str, Any]:

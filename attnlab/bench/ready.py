@@ -20,6 +20,8 @@ class Ready:
     temp_bytes: int | None = None
     """What the compiler says that the program needs beyond inputs and output."""
     note: str = ""
+    seconds: Callable[[int], float] | None = None
+    """On a GPU: queues so many calls, waits for the last, and returns the seconds of all; None: `run` is timed."""
 
 
 class Refusal(Exception):

@@ -33,12 +33,20 @@ def draw(case: Case, seed: int = 0) -> Arrays:
     return {name: _rounded(array, case.dtype) for name, array in arrays.items()}
 
 
-def chosen_rows(length: int) -> np.ndarray:
-    """Choose the query rows to compute: the first, the last and some between."""
-    if length <= ROWS:
+def chosen_rows(length: int, most: int | None = None) -> np.ndarray:
+    """Choose the query rows to compute, at most so many (`ROWS`): the first, the last and some between."""
+    most = most or ROWS
+    if length <= most:
         return np.arange(length)
-    between = np.random.default_rng(1).choice(np.arange(1, length - 1), ROWS - 2, replace=False)
+    between = np.random.default_rng(1).choice(np.arange(1, length - 1), most - 2, replace=False)
     return np.sort(np.concatenate([[0], between, [length - 1]]))
+
+
+def rows_of(case: Case) -> np.ndarray:
+    """Choose the query rows of a case: fewer where a row costs a tanh for every key and hidden unit."""
+    if case.variant != "additive":
+        return chosen_rows(case.shape.length)
+    return chosen_rows(case.shape.length, min(max(2**27 // (case.shape.length * case.shape.width), 8), ROWS))
 
 
 def only_rows(cotangent: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -101,25 +101,32 @@ class Report:
     """Versions, commit, devices and cores of the machine; when it was begun; the options."""
     results: tuple[Result, ...]
 
-    def save(self, directory: Path) -> None:
-        """Write all that was measured, and the medians and ratios with it."""
-        plain = [
+    def plain(self) -> dict[str, Any]:
+        """All that was measured, and the medians and ratios with it, as plain data."""
+        results = [
             asdict(result) | {"summary": {peer: _summary(result, peer) for peer in result.timed}}
             for result in self.results
         ]
-        text = json.dumps({"environment": dict(self.environment), "results": plain}, indent=1)
-        (directory / FILE).write_text(text + "\n", encoding="utf-8")
+        return {"environment": dict(self.environment), "results": results}
+
+    def save(self, directory: Path) -> None:
+        """Write `plain` into a directory."""
+        (directory / FILE).write_text(json.dumps(self.plain(), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> "Report":
+        """Read what `plain` returns."""
+        results = []
+        for item in data["results"]:
+            outcomes = tuple(Outcome(**one | {"seconds": tuple(one["seconds"])}) for one in item["outcomes"])
+            results.append(Result(Case.of(item["case"]), outcomes, item["against"]))
+        return cls(data["environment"], tuple(results))
 
 
 def read(directory: Path) -> Report:
     """Read what `Report.save` wrote."""
     try:
-        data = json.loads((directory / FILE).read_text(encoding="utf-8"))
-        results = []
-        for item in data["results"]:
-            outcomes = tuple(Outcome(**one | {"seconds": tuple(one["seconds"])}) for one in item["outcomes"])
-            results.append(Result(Case.of(item["case"]), outcomes, item["against"]))
-        return Report(data["environment"], tuple(results))
+        return Report.of(json.loads((directory / FILE).read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise UserError(f"{directory}: holds no {FILE} of attnlab bench attention") from None
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:

@@ -35,7 +35,7 @@ def markdown(report: Report) -> str:
         results = [result for result in report.results if result.case.mode == mode]
         title = mode.replace("_", " + ")
         whys: dict[str, int] = {}
-        lines += [f"## {title}: time relative to the peer in the second column", "", *_ratios(results, whys), ""]
+        lines += [f"## {title}: time relative to the peer in the second column", "", *ratios(results, whys), ""]
         lines += [f"{number}. {why}" for why, number in whys.items()] + ([""] if whys else [])
         lines += [f"## {title}: peak MB of one call beyond inputs and output", "", *_memory(results), ""]
     return "\n".join(lines)
@@ -53,7 +53,7 @@ def _cells(result: Result, outcome: Outcome) -> list[str]:
     return [*figures, *memory, error, ready]
 
 
-def _ratios(results: Sequence[Result], whys: dict[str, int]) -> Iterator[str]:
+def ratios(results: Sequence[Result], whys: dict[str, int]) -> Iterator[str]:
     """Rows of ratios; a reason is a number that `whys` collects."""
     peers = _peers(results)
     yield "| case (B,H,T,D) | ms of | " + " | ".join(peers) + " |"

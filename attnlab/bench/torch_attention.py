@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 
-from attnlab.bench.cases import SOFT_CAP, WINDOW, Case, Peer
+from attnlab.bench.cases import MOST_WRITTEN, SOFT_CAP, WINDOW, Case, Peer
 from attnlab.bench.memory import available_bytes, peak_bytes
 from attnlab.bench.ready import Ready, Refusal
 
@@ -76,11 +76,11 @@ def flex(case: Case, device: str) -> Forward:
     return forward
 
 
-def additive(case: Case) -> Forward:
+def additive(case: Case, device: str) -> Forward:
     """softmax(tanh(a + b) @ v), which stores all b·h·t·s·d activations."""
     batch, heads, length, width = case.shape
     needed = batch * heads * length**2 * width * torch.finfo(getattr(torch, case.dtype)).bits // 8 * 2
-    free = available_bytes()
+    free = available_bytes() if device == "cpu" else MOST_WRITTEN
     if free and needed > 0.9 * free:
         raise Refusal(f"needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
 
@@ -94,6 +94,8 @@ def additive(case: Case) -> Forward:
 def prepare(peer: Peer, case: Case, inputs: dict[str, np.ndarray], check_cotangent: np.ndarray) -> Ready:
     """Put the inputs where they are needed and make the function ready; FlexAttention compiles at its first call."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        torch.cuda.empty_cache()  # the other peers share its memory
     dtype = getattr(torch, case.dtype)
 
     def place(array: np.ndarray) -> Tensor:
@@ -110,12 +112,22 @@ def prepare(peer: Peer, case: Case, inputs: dict[str, np.ndarray], check_cotange
         with torch.set_grad_enabled(backward):
             output = forward(given)
             gradients = torch.autograd.grad(output, list(given.values()), cotangent) if backward else ()
-        if device == "cuda":
-            torch.cuda.synchronize()
         return {"output": output.detach()} | dict(zip(given, gradients, strict=False))
 
     def run() -> dict[str, Tensor]:
-        return call(cotangent)
+        found = call(cotangent)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return found
+
+    def seconds(calls: int) -> float:
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        for _ in range(calls):
+            call(cotangent)
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1e3
 
     def check() -> dict[str, np.ndarray]:
         return {name: _as_array(tensor, case) for name, tensor in call(checking).items()}
@@ -124,13 +136,14 @@ def prepare(peer: Peer, case: Case, inputs: dict[str, np.ndarray], check_cotange
         output_bytes = sum(tensor.nbytes for tensor in run().values())
         return peak_bytes(run, output_bytes) if device == "cpu" else _peak_on_gpu(run, output_bytes)
 
-    return Ready(run, check, measured, note=_note(case, peer))
+    return Ready(run, check, measured, note=_note(case, peer), seconds=seconds if device == "cuda" else None)
 
 
 def use_threads(threads: int) -> str:
     """Set the number of threads of this process; return what PyTorch runs on, in words."""
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")  # TF32, which jax takes too
         return f"torch {torch.__version__}, {torch.cuda.get_device_name()}"
     return f"torch {torch.__version__}, {torch.get_num_threads()} threads"
 
@@ -143,7 +156,7 @@ def _forward(peer: Peer, case: Case, device: str) -> Forward:
     if case.variant == "additive":
         if peer.name != "torch":
             raise Refusal("no kernel of PyTorch has an additive score")
-        return additive(case)
+        return additive(case, device)
     return fused(case, device, KERNELS.get(peer.name))
 
 
@@ -157,13 +170,17 @@ def _note(case: Case, peer: Peer) -> str:
 def _written_out(case: Case, device: str) -> Tensor | None:
     if case.variant not in ("window", "alibi"):
         return None
-    positions = torch.arange(case.shape.length, device=device)
+    dtype = getattr(torch, case.dtype)
+    written = case.written_bytes(dtype.itemsize)
+    if device != "cpu" and case.variant == "alibi" and written > MOST_WRITTEN:
+        raise Refusal(f"would write out a bias of {written / 1e9:.1f} GB")
+    positions = torch.arange(case.shape.length, device=device, dtype=torch.int32)
     distance = positions[:, None] - positions[None, :]
     if case.variant == "window":
         return (distance >= 0) & (distance < WINDOW)
     slopes = torch.tensor(case.slopes, device=device)[:, None, None]
     bias = torch.where(distance >= 0, -slopes * distance, -torch.inf)
-    return bias.to(getattr(torch, case.dtype))[None]
+    return bias.to(dtype)[None]
 
 
 def _as_array(tensor: Tensor, case: Case) -> np.ndarray:

@@ -76,11 +76,14 @@ class Seq2Seq(nn.Module):
         self._initialize()
 
     def forward(self, source: Tensor, source_lengths: Tensor, target: Tensor) -> Tensor:
-        """Return logits [b t v]. A filler row (length 0) is read as one token; its loss does not count."""
+        """Return logits [b t v]. A filler row (length 0) is read as one token; its loss does not count.
+
+        `source_lengths` are the host's, whatever device the rest is on.
+        """
         lengths = source_lengths.clamp(min=1)
         annotations, summary = self._encode(source, lengths)
         embedded = self.dropout(self.target_embedding(target))
-        padding = torch.arange(annotations.shape[1]) >= lengths.unsqueeze(1)
+        padding = (torch.arange(annotations.shape[1]) >= lengths.unsqueeze(1)).to(source.device)
         keys = annotations if self.attend is None else self.attend.prepare(annotations)
 
         def context(hidden: Tensor) -> Tensor:

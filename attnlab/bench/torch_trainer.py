@@ -19,10 +19,11 @@ PAD = 0
 class Trainer:
     """The model with its optimizer: takes the steps that `training/steps.py` takes."""
 
-    def __init__(self, experiment: Experiment, source_vocabulary: int, target_vocabulary: int):
+    def __init__(self, experiment: Experiment, source_vocabulary: int, target_vocabulary: int, device: str = "cpu"):
         torch.manual_seed(experiment.seed)
-        self.training = experiment.training
-        self.model = MODELS[experiment.model.kind](experiment.model, source_vocabulary, target_vocabulary)
+        self.training, self.device = experiment.training, device
+        model = MODELS[experiment.model.kind](experiment.model, source_vocabulary, target_vocabulary)
+        self.model = model.to(device)
         config = experiment.training.optimizer
         parameters = list(self.model.parameters())
         groups = [
@@ -42,7 +43,9 @@ class Trainer:
     def loss(self, batch: Batch) -> Tensor:
         """Return the smoothed cross entropy, a mean over real target tokens."""
         tensors = {name: torch.from_numpy(array).long() for name, array in batch.items()}
-        logits = self.model(tensors["source"], tensors["source_lengths"], tensors["target_in"])
+        lengths = tensors.pop("source_lengths")  # stay with the host, which packs by them
+        tensors = {name: tensor.to(self.device, non_blocking=True) for name, tensor in tensors.items()}
+        logits = self.model(tensors["source"], lengths, tensors["target_in"])
         return F.cross_entropy(
             logits.flatten(0, 1),
             tensors["target_out"].flatten(),
@@ -62,9 +65,12 @@ class Trainer:
         return loss.item()
 
 
-def use_threads(threads: int) -> str:
+def use_threads(threads: int, device: str = "cpu") -> str:
     """Set the number of threads of this process; return what PyTorch runs on, in words."""
     torch.set_num_threads(threads)
+    if device == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, which jax takes too
+        return f"torch {torch.__version__}, {torch.cuda.get_device_name()}"
     return f"torch {torch.__version__}, {torch.get_num_threads()} threads"
 
 

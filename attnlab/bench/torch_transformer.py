@@ -93,12 +93,13 @@ class Transformer(nn.Module):
         if config.tie_embeddings != "none":
             self.readout.weight = self.target_embedding.weight
         self.dropout = nn.Dropout(config.dropout)
-        self.positions = _sinusoids(config.max_length, config.width)
+        self.register_buffer("positions", _sinusoids(config.max_length, config.width), persistent=False)
         self._initialize()
 
     def forward(self, source: Tensor, source_lengths: Tensor, target: Tensor) -> Tensor:
+        """Return logits [b t v]; `source_lengths` are the host's, whatever device the rest is on."""
         where = torch.arange(source.shape[1]) < source_lengths.clamp(min=1)[:, None]
-        where = where[:, None, None, :]
+        where = where[:, None, None, :].to(source.device, non_blocking=True)
         memory = self._enter(self.source_embedding(source))
         for layer in self.encoder:
             memory = layer(memory, where, None, None)

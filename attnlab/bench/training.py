@@ -7,12 +7,11 @@ reading the loss. Compilation is not: every batch shape is run once before.
 
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -20,6 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from attnlab.bench import made_up as invented
+from attnlab.bench.budget import Budget, unlimited
+from attnlab.bench.process import Ended, Process, started
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.cores import cores, host_devices
@@ -30,6 +32,13 @@ ROUNDS = 8
 STEPS = 20
 """Steps of each side in a round."""
 SIDES = ("jax", "torch")
+FEWEST = 3
+"""Rounds without which there is no median to speak of."""
+DEVICES: Mapping[str, Mapping[str, str]] = {
+    "cpu": {"JAX_PLATFORMS": "cpu"},
+    "gpu": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.4"},
+}
+"""What the environment of both sides says of the device."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +113,11 @@ def compare(
     rounds: int = ROUNDS,
     steps: int = STEPS,
     tell: Callable[[str], None] = _tell,
+    device: str = "cpu",
+    made_up: bool = False,
+    budget: Budget | None = None,
 ) -> Comparison:
-    """Train both sides in turns on a CPU and compare their speed.
+    """Train both sides in turns and compare their speed.
 
     Args:
         experiment: what is trained; a round is no longer than its training.
@@ -113,6 +125,9 @@ def compare(
         rounds: turns of each side; which side goes first alternates.
         steps: steps in a turn.
         tell: is told how far it is, a line at a time.
+        device: "cpu", or "gpu" for both sides on the first of them.
+        made_up: take made-up pairs of the lengths of Multi30k's, where the data are missing.
+        budget: after so long no round is begun, and nobody is waited for; None for as long as it takes.
 
     Returns: the times of every round.
     """
@@ -122,16 +137,24 @@ def compare(
         raise UserError(
             "bench training compares with PyTorch, which is not installed: pip install -e '.[bench]' in the checkout"
         )
-    devices = host_devices()
+    budget = budget or unlimited()
+    devices = host_devices() if device == "cpu" else 1
     steps = min(steps, experiment.training.steps)
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         directory = Path(temporary)
-        batches, warm_up, real_fraction = _prepare(experiment, data_dir, directory, rounds * steps, devices)
-        sides = {side: stack.enter_context(_worker(side, directory, devices)) for side in SIDES}
-        for side in SIDES:
-            tell(f"{side}: {len(warm_up)} shapes of batches, {sides[side].run(warm_up):.1f} s with compilation")
-        measured = []
+        work = _pairs(experiment, data_dir, directory, made_up) | {"device": device}
+        batches, warm_up, real_fraction = _prepare(experiment, work, directory, rounds * steps, devices)
+        start = lambda side: stack.enter_context(_worker(side, directory, devices, device, budget))  # noqa: E731
+        with ThreadPoolExecutor(1 if device == "cpu" else len(SIDES)) as pool:  # a GPU's programs are the host's work
+            sides = dict(zip(SIDES, pool.map(start, SIDES), strict=True))
+            for side, seconds in zip(
+                SIDES, pool.map(lambda side: sides[side].run(warm_up, budget), SIDES), strict=True
+            ):
+                tell(f"{side}: {len(warm_up)} shapes of batches, {seconds:.1f} s with compilation")
+        measured: list[Round] = []
         for n in range(rounds):
+            if n >= FEWEST and budget.left() == 0.0:
+                break
             chunk = list(range(n * steps, (n + 1) * steps))
             measured.append(_round(sides, batches, chunk, SIDES[:: -1 if n % 2 else 1]))
             tell(f"round {n + 1} of {rounds}: attnlab / PyTorch = {measured[-1].ratio:.2f}")
@@ -141,70 +164,78 @@ def compare(
 class Worker:
     """A process that takes steps when told to (see worker.py)."""
 
-    def __init__(self, side: str, process: subprocess.Popen[str]):
+    def __init__(self, side: str, process: Process):
         self._side, self._process = side, process
-        self.about: str = self._answer()["about"]
+        self.about = process.about
 
-    def run(self, numbers: Sequence[int]) -> float:
+    def run(self, numbers: Sequence[int], budget: Budget | None = None) -> float:
         """Take a step with each of the batches; return the seconds."""
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it died: no answer comes
-            print(json.dumps(list(numbers)), file=self._process.stdin, flush=True)
-        answer = self._answer()
+        try:
+            answer = self._process.ask(list(numbers), (budget or unlimited()).left())
+        except Ended as end:
+            raise _broken(self._side, end) from None
         if not np.isfinite(answer["losses"]).all():
             raise UserError(f"bench training: the loss of the {self._side} side is not finite: {answer['losses'][-1]}")
         return answer["seconds"]
 
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise UserError(f"bench training: the {self._side} side ended with code {self._process.wait()}, see above")
-        return json.loads(line)
+
+def _broken(side: str, end: Ended) -> UserError:
+    return UserError(f"bench training: the {side} side {str(end).removeprefix('its process ')}, see above")
 
 
 @contextmanager
-def _worker(side: str, directory: Path, devices: int) -> Iterator[Worker]:
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
-    command = [sys.executable, "-m", "attnlab.bench.worker", side, str(directory)]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "encoding": "utf-8"}
-    with subprocess.Popen(command, env=environment, **pipes) as process:
+def _worker(side: str, directory: Path, devices: int, device: str, budget: Budget) -> Iterator[Worker]:
+    environment = {**DEVICES[device], "JAX_NUM_CPU_DEVICES": str(devices)}
+    name, arguments = "attnlab.bench.worker", [side, str(directory)]
+    with ExitStack() as stack:
         try:
-            yield Worker(side, process)
-        finally:
-            process.kill()
+            process = stack.enter_context(started(name, arguments, environment, budget.left()))
+        except Ended as end:
+            raise _broken(side, end) from None
+        yield Worker(side, process)
 
 
-def _round(sides: dict[str, Worker], batches: list[Batch], chunk: list[int], order: Sequence[str]) -> Round:
+def _round(sides: Mapping[str, Worker], batches: list[Batch], chunk: list[int], order: Sequence[str]) -> Round:
     seconds = {side: sides[side].run(chunk) for side in order}
     tokens = sum(int(batches[number]["target_lengths"].sum()) for number in chunk)
     return Round(tokens, seconds["jax"], seconds["torch"])
 
 
+def _pairs(experiment: Experiment, data_dir: Path | None, directory: Path, made_up: bool) -> dict[str, Any]:
+    """Return the pairs that are trained on, the sizes of their vocabularies, and where the tokenizers were written."""
+    if made_up:
+        size = invented.vocabulary_of(experiment)
+        return {"pairs": invented.pairs(size), "tokenizers": None, "vocabularies": (size, size)}
+    corpus = Translator.load(experiment, data_dir)
+    task = Translator.prepare(experiment, corpus)
+    tokenizers = task.tokenizers
+    tokenizers.save(directory / "tokenizers")
+    sizes = tokenizers.source.vocabulary_size, tokenizers.target.vocabulary_size
+    return {"pairs": task.pairs(corpus.train), "tokenizers": str(directory / "tokenizers"), "vocabularies": sizes}
+
+
 def _prepare(
-    experiment: Experiment, data_dir: Path | None, directory: Path, count: int, row_multiple: int
+    experiment: Experiment, work: Mapping[str, Any], directory: Path, count: int, row_multiple: int
 ) -> tuple[list[Batch], list[int], float]:
     """Write what the workers read; return the batches, the numbers that show every shape once, and the real share.
 
     The batches of the warm-up come after the `count` that are measured.
     """
-    corpus, training = Translator.load(experiment, data_dir), experiment.training
-    task = Translator.prepare(experiment, corpus)
-    tokenizers, pairs = task.tokenizers, task.pairs(corpus.train)
-    tokenizers.save(directory / "tokenizers")
-    stream = Batches.of_pairs(pairs, training.batch_tokens, training.buckets, experiment.seed, row_multiple)
+    training, (source, target) = experiment.training, work["vocabularies"]
+    stream = Batches.of_pairs(work["pairs"], training.batch_tokens, training.buckets, experiment.seed, row_multiple)
     batches = [stream.batch(step) for step in range(count)]
     batches += _one_of_each_shape(stream)
     arrays: dict[str, Any] = {f"{n}/{name}": array for n, b in enumerate(batches) for name, array in b.items()}
     np.savez(directory / "batches.npz", **arrays)
-    work = {
+    told = {
         "experiment": experiment.model_dump(mode="json"),
-        "source_vocabulary": tokenizers.source.vocabulary_size,
-        "tokenizers": str(directory / "tokenizers"),
-        "target_vocabulary": tokenizers.target.vocabulary_size,
+        "source_vocabulary": source,
+        "target_vocabulary": target,
+        "tokenizers": work["tokenizers"],
+        "device": work["device"],
         "threads": cores(),
     }
-    (directory / "work.json").write_text(json.dumps(work), encoding="utf-8")
+    (directory / "work.json").write_text(json.dumps(told), encoding="utf-8")
     real, positions = (sum(size(b) for b in batches[:count]) for size in (_real_tokens, _positions))
     return batches, list(range(count, len(batches))), real / positions
 

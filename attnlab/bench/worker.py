@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,14 +27,19 @@ Step = Callable[[Batch], float]
 
 
 def jax_side(work: dict[str, Any], experiment: Experiment) -> tuple[Step, str]:
-    """Build attnlab's own training step, data parallel over one host device a core."""
+    """Build attnlab's own training step, data parallel over one host device a core, or on a GPU."""
     import jax
 
     from attnlab.data.tokenizer import Tokenizers
     from attnlab.tasks.translation import Translator
     from attnlab.training.steps import initial_state, make_train_step, place
 
-    task = Translator(experiment, Tokenizers.load(Path(work["tokenizers"])))
+    if work["tokenizers"] is None:  # made-up pairs: numbers alone
+        sizes = (SimpleNamespace(vocabulary_size=work[f"{side}_vocabulary"]) for side in ("source", "target"))
+        tokenizers: Any = SimpleNamespace(**dict(zip(("source", "target"), sizes, strict=True)))
+    else:
+        tokenizers = Tokenizers.load(Path(work["tokenizers"]))
+    task = Translator(experiment, tokenizers)
     state = initial_state(task.initialize, experiment.training, experiment.seed)
     train_step = make_train_step(task.loss, experiment.training, experiment.seed)
 
@@ -42,15 +48,17 @@ def jax_side(work: dict[str, Any], experiment: Experiment) -> tuple[Step, str]:
         state, metrics = train_step(state, place(batch))
         return float(jax.block_until_ready(metrics["loss"]))
 
-    return step, f"jax {jax.__version__}, {jax.device_count()} host devices"
+    where = jax.devices()[0].device_kind if work["device"] == "gpu" else f"{jax.device_count()} host devices"
+    return step, f"jax {jax.__version__}, {where}"
 
 
 def torch_side(work: dict[str, Any], experiment: Experiment) -> tuple[Step, str]:
     """Build the same step in PyTorch."""
     from attnlab.bench.torch_trainer import Trainer, use_threads
 
-    about = use_threads(work["threads"])
-    return Trainer(experiment, work["source_vocabulary"], work["target_vocabulary"]).step, about
+    device = "cuda" if work["device"] == "gpu" else "cpu"
+    about = use_threads(work["threads"], device)
+    return Trainer(experiment, work["source_vocabulary"], work["target_vocabulary"], device).step, about
 
 
 SIDES = {"jax": jax_side, "torch": torch_side}

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 
 from attnlab.functional import dense, normalizers, scores, sharded
 from attnlab.functional.checks import check_mask, check_options, check_parts, check_shapes
+from attnlab.functional.devices import device
 from attnlab.functional.extras import NAMES, Extra, TopKeys, requested
 from attnlab.functional.inputs import Inputs, chosen, inputs
 from attnlab.functional.masks import Mask
@@ -241,8 +242,7 @@ def _prepared(
     parts = score, tuple(mods), normalizer
     given = inputs(query, key, value, *parts, fitted, rng, query_positions, key_positions)
     whole = tuple(extra for extra in extras if not extra.chosen)
-    in_turn = jax.default_backend() == "cpu"
-    return given, dense.Options(dropout_rate, whole, block_size, in_turn, mesh is not None), extras
+    return given, dense.Options(dropout_rate, whole, block_size, device().in_turn, mesh is not None), extras
 
 
 def _unfolded(found: dict[str, Any], batch: tuple[int, ...]) -> dict[str, Any]:

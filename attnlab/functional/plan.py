@@ -9,6 +9,7 @@ import numpy as np
 
 from attnlab.functional import block_sparse, dense, streaming
 from attnlab.functional.blocks import cut, needed, visits
+from attnlab.functional.devices import device
 from attnlab.functional.inputs import Inputs
 from attnlab.functional.normalizers import as_softmax
 
@@ -17,17 +18,6 @@ IMPLEMENTATIONS: dict[str, Callable[[Inputs, dense.Options], dict[str, Any]]] = 
     "streaming": streaming.attend,
     "block_sparse": block_sparse.attend,
 }
-
-SMALL = 2**16
-"""Up to so many logits in all, writing them out is quickest."""
-
-STEPS = {
-    True: {(512, 256): 600, (256, 256): 370, (128, 128): 110, (128, 384): 265, (256, 512): 670},
-    False: {(1024, 512): 1480, (256, 256): 420, (128, 128): 150, (128, 384): 260, (256, 512): 650},
-}
-"""Blocks to choose among, queries × keys, the first where there is nothing to skip, and what one of them takes: µs of
-one head of 64 on a core of its own, or on two cores together (docs/attention/implementations.md). Larger blocks
-take less a logit, smaller ones fit the edges of a mask better."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +59,7 @@ def choose(given: Inputs, options: dense.Options, name: str | None) -> Plan:
     else:
         block, visited = options.block_size or streaming.row_block(keys), _visited(given, queries, keys)
     block = min(block[0], queries), min(block[1], keys)
-    small = heads * queries * keys <= SMALL
+    small = heads * queries * keys <= device().small
     written = heads * queries * keys * item
     at_once = 1 if options.in_turn else heads
     streamed = 3 * at_once * block[0] * (block[1] if blockwise else keys) * item + _copies(given)
@@ -95,7 +85,8 @@ def choose(given: Inputs, options: dense.Options, name: str | None) -> Plan:
 
 def _blocks(given: Inputs, options: dense.Options, queries: int, keys: int) -> tuple[tuple[int, int], float | None]:
     """Return the block size that takes least, and the share of logits that it visits (None: only the run can tell)."""
-    costs = STEPS[options.split] if options.block_size is None else {options.block_size: 1}
+    usual_costs = device().split_steps if options.split else device().steps
+    costs = usual_costs if options.block_size is None else {options.block_size: 1}
     usual = next(iter(costs))
     if given.mask is None or not given.mask.structured:
         return usual, 1.0

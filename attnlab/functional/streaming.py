@@ -18,6 +18,7 @@ from attnlab.functional.blocks import Cut, Lists, cut, needed
 from attnlab.functional.dense import Options
 from attnlab.functional.dense import one_head as dense_head
 from attnlab.functional.derivatives import plainly, with_reverse
+from attnlab.functional.devices import device
 from attnlab.functional.extras import SUMMED, Extra, Rows
 from attnlab.functional.inputs import Inputs, each_head, each_head_summed
 from attnlab.functional.normalizers import Softmax, as_softmax, softmax
@@ -25,9 +26,6 @@ from attnlab.functional.online import Level
 from attnlab.functional.parts import Each, floats, marked
 from attnlab.functional.statistics import masked_logits
 from attnlab.functional.types import Logits, Positions, accumulation_dtype
-
-ROW_BLOCK_ENTRIES = 2**19
-"""How many logits of whole rows exist at a time: 2 MiB of float32."""
 
 
 def attend(given: Inputs, options: Options, skip: bool = False) -> dict[str, Any]:
@@ -72,7 +70,7 @@ def rows(head: Inputs, options: Options, skip: bool) -> dict[str, Any]:
 
 def row_block(keys: int) -> tuple[int, int]:
     """Return how many queries whole rows are made for at a time, and by how many the keys are picked."""
-    return max(min(256, ROW_BLOCK_ENTRIES // max(keys, 1)), 1), 64
+    return max(min(256, device().row_entries // max(keys, 1)), 1), 64
 
 
 def columns_of(lists: Lists, keys: Cut) -> np.ndarray | None:
@@ -124,10 +122,14 @@ def _cleaned(head: Inputs) -> tuple[Inputs, contain.Bad, Array]:
         some = bad._replace(query=rows[1])
         return contain.spoiled(contain.seen(head.mask(at._replace(query=rows[0])), some), some).output
 
-    def reached() -> Array:
-        return queries.joined(lax.map(block, (queries.places(at.query), queries.blocks(bad.query))))
+    def reached(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        needed, bad_queries = lax.optimization_barrier((state[0], queries.blocks(bad.query)))
+        return jnp.zeros_like(needed), queries.joined(lax.map(block, (queries.places(at.query), bad_queries)))
 
-    spoiled = lax.cond(bad.any(), reached, lambda: jnp.zeros(query.shape[0], bool))
+    # A loop of one turn or none: where all heads are computed at once, a `lax.cond` would always compute it. The
+    # barrier makes the turn depend on the state, or the compiler would take it out of the loop.
+    state = bad.any(), jnp.zeros(query.shape[0], bool)
+    spoiled = lax.while_loop(lambda state: state[0], reached, state)[1]
     return head._replace(query=query, key=key, value=value), bad, spoiled
 
 
