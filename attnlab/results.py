@@ -9,6 +9,7 @@ from statistics import mean, stdev
 from attnlab.config.errors import UserError
 from attnlab.facts import Facts
 from attnlab.tasks.base import Column
+from attnlab.training.writing import write_whole
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 """Marks in a file; what stands between them is replaced."""
@@ -105,10 +106,7 @@ def insert(text: str, path: Path) -> None:
         UserError: the file cannot be read or written, or has not each mark once and in order.
     """
     before, after = _around(path)
-    try:
-        path.write_bytes(before + b"\n" + text.encode() + after)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+    write_whole(path, before + b"\n" + text.encode() + after)
 
 
 def between(path: Path) -> str:

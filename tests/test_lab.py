@@ -17,7 +17,7 @@ import pytest
 from attnlab import lab
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
-from attnlab.runs import each_of
+from attnlab.scored import each_of
 from attnlab.tasks.translation import Translator
 from attnlab.training.loop import Interrupted
 

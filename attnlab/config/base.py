@@ -5,6 +5,8 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""Of a random number generator; jax takes 32 bits of it, so that a larger one would repeat a smaller one."""
 
 
 class Config(BaseModel):

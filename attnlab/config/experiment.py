@@ -2,9 +2,9 @@
 
 from typing import Self
 
-from pydantic import NonNegativeInt, model_validator
+from pydantic import model_validator
 
-from attnlab.config.base import Config
+from attnlab.config.base import Config, Seed
 from attnlab.config.model import Model
 from attnlab.config.task import Task
 from attnlab.config.training import Training
@@ -15,7 +15,7 @@ class Experiment(Config):
 
     name: str
     """Filled from the file's name when it is not given."""
-    seed: NonNegativeInt = 1
+    seed: Seed = 1
     task: Task
     model: Model
     training: Training

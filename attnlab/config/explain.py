@@ -114,7 +114,10 @@ def _limits(schema: dict[str, Any]) -> str:
     """In words, of a field's schema, or what pydantic says of one entry of a mapping."""
     words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below",
              "ge": "at least", "gt": "above", "le": "at most", "lt": "below"}  # fmt: skip
-    return " and ".join(f"{said} {schema[key]:g}" for key, said in words.items() if key in schema)
+    limits = {said: schema[key] for key, said in words.items() if key in schema}
+    return " and ".join(
+        f"{said} {limit if isinstance(limit, int) else format(limit, 'g')}" for said, limit in limits.items()
+    )
 
 
 def _schema_of(around: type[BaseModel], name: str) -> dict[str, Any]:

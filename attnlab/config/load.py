@@ -51,10 +51,15 @@ def resolved(experiment: Experiment) -> str:
     return dump(experiment.model_dump(mode="json"))
 
 
-def difference(run: Experiment, here: Experiment) -> list[str]:
+def validated(data: Any, where: str) -> Experiment:
+    """Return the experiment that plain data describe, as `resolved` spells it out; `where` names them in an error."""
+    return _validate(Document(copy.deepcopy(data), {}, where), ())
+
+
+def difference(run: Experiment, here: Experiment, there: str = "in the run", this: str = "here") -> list[str]:
     """List the settings that differ, one line each: `model.dropout: 0.1 in the run, 0.2 here`."""
     found = differing(run.model_dump(mode="json"), here.model_dump(mode="json"))
-    return [f"{place}: {there} in the run, {this} here" for place, there, this in found]
+    return [f"{place}: {first} {there}, {second} {this}" for place, first, second in found]
 
 
 def differing(first: Any, second: Any, place: Place = ()) -> Iterator[tuple[str, str, str]]:
