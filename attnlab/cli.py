@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -15,12 +16,15 @@ from attnlab import __version__
 from attnlab.bench import cases
 from attnlab.config import Experiment, catalog
 from attnlab.config.errors import UserError
-from attnlab.config.explain import shortened
+from attnlab.config.explain import cut, shortened
 from attnlab.config.load import load
 from attnlab.cores import host_devices
 from attnlab.data.lines import LONGEST_LINE
 from attnlab.heap import keep_freed_memory
 from attnlab.interrupt import interruptible_import
+
+LONG_WORD = re.compile(r"\S{300,}")
+"""What is cut in a message: no path or key is so long that is not a mistake."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _told(line: str) -> int:
     _flush()
-    _say(f"attnlab: {line}")
+    _say(f"attnlab: {re.sub(LONG_WORD, lambda word: cut(word[0]), line)}")
     return 2
 
 

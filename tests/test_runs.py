@@ -120,7 +120,7 @@ def test_killed_while_the_run_was_made_it_is_made_anew(opened, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "_write", kill)
+        patch.setattr(runs, "write_whole", kill)
         with pytest.raises(KeyboardInterrupt):
             opened()
     assert written == ["environment.json"]

@@ -30,8 +30,16 @@ def first_mistake(error: ValidationError, root: type[BaseModel]) -> tuple[Place,
 
 def shortened(value: Any) -> str:
     """Show a given value as it would be written, cut when long."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return cut(json.dumps(value, ensure_ascii=False))
+
+
+def cut(text: str, most: int = 60) -> str:
+    """Shorten a text that is too long for a message.
+
+    >>> cut("model.dropout=0.2"), cut("a" * 61, most=9)
+    ('model.dropout=0.2', 'aaaaaa...')
+    """
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def models_of(annotation: Any) -> list[type[BaseModel]]:

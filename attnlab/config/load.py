@@ -11,10 +11,12 @@ from pydantic import ValidationError
 
 from attnlab.config.errors import UserError
 from attnlab.config.experiment import Experiment
-from attnlab.config.explain import first_mistake, shortened
+from attnlab.config.explain import cut, first_mistake, shortened
 from attnlab.config.yaml_text import Document, dump, parse, parse_value
 
 Place = tuple[str, ...]
+DEEPEST = 50
+"""Keys in the path of an override."""
 
 
 def load(path: Path, overrides: Sequence[str] = (), seed: int | None = None, tiny: bool = False) -> Experiment:
@@ -108,11 +110,14 @@ def _nearest_file(path: Path) -> str:
 def _parse_override(text: str) -> tuple[Place, Any]:
     dotted, equals, value = text.partition("=")
     place = tuple(dotted.strip().split("."))
+    told = f"override {cut(text)!r}"
     if not equals or not all(place):
-        raise UserError(f"override {text!r}: expected key.path=value, such as model.dropout=0.2")
+        raise UserError(f"{told}: expected key.path=value, such as model.dropout=0.2")
+    if len(place) > DEEPEST:
+        raise UserError(f"{told}: {len(place)} keys inside one another; no setting is so deep")
     if not value.strip():
-        raise UserError(f"override {text!r}: has no value after '='; null means none")
-    return place, parse_value(value, f"override {text!r}")
+        raise UserError(f"{told}: has no value after '='; null means none")
+    return place, parse_value(value, told)
 
 
 def _apply(data: dict[str, Any], place: Place, value: Any) -> Place:
@@ -123,7 +128,7 @@ def _apply(data: dict[str, Any], place: Place, value: Any) -> Place:
             section[name] = {}
         section = section[name]
         if not isinstance(section, dict):
-            dotted, inside = ".".join(place), ".".join(place[: depth + 1])
+            dotted, inside = _dotted(place), _dotted(place[: depth + 1])
             raise UserError(f"override {dotted}: {inside} is {shortened(section)}, not a section with keys in it")
     if place[-1] == "kind" and section.get("kind", value) != value:
         section.clear()
@@ -169,5 +174,8 @@ def _validate(document: Document, changes: Sequence[tuple[Place, Any]]) -> Exper
             where = "command line"
         elif any(changed[: len(place)] == place for changed in overridden):
             where = f"{where} with the overrides"
-        dotted = ".".join(name if name.isprintable() else repr(name) for name in place)
-        raise UserError(": ".join(part for part in (where, dotted, message) if part)) from None
+        raise UserError(": ".join(part for part in (where, _dotted(place), message) if part)) from None
+
+
+def _dotted(place: Place) -> str:
+    return ".".join(name if name.isprintable() else repr(name) for name in map(cut, place))

@@ -36,16 +36,15 @@ class Stop:
 @contextmanager
 def graceful() -> Iterator[Stop]:
     """Within it the signals only ask; outside they act as before. To be used in the main thread."""
-    stop, quits = Stop(), 0
+    stop, heard = Stop(), list[int]()
 
     def hear(number: int) -> None:
-        nonlocal quits
-        quits += number in QUITS
-        if quits == 2:
+        heard.append(number)
+        if sum(one in QUITS for one in heard) == 2:
             os._exit(128 + number)
         if number in QUITS:
             _say("stopping after this step (once more to quit at once, unsaved)")
-        elif stop._asked is None:
+        elif len(heard) == 1:
             _say(f"stopping after this step ({signal.Signals(number).name})")
         stop._ask(number)
 
