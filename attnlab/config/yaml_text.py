@@ -114,6 +114,8 @@ def _check(node: yaml.Node, place: tuple[str, ...], lines: dict, where: str, see
             key.tag = "tag:yaml.org,2002:str"
             inside = (*place, key.value)
             if inside in lines:
-                raise UserError(f"{where}:{line}: {'.'.join(map(cut, inside))} is given twice, first on line {lines[inside]}")
+                raise UserError(
+                    f"{where}:{line}: {'.'.join(map(cut, inside))} is given twice, first on line {lines[inside]}"
+                )
             lines[inside] = line
             _check(value, inside, lines, where, seen)

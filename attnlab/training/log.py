@@ -6,8 +6,10 @@ Going on from a checkpoint rewinds the log to it; the lines that are cut are fir
 import json
 import math
 import os
+import platform
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,7 @@ class Log:
             _write(self._file, line.encode())
             os.fsync(self._file.fileno())
         if self._tensorboard is not None:
-            self._mirror(lambda: self._add(step, {name: v for name, v in finite.items() if _is_number(v)}))
+            self._mirror(lambda: self._add_numbers(step, {name: v for name, v in finite.items() if _is_number(v)}))
 
     def close(self) -> None:
         """Close the files."""
@@ -82,29 +84,36 @@ class Log:
             self._mirror(self._tensorboard.close)
 
     def _open_events(self, last_step: int) -> None:
-        from tensorboardX.event_file_writer import EventsWriter  # 0.3 s that a mere reader does not pay
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.proto.event_pb2 import SessionLog  # 0.3 s that a mere reader does not pay
+        from tensorboardX.record_writer import RecordWriter
 
         self._events.mkdir(parents=True, exist_ok=True)
-        self._tensorboard = EventsWriter(str(self._events / "events"))
-        for event in ({"file_version": "brain.Event:2"}, {"session_log": SessionLog(status=SessionLog.START)}):
-            self._tensorboard.write_event(Event(step=last_step + 1, **event))
+        name = f"events.out.tfevents.{time.time():.6f}.{platform.node()}"
+        self._tensorboard = RecordWriter(str(self._events / name))
+        self._add(0, file_version="brain.Event:2")
+        self._add(last_step + 1, session_log=SessionLog(status=SessionLog.START))
         self._tensorboard.flush()
 
-    def _add(self, step: int, numbers: Mapping[str, float]) -> None:
-        from tensorboardX.proto.event_pb2 import Event
+    def _add_numbers(self, step: int, numbers: Mapping[str, float]) -> None:
         from tensorboardX.summary import scalar
 
         for name, value in numbers.items():
-            event = Event(step=step, wall_time=time.time(), summary=scalar(name, value))
-            self._tensorboard.write_event(event)
+            self._add(step, summary=scalar(name, value))
         self._tensorboard.flush()
+
+    def _add(self, step: int, **content: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._tensorboard.write(Event(step=step, wall_time=time.time(), **content).SerializeToString())
 
     def _mirror(self, write: Callable[[], None]) -> None:
         """Write to TensorBoard's files, here and now: in a thread of its own a failure would go unheard."""
         try:
             write()
         except OSError as error:
+            if self._tensorboard is not None:
+                with suppress(OSError):  # what it could not write it tries again
+                    self._tensorboard.close()
             self._tensorboard = None
             self._say(
                 f"{self._events}: cannot be written: {error.strerror or error}; "
