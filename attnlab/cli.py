@@ -22,6 +22,7 @@ from attnlab.cores import host_devices
 from attnlab.data.lines import LONGEST_LINE
 from attnlab.heap import keep_freed_memory
 from attnlab.interrupt import interruptible_import
+from attnlab.training.signals import Interrupted, stopping
 
 LONG_WORD = re.compile(r"\S{300,}")
 """What is cut in a message: no path or key is so long that is not a mistake."""
@@ -199,7 +200,6 @@ def _train(options: argparse.Namespace) -> int:
     _ready_for_jax(directory)
     with interruptible_import():
         from attnlab import lab
-        from attnlab.training.loop import Interrupted
 
     try:
         lab.train(experiment, directory, data_dir, options.restart)
@@ -214,16 +214,14 @@ def _evaluate(options: argparse.Namespace) -> int:
     _run(options)
     data_dir = _data_dir(options)
     _ready_for_jax()
-    with interruptible_import():
+    with stopping("evaluation stopped; what is in results.json stays, the same command scores again"):
         from attnlab import lab
         from attnlab.scored import Unwritten
-        from attnlab.training.signals import stopping
 
-    try:
-        with stopping("evaluate: stopped; test sets that were scored before are written"):
+        try:
             found, failure = lab.evaluate(options.run, data_dir, options.split, options.overrides), None
-    except Unwritten as unwritten:
-        found, failure = unwritten.scores, unwritten
+        except Unwritten as unwritten:
+            found, failure = unwritten.scores, unwritten
     for split, metrics in found.items():
         print("\n".join(_table(split, metrics)))
     if failure:

@@ -15,7 +15,7 @@ from attnlab import cli, lab
 from attnlab.config.catalog import no_run
 from attnlab.config.errors import UserError
 from attnlab.config.load import load, resolved
-from attnlab.training.loop import Interrupted
+from attnlab.training.signals import Interrupted
 
 CONFIG = Path(__file__).parents[1] / "experiments/translation/dates_additive.yaml"
 
@@ -78,7 +78,10 @@ def test_list_shows_every_experiment_with_its_question(
         (["trian"], "invalid choice: 'trian'"),
         (["train", str(CONFIG), "--sed", "3"], "unknown argument --sed"),
         (["train", str(CONFIG), "--seed", "three"], "argument --seed: invalid int value: 'three'"),
-        (["train", str(CONFIG), "--seed", "-3"], "command line: seed: must be at least 0 and below 4294967296, given -3"),
+        (
+            ["train", str(CONFIG), "--seed", "-3"],
+            "command line: seed: must be at least 0 and below 4294967296, given -3",
+        ),
         (["train", str(CONFIG), "--data", "/no/such"], "--data /no/such: no such directory"),
         (["evaluate", "/no/such"], "/no/such: no such run directory; attnlab train CONFIG --out /no/such makes one"),
         (["evaluate", str(CONFIG.parent)], "is not a run directory (it has no config.yaml)"),

@@ -1,4 +1,4 @@
-"""Signals that ask a process to stop: a training saves first, an evaluation says what is kept."""
+"""Signals that ask a process to stop: a training saves first, an evaluation says what is kept. Imports no jax."""
 
 import os
 import signal
@@ -7,14 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from attnlab.training.loop import Interrupted
-
 QUITS = (signal.SIGINT, signal.SIGTERM)
 """Ctrl-C and `kill`: the second of them quits at once."""
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGXCPU)
 """What SLURM (`--signal`), a terminal that goes away and a limit of CPU time send. They may come again and again, and
 be followed by SIGTERM, while the state is being saved: only asking, however often."""
 SIGNALS = (*QUITS, *WARNINGS)
+
+
+class Interrupted(Exception):
+    """Somebody asked to stop (see `SIGNALS`); the state is saved."""
+
+    def __init__(self, signal_number: int):
+        super().__init__(signal_number)
+        self.signal_number = signal_number
 
 
 class Stop:
