@@ -16,7 +16,7 @@ from attnlab import __version__
 from attnlab.bench import cases
 from attnlab.config import Experiment, catalog
 from attnlab.config.errors import UserError
-from attnlab.config.explain import cut, shortened
+from attnlab.config.explain import cut
 from attnlab.config.load import load
 from attnlab.cores import host_devices
 from attnlab.data.lines import LONGEST_LINE
@@ -45,14 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a disk that is full, a file without permission, too many open files
         if error.strerror is None:
             raise
-        return _told(f"{shortened(str(error.filename or 'output'))}: {error.strerror}")
+        return _told(f"{error.filename or 'output'}: {error.strerror}")
     except MemoryError:
         return _told("out of memory")
 
 
 def _told(line: str) -> int:
     _flush()
-    _say(f"attnlab: {re.sub(LONG_WORD, lambda word: cut(word[0]), line)}")
+    _say(f"attnlab: {re.sub(LONG_WORD, lambda word: cut(word[0], 200), line)}")
     return 2
 
 

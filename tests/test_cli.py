@@ -39,6 +39,33 @@ def run(tmp_path: Path) -> Path:
     return directory
 
 
+@pytest.mark.parametrize("arguments", [["list"], ["data", "check", str(CONFIG), "--tiny"]])
+def test_a_full_disk_behind_standard_output_is_one_line(arguments: list[str]):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "attnlab", *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "attnlab: output: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "says"),
+    [
+        (PermissionError(13, "Permission denied", "/data/train.de"), "/data/train.de: Permission denied"),
+        (OSError(24, "Too many open files", "/data/a.png"), "/data/a.png: Too many open files"),
+        (OSError(5, "Input/output error"), "output: Input/output error"),
+        (MemoryError(), "out of memory"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(monkeypatch, capsys: pytest.CaptureFixture[str], trouble, says: str):
+    def refuse(*_: object) -> None:
+        print("what was printed before")
+        raise trouble
+
+    monkeypatch.setattr(lab, "train", refuse)
+    assert cli.main(["train", str(CONFIG)]) == 2
+    assert capsys.readouterr() == ("what was printed before\n", f"attnlab: {says}\n")
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["list"], ["--version"]])
 def test_quick_and_without_jax(arguments: list[str]):
     program = (
