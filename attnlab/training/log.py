@@ -84,17 +84,18 @@ class Log:
             self._mirror(self._tensorboard.close)
 
     def _open_events(self, last_step: int) -> None:
-        from tensorboardX.proto.event_pb2 import SessionLog  # 0.3 s that a mere reader does not pay
+        from tensorboardX.proto import event_pb2  # 0.3 s that a mere reader does not pay
         from tensorboardX.record_writer import RecordWriter
 
         self._events.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{time.time():.6f}.{platform.node()}"
         self._tensorboard = RecordWriter(str(self._events / name))
         self._add(0, file_version="brain.Event:2")
-        self._add(last_step + 1, session_log=SessionLog(status=SessionLog.START))
+        start = event_pb2.SessionLog(status=1)  # pyright: ignore[reportAttributeAccessIssue]
+        self._add(last_step + 1, session_log=start)
         self._tensorboard.flush()
 
-    def _add_numbers(self, step: int, numbers: Mapping[str, float]) -> None:
+    def _add_numbers(self, step: int, numbers: Mapping[str, Any]) -> None:
         from tensorboardX.summary import scalar
 
         for name, value in numbers.items():
@@ -102,9 +103,10 @@ class Log:
         self._tensorboard.flush()
 
     def _add(self, step: int, **content: Any) -> None:
-        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto import event_pb2
 
-        self._tensorboard.write(Event(step=step, wall_time=time.time(), **content).SerializeToString())
+        event = event_pb2.Event(step=step, wall_time=time.time(), **content)  # pyright: ignore[reportAttributeAccessIssue]
+        self._tensorboard.write(event.SerializeToString())
 
     def _mirror(self, write: Callable[[], None]) -> None:
         """Write to TensorBoard's files, here and now: in a thread of its own a failure would go unheard."""

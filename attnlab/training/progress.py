@@ -45,6 +45,7 @@ class Progress:
         self._steps, self._step, self._start = steps, start, start
         self._console = console or _Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._moving = False
         self._loss: float | None = None
         self._count, self._measured = 0, 0
         self._training, self._compiling = 0.0, 0.0
@@ -55,11 +56,11 @@ class Progress:
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._shown_if_possible(self._live.start)
+            self._moving = self._shown_if_possible(self._live.start)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._console.is_terminal:
+        if self._moving:
             self._shown_if_possible(self._live.stop)
         if self._step > self._told:
             self.say(self._line())
@@ -112,11 +113,12 @@ class Progress:
             self._told = self._step
             self.say(self._line())
 
-    def _shown_if_possible(self, show: Callable[[], None]) -> None:
+    def _shown_if_possible(self, show: Callable[[], None]) -> bool:
         try:
             show()
         except OSError:
             self._console.quiet = True
+        return not self._console.quiet
 
     def _line(self) -> str:
         parts = [f"step {self._step}/{self._steps}"]
