@@ -265,6 +265,21 @@ def test_scores_are_shown_and_kept_elsewhere_when_the_disk_fills_up_meanwhile(
     assert Translator.total("exact_match", each_of(kept, "test").rows["exact_match"]) == pytest.approx(exact)
 
 
+def test_pictures_that_cannot_be_written_cost_no_scores(copied, data, capfd):
+    shutil.rmtree(copied / "attention", ignore_errors=True)
+    (copied / "attention").write_text("in the way")
+    (copied / "training.png").unlink(missing_ok=True)
+    (copied / "training.png").mkdir()
+    found = lab.evaluate(copied, data)["test"]
+    assert results_of(copied)["test"] == found
+    err = capfd.readouterr().err
+    for number in (1, 2, 3):
+        assert re.search(
+            rf"no picture of example {number} of test: .*attention/test_{number}.png: cannot be written", err
+        )
+    assert "training.png: cannot be written: Is a directory" in err
+
+
 def test_a_signal_during_evaluation_says_a_line(copied, data):
     program = (
         "import sys, time\nfrom attnlab import cli\nfrom attnlab.tasks.translation import Translator\n"

@@ -282,6 +282,21 @@ def test_tensorboard_holds_the_same_numbers(opened):
     assert scalars == [(3, "loss", 0.5), (6, "loss", 0.25)]
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "results.json", "each/test.json", "environment.json", "config.yaml"])
+def test_a_file_that_cannot_be_read_is_one_line(opened, name):
+    with opened() as run:
+        run.path(name).unlink(missing_ok=True)
+        run.path(name).mkdir(parents=True)
+    read = {
+        "metrics.jsonl": lambda: Run.read(run.directory).metrics(),
+        "results.json": lambda: results_of(run.directory),
+        "each/test.json": lambda: each_of(run.directory, "test"),
+    }.get(name, opened)
+    with pytest.raises(UserError, match=rf"{name}: (cannot be read|is a directory)") as refusal:
+        read()
+    assert "\n" not in str(refusal.value)
+
+
 def test_results_of_splits_are_merged(opened):
     opened().close()
     reader = Run.read(opened().directory)
