@@ -2,6 +2,15 @@
 
 import sys
 
-from attnlab.cli import main
+from attnlab.interrupt import interruptible_import
 
-sys.exit(main())
+
+def main() -> int:
+    """Run the command line."""
+    with interruptible_import():
+        from attnlab.cli import main
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

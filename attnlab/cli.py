@@ -4,8 +4,10 @@ import argparse
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,28 +18,60 @@ from attnlab.config import Experiment, catalog
 from attnlab.config.code import TRUST, announced, code_of, recorded_code, refuse_other_code
 from attnlab.config.custom import custom_parts
 from attnlab.config.errors import UserError
+from attnlab.config.explain import cut
 from attnlab.config.load import held_code, load
 from attnlab.cores import host_devices
 from attnlab.data.lines import LONGEST_LINE
 from attnlab.heap import keep_freed_memory
+from attnlab.interrupt import interruptible_import
+from attnlab.training.signals import Interrupted, stopping
+
+LONG_WORD = re.compile(r"\S{300,}")
+"""What is cut in a message: no path or key is so long that is not a mistake."""
 
 GPU_PARTS = ("conformance", "attention", "training", "resume", "blocks")
 """Of `bench gpu`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code: 0 done, 2 a mistake in the input (told in one line), 130 Ctrl-C."""
+    """Run one command; return its exit code: 0 done, 2 what a person can mend (told in one line), 130 Ctrl-C."""
     try:
         options = _parse(sys.argv[1:] if arguments is None else arguments)
-        return options.command(options)
+        code = options.command(options)
+        sys.stdout.flush()  # a full disk shows here
+        return code
     except UserError as error:
-        print(f"attnlab: {error}", file=sys.stderr)
-        return 2
+        return _told(str(error))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output has left, as in `attnlab predict RUN | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _flush()
         return 141
+    except OSError as error:  # a disk that is full, a file without permission, too many open files
+        if error.strerror is None:
+            raise
+        return _told(f"{error.filename or 'output'}: {error.strerror}")
+    except MemoryError:
+        return _told("out of memory")
+
+
+def _told(line: str) -> int:
+    _flush()
+    _say(f"attnlab: {re.sub(LONG_WORD, lambda word: cut(word[0], 200), line)}")
+    return 2
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # the terminal is gone: the exit code still tells
+        print(line, file=sys.stderr, flush=True)
+
+
+def _flush() -> None:
+    """Write what was printed so far; what cannot be written is dropped, lest Python try again on its way out."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):
@@ -70,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     _takes_config(train)
     _takes_trust(train)
     train.add_argument("--out", type=Path, metavar="DIR", help="run directory (default: runs/NAME-sSEED)")
+    train.add_argument("--restart", action="store_true", help="begin at step 0; what is there is kept, set aside")
 
     evaluate = _command(commands, "evaluate", _evaluate, "score a run on its test sets; writes results.json and each/")
     _takes_run(evaluate)
@@ -188,13 +223,13 @@ def _train(options: argparse.Namespace) -> int:
     experiment, data_dir = _to_be_executed(options), _data_dir(options)
     directory = options.out or _default_directory(options.config, experiment)
     _ready_for_jax(directory)
-    from attnlab import lab
-    from attnlab.training.loop import Interrupted
+    with interruptible_import():
+        from attnlab import lab
 
     try:
-        lab.train(experiment, directory, data_dir, trust=options.trust)
+        lab.train(experiment, directory, data_dir, options.restart, trust=options.trust)
     except Interrupted as stop:
-        print(f"stopped; all is saved. To go on: {lab.resume_command(directory, data_dir)}", file=sys.stderr)
+        _say(f"stopped; all is saved. To go on: {lab.resume_command(directory, data_dir)}")
         return 128 + stop.signal_number
     print(f"trained: {directory}\nnext: attnlab evaluate {directory}")
     return 0
@@ -204,12 +239,19 @@ def _evaluate(options: argparse.Namespace) -> int:
     _run(options)
     data_dir = _data_dir(options)
     _ready_for_jax()
-    from attnlab import lab
+    with stopping("evaluation stopped; what is in results.json stays, the same command scores again"):
+        from attnlab import lab
+        from attnlab.scored import Unwritten
 
-    for split, metrics in lab.evaluate(
-        options.run, data_dir, options.split, options.overrides, trust=options.trust
-    ).items():
+        try:
+            found = lab.evaluate(options.run, data_dir, options.split, options.overrides, trust=options.trust)
+            failure = None
+        except Unwritten as unwritten:
+            found, failure = unwritten.scores, unwritten
+    for split, metrics in found.items():
         print("\n".join(_table(split, metrics)))
+    if failure:
+        raise failure
     print(f"written: {options.run / 'results.json'}" if not options.overrides else "not written: not the run's search")
     return 0
 
@@ -217,7 +259,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     _run(options)
     _ready_for_jax()
-    from attnlab import lab
+    with interruptible_import():
+        from attnlab import lab
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")
@@ -229,7 +272,8 @@ def _predict(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     _run(options)
     _ready_for_jax()
-    from attnlab import lab
+    with interruptible_import():
+        from attnlab import lab
 
     for path in lab.show(options.run, options.inputs, trust=options.trust):
         print(f"{'page' if path.suffix == '.html' else 'picture'}: {path}")
@@ -237,7 +281,8 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _results(options: argparse.Namespace) -> int:
-    from attnlab import facts, results
+    with interruptible_import():
+        from attnlab import facts, results
 
     found = [facts.read(run, options.unfinished) for run in options.runs]
     table = results.page(found)
@@ -252,7 +297,8 @@ def _results(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from attnlab import compare, facts
+    with interruptible_import():
+        from attnlab import compare, facts
 
     runs = (facts.read(run, options.unfinished) for run in (options.first, options.second))
     print(compare.page(*runs), end="")
@@ -274,7 +320,8 @@ def _list(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     experiment = _experiment(options)
-    from attnlab.tasks.kinds import kind
+    with interruptible_import():
+        from attnlab.tasks.kinds import kind
 
     print(kind(experiment).check(experiment, _data_dir(options)))
     return 0
@@ -284,7 +331,8 @@ def _bench(options: argparse.Namespace) -> int:
     experiment = _to_be_executed(options)
     if code := code_of(experiment):
         print(f"attnlab: {announced(code)}", file=sys.stderr)
-    from attnlab.bench import training
+    with interruptible_import():
+        from attnlab.bench import training
 
     comparison = training.compare(experiment, _data_dir(options))
     print(comparison.as_json() if options.json else comparison)
@@ -297,8 +345,9 @@ def _bench_decoding(options: argparse.Namespace) -> int:
     if options.sentences < 1:
         raise UserError(f"--sentences {options.sentences}: must be at least 1")
     _ready_for_jax()
-    from attnlab import lab
-    from attnlab.bench import decoding
+    with interruptible_import():
+        from attnlab import lab
+        from attnlab.bench import decoding
 
     trained = lab.load(options.run, trust=options.trust)
     tests = trained.task.load(trained.run.config, data_dir).splits()
@@ -311,7 +360,8 @@ def _bench_decoding(options: argparse.Namespace) -> int:
 
 def _bench_attention(options: argparse.Namespace) -> int:
     plan = None if options.report else _bench_plan(options)  # mistakes are told before anything is imported
-    from attnlab.bench import command
+    with interruptible_import():
+        from attnlab.bench import command
 
     if plan is None:
         command.report(options.report)

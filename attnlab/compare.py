@@ -6,7 +6,7 @@ from attnlab.config.errors import UserError
 from attnlab.config.load import differing
 from attnlab.facts import Facts
 from attnlab.results import ABOUT, line
-from attnlab.runs import Each, each_of
+from attnlab.scored import Each, each_of
 from attnlab.tasks.base import Column
 from attnlab.tasks.resampling import RESAMPLES, Difference, paired_difference
 

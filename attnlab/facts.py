@@ -14,11 +14,14 @@ from typing import Any
 
 from attnlab.config.catalog import no_run
 from attnlab.config.errors import UserError
+from attnlab.config.load import differing
 from attnlab.config.yaml_text import dump, parse
-from attnlab.runs import CONFIG, ENVIRONMENT, METRICS, RESULTS, environment_of, log_of, results_of
+from attnlab.runs import CONFIG, DECODING, ENVIRONMENT, METRICS, environment_of, log_of
+from attnlab.scored import RESULTS, results_of
 from attnlab.tasks.base import Task
 from attnlab.tasks.kinds import HOMES, named
 from attnlab.training.loop import hopeless
+from attnlab.writing import write_whole
 
 KEPT = ("attnlab", "commit", "dirty", "python", "packages", "devices", "cores", "processor", "step")
 """What is kept of an environment, and of one in which a run went on: command and platform may name a machine."""
@@ -130,7 +133,8 @@ def read(directory: Path, unfinished: bool = False) -> Facts:
         directory: of a run, or what `save` kept of one.
         unfinished: take also a run whose training is not at its end.
     Raises:
-        UserError: it is no run, is not trained to its end, or has not been evaluated since; the line says what to do.
+        UserError: it is no run, is not trained to its end, has not been evaluated since, or its config.yaml was edited;
+            the line says what to do.
     """
     facts = Facts(directory, _config(directory), environment_of(directory), log_of(directory), results_of(directory))
     _sound(facts)
@@ -177,9 +181,8 @@ def save(facts: Facts, folder: Path) -> Path:
         METRICS: "".join(json.dumps(entry) + "\n" for entry in log),
         RESULTS: json.dumps(results, indent=1) + "\n",
     }
-    kept.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        (kept / name).write_text(text, encoding="utf-8", newline="\n")
+        write_whole(kept / name, text)
     return kept
 
 
@@ -209,10 +212,13 @@ def _sound(facts: Facts) -> None:
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         told = f"{type(error).__name__}: {error}"
         raise UserError(f"{facts.directory / ENVIRONMENT}: cannot be read as a run's environment ({told})") from None
-    if not isinstance(facts.results, dict) or not all(isinstance(scores, dict) for scores in facts.results.values()):
-        raise UserError(
-            f"{facts.directory / RESULTS}: is not what attnlab evaluate writes; remove it and evaluate again"
-        )
+    began = facts.environment.get("config", facts.config)
+    for place, there, here in differing(began, facts.config):
+        if not place.startswith(DECODING):
+            raise UserError(
+                f"{facts.directory / CONFIG}: was edited after training began: "
+                f"{place}: {there} in training, {here} in {CONFIG}; put it back"
+            )
 
 
 def _machine(environment: Mapping[str, Any]) -> str:

@@ -21,7 +21,8 @@ from attnlab.config.errors import UserError
 from attnlab.config.explain import shortened
 from attnlab.config.load import difference
 from attnlab.config.load import load as read_config
-from attnlab.runs import CONFIG, Each, Run, say_to_stderr
+from attnlab.runs import CONFIG, DECODING, Run, say_to_stderr
+from attnlab.scored import Each, Unwritten, refuse_unwritable
 from attnlab.tasks.base import Task
 from attnlab.tasks.kinds import kind
 from attnlab.tasks.views import Attended, View
@@ -29,6 +30,7 @@ from attnlab.training.loop import fit
 from attnlab.training.progress import Progress
 from attnlab.training.signals import graceful
 from attnlab.training.steps import TrainState, fingerprint, initial_state, make_train_step, replicated
+from attnlab.writing import writing
 
 LINES_AT_ONCE = 1024
 """Lines that `predict` reads before it answers."""
@@ -36,13 +38,20 @@ EXAMPLES = 3
 """Test examples whose attention `evaluate` keeps in the run."""
 
 
-def train(config: Experiment, directory: Path, data_dir: Path | None, *, trust: bool = False) -> Path:
+def train(
+    config: Experiment, directory: Path, data_dir: Path | None, restart: bool = False, *, trust: bool = False
+) -> Path:
     """Train an experiment into a run directory, or go on where it was broken off.
 
-    With `trust` a run goes on even if its code is not the one recorded at its beginning.
+    Args:
+        config: the experiment.
+        directory: of the run.
+        data_dir: directory of data sets; None for an experiment that needs none.
+        restart: begin at step 0; what an earlier training left is kept in before-restart-1/ (2, 3, ...) of the run.
+        trust: go on even if the code of the run is not the one recorded at its beginning.
 
-    Returns: the directory. Raises `Interrupted` (state saved) when asked to stop, `UserError` for bad data, or when
-    the directory holds another run.
+    Returns: the directory. Raises `Interrupted` (state saved) when asked to stop, `UserError` for bad data, when the
+    directory holds another run, or when it had checkpoints of which none is good.
     """
     code, began = code_of(config), (Path(directory) / CONFIG).exists()
     recorded = recorded_code(Path(directory)) if began else code
@@ -63,7 +72,7 @@ def train(config: Experiment, directory: Path, data_dir: Path | None, *, trust: 
     with Run.open(directory, config, identity) as run, graceful() as stop:
         for name, text in task.files().items():
             run.write_text(name, text)
-        restored = run.restore(state)
+        restored = run.restore(state, restart)
         state = started(state, task) if restored is None else restored[1]
         with Progress(config.training.steps, int(state.step), task.unit) as progress:
             for line in (f"run {directory}", *task.describe(batches, len(splits.train)), *_describe(state)):
@@ -138,7 +147,8 @@ class Trained:
             found = [] if best is None else [best]
         if not found:
             raise UserError(
-                f"{self.run.directory}: no good checkpoint yet; attnlab train {self.run.directory}/config.yaml"
+                f"{self.run.directory}: no checkpoint to answer with; "
+                f"attnlab train {self.run.directory / CONFIG} goes on, or says why it cannot"
             )
         last = max(self.run.checkpoints.steps())
         if last < config.training.steps and not config.training.patience:
@@ -196,7 +206,7 @@ def _searching(run: Run, changes: Sequence[str]) -> Experiment:
         return run.config
     changed = read_config(run.directory / CONFIG, changes)
     for line in difference(run.config, changed):
-        if not line.startswith("task.decoding."):
+        if not line.startswith(DECODING):
             raise UserError(f"{line}; of a run that is trained only task.decoding can be changed")
     return changed
 
@@ -218,7 +228,8 @@ def evaluate(
         changes: as `load` takes them; the scores are then of another search than the run's, and nothing is written.
         trust: as `load` takes it.
 
-    Returns: {split: {metric: value}}.
+    Returns: {split: {metric: value}}. Raises `UserError` before anything is scored where results cannot be written,
+    `Unwritten`, which has the scores, where that shows only afterwards.
     """
     trained = load(directory, changes, trust=trust)
     data = kind(trained.run.config).load(trained.run.config, data_dir)
@@ -233,18 +244,31 @@ def evaluate(
     chosen = splits or list(data.test)
     if changes:
         return {name: trained.task.scores(trained.params, known[name]) for name in chosen}
+    refuse_unwritable(trained.run.directory)
+    unwritten = Unwritten()
     for name in chosen:
         scores = trained.task.scores(trained.params, known[name])
-        reached = max(trained.run.checkpoints.steps())
-        trained.run.write_each(name, Each(data.fingerprint_of(name), scores.pop("each")))
-        trained.run.write_results(name, scores | {"checkpoints": trained.steps, "trained_to": reached})
+        each = Each(data.fingerprint_of(name), scores.pop("each"))
+        scores |= {"checkpoints": trained.steps, "trained_to": max(trained.run.checkpoints.steps())}
+        try:
+            trained.run.write_each(name, each)
+            trained.run.write_results(name, scores)
+        except UserError as error:
+            unwritten.add(name, scores, each, error)
+    if unwritten.scores:
+        raise unwritten.kept()
     for number, example in enumerate(known[chosen[0]][:EXAMPLES], start=1):
         try:
             _draw(trained, example, f"attention/{chosen[0]}_{number}")
         except UserError as error:
             trained.run.say(f"no picture of example {number} of {chosen[0]}: {error}")
     if log := trained.run.metrics():
-        plots.training_curve(log, trained.run.path("training.png"))
+        curve = trained.run.path("training.png")
+        try:
+            with writing(curve):
+                plots.training_curve(log, curve)
+        except UserError as error:
+            trained.run.say(str(error))
     return {name: trained.run.results()[name] for name in chosen}
 
 
@@ -265,15 +289,14 @@ def show(directory: Path, inputs: Sequence[str], *, trust: bool = False) -> list
 def _draw(trained: Trained, example: Any, name: str) -> list[Path]:
     views = trained.task.views(trained.params, example)
     picture = trained.run.path(f"{name}.png")
-    picture.parent.mkdir(parents=True, exist_ok=True)
     best, drawn = views[0], [picture]
+    with writing(picture):
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        plots.alignment(best, picture) if isinstance(best, Attended) else plots.regarded(best, picture)
     if isinstance(best, Attended):
         texts = [view for view in views if isinstance(view, Attended)]
-        plots.alignment(best, picture)
         title = trained.run.config.name
         drawn.append(trained.run.write_text(f"{name}.html", report.page(best.source, texts, title=title)))
-    else:
-        plots.regarded(best, picture)
     return drawn
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from attnlab.config.errors import UserError
+from attnlab.writing import write_whole
 
 
 def pair(name: str) -> tuple[str, str]:
@@ -21,10 +22,7 @@ def insert(text: str, path: Path, name: str) -> None:
         UserError: the file cannot be read or written, or has not each mark once and in order.
     """
     before, after = _around(path, name)
-    try:
-        path.write_bytes(before + b"\n" + text.encode() + after)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+    write_whole(path, before + b"\n" + text.encode() + after)
 
 
 def between(path: Path, name: str) -> str:

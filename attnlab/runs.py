@@ -1,57 +1,53 @@
 """A run directory, and the only writer of it.
 
 - config.yaml: the experiment, every default spelled out
-- environment.json: versions, devices, commit, command, the fingerprints of data and tokenizer, and interruptions
-- metrics.jsonl: one line a `log`: {"step": 100, "loss": 2.31, ...}
+- environment.json: versions, devices, commit, command, the fingerprints of data and tokenizer, the config as training
+  began, and interruptions
+- metrics.jsonl: one line a `log`: {"step": 100, "loss": 2.31, ...}; metrics.discarded.jsonl: lines cut from it
 - tensorboard/: the same numbers
 - checkpoints/: see training/checkpoints.py
 - results.json: {split: {metric: value}}
 - each/SPLIT.json: what each example adds to the metrics of a split, and the fingerprint of the examples
+- before-restart-1/, ...: what training had written when it was started over
 - lock: only while a process trains into it
 """
 
 import fcntl
 import json
-import math
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Self
-
-import numpy as np
+from typing import Any, Self
 
 from attnlab.config.catalog import no_run
+from attnlab.config.code import without_code
 from attnlab.config.errors import UserError
 from attnlab.config.experiment import Experiment
-from attnlab.config.load import difference, load, resolved
-from attnlab.training.checkpoints import Checkpoints, PyTree
+from attnlab.config.load import difference, differing, load, resolved, validated
+from attnlab.scored import RESULTS, Each, each_file, results_of, write_each, write_results
+from attnlab.training.checkpoints import Checkpoints, PyTree, place_of_checkpoints
 from attnlab.training.environment import differences, environment
+from attnlab.training.log import DISCARDED, Log, read_log, rewind
+from attnlab.writing import write_whole, writing
 
-CONFIG, ENVIRONMENT, METRICS, RESULTS, LOCK = (
-    "config.yaml", "environment.json", "metrics.jsonl", "results.json", "lock",
+CONFIG, ENVIRONMENT, METRICS, LOCK = "config.yaml", "environment.json", "metrics.jsonl", "lock"
+DECODING = "task.decoding."
+"""The settings of a trained run that may change: how answers are searched for."""
+TRAINED = (
+    "checkpoints", METRICS, DISCARDED, "tensorboard", RESULTS, "each", "attention", "show", "training.png",
 )  # fmt: skip
+"""What training, evaluation and `show` leave in a run; starting over sets it aside."""
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Each:
-    """What the single examples of a split add to its metrics.
-
-    Attributes:
-      examples: fingerprint of the split.
-      rows: metric -> an array with a row an example (see `Task.total`).
-    """
-
-    examples: str
-    rows: Mapping[str, np.ndarray]
 
 
 def say_to_stderr(line: str) -> None:
     """Print one line for a person, out of the way of a command's output."""
-    print(f"attnlab: {line}", file=sys.stderr)
+    with suppress(OSError):  # the terminal is gone, or the disk behind it full: no reason to stop
+        print(f"attnlab: {line}", file=sys.stderr, flush=True)
 
 
 class Run:
@@ -75,8 +71,7 @@ class Run:
             directory / "checkpoints", config.training.keep_last, lambda line: self.say(line), writable=lock is not None
         )
         self._lock = lock
-        self._log: IO[str] | None = None
-        self._tensorboard: Any = None
+        self._log: Log | None = None
 
     @classmethod
     def open(
@@ -86,22 +81,22 @@ class Run:
 
         Raises:
           UserError: another process is training into it; or its config or a fingerprint differs (the line shows how);
-            or the directory holds something else.
+            or its config.yaml was edited after training began; or the directory holds something else.
         """
-        directory = Path(directory)
-        try:
+        directory = place_of_checkpoints(directory)
+        with writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
             _refuse_other_contents(directory)
             lock = _locked(directory / LOCK)
-        except OSError as error:
-            raise UserError(f"{directory}: cannot be written: {error.strerror}") from error
+            exists = (directory / CONFIG).exists()
         try:
-            if (directory / CONFIG).exists():
+            if exists:
                 _refuse_other_run(directory, config, fingerprint)
+                _refuse_edited(directory, load(directory / CONFIG), say, may_change=())
             else:
-                found = {**environment(), "fingerprint": dict(fingerprint), "interruptions": []}
-                _write(directory / ENVIRONMENT, _json(found))
-                _write(directory / CONFIG, resolved(config))  # last: with it the directory is a run
+                began = {"fingerprint": dict(fingerprint), "config": config.model_dump(mode="json")}
+                write_whole(directory / ENVIRONMENT, _json({**environment(), **began, "interruptions": []}))
+                write_whole(directory / CONFIG, resolved(config))  # last: with it the directory is a run
         except BaseException:
             _unlock(lock, directory / LOCK)
             raise
@@ -111,26 +106,45 @@ class Run:
     def read(cls, directory: Path, say: Say = say_to_stderr) -> Self:
         """Open a run to look at it, while another process may be training into it.
 
-        Raises:
-          UserError: the directory is not a run.
-        """
-        directory = Path(directory)
-        if not (directory / CONFIG).is_file():
-            raise no_run(directory)
-        return cls(directory, load(directory / CONFIG), environment_of(directory)["fingerprint"], None, say)
+        A run whose config was not recorded when training began (by an attnlab before that) is taken as its
+        config.yaml stands, which `say` is told.
 
-    def restore(self, like: PyTree) -> tuple[int, PyTree] | None:
-        """Return the newest good checkpoint as (step, state), or None, and forget what was logged after it.
+        Raises:
+          UserError: the directory is not a run, or its config.yaml was edited after training began in more than
+            task.decoding.
+        """
+        if not (Path(directory) / CONFIG).is_file():
+            raise no_run(Path(directory))
+        directory = place_of_checkpoints(directory)
+        config, fingerprint = load(directory / CONFIG), environment_of(directory)["fingerprint"]
+        _refuse_edited(directory, config, say, may_change=(DECODING,))
+        return cls(directory, config, fingerprint, None, say)
+
+    def restore(self, like: PyTree, restart: bool = False) -> tuple[int, PyTree] | None:
+        """Return the newest good checkpoint as (step, state), or None, and cut what was logged after it.
 
         Call it before the first `log`. At a step that is saved, log first and save after: then the resumed log equals
-        the unbroken one. That the run goes on, and the time of what is forgotten, is kept in environment.json.
+        the unbroken one. That the run goes on, and the time of what is cut, is kept in environment.json.
+
+        Args:
+          like: see `Checkpoints.restore`.
+          restart: begin at step 0 whatever there is; it is kept in before-restart-1/ (2, 3, ...).
+        Raises:
+          UserError: there were checkpoints, and none is good; nothing is changed.
         """
+        if self._lock is None:
+            raise RuntimeError("this run was opened for reading")
+        log = self.metrics() if restart else []
+        if restart:
+            self._set_aside()
         restored = self.checkpoints.restore(like)
+        if restored is None:
+            self._refuse_to_start_over()
         step = -1 if restored is None else restored[0]
-        log = self.metrics()
-        kept = [entry for entry in log if entry["step"] <= step]
-        self._start_log(kept, step)
+        log += rewind(self.path(METRICS), step, self.say)
+        self._log = Log(self.path(METRICS), self.path("tensorboard"), step, lambda line: self.say(line))
         if restored is not None or log:
+            kept = [entry for entry in log if entry["step"] <= step]
             _note_environment(self.directory, max(step, 0), self.say)
             _note_interruption(self.directory, max(step, 0), _seconds(log) - _seconds(kept))
         return restored
@@ -138,18 +152,12 @@ class Run:
     def log(self, step: int, **values: Any) -> None:
         """Append one line to the metrics (a number that is not finite as null), and numbers to TensorBoard too."""
         if self._log is None:
+            if self._lock is None:
+                raise RuntimeError("this run was opened for reading")
             if self.path(METRICS).exists():
                 raise RuntimeError("this run has a log already: call restore before log")
-            self._start_log([], -1)
-        assert self._log is not None
-        plain = {name: _plain(value) for name, value in values.items()}
-        finite = {name: None if _is_number(v) and not math.isfinite(v) else v for name, v in plain.items()}
-        self._log.write(json.dumps({"step": step, **finite}, ensure_ascii=False, allow_nan=False) + "\n")
-        self._log.flush()
-        os.fsync(self._log.fileno())
-        for name, value in finite.items():
-            if _is_number(value):
-                self._tensorboard.add_scalar(name, value, step)
+            self._log = Log(self.path(METRICS), self.path("tensorboard"), -1, lambda line: self.say(line))
+        self._log.append(step, values)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return what was logged, in order; lines that a kill left half written are said and left out."""
@@ -158,8 +166,7 @@ class Run:
     def write_results(self, split: str, metrics: Mapping[str, Any]) -> None:
         """Set metrics of one split in results.json; other splits, and other metrics of this one, stay."""
         results = self.results()
-        values = {name: _plain(value) for name, value in metrics.items()}
-        _write(self.path(RESULTS), _json({**results, split: {**results.get(split, {}), **values}}))
+        write_results(self.directory, {**results, split: {**results.get(split, {}), **metrics}})
 
     def results(self) -> dict[str, dict[str, Any]]:
         """Return {split: {metric: value}}, empty before the first evaluation."""
@@ -167,14 +174,13 @@ class Run:
 
     def write_each(self, split: str, each: Each) -> Path:
         """Write what the single examples of a split add to its metrics."""
-        rows = {name: values.tolist() for name, values in each.rows.items()}
-        return self.write_text(_each(split), json.dumps({"examples": each.examples, "rows": rows}) + "\n")
+        self.path(each_file(split))  # raises where that leads out of the run
+        return write_each(self.directory, split, each)
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file of the run whole or not at all, and return its path."""
         path = self.path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, text)
+        write_whole(path, text)
         return path
 
     def path(self, name: str) -> Path:
@@ -188,7 +194,6 @@ class Run:
         """Close the log and let go of the lock."""
         if self._log is not None:
             self._log.close()
-            self._tensorboard.close()
             self._log = None
         if self._lock is not None:
             _unlock(self._lock, self.path(LOCK))
@@ -200,14 +205,33 @@ class Run:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _start_log(self, kept: list[dict[str, Any]], last_step: int) -> None:
-        from tensorboardX import SummaryWriter  # 0.3 s that a mere reader does not pay
+    def _refuse_to_start_over(self) -> None:
+        """Raise where training has saved checkpoints, and there is none to go on from."""
+        steps, damaged = self.checkpoints.steps(), self.checkpoints.damaged()
+        last = max((entry["step"] for entry in log_of(self.directory, lambda _: None)), default=0)
+        if steps or damaged:
+            lost = f"no checkpoint is good (damaged: {', '.join(map(str, sorted({*steps, *damaged})))})"
+        elif last > self.config.training.evaluate_every:  # where the first checkpoint was saved
+            lost = f"its log goes to step {last}, and there is no checkpoint"
+        else:
+            return
+        raise UserError(
+            f"{self.directory}: {lost}; nothing was changed; put a good one back, or start over at step 0: "
+            f"attnlab train {self.directory / CONFIG} --restart"
+        )
 
-        if self._lock is None:
-            raise RuntimeError("this run was opened for reading")
-        _write(self.path(METRICS), "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in kept))
-        self._log = self.path(METRICS).open("a", encoding="utf-8")
-        self._tensorboard = SummaryWriter(str(self.path("tensorboard")), purge_step=last_step + 1)
+    def _set_aside(self) -> None:
+        """Move what training and evaluation have written into a directory of its own."""
+        there = [self.path(name) for name in TRAINED if self.path(name).exists()]
+        if not there:
+            return
+        names = (re.fullmatch(r"before-restart-([1-9]\d*)", path.name) for path in self.directory.iterdir())
+        aside = self.path(f"before-restart-{1 + max((int(name[1]) for name in names if name), default=0)}")
+        with writing(aside):
+            aside.mkdir()
+            for path in there:
+                path.rename(aside / path.name)
+        self.say(f"starting over at step 0; what was there is kept in {aside}")
 
 
 def _refuse_other_contents(directory: Path) -> None:
@@ -227,46 +251,28 @@ def _refuse_other_run(directory: Path, config: Experiment, fingerprint: Mapping[
         raise UserError(f"{directory}: is another run: {'; '.join(lines)}: give another --out, or remove it")
 
 
+def _refuse_edited(directory: Path, config: Experiment, say: Say, may_change: tuple[str, ...]) -> None:
+    """Raise when config.yaml is not the config that training began with, but for settings that may change."""
+    began = environment_of(directory).get("config")
+    if began is None:
+        say(
+            f"{directory}: the config was not recorded when training began (by an earlier attnlab): "
+            f"{CONFIG} is taken as it stands"
+        )
+        return
+    both = validated(began, f"{directory / ENVIRONMENT}: config"), config
+    differing_settings = differing(*(without_code(one.model_dump(mode="json")) for one in both))
+    lines = [f"{place}: {there} in training, {here} in {CONFIG}" for place, there, here in differing_settings]
+    if lines := [line for line in lines if not line.startswith(may_change)]:
+        raise UserError(
+            f"{directory / CONFIG}: was edited after training began: {'; '.join(lines)}; put it back"
+            + (f" (only {DECODING[:-1]} may change)" if may_change else "")
+        )
+
+
 def log_of(directory: Path, say: Say = say_to_stderr) -> list[dict[str, Any]]:
     """Read metrics.jsonl of a run, none before its first line; lines half written are said and left out."""
-    path = directory / METRICS
-    if not path.exists():
-        return []
-    lines = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            entry = json.loads(line)
-            lines.append({"step": int(entry.pop("step")), **entry})
-        except (ValueError, TypeError, KeyError, AttributeError):
-            say(f"{path}:{number}: not a line of metrics; left out")
-    return lines
-
-
-def results_of(directory: Path) -> dict[str, dict[str, Any]]:
-    """Read results.json of a run: {split: {metric: value}}, empty before the first evaluation."""
-    path = directory / RESULTS
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); remove it and evaluate again") from None
-
-
-def each_of(directory: Path, split: str) -> Each | None:
-    """Read what the single examples of a split add to its metrics; None where it was not kept."""
-    path = directory / _each(split)
-    if not path.exists():
-        return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        rows = {str(name): np.asarray(values, float) for name, values in found["rows"].items()}
-        if not all(values.ndim and len(values) and np.isfinite(values).all() for values in rows.values()):
-            raise ValueError("a number for each example is needed")
-        return Each(str(found["examples"]), rows)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        told = f"{type(error).__name__}: {error}"
-        raise UserError(f"{path}: is not what attnlab evaluate writes ({told}); remove it and evaluate again") from None
+    return read_log(directory / METRICS, say)
 
 
 def environment_of(directory: Path) -> dict[str, Any]:
@@ -279,10 +285,6 @@ def environment_of(directory: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read as a run's environment ({type(error).__name__}: {error})") from None
 
 
-def _each(split: str) -> str:
-    return f"each/{split}.json"
-
-
 def _note_environment(directory: Path, step: int, say: Say) -> None:
     """When a run goes on in another environment than before, say so and keep the new one, with the step, under
     `resumed`."""
@@ -291,14 +293,14 @@ def _note_environment(directory: Path, step: int, say: Say) -> None:
     changed = differences(resumed[-1] if resumed else kept, now)
     if changed:
         say(f"{directory}: goes on in another environment ({', '.join(changed)}): its last bits may differ")
-        _write(directory / ENVIRONMENT, _json({**kept, "resumed": [*resumed, {**now, "step": step}]}))
+        write_whole(directory / ENVIRONMENT, _json({**kept, "resumed": [*resumed, {**now, "step": step}]}))
 
 
 def _note_interruption(directory: Path, step: int, seconds_lost: float) -> None:
     """Keep that the run was taken up again at a step, and how long steps took that have to be taken again."""
     kept = environment_of(directory)
     noted = {"step": step, "seconds_lost": round(seconds_lost, 2)}
-    _write(directory / ENVIRONMENT, _json({**kept, "interruptions": [*kept.get("interruptions", []), noted]}))
+    write_whole(directory / ENVIRONMENT, _json({**kept, "interruptions": [*kept.get("interruptions", []), noted]}))
 
 
 def _seconds(log: list[dict[str, Any]]) -> float:
@@ -328,23 +330,5 @@ def _unlock(lock: int, path: Path) -> None:
     os.close(lock)
 
 
-def _write(path: Path, text: str) -> None:
-    writing = path.with_name(f"{path.name}.writing")
-    with writing.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    writing.replace(path)
-
-
 def _json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    """Return a NumPy or jax scalar as Python's own; anything else unchanged."""
-    return value.item() if hasattr(value, "item") else value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,13 +1,17 @@
 """Checkpoints: whole or not there; one changed bit anywhere is seen; the newest good one is used."""
 
+import contextlib
+import errno
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from attnlab.config.errors import UserError
 from attnlab.training import checkpoints as module
+from attnlab.training import manifest
 from attnlab.training.checkpoints import Checkpoints
 from attnlab.training.manifest import MANIFEST, Damaged, read_manifest
 
@@ -199,7 +204,7 @@ def test_when_all_are_damaged_there_is_none_and_it_is_said(three):
     assert step is None
     assert len(said) == 3
     assert all(line.endswith("there is no other") for line in said)
-    assert Checkpoints(three, 3).steps() == []
+    assert Checkpoints(three, 3).steps() == [100, 200, 300], "nothing to go on from: nothing is moved"
 
 
 def test_a_damaged_best_gives_way_to_the_newest(three):
@@ -373,7 +378,125 @@ print(len(kernel.devices()), float(kernel.sum()))
 
 
 def test_nothing_is_pickled_and_the_manifest_is_json(three):
-    manifest = json.loads((three / "100" / MANIFEST).read_text())
-    assert (manifest["step"], manifest["best"], manifest["metrics"]) == (100, True, {"dev_bleu": 10.0})
-    assert set(manifest["files"]) == set(files(three / "100")) - {MANIFEST}
+    found = json.loads((three / "100" / MANIFEST).read_text())
+    assert (found["step"], found["best"], found["metrics"]) == (100, True, {"dev_bleu": 10.0})
+    assert set(found["files"]) == set(files(three / "100")) - {MANIFEST}
     assert not [name for name in files(three) if name.endswith((".pkl", ".pickle", ".npy"))]
+
+
+@pytest.mark.parametrize("given", ["../checkpoints", "../sub/../checkpoints", "link"])
+def test_however_the_path_is_written_and_wherever_one_goes_then(three, monkeypatch, given):
+    (three.parent / "sub").mkdir()
+    (three.parent / "sub" / "link").symlink_to(three)
+    monkeypatch.chdir(three.parent / "sub")
+    said: list[str] = []
+    checkpoints = Checkpoints(Path(given), 3, said.append)
+    monkeypatch.chdir("/")
+    assert checkpoints.restore(state(0))[0] == 300
+    checkpoints.save(400, state(400))
+    assert same(checkpoints.best(state(0))[1], state(100))
+    assert checkpoints.restore(state(0))[0] == 400
+    assert said == []
+    assert sorted(os.listdir(three)) == ["100", "200", "300", "400"]
+
+
+@pytest.mark.parametrize("name", ["back\\slash", "a\\", os.fsdecode(b"\xff")])
+def test_a_name_that_tensorstore_reads_otherwise_is_refused_before_anything_is_made(tmp_path, name):
+    with pytest.raises(UserError, match=r"backslash or with bytes that are not UTF-8; rename it") as refusal:
+        Checkpoints(tmp_path / name / "checkpoints", 3)
+    assert repr(str(tmp_path / name))[:-1] in str(refusal.value)
+    assert os.listdir(tmp_path) == []
+
+
+def unreadable(*_: object, **__: object) -> None:
+    raise TROUBLE[0]
+
+
+TROUBLE: list[Exception] = []
+
+
+@pytest.mark.parametrize(
+    ("trouble", "says"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "Cannot allocate memory"),
+        (MemoryError(), "out of memory"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("place", ["_sha256", "read_bytes", "restore"])
+def test_what_cannot_be_read_is_not_damaged_and_nothing_is_moved(three, monkeypatch, trouble, says, place):
+    TROUBLE[:] = [trouble]
+    said: list[str] = []
+    checkpoints = Checkpoints(three, 3, said.append)
+    owner = {"_sha256": manifest, "read_bytes": Path, "restore": checkpoints._orbax}[place]
+    monkeypatch.setattr(owner, place, unreadable)
+    asked = [lambda: checkpoints.restore(state(0)), lambda: checkpoints.best(state(0)), lambda: checkpoints.last({}, 2)]
+    for ask in asked:
+        with pytest.raises(UserError, match=rf"^{three}/\d00: cannot be read: {says}.*; nothing was changed$"):
+            ask()
+    monkeypatch.undo()
+    assert said == []
+    assert restored_step(three) == (300, [])
+
+
+def test_a_process_out_of_file_descriptors_harms_nothing(three):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    checkpoints = Checkpoints(three, 3, pytest.fail)
+    held = [os.open(os.devnull, os.O_RDONLY)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (held[0] + 20, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        with pytest.raises(UserError, match="cannot be read: Too many open files"):
+            checkpoints.restore(state(0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in held:
+            os.close(descriptor)
+    assert restored_step(three) == (300, [])
+
+
+def test_a_directory_that_cannot_be_listed_has_not_no_checkpoints(three, monkeypatch):
+    TROUBLE[:] = [PermissionError(errno.EACCES, "Permission denied")]
+    monkeypatch.setattr(os, "listdir", unreadable)
+    with pytest.raises(UserError, match="checkpoints: cannot be read: Permission denied"):
+        Checkpoints(three, 3).steps()
+
+
+def test_one_unreadable_after_a_damaged_one_leaves_both_where_they_are(three, monkeypatch):
+    cut(three / "300" / MANIFEST)
+    checkpoints = Checkpoints(three, 3, pytest.fail)
+    TROUBLE[:] = [OSError(errno.EIO, "Input/output error")]
+    monkeypatch.setattr(manifest, "_sha256", unreadable)
+    with pytest.raises(UserError, match="200: cannot be read"):
+        checkpoints.restore(state(0))
+    assert (checkpoints.steps(), checkpoints.damaged()) == ([100, 200, 300], [])
+    monkeypatch.undo()
+    assert restored_step(three)[0] == 200
+    assert (checkpoints.steps(), checkpoints.damaged()) == ([100, 200], [300])
+
+
+def test_a_file_where_a_directory_should_be_and_the_reverse_are_damages(three):
+    kernel = three / "300" / "arrays" / "rng" / "0"
+    kernel.unlink()
+    kernel.mkdir()
+    step, said = restored_step(three)
+    assert (step, len(said)) == (200, 1)
+
+
+def test_a_disk_too_full_for_a_checkpoint_is_told_before_it_is_begun(three, monkeypatch):
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state(400)))
+    free = SimpleNamespace(free=needed - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    with pytest.raises(
+        UserError, match=rf"400: cannot write the checkpoint: it needs {needed} bytes.* {needed - 1} left"
+    ):
+        Checkpoints(three, 3).save(400, state(400))
+    assert sorted(os.listdir(three)) == ["100", "200", "300"]
+    free.free += 1
+    Checkpoints(three, 4).save(400, state(400))
+    assert restored_step(three) == (400, [])

@@ -15,7 +15,7 @@ from attnlab import cli, lab
 from attnlab.config.catalog import no_run
 from attnlab.config.errors import UserError
 from attnlab.config.load import load, resolved
-from attnlab.training.loop import Interrupted
+from attnlab.training.signals import Interrupted
 
 CONFIG = Path(__file__).parents[1] / "experiments/translation/dates_additive.yaml"
 
@@ -37,6 +37,33 @@ def run(tmp_path: Path) -> Path:
     (directory / "config.yaml").write_text(resolved(load(CONFIG)))
     (directory / "environment.json").write_text("{}")
     return directory
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["data", "check", str(CONFIG), "--tiny"]])
+def test_a_full_disk_behind_standard_output_is_one_line(arguments: list[str]):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "attnlab", *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "attnlab: output: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "says"),
+    [
+        (PermissionError(13, "Permission denied", "/data/train.de"), "/data/train.de: Permission denied"),
+        (OSError(24, "Too many open files", "/data/a.png"), "/data/a.png: Too many open files"),
+        (OSError(5, "Input/output error"), "output: Input/output error"),
+        (MemoryError(), "out of memory"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(monkeypatch, capsys: pytest.CaptureFixture[str], trouble, says: str):
+    def refuse(*_: object, **__: object) -> None:
+        print("what was printed before")
+        raise trouble
+
+    monkeypatch.setattr(lab, "train", refuse)
+    assert cli.main(["train", str(CONFIG)]) == 2
+    assert capsys.readouterr() == ("what was printed before\n", f"attnlab: {says}\n")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["list"], ["--version"]])
@@ -78,7 +105,10 @@ def test_list_shows_every_experiment_with_its_question(
         (["trian"], "invalid choice: 'trian'"),
         (["train", str(CONFIG), "--sed", "3"], "unknown argument --sed"),
         (["train", str(CONFIG), "--seed", "three"], "argument --seed: invalid int value: 'three'"),
-        (["train", str(CONFIG), "--seed", "-3"], "command line: seed: must be at least 0, given -3"),
+        (
+            ["train", str(CONFIG), "--seed", "-3"],
+            "command line: seed: must be at least 0 and below 4294967296, given -3",
+        ),
         (["train", str(CONFIG), "--data", "/no/such"], "--data /no/such: no such directory"),
         (["evaluate", "/no/such"], "/no/such: no such run directory; attnlab train CONFIG --out /no/such makes one"),
         (["evaluate", str(CONFIG.parent)], "is not a run directory (it has no config.yaml)"),

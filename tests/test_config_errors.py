@@ -140,7 +140,19 @@ BROKEN_FILES = {
         ':5: task.tokenizer: expected a section of name: value, given "words"',
     ),
     "zero where above zero": (edited("steps: 100", "steps: 0"), ":15: training.steps: must be above 0, given 0"),
-    "below a range": (b"seed: -1\n" + GOOD.encode(), ":1: seed: must be at least 0, given -1"),
+    "below a range": (b"seed: -1\n" + GOOD.encode(), ":1: seed: must be at least 0 and below 4294967296, given -1"),
+    "seed that would repeat another": (
+        b"seed: 4294967297\n" + GOOD.encode(),
+        ":1: seed: must be at least 0 and below 4294967296, given 4294967297",
+    ),
+    "seed that would overflow": (
+        f"seed: {2**63}\n{GOOD}".encode(),
+        f":1: seed: must be at least 0 and below 4294967296, given {2**63}",
+    ),
+    "seed of the data": (
+        edited("kind: dates", f"kind: dates\n    seed: {2**32}"),
+        f":5: task.data.seed: must be at least 0 and below 4294967296, given {2**32}",
+    ),
     "above a range": (
         edited("kind: dates", "kind: dates\n    max_items: 13"),
         ":5: task.data.max_items: must be at least 1 and at most 12, given 13",
@@ -286,6 +298,49 @@ def test_broken_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize("override", BROKEN_OVERRIDES)
 def test_broken_override(override: str, good: Path, capsys: pytest.CaptureFixture[str]):
     assert BROKEN_OVERRIDES[override] in told(capsys, "train", str(good), override)
+
+
+LONG = "x" * 50_000
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        (LONG, f"override '{LONG[:57]}...': expected key.path=value"),
+        (f"{LONG}=", f"override '{LONG[:57]}...': has no value"),
+        (f"model.dropout=[{LONG}", f"override 'model.dropout=[{LONG[:42]}...': not YAML"),
+        (f"model.dropout=!!python/{LONG} {LONG}", f"the tag !!python/{LONG[:48]}... is not allowed"),
+        (f"model.encoder={{{LONG[:999]}: 1, {LONG[:999]}: 2}}", f"{LONG[:57]}... is given twice"),
+        (f"model.encoder={{{LONG[:999]}: 1}}", f"model.encoder.{LONG[:57]}...: unknown key"),
+        (f"{LONG}=1", f"command line: {LONG[:57]}...: unknown key"),
+        (f"{'a.' * 20_000}a=1", "...': 20001 keys inside one another"),
+        (f"seed.{LONG}=1", "seed: expected a whole number, given "),
+        (f"model.dropout={LONG}", f'given "{LONG[:56]}...'),
+        (f"model.kind={LONG}", f'unknown kind "{LONG[:56]}...'),
+        (f"model.dropout={'9' * 4000}", f"given {'9' * 57}..."),
+    ],
+    ids=range(12),
+)
+def test_an_override_that_is_too_long_is_shortened(
+    override: str, says: str, good: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert says in told(capsys, "train", str(good), override)
+
+
+@pytest.mark.parametrize("arguments", [["--seed", LONG], [f"--{LONG}"], ["--data", LONG]])
+def test_an_argument_that_is_too_long_is_shortened(
+    arguments: list[str], good: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert "xxx..." in told(capsys, "train", str(good), *arguments)
+    assert "xxx..." in told(capsys, "evaluate", f"{tmp_path}/{LONG}")
+
+
+def test_the_largest_seed_is_one_of_its_own():
+    from jax.random import key, key_data
+
+    keys = {tuple(key_data(key(seed)).tolist()) for seed in (0, 1, 2**31, 2**32 - 1)}
+    assert len(keys) == 4
 
 
 def test_missing_file(good: Path, capsys: pytest.CaptureFixture[str]):

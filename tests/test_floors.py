@@ -11,8 +11,9 @@ import attnlab
 
 ROOT = Path(attnlab.__file__).parent
 FLOORS = {
-    "functional": 0, "config": 0, "cores": 0, "heap": 0, "data": 1, "layers": 1, "marks": 1, "models": 2, "training": 3,
-    "tasks": 4, "analysis": 4, "bench": 4, "runs": 5, "facts": 5, "results": 5, "compare": 5, "report": 5,
+    "functional": 0, "config": 0, "cores": 0, "heap": 0, "interrupt": 0, "data": 1, "layers": 1, "writing": 1,
+    "marks": 2, "models": 2, "training": 3, "tasks": 4, "analysis": 4, "bench": 4,
+    "runs": 5, "scored": 5, "facts": 5, "results": 5, "compare": 5, "report": 5,
     "plots": 5, "lab": 5,
     "cli": 6, "__main__": 7,
 }  # fmt: skip

@@ -1,12 +1,16 @@
 """A run from end to end on a task that can be solved exactly: sentences to be read backwards."""
 
+import errno
+import io
 import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,12 +18,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from attnlab import lab
+from attnlab import cli, lab
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
-from attnlab.runs import each_of
+from attnlab.scored import each_of, results_of
 from attnlab.tasks.translation import Translator
-from attnlab.training.loop import Interrupted
+from attnlab.training.signals import Interrupted
 
 EXPERIMENT = """
 task:
@@ -131,6 +135,165 @@ def test_another_search_is_scored_and_not_kept(run, data):
     assert (run / "results.json").read_text() == before
     with pytest.raises(UserError, match=r"^model.dropout: 0.05 in the run, 0.2 here; of a run that is trained only"):
         lab.evaluate(run, data, changes=["model.dropout=0.2"])
+
+
+@pytest.fixture
+def copied(run, tmp_path) -> Path:
+    """The run in a folder of its own, to be harmed."""
+    return shutil.copytree(run, tmp_path / "run")
+
+
+def unchanged(run: Path) -> dict[str, bytes]:
+    """Every file but those that say how often and where a run was taken up again."""
+    files = (path for path in run.rglob("*") if path.is_file() and path.name != "environment.json")
+    return {str(path.relative_to(run)): path.read_bytes() for path in files if path.parent.name != "tensorboard"}
+
+
+def test_a_finished_run_is_safe_from_a_path_that_begins_with_dots(copied, data, monkeypatch, capfd):
+    (copied.parent / "sub").mkdir()
+    monkeypatch.chdir(copied.parent / "sub")
+    before = unchanged(copied)
+    assert cli.main(["train", "../run/config.yaml", "--data", str(data)]) == 0
+    assert "going on from step 450" in capfd.readouterr().err
+    assert unchanged(copied) == before
+    assert list(lab.predict(Path("../run"), ["a b c\n"])) == ["c b a"]
+
+
+def test_without_a_good_checkpoint_nothing_is_lost_and_every_command_says_what_to_do(copied, data, capfd):
+    for manifest in copied.glob("checkpoints/*/manifest.json"):
+        manifest.write_text("{}")
+    before = unchanged(copied)
+    told, where = {}, ["--data", str(data)]
+    for command, *arguments in (
+        ["train", f"{copied}/config.yaml", *where], ["evaluate", str(copied), *where], ["show", str(copied), "a b"],
+    ):  # fmt: skip
+        assert cli.main([command, *arguments]) == 2
+        told[command] = capfd.readouterr().err.splitlines()[-1]
+    assert told["train"].startswith(
+        f"attnlab: {copied}: no checkpoint is good (damaged: 150, 300, 450); nothing was changed"
+    )
+    assert told["train"].endswith(f"attnlab train {copied}/config.yaml --restart")
+    for command in ("evaluate", "show"):
+        assert f"{copied}: no checkpoint to answer with; attnlab train {copied}/config.yaml goes on" in told[command]
+    assert unchanged(copied) == before
+
+
+def test_a_config_edited_after_training_is_used_by_no_command(copied, data, capfd):
+    config = copied / "config.yaml"
+    config.write_text(config.read_text().replace("mods: []", "mods: [{kind: soft_cap, cap: 0.001}]"))
+    says = (
+        'was edited after training began: model.attention.mods: [] in training, [{"kind": "soft_cap", "cap": 0.001}] in'
+    )
+    for arguments in (
+        ["train", str(config), "--data", str(data)],
+        ["evaluate", str(copied)],
+        ["show", str(copied), "a"],
+        ["results", str(copied)],
+    ):
+        assert cli.main(arguments) == 2
+        assert f"attnlab: {config}: {says}" in capfd.readouterr().err
+    with pytest.raises(UserError, match="was edited after training began"):
+        lab.load(copied)
+
+
+def test_an_edited_search_is_used(copied):
+    config = copied / "config.yaml"
+    config.write_text(config.read_text().replace("beam: 3", "beam: 2"))
+    trained = lab.load(copied)
+    assert trained.task.decoding.beam == 2
+    assert trained.predict(["a b c"]) == ["c b a"]
+
+
+@pytest.mark.parametrize("content", ["[1]", "null", '{"test": "good"}'])
+def test_nothing_is_scored_where_results_could_not_be_kept(copied, data, monkeypatch, content):
+    monkeypatch.setattr(Translator, "scores", lambda *_: pytest.fail("it was scored"))
+    (copied / "results.json").write_text(content)
+    with pytest.raises(UserError, match=r"results\.json: is not what attnlab evaluate writes; remove it"):
+        lab.evaluate(copied, data)
+    assert (copied / "results.json").read_text() == content
+
+
+@pytest.fixture
+def read_only(monkeypatch):
+    """Nothing can be written below a directory: stands in for a read-only file system, which root can write to."""
+    opened = io.open
+
+    def refuse(directory: Path) -> None:
+        def guarded(file, mode="r", *arguments, **settings):
+            if set(mode) & set("wax+") and Path(os.fsdecode(file)).is_relative_to(directory):
+                raise OSError(errno.EROFS, "Read-only file system", str(file))
+            return opened(file, mode, *arguments, **settings)
+
+        monkeypatch.setattr(io, "open", guarded)
+        monkeypatch.setattr("builtins.open", guarded)
+
+    return refuse
+
+
+def test_a_read_only_run_answers_and_is_not_scored_in_vain(copied, data, read_only, monkeypatch, capfd):
+    before = unchanged(copied)
+    read_only(copied)
+    monkeypatch.setattr(Translator, "scores", lambda *_: pytest.fail("it was scored"))
+    assert cli.main(["evaluate", str(copied), "--data", str(data)]) == 2
+    err = capfd.readouterr().err
+    assert f"{copied}/results.json.trial: cannot be written: Read-only file system; nothing was scored" in err
+    assert cli.main(["show", str(copied), "a b"]) == 2
+    assert "show/attention.png: cannot be written: Read-only file system" in capfd.readouterr().err
+    assert list(lab.predict(copied, ["a b c\n"])) == ["c b a"]
+    assert unchanged(copied) == before
+
+
+def test_scores_are_shown_and_kept_elsewhere_when_the_disk_fills_up_meanwhile(
+    copied, data, read_only, monkeypatch, tmp_path, capfd
+):
+    scores = Translator.scores
+
+    def filling(*arguments):
+        found = scores(*arguments)
+        read_only(copied)
+        return found
+
+    monkeypatch.setattr(Translator, "scores", filling)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    assert cli.main(["evaluate", str(copied), "--data", str(data)]) == 2
+    out, err = capfd.readouterr()
+    (kept,) = (tmp_path / "tmp").iterdir()
+    assert err.splitlines()[-1].endswith(f"cannot be written: Read-only file system; the scores are kept in {kept}")
+    exact = results_of(kept)["test"]["exact_match"]
+    assert re.search(rf"exact_match +{exact:.2f}", out)
+    assert Translator.total("exact_match", each_of(kept, "test").rows["exact_match"]) == pytest.approx(exact)
+
+
+def test_pictures_that_cannot_be_written_cost_no_scores(copied, data, capfd):
+    shutil.rmtree(copied / "attention", ignore_errors=True)
+    (copied / "attention").write_text("in the way")
+    (copied / "training.png").unlink(missing_ok=True)
+    (copied / "training.png").mkdir()
+    found = lab.evaluate(copied, data)["test"]
+    assert results_of(copied)["test"] == found
+    err = capfd.readouterr().err
+    for number in (1, 2, 3):
+        assert re.search(
+            rf"no picture of example {number} of test: .*attention/test_{number}.png: cannot be written", err
+        )
+    assert "training.png: cannot be written: Is a directory" in err
+
+
+def test_a_signal_during_evaluation_says_a_line(copied, data):
+    program = (
+        "import sys, time\nfrom attnlab import cli\nfrom attnlab.tasks.translation import Translator\n"
+        "def scores(*_):\n    print('scoring', flush=True)\n    time.sleep(60)\n"
+        "Translator.scores = scores\nsys.exit(cli.main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, "-c", program, "evaluate", str(copied), "--data", str(data)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "scoring\n"
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert err.splitlines()[-1].startswith("attnlab: SIGTERM: evaluation stopped; ")
+    assert "Traceback" not in err
 
 
 def test_numbers_that_were_kept_have_no_weights_to_answer_with():

@@ -1,5 +1,6 @@
 """What is shown of a training: rates without compilation and evaluation, an honest time to go, one moving line."""
 
+import errno
 import io
 
 import pytest
@@ -115,3 +116,28 @@ def test_a_said_line_is_neither_broken_nor_read_as_markup():
     with progress:
         progress.say(line)
     assert screen.lines() == [line]
+
+
+class Gone(io.StringIO):
+    """A terminal or a pipe that is no longer there, or a full disk."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self.error = error
+
+    def write(self, text: str) -> int:
+        raise self.error
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("number", [errno.EIO, errno.EPIPE, errno.ENOSPC])
+def test_a_screen_that_is_gone_stops_no_training(number, terminal, monkeypatch):
+    monkeypatch.setattr("sys.stderr", Gone(OSError(number, "gone")))
+    clock = Clock()
+    progress = Progress(100, 0, clock=clock)
+    monkeypatch.setattr(progress._console, "_force_terminal", terminal)
+    with progress:
+        take_steps(progress, clock, range(1, 51), 1.0)
+        progress.evaluated(50, {"dev_bleu": 1.0}, best=True)
+        progress.say("a line")
+    assert progress._console.quiet

@@ -1,10 +1,14 @@
 """A run directory: one writer, bound to its config and data, its log the same whether or not it was broken off."""
 
+import contextlib
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -17,6 +21,7 @@ from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.config.load import load, resolved
 from attnlab.runs import Run
+from attnlab.scored import Each, Unwritten, each_of, refuse_unwritable, results_of
 
 FINGERPRINT = {"data": "d" * 64, "tokenizer": "e" * 64}
 
@@ -120,7 +125,7 @@ def test_killed_while_the_run_was_made_it_is_made_anew(opened, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "_write", kill)
+        patch.setattr(runs, "write_whole", kill)
         with pytest.raises(KeyboardInterrupt):
             opened()
     assert written == ["environment.json"]
@@ -277,6 +282,21 @@ def test_tensorboard_holds_the_same_numbers(opened):
     assert scalars == [(3, "loss", 0.5), (6, "loss", 0.25)]
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "results.json", "each/test.json", "environment.json", "config.yaml"])
+def test_a_file_that_cannot_be_read_is_one_line(opened, name):
+    with opened() as run:
+        run.path(name).unlink(missing_ok=True)
+        run.path(name).mkdir(parents=True)
+    read = {
+        "metrics.jsonl": lambda: Run.read(run.directory).metrics(),
+        "results.json": lambda: results_of(run.directory),
+        "each/test.json": lambda: each_of(run.directory, "test"),
+    }.get(name, opened)
+    with pytest.raises(UserError, match=rf"{name}: (cannot be read|is a directory)") as refusal:
+        read()
+    assert "\n" not in str(refusal.value)
+
+
 def test_results_of_splits_are_merged(opened):
     opened().close()
     reader = Run.read(opened().directory)
@@ -340,3 +360,296 @@ def test_damaged_checkpoints_are_told_through_the_run(opened, said):
         assert [entry["step"] for entry in run.metrics()][-1] == 10
     assert said == []
     assert later == ["checkpoint 20 is damaged (manifest.json: not a manifest); going on from 10"]
+
+
+def content_of(directory: Path) -> dict[str, bytes]:
+    """Every file of a run by its name, but the lock."""
+    files = (path for path in directory.rglob("*") if path.is_file() and path.name != "lock")
+    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    assert path.read_text().count(old) == 1
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_a_run_is_found_however_its_path_is_written(opened, said, tmp_path, monkeypatch):
+    with opened() as run:
+        train(run, 20)
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    before = content_of(tmp_path / "run")
+    with Run.open(Path("../run"), experiment(), FINGERPRINT, said.append) as run:
+        assert run.restore(state(0))[0] == 20
+    reader = Run.read(Path("../run"), said.append)
+    monkeypatch.chdir("/")
+    assert reader.checkpoints.best(state(0))[0] == 10
+    assert reader.metrics()[-1] == {"step": 20, "dev_bleu": 20.0}
+    assert said == []
+    after = content_of(tmp_path / "run")
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert {name.split("/")[0] for name in changed} == {"environment.json", "tensorboard"}
+
+
+def test_a_run_under_a_name_that_checkpoints_do_not_survive_is_refused_untouched(tmp_path):
+    with pytest.raises(UserError, match="backslash"):
+        Run.open(tmp_path / "a\\b", experiment(), FINGERPRINT)
+    assert os.listdir(tmp_path) == []
+
+
+def spoil(run: Run) -> None:
+    for step in run.checkpoints.steps():
+        run.path(f"checkpoints/{step}/manifest.json").write_text("{}")
+
+
+def rename_as_before(run: Run) -> None:
+    """What an attnlab before this one did to them."""
+    for step in run.checkpoints.steps():
+        run.path(f"checkpoints/{step}").rename(run.path(f"checkpoints/{step}.damaged"))
+
+
+def remove(run: Run) -> None:
+    shutil.rmtree(run.path("checkpoints"))
+
+
+@pytest.mark.parametrize(
+    ("loss", "says"),
+    [
+        (spoil, r"no checkpoint is good \(damaged: 10, 20\)"),
+        (rename_as_before, r"no checkpoint is good \(damaged: 10, 20\)"),
+        (remove, r"its log goes to step 27, and there is no checkpoint"),
+    ],
+)
+def test_where_no_checkpoint_is_good_training_starts_over_only_when_told_to(tmp_path, said, loss, says):
+    def opened() -> Run:
+        return Run.open(tmp_path / "run", experiment(evaluate_every=10), FINGERPRINT, said.append)
+
+    with opened() as run:
+        train(run, 27)
+        run.write_results("test", {"bleu": 1.0})
+        loss(run)
+    before = content_of(run.directory)
+    for _ in range(2):
+        with (
+            opened() as run,
+            pytest.raises(UserError, match=rf"run: {says}; nothing was changed.*config\.yaml --restart$"),
+        ):
+            run.restore(state(0))
+        assert content_of(run.directory) == before
+    with opened() as run:
+        assert run.restore(state(0), restart=True) is None
+        run.log(1, loss=0.5)
+    aside = run.path("before-restart-1")
+    assert said[-1].endswith(f"what was there is kept in {aside}")
+    kept = {name: text for name, text in content_of(aside).items() if not name.startswith("tensorboard")}
+    assert kept == {name: before[name] for name in kept}
+    assert {name.split("/")[0] for name in kept} >= {"metrics.jsonl", "results.json"}
+    assert run.metrics() == [{"step": 1, "loss": 0.5}]
+    assert run.results() == {}
+    assert runs.environment_of(run.directory)["interruptions"][-1]["step"] == 0
+
+
+def test_starting_over_is_done_whenever_it_is_asked_for_and_keeps_everything(opened, said):
+    with opened() as run:
+        assert run.restore(state(0), restart=True) is None, "there was nothing"
+    with opened() as run:
+        train(run, 20)
+    assert said == []
+    for count in (1, 2):
+        with opened() as run:
+            assert run.restore(state(0), restart=True) is None
+            for step in range(1, 11):
+                run.log(step, loss=1.0)
+            run.checkpoints.save(10, state(10))
+        assert run.path(f"before-restart-{count}/checkpoints/10/manifest.json").exists()
+    assert run.path("before-restart-1/metrics.jsonl").read_text().count("\n") == 22
+
+
+def test_a_kill_before_the_first_checkpoint_needs_no_word(opened):
+    with opened() as run:
+        train(run, 7)
+    with opened() as run:
+        assert run.restore(state(0)) is None
+    assert run.metrics() == []
+
+
+def test_what_is_cut_from_a_log_is_kept(opened, said):
+    written = []
+    for stop in (14, 17):
+        with opened() as run:
+            train(run, stop)
+        written.append(run.path("metrics.jsonl").read_bytes().splitlines())
+    with run.path("metrics.jsonl").open("ab") as file:
+        file.write(b'{"step": 18, "l')
+    with opened() as run:
+        run.restore(state(0))
+    discarded = run.path("metrics.discarded.jsonl").read_bytes().splitlines()
+    assert discarded == [*written[0][11:], *written[1][11:], b'{"step": 18, "l']
+    assert run.path("metrics.jsonl").read_bytes().splitlines() == written[0][:11]
+
+
+def test_a_log_that_cannot_be_copied_is_not_cut(opened, monkeypatch):
+    with opened() as run:
+        train(run, 14)
+    before = run.path("metrics.jsonl").read_bytes()
+    run.path("metrics.discarded.jsonl").mkdir()
+    with (
+        opened() as run,
+        pytest.raises(UserError, match=r"metrics\.discarded\.jsonl: cannot be written: Is a directory"),
+    ):
+        run.restore(state(0))
+    assert run.path("metrics.jsonl").read_bytes() == before
+
+
+@pytest.fixture
+def small_files():
+    """Files cannot grow beyond 4 KiB: stands in for a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    @contextlib.contextmanager
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
+
+
+def test_a_full_disk_ends_the_log_with_one_line_and_the_run_goes_on_later(opened, small_files):
+    with opened() as run:
+        train(run, 10)
+        room = 4096 - run.path("metrics.jsonl").stat().st_size
+        with small_files():
+            run.log(11, note="-" * (room - 60))
+            with pytest.raises(UserError, match=r"metrics\.jsonl: cannot be written: File too large$"):
+                run.log(12, note="-" * 60)
+    assert run.path("metrics.jsonl").stat().st_size == 4096
+    with opened() as run:
+        assert run.restore(state(0))[0] == 10
+        assert run.metrics()[-1]["step"] == 10
+
+
+def test_tensorboard_that_cannot_be_written_is_told_once_and_stops_nothing(opened, said, small_files):
+    with opened() as run:
+        run.path("tensorboard").write_text("in the way")
+        run.log(1, loss=1.0)
+        run.log(2, loss=1.0)
+    assert len(said) == 1
+    assert "tensorboard: cannot be written: File exists; TensorBoard gets no more numbers" in said[0]
+    assert len(run.metrics()) == 2
+    with Run.open(run.directory.with_name("other"), experiment(), FINGERPRINT, said.append) as other, small_files():
+        for step in range(50):  # many short numbers: the events are longer than the lines
+            other.log(step, a=1, b=2, c=3, d=4, e=5, f=6)
+    assert len(said) == 2
+    assert "tensorboard: cannot be written: File too large" in said[1]
+    assert len(other.metrics()) == 50
+
+
+@pytest.mark.parametrize("name", ["results.json", "each/test.json", "attention/a.html"])
+def test_what_does_not_fit_on_the_disk_is_told_and_leaves_the_old(opened, small_files, name):
+    with opened() as run:
+        run.write_text(name, "{}")
+        with small_files(), pytest.raises(UserError, match=rf"{name}: cannot be written: File too large$"):
+            run.write_text(name, " " * 5000)
+        assert run.path(name).read_text() == "{}"
+        assert [path.name for path in run.path(name).parent.glob("*.writing")] == []
+
+
+def test_results_that_could_not_be_written_are_told_before_anything_is_scored(opened, small_files, monkeypatch):
+    with opened() as run:
+        pass
+    refuse_unwritable(run.directory)
+    assert sorted(path.name for path in run.directory.iterdir() if path.is_file()) == [
+        "config.yaml",
+        "environment.json",
+    ]
+    with (
+        small_files(),
+        pytest.raises(UserError, match=r"results\.json\S*: cannot be written: File too large; nothing was"),
+    ):
+        refuse_unwritable(run.directory)
+    run.path("each").rmdir()
+    run.path("each").write_text("in the way")
+    with pytest.raises(
+        UserError, match=r"each/\S*: cannot be written: (File exists|Not a directory); nothing was scored"
+    ):
+        refuse_unwritable(run.directory)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "null", '"text"', '{"test": 3}', '{"test": [1]}', "{", "[" * 100_000])
+def test_results_of_something_else_are_told_before_anything_is_scored(opened, content):
+    with opened() as run:
+        run.path("results.json").write_text(content)
+    with pytest.raises(UserError, match=r"results\.json: .*; remove it and evaluate again") as refusal:
+        refuse_unwritable(run.directory)
+    assert "\n" not in str(refusal.value)
+    assert run.path("results.json").read_text() == content
+
+
+def test_scores_that_could_not_be_written_are_kept_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    unwritten = Unwritten()
+    each = Each("e" * 64, {"bleu": np.array([1.0, 2.0])})
+    unwritten.add("test", {"bleu": np.float64(31.5)}, each, UserError("results.json: cannot be written: disk full"))
+    told = str(unwritten.kept())
+    (kept,) = tmp_path.iterdir()
+    assert told == f"results.json: cannot be written: disk full; the scores are kept in {kept}"
+    assert results_of(kept) == {"test": {"bleu": 31.5}}
+    assert each_of(kept, "test").rows["bleu"].tolist() == [1.0, 2.0]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    assert str(unwritten.kept()).endswith("none: cannot be written: No such file or directory")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("dropout: 0.1", "dropout: 0.2", "model.dropout: 0.1 in training, 0.2 in config.yaml"),
+        ("seed: 1", "seed: 2", "seed: 1 in training, 2 in config.yaml"),
+        ("steps: 100", "steps: 50", "training.steps: 100 in training, 50 in config.yaml"),
+    ],
+)
+def test_a_config_edited_after_training_began_is_refused(opened, tmp_path, old, new, says):
+    opened().close()
+    config = tmp_path / "run" / "config.yaml"
+    edit(config, old, new)
+    moved = shutil.copytree(tmp_path / "run", tmp_path / "elsewhere" / "moved")
+    for directory in (tmp_path / "run", moved):
+        asked = [lambda d=directory: Run.read(d), lambda d=directory: Run.open(d, load(d / "config.yaml"), FINGERPRINT)]
+        for ask in asked:
+            with pytest.raises(UserError) as refusal:
+                ask()
+            assert f"{directory / 'config.yaml'}: was edited after training began: {says}; put it back" in str(
+                refusal.value
+            )
+
+
+def test_only_the_search_may_be_edited_and_only_for_answers(opened, tmp_path, said):
+    opened().close()
+    config = tmp_path / "run" / "config.yaml"
+    edit(config, "  beam: ", "  beam: 1")
+    assert Run.read(tmp_path / "run", said.append).config.task.decoding.beam > 10
+    with pytest.raises(UserError, match=r"was edited after training began: task\.decoding\.beam: "):
+        opened(load(config))
+    assert said == []
+
+
+def test_a_config_written_otherwise_is_the_same(opened, tmp_path, said):
+    opened().close()
+    config = tmp_path / "run" / "config.yaml"
+    config.write_text("# a note\n" + config.read_text().replace("dropout: 0.1", "dropout: 1e-1"))
+    assert Run.read(tmp_path / "run", said.append).config == experiment()
+    assert said == []
+
+
+def test_a_run_of_before_its_config_was_recorded_is_taken_as_it_stands_and_that_is_said(opened, tmp_path, said):
+    opened().close()
+    path = tmp_path / "run" / "environment.json"
+    environment = json.loads(path.read_text())
+    assert environment.pop("config") == experiment().model_dump(mode="json")
+    path.write_text(json.dumps(environment))
+    assert Run.read(tmp_path / "run", said.append).config == experiment()
+    opened().close()
+    assert len(said) == 2
+    assert all("the config was not recorded when training began" in line for line in said)

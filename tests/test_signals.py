@@ -9,8 +9,7 @@ import time
 
 import pytest
 
-from attnlab.training.loop import Interrupted
-from attnlab.training.signals import SIGNALS, graceful
+from attnlab.training.signals import SIGNALS, WARNINGS, Interrupted, graceful
 
 PROGRAM = """
 import hashlib, sys, time
@@ -60,14 +59,14 @@ def test_afterwards_all_is_as_before():
 
 def test_another_signal_asks_nothing():
     heard = []
-    before = signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
+    before = signal.signal(signal.SIGWINCH, lambda *_: heard.append(1))
     try:
         with graceful() as stop:
             for _ in range(3):
-                os.kill(os.getpid(), signal.SIGUSR1)
+                os.kill(os.getpid(), signal.SIGWINCH)
             stop.poll()
     finally:
-        signal.signal(signal.SIGUSR1, before)
+        signal.signal(signal.SIGWINCH, before)
     assert heard
 
 
@@ -94,3 +93,104 @@ def test_one_signal_inside_a_long_call_is_told_after_it():
         error = process.communicate(timeout=20)[1]
     assert process.returncode == 1
     assert "Interrupted: 15" in error
+
+
+@pytest.mark.parametrize("number", WARNINGS)
+def test_a_warning_that_comes_again_and_a_kill_after_it_let_the_state_be_saved(number):
+    """SLURM warns, and kills later; beyond a limit of CPU time SIGXCPU comes every second."""
+    program = [sys.executable, "-c", SAVES]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        for sent in (number, number, number, signal.SIGTERM):
+            process.send_signal(sent)
+            time.sleep(0.05)
+        out, err = process.communicate(b"\n", timeout=20)
+    assert (process.returncode, out) == (0, f"saved {int(number)}\n".encode())
+    assert err.count(b"stopping after this step") == 2
+    assert f"stopping after this step ({number.name})".encode() in err
+
+
+SAVES = """
+import sys
+from attnlab.training.signals import Interrupted, graceful
+with graceful() as stop:
+    print("ready", flush=True)
+    sys.stdin.readline()  # a step
+    try:
+        stop.poll()
+    except Interrupted as interrupted:
+        print("saved", interrupted.signal_number)
+"""
+
+
+@pytest.mark.parametrize("number", WARNINGS)
+def test_a_warning_that_is_ignored_stays_ignored(number):
+    """As SIGHUP is under nohup."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with graceful() as stop:
+            os.kill(os.getpid(), number)
+            stop.poll()
+    finally:
+        assert signal.signal(number, before) is signal.SIG_IGN
+
+
+def test_a_terminal_that_is_gone_stops_no_saving():
+    """After SIGHUP nothing can be written to stderr; the line that would be said is not needed."""
+    script = SAVES.replace("import sys", "import os, sys; os.close(2); os.open('/dev/full', os.O_WRONLY)")
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
+        out, _ = process.communicate(b"\n", timeout=20)
+    assert out == b"saved 1\n"
+
+
+STOPS = """
+import hashlib
+from attnlab.training.signals import stopping
+with stopping("evaluate: stopped"):
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_work_that_leaves_nothing_half_done_stops_at_once_with_a_line(number):
+    with subprocess.Popen([sys.executable, "-c", STOPS], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(number)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 128 + number
+    assert err.decode() == f"\nattnlab: {number.name}: evaluate: stopped\n"
+
+
+SLOW_IMPORT = """
+import time
+print("ready", flush=True)
+try:
+    time.sleep(20)  # a module that swallows what it does not know
+except BaseException:
+    raise ImportError("this module is broken")
+"""
+
+
+@pytest.mark.parametrize("module", ["attnlab.cli", "pydantic", "jax"])
+def test_ctrl_c_during_imports_gives_no_traceback(module, tmp_path):
+    """One of the modules takes its time, and would turn Ctrl-C into another exception."""
+    hold = (
+        "import sys, importlib.abc, importlib.util\n"
+        "class Hold(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == {module!r}: exec({SLOW_IMPORT!r}, {{}})\n"
+        "sys.meta_path.insert(0, Hold())\n"
+        f"sys.argv = ['attnlab', 'results', {str(tmp_path)!r}]\n"
+        "from attnlab.__main__ import main\nsys.exit(main())\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (-signal.SIGINT, b"", b"")

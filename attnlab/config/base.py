@@ -22,6 +22,8 @@ def _names_a_file(name: str) -> str:
 
 FileName = Annotated[str, AfterValidator(_names_a_file)]
 """A name that files and folders get: no path, nothing that cannot be printed."""
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""Of a random number generator; jax takes 32 bits of it, so that a larger one would repeat a smaller one."""
 
 
 class Config(BaseModel):

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, PositiveInt
 
-from attnlab.config.base import Config
+from attnlab.config.base import Config, Seed
 from attnlab.config.pretrained import other_vocabulary
 from attnlab.config.text import AnyTokenizer, TestSets, Words
 
@@ -16,7 +16,7 @@ class Rules(Config):
     train: PositiveInt = 12_000
     dev: PositiveInt = 500
     test: PositiveInt = 2_000
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     def tiny(self) -> Self:
         """Generate little."""

@@ -59,6 +59,20 @@ def refuse_other_code(where: Path, code: Mapping[str, str], recorded: Mapping[st
             raise UserError(f"{where}: the {name} is not the one recorded ({sha[:12]} here, {there}); {instead}")
 
 
+def without_code(data: Any) -> Any:
+    """Copy a config as data without the texts of its custom parts, which `refuse_other_code` judges.
+
+    >>> without_code([{"kind": "custom", "function": "mine.py:f", "source": "def f(positions): ...", "modules": {}}])
+    [{'kind': 'custom', 'function': 'mine.py:f'}]
+    """
+    if isinstance(data, list):
+        return [without_code(value) for value in data]
+    if not isinstance(data, dict):
+        return data
+    texts = ("source", "modules") if data.get("kind") == "custom" else ()
+    return {name: without_code(value) for name, value in data.items() if name not in texts}
+
+
 def announced(code: Mapping[str, str]) -> str:
     """Say in one line which code is executed.
 

@@ -2,9 +2,9 @@
 
 from typing import Self
 
-from pydantic import NonNegativeInt, model_validator
+from pydantic import model_validator
 
-from attnlab.config.base import Config, FileName
+from attnlab.config.base import Config, FileName, Seed
 from attnlab.config.model import Model
 from attnlab.config.task import Task
 from attnlab.config.training import Training
@@ -15,7 +15,7 @@ class Experiment(Config):
 
     name: FileName
     """Filled from the file's name when it is not given; the run's folder is named after it."""
-    seed: NonNegativeInt = 1
+    seed: Seed = 1
     task: Task
     model: Model
     training: Training

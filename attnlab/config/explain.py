@@ -30,8 +30,16 @@ def first_mistake(error: ValidationError, root: type[BaseModel]) -> tuple[Place,
 
 def shortened(value: Any) -> str:
     """Show a given value as it would be written, cut when long."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return cut(json.dumps(value, ensure_ascii=False))
+
+
+def cut(text: str, most: int = 60) -> str:
+    """Shorten a text that is too long for a message.
+
+    >>> cut("model.dropout=0.2"), cut("a" * 61, most=9)
+    ('model.dropout=0.2', 'aaaaaa...')
+    """
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def models_of(annotation: Any) -> list[type[BaseModel]]:
@@ -114,7 +122,10 @@ def _limits(schema: dict[str, Any]) -> str:
     """In words, of a field's schema, or what pydantic says of one entry of a mapping."""
     words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below",
              "ge": "at least", "gt": "above", "le": "at most", "lt": "below"}  # fmt: skip
-    return " and ".join(f"{said} {schema[key]:g}" for key, said in words.items() if key in schema)
+    limits = {said: schema[key] for key, said in words.items() if key in schema}
+    return " and ".join(
+        f"{said} {limit if isinstance(limit, int) else format(limit, 'g')}" for said, limit in limits.items()
+    )
 
 
 def _schema_of(around: type[BaseModel], name: str) -> dict[str, Any]:

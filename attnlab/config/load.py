@@ -12,10 +12,12 @@ from pydantic import ValidationError
 from attnlab.config.custom import imported
 from attnlab.config.errors import UserError
 from attnlab.config.experiment import Experiment
-from attnlab.config.explain import first_mistake, shortened
+from attnlab.config.explain import cut, first_mistake, shortened
 from attnlab.config.yaml_text import Document, dump, parse, parse_value
 
 Place = tuple[str, ...]
+DEEPEST = 50
+"""Keys in the path of an override."""
 
 
 def load(path: Path, overrides: Sequence[str] = (), seed: int | None = None, tiny: bool = False) -> Experiment:
@@ -60,10 +62,15 @@ def resolved(experiment: Experiment) -> str:
     return dump(experiment.model_dump(mode="json"))
 
 
-def difference(run: Experiment, here: Experiment) -> list[str]:
+def validated(data: Any, where: str) -> Experiment:
+    """Return the experiment that plain data describe, as `resolved` spells it out; `where` names them in an error."""
+    return _validate(Document(copy.deepcopy(data), {}, where), ())
+
+
+def difference(run: Experiment, here: Experiment, there: str = "in the run", this: str = "here") -> list[str]:
     """List the settings that differ, one line each: `model.dropout: 0.1 in the run, 0.2 here`."""
     found = differing(run.model_dump(mode="json"), here.model_dump(mode="json"))
-    return [f"{place}: {there} in the run, {this} here" for place, there, this in found]
+    return [f"{place}: {first} {there}, {second} {this}" for place, first, second in found]
 
 
 def differing(first: Any, second: Any, place: Place = ()) -> Iterator[tuple[str, str, str]]:
@@ -112,11 +119,14 @@ def _nearest_file(path: Path) -> str:
 def _parse_override(text: str) -> tuple[Place, Any]:
     dotted, equals, value = text.partition("=")
     place = tuple(dotted.strip().split("."))
+    told = f"override {cut(text)!r}"
     if not equals or not all(place):
-        raise UserError(f"override {text!r}: expected key.path=value, such as model.dropout=0.2")
+        raise UserError(f"{told}: expected key.path=value, such as model.dropout=0.2")
+    if len(place) > DEEPEST:
+        raise UserError(f"{told}: {len(place)} keys inside one another; no setting is so deep")
     if not value.strip():
-        raise UserError(f"override {text!r}: has no value after '='; null means none")
-    return place, parse_value(value, f"override {text!r}")
+        raise UserError(f"{told}: has no value after '='; null means none")
+    return place, parse_value(value, told)
 
 
 def _apply(data: dict[str, Any], place: Place, value: Any) -> Place:
@@ -127,7 +137,7 @@ def _apply(data: dict[str, Any], place: Place, value: Any) -> Place:
             section[name] = {}
         section = section[name]
         if not isinstance(section, dict):
-            dotted, inside = ".".join(place), ".".join(place[: depth + 1])
+            dotted, inside = _dotted(place), _dotted(place[: depth + 1])
             raise UserError(f"override {dotted}: {inside} is {shortened(section)}, not a section with keys in it")
     if place[-1] == "kind" and section.get("kind", value) != value:
         section.clear()
@@ -186,5 +196,8 @@ def _validate(document: Document, changes: Sequence[tuple[Place, Any]]) -> Exper
             where = "command line"
         elif any(changed[: len(place)] == place for changed in overridden):
             where = f"{where} with the overrides"
-        dotted = ".".join(name if name.isprintable() else repr(name) for name in place)
-        raise UserError(": ".join(part for part in (where, dotted, message) if part)) from None
+        raise UserError(": ".join(part for part in (where, _dotted(place), message) if part)) from None
+
+
+def _dotted(place: Place) -> str:
+    return ".".join(name if name.isprintable() else repr(name) for name in map(cut, place))

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from attnlab.config.base import Config
+from attnlab.config.base import Config, Seed
 from attnlab.config.custom import CustomMask
 
 
@@ -67,7 +67,7 @@ class RandomBlocks(Config):
     kind: Literal["random_blocks"] = "random_blocks"
     block: PositiveInt
     count: PositiveInt
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
 
 class BigBird(Config):
@@ -80,7 +80,7 @@ class BigBird(Config):
     """Blocks in the window around its own, an odd number."""
     global_blocks: NonNegativeInt = 2
     random: NonNegativeInt = 3
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _half_of_the_window_on_each_side(self) -> Self:

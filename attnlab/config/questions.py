@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, PositiveInt
 
-from attnlab.config.base import Config
+from attnlab.config.base import Config, Seed
 from attnlab.config.pretrained import other_vocabulary
 from attnlab.config.text import AnyTokenizer, TestSets, Words
 
@@ -23,7 +23,7 @@ class GeneratedStories(Config):
     train: PositiveInt = 10_000
     dev: PositiveInt = 500
     test: PositiveInt = 1_000
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     @property
     def most_sentences(self) -> int:

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
-from attnlab.config.base import Config
+from attnlab.config.base import Config, Seed
 from attnlab.config.text import Decoding, TestSets, Tokenizer
 
 
@@ -18,7 +18,7 @@ class Dates(Config):
     test: PositiveInt = 1_000
     max_items: Annotated[int, Field(ge=1, le=12)] = 4
     """Longest list of dates and numbers in one sentence."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     def tiny(self) -> Self:
         """Generate little; files of a person's own are read whole: what is in them decides what is tested."""
@@ -82,7 +82,7 @@ class TsvToSplit(Config):
     dev: PositiveInt = 1_000
     """Rows, at least; one more where the last sentence has several translations."""
     test: PositiveInt = 2_000
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _by_a_side(self) -> Self:

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, PositiveInt
 
-from attnlab.config.base import Config
+from attnlab.config.base import Config, Seed
 from attnlab.config.text import Decoding, TestSets, Words
 
 CAPTIONERS = ("show_attend_tell", "transformer_captioner")
@@ -20,7 +20,7 @@ class Scenes(Config):
     dev: PositiveInt = 300
     test: PositiveInt = 1_000
     max_objects: Objects = 3
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     def tiny(self) -> Self:
         """Generate little."""
@@ -35,7 +35,7 @@ class SceneQuestions(Config):
     dev: PositiveInt = 500
     test: PositiveInt = 2_000
     max_objects: Objects = 3
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     def tiny(self) -> Self:
         """Generate little."""

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from attnlab.config.errors import UserError
+from attnlab.config.explain import cut
 
 _FLOAT = re.compile(r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?$|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$")
 _SCALARS = {  # what a plain word means; anything else is text (so `no` is Norwegian, and 1e-3 is a number)
@@ -96,7 +97,7 @@ def _check(node: yaml.Node, place: tuple[str, ...], lines: dict, where: str, see
         raise UserError(f"{at}: an alias (*name) is not allowed; write the value out")
     if node.tag not in _PLAIN_TAGS:
         raise UserError(
-            f"{at}: the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is not allowed; a config is data"
+            f"{at}: the tag {cut(node.tag.replace('tag:yaml.org,2002:', '!!'))} is not allowed; a config is data"
         )
     if isinstance(node, yaml.ScalarNode) and any("\ud800" <= character <= "\udfff" for character in node.value):
         raise UserError(f"{at}: not YAML: half a character (a lone surrogate)")
@@ -115,6 +116,8 @@ def _check(node: yaml.Node, place: tuple[str, ...], lines: dict, where: str, see
             key.tag = "tag:yaml.org,2002:str"
             inside = (*place, key.value)
             if inside in lines:
-                raise UserError(f"{where}:{line}: {'.'.join(inside)} is given twice, first on line {lines[inside]}")
+                raise UserError(
+                    f"{where}:{line}: {'.'.join(map(cut, inside))} is given twice, first on line {lines[inside]}"
+                )
             lines[inside] = line
             _check(value, inside, lines, where, seen)

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +28,35 @@ Leaves = dict[str, Any]
 ARRAYS = "arrays"
 
 
+def place_of_checkpoints(directory: Path) -> Path:
+    """Return the absolute path of a directory that is to hold checkpoints, without `..` and links.
+
+    TensorStore takes no path that begins with `..`, reads a backslash as another folder, and knows UTF-8 names alone.
+
+    Raises:
+      UserError: its path has a backslash, or bytes that are not UTF-8.
+    """
+    place = Path(directory).resolve()
+    if "\\" in str(place) or (not str(place).isascii() and any("\ud800" <= c <= "\udfff" for c in str(place))):
+        raise UserError(
+            f"{str(place)!r}: checkpoints cannot be kept under a name with a backslash or with bytes that are not "
+            "UTF-8; rename it or give another --out"
+        )
+    return place
+
+
 class Checkpoints:
     """The checkpoints of one run: the `keep_last` newest, and the one called best.
 
     Args:
-      directory: holds one directory a step; need not exist yet.
+      directory: holds one directory a step; need not exist yet (see `place_of_checkpoints`).
       keep_last: newest checkpoints kept beside the best, at least 1.
       say: gets one line for every damaged checkpoint.
       writable: False for a reader of a run that another process may be writing: nothing is moved or removed.
     """
 
     def __init__(self, directory: Path, keep_last: int, say: Callable[[str], None] = print, writable: bool = True):
-        self.directory = Path(directory)
+        self.directory = place_of_checkpoints(directory)
         self.keep_last = keep_last
         self.writable = writable
         self._say = say
@@ -46,9 +64,11 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Return the steps that have a checkpoint, good or damaged, in ascending order."""
-        if not self.directory.is_dir():
-            return []
-        return sorted(int(path.name) for path in self.directory.iterdir() if re.fullmatch(r"0|[1-9]\d*", path.name))
+        return self._numbered("")
+
+    def damaged(self) -> list[int]:
+        """Return the steps whose checkpoints were found damaged and moved aside, in ascending order."""
+        return self._numbered(r"\.damaged")
 
     def save(
         self,
@@ -71,10 +91,13 @@ class Checkpoints:
         if not self.writable:
             raise RuntimeError("these checkpoints were opened for reading")
         leaves = _leaves(state)
+        needed = sum(leaf.nbytes for leaf in leaves.values())
         writing = self.directory / f"{step}.writing"
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._remove_leftovers()
+            if (free := shutil.disk_usage(self.directory).free) < needed:  # orbax would tell it in two hundred lines
+                raise OSError(f"it needs {needed:,} bytes, and the disk has {free:,} left")
             kind = {"best": best, "temporary": temporary}
             self._write(writing, step, jax.device_get(leaves), metrics, kind)
             self._discard(self.directory / str(step))
@@ -83,16 +106,20 @@ class Checkpoints:
             self._prune(step)
         except Exception as error:  # orbax's failures to write have no type of their own
             shutil.rmtree(writing, ignore_errors=True)
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"{self.directory / str(step)}: cannot write the checkpoint: {reason}") from error
+            raise UserError(f"{self.directory / str(step)}: cannot write the checkpoint: {_reason(error)}") from error
 
     def restore(self, like: PyTree, step: int | None = None) -> tuple[int, PyTree] | None:
         """Return the newest good checkpoint as (step, state); None when there is none.
+
+        Damaged ones that are newer are said and moved aside; when none is good, they stay where they are.
 
         Args:
           like: a tree of arrays or `jax.ShapeDtypeStruct`s with the structure, shapes and dtypes of the state. A leaf
             that has a sharding gets it, whatever devices the checkpoint was written from; others come as NumPy arrays.
           step: take this one and no other.
+        Raises:
+          UserError: one cannot be read for another reason than damage (no permission, no memory, too many open files,
+            an I/O error), or is of another model; nothing is moved.
         """
         steps = self.steps()[::-1] if step is None else [step] if step in self.steps() else []
         return next(self._good(like, steps, whole=True), None)
@@ -120,13 +147,9 @@ class Checkpoints:
     def _write(
         self, writing: Path, step: int, leaves: Leaves, metrics: dict[str, float] | None, kind: dict[str, bool]
     ) -> None:
-        absl = logging.getLogger("absl")
-        absl.addFilter(_is_worth_saying)
-        try:
-            filled = {name: leaf for name, leaf in leaves.items() if leaf.size}
+        filled = {name: leaf for name, leaf in leaves.items() if leaf.size}
+        with _quiet_orbax():
             self._orbax.save(writing / ARRAYS, args=ocp.args.PyTreeSave(filled))
-        finally:
-            absl.removeFilter(_is_worth_saying)
         manifest = {
             "step": step,
             **kind,
@@ -139,38 +162,38 @@ class Checkpoints:
             _flush(path)
 
     def _good(self, like: PyTree, steps: list[int], whole: bool) -> Iterator[tuple[int, PyTree]]:
-        """Yield the good ones of `steps` in their order; say and move aside the damaged ones."""
-        damages: list[str] = []
+        """Yield the good ones of `steps` in their order; say the damaged ones, and move them aside for a good one."""
+        damaged: list[tuple[Path, str]] = []
         for step in steps:
             directory = self.directory / str(step)
             try:
                 found = self._read(directory, step, like, whole)
             except Damaged as error:
                 if directory.is_dir():  # else the run that owns it has just removed it
-                    damages.append(f"checkpoint {step} is damaged ({error})")
-                    self._set_aside(directory)
+                    damaged.append((directory, f"checkpoint {step} is damaged ({error})"))
             else:
-                self._tell(damages, f"going on from {step}")
+                while damaged:
+                    aside, told = damaged.pop(0)
+                    self._set_aside(aside)
+                    self._say(f"{told}; going on from {step}")
                 yield step, found
-        self._tell(damages, "there is no other")
+        for _, told in damaged:
+            self._say(f"{told}; there is no other")
 
     def _read(self, directory: Path, step: int, like: PyTree, whole: bool) -> PyTree:
-        manifest = verified(directory, step)
         wanted = _leaves(like)
-        _refuse_misfit(directory, manifest["leaves"], {name: _kind(leaf) for name, leaf in wanted.items()}, whole)
-        filled = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in wanted.items() if leaf.size}
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), filled)
-        read = ocp.args.PyTreeRestore(item=filled, restore_args=as_numpy, partial_restore=True)
-        try:
-            arrays = self._orbax.restore(directory / ARRAYS, args=read)
-        except Exception as error:  # orbax has no type for this
-            raise Damaged(f"{ARRAYS}: {str(error).splitlines()[0]}") from error
-        placed = [_placed(arrays.get(name, np.empty(leaf.shape, leaf.dtype)), leaf) for name, leaf in wanted.items()]
+        with _readable(directory):
+            manifest = verified(directory, step)
+            _refuse_misfit(directory, manifest["leaves"], {name: _kind(leaf) for name, leaf in wanted.items()}, whole)
+            filled = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in wanted.items() if leaf.size}
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), filled)
+            read = ocp.args.PyTreeRestore(item=filled, restore_args=as_numpy, partial_restore=True)
+            with _quiet_orbax():
+                arrays = self._orbax.restore(directory / ARRAYS, args=read)
+            placed = [
+                _placed(arrays.get(name, np.empty(leaf.shape, leaf.dtype)), leaf) for name, leaf in wanted.items()
+            ]
         return jax.tree.unflatten(jax.tree.structure(like), placed)
-
-    def _tell(self, damages: list[str], consequence: str) -> None:
-        while damages:
-            self._say(f"{damages.pop(0)}; {consequence}")
 
     def _set_aside(self, directory: Path) -> None:
         if self.writable:
@@ -183,8 +206,10 @@ class Checkpoints:
 
     def _is(self, step: int, kind: str) -> bool:
         """Tell whether a checkpoint was called `kind`; a damaged manifest tells nothing."""
+        directory = self.directory / str(step)
         try:
-            return read_manifest(self.directory / str(step)).get(kind, False)
+            with _readable(directory):
+                return read_manifest(directory).get(kind, False)
         except Damaged:
             return False
 
@@ -208,6 +233,15 @@ class Checkpoints:
             leaving = directory.with_name(f"{directory.name}.removing")
             directory.rename(leaving)
             shutil.rmtree(leaving)
+
+    def _numbered(self, ending: str) -> list[int]:
+        try:
+            names = os.listdir(self.directory)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise UserError(f"{self.directory}: cannot be read: {_reason(error)}") from error
+        return sorted(int(match[1]) for name in names if (match := re.fullmatch(rf"(0|[1-9]\d*){ending}", name)))
 
     def _remove_leftovers(self) -> None:
         for path in self.directory.iterdir():
@@ -253,5 +287,38 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def _readable(directory: Path) -> Iterator[None]:
+    """Tell in one line why a checkpoint cannot be read that may well be good."""
+    try:
+        yield
+    except (Damaged, UserError):
+        raise
+    except Exception as error:  # orbax and TensorStore have no type for this
+        if not directory.is_dir():
+            raise Damaged("has just been removed") from error
+        raise UserError(f"{directory}: cannot be read: {_reason(error)}; nothing was changed") from error
+
+
+@contextmanager
+def _quiet_orbax() -> Iterator[None]:
+    """Leave out what orbax logs of its own matters, and of failures that it raises too."""
+    absl = logging.getLogger("absl")
+    absl.addFilter(_is_worth_saying)
+    try:
+        yield
+    finally:
+        absl.removeFilter(_is_worth_saying)
+
+
 def _is_worth_saying(record: logging.LogRecord) -> bool:
-    return "Skipping merge of OCDBT" not in record.getMessage()
+    text = record.getMessage()
+    return "Skipping merge of OCDBT" not in text and "_SignalingThread.run() raised" not in text
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}{f' ({error.filename})' if error.filename else ''}"
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

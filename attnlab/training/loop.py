@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 
 from attnlab.config import Training
 from attnlab.config.errors import UserError
+from attnlab.training.signals import Interrupted
 from attnlab.training.steps import Batch, Metrics, TrainState, place
 
 LOG_EVERY = 50
@@ -39,14 +40,6 @@ class Watcher(Protocol):
     def step(self, step: int, loss: float | None, count: int, compiling: bool) -> None: ...
 
     def evaluated(self, step: int, scores: dict[str, float], best: bool) -> None: ...
-
-
-class Interrupted(Exception):
-    """Somebody asked to stop (Ctrl-C or SIGTERM); the state is saved."""
-
-    def __init__(self, signal_number: int):
-        super().__init__(signal_number)
-        self.signal_number = signal_number
 
 
 def fit(

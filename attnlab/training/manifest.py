@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
+MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+"""There is no such file. Any other failure to read (permission, memory, an I/O error) says nothing of the content."""
 
 
 class Damaged(Exception):
@@ -24,13 +26,14 @@ def write_manifest(directory: Path, manifest: dict[str, Any]) -> None:
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Return the manifest of a directory, whose other files may be damaged. Raises `Damaged` when it is itself."""
+    """Return the manifest of a directory, whose other files may be damaged. Raises `Damaged` when it is itself, and
+    `OSError` when it cannot be read."""
     try:
         text = (directory / MANIFEST).read_bytes().decode("ascii")
         manifest = json.loads(text)
         del manifest["sha256"]
         sound = _sealed(manifest) == text
-    except OSError as error:
+    except MISSING as error:
         raise Damaged(f"{MANIFEST}: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise Damaged(f"{MANIFEST}: not a manifest") from error
@@ -40,7 +43,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 
 def verified(directory: Path, step: int) -> dict[str, Any]:
-    """Return the manifest of a directory all of whose files are what was written. Raises `Damaged` otherwise."""
+    """Return the manifest of a directory all of whose files are what was written. Raises `Damaged` otherwise, and
+    `OSError` when a file cannot be read."""
     manifest = read_manifest(directory)
     if manifest["step"] != step:
         raise Damaged(f"{MANIFEST}: is that of step {manifest['step']}")
@@ -48,7 +52,7 @@ def verified(directory: Path, step: int) -> dict[str, Any]:
         try:
             if _sha256(directory / name) != sha256:
                 raise Damaged(f"{name}: sha256 differs")
-        except OSError as error:
+        except MISSING as error:
             raise Damaged(f"{name}: {error.strerror}") from error
     return manifest
 

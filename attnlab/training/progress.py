@@ -14,8 +14,16 @@ REFRESH_EVERY = 0.25
 """Seconds between changes of the line on a terminal."""
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on in silence; rich's own closes standard output and exits."""
+        self.quiet = True
+
+
 class Progress:
     """Shows step, loss, what is trained on per second without padding and compilation, and the time to go.
+
+    A terminal that goes away, or a full disk behind stderr, stops no training: nothing more is shown.
 
     Args:
       steps: at which the training ends.
@@ -35,8 +43,9 @@ class Progress:
     ) -> None:
         self._unit = unit
         self._steps, self._step, self._start = steps, start, start
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or _Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._moving = False
         self._loss: float | None = None
         self._count, self._measured = 0, 0
         self._training, self._compiling = 0.0, 0.0
@@ -47,18 +56,18 @@ class Progress:
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._live.start()
+            self._moving = self._shown_if_possible(self._live.start)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._console.is_terminal:
-            self._live.stop()
+        if self._moving:
+            self._shown_if_possible(self._live.stop)
         if self._step > self._told:
             self.say(self._line())
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
-        self._console.print(Text(line), soft_wrap=True)
+        self._shown_if_possible(lambda: self._console.print(Text(line), soft_wrap=True))
 
     def step(self, step: int, loss: float | None, count: int, compiling: bool) -> None:
         """Take note of a step that is done.
@@ -98,10 +107,18 @@ class Progress:
             return
         self._shown = self._last
         if self._console.is_terminal:
-            self._live.update(Text(self._line(), no_wrap=True, overflow="ellipsis"), refresh=True)
+            line = Text(self._line(), no_wrap=True, overflow="ellipsis")
+            self._shown_if_possible(lambda: self._live.update(line, refresh=True))
         else:
             self._told = self._step
             self.say(self._line())
+
+    def _shown_if_possible(self, show: Callable[[], None]) -> bool:
+        try:
+            show()
+        except OSError:
+            self._console.quiet = True
+        return not self._console.quiet
 
     def _line(self) -> str:
         parts = [f"step {self._step}/{self._steps}"]
