@@ -4,9 +4,11 @@ import argparse
 import io
 import json
 import os
+import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,6 +24,7 @@ from attnlab.heap import keep_freed_memory
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code: 0 done, 2 a mistake in the input (told in one line), 130 Ctrl-C."""
+    _write_any_letter(sys.stdout)
     try:
         options = _parse(sys.argv[1:] if arguments is None else arguments)
         return options.command(options)
@@ -33,6 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left, as in `attnlab predict RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def _write_any_letter(stream: Any) -> None:
+    """Let a terminal that lacks a letter (as an ASCII one lacks ×) show its number, as Python does on stderr."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -47,6 +56,8 @@ class _Parser(argparse.ArgumentParser):
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _parser()
+    if dashed := next(filter(_looks_like_an_option, takewhile(lambda text: text != "--", arguments)), None):
+        parser.error(f"unknown argument {dashed}; a text that begins with '-' goes after '--': -- {dashed}")
     options, rest = parser.parse_known_args(arguments)
     unknown = [text for text in rest if text.startswith("-") or not hasattr(options, "overrides")]
     if unknown:
@@ -56,10 +67,26 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+def _looks_like_an_option(text: str) -> bool:
+    """Tell a word such as -good from options, which all but -h begin with two dashes, and from negative numbers."""
+    return re.fullmatch(r"-[^-\s\d.]\S*", text) is not None and text != "-h"
+
+
+def _help_of(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
+    """The command of a group of commands that is named alone."""
+
+    def command(_: argparse.Namespace) -> int:
+        parser.print_help()
+        return 0
+
+    return command
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="attnlab", description="Attention, trained and looked at: an experiment is a config file.")
     parser.add_argument("--version", action="version", version=f"attnlab {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser.set_defaults(command=_help_of(parser))
+    commands = parser.add_subparsers(metavar="COMMAND")
 
     train = _command(commands, "train", _train, "train an experiment, or go on where it was broken off")
     _takes_config(train)
@@ -93,16 +120,17 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("second", type=Path, metavar="RUN", help="run directory; differences are first minus second")
     compare.add_argument("--unfinished", action="store_true", help="take also runs that are not trained to their end")
 
-    _command(commands, "list", _list, "list the experiments at hand and the choices of every setting")
+    listing = _command(commands, "list", _list, "list the experiments at hand and the choices of every setting")
+    listing.add_argument("topics", nargs="*", metavar="TOPIC", help="a folder of experiments, settings, or all")
 
     data = commands.add_parser("data", help="look at data", allow_abbrev=False)
-    check = _command(
-        data.add_subparsers(metavar="COMMAND", required=True), "check", _check, "counts, lengths, problems"
-    )
+    data.set_defaults(command=_help_of(data))
+    check = _command(data.add_subparsers(metavar="COMMAND"), "check", _check, "counts, lengths, problems")
     _takes_config(check)
 
     bench = commands.add_parser("bench", help="measure speed", allow_abbrev=False)
-    benches = bench.add_subparsers(metavar="COMMAND", required=True)
+    bench.set_defaults(command=_help_of(bench))
+    benches = bench.add_subparsers(metavar="COMMAND")
     training = _command(benches, "training", _bench, "training speed beside PyTorch's")
     _takes_config(training)
     training.add_argument("--json", action="store_true", help="print all measurements as JSON instead of a table")
@@ -233,15 +261,8 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    print("Experiments (attnlab train FILE):")
-    for path, question in catalog.experiments():
-        print(f"  {path}\n      {question}")
-    print("\nChoices (attnlab train FILE key=value):")
-    for heading, settings in catalog.choices():
-        print(f"\n  {heading}")
-        width = max(len(key) for key, _ in settings)
-        for key, names in settings:
-            print(f"    {key:<{width}}  {', '.join(names)}")
+    for line in catalog.listed(options.topics):
+        print(line)
     return 0
 
 

@@ -224,7 +224,8 @@ class Classifier(Task):
     def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
         """Classify: the class, a tab and its probability; an empty line for an empty one.
 
-        With `n_best` above 1, so many lines for each instead: `line number ||| class ||| probability`.
+        With `n_best` above 1, so many lines for each instead: `line number ||| class ||| probability`; the classes of
+        an empty line are empty, of probability 0.
         """
         if n_best is not None and not 1 <= n_best <= len(self.labels):
             raise UserError(f"--n-best {n_best}: must be between 1 and the number of classes, {len(self.labels)}")
@@ -232,6 +233,8 @@ class Classifier(Task):
             order = np.argsort(-found, kind="stable")[: n_best or 1]
             if n_best in (None, 1):
                 yield f"{self.labels[order[0]]}\t{found[order[0]]:.4f}" if line.split() else ""
+            elif not line.split():
+                yield from [f"{number} |||  ||| 0.0000"] * n_best
             else:
                 yield from (f"{number} ||| {self.labels[one]} ||| {found[one]:.4f}" for one in order)
 
