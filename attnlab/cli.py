@@ -107,6 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     show = _command(commands, "show", _show, "answer one example and draw where the model looks")
     _takes_run(show)
     show.add_argument("inputs", nargs="+", metavar="INPUT", help="what the task asks for, e.g. a sentence in quotes")
+    show.add_argument("--attention", metavar="KIND", help="of a Transformer: cross, encoder or decoder")
+    show.add_argument("--layer", type=int, metavar="N", help="of a Transformer, counted from 1")
+    show.add_argument("--head", type=int, metavar="N", help="of that layer, counted from 1 (default: the heads' mean)")
 
     results = _command(commands, "results", _results, "print a table of the results of runs, in Markdown")
     results.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory, or what --save kept of one")
@@ -231,8 +234,9 @@ def _show(options: argparse.Namespace) -> int:
     _run(options)
     _ready_for_jax()
     from attnlab import lab
+    from attnlab.tasks.layer_attention import Selection
 
-    for path in lab.show(options.run, options.inputs):
+    for path in lab.show(options.run, options.inputs, Selection(options.attention, options.layer, options.head)):
         print(f"{'page' if path.suffix == '.html' else 'picture'}: {path}")
     return 0
 

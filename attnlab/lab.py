@@ -23,7 +23,8 @@ from attnlab.config.load import load as read_config
 from attnlab.runs import CONFIG, Each, Run
 from attnlab.tasks.base import Task
 from attnlab.tasks.kinds import kind
-from attnlab.tasks.views import Attended, View
+from attnlab.tasks.layer_attention import DEFAULT, Selection
+from attnlab.tasks.views import Attended, View, unknown_words
 from attnlab.training.loop import fit
 from attnlab.training.progress import Progress
 from attnlab.training.signals import graceful
@@ -143,11 +144,27 @@ class Trained:
             raise TypeError(f"predict takes a list of lines: predict([{shortened(lines)}])")
         return list(self.task.answer(self.params, lines, 0, n_best))
 
-    def attention(self, *inputs: str) -> list[View]:
-        """Answer one example, given as to `attnlab show`, and say where the model looked; best answer first."""
+    def unknown_words(self, *texts: str) -> list[str]:
+        """List the words of texts that the model's vocabulary lacks: it reads each of them as the same unknown word."""
+        return self.task.unknown_words(texts)
+
+    def attention(
+        self, *inputs: str, attention: str | None = None, layer: int | None = None, head: int | None = None
+    ) -> list[View]:
+        """Answer one example, given as to `attnlab show`, and say where the model looked; best answer first.
+
+        Args:
+            inputs: what the task asks for (`task.asks`).
+            attention: of a Transformer, and then of the best answer alone: "cross", "encoder" or "decoder".
+            layer: the same, counted from 1.
+            head: the same, counted from 1; None is the mean of the heads.
+        """
         if any(isinstance(one, list | tuple) for one in inputs):
             raise TypeError(f"attention takes one example, no list of them: {self.task.asks}")
-        return self.task.views(self.params, self.task.example(inputs))
+        return self._views(self.task.example(inputs), Selection(attention, layer, head))
+
+    def _views(self, example: Any, wanted: Selection) -> list[View]:
+        return [self.task.selected(self.params, example, wanted)] if wanted else self.task.views(self.params, example)
 
 
 def average(trees: Sequence[PyTree]) -> PyTree:
@@ -229,30 +246,51 @@ def evaluate(
 
 def predict(directory: Path, lines: Iterable[str], n_best: int | None = None) -> Iterator[str]:
     """Answer line by line (see `Task.answer`), as many lines at a time as are given quickly."""
-    trained, lines, number = load(directory), iter(lines), 0
+    trained, lines, number, told = load(directory), iter(lines), 0, False
     while chunk := [line.rstrip("\r\n") for line in islice(lines, LINES_AT_ONCE)]:
+        if not told and (unknown := trained.unknown_words(*chunk)):
+            trained.run.say(unknown_words(unknown))
+            told = True
         yield from trained.task.answer(trained.params, chunk, number, n_best)
         number += len(chunk)
 
 
-def show(directory: Path, inputs: Sequence[str]) -> list[Path]:
-    """Answer one example and draw where the model looked: a picture, and a page for text. Returns their paths."""
+def show(directory: Path, inputs: Sequence[str], wanted: Selection = DEFAULT) -> list[Path]:
+    """Answer one example and draw where the model looked: a picture, and a page for text, numbered as they are made.
+
+    Args:
+        directory: the run.
+        inputs: what the task asks for.
+        wanted: which attention of a Transformer, where not what the task shows of itself.
+
+    Returns: the paths of the files.
+    """
     trained = load(directory)
-    return _draw(trained, trained.task.example(inputs), "show/attention")
+    if unknown := unknown_words(trained.unknown_words("\t".join(inputs))):
+        trained.run.say(unknown)
+    return _draw(trained, trained.task.example(inputs), _next(trained.run.path("show")), wanted)
 
 
-def _draw(trained: Trained, example: Any, name: str) -> list[Path]:
-    views = trained.task.views(trained.params, example)
+def _next(folder: Path) -> str:
+    """The name of the next files of a folder: attention_1, attention_2, ..."""
+    numbers = (path.stem.removeprefix("attention_") for path in folder.glob("attention_*.*"))
+    return f"{folder.name}/attention_{1 + max((int(one) for one in numbers if one.isdecimal()), default=0)}"
+
+
+def _draw(trained: Trained, example: Any, name: str, wanted: Selection = DEFAULT) -> list[Path]:
+    views = trained._views(example, wanted)
     picture = trained.run.path(f"{name}.png")
     picture.parent.mkdir(parents=True, exist_ok=True)
     best, drawn = views[0], [picture]
     if isinstance(best, Attended):
         texts = [view for view in views if isinstance(view, Attended)]
-        plots.alignment(best, picture)
+        missing = plots.alignment(best, picture)
         title = trained.run.config.name
         drawn.append(trained.run.write_text(f"{name}.html", report.page(best.source, texts, title=title)))
     else:
-        plots.regarded(best, picture)
+        missing = plots.regarded(best, picture)
+    if missing:
+        trained.run.say(missing)
     return drawn
 
 

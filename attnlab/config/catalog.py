@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -34,7 +35,7 @@ def experiments() -> Iterator[tuple[Path, str]]:
 
 
 def _embedded() -> Path:
-    """The folder of the experiments that come with attnlab: inside it where it is installed, beside it in a checkout."""
+    """The folder of the experiments that come with attnlab: inside it, or in a checkout beside it."""
     package = Path(__file__).resolve().parents[1]
     inside = package / FOLDER
     return inside if inside.is_dir() else package.parent / FOLDER
@@ -95,15 +96,17 @@ def _summary(folders: Mapping[str, Sequence[tuple[Path, str]]]) -> Iterator[str]
 
 
 def _beginnings(names: Sequence[str]) -> list[str]:
-    """What names begin with, for names of the same first word.
+    """What names begin with: their first word, and the second where all have the same.
 
     >>> _beginnings(["easy_vqa_concat", "easy_vqa_image_only", "scenes_cross_attention"])
     ['easy_vqa', 'scenes']
     """
-    words: dict[str, list[list[str]]] = {}
-    for name in names:
-        words.setdefault(name.split("_")[0], []).append(name.split("_"))
-    return [first if len(them) == 1 else "_".join(os.path.commonprefix(them)) for first, them in words.items()]
+    found = []
+    for first, group in groupby(sorted(name.split("_") for name in names), key=lambda words: words[0]):
+        alike = list(group)
+        seconds = {word for words in alike for word in words[1:2]}
+        found.append("_".join((first, *seconds)) if len(seconds) == 1 < len(alike) else first)
+    return found
 
 
 def _settings_listed() -> Iterator[str]:

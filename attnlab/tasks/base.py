@@ -15,6 +15,7 @@ from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.data.batching import Batches
 from attnlab.data.records import Splits
+from attnlab.tasks.layer_attention import Selection
 from attnlab.tasks.views import View
 from attnlab.training.objective import Loss
 
@@ -139,6 +140,21 @@ class Task(ABC):
     @abstractmethod
     def views(self, params: PyTree, example: Any) -> list[View]:
         """Answer an example, and say where the model looked: the answers, best first."""
+
+    def selected(self, params: PyTree, example: Any, wanted: Selection) -> View:
+        """Answer an example, and show the attention of one layer and head, or the mean of the heads."""
+        raise UserError(
+            f"--attention, --layer and --head: model.kind {self.config.model.kind} has no Transformer layers, "
+            "so there is one attention to show, which show draws without them"
+        )
+
+    @abstractmethod
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """List the words of texts that the vocabulary lacks, each once, as they are written.
+
+        Args:
+            texts: lines as `answer` takes them, or the inputs of `example`, joined by a tab.
+        """
 
     @abstractmethod
     def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:

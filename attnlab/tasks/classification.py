@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -38,7 +38,8 @@ from attnlab.tasks.classification_metrics import (
     macro_f1_of,
     rationale_scores,
 )
-from attnlab.tasks.views import Attended, View, heading
+from attnlab.tasks.layer_attention import Selection, layers_of, select
+from attnlab.tasks.views import Attended, Part, View, heading
 from attnlab.training.objective import Loss, cross_entropy
 from attnlab.training.steps import place
 
@@ -206,6 +207,8 @@ class Classifier(Task):
         tokens, (before, after) = self.reader.surface(example.text), self._marks
         best = int(found.argmax())
         answer = f"{self.labels[best]} ({found[best]:.3f})"
+        asking = "[CLS]" if self._pooling == "first" else "the tokens, on average,"
+        title = "" if names[0].startswith("hop") else f"what {asking} attended to in each layer and head"
         return [
             Attended(
                 source_tokens=[CLS] * before + tokens + [SEP] * after,
@@ -218,8 +221,32 @@ class Classifier(Task):
                 down="class" if len(rows) == 1 else "hop or head",
                 heading=heading("", answer, example.label),
                 gold=example.label,
+                parts=(Part(len(rows), title, "hop or head"),) if title else (),
+                unknown=tuple(self.unknown_words([example.text])),
             )
         ]
+
+    def selected(self, params: PyTree, example: Labelled, wanted: Selection) -> View:
+        """Classify a text, and show what each of its tokens attended to."""
+        (view,) = self.views(params, example)
+        if not isinstance(self.config.model, ClassifierConfig):
+            return super().selected(params, example, wanted)
+        ((_, batch),) = self._evaluated([one.ids for one in self.reader.read([example.text])])
+        batch = place(batch)
+        chosen = select(layers_of(self.model, params, batch["tokens"], batch["lengths"]), wanted, "encoder")
+        tokens = view.source_tokens
+        return replace(
+            view,
+            target_tokens=tokens,
+            weights=chosen.weights[: len(tokens), : len(tokens)],
+            across="attended to",
+            down="attending",
+            parts=(Part(len(tokens), chosen.title, "attending", given=True),),
+        )
+
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """Words, or pieces of them, that the vocabulary lacks; those of long texts that are not read do not count."""
+        return list(dict.fromkeys(self.reader.unknown(texts)))
 
     def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
         """Classify: the class, a tab and its probability; an empty line for an empty one.

@@ -1,7 +1,7 @@
 """Translation: texts in, hypotheses with their attention out, and the scores of a test set."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +16,7 @@ from attnlab.analysis.alignment import alignment_score, by_word, gold_pairs, har
 from attnlab.config import Decoding, Experiment
 from attnlab.config.errors import UserError
 from attnlab.config.recurrent import RecurrentSeq2Seq as RecurrentConfig
+from attnlab.config.transformer import TransformerSeq2Seq as TransformerConfig
 from attnlab.config.translation import Translation
 from attnlab.data import check
 from attnlab.data.batching import Batch, Batches, Pairs, evaluation_batches, fill_pairs, training_pairs
@@ -27,8 +28,9 @@ from attnlab.models.seq2seq import RecurrentSeq2Seq
 from attnlab.models.transformer import TransformerSeq2Seq
 from attnlab.tasks import written
 from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple, settings
+from attnlab.tasks.layer_attention import Selection, layers_of, select, title
 from attnlab.tasks.metrics import METRICS, bleu, exact_match_by_length, score_of_counts, translation_scores
-from attnlab.tasks.views import Attended, View
+from attnlab.tasks.views import Attended, Part, View
 from attnlab.tasks.written import Hypothesis, hypotheses
 from attnlab.training.decoding import Hypotheses, make_decode
 from attnlab.training.objective import Loss, cross_entropy, guided_alignment
@@ -38,8 +40,8 @@ DECODING_TOKENS = 4096
 """Source positions times beam in one decoding batch."""
 SHOWN = 3
 """Hypotheses on a page where the config asks for one."""
-END = "⟨end⟩"
-"""How the end token is shown."""
+START, END = "⟨start⟩", "⟨end⟩"
+"""How the start and the end token are shown."""
 MODELS = {"recurrent_seq2seq": RecurrentSeq2Seq, "transformer_seq2seq": TransformerSeq2Seq}
 
 
@@ -213,6 +215,41 @@ class Translator(Task):
             decoding = decoding.model_copy(update={"n_best": min(decoding.beam, SHOWN)})
         return [self.attended(example.source, h) for h in self.translate(params, [example.source], decoding)[0]]
 
+    def selected(self, params: PyTree, example: Pair, wanted: Selection) -> View:
+        """Translate a sentence, and show one attention of the Transformer when it wrote the best translation."""
+        model = self.config.model
+        if not isinstance(model, TransformerConfig):
+            return super().selected(params, example, wanted)
+        best = self.translate(params, [example.source], self.decoding)[0][0]
+        view = self.attended(example.source, best)
+        ids = self.tokenizers.source.encode(example.source).ids
+        ((_, source, lengths),) = self.source_batches([ids], 1)
+        target = [BOS, *best.tokens]
+        forced = np.full((len(source), written.fitting(len(target), self._longest, "the translation")), EOS, np.int32)
+        forced[0, : len(target)] = target
+        batch = place({"source": source, "lengths": lengths, "target": forced})
+        found = layers_of(self.model, params, batch["source"], batch["lengths"], batch["target"])
+        chosen = select(found, wanted, "cross", model.decoder.aligned_by + 1)
+        rows, columns, across, down = {
+            "cross": (view.target_tokens, view.source_tokens, "source", "target"),
+            "encoder": (view.source_tokens, view.source_tokens, "attended to", "attending"),
+            "decoder": (view.target_tokens, [START, *view.target_tokens[:-1]], "written before", "written next"),
+        }[chosen.kind]
+        return replace(
+            view,
+            source_tokens=columns,
+            target_tokens=rows,
+            weights=chosen.weights[: len(rows), : len(columns)],
+            across=across,
+            down=down,
+            parts=(Part(len(rows), chosen.title, down, given=chosen.kind == "encoder"),),
+        )
+
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """Words, or pieces of them, that the source vocabulary lacks."""
+        found = self.tokenizers.source.encode_batch(list(texts))
+        return list(dict.fromkeys(word for one in found for word in one.unknown_words))
+
     def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
         """Translate: an empty line for an empty one.
 
@@ -235,13 +272,20 @@ class Translator(Task):
 
     def attended(self, text: str, hypothesis: Hypothesis) -> Attended:
         """A translation of `text` with names for its tokens and those of the source, end tokens included."""
+        source, model = self.tokenizers.source.encode(text), self.config.model
+        parts: tuple[Part, ...] = ()
+        if isinstance(model, TransformerConfig):
+            which = title("cross", model.decoder.aligned_by + 1, model.decoder.layers, model.heads)
+            parts = (Part(len(hypothesis.weights), which, "target"),)
         return Attended(
-            source_tokens=[*self.tokenizers.source.encode(text).surface, END],
+            source_tokens=[*source.surface, END],
             target_tokens=[*(self.tokenizers.target.token(i) for i in hypothesis.tokens), END],
             weights=hypothesis.weights,
             translation=hypothesis.text,
             score=hypothesis.score,
             source=text,
+            parts=parts,
+            unknown=tuple(dict.fromkeys(source.unknown_words)),
         )
 
     def translate(

@@ -27,6 +27,7 @@ from attnlab.data.records import Splits
 from attnlab.data.tokenizer import EOS, Tokenizer, train
 from attnlab.models.visual_qa import VisualAnswerer
 from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple, settings
+from attnlab.tasks.layer_attention import Selection, layers_of, select, title
 from attnlab.tasks.pictures import Pictures
 from attnlab.tasks.resampling import interval
 from attnlab.tasks.views import Regarded, View, heading
@@ -131,8 +132,7 @@ class VisualQuestions(Task):
     def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
         """Cross entropy of the answers."""
         rngs = {} if rng is None else {"dropout": rng}
-        inputs = batch["image"], batch["cells"], batch["question"], batch["lengths"]
-        out: Any = self.model.apply({"params": params}, *inputs, train=rng is not None, rngs=rngs)
+        out: Any = self.model.apply({"params": params}, *self._inputs(batch), train=rng is not None, rngs=rngs)
         real = (batch["lengths"] > 0).astype(jnp.int32)
         smoothing = self.config.training.label_smoothing
         smoothed, nll = cross_entropy(out.logits[:, None], batch["answer"][:, None], real, label_smoothing=smoothing)
@@ -229,11 +229,43 @@ class VisualQuestions(Task):
     def views(self, params: PyTree, example: Asked) -> list[View]:
         """Answer a question, and say where on the image each of its words looked."""
         (found,) = self.ask(params, [example])
-        words = [self.tokenizer.token(token) for token in self._ids([example.question])[0]]
+        words = self.tokenizer.encode(example.question).surface
         side, image = self.pictures.side, pixels(example.image, self.task.image_size, example.name)
         weights = found.weights[: len(words)].reshape(-1, side, side)
         above = heading(example.question, found.text, example.answer)
-        return [Regarded(image, words, weights, found.text, found.probability, above)]
+        unknown = tuple(self.unknown_words([example.question]))
+        return [Regarded(image, words, weights, found.text, found.probability, above, self._which, unknown)]
+
+    @property
+    def _which(self) -> str:
+        """Say which attention a view shows, where the model has several."""
+        assert isinstance(self.config.model, Config)
+        fusion = self.config.model.fusion
+        layers, heads = getattr(fusion, "layers", 0), getattr(fusion, "heads", 0)
+        return title("cross", layers, layers, heads) if layers else ""
+
+    def selected(self, params: PyTree, example: Asked, wanted: Selection) -> View:
+        """Answer a question, and show where one layer and head looked, or the mean of the heads."""
+        if not self._which:
+            return super().selected(params, example, wanted)
+        (view,) = self.views(params, example)
+        assert isinstance(view, Regarded)
+        (ids,) = self._ids([example.question])
+        ((_, image, _),) = self.pictures.batches([example.image], [example.name])
+        batch = place(self._batch(len(image), -(-(len(ids) + 1) // 8) * 8, image[:1], [ids]))
+        found = layers_of(self.model, params, *self._inputs(batch))
+        chosen = select(found, wanted, "cross")
+        weights = chosen.weights[: len(ids), : self.pictures.cells].reshape(-1, self.pictures.side, self.pictures.side)
+        return replace(view, weights=weights, title=chosen.title)
+
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """Words of the questions that the vocabulary lacks; what stands before a tab is the path of an image."""
+        found = self.tokenizer.encode_batch([text.rpartition("\t")[2] for text in texts])
+        return list(dict.fromkeys(word for one in found for word in one.unknown_words))
+
+    @staticmethod
+    def _inputs(batch: Mapping[str, Any]) -> list[Any]:
+        return [batch[name] for name in ("image", "cells", "question", "lengths")]
 
     def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
         """Answer the question about the image of each line; an empty line for an empty one."""
@@ -279,8 +311,7 @@ class VisualQuestions(Task):
     @cached_property
     def _probabilities(self) -> Callable[..., Any]:
         def probabilities(params: PyTree, batch: Mapping[str, Array]) -> tuple[Array, Array]:
-            inputs = batch["image"], batch["cells"], batch["question"], batch["lengths"]
-            out: Any = self.model.apply({"params": params}, *inputs, train=False)
+            out: Any = self.model.apply({"params": params}, *self._inputs(batch), train=False)
             return jax.nn.softmax(out.logits), out.weights
 
         return jax.jit(probabilities)
