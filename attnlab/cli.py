@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
@@ -207,14 +207,20 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    _run(options)
+    experiment = _run(options)
     data_dir = _data_dir(options)
     _ready_for_jax()
     from attnlab import lab
+    from attnlab.tasks.kinds import kind
 
-    for split, metrics in lab.evaluate(options.run, data_dir, options.split, options.overrides).items():
-        print("\n".join(_table(split, metrics)))
-    print(f"written: {options.run / 'results.json'}" if not options.overrides else "not written: not the run's search")
+    headings = {column.name: column.heading for column in kind(experiment).columns}
+    written: list[Path] = []
+    for split, metrics in lab.evaluate(options.run, data_dir, options.split, options.overrides, written.append).items():
+        print("\n".join(_table(split, metrics, headings)))
+    if options.overrides:
+        print("not written: not the run's search")
+    for path in written:
+        print(f"written: {path}")
     return 0
 
 
@@ -392,13 +398,28 @@ def _lines(stream: Iterable[bytes]) -> Iterator[str]:
         yield text.rstrip("\r\n")
 
 
-def _table(split: str, metrics: dict[str, Any]) -> Iterator[str]:
-    """One line a metric: its value, 95% interval and signature where it has them."""
-    yield split
-    for name, value in metrics.items():
-        if name.endswith(("_ci95", "_signature")) or isinstance(value, dict | list):
-            continue
-        number = f"{value:.2f}" if isinstance(value, float) else str(value)
-        low, high = metrics.get(f"{name}_ci95", (None, None))
-        interval = "" if low is None else f"[{low:.2f}, {high:.2f}]"
-        yield f"  {name:<20} {number:>8}  {interval:<17} {metrics.get(f'{name}_signature', '')}".rstrip()
+def _table(split: str, metrics: dict[str, Any], headings: Mapping[str, str]) -> Iterator[str]:
+    """A row a metric: its name, value and 95% interval; below them the signatures of those that have one.
+
+    Args:
+        split: what was scored.
+        metrics: of the split.
+        headings: metric -> what tables call it; another is called by its name with spaces.
+    """
+    shown = {
+        name: metrics[name]
+        for name in sorted(metrics, key=lambda name: name not in headings)  # the main ones first
+        if not name.endswith(("_ci95", "_signature")) and not isinstance(metrics[name], dict | list)
+    }
+    words = {name: headings.get(name, name.replace("_", " ")) for name in shown}
+    width = max(map(len, ("metric", *words.values())))
+    yield f"{split}:"
+    yield f"  {'metric':<{width}} {'value':>9}  95% interval"
+    for name, value in shown.items():
+        number = f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+        low, high = metrics.get(f"{name}_ci95") or (None, None)
+        interval = "" if low is None else f"  {low:,.2f} to {high:,.2f}"
+        yield f"  {words[name]:<{width}} {number:>9}{interval}"
+    for name in shown:
+        if signature := metrics.get(f"{name}_signature"):
+            yield f"  signature of {words[name]}: {signature}"

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -20,13 +20,13 @@ from attnlab.config.errors import UserError
 from attnlab.config.explain import shortened
 from attnlab.config.load import difference
 from attnlab.config.load import load as read_config
-from attnlab.runs import CONFIG, Each, Run
+from attnlab.runs import CONFIG, RESULTS, Each, Run
 from attnlab.tasks.base import Task
 from attnlab.tasks.kinds import kind
 from attnlab.tasks.layer_attention import DEFAULT, Selection
 from attnlab.tasks.views import Attended, View, unknown_words
 from attnlab.training.loop import fit
-from attnlab.training.progress import Progress
+from attnlab.training.progress import Evaluating, Progress
 from attnlab.training.signals import graceful
 from attnlab.training.steps import TrainState, fingerprint, initial_state, make_train_step, replicated
 
@@ -60,13 +60,14 @@ def train(config: Experiment, directory: Path, data_dir: Path | None) -> Path:
             for line in (f"run {directory}", *task.describe(batches, len(splits.train)), *_describe(state)):
                 progress.say(line)
             run.say = progress.say
+            progress.compiling()
             state = fit(
                 state,
                 make_train_step(task.loss, config.training, config.seed),
                 batches.iterate(int(state.step)),
                 training=config.training,
                 measure=task.measure,
-                evaluate=lambda params, poll: task.dev_scores(params, splits.dev, poll),
+                evaluate=lambda params, poll: task.dev_scores(params, splits.dev, progress.evaluating(poll)),
                 run=run,
                 watcher=progress,
                 poll=stop.poll,
@@ -204,7 +205,11 @@ def _searching(run: Run, changes: Sequence[str]) -> Experiment:
 
 
 def evaluate(
-    directory: Path, data_dir: Path | None, splits: Sequence[str] | None = None, changes: Sequence[str] = ()
+    directory: Path,
+    data_dir: Path | None,
+    splits: Sequence[str] | None = None,
+    changes: Sequence[str] = (),
+    wrote: Callable[[Path], None] = lambda path: None,
 ) -> dict[str, dict[str, Any]]:
     """Score a run on its test sets; write results.json, each/, and the attention of fixed examples.
 
@@ -213,6 +218,8 @@ def evaluate(
         data_dir: as it was for training.
         splits: names of test sets, or "dev"; None is all test sets.
         changes: as `load` takes them; the scores are then of another search than the run's, and nothing is written.
+
+        wrote: gets the path of every file that was written.
 
     Returns: {split: {metric: value}}.
     """
@@ -228,20 +235,30 @@ def evaluate(
             raise UserError(f"{name}: no such split; there are {', '.join(known)}")
     chosen = splits or list(data.test)
     if changes:
-        return {name: trained.task.scores(trained.params, known[name]) for name in chosen}
+        return {name: _scores(trained, name, known[name]) for name in chosen}
     for name in chosen:
-        scores = trained.task.scores(trained.params, known[name])
+        scores = _scores(trained, name, known[name])
         reached = max(trained.run.checkpoints.steps())
-        trained.run.write_each(name, Each(data.fingerprint_of(name), scores.pop("each")))
+        wrote(trained.run.write_each(name, Each(data.fingerprint_of(name), scores.pop("each"))))
         trained.run.write_results(name, scores | {"checkpoints": trained.steps, "trained_to": reached})
+    wrote(trained.run.path(RESULTS))
+    trained.run.say(f"drawing where the model looks in {min(EXAMPLES, len(known[chosen[0]]))} examples")
     for number, example in enumerate(known[chosen[0]][:EXAMPLES], start=1):
         try:
-            _draw(trained, example, f"attention/{chosen[0]}_{number}")
+            for path in _draw(trained, example, f"attention/{chosen[0]}_{number}"):
+                wrote(path)
         except UserError as error:
             trained.run.say(f"no picture of example {number} of {chosen[0]}: {error}")
     if log := trained.run.metrics():
         plots.training_curve(log, trained.run.path("training.png"))
+        wrote(trained.run.path("training.png"))
     return {name: trained.run.results()[name] for name in chosen}
+
+
+def _scores(trained: Trained, split: str, examples: Sequence[Any]) -> dict[str, Any]:
+    params = trained.params
+    with Evaluating(split, len(examples)) as progress:
+        return trained.task.scores(params, examples, progress)
 
 
 def predict(directory: Path, lines: Iterable[str], n_best: int | None = None) -> Iterator[str]:

@@ -276,9 +276,37 @@ def test_predict_reads_lines_by_newline_alone():
 
 
 def test_results_as_a_table():
-    metrics = {"bleu": 36.3, "bleu_ci95": [35.2, 37.4], "bleu_signature": "nrefs:1|case:mixed", "sentences": 1000}
-    assert list(cli._table("test", metrics)) == [
-        "test",
-        "  bleu                    36.30  [35.20, 37.40]    nrefs:1|case:mixed",
-        "  sentences                1000",
+    metrics = {
+        "sentences": 1000,
+        "bleu": 36.3,
+        "bleu_ci95": [35.2, 37.4],
+        "bleu_signature": "nrefs:1|case:mixed",
+        "exact_match_short": 5.0,
+        "exact_match_short_ci95": None,
+        "decoding": {"beam": 1},
+    }
+    assert list(cli._table("test", metrics, {"bleu": "BLEU, cased"})) == [
+        "test:",
+        "  metric                value  95% interval",
+        "  BLEU, cased           36.30  35.20 to 37.40",
+        "  sentences             1,000",
+        "  exact match short      5.00",
+        "  signature of BLEU, cased: nrefs:1|case:mixed",
+    ]
+
+
+def test_evaluate_tells_every_file(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    names = "each/test.json", "results.json", "attention/test_1.png"
+
+    def evaluate(directory, data_dir, splits, changes, wrote):
+        for name in names:
+            wrote(directory / name)
+        return {"test": {"bleu": 36.3}}
+
+    monkeypatch.setattr(lab, "evaluate", evaluate)
+    assert cli.main(["evaluate", str(run)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"  BLEU, cased +36.30", lines[2])
+    assert lines[3:] == [
+        f"written: {run}/{name}" for name in ("each/test.json", "results.json", "attention/test_1.png")
     ]

@@ -26,7 +26,7 @@ from attnlab.data.records import Splits
 from attnlab.data.tokenizer import BOS, EOS, Encoding, Tokenizer, train
 from attnlab.models.captioner import ShowAttendTell, TransformerCaptioner
 from attnlab.tasks import written
-from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple, settings
+from attnlab.tasks.base import Column, Poll, Task, no_poll, polled, rows_multiple, settings
 from attnlab.tasks.caption_metrics import bleu, bleu_of_counts, caption_scores, inside, pointing, words
 from attnlab.tasks.layer_attention import Selection, layers_of, select, title
 from attnlab.tasks.pictures import ROWS, Pictures
@@ -204,13 +204,13 @@ class Captioner(Task):
         right = [text in map(words, several) for text, several in zip(found, references, strict=True)]
         return {"dev_bleu": bleu(found, references), "dev_exact": 100.0 * float(np.mean(right))}
 
-    def scores(self, params: PyTree, examples: Sequence[Captioned]) -> dict[str, Any]:
+    def scores(self, params: PyTree, examples: Sequence[Captioned], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set, and the attention by the gold regions where they are known."""
         decoding = self.task.decoding
-        found = [several[0].text for several in self.caption(params, examples, decoding)]
+        found = [several[0].text for several in self.caption(params, examples, decoding, poll)]
         scores = caption_scores(found, [example.captions for example in examples])
         if self.attends and all(example.regions is not None for example in examples):
-            pointed = self._pointing(params, examples)
+            pointed = self._pointing(params, examples, poll)
             scores["each"] |= pointed.pop("each")
             scores |= pointed
         return scores | {"decoding": decoding.model_dump()}
@@ -302,22 +302,22 @@ class Captioner(Task):
         decode = self._decoders.setdefault(decoding, make_decode(self.model, decoding))
         results: list[list[Hypothesis]] = []
         images, names = [e.image for e in examples], [e.name for e in examples]
-        for chosen, image, cells in self.pictures.batches(images, names, max(ROWS // decoding.beam, 1)):
-            poll()
+        batches = self.pictures.batches(images, names, max(ROWS // decoding.beam, 1))
+        for chosen, image, cells in polled(batches, poll, len(examples)):
             batch = place({"image": image, "cells": cells})
             found = jax.tree.map(np.asarray, decode(params, batch["image"], batch["cells"]))
             given = self.pictures.cells
             results += [hypotheses(found, row, self.tokenizer.decode, given) for row, _ in enumerate(chosen)]
         return results
 
-    def attention(self, params: PyTree, examples: Sequence[Captioned]) -> list[np.ndarray]:
+    def attention(self, params: PyTree, examples: Sequence[Captioned], poll: Poll = no_poll) -> list[np.ndarray]:
         """Return the attention [words + 1, cells] when the model is made to write each image's first caption."""
         targets = [[BOS, *ids] for ids in self._ids([e.captions[0] for e in examples])]
         longest = getattr(self.config.model, "longest", None)
         width = written.fitting(max(map(len, targets), default=1), longest, "with its start token a caption")
         results: list[np.ndarray] = []
         images, names = [e.image for e in examples], [e.name for e in examples]
-        for chosen, image, cells in self.pictures.batches(images, names):
+        for chosen, image, cells in polled(self.pictures.batches(images, names), poll, len(examples)):
             forced = np.full((len(image), width), EOS, np.int32)
             for row, index in enumerate(chosen):
                 forced[row, : len(targets[index])] = targets[index]
@@ -337,12 +337,12 @@ class Captioner(Task):
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return [e.ids for e in self.tokenizer.encode_batch([words(text) for text in texts])]
 
-    def _pointing(self, params: PyTree, examples: Sequence[Captioned]) -> dict[str, Any]:
+    def _pointing(self, params: PyTree, examples: Sequence[Captioned], poll: Poll) -> dict[str, Any]:
         """Where the model looks when it writes the first reference, word by word, against the gold regions."""
         side, size = self.pictures.side, self.task.image_size
         hits, masses, ends = [], [], []
         encoded = self.tokenizer.encode_batch([example.captions[0] for example in examples])
-        for example, encoding, weights in zip(examples, encoded, self.attention(params, examples), strict=True):
+        for example, encoding, weights in zip(examples, encoded, self.attention(params, examples, poll), strict=True):
             regions = by_token(example.regions or (), encoding)
             pointed, mass = pointing(weights, regions, (side, side), (size, size))
             hits, masses, ends = hits + pointed, masses + mass, [*ends, (sum(pointed), len(pointed))]

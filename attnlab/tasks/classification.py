@@ -29,7 +29,7 @@ from attnlab.data.tokenizer import Tokenizer
 from attnlab.models import bert
 from attnlab.models.classifier import RecurrentClassifier, TransformerClassifier
 from attnlab.models.transformer import with_attention
-from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple, settings
+from attnlab.tasks.base import Column, Poll, Task, no_poll, polled, rows_multiple, settings
 from attnlab.tasks.classification_metrics import (
     accuracy,
     classification_scores,
@@ -173,14 +173,14 @@ class Classifier(Task):
         f1 = macro_f1(confusion(answers, labels, len(self.labels)))
         return {"dev_accuracy": accuracy(answers, labels), "dev_macro_f1": f1}
 
-    def scores(self, params: PyTree, examples: Sequence[Labelled]) -> dict[str, Any]:
+    def scores(self, params: PyTree, examples: Sequence[Labelled], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set, and where its deciding tokens are known, the attention."""
         texts = [example.text for example in examples]
-        found = self.probabilities(params, texts)
+        found = self.probabilities(params, texts, poll)
         scores = classification_scores(found, self._numbers(examples), self._task.calibration_bins)
         scores = {"texts": len(examples), **scores, "labels": list(self.labels)}
         if all(example.rationale for example in examples):
-            weights = [rows for _, rows, _ in self.looks(params, texts)]
+            weights = [rows for _, rows, _ in self.looks(params, texts, poll)]
             gold = [self.reader.gold(example) for example in examples]
             before, _ = self._marks
             tokens = [rows[:, before : before + len(true)] for rows, true in zip(weights, gold, strict=True)]
@@ -278,14 +278,16 @@ class Classifier(Task):
             poll: called between batches; may raise to stop.
         """
         found = np.full((len(texts), len(self.labels)), 1 / len(self.labels), np.float64)
-        for chosen, batch in self._evaluated([one.ids for one in self.reader.read(texts)]):
-            poll()
+        batches = self._evaluated([one.ids for one in self.reader.read(texts)])
+        for chosen, batch in polled(batches, poll, len(texts)):
             batch = place(batch)
             logits = jax.device_get(self._classify(params, batch["tokens"], batch["lengths"]))
             found[chosen] = _softmax(logits[: len(chosen)])
         return found
 
-    def looks(self, params: PyTree, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray, list[str]]]:
+    def looks(
+        self, params: PyTree, texts: Sequence[str], poll: Poll = no_poll
+    ) -> list[tuple[np.ndarray, np.ndarray, list[str]]]:
         """Return for each text the probabilities [c], where the model looked [r s], and the names of the rows.
 
         A row is a hop of the pooling; where a Transformer pools without attention, the attention of a layer's head:
@@ -294,7 +296,7 @@ class Classifier(Task):
         ids = [one.ids for one in self.reader.read(texts)]
         uniform = np.full(len(self.labels), 1 / len(self.labels))
         results = [(uniform, np.zeros((1, len(one))), ["hop-1"]) for one in ids]
-        for chosen, batch in self._evaluated(ids):
+        for chosen, batch in polled(self._evaluated(ids), poll, len(texts)):
             batch = place(batch)
             logits, rows = jax.device_get(self._look(params, batch["tokens"], batch["lengths"]))
             names = self._row_names(rows.shape[1])

@@ -28,7 +28,7 @@ from attnlab.data.tokenizer import Tokenizer
 from attnlab.data.windows import best_spans
 from attnlab.models import bert
 from attnlab.tasks import sliding_window
-from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple, settings
+from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, polled, rows_multiple, settings
 from attnlab.tasks.layer_attention import Selection, layers_of, select
 from attnlab.tasks.resampling import interval, paired_difference
 from attnlab.tasks.span_models import Form, form
@@ -194,12 +194,12 @@ class SpanReader(Task):
         exacts, f1s = each(_gold(examples), answers)
         return {"dev_f1": 100.0 * float(f1s.mean()), "dev_exact": 100.0 * float(exacts.mean())}
 
-    def scores(self, params: PyTree, examples: Sequence[Question]) -> dict[str, Any]:
+    def scores(self, params: PyTree, examples: Sequence[Question], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set as SQuAD's program does, and the sliding window beside it.
 
         `answers` is what the official program reads: id -> text.
         """
-        asked, gold = self.find(params, examples), _gold(examples)
+        asked, gold = self.find(params, examples, poll), _gold(examples)
         answers = [one[0].text for one in asked]
         scores: dict[str, Any] = dict(squad_scores(gold, answers))
         if self._allows_none:
@@ -329,8 +329,8 @@ class SpanReader(Task):
         question = -(-max((self.form.lengths(window)[0] for window in windows), default=1) // 8) * 8
         model = self.config.model
         longest = model.encoder.longest if isinstance(model, TransformerReader) else None
-        for chosen, shape in evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple(), longest):
-            poll()
+        shapes = evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple(), longest)
+        for chosen, shape in polled(shapes, poll, len(windows)):
             batch = place(self.form.fill(shape.rows, question, shape.source, [windows[i] for i in chosen]))
             yield chosen, *jax.device_get(self._point(params, batch))
 

@@ -23,7 +23,7 @@ from attnlab.data.buckets import Shape
 from attnlab.data.records import Splits
 from attnlab.data.stories import Story
 from attnlab.data.story_words import Read, Vocabulary
-from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple, settings
+from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, polled, rows_multiple, settings
 from attnlab.tasks.layer_attention import Selection, layers_of, select
 from attnlab.tasks.story_metrics import story_scores
 from attnlab.tasks.story_models import Form, form
@@ -134,10 +134,10 @@ class Storyteller(Task):
         found: dict[str, Any] = story_scores(*self._judged(params, examples, poll), resamples=2)
         return {f"dev_{name}": found[name] for name in ("accuracy", "fact_mass_max") if name in found}
 
-    def scores(self, params: PyTree, examples: Sequence[Story]) -> dict[str, Any]:
+    def scores(self, params: PyTree, examples: Sequence[Story], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set: the answers, and the attention on the gold facts."""
         read = self._read(examples)
-        scores = {"stories": len(examples), **story_scores(*self._judged(params, examples))}
+        scores = {"stories": len(examples), **story_scores(*self._judged(params, examples, poll))}
         return scores | {"stories_cut": sum(one.left_out > 0 for one in read)}
 
     def example(self, inputs: Sequence[str]) -> Story:
@@ -238,8 +238,8 @@ class Storyteller(Task):
         read = self._read(examples)
         found: list[Any] = [None] * len(read)
         lengths = [self.form.length(one) for one in read]
-        for chosen, shape in evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple(), self.form.longest):
-            poll()
+        shapes = evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple(), self.form.longest)
+        for chosen, shape in polled(shapes, poll, len(read)):
             batch = place(self.form.fill(shape, [read[i] for i in chosen]))
             probabilities, weights = jax.device_get(self._looks(params, batch))
             for row, index in enumerate(chosen):

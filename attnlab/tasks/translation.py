@@ -27,7 +27,7 @@ from attnlab.data.tokenizer import BOS, EOS, Tokenizers, train_tokenizers
 from attnlab.models.seq2seq import RecurrentSeq2Seq
 from attnlab.models.transformer import TransformerSeq2Seq
 from attnlab.tasks import written
-from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple, settings
+from attnlab.tasks.base import Column, Poll, Task, no_poll, polled, rows_multiple, settings
 from attnlab.tasks.layer_attention import Selection, layers_of, select, title
 from attnlab.tasks.metrics import METRICS, bleu, exact_match_by_length, score_of_counts, translation_scores
 from attnlab.tasks.views import Attended, Part, View
@@ -179,11 +179,11 @@ class Translator(Task):
         found = self.translate(params, [p.source for p in examples], greedy, poll)
         return {"dev_bleu": bleu([h[0].text for h in found], [p.target for p in examples])}
 
-    def scores(self, params: PyTree, examples: Sequence[Pair]) -> dict[str, Any]:
+    def scores(self, params: PyTree, examples: Sequence[Pair], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set by BLEU and chrF, and the attention by gold alignment where there is one."""
         decoding = self.decoding
         sources, references = [p.source for p in examples], [p.target for p in examples]
-        texts = [hypotheses[0].text for hypotheses in self.translate(params, sources, decoding)]
+        texts = [hypotheses[0].text for hypotheses in self.translate(params, sources, decoding, poll)]
         scores = translation_scores(texts, references)
         lengths = [len(e.ids) for e in self.tokenizers.source.encode_batch(sources)]
         if len(examples) >= 3:
@@ -193,7 +193,7 @@ class Translator(Task):
         model = self.config.model
         attends = not isinstance(model, RecurrentConfig) or model.attention is not None
         if attends and all(pair.alignment is not None for pair in examples):
-            scores |= self._alignment(params, examples)
+            scores |= self._alignment(params, examples, poll)
         return scores
 
     @staticmethod
@@ -303,15 +303,15 @@ class Translator(Task):
         ids = [e.ids for e in self.tokenizers.source.encode_batch(list(texts))]
         results = [[Hypothesis("", [], 0.0, np.ones((1, 1), np.float32))] for _ in texts]
         full = [index for index, tokens in enumerate(ids) if tokens]
-        for chosen, source, lengths in self.source_batches([ids[i] for i in full], decoding.beam):
-            poll()
+        batches = self.source_batches([ids[i] for i in full], decoding.beam)
+        for chosen, source, lengths in polled(batches, poll, len(full)):
             batch = place({"source": source, "lengths": lengths})
             found = jax.tree.map(np.asarray, decode(params, batch["source"], batch["lengths"]))
             for row, index in enumerate(chosen):
                 results[full[index]] = hypotheses(found, row, self.tokenizers.target.decode, int(lengths[row]))
         return results
 
-    def attention(self, params: PyTree, pairs: Sequence[Pair]) -> list[np.ndarray]:
+    def attention(self, params: PyTree, pairs: Sequence[Pair], poll: Poll = no_poll) -> list[np.ndarray]:
         """Return each pair's attention [t+1 s+1] when the model is made to write the given target (teacher forcing).
 
         The last row and column are those of the end tokens.
@@ -320,7 +320,7 @@ class Translator(Task):
         target = [[BOS, *ids] for ids in target]
         width = written.fitting(max(map(len, target), default=1), self._longest, "with its start token a target")
         results: list[np.ndarray] = [np.zeros((0, 0))] * len(pairs)
-        for chosen, ids, lengths in self.source_batches(source, 1):
+        for chosen, ids, lengths in polled(self.source_batches(source, 1), poll, len(pairs)):
             forced = np.full((len(ids), width), EOS, np.int32)
             for row, index in enumerate(chosen):
                 forced[row, : len(target[index])] = target[index]
@@ -353,12 +353,12 @@ class Translator(Task):
         target = self.tokenizers.target.encode_batch([p.target for p in pairs])
         return [e.ids for e in source], [e.ids for e in target]
 
-    def _alignment(self, params: PyTree, pairs: Sequence[Pair]) -> dict[str, float]:
+    def _alignment(self, params: PyTree, pairs: Sequence[Pair], poll: Poll) -> dict[str, float]:
         """Error rate of the attention when it writes the reference, against gold: token by token, or word by word where
         tokens are pieces of words."""
         sources = self.tokenizers.source.encode_batch([p.source for p in pairs])
         targets = self.tokenizers.target.encode_batch([p.target for p in pairs])
-        weights = self.attention(params, pairs)
+        weights = self.attention(params, pairs, poll)
         found = [hard(w, len(s.ids), len(t.ids)) for w, s, t in zip(weights, sources, targets, strict=True)]
         gold = [
             gold_pairs(p.alignment or (), s.offsets, t.offsets) for p, s, t in zip(pairs, sources, targets, strict=True)

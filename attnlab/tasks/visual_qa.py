@@ -26,7 +26,7 @@ from attnlab.data.images import Asked, as_bytes, pixels
 from attnlab.data.records import Splits
 from attnlab.data.tokenizer import EOS, Tokenizer, train
 from attnlab.models.visual_qa import VisualAnswerer
-from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple, settings
+from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, polled, rows_multiple, settings
 from attnlab.tasks.layer_attention import Selection, layers_of, select, title
 from attnlab.tasks.pictures import Pictures
 from attnlab.tasks.resampling import interval
@@ -189,7 +189,7 @@ class VisualQuestions(Task):
         """Score dev: how many questions are answered as they should be."""
         return {"dev_accuracy": 100.0 * float(np.mean(self._right(params, examples, poll)))}
 
-    def scores(self, params: PyTree, examples: Sequence[Asked]) -> dict[str, Any]:
+    def scores(self, params: PyTree, examples: Sequence[Asked], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set, beside the controls that tell what the accuracy owes to image and question.
 
         Returns: in percent `accuracy` with its 95% interval and that of each answer; and
@@ -198,7 +198,7 @@ class VisualQuestions(Task):
               model that was trained so is `model.fusion.kind` question_only or image_only);
             - `usual_answer`: the most frequent training answer; `usual_answer_to_question`: to this very question.
         """
-        right = self._right(params, examples)
+        right = self._right(params, examples, poll)
         order = np.random.default_rng(0).permutation(len(examples))
         other = [replace(asked, image=examples[n].image) for asked, n in zip(examples, _derange(order), strict=True)]
         percent = lambda found: 100.0 * float(np.mean(found))  # noqa: E731
@@ -210,9 +210,11 @@ class VisualQuestions(Task):
         return {
             "accuracy": percent(right),
             "accuracy_ci95": interval(100.0 * right),
-            "accuracy_shuffled_images": percent(self._right(params, other)),
-            "accuracy_question_only": percent(self._right(params, examples, blank=True)),
-            "accuracy_image_only": percent(self._right(params, [replace(asked, question="") for asked in examples])),
+            "accuracy_shuffled_images": percent(self._right(params, other, poll)),
+            "accuracy_question_only": percent(self._right(params, examples, poll, blank=True)),
+            "accuracy_image_only": percent(
+                self._right(params, [replace(asked, question="") for asked in examples], poll)
+            ),
             "usual_answer": percent([self.usual[""] == asked.answer for asked in examples]),
             "usual_answer_to_question": percent(usual),
             "questions": len(examples),
@@ -298,8 +300,7 @@ class VisualQuestions(Task):
         width = -(-(max(map(len, ids), default=0) + 1) // 8) * 8
         results = []
         images, names = [e.image for e in examples], [e.name for e in examples]
-        for chosen, image, _ in self.pictures.batches(images, names, ROWS):
-            poll()
+        for chosen, image, _ in polled(self.pictures.batches(images, names, ROWS), poll, len(examples)):
             shown = self.pictures.blank(len(chosen)) if blank else image[: len(chosen)]
             batch = self._batch(len(image), width, list(shown), [ids[n] for n in chosen])
             found = jax.device_get(self._probabilities(params, place(batch)))
