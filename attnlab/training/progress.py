@@ -37,7 +37,7 @@ class _Line:
         self._console.print(Text(line), soft_wrap=True)
 
     def _move(self, line: Callable[[], str], now: float, at_once: bool = False) -> bool:
-        """Show what `line` makes if it is time, on a terminal also `at_once`; tell whether a line was said that stays."""
+        """Show what `line` makes if it is time (`at_once`: on a terminal always); tell whether that line stays."""
         every = REFRESH_EVERY if self._console.is_terminal else PLAIN_EVERY
         if now - self._shown < every and not (at_once and self._console.is_terminal):
             return False
