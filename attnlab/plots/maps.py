@@ -63,7 +63,10 @@ def alignment(attended: Attended, path: Path) -> str:
     maps = [_Map.of(attended, panel) for panel in attended.panels]
     top, left = (LETTER * max(letters(one) for m in maps for one in labels(m)) for labels in (_across, _down))
     bands = _bands(len(maps[0].across), high=max(len(m.down) for m in maps) + top / CELL)
-    width = max(0.45 + left + CELL * bands[0].stop + 1.9, NARROWEST if attended.heading else 0.0)
+    width = max(
+        0.45 + left + CELL * bands[0].stop + 1.9,
+        NARROWEST if attended.heading or attended.unknown or maps[0].panel.title else 0.0,
+    )
     lines = wrapped(attended.heading, width - 2 * EDGE, HEADING)
     notes = wrapped(unknown_words(attended.unknown), width - 2 * EDGE, LETTERS)
     above = EDGE + LINE * (len(lines) + len(notes)) if lines or notes else 0.0
