@@ -205,9 +205,10 @@ def test_lines_and_arguments():
 
 
 def test_words_of_no_training_passage_are_named_in_passage_and_question():
-    task = prepared(experiment(BIDAF), twin(4, 0))
+    task = prepared(experiment(BIDAF), examples := twin(4, 0))
     params = jax.jit(task.initialize)(jax.random.key(0))
-    assert task.unknown_words(["red is zebra .\tred gnu", "red is w1 .\tred"]) == ["zebra", "gnu"]
+    known = f"{examples[0].passage}\t{examples[0].question}"
+    assert task.unknown_words(["red is zebra .\tred gnu", known]) == ["zebra", "gnu"]
     assert task.views(params, task.example(["red is zebra .", "red gnu"]))[0].unknown == ("zebra", "gnu")
 
 

@@ -228,9 +228,10 @@ class Classifier(Task):
 
     def selected(self, params: PyTree, example: Labelled, wanted: Selection) -> View:
         """Classify a text, and show what each of its tokens attended to."""
-        (view,) = self.views(params, example)
         if not isinstance(self.config.model, ClassifierConfig):
             return super().selected(params, example, wanted)
+        (view,) = self.views(params, example)
+        assert isinstance(view, Attended)
         ((_, batch),) = self._evaluated([one.ids for one in self.reader.read([example.text])])
         batch = place(batch)
         chosen = select(layers_of(self.model, params, batch["tokens"], batch["lengths"]), wanted, "encoder")

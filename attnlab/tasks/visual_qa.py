@@ -254,7 +254,7 @@ class VisualQuestions(Task):
         assert isinstance(view, Regarded)
         (ids,) = self._ids([example.question])
         ((_, image, _),) = self.pictures.batches([example.image], [example.name])
-        batch = place(self._batch(len(image), -(-(len(ids) + 1) // 8) * 8, image[:1], [ids]))
+        batch = place(self._batch(len(image), -(-(len(ids) + 1) // 8) * 8, [image[0]], [ids]))
         found = layers_of(self.model, params, *self._inputs(batch))
         chosen = select(found, wanted, "cross")
         weights = chosen.weights[: len(ids), : self.pictures.cells].reshape(-1, self.pictures.side, self.pictures.side)
