@@ -176,7 +176,7 @@ def unknown_words(words: Sequence[str], most: int = 10) -> str:
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Replace by a visible sign what cannot be shown or changes how other text is shown: control characters, lone
+    r"""Replace by a visible sign what cannot be shown or changes how other text is shown: control characters, lone
     surrogates, and the marks that turn the direction of writing.
 
     >>> printable("a\x00b\u202ec\n", keep="\n")
