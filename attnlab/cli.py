@@ -6,9 +6,10 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,6 +36,7 @@ GPU_PARTS = ("conformance", "attention", "training", "resume", "blocks")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code: 0 done, 2 what a person can mend (told in one line), 130 Ctrl-C."""
+    _write_any_letter(sys.stdout)
     try:
         options = _parse(sys.argv[1:] if arguments is None else arguments)
         code = options.command(options)
@@ -74,6 +76,12 @@ def _flush() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _write_any_letter(stream: Any) -> None:
+    """Let a terminal that lacks a letter (as an ASCII one lacks ×) show its number, as Python does on stderr."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+
+
 class _Parser(argparse.ArgumentParser):
     needs = ""
     """What to say when arguments are missing; nothing: their names."""
@@ -86,6 +94,8 @@ class _Parser(argparse.ArgumentParser):
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _parser()
+    if dashed := next(filter(_looks_like_an_option, takewhile(lambda text: text != "--", arguments)), None):
+        parser.error(f"unknown argument {dashed}; a text that begins with '-' goes after '--': -- {dashed}")
     options, rest = parser.parse_known_args(arguments)
     unknown = [text for text in rest if text.startswith("-") or not hasattr(options, "overrides")]
     if unknown:
@@ -95,10 +105,26 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+def _looks_like_an_option(text: str) -> bool:
+    """Tell a word such as -good from options, which all but -h begin with two dashes, and from negative numbers."""
+    return re.fullmatch(r"-[^-\s\d.]\S*", text) is not None and text != "-h"
+
+
+def _help_of(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
+    """The command of a group of commands that is named alone."""
+
+    def command(_: argparse.Namespace) -> int:
+        parser.print_help()
+        return 0
+
+    return command
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="attnlab", description="Attention, trained and looked at: an experiment is a config file.")
     parser.add_argument("--version", action="version", version=f"attnlab {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser.set_defaults(command=_help_of(parser))
+    commands = parser.add_subparsers(metavar="COMMAND")
 
     train = _command(commands, "train", _train, "train an experiment, or go on where it was broken off")
     _takes_config(train)
@@ -121,6 +147,9 @@ def _parser() -> argparse.ArgumentParser:
     show = _command(commands, "show", _show, "answer one example and draw where the model looks")
     _takes_run(show)
     show.add_argument("inputs", nargs="+", metavar="INPUT", help="what the task asks for, e.g. a sentence in quotes")
+    show.add_argument("--attention", metavar="KIND", help="of a Transformer: cross, encoder or decoder")
+    show.add_argument("--layer", type=int, metavar="N", help="of a Transformer, counted from 1")
+    show.add_argument("--head", type=int, metavar="N", help="of that layer, counted from 1 (default: the heads' mean)")
 
     results = _command(commands, "results", _results, "print a table of the results of runs, in Markdown")
     results.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory, or what --save kept of one")
@@ -134,16 +163,17 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("second", type=Path, metavar="RUN", help="run directory; differences are first minus second")
     compare.add_argument("--unfinished", action="store_true", help="take also runs that are not trained to their end")
 
-    _command(commands, "list", _list, "list the experiments at hand and the choices of every setting")
+    listing = _command(commands, "list", _list, "list the experiments at hand and the choices of every setting")
+    listing.add_argument("topics", nargs="*", metavar="TOPIC", help="a folder of experiments, settings, or all")
 
     data = commands.add_parser("data", help="look at data", allow_abbrev=False)
-    check = _command(
-        data.add_subparsers(metavar="COMMAND", required=True), "check", _check, "counts, lengths, problems"
-    )
+    data.set_defaults(command=_help_of(data))
+    check = _command(data.add_subparsers(metavar="COMMAND"), "check", _check, "counts, lengths, problems")
     _takes_config(check)
 
     bench = commands.add_parser("bench", help="measure speed", allow_abbrev=False)
-    benches = bench.add_subparsers(metavar="COMMAND", required=True)
+    bench.set_defaults(command=_help_of(bench))
+    benches = bench.add_subparsers(metavar="COMMAND")
     training = _command(benches, "training", _bench, "training speed beside PyTorch's")
     _takes_config(training)
     _takes_trust(training)
@@ -236,23 +266,30 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    _run(options)
+    experiment = _run(options)
     data_dir = _data_dir(options)
     _ready_for_jax()
     with stopping("evaluation stopped; what is in results.json stays, the same command scores again"):
         from attnlab import lab
         from attnlab.scored import Unwritten
+        from attnlab.tasks.kinds import kind
 
+        headings = {column.name: column.heading for column in kind(experiment).columns}
+        written: list[Path] = []
+        how = {"wrote": written.append, "trust": options.trust}
         try:
-            found = lab.evaluate(options.run, data_dir, options.split, options.overrides, trust=options.trust)
+            found = lab.evaluate(options.run, data_dir, options.split, options.overrides, **how)
             failure = None
         except Unwritten as unwritten:
             found, failure = unwritten.scores, unwritten
     for split, metrics in found.items():
-        print("\n".join(_table(split, metrics)))
+        print("\n".join(_table(split, metrics, headings)))
     if failure:
         raise failure
-    print(f"written: {options.run / 'results.json'}" if not options.overrides else "not written: not the run's search")
+    if options.overrides:
+        print("not written: not the run's search")
+    for path in written:
+        print(f"written: {path}")
     return 0
 
 
@@ -274,8 +311,10 @@ def _show(options: argparse.Namespace) -> int:
     _ready_for_jax()
     with interruptible_import():
         from attnlab import lab
+        from attnlab.tasks.layer_attention import Selection
 
-    for path in lab.show(options.run, options.inputs, trust=options.trust):
+    wanted = Selection(options.attention, options.layer, options.head)
+    for path in lab.show(options.run, options.inputs, wanted, trust=options.trust):
         print(f"{'page' if path.suffix == '.html' else 'picture'}: {path}")
     return 0
 
@@ -306,15 +345,8 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    print("Experiments (attnlab train FILE):")
-    for path, question in catalog.experiments():
-        print(f"  {path}\n      {question}")
-    print("\nChoices (attnlab train FILE key=value):")
-    for heading, settings in catalog.choices():
-        print(f"\n  {heading}")
-        width = max(len(key) for key, _ in settings)
-        for key, names in settings:
-            print(f"    {key:<{width}}  {', '.join(names)}")
+    for line in catalog.listed(options.topics):
+        print(line)
     return 0
 
 
@@ -468,13 +500,28 @@ def _lines(stream: Iterable[bytes]) -> Iterator[str]:
         yield text.rstrip("\r\n")
 
 
-def _table(split: str, metrics: dict[str, Any]) -> Iterator[str]:
-    """One line a metric: its value, 95% interval and signature where it has them."""
-    yield split
-    for name, value in metrics.items():
-        if name.endswith(("_ci95", "_signature")) or isinstance(value, dict | list):
-            continue
-        number = f"{value:.2f}" if isinstance(value, float) else str(value)
-        low, high = metrics.get(f"{name}_ci95", (None, None))
-        interval = "" if low is None else f"[{low:.2f}, {high:.2f}]"
-        yield f"  {name:<20} {number:>8}  {interval:<17} {metrics.get(f'{name}_signature', '')}".rstrip()
+def _table(split: str, metrics: dict[str, Any], headings: Mapping[str, str]) -> Iterator[str]:
+    """A row a metric: its name, value and 95% interval; below them the signatures of those that have one.
+
+    Args:
+        split: what was scored.
+        metrics: of the split.
+        headings: metric -> what tables call it; another is called by its name with spaces.
+    """
+    shown = {
+        name: metrics[name]
+        for name in sorted(metrics, key=lambda name: name not in headings)  # the main ones first
+        if not name.endswith(("_ci95", "_signature")) and not isinstance(metrics[name], dict | list)
+    }
+    words = {name: headings.get(name, name.replace("_", " ")) for name in shown}
+    width = max(map(len, ("metric", *words.values())))
+    yield f"{split}:"
+    yield f"  {'metric':<{width}} {'value':>9}  95% interval"
+    for name, value in shown.items():
+        number = f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+        low, high = metrics.get(f"{name}_ci95") or (None, None)
+        interval = "" if low is None else f"  {low:,.2f} to {high:,.2f}"
+        yield f"  {words[name]:<{width}} {number:>9}{interval}"
+    for name in shown:
+        if signature := metrics.get(f"{name}_signature"):
+            yield f"  signature of {words[name]}: {signature}"

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -21,13 +21,14 @@ from attnlab.config.errors import UserError
 from attnlab.config.explain import shortened
 from attnlab.config.load import difference
 from attnlab.config.load import load as read_config
-from attnlab.runs import CONFIG, DECODING, Run, say_to_stderr
+from attnlab.runs import CONFIG, DECODING, RESULTS, Run, say_to_stderr
 from attnlab.scored import Each, Unwritten, refuse_unwritable
 from attnlab.tasks.base import Task
 from attnlab.tasks.kinds import kind
-from attnlab.tasks.views import Attended, View
+from attnlab.tasks.layer_attention import DEFAULT, Selection
+from attnlab.tasks.views import Attended, View, unknown_words
 from attnlab.training.loop import fit
-from attnlab.training.progress import Progress
+from attnlab.training.progress import Evaluating, Progress
 from attnlab.training.signals import graceful
 from attnlab.training.steps import TrainState, fingerprint, initial_state, make_train_step, replicated
 from attnlab.writing import writing
@@ -78,13 +79,14 @@ def train(
             for line in (f"run {directory}", *task.describe(batches, len(splits.train)), *_describe(state)):
                 progress.say(line)
             run.say = progress.say
+            progress.compiling()
             state = fit(
                 state,
                 make_train_step(task.loss, config.training, config.seed),
                 batches.iterate(int(state.step)),
                 training=config.training,
                 measure=task.measure,
-                evaluate=lambda params, poll: task.dev_scores(params, splits.dev, poll),
+                evaluate=lambda params, poll: task.dev_scores(params, splits.dev, progress.evaluating(poll)),
                 run=run,
                 watcher=progress,
                 poll=stop.poll,
@@ -163,11 +165,27 @@ class Trained:
             raise TypeError(f"predict takes a list of lines: predict([{shortened(lines)}])")
         return list(self.task.answer(self.params, lines, 0, n_best))
 
-    def attention(self, *inputs: str) -> list[View]:
-        """Answer one example, given as to `attnlab show`, and say where the model looked; best answer first."""
+    def unknown_words(self, *texts: str) -> list[str]:
+        """List the words of texts that the model's vocabulary lacks: it reads each of them as the same unknown word."""
+        return self.task.unknown_words(texts)
+
+    def attention(
+        self, *inputs: str, attention: str | None = None, layer: int | None = None, head: int | None = None
+    ) -> list[View]:
+        """Answer one example, given as to `attnlab show`, and say where the model looked; best answer first.
+
+        Args:
+            inputs: what the task asks for (`task.asks`).
+            attention: of a Transformer, and then of the best answer alone: "cross", "encoder" or "decoder".
+            layer: the same, counted from 1.
+            head: the same, counted from 1; None is the mean of the heads.
+        """
         if any(isinstance(one, list | tuple) for one in inputs):
             raise TypeError(f"attention takes one example, no list of them: {self.task.asks}")
-        return self.task.views(self.params, self.task.example(inputs))
+        return self._views(self.task.example(inputs), Selection(attention, layer, head))
+
+    def _views(self, example: Any, wanted: Selection) -> list[View]:
+        return [self.task.selected(self.params, example, wanted)] if wanted else self.task.views(self.params, example)
 
 
 def average(trees: Sequence[PyTree]) -> PyTree:
@@ -216,6 +234,7 @@ def evaluate(
     data_dir: Path | None,
     splits: Sequence[str] | None = None,
     changes: Sequence[str] = (),
+    wrote: Callable[[Path], None] = lambda path: None,
     *,
     trust: bool = False,
 ) -> dict[str, dict[str, Any]]:
@@ -227,6 +246,8 @@ def evaluate(
         splits: names of test sets, or "dev"; None is all test sets.
         changes: as `load` takes them; the scores are then of another search than the run's, and nothing is written.
         trust: as `load` takes it.
+
+        wrote: gets the path of every file that was written.
 
     Returns: {split: {metric: value}}. Raises `UserError` before anything is scored where results cannot be written,
     `Unwritten`, which has the scores, where that shows only afterwards.
@@ -243,23 +264,26 @@ def evaluate(
             raise UserError(f"{name}: no such split; there are {', '.join(known)}")
     chosen = splits or list(data.test)
     if changes:
-        return {name: trained.task.scores(trained.params, known[name]) for name in chosen}
+        return {name: _scores(trained, name, known[name]) for name in chosen}
     refuse_unwritable(trained.run.directory)
     unwritten = Unwritten()
     for name in chosen:
-        scores = trained.task.scores(trained.params, known[name])
+        scores = _scores(trained, name, known[name])
         each = Each(data.fingerprint_of(name), scores.pop("each"))
         scores |= {"checkpoints": trained.steps, "trained_to": max(trained.run.checkpoints.steps())}
         try:
-            trained.run.write_each(name, each)
+            wrote(trained.run.write_each(name, each))
             trained.run.write_results(name, scores)
         except UserError as error:
             unwritten.add(name, scores, each, error)
     if unwritten.scores:
         raise unwritten.kept()
+    wrote(trained.run.path(RESULTS))
+    trained.run.say(f"drawing where the model looks in {min(EXAMPLES, len(known[chosen[0]]))} examples")
     for number, example in enumerate(known[chosen[0]][:EXAMPLES], start=1):
         try:
-            _draw(trained, example, f"attention/{chosen[0]}_{number}")
+            for path in _draw(trained, example, f"attention/{chosen[0]}_{number}"):
+                wrote(path)
         except UserError as error:
             trained.run.say(f"no picture of example {number} of {chosen[0]}: {error}")
     if log := trained.run.metrics():
@@ -267,36 +291,65 @@ def evaluate(
         try:
             with writing(curve):
                 plots.training_curve(log, curve)
+            wrote(curve)
         except UserError as error:
             trained.run.say(str(error))
     return {name: trained.run.results()[name] for name in chosen}
 
 
+def _scores(trained: Trained, split: str, examples: Sequence[Any]) -> dict[str, Any]:
+    params = trained.params
+    with Evaluating(split, len(examples)) as progress:
+        return trained.task.scores(params, examples, progress)
+
+
 def predict(directory: Path, lines: Iterable[str], n_best: int | None = None, *, trust: bool = False) -> Iterator[str]:
     """Answer line by line (see `Task.answer`), as many lines at a time as are given quickly."""
-    trained, lines, number = load(directory, trust=trust), iter(lines), 0
+    trained, lines, number, told = load(directory, trust=trust), iter(lines), 0, False
     while chunk := [line.rstrip("\r\n") for line in islice(lines, LINES_AT_ONCE)]:
+        if not told and (unknown := trained.unknown_words(*chunk)):
+            trained.run.say(unknown_words(unknown))
+            told = True
         yield from trained.task.answer(trained.params, chunk, number, n_best)
         number += len(chunk)
 
 
-def show(directory: Path, inputs: Sequence[str], *, trust: bool = False) -> list[Path]:
-    """Answer one example and draw where the model looked: a picture, and a page for text. Returns their paths."""
+def show(directory: Path, inputs: Sequence[str], wanted: Selection = DEFAULT, *, trust: bool = False) -> list[Path]:
+    """Answer one example and draw where the model looked: a picture, and a page for text, numbered as they are made.
+
+    Args:
+        directory: the run.
+        inputs: what the task asks for.
+        wanted: which attention of a Transformer, where not what the task shows of itself.
+        trust: as `load` takes it.
+
+    Returns: the paths of the files.
+    """
     trained = load(directory, trust=trust)
-    return _draw(trained, trained.task.example(inputs), "show/attention")
+    if unknown := unknown_words(trained.unknown_words("\t".join(inputs))):
+        trained.run.say(unknown)
+    return _draw(trained, trained.task.example(inputs), _next(trained.run.path("show")), wanted)
 
 
-def _draw(trained: Trained, example: Any, name: str) -> list[Path]:
-    views = trained.task.views(trained.params, example)
+def _next(folder: Path) -> str:
+    """The name of the next files of a folder: attention_1, attention_2, ..."""
+    numbers = (path.stem.removeprefix("attention_") for path in folder.glob("attention_*.*"))
+    return f"{folder.name}/attention_{1 + max((int(one) for one in numbers if one.isdecimal()), default=0)}"
+
+
+def _draw(trained: Trained, example: Any, name: str, wanted: Selection = DEFAULT) -> list[Path]:
+    views = trained._views(example, wanted)
     picture = trained.run.path(f"{name}.png")
     best, drawn = views[0], [picture]
     with writing(picture):
         picture.parent.mkdir(parents=True, exist_ok=True)
-        plots.alignment(best, picture) if isinstance(best, Attended) else plots.regarded(best, picture)
+        missing = plots.alignment(best, picture) if isinstance(best, Attended) else plots.regarded(best, picture)
     if isinstance(best, Attended):
         texts = [view for view in views if isinstance(view, Attended)]
         title = trained.run.config.name
         drawn.append(trained.run.write_text(f"{name}.html", report.page(best.source, texts, title=title)))
+    if missing:
+        trained.run.say(missing)
     return drawn
 
 

@@ -1,12 +1,13 @@
 """One self-contained HTML page of translations and where the model attended; opens offline, needs no server."""
 
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from attnlab.tasks.views import Attended, Panel
+from attnlab.tasks.views import Attended, Panel, holds, printable, unknown_words
 
 END = "⟨end⟩"
 """How the end token is shown."""
@@ -28,8 +29,9 @@ def page(
     """Build the page: every translation word by word, its weights as a table, and both lit up together.
 
     Pointing at a word, moving to it by Tab or the arrow keys, or clicking it (which keeps it) lights up what it
-    attended to, or what attended to it. All text is escaped. Hypotheses that would make the page larger than a
-    megabyte are left out, and the page says how many.
+    attended to, or what attended to it; until then the source is lit up by the mean over all rows. Words that are not
+    in the model's vocabulary are marked. All text is escaped, and runs in the direction of its own letters.
+    Hypotheses that would make the page larger than a megabyte are left out, and the page says how many.
 
     Args:
         source: the sentence as it was given.
@@ -46,7 +48,8 @@ def page(
     shown = _that_fit(hypotheses)
     return _template().render(
         title=_printable(title),
-        source=_printable(source),
+        source=_pieces(_printable(source), shown[0].unknown),
+        unknown=_printable(unknown_words(shown[0].unknown)),
         details={_printable(name): _printable(value) for name, value in (details or {}).items()},
         hypotheses=[_hypothesis(hypothesis) for hypothesis in shown],
         left_out=len(hypotheses) - len(shown),
@@ -68,20 +71,32 @@ def thousandths(row: np.ndarray) -> list[int]:
     return units.tolist()
 
 
+def column_means(panels: Sequence[Panel]) -> list[float]:
+    """Return the mean of each column, in shares of the largest of them; a row counts as much as its color is strong."""
+    shares = np.concatenate([panel.weights / panel.top for panel in panels])
+    means = shares.mean(axis=0, dtype=np.float64) if len(shares) else np.zeros(shares.shape[1])
+    return (means / (float(np.abs(means).max(initial=0.0)) or 1.0)).tolist()
+
+
 def _hypothesis(attended: Attended) -> dict:
     return {
         "translation": _printable(attended.translation),
         "score": f"{attended.score:.3f}",
         "signed": any(panel.signed for panel in attended.panels),
         "gold": _printable(attended.gold),
+        "source_direction": _direction(attended.source_tokens),
+        "target_direction": _direction(attended.target_tokens),
         "across": _printable(attended.across),
         "down": _printable(attended.down),
-        "source_tokens": [_token(token) for token in attended.source_tokens],
-        "panels": [_panel(panel) for panel in attended.panels],
+        "source_tokens": [
+            _token(token, attended.unknown) | {"mean": round(mean, 3)}
+            for token, mean in zip(attended.source_tokens, column_means(attended.panels), strict=True)
+        ],
+        "panels": [_panel(panel, attended.unknown if panel.part.given else ()) for panel in attended.panels],
     }
 
 
-def _panel(panel: Panel) -> dict:
+def _panel(panel: Panel, unknown: Sequence[str]) -> dict:
     sums = panel.weights.sum(axis=1, dtype=np.float64)
     notes = [f"the strongest colour is {panel.top:.3g}"] if panel.top != 1.0 else []
     notes += ["colours follow the square root"] if panel.rooted else []
@@ -92,7 +107,7 @@ def _panel(panel: Panel) -> dict:
         "rooted": panel.rooted,
         "rows": [
             {
-                "token": _token(token),
+                "token": _token(token, unknown),
                 "cells": [_cell(units) for units in thousandths(row)],
                 "sum": "" if panel.adds_up == "column" else f"{total:.3f}",
             }
@@ -113,13 +128,32 @@ def _cell(units: int) -> str:
     return ("-" if units < 0 else "") + f"{abs(units) / UNITS:g}".removeprefix("0")
 
 
-def _token(text: str) -> str:
-    return _printable(text) or "∅"
+def _token(text: str, unknown: Sequence[str]) -> dict:
+    return {"text": _printable(text) or "∅", "unknown": holds(text, unknown)}
 
 
 def _printable(text: str) -> str:
-    """Replace what HTML cannot hold (control characters, lone surrogates) by a visible sign."""
-    return "".join("�" if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" else c for c in text)
+    """Replace what HTML cannot hold, and what turns the direction of the text around it, by a visible sign."""
+    return printable(text, keep="\n\t")
+
+
+def _pieces(text: str, unknown: Sequence[str]) -> list[dict]:
+    """Cut a text at the words that are marked."""
+    if not unknown:
+        return [{"text": text, "unknown": False}]
+    longest_first = "|".join(re.escape(_printable(word)) for word in sorted(unknown, key=len, reverse=True))
+    pieces = re.split(rf"(?<!\w)({longest_first})(?!\w)", text)
+    return [{"text": piece, "unknown": place % 2 == 1} for place, piece in enumerate(pieces) if piece]
+
+
+def _direction(tokens: Sequence[str]) -> str:
+    """The direction in which tokens follow one another: that of the first letter that has one.
+
+    >>> _direction(["12", "שלום"]), _direction(["Haus"])
+    ('rtl', 'ltr')
+    """
+    found = (unicodedata.bidirectional(one) for token in tokens for one in token)
+    return "rtl" if next((one for one in found if one in ("L", "R", "AL")), "L") != "L" else "ltr"
 
 
 def _template() -> Template:

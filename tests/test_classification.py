@@ -98,8 +98,18 @@ def test_predict_gives_a_class_and_its_probability_for_every_line(run: Path):
     best = list(lab.predict(run, ["a x b y", "y x"], n_best=2))
     assert [line.split(" ||| ")[:2] for line in best] == [["0", "x"], ["0", "y"], ["1", "y"], ["1", "x"]]
     assert float(best[0].split(" ||| ")[2]) + float(best[1].split(" ||| ")[2]) == pytest.approx(1, abs=2e-4)
+    with_empty = list(lab.predict(run, ["a x b y", "", "y x"], n_best=2))
+    assert with_empty[2:4] == ["1 |||  ||| 0.0000"] * 2
+    assert [line[0] for line in with_empty] == [*"001122"]
     with pytest.raises(UserError, match="between 1 and the number of classes, 2"):
         list(lab.predict(run, ["a"], n_best=3))
+
+
+def test_words_of_no_training_text_are_said(run: Path, capfd):
+    list(lab.predict(run, ["a x zebra y", "gnu x"]))
+    assert capfd.readouterr().err.count("not in the vocabulary, read as unknown: zebra, gnu\n") == 1
+    (view,) = lab.load(run).attention("a x zebra y")
+    assert view.unknown == ("zebra",)
 
 
 def test_an_answer_does_not_depend_on_its_neighbours(run: Path):

@@ -81,27 +81,87 @@ def test_quick_and_without_jax(arguments: list[str]):
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
 
 
-def test_list_shows_every_experiment_with_its_question(
+def test_list_begins_with_a_summary_and_shows_more_where_asked(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(CONFIG.parents[2])
     assert cli.main(["list"]) == 0
     text = capsys.readouterr().out
+    assert text.count("\n") < 20
+    folders = {path.parent for path in Path("experiments").rglob("*.yaml")}
+    for folder in folders:
+        assert re.search(rf"^  {folder.name} +{len(list(folder.glob('*.yaml')))}  \w+", text, re.MULTILINE)
+    assert "attnlab train experiments/translation/dates_additive.yaml" in text
+    assert cli.main(["list", "questions"]) == 0
+    text = capsys.readouterr().out
+    assert text.count("experiments/questions/") == text.count("experiments/") > 10
+
+
+def test_list_all_shows_every_experiment_with_its_question_and_every_setting(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(CONFIG.parents[2])
+    assert cli.main(["list", "all"]) == 0
+    text = capsys.readouterr().out
     for path in Path("experiments").rglob("*.yaml"):
         question = path.read_text().splitlines()[0].removeprefix("# ")
         assert f"  {path}\n      {question}\n" in text
-    assert re.search(r"  model.attention.score.kind +dot, scaled_dot, general, additive", text)
-    assert re.search(r"  model.attention.mods\[\].kind +soft_cap, alibi, ", text)
-    tasks = dict(part.split("\n", 1) for part in re.split(r"\n  task.kind=", text)[1:])
+    assert cli.main(["list", "settings"]) == 0
+    settings = capsys.readouterr().out
+    assert text.endswith(settings)
+    assert re.search(r"  model.attention.score.kind +dot, scaled_dot, general, additive", settings)
+    assert re.search(r"  model.attention.mods\[\].kind +soft_cap, alibi, ", settings)
+    tasks = dict(part.split("\n", 1) for part in re.split(r"\n  task.kind=", settings)[1:])
     assert re.search(r"  task.data.kind +rules, trees, labelled_text, hub\n", tasks["classification"])
     assert re.search(r"  task.data.kind +generated, squad, subjqa, hub\n", tasks["spans"])
     assert re.search(r"  model.kind +bidaf_reader, transformer_reader\n", tasks["spans"])
 
 
+@pytest.mark.parametrize("arguments", [[], ["data"], ["bench"]])
+def test_a_group_of_commands_alone_prints_its_help(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    assert cli.main(arguments) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(" ".join(["usage: attnlab", *arguments]))
+    assert "COMMAND" in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list"],
+        ["list", "all"],
+        ["data", "check", str(CONFIG), "--tiny"],
+        ["data", "check", str(CONFIG.parents[1] / "captioning/scenes_soft.yaml"), "--tiny", "task.data.train=20"],
+    ],
+)
+def test_an_ascii_terminal_is_enough(arguments: list[str], monkeypatch: pytest.MonkeyPatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    assert cli.main(arguments) == 0
+    sys.stdout.flush()
+    assert raw.getvalue().decode("ascii")
+
+
+@pytest.mark.parametrize("inputs", [["-good"], ["a", "-good"], ["-hello"], ["-good", "--", "-bad"]])
+def test_a_text_that_looks_like_an_option_is_told_where_to_stand(
+    inputs: list[str], run: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert cli.main(["show", str(run), *inputs]) == 2
+    dashed = next(text for text in inputs if text.startswith("-"))
+    assert f"{dashed}; a text that begins with '-' goes after '--': -- {dashed}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("inputs", [["--", "-good"], ["a", "--", "-b"], ["-5"], ["a", "-"], ["- a b"]])
+def test_any_text_can_be_shown(inputs: list[str], run: Path, monkeypatch: pytest.MonkeyPatch):
+    given: list[list[str]] = []
+    monkeypatch.setattr(lab, "show", lambda directory, texts, *_, **__: given.append(list(texts)) or [])
+    assert cli.main(["show", str(run), *inputs]) == 0
+    assert given == [[text for text in inputs if text != "--"]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "the following arguments are required: COMMAND (see attnlab --help)"),
         (["trian"], "invalid choice: 'trian'"),
         (["train", str(CONFIG), "--sed", "3"], "unknown argument --sed"),
         (["train", str(CONFIG), "--seed", "three"], "argument --seed: invalid int value: 'three'"),
@@ -116,8 +176,9 @@ def test_list_shows_every_experiment_with_its_question(
         (["show", "/no/such"], "the following arguments are required: INPUT"),
         (["compare", "a"], "compare takes two runs: attnlab compare RUN RUN (see attnlab compare --help)"),
         (["train", "dates_aditive"], "dates_aditive: no such file"),
-        (["train", "dates_additive"], "dates_additive: no such file; did you mean "),
-        (["data"], "the following arguments are required: COMMAND (see attnlab data --help)"),
+        (["train", "dates_additive"], "did you mean experiments/translation/dates_additive.yaml?"),
+        (["train", "experiments/questions/dates_dot.yaml"], "did you mean experiments/translation/dates_dot.yaml?"),
+        (["list", "translaton"], "list translaton: no such topic; did you mean translation?"),
     ],
 )
 def test_mistaken_arguments_are_one_line(
@@ -133,6 +194,14 @@ def test_mistaken_arguments_are_one_line(
     assert line.startswith("attnlab: ")
     assert line.count("\n") == 1
     assert says in line
+
+
+def test_experiments_that_come_along_are_found_from_any_folder(
+    trained: list[tuple], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "experiments/translation/dates_additive.yaml"]) == 0
+    assert trained[0][:2] == (load(CONFIG), Path("runs/dates_additive-s1"))
 
 
 def test_a_bare_name_of_an_experiment_is_told_its_path(
@@ -237,9 +306,37 @@ def test_predict_reads_lines_by_newline_alone():
 
 
 def test_results_as_a_table():
-    metrics = {"bleu": 36.3, "bleu_ci95": [35.2, 37.4], "bleu_signature": "nrefs:1|case:mixed", "sentences": 1000}
-    assert list(cli._table("test", metrics)) == [
-        "test",
-        "  bleu                    36.30  [35.20, 37.40]    nrefs:1|case:mixed",
-        "  sentences                1000",
+    metrics = {
+        "sentences": 1000,
+        "bleu": 36.3,
+        "bleu_ci95": [35.2, 37.4],
+        "bleu_signature": "nrefs:1|case:mixed",
+        "exact_match_short": 5.0,
+        "exact_match_short_ci95": None,
+        "decoding": {"beam": 1},
+    }
+    assert list(cli._table("test", metrics, {"bleu": "BLEU, cased"})) == [
+        "test:",
+        "  metric                value  95% interval",
+        "  BLEU, cased           36.30  35.20 to 37.40",
+        "  sentences             1,000",
+        "  exact match short      5.00",
+        "  signature of BLEU, cased: nrefs:1|case:mixed",
+    ]
+
+
+def test_evaluate_tells_every_file(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    names = "each/test.json", "results.json", "attention/test_1.png"
+
+    def evaluate(directory, data_dir, splits, changes, wrote):
+        for name in names:
+            wrote(directory / name)
+        return {"test": {"bleu": 36.3}}
+
+    monkeypatch.setattr(lab, "evaluate", evaluate)
+    assert cli.main(["evaluate", str(run)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"  BLEU, cased +36.30", lines[2])
+    assert lines[3:] == [
+        f"written: {run}/{name}" for name in ("each/test.json", "results.json", "attention/test_1.png")
     ]

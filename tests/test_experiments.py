@@ -3,7 +3,9 @@
 After a wanted change of an experiment or a default: `python tests/test_experiments.py` writes the golden files anew.
 """
 
+import functools
 import json
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -15,6 +17,9 @@ from PIL import Image
 
 from attnlab.config.experiment import Experiment
 from attnlab.config.load import difference, load, resolved
+from attnlab.data.story_words import Vocabulary
+from attnlab.data.tokenizer import SPECIALS, Tokenizers
+from attnlab.tasks.kinds import kind
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
@@ -40,6 +45,29 @@ def test_card(name: str):
     assert "?" in card[0], "a card opens with the question"
     assert card[1].startswith(f"attnlab train {path.relative_to(ROOT)}"), "then says the command"
     assert "2 cores" in " ".join(card[2:]), "then what to expect and how long it takes"
+
+
+@functools.cache
+def learned_words(data: str) -> int:
+    """How many words, or pieces, the vocabulary of generated data has, special ones left out."""
+    path = next(path for path in GENERATED if data_of(path) == data)
+    config = load(path, ["task.data.train=3000", "task.data.dev=20", "task.data.test=20"])  # enough for every word
+    task = kind(config).prepare(config, kind(config).load(config, None))
+    found = task.tokenizer.source if isinstance(task.tokenizer, Tokenizers) else task.tokenizer
+    return (len(found.words) if isinstance(found, Vocabulary) else found.vocabulary_size) - len(SPECIALS)
+
+
+def data_of(path: Path) -> str:
+    return load(path).task.model_dump_json(include={"kind", "data"})
+
+
+GENERATED = [path for path in EXPERIMENTS if path.stem.startswith(("dates_", "stories_", "rules_", "scenes_"))]
+
+
+@pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.stem)
+def test_the_card_of_a_generated_task_says_what_its_language_is(path: Path):
+    (line,) = (line for line in path.read_text().splitlines() if line.startswith("# language: "))
+    assert int(re.search(r"language: (\d+) words", line)[1]) == learned_words(data_of(path))
 
 
 @pytest.mark.parametrize("name", NAMES)

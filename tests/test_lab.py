@@ -93,6 +93,44 @@ def test_predict_gives_a_line_for_every_line(run):
     assert list(lab.predict(run, ["a b c\n", "\n", "h g\n", "  \n"])) == ["c b a", "", "g h", ""]
 
 
+def test_with_n_best_every_line_gets_as_many_lines(run):
+    lines = list(lab.predict(run, ["a b c\n", "\n", "h\n", "  \n"], n_best=3))
+    assert [line.split(" ||| ")[0] for line in lines] == [*"000111222333"]
+    assert [line.split(" ||| ")[1] for line in lines[3:6]] == ["", "", ""]
+    assert all(len(line.split(" ||| ")) == 3 for line in lines)
+
+
+def test_unknown_words_are_said_once_and_exposed(run, capfd):
+    assert len(list(lab.predict(run, ["a b\n", "a xy\n", "\n", "z xy b\n"]))) == 4
+    assert capfd.readouterr().err.count("not in the vocabulary, read as unknown: xy, z\n") == 1
+    list(lab.predict(run, ["a b c"]))
+    assert "unknown" not in capfd.readouterr().err
+    assert lab.load(run).unknown_words("a xy", "z b xy") == ["xy", "z"]
+    _, page = lab.show(run, ["a xy b"])
+    assert "not in the vocabulary, read as unknown: xy" in capfd.readouterr().err
+    assert "<mark>xy</mark>" in page.read_text()
+
+
+def test_a_second_show_overwrites_nothing(run):
+    first = lab.show(run, ["a b"])
+    before = [path.read_bytes() for path in first]
+    second, third = lab.show(run, ["c d"]), lab.show(run, ["a b"])
+    assert len({*first, *second, *third}) == 6
+    assert [path.read_bytes() for path in first] == before
+    first[0].unlink()
+    assert not set(lab.show(run, ["a b"])) & {*first, *second, *third}
+
+
+def test_an_evaluation_says_that_it_goes_on_and_names_every_file(run, data, capfd):
+    written: list[Path] = []
+    lab.evaluate(run, data, wrote=written.append)
+    assert "test: 100 examples; compiling first" in capfd.readouterr().err
+    names = {path.relative_to(run).as_posix() for path in written}
+    pictures = {f"attention/test_{number}.{ending}" for number in (1, 2, 3) for ending in ("png", "html")}
+    assert names == {"each/test.json", "results.json", "training.png", *pictures}
+    assert all(path.is_file() for path in written)
+
+
 def test_attention_reads_backwards(run):
     trained = lab.load(run)
     assert trained.predict(["a b c d e"]) == ["e d c b a"]

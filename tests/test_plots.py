@@ -122,6 +122,7 @@ def test_a_dark_cell_is_where_the_weight_is(tmp_path):
         ("a b\n", "a b␣"),
         (" \t", "␣␣"),
         ("\x00", "�"),
+        ("a\u202eb", "a�b"),
         ("\ud800", "�"),
         ("x" * 1000, "x" * 23 + "…"),
         ("", ""),
@@ -133,6 +134,77 @@ def test_any_token_is_drawn_as_text(tmp_path, figures, token, shown):
     assert axes.get_xticklabels()[0].get_text() == shown
     assert axes.get_yticklabels()[1].get_text() == shown
     assert not axes.get_xticklabels()[0].get_parse_math()
+
+
+@pytest.mark.parametrize(
+    ("token", "says"),
+    [
+        ("ሀሁ", "no font here has ሀ (Ethiopic); install Noto Sans Ethiopic"),
+        ("日本", "no font here has 日 (CJK); install Noto Sans CJK"),
+        ("🎉", "no font here has 🎉 (Party); install Noto Sans Symbols 2 or Noto Emoji"),
+        ("ひらがな", "no font here has ひ (Hiragana); install Noto Sans CJK"),
+    ],
+)
+def test_letters_without_a_font_are_one_line(tmp_path, monkeypatch, token, says):
+    monkeypatch.setattr(lettering, "OTHER_SCRIPTS", ())
+    path = tmp_path / "a.png"
+    assert plots.alignment(attended([token, "b"], ["c", token]), path) == f"{path}: {says}"
+    image = Regarded(np.full((64, 64, 3), 90, np.uint8), [token], np.full((1, 4, 4), 1 / 16), token, 0.9)
+    assert plots.regarded(image, path) == f"{path}: {says}"
+    assert plots.alignment(attended(["a", "b"], ["c"]), path) == ""
+
+
+def test_other_warnings_are_not_swallowed(tmp_path, monkeypatch):
+    import warnings
+
+    class Warns(FigureCanvasAgg):
+        def print_png(self, *args, **kwargs):
+            warnings.warn("something else", stacklevel=1)
+
+    monkeypatch.setattr(lettering, "FigureCanvasAgg", Warns)
+    with pytest.warns(UserWarning, match="something else"):
+        plots.alignment(attended(["a", "b"], ["c"]), tmp_path / "a.png")
+
+
+def test_unknown_words_are_red_and_named(tmp_path, figures):
+    view = Attended(
+        ["a", "zebra"], ["x", "zebra"], np.eye(2), "x", -0.5, parts=(Part(1, "", given=True), Part(1, "")),
+        unknown=("zebra", "gnu"),
+    )  # fmt: skip
+    plots.alignment(view, tmp_path / "a.png")
+    first, _, second, _ = figures[0].axes
+    red = [label.get_text() for label in first.get_xticklabels() if label.get_color() == lettering.UNKNOWN]
+    assert red == ["zebra"]
+    assert second.get_yticklabels()[0].get_color() != lettering.UNKNOWN, "the model wrote it"
+    written = [text for text in figures[0].texts if text.get_color() == lettering.UNKNOWN]
+    assert " ".join(text.get_text() for text in written) == "not in the vocabulary, read as unknown: zebra, gnu"
+    story = Attended(
+        ["Amira saw a zebra.", "zebras"], ["hop 1"], np.ones((1, 2)) / 2, "x", 0.0, sentences=True, unknown=("zebra",)
+    )
+    plots.alignment(story, tmp_path / "a.png")
+    down = figures[1].axes[0].get_yticklabels()
+    assert [label.get_color() == lettering.UNKNOWN for label in down] == [True, False]
+    image = Regarded(
+        np.full((64, 64, 3), 90, np.uint8), ["blue", "zebra"], np.zeros((2, 4, 4)), "x", 0.9, title="cross-attention",
+        unknown=("zebra",),
+    )  # fmt: skip
+    plots.regarded(image, tmp_path / "a.png")
+    titles = [axes.title.get_color() == lettering.UNKNOWN for axes in figures[2].axes[:3]]
+    assert titles == [False, False, True]
+    assert "cross-attention" in [text.get_text() for text in figures[2].texts]
+
+
+def test_words_in_long_bands_are_marked_in_their_band(tmp_path, figures):
+    words = [f"w{i}" for i in range(130)]
+    view = Attended(words, list("abcdef"), np.full((6, 130), 1 / 130), "x", -0.5, unknown=("w3", "w129"))
+    plots.alignment(view, tmp_path / "a.png")
+    red = [
+        label.get_text()
+        for axes in figures[0].axes
+        for label in axes.get_xticklabels()
+        if label.get_color() == lettering.UNKNOWN
+    ]
+    assert red == ["w3", "w129"]
 
 
 def test_same_weights_same_file(tmp_path):

@@ -154,6 +154,7 @@ def test_special_tokens_come_first_and_no_text_is_read_as_one(folder: Path):
     assert sorted(source.rows) == list(range(len(VOCABULARY)))
     found = tokenizer.encode("The GOOD [SEP] films, É!")
     assert found.tokens == ["the", "good", "[UNK]", "[UNK]", "[UNK]", "film", "##s", ",", "[UNK]", "[UNK]"]
+    assert found.unknown == [2, 3, 4, 8, 9]
     assert min(found.ids) >= UNK
     assert found.surface == ["The", "GOOD", "[", "SEP", "]", "film", "s", ",", "É", "!"]
     assert tokenizer.decode([1, *tokenizer.encode("good films, very").ids, 2, 0]) == "good films, very"

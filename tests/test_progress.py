@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from attnlab.training.progress import PLAIN_EVERY, Progress
+from attnlab.training.progress import PLAIN_EVERY, Evaluating, Progress
 
 
 class Clock:
@@ -141,3 +141,84 @@ def test_a_screen_that_is_gone_stops_no_training(number, terminal, monkeypatch):
         progress.evaluated(50, {"dev_bleu": 1.0}, best=True)
         progress.say("a line")
     assert progress._console.quiet
+
+
+def test_before_the_first_step_a_line_says_that_it_is_compiling():
+    progress, clock, screen = shown()
+    with progress:
+        progress.compiling()
+        clock.now += 40
+        assert len(screen.lines()) == 1
+        assert "compiling" in screen.lines()[0]
+        take_steps(progress, clock, range(1, 2), 0.1, compiling=True)
+    finished, _, screen = shown(steps=900, start=900)
+    with finished:
+        finished.compiling()
+    assert screen.lines() == [], "where no step is left nothing is compiled"
+
+
+def test_evaluations_on_dev_show_how_far_they_are():
+    asked = []
+    progress, clock, screen = shown()
+    with progress:
+        take_steps(progress, clock, range(1, 3), 1.0)
+        poll = progress.evaluating(lambda: asked.append(clock.now))
+        for done in (0, 100, 200, 300):
+            poll(done, 300)
+            clock.now += 6
+        poll()
+        progress.evaluated(2, {"dev_bleu": 1.0}, best=False)
+        take_steps(progress, clock, range(3, 30), 1.0)
+    assert "step 2/1000, evaluating on dev: 200 of 300" in screen.lines()
+    assert len(asked) == 5, "the poll that may stop is called each time"
+    assert "300 tokens/s" in screen.lines()[-1], "its time slows no rate"
+
+
+def evaluating(**console) -> tuple[Evaluating, Clock, Screen]:
+    clock, screen = Clock(), Screen()
+    return Evaluating("test", 1000, Console(file=screen, **{"width": 200, **console}), clock), clock, screen
+
+
+def test_an_evaluation_begins_with_a_line_and_tells_the_time_to_go_without_compilation():
+    progress, clock, screen = evaluating()
+    with progress:
+        assert screen.lines() == ["test: 1,000 examples; compiling first"]
+        progress(0, 1000)
+        clock.now += 60  # compiles
+        for done in range(100, 1001, 100):
+            progress(done, 1000)
+            clock.now += 5
+    assert screen.lines()[1:] == [
+        "test: 100 of 1,000",
+        "test: 300 of 1,000, 35 s to go",
+        "test: 500 of 1,000, 25 s to go",
+        "test: 700 of 1,000, 15 s to go",
+        "test: 900 of 1,000, 5 s to go",
+    ]
+
+
+def test_a_second_pass_is_told_apart_and_measured_anew():
+    progress, clock, screen = evaluating()
+    with progress:
+        for seconds in (1, 10):
+            for done in (0, 250, 500, 750, 1000):
+                progress(done, 1000)
+                clock.now += seconds
+    assert screen.lines()[-3:] == [
+        "test, pass 2: 500 of 1,000, 20 s to go",
+        "test, pass 2: 750 of 1,000, 10 s to go",
+        "test, pass 2: 1,000 of 1,000, computing the scores",
+    ]
+
+
+def test_an_evaluation_on_a_terminal_is_one_line_that_moves():
+    progress, clock, screen = evaluating(force_terminal=True, legacy_windows=False)
+    with progress:
+        first = len(screen.getvalue())
+        for done in range(0, 1001, 10):
+            progress(done, 1000)
+            clock.now += 0.1
+        during = screen.getvalue()[first:]
+    assert "\n" not in during
+    assert "computing the scores" in during
+    assert during.count("test: ") == 35

@@ -54,7 +54,8 @@ class Page(HTMLParser):
 def attended(source: list[str], target: list[str], weights=None, **changes) -> Attended:
     if weights is None:
         weights = np.random.default_rng(0).dirichlet(np.full(len(source), 0.3), size=len(target)).astype(np.float32)
-    return Attended(source, target, weights, changes.get("translation", " ".join(target)), changes.get("score", -0.5))
+    named = {"translation": " ".join(target), "score": -0.5} | changes
+    return Attended(source, target, weights, **named)
 
 
 def test_page_holds_sentence_words_and_weights():
@@ -95,6 +96,76 @@ def test_text_stays_text(place):
     ]
     values = [value for _, attributes in evil.elements for value in attributes.values()]
     assert EVIL in (values if place == "language" else [text for _, text in evil.texts])
+
+
+@pytest.mark.parametrize(
+    ("weights", "means"),
+    [
+        ([[0.25, 0.75, 0.0], [0.75, 0.25, 0.0]], ["1.0", "1.0", "0.0"]),
+        ([[0.1, 0.2, 0.7]], ["0.143", "0.286", "1.0"]),
+        ([[-0.5, 0.5, 1.0]], ["-0.5", "0.5", "1.0"]),
+        ([[0.0, 0.0, 0.0]], ["0.0", "0.0", "0.0"]),
+    ],
+)
+def test_words_are_colored_by_their_columns_before_anyone_points(weights, means):
+    page = Page(report.page("a b c", [attended(["a", "b", "c"], ["x", "y"][: len(weights)], np.array(weights))]))
+    buttons = [attributes for tag, attributes in page.elements if tag == "button"]
+    assert [button.get("data-mean") for button in buttons[:3]] == means
+    assert [button.get("style") for button in buttons[:3]] == [f"--w:{mean.removeprefix('-')}" for mean in means]
+    assert all("data-mean" not in button for button in buttons[3:])
+
+
+def test_unknown_words_are_named_and_marked_wherever_they_stand():
+    story = ["Amira went to the garden.", "Gardens are gardenias."]
+    view = attended(story, ["hop 1"], np.array([[1.0, 0.0]]), sentences=True, unknown=("garden", "orchard"))
+    page = Page(report.page("Amira went to the garden. Where is the orchard?", [view]))
+    assert page.texts_in("mark") == ["garden", "orchard"]
+    assert "not in the vocabulary, read as unknown: garden, orchard" in page.texts_in("p")
+    buttons = [attributes for tag, attributes in page.elements if tag == "button"]
+    assert [button.get("class") for button in buttons] == ["unknown", None, None]
+    heads = [attributes for tag, attributes in page.elements if tag == "th"]
+    assert [head.get("class") for head in heads] == ["unknown", None, "sum", None]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_of_the_rows_only_words_that_were_given_are_marked(given):
+    """A translation may name what its source names, and know it."""
+    parts = (Part(2, "of words", given=given),)
+    view = attended(["x", "c++"], ["x", "c++"], np.eye(2), parts=parts, unknown=("c++",))
+    page = Page(report.page("x c++", [view]))
+    buttons = [attributes for tag, attributes in page.elements if tag == "button"]
+    assert [button.get("class") for button in buttons] == [None, "unknown", None, "unknown" if given else None]
+    assert page.texts_in("mark") == ["c++"]
+
+
+def test_nothing_is_marked_where_all_is_known():
+    page = Page(report.page("a", [attended(["a"], ["b"])]))
+    assert not page.texts_in("mark")
+    assert not any("unknown" in (attributes.get("class") or "") for _, attributes in page.elements)
+
+
+@pytest.mark.parametrize("mark", "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+def test_marks_that_turn_the_direction_are_shown_instead(mark):
+    text = f"a{mark}txt.exe"
+    html = report.page(
+        text,
+        [attended([text], [text], translation=text, gold=text, across=text, unknown=(text,))],
+        title=text,
+        details={text: text},
+    )
+    assert mark not in html
+    assert "a�txt.exe" in html
+
+
+def test_each_text_runs_in_its_own_direction():
+    hebrew, joined = ["שלום", "עולם"], "می\u200cخواهم"
+    html = report.page("שלום עולם", [attended(hebrew, ["hello", joined], translation="hello", gold="שלום")])
+    page = Page(html)
+    directions = {attributes.get("class"): attributes.get("dir") for _, attributes in page.elements}
+    assert (directions["sentence"], directions["translation"]) == ("auto", "auto")
+    assert (directions["words source"], directions["words target"]) == ("rtl", "ltr")
+    assert joined in page.texts_in("bdi"), "a joiner inside a word stays"
+    assert "שלום" in page.texts_in("bdi")
 
 
 def test_page_needs_nothing_but_itself():
@@ -148,7 +219,7 @@ def test_parts_have_their_own_title_and_scale_and_no_sum_where_columns_add_up():
         ["of all; the strongest colour is 0.3"], ["e", ".1", ".3", "0.400"],
     ]  # fmt: skip
     assert re.findall('data-top="(.*?)"', html) == ["1", "0.3"]
-    assert "gold: b" in html
+    assert "gold: <bdi>b</bdi>" in html
 
 
 def test_several_hypotheses_best_open():

@@ -204,6 +204,14 @@ def test_lines_and_arguments():
         list(task.answer(params, ["", "no tab"], 1, None))
 
 
+def test_words_of_no_training_passage_are_named_in_passage_and_question():
+    task = prepared(experiment(BIDAF), examples := twin(4, 0))
+    params = jax.jit(task.initialize)(jax.random.key(0))
+    known = f"{examples[0].passage}\t{examples[0].question}"
+    assert task.unknown_words(["red is zebra .\tred gnu", known]) == ["zebra", "gnu"]
+    assert task.views(params, task.example(["red is zebra .", "red gnu"]))[0].unknown == ("zebra", "gnu")
+
+
 def test_what_is_left_out_is_said():
     lost = Question("x", "red", "red is w1 .", (Answer("w9", 7),))
     guessed = Question("y", "red", "red is w1 .", (Answer("w1", 7, False),))

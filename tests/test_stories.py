@@ -275,6 +275,18 @@ def test_a_transformer_reads_stories_and_tells_where_its_first_token_looked():
     assert ((view.weights.sum(1) > 0) & (view.weights.sum(1) < 1)).all(), "the question has a share too"
 
 
+def test_words_that_no_training_story_has_are_found_as_they_are_written():
+    config = experiment(TRANSFORMER, 1)
+    task = Storyteller.prepare(config, Storyteller.load(config, None))
+    assert task.unknown_words(["Amira went to the garden. Where is Zoë in the Garden?"]) == [
+        "garden",
+        "Zoë",
+        "in",
+        "Garden",
+    ]
+    assert task.unknown_words(["AMIRA went to the attic. Where is amira?", ""]) == []
+
+
 FACTS = {**TRANSFORMER, "unit": "sentence"}
 
 

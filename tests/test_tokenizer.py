@@ -126,6 +126,15 @@ def test_unknown_tokens_are_said() -> None:
     assert bpe.decode(bpe.encode("ein 漢 Hu漢nd").ids) == "ein <unk> Hu<unk>nd"
 
 
+@pytest.mark.parametrize(
+    ("config", "unknown"), [(Words(), ["Zebra", "gnu", "日本"]), (Bpe(vocabulary=300), ["日", "本"])]
+)
+def test_unknown_words_are_found_as_they_stand_in_the_text(config: Words | Bpe, unknown: list[str]) -> None:
+    found = train(config, TEXTS * 3, "joint").encode("ein Zebra, ein gnu  日本 <unk>")
+    assert found.unknown_words == unknown
+    assert [found.ids[place] for place in found.unknown] == [UNK] * len(unknown)
+
+
 def test_a_number_outside_the_vocabulary_is_an_error(tokenizer: Tokenizer) -> None:
     with pytest.raises(ValueError, match="outside the vocabulary"):
         tokenizer.decode([tokenizer.vocabulary_size])

@@ -1,8 +1,9 @@
 """What there is to choose from: experiments and runs at hand, and the kinds and named choices of every setting."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -12,7 +13,10 @@ from attnlab.config.errors import UserError
 from attnlab.config.experiment import Experiment
 from attnlab.config.explain import kind_of, models_of
 
-CHECKOUT = Path(__file__).resolve().parents[2] / "experiments"
+FOLDER = Path("experiments")
+"""Where the paths of experiments begin: in the current directory, or what comes with attnlab."""
+FIRST = FOLDER / "translation/dates_additive.yaml"
+"""What a newcomer trains: seconds, and no data."""
 FEW = 4
 """Runs that are named to someone who named none."""
 Setting = tuple[str, list[str]]
@@ -20,20 +24,97 @@ Setting = tuple[str, list[str]]
 
 
 def experiments() -> Iterator[tuple[Path, str]]:
-    """List the experiments of the current directory, else of the checkout: each file and its card's first line."""
-    folder = next((f for f in (Path("experiments"), CHECKOUT) if f.is_dir()), None)
-    for path in sorted(folder.rglob("*.yaml")) if folder else ():
-        first = path.read_text(encoding="utf-8").partition("\n")[0]
+    """List the experiments of the current directory and those that come with attnlab: path and card's first line.
+
+    All paths begin with `experiments/`; `known` finds the file.
+    """
+    found = {FOLDER / path.relative_to(folder) for folder in (_embedded(), FOLDER) for path in folder.rglob("*.yaml")}
+    for path in sorted(found):
+        first = known(path).read_text(encoding="utf-8").partition("\n")[0]
         yield path, first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
+def _embedded() -> Path:
+    """The folder of the experiments that come with attnlab: inside it, or in a checkout beside it."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / FOLDER
+    return inside if inside.is_dir() else package.parent / FOLDER
+
+
 def known(config: Path) -> Path:
-    """Return the path of a config; where there is none, but experiments of this name, say which."""
-    if not config.exists():
-        named = [str(path) for path, _ in experiments() if path.stem == config.name.removesuffix(".yaml")]
-        if named:
-            raise UserError(f"{config}: no such file; did you mean {' or '.join(named)}?")
+    """Return the file of a config: the path itself, or where there is none, what comes with attnlab under that path.
+
+    Where there is neither, but experiments of this name, say which.
+    """
+    if config.exists():
+        return config
+    if config.parts[:1] == FOLDER.parts and (embedded := _embedded().joinpath(*config.parts[1:])).is_file():
+        return embedded
+    named = [str(path) for path, _ in experiments() if path.stem == config.name.removesuffix(".yaml")]
+    if named:
+        raise UserError(f"{config}: no such file; did you mean {' or '.join(named)}?")
     return config
+
+
+def listed(topics: Sequence[str]) -> Iterator[str]:
+    """Write what there is, in lines.
+
+    Args:
+        topics: names of folders of experiments, "settings" or "all"; none is a summary.
+    """
+    folders: dict[str, list[tuple[Path, str]]] = {}
+    for path, question in experiments():
+        folders.setdefault("/".join(path.parent.parts[1:]) or ".", []).append((path, question))
+    choice = [*folders, "settings", "all"]
+    for topic in topics:
+        if topic not in choice:
+            near = get_close_matches(topic, choice, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UserError(f"list {topic}: no such topic; {hint}there are {', '.join(choice)}")
+    if not topics:
+        yield from _summary(folders)
+    chosen = choice if "all" in topics else topics
+    for name in (name for name in folders if name in chosen):
+        yield f"Experiments of {name} (attnlab train FILE):"
+        for path, question in folders[name]:
+            yield from (f"  {path}", f"      {question}")
+        yield ""
+    if "settings" in chosen:
+        yield from _settings_listed()
+
+
+def _summary(folders: Mapping[str, Sequence[tuple[Path, str]]]) -> Iterator[str]:
+    yield f"{sum(map(len, folders.values()))} experiments, each trained by attnlab train FILE:"
+    width = max(map(len, folders), default=0)
+    for name, found in folders.items():
+        yield f"  {name:<{width}}  {len(found):>3}  {', '.join(_beginnings([path.stem for path, _ in found]))}"
+    yield ""
+    yield f"To begin with: attnlab train {FIRST}"
+    yield f"attnlab list {next(iter(folders), 'NAME'):<12} what the experiments of a folder ask (any name above)"
+    yield "attnlab list settings     what every setting can be, by task"
+    yield "attnlab list all          all of it"
+
+
+def _beginnings(names: Sequence[str]) -> list[str]:
+    """What names begin with: their first word, and the second where all have the same.
+
+    >>> _beginnings(["easy_vqa_concat", "easy_vqa_image_only", "scenes_cross_attention"])
+    ['easy_vqa', 'scenes']
+    """
+    found = []
+    for first, group in groupby(sorted(name.split("_") for name in names), key=lambda words: words[0]):
+        alike = list(group)
+        seconds = {word for words in alike for word in words[1:2]}
+        found.append("_".join((first, *seconds)) if len(seconds) == 1 < len(alike) else first)
+    return found
+
+
+def _settings_listed() -> Iterator[str]:
+    yield "Settings that are chosen by name (attnlab train FILE key=value):"
+    for heading, settings in choices():
+        yield from ("", f"  {heading}")
+        width = max(len(key) for key, _ in settings)
+        yield from (f"    {key:<{width}}  {', '.join(names)}" for key, names in settings)
 
 
 def no_run(directory: Path) -> UserError:

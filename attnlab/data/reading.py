@@ -49,6 +49,10 @@ class Reader:
         (found,) = self._encoded([text])
         return [found.surface[place] for place in self._kept(found)]
 
+    def unknown(self, texts: Sequence[str]) -> list[str]:
+        """Words of texts that the vocabulary lacks, in the parts of them that are read."""
+        return [one.surface[place] for one in self._encoded(texts) for place in one.unknown if place in self._kept(one)]
+
     def gold(self, example: Labelled) -> np.ndarray:
         """Tell of each token that is read whether it belongs to the rationale."""
         (found,) = self._encoded([example.text])

@@ -29,7 +29,12 @@ def cut(text: str) -> list[str]:
     >>> cut("Where is Mary?")
     ['where', 'is', 'mary']
     """
-    return re.findall(WORD, composed(text).lower())
+    return [word.lower() for word in cut_as_written(text)]
+
+
+def cut_as_written(text: str) -> list[str]:
+    """Cut a text into words, and leave capital letters as they are."""
+    return re.findall(WORD, composed(text))
 
 
 class Read(NamedTuple):
@@ -76,6 +81,10 @@ class Vocabulary:
         facts = tuple(fact - left_out for fact in story.facts if fact >= left_out)
         answer = self.numbers.get(composed(story.answer).lower(), UNKNOWN) if story.answer else PAD
         return Read(sentences, self._numbers(story.question), answer, facts, left_out)
+
+    def unknown(self, text: str) -> list[str]:
+        """Words of a text that are none of these, as they stand in it."""
+        return [word for word in cut_as_written(text) if word.lower() not in self.numbers]
 
     def to_json(self) -> str:
         """The words as JSON."""

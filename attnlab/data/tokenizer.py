@@ -29,6 +29,9 @@ PAD, BOS, EOS, UNK = range(4)
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
 """Names of tokens 0 to 3. No text is ever read as one of them: `<` is always a token of its own."""
 
+UNKNOWN = (SPECIALS[UNK], "[UNK]")
+"""Names of UNK, here and in WordPiece."""
+
 _SPACE = "▁"
 _PIECE = rf"{_SPACE}?(?:[\p{{L}}\p{{M}}\p{{N}}]+|[^\p{{L}}\p{{M}}\p{{N}}{_SPACE}])"
 _BLANKS = r"\s+"
@@ -51,6 +54,16 @@ class Encoding:
     def surface(self) -> list[str]:
         """What stands in the text where each token was read: an unknown or lower-cased one as it was written."""
         return [self.text[start:end] or token for (start, end), token in zip(self.offsets, self.tokens, strict=True)]
+
+    @cached_property
+    def unknown(self) -> list[int]:
+        """Places of the tokens that the vocabulary lacks."""
+        return [place for place, token in enumerate(self.raw.tokens) if token in UNKNOWN]
+
+    @property
+    def unknown_words(self) -> list[str]:
+        """What stands in the text at these places: words, or pieces of them."""
+        return [self.surface[place] for place in self.unknown]
 
     @cached_property
     def offsets(self) -> list[Span]:

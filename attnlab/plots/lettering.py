@@ -3,6 +3,7 @@
 import re
 import textwrap
 import unicodedata
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from attnlab.tasks.views import printable
 
 LETTERS = 11
 LETTER = LETTERS / 72 * 0.68
@@ -31,11 +34,21 @@ NARROWEST = 5.0
 LARGEST = 60.0
 """Inches of the longest side of a picture (7,200 pixels)."""
 DPI = 120
+EAST_ASIAN = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "FULLWIDTH", "HALFWIDTH", "IDEOGRAPHIC")
+SCRIPTS = (
+    "ARABIC", "ARMENIAN", "BENGALI", "CHEROKEE", "DEVANAGARI", "ETHIOPIC", "GEORGIAN", "GUJARATI", "GURMUKHI", "HEBREW",
+    "KANNADA", "KHMER", "LAO", "MALAYALAM", "MONGOLIAN", "MYANMAR", "ORIYA", "SINHALA", "SYRIAC", "TAMIL", "TELUGU",
+    "THAANA", "THAI", "TIBETAN",
+)  # fmt: skip
+"""First words of the Unicode names of letters for which there is a Noto Sans font of the same name."""
 OTHER_SCRIPTS = (
     "Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Hiragino Sans", "MS Gothic",
-    "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Sans Thai", "Arial Unicode MS",
+    *(f"Noto Sans {script.capitalize()}" for script in SCRIPTS),
+    "Noto Sans Symbols", "Noto Sans Symbols 2", "Noto Emoji", "Symbola", "Arial Unicode MS",
 )  # fmt: skip
 """Fonts to try, where they are installed, for letters that matplotlib's own font lacks."""
+UNKNOWN = "#b3261e"
+"""The color of words that are not in the model's vocabulary."""
 
 
 def labels(tokens: Sequence[str], longest: int = LONGEST_LABEL) -> list[str]:
@@ -48,10 +61,6 @@ def _label(token: str, longest: int = LONGEST_LABEL) -> str:
     marked = re.sub(r"^\s+|\s+$", lambda found: "␣" * len(found[0]), token)
     shown = printable(re.sub(r"\s+", " ", marked))
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
-
-
-def printable(text: str) -> str:
-    return "".join("�" if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
 
 
 def wrapped(text: str, width: float, points: int) -> list[str]:
@@ -86,5 +95,37 @@ def _font_families() -> list[str]:
     return ["DejaVu Sans", *(name for name in OTHER_SCRIPTS if name in installed)]
 
 
-def save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
+def save(figure: Figure, path: Path) -> str:
+    """Write a picture. Returns one line on the letters that no font here has, and what to install; "" for none."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
+    missing: dict[str, None] = {}
+    for one in caught:
+        if found := re.match(r"Glyph (\d+) .*missing from", str(one.message)):
+            missing[chr(int(found[1]))] = None
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    return _without_a_font(path, list(missing))
+
+
+def _without_a_font(path: Path, characters: Sequence[str]) -> str:
+    """Say which scripts are drawn as boxes.
+
+    >>> _without_a_font(Path("a.png"), ["ሀ", "日"])
+    'a.png: no font here has ሀ (Ethiopic), 日 (CJK); install Noto Sans Ethiopic, Noto Sans CJK'
+    """
+    if not characters:
+        return ""
+    scripts: dict[str, str] = {}
+    for one in characters:
+        scripts.setdefault(unicodedata.name(one, "UNKNOWN").split()[0], one)
+    named = ((script if script == "CJK" else script.capitalize(), one) for script, one in scripts.items())
+    shown = ", ".join(f"{one} ({script})" for script, one in named)
+    return f"{path}: no font here has {shown}; install {', '.join(dict.fromkeys(map(_font_of, scripts)))}"
+
+
+def _font_of(script: str) -> str:
+    if script in EAST_ASIAN:
+        return "Noto Sans CJK"
+    return f"Noto Sans {script.capitalize()}" if script in SCRIPTS else "Noto Sans Symbols 2 or Noto Emoji"

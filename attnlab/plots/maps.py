@@ -1,13 +1,14 @@
 """Attention between tokens: heat maps, in bands where a passage is long."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from attnlab.plots.colors import SHORTEST_BAR, add_color_bar, colors
 from attnlab.plots.lettering import (
@@ -21,6 +22,7 @@ from attnlab.plots.lettering import (
     LONGEST_LABEL,
     LONGEST_SENTENCE,
     NARROWEST,
+    UNKNOWN,
     labels,
     letters,
     save,
@@ -28,7 +30,7 @@ from attnlab.plots.lettering import (
     wrapped,
     write,
 )
-from attnlab.tasks.views import Attended, Panel
+from attnlab.tasks.views import Attended, Panel, holds, unknown_words
 
 CELL = 0.32
 """Inches of one token's row or column: room for its letters at `LETTERS` points at any length of sentence."""
@@ -38,7 +40,7 @@ LEAST_ROWS = 3
 """Rows whose height is left for the name of the rows."""
 
 
-def alignment(attended: Attended, path: Path) -> None:
+def alignment(attended: Attended, path: Path) -> str:
     """Draw attention weights as heat maps: source words across, target words down, the sum of each row at its end.
 
     Every panel of the view has its own map, title and scale. A scale goes from 0 (white) to 1, so that two pictures can
@@ -47,9 +49,13 @@ def alignment(attended: Attended, path: Path) -> None:
     the square root of the weights, and the color bar says so. The picture grows with the sentence: every word stays
     legible. Long passages are cut into bands, one below the other. Columns that are sentences become rows.
 
+    Words that are not in the model's vocabulary are red, and named above the map.
+
     Args:
         attended: tokens and weights [t s].
         path: the PNG to write.
+
+    Returns: a line on letters that no font here has; "" where all could be drawn.
     """
     rows, columns = attended.weights.shape
     if not (rows and columns):
@@ -57,16 +63,21 @@ def alignment(attended: Attended, path: Path) -> None:
     maps = [_Map.of(attended, panel) for panel in attended.panels]
     top, left = (LETTER * max(letters(one) for m in maps for one in labels(m)) for labels in (_across, _down))
     bands = _bands(len(maps[0].across), high=max(len(m.down) for m in maps) + top / CELL)
-    width = max(0.45 + left + CELL * bands[0].stop + 1.9, NARROWEST if attended.heading else 0.0)
+    width = max(
+        0.45 + left + CELL * bands[0].stop + 1.9,
+        NARROWEST if attended.heading or attended.unknown or maps[0].panel.title else 0.0,
+    )
     lines = wrapped(attended.heading, width - 2 * EDGE, HEADING)
-    above = EDGE + LINE * len(lines) if lines else 0.0
+    notes = wrapped(unknown_words(attended.unknown), width - 2 * EDGE, LETTERS)
+    above = EDGE + LINE * (len(lines) + len(notes)) if lines or notes else 0.0
     heights = [m.height(top, len(bands), width) for m in maps]
     height = above + sum(heights) + 0.25
     figure = Figure(figsize=(width, height), dpi=min(DPI, DPI * LARGEST / max(width, height)), facecolor="white")
     write(figure, lines, EDGE, height - EDGE, HEADING)
+    write(figure, notes, EDGE, height - EDGE - LINE * len(lines), LETTERS, UNKNOWN)
     for m, begin in zip(maps, height - above - np.cumsum([0.0, *heights[:-1]]), strict=True):
         m.draw(figure, begin, left, top, bands)
-    save(figure, path)
+    return save(figure, path)
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,8 @@ class _Map:
     """[down across]"""
     across: list[str]
     down: list[str]
+    unknown: tuple[frozenset[int], frozenset[int]]
+    """Places of `across` and of `down` that hold words the model does not know."""
     names: tuple[str, str]
     """What is across and what is down."""
     turned: bool
@@ -87,9 +100,11 @@ class _Map:
     def of(cls, attended: Attended, panel: Panel) -> "_Map":
         source = labels(attended.source_tokens, LONGEST_SENTENCE if attended.sentences else LONGEST_LABEL)
         target, names = labels(panel.tokens), (attended.across, panel.part.down)
+        across = _unknown(attended.source_tokens, attended.unknown)
+        down = _unknown(panel.tokens, attended.unknown if panel.part.given else ())
         if attended.sentences:
-            return cls(panel, panel.weights.T, target, source, (names[1], names[0]), turned=True)
-        return cls(panel, panel.weights, source, target, names, turned=False)
+            return cls(panel, panel.weights.T, target, source, (down, across), (names[1], names[0]), turned=True)
+        return cls(panel, panel.weights, source, target, (across, down), names, turned=False)
 
     def title(self, width: float) -> list[str]:
         return wrapped(self.panel.title, width, LETTERS)
@@ -112,6 +127,8 @@ class _Map:
             axes = figure.add_axes(((0.45 + left) / width, bottom / height, wide / width, tall / height))
             axes.imshow(self.weights[:, band], **colors(self.panel), aspect="auto", interpolation="nearest")
             _label_axes(axes, self.across[band], self.down)
+            _color_labels(axes.get_xticklabels(), [place - band.start for place in self.unknown[0]])
+            _color_labels(axes.get_yticklabels(), self.unknown[1])
             if LETTER * letters(self.names[1]) <= max(tall, CELL * LEAST_ROWS):
                 axes.set_ylabel(self.names[1], color="0.4", labelpad=8)
             every_axes.append(axes)
@@ -139,6 +156,16 @@ def _bands(columns: int, high: float) -> list[slice]:
     count = math.ceil(math.sqrt(columns / (2 * high))) if columns > WIDEST else 1
     across = math.ceil(columns / count)
     return [slice(start, min(start + across, columns)) for start in range(0, columns, across)]
+
+
+def _unknown(tokens: Sequence[str], unknown: Sequence[str]) -> frozenset[int]:
+    return frozenset(place for place, token in enumerate(tokens) if holds(token, unknown))
+
+
+def _color_labels(written: Sequence[Text], places: Iterable[int]) -> None:
+    for place in places:
+        if 0 <= place < len(written):
+            written[place].set_color(UNKNOWN)
 
 
 def _label_axes(axes: Axes, source: list[str], target: list[str]) -> None:

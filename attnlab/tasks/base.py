@@ -1,10 +1,10 @@
 """What the lab asks of a task; each kind of task is one class that answers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import jax
 import numpy as np
@@ -15,17 +15,40 @@ from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.data.batching import Batches
 from attnlab.data.records import Splits
+from attnlab.tasks.layer_attention import Selection
 from attnlab.tasks.views import View
 from attnlab.training.objective import Loss
 
-Poll = Callable[[], None]
-"""Called between batches; raises to stop."""
 T = TypeVar("T")
+Listed = TypeVar("Listed", bound=tuple[Any, ...])
 QUANTILES = (0.0, 0.5, 0.9, 0.99, 1.0)
 
 
-def no_poll() -> None:
+class Poll(Protocol):
+    """Called between batches with how many examples are done, and of how many; raises to stop."""
+
+    def __call__(self, done: int = 0, total: int = 0) -> None: ...
+
+
+def no_poll(done: int = 0, total: int = 0) -> None:
     """Never stop."""
+
+
+def polled(batches: Iterable[Listed], poll: Poll, total: int) -> Iterator[Listed]:
+    """Go through batches, each of which begins with the list of its members, and poll before each and at the end.
+
+    >>> list(polled([([0, 1], "a"), ([2], "b")], lambda done, total: print(done, "of", total), 3))
+    0 of 3
+    2 of 3
+    3 of 3
+    [([0, 1], 'a'), ([2], 'b')]
+    """
+    done = 0
+    for batch in batches:
+        poll(done, total)
+        yield batch
+        done += len(batch[0])
+    poll(total, total)
 
 
 @dataclass(frozen=True)
@@ -121,7 +144,7 @@ class Task(ABC):
         """Score dev quickly, `measure` among the scores."""
 
     @abstractmethod
-    def scores(self, params: PyTree, examples: Sequence[Any]) -> dict[str, Any]:
+    def scores(self, params: PyTree, examples: Sequence[Any], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set: percents, with `<name>_ci95` = [low, high], and `<name>_signature` where there is one.
 
         `each` is what single examples add to scores, name -> an array with a row an example: see `total`.
@@ -139,6 +162,21 @@ class Task(ABC):
     @abstractmethod
     def views(self, params: PyTree, example: Any) -> list[View]:
         """Answer an example, and say where the model looked: the answers, best first."""
+
+    def selected(self, params: PyTree, example: Any, wanted: Selection) -> View:
+        """Answer an example, and show the attention of one layer and head, or the mean of the heads."""
+        raise UserError(
+            f"--attention, --layer and --head: model.kind {self.config.model.kind} has no Transformer layers, "
+            "so there is one attention to show, which show draws without them"
+        )
+
+    @abstractmethod
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """List the words of texts that the vocabulary lacks, each once, as they are written.
+
+        Args:
+            texts: lines as `answer` takes them, or the inputs of `example`, joined by a tab.
+        """
 
     @abstractmethod
     def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -26,17 +26,20 @@ from attnlab.data.records import Splits
 from attnlab.data.tokenizer import BOS, EOS, Encoding, Tokenizer, train
 from attnlab.models.captioner import ShowAttendTell, TransformerCaptioner
 from attnlab.tasks import written
-from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple, settings
+from attnlab.tasks.base import Column, Poll, Task, no_poll, polled, rows_multiple, settings
 from attnlab.tasks.caption_metrics import bleu, bleu_of_counts, caption_scores, inside, pointing, words
+from attnlab.tasks.layer_attention import Selection, layers_of, select, title
 from attnlab.tasks.pictures import ROWS, Pictures
 from attnlab.tasks.resampling import interval
-from attnlab.tasks.views import Regarded, View, heading
+from attnlab.tasks.views import Attended, Part, Regarded, View, heading
 from attnlab.tasks.written import Hypothesis, hypotheses
 from attnlab.training.decoding import Hypotheses, make_decode
 from attnlab.training.objective import Loss, cross_entropy
 from attnlab.training.steps import place
 
 VOCABULARY = "tokenizer/words.json"
+START, END = "⟨start⟩", "⟨end⟩"
+"""How the start and the end token are shown."""
 MODELS = {"show_attend_tell": ShowAttendTell, "transformer_captioner": TransformerCaptioner}
 
 
@@ -201,13 +204,13 @@ class Captioner(Task):
         right = [text in map(words, several) for text, several in zip(found, references, strict=True)]
         return {"dev_bleu": bleu(found, references), "dev_exact": 100.0 * float(np.mean(right))}
 
-    def scores(self, params: PyTree, examples: Sequence[Captioned]) -> dict[str, Any]:
+    def scores(self, params: PyTree, examples: Sequence[Captioned], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set, and the attention by the gold regions where they are known."""
         decoding = self.task.decoding
-        found = [several[0].text for several in self.caption(params, examples, decoding)]
+        found = [several[0].text for several in self.caption(params, examples, decoding, poll)]
         scores = caption_scores(found, [example.captions for example in examples])
         if self.attends and all(example.regions is not None for example in examples):
-            pointed = self._pointing(params, examples)
+            pointed = self._pointing(params, examples, poll)
             scores["each"] |= pointed.pop("each")
             scores |= pointed
         return scores | {"decoding": decoding.model_dump()}
@@ -226,18 +229,56 @@ class Captioner(Task):
 
     def views(self, params: PyTree, example: Captioned) -> list[View]:
         """Describe an image: its captions with where the model looked for each word."""
-        side, image = self.pictures.side, pixels(example.image, self.task.image_size, example.name)
-        return [
-            Regarded(
-                image=image,
-                words=[self.tokenizer.token(token) for token in found.tokens],
-                weights=found.weights[:-1].reshape(-1, side, side),
-                answer=found.text,
-                score=found.score,
-                heading=heading("", found.text, example.captions[:1]),
-            )
-            for found in self.caption(params, [example], self.task.decoding)[0]
-        ]
+        return [self._regarded(example, found) for found in self.caption(params, [example], self.task.decoding)[0]]
+
+    def _regarded(self, example: Captioned, found: Hypothesis) -> Regarded:
+        side, model, which = self.pictures.side, self.config.model, ""
+        if isinstance(model, TransformerCaptionerConfig):
+            which = title("cross", model.decoder.aligned_by + 1, model.decoder.layers, model.decoder.heads)
+        return Regarded(
+            image=pixels(example.image, self.task.image_size, example.name),
+            words=[self.tokenizer.token(token) for token in found.tokens],
+            weights=found.weights[:-1].reshape(-1, side, side),
+            answer=found.text,
+            score=found.score,
+            heading=heading("", found.text, example.captions[:1]),
+            title=which,
+        )
+
+    def selected(self, params: PyTree, example: Captioned, wanted: Selection) -> View:
+        """Describe an image, and show one attention of the Transformer when it wrote the best caption."""
+        model = self.config.model
+        if not isinstance(model, TransformerCaptionerConfig):
+            return super().selected(params, example, wanted)
+        best = self.caption(params, [example], self.task.decoding)[0][0]
+        ((_, image, cells),) = self.pictures.batches([example.image], [example.name])
+        target = np.full((len(image), len(best.tokens) + 1), EOS, np.int32)
+        target[0] = [BOS, *best.tokens]
+        batch = place({"image": image, "cells": cells, "target": target})
+        found = layers_of(self.model, params, batch["image"], batch["cells"], batch["target"])
+        chosen = select(found, wanted, "cross", model.decoder.aligned_by + 1)
+        words = [self.tokenizer.token(token) for token in best.tokens]
+        if chosen.kind == "cross":
+            given = self.pictures.cells
+            seen = replace(best, weights=chosen.weights[: len(words) + 1, :given])
+            return replace(self._regarded(example, seen), title=chosen.title)
+        rows = [*words, END]
+        return Attended(
+            source_tokens=[START, *words],
+            target_tokens=rows,
+            weights=chosen.weights[: len(rows), : len(rows)],
+            translation=best.text,
+            score=best.score,
+            source=example.name,
+            across="written before",
+            down="written next",
+            heading=heading("", best.text, example.captions[:1]),
+            parts=(Part(len(rows), chosen.title, "written next"),),
+        )
+
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """None: what is given are images."""
+        return []
 
     def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
         """Describe the image file of each line; an empty line for an empty one.
@@ -261,22 +302,22 @@ class Captioner(Task):
         decode = self._decoders.setdefault(decoding, make_decode(self.model, decoding))
         results: list[list[Hypothesis]] = []
         images, names = [e.image for e in examples], [e.name for e in examples]
-        for chosen, image, cells in self.pictures.batches(images, names, max(ROWS // decoding.beam, 1)):
-            poll()
+        batches = self.pictures.batches(images, names, max(ROWS // decoding.beam, 1))
+        for chosen, image, cells in polled(batches, poll, len(examples)):
             batch = place({"image": image, "cells": cells})
             found = jax.tree.map(np.asarray, decode(params, batch["image"], batch["cells"]))
             given = self.pictures.cells
             results += [hypotheses(found, row, self.tokenizer.decode, given) for row, _ in enumerate(chosen)]
         return results
 
-    def attention(self, params: PyTree, examples: Sequence[Captioned]) -> list[np.ndarray]:
+    def attention(self, params: PyTree, examples: Sequence[Captioned], poll: Poll = no_poll) -> list[np.ndarray]:
         """Return the attention [words + 1, cells] when the model is made to write each image's first caption."""
         targets = [[BOS, *ids] for ids in self._ids([e.captions[0] for e in examples])]
         longest = getattr(self.config.model, "longest", None)
         width = written.fitting(max(map(len, targets), default=1), longest, "with its start token a caption")
         results: list[np.ndarray] = []
         images, names = [e.image for e in examples], [e.name for e in examples]
-        for chosen, image, cells in self.pictures.batches(images, names):
+        for chosen, image, cells in polled(self.pictures.batches(images, names), poll, len(examples)):
             forced = np.full((len(image), width), EOS, np.int32)
             for row, index in enumerate(chosen):
                 forced[row, : len(targets[index])] = targets[index]
@@ -296,12 +337,12 @@ class Captioner(Task):
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return [e.ids for e in self.tokenizer.encode_batch([words(text) for text in texts])]
 
-    def _pointing(self, params: PyTree, examples: Sequence[Captioned]) -> dict[str, Any]:
+    def _pointing(self, params: PyTree, examples: Sequence[Captioned], poll: Poll) -> dict[str, Any]:
         """Where the model looks when it writes the first reference, word by word, against the gold regions."""
         side, size = self.pictures.side, self.task.image_size
         hits, masses, ends = [], [], []
         encoded = self.tokenizer.encode_batch([example.captions[0] for example in examples])
-        for example, encoding, weights in zip(examples, encoded, self.attention(params, examples), strict=True):
+        for example, encoding, weights in zip(examples, encoded, self.attention(params, examples, poll), strict=True):
             regions = by_token(example.regions or (), encoding)
             pointed, mass = pointing(weights, regions, (side, side), (size, size))
             hits, masses, ends = hits + pointed, masses + mass, [*ends, (sum(pointed), len(pointed))]

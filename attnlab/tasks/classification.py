@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -30,7 +30,7 @@ from attnlab.data.tokenizer import Tokenizer
 from attnlab.models import bert
 from attnlab.models.classifier import RecurrentClassifier, TransformerClassifier
 from attnlab.models.transformer import with_attention
-from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple, settings
+from attnlab.tasks.base import Column, Poll, Task, no_poll, polled, rows_multiple, settings
 from attnlab.tasks.classification_metrics import (
     accuracy,
     classification_scores,
@@ -39,7 +39,8 @@ from attnlab.tasks.classification_metrics import (
     macro_f1_of,
     rationale_scores,
 )
-from attnlab.tasks.views import Attended, View, heading
+from attnlab.tasks.layer_attention import Selection, layers_of, select
+from attnlab.tasks.views import Attended, Part, View, heading
 from attnlab.training.objective import Loss, cross_entropy
 from attnlab.training.steps import place
 
@@ -169,14 +170,14 @@ class Classifier(Task):
         f1 = macro_f1(confusion(answers, labels, len(self.labels)))
         return {"dev_accuracy": accuracy(answers, labels), "dev_macro_f1": f1}
 
-    def scores(self, params: PyTree, examples: Sequence[Labelled]) -> dict[str, Any]:
+    def scores(self, params: PyTree, examples: Sequence[Labelled], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set, and where its deciding tokens are known, the attention."""
         texts = [example.text for example in examples]
-        found = self.probabilities(params, texts)
+        found = self.probabilities(params, texts, poll)
         scores = classification_scores(found, self._numbers(examples), self._task.calibration_bins)
         scores = {"texts": len(examples), **scores, "labels": list(self.labels)}
         if all(example.rationale for example in examples):
-            weights = [rows for _, rows, _ in self.looks(params, texts)]
+            weights = [rows for _, rows, _ in self.looks(params, texts, poll)]
             gold = [self.reader.gold(example) for example in examples]
             before, _ = self._marks
             tokens = [rows[:, before : before + len(true)] for rows, true in zip(weights, gold, strict=True)]
@@ -203,6 +204,8 @@ class Classifier(Task):
         tokens, (before, after) = self.reader.surface(example.text), self._marks
         best = int(found.argmax())
         answer = f"{self.labels[best]} ({found[best]:.3f})"
+        asking = "[CLS]" if self._pooling == "first" else "the tokens, on average,"
+        title = "" if names[0].startswith("hop") else f"what {asking} attended to in each layer and head"
         return [
             Attended(
                 source_tokens=[CLS] * before + tokens + [SEP] * after,
@@ -215,13 +218,39 @@ class Classifier(Task):
                 down="class" if len(rows) == 1 else "hop or head",
                 heading=heading("", answer, example.label),
                 gold=example.label,
+                parts=(Part(len(rows), title, "hop or head"),) if title else (),
+                unknown=tuple(self.unknown_words([example.text])),
             )
         ]
+
+    def selected(self, params: PyTree, example: Labelled, wanted: Selection) -> View:
+        """Classify a text, and show what each of its tokens attended to."""
+        if not isinstance(self.config.model, ClassifierConfig):
+            return super().selected(params, example, wanted)
+        (view,) = self.views(params, example)
+        assert isinstance(view, Attended)
+        ((_, batch),) = self._evaluated([one.ids for one in self.reader.read([example.text])])
+        batch = place(batch)
+        chosen = select(layers_of(self.model, params, batch["tokens"], batch["lengths"]), wanted, "encoder")
+        tokens = view.source_tokens
+        return replace(
+            view,
+            target_tokens=tokens,
+            weights=chosen.weights[: len(tokens), : len(tokens)],
+            across="attended to",
+            down="attending",
+            parts=(Part(len(tokens), chosen.title, "attending", given=True),),
+        )
+
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """Words, or pieces of them, that the vocabulary lacks; those of long texts that are not read do not count."""
+        return list(dict.fromkeys(self.reader.unknown(texts)))
 
     def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
         """Classify: the class, a tab and its probability; an empty line for an empty one.
 
-        With `n_best` above 1, so many lines for each instead: `line number ||| class ||| probability`.
+        With `n_best` above 1, so many lines for each instead: `line number ||| class ||| probability`; the classes of
+        an empty line are empty, of probability 0.
         """
         if n_best is not None and not 1 <= n_best <= len(self.labels):
             raise UserError(f"--n-best {n_best}: must be between 1 and the number of classes, {len(self.labels)}")
@@ -229,6 +258,8 @@ class Classifier(Task):
             order = np.argsort(-found, kind="stable")[: n_best or 1]
             if n_best in (None, 1):
                 yield f"{self.labels[order[0]]}\t{found[order[0]]:.4f}" if line.split() else ""
+            elif not line.split():
+                yield from [f"{number} |||  ||| 0.0000"] * n_best
             else:
                 yield from (f"{number} ||| {self.labels[one]} ||| {found[one]:.4f}" for one in order)
 
@@ -245,14 +276,16 @@ class Classifier(Task):
             poll: called between batches; may raise to stop.
         """
         found = np.full((len(texts), len(self.labels)), 1 / len(self.labels), np.float64)
-        for chosen, batch in self._evaluated([one.ids for one in self.reader.read(texts)]):
-            poll()
+        batches = self._evaluated([one.ids for one in self.reader.read(texts)])
+        for chosen, batch in polled(batches, poll, len(texts)):
             batch = place(batch)
             logits = jax.device_get(self._classify(params, batch["tokens"], batch["lengths"]))
             found[chosen] = _softmax(logits[: len(chosen)])
         return found
 
-    def looks(self, params: PyTree, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray, list[str]]]:
+    def looks(
+        self, params: PyTree, texts: Sequence[str], poll: Poll = no_poll
+    ) -> list[tuple[np.ndarray, np.ndarray, list[str]]]:
         """Return for each text the probabilities [c], where the model looked [r s], and the names of the rows.
 
         A row is a hop of the pooling; where a Transformer pools without attention, the attention of a layer's head:
@@ -261,7 +294,7 @@ class Classifier(Task):
         ids = [one.ids for one in self.reader.read(texts)]
         uniform = np.full(len(self.labels), 1 / len(self.labels))
         results = [(uniform, np.zeros((1, len(one))), ["hop-1"]) for one in ids]
-        for chosen, batch in self._evaluated(ids):
+        for chosen, batch in polled(self._evaluated(ids), poll, len(texts)):
             batch = place(batch)
             logits, rows = jax.device_get(self._look(params, batch["tokens"], batch["lengths"]))
             names = self._row_names(rows.shape[1])

@@ -41,6 +41,10 @@ class Form(Protocol):
         """Point at the answers."""
         ...
 
+    def inputs(self, batch: Any) -> list[Any]:
+        """Take the model's inputs from a batch."""
+        ...
+
     def looks(self, params: PyTree, batch: Any) -> tuple[Pointers, Float[Array, "b j t"]]:
         """Point, and tell how each word of the question and each word of the passage attend to one another."""
         ...
@@ -101,10 +105,12 @@ class AsTwoTexts:
 
     def point(self, params: PyTree, batch: Any, rng: Array | None) -> Pointers:
         rngs = {} if rng is None else {"dropout": rng}
-        names = "passage", "passage_lengths", "question", "question_lengths", "passage_letters", "question_letters"
-        inputs = [batch[name] for name in (*names, "match")]
-        found: Any = self.model.apply({"params": params}, *inputs, train=rng is not None, rngs=rngs)
+        found: Any = self.model.apply({"params": params}, *self.inputs(batch), train=rng is not None, rngs=rngs)
         return found
+
+    def inputs(self, batch: Any) -> list[Any]:
+        names = "passage", "passage_lengths", "question", "question_lengths", "passage_letters", "question_letters"
+        return [batch[name] for name in (*names, "match")]
 
     def looks(self, params: PyTree, batch: Any) -> tuple[Pointers, Array]:
         found = self.point(params, batch, None)
@@ -143,12 +149,15 @@ class AsSequence:
 
     def point(self, params: PyTree, batch: Any, rng: Array | None) -> Pointers:
         rngs = {} if rng is None else {"dropout": rng}
-        found: Any = self.model.apply({"params": params}, *_inputs(batch), train=rng is not None, rngs=rngs)
+        found: Any = self.model.apply({"params": params}, *self.inputs(batch), train=rng is not None, rngs=rngs)
         return found
+
+    def inputs(self, batch: Any) -> list[Any]:
+        return [batch[name] for name in ("tokens", "lengths", "starts", "match")]
 
     def looks(self, params: PyTree, batch: Any) -> tuple[Pointers, Array]:
         """The last layer's attention of the question's tokens to the passage's, the mean of its heads."""
-        found, weights = with_attention(self.model, {"params": params}, *_inputs(batch), train=False)
+        found, weights = with_attention(self.model, {"params": params}, *self.inputs(batch), train=False)
         last = next(w for path, w in weights.items() if f"layer_{self._layers - 1}" in path)
         mean = jnp.mean(last, axis=1)
         width, start = mean.shape[1], batch["starts"][:, None]
@@ -156,7 +165,3 @@ class AsSequence:
         asked = jnp.take_along_axis(mean, jnp.minimum(places + 1, width - 1)[..., None], axis=1)
         told = jnp.minimum(start + places, width - 1)[:, None, :]
         return found, jnp.take_along_axis(asked, told, axis=2)
-
-
-def _inputs(batch: Any) -> list[Any]:
-    return [batch[name] for name in ("tokens", "lengths", "starts", "match")]

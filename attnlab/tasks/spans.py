@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -28,7 +28,8 @@ from attnlab.data.tokenizer import Tokenizer
 from attnlab.data.windows import best_spans
 from attnlab.models import bert
 from attnlab.tasks import sliding_window
-from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple, settings
+from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, polled, rows_multiple, settings
+from attnlab.tasks.layer_attention import Selection, layers_of, select
 from attnlab.tasks.resampling import interval, paired_difference
 from attnlab.tasks.span_models import Form, form
 from attnlab.tasks.squad_metrics import best_by_threshold, each, squad_scores
@@ -38,6 +39,7 @@ from attnlab.training.steps import place
 
 EVALUATION_POSITIONS = 8192
 """Words of passages in one batch of a test."""
+CLS, SEP = "[CLS]", "[SEP]"
 LONGEST_SHOWN = 120
 """Words of a passage in a picture: those around the answer."""
 
@@ -194,12 +196,12 @@ class SpanReader(Task):
         exacts, f1s = each(_gold(examples), answers)
         return {"dev_f1": 100.0 * float(f1s.mean()), "dev_exact": 100.0 * float(exacts.mean())}
 
-    def scores(self, params: PyTree, examples: Sequence[Question]) -> dict[str, Any]:
+    def scores(self, params: PyTree, examples: Sequence[Question], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set as SQuAD's program does, and the sliding window beside it.
 
         `answers` is what the official program reads: id -> text.
         """
-        asked, gold = self.find(params, examples), _gold(examples)
+        asked, gold = self.find(params, examples, poll), _gold(examples)
         answers = [one[0].text for one in asked]
         scores: dict[str, Any] = dict(squad_scores(gold, answers))
         if self._allows_none:
@@ -232,6 +234,37 @@ class SpanReader(Task):
         looks = self._looked(params, windows)
         (found,) = self.find(params, [example])
         return [self._view(example, windows[one.window], looks[one.window], one) for one in found]
+
+    def selected(self, params: PyTree, example: Question, wanted: Selection) -> View:
+        """Answer, and show what the tokens of question and passage attended to, in the window of the best answer."""
+        if not isinstance(self.config.model, TransformerReader):
+            return super().selected(params, example, wanted)
+        best, windows = self.views(params, example)[0], self.reader.read([example])
+        assert isinstance(best, Attended)
+        one = self.find(params, [example])[0][0]
+        window = windows[one.window]
+        found = layers_of(self.form.model, params, *self.form.inputs(self._batch([window])))
+        chosen = select(found, wanted, "encoder")
+        words, asked = self._shown(window, one), self._question(example, window)
+        start = len(asked) + 2
+        places = np.array([*range(start), *range(start + words.start, start + words.stop)])
+        tokens = [CLS, *asked, SEP, *best.source_tokens]
+        cut = f"; of {window.length} words of the passage {len(best.source_tokens)} are shown"
+        title = chosen.title + (cut if len(best.source_tokens) < window.length else "")
+        return replace(
+            best,
+            source_tokens=tokens,
+            target_tokens=tokens,
+            weights=chosen.weights[np.ix_(places, places)],
+            across="attended to",
+            down="attending",
+            parts=(Part(len(tokens), title, "attending", given=True),),
+        )
+
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """Words of passages and questions that the vocabulary lacks."""
+        found = self.reader.tokenizer.encode_batch(list(texts))
+        return list(dict.fromkeys(word for one in found for word in one.unknown_words))
 
     def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
         """Answer line by line, `passage<TAB>question`: an empty line for an empty one, and where there is no answer."""
@@ -298,27 +331,39 @@ class SpanReader(Task):
         question = -(-max((self.form.lengths(window)[0] for window in windows), default=1) // 8) * 8
         model = self.config.model
         longest = model.encoder.longest if isinstance(model, TransformerReader) else None
-        for chosen, shape in evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple(), longest):
-            poll()
+        shapes = evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple(), longest)
+        for chosen, shape in polled(shapes, poll, len(windows)):
             batch = place(self.form.fill(shape.rows, question, shape.source, [windows[i] for i in chosen]))
             yield chosen, *jax.device_get(self._point(params, batch))
 
     def _looked(self, params: PyTree, windows: Sequence[Window]) -> list[tuple[np.ndarray, ...]]:
         """Weights [j t], and of the passage, the first and the last word [t] each, of every window."""
-        rows = -(-len(windows) // rows_multiple()) * rows_multiple()
-        widths = [max(found) for found in zip(*(self.form.lengths(window) for window in windows), strict=True)]
-        batch = place(self.form.fill(rows, widths[0], widths[1], windows))
-        pointers, weights = jax.device_get(self._looks(params, batch))
+        pointers, weights = jax.device_get(self._looks(params, self._batch(windows)))
         probabilities = [np.exp(np.asarray(_log_softmax(a)))[:, 1:] for a in (pointers.start, pointers.end)]
         parts = np.asarray(weights), np.asarray(pointers.passage), *probabilities
         return [tuple(part[row] for part in parts) for row in range(len(windows))]
 
-    def _view(self, example: Question, window: Window, looked: tuple[np.ndarray, ...], one: Found) -> Attended:
-        between, of_question, first, last = looked
+    def _batch(self, windows: Sequence[Window]) -> Any:
+        rows = -(-len(windows) // rows_multiple()) * rows_multiple()
+        widths = [max(found) for found in zip(*(self.form.lengths(window) for window in windows), strict=True)]
+        return place(self.form.fill(rows, widths[0], widths[1], windows))
+
+    @staticmethod
+    def _shown(window: Window, one: Found) -> slice:
+        """Words of a window that are shown: those around the answer."""
         shown = min(window.length, LONGEST_SHOWN)
         start = min(max(one.place[0] - shown // 2, 0), window.length - shown)
-        words = slice(start, start + shown)
-        asked = self.reader.tokenizer.encode(example.question).surface[: len(window.question.ids)]
+        return slice(start, start + shown)
+
+    def _question(self, example: Question, window: Window) -> list[str]:
+        """Words of the question that are read."""
+        return self.reader.tokenizer.encode(example.question).surface[: len(window.question.ids)]
+
+    def _view(self, example: Question, window: Window, looked: tuple[np.ndarray, ...], one: Found) -> Attended:
+        between, of_question, first, last = looked
+        words = self._shown(window, one)
+        start, shown = words.start, words.stop - words.start
+        asked = self._question(example, window)
         names, rows, title = ["answer starts", "answer ends"], [first[words], last[words]], "Where the answer is"
         if of_question.any():
             names, rows = ["question as a whole", *names], [of_question[words], *rows]
@@ -330,7 +375,7 @@ class SpanReader(Task):
         parts = [Part(len(rows), title, unit="weight or probability")]
         if between.any():
             names, rows = [*asked, *names], [*between[: len(asked), words], *rows]
-            parts = [Part(len(asked), self.form.title, "question"), *parts]
+            parts = [Part(len(asked), self.form.title, "question", given=True), *parts]
         gold = list(dict.fromkeys(answer.text for answer in example.answers))
         spans = window.passage.offsets[window.first + start : window.first + start + shown]
         return Attended(
@@ -345,6 +390,7 @@ class SpanReader(Task):
             heading=heading(example.question, one.text or "(no answer)", gold),
             gold=" / ".join(gold),
             parts=tuple(parts),
+            unknown=tuple(self.unknown_words([example.passage, example.question])),
         )
 
     @property

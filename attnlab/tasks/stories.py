@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -19,13 +19,15 @@ from attnlab.config.errors import UserError
 from attnlab.config.questions import GeneratedStories, Stories
 from attnlab.data import babi, stories
 from attnlab.data.batching import Batches, evaluation_shapes
+from attnlab.data.buckets import Shape
 from attnlab.data.records import Splits
 from attnlab.data.stories import Story
 from attnlab.data.story_words import Read, Vocabulary
-from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple, settings
+from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, polled, rows_multiple, settings
+from attnlab.tasks.layer_attention import Selection, layers_of, select
 from attnlab.tasks.story_metrics import story_scores
 from attnlab.tasks.story_models import Form, form
-from attnlab.tasks.views import Attended, View, heading
+from attnlab.tasks.views import Attended, Part, View, heading
 from attnlab.training.objective import Loss, cross_entropy
 from attnlab.training.steps import place
 
@@ -132,10 +134,10 @@ class Storyteller(Task):
         found: dict[str, Any] = story_scores(*self._judged(params, examples, poll), resamples=2)
         return {f"dev_{name}": found[name] for name in ("accuracy", "fact_mass_max") if name in found}
 
-    def scores(self, params: PyTree, examples: Sequence[Story]) -> dict[str, Any]:
+    def scores(self, params: PyTree, examples: Sequence[Story], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set: the answers, and the attention on the gold facts."""
         read = self._read(examples)
-        scores = {"stories": len(examples), **story_scores(*self._judged(params, examples))}
+        scores = {"stories": len(examples), **story_scores(*self._judged(params, examples, poll))}
         return scores | {"stories_cut": sum(one.left_out > 0 for one in read)}
 
     def example(self, inputs: Sequence[str]) -> Story:
@@ -160,8 +162,36 @@ class Storyteller(Task):
                 heading=heading(example.question, self.vocabulary.words[answer], example.answer),
                 gold=example.answer,
                 sentences=True,
+                parts=(Part(len(weights), self.form.title, "step"),) if self.form.title else (),
+                unknown=tuple(self.unknown_words([*shown, example.question])),
             )
         ]
+
+    def selected(self, params: PyTree, example: Story, wanted: Selection) -> View:
+        """Answer, and show what every word of question and story attended to (or every sentence)."""
+        (view,) = self.views(params, example)
+        labels = self.form.labels(example, self.vocabulary, settings(self.config, Stories).memory)
+        if not labels:
+            return super().selected(params, example, wanted)
+        (read,) = self._read([example])
+        shape = Shape(rows_multiple(), *(2 * [self.form.length(read)]))
+        found = layers_of(self.form.model, params, *self.form.inputs(place(self.form.fill(shape, [read]))))
+        chosen = select(found, wanted, "encoder")
+        weights = chosen.weights[: len(labels), : len(labels)]
+        return replace(
+            view,
+            source_tokens=labels,
+            target_tokens=labels,
+            weights=weights,
+            across="attended to",
+            down="attending",
+            parts=(Part(len(labels), chosen.title, "attending", given=True),),
+            sentences=False,
+        )
+
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """Words of stories and questions that are none of the training's."""
+        return list(dict.fromkeys(word for text in texts for word in self.vocabulary.unknown(text)))
 
     def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
         """Answer story by story: an empty line for an empty one."""
@@ -208,8 +238,8 @@ class Storyteller(Task):
         read = self._read(examples)
         found: list[Any] = [None] * len(read)
         lengths = [self.form.length(one) for one in read]
-        for chosen, shape in evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple(), self.form.longest):
-            poll()
+        shapes = evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple(), self.form.longest)
+        for chosen, shape in polled(shapes, poll, len(read)):
             batch = place(self.form.fill(shape, [read[i] for i in chosen]))
             probabilities, weights = jax.device_get(self._looks(params, batch))
             for row, index in enumerate(chosen):

@@ -14,7 +14,8 @@ from attnlab.config.readers import TransformerStories as TransformerConfig
 from attnlab.data import story_words
 from attnlab.data.batching import Batch
 from attnlab.data.buckets import Shape
-from attnlab.data.story_words import Read, Vocabulary
+from attnlab.data.stories import Story
+from attnlab.data.story_words import BREAK, SPECIALS, START, Read, Vocabulary, cut_as_written
 from attnlab.models.memory_network import MemoryNetwork
 from attnlab.models.transformer import with_attention
 from attnlab.models.transformer_stories import TransformerFacts, TransformerStories, latest_first
@@ -26,6 +27,8 @@ class Form(Protocol):
     model: nn.Module
     steps: list[str]
     """Names of the rows of weights that `looks` tells."""
+    title: str
+    """What these rows are; "" where they need no title."""
     longest: int | None
     """Positions that a story may take; None: any."""
 
@@ -35,6 +38,14 @@ class Form(Protocol):
 
     def fill(self, shape: Shape, members: Sequence[Read]) -> Batch:
         """Make the arrays of a batch."""
+        ...
+
+    def labels(self, story: Story, vocabulary: Vocabulary, memory: int) -> list[str]:
+        """Name the positions of the Transformer, of which the last `memory` sentences are read; none: it is none."""
+        ...
+
+    def inputs(self, batch: Any) -> list[Any]:
+        """Take the model's inputs from a batch."""
         ...
 
     def initialize(self, rng: Array) -> PyTree:
@@ -62,6 +73,7 @@ class _Table:
     """A story is a table of sentences."""
 
     model: nn.Module
+    title = ""
 
     def __init__(self, words: int, longest: int | None) -> None:
         self._words, self.longest = words, longest
@@ -73,13 +85,19 @@ class _Table:
         widest = max((len(text) for read in members for text in (*read.sentences, read.question)), default=0)
         return story_words.memories(shape, members, max(self._words, widest))
 
+    def labels(self, story: Story, vocabulary: Vocabulary, memory: int) -> list[str]:
+        return []
+
+    def inputs(self, batch: Any) -> list[Any]:
+        return [batch[name] for name in ("story", "sentences", "question")]
+
     def initialize(self, rng: Array) -> PyTree:
         story = jnp.ones((1, 1, self._words), jnp.int32)
         return self.model.init(rng, story, jnp.array([1]), story[:, 0], train=False)["params"]
 
     def _apply(self, params: PyTree, batch: Any, rng: Array | None) -> Any:
         rngs = {} if rng is None else {"dropout": rng}
-        return self.model.apply({"params": params}, *_inputs(batch), train=rng is not None, rngs=rngs)
+        return self.model.apply({"params": params}, *self.inputs(batch), train=rng is not None, rngs=rngs)
 
 
 class AsMemories(_Table):
@@ -101,23 +119,30 @@ class AsMemories(_Table):
 class AsFacts(_Table):
     """The Transformer over sentences. What the question attends to is where it looks."""
 
+    title = "What the question attends to, mean of the heads of each layer"
+
     def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
         places = config.model.encoder.longest
         super().__init__(words, None if places is None else places - 1)
         self.model: nn.Module = TransformerFacts(config.model, len(vocabulary.words))
         self.steps = [f"layer {n}" for n in range(1, config.model.encoder.layers + 1)]
 
+    def labels(self, story: Story, vocabulary: Vocabulary, memory: int) -> list[str]:
+        return [story.question, *story.sentences[-memory:][::-1]]
+
     def logits(self, params: PyTree, batch: Any, rng: Array | None) -> Array:
         return self._apply(params, batch, rng)
 
     def looks(self, params: PyTree, batch: Any) -> tuple[Array, Array]:
-        logits, found = with_attention(self.model, {"params": params}, *_inputs(batch), train=False)
+        logits, found = with_attention(self.model, {"params": params}, *self.inputs(batch), train=False)
         asked = _of_first(found)[:, :, 1:]
         return logits, jnp.take_along_axis(asked, latest_first(batch["sentences"], asked.shape[2])[:, None], axis=2)
 
 
 class AsSequence:
     """The Transformer over the words of question and story. What its first token attends to is where it looks."""
+
+    title = "What the first token attends to, mean of the heads of each layer, summed over the words of a sentence"
 
     def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
         self.model: nn.Module = TransformerStories(config.model, len(vocabulary.words))
@@ -131,25 +156,26 @@ class AsSequence:
     def fill(self, shape: Shape, members: Sequence[Read]) -> Batch:
         return story_words.sequences(shape, members)
 
+    def labels(self, story: Story, vocabulary: Vocabulary, memory: int) -> list[str]:
+        question, *told = [cut_as_written(text) or [text] for text in (story.question, *story.sentences[-memory:])]
+        return [SPECIALS[START], *question, SPECIALS[BREAK], *(word for words in told for word in words)]
+
+    def inputs(self, batch: Any) -> list[Any]:
+        return [batch[name] for name in ("tokens", "types", "lengths")]
+
     def initialize(self, rng: Array) -> PyTree:
         one = jnp.ones((1, 2), jnp.int32)
         return self.model.init(rng, one, one, jnp.array([2]), train=False)["params"]
 
     def logits(self, params: PyTree, batch: Any, rng: Array | None) -> Array:
         rngs = {} if rng is None else {"dropout": rng}
-        inputs = batch["tokens"], batch["types"], batch["lengths"]
-        found: Any = self.model.apply({"params": params}, *inputs, train=rng is not None, rngs=rngs)
+        found: Any = self.model.apply({"params": params}, *self.inputs(batch), train=rng is not None, rngs=rngs)
         return found
 
     def looks(self, params: PyTree, batch: Any) -> tuple[Array, Array]:
-        inputs = batch["tokens"], batch["types"], batch["lengths"]
-        logits, found = with_attention(self.model, {"params": params}, *inputs, train=False)
+        logits, found = with_attention(self.model, {"params": params}, *self.inputs(batch), train=False)
         of_sentence = jax.nn.one_hot(batch["sentence"], self._memory)
         return logits, jnp.einsum("bht,btn->bhn", _of_first(found), of_sentence)
-
-
-def _inputs(batch: Any) -> list[Any]:
-    return [batch[name] for name in ("story", "sentences", "question")]
 
 
 def _of_first(found: Mapping[str, Array]) -> Float[Array, "b l t"]:

@@ -1,7 +1,7 @@
 """Translation: texts in, hypotheses with their attention out, and the scores of a test set."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +16,7 @@ from attnlab.analysis.alignment import alignment_score, by_word, gold_pairs, har
 from attnlab.config import Decoding, Experiment
 from attnlab.config.errors import UserError
 from attnlab.config.recurrent import RecurrentSeq2Seq as RecurrentConfig
+from attnlab.config.transformer import TransformerSeq2Seq as TransformerConfig
 from attnlab.config.translation import Translation
 from attnlab.data import check
 from attnlab.data.batching import Batch, Batches, Pairs, evaluation_batches, fill_pairs, training_pairs
@@ -26,9 +27,10 @@ from attnlab.data.tokenizer import BOS, EOS, Tokenizers, train_tokenizers
 from attnlab.models.seq2seq import RecurrentSeq2Seq
 from attnlab.models.transformer import TransformerSeq2Seq
 from attnlab.tasks import written
-from attnlab.tasks.base import Column, Poll, Task, no_poll, rows_multiple, settings
+from attnlab.tasks.base import Column, Poll, Task, no_poll, polled, rows_multiple, settings
+from attnlab.tasks.layer_attention import Selection, layers_of, select, title
 from attnlab.tasks.metrics import METRICS, bleu, exact_match_by_length, score_of_counts, translation_scores
-from attnlab.tasks.views import Attended, View
+from attnlab.tasks.views import Attended, Part, View
 from attnlab.tasks.written import Hypothesis, hypotheses
 from attnlab.training.decoding import Hypotheses, make_decode
 from attnlab.training.objective import Loss, cross_entropy, guided_alignment
@@ -38,8 +40,8 @@ DECODING_TOKENS = 4096
 """Source positions times beam in one decoding batch."""
 SHOWN = 3
 """Hypotheses on a page where the config asks for one."""
-END = "⟨end⟩"
-"""How the end token is shown."""
+START, END = "⟨start⟩", "⟨end⟩"
+"""How the start and the end token are shown."""
 MODELS = {"recurrent_seq2seq": RecurrentSeq2Seq, "transformer_seq2seq": TransformerSeq2Seq}
 
 
@@ -177,11 +179,11 @@ class Translator(Task):
         found = self.translate(params, [p.source for p in examples], greedy, poll)
         return {"dev_bleu": bleu([h[0].text for h in found], [p.target for p in examples])}
 
-    def scores(self, params: PyTree, examples: Sequence[Pair]) -> dict[str, Any]:
+    def scores(self, params: PyTree, examples: Sequence[Pair], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set by BLEU and chrF, and the attention by gold alignment where there is one."""
         decoding = self.decoding
         sources, references = [p.source for p in examples], [p.target for p in examples]
-        texts = [hypotheses[0].text for hypotheses in self.translate(params, sources, decoding)]
+        texts = [hypotheses[0].text for hypotheses in self.translate(params, sources, decoding, poll)]
         scores = translation_scores(texts, references)
         lengths = [len(e.ids) for e in self.tokenizers.source.encode_batch(sources)]
         if len(examples) >= 3:
@@ -191,7 +193,7 @@ class Translator(Task):
         model = self.config.model
         attends = not isinstance(model, RecurrentConfig) or model.attention is not None
         if attends and all(pair.alignment is not None for pair in examples):
-            scores |= self._alignment(params, examples)
+            scores |= self._alignment(params, examples, poll)
         return scores
 
     @staticmethod
@@ -212,6 +214,41 @@ class Translator(Task):
         if decoding.n_best == 1:
             decoding = decoding.model_copy(update={"n_best": min(decoding.beam, SHOWN)})
         return [self.attended(example.source, h) for h in self.translate(params, [example.source], decoding)[0]]
+
+    def selected(self, params: PyTree, example: Pair, wanted: Selection) -> View:
+        """Translate a sentence, and show one attention of the Transformer when it wrote the best translation."""
+        model = self.config.model
+        if not isinstance(model, TransformerConfig):
+            return super().selected(params, example, wanted)
+        best = self.translate(params, [example.source], self.decoding)[0][0]
+        view = self.attended(example.source, best)
+        ids = self.tokenizers.source.encode(example.source).ids
+        ((_, source, lengths),) = self.source_batches([ids], 1)
+        target = [BOS, *best.tokens]
+        forced = np.full((len(source), written.fitting(len(target), self._longest, "the translation")), EOS, np.int32)
+        forced[0, : len(target)] = target
+        batch = place({"source": source, "lengths": lengths, "target": forced})
+        found = layers_of(self.model, params, batch["source"], batch["lengths"], batch["target"])
+        chosen = select(found, wanted, "cross", model.decoder.aligned_by + 1)
+        rows, columns, across, down = {
+            "cross": (view.target_tokens, view.source_tokens, "source", "target"),
+            "encoder": (view.source_tokens, view.source_tokens, "attended to", "attending"),
+            "decoder": (view.target_tokens, [START, *view.target_tokens[:-1]], "written before", "written next"),
+        }[chosen.kind]
+        return replace(
+            view,
+            source_tokens=columns,
+            target_tokens=rows,
+            weights=chosen.weights[: len(rows), : len(columns)],
+            across=across,
+            down=down,
+            parts=(Part(len(rows), chosen.title, down, given=chosen.kind == "encoder"),),
+        )
+
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """Words, or pieces of them, that the source vocabulary lacks."""
+        found = self.tokenizers.source.encode_batch(list(texts))
+        return list(dict.fromkeys(word for one in found for word in one.unknown_words))
 
     def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
         """Translate: an empty line for an empty one.
@@ -235,13 +272,20 @@ class Translator(Task):
 
     def attended(self, text: str, hypothesis: Hypothesis) -> Attended:
         """A translation of `text` with names for its tokens and those of the source, end tokens included."""
+        source, model = self.tokenizers.source.encode(text), self.config.model
+        parts: tuple[Part, ...] = ()
+        if isinstance(model, TransformerConfig):
+            which = title("cross", model.decoder.aligned_by + 1, model.decoder.layers, model.heads)
+            parts = (Part(len(hypothesis.weights), which, "target"),)
         return Attended(
-            source_tokens=[*self.tokenizers.source.encode(text).surface, END],
+            source_tokens=[*source.surface, END],
             target_tokens=[*(self.tokenizers.target.token(i) for i in hypothesis.tokens), END],
             weights=hypothesis.weights,
             translation=hypothesis.text,
             score=hypothesis.score,
             source=text,
+            parts=parts,
+            unknown=tuple(dict.fromkeys(source.unknown_words)),
         )
 
     def translate(
@@ -259,15 +303,15 @@ class Translator(Task):
         ids = [e.ids for e in self.tokenizers.source.encode_batch(list(texts))]
         results = [[Hypothesis("", [], 0.0, np.ones((1, 1), np.float32))] for _ in texts]
         full = [index for index, tokens in enumerate(ids) if tokens]
-        for chosen, source, lengths in self.source_batches([ids[i] for i in full], decoding.beam):
-            poll()
+        batches = self.source_batches([ids[i] for i in full], decoding.beam)
+        for chosen, source, lengths in polled(batches, poll, len(full)):
             batch = place({"source": source, "lengths": lengths})
             found = jax.tree.map(np.asarray, decode(params, batch["source"], batch["lengths"]))
             for row, index in enumerate(chosen):
                 results[full[index]] = hypotheses(found, row, self.tokenizers.target.decode, int(lengths[row]))
         return results
 
-    def attention(self, params: PyTree, pairs: Sequence[Pair]) -> list[np.ndarray]:
+    def attention(self, params: PyTree, pairs: Sequence[Pair], poll: Poll = no_poll) -> list[np.ndarray]:
         """Return each pair's attention [t+1 s+1] when the model is made to write the given target (teacher forcing).
 
         The last row and column are those of the end tokens.
@@ -276,7 +320,7 @@ class Translator(Task):
         target = [[BOS, *ids] for ids in target]
         width = written.fitting(max(map(len, target), default=1), self._longest, "with its start token a target")
         results: list[np.ndarray] = [np.zeros((0, 0))] * len(pairs)
-        for chosen, ids, lengths in self.source_batches(source, 1):
+        for chosen, ids, lengths in polled(self.source_batches(source, 1), poll, len(pairs)):
             forced = np.full((len(ids), width), EOS, np.int32)
             for row, index in enumerate(chosen):
                 forced[row, : len(target[index])] = target[index]
@@ -309,12 +353,12 @@ class Translator(Task):
         target = self.tokenizers.target.encode_batch([p.target for p in pairs])
         return [e.ids for e in source], [e.ids for e in target]
 
-    def _alignment(self, params: PyTree, pairs: Sequence[Pair]) -> dict[str, float]:
+    def _alignment(self, params: PyTree, pairs: Sequence[Pair], poll: Poll) -> dict[str, float]:
         """Error rate of the attention when it writes the reference, against gold: token by token, or word by word where
         tokens are pieces of words."""
         sources = self.tokenizers.source.encode_batch([p.source for p in pairs])
         targets = self.tokenizers.target.encode_batch([p.target for p in pairs])
-        weights = self.attention(params, pairs)
+        weights = self.attention(params, pairs, poll)
         found = [hard(w, len(s.ids), len(t.ids)) for w, s, t in zip(weights, sources, targets, strict=True)]
         gold = [
             gold_pairs(p.alignment or (), s.offsets, t.offsets) for p, s, t in zip(pairs, sources, targets, strict=True)

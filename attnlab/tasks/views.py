@@ -1,6 +1,8 @@
 """What there is to look at in an answer: where the model attended, with names for the rows and columns."""
 
-from collections.abc import Sequence
+import re
+import unicodedata
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,6 +10,8 @@ import numpy as np
 
 FAINT = 0.5
 """Where no weight reaches this, colours are scaled to the largest one: a long text has small weights everywhere."""
+DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Marks of Unicode that turn the direction of the text after them, or end that."""
 PALE = 32
 """Where weights spread evenly would have less than one in so many of the strongest colour, colours follow the root."""
 
@@ -22,6 +26,8 @@ class Part(NamedTuple):
     """What the rows are, in a word."""
     unit: str = "attention weight"
     """What the weights are."""
+    given: bool = False
+    """Whether the rows are words that were given, as the columns are, rather than written by the model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +91,8 @@ class Attended:
     """The rows in groups of different meaning; none: they are all alike."""
     sentences: bool = False
     """Whether the columns are sentences: a picture writes them as lines, one below the other."""
+    unknown: tuple[str, ...] = ()
+    """Words of what was asked that the model's vocabulary lacks."""
 
     def __post_init__(self) -> None:
         expected = (len(self.target_tokens), len(self.source_tokens))
@@ -118,6 +126,10 @@ class Regarded:
     score: float
     heading: str = ""
     """What stands above the picture, in lines; nothing: the answer."""
+    title: str = ""
+    """Which of the model's attentions it is, where there are several."""
+    unknown: tuple[str, ...] = ()
+    """Words of the question that the model's vocabulary lacks."""
 
     def __post_init__(self) -> None:
         if self.weights.ndim != 3 or len(self.weights) != len(self.words):
@@ -142,6 +154,39 @@ def heading(question: str, answer: str, gold: str | Sequence[str] = "") -> str:
     known = [gold] if isinstance(gold, str) else list(dict.fromkeys(gold))
     told = f"    (gold: {' / '.join(known)})" if any(known) else ""
     return f"Q: {question}\nA: {answer}{told}" if question else f"{answer}{told}"
+
+
+def holds(text: str, words: Collection[str]) -> bool:
+    """Tell whether a token is one of some words, or a sentence has one of them.
+
+    >>> holds("Amira went to the garden.", {"garden"}), holds("gardens", {"garden"})
+    (True, False)
+    """
+    return text in words or any(word in words for word in re.findall(r"\w+", text))
+
+
+def unknown_words(words: Sequence[str], most: int = 10) -> str:
+    """Say which words a model does not know; "" for none.
+
+    >>> unknown_words(["garden", "orchard"])
+    'not in the vocabulary, read as unknown: garden, orchard'
+    """
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return f"not in the vocabulary, read as unknown: {', '.join(words[:most])}{more}" if words else ""
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Replace by a visible sign what cannot be shown or changes how other text is shown: control characters, lone
+    surrogates, and the marks that turn the direction of writing.
+
+    >>> printable("a\x00b\u202ec\n", keep="\n")
+    'a�b�c\n'
+    """
+    return "".join("�" if _hidden(one) and one not in keep else one for one in text)
+
+
+def _hidden(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") or character in DIRECTIONS
 
 
 def strongest(weights: np.ndarray) -> float:

@@ -27,7 +27,8 @@ from attnlab.data.images import Asked, as_bytes, pixels
 from attnlab.data.records import Splits
 from attnlab.data.tokenizer import EOS, Tokenizer, train
 from attnlab.models.visual_qa import VisualAnswerer
-from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, rows_multiple, settings
+from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, polled, rows_multiple, settings
+from attnlab.tasks.layer_attention import Selection, layers_of, select, title
 from attnlab.tasks.pictures import Pictures
 from attnlab.tasks.resampling import interval
 from attnlab.tasks.views import Regarded, View, heading
@@ -127,8 +128,7 @@ class VisualQuestions(Task):
     def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
         """Cross entropy of the answers."""
         rngs = {} if rng is None else {"dropout": rng}
-        inputs = batch["image"], batch["cells"], batch["question"], batch["lengths"]
-        out: Any = self.model.apply({"params": params}, *inputs, train=rng is not None, rngs=rngs)
+        out: Any = self.model.apply({"params": params}, *self._inputs(batch), train=rng is not None, rngs=rngs)
         real = (batch["lengths"] > 0).astype(jnp.int32)
         smoothing = self.config.training.label_smoothing
         smoothed, nll = cross_entropy(out.logits[:, None], batch["answer"][:, None], real, label_smoothing=smoothing)
@@ -185,7 +185,7 @@ class VisualQuestions(Task):
         """Score dev: how many questions are answered as they should be."""
         return {"dev_accuracy": 100.0 * float(np.mean(self._right(params, examples, poll)))}
 
-    def scores(self, params: PyTree, examples: Sequence[Asked]) -> dict[str, Any]:
+    def scores(self, params: PyTree, examples: Sequence[Asked], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set, beside the controls that tell what the accuracy owes to image and question.
 
         Returns: in percent `accuracy` with its 95% interval and that of each answer; and
@@ -194,7 +194,7 @@ class VisualQuestions(Task):
               model that was trained so is `model.fusion.kind` question_only or image_only);
             - `usual_answer`: the most frequent training answer; `usual_answer_to_question`: to this very question.
         """
-        right = self._right(params, examples)
+        right = self._right(params, examples, poll)
         order = np.random.default_rng(0).permutation(len(examples))
         other = [replace(asked, image=examples[n].image) for asked, n in zip(examples, _derange(order), strict=True)]
         percent = lambda found: 100.0 * float(np.mean(found))  # noqa: E731
@@ -206,9 +206,11 @@ class VisualQuestions(Task):
         return {
             "accuracy": percent(right),
             "accuracy_ci95": interval(100.0 * right),
-            "accuracy_shuffled_images": percent(self._right(params, other)),
-            "accuracy_question_only": percent(self._right(params, examples, blank=True)),
-            "accuracy_image_only": percent(self._right(params, [replace(asked, question="") for asked in examples])),
+            "accuracy_shuffled_images": percent(self._right(params, other, poll)),
+            "accuracy_question_only": percent(self._right(params, examples, poll, blank=True)),
+            "accuracy_image_only": percent(
+                self._right(params, [replace(asked, question="") for asked in examples], poll)
+            ),
             "usual_answer": percent([self.usual[""] == asked.answer for asked in examples]),
             "usual_answer_to_question": percent(usual),
             "questions": len(examples),
@@ -225,11 +227,43 @@ class VisualQuestions(Task):
     def views(self, params: PyTree, example: Asked) -> list[View]:
         """Answer a question, and say where on the image each of its words looked."""
         (found,) = self.ask(params, [example])
-        words = [self.tokenizer.token(token) for token in self._ids([example.question])[0]]
+        words = self.tokenizer.encode(example.question).surface
         side, image = self.pictures.side, pixels(example.image, self.task.image_size, example.name)
         weights = found.weights[: len(words)].reshape(-1, side, side)
         above = heading(example.question, found.text, example.answer)
-        return [Regarded(image, words, weights, found.text, found.probability, above)]
+        unknown = tuple(self.unknown_words([example.question]))
+        return [Regarded(image, words, weights, found.text, found.probability, above, self._which, unknown)]
+
+    @property
+    def _which(self) -> str:
+        """Say which attention a view shows, where the model has several."""
+        assert isinstance(self.config.model, Config)
+        fusion = self.config.model.fusion
+        layers, heads = getattr(fusion, "layers", 0), getattr(fusion, "heads", 0)
+        return title("cross", layers, layers, heads) if layers else ""
+
+    def selected(self, params: PyTree, example: Asked, wanted: Selection) -> View:
+        """Answer a question, and show where one layer and head looked, or the mean of the heads."""
+        if not self._which:
+            return super().selected(params, example, wanted)
+        (view,) = self.views(params, example)
+        assert isinstance(view, Regarded)
+        (ids,) = self._ids([example.question])
+        ((_, image, _),) = self.pictures.batches([example.image], [example.name])
+        batch = place(self._batch(len(image), -(-(len(ids) + 1) // 8) * 8, [image[0]], [ids]))
+        found = layers_of(self.model, params, *self._inputs(batch))
+        chosen = select(found, wanted, "cross")
+        weights = chosen.weights[: len(ids), : self.pictures.cells].reshape(-1, self.pictures.side, self.pictures.side)
+        return replace(view, weights=weights, title=chosen.title)
+
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """Words of the questions that the vocabulary lacks; what stands before a tab is the path of an image."""
+        found = self.tokenizer.encode_batch([text.rpartition("\t")[2] for text in texts])
+        return list(dict.fromkeys(word for one in found for word in one.unknown_words))
+
+    @staticmethod
+    def _inputs(batch: Mapping[str, Any]) -> list[Any]:
+        return [batch[name] for name in ("image", "cells", "question", "lengths")]
 
     def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
         """Answer the question about the image of each line; an empty line for an empty one."""
@@ -262,8 +296,7 @@ class VisualQuestions(Task):
         width = -(-(max(map(len, ids), default=0) + 1) // 8) * 8
         results = []
         images, names = [e.image for e in examples], [e.name for e in examples]
-        for chosen, image, _ in self.pictures.batches(images, names, ROWS):
-            poll()
+        for chosen, image, _ in polled(self.pictures.batches(images, names, ROWS), poll, len(examples)):
             shown = self.pictures.blank(len(chosen)) if blank else image[: len(chosen)]
             batch = self._batch(len(image), width, list(shown), [ids[n] for n in chosen])
             found = jax.device_get(self._probabilities(params, place(batch)))
@@ -275,8 +308,7 @@ class VisualQuestions(Task):
     @cached_property
     def _probabilities(self) -> Callable[..., Any]:
         def probabilities(params: PyTree, batch: Mapping[str, Array]) -> tuple[Array, Array]:
-            inputs = batch["image"], batch["cells"], batch["question"], batch["lengths"]
-            out: Any = self.model.apply({"params": params}, *inputs, train=False)
+            out: Any = self.model.apply({"params": params}, *self._inputs(batch), train=False)
             return jax.nn.softmax(out.logits), out.weights
 
         return jax.jit(probabilities)

@@ -49,15 +49,19 @@ def asked_for(decoding: Decoding, n_best: int | None) -> Decoding:
 
 
 def lines(number: int, found: Sequence[Hypothesis], n_best: int) -> Iterator[str]:
-    """Write the best text, or several as Moses does: `line number ||| text ||| score`.
+    """Write the best text, or exactly `n_best` as Moses does: `line number ||| text ||| score`.
+
+    Where fewer were found (none for an empty line), empty texts of score -inf fill the number up, so that line i in
+    is always lines n_best * i to n_best * (i + 1) - 1 out.
 
     >>> list(lines(3, [Hypothesis("a b", [5, 6], -0.5, np.ones((3, 1)))], 2))
-    ['3 ||| a b ||| -0.5000']
+    ['3 ||| a b ||| -0.5000', '3 |||  ||| -inf']
     """
     if n_best == 1:
         yield found[0].text if found else ""
     else:
-        yield from (f"{number} ||| {one.text} ||| {one.score:.4f}" for one in found)
+        written = [f"{number} ||| {one.text} ||| {one.score:.4f}" for one in found]
+        yield from written + [f"{number} |||  ||| -inf"] * (n_best - len(written))
 
 
 def fitting(tokens: int, longest: int | None, what: str) -> int:

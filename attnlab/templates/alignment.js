@@ -9,6 +9,11 @@ function paint(element, share, negative = false) {
   element.classList.toggle("faint", share < FAINT);
 }
 
+// A word among others, whatever the direction of its letters.
+function apart(word) {
+  return `\u2068${word.textContent}\u2069`;
+}
+
 function setUp(section) {
   const source = [...section.querySelectorAll(".source button")];
   const target = [...section.querySelectorAll(".target button")];
@@ -37,11 +42,16 @@ function setUp(section) {
     said.textContent = "";
   }
 
+  function rest() {
+    clear();
+    for (const word of source) paint(word, Math.abs(word.dataset.mean), word.dataset.mean < 0);
+  }
+
   function say(word, verb, words, of) {
     const largest = of.map((weight, i) => [weight, i]).filter(([weight]) => Math.abs(weight) >= 0.01);
     largest.sort((a, b) => Math.abs(b[0]) - Math.abs(a[0]));
-    const list = largest.slice(0, 5).map(([weight, i]) => `${words[i].textContent} ${weight.toFixed(3)}`);
-    said.textContent = `${word.textContent} ${verb} ${list.join(", ") || "nothing by 0.01 or more"}`;
+    const list = largest.slice(0, 5).map(([weight, i]) => `${apart(words[i])} ${weight.toFixed(3)}`);
+    said.textContent = `${apart(word)} ${verb} ${list.join(", ") || "nothing by 0.01 or more"}`;
   }
 
   function light(button) {
@@ -66,7 +76,7 @@ function setUp(section) {
     const focused = section.contains(document.activeElement) && document.activeElement.matches(".words button");
     if (kept) light(kept);
     else if (focused && document.activeElement.matches(":focus-visible")) light(document.activeElement);
-    else clear();
+    else rest();
   }
 
   for (const words of [source, target]) {
@@ -99,9 +109,10 @@ function setUp(section) {
   section.addEventListener("keydown", event => {
     if (event.key === "Escape") {
       kept = null;
-      clear();
+      rest();
     }
   });
+  rest();
 }
 
 document.querySelectorAll(".hypothesis").forEach(setUp);

@@ -1,4 +1,4 @@
-"""What a person sees of a training: one line that moves on a terminal, plain lines now and then in a pipe."""
+"""What a person sees of a training or an evaluation: one line that moves on a terminal, plain lines in a pipe."""
 
 import time
 from collections.abc import Callable
@@ -20,10 +20,55 @@ class _Console(Console):
         self.quiet = True
 
 
-class Progress:
-    """Shows step, loss, what is trained on per second without padding and compilation, and the time to go.
+class _Line:
+    """A line that says how far something is; lines that stay stand above it.
 
-    A terminal that goes away, or a full disk behind stderr, stops no training: nothing more is shown.
+    A terminal that goes away, or a full disk behind stderr, stops nothing: no more is shown.
+    """
+
+    def __init__(self, console: Console | None, clock: Callable[[], float]) -> None:
+        self._console = console or _Console(stderr=True, highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._moving = False
+        self._clock = clock
+        self._shown = clock()
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._moving = self._shown_if_possible(self._live.start)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._moving:
+            self._shown_if_possible(self._live.stop)
+
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        self._shown_if_possible(lambda: self._console.print(Text(line), soft_wrap=True))
+
+    def _move(self, line: Callable[[], str], now: float, at_once: bool = False) -> bool:
+        """Show what `line` makes if it is time (`at_once`: on a terminal always); tell whether that line stays."""
+        every = REFRESH_EVERY if self._console.is_terminal else PLAIN_EVERY
+        if now - self._shown < every and not (at_once and self._console.is_terminal):
+            return False
+        self._shown = now
+        if self._console.is_terminal:
+            moving = Text(line(), no_wrap=True, overflow="ellipsis")
+            self._shown_if_possible(lambda: self._live.update(moving, refresh=True))
+            return False
+        self.say(line())
+        return True
+
+    def _shown_if_possible(self, show: Callable[[], None]) -> bool:
+        try:
+            show()
+        except OSError:
+            self._console.quiet = True
+        return not self._console.quiet
+
+
+class Progress(_Line):
+    """Shows step, loss, what is trained on per second without padding and compilation, and the time to go.
 
     Args:
       steps: at which the training ends.
@@ -41,33 +86,25 @@ class Progress:
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(console, clock)
         self._unit = unit
         self._steps, self._step, self._start = steps, start, start
-        self._console = console or _Console(stderr=True, highlight=False)
-        self._live = Live(console=self._console, auto_refresh=False, transient=True)
-        self._moving = False
         self._loss: float | None = None
         self._count, self._measured = 0, 0
         self._training, self._compiling = 0.0, 0.0
         self._evaluations, self._last_evaluation = 0, 0.0
-        self._clock = clock
-        self._last = self._shown = clock()
+        self._last = self._shown
         self._told = start
 
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._moving = self._shown_if_possible(self._live.start)
-        return self
-
     def __exit__(self, *_: object) -> None:
-        if self._moving:
-            self._shown_if_possible(self._live.stop)
+        super().__exit__()
         if self._step > self._told:
             self.say(self._line())
 
-    def say(self, line: str) -> None:
-        """Print a line that stays."""
-        self._shown_if_possible(lambda: self._console.print(Text(line), soft_wrap=True))
+    def compiling(self) -> None:
+        """Say, before the first step, why it takes longer than the next ones."""
+        if self._step < self._steps:
+            self.say("compiling the training step: a few seconds to a few minutes without a sign")
 
     def step(self, step: int, loss: float | None, count: int, compiling: bool) -> None:
         """Take note of a step that is done.
@@ -88,6 +125,16 @@ class Progress:
             self._measured += 1
         self._show()
 
+    def evaluating(self, poll: Callable[[], None]) -> Callable[..., None]:
+        """Return what an evaluation on dev calls between batches: it shows how far it is after calling `poll`."""
+
+        def show(done: int = 0, total: int = 0) -> None:
+            poll()
+            line = f"step {self._step}/{self._steps}, evaluating on dev: {done:,} of {total:,}"
+            self._move(lambda: line, self._clock(), at_once=done == 0)
+
+        return show
+
     def evaluated(self, step: int, scores: dict[str, float], best: bool) -> None:
         """Tell what an evaluation found; its time does not count as training."""
         self._last_evaluation = self._lap()
@@ -102,23 +149,8 @@ class Progress:
         return spent
 
     def _show(self) -> None:
-        every = REFRESH_EVERY if self._console.is_terminal else PLAIN_EVERY
-        if self._last - self._shown < every:
-            return
-        self._shown = self._last
-        if self._console.is_terminal:
-            line = Text(self._line(), no_wrap=True, overflow="ellipsis")
-            self._shown_if_possible(lambda: self._live.update(line, refresh=True))
-        else:
+        if self._move(self._line, self._last):
             self._told = self._step
-            self.say(self._line())
-
-    def _shown_if_possible(self, show: Callable[[], None]) -> bool:
-        try:
-            show()
-        except OSError:
-            self._console.quiet = True
-        return not self._console.quiet
 
     def _line(self) -> str:
         parts = [f"step {self._step}/{self._steps}"]
@@ -136,6 +168,55 @@ class Progress:
         """Seconds of training, and of evaluations as frequent as so far and as long as the last one."""
         evaluating = self._last_evaluation * self._evaluations / (self._step - self._start)
         return (self._steps - self._step) * (self._training / self._measured + evaluating)
+
+
+class Evaluating(_Line):
+    """Shows how far the evaluation of a split is, and the time to go; it is the `poll` of `Task.scores`.
+
+    Args:
+      split: its name.
+      examples: how many it has.
+      console: where to show it; None is stderr.
+      clock: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        split: str,
+        examples: int,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(console, clock)
+        self._split, self._examples = split, examples
+        self._passes, self._done, self._total = 0, 0, 0
+        self._measured = (0.0, 0)
+        """When the first batch of the pass, whose time is that of compiling, was done, and how many it had."""
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.say(f"{self._split}: {self._examples:,} examples; compiling first")
+        return self
+
+    def __call__(self, done: int = 0, total: int = 0) -> None:
+        """Take note of a batch that is done; one with none done begins another pass over the examples."""
+        now, before = self._clock(), self._done
+        self._done, self._total = done, total
+        if done == 0:
+            self._passes += 1
+        elif before == 0:
+            self._measured = (now, done)
+        self._move(lambda: self._line(now), now, at_once=done in (0, total))
+
+    def _line(self, now: float) -> str:
+        name = self._split if self._passes < 2 else f"{self._split}, pass {self._passes}"
+        line = f"{name}: {self._done:,} of {self._total:,}"
+        if self._done >= self._total:
+            return f"{line}, computing the scores"
+        begun, first = self._measured
+        if 0 < first < self._done:
+            return f"{line}, {_duration((now - begun) / (self._done - first) * (self._total - self._done))} to go"
+        return line
 
 
 def _duration(seconds: float) -> str:

@@ -1,0 +1,181 @@
+"""The attention of one layer and head that a person asks for: of every task whose model is a Transformer."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from attnlab import lab
+from attnlab.config.errors import UserError
+from attnlab.config.load import load
+from attnlab.tasks.kinds import kind
+from attnlab.tasks.layer_attention import LayerAttention, Selection, select, title
+from attnlab.tasks.views import Attended, Regarded
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+STORY = "Amira went to the attic. Boris ran to the garden. Where is Amira?"
+READER = (
+    "model={kind: transformer_reader, encoder: {layers: 2, width: 8, heads: 2, feed_forward: 8, "
+    "positions: {kind: sinusoidal}}}"
+)
+
+
+def prepared(path: str, *changes: str):
+    config = load(EXPERIMENTS / path, changes, tiny=True)
+    task = kind(config).prepare(config, kind(config).load(config, None))
+    return task, jax.jit(task.initialize)(jax.random.key(0))
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> str:
+    path = tmp_path / "image.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)).save(path)
+    return str(path)
+
+
+def selected(task, params, inputs: list[str], wanted: Selection):
+    return task.selected(params, task.example(inputs), wanted)
+
+
+def rows_add_up(view) -> None:
+    weights = view.weights.reshape(len(view.weights), -1)
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_translation_shows_each_of_its_three_attentions():
+    task, params = prepared("translation/dates_transformer.yaml")
+    inputs = ["der dritte Mai"]
+    (cross, *_), example = task.views(params, task.example(inputs)), task.example(inputs)
+    assert cross.panels[0].part.title == title("cross", 1, 2, 4)
+    same = task.selected(params, example, Selection("cross"))
+    assert (same.source_tokens, same.target_tokens) == (cross.source_tokens, cross.target_tokens)
+    np.testing.assert_allclose(same.weights, cross.weights, atol=1e-5)
+    encoder = task.selected(params, example, Selection("encoder", 1, 2))
+    assert encoder.source_tokens == encoder.target_tokens == cross.source_tokens
+    assert encoder.panels[0].title.startswith("encoder self-attention, layer 1 of 2, head 2 of 4")
+    rows_add_up(encoder)
+    decoder = task.selected(params, example, Selection("decoder"))
+    assert decoder.source_tokens == ["⟨start⟩", *cross.target_tokens[:-1]]
+    assert not np.triu(decoder.weights, 1).any(), "what is not written yet is not attended to"
+    rows_add_up(decoder)
+
+
+@pytest.mark.parametrize(
+    ("path", "changes", "inputs", "tokens"),
+    [
+        ("sentiment/rules_transformer.yaml", (), ["a good film"], "[CLS] a good film"),
+        (
+            "questions/stories_1_transformer.yaml",
+            (),
+            [STORY],
+            "<s> Where is Amira <sep> Amira went to the attic Boris ran to the garden",
+        ),
+        (
+            "questions/stories_2_facts.yaml",
+            (),
+            [STORY],
+            "Where is Amira? Boris ran to the garden. Amira went to the attic.",
+        ),
+        (
+            "questions/passages_bidaf.yaml",
+            (READER,),
+            ["Amira went to the attic.", "Where is Amira?"],
+            "[CLS] Where is Amira ? [SEP] Amira went to the attic .",
+        ),
+    ],
+)
+def test_an_encoder_shows_what_every_token_attends_to(path, changes, inputs, tokens):
+    task, params = prepared(path, *changes)
+    view = selected(task, params, inputs, Selection(layer=1, head=1))
+    assert isinstance(view, Attended)
+    assert view.source_tokens == view.target_tokens
+    assert " ".join(view.source_tokens).startswith(tokens)
+    assert view.panels[0].title.startswith("encoder self-attention, layer 1 of 2, head 1 of ")
+    rows_add_up(view)
+    plain = task.views(params, task.example(inputs))[0]
+    assert (view.translation, view.unknown) == (plain.translation, plain.unknown)
+    with pytest.raises(UserError, match=r"--attention cross: this model has encoder \(encoder self-attention\)"):
+        selected(task, params, inputs, Selection("cross"))
+
+
+def test_a_caption_shows_where_it_looked_and_what_it_had_written(picture: str):
+    task, params = prepared("captioning/scenes_transformer.yaml")
+    plain = task.views(params, task.example([picture]))[0]
+    cross = selected(task, params, [picture], Selection("cross"))
+    assert isinstance(cross, Regarded)
+    assert cross.title == plain.title
+    assert plain.title.startswith("cross-attention, layer 2 of 2, mean of its ")
+    np.testing.assert_allclose(cross.weights, plain.weights, atol=1e-5)
+    decoder = selected(task, params, [picture], Selection("decoder", 2, 1))
+    assert isinstance(decoder, Attended)
+    assert decoder.source_tokens == ["⟨start⟩", *plain.words]
+    assert not np.triu(decoder.weights, 1).any()
+    rows_add_up(decoder)
+
+
+def test_a_question_about_an_image_shows_one_head(picture: str):
+    task, params = prepared("visual_qa/scenes_cross_attention.yaml")
+    inputs = [picture, "what color is the zebra"]
+    (plain,) = task.views(params, task.example(inputs))
+    assert "zebra" in plain.words
+    assert plain.unknown == ("zebra",)
+    mean = selected(task, params, inputs, Selection("cross"))
+    assert mean.title == plain.title
+    np.testing.assert_allclose(mean.weights, plain.weights, atol=1e-5)
+    one = selected(task, params, inputs, Selection(head=1))
+    assert "head 1 of " in one.title
+    rows_add_up(one)
+
+
+@pytest.mark.parametrize(
+    "path", ["translation/dates_additive.yaml", "sentiment/rules_additive.yaml", "questions/stories_1_memory.yaml"]
+)
+def test_a_model_without_layers_says_so(path):
+    task, params = prepared(path)
+    with pytest.raises(UserError, match="has no Transformer layers"):
+        selected(task, params, [STORY], Selection(layer=1))
+
+
+def layers() -> list[LayerAttention]:
+    draw = np.random.default_rng(0)
+    return [LayerAttention(kind, n, draw.random((4, 2, 3))) for kind in ("cross", "decoder") for n in (1, 2, 3)]
+
+
+def test_what_is_not_wanted_otherwise_is_as_the_task_shows_it():
+    found = layers()
+    np.testing.assert_allclose(select(found, Selection(head=2), "cross", 2).weights, found[1].weights[1])
+    np.testing.assert_allclose(select(found, Selection("decoder"), "cross", 2).weights, found[5].weights.mean(axis=0))
+    np.testing.assert_allclose(select(found, Selection(layer=1), "cross").weights, found[0].weights.mean(axis=0))
+    assert not Selection()
+    assert Selection(head=1)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        (Selection("self"), "--attention self: this model has cross (cross-attention), decoder (decoder self-att"),
+        (Selection("encoder"), "--attention encoder: "),
+        (Selection(layer=0), "--layer 0: the cross-attention of this model has layers 1 to 3"),
+        (Selection("decoder", 4), "--layer 4: the decoder self-attention of this model has layers 1 to 3"),
+        (Selection(head=5), "--head 5: layer 3 of the cross-attention has heads 1 to 4"),
+        (Selection(head=-1), "--head -1: "),
+    ],
+)
+def test_what_the_model_does_not_have_is_refused_with_what_it_has(wanted, says):
+    with pytest.raises(UserError) as refused:
+        select(layers(), wanted, "cross")
+    assert says in str(refused.value)
+
+
+def test_from_python_too():
+    asked = []
+    task = SimpleNamespace(
+        example=lambda inputs: inputs, selected=lambda params, example, wanted: asked.append((example, wanted))
+    )
+    trained = lab.Trained(SimpleNamespace(), task)  # pyright: ignore[reportArgumentType]
+    trained.__dict__["_chosen"] = ([], {})
+    trained.attention("a text", attention="encoder", layer=2, head=1)
+    assert asked == [(("a text",), Selection("encoder", 2, 1))]
