@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from attnlab.functional import dense, normalizers, scores, sharded
-from attnlab.functional.checks import check_mask, check_options, check_parts, check_shapes
+from attnlab.functional.checks import check_mask, check_options, check_parts, check_positions, check_shapes, fit
 from attnlab.functional.extras import NAMES, Extra, TopKeys, requested
 from attnlab.functional.inputs import Inputs, chosen, inputs
 from attnlab.functional.masks import Mask
@@ -233,10 +233,12 @@ def _prepared(
     """Check a call's arguments, and put them in the form that implementations take."""
     check_shapes(query, key, key if value is None else value)
     check_mask(mask, query, key)
-    check_parts(score, mods, normalizer, query.shape[-2])
+    check_parts(score, mods, normalizer, query)
     check_options(dropout_rate, rng, block_size)
     extras = requested(returns)
-    fitted = None if mask is None else mask.fitted(query.shape[-3], key.shape[-3], query.shape[-2])
+    check_positions("query", query_positions, query)
+    check_positions("key", key_positions, key)
+    fitted = fit(mask, mods, query, key, query_positions, key_positions)
     rng = rng if dropout_rate else None
     parts = score, tuple(mods), normalizer
     given = inputs(query, key, value, *parts, fitted, rng, query_positions, key_positions)

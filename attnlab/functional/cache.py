@@ -146,7 +146,7 @@ def attend(
     cache = append(cache, key, value)
     seen, capacity = masks.causal(0), cache.key.shape[-3]
     if mask is not None:
-        seen &= _Fitted(mask.fitted(capacity, capacity, query.shape[-2]))
+        seen &= _Fitted(mask.placed(capacity, capacity, query.shape[-2]))
     found = attention(query, cache.key, cache.value, mask=seen, query_positions=now, **options)
     lost = overflowed(cache)
     return jax.tree.map(lambda x: _spoil(x, lost), found), cache

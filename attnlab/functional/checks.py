@@ -11,7 +11,10 @@ from jax import Array
 
 from attnlab.functional import masks, mods, normalizers, scores
 from attnlab.functional.masks import Mask
-from attnlab.functional.mods import Alibi
+from attnlab.functional.mods import Alibi, Bias, Location
+from attnlab.functional.normalizers import as_softmax
+from attnlab.functional.parts import Each, one_number
+from attnlab.functional.types import extent
 
 FAMILIES = {"score": scores, "mods": mods, "normalizer": normalizers}
 """Argument of `attention` -> where such parts are."""
@@ -64,7 +67,7 @@ def _axes(shape: Sequence[int], query: Array, key: Array) -> str:
     return {1: "k", 2: "q k", 3: "b q k" if batch else "h q k"}.get(len(shape), "b h q k")
 
 
-def check_parts(score: Any, mods: Any, normalizer: Any, heads: int) -> None:
+def check_parts(score: Any, mods: Any, normalizer: Any, query: Array) -> None:
     """Refuse parts that are no functions, have parameters that are not bound, or cannot see the mask."""
     if callable(mods):
         raise ValueError("attention: mods is a tuple of functions: (mod,)")
@@ -80,9 +83,43 @@ def check_parts(score: Any, mods: Any, normalizer: Any, heads: int) -> None:
             f"attention: normalizer {normalizer.__name__} of jax takes (logits, axis), not (logits, where): "
             "it would not see the mask; take one of attnlab.normalizers"
         )
+    heads, batch = query.shape[-2], query.ndim - 3
     for number, mod in enumerate(mods):
         if isinstance(mod, Alibi) and len(mod.slopes) != heads:
             raise ValueError(f"attention: mods[{number}] is alibi({len(mod.slopes)}), the query has {heads} heads")
+    if (family := as_softmax(normalizer)) is not None:  # blocks read its numbers without calling it
+        for what, number in (("temperature: t", family.temperature), ("softmax_with_sink: sink", family.sink)):
+            array, axes = (number.array, number.axes) if isinstance(number, Each) else (number, ())
+            one_number(what, np.shape(array)[batch * ("b" in axes) + ("h" in axes) :])
+
+
+def check_positions(name: str, positions: Any, of: Array) -> None:
+    """Refuse positions that are no whole numbers, or not as many as there are queries (or keys)."""
+    if positions is None:
+        return
+    length, batch = of.shape[-3], of.shape[:-3]
+    needed = f"attention: {name}_positions are whole numbers [{length}] or [*B, {length}]"
+    if not isinstance(positions, Array | np.ndarray):
+        raise ValueError(
+            f"{needed}, not {type(positions).__name__}; from position n on: {name}_positions=n + jnp.arange({length})"
+        )
+    if positions.shape not in ((length,), (*batch, length)) or not jnp.issubdtype(positions.dtype, jnp.integer):
+        raise ValueError(f"{needed}, not {positions.dtype}{list(positions.shape)}")
+
+
+def fit(
+    mask: Mask | None, mods: Any, query: Array, key: Array, query_positions: Array | None, key_positions: Array | None
+) -> Mask | None:
+    """Return the mask for these queries and keys; refuse it, or mods, whose arrays do not fit their positions."""
+    queries = extent("query", query.shape[-3], query_positions)
+    keys = extent("key", key.shape[-3], key_positions)
+    for mod in mods:
+        if isinstance(mod, Bias | Location):
+            mod.check(queries, keys)
+    if mask is None:
+        return None
+    mask.check(queries, keys)
+    return mask.fitted(queries.count, keys.count, query.shape[-2])
 
 
 def _check_bound(argument: str, part: Any) -> None:

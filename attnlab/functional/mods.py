@@ -17,8 +17,8 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial, register_dataclass
 
-from attnlab.functional.parts import Each, each
-from attnlab.functional.types import Logits, Positions
+from attnlab.functional.parts import Each, each, scalar
+from attnlab.functional.types import Extent, Logits, Positions
 
 Mod = Callable[[Logits, Positions], Logits]
 
@@ -43,7 +43,7 @@ def soft_cap(cap: float | int | Array) -> Mod:
 
 
 def _soft_cap(logits: Logits, positions: Any, *, cap: Any) -> Logits:
-    cap = jnp.asarray(cap, logits.dtype)
+    cap = scalar("soft_cap: cap", cap, logits.dtype)
     return cap * jnp.tanh(logits / cap)
 
 
@@ -188,9 +188,10 @@ def location(query: Array | Each, w: Array | Each) -> Mod:
 
     Args:
         query: [T, d], the queries of one head of one example: [*B, N, T, d] marked `each(query, "b h")`.
-        w: [d, L], a column for each key position, L at least the number of keys; `each(w, "h")` for [N, d, L].
+        w: [d, L], a column for each key position; a key farther on counts as the last. `each(w, "h")` for [N, d, L].
     Returns: a mod with both as its leaves.
-    Numerics: accumulated in the dtype of the logits. A position past the end of either counts as the last.
+    Numerics: accumulated in the dtype of the logits. Given positions of queries are below T; inside jit, where they
+        are not known, one past the end counts as the last.
     Reference: Luong, Pham & Manning 2015, eq. 8, "location".
 
     >>> places = Positions(jnp.arange(1), jnp.array([1, 0]), jnp.array(0), jnp.array(0))
@@ -200,12 +201,24 @@ def location(query: Array | Each, w: Array | Each) -> Mod:
     inner = _last(query), _shape(w)[-2]
     if inner[0] != inner[1]:
         raise ValueError("location: queries of width {} do not meet w with {} rows".format(*inner))
-    return Partial(_location, query=query, w=w)
+    return Location(query, w)
 
 
-def _location(logits: Logits, positions: Positions, *, query: Any, w: Any) -> Logits:
-    rows = _take(query, positions.query, 0).astype(logits.dtype)
-    return jnp.matmul(rows, _take(w, positions.key, 1).astype(logits.dtype))
+@partial(register_dataclass, data_fields=["query", "w"], meta_fields=[])
+@dataclass(frozen=True)
+class Location:
+    """What the query says of each position; made by `location`."""
+
+    query: Any
+    w: Any
+
+    def __call__(self, logits: Logits, positions: Positions) -> Logits:
+        rows = _take(self.query, positions.query, 0).astype(logits.dtype)
+        return jnp.matmul(rows, _take(self.w, positions.key, 1).astype(logits.dtype))
+
+    def check(self, queries: Extent, keys: Extent) -> None:
+        """Raise where the queries are not those of the call."""
+        queries.check("location: axis q of query", _shape(self.query)[-2])
 
 
 @partial(register_dataclass, data_fields=["array"], meta_fields=["axes"])
@@ -221,6 +234,14 @@ class Bias:
         whole = _take(rows, positions.key, 1) if "k" in self.axes else rows[:, None]
         return logits + jnp.broadcast_to(whole, logits.shape).astype(logits.dtype)
 
+    def check(self, queries: Extent, keys: Extent) -> None:
+        """Raise where the array does not have an entry for every query and key."""
+        sizes = dict(zip(reversed(self.axes), reversed(_shape(self.array)), strict=False))
+        for axis, along in (("q", queries), ("k", keys)):
+            if axis in sizes:
+                instead = f"an axis that all share is left out by name: bias(array, axes=...) without {axis}"
+                along.check(f"bias: axis {axis} of the array", sizes[axis], instead)
+
 
 def bias(array: Array, axes: str = "b h q k") -> Mod:
     """Add an array to the logits, naming its axes.
@@ -230,9 +251,11 @@ def bias(array: Array, axes: str = "b h q k") -> Mod:
     Args:
         array: any numbers, learned or not. To forbid a key use a mask, not a large negative number.
         axes: what its axes are, in this order and apart by spaces: b (all batch axes *B), h (query heads),
-            q, k. One that is left out is shared: "h k" is a bias of every key in every head.
+            q, k. One that is left out is shared: "h k" is a bias of every key in every head. Axes b and h of
+            size 1 are shared too; q and k are as long as the inputs, or longer than any position that is given.
     Returns: a mod with the array as its leaf.
-    Numerics: added in the dtype of the logits. A position past the end counts as the last.
+    Numerics: added in the dtype of the logits. Inside jit, where given positions are not known, one past the end
+        counts as the last.
     Reference: Raffel et al. 2020, section 2.1; Hu et al. 2018, for biases of boxes in a picture.
 
     >>> places = Positions(jnp.arange(2), jnp.arange(2), jnp.array(0), jnp.array(0))

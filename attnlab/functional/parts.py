@@ -91,6 +91,30 @@ def marked(tree: Any) -> tuple[list[Any], list[tuple[str, ...]], Any]:
     return arrays, [leaf.axes if isinstance(leaf, Each) else () for leaf in leaves], structure
 
 
+def scalar(what: str, value: Any, dtype: Any) -> Array:
+    """Return a parameter that is one number as an array [], or raise where it is more: it would be one for each key.
+
+    >>> scalar("temperature: t", 2.0, "float32").shape
+    ()
+    """
+    array = jax.numpy.asarray(value, dtype)
+    one_number(what, array.shape)
+    return array
+
+
+def one_number(what: str, shape: tuple[int, ...]) -> None:
+    """Raise where a shape is not that of a single number.
+
+    >>> one_number("temperature: t", ())
+    """
+    if shape:
+        name = what.split()[-1]
+        raise ValueError(
+            f"{what} is one number, not an array {list(shape)}; "
+            f'one for each head is marked as parts.each({name}, "h"), for each example as parts.each({name}, "b")'
+        )
+
+
 def floats(tree: Any) -> tuple[list[Array], list[Any], Callable[[list[Array], list[Any]], Any]]:
     """Return the floating-point arrays of a tree, its other leaves, and the function that puts both together again.
 

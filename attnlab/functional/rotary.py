@@ -23,7 +23,7 @@ def rotary(
 
     Args:
         features: queries or keys; D is even.
-        positions: [T], or [*B, T] where examples differ; None is 0 … T − 1.
+        positions: whole numbers [T], or [*B, T] where examples differ; None is 0 … T − 1.
         base: the slowest pair turns once in 2π · base^(1 − 2/D) positions.
         interleaved: False pairs feature m with m + D/2 (GPT-NeoX, LLaMA in Hugging Face); True pairs neighbours,
             2m with 2m + 1 (the paper, GPT-J). Weights trained with one are of no use with the other.
@@ -40,6 +40,12 @@ def rotary(
         raise ValueError(f"rotary: features come in pairs, so their number is even, not {width}")
     if positions is None:
         positions = jnp.arange(queries, dtype=jnp.int32)
+    if not jnp.issubdtype(jnp.result_type(positions), jnp.integer):
+        raise ValueError(
+            f"rotary: positions are whole numbers, not {jnp.result_type(positions)} (in bfloat16 1857 is 1856); "
+            "make them by jnp.arange, or write positions.astype(jnp.int32) where they are exact"
+        )
+    positions = jnp.asarray(positions)
     if positions.shape not in ((queries,), features.shape[:-2]):
         raise ValueError(
             f"rotary: positions {positions.shape} are neither [T] nor [*B, T] of features {features.shape}"
