@@ -266,6 +266,10 @@ def bias(array: Array, axes: str = "b h q k") -> Mod:
     if names != tuple(name for name in "bhqk" if name in names):
         raise ValueError(f'bias: axes {axes!r} are not some of "b h q k" in this order')
     array = jnp.asarray(array)
+    if array.dtype == jnp.bool_:
+        raise ValueError(
+            f'bias: it is added to the logits, and this array holds truth values; write mask=masks.array(array, "{axes}")'
+        )
     needed = len([name for name in names if name != "b"])
     if array.ndim < needed or ("b" not in names and array.ndim > needed):
         raise ValueError(f"bias: shape {array.shape} does not have the axes {axes!r}")
