@@ -11,7 +11,16 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from attnlab.functional import dense, normalizers, scores, sharded
-from attnlab.functional.checks import check_mask, check_options, check_parts, check_positions, check_shapes, fit
+from attnlab.functional.calls import explained
+from attnlab.functional.checks import (
+    check_arrays,
+    check_mask,
+    check_options,
+    check_parts,
+    check_positions,
+    check_shapes,
+    fit,
+)
 from attnlab.functional.extras import NAMES, Extra, TopKeys, requested
 from attnlab.functional.inputs import Inputs, chosen, inputs
 from attnlab.functional.masks import Mask
@@ -43,6 +52,7 @@ class AttentionOutput(NamedTuple):
     """Σ of the weights that each key gets from all queries."""
 
 
+@explained()
 def attention(
     query: Queries,
     key: Keys,
@@ -99,6 +109,7 @@ def attention(
     >>> attention(query, key, jnp.arange(3.0).reshape(3, 1, 1)).ravel().tolist()
     [1.0, 1.0]
     """
+    check_arrays(value=value)
     given, options, extras = _prepared(
         query,
         key,
@@ -126,6 +137,7 @@ def attention(
     return AttentionOutput(**found) if returns else found["output"]
 
 
+@explained(options_of=attention)
 def plan(query: Any, key: Any, value: Any, *, implementation: str | None = None, **options: Any) -> Plan:
     """Tell how `attention` of these arguments is carried out, and why; print it to read it.
 
@@ -146,6 +158,7 @@ def plan(query: Any, key: Any, value: Any, *, implementation: str | None = None,
     return plans[0]
 
 
+@explained()
 def attention_weights(
     query: Queries,
     key: Keys,
@@ -184,6 +197,7 @@ def attention_weights(
     return _unfolded(dense.attend(given, options), query.shape[:-3])["weights"]
 
 
+@explained()
 def pool(weights: HeadWeights, value: Values) -> Outputs:
     """Average the values by the weights of each query: the second half of `attention`.
 
@@ -200,7 +214,15 @@ def pool(weights: HeadWeights, value: Values) -> Outputs:
     >>> pool(jnp.array([[[0.25, 0.75]]]), jnp.array([[[0.0]], [[4.0]]])).tolist()
     [[[3.0]]]
     """
+    check_arrays(weights=weights, value=value)
+    shapes = f"weights {weights.shape}, value {value.shape}"
+    if min(weights.ndim, value.ndim) < 3 or weights.shape[:-3] != value.shape[:-3]:
+        raise ValueError(f"pool: weights [*B, N, T, S] and value [*B, S, K, V] are needed: {shapes}")
     heads, key_heads = weights.shape[-3], value.shape[-2]
+    if weights.shape[-1] != value.shape[-3]:
+        raise ValueError(
+            f"pool: weights of as many keys as there are values are needed: {shapes}; write pool(weights, value)"
+        )
     if heads % key_heads:
         raise ValueError(f"pool: {heads} heads of weights are no multiple of {key_heads} heads of values")
     group = heads // key_heads
@@ -231,10 +253,11 @@ def _prepared(
     mesh: Mesh | None = None,
 ) -> tuple[Inputs, dense.Options, tuple[Extra, ...]]:
     """Check a call's arguments, and put them in the form that implementations take."""
+    check_arrays(query=query, key=key)
     check_shapes(query, key, key if value is None else value)
     check_mask(mask, query, key)
     check_parts(score, mods, normalizer, query)
-    check_options(dropout_rate, rng, block_size)
+    check_options(dropout_rate, rng, block_size, mesh)
     extras = requested(returns)
     check_positions("query", query_positions, query)
     check_positions("key", key_positions, key)

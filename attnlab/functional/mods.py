@@ -17,12 +17,14 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial, register_dataclass
 
+from attnlab.functional.calls import explained
 from attnlab.functional.parts import Each, each, scalar
-from attnlab.functional.types import Extent, Logits, Positions
+from attnlab.functional.types import Extent, Logits, Positions, named_axes
 
 Mod = Callable[[Logits, Positions], Logits]
 
 
+@explained()
 def soft_cap(cap: float | int | Array) -> Mod:
     """Bound the logits smoothly.
 
@@ -61,6 +63,7 @@ class Alibi:
         return logits - slope * jnp.abs(columns - rows)
 
 
+@explained()
 def alibi(heads: int) -> Mod:
     """Lower the logits in proportion to the distance, more steeply in some heads than in others.
 
@@ -78,8 +81,9 @@ def alibi(heads: int) -> Mod:
     >>> alibi(8).slopes[:3]
     (0.5, 0.25, 0.125)
     """
-    if heads < 1:
-        raise ValueError(f"alibi: at least one head is needed, not {heads}")
+    if not isinstance(heads, int) or heads < 1:
+        what = f"{type(heads).__name__}" if not isinstance(heads, int) else heads
+        raise ValueError(f"alibi: the number of query heads is needed, 1 or more, not {what}; write mods.alibi(8)")
     return Alibi(tuple(_slopes(heads)))
 
 
@@ -114,6 +118,11 @@ def relative_bias(table: Array | Each) -> Mod:
 
 
 def _relative_bias(logits: Logits, positions: Positions, *, table: Any) -> Logits:
+    if table.ndim != 1:
+        raise ValueError(
+            f"relative_bias: table is [2R + 1] for one head, not {list(table.shape)}; "
+            'one for each head, [N, 2R + 1], is marked as parts.each(table, "h")'
+        )
     furthest = table.shape[0] // 2
     distance = jnp.clip(positions.columns - positions.rows, -furthest, furthest)
     return logits + table.astype(logits.dtype)[distance + furthest]
@@ -129,6 +138,11 @@ class T5Bias:
     max_distance: int
 
     def __call__(self, logits: Logits, positions: Positions) -> Logits:
+        if self.table.ndim != 1:
+            raise ValueError(
+                f"t5_bias: table is [buckets] for one head, not {list(self.table.shape)}; one for each head is marked: "
+                'parts.each(table, "h") of [N, buckets], so table.T of T5\'s [buckets, N]'
+            )
         distances = np.arange(-self.max_distance, self.max_distance + 1)
         buckets = t5_buckets(distances, self.table.shape[0], self.bidirectional, self.max_distance)
         return _relative_bias(logits, positions, table=self.table[jnp.asarray(buckets, jnp.int32)])
@@ -243,6 +257,7 @@ class Bias:
                 along.check(f"bias: axis {axis} of the array", sizes[axis], instead)
 
 
+@explained()
 def bias(array: Array, axes: str = "b h q k") -> Mod:
     """Add an array to the logits, naming its axes.
 
@@ -262,17 +277,18 @@ def bias(array: Array, axes: str = "b h q k") -> Mod:
     >>> bias(jnp.array([1.0, 2.0]), axes="k")(jnp.zeros((2, 2)), places).tolist()
     [[1.0, 2.0], [1.0, 2.0]]
     """
-    names = tuple(axes.split())
+    names = tuple(axes.split()) if isinstance(axes, str) else ("?",)
     if names != tuple(name for name in "bhqk" if name in names):
-        raise ValueError(f'bias: axes {axes!r} are not some of "b h q k" in this order')
+        raise ValueError(f"bias: axes {axes!r} {named_axes(axes)}")
     array = jnp.asarray(array)
     if array.dtype == jnp.bool_:
         raise ValueError(
-            f'bias: it is added to the logits, and this array holds truth values; write mask=masks.array(array, "{axes}")'
+            "bias: it is added to the logits, and this array holds truth values; "
+            f'write mask=masks.array(array, "{axes}")'
         )
     needed = len([name for name in names if name != "b"])
     if array.ndim < needed or ("b" not in names and array.ndim > needed):
-        raise ValueError(f"bias: shape {array.shape} does not have the axes {axes!r}")
+        raise ValueError(f"bias: shape {array.shape} does not have the axes {axes!r}; {named_axes(array.ndim)}")
     front = " ".join(name for name in names if name in "bh")
     return Bias(each(array, front) if front else array, tuple(name for name in names if name in "qk"))
 

@@ -86,6 +86,18 @@ def extent(name: str, count: int, positions: Any) -> Extent:
     return Extent(name, count, positions is not None, bounds)
 
 
+def named_axes(given: Any) -> str:
+    """Say what names of axes there are, and write those that were probably meant.
+
+    >>> named_axes("bk")
+    'are not some of "b h q k" in this order, apart by spaces; write axes="b k"'
+    """
+    if isinstance(given, int):
+        return f'write axes="{ {1: "k", 2: "q k", 3: "b q k", 4: "b h q k"}.get(given, "b h q k") }"'
+    letters = [letter for letter in "bhqk" if letter in str(given)] or ["q", "k"]
+    return f'are not some of "b h q k" in this order, apart by spaces; write axes="{" ".join(letters)}"'
+
+
 def known(array: Any) -> np.ndarray | None:
     """Return the values of an array, or None where only the run knows them (inside jit, or on another host).
 

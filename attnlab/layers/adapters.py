@@ -20,11 +20,13 @@ from jax.typing import ArrayLike
 
 from attnlab.functional import dropout, masks, mods, normalizers, parts
 from attnlab.functional.attention import attention, attention_weights
+from attnlab.functional.calls import explained
 from attnlab.functional.masks.extent import Lengths
 from attnlab.functional.types import Positions, known
 from attnlab.layers.jax_nn import also, with_arrays
 
 
+@explained(options_of=attention)
 def linen_attention_fn(**options: Any) -> Callable[..., Array]:
     """Make the `attention_fn` of `flax.linen.MultiHeadDotProductAttention` from options of `attention`.
 
@@ -90,6 +92,7 @@ def linen_attention_fn(**options: Any) -> Callable[..., Array]:
     return attention_fn
 
 
+@explained(options_of=attention)
 def nnx_attention_fn(**options: Any) -> Callable[..., Array]:
     """Make the `attention_fn` of `flax.nnx.MultiHeadAttention` from options of `attention`.
 
@@ -249,4 +252,6 @@ def _precision(precision: Any) -> contextlib.AbstractContextManager[Any]:
 def _check_options(options: dict[str, Any]) -> None:
     for name in ("dropout_rate", "rng", "returns", "query_positions", "key_positions"):
         if name in options:
-            raise ValueError(f"attention_fn: {name} is no option here, for Flax's module decides it call by call")
+            raise ValueError(
+                f"attention_fn: {name} is no option here, for Flax's module decides it call by call; write it there"
+            )

@@ -160,13 +160,27 @@ class Mask:
         return picture.portrait(self)
 
     def __and__(self, other: "Mask") -> "Mask":
-        return And(self, other) if isinstance(other, Mask) else NotImplemented
+        return And(self, _other("&", other))
 
     def __or__(self, other: "Mask") -> "Mask":
-        return Or(self, other) if isinstance(other, Mask) else NotImplemented
+        return Or(self, _other("|", other))
+
+    def __rand__(self, other: object) -> "Mask":
+        return And(_other("&", other), self)
+
+    def __ror__(self, other: object) -> "Mask":
+        return Or(_other("|", other), self)
 
     def __invert__(self) -> "Mask":
         return Not(self)
+
+
+def _other(sign: str, other: object) -> Mask:
+    if isinstance(other, Mask):
+        return other
+    what = picture.described(other)
+    made = "masks.array(where, axes)" if hasattr(other, "shape") else "call a function of masks"
+    raise TypeError(f"a mask is combined with masks alone, not with {what}; write mask {sign} {made}")
 
 
 class Structured(Mask):

@@ -13,8 +13,8 @@ from jax.tree_util import register_dataclass
 from attnlab.functional.masks.base import Mask
 from attnlab.functional.masks.blocks import Answer, Blocks, reduced
 from attnlab.functional.masks.picture import described
-from attnlab.functional.parts import Each, as_part
-from attnlab.functional.types import Extent, Positions, Where
+from attnlab.functional.parts import Each, as_part, check_takes
+from attnlab.functional.types import Extent, Positions, Where, named_axes
 
 
 @partial(register_dataclass, data_fields=["where"], meta_fields=["axes"])
@@ -91,15 +91,18 @@ def array(where: Array, axes: str = "q k") -> Mask:
     >>> array(jnp.array([True, False]), axes="k").dense(2, 2).astype(int).tolist()
     [[1, 0], [1, 0]]
     """
-    names = tuple(axes.split())
+    names = tuple(axes.split()) if isinstance(axes, str) else ("?",)
     if names != tuple(name for name in "bhqk" if name in names):
-        raise ValueError(f'array: axes {axes!r} are not some of "b h q k" in this order')
+        raise ValueError(f"array: axes {axes!r} {named_axes(axes)}")
     where = jnp.asarray(where)
     if where.dtype != jnp.bool_:
-        raise ValueError(f"array: truth values are needed, not {where.dtype} (True = may attend)")
+        raise ValueError(
+            f"array: truth values are needed, not {where.dtype} (True = may attend); write where.astype(bool) of 0 and "
+            f'1, mods.bias(where, "{axes}") of what is added to the logits'
+        )
     needed = len([name for name in names if name != "b"])
     if where.ndim < needed or ("b" not in names and where.ndim > needed):
-        raise ValueError(f"array: shape {where.shape} does not have the axes {axes!r}")
+        raise ValueError(f"array: shape {where.shape} does not have the axes {axes!r}; {named_axes(where.ndim)}")
     return Dense(where, names)
 
 
@@ -137,6 +140,9 @@ def from_fn(fn: Callable[[Array, Array, Array], Array]) -> Mask:
     >>> from_fn(lambda query, key, head: (query - key) % 2 == 0).dense(2, 3).astype(int).tolist()
     [[1, 0, 1], [0, 1, 0]]
     """
+    if not callable(fn):
+        raise ValueError(f"from_fn: fn is a function, not {described(fn)}; an array of truth values is array(where)")
+    check_takes("from_fn: fn", fn, ("query", "key", "head"))
     part = as_part(fn)
     if any(isinstance(node, Each) for node in jax.tree.leaves(part, is_leaf=lambda node: isinstance(node, Each))):
         raise ValueError("from_fn: its arrays are shared by all; index one for each head by `head` in the function")
