@@ -10,7 +10,7 @@ from jax import Array
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from attnlab.functional import dense, normalizers, scores, sharded
+from attnlab.functional import dense, normalizers, scores, separable, sharded
 from attnlab.functional.calls import explained
 from attnlab.functional.checks import (
     check_arrays,
@@ -95,6 +95,9 @@ def attention(
         returns: extras: names of fields of `AttentionOutput`, or `extras.top_k(k)`, `extras.weights(rows, heads)`.
             They do not change the output.
         implementation: "dense", "streaming", "block_sparse", or None to have one chosen; `plan` tells which and why.
+            The latter two compute blocks: a custom score or mod answers for each pair of query and key by itself, a
+            normalizer for each query. One that does not (it averages over queries, say) is tried and told: it is
+            computed by "dense", and refused where another is named.
         block_size: (queries, keys) of a block of the latter two; None for what this machine likes.
         mesh: devices, along one axis, to divide the key heads among, or else the examples, the query heads, or the
             queries. None for one device, or what the compiler makes of sharded inputs.
@@ -131,6 +134,8 @@ def attention(
     found = attend(given, options) if mesh is None else sharded.attend(attend, given, options, mesh)
     for extra in extras:
         if extra.chosen:
+            if why := separable.unfit(given).get("streaming"):
+                raise ValueError(f'attention: {why}, nor some rows by themselves; write returns=("weights",)')
             part = replace(options, returns=(Extra("weights"),), block_size=None)
             found |= IMPLEMENTATIONS["streaming"](chosen(given, extra.rows, extra.heads), part)
     found = _unfolded(found, query.shape[:-3])

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from attnlab.functional import block_sparse, dense, streaming
+from attnlab.functional import block_sparse, dense, separable, streaming
 from attnlab.functional.blocks import cut, needed, visits
 from attnlab.functional.inputs import Inputs
 from attnlab.functional.normalizers import as_softmax
@@ -96,6 +96,16 @@ def choose(given: Inputs, options: dense.Options, name: str | None) -> Plan:
     if small:
         reasons |= dict.fromkeys(("streaming", "block_sparse"), "the blocks are not worth their loop")
     chosen = name or suited
+    if (chosen != "dense" or options.split) and (unfit := separable.unfit(given)):
+        if options.split:
+            raise ValueError(f"attention: {next(iter(unfit.values()))}, nor a mesh that divides it; write mesh=None")
+        reasons |= unfit
+        suited = "dense" if "streaming" in unfit else "streaming"
+        if name in unfit:
+            raise ValueError(f'attention: {unfit[name]}; write implementation="{suited}"')
+        if name is None:
+            chosen = suited
+            reasons[suited] = next(iter(unfit.values())) if suited == "dense" else reasons[suited]
     if chosen != suited:
         reasons |= {suited: f"{chosen} was asked for ({reasons[suited]})", chosen: "asked for"}
     peak = 2 * written if chosen == "dense" else streamed
