@@ -67,7 +67,7 @@ def test_what_no_block_can_honour_is_for_dense(mixed, options):
 
 def test_what_needs_its_masked_keys_is_not_for_blocks_that_are_skipped():
     assert plan(q, q, q, mask=MASK, normalizer=over_all_keys).implementation == "streaming"
-    with pytest.raises(ValueError, match='mixes masked keys.* write implementation="streaming"'):
+    with pytest.raises(ValueError, match=r'mixes masked keys.* write implementation="streaming"'):
         plan(q, q, q, mask=MASK, normalizer=over_all_keys, implementation="block_sparse")
 
 
