@@ -49,12 +49,12 @@ def check_shapes(query: Array, key: Array, value: Array) -> None:
         if array.ndim < 3:
             one_head = f"; with one head write {name}[:, None, :]" if array.ndim == 2 else ""
             raise ValueError(f"attention: {name}: [*B, positions, heads, features] is needed: {shapes}{one_head}")
-    hint = _other_order(query.shape, key.shape, value.shape)
+    hint = lambda: _other_order(query.shape, key.shape, value.shape)  # noqa: E731
     if not query.shape[:-3] == key.shape[:-3] == value.shape[:-3] or key.shape[:-1] != value.shape[:-1]:
-        raise ValueError(f"attention: batch axes, and keys and heads of key and value, must agree: {shapes}{hint}")
+        raise ValueError(f"attention: batch axes, and keys and heads of key and value, must agree: {shapes}{hint()}")
     if key.shape[-2] == 0 or query.shape[-2] % key.shape[-2]:
         raise ValueError(
-            f"attention: {query.shape[-2]} query heads are no multiple of {key.shape[-2]} key heads: {shapes}{hint}"
+            f"attention: {query.shape[-2]} query heads are no multiple of {key.shape[-2]} key heads: {shapes}{hint()}"
         )
     if not all(jnp.issubdtype(x.dtype, jnp.floating) for x in (query, key, value)):
         dtypes = f"{query.dtype}, {key.dtype}, {value.dtype}"
@@ -84,10 +84,7 @@ def check_mask(mask: Any, query: Array, key: Array) -> None:
         together = " & ".join(one.expression() if isinstance(one, Mask) else "..." for one in mask)
         raise ValueError(f"{what}; combine masks by & and |: mask={together}")
     if isinstance(mask, Array | np.ndarray | list):
-        shape, dtype = (
-            np.shape(mask),
-            getattr(mask, "dtype", np.asarray(mask).dtype if isinstance(mask, list) else None),
-        )
+        shape, dtype = np.shape(mask), np.asarray(mask).dtype if isinstance(mask, list) else mask.dtype
         axes = _axes(shape, query, key)
         made = f'masks.array(where, axes="{axes}")'
         if jnp.issubdtype(dtype, jnp.floating):

@@ -36,7 +36,7 @@ class Segments(Structured):
         return (low <= last) & (first <= high), (first == last) & (low == high) & (first == low)
 
     def check(self, queries: Extent, keys: Extent) -> None:
-        found = self.sizes()
+        found = self.query_ids.shape[-1], self._keys.shape[-1]
         if not (queries.given or keys.given) and found != (queries.count, keys.count):
             raise ValueError(
                 f"segments: ids for {found[0]} queries and {found[1]} keys, "
