@@ -83,7 +83,7 @@ def alibi(heads: int) -> Mod:
     """
     if not isinstance(heads, int) or heads < 1:
         what = f"{type(heads).__name__}" if not isinstance(heads, int) else heads
-        raise ValueError(f"alibi: at least one head is needed, a number in Python, not {what}; write mods.alibi(8)")
+        raise ValueError(f"alibi: at least one head is needed, so heads is 1 or more, not {what}; write mods.alibi(8)")
     return Alibi(tuple(_slopes(heads)))
 
 
