@@ -221,6 +221,61 @@ def test_a_mask_of_any_shape_that_broadcasts(library):
         assert_same(find(where), np.where(some, expect(whole), 0.0), 1e-5)
 
 
+ALLOWED = np.array(draw(5, 6, seed=4) > -0.7)
+ADDITIVE = {
+    "-inf": np.where(ALLOWED, 0.0, -np.inf).astype("float32"),
+    "-1e9": np.where(ALLOWED, 0.0, -1e9).astype("float32"),
+    "bfloat16": jnp.asarray(np.where(ALLOWED, 0.0, -1e9), jnp.bfloat16),
+    "integers": np.where(ALLOWED, 0, -10000).astype("int32"),
+    "halves": np.where(ALLOWED, 1.0, 0.5).astype("float32"),
+    "nan": np.where(ALLOWED, 1.0, np.nan).astype("float32"),
+}
+
+
+@pytest.mark.parametrize("library", FUNCTIONS)
+@pytest.mark.parametrize("kind", ADDITIVE)
+def test_an_additive_mask_is_no_mask(library, kind):
+    """Refused where its values are known; inside jit the output is NaN, and never that of the inverted mask."""
+    fn, mask = FUNCTIONS[library][0](), jnp.asarray(ADDITIVE[kind])
+    with pytest.raises(ValueError, match=r"mask holds 0 and 1 .* write bias=mask"):
+        fn(QUERY, KEY, VALUE, mask=mask)
+    with pytest.raises(ValueError, match="write bias=mask"):
+        jax.jit(lambda query: fn(query, KEY, VALUE, mask=mask))(QUERY)
+    assert np.isnan(jax.jit(lambda mask: fn(QUERY, KEY, VALUE, mask=mask))(mask)).all()
+
+
+@pytest.mark.parametrize("library", FUNCTIONS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32"])
+def test_a_mask_of_zeros_and_ones_is_one_in_and_outside_of_jit(library, dtype):
+    fn, mask = FUNCTIONS[library][0](), jnp.asarray(ALLOWED, dtype)
+    expected = fn(QUERY, KEY, VALUE, mask=jnp.asarray(ALLOWED))
+    assert_same(jax.jit(lambda mask: fn(QUERY, KEY, VALUE, mask=mask))(mask), expected, 1e-6)
+    assert_same(fn(QUERY, KEY, VALUE, mask=mask), expected, 1e-6)
+
+
+def test_weights_that_are_sown_are_nan_too_where_a_mask_is_additive():
+    seen = {}
+
+    class Holder:
+        def sow(self, kind, name, value):
+            seen[name] = value
+
+    def weights(mask):
+        nnx_attention_fn()(QUERY, KEY, VALUE, mask=mask, module=Holder())
+        return seen.pop("attention_weights")
+
+    assert np.isnan(jax.jit(weights)(jnp.asarray(ADDITIVE["-1e9"]))).all()
+
+
+def test_jax_nn_lengths_past_the_end_are_all():
+    """As there; the core refuses them."""
+    options = {"key_value_seq_lengths": jnp.array([9, 3], jnp.int32), "query_seq_lengths": jnp.array([5, 7], jnp.int32)}
+    found, expected = (
+        f(QUERY, KEY, VALUE, **options) for f in (jax_nn_dot_product_attention, jax.nn.dot_product_attention)
+    )
+    assert_same(found, expected, 1e-5)
+
+
 @pytest.mark.parametrize("library", FUNCTIONS)
 def test_batch_axes_that_broadcast(library):
     where = draw(2, 1, 4, 5, 6, seed=4) > -1.0
@@ -339,6 +394,9 @@ def test_precision_holds_forward_and_in_gradients(library, precision, wrapped):
         (lambda: jax_nn_dot_product_attention(QUERY, KEY, VALUE, implementation="cudnn"), "no cuDNN kernel"),
         (lambda: jax_nn_dot_product_attention(QUERY, KEY, VALUE, implementation="mosaic"), "None or 'xla'"),
         (lambda: jax_nn_dot_product_attention(QUERY, KEY, VALUE, mask=jnp.ones((5, 6))), "truth values"),
+        (lambda: jax_nn_dot_product_attention(QUERY, KEY, VALUE, bias=jnp.ones((5, 6), bool)), "write mask=bias"),
+        (lambda: linen_attention_fn()(QUERY, KEY, VALUE, bias=jnp.ones((5, 6), bool)), "write mask=bias"),
+        (lambda: nnx_attention_fn()(QUERY, KEY, VALUE, bias=jnp.ones(6, bool)), "write mask=bias"),
         (lambda: jax_nn_dot_product_attention(QUERY[None], KEY[None], VALUE[None]), r"\[B, T, N, D\] or \[T, N, D\]"),
     ],
 )

@@ -240,8 +240,9 @@ def test_a_users_mistakes_are_told_without_checked_annotations():
     """In a process of its own: under pytest jaxtyping speaks first."""
     found = subprocess.run([sys.executable, "-c", WRONG], capture_output=True, text=True, check=True).stdout
     assert found.splitlines() == [
-        "attention: score is a function, such as those of attnlab.scores, not 'dot'",
-        "attention: mods[0] is a function, such as those of attnlab.mods, not 'soft_cap'",
+        "attention: score is a function, such as those of attnlab.scores, not 'dot'; write score=scores.dot",
+        "attention: mods[0] is a function, such as those of attnlab.mods, not 'soft_cap'; "
+        "write mods=(mods.soft_cap(cap),)",
         "attention: mask is no mask but function causal; call it: masks.causal()",
         "scores.scaled_dot: queries of width 7 and keys of width 8; it needs one width (general and additive do not)",
         "scores.cosine: queries of width 7 and keys of width 8; it needs one width (general and additive do not)",

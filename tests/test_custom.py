@@ -79,7 +79,7 @@ def soft(logits, where, *, temperature: Float[Array, ""]):
 
 def power(query, key, *, w: Float[Array, "d e"], center: bool = False, times: int = 1):
     if center:
-        key = key - jnp.mean(key, axis=0)
+        key = key - jnp.mean(key, axis=1, keepdims=True)
     for _ in range(times):
         query = query @ w
     return query @ key.T
@@ -164,7 +164,7 @@ def test_settings_stay_what_they_are_when_compiled(settings: dict):
         return attention(query, key, value, score=module.apply(variables), implementation="streaming")
 
     w = variables["params"]["w"]
-    centered = key - jnp.mean(key, axis=0) if settings["center"] else key
+    centered = key - jnp.mean(key, axis=-1, keepdims=True) if settings["center"] else key
     asked = jnp.stack([query[:, h] @ jnp.linalg.matrix_power(w[h], settings["times"]) for h in range(2)], axis=1)
     np.testing.assert_allclose(output(variables), attention(asked, centered, value, score=scores.dot), rtol=1e-4)
     before = output._cache_size()

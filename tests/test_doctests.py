@@ -28,6 +28,7 @@ INNER = {
         "inputs",
         "checks",
         "contain",
+        "separable",
         "sharded",
         "plan",
     )

@@ -56,7 +56,8 @@ def atom(name: str, arguments: tuple, queries: int, keys: int) -> tuple[masks.Ma
         stride, summary, offset = arguments[0], min(arguments[:2]), arguments[2]
         return masks.fixed(stride, summary, offset), table(book.fixed(stride, summary, offset), queries, keys)
     if name == "lengths":
-        return masks.lengths(arguments[1], queries=arguments[0]), table(book.lengths(*arguments), queries, keys)
+        real = min(arguments[0], queries), min(arguments[1], keys)
+        return masks.lengths(real[1], queries=real[0]), table(book.lengths(*real), queries, keys)
     if name == "prefix":
         n, traced = arguments
         return masks.prefix(jnp.int32(n) if traced else n), table(book.prefix(n), queries, keys)

@@ -60,6 +60,18 @@ def test_the_text_says_what_and_why():
     assert "not streaming: dense was asked for" in told
 
 
+def test_every_axis_is_named():
+    """A reader from PyTorch sees that the heads were taken for positions."""
+    told = str(plan(*shapes(4096, 512, heads=4)))
+    assert (
+        "examples: 1; queries: 4096 in 4 heads of width 64; keys: 512 in 4 heads of width 64, values of width 64"
+        in told
+    )
+    other_order = jax.ShapeDtypeStruct((3, 8, 128, 64), jnp.float32)
+    assert "examples: 3; queries: 8 in 128 heads" in str(plan(other_order, other_order, other_order))
+    assert "queries: 0 in 4 heads" in str(plan(*shapes(0, 5, heads=4)))
+
+
 def test_what_is_visited_is_told_where_it_is_known():
     half = plan(*shapes(4096), mask=masks.causal()).visited
     assert half is not None

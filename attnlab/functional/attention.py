@@ -10,8 +10,17 @@ from jax import Array
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from attnlab.functional import dense, normalizers, scores, sharded
-from attnlab.functional.checks import check_mask, check_options, check_parts, check_shapes
+from attnlab.functional import dense, normalizers, scores, separable, sharded
+from attnlab.functional.calls import explained
+from attnlab.functional.checks import (
+    check_arrays,
+    check_mask,
+    check_options,
+    check_parts,
+    check_positions,
+    check_shapes,
+    fit,
+)
 from attnlab.functional.devices import device
 from attnlab.functional.extras import NAMES, Extra, TopKeys, requested
 from attnlab.functional.inputs import Inputs, chosen, inputs
@@ -44,6 +53,7 @@ class AttentionOutput(NamedTuple):
     """Σ of the weights that each key gets from all queries."""
 
 
+@explained()
 def attention(
     query: Queries,
     key: Keys,
@@ -86,6 +96,9 @@ def attention(
         returns: extras: names of fields of `AttentionOutput`, or `extras.top_k(k)`, `extras.weights(rows, heads)`.
             They do not change the output.
         implementation: "dense", "streaming", "block_sparse", or None to have one chosen; `plan` tells which and why.
+            The latter two compute blocks: a custom score or mod answers for each pair of query and key by itself, a
+            normalizer for each query. One that does not (it averages over queries, say) is tried and told: it is
+            computed by "dense", and refused where another is named.
         block_size: (queries, keys) of a block of the latter two; None for what this machine likes.
         mesh: devices, along one axis, to divide the key heads among, or else the examples, the query heads, or the
             queries. None for one device, or what the compiler makes of sharded inputs.
@@ -100,6 +113,7 @@ def attention(
     >>> attention(query, key, jnp.arange(3.0).reshape(3, 1, 1)).ravel().tolist()
     [1.0, 1.0]
     """
+    check_arrays(value=value)
     given, options, extras = _prepared(
         query,
         key,
@@ -121,12 +135,15 @@ def attention(
     found = attend(given, options) if mesh is None else sharded.attend(attend, given, options, mesh)
     for extra in extras:
         if extra.chosen:
+            if why := separable.unfit(given).get("streaming"):
+                raise ValueError(f'attention: {why}, nor some rows by themselves; write returns=("weights",)')
             part = replace(options, returns=(Extra("weights"),), block_size=None)
             found |= IMPLEMENTATIONS["streaming"](chosen(given, extra.rows, extra.heads), part)
     found = _unfolded(found, query.shape[:-3])
     return AttentionOutput(**found) if returns else found["output"]
 
 
+@explained(options_of=attention)
 def plan(query: Any, key: Any, value: Any, *, implementation: str | None = None, **options: Any) -> Plan:
     """Tell how `attention` of these arguments is carried out, and why; print it to read it.
 
@@ -147,6 +164,7 @@ def plan(query: Any, key: Any, value: Any, *, implementation: str | None = None,
     return plans[0]
 
 
+@explained()
 def attention_weights(
     query: Queries,
     key: Keys,
@@ -185,6 +203,7 @@ def attention_weights(
     return _unfolded(dense.attend(given, options), query.shape[:-3])["weights"]
 
 
+@explained()
 def pool(weights: HeadWeights, value: Values) -> Outputs:
     """Average the values by the weights of each query: the second half of `attention`.
 
@@ -201,7 +220,15 @@ def pool(weights: HeadWeights, value: Values) -> Outputs:
     >>> pool(jnp.array([[[0.25, 0.75]]]), jnp.array([[[0.0]], [[4.0]]])).tolist()
     [[[3.0]]]
     """
+    check_arrays(weights=weights, value=value)
+    shapes = f"weights {weights.shape}, value {value.shape}"
+    if min(weights.ndim, value.ndim) < 3 or weights.shape[:-3] != value.shape[:-3]:
+        raise ValueError(f"pool: weights [*B, N, T, S] and value [*B, S, K, V] are needed: {shapes}")
     heads, key_heads = weights.shape[-3], value.shape[-2]
+    if weights.shape[-1] != value.shape[-3]:
+        raise ValueError(
+            f"pool: weights of as many keys as there are values are needed: {shapes}; write pool(weights, value)"
+        )
     if heads % key_heads:
         raise ValueError(f"pool: {heads} heads of weights are no multiple of {key_heads} heads of values")
     group = heads // key_heads
@@ -232,12 +259,15 @@ def _prepared(
     mesh: Mesh | None = None,
 ) -> tuple[Inputs, dense.Options, tuple[Extra, ...]]:
     """Check a call's arguments, and put them in the form that implementations take."""
+    check_arrays(query=query, key=key)
     check_shapes(query, key, key if value is None else value)
     check_mask(mask, query, key)
-    check_parts(score, mods, normalizer, query.shape[-2])
-    check_options(dropout_rate, rng, block_size)
+    check_parts(score, mods, normalizer, query)
+    check_options(dropout_rate, rng, block_size, mesh)
     extras = requested(returns)
-    fitted = None if mask is None else mask.fitted(query.shape[-3], key.shape[-3], query.shape[-2])
+    check_positions("query", query_positions, query)
+    check_positions("key", key_positions, key)
+    fitted = fit(mask, mods, query, key, query_positions, key_positions)
     rng = rng if dropout_rate else None
     parts = score, tuple(mods), normalizer
     given = inputs(query, key, value, *parts, fitted, rng, query_positions, key_positions)

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from attnlab.functional import masks
 from attnlab.functional.attention import attention
+from attnlab.functional.calls import explained
 from attnlab.functional.types import Keys, Queries, Values
 
 
@@ -105,6 +106,7 @@ def positions(cache: Cache, tokens: int) -> Int[Array, " t"]:
     return cache.length + jnp.arange(tokens, dtype=jnp.int32)
 
 
+@explained(options_of=attention)
 def attend(
     cache: Cache,
     query: Queries,
@@ -146,7 +148,7 @@ def attend(
     cache = append(cache, key, value)
     seen, capacity = masks.causal(0), cache.key.shape[-3]
     if mask is not None:
-        seen &= _Fitted(mask.fitted(capacity, capacity, query.shape[-2]))
+        seen &= _Fitted(mask.placed(capacity, capacity, query.shape[-2]))
     found = attention(query, cache.key, cache.value, mask=seen, query_positions=now, **options)
     lost = overflowed(cache)
     return jax.tree.map(lambda x: _spoil(x, lost), found), cache

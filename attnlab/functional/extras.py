@@ -1,7 +1,8 @@
 """What `attention` can return besides its output: made of one head's logits and weights, a block of rows at a time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import jax
@@ -138,11 +139,15 @@ def requested(returns: Any) -> tuple[Extra, ...]:
     """
     if isinstance(returns, str | Extra):
         raise ValueError(f"attention: returns is a tuple: ({returns!r},)")
+    if not isinstance(returns, Iterable):
+        raise ValueError(f'attention: returns is a tuple of names, not {returns!r}; write returns=("weights",)')
     asked = []
     for each in returns:
         extra = each if isinstance(each, Extra) else Extra(each)
         if extra.name not in NAMES:
-            raise ValueError(f"attention: returns {extra.name!r} is none of {', '.join(NAMES)}")
+            near = get_close_matches(str(extra.name), NAMES, n=1)
+            hint = f'; write returns=("{near[0]}",)' if near else ""
+            raise ValueError(f"attention: returns {extra.name!r} is none of {', '.join(NAMES)}{hint}")
         asked.append(extra)
     names = [extra.name for extra in asked]
     if len(set(names)) < len(names):

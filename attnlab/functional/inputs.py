@@ -78,42 +78,45 @@ def inputs(
     examples = math.prod(batch)
     group = heads // key_heads
 
-    def fold(what: str, array: Array, axes: tuple[str, ...]) -> Array:
-        """Check a part's array against the axes it is marked with; give it one axis of examples, two of heads."""
-        expected = (*(batch if "b" in axes else ()), *((heads,) if "h" in axes else ()))
-        if array.shape[: len(expected)] != expected:
+    def fold(what: str, array: Any, axes: tuple[str, ...]) -> Any:
+        """Check an array against the axes it is marked with; give it one axis of examples, two of heads.
+
+        Axes of size 1 are shared: where all that a mark stands for are, the mark is dropped.
+        """
+        if not axes:
+            return array
+        array, whole = jnp.asarray(array), {"b": batch, "h": (heads,)}
+        expected = sum((whole[axis] for axis in axes), ())
+        front, rest = array.shape[: len(expected)], array.shape[len(expected) :]
+        if len(front) < len(expected) or any(size not in (1, all) for size, all in zip(front, expected, strict=True)):
             raise ValueError(
                 f"attention: an array of the {what} marked {' '.join(axes)!r} must begin with the axes {expected}, "
                 f"its shape is {array.shape}"
             )
-        front = (*((examples,) if "b" in axes else ()), *((key_heads, group) if "h" in axes else ()))
-        return array.reshape(*front, *array.shape[len(expected) :])
+        folded, kept = {"b": (examples,), "h": (key_heads, group)}, []
+        for axis in axes:
+            own, front = front[: len(whole[axis])], front[len(whole[axis]) :]
+            if own == whole[axis] or any(size != 1 for size in own):
+                kept.append(axis)
+        if kept != list(axes) or array.shape[: len(expected)] != expected:
+            shared = [size if axis in kept else 1 for axis in axes for size in whole[axis]]
+            array = jnp.broadcast_to(array, (*shared, *rest))
+        array = array.reshape(*(size for axis in kept for size in folded[axis]), *rest)
+        letters = {"b": ("b",), "h": ("k", "g")}
+        return Each(array, sum((letters[axis] for axis in kept), ())) if kept else array
 
     def part(what: str, tree: Any) -> Any:
         arrays, axes, structure = marked(tree)
-        letters = {"b": ("b",), "h": ("k", "g")}
-        leaves = [
-            Each(fold(what, jnp.asarray(array), own), sum((letters[axis] for axis in own), ())) if own else array
-            for array, own in zip(arrays, axes, strict=True)
-        ]
-        return jax.tree.unflatten(structure, leaves)
+        return jax.tree.unflatten(structure, [fold(what, *pair) for pair in zip(arrays, axes, strict=True)])
 
     def where(mask: Mask) -> Any:
         leaves, structure = jax.tree.flatten(mask)
-        folded = [
-            leaf if axis is None else Each(leaf.reshape(examples, *leaf.shape[len(batch) :]), ("b",))
-            for leaf, axis in zip(leaves, mask.batch_axes(batch), strict=True)
-        ]
-        return jax.tree.unflatten(structure, folded)
+        fronts = [() if axis is None else ("b",) for axis in mask.batch_axes(batch)]
+        return jax.tree.unflatten(structure, [fold("mask", *pair) for pair in zip(leaves, fronts, strict=True)])
 
-    def places(what: str, positions: Array | None, length: int, axis: str) -> Any:
+    def places(positions: Array | None, length: int, axis: str) -> Any:
         if positions is None:
             return None
-        if positions.shape not in ((length,), (*batch, length)) or not jnp.issubdtype(positions.dtype, jnp.integer):
-            raise ValueError(
-                f"attention: {what}_positions are whole numbers [{length}] or [*B, {length}], "
-                f"not {positions.dtype}{list(positions.shape)}"
-            )
         positions = positions.astype(jnp.int32)
         if positions.ndim == 1:
             return Each(positions, (axis,))
@@ -128,8 +131,8 @@ def inputs(
         normalizer=part("normalizer", as_part(normalizer)),
         mask=None if mask is None else where(mask),
         rng=rng,
-        query_positions=places("query", query_positions, queries, "t"),
-        key_positions=places("key", key_positions, keys, "s"),
+        query_positions=places(query_positions, queries, "t"),
+        key_positions=places(key_positions, keys, "s"),
         head=Each(jnp.arange(heads, dtype=jnp.int32).reshape(key_heads, group), ("k", "g")),
         example=Each(jnp.arange(examples, dtype=jnp.int32), ("b",)),
     )

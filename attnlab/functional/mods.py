@@ -17,12 +17,14 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial, register_dataclass
 
-from attnlab.functional.parts import Each, each
-from attnlab.functional.types import Logits, Positions
+from attnlab.functional.calls import explained
+from attnlab.functional.parts import Each, each, scalar
+from attnlab.functional.types import Extent, Logits, Positions, named_axes
 
 Mod = Callable[[Logits, Positions], Logits]
 
 
+@explained()
 def soft_cap(cap: float | int | Array) -> Mod:
     """Bound the logits smoothly.
 
@@ -43,7 +45,7 @@ def soft_cap(cap: float | int | Array) -> Mod:
 
 
 def _soft_cap(logits: Logits, positions: Any, *, cap: Any) -> Logits:
-    cap = jnp.asarray(cap, logits.dtype)
+    cap = scalar("soft_cap: cap", cap, logits.dtype)
     return cap * jnp.tanh(logits / cap)
 
 
@@ -61,6 +63,7 @@ class Alibi:
         return logits - slope * jnp.abs(columns - rows)
 
 
+@explained()
 def alibi(heads: int) -> Mod:
     """Lower the logits in proportion to the distance, more steeply in some heads than in others.
 
@@ -78,8 +81,9 @@ def alibi(heads: int) -> Mod:
     >>> alibi(8).slopes[:3]
     (0.5, 0.25, 0.125)
     """
-    if heads < 1:
-        raise ValueError(f"alibi: at least one head is needed, not {heads}")
+    if not isinstance(heads, int) or heads < 1:
+        what = f"{type(heads).__name__}" if not isinstance(heads, int) else heads
+        raise ValueError(f"alibi: at least one head is needed, so heads is 1 or more, not {what}; write mods.alibi(8)")
     return Alibi(tuple(_slopes(heads)))
 
 
@@ -114,6 +118,11 @@ def relative_bias(table: Array | Each) -> Mod:
 
 
 def _relative_bias(logits: Logits, positions: Positions, *, table: Any) -> Logits:
+    if table.ndim != 1:
+        raise ValueError(
+            f"relative_bias: table is [2R + 1] for one head, not {list(table.shape)}; "
+            'one for each head, [N, 2R + 1], is marked as parts.each(table, "h")'
+        )
     furthest = table.shape[0] // 2
     distance = jnp.clip(positions.columns - positions.rows, -furthest, furthest)
     return logits + table.astype(logits.dtype)[distance + furthest]
@@ -129,6 +138,11 @@ class T5Bias:
     max_distance: int
 
     def __call__(self, logits: Logits, positions: Positions) -> Logits:
+        if self.table.ndim != 1:
+            raise ValueError(
+                f"t5_bias: table is [buckets] for one head, not {list(self.table.shape)}; one for each head is marked: "
+                'parts.each(table, "h") of [N, buckets], so table.T of T5\'s [buckets, N]'
+            )
         distances = np.arange(-self.max_distance, self.max_distance + 1)
         buckets = t5_buckets(distances, self.table.shape[0], self.bidirectional, self.max_distance)
         return _relative_bias(logits, positions, table=self.table[jnp.asarray(buckets, jnp.int32)])
@@ -188,9 +202,10 @@ def location(query: Array | Each, w: Array | Each) -> Mod:
 
     Args:
         query: [T, d], the queries of one head of one example: [*B, N, T, d] marked `each(query, "b h")`.
-        w: [d, L], a column for each key position, L at least the number of keys; `each(w, "h")` for [N, d, L].
+        w: [d, L], a column for each key position; a key farther on counts as the last. `each(w, "h")` for [N, d, L].
     Returns: a mod with both as its leaves.
-    Numerics: accumulated in the dtype of the logits. A position past the end of either counts as the last.
+    Numerics: accumulated in the dtype of the logits. Given positions of queries are below T; inside jit, where they
+        are not known, one past the end counts as the last.
     Reference: Luong, Pham & Manning 2015, eq. 8, "location".
 
     >>> places = Positions(jnp.arange(1), jnp.array([1, 0]), jnp.array(0), jnp.array(0))
@@ -200,12 +215,24 @@ def location(query: Array | Each, w: Array | Each) -> Mod:
     inner = _last(query), _shape(w)[-2]
     if inner[0] != inner[1]:
         raise ValueError("location: queries of width {} do not meet w with {} rows".format(*inner))
-    return Partial(_location, query=query, w=w)
+    return Location(query, w)
 
 
-def _location(logits: Logits, positions: Positions, *, query: Any, w: Any) -> Logits:
-    rows = _take(query, positions.query, 0).astype(logits.dtype)
-    return jnp.matmul(rows, _take(w, positions.key, 1).astype(logits.dtype))
+@partial(register_dataclass, data_fields=["query", "w"], meta_fields=[])
+@dataclass(frozen=True)
+class Location:
+    """What the query says of each position; made by `location`."""
+
+    query: Any
+    w: Any
+
+    def __call__(self, logits: Logits, positions: Positions) -> Logits:
+        rows = _take(self.query, positions.query, 0).astype(logits.dtype)
+        return jnp.matmul(rows, _take(self.w, positions.key, 1).astype(logits.dtype))
+
+    def check(self, queries: Extent, keys: Extent) -> None:
+        """Raise where the queries are not those of the call."""
+        queries.check("location: axis q of query", _shape(self.query)[-2])
 
 
 @partial(register_dataclass, data_fields=["array"], meta_fields=["axes"])
@@ -221,7 +248,16 @@ class Bias:
         whole = _take(rows, positions.key, 1) if "k" in self.axes else rows[:, None]
         return logits + jnp.broadcast_to(whole, logits.shape).astype(logits.dtype)
 
+    def check(self, queries: Extent, keys: Extent) -> None:
+        """Raise where the array does not have an entry for every query and key."""
+        sizes = dict(zip(reversed(self.axes), reversed(_shape(self.array)), strict=False))
+        for axis, along in (("q", queries), ("k", keys)):
+            if axis in sizes:
+                instead = f"an axis that all share is left out by name: bias(array, axes=...) without {axis}"
+                along.check(f"bias: axis {axis} of the array", sizes[axis], instead)
 
+
+@explained()
 def bias(array: Array, axes: str = "b h q k") -> Mod:
     """Add an array to the logits, naming its axes.
 
@@ -230,22 +266,29 @@ def bias(array: Array, axes: str = "b h q k") -> Mod:
     Args:
         array: any numbers, learned or not. To forbid a key use a mask, not a large negative number.
         axes: what its axes are, in this order and apart by spaces: b (all batch axes *B), h (query heads),
-            q, k. One that is left out is shared: "h k" is a bias of every key in every head.
+            q, k. One that is left out is shared: "h k" is a bias of every key in every head. Axes b and h of
+            size 1 are shared too; q and k are as long as the inputs, or longer than any position that is given.
     Returns: a mod with the array as its leaf.
-    Numerics: added in the dtype of the logits. A position past the end counts as the last.
+    Numerics: added in the dtype of the logits. Inside jit, where given positions are not known, one past the end
+        counts as the last.
     Reference: Raffel et al. 2020, section 2.1; Hu et al. 2018, for biases of boxes in a picture.
 
     >>> places = Positions(jnp.arange(2), jnp.arange(2), jnp.array(0), jnp.array(0))
     >>> bias(jnp.array([1.0, 2.0]), axes="k")(jnp.zeros((2, 2)), places).tolist()
     [[1.0, 2.0], [1.0, 2.0]]
     """
-    names = tuple(axes.split())
+    names = tuple(axes.split()) if isinstance(axes, str) else ("?",)
     if names != tuple(name for name in "bhqk" if name in names):
-        raise ValueError(f'bias: axes {axes!r} are not some of "b h q k" in this order')
+        raise ValueError(f"bias: axes {axes!r} {named_axes(axes)}")
     array = jnp.asarray(array)
+    if array.dtype == jnp.bool_:
+        raise ValueError(
+            "bias: it is added to the logits, and this array holds truth values; "
+            f'write mask=masks.array(array, "{axes}")'
+        )
     needed = len([name for name in names if name != "b"])
     if array.ndim < needed or ("b" not in names and array.ndim > needed):
-        raise ValueError(f"bias: shape {array.shape} does not have the axes {axes!r}")
+        raise ValueError(f"bias: shape {array.shape} does not have the axes {axes!r}; {named_axes(array.ndim)}")
     front = " ".join(name for name in names if name in "bh")
     return Bias(each(array, front) if front else array, tuple(name for name in names if name in "qk"))
 

@@ -1,5 +1,6 @@
 """Parts (scores, mods, normalizers) as pytrees, and the marks that say which arrays differ by head or example."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -33,9 +34,14 @@ def each(array: Array, axes: str) -> Each:
     >>> import jax.numpy as jnp
     >>> bilinear = Partial(lambda query, key, *, w: query @ w @ key.T, w=each(jnp.ones((8, 16, 16)), "h"))
     """
+    if not isinstance(axes, str):
+        raise ValueError(
+            f'each: axes comes second and is a text, "b", "h" or "b h", not {type(axes).__name__}; write '
+            'each(array, "h")'
+        )
     names = tuple(axes.split())
     if names not in (("b",), ("h",), ("b", "h")):
-        raise ValueError(f'each: axes {axes!r} is none of "b", "h", "b h"')
+        raise ValueError(f'each: axes {axes!r} is none of "b", "h", "b h"; write each(array, "h")')
     return Each(array, names)
 
 
@@ -89,6 +95,48 @@ def marked(tree: Any) -> tuple[list[Any], list[tuple[str, ...]], Any]:
     leaves, structure = jax.tree.flatten(tree, is_leaf=_is_marked)
     arrays = [leaf.array if isinstance(leaf, Each) else leaf for leaf in leaves]
     return arrays, [leaf.axes if isinstance(leaf, Each) else () for leaf in leaves], structure
+
+
+def check_takes(what: str, function: Any, names: tuple[str, ...]) -> None:
+    """Raise where a function cannot be called with so many arguments by position.
+
+    >>> check_takes("mod", lambda logits, positions: logits, ("logits", "positions"))
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of a function that is not written in Python
+        return
+    try:
+        signature.bind(*names)
+    except TypeError:
+        name = getattr(getattr(function, "func", function), "__name__", type(function).__name__)
+        wanted = ", ".join(names)
+        write = f"lambda {wanted}: ..." if not name.isidentifier() else f"def {name}({wanted})"
+        raise ValueError(f"{what} is called with ({wanted}), {name} takes {signature}; write {write}") from None
+
+
+def scalar(what: str, value: Any, dtype: Any) -> Array:
+    """Return a parameter that is one number as an array [], or raise where it is more: it would be one for each key.
+
+    >>> scalar("temperature: t", 2.0, "float32").shape
+    ()
+    """
+    array = jax.numpy.asarray(value, dtype)
+    one_number(what, array.shape)
+    return array
+
+
+def one_number(what: str, shape: tuple[int, ...]) -> None:
+    """Raise where a shape is not that of a single number.
+
+    >>> one_number("temperature: t", ())
+    """
+    if shape:
+        name = what.split()[-1]
+        raise ValueError(
+            f"{what} is one number, not an array {list(shape)}; "
+            f'one for each head is marked as parts.each({name}, "h"), for each example as parts.each({name}, "b")'
+        )
 
 
 def floats(tree: Any) -> tuple[list[Array], list[Any], Callable[[list[Array], list[Any]], Any]]:

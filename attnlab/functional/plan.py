@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from attnlab.functional import block_sparse, dense, streaming
+from attnlab.functional import block_sparse, dense, separable, streaming
 from attnlab.functional.blocks import cut, needed, visits
 from attnlab.functional.devices import device
 from attnlab.functional.inputs import Inputs
@@ -33,11 +33,16 @@ class Plan:
     """Share of the blocks of logits that are computed; None where only the run can tell."""
     reasons: dict[str, str] = field(default_factory=dict)
     """Why this one, and why not each other one."""
+    sizes: str = ""
+    """What the axes of the inputs were taken to be."""
 
     def __str__(self) -> str:
         share = "the run tells what share" if self.visited is None else f"{self.visited:.0%}"
         lines = [f"{self.implementation}: {self.reasons[self.implementation]}"]
-        lines += [f"  blocks of {self.block_size[0]} queries × {self.block_size[1]} keys, {share} of all logits"]
+        lines += [
+            f"  {self.sizes}",
+            f"  blocks of {self.block_size[0]} queries × {self.block_size[1]} keys, {share} of all logits",
+        ]
         lines += [f"  about {self.peak_bytes / 2**20:.1f} MiB beyond inputs and outputs, forward"]
         lines += [f"  not {name}: {why}" for name, why in self.reasons.items() if name != self.implementation]
         return "\n".join(lines)
@@ -46,13 +51,17 @@ class Plan:
 def choose(given: Inputs, options: dense.Options, name: str | None) -> Plan:
     """Plan a call: of the implementation named, or of the one that suits its sizes and mask."""
     if name is not None and name not in IMPLEMENTATIONS:
-        raise ValueError(f"attention: implementation {name!r} is none of {', '.join(IMPLEMENTATIONS)}")
+        raise ValueError(
+            f"attention: implementation {name!r} is none of {', '.join(IMPLEMENTATIONS)}; "
+            'write implementation="streaming" for blocks (flash attention), None to have one chosen'
+        )
     examples, queries, key_heads, group, _ = given.query.array.shape
     keys = given.key.array.shape[1]
+    sizes = _sizes(given)
     heads = examples * key_heads * group
     item = max(given.query.array.dtype.itemsize, 4)
     if not heads * queries * keys:
-        return Plan("dense", 0, (1, 1), 1.0, {"dense": "there is nothing to compute"})
+        return Plan("dense", 0, (1, 1), 1.0, {"dense": "there is nothing to compute"}, sizes)
     blockwise = as_softmax(given.normalizer) is not None and given.value is not None
     if blockwise:
         block, visited = _blocks(given, options, queries, keys)
@@ -77,10 +86,20 @@ def choose(given: Inputs, options: dense.Options, name: str | None) -> Plan:
     if small:
         reasons |= dict.fromkeys(("streaming", "block_sparse"), "the blocks are not worth their loop")
     chosen = name or suited
+    if (chosen != "dense" or options.split) and (unfit := separable.unfit(given)):
+        if options.split:
+            raise ValueError(f"attention: {next(iter(unfit.values()))}, nor a mesh that divides it; write mesh=None")
+        reasons |= unfit
+        suited = "dense" if "streaming" in unfit else "streaming"
+        if name in unfit:
+            raise ValueError(f'attention: {unfit[name]}; write implementation="{suited}"')
+        if name is None:
+            chosen = suited
+            reasons[suited] = next(iter(unfit.values())) if suited == "dense" else reasons[suited]
     if chosen != suited:
         reasons |= {suited: f"{chosen} was asked for ({reasons[suited]})", chosen: "asked for"}
     peak = 2 * written if chosen == "dense" else streamed
-    return Plan(chosen, peak, block, visited if chosen == "block_sparse" else 1.0, reasons)
+    return Plan(chosen, peak, block, visited if chosen == "block_sparse" else 1.0, reasons, sizes)
 
 
 def _blocks(given: Inputs, options: dense.Options, queries: int, keys: int) -> tuple[tuple[int, int], float | None]:
@@ -132,6 +151,17 @@ def _copies(given: Inputs) -> int:
     """Bytes of the inputs and the output laid out head by head."""
     arrays = [x.array for x in (given.query, given.key, given.value) if x is not None]
     return sum(x.size * x.dtype.itemsize for x in arrays) + arrays[0].size * arrays[0].dtype.itemsize
+
+
+def _sizes(given: Inputs) -> str:
+    """Name every axis, so that heads taken for positions are seen."""
+    examples, queries, key_heads, group, width = given.query.array.shape
+    _, keys, _, key_width = given.key.array.shape
+    values = "" if given.value is None else f", values of width {given.value.array.shape[-1]}"
+    return (
+        f"examples: {examples}; queries: {queries} in {key_heads * group} heads of width {width}; "
+        f"keys: {keys} in {key_heads} heads of width {key_width}{values}"
+    )
 
 
 def _size(count: int) -> str:

@@ -1,12 +1,15 @@
 """Rotary positions: queries and keys are turned by their positions, so that their product knows the distance."""
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import Float, Int
 
+from attnlab.functional.calls import explained
 from attnlab.functional.types import accumulation_dtype
 
 
+@explained()
 def rotary(
     features: Float[Array, "*B T N D"],
     positions: Int[Array, "*b t"] | None = None,
@@ -23,7 +26,7 @@ def rotary(
 
     Args:
         features: queries or keys; D is even.
-        positions: [T], or [*B, T] where examples differ; None is 0 … T − 1.
+        positions: whole numbers [T], or [*B, T] where examples differ; None is 0 … T − 1.
         base: the slowest pair turns once in 2π · base^(1 − 2/D) positions.
         interleaved: False pairs feature m with m + D/2 (GPT-NeoX, LLaMA in Hugging Face); True pairs neighbours,
             2m with 2m + 1 (the paper, GPT-J). Weights trained with one are of no use with the other.
@@ -35,11 +38,23 @@ def rotary(
     >>> [round(x, 2) for x in rotary(jnp.ones((2, 1, 2)))[1, 0].tolist()]
     [-0.3, 1.38]
     """
+    if getattr(features, "ndim", 0) < 3:
+        raise ValueError("rotary: features are [*B, T, heads, D]; write rotary(query, positions)")
+    if positions is not None and not isinstance(positions, Array | np.ndarray):
+        raise ValueError(
+            f"rotary: positions are whole numbers [T] or [*B, T], not {type(positions).__name__}; "
+            "write rotary(query, n + jnp.arange(T)) from position n on"
+        )
     queries, _, width = features.shape[-3:]
     if width % 2:
         raise ValueError(f"rotary: features come in pairs, so their number is even, not {width}")
     if positions is None:
         positions = jnp.arange(queries, dtype=jnp.int32)
+    if not jnp.issubdtype(jnp.result_type(positions), jnp.integer):
+        raise ValueError(
+            f"rotary: positions are whole numbers, not {jnp.result_type(positions)} (in bfloat16 1857 is 1856); "
+            "make them by jnp.arange, or write positions.astype(jnp.int32) where they are exact"
+        )
     if positions.shape not in ((queries,), features.shape[:-2]):
         raise ValueError(
             f"rotary: positions {positions.shape} are neither [T] nor [*B, T] of features {features.shape}"

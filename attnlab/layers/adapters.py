@@ -20,11 +20,13 @@ from jax.typing import ArrayLike
 
 from attnlab.functional import dropout, masks, mods, normalizers, parts
 from attnlab.functional.attention import attention, attention_weights
+from attnlab.functional.calls import explained
 from attnlab.functional.masks.extent import Lengths
-from attnlab.functional.types import Positions
+from attnlab.functional.types import Positions, known
 from attnlab.layers.jax_nn import also, with_arrays
 
 
+@explained(options_of=attention)
 def linen_attention_fn(**options: Any) -> Callable[..., Array]:
     """Make the `attention_fn` of `flax.linen.MultiHeadDotProductAttention` from options of `attention`.
 
@@ -38,6 +40,8 @@ def linen_attention_fn(**options: Any) -> Callable[..., Array]:
     - one query among several keys with a mask is Flax's decoding, in which a query's position is not told: mods other
       than soft_cap, and masks other than lengths, are refused there (`attnlab.cache` decodes with all of them);
     - `bias` is added after the mods, so that no soft cap undoes a bias of −1e9;
+    - a mask of numbers holds 0 and 1: any other is refused (an additive mask is a `bias`), and inside jit, where its
+      values are not known, makes all outputs NaN;
     - `einsum_dot_general`, `qk_attn_weights_einsum` and `attn_weights_value_einsum` are refused.
 
     Args:
@@ -88,6 +92,7 @@ def linen_attention_fn(**options: Any) -> Callable[..., Array]:
     return attention_fn
 
 
+@explained(options_of=attention)
 def nnx_attention_fn(**options: Any) -> Callable[..., Array]:
     """Make the `attention_fn` of `flax.nnx.MultiHeadAttention` from options of `attention`.
 
@@ -171,7 +176,8 @@ def _attend(
     """Return the output, and the weights before dropout where they are to be sown."""
     if query.shape[-3] == 1 < key.shape[-3] and mask is not None:
         _check_one_query(options)
-    options = with_arrays(options, query, key, bias, mask)
+    where, wrong = _truth_values(mask)
+    options = with_arrays(options, query, key, bias, where)
     if precision is not None:
         if options.get("implementation") not in (None, "dense"):
             raise ValueError("attention_fn: a precision is kept by implementation 'dense' alone")
@@ -186,9 +192,30 @@ def _attend(
     with _precision(precision):
         found: Any = attention(query, key, value, **{**options, **dropping}, returns=("weights",) if sow else ())
         if not sow:
-            return found, None
+            return _spoiled(found, wrong), None
         # of weights dropped by the normalizer, the ones before are not to be had from the same call
-        return found.output, _weights(options, query, key) if shared else found.weights
+        weights = _weights(options, query, key) if shared else found.weights
+        return _spoiled(found.output, wrong), _spoiled(weights, wrong)
+
+
+def _truth_values(mask: ArrayLike | None) -> tuple[Array | None, Array | None]:
+    """Return the mask as truth values and, where only the run knows its numbers, whether one is neither 0 nor 1."""
+    if mask is None or jnp.asarray(mask).dtype == jnp.bool_:
+        return None if mask is None else jnp.asarray(mask), None
+    mask = jnp.asarray(mask)
+    if (values := known(mask)) is None:
+        return mask == 1, jnp.any((mask != 0) & (mask != 1))
+    if values.size and not ((values == 0) | (values == 1)).all():
+        other = values[(values != 0) & (values != 1)].ravel()[0]
+        raise ValueError(
+            f"attention_fn: mask holds 0 and 1 (1 = may attend), this one has {other}; "
+            "write bias=mask where it is added to the logits"
+        )
+    return mask == 1, None
+
+
+def _spoiled(array: Array, wrong: Array | None) -> Array:
+    return array if wrong is None else jnp.where(wrong, jnp.full_like(array, jnp.nan), array)
 
 
 def _check_one_query(options: dict[str, Any]) -> None:
@@ -225,4 +252,6 @@ def _precision(precision: Any) -> contextlib.AbstractContextManager[Any]:
 def _check_options(options: dict[str, Any]) -> None:
     for name in ("dropout_rate", "rng", "returns", "query_positions", "key_positions"):
         if name in options:
-            raise ValueError(f"attention_fn: {name} is no option here, for Flax's module decides it call by call")
+            raise ValueError(
+                f"attention_fn: {name} is no option here, for Flax's module decides it call by call; write it there"
+            )

@@ -10,8 +10,10 @@ from jax.typing import ArrayLike
 
 from attnlab.functional import masks, mods, scores
 from attnlab.functional.attention import attention
+from attnlab.functional.calls import explained
 
 
+@explained()
 def jax_nn_dot_product_attention(
     query: ArrayLike,
     key: ArrayLike,
@@ -61,14 +63,19 @@ def jax_nn_dot_product_attention(
     if query.ndim not in (3, 4):
         raise ValueError(f"jax_nn_dot_product_attention: query is [B, T, N, D] or [T, N, D], not {query.shape}")
     if mask is not None and jnp.asarray(mask).dtype != jnp.bool_:
-        raise ValueError(f"jax_nn_dot_product_attention: mask holds truth values, not {jnp.asarray(mask).dtype}")
+        raise ValueError(
+            f"jax_nn_dot_product_attention: mask holds truth values, not {jnp.asarray(mask).dtype}; "
+            "write mask=mask.astype(bool) where it holds 0 and 1, bias=mask where it is added to the logits"
+        )
     arrays = [x if x.ndim == 4 else x[None] for x in (query, key, value)]
     allowed = masks.causal("upper_left") if is_causal else None
     if local_window_size is not None:
         left, right = (local_window_size,) * 2 if isinstance(local_window_size, int) else local_window_size
         allowed = also(allowed, masks.sliding_window(left, right, "upper_left"))
     if query_seq_lengths is not None or key_value_seq_lengths is not None:
-        lengths = [None if x is None else jnp.asarray(x) for x in (key_value_seq_lengths, query_seq_lengths)]
+        pairs = (key_value_seq_lengths, arrays[1].shape[1]), (query_seq_lengths, arrays[0].shape[1])
+        # there, more than there are is all of them
+        lengths = [None if x is None else jnp.clip(jnp.asarray(x), 0, most) for x, most in pairs]
         allowed = also(allowed, masks.lengths(*lengths))
     options: dict[str, Any] = {"mask": allowed, "returns": ("lse",) if return_residual else ()}
     if scale is not None:
@@ -89,13 +96,15 @@ def _scaled_by(query: Array, key: Array, *, scale: Array) -> Array:
 def with_arrays(
     options: dict[str, Any], query: Array, key: Array, bias: ArrayLike | None, mask: ArrayLike | None
 ) -> dict[str, Any]:
-    """Add a bias and a mask that broadcast to [*B, N, T, S] to the options."""
+    """Add a bias and a mask of truth values, which broadcast to [*B, N, T, S], to the options."""
     shape = (*query.shape[:-3], query.shape[-2], query.shape[-3], key.shape[-3])
     added = dict(options)
     if mask is not None:
         where, axes = _named("mask", jnp.asarray(mask), shape)
-        added["mask"] = also(options.get("mask"), masks.array(where.astype(bool), axes))
+        added["mask"] = also(options.get("mask"), masks.array(where, axes))
     if bias is not None:
+        if jnp.asarray(bias).dtype == jnp.bool_:
+            raise ValueError("attention: bias is added to the logits, and holds truth values; write mask=bias")
         array, axes = _named("bias", jnp.asarray(bias), shape)
         added["mods"] = (*options.get("mods", ()), mods.bias(array, axes))
     return added

@@ -59,7 +59,10 @@ def valid_alignment(name: str, alignment: object) -> None:
     >>> valid_alignment("causal", "lower_right")
     """
     if alignment not in (None, "lower_right", "upper_left") and type(alignment) is not int:
-        raise ValueError(f'{name}: alignment {alignment!r} is none of "lower_right", "upper_left", an int, None')
+        raise ValueError(
+            f'{name}: alignment {alignment!r} is none of "lower_right", "upper_left", an int, None; '
+            f'write alignment="lower_right"'
+        )
 
 
 def whole(name: str, what: str, value: Any, least: int) -> int:
@@ -88,8 +91,12 @@ def whole_array(name: str, value: Array | np.ndarray | int | None) -> Array | No
     if value is None:
         return None
     value = jnp.asarray(value)
+    if value.dtype == jnp.bool_:
+        raise ValueError(
+            f'{name}: whole numbers are needed, not truth values; write masks.array(where, "b k") of those'
+        )
     if not jnp.issubdtype(value.dtype, jnp.integer):
-        raise ValueError(f"{name}: whole numbers are needed, not {value.dtype}")
+        raise ValueError(f"{name}: whole numbers are needed, not {value.dtype}; write .astype(jnp.int32) of them")
     return value
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int
 
 from attnlab.functional.masks import picture
 from attnlab.functional.masks.blocks import Answer, Blocks, filled, narrowed
-from attnlab.functional.types import Positions, Where
+from attnlab.functional.types import Extent, Positions, Where
 
 
 class Mask:
@@ -45,6 +45,9 @@ class Mask:
         """Return this mask for so many queries, keys and query heads (None: any); raise where it cannot be."""
         return self
 
+    def check(self, queries: Extent, keys: Extent) -> None:
+        """Raise where its arrays do not fit the positions of these queries and keys."""
+
     def leaf_ranks(self) -> tuple[int, ...]:
         """Return the rank of each leaf within one example; axes in front of it are batch axes."""
         return ()
@@ -70,22 +73,33 @@ class Mask:
         return self.tells[0]
 
     def batch_axes(self, batch: tuple[int, ...]) -> list[int | None]:
-        """Return, leaf by leaf, 0 where it carries the batch axes and None where all examples share it."""
+        """Return, leaf by leaf, 0 where it carries the batch axes (of size 1 or whole), None where all share it."""
         axes: list[int | None] = []
         for leaf, rank in zip(jax.tree.leaves(self), self.leaf_ranks(), strict=True):
             front = leaf.shape[: leaf.ndim - rank]
-            if front not in ((), batch):
+            if front and (
+                len(front) != len(batch) or any(size not in (1, all) for size, all in zip(front, batch, strict=True))
+            ):
                 raise ValueError(f"a mask's array has batch axes {front}, the inputs have {batch}")
             axes.append(0 if front else None)
         return axes
 
+    def placed(self, queries: int, keys: int, heads: int | None = None) -> "Mask":
+        """Return this mask for queries at 0 … queries − 1 and keys at 0 … keys − 1; raise where it cannot be."""
+        self.check(Extent("query", queries), Extent("key", keys))
+        return self.fitted(queries, keys, heads)
+
     def dense(self, queries: int, keys: int, head: int = 0) -> Bool[Array, "*B q k"]:
         """Write the mask out: [queries, keys], with the batch axes that its arrays carry in front."""
-        mask = self.fitted(queries, keys)
+        mask = self.placed(queries, keys)
         leaves, treedef = jax.tree.flatten(mask)
         fronts = {leaf.shape[: leaf.ndim - rank] for leaf, rank in zip(leaves, mask.leaf_ranks(), strict=True)}
-        batch = max(fronts, key=len, default=())
+        batch = max(fronts, key=lambda front: (len(front), front), default=())
         axes = mask.batch_axes(batch)
+        leaves = [
+            leaf if axis is None else jnp.broadcast_to(leaf, (*batch, *leaf.shape[len(batch) :]))
+            for leaf, axis in zip(leaves, axes, strict=True)
+        ]
 
         def one(leaves: list[Array], example: Array) -> Array:
             rows, columns = jnp.arange(queries, dtype=jnp.int32), jnp.arange(keys, dtype=jnp.int32)
@@ -127,7 +141,7 @@ class Mask:
         >>> masks.causal().sparsity(1024, 1024, block=256)
         0.375
         """
-        return 1.0 - float(picture.classes(self.fitted(queries, keys), queries, keys, block, head)[0].mean())
+        return 1.0 - float(picture.classes(self.placed(queries, keys), queries, keys, block, head)[0].mean())
 
     def map(self, queries: int, keys: int, block: int | tuple[int, int] | None = None, head: int = 0) -> str:
         """Draw the blocks as text, the first example's: █ all may attend, ▒ some may, · none may.
@@ -140,19 +154,33 @@ class Mask:
         ·▒▒·
         ··▒▒
         """
-        return picture.drawn(self.fitted(queries, keys), queries, keys, block, head)
+        return picture.drawn(self.placed(queries, keys), queries, keys, block, head)
 
     def __repr__(self) -> str:
         return picture.portrait(self)
 
     def __and__(self, other: "Mask") -> "Mask":
-        return And(self, other) if isinstance(other, Mask) else NotImplemented
+        return And(self, _other("&", other))
 
     def __or__(self, other: "Mask") -> "Mask":
-        return Or(self, other) if isinstance(other, Mask) else NotImplemented
+        return Or(self, _other("|", other))
+
+    def __rand__(self, other: object) -> "Mask":
+        return And(_other("&", other), self)
+
+    def __ror__(self, other: object) -> "Mask":
+        return Or(_other("|", other), self)
 
     def __invert__(self) -> "Mask":
         return Not(self)
+
+
+def _other(sign: str, other: object) -> Mask:
+    if isinstance(other, Mask):
+        return other
+    what = picture.described(other)
+    made = "masks.array(where, axes)" if hasattr(other, "shape") else "call a function of masks"
+    raise TypeError(f"a mask is combined with masks alone, not with {what}; write mask {sign} {made}")
 
 
 class Structured(Mask):
@@ -184,6 +212,10 @@ class _Both(Mask):
 
     def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
         return self._with(lambda mask: mask.fitted(queries, keys, heads))
+
+    def check(self, queries: Extent, keys: Extent) -> None:
+        self.left.check(queries, keys)
+        self.right.check(queries, keys)
 
     def outline(self) -> Mask:
         return self._with(lambda mask: mask.outline())
@@ -268,6 +300,9 @@ class Not(Mask):
 
     def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
         return Not(self.mask.fitted(queries, keys, heads))
+
+    def check(self, queries: Extent, keys: Extent) -> None:
+        self.mask.check(queries, keys)
 
     def outline(self) -> Mask:
         return Not(self.mask.outline())

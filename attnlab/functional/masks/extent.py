@@ -13,7 +13,7 @@ from attnlab.functional.masks.alignment import telling, whole, whole_array
 from attnlab.functional.masks.base import Mask, Structured
 from attnlab.functional.masks.blocks import Answer, Blocks
 from attnlab.functional.masks.picture import CELLS, described
-from attnlab.functional.types import Positions, Where
+from attnlab.functional.types import Extent, Positions, Where, known
 
 
 @partial(register_dataclass, data_fields=["keys", "queries"], meta_fields=[])
@@ -39,6 +39,16 @@ class Lengths(Structured):
         some, every = [low < length for low, _, length in known], [high < length for _, high, length in known]
         return some[0] & some[-1], every[0] & every[-1]
 
+    def check(self, queries: Extent, keys: Extent) -> None:
+        for lengths, along in ((self.keys, keys), (self.queries, queries)):
+            values = known(lengths)
+            if values is None or not values.size:
+                continue
+            if values.min() < 0:
+                raise ValueError(f"lengths: {values.min()} is no number of {along.name} positions, 0 or more is needed")
+            if not along.given and isinstance(along.count, int) and values.max() > along.count:
+                raise ValueError(f"lengths: {values.max()} {along.name} positions, the inputs have {along.count}")
+
     def leaf_ranks(self) -> tuple[int, ...]:
         return tuple(0 for length in (self.keys, self.queries) if length is not None)
 
@@ -57,7 +67,8 @@ def lengths(keys: Array | int | None = None, queries: Array | int | None = None)
     may[i, j] = i < queries and j < keys
 
     Args:
-        keys: number of real keys (the source lengths), a whole number [*B], or [] for one that all examples share.
+        keys: number of real keys (the source lengths), a whole number [*B], or [] for one that all examples share;
+            from 0 to the number of keys. Inside jit, where it is not known, more is all of them, and less is none.
         queries: number of real queries, likewise; None when none is padding. At least one of the two is needed.
     Returns: a mask with the lengths as leaves: new lengths compile nothing anew.
     Numerics: an example of length 0 has empty rows: output 0, finite gradients.

@@ -12,7 +12,7 @@ from attnlab.functional.masks.alignment import whole_array
 from attnlab.functional.masks.base import Mask, Structured
 from attnlab.functional.masks.blocks import Answer, Blocks
 from attnlab.functional.masks.picture import described
-from attnlab.functional.types import Positions, Where
+from attnlab.functional.types import Extent, Positions, Where
 
 
 @partial(register_dataclass, data_fields=["query_ids", "key_ids"], meta_fields=[])
@@ -35,13 +35,15 @@ class Segments(Structured):
         (first, last), (low, high) = ids.rows_and_columns
         return (low <= last) & (first <= high), (first == last) & (low == high) & (first == low)
 
-    def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
-        found = self.sizes()
-        if found != (queries, keys):
+    def check(self, queries: Extent, keys: Extent) -> None:
+        found = self.query_ids.shape[-1], self._keys.shape[-1]
+        if not (queries.given or keys.given) and found != (queries.count, keys.count):
             raise ValueError(
-                f"segments: ids for {found[0]} queries and {found[1]} keys, the inputs have {queries} and {keys}"
+                f"segments: ids for {found[0]} queries and {found[1]} keys, "
+                f"the inputs have {queries.count} and {keys.count}"
             )
-        return self
+        for what, size, along in (("queries", found[0], queries), ("keys", found[1], keys)):
+            along.check(f"segments: the ids of {what}", size)
 
     def leaf_ranks(self) -> tuple[int, ...]:
         return (1,) if self.key_ids is None else (1, 1)

@@ -1,6 +1,5 @@
 """Masks laid out by blocks: a table that says which block may attend to which."""
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +13,7 @@ from attnlab.functional.masks.alignment import whole
 from attnlab.functional.masks.base import Mask
 from attnlab.functional.masks.blocks import Answer, Blocks, reduced
 from attnlab.functional.masks.picture import described
-from attnlab.functional.types import Positions, Where
+from attnlab.functional.types import Extent, Positions, Where
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,20 @@ class BlockLayout(Mask):
         shape = self._table.shape
         if self.by_head and heads not in (None, shape[-3]):
             raise ValueError(f"block_layout: the layout has {shape[-3]} heads, the inputs have {heads}")
-        needed = math.ceil(queries / self.block[0]), math.ceil(keys / self.block[1])
-        if shape[-2:] != needed:
-            raise ValueError(
-                f"block_layout: the layout has {shape[-2]} × {shape[-1]} blocks, but {queries} queries and {keys} keys "
-                f"make {needed[0]} × {needed[1]} blocks of {self.block[0]} × {self.block[1]}"
-            )
         return self
+
+    def check(self, queries: Extent, keys: Extent) -> None:
+        rows, columns = self._table.shape[-2:]
+        needed = [-(-along.count // size) for along, size in zip((queries, keys), self.block, strict=True)]
+        for along, found, count in ((queries, rows, needed[0]), (keys, columns, needed[1])):
+            if not along.given and found != count:
+                raise ValueError(
+                    f"block_layout: the layout has {rows} × {columns} blocks, but {queries.count} queries and "
+                    f"{keys.count} keys make {needed[0]} × {needed[1]} blocks of {self.block[0]} × {self.block[1]}"
+                )
+        for axis, size, along in (("q", rows * self.block[0], queries), ("k", columns * self.block[1], keys)):
+            if along.given:
+                along.check(f"block_layout: axis {axis} of the layout", size)
 
     def leaf_ranks(self) -> tuple[int, ...]:
         return (len([axis for axis in self.axes if axis != "b"]),) if self.static is None else ()

@@ -35,7 +35,7 @@ def portrait(mask: Any) -> str:
             known = jax.tree.map(np.asarray, mask)  # inside jit, what JAX computes of a known array is unknown
             queries, keys = known.sizes()
             queries, keys = queries or keys or known.reach(), keys or queries or known.reach()
-            return f"{mask.expression()}\n{drawn(known.fitted(queries, keys), queries, keys, None, 0)}"
+            return f"{mask.expression()}\n{drawn(known.placed(queries, keys), queries, keys, None, 0)}"
     except (ValueError, IndexError, TypeError, RuntimeError):  # sizes that do not fit, an empty or a deleted array
         pass
     return mask.expression()

@@ -6,6 +6,7 @@ from typing import Literal
 
 from jax.tree_util import register_dataclass
 
+from attnlab.functional.calls import explained
 from attnlab.functional.masks.alignment import Aligned, Alignment, telling, valid_alignment, whole
 from attnlab.functional.masks.base import Mask
 from attnlab.functional.masks.blocks import Answer, Blocks
@@ -77,6 +78,7 @@ class SlidingWindow(Aligned):
         return self.written(self.left, self.right)
 
 
+@explained()
 def sliding_window(left: int, right: int, alignment: Literal["lower_right", "upper_left"] | int | None = None) -> Mask:
     """Let query i attend to the keys at most `left` before and `right` after its own position.
 

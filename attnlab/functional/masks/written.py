@@ -13,8 +13,8 @@ from jax.tree_util import register_dataclass
 from attnlab.functional.masks.base import Mask
 from attnlab.functional.masks.blocks import Answer, Blocks, reduced
 from attnlab.functional.masks.picture import described
-from attnlab.functional.parts import Each, as_part
-from attnlab.functional.types import Positions, Where
+from attnlab.functional.parts import Each, as_part, check_takes
+from attnlab.functional.types import Extent, Positions, Where, named_axes
 
 
 @partial(register_dataclass, data_fields=["where"], meta_fields=["axes"])
@@ -48,11 +48,20 @@ class Dense(Mask):
         return reduced(self._table(blocks.head), rows, blocks.key if "k" in self.axes else None)
 
     def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
+        found = self._sizes.get("h")
+        if None in (found, heads) or found == heads:
+            return self
+        if found == 1:
+            where = jnp.squeeze(self.where, self.axes.index("h") - len(self.axes))
+            return Dense(where, tuple(axis for axis in self.axes if axis != "h"))
+        raise ValueError(f"array: axis h of the mask has {found} positions, the inputs have {heads}")
+
+    def check(self, queries: Extent, keys: Extent) -> None:
         sizes = self._sizes
-        for axis, size in (("q", queries), ("k", keys), ("h", heads)):
-            if size is not None and sizes.get(axis, size) != size:
-                raise ValueError(f"array: axis {axis} of the mask has {sizes[axis]} positions, the inputs have {size}")
-        return self
+        for axis, along in (("q", queries), ("k", keys)):
+            if axis in sizes:
+                instead = f"an axis that all share is left out by name: array(where, axes=...) without {axis}"
+                along.check(f"array: axis {axis} of the mask", sizes[axis], instead)
 
     @property
     def _sizes(self) -> dict[str, int]:
@@ -74,21 +83,26 @@ def array(where: Array, axes: str = "q k") -> Mask:
     Args:
         where: True where a query may attend to a key.
         axes: what its axes are, in this order and apart by spaces: b (all batch axes *B), h (query heads),
-            q, k. One that is left out is shared: "b k" is a padding mask.
+            q, k. One that is left out is shared: "b k" is a padding mask. Axes b and h of size 1 are shared too;
+            q and k are as long as the inputs, or longer than any position that is given (inside jit, where those
+            are not known, one past the end counts as the last).
     Returns: a mask with the array as its leaf.
 
     >>> array(jnp.array([True, False]), axes="k").dense(2, 2).astype(int).tolist()
     [[1, 0], [1, 0]]
     """
-    names = tuple(axes.split())
+    names = tuple(axes.split()) if isinstance(axes, str) else ("?",)
     if names != tuple(name for name in "bhqk" if name in names):
-        raise ValueError(f'array: axes {axes!r} are not some of "b h q k" in this order')
+        raise ValueError(f"array: axes {axes!r} {named_axes(axes)}")
     where = jnp.asarray(where)
     if where.dtype != jnp.bool_:
-        raise ValueError(f"array: truth values are needed, not {where.dtype} (True = may attend)")
+        raise ValueError(
+            f"array: truth values are needed, not {where.dtype} (True = may attend); write where.astype(bool) of 0 and "
+            f'1, mods.bias(where, "{axes}") of what is added to the logits'
+        )
     needed = len([name for name in names if name != "b"])
     if where.ndim < needed or ("b" not in names and where.ndim > needed):
-        raise ValueError(f"array: shape {where.shape} does not have the axes {axes!r}")
+        raise ValueError(f"array: shape {where.shape} does not have the axes {axes!r}; {named_axes(where.ndim)}")
     return Dense(where, names)
 
 
@@ -126,6 +140,9 @@ def from_fn(fn: Callable[[Array, Array, Array], Array]) -> Mask:
     >>> from_fn(lambda query, key, head: (query - key) % 2 == 0).dense(2, 3).astype(int).tolist()
     [[1, 0, 1], [0, 1, 0]]
     """
+    if not callable(fn):
+        raise ValueError(f"from_fn: fn is a function, not {described(fn)}; an array of truth values is array(where)")
+    check_takes("from_fn: fn", fn, ("query", "key", "head"))
     part = as_part(fn)
     if any(isinstance(node, Each) for node in jax.tree.leaves(part, is_leaf=lambda node: isinstance(node, Each))):
         raise ValueError("from_fn: its arrays are shared by all; index one for each head by `head` in the function")

@@ -11,6 +11,7 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from attnlab.functional.normalizers.allowed import guard, rounded
+from attnlab.functional.parts import scalar
 from attnlab.functional.types import widen
 
 
@@ -116,11 +117,11 @@ class Softmax:
     ) -> Float[Array, "*rows k"]:
         x, may = guard(logits, where)
         if self.temperature is not None:
-            x /= jnp.asarray(self.temperature, x.dtype)
+            x /= scalar("temperature: t", self.temperature, x.dtype)
         x = jnp.where(may, x, -jnp.inf)
         if self.sink is None:
             return _softmax(x, -1).astype(logits.dtype)
-        sink = jnp.broadcast_to(jnp.asarray(self.sink, x.dtype), (*x.shape[:-1], 1))
+        sink = jnp.broadcast_to(scalar("softmax_with_sink: sink", self.sink, x.dtype), (*x.shape[:-1], 1))
         return _softmax(jnp.concatenate([x, sink], axis=-1), -1)[..., :-1].astype(logits.dtype)
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from attnlab.functional.normalizers.allowed import guard, positive_part
+from attnlab.functional.parts import scalar
 
 
 def sigmoid(bias: Any = None) -> "Sigmoid":
@@ -44,7 +45,7 @@ class Sigmoid:
     ) -> Float[Array, "*axes"]:
         safe, may = guard(logits, where)
         if self.bias is not None:
-            safe += jnp.asarray(self.bias, safe.dtype)
+            safe += scalar("sigmoid: bias", self.bias, safe.dtype)
         return jnp.where(may, jax.nn.sigmoid(safe), 0.0).astype(logits.dtype)
 
 

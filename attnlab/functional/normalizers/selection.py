@@ -100,6 +100,8 @@ def gumbel_softmax(rng: Any, temperature: Any = 1.0, hard: bool = False) -> "Gum
     >>> sorted(gumbel_softmax(jax.random.key(0), hard=True)(jnp.zeros((1, 3)), None, at)[0].tolist())
     [0.0, 0.0, 1.0]
     """
+    if isinstance(rng, int | float | None):
+        raise ValueError(f"gumbel_softmax: rng is a key of jax.random, not {rng}; write rng=jax.random.key(0)")
     if isinstance(temperature, int | float) and not temperature > 0.0:
         raise ValueError(f"gumbel_softmax: temperature {temperature} is not positive")
     return GumbelSoftmax(rng, temperature, hard)

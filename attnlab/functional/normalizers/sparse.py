@@ -17,6 +17,7 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from attnlab.functional.normalizers.allowed import guard, positive_part
+from attnlab.functional.parts import scalar
 
 
 def sparsemax(logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | None = None) -> Float[Array, "*rows k"]:
@@ -99,7 +100,7 @@ class Entmax:
         self, logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | None = None
     ) -> Float[Array, "*rows k"]:
         gaps = _gaps(logits, where)
-        excess = jnp.asarray(self.alpha, gaps.dtype) - 1.0
+        excess = scalar("entmax: alpha", self.alpha, gaps.dtype) - 1.0
         excess = jnp.where(excess >= 0.0, excess, jnp.nan)
         level = _entmax_level(*jax.lax.stop_gradient((gaps, excess)))
         for _ in range(_STEPS):

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 from attnlab.functional.normalizers.allowed import guard
 from attnlab.functional.normalizers.exponential import softmax
 from attnlab.functional.normalizers.positional import Positional
-from attnlab.functional.parts import each
+from attnlab.functional.parts import each, scalar
 from attnlab.functional.types import Positions, Query, widen
 
 
@@ -59,7 +59,7 @@ class LocalP(Positional):
     ) -> Float[Array, "q k"]:
         safe, may = guard(logits, where)
         center = jnp.asarray(self.center, safe.dtype)
-        width = jnp.asarray(self.width, safe.dtype)
+        width = scalar("local_p: width", self.width, safe.dtype)
         has_one = (positions.rows >= 0) & (positions.rows < center.shape[0])
         distance = positions.columns.astype(safe.dtype) - center.at[positions.rows].get(mode="clip")
         near = may & has_one & ~(jnp.abs(distance) > width)

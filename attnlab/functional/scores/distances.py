@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
+from attnlab.functional.parts import scalar
 from attnlab.functional.scores.products import Scale, dot, of_one_width
 from attnlab.functional.types import Key, Logits, Query, widen
 
@@ -28,7 +29,7 @@ def cosine(query: Query, key: Key, *, scale: Scale = 1.0) -> Logits:
     """
     of_one_width("cosine", query, key)
     logits = dot(_directions(query), _directions(key))
-    return logits * jnp.asarray(scale, logits.dtype)
+    return logits * scalar("scores.cosine: scale", scale, logits.dtype)
 
 
 def _directions(features: Float[Array, "n d"]) -> Float[Array, "n d"]:
@@ -71,4 +72,4 @@ def negative_squared_distance(query: Query, key: Key, *, scale: Scale = 1.0) -> 
     query, key = query - origin, key - origin
     squares = jnp.sum(jnp.square(query), axis=1)[:, None] + jnp.sum(jnp.square(key), axis=1)[None, :]
     distances = squares - 2 * dot(query, key)
-    return -distances * jnp.asarray(scale, distances.dtype)
+    return -distances * scalar("scores.negative_squared_distance: scale", scale, distances.dtype)

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from attnlab.functional.parts import scalar
 from attnlab.functional.types import Key, Logits, Query, accumulation_dtype
 
 Scale = float | int | Float[Array, ""]
@@ -61,7 +62,9 @@ def scaled_dot(query: Query, key: Key, *, scale: Scale | None = None) -> Logits:
     """
     of_one_width("scaled_dot", query, key)
     logits = dot(query, key)
-    return logits / query.shape[-1] ** 0.5 if scale is None else logits * jnp.asarray(scale, logits.dtype)
+    if scale is None:
+        return logits / query.shape[-1] ** 0.5
+    return logits * scalar("scores.scaled_dot: scale", scale, logits.dtype)
 
 
 def general(query: Query, key: Float[Array, "k e"], *, w: Float[Array, "d e"]) -> Logits:

@@ -1,0 +1,133 @@
+"""Arguments as other libraries name them: a call that cannot be is answered by the call that was meant."""
+
+import functools
+import inspect
+from collections.abc import Callable, Collection, Iterable
+from difflib import get_close_matches
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_BIAS = 'mods=(mods.bias(bias, "b h q k"),)'
+_MASK = 'mask=masks.array(where, "b h q k") with True = may attend'
+_LENGTHS = "mask=masks.lengths(keys, queries=queries)"
+_KEEP = "dropout_rate=0.0 where nothing is to be dropped"
+_RNG = "rng=jax.random.key(0)"
+_CAP = "mods=(mods.soft_cap(50.0),)"
+_WINDOW = "mask=masks.sliding_window(left, right)"
+_SCALE = "score=Partial(scores.scaled_dot, scale=scale)"
+_SINK = 'normalizer=normalizers.softmax_with_sink(parts.each(sink, "h"))'
+_WEIGHTS = 'returns=("weights",)'
+_POSITIONS = "query_positions=n + jnp.arange(T)"
+_HEADS = "query.reshape(*B, T, heads, features): the heads are an axis of query, key and value"
+
+ELSEWHERE = {
+    **dict.fromkeys(("scale", "sm_scale", "softmax_scale"), _SCALE),
+    **dict.fromkeys(("bias", "attn_bias", "attention_bias"), _BIAS),
+    **dict.fromkeys(("is_causal", "causal"), "mask=masks.causal()"),
+    **dict.fromkeys(("attn_mask", "attention_mask", "block_mask"), f"{_MASK}, or {_BIAS} where it is added"),
+    **dict.fromkeys(("key_padding_mask", "padding_mask"), 'mask=masks.array(where, "b k") with True = may attend'),
+    "mask_mod": "mask=masks.from_fn(lambda query, key, head: ...)",
+    **dict.fromkeys(("score_mod", "mod"), "mods=(mod,), a function (logits, positions) -> logits"),
+    **dict.fromkeys(("dropout_rng", "dropout_key", "prng_key", "rngs", "seed"), _RNG),
+    **dict.fromkeys(("dropout_p", "dropout", "dropout_prob", "drop_rate"), "dropout_rate=0.1"),
+    **dict.fromkeys(("deterministic", "training", "train", "inference"), _KEEP),
+    **dict.fromkeys(("enable_gqa", "num_kv_heads"), "nothing: key and value may have fewer heads than the query"),
+    **dict.fromkeys(("soft_cap", "softcap", "logits_soft_cap", "attn_logits_soft_cap"), _CAP),
+    **dict.fromkeys(("window", "window_size", "local_window_size", "sliding_window"), _WINDOW),
+    **dict.fromkeys(("lengths", "seq_lengths", "query_seq_lengths", "key_value_seq_lengths"), _LENGTHS),
+    **dict.fromkeys(("segment_ids", "segments", "query_segment_ids"), "mask=masks.segments(query_ids, key_ids)"),
+    **dict.fromkeys(("alibi", "alibi_slopes"), "mods=(mods.alibi(heads),)"),
+    **dict.fromkeys(("need_weights", "return_weights", "output_attentions", "sow_weights"), _WEIGHTS),
+    **dict.fromkeys(("return_residual", "return_lse"), 'returns=("lse",)'),
+    "precision": 'with jax.default_matmul_precision("highest"): around the call',
+    "dtype": "query.astype(dtype), and key and value likewise",
+    **dict.fromkeys(("heads", "num_heads", "n_heads", "head_dim"), _HEADS),
+    "temperature": "normalizer=normalizers.temperature(t)",
+    **dict.fromkeys(("sink", "sinks", "s_aux"), _SINK),
+    **dict.fromkeys(("activation", "softmax", "norm"), "normalizer=normalizers.softmax"),
+    **dict.fromkeys(("positions", "position_ids", "input_positions"), _POSITIONS),
+    **dict.fromkeys(("backend", "impl", "method"), 'implementation="dense"'),
+    **dict.fromkeys(("q", "queries"), "query=..."),
+    **dict.fromkeys(("k", "keys"), "key=..."),
+    **dict.fromkeys(("v", "values"), "value=..."),
+}
+"""A name that `attention` does not have -> what to write instead."""
+
+
+def explained(*, options_of: Callable[..., Any] | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Have a function refuse arguments that it does not take, or lacks, by the call that was meant.
+
+    Args:
+        options_of: the function whose keywords its `**options` are; None where it has none.
+
+    >>> @explained()
+    ... def score(query, *, mask=None): ...
+    >>> score(1, causal=True)
+    Traceback (most recent call last):
+    TypeError: score: there is no argument causal; write mask=masks.causal()
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        plain = inspect.unwrap(function)
+        signature = inspect.signature(plain)
+        names = {name for name, one in signature.parameters.items() if one.kind is not one.VAR_KEYWORD}
+        names |= keywords(options_of)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            check_names(plain.__name__, kwargs, names)
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError:
+                raise TypeError(_misplaced(plain.__name__, signature, names, args, kwargs)) from None
+            return function(*args, **kwargs)
+
+        call.__wrapped__ = plain  # pyright: ignore
+        return call
+
+    return decorate
+
+
+def keywords(function: Callable[..., Any] | None) -> set[str]:
+    """Return the names of a function's arguments that are given by name alone.
+
+    >>> sorted(keywords(sorted))
+    ['key', 'reverse']
+    """
+    parameters = inspect.signature(function).parameters.values() if function is not None else ()
+    return {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}
+
+
+def check_names(function: str, given: Iterable[str], names: Collection[str]) -> None:
+    """Raise where an argument is given that there is not, and write the call that was meant.
+
+    >>> check_names("attention", ["mask"], ["mask", "score"])
+    """
+    for name in given:
+        if name not in names:
+            near = get_close_matches(name, [own for own in names if own != "key"], n=1)
+            instead = near[0] + "=..." if near else f"one of {', '.join(sorted(names))}"
+            raise TypeError(f"{function}: there is no argument {name}; write {ELSEWHERE.get(name, instead)}")
+
+
+def _misplaced(function: str, signature: inspect.Signature, names: set[str], args: Any, kwargs: Any) -> str:
+    """Say which argument is given twice, is missing, or is one too many, and write the call."""
+    parameters = signature.parameters.values()
+    places = [one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
+    needed = [one.name for one in parameters if one.default is one.empty and one.kind is not one.VAR_KEYWORD]
+    by_name = {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}
+    written = f"write {function}({', '.join(f'{name}=...' if name in by_name else name for name in needed)})"
+    if twice := [name for name in places[: len(args)] if name in kwargs]:
+        random = f"; a key for randomness is {_RNG}" if twice == ["key"] and "rng" in names else ""
+        return f"{function}: {twice[0]} is given twice, by position and by name{random or '; ' + written}"
+    if len(args) <= len(places):
+        lacking = [name for name in needed if name not in kwargs and name not in places[: len(args)]]
+        return f"{function}: {', '.join(lacking)} is missing; {written}"
+    if not places:
+        return f"{function}: it takes no arrays but returns the function that does; write {function}() in its place"
+    home = type(args[len(places)]).__module__.rpartition("functional.")[2].split(".")[0]
+    name = {"mods": "mods", "normalizers": "normalizer"}.get(home, "mask" if "mask" in by_name else "")
+    example = f"{function}({', '.join([*places, *([f'{name}=...'] if name else [])])})"
+    return f"{function}: {len(args)} arguments by position, it takes {', '.join(places)} so; write {example}"
