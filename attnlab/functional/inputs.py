@@ -17,6 +17,7 @@ from jax import Array
 from attnlab.functional.masks import Mask
 from attnlab.functional.parts import Each, Part, as_part, marked
 from attnlab.functional.types import Positions, accumulation_dtype
+from attnlab.functional.varying import vary_like
 
 Mapped = Callable[[list[Array]], Any]
 
@@ -53,11 +54,17 @@ class Inputs(NamedTuple):
 
     def positions(self) -> Positions:
         """Where this head's logits lie."""
-        return Positions(jnp.asarray(self.rows()), jnp.asarray(self.columns()), self.head, self.example)
+        rows = _placed(self.query, self.query_positions)
+        return Positions(rows, _placed(self.key, self.key_positions), self.head, self.example)
 
 
 def _counted(length: int) -> np.ndarray:
     return np.arange(length, dtype=np.int32)
+
+
+def _placed(array: Any, positions: Any) -> Array:
+    """Return the positions of an array's rows, counted by the program where they are not given."""
+    return jnp.arange(array.shape[0], dtype=jnp.int32) if positions is None else jnp.asarray(positions)
 
 
 def inputs(
@@ -257,7 +264,7 @@ def _summed(
             return [a + b for a, b in zip(sums, added, strict=True)], stacked
 
         zeros = [jnp.zeros(of.shape, of.dtype) for of, axis in zip(within, out, strict=True) if axis is None]
-        sums, stacked = (iter(x) for x in jax.lax.scan(step, zeros, fronts))
+        sums, stacked = (iter(x) for x in jax.lax.scan(step, vary_like(zeros, fronts), fronts))
         return [next(sums) if axis is None else jnp.moveaxis(next(stacked), 0, axis) for axis in out]
 
     return mapped
