@@ -23,6 +23,7 @@ from attnlab.functional.inputs import Inputs, each_head, each_head_summed
 from attnlab.functional.normalizers import Softmax, as_softmax, softmax
 from attnlab.functional.parts import Each, floats, marked
 from attnlab.functional.types import Logits, Positions, accumulation_dtype
+from attnlab.functional.varying import vary_like
 
 ROW_BLOCK_ENTRIES = 2**19
 """How many logits of whole rows exist at a time: 2 MiB of float32."""
@@ -30,6 +31,7 @@ ROW_BLOCK_ENTRIES = 2**19
 
 def attend(given: Inputs, options: Options, skip: bool = False) -> dict[str, Any]:
     """Attend: "output" and what is to be returned, [b, k, g, …]; `skip` the blocks that the mask empties."""
+    given = vary_like(given, given)
     family = as_softmax(given.normalizer)
     if family is None or given.value is None:
         return each_head(lambda head: rows(head, options, skip), given, options.in_turn)
@@ -123,7 +125,7 @@ def _cleaned(head: Inputs) -> tuple[Inputs, contain.Bad, Array]:
     def reached() -> Array:
         return queries.joined(lax.map(block, (queries.places(at.query), queries.blocks(bad.query))))
 
-    spoiled = lax.cond(bad.any(), reached, lambda: jnp.zeros(query.shape[0], bool))
+    spoiled = lax.cond(bad.any(), reached, lambda: vary_like(jnp.zeros(query.shape[0], bool), query))
     return head._replace(query=query, key=key, value=value), bad, spoiled
 
 
