@@ -13,8 +13,9 @@ from jaxtyping import Float, Int
 from attnlab.functional import dense, normalizers, scores, sharded
 from attnlab.functional.checks import check_mask, check_options, check_parts, check_shapes
 from attnlab.functional.extras import NAMES, Extra, TopKeys, requested
-from attnlab.functional.inputs import Inputs, chosen, inputs
+from attnlab.functional.inputs import Call, chosen, inputs
 from attnlab.functional.masks import Mask
+from attnlab.functional.parts import as_part
 from attnlab.functional.plan import IMPLEMENTATIONS, Plan, choose
 from attnlab.functional.types import HeadWeights, Keys, Mod, Normalizer, Outputs, Queries, Score, Values
 
@@ -99,7 +100,7 @@ def attention(
     >>> attention(query, key, jnp.arange(3.0).reshape(3, 1, 1)).ravel().tolist()
     [1.0, 1.0]
     """
-    given, options, extras = _prepared(
+    call, options, extras = _prepared(
         query,
         key,
         value,
@@ -115,14 +116,19 @@ def attention(
         block_size=block_size,
         mesh=mesh,
     )
-    chosen_plan = choose(given, options, implementation)
-    attend, options = IMPLEMENTATIONS[chosen_plan.implementation], replace(options, block_size=chosen_plan.block_size)
-    found = attend(given, options) if mesh is None else sharded.attend(attend, given, options, mesh)
-    for extra in extras:
-        if extra.chosen:
-            part = replace(options, returns=(Extra("weights"),), block_size=None)
-            found |= IMPLEMENTATIONS["streaming"](chosen(given, extra.rows, extra.heads), part)
-    found = _unfolded(found, query.shape[:-3])
+
+    def carry_out(call: Call) -> dict[str, Any]:
+        given = inputs(*call)
+        decided = choose(given, options, implementation)
+        attend, own = IMPLEMENTATIONS[decided.implementation], replace(options, block_size=decided.block_size)
+        found = attend(given, own) if mesh is None else sharded.attend(attend, given, own, mesh)
+        for extra in extras:
+            if extra.chosen:
+                part = replace(own, returns=(Extra("weights"),), block_size=None)
+                found |= IMPLEMENTATIONS["streaming"](chosen(given, extra.rows, extra.heads), part)
+        return _unfolded(found, query.shape[:-3])
+
+    found = sharded.by_compiler(carry_out, call, extras)
     return AttentionOutput(**found) if returns else found["output"]
 
 
@@ -139,8 +145,8 @@ def plan(query: Any, key: Any, value: Any, *, implementation: str | None = None,
     plans: list[Plan] = []
 
     def traced(query: Array, key: Array, value: Array) -> None:
-        given, chosen_options, _ = _prepared(query, key, value, **options)
-        plans.append(choose(given, chosen_options, implementation))
+        call, chosen_options, _ = _prepared(query, key, value, **options)
+        plans.append(choose(inputs(*call), chosen_options, implementation))
 
     jax.eval_shape(traced, query, key, value)
     return plans[0]
@@ -169,7 +175,7 @@ def attention_weights(
     >>> attention_weights(jnp.ones((1, 1, 4)), jnp.ones((2, 1, 4))).tolist()
     [[[0.5, 0.5]]]
     """
-    given, options, _ = _prepared(
+    call, options, extras = _prepared(
         query,
         key,
         None,
@@ -181,7 +187,11 @@ def attention_weights(
         key_positions=key_positions,
         returns=("weights",),
     )
-    return _unfolded(dense.attend(given, options), query.shape[:-3])["weights"]
+
+    def carry_out(call: Call) -> dict[str, Any]:
+        return _unfolded(dense.attend(inputs(*call), options), query.shape[:-3])
+
+    return sharded.by_compiler(carry_out, call, extras)["weights"]
 
 
 def pool(weights: HeadWeights, value: Values) -> Outputs:
@@ -229,8 +239,8 @@ def _prepared(
     returns: Any = (),
     block_size: Any = None,
     mesh: Mesh | None = None,
-) -> tuple[Inputs, dense.Options, tuple[Extra, ...]]:
-    """Check a call's arguments, and put them in the form that implementations take."""
+) -> tuple[Call, dense.Options, tuple[Extra, ...]]:
+    """Check a call's arguments, and gather its arrays."""
     check_shapes(query, key, key if value is None else value)
     check_mask(mask, query, key)
     check_parts(score, mods, normalizer, query.shape[-2])
@@ -238,11 +248,11 @@ def _prepared(
     extras = requested(returns)
     fitted = None if mask is None else mask.fitted(query.shape[-3], key.shape[-3], query.shape[-2])
     rng = rng if dropout_rate else None
-    parts = score, tuple(mods), normalizer
-    given = inputs(query, key, value, *parts, fitted, rng, query_positions, key_positions)
+    parts = as_part(score), tuple(map(as_part, mods)), as_part(normalizer)
+    call = Call(query, key, value, *parts, fitted, rng, query_positions, key_positions)
     whole = tuple(extra for extra in extras if not extra.chosen)
     in_turn = jax.default_backend() == "cpu"
-    return given, dense.Options(dropout_rate, whole, block_size, in_turn, mesh is not None), extras
+    return call, dense.Options(dropout_rate, whole, block_size, in_turn, mesh is not None), extras
 
 
 def _unfolded(found: dict[str, Any], batch: tuple[int, ...]) -> dict[str, Any]:

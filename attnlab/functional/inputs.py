@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from attnlab.functional.masks import Mask
-from attnlab.functional.parts import Each, Part, as_part, marked
+from attnlab.functional.parts import Each, Part, marked
 from attnlab.functional.types import Positions, accumulation_dtype
 from attnlab.functional.varying import vary_like
 
@@ -65,6 +65,22 @@ def _counted(length: int) -> np.ndarray:
 def _placed(array: Any, positions: Any) -> Array:
     """Return the positions of an array's rows, counted by the program where they are not given."""
     return jnp.arange(array.shape[0], dtype=jnp.int32) if positions is None else jnp.asarray(positions)
+
+
+class Call(NamedTuple):
+    """A call's arrays as they were given; a pytree."""
+
+    query: Any
+    key: Any
+    value: Any
+    """None where only weights are asked for."""
+    score: Any
+    mods: Any
+    normalizer: Any
+    mask: Any
+    rng: Any
+    query_positions: Any
+    key_positions: Any
 
 
 def inputs(
@@ -130,9 +146,9 @@ def inputs(
         query=Each(query.reshape(examples, queries, key_heads, group, query.shape[-1]), ("b", "t", "k", "g")),
         key=Each(key.reshape(examples, *key.shape[-3:]), ("b", "s", "k")),
         value=None if value is None else Each(value.reshape(examples, *value.shape[-3:]), ("b", "s", "k")),
-        score=part("score", as_part(score)),
-        mods=tuple(part("mods", as_part(mod)) for mod in mods),
-        normalizer=part("normalizer", as_part(normalizer)),
+        score=part("score", score),
+        mods=tuple(part("mods", mod) for mod in mods),
+        normalizer=part("normalizer", normalizer),
         mask=None if mask is None else where(mask),
         rng=rng,
         query_positions=places("query", query_positions, queries, "t"),
