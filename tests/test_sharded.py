@@ -76,7 +76,12 @@ def test_a_part_of_its_own_for_each_head_is_divided_with_the_heads():
 
 
 SHARDINGS = {"examples": ("device",), "queries and keys": (None, "device"), "features": (None, None, None, "device")}
-EXPLICIT = [("examples", "dense"), ("examples", "block_sparse"), ("queries and keys", "streaming"), ("features", "dense")]
+EXPLICIT = [
+    ("examples", "dense"),
+    ("examples", "block_sparse"),
+    ("queries and keys", "streaming"),
+    ("features", "dense"),
+]
 
 
 @pytest.mark.parametrize("with_context", [True, False], ids=["set_mesh", "no context"])
@@ -111,6 +116,9 @@ def test_queries_and_heads_keep_their_devices_and_an_axis_serves_once():
     query, key = shard("one", "two"), shard("one")
     rows = (extras.weights(rows=[3], heads=[1]),)
     found = jax.jit(lambda q, k: (attention_weights(q, k), attention(q, k, k, returns=rows).weights))(query, key)
-    assert [jax.typeof(x).sharding.spec for x in found] == [PartitionSpec("two", "one", None), PartitionSpec(*[None] * 3)]
+    assert [jax.typeof(x).sharding.spec for x in found] == [
+        PartitionSpec("two", "one", None),
+        PartitionSpec(*[None] * 3),
+    ]
     for mine, true in zip(found, (attention_weights(whole, whole), np.asarray(found[0])[1:2, 3:4]), strict=True):
         np.testing.assert_allclose(mine, true, rtol=1e-5)

@@ -17,7 +17,7 @@ from attnlab.functional.inputs import Call, chosen, inputs
 from attnlab.functional.masks import Mask
 from attnlab.functional.parts import as_part
 from attnlab.functional.plan import IMPLEMENTATIONS, Plan, choose
-from attnlab.functional.types import HeadWeights, Keys, Mod, Normalizer, Outputs, Queries, Score, Values
+from attnlab.functional.types import HeadWeights, Keys, Mod, Normalizer, Outputs, Queries, Score, Size, Values
 
 FIELDS = NAMES
 
@@ -125,7 +125,8 @@ def attention(
         for extra in extras:
             if extra.chosen:
                 part = replace(own, returns=(Extra("weights"),), block_size=None)
-                found |= IMPLEMENTATIONS["streaming"](chosen(given, extra.rows, extra.heads), part)
+                rows = "streaming" if isinstance(key.shape[-3], int) else "dense"
+                found |= IMPLEMENTATIONS[rows](chosen(given, extra.rows, extra.heads), part)
         return _unfolded(found, query.shape[:-3])
 
     found = sharded.by_compiler(carry_out, call, extras)
@@ -255,7 +256,7 @@ def _prepared(
     return call, dense.Options(dropout_rate, whole, block_size, in_turn, mesh is not None), extras
 
 
-def _unfolded(found: dict[str, Any], batch: tuple[int, ...]) -> dict[str, Any]:
+def _unfolded(found: dict[str, Any], batch: tuple[Size, ...]) -> dict[str, Any]:
     """Give every result [b, k, g, …] its axes [*B, N, …], and the output [*B, T, N, V]."""
     found = jax.tree.map(lambda x: x.reshape(*batch, x.shape[1] * x.shape[2], *x.shape[3:]), found)
     return found | {"output": jnp.moveaxis(found["output"], -3, -2)} if "output" in found else found

@@ -16,7 +16,7 @@ from jax import Array
 
 from attnlab.functional.masks import Mask
 from attnlab.functional.parts import Each, Part, marked
-from attnlab.functional.types import Positions, accumulation_dtype
+from attnlab.functional.types import Positions, Size, accumulation_dtype
 from attnlab.functional.varying import vary_like
 
 Mapped = Callable[[list[Array]], Any]
@@ -129,7 +129,7 @@ def inputs(
         ]
         return jax.tree.unflatten(structure, folded)
 
-    def places(what: str, positions: Array | None, length: int, axis: str) -> Any:
+    def places(what: str, positions: Array | None, length: Size, axis: str) -> Any:
         if positions is None:
             return None
         if positions.shape not in ((length,), (*batch, length)) or not jnp.issubdtype(positions.dtype, jnp.integer):
@@ -161,6 +161,10 @@ def inputs(
 def chosen(given: Inputs, rows: tuple[int, ...] | None, heads: tuple[int, ...] | None) -> Inputs:
     """Keep some queries and query heads, without values: heads that shared keys get a copy each."""
     _, queries, key_heads, group, _ = given.query.array.shape
+    if not isinstance(queries, int):
+        raise ValueError(
+            f'extras.weights: {queries} queries are not known while compiling; ask for "weights", all of them'
+        )
     rows = tuple(range(queries)) if rows is None else rows
     heads = tuple(range(key_heads * group)) if heads is None else heads
     for what, asked, count in (("row", rows, queries), ("head", heads, key_heads * group)):

@@ -13,12 +13,14 @@ Whole arrays (what the entry takes); the layout of `jax.nn.dot_product_attention
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float, Int
 
+Size = Any
+"""A number of examples, queries or keys: an int, or a symbolic one under `jax.export`."""
 Query = Float[Array, "q d"]
 Key = Float[Array, "k d"]
 Logits = Float[Array, "q k"]

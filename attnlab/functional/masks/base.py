@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int
 
 from attnlab.functional.masks import picture
 from attnlab.functional.masks.blocks import Answer, Blocks, filled, narrowed
-from attnlab.functional.types import Positions, Where
+from attnlab.functional.types import Positions, Size, Where
 
 
 class Mask:
@@ -41,7 +41,7 @@ class Mask:
         """Write the mask as one would make it, its arrays by dtype and shape."""
         return f"{type(self).__name__}({', '.join(map(picture.described, jax.tree.leaves(self)))})"
 
-    def fitted(self, queries: int, keys: int, heads: int | None = None) -> "Mask":
+    def fitted(self, queries: Size, keys: Size, heads: int | None = None) -> "Mask":
         """Return this mask for so many queries, keys and query heads (None: any); raise where it cannot be."""
         return self
 
@@ -69,7 +69,7 @@ class Mask:
         """Whether `classify` can find empty blocks at all, so that skipping them may pay."""
         return self.tells[0]
 
-    def batch_axes(self, batch: tuple[int, ...]) -> list[int | None]:
+    def batch_axes(self, batch: tuple[Size, ...]) -> list[int | None]:
         """Return, leaf by leaf, 0 where it carries the batch axes and None where all examples share it."""
         axes: list[int | None] = []
         for leaf, rank in zip(jax.tree.leaves(self), self.leaf_ranks(), strict=True):
@@ -182,7 +182,7 @@ class _Both(Mask):
     def _with(self, change: Callable[[Mask], Mask]) -> Mask:
         return type(self)(change(self.left), change(self.right))  # pyright: ignore
 
-    def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
+    def fitted(self, queries: Size, keys: Size, heads: int | None = None) -> Mask:
         return self._with(lambda mask: mask.fitted(queries, keys, heads))
 
     def outline(self) -> Mask:
@@ -266,7 +266,7 @@ class Not(Mask):
         some, every = self.mask.bounds(blocks)
         return ~every, ~some
 
-    def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
+    def fitted(self, queries: Size, keys: Size, heads: int | None = None) -> Mask:
         return Not(self.mask.fitted(queries, keys, heads))
 
     def outline(self) -> Mask:

@@ -12,7 +12,7 @@ from attnlab.functional.masks.alignment import whole_array
 from attnlab.functional.masks.base import Mask, Structured
 from attnlab.functional.masks.blocks import Answer, Blocks
 from attnlab.functional.masks.picture import described
-from attnlab.functional.types import Positions, Where
+from attnlab.functional.types import Positions, Size, Where
 
 
 @partial(register_dataclass, data_fields=["query_ids", "key_ids"], meta_fields=[])
@@ -35,7 +35,7 @@ class Segments(Structured):
         (first, last), (low, high) = ids.rows_and_columns
         return (low <= last) & (first <= high), (first == last) & (low == high) & (first == low)
 
-    def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
+    def fitted(self, queries: Size, keys: Size, heads: int | None = None) -> Mask:
         found = self.sizes()
         if found != (queries, keys):
             raise ValueError(

@@ -14,7 +14,7 @@ from attnlab.functional.masks.base import Mask
 from attnlab.functional.masks.blocks import Answer, Blocks, reduced
 from attnlab.functional.masks.picture import described
 from attnlab.functional.parts import Each, as_part
-from attnlab.functional.types import Positions, Where
+from attnlab.functional.types import Positions, Size, Where
 
 
 @partial(register_dataclass, data_fields=["where"], meta_fields=["axes"])
@@ -47,7 +47,7 @@ class Dense(Mask):
         rows = blocks.query if "q" in self.axes else None
         return reduced(self._table(blocks.head), rows, blocks.key if "k" in self.axes else None)
 
-    def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
+    def fitted(self, queries: Size, keys: Size, heads: int | None = None) -> Mask:
         sizes = self._sizes
         for axis, size in (("q", queries), ("k", keys), ("h", heads)):
             if size is not None and sizes.get(axis, size) != size:
