@@ -1,7 +1,7 @@
 """The entry: check what is asked for, and hand it to an implementation."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 
 from attnlab.functional import dense, normalizers, scores, sharded
 from attnlab.functional.checks import check_mask, check_options, check_parts, check_shapes
+from attnlab.functional.eager import compiled_once
 from attnlab.functional.extras import NAMES, Extra, TopKeys, requested
-from attnlab.functional.inputs import Call, chosen, inputs
+from attnlab.functional.inputs import Call, Inputs, chosen, inputs
 from attnlab.functional.masks import Mask
 from attnlab.functional.parts import as_part
 from attnlab.functional.plan import IMPLEMENTATIONS, Plan, choose
@@ -120,17 +121,39 @@ def attention(
     def carry_out(call: Call) -> dict[str, Any]:
         given = inputs(*call)
         decided = choose(given, options, implementation)
-        attend, own = IMPLEMENTATIONS[decided.implementation], replace(options, block_size=decided.block_size)
-        found = attend(given, own) if mesh is None else sharded.attend(attend, given, own, mesh)
-        for extra in extras:
-            if extra.chosen:
-                part = replace(own, returns=(Extra("weights"),), block_size=None)
-                rows = "streaming" if isinstance(key.shape[-3], int) else "dense"
-                found |= IMPLEMENTATIONS[rows](chosen(given, extra.rows, extra.heads), part)
+        how = How(decided.implementation, replace(options, block_size=decided.block_size), extras, mesh)
+        found = _attend(how, given) if how.op_by_op else compiled_once(_attend, how, given)
         return _unfolded(found, query.shape[:-3])
 
     found = sharded.by_compiler(carry_out, call, extras)
     return AttentionOutput(**found) if returns else found["output"]
+
+
+@dataclass(frozen=True)
+class How:
+    """What of a call's plan is no array."""
+
+    implementation: str
+    options: dense.Options
+    extras: tuple[Extra, ...]
+    mesh: Mesh | None
+
+    @property
+    def op_by_op(self) -> bool:
+        """Whether an eager call needs no compiling of its own."""
+        return self.implementation == "dense" and self.mesh is None and not any(extra.chosen for extra in self.extras)
+
+
+def _attend(how: How, given: Inputs) -> dict[str, Any]:
+    """Carry a call out: "output" and what is to be returned, [b, k, g, …]."""
+    attend, options = IMPLEMENTATIONS[how.implementation], how.options
+    found = attend(given, options) if how.mesh is None else sharded.attend(attend, given, options, how.mesh)
+    for extra in how.extras:
+        if extra.chosen:
+            part = replace(options, returns=(Extra("weights"),), block_size=None)
+            rows = "streaming" if isinstance(given.key.array.shape[1], int) else "dense"
+            found |= IMPLEMENTATIONS[rows](chosen(given, extra.rows, extra.heads), part)
+    return found
 
 
 def plan(query: Any, key: Any, value: Any, *, implementation: str | None = None, **options: Any) -> Plan:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.tree_util import register_dataclass
 from jaxtyping import Bool, Int
 
@@ -32,6 +33,17 @@ class Mask:
     def __call__(self, positions: Positions) -> Where:
         """Tell which of these queries may attend to which of these keys."""
         raise NotImplementedError(f"{type(self).__name__} does not say what it masks")
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether both are made alike, of equal arrays; of arrays that are traced, whether they are the same."""
+        if not isinstance(other, Mask):
+            return NotImplemented
+        (mine, structure), (theirs, other_structure) = jax.tree.flatten(self), jax.tree.flatten(other)
+        return structure == other_structure and all(map(_equal, mine, theirs))
+
+    def __hash__(self) -> int:
+        leaves, structure = jax.tree.flatten(self)
+        return hash((structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)))
 
     def __bool__(self) -> bool:
         """Refuse `and`, `or` and `not`, which would quietly pick one of two masks."""
@@ -155,6 +167,12 @@ class Mask:
         return Not(self)
 
 
+def _equal(one: Array | np.ndarray, other: Array | np.ndarray) -> bool:
+    if one is other or isinstance(one, Tracer) or isinstance(other, Tracer):
+        return one is other
+    return one.shape == other.shape and one.dtype == other.dtype and bool(np.array_equal(one, other))
+
+
 class Structured(Mask):
     """A mask whose blocks can be told empty and full, the same for all heads."""
 
@@ -163,7 +181,7 @@ class Structured(Mask):
 
 
 @partial(register_dataclass, data_fields=[], meta_fields=[])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Open(Mask):
     """What is not known yet: any block may be anything; made by `outline`."""
 
@@ -204,7 +222,7 @@ class _Both(Mask):
 
 
 @partial(register_dataclass, data_fields=["left", "right"], meta_fields=[])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class And(_Both):
     """May attend where both masks say so; written left & right."""
 
@@ -229,7 +247,7 @@ class And(_Both):
 
 
 @partial(register_dataclass, data_fields=["left", "right"], meta_fields=[])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Or(_Both):
     """May attend where either mask says so; written left | right."""
 
@@ -253,7 +271,7 @@ class Or(_Both):
 
 
 @partial(register_dataclass, data_fields=["mask"], meta_fields=[])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Not(Mask):
     """May attend where the mask says not; written ~mask."""
 

@@ -16,7 +16,7 @@ from attnlab.functional.types import Positions, Size, Where
 
 
 @partial(register_dataclass, data_fields=["query_ids", "key_ids"], meta_fields=[])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Segments(Structured):
     """Nothing crosses from one packed sequence into another; made by `segments`."""
 

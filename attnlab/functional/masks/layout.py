@@ -31,7 +31,7 @@ class StaticTable:
 
 
 @partial(register_dataclass, data_fields=["traced"], meta_fields=["static", "block", "axes"])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class BlockLayout(Mask):
     """Whole blocks may attend or may not; made by `block_layout`."""
 

@@ -64,7 +64,7 @@ def _add_random(layout: np.ndarray, count: int, seed: int, head: int) -> np.ndar
 
 
 @partial(register_dataclass, data_fields=[], meta_fields=["block", "count", "seed", "heads"])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class RandomBlocks(Drawn):
     """Every block of queries sees a few blocks of keys; made by `random_blocks`."""
 
@@ -105,7 +105,7 @@ def random_blocks(block: int, count: int, *, seed: int, heads: int | None = None
 
 
 @partial(register_dataclass, data_fields=[], meta_fields=["block", "window", "whole", "count", "seed", "heads"])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class BigBird(Drawn):
     """Window, global and random blocks; made by `big_bird`."""
 

@@ -18,7 +18,7 @@ from attnlab.functional.types import Positions, Size, Where
 
 
 @partial(register_dataclass, data_fields=["where"], meta_fields=["axes"])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Dense(Mask):
     """A mask that is written out; made by `array`."""
 
@@ -93,7 +93,7 @@ def array(where: Array, axes: str = "q k") -> Mask:
 
 
 @partial(register_dataclass, data_fields=["fn"], meta_fields=[])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class FromFn(Mask):
     """A mask by a function of the positions; made by `from_fn`."""
 
