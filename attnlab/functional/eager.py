@@ -43,6 +43,9 @@ def compiled_once(function: Function, how: Hashable, arrays: Any) -> Any:
         function: of a module, not made for the call.
         how: what is not an array.
         arrays: a pytree; functions among its nodes are compared by `fingerprint`.
+
+    >>> compiled_once(lambda factor, x: factor * x, 2.0, jax.numpy.ones(2)).tolist()
+    [2.0, 2.0]
     """
     leaves, structure = jax.tree.flatten(arrays)
     if _under_jit():

@@ -1,4 +1,4 @@
-"""Fingerprints of parts: equal ones compute the same of equal arrays, so that what was compiled for one serves the other.
+"""Fingerprints of parts: equal ones compute the same, so that what was compiled for one serves the other.
 
 A function of the user's may read variables that change between two calls. What it reads (its closure, defaults and
 globals, and those of the functions it calls) is therefore part of its fingerprint, by value.
