@@ -1,14 +1,16 @@
 """`mesh` divides a call among devices, by what divides best, and changes nothing."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from tolerances import assert_close
 
 from attnlab.functional import extras, masks, mods
-from attnlab.functional.attention import attention
+from attnlab.functional.attention import attention, attention_weights
 from attnlab.functional.parts import each
 
 SPLITS = {"key_heads": (1, 5, 2, 4), "examples": (2, 5, 1, 1), "query_heads": (1, 5, 1, 2), "queries": (1, 6, 1, 1)}
@@ -71,3 +73,52 @@ def test_a_part_of_its_own_for_each_head_is_divided_with_the_heads():
     value = jnp.arange(4.0).reshape(1, 2, 2, 1)
     call = lambda mesh=None: jax.jit(lambda *x: attention(*x, mods=(tilt,), mesh=mesh))(query, query, value)  # noqa: E731
     np.testing.assert_allclose(call(mesh()), call(), rtol=1e-6)
+
+
+SHARDINGS = {"examples": ("device",), "queries and keys": (None, "device"), "features": (None, None, None, "device")}
+EXPLICIT = [
+    ("examples", "dense"),
+    ("examples", "block_sparse"),
+    ("queries and keys", "streaming"),
+    ("features", "dense"),
+]
+
+
+@pytest.mark.parametrize("with_context", [True, False], ids=["set_mesh", "no context"])
+@pytest.mark.parametrize(("sharding", "implementation"), EXPLICIT)
+def test_inputs_of_an_explicit_mesh_are_divided_by_the_compiler(sharding, implementation, with_context):
+    explicit = jax.make_mesh((2,), ("device",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:2])
+    spec = PartitionSpec(*SHARDINGS[sharding])
+    whole = jax.random.normal(jax.random.key(0), (2, 6, 2, 4))
+    bias = mods.bias(jnp.arange(36.0).reshape(6, 6) / 9, "q k")
+    block_size = None if implementation == "dense" else (2, 3)
+    how = {"implementation": implementation, "block_size": block_size}
+
+    def number(query):
+        parts = {"mods": (bias,), "mask": masks.causal() & masks.lengths(jnp.array(5))}
+        found = attention(query, query, query, **parts, **how, returns=("weights", "key_mass", "top_k"))
+        return jnp.sin(found.output).sum(), found
+
+    call = jax.jit(jax.grad(number, has_aux=True))
+    with jax.set_mesh(explicit) if with_context else contextlib.nullcontext():
+        slope, found = call(jax.device_put(whole, NamedSharding(explicit, spec)))
+    assert jax.typeof(found.output).sharding.spec == PartitionSpec(*spec, *[None] * (4 - len(spec)))
+    assert jax.typeof(slope).sharding.spec == jax.typeof(found.output).sharding.spec
+    expected = call(whole)
+    for mine, true in zip(*map(jax.tree.leaves, ((slope, found), expected)), strict=True):
+        np.testing.assert_allclose(mine, true, rtol=2e-5, atol=2e-6)
+
+
+def test_queries_and_heads_keep_their_devices_and_an_axis_serves_once():
+    explicit = jax.make_mesh((2, 1), ("one", "two"), axis_types=(AxisType.Explicit,) * 2, devices=jax.devices()[:2])
+    whole = jax.random.normal(jax.random.key(0), (6, 2, 4))
+    shard = lambda *spec: jax.device_put(whole, NamedSharding(explicit, PartitionSpec(*spec)))  # noqa: E731
+    query, key = shard("one", "two"), shard("one")
+    rows = (extras.weights(rows=[3], heads=[1]),)
+    found = jax.jit(lambda q, k: (attention_weights(q, k), attention(q, k, k, returns=rows).weights))(query, key)
+    assert [jax.typeof(x).sharding.spec for x in found] == [
+        PartitionSpec("two", "one", None),
+        PartitionSpec(*[None] * 3),
+    ]
+    for mine, true in zip(found, (attention_weights(whole, whole), np.asarray(found[0])[1:2, 3:4]), strict=True):
+        np.testing.assert_allclose(mine, true, rtol=1e-5)

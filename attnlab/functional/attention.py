@@ -1,7 +1,7 @@
 """The entry: check what is asked for, and hand it to an implementation."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -22,11 +22,13 @@ from attnlab.functional.checks import (
     fit,
 )
 from attnlab.functional.devices import device
+from attnlab.functional.eager import compiled_once
 from attnlab.functional.extras import NAMES, Extra, TopKeys, requested
-from attnlab.functional.inputs import Inputs, chosen, inputs
+from attnlab.functional.inputs import Call, Inputs, chosen, inputs
 from attnlab.functional.masks import Mask
+from attnlab.functional.parts import as_part
 from attnlab.functional.plan import IMPLEMENTATIONS, Plan, choose
-from attnlab.functional.types import HeadWeights, Keys, Mod, Normalizer, Outputs, Queries, Score, Values
+from attnlab.functional.types import HeadWeights, Keys, Mod, Normalizer, Outputs, Queries, Score, Size, Values
 
 FIELDS = NAMES
 
@@ -114,7 +116,7 @@ def attention(
     [1.0, 1.0]
     """
     check_arrays(value=value)
-    given, options, extras = _prepared(
+    call, options, extras = _prepared(
         query,
         key,
         value,
@@ -130,17 +132,45 @@ def attention(
         block_size=block_size,
         mesh=mesh,
     )
-    chosen_plan = choose(given, options, implementation)
-    attend, options = IMPLEMENTATIONS[chosen_plan.implementation], replace(options, block_size=chosen_plan.block_size)
-    found = attend(given, options) if mesh is None else sharded.attend(attend, given, options, mesh)
-    for extra in extras:
+
+    def carry_out(call: Call) -> dict[str, Any]:
+        given = inputs(*call)
+        decided = choose(given, options, implementation)
+        how = How(decided.implementation, replace(options, block_size=decided.block_size), extras, mesh)
+        found = _attend(how, given) if how.op_by_op else compiled_once(_attend, how, given)
+        return _unfolded(found, query.shape[:-3])
+
+    found = sharded.by_compiler(carry_out, call, extras)
+    return AttentionOutput(**found) if returns else found["output"]
+
+
+@dataclass(frozen=True)
+class How:
+    """What of a call's plan is no array."""
+
+    implementation: str
+    options: dense.Options
+    extras: tuple[Extra, ...]
+    mesh: Mesh | None
+
+    @property
+    def op_by_op(self) -> bool:
+        """Whether an eager call needs no compiling of its own."""
+        return self.implementation == "dense" and self.mesh is None and not any(extra.chosen for extra in self.extras)
+
+
+def _attend(how: How, given: Inputs) -> dict[str, Any]:
+    """Carry a call out: "output" and what is to be returned, [b, k, g, …]."""
+    attend, options = IMPLEMENTATIONS[how.implementation], how.options
+    found = attend(given, options) if how.mesh is None else sharded.attend(attend, given, options, how.mesh)
+    for extra in how.extras:
         if extra.chosen:
             if why := separable.unfit(given).get("streaming"):
                 raise ValueError(f'attention: {why}, nor some rows by themselves; write returns=("weights",)')
             part = replace(options, returns=(Extra("weights"),), block_size=None)
-            found |= IMPLEMENTATIONS["streaming"](chosen(given, extra.rows, extra.heads), part)
-    found = _unfolded(found, query.shape[:-3])
-    return AttentionOutput(**found) if returns else found["output"]
+            rows = "streaming" if isinstance(given.key.array.shape[1], int) else "dense"
+            found |= IMPLEMENTATIONS[rows](chosen(given, extra.rows, extra.heads), part)
+    return found
 
 
 @explained(options_of=attention)
@@ -157,8 +187,8 @@ def plan(query: Any, key: Any, value: Any, *, implementation: str | None = None,
     plans: list[Plan] = []
 
     def traced(query: Array, key: Array, value: Array) -> None:
-        given, chosen_options, _ = _prepared(query, key, value, **options)
-        plans.append(choose(given, chosen_options, implementation))
+        call, chosen_options, _ = _prepared(query, key, value, **options)
+        plans.append(choose(inputs(*call), chosen_options, implementation))
 
     jax.eval_shape(traced, query, key, value)
     return plans[0]
@@ -188,7 +218,7 @@ def attention_weights(
     >>> attention_weights(jnp.ones((1, 1, 4)), jnp.ones((2, 1, 4))).tolist()
     [[[0.5, 0.5]]]
     """
-    given, options, _ = _prepared(
+    call, options, extras = _prepared(
         query,
         key,
         None,
@@ -200,7 +230,11 @@ def attention_weights(
         key_positions=key_positions,
         returns=("weights",),
     )
-    return _unfolded(dense.attend(given, options), query.shape[:-3])["weights"]
+
+    def carry_out(call: Call) -> dict[str, Any]:
+        return _unfolded(dense.attend(inputs(*call), options), query.shape[:-3])
+
+    return sharded.by_compiler(carry_out, call, extras)["weights"]
 
 
 @explained()
@@ -257,8 +291,8 @@ def _prepared(
     returns: Any = (),
     block_size: Any = None,
     mesh: Mesh | None = None,
-) -> tuple[Inputs, dense.Options, tuple[Extra, ...]]:
-    """Check a call's arguments, and put them in the form that implementations take."""
+) -> tuple[Call, dense.Options, tuple[Extra, ...]]:
+    """Check a call's arguments, and gather its arrays."""
     check_arrays(query=query, key=key)
     check_shapes(query, key, key if value is None else value)
     check_mask(mask, query, key)
@@ -269,13 +303,13 @@ def _prepared(
     check_positions("key", key_positions, key)
     fitted = fit(mask, mods, query, key, query_positions, key_positions)
     rng = rng if dropout_rate else None
-    parts = score, tuple(mods), normalizer
-    given = inputs(query, key, value, *parts, fitted, rng, query_positions, key_positions)
+    parts = as_part(score), tuple(map(as_part, mods)), as_part(normalizer)
+    call = Call(query, key, value, *parts, fitted, rng, query_positions, key_positions)
     whole = tuple(extra for extra in extras if not extra.chosen)
-    return given, dense.Options(dropout_rate, whole, block_size, device().in_turn, mesh is not None), extras
+    return call, dense.Options(dropout_rate, whole, block_size, device().in_turn, mesh is not None), extras
 
 
-def _unfolded(found: dict[str, Any], batch: tuple[int, ...]) -> dict[str, Any]:
+def _unfolded(found: dict[str, Any], batch: tuple[Size, ...]) -> dict[str, Any]:
     """Give every result [b, k, g, …] its axes [*B, N, …], and the output [*B, T, N, V]."""
     found = jax.tree.map(lambda x: x.reshape(*batch, x.shape[1] * x.shape[2], *x.shape[3:]), found)
     return found | {"output": jnp.moveaxis(found["output"], -3, -2)} if "output" in found else found

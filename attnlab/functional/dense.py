@@ -14,7 +14,7 @@ from attnlab.functional.extras import Extra, Rows
 from attnlab.functional.inputs import Inputs, each_head
 from attnlab.functional.normalizers import Positional
 from attnlab.functional.normalizers.allowed import rounded
-from attnlab.functional.types import Logits, Positions, Weights, Where, widen
+from attnlab.functional.types import Logits, Positions, Size, Weights, Where, widen
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def one_head(
     *,
     columns: Array | None = None,
     real: Array | None = None,
-    keys: int | None = None,
+    keys: Size | None = None,
     live: Array | None = None,
 ) -> dict[str, Any]:
     """Score, modify, mask, normalize, drop and pool: [q d], [k e], [k v] -> [q v] and the extras asked for.
@@ -88,7 +88,7 @@ def normalize(head: Inputs, logits: Logits, where: Where | None, positions: Posi
     return _of_shape("normalizer", head.normalizer(logits, where), logits.shape)
 
 
-def _of_shape(part: str, answer: Array, shape: tuple[int, ...]) -> Array:
+def _of_shape(part: str, answer: Array, shape: tuple[Size, ...]) -> Array:
     """Refuse what is not [q k]: it would be broadcast, and weigh something else."""
     if answer.shape != shape:
         raise ValueError(

@@ -11,7 +11,7 @@ from jax import Array
 from jaxtyping import Bool, Float, Int
 
 from attnlab.functional import statistics
-from attnlab.functional.types import Logits, Positions, Weights, Where
+from attnlab.functional.types import Logits, Positions, Size, Weights, Where
 
 
 class TopKeys(NamedTuple):
@@ -31,7 +31,7 @@ class Rows(NamedTuple):
     positions: Positions
     columns: Int[Array, " k"] | None
     """Which of the S keys each column is, S for none; None when the columns are the keys."""
-    keys: int
+    keys: Size
     """S."""
     live: Bool[Array, " q"] | None = None
     """False for a row that pads a block and is no query."""

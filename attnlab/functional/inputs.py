@@ -15,8 +15,9 @@ import numpy as np
 from jax import Array
 
 from attnlab.functional.masks import Mask
-from attnlab.functional.parts import Each, Part, as_part, marked
-from attnlab.functional.types import Positions, accumulation_dtype
+from attnlab.functional.parts import Each, Part, marked
+from attnlab.functional.types import Positions, Size, accumulation_dtype
+from attnlab.functional.varying import vary_like
 
 Mapped = Callable[[list[Array]], Any]
 
@@ -53,11 +54,33 @@ class Inputs(NamedTuple):
 
     def positions(self) -> Positions:
         """Where this head's logits lie."""
-        return Positions(jnp.asarray(self.rows()), jnp.asarray(self.columns()), self.head, self.example)
+        rows = _placed(self.query, self.query_positions)
+        return Positions(rows, _placed(self.key, self.key_positions), self.head, self.example)
 
 
 def _counted(length: int) -> np.ndarray:
     return np.arange(length, dtype=np.int32)
+
+
+def _placed(array: Any, positions: Any) -> Array:
+    """Return the positions of an array's rows, counted by the program where they are not given."""
+    return jnp.arange(array.shape[0], dtype=jnp.int32) if positions is None else jnp.asarray(positions)
+
+
+class Call(NamedTuple):
+    """A call's arrays as they were given; a pytree."""
+
+    query: Any
+    key: Any
+    value: Any
+    """None where only weights are asked for."""
+    score: Any
+    mods: Any
+    normalizer: Any
+    mask: Any
+    rng: Any
+    query_positions: Any
+    key_positions: Any
 
 
 def inputs(
@@ -114,7 +137,7 @@ def inputs(
         fronts = [() if axis is None else ("b",) for axis in mask.batch_axes(batch)]
         return jax.tree.unflatten(structure, [fold("mask", *pair) for pair in zip(leaves, fronts, strict=True)])
 
-    def places(positions: Array | None, length: int, axis: str) -> Any:
+    def places(positions: Array | None, length: Size, axis: str) -> Any:
         if positions is None:
             return None
         positions = positions.astype(jnp.int32)
@@ -126,9 +149,9 @@ def inputs(
         query=Each(query.reshape(examples, queries, key_heads, group, query.shape[-1]), ("b", "t", "k", "g")),
         key=Each(key.reshape(examples, *key.shape[-3:]), ("b", "s", "k")),
         value=None if value is None else Each(value.reshape(examples, *value.shape[-3:]), ("b", "s", "k")),
-        score=part("score", as_part(score)),
-        mods=tuple(part("mods", as_part(mod)) for mod in mods),
-        normalizer=part("normalizer", as_part(normalizer)),
+        score=part("score", score),
+        mods=tuple(part("mods", mod) for mod in mods),
+        normalizer=part("normalizer", normalizer),
         mask=None if mask is None else where(mask),
         rng=rng,
         query_positions=places(query_positions, queries, "t"),
@@ -141,6 +164,10 @@ def inputs(
 def chosen(given: Inputs, rows: tuple[int, ...] | None, heads: tuple[int, ...] | None) -> Inputs:
     """Keep some queries and query heads, without values: heads that shared keys get a copy each."""
     _, queries, key_heads, group, _ = given.query.array.shape
+    if not isinstance(queries, int):
+        raise ValueError(
+            f'extras.weights: {queries} queries are not known while compiling; ask for "weights", all of them'
+        )
     rows = tuple(range(queries)) if rows is None else rows
     heads = tuple(range(key_heads * group)) if heads is None else heads
     for what, asked, count in (("row", rows, queries), ("head", heads, key_heads * group)):
@@ -260,7 +287,7 @@ def _summed(
             return [a + b for a, b in zip(sums, added, strict=True)], stacked
 
         zeros = [jnp.zeros(of.shape, of.dtype) for of, axis in zip(within, out, strict=True) if axis is None]
-        sums, stacked = (iter(x) for x in jax.lax.scan(step, zeros, fronts))
+        sums, stacked = (iter(x) for x in jax.lax.scan(step, vary_like(zeros, fronts), fronts))
         return [next(sums) if axis is None else jnp.moveaxis(next(stacked), 0, axis) for axis in out]
 
     return mapped

@@ -23,6 +23,7 @@ from attnlab.functional.dense import Options, drop, logits_of
 from attnlab.functional.inputs import Inputs
 from attnlab.functional.parts import floats
 from attnlab.functional.types import Positions, Where, accumulation_dtype, widen
+from attnlab.functional.varying import vary_like
 
 
 class Level(NamedTuple):
@@ -136,7 +137,7 @@ def forward(blocked: Blocked) -> tuple[Array, Level]:
 
         rows = queries.size
         start = jnp.full(rows, -jnp.inf, dtype), jnp.zeros(rows, dtype), jnp.zeros((rows, head.value.shape[-1]), dtype)
-        largest, total, pooled = blocked.visit(i, step, start)
+        largest, total, pooled = blocked.visit(i, step, vary_like(start, head))
         return pooled / jnp.where(largest == -jnp.inf, 1.0, total)[:, None], Level(largest, total)
 
     pooled, level = lax.map(row, jnp.arange(queries.count, dtype=jnp.int32))
@@ -197,7 +198,7 @@ def reverse(blocked: Blocked, output: Array, level: Level, d_output: Array, d_to
             d_parts = [sums + widen(more) for sums, more in zip(d_parts, more_parts, strict=True)]
             return d_query, d_keys, d_values, d_parts
 
-        start = jnp.zeros(query.shape, dtype), d_keys, d_values, d_parts
+        start = vary_like(jnp.zeros(query.shape, dtype), head), d_keys, d_values, d_parts
         d_query, d_keys, d_values, d_parts = blocked.visit(i, step, start)
         return lax.dynamic_update_index_in_dim(d_queries, d_query, i, 0), d_keys, d_values, d_parts
 
@@ -205,7 +206,7 @@ def reverse(blocked: Blocked, output: Array, level: Level, d_output: Array, d_to
     # fast where the block of weights is the right-hand side.
     zeros = [jnp.zeros(x.shape[::-1], dtype) for x in (head.key, head.value)]
     state = jnp.zeros(head.query.shape, dtype), *zeros, [widen(jnp.zeros_like(x)) for x in learned]
-    d_query, *transposed, d_parts = lax.fori_loop(0, queries.count, row, state)
+    d_query, *transposed, d_parts = lax.fori_loop(0, queries.count, row, vary_like(state, head))
     d_key, d_value = (x.T[: blocked.keys] for x in transposed)
     return [queries.joined(d_query), d_key, d_value, *d_parts]
 

@@ -1,5 +1,6 @@
 """Which implementation a call gets, and why not the others."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,10 +26,11 @@ class Plan:
     """How a call of `attention` is carried out; its text says why."""
 
     implementation: str
-    peak_bytes: int
-    """Estimate of what exists at once beyond inputs and outputs, forward."""
-    block_size: tuple[int, int]
-    """Queries and keys of a block, forward."""
+    peak_bytes: int | None
+    """Estimate of what exists at once beyond inputs and outputs, forward: of one example where their number is
+    symbolic, None where a length is."""
+    block_size: tuple[int, int] | None
+    """Queries and keys of a block, forward; None where a length is symbolic."""
     visited: float | None
     """Share of the blocks of logits that are computed; None where only the run can tell."""
     reasons: dict[str, str] = field(default_factory=dict)
@@ -39,11 +41,11 @@ class Plan:
     def __str__(self) -> str:
         share = "the run tells what share" if self.visited is None else f"{self.visited:.0%}"
         lines = [f"{self.implementation}: {self.reasons[self.implementation]}"]
-        lines += [
-            f"  {self.sizes}",
-            f"  blocks of {self.block_size[0]} queries × {self.block_size[1]} keys, {share} of all logits",
-        ]
-        lines += [f"  about {self.peak_bytes / 2**20:.1f} MiB beyond inputs and outputs, forward"]
+        lines += [f"  {self.sizes}"]
+        if self.block_size is not None:
+            lines += [f"  blocks of {self.block_size[0]} queries × {self.block_size[1]} keys, {share} of all logits"]
+        if self.peak_bytes is not None:
+            lines += [f"  about {self.peak_bytes / 2**20:.1f} MiB beyond inputs and outputs, forward"]
         lines += [f"  not {name}: {why}" for name, why in self.reasons.items() if name != self.implementation]
         return "\n".join(lines)
 
@@ -58,7 +60,9 @@ def choose(given: Inputs, options: dense.Options, name: str | None) -> Plan:
     examples, queries, key_heads, group, _ = given.query.array.shape
     keys = given.key.array.shape[1]
     sizes = _sizes(given)
-    heads = examples * key_heads * group
+    if not (isinstance(queries, int) and isinstance(keys, int)):
+        return _of_symbolic_lengths(name, queries, keys, sizes)
+    heads = (examples if isinstance(examples, int) else 1) * key_heads * group
     item = max(given.query.array.dtype.itemsize, 4)
     if not heads * queries * keys:
         return Plan("dense", 0, (1, 1), 1.0, {"dense": "there is nothing to compute"}, sizes)
@@ -100,6 +104,18 @@ def choose(given: Inputs, options: dense.Options, name: str | None) -> Plan:
         reasons |= {suited: f"{chosen} was asked for ({reasons[suited]})", chosen: "asked for"}
     peak = 2 * written if chosen == "dense" else streamed
     return Plan(chosen, peak, block, visited if chosen == "block_sparse" else 1.0, reasons, sizes)
+
+
+def _of_symbolic_lengths(name: str | None, queries: Any, keys: Any, sizes: str) -> Plan:
+    """Plan a call whose number of queries or keys only the run will tell, as under `jax.export`."""
+    lengths = f"{queries} queries and {keys} keys"
+    if name not in (None, "dense"):
+        raise ValueError(
+            f"attention: {name} cuts {lengths} into blocks, and needs both numbers while compiling (the batch's may be "
+            'symbolic); write implementation="dense"'
+        )
+    reasons = dict.fromkeys(IMPLEMENTATIONS, f"{lengths} cannot be cut into blocks: the run tells how many they are")
+    return Plan("dense", None, None, 1.0, reasons | {"dense": f"the run tells how many {lengths} are"}, sizes)
 
 
 def _blocks(given: Inputs, options: dense.Options, queries: int, keys: int) -> tuple[tuple[int, int], float | None]:
@@ -148,9 +164,10 @@ def _outlines(given: Inputs, queries: int, keys: int) -> list[Inputs]:
 
 
 def _copies(given: Inputs) -> int:
-    """Bytes of the inputs and the output laid out head by head."""
+    """Bytes of the inputs and the output laid out head by head; of one example where their number is symbolic."""
     arrays = [x.array for x in (given.query, given.key, given.value) if x is not None]
-    return sum(x.size * x.dtype.itemsize for x in arrays) + arrays[0].size * arrays[0].dtype.itemsize
+    sizes = [math.prod(n for n in x.shape if isinstance(n, int)) * x.dtype.itemsize for x in arrays]
+    return sum(sizes) + sizes[0]
 
 
 def _sizes(given: Inputs) -> str:

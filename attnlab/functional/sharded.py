@@ -1,15 +1,19 @@
-"""Dividing a call among devices: each gets some of the heads, examples or queries, with what they need."""
+"""Dividing a call among devices: each gets some of the heads, examples or queries, with what they need.
+
+`attend` divides as the call's `mesh` says. Inputs that are divided already are left to the compiler; those of an
+Explicit mesh, whose types say how, as well: `by_compiler`.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from attnlab.functional.dense import Options
-from attnlab.functional.extras import SUMMED
-from attnlab.functional.inputs import Inputs
+from attnlab.functional.extras import SUMMED, Extra, TopKeys
+from attnlab.functional.inputs import Call, Inputs
 from attnlab.functional.parts import Each, marked
 
 NAMES = {"k": "key heads", "b": "examples", "g": "query heads a key head", "t": "queries"}
@@ -50,3 +54,43 @@ def attend(
     names = [*(extra.name for extra in options.returns), *(["output"] if given.value is not None else [])]
     out_specs = {name: spec(name) for name in names}
     return jax.shard_map(local, mesh=mesh, in_specs=(specs,), out_specs=out_specs, check_vma=False)(arrays)
+
+
+AXES = {"output": "bthv", "weights": "bhts", "logits": "bhts", "key_mass": "bhs"}
+"""Axes of a result, b for all batch axes; of any other "bht"."""
+
+
+def by_compiler(function: Callable[[Call], dict[str, Any]], call: Call, extras: tuple[Extra, ...]) -> dict[str, Any]:
+    """Return `function(call)`; where arrays lie on an Explicit mesh, computed as the compiler divides it.
+
+    The results are divided as the queries are, along examples, queries and heads, and as keys and values along theirs.
+    """
+    shardings = [jax.typeof(leaf).sharding for leaf in jax.tree.leaves(call)]
+    mesh = next((sharding.mesh for sharding in shardings if AxisType.Explicit in sharding.mesh.axis_types), None)
+    if mesh is None:
+        return function(call)
+    specs = {extra.name: _result_spec(call, extra.name, extra.chosen) for extra in extras}
+    if "top_k" in specs:
+        specs["top_k"] = TopKeys(specs["top_k"], specs["top_k"])
+    if call.value is not None:
+        specs["output"] = _result_spec(call, "output", chosen=False)
+    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+    with jax.sharding.use_abstract_mesh(mesh):
+        return jax.sharding.auto_axes(function, axes=mesh.explicit_axes, out_sharding=shardings)(call)
+
+
+def _result_spec(call: Call, name: str, chosen: bool) -> PartitionSpec:
+    """Return how a result is divided; no axis of the mesh is used twice, nor for chosen rows and heads."""
+    query, key = (tuple(jax.typeof(x).sharding.spec) for x in (call.query, call.key))
+    value = key if call.value is None else tuple(jax.typeof(call.value).sharding.spec)
+    batch = [next((own for own in three if own), None) for three in zip(query[:-3], key[:-3], value[:-3], strict=True)]
+    where = {"t": query[-3], "h": query[-2], "s": key[-3], "v": value[-1]}
+    axes = AXES.get(name, "bht")
+    divided = [*batch, *(None if chosen else where[axis] for axis in axes[1:])]
+    used: set[str] = set()
+    for at, names in enumerate(divided):
+        names = {names} if isinstance(names, str) else set(names or ())
+        if names & used:
+            divided[at] = None
+        used |= names
+    return PartitionSpec(*divided)

@@ -26,10 +26,12 @@ from attnlab.functional.online import Level
 from attnlab.functional.parts import Each, floats, marked
 from attnlab.functional.statistics import masked_logits
 from attnlab.functional.types import Logits, Positions, accumulation_dtype
+from attnlab.functional.varying import vary_like
 
 
 def attend(given: Inputs, options: Options, skip: bool = False) -> dict[str, Any]:
     """Attend: "output" and what is to be returned, [b, k, g, …]; `skip` the blocks that the mask empties."""
+    given = vary_like(given, given)
     family = as_softmax(given.normalizer)
     if family is None or given.value is None:
         return each_head(lambda head: rows(head, options, skip), given, options.in_turn)
@@ -128,7 +130,7 @@ def _cleaned(head: Inputs) -> tuple[Inputs, contain.Bad, Array]:
 
     # A loop of one turn or none: where all heads are computed at once, a `lax.cond` would always compute it. The
     # barrier makes the turn depend on the state, or the compiler would take it out of the loop.
-    state = bad.any(), jnp.zeros(query.shape[0], bool)
+    state = bad.any(), vary_like(jnp.zeros(query.shape[0], bool), query)
     spoiled = lax.while_loop(lambda state: state[0], reached, state)[1]
     return head._replace(query=query, key=key, value=value), bad, spoiled
 

@@ -21,6 +21,8 @@ from jax import Array
 from jax.core import Tracer
 from jaxtyping import Bool, Float, Int
 
+Size = Any
+"""A number of examples, queries or keys: an int, or a symbolic one under `jax.export`."""
 Query = Float[Array, "q d"]
 Key = Float[Array, "k d"]
 Logits = Float[Array, "q k"]

@@ -11,8 +11,10 @@ from jax import Array
 from attnlab.functional.masks.base import Mask, Structured
 from attnlab.functional.masks.blocks import Blocks
 from attnlab.functional.masks.picture import CELLS
+from attnlab.functional.types import Size
 
-Alignment = Literal["lower_right", "upper_left"] | int | None
+Alignment = Literal["lower_right", "upper_left"] | Size | None
+"""Of a mask: what it was made with, or, once it is fitted, the offset."""
 
 
 class Aligned(Structured):
@@ -22,16 +24,16 @@ class Aligned(Structured):
     alignment: Alignment
 
     @property
-    def offset(self) -> int:
-        """What is added to a query's position to have it on the axis of the keys."""
-        if not isinstance(self.alignment, int):
+    def offset(self) -> Any:
+        """What is added to a query's position to have it on the axis of the keys: a number, symbolic ones as arrays."""
+        if self.alignment is None or isinstance(self.alignment, str):
             raise ValueError(
                 f"{self.name}: evaluated before the number of queries and keys is known; call .fitted(T, S)"
             )
-        return self.alignment
+        return self.alignment if isinstance(self.alignment, int) else jnp.asarray(self.alignment, jnp.int32)
 
-    def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
-        if isinstance(self.alignment, int):
+    def fitted(self, queries: Size, keys: Size, heads: int | None = None) -> Mask:
+        if not (self.alignment is None or isinstance(self.alignment, str)):
             return self
         if self.alignment is None and queries != keys:
             call = self.expression().removesuffix(")")

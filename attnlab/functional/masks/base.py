@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.tree_util import register_dataclass
 from jaxtyping import Bool, Int
 
 from attnlab.functional.masks import picture
 from attnlab.functional.masks.blocks import Answer, Blocks, filled, narrowed
-from attnlab.functional.types import Extent, Positions, Where
+from attnlab.functional.types import Extent, Positions, Size, Where
 
 
 class Mask:
@@ -33,6 +34,17 @@ class Mask:
         """Tell which of these queries may attend to which of these keys."""
         raise NotImplementedError(f"{type(self).__name__} does not say what it masks")
 
+    def __eq__(self, other: object) -> bool:
+        """Tell whether both are made alike, of equal arrays; of arrays that are traced, whether they are the same."""
+        if not isinstance(other, Mask):
+            return NotImplemented
+        (mine, structure), (theirs, other_structure) = jax.tree.flatten(self), jax.tree.flatten(other)
+        return structure == other_structure and all(map(_equal, mine, theirs))
+
+    def __hash__(self) -> int:
+        leaves, structure = jax.tree.flatten(self)
+        return hash((structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)))
+
     def __bool__(self) -> bool:
         """Refuse `and`, `or` and `not`, which would quietly pick one of two masks."""
         raise TypeError("a mask is neither true nor false: combine masks by &, | and ~, and ask for `mask is None`")
@@ -41,7 +53,7 @@ class Mask:
         """Write the mask as one would make it, its arrays by dtype and shape."""
         return f"{type(self).__name__}({', '.join(map(picture.described, jax.tree.leaves(self)))})"
 
-    def fitted(self, queries: int, keys: int, heads: int | None = None) -> "Mask":
+    def fitted(self, queries: Size, keys: Size, heads: int | None = None) -> "Mask":
         """Return this mask for so many queries, keys and query heads (None: any); raise where it cannot be."""
         return self
 
@@ -72,7 +84,7 @@ class Mask:
         """Whether `classify` can find empty blocks at all, so that skipping them may pay."""
         return self.tells[0]
 
-    def batch_axes(self, batch: tuple[int, ...]) -> list[int | None]:
+    def batch_axes(self, batch: tuple[Size, ...]) -> list[int | None]:
         """Return, leaf by leaf, 0 where it carries the batch axes (of size 1 or whole), None where all share it."""
         axes: list[int | None] = []
         for leaf, rank in zip(jax.tree.leaves(self), self.leaf_ranks(), strict=True):
@@ -183,6 +195,12 @@ def _other(sign: str, other: object) -> Mask:
     raise TypeError(f"a mask is combined with masks alone, not with {what}; write mask {sign} {made}")
 
 
+def _equal(one: Array | np.ndarray, other: Array | np.ndarray) -> bool:
+    if one is other or isinstance(one, Tracer) or isinstance(other, Tracer):
+        return one is other
+    return one.shape == other.shape and one.dtype == other.dtype and bool(np.array_equal(one, other))
+
+
 class Structured(Mask):
     """A mask whose blocks can be told empty and full, the same for all heads."""
 
@@ -191,7 +209,7 @@ class Structured(Mask):
 
 
 @partial(register_dataclass, data_fields=[], meta_fields=[])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Open(Mask):
     """What is not known yet: any block may be anything; made by `outline`."""
 
@@ -210,7 +228,7 @@ class _Both(Mask):
     def _with(self, change: Callable[[Mask], Mask]) -> Mask:
         return type(self)(change(self.left), change(self.right))  # pyright: ignore
 
-    def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
+    def fitted(self, queries: Size, keys: Size, heads: int | None = None) -> Mask:
         return self._with(lambda mask: mask.fitted(queries, keys, heads))
 
     def check(self, queries: Extent, keys: Extent) -> None:
@@ -236,7 +254,7 @@ class _Both(Mask):
 
 
 @partial(register_dataclass, data_fields=["left", "right"], meta_fields=[])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class And(_Both):
     """May attend where both masks say so; written left & right."""
 
@@ -261,7 +279,7 @@ class And(_Both):
 
 
 @partial(register_dataclass, data_fields=["left", "right"], meta_fields=[])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Or(_Both):
     """May attend where either mask says so; written left | right."""
 
@@ -285,7 +303,7 @@ class Or(_Both):
 
 
 @partial(register_dataclass, data_fields=["mask"], meta_fields=[])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Not(Mask):
     """May attend where the mask says not; written ~mask."""
 
@@ -298,7 +316,7 @@ class Not(Mask):
         some, every = self.mask.bounds(blocks)
         return ~every, ~some
 
-    def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
+    def fitted(self, queries: Size, keys: Size, heads: int | None = None) -> Mask:
         return Not(self.mask.fitted(queries, keys, heads))
 
     def check(self, queries: Extent, keys: Extent) -> None:

@@ -17,7 +17,7 @@ from attnlab.functional.types import Extent, Positions, Where, known
 
 
 @partial(register_dataclass, data_fields=["keys", "queries"], meta_fields=[])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Lengths(Structured):
     """Padding is not attended to; made by `lengths`."""
 
@@ -82,7 +82,7 @@ def lengths(keys: Array | int | None = None, queries: Array | int | None = None)
 
 
 @partial(register_dataclass, data_fields=["traced"], meta_fields=["static"])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Prefix(Structured):
     """All see the first keys; made by `prefix`."""
 

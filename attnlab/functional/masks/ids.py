@@ -16,7 +16,7 @@ from attnlab.functional.types import Extent, Positions, Where
 
 
 @partial(register_dataclass, data_fields=["query_ids", "key_ids"], meta_fields=[])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Segments(Structured):
     """Nothing crosses from one packed sequence into another; made by `segments`."""
 
@@ -36,7 +36,7 @@ class Segments(Structured):
         return (low <= last) & (first <= high), (first == last) & (low == high) & (first == low)
 
     def check(self, queries: Extent, keys: Extent) -> None:
-        found = self.query_ids.shape[-1], self._keys.shape[-1]
+        found = self.sizes()
         if not (queries.given or keys.given) and found != (queries.count, keys.count):
             raise ValueError(
                 f"segments: ids for {found[0]} queries and {found[1]} keys, "

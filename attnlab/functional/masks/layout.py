@@ -13,7 +13,7 @@ from attnlab.functional.masks.alignment import whole
 from attnlab.functional.masks.base import Mask
 from attnlab.functional.masks.blocks import Answer, Blocks, reduced
 from attnlab.functional.masks.picture import described
-from attnlab.functional.types import Extent, Positions, Where
+from attnlab.functional.types import Extent, Positions, Size, Where
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class StaticTable:
 
 
 @partial(register_dataclass, data_fields=["traced"], meta_fields=["static", "block", "axes"])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class BlockLayout(Mask):
     """Whole blocks may attend or may not; made by `block_layout`."""
 
@@ -61,7 +61,7 @@ class BlockLayout(Mask):
         table = table[blocks.head] if self.by_head else table
         return reduced(table, blocks.query // self.block[0], blocks.key // self.block[1])
 
-    def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
+    def fitted(self, queries: Size, keys: Size, heads: int | None = None) -> Mask:
         shape = self._table.shape
         if self.by_head and heads not in (None, shape[-3]):
             raise ValueError(f"block_layout: the layout has {shape[-3]} heads, the inputs have {heads}")

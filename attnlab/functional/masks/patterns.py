@@ -29,7 +29,7 @@ def _holds_multiple(low: Table, high: Table, period: int) -> Table:
 
 
 @partial(register_dataclass, data_fields=[], meta_fields=["window", "dilation", "alignment"])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Dilated(Aligned):
     """A sliding window with gaps; made by `dilated`."""
 
@@ -84,7 +84,7 @@ def dilated(window: int, dilation: int, alignment: Literal["lower_right", "upper
 
 
 @partial(register_dataclass, data_fields=[], meta_fields=["stride", "alignment"])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Strided(Aligned):
     """The strided pattern of the Sparse Transformer; made by `strided`."""
 
@@ -134,7 +134,7 @@ def strided(stride: int, alignment: Literal["lower_right", "upper_left"] | int |
 
 
 @partial(register_dataclass, data_fields=[], meta_fields=["stride", "summary", "alignment"])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Fixed(Aligned):
     """The fixed pattern of the Sparse Transformer; made by `fixed`."""
 
@@ -190,7 +190,7 @@ def fixed(stride: int, summary: int, alignment: Literal["lower_right", "upper_le
 
 
 @partial(register_dataclass, data_fields=["traced"], meta_fields=["static", "alignment"])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class GlobalTokens(Aligned):
     """A few tokens attend to all and are attended to by all; made by `global_tokens`."""
 

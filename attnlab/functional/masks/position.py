@@ -14,7 +14,7 @@ from attnlab.functional.types import Positions, Where
 
 
 @partial(register_dataclass, data_fields=[], meta_fields=["alignment"])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Causal(Aligned):
     """No query sees a later key; made by `causal`."""
 
@@ -53,7 +53,7 @@ def causal(alignment: Literal["lower_right", "upper_left"] | int | None = None) 
 
 
 @partial(register_dataclass, data_fields=[], meta_fields=["left", "right", "alignment"])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class SlidingWindow(Aligned):
     """A query sees the keys around it; made by `sliding_window`."""
 

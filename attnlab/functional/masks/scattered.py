@@ -12,7 +12,7 @@ from attnlab.functional.masks.base import Mask
 from attnlab.functional.masks.blocks import Answer, Blocks
 from attnlab.functional.masks.layout import block_layout
 from attnlab.functional.masks.picture import CELLS
-from attnlab.functional.types import Positions, Where
+from attnlab.functional.types import Positions, Size, Where
 
 
 class Drawn(Mask):
@@ -31,7 +31,7 @@ class Drawn(Mask):
         """Draw the layout of one head."""
         raise NotImplementedError
 
-    def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
+    def fitted(self, queries: Size, keys: Size, heads: int | None = None) -> Mask:
         if None not in (heads, self.heads) and heads != self.heads:
             raise ValueError(f"{self.name}: drawn for {self.heads} heads, the inputs have {heads}")
         shape = math.ceil(queries / self.block), math.ceil(keys / self.block)
@@ -64,7 +64,7 @@ def _add_random(layout: np.ndarray, count: int, seed: int, head: int) -> np.ndar
 
 
 @partial(register_dataclass, data_fields=[], meta_fields=["block", "count", "seed", "heads"])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class RandomBlocks(Drawn):
     """Every block of queries sees a few blocks of keys; made by `random_blocks`."""
 
@@ -105,7 +105,7 @@ def random_blocks(block: int, count: int, *, seed: int, heads: int | None = None
 
 
 @partial(register_dataclass, data_fields=[], meta_fields=["block", "window", "whole", "count", "seed", "heads"])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class BigBird(Drawn):
     """Window, global and random blocks; made by `big_bird`."""
 
@@ -124,7 +124,7 @@ class BigBird(Drawn):
         near = abs(place[:, None] - place[None, :]) <= self.window // 2
         return _add_random(near | chosen[:, None] | chosen[None, :], self.count, self.seed, head)
 
-    def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
+    def fitted(self, queries: Size, keys: Size, heads: int | None = None) -> Mask:
         if queries != keys:
             raise ValueError(f"big_bird: it is self-attention, but there are {queries} queries and {keys} keys")
         return super().fitted(queries, keys, heads)

@@ -14,11 +14,11 @@ from attnlab.functional.masks.base import Mask
 from attnlab.functional.masks.blocks import Answer, Blocks, reduced
 from attnlab.functional.masks.picture import described
 from attnlab.functional.parts import Each, as_part, check_takes
-from attnlab.functional.types import Extent, Positions, Where, named_axes
+from attnlab.functional.types import Extent, Positions, Size, Where, named_axes
 
 
 @partial(register_dataclass, data_fields=["where"], meta_fields=["axes"])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Dense(Mask):
     """A mask that is written out; made by `array`."""
 
@@ -47,7 +47,7 @@ class Dense(Mask):
         rows = blocks.query if "q" in self.axes else None
         return reduced(self._table(blocks.head), rows, blocks.key if "k" in self.axes else None)
 
-    def fitted(self, queries: int, keys: int, heads: int | None = None) -> Mask:
+    def fitted(self, queries: Size, keys: Size, heads: int | None = None) -> Mask:
         found = self._sizes.get("h")
         if None in (found, heads) or found == heads:
             return self
@@ -107,7 +107,7 @@ def array(where: Array, axes: str = "q k") -> Mask:
 
 
 @partial(register_dataclass, data_fields=["fn"], meta_fields=[])
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class FromFn(Mask):
     """A mask by a function of the positions; made by `from_fn`."""
 

@@ -1,0 +1,107 @@
+"""Fingerprints of parts: equal ones compute the same, so that what was compiled for one serves the other.
+
+A function of the user's may read variables that change between two calls. What it reads (its closure, defaults and
+globals, and those of the functions it calls) is therefore part of its fingerprint, by value.
+"""
+
+import sys
+from collections.abc import Hashable
+from dataclasses import fields, is_dataclass
+from functools import partial
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+
+TRUSTED = {"attnlab", "jax", "jaxlib", "jaxtyping", "beartype", "numpy", "flax", *sys.stdlib_module_names} - {
+    "__main__"
+}
+"""Packages whose functions, classes and modules do not change while a program runs."""
+LARGEST = 2**16
+"""Bytes of an array that a function may read by name; a larger one is not kept alive for it."""
+
+
+class NoFingerprint(Exception):
+    """What this is made of cannot be told, or may change unseen."""
+
+
+def of_structure(structure: Any) -> Hashable:
+    """Return the fingerprint of a tree's structure, `jax.tree.structure(...)`: its nodes with all that is static.
+
+    >>> same = [jax.tree.structure(jax.tree_util.Partial(lambda x: x + 1)) for _ in range(2)]
+    >>> of_structure(same[0]) == of_structure(same[1])
+    True
+    """
+    data = structure.node_data()
+    if data is None:
+        return structure.num_leaves
+    kind, static = data
+    return _of(kind, ()), _of(static, ()), tuple(map(of_structure, structure.children()))
+
+
+def _of(value: Any, seen: tuple[int, ...]) -> Hashable:
+    """Return the fingerprint of anything that may stand in a structure, or be read by a function."""
+    if value is None or value is Ellipsis or isinstance(value, bool | int | str | bytes | np.dtype | CodeType):
+        return type(value), value
+    if isinstance(value, float | complex | np.number | np.bool_):
+        return type(value), repr(value)  # 0.0 is not −0.0, and NaN is NaN
+    if id(value) in seen:
+        return seen.index(id(value))
+    within = (*seen, id(value))
+    if isinstance(value, tuple | list):
+        return type(value), tuple(_of(item, within) for item in value)
+    if isinstance(value, dict):
+        return dict, tuple((_of(name, within), _of(item, within)) for name, item in value.items())
+    if isinstance(value, jax.Array | np.ndarray):
+        return _of_array(value)
+    if _is_trusted(value):
+        return value
+    if isinstance(value, MethodType):
+        return MethodType, _of(value.__func__, within), _of(value.__self__, within)
+    if isinstance(value, partial):
+        return type(value), _of(value.func, within), _of(value.args, within), _of(value.keywords, within)
+    if isinstance(value, FunctionType):
+        return _of_function(value, within)
+    if isinstance(value, type):
+        own = {name: part for name, part in vars(value).items() if name == "__call__" or not name.startswith("__")}
+        kept = {name: getattr(part, "fget", part) for name, part in own.items() if not name.startswith("_abc_")}
+        return value, _of(kept, within), tuple(_of(base, within) for base in value.__bases__)
+    if is_dataclass(value):
+        return _of(type(value), within), tuple(_of(getattr(value, field.name), within) for field in fields(value))
+    raise NoFingerprint(type(value).__name__)
+
+
+def _is_trusted(value: Any) -> bool:
+    """Tell whether this is a function, class or module that its package has under its name."""
+    if isinstance(value, ModuleType):
+        return value.__name__.partition(".")[0] in TRUSTED
+    home = getattr(value, "__module__", None) or ("builtins" if isinstance(value, BuiltinFunctionType) else "")
+    found: Any = sys.modules.get(home) if home.partition(".")[0] in TRUSTED else None
+    for name in getattr(value, "__qualname__", "").split("."):
+        found = getattr(found, name, None)
+    return found is value
+
+
+def _of_array(value: Any) -> Hashable:
+    if isinstance(value, jax.core.Tracer) or value.nbytes > LARGEST or value.dtype == object:
+        raise NoFingerprint("array")
+    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        value = jax.random.key_data(value)
+    return type(value), value.shape, str(value.dtype), np.asarray(value).tobytes()
+
+
+def _of_function(function: FunctionType, within: tuple[int, ...]) -> Hashable:
+    try:
+        cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    except ValueError:  # a variable that has no value yet
+        raise NoFingerprint(function.__name__) from None
+    names = sorted(_names(function.__code__) & function.__globals__.keys())
+    read = {name: function.__globals__[name] for name in names}
+    given = cells, function.__defaults__, function.__kwdefaults__, read
+    return function.__code__, *(_of(part, within) for part in given)
+
+
+def _names(code: CodeType) -> set[str]:
+    """Return the names of globals and attributes in a function's code, and in that of the functions inside it."""
+    return set(code.co_names).union(*(_names(part) for part in code.co_consts if isinstance(part, CodeType)))
