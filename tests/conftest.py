@@ -7,6 +7,7 @@ start, and the next time.
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +26,26 @@ import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 2)
+
+
+@pytest.fixture(scope="session")
+def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an empty directory."""
+    return tmp_path_factory.mktemp("nowhere")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run every test in an empty directory, so that none depends on what a person left in theirs (`runs/`, say).
+
+    It must be empty again after the test.
+    """
+    monkeypatch.chdir(nowhere)
+    yield
+    left = sorted(path.name for path in nowhere.iterdir())
+    for name in left:  # or every later test would fail too
+        shutil.rmtree(nowhere / name) if (nowhere / name).is_dir() else (nowhere / name).unlink()
+    assert not left, f"written into the current directory: {', '.join(left)}"
 
 
 @pytest.fixture
