@@ -1,6 +1,7 @@
 """The command line: reads arguments and config, then calls the lab. `--help`, `list` and mistakes import no jax."""
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -10,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from attnlab import __version__
+from attnlab import __version__, metric_names
 from attnlab.bench import cases
 from attnlab.config import Experiment, catalog
 from attnlab.config.errors import UserError
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = _command(commands, "predict", _predict, "answer standard input, one line out for every line in")
     _takes_run(predict)
+    predict.add_argument("overrides", nargs="*", metavar="key=value", help="search otherwise, e.g. task.decoding.beam=5")
     predict.add_argument("--n-best", type=int, metavar="N", help="N lines for each instead: number ||| text ||| score")
 
     show = _command(commands, "show", _show, "answer one example and draw where the model looks")
@@ -167,7 +169,7 @@ def _train(options: argparse.Namespace) -> int:
     from attnlab.training.loop import Interrupted
 
     try:
-        lab.train(experiment, directory, data_dir)
+        lab.train(experiment, directory, data_dir, _overrides(options))
     except Interrupted as stop:
         print(f"stopped; all is saved. To go on: {lab.resume_command(directory, data_dir)}", file=sys.stderr)
         return 128 + stop.signal_number
@@ -194,7 +196,7 @@ def _predict(options: argparse.Namespace) -> int:
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-    for line in lab.predict(options.run, _lines(sys.stdin.buffer), options.n_best):
+    for line in lab.predict(options.run, _lines(sys.stdin.buffer), options.n_best, options.overrides):
         print(line)
     return 0
 
@@ -247,6 +249,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     experiment = _experiment(options)
+    _ready_for_jax(_default_directory(options.config, experiment))  # batches are cut as in the training
     from attnlab.tasks.kinds import kind
 
     print(kind(experiment).check(experiment, _data_dir(options)))
@@ -334,6 +337,16 @@ def _default_directory(config: Path, experiment: Experiment) -> Path:
     return Path("runs") / f"{experiment.name}-s{experiment.seed}"
 
 
+def _overrides(options: argparse.Namespace) -> list[str]:
+    """All overrides that a config was made with: where it is a run's own, those of the run come first."""
+    begun: list[str] = []
+    if options.config.name == "config.yaml":
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            environment = json.loads((options.config.parent / "environment.json").read_text(encoding="utf-8"))
+            begun = [str(text) for text in environment["overrides"]]
+    return [*begun, *options.overrides]
+
+
 def _ready_for_jax(run: Path | None = None) -> None:
     """Let jax see one host device a core, over which training is data parallel, and keep the memory that it frees.
 
@@ -376,4 +389,5 @@ def _table(split: str, metrics: dict[str, Any]) -> Iterator[str]:
         number = f"{value:.2f}" if isinstance(value, float) else str(value)
         low, high = metrics.get(f"{name}_ci95", (None, None))
         interval = "" if low is None else f"[{low:.2f}, {high:.2f}]"
-        yield f"  {name:<20} {number:>8}  {interval:<17} {metrics.get(f'{name}_signature', '')}".rstrip()
+        words = metric_names.name(name)
+        yield f"  {words:<34} {number:>8}  {interval:<17} {metrics.get(f'{name}_signature', '')}".rstrip()

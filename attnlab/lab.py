@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from attnlab.config.errors import UserError
 from attnlab.config.explain import shortened
 from attnlab.config.load import difference
 from attnlab.config.load import load as read_config
+from attnlab.config.training import Training
 from attnlab.runs import CONFIG, Each, Run
 from attnlab.tasks.base import Task
 from attnlab.tasks.kinds import kind
@@ -35,9 +35,14 @@ EXAMPLES = 3
 """Test examples whose attention `evaluate` keeps in the run."""
 
 
-def train(config: Experiment, directory: Path, data_dir: Path | None) -> Path:
+def train(config: Experiment, directory: Path, data_dir: Path | None, overrides: Sequence[str] = ()) -> Path:
     """Train an experiment into a run directory, or go on where it was broken off.
 
+    Args:
+        config: the experiment.
+        directory: of the run.
+        data_dir: where the data sets are.
+        overrides: texts `key=value` that made `config` differ from its file; a run that begins keeps them for `results`.
     Returns: the directory. Raises `Interrupted` (state saved) when asked to stop, `UserError` for bad data, or when
     the directory holds another run.
     """
@@ -50,13 +55,14 @@ def train(config: Experiment, directory: Path, data_dir: Path | None) -> Path:
     }
     batches = task.batches(splits.train)  # before the run is made: what cannot be trained leaves none behind
     state = initial_state(task.initialize, config.training, config.seed)
-    with Run.open(directory, config, identity) as run, graceful() as stop:
+    with Run.open(directory, config, identity, overrides=overrides) as run, graceful() as stop:
         for name, text in task.files().items():
             run.write_text(name, text)
         restored = run.restore(state)
         state = started(state, task) if restored is None else restored[1]
         with Progress(config.training.steps, int(state.step), task.unit) as progress:
-            for line in (f"run {directory}", *task.describe(batches, len(splits.train)), *_describe(state)):
+            told = task.describe(batches, len(splits.train))
+            for line in (f"run {directory}", *told, _length(config.training), *_describe(state)):
                 progress.say(line)
             run.say = progress.say
             state = fit(
@@ -77,6 +83,11 @@ def train(config: Experiment, directory: Path, data_dir: Path | None) -> Path:
 def started(state: TrainState, task: Task) -> TrainState:
     """Put pretrained weights, if there are, into a state before its first step."""
     return replace(state, params=jax.device_put(task.pretrained(state.params), replicated()))
+
+
+def _length(training: Training) -> str:
+    warmup = training.optimizer.warmup_steps
+    return f"training: {training.steps:,} steps" + (f", the first {warmup:,} of them warm-up" if warmup else "")
 
 
 def _describe(state: TrainState) -> list[str]:
@@ -141,7 +152,19 @@ class Trained:
         """Answer lines as `attnlab predict` does; each is what the task asks for (`task.asks`)."""
         if isinstance(lines, str):
             raise TypeError(f"predict takes a list of lines: predict([{shortened(lines)}])")
-        return list(self.task.answer(self.params, lines, 0, n_best))
+        return list(self.answer(lines, 0, n_best))
+
+    def answer(self, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
+        """Answer lines as `Task.answer` does; where one is refused, after the answers of those before it."""
+        try:
+            answers = list(self.task.answer(self.params, lines, first, n_best))
+        except UserError:
+            if len(lines) == 1:
+                raise
+            half = len(lines) // 2
+            yield from self.answer(lines[:half], first, n_best)
+            answers = self.answer(lines[half:], first + half, n_best)
+        yield from answers
 
     def attention(self, *inputs: str) -> list[View]:
         """Answer one example, given as to `attnlab show`, and say where the model looked; best answer first."""
@@ -227,12 +250,42 @@ def evaluate(
     return {name: trained.run.results()[name] for name in chosen}
 
 
-def predict(directory: Path, lines: Iterable[str], n_best: int | None = None) -> Iterator[str]:
-    """Answer line by line (see `Task.answer`), as many lines at a time as are given quickly."""
-    trained, lines, number = load(directory), iter(lines), 0
-    while chunk := [line.rstrip("\r\n") for line in islice(lines, LINES_AT_ONCE)]:
-        yield from trained.task.answer(trained.params, chunk, number, n_best)
+def predict(
+    directory: Path, lines: Iterable[str], n_best: int | None = None, changes: Sequence[str] = ()
+) -> Iterator[str]:
+    """Answer line by line (see `Task.answer`), as many lines at a time as are given quickly.
+
+    Args:
+        directory: the run.
+        lines: what the task asks for; a line that is refused stops here, after the answers of those before it.
+        n_best: how many answers for each; None is the config's. A search with a narrower beam is widened to them.
+        changes: as `load` takes them.
+    """
+    trained, number = load(directory, changes), 0
+    beam = getattr(getattr(trained.task.config.task, "decoding", None), "beam", None)
+    if n_best is not None and beam is not None and beam < n_best:
+        trained.run.say(f"--n-best {n_best}: searched with a beam of {n_best} (the run's is {beam})")
+    for chunk in _chunks(lines):
+        yield from trained.answer(chunk, number, n_best)
         number += len(chunk)
+
+
+def _chunks(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Cut lines into lists of at most `LINES_AT_ONCE`; where one cannot be read, those before it come first."""
+    chunk: list[str] = []
+    failure = None
+    try:
+        for line in lines:
+            chunk.append(line.rstrip("\r\n"))
+            if len(chunk) == LINES_AT_ONCE:
+                yield chunk
+                chunk = []
+    except UserError as error:
+        failure = error
+    if chunk:
+        yield chunk
+    if failure:
+        raise failure
 
 
 def show(directory: Path, inputs: Sequence[str]) -> list[Path]:

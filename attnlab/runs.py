@@ -1,7 +1,8 @@
 """A run directory, and the only writer of it.
 
 - config.yaml: the experiment, every default spelled out
-- environment.json: versions, devices, commit, command, the fingerprints of data and tokenizer, and interruptions
+- environment.json: versions, devices, commit, command, the overrides of the experiment's file, the fingerprints of data
+  and tokenizer, and interruptions
 - metrics.jsonl: one line a `log`: {"step": 100, "loss": 2.31, ...}
 - tensorboard/: the same numbers
 - checkpoints/: see training/checkpoints.py
@@ -16,7 +17,7 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
@@ -80,9 +81,16 @@ class Run:
 
     @classmethod
     def open(
-        cls, directory: Path, config: Experiment, fingerprint: Mapping[str, str], say: Say = say_to_stderr
+        cls,
+        directory: Path,
+        config: Experiment,
+        fingerprint: Mapping[str, str],
+        say: Say = say_to_stderr,
+        overrides: Sequence[str] = (),
     ) -> Self:
         """Create the run, or open it to go on with it.
+
+        The `overrides` that made the config differ from its file are kept in environment.json when it is created.
 
         Raises:
           UserError: another process is training into it; or its config or a fingerprint differs (the line shows how);
@@ -99,7 +107,8 @@ class Run:
             if (directory / CONFIG).exists():
                 _refuse_other_run(directory, config, fingerprint)
             else:
-                found = {**environment(), "fingerprint": dict(fingerprint), "interruptions": []}
+                found = environment() | {"overrides": list(overrides)}
+                found |= {"fingerprint": dict(fingerprint), "interruptions": []}
                 _write(directory / ENVIRONMENT, _json(found))
                 _write(directory / CONFIG, resolved(config))  # last: with it the directory is a run
         except BaseException:

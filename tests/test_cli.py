@@ -82,7 +82,7 @@ def test_list_shows_every_experiment_with_its_question(
         (["train", str(CONFIG), "--data", "/no/such"], "--data /no/such: no such directory"),
         (["evaluate", "/no/such"], "/no/such: no such run directory; attnlab train CONFIG --out /no/such makes one"),
         (["evaluate", str(CONFIG.parent)], "is not a run directory (it has no config.yaml)"),
-        (["predict", "/no/such", "beam=3"], "unknown argument beam=3"),
+        (["predict", "/no/such", "--beam", "3"], "unknown argument --beam"),
         (["show", "/no/such"], "the following arguments are required: INPUT"),
         (["compare", "a"], "compare takes two runs: attnlab compare RUN RUN (see attnlab compare --help)"),
         (["train", "dates_aditive"], "dates_aditive: no such file"),
@@ -210,6 +210,6 @@ def test_results_as_a_table():
     metrics = {"bleu": 36.3, "bleu_ci95": [35.2, 37.4], "bleu_signature": "nrefs:1|case:mixed", "sentences": 1000}
     assert list(cli._table("test", metrics)) == [
         "test",
-        "  bleu                    36.30  [35.20, 37.40]    nrefs:1|case:mixed",
-        "  sentences                1000",
+        "  BLEU, cased                           36.30  [35.20, 37.40]    nrefs:1|case:mixed",
+        "  sentences                              1000",
     ]
