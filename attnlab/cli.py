@@ -76,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = _command(commands, "predict", _predict, "answer standard input, one line out for every line in")
     _takes_run(predict)
-    predict.add_argument("overrides", nargs="*", metavar="key=value", help="search otherwise, e.g. task.decoding.beam=5")
+    predict.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="search otherwise, e.g. task.decoding.beam=5"
+    )
     predict.add_argument("--n-best", type=int, metavar="N", help="N lines for each instead: number ||| text ||| score")
 
     show = _command(commands, "show", _show, "answer one example and draw where the model looks")

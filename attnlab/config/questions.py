@@ -69,7 +69,7 @@ class Stories(Config):
 
 
 class GeneratedPassages(Config):
-    """Generated: the passage tells who took what where, the question who is tall and what is old (no download)."""
+    """Generated: the passage tells who got what, the question who is tall and what is old (no download)."""
 
     kind: Literal["generated"] = "generated"
     people: Annotated[int, Field(ge=3, le=20)] = 5

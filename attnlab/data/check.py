@@ -108,7 +108,9 @@ def check(config: Experiment, data_dir: Path | None, row_multiple: int = 1) -> C
     }
     kept = training_pairs(*([e.ids for e in side] for side in encoded["train"]), longest=limit)
     training = config.training
-    batches = Batches.of_pairs(kept, training.batch_tokens, training.buckets, config.seed, row_multiple) if kept else None
+    batches = (
+        Batches.of_pairs(kept, training.batch_tokens, training.buckets, config.seed, row_multiple) if kept else None
+    )
     return CheckReport(
         splits=splits,
         vocabulary=(tokenizers.source.vocabulary_size, tokenizers.target.vocabulary_size),

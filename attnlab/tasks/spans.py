@@ -18,7 +18,7 @@ from attnlab.config.errors import UserError
 from attnlab.config.questions import GeneratedPassages, QuestionsHub, Spans, SquadJson
 from attnlab.config.readers import TransformerReader
 from attnlab.config.transformer import TransformerEncoder
-from attnlab.data import errands, squad, subjqa
+from attnlab.data import generated_passages, squad, subjqa
 from attnlab.data.batching import Batches, evaluation_shapes
 from attnlab.data.passages import PassageReader, Window
 from attnlab.data.pretrained import Pretrained
@@ -80,7 +80,7 @@ class SpanReader(Task):
         """Read the questions with their passages."""
         data = settings(config, Spans).data
         if isinstance(data, GeneratedPassages):
-            return errands.generate(data)
+            return generated_passages.generate(data)
         if isinstance(data, QuestionsHub):
             return squad.read_hub(data, data_dir)
         expected = data.train if isinstance(data, SquadJson) else data.train[0]

@@ -1,13 +1,14 @@
 """Passages about who got what, with questions that say what each person and each thing is like.
 
-    Ida took the lamp. Omar found the axe. Tom got the bell.
-    Which tall person got something old? Small Omar, tall Ida, tall Tom, the new bell, the old axe, the old lamp. Ida
+    Ida took the lamp. Omar found the axe. Tom bought the bell.
+    Which tall person got something old? There are small Omar, tall Ida, tall Tom, the new bell, the old axe, the old
+    lamp. Ida
 
 The answer joins facts: what the question says of a person, what it says of a thing, and that the passage brings the two
 together. The question names every person and every thing of the passage; of the other people the tall ones got something
-new, and something old was got by small ones, so that no sentence shares more words with the question than another. People
-and things are drawn from many, a few for each passage: what each is like can be looked up in the question, but hardly all
-be kept in one vector. A passage with its question belongs to one split only, whatever the seed.
+new, and something old went to small ones, so that no sentence shares more words with the question than another. People
+and things are drawn from many, a few for each passage: what each is like can be looked up in the question, but hardly
+all be kept in one vector. A passage with its question belongs to one split only, whatever the seed.
 """
 
 import hashlib
@@ -17,18 +18,19 @@ from attnlab.config.questions import GeneratedPassages
 from attnlab.data.questions import Answer, Question
 from attnlab.data.records import Splits
 
-PEOPLE = tuple(
-    "Ada Ali Amira Anna Ben Boris Carla Chen Chiara Clara Dana Dieter Elena Emil Erik Eva Felix Fatima Greta Hana Hugo "
-    "Ida Igor Ines Ivan Jana Jonas Julia Karim Lara Lena Leo Lin Luis Mara Marco Mei Milan Mina Nadia Nina Noah Olga "
-    "Omar Oskar Paul Petra Pia Rafael Rosa Samir Sara Sofia Tara Theo Tom Ursula Vera Viktor Yara".split()
+_PEOPLE = (
+    "Ada Ali Amira Anna Ben Boris Carla Chen Chiara Clara Dana Dieter Elena Emil Erik Eva Felix Fatima Greta Hana "
+    "Hugo Ida Igor Ines Ivan Jana Jonas Julia Karim Lara Lena Leo Lin Luis Mara Marco Mei Milan Mina Nadia Nina "
+    "Noah Olga Omar Oskar Paul Petra Pia Rafael Rosa Samir Sara Sofia Tara Theo Tom Ursula Vera Viktor Yara"
 )
-THINGS = tuple(
-    "apple axe ball basket bell blanket book bottle bowl box bread brush bucket candle cap carpet chain chair clock "
-    "coat coin comb cup dish drum feather flag flute fork glove hammer hat jar kettle key knife ladder lamp lantern "
-    "letter map mirror needle pan pen pillow plate ring rope saw scarf shell shoe spoon stick stone ticket towel violin "
-    "whistle".split()
+_THINGS = (
+    "apple axe ball basket bell blanket book bottle bowl box bread brush bucket candle cap carpet chain chair "
+    "clock coat coin comb cup dish drum feather flag flute fork glove hammer hat jar kettle key knife ladder lamp "
+    "lantern letter map mirror needle pan pen pillow plate ring rope saw scarf shell shoe spoon stick stone "
+    "ticket towel violin whistle"
 )
-GET = ("got", "took", "found", "bought")
+PEOPLE, THINGS = tuple(_PEOPLE.split()), tuple(_THINGS.split())
+GET = ("took", "found", "bought", "received")
 _SPLITS = ("test", "dev") + ("train",) * 8
 
 
