@@ -42,7 +42,7 @@ def train(config: Experiment, directory: Path, data_dir: Path | None, overrides:
         config: the experiment.
         directory: of the run.
         data_dir: where the data sets are.
-        overrides: texts `key=value` that made `config` differ from its file; a run that begins keeps them for `results`.
+        overrides: texts `key=value` that made `config` differ from its file; a new run keeps them for `results`.
     Returns: the directory. Raises `Interrupted` (state saved) when asked to stop, `UserError` for bad data, or when
     the directory holds another run.
     """

@@ -12,13 +12,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import made_up_data
 import pytest
 
 from attnlab import cli
+from attnlab.config.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -129,10 +129,21 @@ def test_options_of_every_command_are_there(page: Path):
         words = shlex.split(command.rpartition("|")[2])
         if words[0] != "attnlab" or len(words) < 2:
             continue
-        try:
-            cli._parse(words[1:])
-        except cli.UserError as error:  # `attnlab evaluate` in a sentence names the command alone
-            assert "are required" in str(error) or "takes two runs" in str(error), f"{command}: {error}"
+        assert mistake_in(words[1:]) is None, command
+
+
+def mistake_in(arguments: list[str]) -> str | None:
+    """What is wrong with the arguments; that some are missing is not, where a sentence names a command or option alone."""
+    try:
+        cli._parse(arguments)
+    except UserError as error:
+        return None if re.search("are required|takes two runs|expected one argument", str(error)) else str(error)
+    return None
+
+
+def test_a_wrong_option_is_found():
+    assert "--beam" in (mistake_in(["predict", "RUN", "--beam", "3"]) or "")
+    assert mistake_in(["evaluate"]) is None
 
 
 @pytest.fixture(scope="module")
@@ -229,16 +240,3 @@ def test_a_command_for_data_of_your_own(command: str, workplace: Path, your_data
     assert "results.json" in run(f"attnlab evaluate {directory} --data {shlex.quote(str(your_data))}", workplace)
     assert json.loads((workplace / directory / "results.json").read_text())
     shutil.rmtree(workplace / directory)
-
-
-@pytest.mark.parametrize("page", [page for page in PAGES if python_of(page)], ids=lambda page: page.stem)
-def test_python_of_every_page_is_run_somewhere(page: Path):
-    where = {
-        "README.md": "test_readme.py, and here `scores.py`",
-        "index.md": "test_readme.py",
-        "adapters.md": "test_readme.py",
-        "decoding.md": "test_readme.py",
-        "implementations.md": "test_readme.py",
-    }
-    assert page.name in where, "its Python runs in no test"
-    assert find_spec("attnlab")

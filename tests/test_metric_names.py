@@ -19,7 +19,8 @@ PAGE = (ROOT / "docs/metrics.md").read_text()
 
 def printed(scores: dict) -> list[str]:
     """Keys of what `evaluate` prints a line of."""
-    return [key for key, value in scores.items() if not key.endswith(("_ci95", "_signature")) and not isinstance(value, dict | list)]  # fmt: skip
+    values = ((key, value) for key, value in scores.items() if not key.endswith(("_ci95", "_signature")))
+    return [key for key, value in values if not isinstance(value, dict | list)]
 
 
 def rows() -> dict[str, str]:

@@ -4,11 +4,12 @@
     Which tall person got something old? There are small Omar, tall Ida, tall Tom, the new bell, the old axe, the old
     lamp. Ida
 
-The answer joins facts: what the question says of a person, what it says of a thing, and that the passage brings the two
-together. The question names every person and every thing of the passage; of the other people the tall ones got something
-new, and something old went to small ones, so that no sentence shares more words with the question than another. People
-and things are drawn from many, a few for each passage: what each is like can be looked up in the question, but hardly
-all be kept in one vector. A passage with its question belongs to one split only, whatever the seed.
+The answer joins facts: what the question says of a person, what it says of a thing, and that the passage brings the
+two together. The question names every person and every thing of the passage; of the other people the tall ones got
+something new, and something old went to small ones, so that no sentence shares more words with the question than
+another. People and things are drawn from many, a few for each passage: what each is like can be looked up in the
+question, but hardly all be kept in one vector. A passage with its question belongs to one split only, whatever the
+seed.
 """
 
 import hashlib
