@@ -132,7 +132,7 @@ def test_overrides_are_told_and_kept(make, tmp_path: Path):
     alone = table(changed)
     assert alone[4].startswith("| `rules_dot` (changed) | test |")
     (changed / "environment.json").write_text(json.dumps(environment | {"overrides": 3}))
-    with pytest.raises(UserError, match="environment.json: cannot be read as a run's environment"):
+    with pytest.raises(UserError, match=r"environment\.json: cannot be read as a run's environment"):
         facts.read(changed)
 
 
