@@ -95,9 +95,8 @@ def test_more_answers_than_the_beam_widen_it_and_that_is_said(run, capfd):
     assert [line.split(" ||| ")[:2] for line in lines[:1]] == [["0", "c b a"]]
     assert len(lines) == len({line.split(" ||| ")[1] for line in lines}) == 4
     assert "--n-best 4: searched with a beam of 4 (the run's is 3)" in capfd.readouterr().err
-    assert list(lab.predict(run, ["a b c\n"], n_best=2, changes=["task.decoding.beam=2"]))[0].startswith(
-        "0 ||| c b a |||"
-    )
+    narrower = list(lab.predict(run, ["a b c\n"], n_best=2, changes=["task.decoding.beam=2"]))
+    assert [line.split(" ||| ")[0] for line in narrower] == ["0", "0"]
     assert "searched" not in capfd.readouterr().err
     with pytest.raises(UserError, match=r"--n-best 65: must be between 1 and 64"):
         list(lab.predict(run, ["a b c\n"], n_best=65))
