@@ -1,19 +1,20 @@
 """The command line: reads arguments and config, then calls the lab. `--help`, `list` and mistakes import no jax."""
 
 import argparse
+import contextlib
 import io
 import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
-from attnlab import __version__, marks
+from attnlab import __version__, marks, metric_names
 from attnlab.bench import cases
 from attnlab.config import Experiment, catalog
 from attnlab.config.code import TRUST, announced, code_of, recorded_code, refuse_other_code
@@ -142,6 +143,9 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = _command(commands, "predict", _predict, "answer standard input, one line out for every line in")
     _takes_run(predict)
+    predict.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="search otherwise, e.g. task.decoding.beam=5"
+    )
     predict.add_argument("--n-best", type=int, metavar="N", help="N lines for each instead: number ||| text ||| score")
 
     show = _command(commands, "show", _show, "answer one example and draw where the model looks")
@@ -257,7 +261,7 @@ def _train(options: argparse.Namespace) -> int:
         from attnlab import lab
 
     try:
-        lab.train(experiment, directory, data_dir, options.restart, trust=options.trust)
+        lab.train(experiment, directory, data_dir, options.restart, _overrides(options), trust=options.trust)
     except Interrupted as stop:
         _say(f"stopped; all is saved. To go on: {lab.resume_command(directory, data_dir)}")
         return 128 + stop.signal_number
@@ -274,7 +278,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         from attnlab.scored import Unwritten
         from attnlab.tasks.kinds import kind
 
-        headings = {column.name: column.heading for column in kind(experiment).columns}
+        main = [column.name for column in kind(experiment).columns]
         written: list[Path] = []
         how = {"wrote": written.append, "trust": options.trust}
         try:
@@ -283,7 +287,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         except Unwritten as unwritten:
             found, failure = unwritten.scores, unwritten
     for split, metrics in found.items():
-        print("\n".join(_table(split, metrics, headings)))
+        print("\n".join(_table(split, metrics, main)))
     if failure:
         raise failure
     if options.overrides:
@@ -301,7 +305,8 @@ def _predict(options: argparse.Namespace) -> int:
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-    for line in lab.predict(options.run, _lines(sys.stdin.buffer), options.n_best, trust=options.trust):
+    answers = lab.predict(options.run, _lines(sys.stdin.buffer), options.n_best, options.overrides, trust=options.trust)
+    for line in answers:
         print(line)
     return 0
 
@@ -352,6 +357,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     experiment = _experiment(options)
+    _ready_for_jax(_default_directory(options.config, experiment))  # batches are cut as in the training
     with interruptible_import():
         from attnlab.tasks.kinds import kind
 
@@ -467,6 +473,16 @@ def _default_directory(config: Path, experiment: Experiment) -> Path:
     return Path("runs") / f"{experiment.name}-s{experiment.seed}"
 
 
+def _overrides(options: argparse.Namespace) -> list[str]:
+    """All overrides that a config was made with: where it is a run's own, those of the run come first."""
+    begun: list[str] = []
+    if options.config.name == "config.yaml":
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            environment = json.loads((options.config.parent / "environment.json").read_text(encoding="utf-8"))
+            begun = [str(text) for text in environment["overrides"]]
+    return [*begun, *options.overrides]
+
+
 def _ready_for_jax(run: Path | None = None) -> None:
     """Let jax see one host device a core, over which training is data parallel, and keep the memory that it frees.
 
@@ -500,20 +516,20 @@ def _lines(stream: Iterable[bytes]) -> Iterator[str]:
         yield text.rstrip("\r\n")
 
 
-def _table(split: str, metrics: dict[str, Any], headings: Mapping[str, str]) -> Iterator[str]:
+def _table(split: str, metrics: dict[str, Any], main: Collection[str]) -> Iterator[str]:
     """A row a metric: its name, value and 95% interval; below them the signatures of those that have one.
 
     Args:
         split: what was scored.
         metrics: of the split.
-        headings: metric -> what tables call it; another is called by its name with spaces.
+        main: the metrics that come first.
     """
     shown = {
         name: metrics[name]
-        for name in sorted(metrics, key=lambda name: name not in headings)  # the main ones first
+        for name in sorted(metrics, key=lambda name: name not in main)
         if not name.endswith(("_ci95", "_signature")) and not isinstance(metrics[name], dict | list)
     }
-    words = {name: headings.get(name, name.replace("_", " ")) for name in shown}
+    words = {name: metric_names.name(name) for name in shown}
     width = max(map(len, ("metric", *words.values())))
     yield f"{split}:"
     yield f"  {'metric':<{width}} {'value':>9}  95% interval"

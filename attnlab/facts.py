@@ -74,6 +74,11 @@ class Facts:
         return json.dumps([config, fingerprint.get("data"), fingerprint.get("pretrained")], sort_keys=True)
 
     @property
+    def overrides(self) -> tuple[str, ...]:
+        """Texts `key=value` that made the config differ from its file, the seed's left out; none where not recorded."""
+        return tuple(text for text in self.environment.get("overrides", ()) if text.partition("=")[0] != "seed")
+
+    @property
     def steps(self) -> int:
         """How many steps the config asks for."""
         return self.config["training"]["steps"]
@@ -170,7 +175,7 @@ def save(facts: Facts, folder: Path) -> Path:
     environment = {
         **_reduced(facts.environment),
         "fingerprint": facts.environment["fingerprint"],
-        **{name: facts.environment[name] for name in ("interruptions",) if name in facts.environment},
+        **{name: facts.environment[name] for name in ("overrides", "interruptions") if name in facts.environment},
         **{name: list(map(_reduced, facts.environment[name])) for name in ("resumed",) if name in facts.environment},
     }
     log = [entry for entry in facts.log if facts.task.measure in entry or entry is facts.log[-1]]
@@ -208,7 +213,7 @@ def _config(directory: Path) -> dict[str, Any]:
 def _sound(facts: Facts) -> None:
     """Refuse files that are JSON but not what a run writes."""
     try:
-        _ = facts.machine, facts.jax, facts.commit, facts.interruptions, facts.seconds + 0.0
+        _ = facts.machine, facts.jax, facts.commit, facts.interruptions, facts.seconds + 0.0, facts.overrides
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         told = f"{type(error).__name__}: {error}"
         raise UserError(f"{facts.directory / ENVIRONMENT}: cannot be read as a run's environment ({told})") from None

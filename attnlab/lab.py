@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from attnlab.config.errors import UserError
 from attnlab.config.explain import shortened
 from attnlab.config.load import difference
 from attnlab.config.load import load as read_config
+from attnlab.config.training import Training
 from attnlab.runs import CONFIG, DECODING, RESULTS, Run, say_to_stderr
 from attnlab.scored import Each, Unwritten, refuse_unwritable
 from attnlab.tasks.base import Task
@@ -40,7 +40,13 @@ EXAMPLES = 3
 
 
 def train(
-    config: Experiment, directory: Path, data_dir: Path | None, restart: bool = False, *, trust: bool = False
+    config: Experiment,
+    directory: Path,
+    data_dir: Path | None,
+    restart: bool = False,
+    overrides: Sequence[str] = (),
+    *,
+    trust: bool = False,
 ) -> Path:
     """Train an experiment into a run directory, or go on where it was broken off.
 
@@ -49,6 +55,7 @@ def train(
         directory: of the run.
         data_dir: directory of data sets; None for an experiment that needs none.
         restart: begin at step 0; what an earlier training left is kept in before-restart-1/ (2, 3, ...) of the run.
+        overrides: texts `key=value` that made `config` differ from its file; a new run keeps them for `results`.
         trust: go on even if the code of the run is not the one recorded at its beginning.
 
     Returns: the directory. Raises `Interrupted` (state saved) when asked to stop, `UserError` for bad data, when the
@@ -70,13 +77,14 @@ def train(
     }
     batches = task.batches(splits.train)  # before the run is made: what cannot be trained leaves none behind
     state = initial_state(task.initialize, config.training, config.seed)
-    with Run.open(directory, config, identity) as run, graceful() as stop:
+    with Run.open(directory, config, identity, overrides=overrides) as run, graceful() as stop:
         for name, text in task.files().items():
             run.write_text(name, text)
         restored = run.restore(state, restart)
         state = started(state, task) if restored is None else restored[1]
         with Progress(config.training.steps, int(state.step), task.unit) as progress:
-            for line in (f"run {directory}", *task.describe(batches, len(splits.train)), *_describe(state)):
+            told = task.describe(batches, len(splits.train))
+            for line in (f"run {directory}", *told, _length(config.training), *_describe(state)):
                 progress.say(line)
             run.say = progress.say
             progress.compiling()
@@ -98,6 +106,11 @@ def train(
 def started(state: TrainState, task: Task) -> TrainState:
     """Put pretrained weights, if there are, into a state before its first step."""
     return replace(state, params=jax.device_put(task.pretrained(state.params), replicated()))
+
+
+def _length(training: Training) -> str:
+    warmup = training.optimizer.warmup_steps
+    return f"training: {training.steps:,} steps" + (f", the first {warmup:,} of them warm-up" if warmup else "")
 
 
 def _describe(state: TrainState) -> list[str]:
@@ -163,7 +176,19 @@ class Trained:
         """Answer lines as `attnlab predict` does; each is what the task asks for (`task.asks`)."""
         if isinstance(lines, str):
             raise TypeError(f"predict takes a list of lines: predict([{shortened(lines)}])")
-        return list(self.task.answer(self.params, lines, 0, n_best))
+        return list(self.answer(lines, 0, n_best))
+
+    def answer(self, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
+        """Answer lines as `Task.answer` does; where one is refused, after the answers of those before it."""
+        try:
+            answers = list(self.task.answer(self.params, lines, first, n_best))
+        except UserError:
+            if len(lines) == 1:
+                raise
+            half = len(lines) // 2
+            yield from self.answer(lines[:half], first, n_best)
+            answers = self.answer(lines[half:], first + half, n_best)
+        yield from answers
 
     def unknown_words(self, *texts: str) -> list[str]:
         """List the words of texts that the model's vocabulary lacks: it reads each of them as the same unknown word."""
@@ -303,15 +328,51 @@ def _scores(trained: Trained, split: str, examples: Sequence[Any]) -> dict[str, 
         return trained.task.scores(params, examples, progress)
 
 
-def predict(directory: Path, lines: Iterable[str], n_best: int | None = None, *, trust: bool = False) -> Iterator[str]:
-    """Answer line by line (see `Task.answer`), as many lines at a time as are given quickly."""
-    trained, lines, number, told = load(directory, trust=trust), iter(lines), 0, False
-    while chunk := [line.rstrip("\r\n") for line in islice(lines, LINES_AT_ONCE)]:
+def predict(
+    directory: Path,
+    lines: Iterable[str],
+    n_best: int | None = None,
+    changes: Sequence[str] = (),
+    *,
+    trust: bool = False,
+) -> Iterator[str]:
+    """Answer line by line (see `Task.answer`), as many lines at a time as are given quickly.
+
+    Args:
+        directory: the run.
+        lines: what the task asks for; a line that is refused stops here, after the answers of those before it.
+        n_best: how many answers for each; None is the config's. A search with a narrower beam is widened to them.
+        changes: as `load` takes them.
+        trust: as `load` takes it.
+    """
+    trained, number, told = load(directory, changes, trust=trust), 0, False
+    beam = getattr(getattr(trained.task.config.task, "decoding", None), "beam", None)
+    if n_best is not None and beam is not None and beam < n_best:
+        trained.run.say(f"--n-best {n_best}: searched with a beam of {n_best} (the run's is {beam})")
+    for chunk in _chunks(lines):
         if not told and (unknown := trained.unknown_words(*chunk)):
             trained.run.say(unknown_words(unknown))
             told = True
-        yield from trained.task.answer(trained.params, chunk, number, n_best)
+        yield from trained.answer(chunk, number, n_best)
         number += len(chunk)
+
+
+def _chunks(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Cut lines into lists of at most `LINES_AT_ONCE`; where one cannot be read, those before it come first."""
+    chunk: list[str] = []
+    failure = None
+    try:
+        for line in lines:
+            chunk.append(line.rstrip("\r\n"))
+            if len(chunk) == LINES_AT_ONCE:
+                yield chunk
+                chunk = []
+    except UserError as error:
+        failure = error
+    if chunk:
+        yield chunk
+    if failure:
+        raise failure
 
 
 def show(directory: Path, inputs: Sequence[str], wanted: Selection = DEFAULT, *, trust: bool = False) -> list[Path]:

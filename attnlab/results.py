@@ -15,6 +15,8 @@ MARK = "results"
 BEGIN, END = marks.pair(MARK)
 """Marks in a file; what stands between them is replaced."""
 NONE = "No run is kept yet."
+LONGEST_OVERRIDE = 100
+"""Characters of an override that are shown."""
 ABOUT: Mapping[str, Callable[[Facts], str]] = {
     "seed": lambda run: str(run.seed),
     "machine": lambda run: run.machine,
@@ -95,7 +97,8 @@ def rows(facts: Sequence[Facts]) -> Iterator[Row]:
                 raise UserError(f"{one} and {other}: the same experiment with the same seed; give one of them")
         first = group[0]
         ambiguous = names.count((first.kind, first.name)) > 1
-        name = f"`{first.name}`" + (f" (`{first.directory.resolve().name}`)" if ambiguous else "")
+        told = [f"`{first.directory.resolve().name}`"] * ambiguous + ["changed"] * any(run.overrides for run in group)
+        name = f"`{first.name}`" + (f" ({', '.join(told)})" if told else "")
         for split in dict.fromkeys(split for run in group for split in run.results):
             yield Row(name, split, tuple(run for run in group if split in run.results))
 
@@ -150,6 +153,11 @@ def _notes(made: Sequence[Row], common: Mapping[str, str]) -> Iterator[str]:
         yield "[low, high] is the 95% bootstrap interval over the examples of the test set, for one seed."
     if any(len(row.runs) > 1 for row in made):
         yield "± is the standard deviation over the seeds, after their mean."
+    for row in {row.experiment: row for row in made}.values():
+        texts = dict.fromkeys(text for run in row.runs for text in run.overrides)
+        if texts:
+            short = (text if len(text) <= LONGEST_OVERRIDE else f"{text[: LONGEST_OVERRIDE - 3]}..." for text in texts)
+            yield f"{row.experiment} by {', '.join(f'`{text}`' for text in short)}."
     yield "Training is wall time with compilation and the looks at dev, without the time between its sessions."
     unknown = sorted({row.experiment for row in made for run in row.runs if run.interruptions is None})
     if all(run.interruptions is None for run in runs):

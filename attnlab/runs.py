@@ -1,8 +1,8 @@
 """A run directory, and the only writer of it.
 
 - config.yaml: the experiment, every default spelled out
-- environment.json: versions, devices, commit, command, the fingerprints of data and tokenizer, the config as training
-  began, and interruptions
+- environment.json: versions, devices, commit, command, the overrides of the experiment's file, the fingerprints of data
+  and tokenizer, the config as training began, and interruptions
 - metrics.jsonl: one line a `log`: {"step": 100, "loss": 2.31, ...}; metrics.discarded.jsonl: lines cut from it
 - tensorboard/: the same numbers
 - checkpoints/: see training/checkpoints.py
@@ -18,7 +18,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -75,9 +75,16 @@ class Run:
 
     @classmethod
     def open(
-        cls, directory: Path, config: Experiment, fingerprint: Mapping[str, str], say: Say = say_to_stderr
+        cls,
+        directory: Path,
+        config: Experiment,
+        fingerprint: Mapping[str, str],
+        say: Say = say_to_stderr,
+        overrides: Sequence[str] = (),
     ) -> Self:
         """Create the run, or open it to go on with it.
+
+        The `overrides` that made the config differ from its file are kept in environment.json when it is created.
 
         Raises:
           UserError: another process is training into it; or its config or a fingerprint differs (the line shows how);
@@ -94,8 +101,9 @@ class Run:
                 _refuse_other_run(directory, config, fingerprint)
                 _refuse_edited(directory, load(directory / CONFIG), say, may_change=())
             else:
-                began = {"fingerprint": dict(fingerprint), "config": config.model_dump(mode="json")}
-                write_whole(directory / ENVIRONMENT, _json({**environment(), **began, "interruptions": []}))
+                found = environment() | {"overrides": list(overrides), "fingerprint": dict(fingerprint)}
+                found |= {"config": config.model_dump(mode="json"), "interruptions": []}
+                write_whole(directory / ENVIRONMENT, _json(found))
                 write_whole(directory / CONFIG, resolved(config))  # last: with it the directory is a run
         except BaseException:
             _unlock(lock, directory / LOCK)

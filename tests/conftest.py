@@ -7,6 +7,7 @@ start, and the next time. None of this is said to a GPU (`pytest -m gpu`).
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -41,6 +42,26 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     if not config.option.markexpr.startswith("gpu"):
         return None
     return f"jax {jax.__version__} on {jax.default_backend()}: {jax.devices()[0].device_kind}"
+
+
+@pytest.fixture(scope="session")
+def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an empty directory."""
+    return tmp_path_factory.mktemp("nowhere")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run every test in an empty directory, so that none depends on what a person left in theirs (`runs/`, say).
+
+    It must be empty again after the test.
+    """
+    monkeypatch.chdir(nowhere)
+    yield
+    left = sorted(path.name for path in nowhere.iterdir())
+    for name in left:  # or every later test would fail too
+        shutil.rmtree(nowhere / name) if (nowhere / name).is_dir() else (nowhere / name).unlink()
+    assert not left, f"written into the current directory: {', '.join(left)}"
 
 
 @pytest.fixture

@@ -115,6 +115,25 @@ def flickr8k(folder: Path, draw: random.Random) -> None:
     write_records(folder / "captions.jsonl.gz", records)
 
 
+def flickr8k_as_published(folder: Path, draw: random.Random) -> None:
+    """The original files: a folder of images, the token file, and a list of names for each split."""
+    lines: list[str] = []
+    (folder / "Flicker8k_Dataset").mkdir(parents=True)
+    for split, count in {"train": 12, "dev": 4, "test": 4}.items():
+        names = [f"{split}_{number}.jpg" for number in range(count)]
+        for name in names:
+            color = draw.choice(list(COLORS))
+            Image.new("RGB", (32, 32), COLORS[color]).save(folder / "Flicker8k_Dataset" / name)
+            lines += [f"{name}#{number}\tA {color} thing {number} .\n" for number in range(5)]
+        (folder / f"Flickr_8k.{split}Images.txt").write_text("".join(f"{name}\n" for name in names))
+    (folder / "Flickr8k.token.txt").write_text("".join(lines))
+
+
+def unpacked(path: Path) -> bytes:
+    """Read what `write` wrote."""
+    return gzip.decompress(path.read_bytes())
+
+
 def easy_vqa(folder: Path, draw: random.Random) -> None:
     folder.mkdir(parents=True)
     for split, count in {"train": 40, "test": 10}.items():

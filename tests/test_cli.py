@@ -172,7 +172,7 @@ def test_any_text_can_be_shown(inputs: list[str], run: Path, monkeypatch: pytest
         (["train", str(CONFIG), "--data", "/no/such"], "--data /no/such: no such directory"),
         (["evaluate", "/no/such"], "/no/such: no such run directory; attnlab train CONFIG --out /no/such makes one"),
         (["evaluate", str(CONFIG.parent)], "is not a run directory (it has no config.yaml)"),
-        (["predict", "/no/such", "beam=3"], "unknown argument beam=3"),
+        (["predict", "/no/such", "--beam", "3"], "unknown argument --beam"),
         (["show", "/no/such"], "the following arguments are required: INPUT"),
         (["compare", "a"], "compare takes two runs: attnlab compare RUN RUN (see attnlab compare --help)"),
         (["train", "dates_aditive"], "dates_aditive: no such file"),
@@ -250,6 +250,45 @@ def test_a_kind_changed_by_override_starts_afresh():
     assert load(none, ["model.attention.score.kind=general"]).model.attention.score.kind == "general"
 
 
+def test_overrides_go_with_the_run_and_with_a_run_that_is_made_of_its_config(trained: list[tuple], run: Path):
+    cli.main(["train", str(CONFIG), "model.dropout=0.1"])
+    (run / "environment.json").write_text('{"overrides": ["model.dropout=0.1"]}')
+    cli.main(["train", str(run / "config.yaml"), "training.steps=9", "--out", "elsewhere"])
+    (run / "environment.json").write_text('{"overrides": 3}')
+    cli.main(["train", str(run / "config.yaml")])
+    assert [call[3] for call in trained] == [["model.dropout=0.1"], ["model.dropout=0.1", "training.steps=9"], []]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["training.steps=60"], (60, 10)),
+        (["training.steps=5"], (5, 0)),
+        (["training.steps=6000"], (6000, 100)),
+        (["training.steps=60", "training.optimizer.learning_rate=0.1"], (60, 10)),
+        (["training.steps=60", "training.optimizer.warmup_steps=30"], (60, 30)),
+        (["training.steps=60", "training.optimizer.kind=sgd"], (60, 0)),
+    ],
+    ids=str,
+)
+def test_a_training_that_is_shortened_keeps_its_share_of_warm_up(tmp_path: Path, overrides: list[str], expected: tuple):
+    text = CONFIG.read_text()
+    text = re.sub(r"steps: \d+", "steps: 600", text, count=1)
+    path = tmp_path / "x.yaml"
+    path.write_text(re.sub(r"warmup_steps: \d+", "warmup_steps: 100", text))
+    training = load(path, overrides).training
+    assert (training.steps, training.optimizer.warmup_steps) == expected
+
+
+def test_a_file_whose_warm_up_is_longer_than_its_training_is_refused(tmp_path: Path):
+    path = tmp_path / "x.yaml"
+    path.write_text(re.sub(r"warmup_steps: \d+", "warmup_steps: 99999", CONFIG.read_text()))
+    with pytest.raises(UserError, match=r"optimizer.warmup_steps \(99999\) exceeds steps"):
+        load(path)
+    with pytest.raises(UserError, match=r"optimizer.warmup_steps \(70\) exceeds steps \(60\)"):
+        load(CONFIG, ["training.steps=60", "training.optimizer.warmup_steps=70"])
+
+
 def test_a_run_goes_by_name_and_seed_or_where_it_is_told(trained: list[tuple], run: Path, tmp_path: Path):
     cli.main(["train", str(CONFIG), "--seed", "3"])
     cli.main(["train", str(CONFIG), "--out", str(tmp_path / "there")])
@@ -315,9 +354,9 @@ def test_results_as_a_table():
         "exact_match_short_ci95": None,
         "decoding": {"beam": 1},
     }
-    assert list(cli._table("test", metrics, {"bleu": "BLEU, cased"})) == [
+    assert list(cli._table("test", metrics, ["bleu"])) == [
         "test:",
-        "  metric                value  95% interval",
+        "  metric                           value  95% interval",
         "  BLEU, cased           36.30  35.20 to 37.40",
         "  sentences             1,000",
         "  exact match short      5.00",
@@ -328,7 +367,7 @@ def test_results_as_a_table():
 def test_evaluate_tells_every_file(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     names = "each/test.json", "results.json", "attention/test_1.png"
 
-    def evaluate(directory, data_dir, splits, changes, wrote):
+    def evaluate(directory, data_dir, splits, changes, wrote, trust):
         for name in names:
             wrote(directory / name)
         return {"test": {"bleu": 36.3}}

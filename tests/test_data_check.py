@@ -2,11 +2,16 @@
 
 from pathlib import Path
 
+import jax
 import pytest
 
+from attnlab import cli
 from attnlab.config import Bpe, Dates, Experiment, ParallelText, RecurrentSeq2Seq, Training, Translation, Words
 from attnlab.config.errors import UserError
 from attnlab.data.check import check
+from attnlab.tasks.translation import Translator
+
+ROOT = Path(__file__).parents[1]
 
 PARALLEL = ParallelText(source="de", target="en", train="train", dev="dev", test={"first": "a", "second": "b"})
 
@@ -77,3 +82,26 @@ def test_the_embedded_task_shares_no_sentence_with_training() -> None:
     report = check(experiment(Translation(data=data, tokenizer=Words())), None)
     assert report.splits["test"].source_in_train == report.splits["dev"].source_in_train == 0
     assert report.splits["test"].source.unknown_rate < 0.005  # a rare form may not be among so few sentences
+
+
+def test_batches_are_counted_as_the_training_cuts_them() -> None:
+    data = Dates(train=400, dev=5, test=5)
+    config = Experiment(
+        name="x", task=Translation(data=data, tokenizer=Words()), model=RecurrentSeq2Seq(attention=None),
+        training=Training(steps=1, batch_tokens=64, buckets=2),
+    )  # fmt: skip
+    said = Translator.check(config, None)
+    splits = Translator.load(config, None)
+    batches = Translator.prepare(config, splits).batches(splits.train)
+    assert f"Batches an epoch: {len(batches):,} " in said
+    assert all(rows % jax.device_count() == 0 for rows, _, _ in batches.shapes)
+    assert jax.device_count() > 1
+    assert check(config, None).batches != len(batches), "as on one device: the test would not see the difference"
+
+
+def test_the_command_sees_as_many_devices_as_the_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen = []
+    monkeypatch.setattr(cli, "_ready_for_jax", seen.append)
+    monkeypatch.setattr(Translator, "check", classmethod(lambda *_: "said"))
+    assert cli.main(["data", "check", str(ROOT / "experiments/translation/dates_additive.yaml"), "--seed", "3"]) == 0
+    assert seen == [Path("runs/dates_additive-s3")]

@@ -15,6 +15,7 @@ import made_up_data
 import pytest
 from PIL import Image
 
+from attnlab import metric_names
 from attnlab.config.experiment import Experiment
 from attnlab.config.load import difference, load, resolved
 from attnlab.data.story_words import Vocabulary
@@ -184,6 +185,11 @@ def test_tiny_runs_through_the_command_line(name: str, data_dir: Path, picture: 
     for metrics in results.values():
         intervals = {metric: value for metric, value in metrics.items() if metric.endswith("_ci95")}
         assert intervals
+        lines = [line for line in table.splitlines() if line.startswith("  ")]
+        for metric, value in metrics.items():
+            if metric not in intervals and not metric.endswith("_signature") and not isinstance(value, dict | list):
+                assert metric_names.known(metric), metric
+                assert any(line.startswith(f"  {metric_names.name(metric)} ") for line in lines), metric
         assert all(low <= high for low, high in intervals.values())
     if name in ASKED:
         asked = inputs_of(config.task.kind, picture)

@@ -11,7 +11,8 @@ import attnlab
 
 ROOT = Path(attnlab.__file__).parent
 FLOORS = {
-    "functional": 0, "config": 0, "cores": 0, "heap": 0, "interrupt": 0, "data": 1, "layers": 1, "writing": 1,
+    "functional": 0, "config": 0, "cores": 0, "heap": 0, "interrupt": 0, "metric_names": 0,
+    "data": 1, "layers": 1, "writing": 1,
     "marks": 2, "models": 2, "training": 3, "tasks": 4, "analysis": 4, "bench": 4,
     "runs": 5, "scored": 5, "facts": 5, "results": 5, "compare": 5, "report": 5,
     "plots": 5, "lab": 5,

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -129,6 +130,63 @@ def test_an_evaluation_says_that_it_goes_on_and_names_every_file(run, data, capf
     pictures = {f"attention/test_{number}.{ending}" for number in (1, 2, 3) for ending in ("png", "html")}
     assert names == {"each/test.json", "results.json", "training.png", *pictures}
     assert all(path.is_file() for path in written)
+
+
+def test_more_answers_than_the_beam_widen_it_and_that_is_said(run, capfd):
+    lines = list(lab.predict(run, ["a b c\n"], n_best=4))
+    assert [line.split(" ||| ")[:2] for line in lines[:1]] == [["0", "c b a"]]
+    assert len(lines) == len({line.split(" ||| ")[1] for line in lines}) == 4
+    assert "--n-best 4: searched with a beam of 4 (the run's is 3)" in capfd.readouterr().err
+    narrower = list(lab.predict(run, ["a b c\n"], n_best=2, changes=["task.decoding.beam=2"]))
+    assert [line.split(" ||| ")[0] for line in narrower] == ["0", "0"]
+    assert "searched" not in capfd.readouterr().err
+    with pytest.raises(UserError, match=r"--n-best 65: must be between 1 and 64"):
+        list(lab.predict(run, ["a b c\n"], n_best=65))
+    with pytest.raises(UserError, match=r"^model.dropout: 0.05 in the run, 0.2 here"):
+        list(lab.predict(run, ["a"], changes=["model.dropout=0.2"]))
+
+
+class Picky:
+    """A task that answers in capitals and refuses a line that holds `bad`, before it answers any."""
+
+    def unknown_words(self, texts):
+        return []
+
+    def answer(self, params, lines, first, n_best):
+        for number, line in enumerate(lines, start=first + 1):
+            if "bad" in line:
+                raise UserError(f"line {number}: bad")
+        return (line.upper() for line in lines)
+
+
+def picky(run_directory, changes=(), trust=False):
+    trained = lab.Trained(SimpleNamespace(), Picky())  # pyright: ignore
+    trained.__dict__["_chosen"] = ([], None)
+    trained.task.config = SimpleNamespace(task=None)  # pyright: ignore
+    return trained
+
+
+def unreadable():
+    yield from ["a\n", "b\n"]
+    raise UserError("standard input, line 3: byte 0xff is not UTF-8 text")
+
+
+@pytest.mark.parametrize(
+    ("lines", "answers", "says"),
+    [
+        (["a", "b", "bad", "d"], ["A", "B"], "^line 3: bad"),
+        (["bad"], [], "^line 1: bad"),
+        (["a"] * 1500 + ["bad", "bad"], ["A"] * 1500, "^line 1501: bad"),
+        (unreadable(), ["A", "B"], "^standard input, line 3"),
+    ],
+    ids=["third", "first", "beyond a chunk", "not text"],
+)
+def test_lines_before_one_that_is_refused_are_answered(monkeypatch, lines, answers: list[str], says: str):
+    monkeypatch.setattr(lab, "load", picky)
+    given, found = lab.predict(Path("run"), lines), []
+    with pytest.raises(UserError, match=says):
+        deque(map(found.append, given), maxlen=0)
+    assert found == answers
 
 
 def test_attention_reads_backwards(run):

@@ -1,22 +1,53 @@
 """The README and the pages of docs: Python in them runs as it stands, and what they point to is there."""
 
+import doctest
 import re
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
+
+import attnlab
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/attention/index.md"])
-def test_python_of_a_page_runs(name: str, capsys: pytest.CaptureFixture[str]):
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / name).read_text(), re.MULTILINE | re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, name, "exec"), {})
+NEEDS_A_RUN = ">>> run = attnlab.load("
+"""Begins the snippet that tests/test_commands.py runs, after the trainings of the page."""
+
+
+def snippets(page: Path) -> list[str]:
+    """Find the Python of a page: blocks of that language, and sessions with >>>."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    python = [block for language, block in blocks if language == "python" or block.startswith(">>> ")]
+    return [block for block in python if not block.startswith(NEEDS_A_RUN)]
+
+
+def given() -> dict[str, object]:
+    """Names that a page of the docs may take as there: those of the core, and arrays to attend with."""
+    query, key = (jax.random.normal(jax.random.key(n), (2, 8, 4, 16)) for n in (0, 1))
+    ours = {name: getattr(attnlab, name) for name in attnlab.__all__}
+    return {**ours, "jax": jax, "jnp": jnp, "query": query, "key": key, "value": key}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if snippets(page)], ids=lambda page: page.stem)
+def test_python_of_a_page_runs(page: Path, capsys: pytest.CaptureFixture[str]):
+    for block in snippets(page):
+        names = {} if page.name in ("README.md", "index.md") else given()
+        if block.startswith(">>> "):
+            session = doctest.DocTestParser().get_doctest(block, names, page.name, str(page), 0)
+            assert doctest.DocTestRunner().run(session).failed == 0, capsys.readouterr().out
+            continue
+        exec(compile(block, page.name, "exec"), names)
         said = re.findall(r"^print\(.*\)  # (.*)$", block, re.MULTILINE)
         assert capsys.readouterr().out.splitlines() == said
+
+
+def test_every_page_with_python_is_among_them():
+    pages = {page.stem for page in PAGES if snippets(page)}
+    assert {"README", "index", "adapters", "decoding", "implementations", "masks"} <= pages
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

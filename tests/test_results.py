@@ -113,6 +113,29 @@ def test_other_settings_or_data_are_another_row_named_by_its_run(make):
     assert found == ["| `rules_dot` (`here`)", "| `rules_dot` (`there`)"]
 
 
+def test_overrides_are_told_and_kept(make, tmp_path: Path):
+    changed = make("short", overrides=["model.dropout=0.4"])
+    environment = json.loads((changed / "environment.json").read_text())
+    given = ["seed=2", "training.steps=400", "model.dropout=0.4", "task.data.words=" + "x" * 200]
+    (changed / "environment.json").write_text(json.dumps(environment | {"overrides": given}))
+    lines = table(make("plain"), changed)
+    assert [line.split(" | ")[0] for line in lines if line.startswith("| `")] == [
+        "| `rules_dot` (`plain`)", "| `rules_dot` (`short`, changed)",
+    ]  # fmt: skip
+    assert (
+        "`rules_dot` (`short`, changed) by `training.steps=400`, `model.dropout=0.4`, `task.data.words=xxx" in lines[-1]
+    )
+    assert "x...`." in lines[-1]
+    assert "seed=2" not in lines[-1]
+    kept = facts.save(facts.read(changed), tmp_path / "kept")
+    assert table(kept) == table(changed)
+    alone = table(changed)
+    assert alone[4].startswith("| `rules_dot` (changed) | test |")
+    (changed / "environment.json").write_text(json.dumps(environment | {"overrides": 3}))
+    with pytest.raises(UserError, match=r"environment\.json: cannot be read as a run's environment"):
+        facts.read(changed)
+
+
 def test_a_run_given_twice_counts_once_and_a_seed_trained_twice_is_refused(make):
     one, same = make("one"), make("same")
     assert table(one, one) == table(one)

@@ -378,15 +378,3 @@ def test_story_scores():
 def test_what_is_no_story_is_told(text: str):
     with pytest.raises(UserError, match="with a question at the end"):
         parse(text)
-
-
-@pytest.mark.parametrize("facts", [1, 2, 3])
-def test_stories_as_passages_have_their_answer_where_a_gold_fact_names_it(facts: int):
-    told = stories.generate(GeneratedStories(facts=facts, **FEW))
-    asked = stories.passages(told)
-    assert list(asked.splits()) == list(told.splits())
-    for story, question in zip(told.train, asked.train, strict=True):
-        (answer,) = question.answers
-        assert question.passage[slice(*answer.span)] == answer.text == story.answer
-        sentence = question.passage[: answer.start].count(".")
-        assert sentence in story.facts

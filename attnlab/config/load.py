@@ -18,6 +18,7 @@ from attnlab.config.yaml_text import Document, dump, parse, parse_value
 Place = tuple[str, ...]
 DEEPEST = 50
 """Keys in the path of an override."""
+WARMUP: Place = ("training", "optimizer", "warmup_steps")
 
 
 def load(path: Path, overrides: Sequence[str] = (), seed: int | None = None, tiny: bool = False) -> Experiment:
@@ -26,7 +27,8 @@ def load(path: Path, overrides: Sequence[str] = (), seed: int | None = None, tin
     Args:
       path: the file; its stem is the experiment's name when the file gives none.
       overrides: texts `a.b.c=value`, value in YAML. They win over the file.
-        One that changes a `kind` starts that section afresh, at the new kind's defaults.
+        One that changes a `kind` starts that section afresh, at the new kind's defaults. One that makes
+        `training.steps` fewer shortens the warm-up of the file to the same share of them.
       seed: replaces the experiment's seed; None keeps it.
       tiny: shrink everything so that a run takes seconds; the overrides come after.
     Raises:
@@ -180,12 +182,31 @@ def _modules(source: str, folder: Path, found: dict[str, str]) -> dict[str, str]
     return found
 
 
+def _schedule(data: dict[str, Any]) -> tuple[Any, Any]:
+    """Read `steps` and `warmup_steps` of a config that is not checked yet; None for what is not there."""
+    training = data.get("training")
+    optimizer = training.get("optimizer") if isinstance(training, dict) else None
+    warmup = optimizer.get("warmup_steps") if isinstance(optimizer, dict) else None
+    return (training.get("steps") if isinstance(training, dict) else None), warmup
+
+
+def _keep_warmup_share(data: dict[str, Any], begun: tuple[Any, Any], overridden: Sequence[Place]) -> None:
+    """Shorten the file's warm-up with the training, where an override shortens the training alone."""
+    (before, warmup), (steps, same) = begun, _schedule(data)
+    given = any(WARMUP[: len(place)] == place for place in overridden)
+    counts = all(type(number) is int and number > 0 for number in (before, warmup, steps))
+    if counts and not given and same == warmup and steps < before:
+        data["training"]["optimizer"]["warmup_steps"] = warmup * steps // before
+
+
 def _validate(document: Document, changes: Sequence[tuple[Place, Any]]) -> Experiment:
     data = document.data
     if not isinstance(data, dict):
         sections = ", ".join(Experiment.model_fields)
         raise UserError(f"{document.where}: expected the keys {sections}; given {shortened(data)}")
+    begun = _schedule(data)
     overridden = [_apply(data, place, value) for place, value in changes]
+    _keep_warmup_share(data, begun, overridden)
     _keep_sources(data, Path(document.where).parent)
     try:
         return Experiment.model_validate_json(json.dumps(data))

@@ -68,6 +68,22 @@ class Stories(Config):
         return self.changed(data=self.data.tiny())
 
 
+class GeneratedPassages(Config):
+    """Generated: the passage tells who got what, the question who is tall and what is old (no download)."""
+
+    kind: Literal["generated"] = "generated"
+    people: Annotated[int, Field(ge=3, le=20)] = 5
+    """In each passage, and as many things; the more there are, the less of the question can be kept in one vector."""
+    train: PositiveInt = 10_000
+    dev: PositiveInt = 500
+    test: PositiveInt = 1_000
+    seed: NonNegativeInt = 0
+
+    def tiny(self) -> Self:
+        """Generate little."""
+        return self.at_most(train=400, dev=40, test=60)
+
+
 class SquadJson(Config):
     """Files in the JSON of SQuAD 1.1 or 2.0 (plain or .gz), relative to the data directory."""
 
@@ -101,7 +117,7 @@ class QuestionsHub(Config):
     test: TestSets = {"test": "test"}
 
 
-SpanData = Annotated[GeneratedStories | SquadJson | SubjQa | QuestionsHub, Field(discriminator="kind")]
+SpanData = Annotated[GeneratedPassages | SquadJson | SubjQa | QuestionsHub, Field(discriminator="kind")]
 
 
 class Spans(Config):

@@ -61,10 +61,13 @@ Tokenizer = Annotated[Words | Bpe, Field(discriminator="kind")]
 AnyTokenizer = Annotated[Words | Bpe | PretrainedTokenizer, Field(discriminator="kind")]
 
 
+WIDEST_BEAM = 64
+
+
 class Decoding(Config):
     """Beam search; beam 1 is greedy."""
 
-    beam: Annotated[int, Field(ge=1, le=64)] = 5
+    beam: Annotated[int, Field(ge=1, le=WIDEST_BEAM)] = 5
     length_penalty: NonNegativeFloat = 1.0
     """α of ((5 + length) / 6)^α (Wu et al. 2016, eq. 14); 0 does not normalise by length."""
     min_length: NonNegativeInt = 0

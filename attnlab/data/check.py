@@ -50,7 +50,7 @@ class CheckReport:
     """Tokens of the source's and of the target's vocabulary."""
     max_length: int
     batches: int
-    """Batches an epoch on one device; 0 where no training pair is short enough."""
+    """Batches an epoch; 0 where no training pair is short enough."""
     shapes: tuple[tuple[int, int, int], ...]
     real_fraction: tuple[float, float]
     """Share of the batches' source and target positions that hold a token and no padding."""
@@ -86,9 +86,13 @@ class CheckReport:
         ]
 
 
-def check(config: Experiment, data_dir: Path | None) -> CheckReport:
+def check(config: Experiment, data_dir: Path | None, row_multiple: int = 1) -> CheckReport:
     """Read all data of an experiment and describe them.
 
+    Args:
+        config: the experiment, of translation.
+        data_dir: where the data sets are.
+        row_multiple: of the rows of a training batch, the number of devices.
     Raises:
         UserError: the data are missing or broken; names the file and the first bad line.
     """
@@ -104,7 +108,9 @@ def check(config: Experiment, data_dir: Path | None) -> CheckReport:
     }
     kept = training_pairs(*([e.ids for e in side] for side in encoded["train"]), longest=limit)
     training = config.training
-    batches = Batches.of_pairs(kept, training.batch_tokens, training.buckets, config.seed) if kept else None
+    batches = (
+        Batches.of_pairs(kept, training.batch_tokens, training.buckets, config.seed, row_multiple) if kept else None
+    )
     return CheckReport(
         splits=splits,
         vocabulary=(tokenizers.source.vocabulary_size, tokenizers.target.vocabulary_size),

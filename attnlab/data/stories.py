@@ -12,7 +12,6 @@ import random
 from dataclasses import dataclass, field
 
 from attnlab.config.questions import GeneratedStories
-from attnlab.data.questions import Answer, Question
 from attnlab.data.records import Splits
 
 PEOPLE = ("Amira", "Boris", "Chiara", "Dieter")
@@ -41,27 +40,6 @@ def generate(config: GeneratedStories) -> Splits[Story]:
         for name, count in (("train", config.train), ("dev", config.dev), ("test", config.test))
     }
     return Splits(parts["train"], parts["dev"], {"test": parts["test"]})
-
-
-def passages(splits: Splits[Story]) -> Splits[Question]:
-    """Turn stories into passages: the answer is a word of the gold fact that names it."""
-    parts = {
-        name: tuple(_passage(story, f"{name}-{number}") for number, story in enumerate(found))
-        for name, found in splits.splits().items()
-    }
-    return Splits(parts.pop("train"), parts.pop("dev"), parts)
-
-
-def _passage(story: Story, name: str) -> Question:
-    """Join the sentences of a story.
-
-    >>> _passage(Story(("A went to the attic.", "B ran to the attic."), "Where is B?", "attic", (1,)), "x").answers
-    (Answer(text='attic', start=34, certain=True),)
-    """
-    fact = next(number for number in story.facts if story.answer in story.sentences[number])
-    before = sum(len(sentence) + 1 for sentence in story.sentences[:fact])
-    start = before + story.sentences[fact].rindex(story.answer)
-    return Question(name, story.question, " ".join(story.sentences), (Answer(story.answer, start),))
 
 
 def split_of(story: Story) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, PyTree
 
+from attnlab import metric_names
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.data.batching import Batches
@@ -57,13 +58,16 @@ class Column:
 
     Attributes:
         name: of the score among `Task.scores`.
-        heading: above its column.
         digits: after the point.
     """
 
     name: str
-    heading: str
     digits: int = 1
+
+    @property
+    def heading(self) -> str:
+        """What stands above it: the metric's name."""
+        return metric_names.name(self.name)
 
 
 class Task(ABC):

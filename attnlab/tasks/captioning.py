@@ -51,12 +51,12 @@ class Captioner(Task):
     unit = "words"
     asks = "the path of an image file"
     columns = (
-        Column("bleu_4", "BLEU-4"),
-        Column("cider_d", "CIDEr-D"),
-        Column("rouge_l", "ROUGE-L"),
-        Column("exact_match", "exact match"),
-        Column("pointing", "pointing"),
-        Column("region_mass", "weight on gold region"),
+        Column("bleu_4"),
+        Column("cider_d"),
+        Column("rouge_l"),
+        Column("exact_match"),
+        Column("pointing"),
+        Column("region_mass"),
     )
 
     config: Experiment

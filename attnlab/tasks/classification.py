@@ -58,11 +58,11 @@ class Classifier(Task):
     unit = "texts"
     asks = "a text"
     columns = (
-        Column("accuracy", "accuracy"),
-        Column("macro_f1", "macro-F1"),
-        Column("ece", "calibration error"),
-        Column("majority", "most frequent class"),
-        Column("rationale_mass", "weight on deciding tokens"),
+        Column("accuracy"),
+        Column("macro_f1"),
+        Column("ece"),
+        Column("majority"),
+        Column("rationale_mass"),
     )
 
     config: Experiment

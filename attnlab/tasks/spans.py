@@ -15,10 +15,10 @@ from jaxtyping import Array, PyTree
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
-from attnlab.config.questions import GeneratedStories, QuestionsHub, Spans, SquadJson
+from attnlab.config.questions import GeneratedPassages, QuestionsHub, Spans, SquadJson
 from attnlab.config.readers import TransformerReader
 from attnlab.config.transformer import TransformerEncoder
-from attnlab.data import squad, stories, subjqa
+from attnlab.data import generated_passages, squad, subjqa
 from attnlab.data.batching import Batches, evaluation_shapes
 from attnlab.data.passages import PassageReader, Window
 from attnlab.data.pretrained import Pretrained
@@ -64,11 +64,11 @@ class SpanReader(Task):
     unit = "questions"
     asks = "a passage and a question: two arguments, or one line with a tab between them"
     columns = (
-        Column("exact", "exact match"),
-        Column("f1", "F1"),
-        Column("sliding_window_exact", "exact match, sliding window"),
-        Column("sliding_window_f1", "F1, sliding window"),
-        Column("f1_over_window", "F1 beyond sliding window"),
+        Column("exact"),
+        Column("f1"),
+        Column("sliding_window_exact"),
+        Column("sliding_window_f1"),
+        Column("f1_over_window"),
     )
 
     config: Experiment
@@ -81,8 +81,8 @@ class SpanReader(Task):
     def load(config: Experiment, data_dir: Path | None) -> Splits[Question]:
         """Read the questions with their passages."""
         data = settings(config, Spans).data
-        if isinstance(data, GeneratedStories):
-            return stories.passages(stories.generate(data))
+        if isinstance(data, GeneratedPassages):
+            return generated_passages.generate(data)
         if isinstance(data, QuestionsHub):
             return squad.read_hub(data, data_dir)
         expected = data.train if isinstance(data, SquadJson) else data.train[0]

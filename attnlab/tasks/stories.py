@@ -44,9 +44,9 @@ class Storyteller(Task):
     unit = "stories"
     asks = f"a story and its question, such as '{EXAMPLE}'"
     columns = (
-        Column("accuracy", "accuracy"),
-        Column("facts_found", "gold facts found"),
-        Column("fact_mass_max", "weight on gold facts, best hop"),
+        Column("accuracy"),
+        Column("facts_found"),
+        Column("fact_mass_max"),
     )
 
     config: Experiment

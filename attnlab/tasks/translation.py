@@ -53,12 +53,12 @@ class Translator(Task):
     unit = "tokens"
     asks = "a sentence"
     columns = (
-        Column("bleu_lowercase", "BLEU, lower case"),
-        Column("bleu", "BLEU, cased"),
-        Column("chrf", "chrF2"),
-        Column("exact_match", "exact match"),
-        Column("exact_match_long", "exact match, longest third"),
-        Column("aer", "alignment error rate"),
+        Column("bleu_lowercase"),
+        Column("bleu"),
+        Column("chrf"),
+        Column("exact_match"),
+        Column("exact_match_long"),
+        Column("aer"),
     )
 
     config: Experiment
@@ -268,7 +268,7 @@ class Translator(Task):
     @classmethod
     def check(cls, config: Experiment, data_dir: Path | None) -> str:
         """Read all data and tell what they are like, both sides and their overlap with training."""
-        return str(check.check(config, data_dir))
+        return str(check.check(config, data_dir, rows_multiple()))
 
     def attended(self, text: str, hypothesis: Hypothesis) -> Attended:
         """A translation of `text` with names for its tokens and those of the source, end tokens included."""

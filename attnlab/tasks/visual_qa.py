@@ -56,11 +56,11 @@ class VisualQuestions(Task):
     unit = "questions"
     asks = "the path of an image file, a tab, and a question"
     columns = (
-        Column("accuracy", "accuracy"),
-        Column("accuracy_shuffled_images", "images shuffled"),
-        Column("accuracy_question_only", "image blank"),
-        Column("accuracy_image_only", "question empty"),
-        Column("usual_answer_to_question", "usual answer to the question"),
+        Column("accuracy"),
+        Column("accuracy_shuffled_images"),
+        Column("accuracy_question_only"),
+        Column("accuracy_image_only"),
+        Column("usual_answer_to_question"),
     )
 
     config: Experiment

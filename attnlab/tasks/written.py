@@ -7,6 +7,7 @@ import numpy as np
 
 from attnlab.config import Decoding
 from attnlab.config.errors import UserError
+from attnlab.config.text import WIDEST_BEAM
 from attnlab.training.decoding import Hypotheses
 
 
@@ -40,12 +41,12 @@ def hypotheses(found: Hypotheses, row: int, decode: Callable[[list[int]], str], 
 
 
 def asked_for(decoding: Decoding, n_best: int | None) -> Decoding:
-    """Change how many hypotheses are wanted; None leaves it as the config says."""
+    """Change how many hypotheses are wanted; None leaves it as the config says. A narrower beam is widened to them."""
     if n_best is None:
         return decoding
-    if not 1 <= n_best <= decoding.beam:
-        raise UserError(f"--n-best {n_best}: must be between 1 and the run's beam, {decoding.beam}")
-    return decoding.model_copy(update={"n_best": n_best})
+    if not 1 <= n_best <= WIDEST_BEAM:
+        raise UserError(f"--n-best {n_best}: must be between 1 and {WIDEST_BEAM}, the widest beam")
+    return decoding.changed(n_best=n_best, beam=max(decoding.beam, n_best))
 
 
 def lines(number: int, found: Sequence[Hypothesis], n_best: int) -> Iterator[str]:

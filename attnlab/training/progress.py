@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from attnlab import metric_names
+
 PLAIN_EVERY = 10.0
 """Seconds between lines where there is no terminal."""
 REFRESH_EVERY = 0.25
@@ -139,7 +141,7 @@ class Progress(_Line):
         """Tell what an evaluation found; its time does not count as training."""
         self._last_evaluation = self._lap()
         self._evaluations += 1
-        told = ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
+        told = ", ".join(f"{metric_names.name(key)} {value:.2f}" for key, value in scores.items())
         self.say(f"step {step}: {told}{' (best so far)' if best else ''}")
 
     def _lap(self) -> float:

@@ -1,0 +1,87 @@
+"""The one name of every metric: in the terminal, in tables and in the README; docs/metrics.md explains each."""
+
+import re
+
+NAMES = {
+    "accuracy": "accuracy",
+    "accuracy_image_only": "question empty",
+    "accuracy_question_only": "image blank",
+    "accuracy_shuffled_images": "images shuffled",
+    "aer": "alignment error rate",
+    "alignment_precision": "alignment precision",
+    "alignment_recall": "alignment recall",
+    "best_exact": "exact match, best threshold",
+    "best_exact_thresh": "threshold of the best exact match",
+    "best_f1": "F1, best threshold",
+    "best_f1_thresh": "threshold of the best F1",
+    "bleu": "BLEU, cased",
+    "bleu_lowercase": "BLEU, lower case",
+    "chrf": "chrF2",
+    "cider_d": "CIDEr-D",
+    "ece": "calibration error",
+    "ece_bins": "bins of the calibration error",
+    "exact": "exact match",
+    "exact_match": "exact match",
+    "exact_match_long": "exact match, longest third",
+    "exact_match_middle": "exact match, middle third",
+    "exact_match_short": "exact match, shortest third",
+    "exact_over_window": "exact match beyond sliding window",
+    "f1": "F1",
+    "f1_over_window": "F1 beyond sliding window",
+    "fact_mass_max": "weight on gold facts, best hop",
+    "facts_found": "gold facts found",
+    "images": "images",
+    "loss": "loss",
+    "macro_f1": "macro-F1",
+    "majority": "most frequent class",
+    "nll": "negative log-likelihood",
+    "pointing": "pointing",
+    "questions": "questions",
+    "rationale_hit": "heaviest token decides",
+    "rationale_mass": "weight on deciding tokens",
+    "rationale_share": "share of deciding tokens",
+    "region_mass": "weight on gold region",
+    "rouge_l": "ROUGE-L",
+    "sentences": "sentences",
+    "sliding_window_exact": "exact match, sliding window",
+    "sliding_window_f1": "F1, sliding window",
+    "stories": "stories",
+    "stories_cut": "stories cut",
+    "texts": "texts",
+    "total": "questions",
+    "trained_to": "trained to step",
+    "usual_answer": "usual answer",
+    "usual_answer_to_question": "usual answer to the question",
+}
+"""Key in results.json and metrics.jsonl -> name, where the key is no variant of another (see `name`)."""
+_VARIANTS = (
+    (r"dev_bleu", "BLEU on dev"),
+    (r"dev_(\w+)", "{} on dev"),
+    (r"HasAns_(\w+)", "{}, answerable"),
+    (r"NoAns_(\w+)", "{}, unanswerable"),
+    (r"bleu_([1-4])", "BLEU-{}"),
+    (r"fact_mass_(\d+)", "weight on gold facts, hop {}"),
+)
+
+
+def name(key: str) -> str:
+    """Name a metric by its key in results.json or metrics.jsonl; a key that is none is returned as it is.
+
+    >>> name("f1"), name("dev_f1"), name("HasAns_f1"), name("bleu_4"), name("my_own")
+    ('F1', 'F1 on dev', 'F1, answerable', 'BLEU-4', 'my_own')
+    """
+    if key in NAMES:
+        return NAMES[key]
+    for pattern, words in _VARIANTS:
+        if match := re.fullmatch(pattern, key):
+            return words.format(*(name(part) for part in match.groups()))
+    return key
+
+
+def known(key: str) -> bool:
+    """Tell whether a key has a name of its own, or is a variant of one that has.
+
+    >>> known("dev_f1"), known("my_own")
+    (True, False)
+    """
+    return key in NAMES or any(re.fullmatch(pattern, key) for pattern, _ in _VARIANTS)

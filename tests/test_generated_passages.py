@@ -1,0 +1,60 @@
+"""Generated passages: the answer follows from the sentences and the question alone, and nothing else gives it away."""
+
+import re
+
+import pytest
+
+from attnlab.config.questions import GeneratedPassages
+from attnlab.data import generated_passages
+from attnlab.data.questions import Question
+from attnlab.tasks import sliding_window
+
+FEW = {"train": 300, "dev": 40, "test": 40}
+
+
+def likes(question: Question) -> tuple[dict[str, str], dict[str, str]]:
+    """What people and things are like, read from the question's words alone."""
+    who = {person: word for word, person in re.findall(r"(tall|small) ([A-Z]\w+)", question.question)}
+    what = {thing: word for word, thing in re.findall(r"the (old|new) (\w+)", question.question)}
+    return who, what
+
+
+def gifts(question: Question) -> dict[str, str]:
+    return dict(re.findall(r"(\w+) \w+ the (\w+)\.", question.passage))
+
+
+@pytest.mark.parametrize("people", [3, 5, 12])
+def test_the_answer_needs_both_what_a_person_and_what_a_thing_is_like(people: int):
+    for question in generated_passages.generate(GeneratedPassages(people=people, **FEW)).train:
+        who, what = likes(question)
+        got = gifts(question)
+        assert len(who) == len(what) == len(got) == people
+        assert (got.keys(), set(got.values())) == (who.keys(), set(what))
+        (answer,) = question.answers
+        tall_and_old = [person for person, thing in got.items() if (who[person], what[thing]) == ("tall", "old")]
+        assert tall_and_old == [answer.text]
+        assert question.passage.startswith(f"{answer.text} ", answer.start)
+        assert sum(word == "tall" for word in who.values()) > 1, "who is tall alone does not tell"
+        assert sum(word == "old" for word in what.values()) > 1, "what is old alone does not tell"
+
+
+def test_no_sentence_shares_more_words_with_the_question_and_no_place_is_the_answers():
+    questions = generated_passages.generate(GeneratedPassages(train=1000, dev=1, test=1)).train
+    places = [0] * 5
+    for question in questions:
+        sentences = question.passage.rstrip(".").split(". ")
+        asked = set(re.findall(r"\w+", question.question))
+        assert len({len(asked & set(sentence.split())) for sentence in sentences}) == 1
+        places[[sentence.split()[0] for sentence in sentences].index(question.answers[0].text)] += 1
+    assert max(places) < 260, "of 1,000, a fifth each"
+    assert not any(sliding_window.answer(question) == question.answers[0].text for question in questions[:50])
+
+
+def test_splits_depend_on_the_seed_alone_and_share_nothing():
+    one, again = (generated_passages.generate(GeneratedPassages(**FEW)) for _ in range(2))
+    other = generated_passages.generate(GeneratedPassages(seed=1, **FEW))
+    assert one.fingerprint() == again.fingerprint() != other.fingerprint()
+    longer = generated_passages.generate(GeneratedPassages(**(FEW | {"train": 400})))
+    assert longer.train[:300] == one.train
+    for split, questions in one.splits().items():
+        assert {generated_passages.split_of(question) for question in questions} == {split}

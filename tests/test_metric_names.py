@@ -1,0 +1,70 @@
+"""Every metric that is printed has one name, and docs/metrics.md explains it under that name and its key."""
+
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from attnlab import cli, metric_names
+from attnlab.tasks.kinds import HOMES, named
+from attnlab.training.progress import Progress
+
+ROOT = Path(__file__).parents[1]
+KEPT = sorted((ROOT / "docs/results").iterdir())
+PAGE = (ROOT / "docs/metrics.md").read_text()
+
+
+def printed(scores: dict) -> list[str]:
+    """Keys of what `evaluate` prints a line of."""
+    values = ((key, value) for key, value in scores.items() if not key.endswith(("_ci95", "_signature")))
+    return [key for key, value in values if not isinstance(value, dict | list)]
+
+
+def rows() -> dict[str, str]:
+    """Key -> name, of all tables of the page."""
+    found = {}
+    for line in PAGE.splitlines():
+        if match := re.fullmatch(r"\| ([^|`]+) \| (`[^|]+`) \|.*", line):
+            keys = [key.strip("` ") for key in match[2].split(",")]
+            found |= dict(zip(keys, match[1].split("; "), strict=True))
+    return found
+
+
+@pytest.mark.parametrize("kept", KEPT, ids=lambda path: path.name)
+def test_every_score_that_is_kept_has_a_name_and_is_explained(kept: Path):
+    for scores in json.loads((kept / "results.json").read_text()).values():
+        for key in printed(scores):
+            assert metric_names.known(key), key
+            assert re.sub(r"_[1-9]$", "_N", key) in rows(), key
+
+
+def test_the_page_has_every_metric_under_its_one_name():
+    found = rows()
+    assert set(metric_names.NAMES) - found.keys() == set()
+    for key, name in found.items():
+        assert metric_names.name(key.replace("_N", "_3")) == name.replace("N", "3") if "_N" in key else name, key
+
+
+@pytest.mark.parametrize("kind", HOMES)
+def test_tables_and_training_use_these_names(kind: str):
+    task = named(kind)
+    assert all(metric_names.known(column.name) for column in task.columns)
+    assert metric_names.known(task.measure)
+
+
+def test_the_terminal_uses_these_names():
+    lines = list(cli._table("test", {"f1": 90.0, "facts_found": 80.0, "my_own": 1}))
+    assert [line.split("  ")[1] for line in lines[1:]] == ["F1", "gold facts found", "my_own"]
+    screen = io.StringIO()
+    with Progress(10, 0, console=Console(file=screen, width=200)) as progress:
+        progress.step(5, 1.0, 3, False)
+        progress.evaluated(5, {"dev_f1": 31.25, "dev_fact_mass_max": 2.0}, best=True)
+    assert "step 5: F1 on dev 31.25, weight on gold facts, best hop on dev 2.00 (best so far)" in screen.getvalue()
+
+
+def test_a_key_that_is_no_metric_is_no_known_one():
+    assert not metric_names.known("accuracies")
+    assert not metric_names.known("bleu_5")
