@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from attnlab.functional import eager, extras, masks, mods, normalizers
+from attnlab.functional import eager, extras, masks, mods, normalizers, scores
 from attnlab.functional.attention import attention
 from attnlab.functional.fingerprint import NoFingerprint, of_structure
 
@@ -33,6 +33,7 @@ def compilations(call) -> int:
     return sum(name == "/jax/core/compile/backend_compile_duration" for name in events)
 
 
+LOOPS = {"score": Partial(scores.additive, w_query=jnp.ones((4, 5)), w_key=jnp.eye(4, 5), v=jnp.ones(5))}
 CALLS = {
     "parts made anew": lambda x: attention(x, x, x, mask=masks.causal(), mods=(mods.alibi(2),), **BLOCKS),
     "a mask with arrays": lambda x: attention(x, x, x, mask=masks.lengths(jnp.array([3, 6])), **BLOCKS),
@@ -40,6 +41,9 @@ CALLS = {
     "whole rows": lambda x: attention(x, x, x, normalizer=normalizers.sparsemax, **BLOCKS),
     "chosen weights": lambda x: attention(x, x, x, returns=(extras.weights(rows=[1]),)),
     "gradient": lambda x: jax.grad(lambda x: attention(x, x, x, **BLOCKS).sum())(x),
+    "written out, parts with loops": lambda x: jax.grad(
+        lambda x: attention(x, x, x, **LOOPS, normalizer=normalizers.entmax(1.3), implementation="dense").sum()
+    )(x),
     "vmap": lambda x: jax.vmap(lambda x: attention(x, x, x, mask=masks.causal(), **BLOCKS))(x),
 }
 

@@ -18,6 +18,7 @@ CASES = {
     "softmax": {},
     "mask": {"mask": masks.causal() & masks.lengths(jnp.array(4))},
     "whole rows": {"mask": masks.sliding_window(2, 0), "normalizer": normalizers.sparsemax},
+    "parts with loops": {"normalizer": normalizers.entmax(1.3), "score": "additive"},
     "no array varies but the query": {"mods": (mods.alibi(2),), "mask": masks.array(jnp.eye(5, dtype=bool) | True)},
 }
 
@@ -33,8 +34,9 @@ def problem(name: str, implementation: str):
     block_size = None if implementation == "dense" else (2, 3)
 
     def call(query, key, value, w, bias):
-        score = Partial(scores.general, w=w)
-        parts = {"score": score, "mods": (mods.bias(bias, "h q k"), *own)} | options
+        additive = Partial(scores.additive, w_query=w, w_key=w, v=w[0])
+        score = {"score": additive if options.get("score") == "additive" else Partial(scores.general, w=w)}
+        parts = {"mods": (mods.bias(bias, "h q k"), *own)} | options | score
         return attention(query, key, value, **parts, implementation=implementation, block_size=block_size)
 
     draw = iter(jax.random.split(jax.random.key(0), 5))
@@ -51,6 +53,7 @@ PAIRS = [
     ("mask", "dense"),
     ("mask", "block_sparse"),
     ("whole rows", "block_sparse"),
+    ("parts with loops", "dense"),
     ("no array varies but the query", "streaming"),
 ]
 

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from attnlab.functional.varying import vary_like
+
 Function = Callable[[Any, Any], Any]
 _PLAINLY: ContextVar[bool] = ContextVar("plainly", default=False)
 
@@ -70,7 +72,8 @@ def with_reverse(fast: Function, reverse: Callable[[Any, Any, Any, Any], Any], p
         return y, lax.custom_linear_solve(matrix, start, solve, transposed)[1]
 
     def chosen(fixed: Any, x: Any) -> Any:
-        return (plain if _PLAINLY.get() else function)(fixed, jax.tree.map(jnp.asarray, x))
+        x = jax.tree.map(jnp.asarray, x)
+        return (plain if _PLAINLY.get() else function)(fixed, vary_like(x, (fixed, x)))
 
     return chosen
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from attnlab.functional.fingerprint import NoFingerprint, of_structure
 
@@ -66,4 +67,4 @@ def _compiled(program: _Program) -> Callable[[_Program, list[Any]], Any]:
 
 def _under_jit() -> bool:
     """Tell whether a sum of two numbers is computed later: `grad` and `vmap` compute it at once."""
-    return isinstance(jax.lax.add(np.float32(0), np.float32(0)), jax.core.Tracer)
+    return isinstance(jax.lax.add(np.float32(0), np.float32(0)), Tracer)

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 TRUSTED = {"attnlab", "jax", "jaxlib", "jaxtyping", "beartype", "numpy", "flax", *sys.stdlib_module_names} - {
     "__main__"
@@ -84,7 +85,7 @@ def _is_trusted(value: Any) -> bool:
 
 
 def _of_array(value: Any) -> Hashable:
-    if isinstance(value, jax.core.Tracer) or value.nbytes > LARGEST or value.dtype == object:
+    if isinstance(value, Tracer) or value.nbytes > LARGEST or value.dtype == object:
         raise NoFingerprint("array")
     if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
         value = jax.random.key_data(value)

@@ -69,14 +69,13 @@ def by_compiler(function: Callable[[Call], dict[str, Any]], call: Call, extras: 
     mesh = next((sharding.mesh for sharding in shardings if AxisType.Explicit in sharding.mesh.axis_types), None)
     if mesh is None:
         return function(call)
-    specs = {extra.name: _result_spec(call, extra.name, extra.chosen) for extra in extras}
-    if "top_k" in specs:
-        specs["top_k"] = TopKeys(specs["top_k"], specs["top_k"])
-    if call.value is not None:
-        specs["output"] = _result_spec(call, "output", chosen=False)
-    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+    names = [(extra.name, extra.chosen) for extra in extras] + [("output", False)] * (call.value is not None)
+    results: dict[str, Any] = {name: NamedSharding(mesh, _result_spec(call, name, chosen)) for name, chosen in names}
+    if "top_k" in results:
+        results["top_k"] = TopKeys(weights=results["top_k"], keys=results["top_k"])
+    automatic: Any = jax.sharding.auto_axes(function, axes=mesh.explicit_axes, out_sharding=results)
     with jax.sharding.use_abstract_mesh(mesh):
-        return jax.sharding.auto_axes(function, axes=mesh.explicit_axes, out_sharding=shardings)(call)
+        return automatic(call)
 
 
 def _result_spec(call: Call, name: str, chosen: bool) -> PartitionSpec:

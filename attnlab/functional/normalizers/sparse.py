@@ -160,6 +160,7 @@ def _power(above: Array, excess: Array) -> tuple[Array, Array]:
     return power, power / (1.0 + part)
 
 
+@partial(jax.jit, inline=True)  # an eager call would compile the loop each time
 def _entmax_level(gaps: Array, excess: Array) -> Array:
     """Bisect: at level 0 the best key alone has weight 1, at log n no key has more than 1 / n."""
     excess = jnp.maximum(excess, 1e-30)

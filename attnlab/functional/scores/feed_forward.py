@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 
 from attnlab.functional.derivatives import with_reverse
 from attnlab.functional.types import Logits, accumulation_dtype
+from attnlab.functional.varying import vary_like
 
 UNROLLED = 16
 """Terms of a sum that one pass over its result adds: more of them cost compile time, fewer cost memory traffic."""
@@ -143,7 +144,8 @@ def _reverse(_: tuple[()], hidden: Hidden, logits: Array, ct: Array) -> Hidden:
     return _guarded(cotangents, x, y)
 
 
-_read_out = with_reverse(_forward, _reverse, _by_rows)
+# Compiled by themselves for eager calls, which would else compile their loops each time.
+_read_out = with_reverse(jax.jit(_forward, inline=True), jax.jit(_reverse, inline=True), jax.jit(_by_rows, inline=True))
 
 
 def _sum(term: Callable[..., Array], terms: tuple[Array, ...], unrolled: int) -> Array:
@@ -168,7 +170,8 @@ def _sum(term: Callable[..., Array], terms: tuple[Array, ...], unrolled: int) ->
         return total, None
 
     shape = jax.eval_shape(term, *(array[0] for array in terms))
-    return lax.scan(add, jnp.zeros(shape.shape, shape.dtype), tuple(map(parts, terms)))[0]
+    start = vary_like(jnp.zeros(shape.shape, shape.dtype), terms)
+    return lax.scan(add, start, tuple(map(parts, terms)))[0]
 
 
 class _Unit:
