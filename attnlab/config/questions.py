@@ -77,7 +77,7 @@ class GeneratedPassages(Config):
     train: PositiveInt = 10_000
     dev: PositiveInt = 500
     test: PositiveInt = 1_000
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     def tiny(self) -> Self:
         """Generate little."""

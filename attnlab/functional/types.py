@@ -59,13 +59,13 @@ class Extent(NamedTuple):
 
     name: str
     """"query" or "key"."""
-    count: int
+    count: Size
     given: bool = False
     """Whether positions are given; otherwise they are 0 … count − 1."""
     bounds: tuple[int, int] | None = None
     """The least and the greatest of the given positions; None where only the run can tell."""
 
-    def check(self, what: str, size: int, instead: str = "") -> None:
+    def check(self, what: str, size: Size, instead: str = "") -> None:
         """Raise where an array with `size` entries along this axis does not have one for every position."""
         if not self.given:
             if size != self.count:
@@ -77,7 +77,7 @@ class Extent(NamedTuple):
             )
 
 
-def extent(name: str, count: int, positions: Any) -> Extent:
+def extent(name: str, count: Size, positions: Any) -> Extent:
     """Describe the queries (or keys) of a call by their number and, where they are given and known, their positions.
 
     >>> extent("query", 2, jnp.array([5, 9]))
