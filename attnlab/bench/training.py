@@ -146,7 +146,7 @@ def compare(
         batches, warm_up, real_fraction = _prepare(experiment, work, directory, rounds * steps, devices)
         start = lambda side: stack.enter_context(_worker(side, directory, devices, device, budget))  # noqa: E731
         with ThreadPoolExecutor(1 if device == "cpu" else len(SIDES)) as pool:  # a GPU's programs are the host's work
-            sides = dict(zip(SIDES, pool.map(start, SIDES), strict=True))
+            sides: dict[str, Worker] = dict(zip(SIDES, pool.map(start, SIDES), strict=True))
             for side, seconds in zip(
                 SIDES, pool.map(lambda side: sides[side].run(warm_up, budget), SIDES), strict=True
             ):

@@ -106,7 +106,7 @@ def _softmax(given: Inputs, family: Softmax, options: Options, skip: bool) -> Ar
         return output.astype(given.value.array.dtype)
 
     heads = ("b", "k", "g")
-    levels = Level(*(Each(x, heads) for x in level))
+    levels = jax.tree.map(lambda x: Each(x, heads), level)
     return each_head(finish, (Each(output, heads), levels, family.sink), in_turn=False)
 
 
