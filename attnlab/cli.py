@@ -371,9 +371,12 @@ def _table(split: str, metrics: dict[str, Any]) -> Iterator[str]:
     """One line a metric: its value, 95% interval and signature where it has them."""
     yield split
     for name, value in metrics.items():
-        if name.endswith(("_ci95", "_signature")) or isinstance(value, dict | list):
+        if name.endswith(("_ci95", "_signature", "_note")) or isinstance(value, dict | list):
             continue
-        number = f"{value:.2f}" if isinstance(value, float) else str(value)
-        low, high = metrics.get(f"{name}_ci95", (None, None))
+        number = f"{value:.2f}" if isinstance(value, float) else "—" if value is None else str(value)
+        low, high = metrics.get(f"{name}_ci95") or (None, None)
         interval = "" if low is None else f"[{low:.2f}, {high:.2f}]"
         yield f"  {name:<20} {number:>8}  {interval:<17} {metrics.get(f'{name}_signature', '')}".rstrip()
+    from attnlab.tasks import notes
+
+    yield from (f"  {text}" for text in notes.lines(metrics))
