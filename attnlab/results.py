@@ -36,7 +36,7 @@ class Row:
         return ", ".join(dict.fromkeys(map(ABOUT[name], self.runs)))
 
     def cell(self, column: Column) -> str:
-        """A score: of one run with its interval, if any; of several their mean ± standard deviation; — where none is."""
+        """A score: of one run with its interval, of several their mean ± standard deviation; — where there is none."""
         found = [run.results[self.split] for run in self.runs]
         values = [scores[column.name] for scores in found if scores.get(column.name) is not None]
         shown = lambda value: f"{value:.{column.digits}f}"  # noqa: E731

@@ -213,3 +213,10 @@ def test_results_as_a_table():
         "  bleu                    36.30  [35.20, 37.40]    nrefs:1|case:mixed",
         "  sentences                1000",
     ]
+
+
+def test_a_table_tells_what_has_no_score_and_what_no_interval():
+    metrics = {"bleu": None, "bleu_ci95": None, "bleu_note": "too short", "chrf": 50.0, "chrf_ci95": None, "texts": 3}
+    found = list(cli._table("test", metrics))
+    assert [line.split() for line in found[1:4]] == [["bleu", "—"], ["chrf", "50.00"], ["texts", "3"]]
+    assert found[4:] == ["  bleu: no score: too short", "  no interval: fewer than 20 examples: chrf"]

@@ -156,7 +156,7 @@ def test_tiny_runs_through_the_command_line(name: str, data_dir: Path, picture: 
     for metrics in results.values():
         intervals = {metric: value for metric, value in metrics.items() if metric.endswith("_ci95")}
         assert intervals
-        assert all(low <= high for low, high in intervals.values())
+        assert all(found is None or found[0] <= found[1] for found in intervals.values())  # None of few examples
     if name in ASKED:
         asked = inputs_of(config.task.kind, picture)
         line = "\t".join(asked)
