@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +126,7 @@ def test_an_image_in_two_splits_is_told(flickr, tmp_path, capsys):
         "attnlab: 1 of 1 images of dev is also in train; 2.jpg of dev is 1.jpg of train",
         "attnlab: 1 of 2 images of test is also in train; 3.jpg of test is 0.jpg of train",
     ]
-    (flickr / "captions.jsonl").write_text("\n".join([*lines, lines[0].replace("train", "test")]))  # named twice
+    (flickr / "captions.jsonl").write_text("\n".join([*lines, lines[1].replace("train", "test")]))  # named twice
     image_corpus.load(Flickr8k(images="images", captions="captions.jsonl"), flickr)
     assert "2 of 3 images of test are also in train; 3.jpg of test" in capsys.readouterr().err
     image_corpus.load_questions(easy_vqa(tmp_path, QUESTIONS), tmp_path)  # test is train again
@@ -210,6 +211,13 @@ def saved(values: np.ndarray, format: str = "TIFF", **tags: int) -> np.ndarray:
     return as_bytes(content.getvalue())
 
 
+def unsigned(image: np.ndarray) -> np.ndarray:
+    """The same file, its whole numbers called unsigned (Pillow writes signed ones alone)."""
+    signed, instead = (struct.pack("<HHII", TiffImagePlugin.SAMPLEFORMAT, 3, 1, kind) for kind in (2, 1))
+    assert image.tobytes().count(signed) == 1
+    return as_bytes(image.tobytes().replace(signed, instead))
+
+
 @pytest.mark.parametrize(
     "image",
     [
@@ -219,7 +227,7 @@ def saved(values: np.ndarray, format: str = "TIFF", **tags: int) -> np.ndarray:
         saved((RAMP * 255).astype(np.int32)),
         saved((RAMP * 65535).astype(np.int32)),
         saved((RAMP * (2**31 - 1)).astype(np.int32)),
-        saved((RAMP * (2**32 - 1)).astype(np.uint32).view(np.int32), SAMPLEFORMAT=1),
+        unsigned(saved((RAMP * (2**32 - 1)).astype(np.uint32).view(np.int32))),
         saved(RAMP.astype(np.float32)),
         saved((RAMP * 255).astype(np.float32)),
         saved((RAMP * 65535).astype(np.float32)),

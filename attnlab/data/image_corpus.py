@@ -54,11 +54,11 @@ def _say_shared(splits: Splits[Captioned] | Splits[Asked]) -> None:
 
 def _contents(examples: Sequence[Captioned] | Sequence[Asked]) -> dict[bytes, str]:
     """The images of a split: hash -> name. Those of one name are one image."""
-    named = {example.name: example.image for example in examples}
-    return {
-        hashlib.sha256(f"{image.shape} ".encode() + np.ascontiguousarray(image).tobytes()).digest(): name
-        for name, image in reversed(named.items())
-    }
+    named, found = {example.name: example.image for example in examples}, dict[bytes, str]()
+    for name, image in named.items():
+        content = f"{image.shape} ".encode() + np.ascontiguousarray(image).tobytes()
+        found.setdefault(hashlib.sha256(content).digest(), name)
+    return found
 
 
 def _given(data_dir: Path | None, kind: str, expected: str) -> Path:

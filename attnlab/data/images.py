@@ -10,6 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from attnlab.config.errors import UserError
+from attnlab.data.git_lfs import refuse_pointer
 from attnlab.data.gray_levels import eight_bits
 
 Box = tuple[int, int, int, int]
@@ -85,6 +86,7 @@ def pixels(image: np.ndarray, size: int, where: str = "image") -> np.ndarray:
     if image.ndim == 3 and image.shape == (size, size, 3):
         return image
     try:
+        refuse_pointer(image[:100].tobytes() if image.ndim == 1 else b"", where)
         found = Image.fromarray(image) if image.ndim == 3 else Image.open(io.BytesIO(image.tobytes()))
         if found.width * found.height > LARGEST:
             raise UserError(f"{where}: {found.width}×{found.height} pixels; at most {LARGEST:,} are read")
