@@ -159,7 +159,7 @@ def _table(kind: str, made: Sequence[Row], differing: Sequence[str]) -> Iterator
     whys = [
         (column.heading, each.get(f"{column.name}_note")) for column in made[0].runs[0].task.columns for each in scores
     ]
-    notes += [f"{heading} has no score where {why}" for heading, why in dict.fromkeys(whys) if why]
+    notes += [f"{heading}: no score: {why}" for heading, why in dict.fromkeys(whys) if why]
     if notes:
         yield f"\n{'; '.join(notes)}."
 

@@ -84,7 +84,7 @@ def test_a_missing_interval_and_a_score_that_says_nothing_are_told(make, capsys,
     short = make("short", DATES, {"a": scores, "b": {"bleu": 30.0}})
     lines = table(short)
     assert lines[4] == "| `dates_dot` | a | — | 50.0 [40.0, 60.0] | 87 s |"
-    assert lines[7] == f"BLEU, cased has no score where {note}."
+    assert lines[7] == f"BLEU, cased: no score: {note}."
     assert "fewer" not in lines[-1]
     for run in (few, short):
         assert table(facts.save(facts.read(run), tmp_path / "kept")) == table(run)
