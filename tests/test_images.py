@@ -331,6 +331,15 @@ def test_features_are_computed_once_for_the_same_content(cache):
     assert len(asked) == before + 2, "other weights, other features"
 
 
+def test_features_of_images_that_are_read_otherwise_are_computed_anew(cache, monkeypatch):
+    images = [np.zeros((8, 8, 3), np.uint8)]
+    compute = lambda batch: batch.reshape(len(batch), 4, -1).astype(np.float16)  # noqa: E731
+    (before,) = features.features(images, 8, compute, "one").paths
+    monkeypatch.setattr(features, "READING", features.READING + 1)
+    (after,) = features.features(images, 8, compute, "one").paths
+    assert before != after
+
+
 def test_a_damaged_file_is_computed_again(cache):
     images = [np.zeros((8, 8, 3), np.uint8)]
     compute = lambda batch: batch.reshape(len(batch), 4, -1).astype(np.float16)  # noqa: E731
