@@ -517,7 +517,7 @@ def _lines(stream: Iterable[bytes]) -> Iterator[str]:
 
 
 def _table(split: str, metrics: dict[str, Any], main: Collection[str]) -> Iterator[str]:
-    """A row a metric: its name, value and 95% interval; below them the signatures of those that have one.
+    """A row a metric: its name, value and 95% interval; below them signatures, and what no table can show.
 
     Args:
         split: what was scored.
@@ -527,17 +527,22 @@ def _table(split: str, metrics: dict[str, Any], main: Collection[str]) -> Iterat
     shown = {
         name: metrics[name]
         for name in sorted(metrics, key=lambda name: name not in main)
-        if not name.endswith(("_ci95", "_signature")) and not isinstance(metrics[name], dict | list)
+        if not name.endswith(("_ci95", "_signature", "_note")) and not isinstance(metrics[name], dict | list)
     }
     words = {name: metric_names.name(name) for name in shown}
     width = max(map(len, ("metric", *words.values())))
     yield f"{split}:"
     yield f"  {'metric':<{width}} {'value':>9}  95% interval"
     for name, value in shown.items():
-        number = f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+        number = "—" if value is None else str(value)
+        if isinstance(value, int | float):
+            number = f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
         low, high = metrics.get(f"{name}_ci95") or (None, None)
         interval = "" if low is None else f"  {low:,.2f} to {high:,.2f}"
         yield f"  {words[name]:<{width}} {number:>9}{interval}"
     for name in shown:
         if signature := metrics.get(f"{name}_signature"):
             yield f"  signature of {words[name]}: {signature}"
+    from attnlab.tasks import notes
+
+    yield from (f"  {text}" for text in notes.lines(metrics, words))

@@ -8,12 +8,13 @@ from attnlab.facts import Facts
 from attnlab.results import ABOUT, line
 from attnlab.scored import Each, each_of
 from attnlab.tasks.base import Column
-from attnlab.tasks.resampling import RESAMPLES, Difference, paired_difference
+from attnlab.tasks.notes import FEW
+from attnlab.tasks.resampling import FEWEST, RESAMPLES, Difference, paired_difference
 
 NOTE = (
     f"[low, high] is the 95% interval of {RESAMPLES:,} draws of the test set's examples (paired bootstrap), and p "
-    "twice the share in which the difference had the other sign or was none. They tell how much another test set would "
-    "differ, not how much another seed would."
+    "twice the share in which the difference had the other sign or was none, but no less than 2 / 2^m, m the examples "
+    "on which the two differ. They tell how much another test set would differ, not how much another seed would."
 )
 
 
@@ -38,6 +39,8 @@ def page(first: Facts, second: Facts) -> str:
         split = shared[0]
         raise UserError(_missing(first if pairs[split][0] is None else second, split))
     notes = [f"Not compared: {split}, whose examples were not kept.\n" for split in shared if split not in known]
+    notes += [f"{text}\n" for split in known for text in _noted(first, second, split)]
+    notes += [f"{FEW.capitalize()} ({split}).\n" for split, (one, _) in known.items() if _few(one)]
     tables = _tables(first, second, known)
     return "\n".join([*tables, "", *notes, *_settings(first, second), *_about(first, second), NOTE]) + "\n"
 
@@ -81,9 +84,24 @@ def _tables(first: Facts, second: Facts, known: dict[str, tuple[Each, Each]]) ->
     yield "|---|---|---:|---:|---:|---:|"
     for split, pair in known.items():
         for column, found in differences(first, second, split, *pair):
-            low, high, apart = (f"{value:+.{column.digits}f}" for value in (found.low, found.high, found.difference))
+            shown = lambda value, digits=column.digits: f"{value:+.{digits}f}"  # noqa: E731
             scores = [f"{value:.{column.digits}f}" for value in (found.first, found.second)]
-            yield line([split, column.heading, *scores, f"{apart} [{low}, {high}]", f"{found.p:.3f}"])
+            apart = shown(found.difference)
+            if found.low is not None and found.high is not None:
+                apart += f" [{shown(found.low)}, {shown(found.high)}]"
+            yield line([split, column.heading, *scores, apart, "—" if found.p is None else f"{found.p:.3f}"])
+
+
+def _few(each: Each) -> bool:
+    return any(len(rows) < FEWEST for rows in each.rows.values())
+
+
+def _noted(first: Facts, second: Facts, split: str) -> Iterator[str]:
+    """Scores that say nothing on a test set, and why."""
+    for column in first.task.columns:
+        why = next(filter(None, (run.results[split].get(f"{column.name}_note") for run in (first, second))), None)
+        if why is not None:
+            yield f"Not compared: {column.heading} of {split}: {why}."
 
 
 def _settings(first: Facts, second: Facts) -> Iterator[str]:

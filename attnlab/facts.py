@@ -248,10 +248,10 @@ def _reduced(environment: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _numbers(scores: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Numbers, flat lists of numbers, and signatures; what else a task writes may hold texts of a data set."""
+    """Numbers, flat lists of numbers, None for them, signatures and notes; all else may hold texts of a data set."""
     for name, value in scores.items():
-        numbers = _is_number(value) or (isinstance(value, list) and all(map(_is_number, value)))
-        if numbers or (name.endswith("_signature") and isinstance(value, str)):
+        numbers = value is None or _is_number(value) or (isinstance(value, list) and all(map(_is_number, value)))
+        if numbers or (name.endswith(("_signature", "_note")) and isinstance(value, str)):
             yield name, value
 
 

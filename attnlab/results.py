@@ -10,6 +10,7 @@ from attnlab import marks
 from attnlab.config.errors import UserError
 from attnlab.facts import Facts
 from attnlab.tasks.base import Column
+from attnlab.tasks.notes import FEW, few
 
 MARK = "results"
 BEGIN, END = marks.pair(MARK)
@@ -47,7 +48,7 @@ class Row:
             return "—"
         if len(values) > 1:
             return f"{shown(mean(values))} ± {shown(stdev(values))}"
-        low, high = found[0].get(f"{column.name}_ci95", (None, None))
+        low, high = found[0].get(f"{column.name}_ci95") or (None, None)
         return shown(values[0]) + ("" if low is None else f" [{shown(low)}, {shown(high)}]")
 
     def training(self) -> str:
@@ -139,6 +140,10 @@ def _table(kind: str, made: Sequence[Row], differing: Sequence[str]) -> Iterator
     scores = [run.results[row.split] for row in made for run in row.runs]
     signatures = sorted({(name, each[name]) for each in scores for name in each if name.endswith("_signature")})
     notes += [f"{name.removesuffix('_signature')} `{value}`" for name, value in signatures]
+    whys = [
+        (column.heading, each.get(f"{column.name}_note")) for column in made[0].runs[0].task.columns for each in scores
+    ]
+    notes += [f"{heading}: no score: {why}" for heading, why in dict.fromkeys(whys) if why]
     if notes:
         yield f"\n{'; '.join(notes)}."
 
@@ -147,10 +152,11 @@ def _notes(made: Sequence[Row], common: Mapping[str, str]) -> Iterator[str]:
     runs = [run for row in made for run in row.runs]
     if common:
         yield f"Of every row: {'; '.join(f'{name} {value}' for name, value in common.items())}."
-    if any(
-        len(row.runs) == 1 and any(name.endswith("_ci95") for name in row.runs[0].results[row.split]) for row in made
-    ):
+    alone = [row.runs[0].results[row.split] for row in made if len(row.runs) == 1]
+    if any(name.endswith("_ci95") and value for scores in alone for name, value in scores.items()):
         yield "[low, high] is the 95% bootstrap interval over the examples of the test set, for one seed."
+    if any(few(scores, name) for scores in alone for name in scores):
+        yield f"{FEW.capitalize()}."
     if any(len(row.runs) > 1 for row in made):
         yield "± is the standard deviation over the seeds, after their mean."
     for row in {row.experiment: row for row in made}.values():

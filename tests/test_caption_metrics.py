@@ -32,7 +32,7 @@ def test_a_short_caption_pays_for_the_nearest_reference():
 
 
 def test_all_scores_of_perfect_captions_are_perfect():
-    references = [["A man runs over a green field ."], ["Two dogs sit on the red box"]]
+    references = [["A man runs over a green field ."], ["Two dogs sit on the red box"]] * 10
     found = metrics.caption_scores([r[0] for r in references], references, resamples=20)
     for name in ("bleu_1", "bleu_4", "rouge_l", "exact_match"):
         assert found[name] == 100.0
@@ -49,6 +49,25 @@ def test_intervals_hold_the_score_and_narrow_with_more_images():
             assert low <= found[name] <= high
         widths.append(found["bleu_4_ci95"][1] - found["bleu_4_ci95"][0])
     assert widths[1] < widths[0] / 2
+
+
+@pytest.mark.parametrize(
+    ("references", "undefined"),
+    [
+        ([["a dog runs on a field"]], {"cider_d"}),  # one image
+        ([["a dog runs", "a cat"], ["a cat", "A dog runs."]] * 15, {"cider_d", "bleu_4"}),  # all alike
+        ([["a dog"], ["a cat"]], {"bleu_3", "bleu_4"}),
+        ([["..."], ["", "!"]], {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider_d", "exact_match"}),
+        ([["a dog runs on a field"], ["a dog runs on a field", "a cat"]], set()),
+    ],
+)
+def test_a_score_that_no_caption_can_change_is_a_note(references, undefined):
+    for hypotheses in ([several[0] for several in references], ["a cat sits on a red box"] * len(references)):
+        scores = metrics.caption_scores(hypotheses, references, resamples=5)
+        assert {name for name in scores if name.endswith("_note")} == {f"{name}_note" for name in undefined}
+        assert all(scores[name] is None and scores.get(f"{name}_ci95") is None for name in undefined)
+        assert set(scores["each"]) == {"bleu_4", "rouge_l", "cider_d", "exact_match"} - undefined
+        assert all(isinstance(scores[name], float) for name in scores["each"])
 
 
 def test_order_of_references_does_not_matter():

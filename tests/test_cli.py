@@ -379,3 +379,10 @@ def test_evaluate_tells_every_file(run: Path, monkeypatch: pytest.MonkeyPatch, c
     assert lines[3:] == [
         f"written: {run}/{name}" for name in ("each/test.json", "results.json", "attention/test_1.png")
     ]
+
+
+def test_a_table_tells_what_has_no_score_and_what_no_interval():
+    metrics = {"bleu": None, "bleu_ci95": None, "bleu_note": "too short", "chrf": 50.0, "chrf_ci95": None, "texts": 3}
+    found = list(cli._table("test", metrics, ["bleu"]))
+    assert [line.split()[-1] for line in found[2:5]] == ["—", "50.00", "3"]
+    assert found[5:] == ["  BLEU, cased: no score: too short", "  no interval: fewer than 20 examples: chrF2"]

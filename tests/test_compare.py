@@ -94,6 +94,29 @@ def make(tmp_path: Path):
     return made
 
 
+def test_of_few_examples_there_is_no_interval_and_of_one_no_p(make, capsys: pytest.CaptureFixture[str]):
+    for count, p in ((1, "—"), (4, "0.125"), (19, "0.002")):
+        runs = [
+            make(f"{name}{count}", {"test": {"accuracy": [score] * count}})
+            for name, score in (("a", 100.0), ("b", 0.0))
+        ]
+        code, out, _ = told(capsys, *runs)
+        assert code == 0
+        assert f"| test | accuracy | 100.0 | 0.0 | +100.0 | {p} |" in out.splitlines()
+        assert "No interval: fewer than 20 examples (test)." in out
+
+
+def test_what_has_no_score_is_named_with_the_reason(make, capsys: pytest.CaptureFixture[str]):
+    scores = translation_scores(["July 27"] * 20, ["July 27"] * 20)
+    each = {score: rows.tolist() for score, rows in scores.pop("each").items()}
+    runs = [make(name, {"test": each}, file="translation/dates_dot", results=dict(scores)) for name in ("one", "other")]
+    code, out, _ = told(capsys, *runs)
+    assert code == 0
+    assert "Not compared: BLEU, cased of test: no reference has 4 tokens" in out
+    assert "| test | BLEU" not in out
+    assert "| test | chrF2 | 100.0 | 100.0 |" in out
+
+
 def told(capsys: pytest.CaptureFixture[str], *runs: Path) -> tuple[int, str, str]:
     code = cli.main(["compare", *map(str, runs)])
     return code, *capsys.readouterr()

@@ -3,11 +3,13 @@
 import gzip
 import io
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import features as features_of_pillow
 
 from attnlab.config.errors import UserError
 from attnlab.config.vision import CaptionHub, EasyVqa, Flickr8k, QuestionHub
@@ -65,7 +67,17 @@ def test_the_original_files_of_flickr_give_the_same(flickr, tmp_path):
     ("line", "says"),
     [
         ("{", r"captions\.jsonl:1: expected JSON"),
-        ('{"image": "0.jpg", "split": "train", "captions": []}', r"captions\.jsonl:1: captions must be"),
+        ('{"image": "0.jpg", "split": "train", "captions": []}', r"captions\.jsonl:1: the image has no caption"),
+        ('{"image": "0.jpg", "split": "train", "captions": "a"}', r"captions\.jsonl:1: captions must be"),
+        ('{"image": "0.jpg", "split": null, "captions": ["a"]}', r"captions\.jsonl:1: captions must be .* split"),
+        (
+            '{"image": "0.jpg", "split": "train", "captions": ["a", " "]}',
+            r"captions\.jsonl:1: caption 2 of 2 has no word",
+        ),
+        ('{"image": "0.jpg", "split": "train", "captions": ["..."]}', r"captions\.jsonl:1: caption 1 of 1 has no word"),
+        ('{"image": "0.jpg", "split": "tset", "captions": ["a"]}', r"captions\.jsonl:1: no split 'tset'.* 'test'\?"),
+        ('{"image": "0.jpg", "split": "Train", "captions": ["a"]}', r"captions\.jsonl:1: no split 'Train'.* 'train'\?"),
+        ('{"image": "0.jpg", "split": " val", "captions": ["a"]}', r"captions\.jsonl:1: no split ' val'.* 'val'\?"),
         ('{"image": "9.jpg", "split": "train", "captions": ["a"]}', r"captions\.jsonl:1: .* holds no image 9\.jpg"),
         ('{"image": "0.jpg", "split": "train", "captions": ["a"]}', "no images of the split dev"),
         ("1.jpg#0\tA thing", "needs task.data.lists"),
@@ -75,6 +87,52 @@ def test_broken_captions_are_told_with_file_and_line(flickr, line, says):
     (flickr / "captions.jsonl").write_text(line + "\n")
     with pytest.raises(UserError, match=says):
         image_corpus.load(Flickr8k(captions="captions.jsonl"), flickr)
+
+
+def test_splits_that_are_not_used_are_counted(flickr, capsys):
+    image_corpus.load(Flickr8k(), flickr)
+    assert "1 image of the split 'extra' left out" in capsys.readouterr().err
+    lines = [json.dumps({"image": f"{n}.jpg", "split": split, "captions": ["a"]})
+             for n, split in enumerate(["train", "val", "test", "restval", "restval", "extra"])]  # fmt: skip
+    (flickr / "captions.jsonl").write_text("\n".join(lines))
+    image_corpus.load(Flickr8k(captions="captions.jsonl"), flickr)
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2
+    assert "2 images of the split 'restval'" in told[0]
+
+
+@pytest.mark.parametrize("text", ["", "  ", "...", "!\u00a0?"])
+def test_an_empty_caption_is_refused_in_the_original_files_too(tmp_path, text):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/0.jpg").write_bytes(encoded(0))
+    (tmp_path / "tokens.txt").write_text(f"0.jpg#0\tA thing .\n0.jpg#1\t{text}\n")
+    (tmp_path / "train.txt").write_text("0.jpg\n")
+    config = Flickr8k(
+        images="images", captions="tokens.txt", lists=dict.fromkeys(("train", "dev", "test"), "train.txt")
+    )
+    with pytest.raises(UserError, match=r"tokens\.txt:2: caption 1 of 1 has no word"):
+        image_corpus.load(config, tmp_path)
+
+
+def test_an_image_in_two_splits_is_told(flickr, tmp_path, capsys):
+    splits = {"0.jpg": "train", "1.jpg": "train", "2.jpg": "val", "3.jpg": "test", "4.jpg": "test"}
+    lines = [json.dumps({"image": name, "split": split, "captions": ["a"]}) for name, split in splits.items()]
+    (flickr / "images").mkdir()
+    for name, value in {"0.jpg": 0, "1.jpg": 50, "2.jpg": 50, "3.jpg": 0, "4.jpg": 90}.items():
+        (flickr / "images" / name).write_bytes(encoded(value))
+    (flickr / "captions.jsonl").write_text("\n".join(lines))
+    image_corpus.load(Flickr8k(images="images", captions="captions.jsonl"), flickr)
+    assert capsys.readouterr().err.splitlines() == [
+        "attnlab: 1 of 1 images of dev is also in train; 2.jpg of dev is 1.jpg of train",
+        "attnlab: 1 of 2 images of test is also in train; 3.jpg of test is 0.jpg of train",
+    ]
+    (flickr / "captions.jsonl").write_text("\n".join([*lines, lines[1].replace("train", "test")]))  # named twice
+    image_corpus.load(Flickr8k(images="images", captions="captions.jsonl"), flickr)
+    assert "2 of 3 images of test are also in train; 3.jpg of test" in capsys.readouterr().err
+    image_corpus.load_questions(easy_vqa(tmp_path, QUESTIONS), tmp_path)  # test is train again
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("attnlab: 3 of 4 images of test are also in train; image 0 of test is image 0 of train")
+    assert len(told) == 2, "and one in dev"
 
 
 def test_names_do_not_lead_out_of_the_folder(flickr):
@@ -142,6 +200,93 @@ def test_images_of_any_form_become_rgb_squares(tmp_path):
         assert read_image(tmp_path / name, 12).shape == (12, 12, 3)
 
 
+RAMP = np.tile(np.linspace(0, 1, 52), (52, 1))
+"""Gray levels from black to white, every fifth of 8 bits."""
+
+
+def saved(values: np.ndarray, format: str = "TIFF", **tags: int) -> np.ndarray:
+    content = io.BytesIO()
+    named = {"tiffinfo": {getattr(TiffImagePlugin, name): value for name, value in tags.items()}} if tags else {}
+    Image.fromarray(values).save(content, format, **named)
+    return as_bytes(content.getvalue())
+
+
+def unsigned(image: np.ndarray) -> np.ndarray:
+    """The same file, its whole numbers called unsigned (Pillow writes signed ones alone)."""
+    signed, instead = (struct.pack("<HHII", TiffImagePlugin.SAMPLEFORMAT, 3, 1, kind) for kind in (2, 1))
+    assert image.tobytes().count(signed) == 1
+    return as_bytes(image.tobytes().replace(signed, instead))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        saved((RAMP * 65535).astype(np.uint16), "PNG"),
+        saved((RAMP * 65535).astype(np.uint16), "TIFF"),
+        saved((RAMP * 65535).astype(np.uint16), "PPM"),
+        saved((RAMP * 255).astype(np.int32)),
+        saved((RAMP * 65535).astype(np.int32)),
+        saved((RAMP * (2**31 - 1)).astype(np.int32)),
+        unsigned(saved((RAMP * (2**32 - 1)).astype(np.uint32).view(np.int32))),
+        saved(RAMP.astype(np.float32)),
+        saved((RAMP * 255).astype(np.float32)),
+        saved((RAMP * 65535).astype(np.float32)),
+        saved(((1 - RAMP) * 65535).astype(np.uint16), PHOTOMETRIC_INTERPRETATION=0),
+    ],
+)
+def test_gray_levels_of_any_depth_keep_their_brightness(image):
+    expected = np.repeat((RAMP * 255)[..., None], 3, axis=2)
+    assert np.abs(pixels(image, 52).astype(float) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (np.array([[0, np.nan]]), "nan"), (np.array([[0, np.inf]]), "inf"), (np.array([[-1.0, 1]]), "from -1 to 1"),
+        (np.array([[0, 1.5]]), "to 1.5"), (np.array([[0, 1e6]]), r"to 1e\+06"),
+    ],
+)  # fmt: skip
+def test_gray_levels_without_a_scale_are_refused(values, says):
+    with pytest.raises(UserError, match=rf"x\.tif: gray levels .*{says}.* expected 0 to 1, to 255 or to 65,535"):
+        pixels(saved(values.astype(np.float32)), 8, "x.tif")
+    with pytest.raises(UserError, match="from -5 to 9 in whole numbers"):
+        pixels(saved(np.array([[-5, 9]], np.int32)), 8)
+
+
+CORNERS = np.kron(np.array([[10, 80], [150, 220]], np.uint8), np.ones((32, 32), np.uint8))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_stand_upright_whatever_the_camera_noted(format, orientation):
+    if format == "WEBP" and not features_of_pillow.check("webp"):
+        pytest.skip("this Pillow has no WebP")
+    lying = {1: CORNERS, 2: CORNERS[:, ::-1], 3: CORNERS[::-1, ::-1], 4: CORNERS[::-1], 5: CORNERS.T,
+             6: np.rot90(CORNERS), 7: CORNERS[::-1, ::-1].T, 8: np.rot90(CORNERS, -1)}[orientation]  # fmt: skip
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    content = io.BytesIO()
+    Image.fromarray(np.repeat(lying[..., None], 3, axis=2)).save(content, format, exif=exif)
+    found = pixels(as_bytes(content.getvalue()), 64)[16::32, 16::32, 0].astype(int)
+    assert np.abs(found - CORNERS[16::32, 16::32]).max() <= 4
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 99])
+def test_an_orientation_that_there_is_not_turns_nothing(orientation):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    content = io.BytesIO()
+    Image.fromarray(CORNERS).save(content, "PNG", exif=exif)
+    np.testing.assert_array_equal(pixels(as_bytes(content.getvalue()), 64)[..., 0], CORNERS)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0MM", b"Exif\0\0MM\0*\0\0\0\x08\0\x02\1\x12", b"Exif\0\0\xff" * 9])
+def test_damaged_exif_does_not_damage_the_image(exif):
+    content = io.BytesIO()
+    Image.fromarray(CORNERS).save(content, "PNG", exif=exif)
+    np.testing.assert_array_equal(pixels(as_bytes(content.getvalue()), 64)[..., 0], CORNERS)
+
+
 def test_what_is_no_image_is_told_in_one_line(tmp_path):
     whole = encoded(100, (64, 64))
     for name, content in {"text.jpg": b"hello", "half.jpg": whole[: len(whole) // 2], "empty.png": b""}.items():
@@ -184,6 +329,15 @@ def test_features_are_computed_once_for_the_same_content(cache):
     assert len(asked) == before + 1, "only the new one"
     features.features(images[:1], 8, compute, "another")
     assert len(asked) == before + 2, "other weights, other features"
+
+
+def test_features_of_images_that_are_read_otherwise_are_computed_anew(cache, monkeypatch):
+    images = [np.zeros((8, 8, 3), np.uint8)]
+    compute = lambda batch: batch.reshape(len(batch), 4, -1).astype(np.float16)  # noqa: E731
+    (before,) = features.features(images, 8, compute, "one").paths
+    monkeypatch.setattr(features, "READING", features.READING + 1)
+    (after,) = features.features(images, 8, compute, "one").paths
+    assert before != after
 
 
 def test_a_damaged_file_is_computed_again(cache):

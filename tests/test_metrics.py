@@ -9,18 +9,19 @@ import pytest
 
 from attnlab.tasks import metrics
 
-REFERENCES = [
+ONCE = [
     "A man in a blue shirt is standing on a ladder cleaning a window.",
     "Two dogs are playing in the snow.",
     "A little girl climbing into a wooden playhouse.",
     "Ein Straßenmusiker spielt für Fußgänger.",
 ]
+REFERENCES = ONCE * 5
 HYPOTHESES = [
     "a man in a blue shirt stands on a ladder and cleans a window.",
     "Two dogs are playing in the snow.",
     "A girl is climbing into a wooden house.",
     "",
-]
+] * 5
 
 
 def sacrebleu_command(tmp_path, hypothesis_lines: list[str], *options: str) -> dict:
@@ -36,7 +37,7 @@ def sacrebleu_command(tmp_path, hypothesis_lines: list[str], *options: str) -> d
     [("bleu", ["-m", "bleu"]), ("bleu_lowercase", ["-m", "bleu", "-lc"]), ("chrf", ["-m", "chrf"])],
 )
 def test_scores_equal_sacrebleus_command(tmp_path, name, options):
-    hypotheses = [*HYPOTHESES[:3], "Ein Straßenmusiker spielt für fremde Fußgänger."]
+    hypotheses = [*HYPOTHESES[:3], "Ein Straßenmusiker spielt für fremde Fußgänger."] * 5
     scores = metrics.translation_scores(hypotheses, REFERENCES, bootstrap=200)
     told = sacrebleu_command(tmp_path, hypotheses, *options, "--confidence", "--confidence-n", "200")
     assert scores[name] == pytest.approx(told["score"], abs=1e-5)
@@ -47,8 +48,9 @@ def test_scores_equal_sacrebleus_command(tmp_path, name, options):
 
 
 def test_an_interval_may_reach_down_to_no_match_at_all():
-    scores = metrics.translation_scores(["a b c d e", "nothing alike in it"], ["a b c d e", "1 2 3 4 5"], bootstrap=100)
-    assert scores["bleu_ci95"] == [0.0, 100.0]
+    hypotheses, references = ["a b c d e", *["nothing alike in it"] * 19], ["a b c d e", *["1 2 3 4 5"] * 19]
+    low, high = metrics.translation_scores(hypotheses, references, bootstrap=100)["bleu_ci95"]
+    assert low == 0.0 < high
 
 
 def test_signature_says_case_tokens_and_version():
@@ -63,7 +65,7 @@ def test_scores_are_plain_json_and_the_same_each_time():
     first, again = (metrics.translation_scores(HYPOTHESES, REFERENCES, bootstrap=50) for _ in range(2))
     chex.assert_trees_all_equal(first.pop("each"), again.pop("each"))
     assert json.loads(json.dumps(first)) == again
-    assert first["sentences"] == 4
+    assert first["sentences"] == 20
     assert first["exact_match"] == 25.0
 
 
@@ -75,7 +77,7 @@ def test_quick_bleu_equals_the_full_one():
 
 def test_bleu_of_perfect_and_of_empty_translations():
     assert metrics.bleu(REFERENCES, REFERENCES) == 100.0
-    assert metrics.bleu([""] * 4, REFERENCES) == 0.0
+    assert metrics.bleu([""] * 20, REFERENCES) == 0.0
 
 
 def test_exact_match_is_exact_but_for_white_space():
@@ -104,3 +106,29 @@ def test_lengths_and_parts_must_fit():
         metrics.exact_match_by_length(["a", "b"], ["a", "b"], [1, 2], parts=3)
     with pytest.raises(ValueError, match="at least 2"):
         metrics.translation_scores(["a"], ["a"], bootstrap=1)
+
+
+@pytest.mark.parametrize(
+    ("references", "undefined"),
+    [
+        (["July 27"] * 30, {"bleu", "bleu_lowercase"}),
+        (["one, two"], {"bleu", "bleu_lowercase"}),  # the comma is a token: three
+        (["", " "], {"bleu", "bleu_lowercase", "chrf", "exact_match"}),
+        (["July 27", "one, two, three"], set()),
+    ],
+)
+def test_a_score_that_no_translation_can_change_is_a_note(references, undefined):
+    for hypotheses in (references, ["a much longer translation than that"] * len(references)):
+        scores = metrics.translation_scores(hypotheses, references, bootstrap=10)
+        assert {name for name in scores if name.endswith("_note")} == {f"{name}_note" for name in undefined}
+        for name in undefined:
+            assert scores[name] is None
+            assert scores.get(f"{name}_ci95") is None
+        assert set(scores["each"]) == {*metrics.METRICS, "exact_match"} - undefined
+        assert all(isinstance(scores[name], float) for name in scores["each"])
+    json.dumps({name: value for name, value in scores.items() if name != "each"}, allow_nan=False)
+
+
+def test_a_bad_translation_of_long_references_keeps_its_score():
+    scores = metrics.translation_scores(["", "no"] * 10, ["The cat sat on the mat."] * 20, bootstrap=10)
+    assert (scores["bleu"], scores["bleu_ci95"]) == (0.0, [0.0, 0.0])

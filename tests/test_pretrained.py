@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import made_up_data
@@ -210,6 +211,19 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "family": (lambda f: write(f, model_type="roberta"), "config.json: roberta; only bert"),
 }
+
+
+def test_weights_in_shards_are_the_same_encoder(folder: Path):
+    whole, _ = bert.read(BERT, Pretrained(folder))
+    (folder / "model.safetensors").unlink()
+    found = tensors()
+    shards = {name: f"model-{number % 2 + 1:05d}-of-00002.safetensors" for number, name in enumerate(found)}
+    for shard in set(shards.values()):
+        save_file({name: value for name, value in found.items() if shards[name] == shard}, folder / shard)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}))
+    source = Pretrained(folder)
+    chex.assert_trees_all_equal(bert.read(BERT, source)[0], whole)
+    assert "model.safetensors.index.json, sha256 " in bert.told(BERT, source)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

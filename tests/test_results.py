@@ -74,6 +74,22 @@ def test_a_run_is_a_row_and_what_all_share_a_line(make):
     ]
 
 
+def test_a_missing_interval_and_a_score_that_says_nothing_are_told(make, capsys, tmp_path: Path):
+    few = make("few", scores={"test": {"accuracy": 50.0, "accuracy_ci95": None}})
+    assert table(few)[4] == "| `rules_dot` | test | 50.0 | 87 s |"
+    assert "No interval: fewer than 20 examples." in table(few)[-1]
+    assert "bootstrap" not in table(few)[-1]
+    note = "no reference has 4 tokens, so BLEU is 0 even if all is right"
+    scores = {"bleu": None, "bleu_ci95": None, "bleu_note": note, "chrf": 50.0, "chrf_ci95": [40.0, 60.0]}
+    short = make("short", DATES, {"a": scores, "b": {"bleu": 30.0}})
+    lines = table(short)
+    assert lines[4] == "| `dates_dot` | a | — | 50.0 [40.0, 60.0] | 87 s |"
+    assert lines[7] == f"BLEU, cased: no score: {note}."
+    assert "fewer" not in lines[-1]
+    for run in (few, short):
+        assert table(facts.save(facts.read(run), tmp_path / "kept")) == table(run)
+
+
 def test_seeds_of_an_experiment_are_one_row_with_their_spread(make):
     values = {1: 80.0, 2: 82.0, 3: 84.0}
     runs = [

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from attnlab.config.errors import UserError
+from attnlab.data.git_lfs import refuse_pointer
 
 LARGEST, RATIO = 2**30, 200
 """Bytes that the arrays may have, and how many times the size of the file beyond that; flat shapes pack 60 times."""
@@ -20,6 +21,8 @@ def read_arrays(path: Path, names: Sequence[str]) -> list[np.ndarray]:
             and RATIO allow.
     """
     try:
+        with path.open("rb") as file:
+            refuse_pointer(file.read(100), path)
         with zipfile.ZipFile(path) as packed:
             unpacked, size = sum(one.file_size for one in packed.infolist()), path.stat().st_size
         if unpacked > max(LARGEST, RATIO * size):

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from attnlab.config.errors import UserError
-from attnlab.data.images import pixels
+from attnlab.data.images import READING, pixels
 
 VARIABLE = "ATTNLAB_CACHE"
 """Environment variable that names the cache directory."""
@@ -65,7 +65,7 @@ def features(
         identity: of what computes them, e.g. the hash of its weights; other features have another.
         names: of the images, for errors.
     """
-    folder = directory() / "features" / hashlib.sha256(f"{identity} {size}".encode()).hexdigest()[:16]
+    folder = directory() / "features" / hashlib.sha256(f"{identity} {size} {READING}".encode()).hexdigest()[:16]
     keys = [_key(image) for image in images]
     paths = tuple(folder / key[:2] / f"{key}.npy" for key in keys)
     missing = {path: index for index, path in enumerate(paths) if _load(path) is None}

@@ -1,7 +1,9 @@
 """Flickr8k and what has its form: images in a folder or a .npz, and several captions for each."""
 
-from collections import defaultdict
+import sys
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +12,12 @@ from attnlab.config.errors import UserError
 from attnlab.config.json_text import loads
 from attnlab.config.vision import Flickr8k
 from attnlab.data.arrays import read_arrays
-from attnlab.data.images import Captioned, as_bytes
+from attnlab.data.images import Captioned, as_bytes, spoken
 from attnlab.data.lines import find, read_lines
 from attnlab.data.records import Splits
 
 NAMES = {"train": "train", "dev": "dev", "val": "dev", "validation": "dev", "test": "test"}
-"""Split as a file calls it -> split; images of other splits (extra) are not used."""
+"""Split as a file calls it -> split; images of other splits (extra) are counted and not used."""
 
 
 def read(config: Flickr8k, data_dir: Path) -> Splits[Captioned]:
@@ -24,9 +26,17 @@ def read(config: Flickr8k, data_dir: Path) -> Splits[Captioned]:
     path = find(data_dir, config.captions)
     rows = _listed(config, data_dir, path) if config.lists else _json_lines(path)
     splits: dict[str, list[Captioned]] = {"train": [], "dev": [], "test": []}
+    unused: Counter[str] = Counter()
     for where, name, split, texts in rows:
         if split in NAMES:
             splits[NAMES[split]].append(Captioned(image(name, where), texts, name=name))
+        elif near := get_close_matches(split.strip().lower(), NAMES, n=1, cutoff=0.75):
+            raise UserError(f"{where}: no split {split!r}; did you mean {near[0]!r}?")
+        else:
+            unused[split] += 1
+    for split, count in unused.items():
+        told = f"{count:,} image{'s' if count > 1 else ''} of the split {split!r}"
+        print(f"attnlab: {path}: {told} left out; train, val and test are used", file=sys.stderr)
     for split, examples in splits.items():
         if not examples:
             raise UserError(f"{path}: no images of the split {split}; expected some of train, val and test each")
@@ -48,12 +58,10 @@ def _json_lines(path: Path) -> list[Row]:
             name, split, texts = found["image"], found["split"], found["captions"]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{where}: expected JSON with image, split and captions ({error!r})") from error
-        good = (
-            isinstance(name, str) and isinstance(texts, list) and all(isinstance(t, str) and t.strip() for t in texts)
-        )
-        if not (good and texts):
-            raise UserError(f"{where}: captions must be a list of texts, none of them empty, and image a name")
-        rows.append((where, name, str(split), tuple(texts)))
+        good = isinstance(texts, list) and all(isinstance(text, str) for text in [name, split, *texts])
+        if not good:
+            raise UserError(f"{where}: captions must be a list of texts, and image and split texts")
+        rows.append((where, name, split, spoken(texts, where)))
     return rows
 
 
@@ -64,7 +72,7 @@ def _listed(config: Flickr8k, data_dir: Path, path: Path) -> list[Row]:
         key, tab, text = line.partition("\t")
         if not tab or "#" not in key:
             raise UserError(f"{path}:{number}: expected name.jpg#0<TAB>caption")
-        texts[key.rpartition("#")[0]].append(text)
+        texts[key.rpartition("#")[0]] += spoken([text], f"{path}:{number}")
     rows = []
     for split, name in config.lists.items():
         listed = find(data_dir, name)

@@ -10,7 +10,7 @@ import numpy as np
 from attnlab.config.errors import UserError
 from attnlab.config.vision import CaptionHub, QuestionHub
 from attnlab.data import hub
-from attnlab.data.images import Asked, Captioned, as_bytes
+from attnlab.data.images import Asked, Captioned, as_bytes, spoken
 from attnlab.data.labelled import class_name
 from attnlab.data.records import Splits
 
@@ -21,7 +21,9 @@ def captioned(config: CaptionHub, data_dir: Path | None) -> Splits[Captioned]:
     def split(name: str) -> tuple[Captioned, ...]:
         return tuple(
             Captioned(
-                image, tuple(text for column in config.captions for text in _texts(row, column, where)), name=where
+                image,
+                spoken([text for column in config.captions for text in _texts(row, column, where)], where),
+                name=where,
             )
             for row, image, where in _rows(config, name, config.image, data_dir)
         )

@@ -1,16 +1,28 @@
 """Images with what is said of them, and how an image becomes pixels."""
 
 import io
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from attnlab.config.errors import UserError
+from attnlab.data.git_lfs import refuse_pointer
+from attnlab.data.gray_levels import eight_bits
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom of a part of an image in pixels, right and bottom exclusive."""
+READING = 2
+"""Grows when `pixels` comes to read some images otherwise, so that features of them are computed anew."""
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+"""EXIF orientation -> what turns the pixels upright; 1 is upright."""
 LARGEST = 50_000_000
 """Pixels of an image beyond which it is refused unread (a small file can hold endless ones)."""
 
@@ -65,7 +77,8 @@ def pixels(image: np.ndarray, size: int, where: str = "image") -> np.ndarray:
         size: pixels a side.
         where: what an error calls it.
 
-    Returns: [size size 3] uint8. Grey and palette images become RGB; what is transparent becomes opaque.
+    Returns: [size size 3] uint8, upright as the EXIF orientation says. Gray and palette images become RGB, gray levels
+        of more than 8 bits are scaled (`gray_levels.eight_bits`); what is transparent becomes opaque.
 
     >>> pixels(np.full((2, 4, 3), 7, np.uint8), 3).shape
     (3, 3, 3)
@@ -73,10 +86,11 @@ def pixels(image: np.ndarray, size: int, where: str = "image") -> np.ndarray:
     if image.ndim == 3 and image.shape == (size, size, 3):
         return image
     try:
+        refuse_pointer(image[:100].tobytes() if image.ndim == 1 else b"", where)
         found = Image.fromarray(image) if image.ndim == 3 else Image.open(io.BytesIO(image.tobytes()))
         if found.width * found.height > LARGEST:
             raise UserError(f"{where}: {found.width}×{found.height} pixels; at most {LARGEST:,} are read")
-        found = found.convert("RGB")
+        found = _upright(eight_bits(found, where), found).convert("RGB")
         if found.size != (size, size):
             found = found.resize((size, size), Image.Resampling.BILINEAR)
         return np.asarray(found)
@@ -86,3 +100,30 @@ def pixels(image: np.ndarray, size: int, where: str = "image") -> np.ndarray:
         raise UserError(f"{where}: not an image that Pillow can read, such as JPEG or PNG") from error
     except Exception as error:  # Pillow raises many kinds for damaged files
         raise UserError(f"{where}: a damaged image ({' '.join(str(error).split())[:200]})") from error
+
+
+def _upright(image: Image.Image, source: Image.Image) -> Image.Image:
+    """Turn an image as the EXIF orientation of its file says; one that cannot be read is none."""
+    source.load()  # of TIFF Pillow turns the pixels itself, and takes the tag away
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged EXIF
+            orientation = source.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # Pillow raises many kinds for damaged EXIF
+        return image
+    turned = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if turned is None else image.transpose(turned)
+
+
+def spoken(texts: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return the captions of an image; refuse none at all, and one without a letter or digit.
+
+    >>> spoken(["A dog ."], "captions.jsonl:1")
+    ('A dog .',)
+    """
+    if not texts:
+        raise UserError(f"{where}: the image has no caption")
+    for number, text in enumerate(texts, start=1):
+        if not any(map(str.isalnum, text)):
+            raise UserError(f"{where}: caption {number} of {len(texts)} has no word ({text[:20]!r}); remove it")
+    return tuple(texts)

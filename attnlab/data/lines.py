@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 
 from attnlab.config.errors import UserError
+from attnlab.data.git_lfs import refuse_pointer
 
 LONGEST_LINE = 100_000
 """Characters in a line beyond which a line break must be missing."""
@@ -53,6 +54,7 @@ def read_bytes(path: Path) -> bytes:
     """
     try:
         content = path.read_bytes()
+        refuse_pointer(content, path)
         if not content.startswith(b"\x1f\x8b"):
             return content
         most = max(LARGEST, RATIO * len(content))

@@ -1,11 +1,10 @@
-"""Pretrained weights as the Hugging Face hub lays them out: config.json, model.safetensors, and the vocabulary.
+"""Pretrained models as the Hugging Face hub lays them out: config.json, weights, and the vocabulary.
 
 Its tokens get other numbers: PAD, BOS, EOS and UNK come first, as in every vocabulary here; they are [PAD], [CLS],
 [SEP] and [UNK]. All others follow in their order. `rows` are the numbers they had, by which the embedding is put in
 order. No text is ever read as one of the special tokens.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,15 +15,15 @@ from typing import Any, Self
 
 import numpy as np
 import tokenizers
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from attnlab.config.errors import UserError
 from attnlab.config.json_text import read
 from attnlab.config.pretrained import Folder, Source
 from attnlab.config.text import AnyTokenizer, PretrainedTokenizer
+from attnlab.data import weights
 from attnlab.data.bounded import refuse_unbounded
+from attnlab.data.git_lfs import refuse_pointer
 from attnlab.data.tokenizer import Tokenizer, train
 
 EXPECTED = "config.json, model.safetensors, tokenizer.json or vocab.txt"
@@ -68,8 +67,8 @@ class Pretrained:
 
     @property
     def weights(self) -> Path:
-        """The file of the weights."""
-        return self.folder / "model.safetensors"
+        """The file of the weights, or the index of several."""
+        return weights.path_of(self.folder)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -90,16 +89,12 @@ class Pretrained:
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Read all weights."""
-        try:
-            return load_file(self._existing("model.safetensors"))
-        except (SafetensorError, OSError, TypeError, KeyError) as error:
-            raise UserError(f"{self.weights}: not a whole file of safetensors ({error})") from error
+        return weights.read(self.folder)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the file of the weights (sha256)."""
-        with self._existing("model.safetensors").open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """Hash of the weights (sha256)."""
+        return weights.fingerprint(self.folder)
 
     @cached_property
     def _numbered(self) -> tuple[dict[str, Any], dict[str, int]]:
@@ -138,6 +133,8 @@ class Pretrained:
         path = self.folder / name
         if not path.is_file():
             raise UserError(f"{path}: no such file; expected {EXPECTED}")
+        with path.open("rb") as file:
+            refuse_pointer(file.read(100), path)
         return path
 
 

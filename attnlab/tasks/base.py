@@ -149,7 +149,8 @@ class Task(ABC):
 
     @abstractmethod
     def scores(self, params: PyTree, examples: Sequence[Any], poll: Poll = no_poll) -> dict[str, Any]:
-        """Score a test set: percents, with `<name>_ci95` = [low, high], and `<name>_signature` where there is one.
+        """Score a test set: percents, with `<name>_ci95` = [low, high] (None of too few examples), and
+        `<name>_signature` where there is one. A score that says nothing is None, and `<name>_note` says why.
 
         `each` is what single examples add to scores, name -> an array with a row an example: see `total`.
         """

@@ -17,6 +17,7 @@ from sacrebleu.metrics.bleu import BLEU
 
 from attnlab.data.images import Box
 from attnlab.data.letters import MARKS, composed
+from attnlab.tasks.notes import without
 from attnlab.tasks.resampling import RESAMPLES, interval
 
 ORDERS = (1, 2, 3, 4)
@@ -49,7 +50,9 @@ def caption_scores(hypotheses: Sequence[str], references: References, *, resampl
 
     Returns: `bleu_1` … `bleu_4`, `rouge_l` and `exact_match` (equal to one of the references) in percent; `cider_d`,
         times 100 (what the COCO tools print as 1.089 is 108.9); `bleu_4_ci95`, `cider_d_ci95`, `rouge_l_ci95`,
-        `exact_match_ci95` = [low, high]; `bleu_signature`; `each`, what these four are made of, a row an image.
+        `exact_match_ci95` = [low, high] (None of fewer than `resampling.FEWEST` images); `bleu_signature`; `each`,
+        what these four are made of, a row an image. A score that is the same whatever the captions are (see
+        `undefined`) is None, `<name>_note` says why, and it is not in `each`.
 
     >>> found = caption_scores(["a red cross"] * 2, [["A red cross."], ["a red cross", "a thing"]], resamples=10)
     >>> found["bleu_1"], found["rouge_l"], found["exact_match"]
@@ -67,7 +70,37 @@ def caption_scores(hypotheses: Sequence[str], references: References, *, resampl
     scores["bleu_4_ci95"] = interval(counts, bleu_of_counts, resamples)
     scores |= {f"{name}_ci95": interval(values, resamples=resamples) for name, values in each.items()}
     signature = {"bleu_signature": _signature(hypotheses, references)}
-    return scores | signature | {"images": len(hypotheses), "each": {"bleu_4": counts, **each}}
+    scores |= signature | {"images": len(hypotheses), "each": {"bleu_4": counts, **each}}
+    return without(scores, undefined(references))
+
+
+def undefined(references: References) -> dict[str, str]:
+    """Say which scores are the same whatever the captions are, and why; it depends on the references alone.
+
+    BLEU-n is 0 where no reference has n words. CIDEr-D is 0 where every n-gram of every reference is in the references
+    of all images, as where there is one image, or where all have the same references: none tells images apart. All
+    are where no reference has a word.
+
+    Returns: {score: why}.
+
+    >>> undefined([["A red cross."]])["cider_d"]
+    'of one image CIDEr-D is 0 even if all is right: no n-gram tells images apart'
+    >>> undefined([["a red cross on white"], ["two dogs"]])
+    {}
+    """
+    cleaned = [[words(text) for text in several] for several in references]
+    longest = max(len(text.split()) for several in cleaned for text in several)
+    if longest == 0:
+        names = [*(f"bleu_{order}" for order in ORDERS), "rouge_l", "cider_d", "exact_match"]
+        return dict.fromkeys(names, "no reference has a word")
+    short = [order for order in ORDERS if order > longest]
+    found = {f"bleu_{n}": f"no reference has {n} words, so BLEU-{n} is 0 even if all is right" for n in short}
+    if all(
+        count == len(cleaned) for count in _images_with([list(map(_grams, several)) for several in cleaned]).values()
+    ):
+        of = "of one image" if len(cleaned) == 1 else "of images whose references are all alike"
+        found["cider_d"] = f"{of} CIDEr-D is 0 even if all is right: no n-gram tells images apart"
+    return found
 
 
 def bleu_of_counts(rows: Shaped[np.ndarray, "n k"]) -> float:
@@ -125,7 +158,7 @@ def cider_d(hypotheses: Sequence[str], references: References) -> np.ndarray:
     """
     hypotheses, references = _clean(hypotheses, references)
     cooked = [[_grams(reference) for reference in several] for several in references]
-    seen = Counter(gram for several in cooked for gram in set().union(*several))
+    seen = _images_with(cooked)
     images = math.log(len(hypotheses))
 
     def weigh(grams: Counter[tuple[str, ...]]) -> list[dict[tuple[str, ...], float]]:
@@ -215,6 +248,11 @@ def _percent(score: float) -> float:
 def _grams(text: str) -> Counter[tuple[str, ...]]:
     tokens = text.split()
     return Counter(tuple(tokens[i : i + n]) for n in ORDERS for i in range(len(tokens) - n + 1))
+
+
+def _images_with(cooked: Sequence[Sequence[Counter[tuple[str, ...]]]]) -> Counter[tuple[str, ...]]:
+    """Count for every n-gram the images one of whose references holds it."""
+    return Counter(gram for several in cooked for gram in set().union(*several))
 
 
 def _similarity(

@@ -12,7 +12,7 @@ from attnlab.tasks.resampling import SEED, interval
 def classification_scores(
     probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], bins: int, seed: int = SEED
 ) -> dict[str, Any]:
-    """Score a test set, in percent, with bootstrap 95% intervals (`resampling.interval`).
+    """Score a test set, in percent, with bootstrap 95% intervals (`resampling.interval`; None of a few texts).
 
     Args:
         probabilities: of each class for each text; rows add up to one.

@@ -10,6 +10,9 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.significance import _bootstrap_resample
 
+from attnlab.tasks.notes import without
+from attnlab.tasks.resampling import FEWEST
+
 METRICS = {"bleu": BLEU, "bleu_lowercase": partial(BLEU, lowercase=True), "chrf": CHRF}
 BOOTSTRAP = 1000
 """Resamples of the test set behind a confidence interval (sacrebleu's default)."""
@@ -80,28 +83,52 @@ def translation_scores(
         references: one reference a sentence, in the same order.
         bootstrap: number of resamples, at least 2.
 
-    Returns: `bleu`, `bleu_lowercase`, `chrf` (chrF2) in percent; for each, `<name>_ci95` = [low, high] and
-        `<name>_signature`; `exact_match` in percent; `sentences`; `each`, what these four are made of, a row for each
-        sentence.
+    Returns: `bleu`, `bleu_lowercase`, `chrf` (chrF2) in percent; for each, `<name>_ci95` = [low, high] (None of fewer
+        than `FEWEST` sentences) and `<name>_signature`; `exact_match` in percent; `sentences`; `each`, what these four
+        are made of, a row for each sentence. A score that is the same whatever the translations are (see `undefined`)
+        is None, `<name>_note` says why, and it is not in `each`.
 
     Reference: Papineni et al. 2002 (BLEU); Popović 2015 (chrF); Koehn 2004 (bootstrap); Post 2018 (signatures).
 
-    >>> translation_scores(["a b c d e"] * 3, ["a b c d e"] * 3, bootstrap=10)["bleu_ci95"]
+    >>> translation_scores(["a b c d e"] * 20, ["a b c d e"] * 20, bootstrap=10)["bleu_ci95"]
     [100.0, 100.0]
     """
     _same_count(hypotheses, references)
     if bootstrap < 2:
         raise ValueError(f"bootstrap must be at least 2, not {bootstrap}")
-    scores: dict[str, Any] = {}
+    notes, scores = undefined(references), dict[str, Any]()
     each = {"exact_match": 100.0 * _matches(hypotheses, references)}
     for name, make in METRICS.items():
         metric = make()
         score = _percent(metric.corpus_score(hypotheses, [references]).score)
         each[name] = np.asarray(metric._extract_corpus_statistics(hypotheses, [references]))
-        low, high = _interval(metric, each[name].tolist(), bootstrap)
-        scores |= {name: score, f"{name}_ci95": [low, high], f"{name}_signature": str(metric.get_signature())}
-    exact = float(each["exact_match"].mean())
-    return scores | {"exact_match": exact, "sentences": len(hypotheses), "each": each}
+        found = _interval(metric, each[name].tolist(), bootstrap)
+        scores |= {name: score, f"{name}_ci95": found, f"{name}_signature": str(metric.get_signature())}
+    scores |= {"exact_match": float(each["exact_match"].mean()), "sentences": len(hypotheses), "each": each}
+    return without(scores, notes)
+
+
+def undefined(references: Sequence[str]) -> dict[str, str]:
+    """Say which scores are the same whatever the translations are, and why; it depends on the references alone.
+
+    BLEU is 0 where no reference has as many tokens as the longest n-gram counted, which is 4. All are where no
+    reference has a word: chrF is 0 and exact match rewards saying nothing.
+
+    Returns: {score: why}.
+
+    >>> undefined(["July 27", "March 3"])["bleu"]
+    'no reference has 4 tokens, so BLEU is 0 even if all is right'
+    >>> undefined(["July 27", "the cat sat on the mat"])
+    {}
+    """
+    if not any(reference.split() for reference in references):
+        return dict.fromkeys([*METRICS, "exact_match"], "no reference has a word")
+    metric = BLEU()
+    order, counts = metric.max_ngram_order, metric._extract_corpus_statistics(references, [references])
+    if any(length >= order for _, length, *_ in counts):
+        return {}
+    why = f"no reference has {order} tokens, so BLEU is 0 even if all is right"
+    return {"bleu": why, "bleu_lowercase": why}
 
 
 def score_of_counts(name: str, rows: Shaped[np.ndarray, "n k"]) -> float:
@@ -109,13 +136,15 @@ def score_of_counts(name: str, rows: Shaped[np.ndarray, "n k"]) -> float:
     return _percent(METRICS[name]()._compute_score_from_stats(rows.sum(axis=0).tolist()).score)
 
 
-def _interval(metric: BLEU | CHRF, sentences: list[list[float]], bootstrap: int) -> tuple[float, float]:
+def _interval(metric: BLEU | CHRF, sentences: list[list[float]], bootstrap: int) -> list[float] | None:
     """Do what `corpus_score(n_bootstrap=...)` does; that one crashes (2.6.0) when only some resamples score 0."""
+    if len(sentences) < FEWEST:
+        return None
     metric.seed, resampled = _bootstrap_resample(sentences, metric, bootstrap)
     metric.n_bootstrap = bootstrap
     scores = sorted(float(score.score) for score in resampled)
     outside = bootstrap // 40
-    return _percent(scores[outside]), _percent(scores[bootstrap - outside - 1])
+    return [_percent(scores[outside]), _percent(scores[bootstrap - outside - 1])]
 
 
 def _matches(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:

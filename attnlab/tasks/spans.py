@@ -215,7 +215,7 @@ class SpanReader(Task):
                 f"sliding_window_{name}": found.second,
                 f"sliding_window_{name}_ci95": interval(100.0 * theirs),
                 f"{name}_over_window": found.difference,
-                f"{name}_over_window_ci95": [found.low, found.high],
+                f"{name}_over_window_ci95": None if found.low is None else [found.low, found.high],
             }
         return scores | {"answers": dict(zip(told_apart(one.id for one in examples), answers, strict=True))}
 

@@ -74,6 +74,8 @@ def squad_scores(gold: Sequence[Sequence[str]], answers: Sequence[str]) -> dict[
     >>> squad_scores([["1976"]], ["1976"])
     {'exact': 100.0, 'f1': 100.0, 'total': 1}
     """
+    if not answers:
+        raise ValueError("no questions to score")
     exacts, f1s = each(gold, answers)
     has = _have_answers(gold)
     scores: dict[str, float | int] = {"exact": _percent(exacts), "f1": _percent(f1s), "total": len(answers)}
@@ -120,7 +122,7 @@ def _right(texts: Sequence[str]) -> list[str]:
 
 
 def _percent(values: np.ndarray) -> float:
-    return 100.0 * float(values.mean()) if len(values) else 0.0
+    return 100.0 * float(values.mean())
 
 
 def _best_threshold(

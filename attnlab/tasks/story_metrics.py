@@ -16,7 +16,7 @@ def story_scores(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> dict[str, Any]:
-    """Score answers and attention, in percent, with bootstrap 95% intervals.
+    """Score answers and attention, in percent, with bootstrap 95% intervals (None of a few stories).
 
     fact_mass_h = mean over stories of Σ weights of hop h on the gold facts;
     fact_mass_max = mean over stories of the largest of them;
