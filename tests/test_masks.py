@@ -237,7 +237,7 @@ def test_a_pattern_too_long_to_be_seen_is_not_drawn(mask):
 
 def test_caches_of_different_lengths_beside_an_array():
     """Two queries of each example continue 1 and 3 tokens; the array is of these queries, not of the whole text."""
-    where = np.random.default_rng(0).random((2, 2, 6)) < 0.7
+    where = jnp.asarray(np.random.default_rng(0).random((2, 2, 6)) < 0.7)
     lengths, widths = np.array([1, 3]), np.array([1, 9])
 
     @jax.jit

@@ -59,7 +59,7 @@ class Extent(NamedTuple):
 
     name: str
     """"query" or "key"."""
-    count: int
+    count: Size
     given: bool = False
     """Whether positions are given; otherwise they are 0 … count − 1."""
     bounds: tuple[int, int] | None = None
@@ -77,7 +77,7 @@ class Extent(NamedTuple):
             )
 
 
-def extent(name: str, count: int, positions: Any) -> Extent:
+def extent(name: str, count: Size, positions: Any) -> Extent:
     """Describe the queries (or keys) of a call by their number and, where they are given and known, their positions.
 
     >>> extent("query", 2, jnp.array([5, 9]))
