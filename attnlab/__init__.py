@@ -23,12 +23,13 @@ _HOMES = {
     "normalizers": "attnlab.functional",
     "mods": "attnlab.functional",
     "rotary": "attnlab.functional.rotary",
+    "rotary_scaling": "attnlab.functional",
     "cache": "attnlab.functional",
     "linen_attention_fn": "attnlab.layers.adapters",
     "nnx_attention_fn": "attnlab.layers.adapters",
     "jax_nn_dot_product_attention": "attnlab.layers.jax_nn",
 }
-_MODULES = {"scores", "masks", "mods", "normalizers", "cache", "extras", "parts"}
+_MODULES = {"scores", "masks", "mods", "normalizers", "rotary_scaling", "cache", "extras", "parts"}
 __all__ = [*_HOMES, "__version__"]
 
 

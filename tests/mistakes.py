@@ -108,6 +108,8 @@ ORDER = [  # too few, too many, in another order
     ("mods.soft_cap()", "cap", "soft_cap(cap)"),
     ("mods.alibi()", "heads", "alibi(heads)"),
     ("rotary(q, 3)", "positions", "n + jnp.arange(T)"),
+    ("rotary(q, tables=jnp.ones((5, 2)))", "tables", "tables=(cos, sin)"),
+    ("rotary(q, scaling={'factor': 8.0})", "scaling", "rotary_scaling.llama3(factor=8.0"),
     ("rotary(later, q)", "features", "rotary(query, positions)"),
     ("linen.MultiHeadDotProductAttention(2, attention_fn=linen_attention_fn).init(jax.random.key(0), q[:, :, 0])",
      "linen_attention_fn", "linen_attention_fn()"),

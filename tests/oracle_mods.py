@@ -53,12 +53,49 @@ def t5_bucket(distance: int, buckets: int, bidirectional: bool, max_distance: in
     return behind + bucket
 
 
-def rotary(row: np.ndarray, position: int, base: float = 10000.0, interleaved: bool = False) -> np.ndarray:
+def rotary(
+    row: np.ndarray, position: int, base: float = 10000.0, interleaved: bool = False, speeds: list[float] | None = None
+) -> np.ndarray:
     """One head of one token: each pair of features is a complex number that is multiplied by e^{iθ}."""
     width = len(row)
     turned = np.zeros(width)
     for m in range(width // 2):
         x, y = (2 * m, 2 * m + 1) if interleaved else (m, m + width // 2)
-        z = complex(row[x], row[y]) * cmath.exp(1j * position * base ** (-2 * m / width))
+        speed = base ** (-2 * m / width) if speeds is None else speeds[m]
+        z = complex(row[x], row[y]) * cmath.exp(1j * position * speed)
         turned[x], turned[y] = z.real, z.imag
     return turned
+
+
+def llama3(base: float, width: int, factor: float, length: int, low: float, high: float) -> list[float]:
+    """The published cases, by wavelengths: short ones stay, long ones are divided, those between are mixed."""
+    speeds = []
+    for m in range(width // 2):
+        speed = 1.0 / base ** (2 * m / width)
+        wavelength = 2 * math.pi / speed
+        if wavelength > length / low:
+            speed /= factor
+        elif wavelength >= length / high:
+            smooth = (length / wavelength - low) / (high - low)
+            speed = (1 - smooth) * speed / factor + smooth * speed
+        speeds.append(speed)
+    return speeds
+
+
+def yarn(base: float, width: int, factor: float, length: int, fast: float, slow: float, whole: bool) -> list[float]:
+    """The published ramp over pairs: from the one that turns `fast` times in the length to that of `slow` times."""
+
+    def pair_that_turns(times: float) -> float:
+        # θ_m = 2π · times / length, solved for m.
+        return -width / 2 * math.log(2 * math.pi * times / length) / math.log(base)
+
+    first, last = pair_that_turns(fast), pair_that_turns(slow)
+    if whole:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, width - 1)
+    speeds = []
+    for m in range(width // 2):
+        speed = base ** (-2 * m / width)
+        kept = 1.0 if m <= first else 0.0 if m >= last else 1 - (m - first) / (last - first)
+        speeds.append(kept * speed + (1 - kept) * speed / factor)
+    return speeds

@@ -203,6 +203,25 @@ def _causal(alignment):
     return draw
 
 
+def _causal_by_example(rng: np.random.Generator, size: Size):
+    """Queries that continue caches of different lengths."""
+    offsets = rng.integers(-1, size.S, size.batch)
+    mask = masks.causal(jnp.asarray(offsets, jnp.int32))
+    return mask, lambda b, h, i, j: oracle_masks.causal(offsets[b])(i, j)
+
+
+def _window_by_example(rng: np.random.Generator, size: Size):
+    """A window of another width and place in each example, open to the right, beside an array."""
+    widths, offsets = (rng.integers(0, size.S, size.batch) for _ in range(2))
+    array, chosen = _random_array("b q k")(rng, size)
+    mask = masks.sliding_window(jnp.asarray(widths, jnp.int32), None, jnp.asarray(offsets, jnp.int32)) & array
+
+    def may(b, h, i, j):
+        return oracle_masks.sliding_window(widths[b], size.S + size.T, offsets[b])(i, j) and chosen(b, h, i, j)
+
+    return mask, may
+
+
 def _by_function(rng: np.random.Generator, size: Size):
     mask = masks.from_fn(Partial(lambda period, i, j, head: (i + 2 * j + head) % period == 0, jnp.int32(3)))
     return mask, lambda b, h, i, j: (i + 2 * j + h) % 3 == 0
@@ -267,6 +286,8 @@ MASKS = {
     "causal_lower_right": _causal("lower_right"),
     "causal_upper_left": _causal("upper_left"),
     "causal_offset": _causal(-1),
+    "causal_by_example": _causal_by_example,
+    "window_by_example": _window_by_example,
     "lengths": _random_lengths,
     "array_q_k": _random_array("q k"),
     "array_b_k": _random_array("b k"),

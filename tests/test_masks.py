@@ -1,5 +1,7 @@
 """Masks: their algebra against plain truth values, their alignment, and what they refuse."""
 
+import tracemalloc
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,9 @@ pytestmark = pytest.mark.usefixtures("strict")
 ATOMS = {
     "causal": st.tuples(st.integers(-5, 5)),
     "sliding_window": st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(-3, 3)),
+    "traced_offset": st.tuples(st.integers(-5, 5)),
+    "traced_window": st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(-3, 3), st.sets(st.integers(0, 2))),
+    "window_of_one_side": st.tuples(st.integers(0, 4), st.booleans(), st.integers(-3, 3), st.sets(st.integers(0, 2))),
     "lengths": st.tuples(st.integers(0, 5), st.integers(0, 5)),
     "prefix": st.tuples(st.integers(0, 9), st.booleans()),
     "dilated": st.tuples(st.sampled_from([0, 2, 4]), st.integers(1, 3), st.integers(-3, 3)),
@@ -55,6 +60,15 @@ def atom(name: str, arguments: tuple, queries: int, keys: int) -> tuple[masks.Ma
     if name == "fixed":
         stride, summary, offset = arguments[0], min(arguments[:2]), arguments[2]
         return masks.fixed(stride, summary, offset), table(book.fixed(stride, summary, offset), queries, keys)
+    if name == "traced_offset":
+        return masks.causal(jnp.int32(arguments[0])), table(book.causal(*arguments), queries, keys)
+    if name in ("traced_window", "window_of_one_side"):
+        *numbers, traced = arguments
+        if name == "window_of_one_side":
+            numbers = [None if numbers[1] else numbers[0], numbers[0] if numbers[1] else None, numbers[2]]
+        told = [jnp.int32(n) if place in traced and n is not None else n for place, n in enumerate(numbers)]
+        truth = book.sliding_window(*(queries + keys + 9 if n is None else n for n in numbers))
+        return masks.sliding_window(*told), table(truth, queries, keys)
     if name == "lengths":
         real = min(arguments[0], queries), min(arguments[1], keys)
         return masks.lengths(real[1], queries=real[0]), table(book.lengths(*real), queries, keys)
@@ -152,13 +166,18 @@ def test_a_block_called_empty_or_full_is(recipe, queries, keys, sizes, order):
 
 def test_every_way_to_make_a_mask_is_in_the_recipes():
     made = {name for name in masks.__all__ if name[0].islower()}
-    assert made - {"big_bird"} == ATOMS.keys() - {"first_tokens"}
+    twins = {"first_tokens", "traced_offset", "traced_window", "window_of_one_side"}
+    assert made - {"big_bird"} == ATOMS.keys() - twins
 
 
 EXACT = {
     "causal": ("causal", (0,)),
     "causal_offset": ("causal", (-3,)),
     "sliding_window": ("sliding_window", (5, 2, 1)),
+    "traced_offset": ("traced_offset", (-3,)),
+    "traced_window": ("traced_window", (5, 2, 1, {0, 2})),
+    "window_to_the_left": ("window_of_one_side", (3, False, 1, set())),
+    "traced_window_to_the_right": ("window_of_one_side", (3, True, 1, {1})),
     "prefix": ("prefix", (7, False)),
     "traced_prefix": ("prefix", (7, True)),
     "lengths": ("lengths", (13, 6)),
@@ -182,6 +201,55 @@ def test_blocks_in_a_row_are_told_exactly(name):
     np.testing.assert_array_equal(found_some, some)
     exact_full = name not in ("strided", "fixed", "dilated")
     np.testing.assert_array_equal(found_every if exact_full else found_every & ~every, every if exact_full else False)
+
+
+def test_an_unknown_width_leaves_what_the_other_side_tells():
+    blocks = blocks_of(np.arange(8), 2)
+
+    def told(left: jax.Array) -> jax.Array:
+        outline = masks.sliding_window(left, 1, 0).outline()
+        some, every = outline.classify(blocks, blocks)
+        assert isinstance(some, np.ndarray)
+        np.testing.assert_array_equal(some, np.arange(4)[None, :] <= np.arange(4)[:, None] + 1)
+        assert not every.any()
+        assert not (~outline).classify(blocks, blocks)[1].all()
+        return left
+
+    jax.jit(told)(jnp.int32(3))
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        masks.sliding_window(2**30, 0),
+        masks.prefix(2**30),
+        masks.strided(2**30) & masks.lengths(jnp.int32(3)),
+        masks.lengths(jnp.int32(2**30)),
+    ],
+    ids=lambda mask: mask.expression(),
+)
+def test_a_pattern_too_long_to_be_seen_is_not_drawn(mask):
+    tracemalloc.start()
+    assert repr(mask) == mask.expression()
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_caches_of_different_lengths_beside_an_array():
+    """Two queries of each example continue 1 and 3 tokens; the array is of these queries, not of the whole text."""
+    where = jnp.asarray(np.random.default_rng(0).random((2, 2, 6)) < 0.7)
+    lengths, widths = np.array([1, 3]), np.array([1, 9])
+
+    @jax.jit
+    def call(lengths, widths):
+        near = masks.sliding_window(widths, None, lengths)
+        return (masks.causal(lengths) & near & masks.array(where, "b q k")).dense(2, 6)
+
+    row, column = np.arange(2)[:, None] + lengths[:, None, None], np.arange(6)[None, :]
+    expected = (column <= row) & (column >= row - widths[:, None, None]) & where
+    np.testing.assert_array_equal(call(lengths, widths), expected)
+    with pytest.raises(ValueError, match=r"batch axes \(3,\), the inputs have \(2,\)"):
+        masks.causal(jnp.arange(3)).batch_axes((2,))
 
 
 def test_a_window_leaves_few_blocks():
@@ -458,6 +526,12 @@ def test_a_mask_is_a_pytree_with_its_lengths_as_leaves():
             "axis h of the mask has 2 positions",
         ),
         (lambda: masks.sliding_window(-1, 0), "sliding_window: left is -1, at least 0 is needed"),
+        (lambda: masks.sliding_window(0, jnp.array([1, -2])), "sliding_window: right is -2, at least 0 is needed"),
+        (lambda: masks.sliding_window(jnp.float32(1), 0), "sliding_window: whole numbers are needed, not float32"),
+        (lambda: masks.sliding_window(None, None), "nothing is masked; write mask=None"),
+        (lambda: masks.causal(2**31 - 1), "causal: an offset of 2147483647 is too far"),
+        (lambda: masks.strided(1, jnp.array([0.5])), "strided: whole numbers are needed, not float32"),
+        (lambda: masks.prefix(2**31), "prefix: n is 2147483648, at most 2147483647"),
         (lambda: masks.sliding_window.__wrapped__(1.5, 0), "left is a whole number in Python, not 1.5"),
         (lambda: masks.dilated(3, 2), "an even number is needed, not 3"),
         (lambda: masks.dilated(2, 0), "dilated: dilation is 0, at least 1"),

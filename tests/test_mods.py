@@ -1,6 +1,8 @@
 """Mods and rotary positions: each against its definition, on blocks of any rows and columns, and their gradients."""
 
 import doctest
+import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ import pytest
 from jax.test_util import check_grads
 from tolerances import assert_close
 
-from attnlab.functional import mods, scores
+from attnlab.functional import mods, rotary_scaling, scores
 from attnlab.functional import rotary as rotary_module
 from attnlab.functional.attention import attention
 from attnlab.functional.parts import each
@@ -206,7 +208,112 @@ def test_rotary_differentiates_twice(x64):
     check_grads(jax.jit(lambda x: jnp.sin(rotary(x)).sum()), features, order=2, eps=1e-5, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("module", [mods, rotary_module], ids=lambda module: module.__name__)
+LLAMA3 = {"factor": 8.0, "original_max_position_embeddings": 8192, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+"""Of Llama 3.1."""
+SCALINGS = {
+    "linear": (rotary_scaling.linear(4.0), [10000.0 ** (-m / 8) / 4.0 for m in range(8)], 10000.0),
+    "llama3": (rotary_scaling.llama3(**LLAMA3), book.llama3(5e5, 16, 8.0, 8192, 1.0, 4.0), 5e5),
+    "llama3 of a short length": (rotary_scaling.llama3(32.0, 100, 0.5), book.llama3(1e4, 16, 32.0, 100, 0.5, 4.0), 1e4),
+    "yarn": (rotary_scaling.yarn(4.0, 32768), book.yarn(1e6, 16, 4.0, 32768, 32.0, 1.0, True), 1e6),
+    "yarn of gpt-oss": (
+        rotary_scaling.yarn(32.0, 4096, attention_factor=1.0, truncate=False),
+        book.yarn(150000.0, 16, 32.0, 4096, 32.0, 1.0, False),
+        150000.0,
+    ),
+    "yarn without a slow pair": (rotary_scaling.yarn(2.0, 10**9), book.yarn(1e4, 16, 2.0, 10**9, 32.0, 1.0, True), 1e4),
+}
+
+
+@pytest.mark.parametrize("name", SCALINGS)
+def test_rotary_for_longer_texts(name, x64):
+    scaling, speeds, base = SCALINGS[name]
+    np.testing.assert_allclose(scaling.frequencies(base, 16), speeds, rtol=1e-12)
+    (features,) = drawn((2, 1, 16))
+    places = jnp.asarray([3, 70000])
+    found = rotary(features, places, base=base, scaling=scaling)
+    factor = {"yarn": 0.1 * math.log(4.0) + 1.0, "yarn without a slow pair": 0.1 * math.log(2.0) + 1.0}.get(name, 1.0)
+    for t, place in enumerate(places):
+        turned = book.rotary(np.asarray(features[t, 0]), int(place), speeds=speeds)
+        assert_close(found[t, 0], factor * turned, "float64")
+
+
+def test_frequencies_of_llama_and_yarn_as_published():
+    """Fast pairs stay to the last bit, slow ones are divided, and what lies between falls along the ramp."""
+    plain = 5e5 ** (np.arange(0, 128, 2) / -128)
+    ratio = rotary_scaling.llama3(**LLAMA3).frequencies(5e5, 128) / plain
+    turns = 8192 * plain / (2 * np.pi)
+    np.testing.assert_allclose(ratio[turns >= 4], 1.0, rtol=1e-15)
+    np.testing.assert_allclose(ratio[turns <= 1], 1 / 8, rtol=1e-15)
+    assert np.all(np.diff(ratio) <= 0)
+    assert ((ratio > 1 / 8) & (ratio < 1)).sum() == ((turns > 1) & (turns < 4)).sum() > 3
+    plain = 1e6 ** (np.arange(0, 128, 2) / -128)
+    ratio = rotary_scaling.yarn(4.0, 32768).frequencies(1e6, 128) / plain
+    first, last = 23, 40  # ⌊64 ln(32768 / (2π · 32)) / ln 10⁶⌋ and ⌈64 ln(32768 / 2π) / ln 10⁶⌉
+    np.testing.assert_allclose(ratio[: first + 1], 1.0, rtol=1e-15)
+    np.testing.assert_allclose(ratio[last:], 0.25, rtol=1e-15)
+    np.testing.assert_allclose(np.diff(ratio[first : last + 1]), -0.75 / (last - first), rtol=1e-9)
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_rotary_of_a_part_of_the_features(interleaved, x64):
+    (features,) = drawn((3, 2, 10))
+    found = rotary(features, base=100.0, rotary_dim=4, interleaved=interleaved)
+    np.testing.assert_array_equal(found[..., 4:], features[..., 4:])
+    np.testing.assert_array_equal(found[..., :4], rotary(features[..., :4], base=100.0, interleaved=interleaved))
+    for t, n in np.ndindex(3, 2):
+        turned = book.rotary(np.asarray(features[t, n, :4]), t, 100.0, interleaved)
+        assert_close(found[t, n, :4], turned, "float64")
+    scaled = rotary(features, base=5e5, rotary_dim=6, scaling=rotary_scaling.llama3(**LLAMA3))
+    speeds = book.llama3(5e5, 6, 8.0, 8192, 1.0, 4.0)
+    assert_close(scaled[2, 1, :6], book.rotary(np.asarray(features[2, 1, :6]), 2, speeds=speeds), "float64")
+
+
+def test_rotary_by_given_tables(x64):
+    (features,) = drawn((2, 3, 2, 6))
+    places = jnp.asarray([[0, 5, 9], [7, 8, 2]], jnp.int32)
+    angles = np.arange(10)[:, None] * 100.0 ** (np.arange(0, 6, 2) / -6)
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    expected = rotary(features, places, base=100.0)
+    assert_close(rotary(features, places, tables=(cos, sin)), expected, "float64")
+    assert_close(rotary(features, tables=(cos[places], sin[places])), expected, "float64")
+    assert_close(rotary(features, tables=(cos[:3], sin[:3])), rotary(features, base=100.0), "float64")
+    part = rotary(features, places, tables=(cos[:, :2], sin[:, :2]))
+    np.testing.assert_array_equal(part[..., 4:], features[..., 4:])
+    beyond = jax.jit(lambda x, places: rotary(x, places, tables=(cos, sin)))(
+        features, places.at[0].set(-1).at[1].set(10)
+    )
+    assert np.isnan(beyond).all()
+
+
+ONES = jnp.ones((3, 1, 4))
+TABLE = jnp.ones((3, 2))
+
+
+@pytest.mark.parametrize(
+    ("call", "named", "meant"),
+    [
+        (lambda: rotary(ONES, rotary_dim=3), "rotary_dim", "even number from 2 to 4"),
+        (lambda: rotary(ONES, rotary_dim=6), "rotary_dim", "even number from 2 to 4"),
+        (lambda: rotary(jnp.ones((3, 1, 5))), "even, not 5", "rotary_dim=4"),
+        (lambda: rotary(ONES, tables=(TABLE, TABLE), base=1e4), "tables", "tables=(cos, sin)"),
+        (lambda: rotary(ONES, tables=(jnp.ones((3, 4)),) * 2), "[3, 4]", "cos[..., :2]"),
+        (lambda: rotary(jnp.ones((3, 1, 8)), tables=(jnp.ones((3, 4)),) * 2, rotary_dim=4), "[3, 4]", "cos[..., :2]"),
+        (lambda: rotary(ONES, tables=(jnp.ones((5, 2)),) * 2), "[5, 2]", "rotary(query, positions, tables=...)"),
+        (lambda: rotary(ONES, jnp.arange(1, 4), tables=(TABLE, TABLE)), "0 to 2", "from 1 to 3"),
+        (lambda: rotary(ONES, base=1.0, scaling=rotary_scaling.linear(2.0)), "base", "base=10000.0"),
+        (lambda: rotary_scaling.linear(0.5), "factor", "1 or more"),
+        (lambda: rotary_scaling.yarn(4.0, 0), "original_max_position_embeddings", "1 or more"),
+        (lambda: rotary_scaling.yarn(4.0, 4096, 1.0, 32.0), "beta_fast 1.0", "beta_fast=32.0"),
+        (lambda: rotary_scaling.llama3(8.0, 8192, 4.0, 1.0), "low_freq_factor 4.0", "low_freq_factor=1.0"),
+    ],
+)
+def test_rotary_refuses(call, named, meant):
+    with pytest.raises(ValueError, match=re.escape(named)) as error:
+        call()
+    assert meant in str(error.value)
+
+
+@pytest.mark.parametrize("module", [mods, rotary_module, rotary_scaling], ids=lambda module: module.__name__)
 def test_examples_run(module):
     found = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert found.attempted

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
+import jax
 import numpy as np
 from jax import Array
 from jax.tree_util import register_dataclass
 
-from attnlab.functional.masks.alignment import Aligned, Alignment, telling, valid_alignment, whole, whole_array
+from attnlab.functional.masks.alignment import LARGEST, Aligned, Alignment, telling, valid_alignment, whole, whole_array
 from attnlab.functional.masks.base import Mask
 from attnlab.functional.masks.blocks import Answer, Blocks, Table
 from attnlab.functional.masks.picture import described
@@ -28,19 +29,19 @@ def _holds_multiple(low: Table, high: Table, period: int) -> Table:
     return (high // period) * period >= low
 
 
-@partial(register_dataclass, data_fields=[], meta_fields=["window", "dilation", "alignment"])
+@partial(register_dataclass, data_fields=["alignment"], meta_fields=["window", "dilation"])
 @dataclass(frozen=True, repr=False, eq=False)
 class Dilated(Aligned):
     """A sliding window with gaps; made by `dilated`."""
 
     window: int
     dilation: int
-    alignment: Alignment
+    alignment: Any
     name = "dilated"
 
     @property
     def _side(self) -> int:
-        return self.window // 2 * self.dilation
+        return min(self.window // 2 * self.dilation, LARGEST)
 
     def __call__(self, positions: Positions) -> Where:
         distance = positions.columns - (positions.rows + self.offset)
@@ -61,7 +62,7 @@ class Dilated(Aligned):
         return self.written(self.window, self.dilation)
 
 
-def dilated(window: int, dilation: int, alignment: Literal["lower_right", "upper_left"] | int | None = None) -> Mask:
+def dilated(window: int, dilation: int, alignment: Alignment = None) -> Mask:
     """Let query i attend to every dilation-th key around it, half of the window on each side.
 
     may[i, j] = |j − i| ≤ ⌊window / 2⌋ · dilation  and  j ≡ i  (mod dilation),   i counted with the offset
@@ -70,26 +71,26 @@ def dilated(window: int, dilation: int, alignment: Literal["lower_right", "upper
         window: how many keys besides its own a query sees, an even number, at least 0.
         dilation: distance between them, at least 1; 1 is `sliding_window(window // 2, window // 2)`.
         alignment: as of `causal`: needed when the numbers of queries and keys differ.
-    Returns: a mask without arrays; `dilated(...) & causal()` is its left half.
+    Returns: a mask without arrays, but for those of the alignment; `dilated(...) & causal()` is its left half.
     Reference: Beltagy, Peters & Cohan 2020 (Longformer), section 3.1, figure 2c.
 
     >>> dilated(2, 2).dense(1, 1).tolist(), dilated(2, 2).dense(5, 5).astype(int)[2].tolist()
     ([[True]], [1, 0, 1, 0, 1])
     """
-    valid_alignment("dilated", alignment)
+    alignment = valid_alignment("dilated", alignment)
     window = whole("dilated", "window", window, least=0)
     if window % 2:
         raise ValueError(f"dilated: half of the window lies on each side, so an even number is needed, not {window}")
     return Dilated(window, whole("dilated", "dilation", dilation, least=1), alignment)
 
 
-@partial(register_dataclass, data_fields=[], meta_fields=["stride", "alignment"])
+@partial(register_dataclass, data_fields=["alignment"], meta_fields=["stride"])
 @dataclass(frozen=True, repr=False, eq=False)
 class Strided(Aligned):
     """The strided pattern of the Sparse Transformer; made by `strided`."""
 
     stride: int
-    alignment: Alignment
+    alignment: Any
     name = "strided"
 
     def __call__(self, positions: Positions) -> Where:
@@ -112,7 +113,7 @@ class Strided(Aligned):
         return self.written(self.stride)
 
 
-def strided(stride: int, alignment: Literal["lower_right", "upper_left"] | int | None = None) -> Mask:
+def strided(stride: int, alignment: Alignment = None) -> Mask:
     """Let query i attend to the last keys up to its own and to every stride-th one before: both heads in one.
 
     A¹_i = {j : max(0, i − l) ≤ j ≤ i},   A²_i = {j ≤ i : (i − j) mod l = 0},   may[i, j] = j ∈ A¹_i ∪ A²_i
@@ -123,24 +124,24 @@ def strided(stride: int, alignment: Literal["lower_right", "upper_left"] | int |
     Args:
         stride: l, near √T, at least 1.
         alignment: as of `causal`: needed when the numbers of queries and keys differ.
-    Returns: a mask without arrays.
+    Returns: a mask without arrays, but for those of the alignment.
     Reference: Child, Gray, Radford & Sutskever 2019 (Sparse Transformer), sections 4.3 and 5.1.
 
     >>> strided(2).dense(6, 6).astype(int)[5].tolist()
     [0, 1, 0, 1, 1, 1]
     """
-    valid_alignment("strided", alignment)
+    alignment = valid_alignment("strided", alignment)
     return Strided(whole("strided", "stride", stride, least=1), alignment)
 
 
-@partial(register_dataclass, data_fields=[], meta_fields=["stride", "summary", "alignment"])
+@partial(register_dataclass, data_fields=["alignment"], meta_fields=["stride", "summary"])
 @dataclass(frozen=True, repr=False, eq=False)
 class Fixed(Aligned):
     """The fixed pattern of the Sparse Transformer; made by `fixed`."""
 
     stride: int
     summary: int
-    alignment: Alignment
+    alignment: Any
     name = "fixed"
 
     def __call__(self, positions: Positions) -> Where:
@@ -166,7 +167,7 @@ class Fixed(Aligned):
         return self.written(self.stride, self.summary)
 
 
-def fixed(stride: int, summary: int, alignment: Literal["lower_right", "upper_left"] | int | None = None) -> Mask:
+def fixed(stride: int, summary: int, alignment: Alignment = None) -> Mask:
     """Let query i attend to its own stretch of keys and to the last few of every stretch before: both heads in one.
 
     A¹_i = {j ≤ i : ⌊j / l⌋ = ⌊i / l⌋},   A²_i = {j ≤ i : j mod l ≥ l − c},   may[i, j] = j ∈ A¹_i ∪ A²_i
@@ -175,28 +176,28 @@ def fixed(stride: int, summary: int, alignment: Literal["lower_right", "upper_le
         stride: l, the length of a stretch, at least 1.
         summary: c, how many keys at the end of each stretch are seen from everywhere after; 1 to l.
         alignment: as of `causal`: needed when the numbers of queries and keys differ.
-    Returns: a mask without arrays.
+    Returns: a mask without arrays, but for those of the alignment.
     Reference: Child, Gray, Radford & Sutskever 2019 (Sparse Transformer), section 4.3. Its text lets j mod l run
         to l, which no remainder reaches; here it runs to l − 1 and c keys are meant.
 
     >>> fixed(3, 1).dense(8, 8).astype(int)[7].tolist()
     [0, 0, 1, 0, 0, 1, 1, 1]
     """
-    valid_alignment("fixed", alignment)
+    alignment = valid_alignment("fixed", alignment)
     stride = whole("fixed", "stride", stride, least=1)
     if (summary := whole("fixed", "summary", summary, least=1)) > stride:
         raise ValueError(f"fixed: {summary} keys at the end of each stretch of {stride} are more than it has")
     return Fixed(stride, summary, alignment)
 
 
-@partial(register_dataclass, data_fields=["traced"], meta_fields=["static", "alignment"])
+@partial(register_dataclass, data_fields=["traced", "alignment"], meta_fields=["static"])
 @dataclass(frozen=True, repr=False, eq=False)
 class GlobalTokens(Aligned):
     """A few tokens attend to all and are attended to by all; made by `global_tokens`."""
 
     traced: Any
     static: int | tuple[int, ...] | None
-    alignment: Alignment
+    alignment: Any
     name = "global_tokens"
 
     def _chosen(self, positions: Any) -> Any:
@@ -218,7 +219,8 @@ class GlobalTokens(Aligned):
         return some, rows.all(axis=1)[:, None] | columns.all(axis=1)[None, :]
 
     def leaf_ranks(self) -> tuple[int, ...]:
-        return () if self.traced is None else (1,)
+        tokens = () if self.traced is None else (1,)
+        return (*tokens, *(0 for _ in jax.tree.leaves(self.alignment)))
 
     def reach(self) -> int:
         if isinstance(self.static, int):
@@ -230,10 +232,7 @@ class GlobalTokens(Aligned):
         return self.written(described(self.traced) if self.static is None else self.static)
 
 
-def global_tokens(
-    tokens: Array | np.ndarray | Sequence[int] | int,
-    alignment: Literal["lower_right", "upper_left"] | int | None = None,
-) -> Mask:
+def global_tokens(tokens: Array | np.ndarray | Sequence[int] | int, alignment: Alignment = None) -> Mask:
     """Let a few tokens attend to all and be attended to by all; widens another mask: `sliding_window(...) | ...`.
 
     may[i, j] = i ∈ G or j ∈ G,   i counted with the offset
@@ -248,7 +247,7 @@ def global_tokens(
     >>> global_tokens([1]).dense(3, 3).astype(int).tolist()
     [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
     """
-    valid_alignment("global_tokens", alignment)
+    alignment = valid_alignment("global_tokens", alignment)
     if isinstance(tokens, Array | np.ndarray):
         traced = whole_array("global_tokens", tokens)
         if traced is None or traced.ndim == 0:

@@ -9,6 +9,8 @@ from jax.core import Tracer
 
 CELLS = 16
 """Rows and columns of a map whose block size is not said."""
+LONGEST = 2**20
+"""Queries or keys of the longest pattern that is drawn unasked."""
 EMPTY, SOME, FULL = "·▒█"
 
 
@@ -26,6 +28,8 @@ def described(leaf: Any) -> str:
 def portrait(mask: Any) -> str:
     """Write the mask's expression and, where its arrays are known, the map of its first example at a telling size.
 
+    A pattern that shows nothing within a million positions is not drawn: a map takes memory in proportion to them.
+
     >>> from attnlab.functional import masks
     >>> print(portrait(masks.from_fn(max)))
     from_fn(max)
@@ -35,6 +39,8 @@ def portrait(mask: Any) -> str:
             known = jax.tree.map(np.asarray, mask)  # inside jit, what JAX computes of a known array is unknown
             queries, keys = known.sizes()
             queries, keys = queries or keys or known.reach(), keys or queries or known.reach()
+            if max(queries, keys) > LONGEST:
+                return mask.expression()
             return f"{mask.expression()}\n{drawn(known.placed(queries, keys), queries, keys, None, 0)}"
     except (ValueError, IndexError, TypeError, RuntimeError):  # sizes that do not fit, an empty or a deleted array
         pass

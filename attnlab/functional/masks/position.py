@@ -1,24 +1,37 @@
-"""Masks by where query and key lie: causal and sliding windows."""
+"""Masks by where query and key lie: causal and sliding windows, the same for all examples or one for each."""
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal
+from functools import partial, reduce
+from operator import and_
+from typing import Any
 
+import jax
+import numpy as np
+from jax import Array
 from jax.tree_util import register_dataclass
 
 from attnlab.functional.calls import explained
-from attnlab.functional.masks.alignment import Aligned, Alignment, telling, valid_alignment, whole
-from attnlab.functional.masks.base import Mask
+from attnlab.functional.masks.alignment import (
+    Aligned,
+    Alignment,
+    Static,
+    shown,
+    telling,
+    valid_alignment,
+    whole,
+    whole_array,
+)
+from attnlab.functional.masks.base import And, Mask, Open
 from attnlab.functional.masks.blocks import Answer, Blocks
-from attnlab.functional.types import Positions, Where
+from attnlab.functional.types import Positions, Where, known
 
 
-@partial(register_dataclass, data_fields=[], meta_fields=["alignment"])
+@partial(register_dataclass, data_fields=["alignment"], meta_fields=[])
 @dataclass(frozen=True, repr=False, eq=False)
 class Causal(Aligned):
     """No query sees a later key; made by `causal`."""
 
-    alignment: Alignment
+    alignment: Any
     name = "causal"
 
     def __call__(self, positions: Positions) -> Where:
@@ -29,10 +42,10 @@ class Causal(Aligned):
         return low <= last, high <= first
 
     def expression(self) -> str:
-        return f"causal({'' if self.alignment is None else repr(self.alignment)})"
+        return f"causal({'' if self.alignment == Static(None) else shown(self.alignment)})"
 
 
-def causal(alignment: Literal["lower_right", "upper_left"] | int | None = None) -> Mask:
+def causal(alignment: Alignment = None) -> Mask:
     """Let query i attend to the keys up to its own position.
 
     may[i, j] = j ≤ i + offset
@@ -40,46 +53,76 @@ def causal(alignment: Literal["lower_right", "upper_left"] | int | None = None) 
     Args:
         alignment: where the diagonal lies when the numbers of queries and keys, T and S, differ:
             "upper_left" is offset 0, "lower_right" offset S − T (the last query sees all keys), a number
-            is the offset itself. None is right only for T = S, and an error otherwise.
-    Returns: a mask without arrays.
+            is the offset itself, and an array of whole numbers [*B] the offset of each example ([] of all): how
+            many tokens its cache holds before the first query. None is right only for T = S, and an error otherwise.
+    Returns: a mask without arrays, but for offsets that are one.
     Numerics: with a negative offset the first queries see no key: their output is 0.
     Reference: Vaswani et al. 2017, section 3.2.3.
 
     >>> causal("lower_right").dense(2, 3).astype(int).tolist()
     [[1, 1, 0], [1, 1, 1]]
+    >>> causal(np.array([0, 2])).dense(1, 3).astype(int).tolist()
+    [[[1, 0, 0]], [[1, 1, 1]]]
     """
-    valid_alignment("causal", alignment)
-    return Causal(alignment)
+    return Causal(valid_alignment("causal", alignment))
 
 
-@partial(register_dataclass, data_fields=[], meta_fields=["left", "right", "alignment"])
+@partial(register_dataclass, data_fields=["left", "right", "alignment"], meta_fields=[])
 @dataclass(frozen=True, repr=False, eq=False)
 class SlidingWindow(Aligned):
     """A query sees the keys around it; made by `sliding_window`."""
 
-    left: int
-    right: int
-    alignment: Alignment
+    left: Any
+    """`Static`, an array [*B], or None for no end on this side."""
+    right: Any
+    alignment: Any
     name = "sliding_window"
+
+    @property
+    def _sides(self) -> tuple[Any, Any]:
+        """How far a query sees to the left and to the right."""
+        sides = (side.value if isinstance(side, Static) else side for side in (self.left, self.right))
+        left, right = (side if side is None or isinstance(side, int) else side.astype(np.int32) for side in sides)
+        return left, right
 
     def __call__(self, positions: Positions) -> Where:
         distance = positions.columns - (positions.rows + self.offset)
-        return (distance >= -self.left) & (distance <= self.right)
+        left, right = self._sides
+        ends = [] if left is None else [distance >= -left]
+        return reduce(and_, ends if right is None else [*ends, distance <= right])
 
     def bounds(self, blocks: Blocks) -> Answer:
         (first, last), (low, high) = self.aligned(blocks).rows_and_columns
         nearest, farthest = low - last, high - first
-        return (farthest >= -self.left) & (nearest <= self.right), (nearest >= -self.left) & (farthest <= self.right)
+        left, right = self._sides
+        some, every = [], []
+        if left is not None:
+            some, every = [farthest >= -left], [nearest >= -left]
+        if right is not None:
+            some, every = [*some, nearest <= right], [*every, farthest <= right]
+        return reduce(and_, some), reduce(and_, every)
+
+    def outline(self) -> Mask:
+        if jax.tree.leaves(self.alignment):
+            return Open()
+        left, right = (side if isinstance(side, Static) else None for side in (self.left, self.right))
+        if (left, right) == (self.left, self.right):
+            return self
+        if left is None and right is None:
+            return Open()
+        return And(SlidingWindow(left, right, self.alignment), Open())
 
     def reach(self) -> int:
-        return telling(max(self.left, self.right))
+        return telling(max(int(np.max(side)) for side in self._sides if side is not None))
 
     def expression(self) -> str:
-        return self.written(self.left, self.right)
+        return self.written(shown(self.left), shown(self.right))
 
 
 @explained()
-def sliding_window(left: int, right: int, alignment: Literal["lower_right", "upper_left"] | int | None = None) -> Mask:
+def sliding_window(
+    left: int | Array | np.ndarray | None, right: int | Array | np.ndarray | None, alignment: Alignment = None
+) -> Mask:
     """Let query i attend to the keys at most `left` before and `right` after its own position.
 
     may[i, j] = −left ≤ j − (i + offset) ≤ right
@@ -88,15 +131,33 @@ def sliding_window(left: int, right: int, alignment: Literal["lower_right", "upp
     and Longformer's window of w, half on each side, is `sliding_window(w // 2, w // 2)`.
 
     Args:
-        left: how many keys before its own a query sees, at least 0.
-        right: how many after its own, at least 0.
+        left: how many keys before its own a query sees, at least 0: a number in Python (static); an array of whole
+            numbers [*B], one for each example, or [] for all, which may be traced; None for all before.
+        right: how many after its own, likewise; `sliding_window(None, 0)` is `causal`. One of both has an end.
         alignment: as of `causal`: needed when the numbers of queries and keys differ.
-    Returns: a mask without arrays.
+    Returns: a mask whose leaves are the arrays among these: other widths compile nothing anew, while empty blocks of
+        static ones are known before compiling.
+    Numerics: an array below 0 is refused where it is known; inside jit it stands as the equation has it.
     Reference: Beltagy, Peters & Cohan 2020, section 3.1; Luong et al. 2015, section 3.2 (local-m, a window of 2D + 1).
 
     >>> sliding_window(1, 0).dense(3, 3).astype(int).tolist()
     [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
+    >>> sliding_window(np.array([0, 1]), 0).dense(2, 2).astype(int).tolist()
+    [[[1, 0], [0, 1]], [[1, 0], [1, 1]]]
     """
-    valid_alignment("sliding_window", alignment)
-    left, right = (whole("sliding_window", *side, least=0) for side in (("left", left), ("right", right)))
-    return SlidingWindow(left, right, alignment)
+    if left is None and right is None:
+        raise ValueError("sliding_window: left and right are None, so nothing is masked; write mask=None")
+    alignment = valid_alignment("sliding_window", alignment)
+    return SlidingWindow(_side("left", left), _side("right", right), alignment)
+
+
+def _side(name: str, width: Any) -> Any:
+    """Return one side of a window as it is kept, or raise where it is none."""
+    if width is None:
+        return None
+    if not isinstance(width, Array | np.ndarray):
+        return Static(whole("sliding_window", name, width, least=0))
+    values = known(width := whole_array("sliding_window", width))
+    if values is not None and values.size and values.min() < 0:
+        raise ValueError(f"sliding_window: {name} is {values.min()}, at least 0 is needed")
+    return width

@@ -136,6 +136,8 @@ _STREAM = 0x67756D62
 
 def _straight_through(logits: Array, weights: Array) -> Array:
     """One-hot of the largest logit, with the derivative of the weights; NaN and empty rows are the weights'."""
+    if logits.shape[-1] == 0:
+        return weights
     best = jnp.argmax(logits, axis=-1, keepdims=True)
     place = jax.lax.broadcasted_iota(best.dtype, logits.shape, logits.ndim - 1)
     hard = ((place == best) & (logits != -jnp.inf)).astype(weights.dtype)

@@ -52,7 +52,7 @@ def scaled_dot(query: Query, key: Key, *, scale: Scale | None = None) -> Logits:
     Args:
         query: as wide as the keys; d is this width.
         key: as wide as the queries.
-        scale: a number or a learned []; None is 1/√d.
+        scale: a number or a learned []; None is 1/√d, and 1 for vectors of width 0, whose products are 0.
     Returns: logits, unbounded; with scale None of variance one for independent unit-variance features.
     Numerics: as `dot`; the products are divided, not the queries.
     Reference: Vaswani et al. 2017, eq. 1.
@@ -63,7 +63,7 @@ def scaled_dot(query: Query, key: Key, *, scale: Scale | None = None) -> Logits:
     of_one_width("scaled_dot", query, key)
     logits = dot(query, key)
     if scale is None:
-        return logits / query.shape[-1] ** 0.5
+        return logits / max(query.shape[-1], 1) ** 0.5
     return logits * scalar("scores.scaled_dot: scale", scale, logits.dtype)
 
 
