@@ -446,7 +446,7 @@ def _experiment(options: argparse.Namespace) -> Experiment:
 def _to_be_executed(options: argparse.Namespace) -> Experiment:
     """The experiment; refused where its file itself holds code, as a run's does, and no training recorded that."""
     experiment = _experiment(options)
-    if not options.trust and (held := held_code(options.config, options.overrides)):
+    if not options.trust and (held := held_code(catalog.known(options.config), options.overrides)):
         code = code_of([part for part in custom_parts(experiment) if part.function in held])
         refuse_other_code(options.config, code, recorded_code(options.config.parent), TRUST)
     return experiment

@@ -256,7 +256,7 @@ def test_overrides_go_with_the_run_and_with_a_run_that_is_made_of_its_config(tra
     cli.main(["train", str(run / "config.yaml"), "training.steps=9", "--out", "elsewhere"])
     (run / "environment.json").write_text('{"overrides": 3}')
     cli.main(["train", str(run / "config.yaml")])
-    assert [call[3] for call in trained] == [["model.dropout=0.1"], ["model.dropout=0.1", "training.steps=9"], []]
+    assert [call[4] for call in trained] == [["model.dropout=0.1"], ["model.dropout=0.1", "training.steps=9"], []]
 
 
 @pytest.mark.parametrize(
@@ -356,11 +356,12 @@ def test_results_as_a_table():
     }
     assert list(cli._table("test", metrics, ["bleu"])) == [
         "test:",
-        "  metric                           value  95% interval",
-        "  BLEU, cased           36.30  35.20 to 37.40",
-        "  sentences             1,000",
-        "  exact match short      5.00",
+        "  metric                          value  95% interval",
+        "  BLEU, cased                     36.30  35.20 to 37.40",
+        "  sentences                       1,000",
+        "  exact match, shortest third      5.00",
         "  signature of BLEU, cased: nrefs:1|case:mixed",
+        "  no interval: fewer than 20 examples: exact match, shortest third",
     ]
 
 

@@ -56,8 +56,8 @@ def test_tables_and_training_use_these_names(kind: str):
 
 
 def test_the_terminal_uses_these_names():
-    lines = list(cli._table("test", {"f1": 90.0, "facts_found": 80.0, "my_own": 1}))
-    assert [line.split("  ")[1] for line in lines[1:]] == ["F1", "gold facts found", "my_own"]
+    lines = list(cli._table("test", {"f1": 90.0, "facts_found": 80.0, "my_own": 1}, []))
+    assert [line.split("  ")[1] for line in lines[2:]] == ["F1", "gold facts found", "my_own"]
     screen = io.StringIO()
     with Progress(10, 0, console=Console(file=screen, width=200)) as progress:
         progress.step(5, 1.0, 3, False)
