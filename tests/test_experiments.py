@@ -181,7 +181,7 @@ def test_tiny_runs_through_the_command_line(name: str, data_dir: Path, picture: 
     results = json.loads((run / "results.json").read_text())
     named = getattr(config.task.data, "test", None)
     assert set(results) == (set(named) if isinstance(named, dict) else {"test"})
-    assert all(f"{split}\n" in table for split in results)
+    assert all(f"{split}:\n" in table for split in results)
     for metrics in results.values():
         intervals = {metric: value for metric, value in metrics.items() if metric.endswith("_ci95")}
         assert intervals

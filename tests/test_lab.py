@@ -334,7 +334,7 @@ def test_a_read_only_run_answers_and_is_not_scored_in_vain(copied, data, read_on
     err = capfd.readouterr().err
     assert f"{copied}/results.json.trial: cannot be written: Read-only file system; nothing was scored" in err
     assert cli.main(["show", str(copied), "a b"]) == 2
-    assert "show/attention.png: cannot be written: Read-only file system" in capfd.readouterr().err
+    assert re.search(r"show/attention_\d+\.png: cannot be written: Read-only file system", capfd.readouterr().err)
     assert list(lab.predict(copied, ["a b c\n"])) == ["c b a"]
     assert unchanged(copied) == before
 
@@ -357,7 +357,7 @@ def test_scores_are_shown_and_kept_elsewhere_when_the_disk_fills_up_meanwhile(
     (kept,) = (tmp_path / "tmp").iterdir()
     assert err.splitlines()[-1].endswith(f"cannot be written: Read-only file system; the scores are kept in {kept}")
     exact = results_of(kept)["test"]["exact_match"]
-    assert re.search(rf"exact_match +{exact:.2f}", out)
+    assert re.search(rf"exact match +{exact:.2f}", out)
     assert Translator.total("exact_match", each_of(kept, "test").rows["exact_match"]) == pytest.approx(exact)
 
 

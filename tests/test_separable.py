@@ -1,5 +1,7 @@
 """Custom parts that no block can honour are seen: they are computed by `dense`, and refused where blocks are named."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,7 +42,25 @@ def of_unit_length(query, key):
     return (query / jnp.linalg.norm(query)) @ key.T
 
 
+class Centered:
+    """Holds a part of attnlab, and does something else."""
+
+    def __init__(self, fn):
+        self.fn = fn
+
+    def __call__(self, query, key):
+        return self.fn(query - query.mean(0), key)
+
+
+@functools.wraps(scores.dot)
+def wrapped(query, key):
+    return scores.dot(query - query.mean(0), key)
+
+
 QUERIES = {
+    "class that holds attnlab's": {"score": jax.tree_util.register_static(Centered)(scores.dot)},
+    "wraps attnlab's": {"score": wrapped},
+    "second neighbor": {"score": lambda query, key: scores.dot(jnp.roll(query, 2, axis=0), key)},
     "positional normalizer": {"normalizer": jax.tree_util.register_static(Slots)()},
     "learned normalizer": {"normalizer": Partial(over_queries, sharpness=jnp.float32(2.0))},
     "number of queries": {"normalizer": over_their_number},
@@ -49,6 +69,7 @@ QUERIES = {
     "predicate": {"mask": MASK & ~masks.from_fn(lambda query, key, head: query - query.min() < key)},
 }
 KEYS = {
+    "third neighbor": {"score": lambda query, key: scores.dot(query, jnp.roll(key, 3, axis=0))},
     "score": {"score": lambda query, key: query @ (key - key.mean(0)).T},
     "mod": {"mods": (mods.soft_cap(9.0), lambda logits, positions: logits / logits.std(-1, keepdims=True))},
 }
@@ -116,3 +137,24 @@ def test_some_rows_by_themselves_are_refused(more, instead):
     with pytest.raises(ValueError, match="mixes queries") as refused:
         attention(few, few, few, normalizer=over_their_number, **more)
     assert instead in str(refused.value)
+
+
+def test_an_object_that_changes_is_tried_again():
+    class Mode:
+        on = False
+
+        def __call__(self, query, key):
+            return scores.dot(query - query.mean(0) if self.on else query, key)
+
+    score = jax.tree_util.register_static(type("Mode", (Mode,), {"__hash__": object.__hash__}))()
+    assert plan(q, q, q, score=score, mask=MASK).implementation != "dense"
+    score.on = True
+    assert plan(q, q, q, score=score, mask=MASK).implementation == "dense"
+
+
+def test_masked_keys_are_no_matter_of_a_mesh():
+    mesh = jax.make_mesh((1,), ("x",))
+    how = {"normalizer": over_all_keys, "mask": MASK, "mesh": mesh}
+    assert attention(q, q, q, **how).shape == q.shape
+    with pytest.raises(ValueError, match="mesh=None"):
+        attention(q, q, q, normalizer=over_their_number, mask=MASK, mesh=mesh)

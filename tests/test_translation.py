@@ -12,6 +12,7 @@ from attnlab.config.errors import UserError
 from attnlab.config.translation import TsvToSplit
 from attnlab.data import tsv
 from attnlab.data.records import Link, Pair
+from attnlab.tasks.base import no_poll
 from attnlab.tasks.translation import Translator
 from attnlab.training.objective import guided_alignment
 from attnlab.training.optimizer import optimizer
@@ -57,7 +58,7 @@ def test_pieces_of_words_are_aligned_word_by_word(monkeypatch):
     for row, (start, _) in enumerate(target.offsets):  # each piece looks at one piece of the right word alone
         weights[row, len(source.ids) - 1 if start < 5 else 0] = 1.0
     monkeypatch.setattr(Translator, "attention", lambda *_: [weights])
-    assert task._alignment({}, [pair])["aer"] == 0.0
+    assert task._alignment({}, [pair], no_poll)["aer"] == 0.0
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def refuse_other_code(where: Path, code: Mapping[str, str], recorded: Mapping[st
         instead: what to do.
     """
     for name, sha in code.items():
-        if sha not in recorded.values():
+        if recorded.get(name) != sha:
             there = f"{recorded[name][:12]} at training" if name in recorded else "no record of it at training"
             raise UserError(f"{where}: the {name} is not the one recorded ({sha[:12]} here, {there}); {instead}")
 

@@ -306,7 +306,8 @@ def _prepared(
     parts = as_part(score), tuple(map(as_part, mods)), as_part(normalizer)
     call = Call(query, key, value, *parts, fitted, rng, query_positions, key_positions)
     whole = tuple(extra for extra in extras if not extra.chosen)
-    return call, dense.Options(dropout_rate, whole, block_size, device().in_turn, mesh is not None), extras
+    blocks = None if block_size is None else (int(block_size[0]), int(block_size[1]))
+    return call, dense.Options(dropout_rate, whole, blocks, device().in_turn, mesh is not None), extras
 
 
 def _unfolded(found: dict[str, Any], batch: tuple[Size, ...]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import AbstractMesh, Mesh
+from jax.sharding import Mesh
 
 from attnlab.functional import masks, mods, normalizers, scores
 from attnlab.functional.masks import Mask
@@ -246,7 +246,7 @@ def check_options(dropout_rate: Any, rng: Any, block_size: Any, mesh: Any) -> No
         raise ValueError(
             f"attention: block_size is (queries, keys), each at least 1, not {block_size}; write block_size=(256, 256)"
         )
-    if mesh is not None and not isinstance(mesh, Mesh | AbstractMesh):
+    if mesh is not None and not isinstance(mesh, Mesh):
         raise ValueError(
             f'attention: mesh is no mesh but {described(mesh)}; write mesh=jax.make_mesh((jax.device_count(),), ("x",))'
         )

@@ -4,8 +4,10 @@ A function of the user's may read variables that change between two calls. What 
 globals, and those of the functions it calls) is therefore part of its fingerprint, by value.
 """
 
+import dis
 import sys
-from collections.abc import Hashable
+import types
+from collections.abc import Hashable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
@@ -19,6 +21,20 @@ TRUSTED = {"attnlab", "jax", "jaxlib", "jaxtyping", "beartype", "numpy", "flax",
     "__main__"
 }
 """Packages whose functions, classes and modules do not change while a program runs."""
+UNSEEN = {"globals", "locals", "vars", "eval", "exec", "compile", "__import__", "import_module", "environ", "getenv"}
+"""Names by which a function reads what its code does not name."""
+INERT = {
+    "__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__annotate__", "__slots__",
+    "__annotate_func__", "__annotations_cache__", "__firstlineno__", "__static_attributes__", "__match_args__",
+    "__hash__", "__repr__", "__eq__", "__orig_bases__", "__parameters__", "__abstractmethods__",
+    "__dataclass_params__", "__dataclass_fields__", "__init__", "__replace__",
+}  # fmt: skip
+"""Attributes of a class that no call of its objects reads: what `__init__` made is read from the object."""
+WRITTEN_IN_C = (
+    types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType,
+    types.GetSetDescriptorType, types.MemberDescriptorType,
+)  # fmt: skip
+"""Attributes of classes that no Python code can read anything else by."""
 LARGEST = 2**16
 """Bytes of an array that a function may read by name; a larger one is not kept alive for it."""
 
@@ -43,20 +59,27 @@ def of_structure(structure: Any) -> Hashable:
 
 def _of(value: Any, seen: tuple[int, ...]) -> Hashable:
     """Return the fingerprint of anything that may stand in a structure, or be read by a function."""
-    if value is None or value is Ellipsis or isinstance(value, bool | int | str | bytes | np.dtype | CodeType):
+    if (
+        value is None
+        or value is Ellipsis
+        or type(value) in (bool, int, str, bytes)
+        or isinstance(value, np.dtype | CodeType)
+    ):
         return type(value), value
-    if isinstance(value, float | complex | np.number | np.bool_):
+    if type(value) in (float, complex) or isinstance(value, np.number | np.bool_):
         return type(value), repr(value)  # 0.0 is not −0.0, and NaN is NaN
     if id(value) in seen:
         return seen.index(id(value))
     within = (*seen, id(value))
     if isinstance(value, tuple | list):
-        return type(value), tuple(_of(item, within) for item in value)
+        items = tuple(_of(item, within) for item in value)
+        return (type(value), items) if type(value) in (tuple, list) else (items, _of_object(value, within))
     if isinstance(value, dict):
-        return dict, tuple((_of(name, within), _of(item, within)) for name, item in value.items())
+        items = tuple((_of(name, within), _of(item, within)) for name, item in value.items())
+        return (dict, items) if type(value) is dict else (items, _of_object(value, within))
     if isinstance(value, jax.Array | np.ndarray):
         return _of_array(value)
-    if _is_trusted(value):
+    if isinstance(value, WRITTEN_IN_C) or is_trusted(value):
         return value
     if isinstance(value, MethodType):
         return MethodType, _of(value.__func__, within), _of(value.__self__, within)
@@ -65,16 +88,29 @@ def _of(value: Any, seen: tuple[int, ...]) -> Hashable:
     if isinstance(value, FunctionType):
         return _of_function(value, within)
     if isinstance(value, type):
-        own = {name: part for name, part in vars(value).items() if name == "__call__" or not name.startswith("__")}
+        own = {name: part for name, part in vars(value).items() if name not in INERT}
         kept = {name: getattr(part, "fget", part) for name, part in own.items() if not name.startswith("_abc_")}
         return value, _of(kept, within), tuple(_of(base, within) for base in value.__bases__)
     if is_dataclass(value):
-        return _of(type(value), within), tuple(_of(getattr(value, field.name), within) for field in fields(value))
+        read = tuple(_of(getattr(value, field.name), within) for field in fields(value))
+        return read, _of_object(value, within)
     raise NoFingerprint(type(value).__name__)
 
 
-def _is_trusted(value: Any) -> bool:
-    """Tell whether this is a function, class or module that its package has under its name."""
+def _of_object(value: Any, within: tuple[int, ...]) -> Hashable:
+    """Return the fingerprint of an object's class and of all attributes, declared or not."""
+    slots = [getattr(kind, "__slots__", ()) for kind in type(value).__mro__]
+    slots = {name for names in slots for name in ([names] if isinstance(names, str) else names)} - {"__weakref__"}
+    held = {name: getattr(value, name) for name in sorted(slots) if hasattr(value, name)}
+    return _of(type(value), within), _of(held | dict(getattr(value, "__dict__", {})), within)
+
+
+def is_trusted(value: Any) -> bool:
+    """Tell whether this is a function, class or module that its package has under its name.
+
+    >>> is_trusted(jax.nn.relu), is_trusted(lambda x: x)
+    (True, False)
+    """
     if isinstance(value, ModuleType):
         return value.__name__.partition(".")[0] in TRUSTED
     home = getattr(value, "__module__", None) or ("builtins" if isinstance(value, BuiltinFunctionType) else "")
@@ -89,7 +125,8 @@ def _of_array(value: Any) -> Hashable:
         raise NoFingerprint("array")
     if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
         value = jax.random.key_data(value)
-    return type(value), value.shape, str(value.dtype), np.asarray(value).tobytes()
+    weak = getattr(value, "weak_type", False)
+    return type(value), value.shape, str(value.dtype), weak, np.asarray(value).tobytes()
 
 
 def _of_function(function: FunctionType, within: tuple[int, ...]) -> Hashable:
@@ -97,12 +134,24 @@ def _of_function(function: FunctionType, within: tuple[int, ...]) -> Hashable:
         cells = [cell.cell_contents for cell in function.__closure__ or ()]
     except ValueError:  # a variable that has no value yet
         raise NoFingerprint(function.__name__) from None
-    names = sorted(_names(function.__code__) & function.__globals__.keys())
-    read = {name: function.__globals__[name] for name in names}
-    given = cells, function.__defaults__, function.__kwdefaults__, read
+    names = _names(function.__code__)
+    if UNSEEN & names or not all(module.partition(".")[0] in TRUSTED for module in _imports(function.__code__)):
+        raise NoFingerprint(function.__name__)
+    read = {name: function.__globals__[name] for name in sorted(names & function.__globals__.keys())}
+    given = cells, function.__defaults__, function.__kwdefaults__, vars(function), read
     return function.__code__, *(_of(part, within) for part in given)
 
 
 def _names(code: CodeType) -> set[str]:
     """Return the names of globals and attributes in a function's code, and in that of the functions inside it."""
     return set(code.co_names).union(*(_names(part) for part in code.co_consts if isinstance(part, CodeType)))
+
+
+def _imports(code: CodeType) -> Iterator[str]:
+    """Yield the modules that a function's code imports when it runs, and that of the functions inside it."""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "IMPORT_NAME":
+            yield str(instruction.argval)
+    for part in code.co_consts:
+        if isinstance(part, CodeType):
+            yield from _imports(part)

@@ -91,7 +91,7 @@ def choose(given: Inputs, options: dense.Options, name: str | None) -> Plan:
         reasons |= dict.fromkeys(("streaming", "block_sparse"), "the blocks are not worth their loop")
     chosen = name or suited
     if (chosen != "dense" or options.split) and (unfit := separable.unfit(given)):
-        if options.split:
+        if options.split and "streaming" in unfit:
             raise ValueError(f"attention: {next(iter(unfit.values()))}, nor a mesh that divides it; write mesh=None")
         reasons |= unfit
         suited = "dense" if "streaming" in unfit else "streaming"

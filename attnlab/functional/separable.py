@@ -3,7 +3,7 @@
 A score, a mod and a predicate of `masks.from_fn` say of each pair of a query and a key what they say of it alone; a
 normalizer weighs the keys of each query by that query's logits, whichever of its masked keys are left out. Nothing in
 a function's signature promises that, and a block of a part that looks further (at all queries, say) would be wrong
-without a sign. So each is called on 2 queries and on either alone; what differs is for `dense`. A part that cannot be
+without a sign. So each is called on 5 queries and on each alone; what differs is for `dense`. A part that cannot be
 called so (it needs other sizes, or arrays of the caller's trace) is taken at its word.
 """
 
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from attnlab.functional.fingerprint import NoFingerprint, of_structure
+from attnlab.functional.fingerprint import NoFingerprint, is_trusted, of_structure
 from attnlab.functional.inputs import Inputs
 from attnlab.functional.masks import And, Mask, Not, Or
 from attnlab.functional.masks.written import FromFn
@@ -25,7 +25,7 @@ from attnlab.functional.normalizers import Positional
 from attnlab.functional.parts import marked
 from attnlab.functional.types import Positions
 
-QUERIES, KEYS = 2, 3
+QUERIES, KEYS = 5, 7
 ROUNDING = 1e-2
 """Relative to the largest result: two ways to compute one thing differ by less, two things by more."""
 
@@ -43,7 +43,7 @@ def unfit(given: Inputs) -> dict[str, str]:
             (tuple(x.shape[len(own) :]), x.dtype) for x, own in zip(map(jnp.asarray, arrays), axes, strict=True)
         )
         try:
-            mixes = _tried(kind, _Part(_identity(structure), structure), shapes, widths)
+            mixes = _mixed(kind, structure, shapes, widths)
         except Exception:  # whatever a function of the user's raises on numbers that are not its own
             continue
         if mixes:
@@ -64,13 +64,25 @@ def _predicates(mask: Mask | None) -> Iterator[Mask]:
 
 def _custom(part: Any) -> str:
     """Return the name of a function that is not attnlab's own, "" for one that is."""
-    while True:
-        inner = getattr(part, "func", None) or getattr(part, "normalizer", None) or getattr(part, "fn", None)
-        if inner is None:
-            break
+    while (inner := _wrapped(part)) is not None:
         part = inner
     home = part if hasattr(part, "__name__") else type(part)
-    return "" if (home.__module__ or "").split(".")[0] == "attnlab" else home.__name__
+    return "" if _is_own(home) else home.__name__
+
+
+def _wrapped(part: Any) -> Any:
+    """Return what a `partial`, or a class of attnlab, calls; an attribute of a user's class says nothing."""
+    if isinstance(part, partial):
+        return part.func
+    own = _is_own(type(part))
+    return next(
+        (inner for name in ("normalizer", "fn") if own and (inner := getattr(part, name, None)) is not None), None
+    )
+
+
+def _is_own(home: Any) -> bool:
+    """Tell by what attnlab has under that name, as `functools.wraps` copies names."""
+    return (home.__module__ or "").split(".")[0] == "attnlab" and is_trusted(home)
 
 
 @dataclass(frozen=True)
@@ -81,11 +93,13 @@ class _Part:
     structure: Any = field(compare=False)
 
 
-def _identity(structure: Any) -> Hashable:
+def _mixed(kind: str, structure: Any, shapes: tuple[Any, ...], widths: tuple[int, int]) -> str:
+    """Try a part, or remember what was found of its equal."""
     try:
-        return of_structure(structure)
-    except NoFingerprint:
-        return structure
+        identity = of_structure(structure)
+    except NoFingerprint:  # it may do something else by now
+        return _tried.__wrapped__(kind, _Part(None, structure), shapes, widths)
+    return _tried(kind, _Part(identity, structure), shapes, widths)
 
 
 @lru_cache(maxsize=32)
@@ -138,7 +152,7 @@ def _pairwise(block: Callable[[np.ndarray, np.ndarray], Array]) -> dict[str, Arr
 
 def _normalizer(normalizer: Callable[..., Array], widths: tuple[int, int]) -> dict[str, Array]:
     logits, where = _normal(QUERIES, KEYS + 1), np.ones((QUERIES, KEYS + 1), bool)
-    where[0, 2] = where[1, 0] = False
+    where[np.arange(QUERIES), [2, 0, 6, 3, 5]] = where[1, 4] = False
 
     def weights(rows: Any, columns: Any) -> Array:
         positional = isinstance(getattr(normalizer, "func", normalizer), Positional)
@@ -150,10 +164,10 @@ def _normalizer(normalizer: Callable[..., Array], widths: tuple[int, int]) -> di
     whole = weights(rows, columns)
     by_row = [weights(rows[i : i + 1], columns) for i in rows]
     allowed = [weights(rows[i : i + 1], columns[where[i]]) for i in rows]
-    left_out = jnp.concatenate([x[:, where[i]] for i, x in zip(rows, by_row, strict=True)])
+    left_out = jnp.concatenate([x[:, where[i]] for i, x in zip(rows, by_row, strict=True)], axis=1)
     return {
         "queries": _differ(whole, jnp.concatenate(by_row)),
-        "masked keys": _differ(left_out, jnp.concatenate(allowed)),
+        "masked keys": _differ(left_out, jnp.concatenate(allowed, axis=1)),
     }
 
 
