@@ -39,6 +39,8 @@ class AttentionOutput(NamedTuple):
     output: Float[Array, "*B T N V"]
     weights: Float[Array, "*B N T S"] | None = None
     """What the normalizer gave, before dropout: each row adds up to one (softmax) or is empty."""
+    scores: Float[Array, "*B N T S"] | None = None
+    """What the score gave, before the mods; −inf where masked."""
     logits: Float[Array, "*B N T S"] | None = None
     """After the mods; −inf where masked."""
     lse: Float[Array, "*B N T"] | None = None
