@@ -157,7 +157,12 @@ class How:
 
     @property
     def op_by_op(self) -> bool:
-        """Whether an eager call needs no compiling of its own."""
+        """Whether an eager call needs no compiling of its own.
+
+        It does where JAX looks for NaN and Inf after each operation: a masked logit is −∞ on its way.
+        """
+        if jax.config.jax_debug_nans or jax.config.jax_debug_infs:
+            return False
         return self.implementation == "dense" and self.mesh is None and not any(extra.chosen for extra in self.extras)
 
 
@@ -234,7 +239,9 @@ def attention_weights(
     )
 
     def carry_out(call: Call) -> dict[str, Any]:
-        return _unfolded(dense.attend(inputs(*call), options), query.shape[:-3])
+        given, how = inputs(*call), How("dense", options, extras, None)
+        found = _attend(how, given) if how.op_by_op else compiled_once(_attend, how, given)
+        return _unfolded(found, query.shape[:-3])
 
     return sharded.by_compiler(carry_out, call, extras)["weights"]
 
