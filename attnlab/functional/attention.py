@@ -161,7 +161,7 @@ class How:
 
         It does where JAX looks for NaN and Inf after each operation: a masked logit is −∞ on its way.
         """
-        if jax.config.jax_debug_nans or jax.config.jax_debug_infs:
+        if any(getattr(jax.config, flag) for flag in ("jax_debug_nans", "jax_debug_infs")):
             return False
         return self.implementation == "dense" and self.mesh is None and not any(extra.chosen for extra in self.extras)
 

@@ -7,7 +7,8 @@ without a sign. So each is called on 2 queries and on either alone; what differs
 called so (it needs other sizes, or arrays of the caller's trace) is taken at its word.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from attnlab.functional.fingerprint import NoFingerprint, of_structure
 from attnlab.functional.inputs import Inputs
 from attnlab.functional.masks import And, Mask, Not, Or
 from attnlab.functional.masks.written import FromFn
@@ -41,7 +43,7 @@ def unfit(given: Inputs) -> dict[str, str]:
             (tuple(x.shape[len(own) :]), x.dtype) for x, own in zip(map(jnp.asarray, arrays), axes, strict=True)
         )
         try:
-            mixes = _tried(kind, structure, shapes, widths)
+            mixes = _tried(_Trial(kind, _identity(structure), shapes, widths, structure))
         except Exception:  # whatever a function of the user's raises on numbers that are not its own
             continue
         if mixes:
@@ -71,13 +73,31 @@ def _custom(part: Any) -> str:
     return "" if (home.__module__ or "").split(".")[0] == "attnlab" else home.__name__
 
 
+@dataclass(frozen=True)
+class _Trial:
+    """A part to be tried, of arrays of these shapes. Equal where the functions are alike, if made anew."""
+
+    kind: str
+    part: Hashable
+    shapes: tuple[Any, ...]
+    widths: tuple[int, int]
+    structure: Any = field(compare=False)
+
+
+def _identity(structure: Any) -> Hashable:
+    try:
+        return of_structure(structure)
+    except NoFingerprint:
+        return structure
+
+
 @lru_cache(maxsize=32)
-def _tried(kind: str, structure: Any, shapes: tuple[Any, ...], widths: tuple[int, int]) -> str:
+def _tried(trial: _Trial) -> str:
     """Return what the part mixes: "queries", "keys", "masked keys", or "" for none of them."""
     with jax.ensure_compile_time_eval():
-        leaves = [_sample(*shape) for shape in shapes]
-        called = partial(_TRIED[kind], widths=widths)
-        differs = jax.jit(lambda leaves: called(jax.tree.unflatten(structure, leaves)))(leaves)
+        leaves = [_sample(*shape) for shape in trial.shapes]
+        called = partial(_TRIED[trial.kind], widths=trial.widths)
+        differs = jax.jit(lambda leaves: called(jax.tree.unflatten(trial.structure, leaves)))(leaves)
         return next((what for what, differ in jax.device_get(differs).items() if differ), "")
 
 
