@@ -68,6 +68,7 @@ def attention(
     found = {
         "output": np.zeros((*batch, queries, heads, value.shape[-1])),
         "weights": weights,
+        "scores": np.full(weights.shape, -np.inf),
         "logits": np.full(weights.shape, -np.inf),
         "lse": np.zeros(weights.shape[:-1]),
         "entropy": np.zeros(weights.shape[:-1]),
@@ -79,10 +80,12 @@ def attention(
         example, head, i = place[:-2], place[-2], place[-1]
         key_head = head // (heads // key_heads)
         allowed = [j for j in range(keys) if may(example, head, i, j)]
-        logits = [mod(score(query[*example, i, head], key[*example, j, key_head], head), i, j, head) for j in allowed]
+        scores = [score(query[*example, i, head], key[*example, j, key_head], head) for j in allowed]
+        logits = [mod(logit, i, j, head) for j, logit in zip(allowed, scores, strict=True)]
         number = int(np.ravel_multi_index(example, tuple(batch))) if batch else 0
         row = normalizer(logits, allowed, i, head, number)
-        for j, logit, weight in zip(allowed, logits, row, strict=True):
+        for j, told, logit, weight in zip(allowed, scores, logits, row, strict=True):
+            found["scores"][*place, j] = told
             found["logits"][*place, j] = logit
             found["weights"][*place, j] = weight
             found["output"][*example, i, head] += weight * value[*example, j, key_head]

@@ -45,7 +45,7 @@ class Sample:
     def returns(self) -> tuple[str | extras.Extra, ...]:
         """Every extra in one of three."""
         some = extras.weights(rows=(self.size.T - 1, 0), heads=(self.size.N - 1,))
-        groups = ("weights", "logits", extras.top_k(min(3, self.size.S))), ("lse", "max", "distance")
+        groups = ("weights", "scores", "logits", extras.top_k(min(3, self.size.S))), ("lse", "max", "distance")
         return (*groups, ("entropy", "key_mass", some))[self.group]
 
 

@@ -161,7 +161,7 @@ def unchecked(*args, **options):
         ((QUERY[:, :, :3], KEY, VALUE), {}, "3 query heads are no multiple of 4 key heads"),
         ((QUERY.astype(int), KEY, VALUE), {}, "floating-point arrays are needed: int32"),
         ((QUERY, KEY, VALUE), {"implementation": "stream"}, "'stream' is none of dense, streaming"),
-        ((QUERY, KEY, VALUE), {"returns": ("weight",)}, "'weight' is none of weights, logits"),
+        ((QUERY, KEY, VALUE), {"returns": ("weight",)}, "'weight' is none of weights, scores, logits"),
         ((QUERY, KEY, VALUE), {"returns": "weights"}, "returns is a tuple"),
         ((QUERY, KEY, VALUE), {"dropout_rate": 0.1}, "dropout needs an rng"),
         ((QUERY, KEY, VALUE), {"dropout_rate": 1.0, "rng": jax.random.key(0)}, r"not in \[0, 1\)"),

@@ -248,7 +248,7 @@ def test_float64_stays_float64_and_narrower_numbers_are_computed_in_float32(impl
     widths = {"float64": "float64", "float32": "float32", "bfloat16": "float32", "float16": "float32"}
     for dtype, inside in widths.items():
         this = draw_problem(BY_NAME["additive"], dtype=dtype)
-        names = ("lse", "weights", "entropy", "max", "distance", "key_mass", "logits")
+        names = ("lse", "weights", "entropy", "max", "distance", "key_mass", "scores", "logits")
         call = solver(this, names, implementation=implementation)
         found = jax.eval_shape(call, this.inputs)
         assert found.output.dtype == dtype

@@ -105,7 +105,7 @@ def unchecked(**options):
     ("options", "message"),
     [
         ({"implementation": "flash"}, "attention: implementation 'flash' is none of dense, streaming, block_sparse"),
-        ({"returns": ("weight",)}, "attention: returns 'weight' is none of weights, logits, lse"),
+        ({"returns": ("weight",)}, "attention: returns 'weight' is none of weights, scores, logits, lse"),
         ({"returns": "weights"}, r"attention: returns is a tuple: \('weights',\)"),
         ({"returns": ("lse", "lse")}, "attention: returns names something twice: lse, lse"),
         ({"returns": (extras.top_k(7),)}, "extras.top_k: 7 keys asked for, there are 6"),

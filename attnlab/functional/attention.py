@@ -39,6 +39,8 @@ class AttentionOutput(NamedTuple):
     output: Float[Array, "*B T N V"]
     weights: Float[Array, "*B N T S"] | None = None
     """What the normalizer gave, before dropout: each row adds up to one (softmax) or is empty."""
+    scores: Float[Array, "*B N T S"] | None = None
+    """What the score gave, before the mods; −inf where masked."""
     logits: Float[Array, "*B N T S"] | None = None
     """After the mods; −inf where masked."""
     lse: Float[Array, "*B N T"] | None = None
@@ -155,7 +157,12 @@ class How:
 
     @property
     def op_by_op(self) -> bool:
-        """Whether an eager call needs no compiling of its own."""
+        """Whether an eager call needs no compiling of its own.
+
+        It does where JAX looks for NaN and Inf after each operation: a masked logit is −∞ on its way.
+        """
+        if any(getattr(jax.config, flag) for flag in ("jax_debug_nans", "jax_debug_infs")):
+            return False
         return self.implementation == "dense" and self.mesh is None and not any(extra.chosen for extra in self.extras)
 
 
@@ -232,7 +239,9 @@ def attention_weights(
     )
 
     def carry_out(call: Call) -> dict[str, Any]:
-        return _unfolded(dense.attend(inputs(*call), options), query.shape[:-3])
+        given, how = inputs(*call), How("dense", options, extras, None)
+        found = _attend(how, given) if how.op_by_op else compiled_once(_attend, how, given)
+        return _unfolded(found, query.shape[:-3])
 
     return sharded.by_compiler(carry_out, call, extras)["weights"]
 

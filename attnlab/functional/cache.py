@@ -166,7 +166,7 @@ class _Fitted(masks.Mask):
 
 
 def _spoil(array: Array, lost: Bool[Array, ""]) -> Array:
-    return jnp.where(lost, jnp.full_like(array, jnp.nan), array) if jnp.issubdtype(array.dtype, jnp.floating) else array
+    return jnp.where(lost, jnp.nan, array) if jnp.issubdtype(array.dtype, jnp.floating) else array
 
 
 def _check(cache: Cache, key: Array, value: Array) -> None:

@@ -69,7 +69,8 @@ def spoiled(what: Seen, bad: Bad) -> Spoiled:
 
 def spoil(rows: Float[Array, "q *axes"], which: Bool[Array, " q"]) -> Float[Array, "q *axes"]:
     """Overwrite these rows with NaN."""
-    return jnp.where(which.reshape(-1, *[1] * (rows.ndim - 1)), jnp.full_like(rows, jnp.nan), rows)
+    # No array of NaN by itself: `jax_debug_nans` would stop at it where nothing is compiled.
+    return jnp.where(which.reshape(-1, *[1] * (rows.ndim - 1)), jnp.nan, rows)
 
 
 def _ones(rows: Array, which: Array) -> Array:

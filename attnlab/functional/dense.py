@@ -58,13 +58,14 @@ def one_head(
     if where is not None:
         query, key, value, bad = contain.clean(query, key, value)
         spoiled = contain.spoiled(contain.seen(where, bad), bad)
-    logits = logits_of(head, query, key, positions)
+    scores = scores_of(head, query, key)
+    logits = modified(head, scores, positions)
     weights = normalize(head, logits, where, positions)
     if spoiled is not None:
-        shown, told = contain.spoil(weights, spoiled.weights), contain.spoil(logits, spoiled.weights)
+        scores, told, shown = (contain.spoil(rows, spoiled.weights) for rows in (scores, logits, weights))
     else:
-        shown, told = weights, logits
-    rows = Rows(told, shown, where, positions, columns, head.key.shape[0] if keys is None else keys, live)
+        told, shown = logits, weights
+    rows = Rows(scores, told, shown, where, positions, columns, head.key.shape[0] if keys is None else keys, live)
     found = {extra.name: extra(rows) for extra in options.returns}
     if value is not None:
         output = pool_head(drop(head, weights, positions, options.dropout_rate), value)
@@ -74,10 +75,19 @@ def one_head(
 
 def logits_of(head: Inputs, query: Array, key: Array, positions: Positions) -> Logits:
     """Score a block, and apply the mods from left to right."""
-    shape = query.shape[0], key.shape[0]
-    logits = widen(_of_shape("score", head.score(query, key), shape))
+    return modified(head, scores_of(head, query, key), positions)
+
+
+def scores_of(head: Inputs, query: Array, key: Array) -> Logits:
+    """Score a block."""
+    return widen(_of_shape("score", head.score(query, key), (query.shape[0], key.shape[0])))
+
+
+def modified(head: Inputs, scores: Logits, positions: Positions) -> Logits:
+    """Apply the mods from left to right."""
+    logits = scores
     for number, mod in enumerate(head.mods):
-        logits = _of_shape(f"mod {number}", mod(logits, positions), shape)
+        logits = _of_shape(f"mod {number}", mod(logits, positions), scores.shape)
     return rounded(logits)
 
 

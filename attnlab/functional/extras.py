@@ -25,6 +25,8 @@ class TopKeys(NamedTuple):
 class Rows(NamedTuple):
     """A block of whole rows of one head's attention."""
 
+    scores: Logits
+    """What the score answered, before the mods."""
     logits: Logits
     weights: Weights
     where: Where | None
@@ -117,6 +119,7 @@ def _top_keys(rows: Rows, top: int) -> TopKeys:
 
 ROWWISE: dict[str, Callable[[Rows], Array]] = {
     "weights": lambda rows: _spread(rows.weights, rows, 0.0),
+    "scores": lambda rows: _spread(statistics.masked_logits(rows.scores, rows.where), rows, -jnp.inf),
     "logits": lambda rows: _spread(statistics.masked_logits(rows.logits, rows.where), rows, -jnp.inf),
     "lse": lambda rows: statistics.lse(rows.logits, rows.where),
     "entropy": lambda rows: statistics.entropy(rows.weights),

@@ -56,7 +56,7 @@ def attend(
     return jax.shard_map(local, mesh=mesh, in_specs=(specs,), out_specs=out_specs, check_vma=False)(arrays)
 
 
-AXES = {"output": "bthv", "weights": "bhts", "logits": "bhts", "key_mass": "bhs"}
+AXES = {"output": "bthv", "weights": "bhts", "scores": "bhts", "logits": "bhts", "key_mass": "bhs"}
 """Axes of a result, b for all batch axes; of any other "bht"."""
 
 

@@ -35,7 +35,7 @@ def cosine(query: Query, key: Key, *, scale: Scale = 1.0) -> Logits:
 def _directions(features: Float[Array, "n d"]) -> Float[Array, "n d"]:
     """Scale every row to length 1; a row of zeros stays as it is."""
     features = widen(features)
-    largest = jnp.max(jnp.abs(features), axis=1, keepdims=True)
+    largest = jnp.max(jnp.abs(features), axis=1, keepdims=True, initial=0.0)
     # Any rescaling of a row leaves its direction, so this one needs no derivative; it only keeps the squares in range.
     features = features / lax.stop_gradient(jnp.where(largest > 0, largest, jnp.ones_like(largest)))
     squared = jnp.sum(jnp.square(features), axis=1, keepdims=True)
@@ -67,9 +67,9 @@ def negative_squared_distance(query: Query, key: Key, *, scale: Scale = 1.0) -> 
     """
     of_one_width("negative_squared_distance", query, key)
     query, key = widen(query), widen(key)
-    # Distances do not change with the origin, and neither do their derivatives.
-    origin = lax.stop_gradient(jnp.median(key, axis=0, keepdims=True))
-    query, key = query - origin, key - origin
+    if key.shape[0] != 0:  # Distances do not change with the origin, and neither do their derivatives.
+        origin = lax.stop_gradient(jnp.median(key, axis=0, keepdims=True))
+        query, key = query - origin, key - origin
     squares = jnp.sum(jnp.square(query), axis=1)[:, None] + jnp.sum(jnp.square(key), axis=1)[None, :]
     distances = squares - 2 * dot(query, key)
     return -distances * scalar("scores.negative_squared_distance: scale", scale, distances.dtype)

@@ -1,0 +1,78 @@
+"""JAX's flags that look for mistakes find none: NaN, Inf, and ranks that are promoted, compiled and not."""
+
+from contextlib import ExitStack
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rows import NORMALIZERS, SCORES, SMALL, problem
+
+from attnlab.functional import cache
+from attnlab.functional.attention import attention, attention_weights
+
+pytestmark = pytest.mark.usefixtures("strict")
+
+
+@pytest.fixture
+def _flags():
+    with ExitStack() as stack:
+        for flag in (jax.debug_nans(True), jax.debug_infs(True), jax.numpy_rank_promotion("raise")):
+            stack.enter_context(flag)
+        yield
+
+
+def differentiated(this, implementation: str):
+    """Return the output's number and its slopes, of finite inputs under a mask that leaves rows empty."""
+
+    def number(params, inputs):
+        parts = this.options() | {"score": this.bind(params)}
+        return jnp.sin(attention(*inputs, **parts, implementation=implementation)).sum()
+
+    return jax.value_and_grad(number, (0, 1)), (this.params, this.inputs)
+
+
+DENSE = [("scaled_dot", name) for name in NORMALIZERS] + [(row.name, "softmax") for row in SCORES if row.shapes]
+
+
+@pytest.mark.usefixtures("_flags")
+@pytest.mark.parametrize(("score", "normalizer"), DENSE)
+def test_eager(score, normalizer):
+    this = problem(next(row for row in SCORES if row.name == score), mask="lengths", normalizer=normalizer)
+    call, arguments = differentiated(this, "dense")
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(call(*arguments)))
+
+
+@pytest.mark.usefixtures("_flags")
+@pytest.mark.parametrize("implementation", ["streaming", "block_sparse"])
+@pytest.mark.parametrize("normalizer", ["softmax", "sparsemax"])
+def test_compiled_blocks(normalizer, implementation):
+    this = problem(SCORES[1], mask="composed", mods="soft_cap_alibi", normalizer=normalizer)
+    call, arguments = differentiated(this, implementation)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(jax.jit(call)(*arguments)))
+
+
+@pytest.mark.usefixtures("_flags")
+def test_weights_and_a_cache():
+    this = problem(SCORES[1], SMALL, mask="lengths")
+    query, key, value = this.inputs
+    assert np.isfinite(attention_weights(query, key, mask=this.mask)).all()
+    output, state = cache.attend(cache.init(key, value, 4), query[:, :1], key[:, :1], value[:, :1])
+    assert np.isfinite(output).all()
+    assert int(state.length) == 1
+
+
+@pytest.mark.usefixtures("_flags")
+def test_an_empty_row_has_no_lse():
+    """−∞ by definition: JAX checks what a compiled function returns, and so what is asked for."""
+    this = problem(SCORES[1], mask="lengths")
+    with pytest.raises(FloatingPointError, match="inf"):
+        attention(*this.inputs, mask=this.mask, returns=("lse",))
+
+
+@pytest.mark.usefixtures("_flags")
+def test_nan_of_the_inputs_is_still_found():
+    this = problem(SCORES[1], mask="lengths")
+    query, key, value = this.inputs
+    with pytest.raises(FloatingPointError, match="nan"):
+        attention(query, key, jnp.asarray(np.full(value.shape, np.nan, np.float32)), mask=this.mask)

@@ -1,0 +1,58 @@
+"""Sizes of 0: no keys, no queries, vectors of width 0. A number comes out, and finite gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rows import NORMALIZERS
+
+from attnlab.functional import normalizers, scores
+from attnlab.functional.attention import attention
+
+pytestmark = pytest.mark.usefixtures("strict")
+OF_ONE_WIDTH = {
+    "dot": scores.dot,
+    "scaled_dot": scores.scaled_dot,
+    "cosine": scores.cosine,
+    "negative_squared_distance": scores.negative_squared_distance,
+}
+
+
+def attended(queries: int, keys: int, width: int, implementation: str, **parts) -> jax.Array:
+    """Return the output, of which it checks that the gradients are finite."""
+    arrays = jnp.ones((queries, 2, width)), jnp.ones((keys, 2, width)), jnp.ones((keys, 2, 3))
+
+    def number(*arrays):
+        output = attention(*arrays, implementation=implementation, **parts)
+        return output.sum(), output
+
+    (_, output), slopes = jax.jit(jax.value_and_grad(number, (0, 1, 2), has_aux=True))(*arrays)
+    assert all(np.isfinite(slope).all() for slope in slopes)
+    return output
+
+
+@pytest.mark.parametrize("implementation", ["dense", "block_sparse"])
+@pytest.mark.parametrize("normalizer", ["hardmax", "top_k", "local_p"])
+def test_without_keys_the_output_is_0(normalizer, implementation):
+    """Of width 0 besides."""
+    output = attended(3, 0, 0, implementation, normalizer=NORMALIZERS[normalizer][0])
+    np.testing.assert_array_equal(output, np.zeros((3, 2, 3)))
+
+
+def test_a_hard_draw_without_keys():
+    draw = normalizers.gumbel_softmax(jax.random.key(0), hard=True)
+    np.testing.assert_array_equal(attended(2, 0, 4, "dense", normalizer=draw), np.zeros((2, 2, 3)))
+
+
+@pytest.mark.parametrize("score", OF_ONE_WIDTH)
+@pytest.mark.parametrize("implementation", ["dense", "block_sparse"])
+def test_vectors_of_width_0_are_all_alike(score, implementation):
+    output = attended(3, 5, 0, implementation, score=OF_ONE_WIDTH[score])
+    np.testing.assert_allclose(output, np.ones((3, 2, 3)), rtol=1e-6)
+    assert attended(3, 0, 4, implementation, score=OF_ONE_WIDTH[score]).tolist() == np.zeros((3, 2, 3)).tolist()
+
+
+def test_the_one_best_of_vectors_of_width_0_is_the_first():
+    query, key = jnp.ones((2, 1, 0)), jnp.ones((3, 1, 0))
+    output = attention(query, key, jnp.arange(3.0).reshape(3, 1, 1), normalizer=normalizers.hardmax)
+    assert output.ravel().tolist() == [0.0, 0.0]
