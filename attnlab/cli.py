@@ -291,7 +291,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if failure:
         raise failure
     if options.overrides:
-        print("not written: not the run's search")
+        print("not written: results.json keeps the scores of the run as it was trained, without overrides")
     for path in written:
         print(f"written: {path}")
     return 0
