@@ -2,7 +2,7 @@
 
 import sys
 
-from attnlab.interrupt import interruptible_import
+from attnlab.system.interrupt import interruptible_import
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
-from attnlab import __version__, marks, metric_names
+from attnlab import __version__
 from attnlab.bench import cases
 from attnlab.config import Experiment, catalog
 from attnlab.config.code import CODE, TRUST, announced, code_of, recorded_code, refuse_other_code
@@ -22,10 +22,12 @@ from attnlab.config.custom import custom_parts
 from attnlab.config.errors import UserError
 from attnlab.config.explain import cut
 from attnlab.config.load import held_code, load
-from attnlab.cores import host_devices
-from attnlab.data.lines import LONGEST_LINE
-from attnlab.heap import keep_freed_memory
-from attnlab.interrupt import interruptible_import
+from attnlab.data.text.lines import LONGEST_LINE
+from attnlab.results import marked_text
+from attnlab.system.cores import host_devices
+from attnlab.system.heap import keep_freed_memory
+from attnlab.system.interrupt import interruptible_import
+from attnlab.training import metric_names
 from attnlab.training.signals import Interrupted, stopping
 
 LONG_WORD = re.compile(r"\S{300,}")
@@ -275,10 +277,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     _ready_for_jax()
     with stopping("evaluation stopped; what is in results.json stays, the same command scores again"):
         from attnlab import lab
-        from attnlab.scored import Unwritten
-        from attnlab.tasks.kinds import kind
+        from attnlab.results.scores import Unwritten
+        from attnlab.tasks.registry import task_class
 
-        main = [column.name for column in kind(experiment).columns]
+        main = [column.name for column in task_class(experiment).columns]
         written: list[Path] = []
         how = {"wrote": written.append, "trust": options.trust}
         try:
@@ -326,26 +328,26 @@ def _show(options: argparse.Namespace) -> int:
 
 def _results(options: argparse.Namespace) -> int:
     with interruptible_import():
-        from attnlab import facts, results
+        from attnlab.results import record, tables
 
-    found = [facts.read(run, options.unfinished) for run in options.runs]
-    table = results.page(found)
+    found = [record.read(run, options.unfinished) for run in options.runs]
+    table = tables.page(found)
     if options.into is None:
         print(table, end="")
     else:
-        results.insert(table, options.into)
+        tables.insert(table, options.into)
         print(f"written: {options.into}", file=sys.stderr)
     for run in found if options.save else ():
-        print(f"kept: {facts.save(run, options.save)}", file=sys.stderr)
+        print(f"kept: {record.save(run, options.save)}", file=sys.stderr)
     return 0
 
 
 def _compare(options: argparse.Namespace) -> int:
     with interruptible_import():
-        from attnlab import compare, facts
+        from attnlab.results import comparison, record
 
-    runs = (facts.read(run, options.unfinished) for run in (options.first, options.second))
-    print(compare.page(*runs), end="")
+    runs = (record.read(run, options.unfinished) for run in (options.first, options.second))
+    print(comparison.page(*runs), end="")
     return 0
 
 
@@ -359,9 +361,9 @@ def _check(options: argparse.Namespace) -> int:
     experiment = _experiment(options)
     _ready_for_jax(_default_directory(options.config, experiment))  # batches are cut as in the training
     with interruptible_import():
-        from attnlab.tasks.kinds import kind
+        from attnlab.tasks.registry import task_class
 
-    print(kind(experiment).check(experiment, _data_dir(options)))
+    print(task_class(experiment).check(experiment, _data_dir(options)))
     return 0
 
 
@@ -414,7 +416,7 @@ def _bench_gpu(options: argparse.Namespace) -> int:
     parts = cases.names_of("--parts", options.parts, GPU_PARTS) if options.parts else GPU_PARTS
     data_dir = _data_dir(options)
     if options.into is not None:
-        marks.between(options.into, "gpu")  # a mistake is told before anything is measured
+        marked_text.between(options.into, "gpu")  # a mistake is told before anything is measured
     from attnlab.bench import gpu
 
     gpu.bench(options.minutes, parts, options.out, options.into, data_dir, options.tiny, options.restart)

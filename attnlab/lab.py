@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import PyTree
 
-from attnlab import plots, report
+from attnlab import viz
 from attnlab.config import Experiment
 from attnlab.config.code import TRUST, announced, code_of, recorded_code, refuse_other_code
 from attnlab.config.errors import UserError
@@ -21,17 +21,18 @@ from attnlab.config.explain import shortened
 from attnlab.config.load import difference
 from attnlab.config.load import load as read_config
 from attnlab.config.training import Training
-from attnlab.runs import CONFIG, DECODING, RESULTS, Run, say_to_stderr
-from attnlab.scored import Each, Unwritten, refuse_unwritable
+from attnlab.results.run import CONFIG, DECODING, RESULTS, Run, say_to_stderr
+from attnlab.results.scores import Each, Unwritten, refuse_unwritable
+from attnlab.tasks.attention_map import Attended, View, unknown_words
 from attnlab.tasks.base import Task
-from attnlab.tasks.kinds import kind
 from attnlab.tasks.layer_attention import DEFAULT, Selection
-from attnlab.tasks.views import Attended, View, unknown_words
+from attnlab.tasks.registry import task_class
+from attnlab.training.atomic_files import writing
 from attnlab.training.loop import fit
 from attnlab.training.progress import Evaluating, Progress
 from attnlab.training.signals import graceful
 from attnlab.training.steps import TrainState, fingerprint, initial_state, make_train_step, replicated
-from attnlab.writing import writing
+from attnlab.viz import page
 
 LINES_AT_ONCE = 1024
 """Lines that `predict` reads before it answers."""
@@ -67,8 +68,8 @@ def train(
         refuse_other_code(directory, code, recorded, "give another --out, or remove it")
     if code:
         say_to_stderr(announced(code))
-    splits = kind(config).load(config, data_dir)
-    task = kind(config).prepare(config, splits, data_dir)
+    splits = task_class(config).load(config, data_dir)
+    task = task_class(config).prepare(config, splits, data_dir)
     identity = {
         "data": splits.fingerprint(),
         **task.identity(),
@@ -236,7 +237,7 @@ def load(directory: Path | str, changes: Sequence[str] = (), *, trust: bool = Fa
             f"{run.directory}: has no checkpoint, so no weights to answer with; "
             f"attnlab train {run.directory}/config.yaml --out runs/{run.directory.name} trains it"
         )
-    task = kind(run.config).restore(_searching(run, changes), run.directory)
+    task = task_class(run.config).restore(_searching(run, changes), run.directory)
     for name, found in task.identity().items():
         if found != run.fingerprint.get(name):
             raise UserError(f"{run.directory}: the {name} is not the one that the run was trained with")
@@ -278,7 +279,7 @@ def evaluate(
     `Unwritten`, which has the scores, where that shows only afterwards.
     """
     trained = load(directory, changes, trust=trust)
-    data = kind(trained.run.config).load(trained.run.config, data_dir)
+    data = task_class(trained.run.config).load(trained.run.config, data_dir)
     if (found := data.fingerprint()) != trained.run.fingerprint["data"]:
         raise UserError(
             f"{directory}: was trained on other data ({trained.run.fingerprint['data'][:12]}, here {found[:12]})"
@@ -315,7 +316,7 @@ def evaluate(
         curve = trained.run.path("training.png")
         try:
             with writing(curve):
-                plots.training_curve(log, curve)
+                viz.training_curve(log, curve)
             wrote(curve)
         except UserError as error:
             trained.run.say(str(error))
@@ -404,11 +405,11 @@ def _draw(trained: Trained, example: Any, name: str, wanted: Selection = DEFAULT
     best, drawn = views[0], [picture]
     with writing(picture):
         picture.parent.mkdir(parents=True, exist_ok=True)
-        missing = plots.alignment(best, picture) if isinstance(best, Attended) else plots.regarded(best, picture)
+        missing = viz.alignment(best, picture) if isinstance(best, Attended) else viz.regarded(best, picture)
     if isinstance(best, Attended):
         texts = [view for view in views if isinstance(view, Attended)]
         title = trained.run.config.name
-        drawn.append(trained.run.write_text(f"{name}.html", report.page(best.source, texts, title=title)))
+        drawn.append(trained.run.write_text(f"{name}.html", page.page(best.source, texts, title=title)))
     if missing:
         trained.run.say(missing)
     return drawn

@@ -278,7 +278,7 @@ print(plan(long, long, long, mask=Chunks(512), normalizer=taylor_softmax))
 folder = Path(tempfile.mkdtemp())
 (folder / "parts.py").write_text("import jax.numpy as jnp\n\n\n" + inspect.getsource(taylor_softmax))
 (folder / "taylor.yaml").write_text("""\
-task: {kind: classification, data: {kind: rules}}
+task: {kind: classification, data: {kind: synthetic_sentiment}}
 model:
   kind: recurrent_classifier
   pooling:

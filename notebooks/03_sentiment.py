@@ -30,11 +30,11 @@ import numpy as np
 import attnlab
 from attnlab import lab
 from attnlab.config.load import load
-from attnlab.data.classified import load as load_data
+from attnlab.data.classification.load import load as load_data
 
 root = next(folder for folder in [Path.cwd(), *Path.cwd().parents] if (folder / "experiments").is_dir())
 folder = root / "experiments" / "sentiment"
-data = load_data(load(folder / "rules_additive.yaml").task.data, None)
+data = load_data(load(folder / "synthetic_sentiment_additive.yaml").task.data, None)
 for example in data.test["test"][:4]:
     print(example.label, "|", example.text, "|", [example.text[start:end] for start, end in example.rationale])
 
@@ -63,13 +63,13 @@ assert right < 0.7
 # %% [markdown]
 # ## Train one
 #
-# A bidirectional GRU with additive attention. If `attnlab train experiments/sentiment/rules_additive.yaml` has made a
-# run, we look at that; else it is trained here, in about a minute.
+# A bidirectional GRU with additive attention. If `attnlab train
+# experiments/classification/synthetic_sentiment_additive.yaml` has made a run, we look at that; else it is trained here, in about a minute.
 
 # %%
-run = root / "runs" / "rules_additive-s1"
+run = root / "runs" / "synthetic_sentiment_additive-s1"
 if not (run / "results.json").exists():
-    run = lab.train(load(folder / "rules_additive.yaml"), Path(tempfile.mkdtemp()) / "run", None)
+    run = lab.train(load(folder / "synthetic_sentiment_additive.yaml"), Path(tempfile.mkdtemp()) / "run", None)
     lab.evaluate(run, None)
 trained = attnlab.load(run)
 scores = trained.run.results()["test"]
@@ -140,5 +140,5 @@ plt.show()
 # Nothing but `model.pooling` changes: `{kind: mean}`, `{kind: max}`, `{kind: last}`, any score and normalizer in
 # `{kind: attention, ...}`, or `{kind: structured, hops: 3}`. On real data:
 #
-#     attnlab train experiments/sentiment/sst2_additive.yaml --data DATA
-#     attnlab train experiments/sentiment/sst2_structured.yaml --data DATA
+#     attnlab train experiments/classification/sst2_additive.yaml --data DATA
+#     attnlab train experiments/classification/sst2_structured.yaml --data DATA

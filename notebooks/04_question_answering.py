@@ -29,14 +29,14 @@ from jax.tree_util import Partial
 import attnlab
 from attnlab import lab
 from attnlab.config.load import load
-from attnlab.config.questions import GeneratedStories
-from attnlab.data import stories
-from attnlab.data.questions import Question
+from attnlab.config.story_qa import GeneratedStories
+from attnlab.data.extractive_qa.records import Question
+from attnlab.data.story_qa import generated
 from attnlab.functional import normalizers, scores
 from attnlab.functional.attention import attention, pool
-from attnlab.tasks import sliding_window
-from attnlab.tasks.resampling import paired_difference
-from attnlab.tasks.squad_metrics import squad_scores
+from attnlab.tasks.bootstrap import paired_difference
+from attnlab.tasks.extractive_qa import lexical_baseline
+from attnlab.tasks.extractive_qa.metrics import squad_scores
 
 # %% [markdown]
 # ## Stories with gold facts
@@ -45,7 +45,7 @@ from attnlab.tasks.squad_metrics import squad_scores
 
 # %%
 for facts in (1, 2, 3):
-    story = stories.generate(GeneratedStories(facts=facts, longest=9, train=1, dev=1, test=1)).train[0]
+    story = generated.generate(GeneratedStories(facts=facts, longest=9, train=1, dev=1, test=1)).train[0]
     for number, sentence in enumerate(story.sentences):
         print("→" if number in story.facts else " ", sentence)
     print(f"  {story.question} {story.answer}\n")
@@ -57,7 +57,7 @@ for facts in (1, 2, 3):
 # %%
 run = Path(tempfile.mkdtemp()) / "stories_1"
 root = next(folder for folder in [Path.cwd(), *Path.cwd().parents] if (folder / "experiments").is_dir())
-config = load(root / "experiments" / "questions" / "stories_1_memory.yaml", ["training.steps=1500"])
+config = load(root / "experiments" / "questions" / "story_qa_1_memory.yaml", ["training.steps=1500"])
 lab.train(config, run, None)
 found = lab.evaluate(run, None)["test"]
 {name: found[name] for name in ("accuracy", "accuracy_ci95", "fact_mass_max", "fact_mass_max_ci95")}
@@ -78,10 +78,10 @@ plt.show()
 
 # %% [markdown]
 # The earlier sentence about Amira gets little: the keys tell how long ago each sentence was. Two and three facts need
-# as many hops and longer training: `experiments/questions/stories_2_memory.yaml`, `stories_3_memory.yaml`. Any score
+# as many hops and longer training: `experiments/story_qa/story_qa_2_memory.yaml`, `story_qa_3_memory.yaml`. Any score
 # and normalizer of the library serves; with sparsemax the attention on other sentences is exactly 0:
 #
-#     attnlab train experiments/questions/stories_1_memory.yaml model.attention.normalizer.kind=sparsemax
+#     attnlab train experiments/story_qa/story_qa_1_memory.yaml model.attention.normalizer.kind=sparsemax
 #
 # ## Attention flow between question and passage
 #
@@ -130,13 +130,13 @@ print(squad_scores(gold, ["Eiffel tower!", "1889", ""]))
 # %%
 text = "The Eiffel Tower was built in 1889. It is made of iron. About 7 million people visit it in a year."
 asked = ["When was the Eiffel Tower built?", "What is it made of?", "How many people visit it in a year?"]
-answers = [sliding_window.answer(Question("", one, text, ())) for one in asked]
+answers = [lexical_baseline.answer(Question("", one, text, ())) for one in asked]
 print(answers)
 paired_difference(np.array([100.0, 50, 100, 0] * 20), np.array([50.0, 50, 0, 0] * 20))
 
 # %% [markdown]
 # On SQuAD itself (`docs/data.md` says which files go where), with attention both ways, one way, and none:
 #
-#     attnlab train experiments/questions/squad_bidaf.yaml --data DIR
-#     attnlab train experiments/questions/squad_c2q.yaml --data DIR
-#     attnlab train experiments/questions/squad_none.yaml --data DIR
+#     attnlab train experiments/extractive_qa/squad_bidaf.yaml --data DIR
+#     attnlab train experiments/extractive_qa/squad_c2q.yaml --data DIR
+#     attnlab train experiments/extractive_qa/squad_none.yaml --data DIR

@@ -27,10 +27,10 @@ from PIL import Image
 
 import attnlab
 from attnlab import lab
+from attnlab.config.captioning import Scenes
 from attnlab.config.load import load
-from attnlab.config.vision import Scenes
-from attnlab.data import scenes
-from attnlab.tasks.caption_metrics import caption_scores, pointing
+from attnlab.data.images import scenes
+from attnlab.tasks.captioning.metrics import caption_scores, pointing
 
 # %% [markdown]
 # ## The scenes

@@ -30,8 +30,8 @@ from PIL import Image
 import attnlab
 from attnlab import lab
 from attnlab.config.load import load
-from attnlab.config.vision import SceneQuestions
-from attnlab.data import scenes
+from attnlab.config.visual_qa import SceneQuestions
+from attnlab.data.images import scenes
 
 # %% [markdown]
 # ## The questions

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlab.analysis.alignment import (
+from attnlab.data.records import Link
+from attnlab.tasks.attention_map import Attended
+from attnlab.tasks.translation.alignment import (
     Gold,
     alignment_score,
     by_word,
@@ -16,8 +18,6 @@ from attnlab.analysis.alignment import (
     hard,
     word_of_token,
 )
-from attnlab.data.records import Link
-from attnlab.tasks.views import Attended
 
 PAIRS = st.frozensets(st.tuples(st.integers(0, 4), st.integers(0, 4)))
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from attnlab.config import Dates, Words
 from attnlab.config.errors import UserError
-from attnlab.data.batching import Batch, Batches, evaluation_batches, evaluation_shapes
-from attnlab.data.buckets import Shape, assign, choose
-from attnlab.data.corpus import load
-from attnlab.data.tokenizer import BOS, EOS, train_tokenizers
+from attnlab.data.text.batching import Batch, Batches, evaluation_batches, evaluation_shapes
+from attnlab.data.text.buckets import Shape, assign, choose
+from attnlab.data.text.tokenizer import BOS, EOS, train_tokenizers
+from attnlab.data.translation.load import load
 
 Ids = tuple[tuple[int, ...], tuple[int, ...]]
 

@@ -19,8 +19,8 @@ from attnlab.bench.process import Process
 from attnlab.bench.training import Comparison, Round, Worker, compare
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
-from attnlab.config.transformer import TransformerSeq2Seq
-from attnlab.tasks.translation import Translator
+from attnlab.config.models.transformer import TransformerSeq2Seq
+from attnlab.tasks.translation.task import TranslationTask
 from attnlab.training.steps import TrainState, initial_state, make_train_step
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="the extra `bench` is not installed")
@@ -155,7 +155,7 @@ def both_sides(config: Experiment) -> tuple[TrainState, Any, Any]:
     from attnlab.bench.torch_trainer import Trainer
 
     sides = [SimpleNamespace(vocabulary_size=size) for size in (SOURCES, TARGETS)]
-    task = Translator(config, SimpleNamespace(source=sides[0], target=sides[1]))  # type: ignore[arg-type]
+    task = TranslationTask(config, SimpleNamespace(source=sides[0], target=sides[1]))  # type: ignore[arg-type]
     state = initial_state(task.initialize, config.training, config.seed)
     trainer = Trainer(config, SOURCES, TARGETS)
     names = torch_names if config.model.kind == "recurrent_seq2seq" else transformer_names

@@ -9,7 +9,7 @@ import pytest
 from attnlab.bench.decoding import compare
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
-from attnlab.tasks.translation import Translator
+from attnlab.tasks.translation.task import TranslationTask
 
 LAYERS = {"layers": 1}
 TRANSFORMER = {"kind": "transformer_seq2seq", "width": 16, "heads": 2, "feed_forward": 16, "max_length": 24}
@@ -19,7 +19,7 @@ RECURRENT = {
 }  # fmt: skip
 
 
-def translator(model: dict[str, Any]) -> tuple[Translator, list[str]]:
+def translator(model: dict[str, Any]) -> tuple[TranslationTask, list[str]]:
     tree = {
         "name": "small",
         "task": {
@@ -33,8 +33,8 @@ def translator(model: dict[str, Any]) -> tuple[Translator, list[str]]:
         "training": {"steps": 1},
     }
     experiment = Experiment.model_validate_json(json.dumps(tree))
-    corpus = Translator.load(experiment, None)
-    return Translator.prepare(experiment, corpus), [pair.source for pair in corpus.test["test"]]
+    corpus = TranslationTask.load(experiment, None)
+    return TranslationTask.prepare(experiment, corpus), [pair.source for pair in corpus.test["test"]]
 
 
 @pytest.mark.parametrize("length", [pytest.param(None, marks=pytest.mark.slow), 9])

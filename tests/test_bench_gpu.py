@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import pytest
 
-from attnlab import cli, marks
+from attnlab import cli
 from attnlab.bench import attention, gpu, gpu_parts, gpu_record, peers, pytest_record
 from attnlab.bench.attention_worker import Served
 from attnlab.bench.budget import Budget, unlimited
@@ -23,6 +23,7 @@ from attnlab.bench.process import Ended, started
 from attnlab.bench.ready import Ready, Refusal
 from attnlab.bench.results import Outcome, Report, Result
 from attnlab.config.errors import UserError
+from attnlab.results import marked_text
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT: dict[str, Any] = {
@@ -95,7 +96,9 @@ def test_the_page_tells_what_became_of_each_part(tmp_path):
 
 
 def test_the_page_of_the_docs_is_made_of_the_records_that_are_kept():
-    assert marks.between(ROOT / "docs/performance.md", "gpu") == gpu_record.page(ROOT / "docs/results/gpu"), "make gpu"
+    assert marked_text.between(ROOT / "docs/performance.md", "gpu") == gpu_record.page(ROOT / "docs/results/gpu"), (
+        "make gpu"
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,9 +124,9 @@ def run(tmp_path, monkeypatch):
         monkeypatch.setattr(gpu, "PARTS", {name: (1.0, part) for name, part in parts.items()})
         monkeypatch.setattr(attention, "machine", lambda dtype: ENVIRONMENT)
         page = tmp_path / "page.md"
-        page.write_text("before\n{}\n{}\nafter\n".format(*marks.pair("gpu")))
+        page.write_text("before\n{}\n{}\nafter\n".format(*marked_text.pair("gpu")))
         path = gpu.bench(minutes, list(parts), tmp_path, page, None, restart=restart)
-        assert marks.between(page, "gpu") == gpu_record.page(tmp_path)
+        assert marked_text.between(page, "gpu") == gpu_record.page(tmp_path)
         assert page.read_text().endswith("after\n")
         return gpu_record.read(path)
 
@@ -352,7 +355,7 @@ def test_without_a_gpu_it_is_refused(monkeypatch, capsys, tmp_path):
 @pytest.mark.slow
 def test_the_whole_command_on_a_cpu(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("{}\n{}".format(*marks.pair("gpu")))
+    page.write_text("{}\n{}".format(*marked_text.pair("gpu")))
     command = [sys.executable, "-m", "attnlab", "bench", "gpu", "--tiny", "--minutes", "20"]
     command += ["--out", str(tmp_path), "--into", str(page)]
     subprocess.run(command, check=True, env={k: v for k, v in os.environ.items() if k != "XLA_FLAGS"})
@@ -370,4 +373,4 @@ def test_the_whole_command_on_a_cpu(tmp_path):
         assert all("PyTorch" in one["why"] for one in parts["training"].result.values())
     else:
         assert all(one["ratio"] > 0 for one in parts["training"].result.values())
-    assert marks.between(page, "gpu") == gpu_record.page(tmp_path)
+    assert marked_text.between(page, "gpu") == gpu_record.page(tmp_path)

@@ -16,26 +16,33 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from attnlab.config import Bpe, Words
 from attnlab.config.errors import UserError
+from attnlab.config.extractive_qa import ExtractiveQA
 from attnlab.config.json_text import DEEPEST, loads
 from attnlab.config.load import load
-from attnlab.config.questions import Spans
-from attnlab.data import arrays, babi, easy_vqa, flickr, lines, squad, subjqa, torch_file, trees
-from attnlab.data import tokenizer as text_tokenizer
-from attnlab.data.arrays import read_arrays
-from attnlab.data.corpus import Corpus, Pair
-from attnlab.data.labelled_text import read_examples
-from attnlab.data.numerals import GERMAN_PARTS
-from attnlab.data.passages import PassageReader
-from attnlab.data.pretrained import Pretrained
-from attnlab.data.story_words import Vocabulary
-from attnlab.runs import environment_of
-from attnlab.tasks.classification import Classifier
-from attnlab.tasks.visual_qa import VisualQuestions
+from attnlab.data.captioning import flickr8k
+from attnlab.data.classification import trees
+from attnlab.data.classification.labelled_text import read_examples
+from attnlab.data.extractive_qa import squad, subjqa
+from attnlab.data.extractive_qa.encoder import PassageReader
+from attnlab.data.images import arrays
+from attnlab.data.images.arrays import read_arrays
+from attnlab.data.pretrained import torch_file
+from attnlab.data.pretrained.source import Pretrained
+from attnlab.data.story_qa import babi
+from attnlab.data.story_qa.encoder import Vocabulary
+from attnlab.data.text import lines
+from attnlab.data.text import tokenizer as text_tokenizer
+from attnlab.data.translation.load import Corpus, Pair
+from attnlab.data.translation.numerals import GERMAN_PARTS
+from attnlab.data.visual_qa import easy_vqa
+from attnlab.results.run import environment_of
+from attnlab.tasks.classification.task import ClassificationTask
+from attnlab.tasks.visual_qa.task import VisualQATask
 
 ROOT = Path(__file__).parents[1]
 SLOWEST = 10.0
 """Seconds that any refusal may take; what is refused here took minutes, or all memory."""
-SPANS = Spans.model_validate({"data": {"kind": "squad", "train": "t", "dev": "d", "test": {"test": "e"}}})
+SPANS = ExtractiveQA.model_validate({"data": {"kind": "squad", "train": "t", "dev": "d", "test": {"test": "e"}}})
 
 
 def refusal(call: Callable[[], object]) -> str:
@@ -72,8 +79,8 @@ def vqa(folder: Path, text: str) -> Path:
 def task(name: str) -> Callable[[Path], object]:
     """Read what a run of a task keeps of its vocabulary."""
     kind, experiment = {
-        "labels": (Classifier, "sentiment/imdb_additive.yaml"),
-        "answers": (VisualQuestions, "visual_qa/scenes_cross_attention.yaml"),
+        "labels": (ClassificationTask, "classification/imdb_additive.yaml"),
+        "answers": (VisualQATask, "visual_qa/scenes_cross_attention.yaml"),
     }[name]
     config = load(ROOT / "experiments" / experiment, [])
     return lambda path: kind.restore(config, path.parent)
@@ -91,7 +98,7 @@ READERS: dict[str, tuple[Callable[[Path, str], Path], Callable[[Path], object]]]
     ),
     "flickr8k": (
         lambda f, t: second(f / "d.jsonl", {"image": "i", "split": "train", "captions": ["c"]}, f'{{"image": {t}}}'),
-        flickr._json_lines,
+        flickr8k._json_lines,
     ),
     "easy_vqa": (vqa, lambda path: easy_vqa._split(path.parent, "a")),
     "easy_vqa, a folder": (lambda f, t: first(f / "questions.json", t), lambda path: easy_vqa._folder(path.parent)),

@@ -7,7 +7,7 @@ import chex
 import numpy as np
 import pytest
 
-from attnlab.tasks import caption_metrics as metrics
+from attnlab.tasks.captioning import metrics as metrics
 
 WORDS = ["a", "the", "dog", "man", "red", "runs", "on", "over", "in", "green", "field", "two", "with"]
 

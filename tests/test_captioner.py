@@ -14,12 +14,13 @@ from attnlab import lab
 from attnlab.config.attention import Additive, Attention, Dot
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
+from attnlab.config.models.captioner import ShowAttendTell, TransformerCaptioner
+from attnlab.config.models.image_encoder import EfficientNetLite0, SmallCnn
 from attnlab.config.normalizers import Sparsemax
-from attnlab.config.vision_models import EfficientNetLite0, ShowAttendTell, SmallCnn, TransformerCaptioner
 from attnlab.models import captioner
 from attnlab.models.image_encoder import ImageEncoder
-from attnlab.tasks.captioning import by_token, elsewhere, unevenness
-from attnlab.tasks.pictures import Pictures
+from attnlab.tasks.captioning.task import by_token, elsewhere, unevenness
+from attnlab.tasks.image_inputs import Pictures
 
 CNN = SmallCnn(channels=(4, 8))
 SOFT = ShowAttendTell(image=CNN, embedding=6, hidden=8, attention=Attention(score=Additive(hidden=6)))
@@ -204,7 +205,7 @@ def test_single_objects_are_learned_and_pointed_at_and_the_run_can_be_used(tmp_p
 
 def test_regions_of_tokens_are_those_of_their_words():
     from attnlab.config.text import Words
-    from attnlab.data.tokenizer import train
+    from attnlab.data.text.tokenizer import train
 
     tokenizer = train(Words(), ["a small, red box"], "target")
     encoding = tokenizer.encode("a small, red box")

@@ -12,9 +12,9 @@ import pytest
 from attnlab import lab
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
-from attnlab.data.labelled import Labelled
-from attnlab.tasks.classification import Classifier
-from attnlab.tasks.views import Attended
+from attnlab.data.classification.records import Labelled
+from attnlab.tasks.attention_map import Attended
+from attnlab.tasks.classification.task import ClassificationTask
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENT = """
@@ -86,7 +86,7 @@ def test_an_example_that_cannot_be_drawn_costs_no_score(run: Path, data: Path, m
     def refused(self, params, example):
         raise UserError("the text has no token: nothing of it can be read")
 
-    monkeypatch.setattr(Classifier, "views", refused)
+    monkeypatch.setattr(ClassificationTask, "views", refused)
     assert lab.evaluate(run, data)["test"]["accuracy"] >= 98
     assert "no picture of example 1 of test: the text has no token" in capfd.readouterr().err
 
@@ -114,7 +114,7 @@ def test_words_of_no_training_text_are_said(run: Path, capfd):
 
 def test_an_answer_does_not_depend_on_its_neighbours(run: Path):
     opened = lab.load(run)
-    assert isinstance(opened.task, Classifier)
+    assert isinstance(opened.task, ClassificationTask)
     texts = ["a x b y", "y x", "d c y a x b a", "unknown words", ""]
     together = opened.task.probabilities(opened.params, texts)
     alone = [opened.task.probabilities(opened.params, [text])[0] for text in texts]
@@ -137,7 +137,7 @@ def test_show_has_a_row_a_hop_that_adds_up_to_one(run: Path):
 
 def test_a_run_tells_what_it_is_trained_on_and_keeps_its_classes(run: Path, data: Path):
     config = lab.load(run).run.config
-    task = Classifier.prepare(config, Classifier.load(config, data))
+    task = ClassificationTask.prepare(config, ClassificationTask.load(config, data))
     examples = [Labelled("a " * 20, "x"), Labelled("x y", "x"), Labelled(" ", "y"), Labelled("y x", "y")]
     said = task.describe(task.batches(examples), len(examples))
     assert said[0].startswith("data: 3 texts")
@@ -195,6 +195,6 @@ def test_a_transformer_solves_it_too_and_shows_every_head(data: Path, tmp_path: 
 )
 def test_what_does_not_fit_is_told_in_a_line(change: str, said: str):
     with pytest.raises(UserError) as error:
-        load(ROOT / "experiments" / "sentiment" / "rules_additive.yaml", [change])
+        load(ROOT / "experiments" / "sentiment" / "synthetic_sentiment_additive.yaml", [change])
     assert said in str(error.value)
     assert "\n" not in str(error.value)

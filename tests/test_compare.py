@@ -10,13 +10,13 @@ import pytest
 
 from attnlab import cli
 from attnlab.config.load import load, resolved
-from attnlab.tasks.caption_metrics import caption_scores
-from attnlab.tasks.captioning import Captioner
-from attnlab.tasks.classification import Classifier
-from attnlab.tasks.classification_metrics import classification_scores
-from attnlab.tasks.metrics import translation_scores
-from attnlab.tasks.resampling import draws, interval, paired_difference
-from attnlab.tasks.translation import Translator
+from attnlab.tasks.bootstrap import draws, interval, paired_difference
+from attnlab.tasks.captioning.metrics import caption_scores
+from attnlab.tasks.captioning.task import CaptioningTask
+from attnlab.tasks.classification.metrics import classification_scores
+from attnlab.tasks.classification.task import ClassificationTask
+from attnlab.tasks.translation.metrics import translation_scores
+from attnlab.tasks.translation.task import TranslationTask
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 ENVIRONMENT = {
@@ -62,20 +62,22 @@ def test_corpus_scores_are_made_again_of_what_examples_add():
     scores = translation_scores(hypotheses, sentences)
     assert set(scores["each"]) == {"bleu", "bleu_lowercase", "chrf", "exact_match"}
     for name, rows in scores["each"].items():
-        assert Translator.total(name, rows) == pytest.approx(scores[name], abs=1e-5)
+        assert TranslationTask.total(name, rows) == pytest.approx(scores[name], abs=1e-5)
         part = translation_scores(hypotheses[1:], sentences[1:])
-        assert Translator.total(name, rows[1:]) == pytest.approx(part[name], abs=1e-5)
+        assert TranslationTask.total(name, rows[1:]) == pytest.approx(part[name], abs=1e-5)
     scores = caption_scores(hypotheses, [[one, "the dog"] for one in sentences])
     assert set(scores["each"]) == {"bleu_4", "cider_d", "rouge_l", "exact_match"}
     for name, rows in scores["each"].items():
-        assert Captioner.total(name, rows) == pytest.approx(scores[name], abs=1e-5)
+        assert CaptioningTask.total(name, rows) == pytest.approx(scores[name], abs=1e-5)
 
 
 @pytest.fixture
 def make(tmp_path: Path):
     """Write the files of a run that is trained and evaluated."""
 
-    def made(name: str, each: Any, *overrides: str, file: str = "sentiment/rules_dot", **changes: Any) -> Path:
+    def made(
+        name: str, each: Any, *overrides: str, file: str = "classification/synthetic_sentiment_dot", **changes: Any
+    ) -> Path:
         directory = tmp_path / name
         (directory / "each").mkdir(parents=True)
         (directory / "checkpoints").mkdir()
@@ -161,7 +163,7 @@ def test_macro_f1_is_made_of_answers():
     probabilities, labels = rng.dirichlet(np.ones(3), 50), rng.integers(3, size=50)
     scores = classification_scores(probabilities, labels, 10)
     for name, rows in scores["each"].items():
-        assert Classifier.total(name, rows) == pytest.approx(scores[name])
+        assert ClassificationTask.total(name, rows) == pytest.approx(scores[name])
 
 
 @pytest.mark.parametrize(

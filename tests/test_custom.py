@@ -16,7 +16,7 @@ from attnlab.config.attention import Attention
 from attnlab.config.custom import Custom, CustomMask, CustomMod, CustomNormalizer, CustomScore, custom_parts
 from attnlab.config.errors import UserError
 from attnlab.config.load import load, resolved
-from attnlab.config.transformer import Block
+from attnlab.config.models.transformer import Block
 from attnlab.functional import masks, mods, normalizers, scores
 from attnlab.functional.attention import attention
 from attnlab.functional.parts import each
@@ -86,7 +86,7 @@ def power(query, key, *, w: Float[Array, "d e"], center: bool = False, times: in
 """
 Part = TypeVar("Part", bound=Custom)
 EXPERIMENT = """\
-task: {kind: classification, data: {kind: rules}, tokenizer: {kind: words}}
+task: {kind: classification, data: {kind: synthetic_sentiment}, tokenizer: {kind: words}}
 model:
   kind: recurrent_classifier
   pooling:
@@ -339,7 +339,7 @@ def test_the_page_of_custom_parts_works_as_it_stands(tmp_path: Path):
     page = (Path(__file__).parents[1] / "docs/attention/custom.md").read_text()
     (tmp_path / "parts.py").write_text(re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[0])
     (tmp_path / "x.yaml").write_text(
-        "task: {kind: classification, data: {kind: rules}, tokenizer: {kind: words}}\n"
+        "task: {kind: classification, data: {kind: synthetic_sentiment}, tokenizer: {kind: words}}\n"
         "model:\n  kind: transformer_classifier\n  encoder:\n"
         + textwrap.indent(re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[0], "    ")
         + "training: {steps: 2}\n"
@@ -362,10 +362,10 @@ def test_the_page_of_custom_parts_works_as_it_stands(tmp_path: Path):
 PLACES = {
     "translation/dates_additive": "model.attention",
     "translation/dates_transformer": "model.decoder.cross_attention",
-    "sentiment/rules_additive": "model.pooling.attention",
-    "sentiment/rules_transformer": "model.encoder.attention",
-    "questions/stories_1_memory": "model.attention",
-    "questions/passages_bidaf": "model.attention",
+    "classification/synthetic_sentiment_additive": "model.pooling.attention",
+    "classification/synthetic_sentiment_transformer": "model.encoder.attention",
+    "story_qa/story_qa_1_memory": "model.attention",
+    "extractive_qa/passages_bidaf": "model.attention",
     "captioning/scenes_soft": "model.attention",
     "captioning/scenes_transformer": "model.decoder.cross_attention",
     "visual_qa/scenes_cross_attention": "model.fusion.attention",
@@ -383,7 +383,7 @@ def test_every_model_trains_and_opens_with_it(name: str, tmp_path: Path):
         f"{place}.mods=[{{{section}:far, sizes: {{r: 5}}}}]",
         f"{place}.normalizer={{{section}:soft}}",
     ]
-    if name == "sentiment/rules_transformer":
+    if name == "classification/synthetic_sentiment_transformer":
         changes.append(f"{place}.mask={{{section}:near, settings: {{left: 2, right: 2}}}}")
     lab.train(load(config, changes, tiny=True), tmp_path / "run", None)
     learned = jax.tree_util.tree_leaves_with_path(lab.load(tmp_path / "run").params)

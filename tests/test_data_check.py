@@ -8,8 +8,8 @@ import pytest
 from attnlab import cli
 from attnlab.config import Bpe, Dates, Experiment, ParallelText, RecurrentSeq2Seq, Training, Translation, Words
 from attnlab.config.errors import UserError
-from attnlab.data.check import check
-from attnlab.tasks.translation import Translator
+from attnlab.data.translation.check import check
+from attnlab.tasks.translation.task import TranslationTask
 
 ROOT = Path(__file__).parents[1]
 
@@ -90,9 +90,9 @@ def test_batches_are_counted_as_the_training_cuts_them() -> None:
         name="x", task=Translation(data=data, tokenizer=Words()), model=RecurrentSeq2Seq(attention=None),
         training=Training(steps=1, batch_tokens=64, buckets=2),
     )  # fmt: skip
-    said = Translator.check(config, None)
-    splits = Translator.load(config, None)
-    batches = Translator.prepare(config, splits).batches(splits.train)
+    said = TranslationTask.check(config, None)
+    splits = TranslationTask.load(config, None)
+    batches = TranslationTask.prepare(config, splits).batches(splits.train)
     assert f"Batches an epoch: {len(batches):,} " in said
     assert all(rows % jax.device_count() == 0 for rows, _, _ in batches.shapes)
     assert jax.device_count() > 1
@@ -102,6 +102,6 @@ def test_batches_are_counted_as_the_training_cuts_them() -> None:
 def test_the_command_sees_as_many_devices_as_the_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen = []
     monkeypatch.setattr(cli, "_ready_for_jax", seen.append)
-    monkeypatch.setattr(Translator, "check", classmethod(lambda *_: "said"))
+    monkeypatch.setattr(TranslationTask, "check", classmethod(lambda *_: "said"))
     assert cli.main(["data", "check", str(ROOT / "experiments/translation/dates_additive.yaml"), "--seed", "3"]) == 0
     assert seen == [Path("runs/dates_additive-s3")]

@@ -10,9 +10,9 @@ import pytest
 from num2words import num2words
 
 from attnlab.config import Dates, Words
-from attnlab.data import dates, numerals
-from attnlab.data.corpus import Corpus, Pair, load
-from attnlab.data.tokenizer import UNK, Tokenizers, train_tokenizers
+from attnlab.data.text.tokenizer import UNK, Tokenizers, train_tokenizers
+from attnlab.data.translation import dates, numerals
+from attnlab.data.translation.load import Corpus, Pair, load
 
 BASIC = [*range(1, 20), *range(20, 100, 10)]
 LEXICON = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from attnlab.config import Decoding
-from attnlab.data.tokenizer import BOS, EOS
+from attnlab.data.text.tokenizer import BOS, EOS
 from attnlab.training.decoding import beam, coverage_penalty, greedy
 
 VOCABULARY, ROWS, POSITIONS = 7, 3, 2

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from attnlab.config.questions import GeneratedPassages
-from attnlab.data import generated_passages
-from attnlab.data.questions import Question
-from attnlab.tasks import sliding_window
+from attnlab.config.extractive_qa import GeneratedPassages
+from attnlab.data.extractive_qa import generated
+from attnlab.data.extractive_qa.records import Question
+from attnlab.tasks.extractive_qa import lexical_baseline
 
 FEW = {"train": 300, "dev": 40, "test": 40}
 
@@ -25,7 +25,7 @@ def gifts(question: Question) -> dict[str, str]:
 
 @pytest.mark.parametrize("people", [3, 5, 12])
 def test_the_answer_needs_both_what_a_person_and_what_a_thing_is_like(people: int):
-    for question in generated_passages.generate(GeneratedPassages(people=people, **FEW)).train:
+    for question in generated.generate(GeneratedPassages(people=people, **FEW)).train:
         who, what = likes(question)
         got = gifts(question)
         assert len(who) == len(what) == len(got) == people
@@ -39,7 +39,7 @@ def test_the_answer_needs_both_what_a_person_and_what_a_thing_is_like(people: in
 
 
 def test_no_sentence_shares_more_words_with_the_question_and_no_place_is_the_answers():
-    questions = generated_passages.generate(GeneratedPassages(train=1000, dev=1, test=1)).train
+    questions = generated.generate(GeneratedPassages(train=1000, dev=1, test=1)).train
     places = [0] * 5
     for question in questions:
         sentences = question.passage.rstrip(".").split(". ")
@@ -47,14 +47,14 @@ def test_no_sentence_shares_more_words_with_the_question_and_no_place_is_the_ans
         assert len({len(asked & set(sentence.split())) for sentence in sentences}) == 1
         places[[sentence.split()[0] for sentence in sentences].index(question.answers[0].text)] += 1
     assert max(places) < 260, "of 1,000, a fifth each"
-    assert not any(sliding_window.answer(question) == question.answers[0].text for question in questions[:50])
+    assert not any(lexical_baseline.answer(question) == question.answers[0].text for question in questions[:50])
 
 
 def test_splits_depend_on_the_seed_alone_and_share_nothing():
-    one, again = (generated_passages.generate(GeneratedPassages(**FEW)) for _ in range(2))
-    other = generated_passages.generate(GeneratedPassages(seed=1, **FEW))
+    one, again = (generated.generate(GeneratedPassages(**FEW)) for _ in range(2))
+    other = generated.generate(GeneratedPassages(seed=1, **FEW))
     assert one.fingerprint() == again.fingerprint() != other.fingerprint()
-    longer = generated_passages.generate(GeneratedPassages(**(FEW | {"train": 400})))
+    longer = generated.generate(GeneratedPassages(**(FEW | {"train": 400})))
     assert longer.train[:300] == one.train
     for split, questions in one.splits().items():
-        assert {generated_passages.split_of(question) for question in questions} == {split}
+        assert {generated.split_of(question) for question in questions} == {split}

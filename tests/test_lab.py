@@ -22,8 +22,8 @@ import pytest
 from attnlab import cli, lab
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
-from attnlab.scored import each_of, results_of
-from attnlab.tasks.translation import Translator
+from attnlab.results.scores import each_of, results_of
+from attnlab.tasks.translation.task import TranslationTask
 from attnlab.training.signals import Interrupted
 
 EXPERIMENT = """
@@ -84,7 +84,7 @@ def test_the_task_is_solved(run, data):
     assert json.loads((run / "results.json").read_text())["test"] == results
     each = each_of(run, "test")
     assert set(each.rows) == {"bleu", "bleu_lowercase", "chrf", "exact_match"}
-    assert all(Translator.total(name, rows) == pytest.approx(results[name]) for name, rows in each.rows.items())
+    assert all(TranslationTask.total(name, rows) == pytest.approx(results[name]) for name, rows in each.rows.items())
     assert sorted(path.name for path in (run / "attention").iterdir()) == [
         f"test_{number}.{ending}" for number in (1, 2, 3) for ending in ("html", "png")
     ]
@@ -302,7 +302,7 @@ def test_an_edited_search_is_used(copied):
 
 @pytest.mark.parametrize("content", ["[1]", "null", '{"test": "good"}'])
 def test_nothing_is_scored_where_results_could_not_be_kept(copied, data, monkeypatch, content):
-    monkeypatch.setattr(Translator, "scores", lambda *_: pytest.fail("it was scored"))
+    monkeypatch.setattr(TranslationTask, "scores", lambda *_: pytest.fail("it was scored"))
     (copied / "results.json").write_text(content)
     with pytest.raises(UserError, match=r"results\.json: is not what attnlab evaluate writes; remove it"):
         lab.evaluate(copied, data)
@@ -329,7 +329,7 @@ def read_only(monkeypatch):
 def test_a_read_only_run_answers_and_is_not_scored_in_vain(copied, data, read_only, monkeypatch, capfd):
     before = unchanged(copied)
     read_only(copied)
-    monkeypatch.setattr(Translator, "scores", lambda *_: pytest.fail("it was scored"))
+    monkeypatch.setattr(TranslationTask, "scores", lambda *_: pytest.fail("it was scored"))
     assert cli.main(["evaluate", str(copied), "--data", str(data)]) == 2
     err = capfd.readouterr().err
     assert f"{copied}/results.json.trial: cannot be written: Read-only file system; nothing was scored" in err
@@ -342,14 +342,14 @@ def test_a_read_only_run_answers_and_is_not_scored_in_vain(copied, data, read_on
 def test_scores_are_shown_and_kept_elsewhere_when_the_disk_fills_up_meanwhile(
     copied, data, read_only, monkeypatch, tmp_path, capfd
 ):
-    scores = Translator.scores
+    scores = TranslationTask.scores
 
     def filling(*arguments):
         found = scores(*arguments)
         read_only(copied)
         return found
 
-    monkeypatch.setattr(Translator, "scores", filling)
+    monkeypatch.setattr(TranslationTask, "scores", filling)
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     assert cli.main(["evaluate", str(copied), "--data", str(data)]) == 2
@@ -358,7 +358,7 @@ def test_scores_are_shown_and_kept_elsewhere_when_the_disk_fills_up_meanwhile(
     assert err.splitlines()[-1].endswith(f"cannot be written: Read-only file system; the scores are kept in {kept}")
     exact = results_of(kept)["test"]["exact_match"]
     assert re.search(rf"exact match +{exact:.2f}", out)
-    assert Translator.total("exact_match", each_of(kept, "test").rows["exact_match"]) == pytest.approx(exact)
+    assert TranslationTask.total("exact_match", each_of(kept, "test").rows["exact_match"]) == pytest.approx(exact)
 
 
 def test_pictures_that_cannot_be_written_cost_no_scores(copied, data, capfd):
@@ -378,9 +378,9 @@ def test_pictures_that_cannot_be_written_cost_no_scores(copied, data, capfd):
 
 def test_a_signal_during_evaluation_says_a_line(copied, data):
     program = (
-        "import sys, time\nfrom attnlab import cli\nfrom attnlab.tasks.translation import Translator\n"
+        "import sys, time\nfrom attnlab import cli\nfrom attnlab.tasks.translation import TranslationTask\n"
         "def scores(*_):\n    print('scoring', flush=True)\n    time.sleep(60)\n"
-        "Translator.scores = scores\nsys.exit(cli.main(sys.argv[1:]))\n"
+        "TranslationTask.scores = scores\nsys.exit(cli.main(sys.argv[1:]))\n"
     )
     command = [sys.executable, "-c", program, "evaluate", str(copied), "--data", str(data)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -13,9 +13,11 @@ from pydantic import ValidationError
 
 from attnlab.config.classification import LabelledHub, LabelledText
 from attnlab.config.errors import UserError
-from attnlab.data import babi, contractions, easy_vqa
-from attnlab.data.classified import load
-from attnlab.data.labelled import Labelled, hold_out
+from attnlab.data.classification.load import load
+from attnlab.data.classification.records import Labelled, hold_out
+from attnlab.data.story_qa import babi
+from attnlab.data.text import contractions
+from attnlab.data.visual_qa import easy_vqa
 
 
 def refusal(call: Callable[[], object]) -> str:

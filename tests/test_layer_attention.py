@@ -11,9 +11,9 @@ from PIL import Image
 from attnlab import lab
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
-from attnlab.tasks.kinds import kind
+from attnlab.tasks.attention_map import Attended, Regarded
 from attnlab.tasks.layer_attention import LayerAttention, Selection, select, title
-from attnlab.tasks.views import Attended, Regarded
+from attnlab.tasks.registry import task_class
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 STORY = "Amira went to the attic. Boris ran to the garden. Where is Amira?"
@@ -25,7 +25,7 @@ READER = (
 
 def prepared(path: str, *changes: str):
     config = load(EXPERIMENTS / path, changes, tiny=True)
-    task = kind(config).prepare(config, kind(config).load(config, None))
+    task = task_class(config).prepare(config, task_class(config).load(config, None))
     return task, jax.jit(task.initialize)(jax.random.key(0))
 
 
@@ -66,21 +66,21 @@ def test_translation_shows_each_of_its_three_attentions():
 @pytest.mark.parametrize(
     ("path", "changes", "inputs", "tokens"),
     [
-        ("sentiment/rules_transformer.yaml", (), ["a good film"], "[CLS] a good film"),
+        ("classification/synthetic_sentiment_transformer.yaml", (), ["a good film"], "[CLS] a good film"),
         (
-            "questions/stories_1_transformer.yaml",
+            "story_qa/story_qa_1_transformer.yaml",
             (),
             [STORY],
             "<s> Where is Amira <sep> Amira went to the attic Boris ran to the garden",
         ),
         (
-            "questions/stories_2_facts.yaml",
+            "story_qa/story_qa_2_sentences.yaml",
             (),
             [STORY],
             "Where is Amira? Boris ran to the garden. Amira went to the attic.",
         ),
         (
-            "questions/passages_bidaf.yaml",
+            "extractive_qa/passages_bidaf.yaml",
             (READER,),
             ["Amira went to the attic.", "Where is Amira?"],
             "[CLS] Where is Amira ? [SEP] Amira went to the attic .",
@@ -131,7 +131,12 @@ def test_a_question_about_an_image_shows_one_head(picture: str):
 
 
 @pytest.mark.parametrize(
-    "path", ["translation/dates_additive.yaml", "sentiment/rules_additive.yaml", "questions/stories_1_memory.yaml"]
+    "path",
+    [
+        "translation/dates_additive.yaml",
+        "classification/synthetic_sentiment_additive.yaml",
+        "story_qa/story_qa_1_memory.yaml",
+    ],
 )
 def test_a_model_without_layers_says_so(path):
     task, params = prepared(path)

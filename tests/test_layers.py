@@ -17,8 +17,8 @@ from attnlab.config import masks as mask_configs
 from attnlab.config import normalizers as normalizer_configs
 from attnlab.config.custom import Custom
 from attnlab.config.explain import models_of
-from attnlab.config.recurrent import RecurrentSeq2Seq as RecurrentConfig
-from attnlab.config.transformer import Block
+from attnlab.config.models.recurrent import RecurrentSeq2Seq as RecurrentConfig
+from attnlab.config.models.transformer import Block
 from attnlab.functional import masks
 from attnlab.layers.attend import Attend
 from attnlab.layers.masks import mask

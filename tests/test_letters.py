@@ -10,17 +10,18 @@ from tokenizers import Tokenizer as Inner
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from attnlab.config import Bpe, Words
-from attnlab.config.questions import Spans
+from attnlab.config.extractive_qa import ExtractiveQA
 from attnlab.config.translation import ParallelText
-from attnlab.data import corpus, tsv
-from attnlab.data.letters import attached, composed
-from attnlab.data.passages import PassageReader
-from attnlab.data.questions import Answer, Question
-from attnlab.data.story_words import cut
-from attnlab.data.tokenizer import Tokenizer, train
-from attnlab.tasks import sliding_window
-from attnlab.tasks.caption_metrics import words
-from attnlab.tasks.squad_metrics import exact
+from attnlab.data.extractive_qa.encoder import PassageReader
+from attnlab.data.extractive_qa.records import Answer, Question
+from attnlab.data.story_qa.encoder import cut
+from attnlab.data.text import tsv
+from attnlab.data.text.letters import attached, composed
+from attnlab.data.text.tokenizer import Tokenizer, train
+from attnlab.data.translation import load
+from attnlab.tasks.captioning.metrics import words
+from attnlab.tasks.extractive_qa import lexical_baseline
+from attnlab.tasks.extractive_qa.metrics import exact
 
 DECOMPOSED = "Where Zoe\u0308 lives cafe\u0301s cost a\u0302\u0301n in Ha\u0323\u0302u."
 PASSAGES = {
@@ -57,7 +58,7 @@ KINDS = {
     "pretrained, cased": wordpiece(lowercase=False),
     "pretrained, uncased": wordpiece(lowercase=True),
 }
-SETTINGS = Spans.model_validate({"data": {"kind": "squad", "train": "t", "dev": "d", "test": {"test": "e"}}})
+SETTINGS = ExtractiveQA.model_validate({"data": {"kind": "squad", "train": "t", "dev": "d", "test": {"test": "e"}}})
 
 
 @pytest.mark.parametrize("passage", PASSAGES.values(), ids=PASSAGES)
@@ -113,12 +114,12 @@ def test_words_of_stories_captions_and_the_sliding_window_keep_their_marks(text:
     assert words(text).split() == read
     assert words("की") != words("का")
     passage = f"Ann met {text[:-1]} in the park"
-    assert sliding_window.answer(Question("q", "Who was it that Ann met in the park?", passage, ())) in passage
+    assert lexical_baseline.answer(Question("q", "Who was it that Ann met in the park?", passage, ())) in passage
 
 
 def test_the_sliding_window_gives_whole_letters():
     question = Question("q", "Where does Ann live?", "Ann does live Cafe\u0301s.", ())
-    assert sliding_window.answer(question) == "Cafe\u0301s"
+    assert lexical_baseline.answer(question) == "Cafe\u0301s"
 
 
 def test_a_perfect_translation_of_decomposed_text_matches(tmp_path: Path):
@@ -126,7 +127,7 @@ def test_a_perfect_translation_of_decomposed_text_matches(tmp_path: Path):
     for side, text in {"de": "Zoe\u0308 läuft", "en": "Zoe\u0308 runs"}.items():
         (tmp_path / f"t.{side}").write_text(unicodedata.normalize("NFD", text) + "\n", encoding="utf-8")
     config = ParallelText(source="de", target="en", train="t", dev="t", test={"test": "t"})
-    (pair,) = corpus.load(config, tmp_path).test["test"]
+    (pair,) = load.load(config, tmp_path).test["test"]
     tokenizer = train(Words(), [pair.target], "target")
     assert tokenizer.decode(tokenizer.encode(pair.target).ids) == pair.target == "Zoë runs"
     assert pair.source == "Zoë läuft"

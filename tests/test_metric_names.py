@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from attnlab import cli, metric_names
-from attnlab.tasks.kinds import HOMES, named
+from attnlab import cli
+from attnlab.tasks.registry import CLASSES, task_class_of_kind
+from attnlab.training import metric_names
 from attnlab.training.progress import Progress
 
 ROOT = Path(__file__).parents[1]
@@ -48,9 +49,9 @@ def test_the_page_has_every_metric_under_its_one_name():
         assert metric_names.name(key.replace("_N", "_3")) == name.replace("N", "3") if "_N" in key else name, key
 
 
-@pytest.mark.parametrize("kind", HOMES)
+@pytest.mark.parametrize("kind", CLASSES)
 def test_tables_and_training_use_these_names(kind: str):
-    task = named(kind)
+    task = task_class_of_kind(kind)
     assert all(metric_names.known(column.name) for column in task.columns)
     assert metric_names.known(task.measure)
 

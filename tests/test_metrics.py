@@ -7,7 +7,7 @@ import sys
 import chex
 import pytest
 
-from attnlab.tasks import metrics
+from attnlab.tasks.translation import metrics
 
 ONCE = [
     "A man in a blue shirt is standing on a ladder cleaning a window.",

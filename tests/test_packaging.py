@@ -68,6 +68,6 @@ def test_a_file_of_the_current_folder_comes_first(installed: Path, tmp_path: Pat
 
 
 def test_what_a_page_is_made_of_comes_along(installed: Path):
-    assert {path.name for path in (installed / "attnlab/templates").iterdir()} == {
-        path.name for path in (ROOT / "attnlab/templates").iterdir()
+    assert {path.name for path in (installed / "attnlab/viz/templates").iterdir()} == {
+        path.name for path in (ROOT / "attnlab/viz/templates").iterdir()
     }

@@ -8,9 +8,9 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from attnlab import plots
-from attnlab.plots import lettering
-from attnlab.tasks.views import Attended, Part, Regarded, heading
+from attnlab import viz
+from attnlab.tasks.attention_map import Attended, Part, Regarded, heading
+from attnlab.viz import lettering
 
 matplotlib.use("agg")
 
@@ -44,7 +44,7 @@ def boxes(figure: Figure, texts) -> list:
 def test_words_are_legible_at_any_length(tmp_path, figures, sources, targets):
     source = [f"Wörterbuch{i}" for i in range(sources)]
     target = [f"dictionary{i}" for i in range(targets)]
-    plots.alignment(attended(source, target), tmp_path / "a.png")
+    viz.alignment(attended(source, target), tmp_path / "a.png")
     figure, axes = figures[0], figures[0].axes[0]
     across, down = axes.get_xticklabels(), axes.get_yticklabels()
     assert [label.get_text() for label in across] == source
@@ -63,7 +63,7 @@ def test_words_are_legible_at_any_length(tmp_path, figures, sources, targets):
 
 def test_a_long_passage_is_cut_into_bands(tmp_path, figures):
     weights = np.random.default_rng(0).random((6, 130)) / 65
-    plots.alignment(attended([f"w{i}" for i in range(130)], list("abcdef"), weights), tmp_path / "a.png")
+    viz.alignment(attended([f"w{i}" for i in range(130)], list("abcdef"), weights), tmp_path / "a.png")
     figure = figures[0]
     *bands, _ = figure.axes
     assert len(bands) > 1
@@ -83,7 +83,7 @@ def test_a_long_passage_is_cut_into_bands(tmp_path, figures):
 
 def test_picture_shows_the_weights_and_the_sum_of_every_row(tmp_path, figures):
     weights = np.array([[0.25, 0.75], [1.0, 0.0], [0.0, 0.5]])
-    plots.alignment(attended(["ein", "Haus"], ["a", "house", "x"], weights), tmp_path / "a.png")
+    viz.alignment(attended(["ein", "Haus"], ["a", "house", "x"], weights), tmp_path / "a.png")
     axes, bar = figures[0].axes
     assert np.array_equal(axes.images[0].get_array(), weights)
     assert axes.images[0].get_clim() == (0.0, 1.0)
@@ -93,14 +93,14 @@ def test_picture_shows_the_weights_and_the_sum_of_every_row(tmp_path, figures):
 
 @pytest.mark.parametrize(("largest", "bar"), [(0.2, ["0", "0.1", "0.2"]), (0.004, ["0", "0.002", "0.004"])])
 def test_a_bar_of_small_weights_tells_its_end(tmp_path, figures, largest, bar):
-    plots.alignment(attended(["a", "b"], ["x"], np.array([[largest / 2, largest]])), tmp_path / "a.png")
+    viz.alignment(attended(["a", "b"], ["x"], np.array([[largest / 2, largest]])), tmp_path / "a.png")
     assert figures[0].axes[0].images[0].get_clim() == (0.0, largest)
     assert [label.get_text() for label in figures[0].axes[1].get_yticklabels()] == bar
 
 
 def test_a_dark_cell_is_where_the_weight_is(tmp_path):
     path = tmp_path / "a.png"
-    plots.alignment(attended(["a", "b"], ["c", "d"], np.array([[0.0, 1.0], [1.0, 0.0]])), path)
+    viz.alignment(attended(["a", "b"], ["c", "d"], np.array([[0.0, 1.0], [1.0, 0.0]])), path)
     from PIL import Image
 
     pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
@@ -129,7 +129,7 @@ def test_a_dark_cell_is_where_the_weight_is(tmp_path):
     ],
 )
 def test_any_token_is_drawn_as_text(tmp_path, figures, token, shown):
-    plots.alignment(attended([token, "b"], ["c", token]), tmp_path / "a.png")
+    viz.alignment(attended([token, "b"], ["c", token]), tmp_path / "a.png")
     axes = figures[0].axes[0]
     assert axes.get_xticklabels()[0].get_text() == shown
     assert axes.get_yticklabels()[1].get_text() == shown
@@ -148,10 +148,10 @@ def test_any_token_is_drawn_as_text(tmp_path, figures, token, shown):
 def test_letters_without_a_font_are_one_line(tmp_path, monkeypatch, token, says):
     monkeypatch.setattr(lettering, "OTHER_SCRIPTS", ())
     path = tmp_path / "a.png"
-    assert plots.alignment(attended([token, "b"], ["c", token]), path) == f"{path}: {says}"
+    assert viz.alignment(attended([token, "b"], ["c", token]), path) == f"{path}: {says}"
     image = Regarded(np.full((64, 64, 3), 90, np.uint8), [token], np.full((1, 4, 4), 1 / 16), token, 0.9)
-    assert plots.regarded(image, path) == f"{path}: {says}"
-    assert plots.alignment(attended(["a", "b"], ["c"]), path) == ""
+    assert viz.regarded(image, path) == f"{path}: {says}"
+    assert viz.alignment(attended(["a", "b"], ["c"]), path) == ""
 
 
 def test_other_warnings_are_not_swallowed(tmp_path, monkeypatch):
@@ -163,7 +163,7 @@ def test_other_warnings_are_not_swallowed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(lettering, "FigureCanvasAgg", Warns)
     with pytest.warns(UserWarning, match="something else"):
-        plots.alignment(attended(["a", "b"], ["c"]), tmp_path / "a.png")
+        viz.alignment(attended(["a", "b"], ["c"]), tmp_path / "a.png")
 
 
 def test_unknown_words_are_red_and_named(tmp_path, figures):
@@ -171,7 +171,7 @@ def test_unknown_words_are_red_and_named(tmp_path, figures):
         ["a", "zebra"], ["x", "zebra"], np.eye(2), "x", -0.5, parts=(Part(1, "", given=True), Part(1, "")),
         unknown=("zebra", "gnu"),
     )  # fmt: skip
-    plots.alignment(view, tmp_path / "a.png")
+    viz.alignment(view, tmp_path / "a.png")
     first, _, second, _ = figures[0].axes
     red = [label.get_text() for label in first.get_xticklabels() if label.get_color() == lettering.UNKNOWN]
     assert red == ["zebra"]
@@ -181,14 +181,14 @@ def test_unknown_words_are_red_and_named(tmp_path, figures):
     story = Attended(
         ["Amira saw a zebra.", "zebras"], ["hop 1"], np.ones((1, 2)) / 2, "x", 0.0, sentences=True, unknown=("zebra",)
     )
-    plots.alignment(story, tmp_path / "a.png")
+    viz.alignment(story, tmp_path / "a.png")
     down = figures[1].axes[0].get_yticklabels()
     assert [label.get_color() == lettering.UNKNOWN for label in down] == [True, False]
     image = Regarded(
         np.full((64, 64, 3), 90, np.uint8), ["blue", "zebra"], np.zeros((2, 4, 4)), "x", 0.9, title="cross-attention",
         unknown=("zebra",),
     )  # fmt: skip
-    plots.regarded(image, tmp_path / "a.png")
+    viz.regarded(image, tmp_path / "a.png")
     titles = [axes.title.get_color() == lettering.UNKNOWN for axes in figures[2].axes[:3]]
     assert titles == [False, False, True]
     assert "cross-attention" in [text.get_text() for text in figures[2].texts]
@@ -197,7 +197,7 @@ def test_unknown_words_are_red_and_named(tmp_path, figures):
 def test_words_in_long_bands_are_marked_in_their_band(tmp_path, figures):
     words = [f"w{i}" for i in range(130)]
     view = Attended(words, list("abcdef"), np.full((6, 130), 1 / 130), "x", -0.5, unknown=("w3", "w129"))
-    plots.alignment(view, tmp_path / "a.png")
+    viz.alignment(view, tmp_path / "a.png")
     red = [
         label.get_text()
         for axes in figures[0].axes
@@ -209,21 +209,21 @@ def test_words_in_long_bands_are_marked_in_their_band(tmp_path, figures):
 
 def test_same_weights_same_file(tmp_path):
     for name in ("a.png", "b.png"):
-        plots.alignment(attended(["a", "b"], ["c"]), tmp_path / name)
+        viz.alignment(attended(["a", "b"], ["c"]), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_nothing_to_draw_is_refused(tmp_path):
     with pytest.raises(ValueError, match="nothing to draw"):
-        plots.alignment(attended(["a"], [], np.zeros((0, 1))), tmp_path / "a.png")
+        viz.alignment(attended(["a"], [], np.zeros((0, 1))), tmp_path / "a.png")
     with pytest.raises(ValueError, match="nothing to draw"):
-        plots.training_curve([{"step": 1, "other": 2.0}], tmp_path / "b.png")
+        viz.training_curve([{"step": 1, "other": 2.0}], tmp_path / "b.png")
 
 
 def test_training_curve_shows_every_point_and_the_best(tmp_path, figures):
     rows = [{"step": s, "loss": 5.0 - s / 100} for s in (50, 100, 150)]
     rows += [{"step": 100, "dev_bleu": 31.25}, {"step": 150, "dev_bleu": 30.0}]
-    plots.training_curve(rows, tmp_path / "curve.png")
+    viz.training_curve(rows, tmp_path / "curve.png")
     above, below = figures[0].axes
     assert above.lines[0].get_xydata().tolist() == [[50, 4.5], [100, 4.0], [150, 3.5]]
     assert below.lines[0].get_xydata().tolist() == [[100, 31.25], [150, 30.0]]
@@ -233,12 +233,12 @@ def test_training_curve_shows_every_point_and_the_best(tmp_path, figures):
 
 def test_lines_that_fall_on_one_another_are_drawn_once_and_scores_have_their_unit(tmp_path, figures):
     rows = [{"step": s, "loss": 5.0 - s, "nll": 5.0 - s} for s in (1, 2)] + [{"step": 2, "dev_exact": 3.0}]
-    plots.training_curve(rows, tmp_path / "curve.png")
+    viz.training_curve(rows, tmp_path / "curve.png")
     above, below = figures[0].axes
     assert [line.get_label() for line in above.lines] == ["loss"]
     assert above.get_legend() is None
     assert below.get_ylabel() == "dev exact (%)"
-    plots.training_curve([*rows, {"step": 3, "loss": 2.0, "nll": 1.5, "dev_bleu": 1.0}], tmp_path / "curve.png")
+    viz.training_curve([*rows, {"step": 3, "loss": 2.0, "nll": 1.5, "dev_bleu": 1.0}], tmp_path / "curve.png")
     above, bleu, _ = figures[1].axes
     assert [line.get_label() for line in above.lines] == ["loss", "nll"]
     assert bleu.get_ylabel() == "dev bleu"
@@ -246,7 +246,7 @@ def test_lines_that_fall_on_one_another_are_drawn_once_and_scores_have_their_uni
 
 def test_negative_weights_have_a_scale_around_nothing(tmp_path, figures):
     weights = np.array([[-0.5, 1.5], [0.2, 0.8]])
-    plots.alignment(attended(["a", "b"], ["x", "y"], weights), tmp_path / "a.png")
+    viz.alignment(attended(["a", "b"], ["x", "y"], weights), tmp_path / "a.png")
     image = figures[0].axes[0].images[0]
     assert np.array_equal(image.get_array(), weights)
     assert image.get_clim() == (-1.5, 1.5)
@@ -260,7 +260,7 @@ def test_parts_are_panels_with_title_and_scale(tmp_path, figures):
     parts = Part(2, "of words", "question"), Part(2, "of all", unit="probability")
     above = heading("Which $letter$?", "b", "a")
     view = Attended(["a", "b"], list("cdef"), weights, "b", -0.5, parts=parts, heading=above)
-    plots.alignment(view, tmp_path / "a.png")
+    viz.alignment(view, tmp_path / "a.png")
     first, one, second, two = figures[0].axes
     assert np.array_equal(np.vstack([first.images[0].get_array(), second.images[0].get_array()]), weights)
     assert (first.images[0].get_clim(), second.images[0].get_clim()) == ((0.0, 1.0), (0.0, 0.3))
@@ -277,7 +277,7 @@ def test_parts_are_panels_with_title_and_scale(tmp_path, figures):
 def test_small_weights_are_seen_beside_a_large_one_and_the_bar_says_how(tmp_path, figures):
     weights = np.full((1, 60), 0.4 / 59)
     weights[0, 7] = 0.6
-    plots.alignment(attended([f"w{i}" for i in range(60)], ["x"], weights), tmp_path / "a.png")
+    viz.alignment(attended([f"w{i}" for i in range(60)], ["x"], weights), tmp_path / "a.png")
     axes, bar = figures[0].axes
     assert axes.images[0].norm(0.25) == pytest.approx(0.5)
     assert bar.get_ylabel() == "attention weight\n(its root as color)"
@@ -289,7 +289,7 @@ def test_sentences_are_lines_as_they_were_written(tmp_path, figures):
     story = ["Boris ran to the garage.", "Amira picked up the ladder and then walked to the cellar."]
     weights = np.array([[0.25, 0.75], [1.0, 0.0], [0.5, 0.5]])
     view = Attended(story, ["hop 1", "hop 2", "hop 3"], weights, "garage", -0.5, sentences=True)
-    plots.alignment(view, tmp_path / "a.png")
+    viz.alignment(view, tmp_path / "a.png")
     axes = figures[0].axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == story
     assert np.array_equal(axes.images[0].get_array(), weights.T)
@@ -303,7 +303,7 @@ def test_an_image_has_one_scale_for_all_words_and_cells_with_edges(tmp_path, fig
     weights[0, 1, 2], weights[1] = 0.56 * sign, 0.05
     image = np.full((64, 64, 3), 90, np.uint8)
     above = heading("what is the red shape?", "triangle", "circle")
-    plots.regarded(Regarded(image, ["blue", "circle"], weights, "triangle", 0.9, above), tmp_path / "a.png")
+    viz.regarded(Regarded(image, ["blue", "circle"], weights, "triangle", 0.9, above), tmp_path / "a.png")
     whole, blue, circle, bar = figures[0].axes
     assert [axes.get_title() for axes in (whole, blue, circle)] == ["image", f"blue  {0.56 * sign:.2f}", "circle  0.05"]
     strong, weak = blue.images[1], circle.images[1]
@@ -321,5 +321,5 @@ def test_an_image_has_one_scale_for_all_words_and_cells_with_edges(tmp_path, fig
 
 def test_an_image_without_a_word_is_shown_alone(tmp_path, figures):
     image = np.full((64, 64, 3), 90, np.uint8)
-    plots.regarded(Regarded(image, [], np.zeros((0, 4, 4)), "", 0.9), tmp_path / "a.png")
+    viz.regarded(Regarded(image, [], np.zeros((0, 4, 4)), "", 0.9), tmp_path / "a.png")
     assert [axes.get_title() for axes in figures[0].axes] == ["image"]

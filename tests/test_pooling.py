@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from attnlab.config.classifier import Pooling as Config
+from attnlab.config.models.classifier import Pooling as Config
 from attnlab.layers.pooling import Pooled, Pooling, redundancy
 
 STATES = jax.random.normal(jax.random.key(0), (3, 6, 4))

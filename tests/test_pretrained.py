@@ -20,13 +20,13 @@ from attnlab import lab
 from attnlab.config.attention import Attention, Cosine
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
+from attnlab.config.models.transformer import LayerNorm, Learned, TransformerEncoder
 from attnlab.config.pretrained import Folder, Package
-from attnlab.config.transformer import LayerNorm, Learned, TransformerEncoder
-from attnlab.data.pretrained import FIRST, PACKAGES, Pretrained
-from attnlab.data.tokenizer import UNK
+from attnlab.data.pretrained.source import FIRST, PACKAGES, Pretrained
+from attnlab.data.text.tokenizer import UNK
 from attnlab.models import bert
 from attnlab.models.transformer import TransformerEncoder as Model
-from attnlab.tasks.kinds import kind
+from attnlab.tasks.registry import task_class
 
 ROOT = Path(__file__).parents[1]
 VOCABULARY = [
@@ -256,7 +256,7 @@ TINY = {
     ],
 }  # fmt: skip
 TINY["squad"] = [*TINY["sst2"], "task.window=20", "task.stride=10", "task.max_question=12"]
-FILES = {"sst2": "sentiment/sst2_minilm.yaml", "squad": "questions/squad_minilm.yaml"}
+FILES = {"sst2": "classification/sst2_minilm.yaml", "squad": "extractive_qa/squad_minilm.yaml"}
 
 
 def experiment(name: str, *overrides: str):
@@ -275,7 +275,7 @@ def data_dir(tmp_path: Path) -> Path:
 def test_a_task_starts_from_the_weights_and_is_bound_to_them(name: str, data_dir: Path):
     config = experiment(name)
     given = Pretrained(data_dir / "tiny_bert")
-    task = kind(config).prepare(config, kind(config).load(config, data_dir), data_dir)
+    task = task_class(config).prepare(config, task_class(config).load(config, data_dir), data_dir)
     params = task.pretrained(jax.jit(task.initialize)(jax.random.key(0)))
     encoder = params["encoder"] if name == "sst2" else params
     rows = load_file(given.weights)["embeddings.word_embeddings.weight"]
@@ -315,8 +315,8 @@ def test_other_weights_are_another_run(data_dir: Path, tmp_path: Path):
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "squad" else pytest.mark.slow) for n in TINY])
 def test_bert_reads_marks_as_it_was_trained(name: str, data_dir: Path):
     config = experiment(name)
-    splits = kind(config).load(config, data_dir)
-    task = kind(config).prepare(config, splits, data_dir)
+    splits = task_class(config).load(config, data_dir)
+    task = task_class(config).prepare(config, splits, data_dir)
     batch = next(task.batches(splits.train).iterate(0))
     if name == "squad":
         length, start = int(batch["lengths"][0]), int(batch["starts"][0])
@@ -342,7 +342,7 @@ def test_bert_reads_marks_as_it_was_trained(name: str, data_dir: Path):
 
 def test_marks_are_there_however_a_text_is_pooled(data_dir: Path):
     config = experiment("sst2", "model.pooling={kind: mean}")
-    task = kind(config).prepare(config, kind(config).load(config, data_dir), data_dir)
+    task = task_class(config).prepare(config, task_class(config).load(config, data_dir), data_dir)
     params = jax.jit(task.initialize)(jax.random.key(0))
     (view,) = task.views(params, task.example(["good film"]))
     assert view.source_tokens == ["[CLS]", "good", "film", "[SEP]"]
@@ -364,7 +364,7 @@ LIMITS = {
 @pytest.mark.parametrize("name", TINY)
 def test_a_text_may_be_as_long_as_there_are_positions(name: str, data_dir: Path):
     config = experiment(name, *LIMITS[name])
-    task = kind(config).prepare(config, kind(config).load(config, data_dir), data_dir)
+    task = task_class(config).prepare(config, task_class(config).load(config, data_dir), data_dir)
     params = jax.jit(task.initialize)(jax.random.key(0))
     line = "good " * 30 if name == "sst2" else "good " * 30 + "\tvery bad film it rained"
     assert next(iter(task.answer(params, [line], 0, None)))
@@ -374,7 +374,7 @@ def test_a_text_may_be_as_long_as_there_are_positions(name: str, data_dir: Path)
 @pytest.mark.parametrize("name", TINY)
 def test_a_text_of_nothing_but_control_characters_is_told(name: str, data_dir: Path):
     config = experiment(name)
-    task = kind(config).prepare(config, kind(config).load(config, data_dir), data_dir)
+    task = task_class(config).prepare(config, task_class(config).load(config, data_dir), data_dir)
     line = "\u200b\x00" + ("" if name == "sst2" else "\tgood?")
     with pytest.raises(UserError, match="has no token"):
         task.views({}, task.example([line]))

@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from attnlab.config import Dates, Hub, ParallelText, Tsv
 from attnlab.config.errors import UserError
-from attnlab.data.corpus import Corpus, Pair, load
-from attnlab.data.lines import LONGEST_LINE, read_lines
-from attnlab.data.parallel_text import read_pairs as read_two
-from attnlab.data.tsv import read_pairs as read_tsv
+from attnlab.data.text.lines import LONGEST_LINE, read_lines
+from attnlab.data.text.tsv import read_pairs as read_tsv
+from attnlab.data.translation.load import Corpus, Pair, load
+from attnlab.data.translation.parallel_text import read_pairs as read_two
 
 TSV = Tsv(source="de", target="en", train="train.tsv", dev="dev.tsv", test={"test": "test.tsv"})
 PARALLEL = ParallelText(source="de", target="en", train="train", dev="dev", test={"test": "test"})

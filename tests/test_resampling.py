@@ -5,11 +5,11 @@ from itertools import product
 import numpy as np
 import pytest
 
-from attnlab.tasks.caption_metrics import caption_scores
-from attnlab.tasks.classification_metrics import classification_scores
-from attnlab.tasks.metrics import translation_scores
-from attnlab.tasks.resampling import FEWEST, interval, paired_difference, smallest_p
-from attnlab.tasks.story_metrics import story_scores
+from attnlab.tasks.bootstrap import FEWEST, interval, paired_difference, smallest_p
+from attnlab.tasks.captioning.metrics import caption_scores
+from attnlab.tasks.classification.metrics import classification_scores
+from attnlab.tasks.story_qa.metrics import story_scores
+from attnlab.tasks.translation.metrics import translation_scores
 
 
 def classified(count: int) -> dict:

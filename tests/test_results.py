@@ -10,12 +10,13 @@ from typing import Any
 import jax.numpy as jnp
 import pytest
 
-from attnlab import cli, facts, results, runs
+from attnlab import cli
 from attnlab.config.errors import UserError
 from attnlab.config.load import load, resolved
-from attnlab.runs import Run
+from attnlab.results import record, run, tables
+from attnlab.results.run import Run
 from attnlab.tasks.base import Column
-from attnlab.tasks.kinds import HOMES, named
+from attnlab.tasks.registry import CLASSES, task_class_of_kind
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {
@@ -32,7 +33,7 @@ ENVIRONMENT = {
     "fingerprint": {"data": "d" * 64},
     "interruptions": [],
 }
-VERDICTS = ROOT / "experiments/sentiment/rules_dot.yaml"
+VERDICTS = ROOT / "experiments/classification/synthetic_sentiment_dot.yaml"
 DATES = ROOT / "experiments/translation/dates_dot.yaml"
 SCORES = {"texts": 9, "accuracy": 84.02, "accuracy_ci95": [82.37, 85.72], "macro_f1": 80.0, "labels": ["good", "bad"]}
 
@@ -57,7 +58,7 @@ def make(tmp_path: Path):
 
 
 def table(*runs: Path, **options: bool) -> list[str]:
-    return results.page([facts.read(run, **options) for run in runs]).splitlines()
+    return tables.page([record.read(run, **options) for run in runs]).splitlines()
 
 
 def test_a_run_is_a_row_and_what_all_share_a_line(make):
@@ -66,7 +67,7 @@ def test_a_run_is_a_row_and_what_all_share_a_line(make):
         "",
         "| experiment | test set | accuracy | macro-F1 | training |",
         "|---|---|---:|---:|---|",
-        "| `rules_dot` | test | 84.0 [82.4, 85.7] | 80.0 | 87 s |",
+        "| `synthetic_sentiment_dot` | test | 84.0 [82.4, 85.7] | 80.0 | 87 s |",
         "",
         "Of every row: seed 1; machine 2 cores of Abacus 9; jax 0.10.2; commit 0123456. "
         "[low, high] is the 95% bootstrap interval over the examples of the test set, for one seed. "
@@ -76,7 +77,7 @@ def test_a_run_is_a_row_and_what_all_share_a_line(make):
 
 def test_a_missing_interval_and_a_score_that_says_nothing_are_told(make, capsys, tmp_path: Path):
     few = make("few", scores={"test": {"accuracy": 50.0, "accuracy_ci95": None}})
-    assert table(few)[4] == "| `rules_dot` | test | 50.0 | 87 s |"
+    assert table(few)[4] == "| `synthetic_sentiment_dot` | test | 50.0 | 87 s |"
     assert "No interval: fewer than 20 examples." in table(few)[-1]
     assert "bootstrap" not in table(few)[-1]
     note = "no reference has 4 tokens, so BLEU is 0 even if all is right"
@@ -86,8 +87,8 @@ def test_a_missing_interval_and_a_score_that_says_nothing_are_told(make, capsys,
     assert lines[4] == "| `dates_dot` | a | — | 50.0 [40.0, 60.0] | 87 s |"
     assert lines[7] == f"BLEU, cased: no score: {note}."
     assert "fewer" not in lines[-1]
-    for run in (few, short):
-        assert table(facts.save(facts.read(run), tmp_path / "kept")) == table(run)
+    for directory in (few, short):
+        assert table(record.save(record.read(directory), tmp_path / "kept")) == table(directory)
 
 
 def test_seeds_of_an_experiment_are_one_row_with_their_spread(make):
@@ -96,7 +97,7 @@ def test_seeds_of_an_experiment_are_one_row_with_their_spread(make):
         make(f"s{n}", seed=n, scores={"test": {"accuracy": x, "accuracy_ci95": [0, 100]}}) for n, x in values.items()
     ]
     lines = table(*reversed(runs))
-    assert lines[4] == "| `rules_dot` | test | 82.0 ± 2.0 | 87 s |"
+    assert lines[4] == "| `synthetic_sentiment_dot` | test | 82.0 ± 2.0 | 87 s |"
     assert "Of every row: seed 1, 2, 3;" in lines[-1]
     assert "± is the standard deviation over the seeds, after their mean." in lines[-1]
     assert "bootstrap" not in lines[-1]
@@ -123,10 +124,14 @@ def test_what_differs_is_a_column_and_the_order_is_that_of_the_names(make):
 def test_other_settings_or_data_are_another_row_named_by_its_run(make):
     runs = make("plain"), make("wide", overrides=["model.dropout=0.4"]), make("other", fingerprint={"data": "e" * 64})
     found = [line.split(" | ")[0] for line in table(*runs) if line.startswith("| `")]
-    assert found == ["| `rules_dot` (`other`)", "| `rules_dot` (`plain`)", "| `rules_dot` (`wide`)"]
+    assert found == [
+        "| `synthetic_sentiment_dot` (`other`)",
+        "| `synthetic_sentiment_dot` (`plain`)",
+        "| `synthetic_sentiment_dot` (`wide`)",
+    ]
     started = [make(name, fingerprint={"data": "d" * 64, "pretrained": name}) for name in ("here", "there")]
     found = [line.split(" | ")[0] for line in table(*started) if line.startswith("| `")]
-    assert found == ["| `rules_dot` (`here`)", "| `rules_dot` (`there`)"]
+    assert found == ["| `synthetic_sentiment_dot` (`here`)", "| `synthetic_sentiment_dot` (`there`)"]
 
 
 def test_overrides_are_told_and_kept(make, tmp_path: Path):
@@ -136,20 +141,19 @@ def test_overrides_are_told_and_kept(make, tmp_path: Path):
     (changed / "environment.json").write_text(json.dumps(environment | {"overrides": given}))
     lines = table(make("plain"), changed)
     assert [line.split(" | ")[0] for line in lines if line.startswith("| `")] == [
-        "| `rules_dot` (`plain`)", "| `rules_dot` (`short`, changed)",
+        "| `synthetic_sentiment_dot` (`plain`)", "| `synthetic_sentiment_dot` (`short`, changed)",
     ]  # fmt: skip
-    assert (
-        "`rules_dot` (`short`, changed) by `training.steps=400`, `model.dropout=0.4`, `task.data.words=xxx" in lines[-1]
-    )
+    assert "`synthetic_sentiment_dot` (`short`, changed) by `training.steps=400`, `model.dropout=0.4`" in lines[-1]
+    assert "`model.dropout=0.4`, `task.data.words=xxx" in lines[-1]
     assert "x...`." in lines[-1]
     assert "seed=2" not in lines[-1]
-    kept = facts.save(facts.read(changed), tmp_path / "kept")
+    kept = record.save(record.read(changed), tmp_path / "kept")
     assert table(kept) == table(changed)
     alone = table(changed)
-    assert alone[4].startswith("| `rules_dot` (changed) | test |")
+    assert alone[4].startswith("| `synthetic_sentiment_dot` (changed) | test |")
     (changed / "environment.json").write_text(json.dumps(environment | {"overrides": 3}))
     with pytest.raises(UserError, match=r"environment\.json: cannot be read as a run's environment"):
-        facts.read(changed)
+        record.read(changed)
 
 
 def test_a_run_given_twice_counts_once_and_a_seed_trained_twice_is_refused(make):
@@ -181,7 +185,7 @@ def test_a_run_keeps_where_it_was_taken_up_again_and_what_that_cost(tmp_path: Pa
                 if step == 10:
                     run.checkpoints.save(step, {"step": jnp.int32(step)}, best=True)
 
-    interruptions = lambda: runs.environment_of(tmp_path / "run")["interruptions"]  # noqa: E731
+    interruptions = lambda: run.environment_of(tmp_path / "run")["interruptions"]  # noqa: E731
     go(1, 6, 1.0)
     assert interruptions() == []
     go(1, 15, 2.0)  # the first five steps were not saved
@@ -228,36 +232,36 @@ def test_what_is_missing_is_one_line_that_says_what_to_do(make, capsys, name: st
     if content is not None:
         (run / name).write_text(content)
     with pytest.raises(UserError, match=says):
-        facts.read(run)
+        record.read(run)
     assert cli.main(["results", str(run)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_no_such_run(tmp_path: Path):
     with pytest.raises(UserError, match=r"none: no such run directory; attnlab train CONFIG --out \S*none makes one"):
-        facts.read(tmp_path / "none")
+        record.read(tmp_path / "none")
 
 
 def test_the_table_goes_between_the_marks_and_nothing_else_changes(make, tmp_path: Path, capsys):
     page = tmp_path / "page.md"
-    before, after = b"# T\xc3\xbcr\r\n\ttext " + results.BEGIN.encode(), results.END.encode() + b"\r\n \xff end"
+    before, after = b"# T\xc3\xbcr\r\n\ttext " + tables.BEGIN.encode(), tables.END.encode() + b"\r\n \xff end"
     page.write_bytes(before + b"old\r\n" + after)
     assert cli.main(["results", str(make("one")), "--into", str(page)]) == 0
     assert capsys.readouterr() == ("", f"written: {page}\n")
     content = page.read_bytes()
     assert content.startswith(before + b"\nTask `classification`:\n")
     assert content.endswith(b"sessions.\n" + after)
-    assert results.between(page).splitlines() == table(tmp_path / "one")
+    assert tables.between(page).splitlines() == table(tmp_path / "one")
     cli.main(["results", str(tmp_path / "one"), "--into", str(page)])
     assert page.read_bytes() == content
 
 
-@pytest.mark.parametrize("text", ["", results.BEGIN, results.END + results.BEGIN, f"{results.BEGIN}{results.END}" * 2])
+@pytest.mark.parametrize("text", ["", tables.BEGIN, tables.END + tables.BEGIN, f"{tables.BEGIN}{tables.END}" * 2])
 def test_marks_that_are_missing_are_told(make, tmp_path: Path, capsys, text: str):
     page = tmp_path / "page.md"
     page.write_text(text)
     assert cli.main(["results", str(make("one")), "--into", str(page)]) == 2
-    marks = f"{results.BEGIN} and after it a line {results.END}"
+    marks = f"{tables.BEGIN} and after it a line {tables.END}"
     assert capsys.readouterr().err == f"attnlab: {page}: needs a line {marks}, each once; the table goes between\n"
     assert page.read_text() == text
 
@@ -286,50 +290,52 @@ def test_what_is_kept_gives_the_same_table_and_holds_numbers_alone(make, tmp_pat
         "texts", "accuracy", "accuracy_ci95", "macro_f1", "bleu_signature",
     }  # fmt: skip
     again = {path: path.read_bytes() for path in kept.iterdir()}
-    facts.save(facts.read(kept), tmp_path / "kept")
+    record.save(record.read(kept), tmp_path / "kept")
     assert {path: path.read_bytes() for path in kept.iterdir()} == again
 
 
 def test_another_run_is_not_written_over_and_no_path_of_a_machine_is_kept(make, tmp_path: Path):
-    kept = facts.save(facts.read(make("one")), tmp_path / "kept")
+    kept = record.save(record.read(make("one")), tmp_path / "kept")
     shutil.rmtree(tmp_path / "one")
     with pytest.raises(UserError, match=r"kept/one: holds another run"):
-        facts.save(facts.read(make("one", seed=2)), tmp_path / "kept")
-    assert facts.read(kept).seed == 1
-    here = make("here", ROOT / "experiments/sentiment/sst2_dot.yaml", overrides=["task.data.train=/home/me/train.txt"])
+        record.save(record.read(make("one", seed=2)), tmp_path / "kept")
+    assert record.read(kept).seed == 1
+    here = make(
+        "here", ROOT / "experiments/classification/sst2_dot.yaml", overrides=["task.data.train=/home/me/train.txt"]
+    )
     with pytest.raises(UserError, match=r"task\.data\.train=/home/me/train\.txt is a path of this machine"):
-        facts.save(facts.read(here), tmp_path / "kept")
+        record.save(record.read(here), tmp_path / "kept")
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["one"]
 
 
-@pytest.mark.parametrize("kind", HOMES)
+@pytest.mark.parametrize("kind", CLASSES)
 def test_every_kind_of_task_says_what_its_table_shows(kind: str):
-    columns = named(kind).columns
+    columns = task_class_of_kind(kind).columns
     assert 3 <= len(columns) <= 6
     assert all(isinstance(column, Column) for column in columns)
     assert len({column.name for column in columns}) == len({column.heading for column in columns}) == len(columns)
 
 
 def test_the_table_of_the_readme_is_made_of_the_runs_that_are_kept():
-    kept = [facts.read(path) for path in sorted((ROOT / "docs/results").glob("*-s*/"))]
-    assert results.between(ROOT / "README.md") == results.page(kept), "make results"
+    kept = [record.read(path) for path in sorted((ROOT / "docs/results").glob("*-s*/"))]
+    assert tables.between(ROOT / "README.md") == tables.page(kept), "make results"
 
 
 @pytest.mark.slow
 def test_a_real_run_is_shown(tmp_path: Path, capsys):
     run = tmp_path / "run"
-    config = ROOT / "experiments/sentiment/rules_words.yaml"
+    config = ROOT / "experiments/classification/synthetic_sentiment_words.yaml"
     for command in (["train", str(config), "--tiny", "--out", str(run)], ["evaluate", str(run)]):
         assert cli.main(command) == 0
     capsys.readouterr()
     assert cli.main(["results", str(run)]) == 0
     row = capsys.readouterr().out.splitlines()[4]
-    assert row.startswith("| `rules_words-tiny` | test | ")
+    assert row.startswith("| `synthetic_sentiment_words-tiny` | test | ")
     scores = json.loads((run / "results.json").read_text())["test"]
     assert f"| {scores['accuracy']:.1f} [" in row
     assert row.endswith(" s |")
     assert cli.main(["train", str(run / "config.yaml")]) == 0
-    assert facts.read(run).interruptions == 0, "it was at its end"
+    assert record.read(run).interruptions == 0, "it was at its end"
 
 
 SAYS = {
@@ -343,7 +349,7 @@ UNITS = {"s": 1, "minute": 60, "minutes": 60}
 
 @pytest.mark.parametrize("kept", sorted((ROOT / "docs/results").glob("*-s*")), ids=lambda path: path.name)
 def test_a_card_says_the_numbers_that_are_kept(kept: Path):
-    found = facts.read(kept, unfinished=True)
+    found = record.read(kept, unfinished=True)
     (path,) = (ROOT / "experiments").rglob(f"{found.name}.yaml")
     lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
     card = " ".join(line.removeprefix("# ") for line in lines)

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import yaml
 
-from attnlab import runs
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.config.load import load, resolved
-from attnlab.runs import Run
-from attnlab.scored import Each, Unwritten, each_of, refuse_unwritable, results_of
+from attnlab.results import run as run_module
+from attnlab.results.run import Run
+from attnlab.results.scores import Each, Unwritten, each_of, refuse_unwritable, results_of
 
 FINGERPRINT = {"data": "d" * 64, "tokenizer": "e" * 64}
 
@@ -125,7 +125,7 @@ def test_killed_while_the_run_was_made_it_is_made_anew(opened, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "write_whole", kill)
+        patch.setattr(run_module, "write_whole", kill)
         with pytest.raises(KeyboardInterrupt):
             opened()
     assert written == ["environment.json"]
@@ -152,8 +152,8 @@ def test_going_on_in_another_environment_is_told_and_kept(opened, said, monkeypa
         train(run, 12)
     go_on()
     assert said == []
-    now = runs.environment()
-    monkeypatch.setattr(runs, "environment", lambda: {**now, "python": "3.99.0", "command": ["other"], "new": 1})
+    now = run.environment()
+    monkeypatch.setattr(run_module, "environment", lambda: {**now, "python": "3.99.0", "command": ["other"], "new": 1})
     go_on()
     go_on()
     assert len(said) == 1
@@ -181,7 +181,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from attnlab.config.load import load
-from attnlab.runs import Run
+from attnlab.results.run import Run
 run = Run.open(Path(sys.argv[1]), load(Path(sys.argv[2])), {"data": "d" * 64, "tokenizer": "e" * 64})
 run.log(1, loss=1.0)
 print("open", flush=True)
@@ -446,7 +446,7 @@ def test_where_no_checkpoint_is_good_training_starts_over_only_when_told_to(tmp_
     assert {name.split("/")[0] for name in kept} >= {"metrics.jsonl", "results.json"}
     assert run.metrics() == [{"step": 1, "loss": 0.5}]
     assert run.results() == {}
-    assert runs.environment_of(run.directory)["interruptions"][-1]["step"] == 0
+    assert run.environment_of(run.directory)["interruptions"][-1]["step"] == 0
 
 
 def test_starting_over_is_done_whenever_it_is_asked_for_and_keeps_everything(opened, said):

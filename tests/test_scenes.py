@@ -5,8 +5,9 @@ import random
 import numpy as np
 import pytest
 
-from attnlab.config.vision import SceneQuestions, Scenes
-from attnlab.data import scenes
+from attnlab.config.captioning import Scenes
+from attnlab.config.visual_qa import SceneQuestions
+from attnlab.data.images import scenes
 
 SMALL = Scenes(train=150, dev=20, test=40)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from weights import drawn
 
-from attnlab.config.recurrent import RecurrentSeq2Seq as Config
+from attnlab.config.models.recurrent import RecurrentSeq2Seq as Config
 from attnlab.models.seq2seq import RecurrentSeq2Seq
 
 SCORES = {

@@ -15,12 +15,12 @@ from weights import drawn
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
-from attnlab.config.readers import BidafReader as ReaderConfig
-from attnlab.data.questions import Answer, Question
+from attnlab.config.models.extractive_qa import BidafReader as ReaderConfig
+from attnlab.data.extractive_qa.records import Answer, Question
 from attnlab.data.records import Splits
 from attnlab.functional import normalizers
-from attnlab.models.reader import BidafReader
-from attnlab.tasks.spans import SpanReader
+from attnlab.models.bidaf import BidafReader
+from attnlab.tasks.extractive_qa.task import ExtractiveQATask
 from attnlab.training.steps import initial_state, make_train_step, place
 
 BIDAF = {"kind": "bidaf_reader", "embedding": 8, "hidden": 6, "highway": 1, "modeling_layers": 1, "dropout": 0.0}
@@ -34,7 +34,8 @@ KEYS = ("red", "green", "blue", "gray", "pink")
 def experiment(model: dict, steps: int = 1, rate: float = 3e-3, **task) -> Experiment:
     files = {"kind": "squad", "train": "t.json", "dev": "d.json", "test": {"test": "e.json"}}
     return Experiment.model_validate({
-        "name": "twin", "task": {"kind": "spans", "data": files, "window": 40, "stride": 20, **task}, "model": model,
+        "name": "twin", "model": model,
+        "task": {"kind": "extractive_qa", "data": files, "window": 40, "stride": 20, **task},
         "training": {"steps": steps, "buckets": 1, "batch_tokens": 512, "evaluate_every": steps,
                      "optimizer": {"kind": "adamw", "learning_rate": rate}},
     })  # fmt: skip
@@ -55,8 +56,8 @@ def twin(count: int, seed: int, words: int = 30, share_without: float = 0.0) -> 
     return tuple(found)
 
 
-def prepared(config: Experiment, train: tuple[Question, ...]) -> SpanReader:
-    return SpanReader.prepare(config, Splits(train, train, {}))
+def prepared(config: Experiment, train: tuple[Question, ...]) -> ExtractiveQATask:
+    return ExtractiveQATask.prepare(config, Splits(train, train, {}))
 
 
 def trained(config: Experiment, train: tuple[Question, ...]):
@@ -254,7 +255,7 @@ def test_a_run_reads_its_vocabularies_back(tmp_path: Path):
     task = prepared(config, twin(4, 0))
     for name, text in task.files().items():
         (tmp_path / name).write_text(text)
-    again = SpanReader.restore(config, tmp_path)
+    again = ExtractiveQATask.restore(config, tmp_path)
     assert again.identity() == task.identity()
     assert json.loads((tmp_path / "letters.json").read_text()) == again.reader.letters
     (one,), (other,) = task.reader.read(twin(1, 5)), again.reader.read(twin(1, 5))

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from attnlab.config.errors import UserError
-from attnlab.config.questions import QuestionsHub, SubjQa
-from attnlab.data import squad, subjqa
-from attnlab.data.questions import Answer, Question, told_apart
-from attnlab.data.windows import best_spans, tokens_of, windows
-from attnlab.tasks import sliding_window
-from attnlab.tasks.squad_metrics import best_by_threshold, each, exact, f1, normalize, squad_scores
+from attnlab.config.extractive_qa import QuestionsHub, SubjQa
+from attnlab.data.extractive_qa import squad, subjqa
+from attnlab.data.extractive_qa.records import Answer, Question, told_apart
+from attnlab.data.extractive_qa.windows import best_spans, tokens_of, windows
+from attnlab.tasks.extractive_qa import lexical_baseline
+from attnlab.tasks.extractive_qa.metrics import best_by_threshold, each, exact, f1, normalize, squad_scores
 
 PARTLY = [["1976"], ["Beyoncé and Bruno Mars"], ["climate change"]]
 
@@ -322,5 +322,5 @@ def test_best_spans_are_those_of_trying_all():
 
 def test_the_sliding_window_points_near_the_words_of_the_question():
     passage = "Ann lives in Paris. Bob, a baker, was born in Rome. The town of Oslo is cold."
-    assert "Rome" in sliding_window.answer(Question("", "Where was Bob the baker born?", passage, ()))
-    assert sliding_window.answer(Question("", "Where?", "of the.", ())) == ""
+    assert "Rome" in lexical_baseline.answer(Question("", "Where was Bob the baker born?", passage, ()))
+    assert lexical_baseline.answer(Question("", "Where?", "of the.", ())) == ""

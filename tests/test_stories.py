@@ -13,15 +13,15 @@ from weights import drawn
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
-from attnlab.config.questions import Babi, GeneratedStories
-from attnlab.config.readers import MemoryNetwork as MemoryConfig
-from attnlab.data import babi, stories
-from attnlab.data.buckets import Shape
+from attnlab.config.models.story_qa import MemoryNetwork as MemoryConfig
+from attnlab.config.story_qa import Babi, GeneratedStories
 from attnlab.data.records import Splits
-from attnlab.data.story_words import Vocabulary
+from attnlab.data.story_qa import babi, generated
+from attnlab.data.story_qa.encoder import Vocabulary
+from attnlab.data.text.buckets import Shape
 from attnlab.models.memory_network import MemoryNetwork, ages, position_encoding
-from attnlab.tasks.stories import Storyteller, parse
-from attnlab.tasks.story_metrics import story_scores
+from attnlab.tasks.story_qa.metrics import story_scores
+from attnlab.tasks.story_qa.task import StoryQATask, parse
 from attnlab.training.steps import initial_state, make_train_step, place
 
 FEW = {"train": 300, "dev": 40, "test": 40}
@@ -30,7 +30,9 @@ FEW = {"train": 300, "dev": 40, "test": 40}
 def told(sentences: tuple[str, ...]) -> list[tuple[str, str, str]]:
     """Who did what with what: read from the words alone."""
     deeds = (
-        dict.fromkeys(stories.GO, "go") | dict.fromkeys(stories.TAKE, "take") | dict.fromkeys(stories.LEAVE, "leave")
+        dict.fromkeys(generated.GO, "go")
+        | dict.fromkeys(generated.TAKE, "take")
+        | dict.fromkeys(generated.LEAVE, "leave")
     )
     rows = []
     for sentence in sentences:
@@ -59,7 +61,7 @@ def where_things_were(sentences: tuple[str, ...]) -> dict[str, list[str]]:
 @pytest.mark.parametrize("facts", [1, 2, 3])
 def test_answers_and_facts_follow_from_the_sentences(facts: int):
     config = GeneratedStories(facts=facts, **FEW)
-    for story in stories.generate(config).train:
+    for story in generated.generate(config).train:
         deeds = told(story.sentences)
         assert len(story.sentences) <= config.most_sentences
         assert len(story.facts) == facts
@@ -86,10 +88,10 @@ def test_answers_and_facts_follow_from_the_sentences(facts: int):
 
 
 def test_generated_stories_depend_on_the_seed_alone_and_share_nothing_between_splits():
-    one, again = (stories.generate(GeneratedStories(facts=2, **FEW)) for _ in range(2))
-    other = stories.generate(GeneratedStories(facts=2, seed=1, **FEW))
+    one, again = (generated.generate(GeneratedStories(facts=2, **FEW)) for _ in range(2))
+    other = generated.generate(GeneratedStories(facts=2, seed=1, **FEW))
     assert one.fingerprint() == again.fingerprint() != other.fingerprint()
-    longer = stories.generate(GeneratedStories(facts=2, **(FEW | {"train": 400})))
+    longer = generated.generate(GeneratedStories(facts=2, **(FEW | {"train": 400})))
     assert longer.train[:300] == one.train
     texts = [{(s.sentences, s.question) for s in part} for part in (one.train, one.dev, *one.test.values())]
     others = [{(s.sentences, s.question) for s in part} for part in (other.dev, *other.test.values())]
@@ -218,7 +220,7 @@ def test_any_score_and_normalizer_serves(score: str):
 
 def experiment(model: dict, steps: int, **training) -> Experiment:
     return Experiment.model_validate({
-        "name": "twin", "task": {"kind": "stories", "data": {"kind": "generated", "longest": 5, **FEW, "train": 2000}},
+        "name": "twin", "task": {"kind": "story_qa", "data": {"kind": "generated", "longest": 5, **FEW, "train": 2000}},
         "model": model,
         "training": {"steps": steps, "buckets": 1, "evaluate_every": steps, **training},
     })  # fmt: skip
@@ -226,14 +228,14 @@ def experiment(model: dict, steps: int, **training) -> Experiment:
 
 MEMORY = {"kind": "memory_network", "width": 16, "hops": 1, "jitter": 0.0}
 TRANSFORMER = {
-    "kind": "transformer_stories",
+    "kind": "transformer_story_reader",
     "encoder": {"layers": 2, "width": 32, "heads": 2, "feed_forward": 64, "token_types": 2, "dropout": 0.0},
 }
 
 
 def trained(config: Experiment):
-    splits = Storyteller.load(config, None)
-    task = Storyteller.prepare(config, splits)
+    splits = StoryQATask.load(config, None)
+    task = StoryQATask.prepare(config, splits)
     batches, state = task.batches(splits.train), initial_state(task.initialize, config.training, 1)
     step = make_train_step(task.loss, config.training, 1)
     for number in range(config.training.steps):
@@ -277,7 +279,7 @@ def test_a_transformer_reads_stories_and_tells_where_its_first_token_looked():
 
 def test_words_that_no_training_story_has_are_found_as_they_are_written():
     config = experiment(TRANSFORMER, 1)
-    task = Storyteller.prepare(config, Storyteller.load(config, None))
+    task = StoryQATask.prepare(config, StoryQATask.load(config, None))
     assert task.unknown_words(["Amira went to the garden. Where is Zoë in the Garden?"]) == [
         "garden",
         "Zoë",
@@ -305,8 +307,8 @@ def test_a_transformer_over_sentences_learns_where_people_are_and_tells_where_th
 
 def test_padding_and_filler_change_nothing_of_a_transformer_over_sentences():
     config = experiment(FACTS, 1)
-    splits = Storyteller.load(config, None)
-    task = Storyteller.prepare(config, splits)
+    splits = StoryQATask.load(config, None)
+    task = StoryQATask.prepare(config, splits)
     params, read = jax.jit(task.initialize)(jax.random.key(0)), task._read(splits.dev[:3])
     tight = task.form.fill(Shape(3, 5, 5), read)
     wide = task.form.fill(Shape(5, 9, 9), read)
@@ -325,12 +327,12 @@ def test_learned_positions_hold_the_story_or_it_is_told(unit: str, enough: int):
     model = {**FACTS, "unit": unit}
     model["encoder"] = {**FACTS["encoder"], "positions": {"kind": "learned"}, "max_length": enough}
     config = experiment(model, 1)
-    splits = Storyteller.load(config, None)
-    task = Storyteller.prepare(config, splits)
+    splits = StoryQATask.load(config, None)
+    task = StoryQATask.prepare(config, splits)
     assert "accuracy" in task.scores(jax.jit(task.initialize)(jax.random.key(0)), splits.dev)
     few = config.changed(model=config.model.changed(encoder=config.model.encoder.changed(max_length=3)))
     with pytest.raises(UserError, match=r"positions, and the learned ones hold [23]: a larger model\.encoder"):
-        Storyteller.prepare(few, splits).batches(splits.train)
+        StoryQATask.prepare(few, splits).batches(splits.train)
 
 
 @pytest.mark.slow
@@ -341,27 +343,27 @@ def test_a_small_transformer_learns_where_people_are():
 
 
 def test_long_stories_are_cut_at_their_beginning():
-    story = stories.Story(("A is in x.", "B is in y.", "C is in z."), "Where is A?", "x", (0, 2))
+    story = generated.Story(("A is in x.", "B is in y.", "C is in z."), "Where is A?", "x", (0, 2))
     read = Vocabulary.learned([story]).read(story, 2)
     assert (len(read.sentences), read.facts, read.left_out) == (2, (1,), 1)
 
 
 def test_a_full_memory_is_no_wider_in_scoring_than_in_training():
     told = tuple(f"A is in {'xyz'[n % 3]}." for n in range(20))
-    long = stories.Story(told, "Where is A?", "x", (18,))
+    long = generated.Story(told, "Where is A?", "x", (18,))
     config = experiment(MEMORY, 1)
     config = config.changed(task=config.task.changed(memory=18))
-    task = Storyteller.prepare(config, Splits((long,), (long,), {"test": (long,)}))
+    task = StoryQATask.prepare(config, Splits((long,), (long,), {"test": (long,)}))
     found = task.scores(jax.jit(task.initialize)(jax.random.key(0)), [long])
     assert (found["stories"], found["stories_cut"]) == (1, 1)
 
 
 def test_a_run_reads_its_vocabulary_back(tmp_path: Path):
     config = experiment(MEMORY, 1)
-    task = Storyteller.prepare(config, Storyteller.load(config, None))
+    task = StoryQATask.prepare(config, StoryQATask.load(config, None))
     for name, text in task.files().items():
         (tmp_path / name).write_text(text)
-    assert Storyteller.restore(config, tmp_path).identity() == task.identity()
+    assert StoryQATask.restore(config, tmp_path).identity() == task.identity()
 
 
 def test_story_scores():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from attnlab.config import Bpe, Words
 from attnlab.config.errors import UserError
 from attnlab.data.records import Corpus, Pair
-from attnlab.data.tokenizer import BOS, EOS, PAD, SPECIALS, UNK, Tokenizer, Tokenizers, train, train_tokenizers
+from attnlab.data.text.tokenizer import BOS, EOS, PAD, SPECIALS, UNK, Tokenizer, Tokenizers, train, train_tokenizers
 
 TEXTS = [
     "Ein Mann (mit Hut) läuft: schnell!", "Two dogs aren't running.", "<s> </s> <pad> <unk> x<s>y <unk>",

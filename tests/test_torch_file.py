@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from attnlab.config.errors import UserError
-from attnlab.data import torch_file
+from attnlab.data.pretrained import torch_file
 
 MARKER = Path("/tmp/attnlab-torch-file-was-run")
 

@@ -16,8 +16,8 @@ from attnlab.config import Decoding
 from attnlab.config import attention as attentions
 from attnlab.config import masks as mask_configs
 from attnlab.config import normalizers as normalizer_configs
-from attnlab.config import transformer as config
-from attnlab.data.tokenizer import BOS, EOS, PAD
+from attnlab.config.models import transformer as config
+from attnlab.data.text.tokenizer import BOS, EOS, PAD
 from attnlab.functional import masks
 from attnlab.layers.dropout import Dropout, keep
 from attnlab.layers.multi_head import CrossAttention, SelfAttention

@@ -10,10 +10,10 @@ import pytest
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.config.translation import TsvToSplit
-from attnlab.data import tsv
 from attnlab.data.records import Link, Pair
+from attnlab.data.text import tsv
 from attnlab.tasks.base import no_poll
-from attnlab.tasks.translation import Translator
+from attnlab.tasks.translation.task import TranslationTask
 from attnlab.training.objective import guided_alignment
 from attnlab.training.optimizer import optimizer
 
@@ -50,14 +50,14 @@ def test_guided_alignment_is_its_definition():
 
 def test_pieces_of_words_are_aligned_word_by_word(monkeypatch):
     config = experiment(TRANSFORMER, tokenizer={"kind": "bpe", "vocabulary": 100})
-    task = Translator.prepare(config, Translator.load(config, None))
+    task = TranslationTask.prepare(config, TranslationTask.load(config, None))
     pair = Pair("zwei drei", "three two", (Link((0, 4), (6, 9)), Link((5, 9), (0, 5))))
     source, target = task.tokenizers.source.encode(pair.source), task.tokenizers.target.encode(pair.target)
     assert min(len(source.ids), len(target.ids)) > 2
     weights = np.zeros((len(target.ids) + 1, len(source.ids) + 1))
     for row, (start, _) in enumerate(target.offsets):  # each piece looks at one piece of the right word alone
         weights[row, len(source.ids) - 1 if start < 5 else 0] = 1.0
-    monkeypatch.setattr(Translator, "attention", lambda *_: [weights])
+    monkeypatch.setattr(TranslationTask, "attention", lambda *_: [weights])
     assert task._alignment({}, [pair], no_poll)["aer"] == 0.0
 
 
@@ -66,8 +66,8 @@ def test_pieces_of_words_are_aligned_word_by_word(monkeypatch):
 )
 def test_guiding_makes_attention_follow_gold(model):
     config = experiment(model, guided_alignment=1.0)
-    corpus = Translator.load(config, None)
-    task = Translator.prepare(config, corpus)
+    corpus = TranslationTask.load(config, None)
+    task = TranslationTask.prepare(config, corpus)
     batch = {name: jnp.asarray(array) for name, array in task.batches(corpus.train).batch(0).items()}
     assert batch["links"].shape == (*batch["target_in"].shape, batch["source"].shape[1])
     params = jax.jit(task.initialize)(jax.random.key(0))
@@ -105,7 +105,7 @@ def test_a_transformer_must_be_long_enough_for_the_sentences():
 
 def test_a_sentence_may_be_as_long_as_there_are_positions_and_a_longer_one_is_told():
     config = experiment({**TRANSFORMER, "positions": {"kind": "learned"}, "max_length": 41})
-    task = Translator.prepare(config, Translator.load(config, None))
+    task = TranslationTask.prepare(config, TranslationTask.load(config, None))
     params = jax.jit(task.initialize)(jax.random.key(0))
     assert len(list(task.answer(params, ["drei " * 40], 0, None))) == 1
     (weights,) = task.attention(params, [Pair("drei " * 40, "3 " * 40)])
@@ -118,8 +118,8 @@ def test_a_sentence_may_be_as_long_as_there_are_positions_and_a_longer_one_is_to
 
 def test_a_transformer_translates_and_tells_where_it_looked():
     config = experiment(TRANSFORMER)
-    corpus = Translator.load(config, None)
-    task = Translator.prepare(config, corpus)
+    corpus = TranslationTask.load(config, None)
+    task = TranslationTask.prepare(config, corpus)
     params = jax.jit(task.initialize)(jax.random.key(0))
     text = corpus.test["test"][0].source
     views = task.views(params, task.example([text]))

@@ -8,8 +8,8 @@ import pytest
 
 from attnlab.config.classification import Trees
 from attnlab.config.errors import UserError
-from attnlab.data.classified import load
-from attnlab.data.trees import parse
+from attnlab.data.classification.load import load
+from attnlab.data.classification.trees import parse
 
 TRAIN = """(3 (2 A) (4 (3 good) (2 film)))
 (1 (2 -LRB-) (1 (1 bad) (2 (2 film) (2 -RRB-))))

@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from attnlab.config.classification import Rules
-from attnlab.data.classified import load
-from attnlab.data.labelled import Labelled, LabelledTexts
-from attnlab.data.verdicts import ADJECTIVES, NEUTRAL
+from attnlab.config.classification import SyntheticSentiment
+from attnlab.data.classification.load import load
+from attnlab.data.classification.records import Labelled, LabelledTexts
+from attnlab.data.classification.synthetic_sentiment import ADJECTIVES, NEUTRAL
 
 DENIAL = r"\b(?:it is not true that|i do not think that|i doubt that|nobody says that)\b"
 NEGATION = r"\b(?:not|never|hardly|far from|anything but|by no means)\b"
@@ -16,7 +16,7 @@ NEGATION = r"\b(?:not|never|hardly|far from|anything but|by no means)\b"
 
 @pytest.fixture(scope="module")
 def found() -> LabelledTexts:
-    return load(Rules(train=4000, dev=200, test=600), None)
+    return load(SyntheticSentiment(train=4000, dev=200, test=600), None)
 
 
 def read(text: str) -> str:
@@ -60,9 +60,9 @@ def test_rationales_are_adjectives_and_what_turns_them(found: LabelledTexts) -> 
 def test_splits_share_no_sentence_and_grow_at_their_end(found: LabelledTexts) -> None:
     parts = [{example.text for example in part} for part in found.splits().values()]
     assert sum(map(len, parts)) == len(set.union(*parts))
-    longer = load(Rules(train=4100, dev=200, test=600), None)
+    longer = load(SyntheticSentiment(train=4100, dev=200, test=600), None)
     assert longer.train[:4000] == found.train
-    assert load(Rules(train=4000, dev=200, test=600, seed=1), None).train != found.train
+    assert load(SyntheticSentiment(train=4000, dev=200, test=600, seed=1), None).train != found.train
 
 
 def test_classes_are_balanced(found: LabelledTexts) -> None:

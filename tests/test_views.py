@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from attnlab import plots, report
+from attnlab import viz
 from attnlab.config.load import load
-from attnlab.tasks.kinds import kind
-from attnlab.tasks.views import Attended, heading
+from attnlab.tasks.attention_map import Attended, heading
+from attnlab.tasks.registry import task_class
+from attnlab.viz import page
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
@@ -18,20 +19,24 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
     ("name", "change", "line"),
     [
         ("translation/dates_additive.yaml", "model.attention.normalizer={kind: linear}", "der dritte Mai"),
-        ("sentiment/rules_additive.yaml", "model.pooling.attention.normalizer={kind: linear}", "a good film , not bad"),
+        (
+            "classification/synthetic_sentiment_additive.yaml",
+            "model.pooling.attention.normalizer={kind: linear}",
+            "a good film , not bad",
+        ),
     ],
 )
 def test_negative_weights_are_shown_as_they_are(tmp_path: Path, name: str, change: str, line: str):
     config = load(EXPERIMENTS / name, [change]).tiny()
-    splits = kind(config).load(config, None)
-    task = kind(config).prepare(config, splits, None)
+    splits = task_class(config).load(config, None)
+    task = task_class(config).prepare(config, splits, None)
     initialize = jax.jit(task.initialize)
     drawn = (jax.tree.map(lambda leaf: 3.0 * leaf, initialize(jax.random.key(seed))) for seed in range(20))
     views = (task.views(params, task.example([line]))[0] for params in drawn)
     view = next(view for view in views if isinstance(view, Attended) and (view.weights < 0).any())
     assert view.panels[0].signed
-    plots.alignment(view, tmp_path / "a.png")
-    assert "below 0 is red" in report.page(view.source, [view])
+    viz.alignment(view, tmp_path / "a.png")
+    assert "below 0 is red" in page.page(view.source, [view])
 
 
 def test_a_heading_tells_what_is_right_where_it_is_known():

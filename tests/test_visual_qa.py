@@ -14,9 +14,10 @@ from weights import drawn
 from attnlab import lab
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
-from attnlab.config.vision_models import SmallCnn, VisualAnswerer
+from attnlab.config.models.image_encoder import SmallCnn
+from attnlab.config.models.visual_qa import VisualAnswerer
 from attnlab.models.visual_qa import VisualAnswerer as Model
-from attnlab.tasks.visual_qa import _derange
+from attnlab.tasks.visual_qa.task import _derange
 
 DOT = {"score": {"kind": "scaled_dot"}}
 FUSIONS = {

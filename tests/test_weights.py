@@ -10,11 +10,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from attnlab.config.errors import UserError
-from attnlab.data import weights
-from attnlab.data.arrays import read_arrays
-from attnlab.data.images import as_bytes, pixels
-from attnlab.data.lines import read_lines
-from attnlab.data.pretrained import Pretrained
+from attnlab.data.images.arrays import read_arrays
+from attnlab.data.images.pixels import as_bytes, pixels
+from attnlab.data.pretrained import weights
+from attnlab.data.pretrained.source import Pretrained
+from attnlab.data.text.lines import read_lines
 
 VALUES = np.array([[0.0, -0.0, 1.0], [-3.140625, 2.0**-120, np.inf]], np.float32)
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 133466304\n"

@@ -31,7 +31,7 @@ from attnlab.bench.cases import Case, Peer
 from attnlab.bench.process import Ended, Process, started
 from attnlab.bench.results import Outcome, Report, Result, compared_with
 from attnlab.config.errors import UserError
-from attnlab.cores import cores, host_devices
+from attnlab.system.cores import cores, host_devices
 
 WORKER = "attnlab.bench.attention_worker"
 REST = 0.005

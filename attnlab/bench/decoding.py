@@ -21,7 +21,7 @@ from attnlab.config import Decoding
 from attnlab.config.errors import UserError
 from attnlab.models.transformer import TransformerSeq2Seq
 from attnlab.tasks.base import Task
-from attnlab.tasks.translation import Translator
+from attnlab.tasks.translation.task import TranslationTask
 from attnlab.training.decoding import Hypotheses, greedy, make_decode
 from attnlab.training.steps import place
 
@@ -113,7 +113,7 @@ def compare(
         rounds: turns of each side; which side goes first alternates.
     """
     model = task.model
-    if not isinstance(task, Translator) or not isinstance(model, TransformerSeq2Seq):
+    if not isinstance(task, TranslationTask) or not isinstance(model, TransformerSeq2Seq):
         kind = task.config.model.kind
         raise UserError(f"bench decoding: model.kind {kind} has no cache to measure; valid: transformer_seq2seq")
     decoding, most = task.decoding.model_copy(update=GREEDY), model.config.max_length
@@ -155,7 +155,7 @@ def compare(
     )
 
 
-def _batches(task: Translator, texts: Sequence[str]) -> list[tuple[Array, Array]]:
+def _batches(task: TranslationTask, texts: Sequence[str]) -> list[tuple[Array, Array]]:
     ids = [found.ids for found in task.tokenizers.source.encode_batch(list(texts)) if found.ids]
     placed = [place({"source": source, "lengths": lengths}) for _, source, lengths in task.source_batches(ids, 1)]
     return [(batch["source"], batch["lengths"]) for batch in placed]

@@ -21,7 +21,7 @@ from attnlab.bench.cases import Case, Peer, Shape
 from attnlab.bench.results import Report
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
-from attnlab.cores import cores
+from attnlab.system.cores import cores
 
 ROOT = Path(attnlab.__file__).resolve().parents[1]
 TESTERS = 8

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attnlab import marks
 from attnlab.bench import tables
 from attnlab.bench.results import Report, Result
 from attnlab.config.errors import UserError
+from attnlab.results import marked_text
 
 MARK = "gpu"
 NONE = "No GPU was measured yet."
@@ -86,7 +86,7 @@ def page(directory: Path) -> str:
 
 def insert(directory: Path, path: Path) -> None:
     """Put the page between the marks of a file."""
-    marks.insert(page(directory), path, MARK)
+    marked_text.insert(page(directory), path, MARK)
 
 
 def _section(record: Record) -> Iterator[str]:

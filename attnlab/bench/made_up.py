@@ -4,8 +4,8 @@ import numpy as np
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
-from attnlab.data.batching import Pairs
-from attnlab.data.tokenizer import UNK
+from attnlab.data.text.batching import Pairs
+from attnlab.data.text.tokenizer import UNK
 
 MEANS, DEVIATIONS, CORRELATION = (2.70, 2.66), (0.36, 0.33), 0.86
 """Of the logarithms of the lengths of source and target, in BPE tokens of Multi30k's German and English."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from attnlab.config.attention import Attention
-from attnlab.config.recurrent import RecurrentSeq2Seq as Config
+from attnlab.config.models.recurrent import RecurrentSeq2Seq as Config
 
 LAYERS = {"gru": nn.GRU, "lstm": nn.LSTM}
 CELLS = {"gru": nn.GRUCell, "lstm": nn.LSTMCell}

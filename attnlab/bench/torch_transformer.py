@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnlab.config.errors import UserError
-from attnlab.config.transformer import TransformerSeq2Seq as Config
+from attnlab.config.models.transformer import TransformerSeq2Seq as Config
 
 ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu}
 

@@ -24,9 +24,9 @@ from attnlab.bench.budget import Budget, unlimited
 from attnlab.bench.process import Ended, Process, started
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
-from attnlab.cores import cores, host_devices
-from attnlab.data.batching import Batch, Batches
-from attnlab.tasks.translation import Translator
+from attnlab.data.text.batching import Batch, Batches
+from attnlab.system.cores import cores, host_devices
+from attnlab.tasks.translation.task import TranslationTask
 
 ROUNDS = 8
 STEPS = 20
@@ -206,8 +206,8 @@ def _pairs(experiment: Experiment, data_dir: Path | None, directory: Path, made_
     if made_up:
         size = invented.vocabulary_of(experiment)
         return {"pairs": invented.pairs(size), "tokenizers": None, "vocabularies": (size, size)}
-    corpus = Translator.load(experiment, data_dir)
-    task = Translator.prepare(experiment, corpus)
+    corpus = TranslationTask.load(experiment, data_dir)
+    task = TranslationTask.prepare(experiment, corpus)
     tokenizers = task.tokenizers
     tokenizers.save(directory / "tokenizers")
     sizes = tokenizers.source.vocabulary_size, tokenizers.target.vocabulary_size

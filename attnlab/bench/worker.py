@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from attnlab.config import Experiment
-from attnlab.heap import keep_freed_memory
+from attnlab.system.heap import keep_freed_memory
 
 Batch = dict[str, np.ndarray]
 Step = Callable[[Batch], float]
@@ -30,8 +30,8 @@ def jax_side(work: dict[str, Any], experiment: Experiment) -> tuple[Step, str]:
     """Build attnlab's own training step, data parallel over one host device a core, or on a GPU."""
     import jax
 
-    from attnlab.data.tokenizer import Tokenizers
-    from attnlab.tasks.translation import Translator
+    from attnlab.data.text.tokenizer import Tokenizers
+    from attnlab.tasks.translation.task import TranslationTask
     from attnlab.training.steps import initial_state, make_train_step, place
 
     if work["tokenizers"] is None:  # made-up pairs: numbers alone
@@ -39,7 +39,7 @@ def jax_side(work: dict[str, Any], experiment: Experiment) -> tuple[Step, str]:
         tokenizers: Any = SimpleNamespace(**dict(zip(("source", "target"), sizes, strict=True)))
     else:
         tokenizers = Tokenizers.load(Path(work["tokenizers"]))
-    task = Translator(experiment, tokenizers)
+    task = TranslationTask(experiment, tokenizers)
     state = initial_state(task.initialize, experiment.training, experiment.seed)
     train_step = make_train_step(task.loss, experiment.training, experiment.seed)
 

@@ -2,7 +2,7 @@
 
 from attnlab.config.attention import Attention
 from attnlab.config.experiment import Experiment
-from attnlab.config.recurrent import Decoder, Encoder, RecurrentSeq2Seq
+from attnlab.config.models.recurrent import Decoder, Encoder, RecurrentSeq2Seq
 from attnlab.config.text import Bpe, Decoding, Words
 from attnlab.config.training import AdamW, Sgd, Training
 from attnlab.config.translation import Dates, Hub, ParallelText, Translation, Tsv

@@ -151,7 +151,7 @@ def _is_run(directory: Path) -> bool:
 def choices() -> Iterator[tuple[str, list[Setting]]]:
     """List every setting that is chosen by name: under each kind of task what it has, then those of any model.
 
-    >>> dict(dict(choices())["task.kind=stories"])["model.kind"]
+    >>> dict(dict(choices())["task.kind=story_qa"])["model.kind"]
     ['memory_network', 'transformer_stories']
     """
     for task in models_of(Experiment.model_fields["task"].annotation):

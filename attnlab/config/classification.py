@@ -5,14 +5,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, PositiveInt
 
 from attnlab.config.base import Config, Seed
-from attnlab.config.pretrained import other_vocabulary
+from attnlab.config.pretrained import vocabulary_mismatch
 from attnlab.config.text import AnyTokenizer, TestSets, Words
 
 
-class Rules(Config):
+class SyntheticSentiment(Config):
     """Generated: verdicts with negation, intensifiers and contrast, whose deciding words are known (no download)."""
 
-    kind: Literal["rules"] = "rules"
+    kind: Literal["synthetic_sentiment"] = "synthetic_sentiment"
     train: PositiveInt = 12_000
     dev: PositiveInt = 500
     test: PositiveInt = 2_000
@@ -73,7 +73,7 @@ class LabelledHub(Config):
     """Label in the data -> what it is called; the others keep the names that the dataset gives them."""
 
 
-ClassificationData = Annotated[Rules | Trees | LabelledText | LabelledHub, Field(discriminator="kind")]
+ClassificationData = Annotated[SyntheticSentiment | Trees | LabelledText | LabelledHub, Field(discriminator="kind")]
 
 
 class Classification(Config):
@@ -102,7 +102,7 @@ class Classification(Config):
                 f"model.encoder.max_length {model.encoder.max_length} must exceed task.max_length {self.max_length} by "
                 f"{model.marks_before + model.marks_after}: [CLS] stands before the text, or [SEP] after it, or both"
             )
-        return other_vocabulary(model, self.tokenizer)
+        return vocabulary_mismatch(model, self.tokenizer)
 
     def tiny(self) -> Self:
         """Shrink what the data and the vocabulary take."""

@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import model_validator
 
 from attnlab.config.base import Config, FileName, Seed
-from attnlab.config.model import Model
+from attnlab.config.models import Model
 from attnlab.config.task import Task
 from attnlab.config.training import Training
 

@@ -4,9 +4,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from attnlab.config.captioning import Captioning
 from attnlab.config.classification import Classification
-from attnlab.config.questions import Spans, Stories
+from attnlab.config.extractive_qa import ExtractiveQA
+from attnlab.config.story_qa import StoryQA
 from attnlab.config.translation import Translation
-from attnlab.config.vision import Captioning, VisualQa
+from attnlab.config.visual_qa import VisualQA
 
-Task = Annotated[Translation | Classification | Captioning | VisualQa | Stories | Spans, Field(discriminator="kind")]
+Task = Annotated[
+    Translation | Classification | Captioning | VisualQA | StoryQA | ExtractiveQA, Field(discriminator="kind")
+]

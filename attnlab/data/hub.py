@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from attnlab.config.errors import UserError
 from attnlab.config.translation import Hub
-from attnlab.data.lines import refuse_broken
 from attnlab.data.records import Corpus, Pair
+from attnlab.data.text.lines import refuse_broken
 
 
 class Source(Protocol):

@@ -15,7 +15,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from attnlab.config.attention import Attention
-from attnlab.config.transformer import Block, Rotary
+from attnlab.config.models.transformer import Block, Rotary
 from attnlab.functional import cache, masks
 from attnlab.functional.attention import AttentionOutput, attention
 from attnlab.functional.rotary import rotary

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from attnlab.config import classifier as config
+from attnlab.config.models import classifier as config
 from attnlab.functional import masks, normalizers, scores
 from attnlab.functional.attention import attention_weights, pool
 from attnlab.layers.mods import Mods

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from attnlab.config.attention import Attention
-from attnlab.config.transformer import Block, LayerNorm
+from attnlab.config.models.transformer import Block, LayerNorm
 from attnlab.functional import cache, masks
 from attnlab.layers.dropout import Dropout
 from attnlab.layers.multi_head import CrossAttention, Fused, SelfAttention

@@ -13,8 +13,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
 
 from attnlab.config.errors import UserError
-from attnlab.config.transformer import SELF, TransformerEncoder
-from attnlab.data.pretrained import Pretrained
+from attnlab.config.models.transformer import SELF, TransformerEncoder
+from attnlab.data.pretrained.source import Pretrained
 
 SIZES = {
     "width": "hidden_size", "heads": "num_attention_heads", "layers": "num_hidden_layers",

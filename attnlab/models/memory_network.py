@@ -13,7 +13,7 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from attnlab.config.readers import MemoryNetwork as Config
+from attnlab.config.models.story_qa import MemoryNetwork as Config
 from attnlab.layers.between import Between
 from attnlab.layers.dropout import Dropout
 

@@ -22,7 +22,7 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from attnlab.config.recurrent import RecurrentSeq2Seq as Config
+from attnlab.config.models.recurrent import RecurrentSeq2Seq as Config
 from attnlab.layers.attend import Attend, Memory
 from attnlab.layers.recurrent import CELLS, Bidirectional, Cell, State, initial_state
 

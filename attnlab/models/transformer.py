@@ -19,7 +19,7 @@ from flax import struct
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float, Int
 
-from attnlab.config import transformer as config
+from attnlab.config.models import transformer as config
 from attnlab.functional import cache, masks
 from attnlab.functional import mods as functional
 from attnlab.functional.parts import each

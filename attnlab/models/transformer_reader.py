@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from attnlab.config.readers import TransformerReader as Config
-from attnlab.models.reader import Pointers
+from attnlab.config.models.extractive_qa import TransformerReader as Config
+from attnlab.models.bidaf import Pointers
 from attnlab.models.seq2seq import EMBEDDING_INIT
 from attnlab.models.transformer import EncoderBody
 

@@ -21,8 +21,8 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Float, Int, Num
 
-from attnlab.config import vision_models as config
-from attnlab.config.transformer import Block
+from attnlab.config.models import visual_qa as config
+from attnlab.config.models.transformer import Block
 from attnlab.layers.attend import Attend
 from attnlab.layers.multi_head import CrossAttention
 from attnlab.layers.recurrent import Bidirectional

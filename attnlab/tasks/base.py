@@ -11,13 +11,13 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, PyTree
 
-from attnlab import metric_names
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
-from attnlab.data.batching import Batches
 from attnlab.data.records import Splits
+from attnlab.data.text.batching import Batches
+from attnlab.tasks.attention_map import View
 from attnlab.tasks.layer_attention import Selection
-from attnlab.tasks.views import View
+from attnlab.training import metric_names
 from attnlab.training.objective import Loss
 
 T = TypeVar("T")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from attnlab.tasks.resampling import FEWEST
+from attnlab.tasks.bootstrap import FEWEST
 
 FEW = f"no interval: fewer than {FEWEST} examples"
 """What is said where a score has a number but no interval."""

@@ -11,7 +11,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int, PyTree
 
 from attnlab.config import Decoding
-from attnlab.data.tokenizer import BOS, EOS, PAD
+from attnlab.data.text.tokenizer import BOS, EOS, PAD
 
 Advance = Callable[[Any, Int[Array, " n"]], tuple[Any, Float[Array, "n v"], Float[Array, "n s"]]]
 """(state, last token) -> (state, log-probabilities of the next token, attention)."""

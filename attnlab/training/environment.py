@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 import attnlab
-from attnlab.cores import cores
+from attnlab.system.cores import cores
 
 PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "tokenizers", "sacrebleu",

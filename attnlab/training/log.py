@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from attnlab.config.errors import UserError
-from attnlab.writing import write_whole, writing
+from attnlab.training.atomic_files import write_whole, writing
 
 DISCARDED = "metrics.discarded.jsonl"
 """Beside the log: what was ever cut from it, as it stood there."""

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from attnlab import metric_names
+from attnlab.training import metric_names
 
 PLAIN_EVERY = 10.0
 """Seconds between lines where there is no terminal."""

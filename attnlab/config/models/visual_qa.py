@@ -1,0 +1,112 @@
+"""Models for visual question answering: an encoder of the question, one of the image, and how they are fused."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from attnlab.config.attention import Attention
+from attnlab.config.base import Config, Probability
+from attnlab.config.models.image_encoder import ImageEncoder, SmallCnn
+
+
+class QuestionEncoder(Config):
+    """Bidirectional recurrent reader of the question; a state is 2 × hidden wide."""
+
+    cell: Literal["gru", "lstm"] = "gru"
+    embedding: PositiveInt = 64
+    hidden: PositiveInt = 64
+    """Units a direction."""
+
+    def tiny(self) -> Self:
+        return self.at_most(embedding=16, hidden=16)
+
+
+class QuestionOnly(Config):
+    """The control that sees no image."""
+
+    kind: Literal["question_only"] = "question_only"
+
+
+class ImageOnly(Config):
+    """The control that sees no question."""
+
+    kind: Literal["image_only"] = "image_only"
+
+
+class Concat(Config):
+    """[question; mean of the image's cells; their product]: no attention."""
+
+    kind: Literal["concat"] = "concat"
+
+
+class CoAttention(Config):
+    """Alternating co-attention: the question looks at the image, then what was seen looks at the question
+    (Lu et al. 2016, section 3.3)."""
+
+    kind: Literal["co_attention"] = "co_attention"
+    attention: Attention
+    """Of either side by one query."""
+
+    @model_validator(mode="after")
+    def _one_query(self) -> Self:
+        self.attention.of_single_queries("attention")
+        return self
+
+    def tiny(self) -> Self:
+        return self.changed(attention=self.attention.tiny())
+
+
+class _Layers(Config):
+    attention: Attention
+    heads: PositiveInt = 4
+    layers: PositiveInt = 2
+
+    @model_validator(mode="after")
+    def _no_positions(self) -> Self:
+        self.attention.over_another_sequence("attention")
+        return self
+
+    def tiny(self) -> Self:
+        return self.changed(attention=self.attention.tiny())
+
+
+class CrossAttention(_Layers):
+    """Every word of the question looks at the image, in layers of attention and feed-forward network."""
+
+    kind: Literal["cross_attention"] = "cross_attention"
+
+
+class GatedCrossAttention(_Layers):
+    """The same; what a layer adds is multiplied by tanh of a learned number, 0 at first (Alayrac et al. 2022)."""
+
+    kind: Literal["gated_cross_attention"] = "gated_cross_attention"
+
+
+Fusion = Annotated[
+    QuestionOnly | ImageOnly | Concat | CoAttention | CrossAttention | GatedCrossAttention,
+    Field(discriminator="kind"),
+]
+
+
+class VisualAnswerer(Config):
+    """Image and question in, one of the known answers out; how they meet is the fusion's affair."""
+
+    kind: Literal["visual_answerer"] = "visual_answerer"
+    image: ImageEncoder = SmallCnn()
+    question: QuestionEncoder = QuestionEncoder()
+    fusion: Fusion
+    hidden: PositiveInt = 128
+    """Width in which image and question meet, and of the classifier's hidden layer."""
+    dropout: Probability = 0.0
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        heads = getattr(self.fusion, "heads", 1)
+        if self.hidden % heads:
+            raise ValueError(f"hidden {self.hidden} is no multiple of fusion.heads {heads}")
+        return self
+
+    def tiny(self) -> Self:
+        """Keep the kinds, and heads of four features."""
+        parts = {name: getattr(self, name).tiny() for name in ("image", "question", "fusion")}
+        return self.changed(**parts, hidden=min(self.hidden, max(16, 4 * getattr(self.fusion, "heads", 1))))

@@ -1,0 +1,64 @@
+"""Story question answering: one-word answers to questions about short stories (bAbI tasks 1 to 3)."""
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, PositiveInt
+
+from attnlab.config.base import Config, Seed
+from attnlab.config.text import TestSets
+
+
+class GeneratedStories(Config):
+    """Generated: people walk about and carry things; a question needs one, two or three facts (no download)."""
+
+    kind: Literal["generated"] = "generated"
+    facts: Literal[1, 2, 3] = 1
+    """1: where is a person? 2: where is a thing? 3: where was a thing before it came to a place?"""
+    longest: PositiveInt | None = None
+    """Sentences in a story, at most; null is 12, 24 or 40 for one, two or three facts."""
+    train: PositiveInt = 10_000
+    dev: PositiveInt = 500
+    test: PositiveInt = 1_000
+    seed: Seed = 0
+
+    @property
+    def most_sentences(self) -> int:
+        """Sentences in a story, at most."""
+        return self.longest or {1: 12, 2: 24, 3: 40}[self.facts]
+
+    def tiny(self) -> Self:
+        """Generate little."""
+        return self.at_most(train=400, dev=40, test=60)
+
+
+class Babi(Config):
+    """Files of the bAbI tasks (Weston et al. 2015), plain or .gz, relative to the data directory."""
+
+    kind: Literal["babi"] = "babi"
+    train: str
+    dev: str | None = None
+    """null: every tenth story of train is held out."""
+    test: TestSets
+
+
+StoryData = Annotated[GeneratedStories | Babi, Field(discriminator="kind")]
+
+
+class StoryQA(Config):
+    """Answer a question about a story in one word; scored by accuracy and by the attention on the gold facts."""
+
+    models: ClassVar[tuple[str, ...]] = ("memory_network", "transformer_story_reader")
+    kind: Literal["story_qa"] = "story_qa"
+    data: StoryData = GeneratedStories()
+    memory: PositiveInt = 50
+    """Sentences that are kept, the latest ones (Sukhbaatar et al. 2015 keep 50); what is cut is counted and said."""
+
+    def refuses(self, model: Any) -> str | None:
+        """Say why a model of this config cannot do the task; None where it can."""
+        if model.kind not in self.models:
+            return f"model.kind {model.kind} cannot answer about stories; valid: {', '.join(self.models)}"
+        return None
+
+    def tiny(self) -> Self:
+        """Shrink the data."""
+        return self.changed(data=self.data.tiny())

@@ -1,0 +1,83 @@
+"""Visual question answering: questions about images, answered by one of the answers of the training set."""
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, PositiveInt
+
+from attnlab.config.base import Config, Seed
+from attnlab.config.captioning import Objects
+from attnlab.config.text import TestSets, Words
+
+
+class SceneQuestions(Config):
+    """Generated: the same scenes with questions about colours, shapes, places and numbers."""
+
+    kind: Literal["scene_questions"] = "scene_questions"
+    train: PositiveInt = 16_000
+    dev: PositiveInt = 500
+    test: PositiveInt = 2_000
+    max_objects: Objects = 3
+    seed: Seed = 0
+
+    def tiny(self) -> Self:
+        """Generate little."""
+        return self.at_most(train=200, dev=20, test=30, max_objects=2)
+
+
+class EasyVqa(Config):
+    """Questions about single shapes (the package easy-vqa), relative to the data directory; dev is held out."""
+
+    kind: Literal["easy_vqa"] = "easy_vqa"
+    train: str = "easy_vqa/train"
+    """`easy_vqa/train` is train_images.npz with train_questions.jsonl.gz, or the package's folder train/ with
+    questions.json and images/."""
+    test: str = "easy_vqa/test"
+    dev_images: PositiveInt = 400
+    """So many of the training images, the last ones, are dev."""
+
+    def tiny(self) -> Self:
+        """Hold out little."""
+        return self.at_most(dev_images=4)
+
+
+class QuestionHub(Config):
+    """A dataset of the Hugging Face hub, or a local folder in its layout (needs the extra `hub`)."""
+
+    kind: Literal["hub"] = "hub"
+    path: str
+    revision: str | None = None
+    """A commit of the dataset, to pin it; null is the newest."""
+    name: str | None = None
+    """The dataset's configuration."""
+    image: str = "image"
+    question: str = "question"
+    answer: str = "answer"
+    train: str = "train"
+    dev: str = "validation"
+    test: TestSets = {"test": "test"}
+
+
+QuestionData = Annotated[SceneQuestions | EasyVqa | QuestionHub, Field(discriminator="kind")]
+
+
+class VisualQA(Config):
+    """Answer a question about an image, from the answers seen in training; scored by accuracy beside its controls."""
+
+    models: ClassVar[tuple[str, ...]] = ("visual_answerer",)
+    kind: Literal["visual_qa"] = "visual_qa"
+    data: QuestionData
+    image_size: Annotated[int, Field(ge=16, le=1024)] = 64
+    """Pixels a side; other images are scaled to it."""
+    tokenizer: Words = Words(lowercase="both")
+    max_length: PositiveInt = 40
+    """A training question with more tokens is left out (counted and said)."""
+
+    def refuses(self, model: Any) -> str | None:
+        """Say why a model of this config cannot do the task; None where it can."""
+        if model.kind not in self.models:
+            return f"model.kind {model.kind} cannot answer about images; valid: {', '.join(self.models)}"
+        return model.image.refuses(self.image_size)
+
+    def tiny(self) -> Self:
+        """Shrink what the data and the vocabulary take."""
+        return self.changed(data=self.data.tiny(), tokenizer=self.tokenizer.tiny())

@@ -1,0 +1,116 @@
+"""Flickr8k and what has its form: images in a folder or a .npz, and several captions for each."""
+
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+
+from attnlab.config.captioning import Flickr8k
+from attnlab.config.errors import UserError
+from attnlab.config.json_text import loads
+from attnlab.data.images.arrays import read_arrays
+from attnlab.data.images.pixels import Captioned, as_bytes, spoken
+from attnlab.data.records import Splits
+from attnlab.data.text.lines import find, read_lines
+
+NAMES = {"train": "train", "dev": "dev", "val": "dev", "validation": "dev", "test": "test"}
+"""Split as a file calls it -> split; images of other splits (extra) are counted and not used."""
+
+
+def read(config: Flickr8k, data_dir: Path) -> Splits[Captioned]:
+    """Read all splits; images stay encoded until they are needed."""
+    image = _images(data_dir / config.images)
+    path = find(data_dir, config.captions)
+    rows = _listed(config, data_dir, path) if config.lists else _json_lines(path)
+    splits: dict[str, list[Captioned]] = {"train": [], "dev": [], "test": []}
+    unused: Counter[str] = Counter()
+    for where, name, split, texts in rows:
+        if split in NAMES:
+            splits[NAMES[split]].append(Captioned(image(name, where), texts, name=name))
+        elif near := get_close_matches(split.strip().lower(), NAMES, n=1, cutoff=0.75):
+            raise UserError(f"{where}: no split {split!r}; did you mean {near[0]!r}?")
+        else:
+            unused[split] += 1
+    for split, count in unused.items():
+        told = f"{count:,} image{'s' if count > 1 else ''} of the split {split!r}"
+        print(f"attnlab: {path}: {told} left out; train, val and test are used", file=sys.stderr)
+    for split, examples in splits.items():
+        if not examples:
+            raise UserError(f"{path}: no images of the split {split}; expected some of train, val and test each")
+    return Splits(tuple(splits["train"]), tuple(splits["dev"]), {"test": tuple(splits["test"])})
+
+
+Row = tuple[str, str, str, tuple[str, ...]]
+"""File and line, image, split, captions."""
+
+
+def _json_lines(path: Path) -> list[Row]:
+    rows = []
+    for number, line in enumerate(read_lines(path), start=1):
+        where = f"{path}:{number}"
+        if line.startswith(("1", "2", "0")) and "\t" in line:
+            raise UserError(f"{where}: looks like Flickr8k.token.txt, which needs task.data.lists beside it")
+        try:
+            found = loads(line)
+            name, split, texts = found["image"], found["split"], found["captions"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{where}: expected JSON with image, split and captions ({error!r})") from error
+        good = isinstance(texts, list) and all(isinstance(text, str) for text in [name, split, *texts])
+        if not good:
+            raise UserError(f"{where}: captions must be a list of texts, and image and split texts")
+        rows.append((where, name, split, spoken(texts, where)))
+    return rows
+
+
+def _listed(config: Flickr8k, data_dir: Path, path: Path) -> list[Row]:
+    """The original files: `name.jpg#0<TAB>caption` a line, and a list of names for each split."""
+    texts: dict[str, list[str]] = defaultdict(list)
+    for number, line in enumerate(read_lines(path), start=1):
+        key, tab, text = line.partition("\t")
+        if not tab or "#" not in key:
+            raise UserError(f"{path}:{number}: expected name.jpg#0<TAB>caption")
+        texts[key.rpartition("#")[0]] += spoken([text], f"{path}:{number}")
+    rows = []
+    for split, name in config.lists.items():
+        listed = find(data_dir, name)
+        for number, image in enumerate(read_lines(listed), start=1):
+            where = f"{listed}:{number}"
+            if image not in texts:
+                raise UserError(f"{where}: {image} has no caption in {path}")
+            rows.append((where, image, split, tuple(texts[image])))
+    return rows
+
+
+def _images(path: Path) -> Callable[[str, str], np.ndarray]:
+    """Make the function from an image's name (and where it stands, for errors) to its encoded bytes."""
+    if path.is_dir():
+        return lambda name, where: _file(path, name, where)
+    packed = _packed(path)
+
+    def image(name: str, where: str) -> np.ndarray:
+        if name not in packed:
+            raise UserError(f"{where}: {path} holds no image {name}")
+        return packed[name]
+
+    return image
+
+
+def _file(folder: Path, name: str, where: str) -> np.ndarray:
+    if Path(name).name != name:
+        raise UserError(f"{where}: {name!r} is no plain file name")
+    try:
+        return as_bytes((folder / name).read_bytes())
+    except OSError as error:
+        raise UserError(f"{where}: {folder / name} cannot be read ({error.strerror or error})") from error
+
+
+def _packed(path: Path) -> Mapping[str, np.ndarray]:
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; expected a folder of images, or a .npz of them")
+    jpeg, offsets, names = read_arrays(path, ["jpeg", "offsets", "names"])
+    if len(offsets) != len(names) + 1 or offsets[-1] > len(jpeg):
+        raise UserError(f"{path}: {len(names)} names, {len(offsets)} offsets: one more offset than names is right")
+    return {str(name): jpeg[offsets[n] : offsets[n + 1]] for n, name in enumerate(names)}

@@ -1,0 +1,141 @@
+"""The embedded sentiment set: verdicts on films made by a small grammar, with the words that decide each.
+
+What a word says depends on where it stands: a negation turns the adjective in its scope ("not bad", "far from funny",
+"I doubt that the plot is dull"), and of two contrasted clauses the main one counts ("although it is witty, it is
+slow"). So no count of words solves the task: each label has each word about as often. A sentence belongs to one split
+only, whatever the seed.
+"""
+
+import hashlib
+import random
+from collections.abc import Sequence
+
+from attnlab.config.classification import SyntheticSentiment
+from attnlab.data.classification.records import Labelled, LabelledTexts
+
+LABELS = ("negative", "positive")
+ASPECTS = (
+    "film", "plot", "acting", "script", "ending", "music", "hero", "villain", "dialogue", "pace", "camera work",
+    "story", "opening", "remake", "cast", "humor",
+)  # fmt: skip
+ADJECTIVES = (
+    (
+        "bad", "dull", "boring", "awful", "clumsy", "silly", "weak", "bland", "tedious", "stale", "lifeless",
+        "dreadful", "shallow", "slow", "ugly", "annoying", "pointless", "forced", "stupid", "hollow",
+    ),
+    (
+        "good", "great", "witty", "funny", "moving", "clever", "fresh", "lovely", "gripping", "superb", "brilliant",
+        "charming", "elegant", "deep", "bold", "warm", "smart", "thrilling", "honest", "graceful",
+    ),
+)  # fmt: skip
+"""By label."""
+NEUTRAL = ("long", "short", "French", "old", "loud", "quiet", "Italian", "recent", "colorful", "famous")
+DEGREES = ("very", "really", "truly", "quite", "rather", "remarkably", "so")
+NEGATIONS = ("not", "never", "hardly", "far from", "anything but", "by no means")
+DENIALS = ("it is not true that", "I do not think that", "I doubt that", "nobody says that")
+_SPLITS = ("test", "dev") + ("train",) * 8
+
+Words = list[tuple[str, bool]]
+"""Each with whether it decides the label."""
+
+
+def split_of(text: str) -> str:
+    """Tell the one split a sentence belongs to: a tenth each to dev and test, by a hash."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return _SPLITS[int.from_bytes(digest[:8], "big") % len(_SPLITS)]
+
+
+def generate(config: SyntheticSentiment) -> LabelledTexts:
+    """Generate all splits; each is a function of the seed, and a longer one begins with the shorter one."""
+    splits = {
+        name: tuple(_draw(config.seed, name, count))
+        for name, count in (("train", config.train), ("dev", config.dev), ("test", config.test))
+    }
+    return LabelledTexts(splits["train"], splits["dev"], {"test": splits["test"]}, labels=LABELS)
+
+
+def _draw(seed: int, split: str, count: int) -> list[Labelled]:
+    rng = random.Random(f"verdicts {seed} {split}")
+    examples: list[Labelled] = []
+    while len(examples) < count:
+        label = rng.randrange(2)
+        example = _written(_sentence(label, rng), LABELS[label])
+        if split_of(example.text) == split:
+            examples.append(example)
+    return examples
+
+
+def _sentence(label: int, rng: random.Random) -> Words:
+    """Write a sentence: of clauses that agree, or of which the main one counts."""
+    main, other = _clause(label, rng), _plain(_clause(1 - label, rng))
+    match rng.choices(range(8), (2, 1, 1, 1, 1, 4, 3, 3))[0]:
+        case 0:
+            return main
+        case 1:
+            return [*_clause(label, rng, deniable=False), *_words("and"), *main]
+        case 2:
+            return [*_aside(rng), *_words("and"), *main]
+        case 3:
+            return [*_clause(label, rng, deniable=False), *_words("and"), *_aside(rng)]
+        case 4:
+            return _not_only(label, rng)
+        case 5:
+            return [*other, *_words(", but"), *main]
+        case 6:
+            return [*_words("although"), *other, *_words(","), *main]
+        case _:
+            return [*main, *_words(", although"), *other]
+
+
+def _clause(label: int, rng: random.Random, deniable: bool = True) -> Words:
+    """Write a clause that says `label`: as it is, or by denying the opposite.
+
+    Before "and" nothing is denied by DENIALS, whose scope would not be clear.
+    """
+    if deniable and rng.random() < 0.2:
+        return [*_words(rng.choice(DENIALS), True), *_clause(1 - label, rng, deniable=False)]
+    if rng.random() < 0.5:
+        return [*_subject(rng), *_degree(rng), *_adjective(label, rng)]
+    return [*_subject(rng), *_words(rng.choice(NEGATIONS), True), *_degree(rng), *_adjective(1 - label, rng)]
+
+
+def _not_only(label: int, rng: random.Random) -> Words:
+    """Write what looks like a negation and a contrast, and is neither."""
+    first, second = _adjective(label, rng), _adjective(label, rng)
+    return [*_subject(rng), *_words("not only"), *first, *_words("but also"), *second]
+
+
+def _aside(rng: random.Random) -> Words:
+    """Write a clause that says nothing about the label."""
+    negation = _words("not") if rng.random() < 0.4 else []
+    return [*_subject(rng), *negation, *_degree(rng), *_words(rng.choice(NEUTRAL))]
+
+
+def _subject(rng: random.Random) -> Words:
+    return _words(f"the {rng.choice(ASPECTS)} is")
+
+
+def _degree(rng: random.Random) -> Words:
+    return _words(rng.choice(DEGREES)) if rng.random() < 0.4 else []
+
+
+def _adjective(label: int, rng: random.Random) -> Words:
+    return _words(rng.choice(ADJECTIVES[label]), True)
+
+
+def _words(text: str, decides: bool = False) -> Words:
+    return [(word, decides) for word in text.split()]
+
+
+def _plain(words: Words) -> Words:
+    return [(word, False) for word, _ in words]
+
+
+def _written(words: Sequence[tuple[str, bool]], label: str) -> Labelled:
+    text, spans = "", []
+    for word, decides in words:
+        word = word if text else word[:1].upper() + word[1:]
+        text += word if not text or word == "," else f" {word}"
+        if decides:
+            spans.append((len(text) - len(word), len(text)))
+    return Labelled(f"{text}.", label, tuple(spans))

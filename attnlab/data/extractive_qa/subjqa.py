@@ -1,0 +1,50 @@
+"""SubjQA: JSON lines `question context answer answer_start` about reviews; an answer null means there is none."""
+
+from pathlib import Path
+from typing import Any
+
+from attnlab.config.errors import UserError
+from attnlab.config.extractive_qa import SubjQa
+from attnlab.config.json_text import parse
+from attnlab.data.extractive_qa.offsets import settled
+from attnlab.data.extractive_qa.records import Question, checked_answer, name_of
+from attnlab.data.records import Splits
+from attnlab.data.text.lines import find, read_lines
+
+
+def read(config: SubjQa, data_dir: Path) -> Splits[Question]:
+    """Read all splits; several files of one split are read one after the other."""
+
+    def split(names: tuple[str, ...]) -> tuple[Question, ...]:
+        return tuple(question for name in names for question in read_file(find(data_dir, name)))
+
+    return Splits(split(config.train), split(config.dev), {name: split((path,)) for name, path in config.test.items()})
+
+
+def read_file(path: Path) -> tuple[Question, ...]:
+    """Read one file, plain or gzip."""
+    lines = enumerate(read_lines(path), start=1)
+    return settled([_question(line, f"{path}:{number}") for number, line in lines], str(path))
+
+
+def _question(line: str, where: str) -> Question:
+    row = parse(line, where)
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: expected an object with question, context, answer and answer_start")
+    question, passage = (_field(row, name, str, where) for name in ("question", "context"))
+    answer, start = (_field(row, name, kind, where) for name, kind in (("answer", str), ("answer_start", int)))
+    if (answer is None) != (start is None):
+        raise UserError(f"{where}: answer and answer_start are null together or not at all")
+    if question is None or passage is None:
+        raise UserError(f"{where}: question and context must not be null")
+    answers = () if answer is None else (checked_answer(answer, start, f"{where}: "),)
+    return Question(name_of(row.get("id"), where), question, passage, answers)
+
+
+def _field(row: dict[str, Any], name: str, kind: type, where: str) -> Any:
+    if name not in row:
+        raise UserError(f"{where}: no {name!r}; expected question, context, answer and answer_start")
+    value = row[name]
+    if value is not None and not isinstance(value, kind):
+        raise UserError(f"{where}: {name!r} is {type(value).__name__}, not {'text' if kind is str else 'a number'}")
+    return value

@@ -1,0 +1,78 @@
+"""Files of the bAbI tasks: numbered sentences, and questions with their answer and the numbers of their facts.
+
+    1 Mary moved to the bathroom.
+    2 Where is Mary?<TAB>bathroom<TAB>1
+
+A number 1 begins a new story. Every question is an example, with all sentences before it.
+"""
+
+import re
+from pathlib import Path
+
+from attnlab.config.errors import UserError
+from attnlab.config.story_qa import Babi
+from attnlab.data.classification.records import class_name
+from attnlab.data.records import Splits
+from attnlab.data.story_qa.generated import Story
+from attnlab.data.text.lines import find, read_lines
+
+HELD_OUT = 10
+"""One story of so many is dev where no file is named for it."""
+_NUMBER = re.compile(r"[0-9]{1,9}")
+
+
+def read(config: Babi, data_dir: Path | None) -> Splits[Story]:
+    """Read all splits."""
+    if data_dir is None:
+        raise UserError(
+            "task.data.kind babi needs a data directory: give --data DIR or set ATTNLAB_DATA; "
+            f"expected DIR/{config.train}"
+        )
+    stories = read_file(find(data_dir, config.train))
+    if config.dev is None:
+        dev = [example for story in stories[HELD_OUT - 1 :: HELD_OUT] for example in story]
+        train = [e for number, story in enumerate(stories, start=1) if number % HELD_OUT for e in story]
+        if not dev:
+            raise UserError(f"{data_dir / config.train}: {len(stories)} stories are too few to hold a tenth out")
+    else:
+        train = [example for story in stories for example in story]
+        dev = [example for story in read_file(find(data_dir, config.dev)) for example in story]
+    test = {
+        name: tuple(example for story in read_file(find(data_dir, path)) for example in story)
+        for name, path in config.test.items()
+    }
+    return Splits(tuple(train), tuple(dev), test)
+
+
+def read_file(path: Path) -> list[list[Story]]:
+    """Read one file: the questions of each of its stories."""
+    stories: list[list[Story]] = []
+    told: dict[int, str] = {}
+    for number, line in enumerate(read_lines(path), start=1):
+        where = f"{path}:{number}"
+        count, _, rest = line.strip().partition(" ")
+        if not _NUMBER.fullmatch(count) or not rest:
+            raise UserError(f"{where}: expected a number, a space and a sentence, not {line[:60]!r}")
+        if int(count) == 1 or not stories:
+            stories.append([])
+            told = {}
+        if "\t" in rest:
+            stories[-1].append(_question(rest, told, where))
+        else:
+            told[int(count)] = rest.strip()
+    if not any(stories):
+        raise UserError(f"{path}: no question; expected lines such as '3 Where is Mary?<TAB>bathroom<TAB>1'")
+    return [story for story in stories if story]
+
+
+def _question(line: str, told: dict[int, str], where: str) -> Story:
+    question, answer, *rest = (part.strip() for part in line.split("\t"))
+    places = {number: place for place, number in enumerate(told)}
+    facts = []
+    for number in " ".join(rest).split():
+        if not _NUMBER.fullmatch(number) or int(number) not in places:
+            raise UserError(f"{where}: the fact {number[:20]!r} is not the number of a sentence before the question")
+        facts.append(places[int(number)])
+    if not (question and answer and told):
+        raise UserError(f"{where}: a question needs sentences before it, and an answer after a tab")
+    return Story(tuple(told.values()), question, class_name(answer, f"{where}: the answer"), tuple(facts))

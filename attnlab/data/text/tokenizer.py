@@ -1,0 +1,286 @@
+"""Text to token numbers and back, by `tokenizers`: whole words or byte-pair encoding.
+
+A text is cut into words and single punctuation marks; `▁` before a piece stands for the space before it, so that
+joining the tokens gives the text back.
+"""
+
+import hashlib
+import json
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Self
+
+import tokenizers
+from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
+
+from attnlab.config.errors import UserError
+from attnlab.config.json_text import read
+from attnlab.config.text import Tokenizer as TokenizerConfig
+from attnlab.config.text import Words
+from attnlab.data.records import Corpus, Span
+from attnlab.data.text.bounded import refuse_unbounded
+from attnlab.data.text.letters import attached
+
+PAD, BOS, EOS, UNK = range(4)
+SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
+"""Names of tokens 0 to 3. No text is ever read as one of them: `<` is always a token of its own."""
+
+UNKNOWN = (SPECIALS[UNK], "[UNK]")
+"""Names of UNK, here and in WordPiece."""
+
+_SPACE = "▁"
+_PIECE = rf"{_SPACE}?(?:[\p{{L}}\p{{M}}\p{{N}}]+|[^\p{{L}}\p{{M}}\p{{N}}{_SPACE}])"
+_BLANKS = r"\s+"
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """The tokens of one text; nothing is added at its ends."""
+
+    text: str
+    ids: list[int]
+    raw: tokenizers.Encoding
+
+    @cached_property
+    def tokens(self) -> list[str]:
+        """The tokens as one reads them: without the mark of a space, unless it is all there is."""
+        return [_display(token) for token in self.raw.tokens]
+
+    @cached_property
+    def surface(self) -> list[str]:
+        """What stands in the text where each token was read: an unknown or lower-cased one as it was written."""
+        return [self.text[start:end] or token for (start, end), token in zip(self.offsets, self.tokens, strict=True)]
+
+    @cached_property
+    def unknown(self) -> list[int]:
+        """Places of the tokens that the vocabulary lacks."""
+        return [place for place, token in enumerate(self.raw.tokens) if token in UNKNOWN]
+
+    @property
+    def unknown_words(self) -> list[str]:
+        """What stands in the text at these places: words, or pieces of them."""
+        return [self.surface[place] for place in self.unknown]
+
+    @cached_property
+    def offsets(self) -> list[Span]:
+        """Where in the text each token stands, in characters: without the space before it, with the last letter whole.
+
+        Marks and jamo that a normalizer composes into the letter before, or takes away, belong to no token in
+        the library's offsets; here they belong to the token of their letter.
+        """
+        starts, spans = sorted(start for start, _ in self.raw.offsets), []
+        for start, end in self.raw.offsets:
+            while start < end and self.text[start].isspace():
+                start += 1
+            after = bisect_left(starts, end)
+            limit = starts[after] if after < len(starts) else len(self.text)
+            while start < end < limit and attached(self.text[end]):
+                end += 1
+            spans.append((start, end))
+        return spans
+
+
+class Tokenizer:
+    """A trained vocabulary of one side, or of both.
+
+    `decode(encode(text).ids) == text` up to unknown tokens, runs and ends of white space (one space, none),
+    Unicode composition (NFC), the character ▁ (it becomes _) and, where the config says so, case.
+    """
+
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        self._inner = inner
+        self._unknown = f"{_SPACE}{SPECIALS[UNK]}" if isinstance(inner.model, models.WordLevel) else SPECIALS[UNK]
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of tokens, the four special ones counted."""
+        return self._inner.get_vocab_size()
+
+    def encode(self, text: str) -> Encoding:
+        """Cut a text into tokens; neither BOS nor EOS is added."""
+        raw = self._inner.encode(text)
+        return Encoding(text, raw.ids, raw)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
+        """Cut many texts into tokens."""
+        raws = self._inner.encode_batch(list(texts))
+        return [Encoding(text, raw.ids, raw) for text, raw in zip(texts, raws, strict=True)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Join tokens to a text; PAD, BOS and EOS are left out, UNK is written as `<unk>` (of WordPiece `[UNK]`)."""
+        if isinstance(self._inner.model, models.WordPiece):
+            return self._inner.decode([int(i) for i in ids if i not in (PAD, BOS, EOS)], skip_special_tokens=False)
+        pieces = (self._unknown if i == UNK else self._piece(i) for i in ids if i not in (PAD, BOS, EOS))
+        return "".join(pieces).replace(_SPACE, " ").removeprefix(" ")
+
+    def token(self, index: int) -> str:
+        """Name one token as one reads it."""
+        return _display(self._piece(index))
+
+    def _piece(self, index: int) -> str:
+        piece = self._inner.id_to_token(int(index))
+        if piece is None:
+            raise ValueError(f"token {index} is outside the vocabulary of {self.vocabulary_size}")
+        return piece
+
+    def save(self, path: Path) -> None:
+        """Write the JSON of the `tokenizers` library."""
+        path.write_text(self.to_json(), encoding="utf-8")
+
+    def to_json(self) -> str:
+        """The tokenizer as JSON of the `tokenizers` library."""
+        return self._inner.to_str(pretty=True)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote."""
+        plain = read(path, dict, "tokenizer")
+        refuse_unbounded(plain, str(path), (_PIECE, _BLANKS))
+        try:
+            return cls(tokenizers.Tokenizer.from_str(json.dumps(plain)))
+        except Exception as error:  # the library raises plain Exception
+            raise UserError(f"{path}: not a tokenizer of the tokenizers library ({error})") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenizers:
+    """The tokenizers of both sides; one and the same where the vocabulary and the reading are."""
+
+    source: Tokenizer
+    target: Tokenizer
+
+    def save(self, directory: Path) -> None:
+        """Write source.json and target.json."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self.source.save(directory / "source.json")
+        self.target.save(directory / "target.json")
+
+    def files(self) -> dict[str, str]:
+        """What `save` writes: name -> text."""
+        return {"source.json": self.source.to_json(), "target.json": self.target.to_json()}
+
+    def fingerprint(self) -> str:
+        """Hash of both (sha256)."""
+        return hashlib.sha256("\n".join(self.files().values()).encode()).hexdigest()
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read what `save` wrote."""
+        source, target = directory / "source.json", directory / "target.json"
+        first, second = Tokenizer.load(source), Tokenizer.load(target)
+        return cls(first, first if source.read_bytes() == target.read_bytes() else second)
+
+
+def train(
+    config: TokenizerConfig,
+    texts: Iterable[str],
+    side: Literal["source", "target", "joint"],
+    split: str | None = None,
+) -> Tokenizer:
+    """Learn a vocabulary from the texts of one side, or of both.
+
+    Args:
+        config: words or bpe, and how many.
+        texts: of the training part only.
+        side: decides on the case; "joint" is lower-cased only where both sides are.
+        split: a regular expression whose matches inside a word become pieces of their own.
+    """
+    lower = config.lowercase == "both" or (config.lowercase == "source" and side == "source")
+    reading = _Reading(lower, split)
+    return Tokenizer(reading.tokenizer(_learn(config, reading, texts)))
+
+
+def train_tokenizers(config: TokenizerConfig, corpus: Corpus) -> Tokenizers:
+    """Learn the vocabularies of a corpus from its training part alone."""
+    source = _Reading(config.lowercase != "none", corpus.source_split)
+    target = _Reading(config.lowercase == "both", corpus.target_split)
+    sources, targets = ([pair.source for pair in corpus.train], [pair.target for pair in corpus.train])
+    if not config.joint:
+        return Tokenizers(
+            Tokenizer(source.tokenizer(_learn(config, source, sources))),
+            Tokenizer(target.tokenizer(_learn(config, target, targets))),
+        )
+    if source == target:
+        both = Tokenizer(source.tokenizer(_learn(config, source, [*sources, *targets])))
+        return Tokenizers(both, both)
+    pieces = [*source.pieces(sources), *target.pieces(targets)]
+    model = _learn(config, _Pieces(), pieces)
+    return Tokenizers(Tokenizer(source.tokenizer(model)), Tokenizer(target.tokenizer(model)))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How a text becomes pieces, within which tokens are found."""
+
+    lower: bool
+    split: str | None
+
+    def tokenizer(self, model: models.Model) -> tokenizers.Tokenizer:
+        """Put this reading before a model."""
+        inner = tokenizers.Tokenizer(model)
+        lower = [normalizers.Lowercase()] if self.lower else []
+        inner.normalizer = normalizers.Sequence([
+            normalizers.NFC(), *lower, normalizers.Replace(_SPACE, "_"),
+            normalizers.Replace(Regex(_BLANKS), " "), normalizers.Strip(),
+        ])  # fmt: skip
+        patterns = [_PIECE] + ([f"{_SPACE}?(?:{self.split})"] if self.split else [])
+        inner.pre_tokenizer = pre_tokenizers.Sequence([
+            pre_tokenizers.Metaspace(_SPACE, "always", split=False),
+            *(pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in patterns),
+        ])  # fmt: skip
+        return inner
+
+    def pieces(self, texts: Sequence[str]) -> list[str]:
+        """Write each text as its pieces, one a line."""
+        inner = self.tokenizer(models.WordLevel({}, ""))
+        normalize, cut = inner.normalizer.normalize_str, inner.pre_tokenizer.pre_tokenize_str
+        return ["\n".join(piece for piece, _ in cut(normalize(text))) for text in texts]
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """The reading of texts that are already cut, a piece a line."""
+
+    def tokenizer(self, model: models.Model) -> tokenizers.Tokenizer:
+        inner = tokenizers.Tokenizer(model)
+        inner.pre_tokenizer = pre_tokenizers.Split("\n", "removed")
+        return inner
+
+
+def _learn(config: TokenizerConfig, reading: _Reading | _Pieces, texts: Iterable[str]) -> models.Model:
+    """Train a model of `tokenizers`; return it without the library's own search for special tokens in a text."""
+    options = {
+        "vocab_size": config.vocabulary, "min_frequency": config.min_frequency,
+        "special_tokens": list(SPECIALS), "show_progress": False,
+    }  # fmt: skip
+    if isinstance(config, Words):
+        model, trainer = models.WordLevel(unk_token=SPECIALS[UNK]), trainers.WordLevelTrainer(**options)
+    else:
+        texts, most = list(texts), config.vocabulary // 2
+        model = models.BPE(unk_token=SPECIALS[UNK])
+        alphabet = _alphabet(reading.tokenizer(model), texts, most)
+        trainer = trainers.BpeTrainer(**options, limit_alphabet=most, initial_alphabet=alphabet)
+    inner = reading.tokenizer(model)
+    inner.train_from_iterator(texts, trainer)
+    plain = json.loads(inner.to_str()) | {"added_tokens": []}
+    return tokenizers.Tokenizer.from_str(json.dumps(plain)).model
+
+
+def _alphabet(inner: tokenizers.Tokenizer, texts: Sequence[str], most: int) -> list[str]:
+    """The `most` most frequent characters: rarer ones become unknown rather than fill the vocabulary.
+
+    Equally frequent ones are taken in their order in Unicode (the library takes them at random).
+    """
+    counts: Counter[str] = Counter()
+    for text in texts:
+        normalized = inner.normalizer.normalize_str(text) if inner.normalizer else text
+        counts.update("".join(piece for piece, _ in inner.pre_tokenizer.pre_tokenize_str(normalized)))
+    return sorted(sorted(counts), key=lambda character: -counts[character])[:most]
+
+
+def _display(piece: str) -> str:
+    return piece.removeprefix(_SPACE) or piece

@@ -1,0 +1,30 @@
+"""Parallel text in two files a split (plain or gzip): line i of one translates line i of the other."""
+
+from pathlib import Path
+
+from attnlab.config.errors import UserError
+from attnlab.config.translation import ParallelText
+from attnlab.data.records import Corpus, Pair
+from attnlab.data.text.lines import find, read_lines
+
+
+def read(config: ParallelText, data_dir: Path) -> Corpus:
+    """Read all splits."""
+
+    def split(prefix: str) -> tuple[Pair, ...]:
+        return read_pairs(find(data_dir, f"{prefix}.{config.source}"), find(data_dir, f"{prefix}.{config.target}"))
+
+    test = {name: split(prefix) for name, prefix in config.test.items()}
+    return Corpus(split(config.train), split(config.dev), test, config.source, config.target)
+
+
+def read_pairs(source: Path, target: Path) -> tuple[Pair, ...]:
+    """Read two files of equally many lines."""
+    sources, targets = read_lines(source), read_lines(target)
+    if len(sources) != len(targets):
+        shorter = min((source, sources), (target, targets), key=lambda file: len(file[1]))
+        raise UserError(
+            f"{shorter[0]}:{len(shorter[1]) + 1}: the line is missing: {source} has {len(sources)} lines, "
+            f"{target} has {len(targets)}; line i must translate line i"
+        )
+    return tuple(map(Pair, sources, targets))

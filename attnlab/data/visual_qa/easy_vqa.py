@@ -1,0 +1,83 @@
+"""easy-VQA (Zhou 2019): questions about images of a single shape, with 13 answers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attnlab.config.errors import UserError
+from attnlab.config.json_text import loads, parse
+from attnlab.config.visual_qa import EasyVqa
+from attnlab.data.classification.records import class_name
+from attnlab.data.images.arrays import read_arrays
+from attnlab.data.images.pixels import Asked, as_bytes
+from attnlab.data.records import Splits
+from attnlab.data.text.lines import find, read_lines
+
+
+def read(config: EasyVqa, data_dir: Path) -> Splits[Asked]:
+    """Read all splits; the questions about the last `dev_images` images of the training part are dev."""
+    train, test = _split(data_dir, config.train), _split(data_dir, config.test)
+    images = sorted({index for index, _ in train})
+    if len(images) <= config.dev_images:
+        raise UserError(f"task.data.dev_images {config.dev_images}: there are only {len(images)} training images")
+    first = images[-config.dev_images]
+    kept, held_out = ([asked for index, asked in train if (index >= first) == dev] for dev in (False, True))
+    return Splits(tuple(kept), tuple(held_out), {"test": tuple(asked for _, asked in test)})
+
+
+def _split(data_dir: Path, name: str) -> list[tuple[int, Asked]]:
+    """Read one part in either layout: number of the image, and the question."""
+    if (data_dir / name).is_dir():
+        return _folder(data_dir / name)
+    path = find(data_dir, f"{name}_questions.jsonl")
+    images = _packed(data_dir / f"{name}_images.npz")
+    found = []
+    for number, line in enumerate(read_lines(path), start=1):
+        where = f"{path}:{number}"
+        try:
+            row = loads(line)
+            parts = (row["question"], row["answer"], row["image"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{where}: expected JSON with question, answer and image ({error!r})") from error
+        found.append(_asked(parts, images, where))
+    return found
+
+
+def _folder(folder: Path) -> list[tuple[int, Asked]]:
+    """Read the package's own layout: questions.json, a list of [question, answer, image], and images/NUMBER.png."""
+    path = folder / "questions.json"
+    rows = parse("\n".join(read_lines(path)), str(path))
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: expected a list of [question, answer, image]")
+    images: dict[int, np.ndarray] = {}
+    found = []
+    for number, row in enumerate(rows, start=1):
+        where = f"{path}: question {number}"
+        if not (isinstance(row, list) and len(row) == 3):
+            raise UserError(f"{where}: expected [question, answer, image]")
+        index = row[2]
+        if isinstance(index, int) and index not in images:
+            image = folder / "images" / f"{index}.png"
+            if not image.is_file():
+                raise UserError(f"{where}: {image}: no such file")
+            images[index] = as_bytes(image.read_bytes())
+        found.append(_asked(tuple(row), images, where))
+    return found
+
+
+def _asked(parts: tuple[Any, ...], images: Any, where: str) -> tuple[int, Asked]:
+    question, answer, index = parts
+    if not (isinstance(question, str) and isinstance(answer, str) and question.strip() and answer.strip()):
+        raise UserError(f"{where}: question and answer must be texts, not {question!r} and {answer!r}")
+    there = isinstance(index, int) and (index in images if isinstance(images, dict) else 0 <= index < len(images))
+    if not there:
+        raise UserError(f"{where}: there is no image {index!r} among {len(images)}")
+    return index, Asked(images[index], question, class_name(answer, f"{where}: the answer"), f"image {index}")
+
+
+def _packed(path: Path) -> np.ndarray:
+    (images,) = read_arrays(path, ["images"])
+    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+        raise UserError(f"{path}: images have the shape {images.shape} of {images.dtype}, not [n h w 3] of uint8")
+    return images

@@ -1,0 +1,197 @@
+"""Readers that point at the span of a passage that answers a question.
+
+Bidirectional attention flow, for passage states h_t and question states u_j:
+
+    S[t, j] = score(h_t, u_j)
+    ũ_t = Σ_j normalizer(S[t])_j u_j                      every word of the passage attends to the question
+    h̃ = Σ_t normalizer(max_j S[·, j])_t h_t               the question attends to the passage
+    g_t = [h_t; ũ_t; h_t ∘ ũ_t; h_t ∘ h̃]
+    start = w_s [g; m],  end = w_e [g; m'],  m = BiRNN(g), m' = BiRNN(m)
+
+Without the question's attention g_t = [h_t; ũ_t; h_t ∘ ũ_t]; without any, ũ_t is the question's last states.
+
+Place 0 of the logits stands for "no answer here", place t + 1 for word t. Reference: Seo et al. 2017; the place of no
+answer: Levy et al. 2017.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from attnlab.config.models.extractive_qa import BidafReader as Config
+from attnlab.config.models.extractive_qa import Characters
+from attnlab.functional import masks
+from attnlab.functional.attention import attention
+from attnlab.layers.between import Between
+from attnlab.layers.dropout import Dropout
+from attnlab.layers.normalizers import Normalizer, draws
+from attnlab.layers.recurrent import Bidirectional
+
+VECTORS = nn.initializers.normal(0.1)
+"""Of words and letters."""
+
+
+@struct.dataclass
+class Pointers:
+    """What a reader says of a batch."""
+
+    start: Float[Array, "b t+1"]
+    """Logits of the answer's first word; place 0 is no answer. −inf beyond the passage."""
+    end: Float[Array, "b t+1"]
+    """The same of its last word."""
+    question: Float[Array, "b t j"]
+    """Attention of each word of the passage over the question; zeros without attention."""
+    passage: Float[Array, "b t"]
+    """Attention of the question over the passage; zeros without it."""
+
+
+class CharacterConvolution(nn.Module):
+    """What stands out in a word's letters: each filter's largest answer over all places (Kim 2014)."""
+
+    config: Characters
+    letters: int
+
+    @nn.compact
+    def __call__(self, words: Int[Array, "b t c"]) -> Float[Array, "b t f"]:
+        """Read the letters of every word; letters of number 0 are padding."""
+        config = self.config
+        vectors = nn.Embed(self.letters, config.embedding, embedding_init=VECTORS)(words) * (words > 0)[..., None]
+        flat = vectors.reshape(-1, *vectors.shape[2:])
+        found = nn.Conv(config.filters, (config.width,), name="filters")(flat)
+        return jax.nn.relu(jnp.max(found, axis=1)).reshape(*words.shape[:2], config.filters)
+
+
+class Highway(nn.Module):
+    """y = gate ⊙ relu(W x + b) + (1 − gate) ⊙ x, layer upon layer (Srivastava et al. 2015)."""
+
+    layers: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
+        """Pass every vector through by itself."""
+        for layer in range(self.layers):
+            gate = nn.Dense(x.shape[-1], bias_init=nn.initializers.constant(-1.0), name=f"gate_{layer}")(x)
+            new = jax.nn.relu(nn.Dense(x.shape[-1], name=f"new_{layer}")(x))
+            x = x + jax.nn.sigmoid(gate) * (new - x)
+        return x
+
+
+class BidafReader(nn.Module):
+    """Passage and question in, logits of the answer's first and last word out."""
+
+    config: Config
+    vocabulary: int
+    letters: int
+    """Number of letters that are told apart, padding and unknown counted."""
+
+    def setup(self) -> None:
+        config = self.config
+        self.embed = nn.Embed(self.vocabulary, config.embedding, embedding_init=VECTORS)
+        if config.characters is not None:
+            self.characters = CharacterConvolution(config.characters, self.letters)
+        self.highway = Highway(config.highway)
+        self.contextual = Bidirectional(config.cell, config.hidden)
+        if config.attention is not None:
+            self.attend = Between(config.attention, 2 * config.hidden)
+            if config.flow == "both":
+                self.to_passage = Normalizer(config.attention.normalizer, 1, 2 * config.hidden)
+        self.modeling = [Bidirectional(config.cell, config.hidden) for _ in range(config.modeling_layers)]
+        self.to_end = Bidirectional(config.cell, config.hidden)
+        self.start, self.end = nn.Dense(1), nn.Dense(1)
+        self.none = self.param("none", nn.initializers.zeros_init(), (2,))
+        self.dropout = Dropout(config.dropout)
+
+    def __call__(
+        self,
+        passage: Int[Array, "b t"],
+        passage_lengths: Int[Array, " b"],
+        question: Int[Array, "b j"],
+        question_lengths: Int[Array, " b"],
+        passage_letters: Int[Array, "b t c"],
+        question_letters: Int[Array, "b j c"],
+        match: Float[Array, "b t"],
+        *,
+        train: bool,
+    ) -> Pointers:
+        """Point at the answer.
+
+        Args:
+            passage: words.
+            passage_lengths: how many of them are real; 0 for filler.
+            question: words.
+            question_lengths: how many of them are real.
+            passage_letters: letters of each word; without a column where the model reads none.
+            question_letters: likewise.
+            match: 1 for the words of the passage that the question has too; used where the config says so.
+            train: drop out (needs the rng "dropout").
+        """
+        inside = jnp.arange(passage.shape[1])[None, :] < passage_lengths[:, None]
+        asked = jnp.arange(question.shape[1])[None, :] < question_lengths[:, None]
+        in_question = jnp.ones(question.shape)
+        h, _ = self._context(passage, passage_letters, match, inside, train)
+        u, last = self._context(question, question_letters, in_question, asked, train)
+        g, by_question, by_passage = self._flow(h, u, last, inside, question_lengths, train)
+        return self._point(g, inside, by_question, by_passage, train)
+
+    def _context(self, words: Array, letters: Array, match: Array, valid: Array, train: bool) -> tuple[Array, Array]:
+        """States of words that have read their neighbours, and the last ones of both directions."""
+        parts = [self.embed(words)]
+        if self.config.characters is not None:
+            parts.append(self.characters(letters))
+        embedded = self.highway(jnp.concatenate(parts, axis=-1))
+        if self.config.exact_match:
+            embedded = jnp.concatenate([embedded, match[..., None]], axis=-1)
+        return self.contextual(self.dropout(embedded, train=train), valid)
+
+    def _flow(
+        self, h: Array, u: Array, last: Array, inside: Bool[Array, "b t"], lengths: Array, train: bool
+    ) -> tuple[Array, Array, Array]:
+        """What each word of the passage knows of the question, and the weights of both attentions."""
+        nowhere = jnp.zeros(h.shape[:2], h.dtype)
+        if self.config.attention is None:
+            seen, by_question = jnp.broadcast_to(last[:, None], h.shape), jnp.zeros((*h.shape[:2], u.shape[1]), h.dtype)
+            return jnp.concatenate([h, seen, h * seen], axis=-1), by_question, nowhere
+        found: Any = self.attend(h, u, u, lengths, train=train)
+        parts, by_passage = [h, found.output, h * found.output], nowhere
+        if self.config.flow == "both":
+            regarded, by_passage = self._regarded(h, last, found.max, jnp.sum(inside, axis=1), train)
+            parts.append(h * regarded)
+        return jnp.concatenate(parts, axis=-1), found.weights, by_passage
+
+    def _regarded(self, h: Array, last: Array, logits: Array, lengths: Array, train: bool) -> tuple[Array, Array]:
+        """The mean of the passage's states that the question attends to as one, and its weights."""
+        question = last[:, None, None, :]
+        random = train and draws(self.to_passage.config)
+        found: Any = attention(
+            question,
+            jnp.where(jnp.isfinite(logits), logits, 0.0)[:, :, None, None],
+            h[:, :, None, :],
+            score=_given,
+            mask=masks.lengths(lengths),
+            normalizer=self.to_passage()(question, lengths, self.make_rng("dropout") if random else None),
+            returns=("weights",),
+            implementation="dense",
+        )
+        return found.output[:, :, 0], found.weights[:, 0, 0]
+
+    def _point(self, g: Array, inside: Array, by_question: Array, by_passage: Array, train: bool) -> Pointers:
+        drop = lambda x: self.dropout(x, train=train)  # noqa: E731
+        m = g
+        for layer in self.modeling:
+            m, _ = layer(drop(m), inside)
+        m_end, _ = self.to_end(drop(m), inside)
+        ends = []
+        for read, states, none in ((self.start, m, self.none[0]), (self.end, m_end, self.none[1])):
+            logits = read(drop(jnp.concatenate([g, states], axis=-1)))[..., 0]
+            logits = jnp.where(inside, logits, -jnp.inf)
+            ends.append(jnp.concatenate([jnp.broadcast_to(none, (len(logits), 1)), logits], axis=1))
+        return Pointers(ends[0], ends[1], by_question, by_passage)
+
+
+def _given(query: Array, key: Array) -> Array:
+    """The score whose keys are the logits themselves."""
+    return jnp.broadcast_to(key.T, (len(query), len(key)))

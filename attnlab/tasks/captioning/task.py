@@ -1,0 +1,393 @@
+"""Captioning: images in, captions with their attention out, and the scores of a test set."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
+
+from attnlab.config import Decoding, Experiment
+from attnlab.config.captioning import Captioning
+from attnlab.config.errors import UserError
+from attnlab.config.models.captioner import ShowAttendTell as ShowAttendTellConfig
+from attnlab.config.models.captioner import TransformerCaptioner as TransformerCaptionerConfig
+from attnlab.data.images import load
+from attnlab.data.images.pixels import Box, Captioned, as_bytes, pixels
+from attnlab.data.records import Splits
+from attnlab.data.text.batching import Batch, Batches
+from attnlab.data.text.buckets import Shape
+from attnlab.data.text.tokenizer import BOS, EOS, Encoding, Tokenizer, train
+from attnlab.models.captioner import ShowAttendTell, TransformerCaptioner
+from attnlab.tasks import hypotheses
+from attnlab.tasks.attention_map import Attended, Part, Regarded, View, heading
+from attnlab.tasks.base import Column, Poll, Task, no_poll, polled, rows_multiple, settings
+from attnlab.tasks.bootstrap import interval
+from attnlab.tasks.captioning.metrics import bleu, bleu_of_counts, caption_scores, inside, pointing, words
+from attnlab.tasks.hypotheses import Hypothesis, from_search
+from attnlab.tasks.image_inputs import ROWS, Pictures
+from attnlab.tasks.layer_attention import Selection, layers_of, select, title
+from attnlab.training.decoding import Hypotheses, make_decode
+from attnlab.training.objective import Loss, cross_entropy
+from attnlab.training.steps import place
+
+VOCABULARY = "tokenizer/words.json"
+START, END = "⟨start⟩", "⟨end⟩"
+"""How the start and the end token are shown."""
+MODELS = {"show_attend_tell": ShowAttendTell, "transformer_captioner": TransformerCaptioner}
+
+
+@dataclass(eq=False)
+class CaptioningTask(Task):
+    """The model of an experiment with its vocabulary: what turns images into batches and arrays into captions."""
+
+    measure = "dev_bleu"
+    unit = "words"
+    asks = "the path of an image file"
+    columns = (
+        Column("bleu_4"),
+        Column("cider_d"),
+        Column("rouge_l"),
+        Column("exact_match"),
+        Column("pointing"),
+        Column("region_mass"),
+    )
+
+    config: Experiment
+    tokenizer: Tokenizer
+    _decoders: dict[Decoding, Callable[..., Hypotheses]] = field(default_factory=dict)
+    _left_out: int = 0
+
+    @staticmethod
+    def load(config: Experiment, data_dir: Path | None) -> Splits[Captioned]:
+        """Read or generate images and captions."""
+        return load.load(settings(config, Captioning).data, data_dir)
+
+    @classmethod
+    def prepare(cls, config: Experiment, splits: Splits[Captioned], data_dir: Path | None = None) -> Self:
+        """Learn the vocabulary from the training captions."""
+        texts = [words(text) for example in splits.train for text in example.captions]
+        return cls(config, train(settings(config, Captioning).tokenizer, texts, "target"))
+
+    @classmethod
+    def restore(cls, config: Experiment, directory: Path) -> Self:
+        """Read the vocabulary of a run."""
+        return cls(config, Tokenizer.load(directory / VOCABULARY))
+
+    def files(self) -> Mapping[str, str]:
+        """The vocabulary."""
+        return {VOCABULARY: self.tokenizer.to_json()}
+
+    def identity(self) -> Mapping[str, str]:
+        """Fingerprints of the vocabulary and of frozen weights."""
+        return {"tokenizer": hashlib.sha256(self.tokenizer.to_json().encode()).hexdigest(), **self.pictures.identity()}
+
+    @property
+    def task(self) -> Captioning:
+        """The task's part of the config."""
+        return settings(self.config, Captioning)
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        """How images reach the model."""
+        assert isinstance(self.config.model, ShowAttendTellConfig | TransformerCaptionerConfig)
+        return Pictures(self.config.model.image, self.task.image_size)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The Linen module; its parameters live elsewhere."""
+        made: Any = MODELS[self.config.model.kind]
+        return made(self.config.model, self.tokenizer.vocabulary_size)
+
+    @property
+    def attends(self) -> bool:
+        """Whether the model has an attention to look at."""
+        return getattr(self.config.model, "attention", self.config.model) is not None
+
+    def initialize(self, rng: Array) -> PyTree:
+        """Draw the parameters."""
+        lengths, word = jnp.array([self.pictures.cells]), jnp.ones((1, 2), jnp.int32)
+        return self.model.init(rng, self.pictures.blank(1), lengths, word, train=False)["params"]
+
+    def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
+        """Cross entropy of every word given those before it, and what `doubly_stochastic` asks for."""
+        rngs = {} if rng is None else {"dropout": rng}
+        inputs = batch["image"], batch["cells"], batch["target_in"]
+        out: Any = self.model.apply({"params": params}, *inputs, train=rng is not None, rngs=rngs)
+        smoothing, lengths = self.config.training.label_smoothing, batch["target_lengths"]
+        smoothed, nll = cross_entropy(out.logits, batch["target_out"], lengths, label_smoothing=smoothing)
+        uneven = getattr(self.config.model, "doubly_stochastic", 0.0)
+        if uneven and self.attends:
+            smoothed += uneven * unevenness(out.weights, lengths)
+        if guided := self._guided:
+            smoothed += guided * elsewhere(out.weights, batch["gold"])
+        return Loss(smoothed, jnp.sum(lengths), {"nll": nll})
+
+    def batches(self, examples: Sequence[Captioned]) -> Batches:
+        """The training batches: every caption with its image; captions longer than `max_length` are left out."""
+        pairs = [(n, ids) for n, example in enumerate(examples) for ids in self._ids(example.captions)]
+        gold = self._gold(examples) if self._guided else None
+        kept = [(n, ids) for n, ids in pairs if len(ids) <= self.task.max_length]
+        self._left_out = len(pairs) - len(kept)
+        images = self.pictures.prepared([e.image for e in examples], [e.name for e in examples])
+        cells, training = self.pictures.cells, self.config.training
+        return Batches(
+            [(cells, len(ids) + 1) for _, ids in kept],
+            lambda shape, members: self._fill(shape, [(kept[i][0], kept[i][1]) for i in members], images, gold),
+            training.batch_tokens,
+            training.buckets,
+            seed=self.config.seed,
+            row_multiple=rows_multiple(),
+        )
+
+    def _fill(
+        self,
+        shape: Shape,
+        members: Sequence[tuple[int, Sequence[int]]],
+        images: Sequence[np.ndarray],
+        gold: Sequence[np.ndarray] | None,
+    ) -> Batch:
+        batch: Batch = {name: np.zeros((shape.rows, shape.target), np.int32) for name in ("target_in", "target_out")}
+        batch |= {name: np.zeros(shape.rows, np.int32) for name in ("cells", "target_lengths")}
+        batch["image"] = self.pictures.blank(shape.rows)
+        if gold is not None:
+            batch["gold"] = np.zeros((shape.rows, shape.target, self.pictures.cells), bool)
+            for row, (index, ids) in enumerate(members):
+                batch["gold"][row, : len(ids)] = gold[index]
+        for row, (index, ids) in enumerate(members):
+            batch["image"][row], batch["cells"][row] = images[index], self.pictures.cells
+            batch["target_in"][row, : len(ids) + 1] = [BOS, *ids]
+            batch["target_out"][row, : len(ids) + 1] = [*ids, EOS]
+            batch["target_lengths"][row] = len(ids) + 1
+        return batch
+
+    @property
+    def _guided(self) -> float:
+        return getattr(self.config.model, "guided", 0.0)
+
+    def _gold(self, examples: Sequence[Captioned]) -> list[np.ndarray]:
+        """For each token of the first captions the cells of its gold region, [tokens cells]; none where it has none."""
+        side, size = self.pictures.side, self.task.image_size
+        none = np.zeros(self.pictures.cells, bool)
+        encoded = self.tokenizer.encode_batch([example.captions[0] for example in examples])
+        return [
+            np.array([
+                none if region is None else inside(region, (side, side), (size, size))
+                for region in by_token(example.regions or (), encoding)
+            ])
+            for example, encoding in zip(examples, encoded, strict=True)
+        ]  # fmt: skip
+
+    def describe(self, batches: Batches, examples: int) -> list[str]:
+        """Lines for a person on what is trained on."""
+        side, size = self.pictures.side, self.task.image_size
+        lines = [
+            f"data: {batches.examples:,} captions of {examples:,} images, {len(batches)} batches an epoch, "
+            f"{100 * batches.real_fraction:.0f}% of positions real",
+            f"vocabulary: {self.tokenizer.vocabulary_size} tokens; images of {size}×{size} pixels, {side}×{side} cells",
+        ]
+        if self._left_out:
+            lines.append(f"left out: {self._left_out} captions of more than {self.task.max_length} tokens")
+        return lines
+
+    def dev_scores(self, params: PyTree, examples: Sequence[Captioned], poll: Poll = no_poll) -> dict[str, float]:
+        """Score dev quickly: greedy search, BLEU-4, and how many captions are right."""
+        greedy = self.task.decoding.model_copy(update={"beam": 1, "n_best": 1})
+        found = [several[0].text for several in self.caption(params, examples, greedy, poll)]
+        references = [example.captions for example in examples]
+        right = [text in map(words, several) for text, several in zip(found, references, strict=True)]
+        return {"dev_bleu": bleu(found, references), "dev_exact": 100.0 * float(np.mean(right))}
+
+    def scores(self, params: PyTree, examples: Sequence[Captioned], poll: Poll = no_poll) -> dict[str, Any]:
+        """Score a test set, and the attention by the gold regions where they are known."""
+        decoding = self.task.decoding
+        found = [several[0].text for several in self.caption(params, examples, decoding, poll)]
+        scores = caption_scores(found, [example.captions for example in examples])
+        if self.attends and all(example.regions is not None for example in examples):
+            pointed = self._pointing(params, examples, poll)
+            scores["each"] |= pointed.pop("each")
+            scores |= pointed
+        return scores | {"decoding": decoding.model_dump()}
+
+    @staticmethod
+    def total(score: str, rows: np.ndarray) -> float:
+        """BLEU and pointing are made of counts, all else is a mean."""
+        made = {"bleu_4": bleu_of_counts, "pointing": pointing_of}
+        return made[score](rows) if score in made else Task.total(score, rows)
+
+    def example(self, inputs: Sequence[str]) -> Captioned:
+        """Read an image file."""
+        if len(inputs) != 1:
+            raise UserError(f"one image is described at a time, not {len(inputs)}: attnlab show RUN image.jpg")
+        return read_example(inputs[0])
+
+    def views(self, params: PyTree, example: Captioned) -> list[View]:
+        """Describe an image: its captions with where the model looked for each word."""
+        return [self._regarded(example, found) for found in self.caption(params, [example], self.task.decoding)[0]]
+
+    def _regarded(self, example: Captioned, found: Hypothesis) -> Regarded:
+        side, model, which = self.pictures.side, self.config.model, ""
+        if isinstance(model, TransformerCaptionerConfig):
+            which = title("cross", model.decoder.aligned_by + 1, model.decoder.layers, model.decoder.heads)
+        return Regarded(
+            image=pixels(example.image, self.task.image_size, example.name),
+            words=[self.tokenizer.token(token) for token in found.tokens],
+            weights=found.weights[:-1].reshape(-1, side, side),
+            answer=found.text,
+            score=found.score,
+            heading=heading("", found.text, example.captions[:1]),
+            title=which,
+        )
+
+    def selected(self, params: PyTree, example: Captioned, wanted: Selection) -> View:
+        """Describe an image, and show one attention of the Transformer when it wrote the best caption."""
+        model = self.config.model
+        if not isinstance(model, TransformerCaptionerConfig):
+            return super().selected(params, example, wanted)
+        best = self.caption(params, [example], self.task.decoding)[0][0]
+        ((_, image, cells),) = self.pictures.batches([example.image], [example.name])
+        target = np.full((len(image), len(best.tokens) + 1), EOS, np.int32)
+        target[0] = [BOS, *best.tokens]
+        batch = place({"image": image, "cells": cells, "target": target})
+        found = layers_of(self.model, params, batch["image"], batch["cells"], batch["target"])
+        chosen = select(found, wanted, "cross", model.decoder.aligned_by + 1)
+        words = [self.tokenizer.token(token) for token in best.tokens]
+        if chosen.kind == "cross":
+            given = self.pictures.cells
+            seen = replace(best, weights=chosen.weights[: len(words) + 1, :given])
+            return replace(self._regarded(example, seen), title=chosen.title)
+        rows = [*words, END]
+        return Attended(
+            source_tokens=[START, *words],
+            target_tokens=rows,
+            weights=chosen.weights[: len(rows), : len(rows)],
+            translation=best.text,
+            score=best.score,
+            source=example.name,
+            across="written before",
+            down="written next",
+            heading=heading("", best.text, example.captions[:1]),
+            parts=(Part(len(rows), chosen.title, "written next"),),
+        )
+
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """None: what is given are images."""
+        return []
+
+    def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
+        """Describe the image file of each line; an empty line for an empty one.
+
+        With `n_best` above 1, so many lines for each instead: `line number ||| caption ||| score`.
+        """
+        decoding = hypotheses.asked_for(self.task.decoding, n_best)
+        given = [line.strip() for line in lines]
+        found = iter(self.caption(params, [read_example(path) for path in given if path], decoding))
+        for number, path in enumerate(given, start=first):
+            yield from hypotheses.lines(number, next(found) if path else [], decoding.n_best)
+
+    def lengths(self, examples: Sequence[Captioned]) -> dict[str, list[int]]:
+        """Tokens of all captions."""
+        return {"caption": [len(ids) for example in examples for ids in self._ids(example.captions)]}
+
+    def caption(
+        self, params: PyTree, examples: Sequence[Captioned], decoding: Decoding, poll: Poll = no_poll
+    ) -> list[list[Hypothesis]]:
+        """Describe each image; return its captions, best first."""
+        decode = self._decoders.setdefault(decoding, make_decode(self.model, decoding))
+        results: list[list[Hypothesis]] = []
+        images, names = [e.image for e in examples], [e.name for e in examples]
+        batches = self.pictures.batches(images, names, max(ROWS // decoding.beam, 1))
+        for chosen, image, cells in polled(batches, poll, len(examples)):
+            batch = place({"image": image, "cells": cells})
+            found = jax.tree.map(np.asarray, decode(params, batch["image"], batch["cells"]))
+            given = self.pictures.cells
+            results += [from_search(found, row, self.tokenizer.decode, given) for row, _ in enumerate(chosen)]
+        return results
+
+    def attention(self, params: PyTree, examples: Sequence[Captioned], poll: Poll = no_poll) -> list[np.ndarray]:
+        """Return the attention [words + 1, cells] when the model is made to write each image's first caption."""
+        targets = [[BOS, *ids] for ids in self._ids([e.captions[0] for e in examples])]
+        longest = getattr(self.config.model, "longest", None)
+        width = hypotheses.fitting(max(map(len, targets), default=1), longest, "with its start token a caption")
+        results: list[np.ndarray] = []
+        images, names = [e.image for e in examples], [e.name for e in examples]
+        for chosen, image, cells in polled(self.pictures.batches(images, names), poll, len(examples)):
+            forced = np.full((len(image), width), EOS, np.int32)
+            for row, index in enumerate(chosen):
+                forced[row, : len(targets[index])] = targets[index]
+            batch = place({"image": image, "cells": cells, "target": forced})
+            weights = jax.device_get(self._forced(params, batch["image"], batch["cells"], batch["target"]))
+            results += [weights[row, : len(targets[index])] for row, index in enumerate(chosen)]
+        return results
+
+    @cached_property
+    def _forced(self) -> Callable[..., Any]:
+        def weights(params: PyTree, image: Any, cells: Any, target: Any) -> jax.Array:
+            out: Any = self.model.apply({"params": params}, image, cells, target, train=False)
+            return out.weights
+
+        return jax.jit(weights)
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return [e.ids for e in self.tokenizer.encode_batch([words(text) for text in texts])]
+
+    def _pointing(self, params: PyTree, examples: Sequence[Captioned], poll: Poll) -> dict[str, Any]:
+        """Where the model looks when it writes the first reference, word by word, against the gold regions."""
+        side, size = self.pictures.side, self.task.image_size
+        hits, masses, ends = [], [], []
+        encoded = self.tokenizer.encode_batch([example.captions[0] for example in examples])
+        for example, encoding, weights in zip(examples, encoded, self.attention(params, examples, poll), strict=True):
+            regions = by_token(example.regions or (), encoding)
+            pointed, mass = pointing(weights, regions, (side, side), (size, size))
+            hits, masses, ends = hits + pointed, masses + mass, [*ends, (sum(pointed), len(pointed))]
+        return {
+            "pointing": 100.0 * float(np.mean(hits)),
+            "pointing_ci95": interval(np.asarray(ends), pointing_of),
+            "each": {"pointing": np.asarray(ends)},
+            "region_mass": 100.0 * float(np.mean(masses)),
+        }
+
+
+def read_example(path: str) -> Captioned:
+    """Read an image file; what is in it is decoded later."""
+    try:
+        return Captioned(as_bytes(Path(path).read_bytes()), (), name=path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); expected an image file") from error
+
+
+def by_token(regions: Sequence[Box | None], encoding: Encoding) -> list[Box | None]:
+    """Give each token the region of the word it stands in (words are what stands between spaces)."""
+    ends = np.cumsum([len(word) + 1 for word in encoding.text.split(" ")])
+    return [regions[int(np.searchsorted(ends, start, side="right"))] for start, _ in encoding.offsets]
+
+
+def pointing_of(rows: Shaped[np.ndarray, "n 2"]) -> float:
+    """Make the percentage of words that pointed at their region of [hits, words] of each image."""
+    return 100.0 * float(rows[:, 0].sum() / rows[:, 1].sum())
+
+
+def unevenness(weights: Float[Array, "b t s"], lengths: Int[Array, " b"]) -> Float[Array, ""]:
+    """Sum over captions and cells how far the attention to a cell, over all words, is from 1: Σ_s (1 − Σ_t w_ts)².
+
+    Reference: Xu et al. 2015, equation 14.
+    """
+    counts = jnp.arange(weights.shape[1])[None, :] < lengths[:, None]
+    totals = jnp.sum(jnp.where(counts[..., None], weights, 0.0), axis=1)
+    return jnp.sum(jnp.where(lengths[:, None] > 0, (1.0 - totals) ** 2, 0.0))
+
+
+def elsewhere(weights: Float[Array, "b t s"], gold: Bool[Array, "b t s"]) -> Float[Array, ""]:
+    """Sum over the words that have a gold region how little of their attention lies in it: −log Σ_{s in region} w_ts.
+
+    Numerics: a word that looks elsewhere alone costs 9.2 (the share is kept above 0.0001).
+    Reference: Liu, Mao, Sha & Yuille 2017, "Attention correctness in neural image captioning", section 3.2.
+    """
+    share = jnp.sum(jnp.where(gold, weights, 0.0), axis=-1)
+    return jnp.sum(jnp.where(jnp.any(gold, axis=-1), -jnp.log(jnp.maximum(share, 1e-4)), 0.0))

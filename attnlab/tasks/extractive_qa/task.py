@@ -1,0 +1,455 @@
+"""Spans: the piece of a passage that answers a question, or that there is none."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, PyTree
+
+from attnlab.config import Experiment
+from attnlab.config.errors import UserError
+from attnlab.config.extractive_qa import ExtractiveQA, GeneratedPassages, QuestionsHub, SquadJson
+from attnlab.config.models.extractive_qa import TransformerReader
+from attnlab.config.models.transformer import TransformerEncoder
+from attnlab.data.extractive_qa import generated, squad, subjqa
+from attnlab.data.extractive_qa.encoder import PassageReader, Window
+from attnlab.data.extractive_qa.records import Question, told_apart
+from attnlab.data.extractive_qa.windows import best_spans
+from attnlab.data.pretrained.source import Pretrained
+from attnlab.data.records import Splits
+from attnlab.data.text.batching import Batches, evaluation_shapes
+from attnlab.data.text.tokenizer import Tokenizer
+from attnlab.models import bert
+from attnlab.tasks.attention_map import Attended, Part, View, heading
+from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, polled, rows_multiple, settings
+from attnlab.tasks.bootstrap import interval, paired_difference
+from attnlab.tasks.extractive_qa import lexical_baseline
+from attnlab.tasks.extractive_qa.adapters import Form, form
+from attnlab.tasks.extractive_qa.metrics import best_by_threshold, each, squad_scores
+from attnlab.tasks.layer_attention import Selection, layers_of, select
+from attnlab.training.objective import Loss
+from attnlab.training.steps import place
+
+EVALUATION_POSITIONS = 8192
+"""Words of passages in one batch of a test."""
+CLS, SEP = "[CLS]", "[SEP]"
+LONGEST_SHOWN = 120
+"""Words of a passage in a picture: those around the answer."""
+
+
+class Found(NamedTuple):
+    """An answer, best first in a list of them; the text is empty where there is none."""
+
+    text: str
+    score: float
+    """log p(first word) + log p(last word) in its window, or the same of no answer."""
+    window: int
+    """Number of its window among those of the question."""
+    place: tuple[int, int]
+    """First and last word in the window; (-1, -1) for none."""
+
+
+@dataclass(eq=False)
+class ExtractiveQATask(Task):
+    """The model of an experiment with its vocabularies."""
+
+    measure = "dev_f1"
+    unit = "questions"
+    asks = "a passage and a question: two arguments, or one line with a tab between them"
+    columns = (
+        Column("exact"),
+        Column("f1"),
+        Column("sliding_window_exact"),
+        Column("sliding_window_f1"),
+        Column("f1_over_window"),
+    )
+
+    config: Experiment
+    reader: PassageReader
+    weights: Pretrained | None = None
+    """Where the training starts; a trained model needs them no more."""
+    _told: list[str] = field(default_factory=list)
+
+    @staticmethod
+    def load(config: Experiment, data_dir: Path | None) -> Splits[Question]:
+        """Read the questions with their passages."""
+        data = settings(config, ExtractiveQA).data
+        if isinstance(data, GeneratedPassages):
+            return generated.generate(data)
+        if isinstance(data, QuestionsHub):
+            return squad.read_hub(data, data_dir)
+        expected = data.train if isinstance(data, SquadJson) else data.train[0]
+        if data_dir is None:
+            needed = f"task.data.kind {data.kind} needs a data directory: give --data DIR or set ATTNLAB_DATA"
+            raise UserError(f"{needed}; expected DIR/{expected}")
+        if not data_dir.is_dir():
+            raise UserError(f"{data_dir}: no such data directory; give --data DIR with DIR/{expected}")
+        return squad.read(data, data_dir) if isinstance(data, SquadJson) else subjqa.read(data, data_dir)
+
+    @classmethod
+    def prepare(cls, config: Experiment, splits: Splits[Question], data_dir: Path | None = None) -> Self:
+        """Learn the vocabularies."""
+        if config.training.label_smoothing:
+            raise UserError("training.label_smoothing: spans have no smoothed loss; 0 is right")
+        weights = bert.find(config.model, data_dir)
+        reader = PassageReader.learned(settings(config, ExtractiveQA), _letters(config), splits.train, data_dir)
+        return cls(config, reader, weights)
+
+    @classmethod
+    def restore(cls, config: Experiment, directory: Path) -> Self:
+        """Read the vocabularies of a run."""
+        return cls(config, PassageReader.restored(settings(config, ExtractiveQA), _letters(config), directory))
+
+    def files(self) -> Mapping[str, str]:
+        """The vocabularies."""
+        return self.reader.files()
+
+    def identity(self) -> Mapping[str, str]:
+        """Their fingerprints."""
+        hashed = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.files().items()}
+        found = {"tokenizer": hashed["tokenizer.json"], "letters": hashed["letters.json"]}
+        return found if self.weights is None else found | {"pretrained": self.weights.fingerprint}
+
+    @property
+    def tokenizer(self) -> Tokenizer:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Of questions and passages."""
+        return self.reader.tokenizer
+
+    @cached_property
+    def form(self) -> Form:
+        """How the model reads windows."""
+        return form(self.config, self.reader)
+
+    @property
+    def model(self) -> nn.Module:
+        """The Linen module; its parameters live elsewhere."""
+        return self.form.model
+
+    def initialize(self, rng: Array) -> PyTree:
+        """Draw the parameters."""
+        return self.form.initialize(rng)
+
+    def pretrained(self, params: PyTree) -> PyTree:
+        """Let the encoder start from pretrained weights, if there are."""
+        if self.weights is None:
+            return params
+        return bert.placed(params, _encoder(self.config), self.weights)
+
+    def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
+        """Cross entropy of the answer's first and of its last word (or of none) among all words of the window."""
+        out, real = self.form.point(params, batch, rng), batch["real"]
+        losses, right = jnp.zeros(real.shape), real > 0
+        for logits, target in ((out.start, batch["start"]), (out.end, batch["end"])):
+            losses -= jnp.take_along_axis(jax.nn.log_softmax(logits), target[:, None], axis=1)[:, 0]
+            right &= jnp.argmax(logits, axis=1) == target
+        total = jnp.sum(real * losses)
+        return Loss(total, jnp.sum(real), {"nll": total, "accuracy": jnp.sum(right.astype(jnp.int32))})
+
+    def batches(self, examples: Sequence[Question]) -> Batches:
+        """The training batches: every window of every question that has a target, or is known to have no answer."""
+        windows = self.reader.read(examples)
+        known = {number for number, one in enumerate(examples) if not one.answers}
+        found = {window.number for window in windows if window.target != (0, 0)}
+        kept = [window for window in windows if window.number in (found if not self._allows_none else found | known)]
+        if not kept:
+            reason = _why_left_out(examples[0], settings(self.config, ExtractiveQA).window)
+            raise UserError(f"train: no question is left to be trained on: {reason}")
+        lost = sorted(set(range(len(examples))) - {window.number for window in kept})
+        most = settings(self.config, ExtractiveQA).window
+        guessed = sum(one.target is not None and not one.target.certain for one in examples)
+        long = sum(len(self.reader.tokenizer.encode(one.question).ids) > self._most_asked for one in examples)
+        self._told = [
+            f"left out: {len(lost)} questions; {_why_left_out(examples[lost[0]], most)}" if lost else "",
+            f"trained on a guessed place: {guessed} answers (no certain one is given)" if guessed else "",
+            f"cut: {long} questions of more than {self._most_asked} tokens (task.max_question)" if long else "",
+        ]
+        training = self.config.training
+        return Batches(
+            [self.form.lengths(window) for window in kept],
+            lambda shape, members: self.form.fill(shape.rows, shape.source, shape.target, [kept[i] for i in members]),
+            training.batch_tokens,
+            training.buckets,
+            seed=self.config.seed,
+            row_multiple=rows_multiple(),
+        )
+
+    def describe(self, batches: Batches, examples: int) -> list[str]:
+        """Lines for a person on what is trained on; nothing is left out of the training silently."""
+        vocabulary = self.reader.tokenizer.vocabulary_size
+        first = (
+            f"data: {examples:,} questions, {batches.examples:,} windows, {len(batches)} batches an epoch, "
+            f"{100 * batches.real_fraction:.0f}% of positions real; vocabulary: {vocabulary:,}"
+        )
+        weights = [] if self.weights is None else [bert.told(_encoder(self.config), self.weights)]
+        return [first, *weights, *filter(None, self._told)]
+
+    def dev_scores(self, params: PyTree, examples: Sequence[Question], poll: Poll = no_poll) -> dict[str, float]:
+        """Score dev: exact match and F1."""
+        answers = [found[0].text for found in self.find(params, examples, poll)]
+        exacts, f1s = each(_gold(examples), answers)
+        return {"dev_f1": 100.0 * float(f1s.mean()), "dev_exact": 100.0 * float(exacts.mean())}
+
+    def scores(self, params: PyTree, examples: Sequence[Question], poll: Poll = no_poll) -> dict[str, Any]:
+        """Score a test set as SQuAD's program does, and the sliding window beside it.
+
+        `answers` is what the official program reads: id -> text.
+        """
+        asked, gold = self.find(params, examples, poll), _gold(examples)
+        answers = [one[0].text for one in asked]
+        scores: dict[str, Any] = dict(squad_scores(gold, answers))
+        if self._allows_none:
+            scores |= best_by_threshold(gold, [_best_span(one) for one in asked], [_margin(one) for one in asked])
+        scores["each"] = {name: 100.0 * found for name, found in zip(("exact", "f1"), each(gold, answers), strict=True)}
+        slid = each(gold, [lexical_baseline.answer(one) for one in examples])
+        for (name, ours), theirs in zip(scores["each"].items(), slid, strict=True):
+            found = paired_difference(ours, 100.0 * theirs)
+            scores |= {
+                f"{name}_ci95": interval(ours),
+                f"sliding_window_{name}": found.second,
+                f"sliding_window_{name}_ci95": interval(100.0 * theirs),
+                f"{name}_over_window": found.difference,
+                f"{name}_over_window_ci95": None if found.low is None else [found.low, found.high],
+            }
+        return scores | {"answers": dict(zip(told_apart(one.id for one in examples), answers, strict=True))}
+
+    def example(self, inputs: Sequence[str]) -> Question:
+        """Take a passage and a question."""
+        parts = inputs[0].split("\t") if len(inputs) == 1 else list(inputs)
+        if len(parts) != 2 or not all(part.strip() for part in parts):
+            raise UserError(f"expected {self.asks}, not {len(parts)} text{'s' if len(parts) > 1 else ''}")
+        return Question("", parts[1].strip(), parts[0].strip(), ())
+
+    def views(self, params: PyTree, example: Question) -> list[View]:
+        """Answer, best answers first: which words of the passage each word of the question had to do with."""
+        windows = self.reader.read([example])
+        if not windows[0].length:
+            raise UserError("the passage has no token: nothing of it can be read")
+        looks = self._looked(params, windows)
+        (found,) = self.find(params, [example])
+        return [self._view(example, windows[one.window], looks[one.window], one) for one in found]
+
+    def selected(self, params: PyTree, example: Question, wanted: Selection) -> View:
+        """Answer, and show what the tokens of question and passage attended to, in the window of the best answer."""
+        if not isinstance(self.config.model, TransformerReader):
+            return super().selected(params, example, wanted)
+        best, windows = self.views(params, example)[0], self.reader.read([example])
+        assert isinstance(best, Attended)
+        one = self.find(params, [example])[0][0]
+        window = windows[one.window]
+        found = layers_of(self.form.model, params, *self.form.inputs(self._batch([window])))
+        chosen = select(found, wanted, "encoder")
+        words, asked = self._shown(window, one), self._question(example, window)
+        start = len(asked) + 2
+        places = np.array([*range(start), *range(start + words.start, start + words.stop)])
+        tokens = [CLS, *asked, SEP, *best.source_tokens]
+        cut = f"; of {window.length} words of the passage {len(best.source_tokens)} are shown"
+        title = chosen.title + (cut if len(best.source_tokens) < window.length else "")
+        return replace(
+            best,
+            source_tokens=tokens,
+            target_tokens=tokens,
+            weights=chosen.weights[np.ix_(places, places)],
+            across="attended to",
+            down="attending",
+            parts=(Part(len(tokens), title, "attending", given=True),),
+        )
+
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """Words of passages and questions that the vocabulary lacks."""
+        found = self.reader.tokenizer.encode_batch(list(texts))
+        return list(dict.fromkeys(word for one in found for word in one.unknown_words))
+
+    def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
+        """Answer line by line, `passage<TAB>question`: an empty line for an empty one, and where there is no answer."""
+        one_answer(n_best)
+        full = [number for number, line in enumerate(lines) if line.strip()]
+        asked = []
+        for number in full:
+            try:
+                asked.append(self.example([lines[number]]))
+            except UserError as error:
+                raise UserError(f"line {first + number + 1}: {error}") from error
+        found = self.find(params, asked) if asked else []
+        answers = {number: " ".join(one[0].text.split()) for number, one in zip(full, found, strict=True)}
+        yield from (answers.get(number, "") for number in range(len(lines)))
+
+    def lengths(self, examples: Sequence[Question]) -> dict[str, list[int]]:
+        """Tokens of passages, of questions, and of the answers that are trained on."""
+        encode = self.reader.tokenizer.encode_batch
+        answers = [one.target.text for one in examples if one.target is not None]
+        texts = {"passage": [one.passage for one in examples], "question": [one.question for one in examples]}
+        return {name: [len(e.ids) for e in encode(found)] for name, found in (texts | {"answer": answers}).items()}
+
+    def find(self, params: PyTree, examples: Sequence[Question], poll: Poll = no_poll) -> list[list[Found]]:
+        """Find the best answers to each question over all windows of its passage, best first.
+
+        Scores of windows can be compared since in each of them no answer competes with the words. There is no answer
+        (where the task allows that) when the score of none, the smallest of all windows, exceeds that of the best span
+        by more than `task.null_threshold`. Of spans that read alike, in windows that overlap or in other places, the
+        best is told.
+        """
+        windows = self.reader.read(examples)
+        task, found = settings(self.config, ExtractiveQA), [[] for _ in examples]
+        least, begins = np.full(len(examples), np.inf), {}
+        for index, window in enumerate(windows):
+            begins.setdefault(window.number, index)
+        for chosen, start, end in self._pointed(params, windows, poll):
+            for row, index in enumerate(chosen):
+                window, question = windows[index], examples[windows[index].number]
+                words = slice(1, window.length + 1)
+                least[window.number] = min(least[window.number], start[row, 0] + end[row, 0])
+                for score, first, last in best_spans(start[row, words], end[row, words], task.max_answer, task.n_best):
+                    text = self.reader.answer(question, window, first, last)
+                    found[window.number].append(Found(text, score, index - begins[window.number], (first, last)))
+        return [self._ranked(spans, float(none)) for spans, none in zip(found, least, strict=True)]
+
+    def _ranked(self, spans: list[Found], none: float) -> list[Found]:
+        told: dict[str, Found] = {}
+        for one in sorted(spans, key=lambda one: -one.score):
+            told.setdefault(one.text, one)
+        best = list(told.values())[: settings(self.config, ExtractiveQA).n_best]
+        nothing = Found("", none, 0, (-1, -1))
+        if not best:
+            return [nothing]
+        if not self._allows_none:
+            return best
+        over = none - best[0].score > settings(self.config, ExtractiveQA).null_threshold
+        return [nothing, *best] if over else [best[0], nothing, *best[1:]]
+
+    def _pointed(
+        self, params: PyTree, windows: Sequence[Window], poll: Poll
+    ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+        """Log-probabilities of the first and last words of windows, batch by batch, with the numbers of the windows."""
+        lengths = [self.form.lengths(window)[1] for window in windows]
+        question = -(-max((self.form.lengths(window)[0] for window in windows), default=1) // 8) * 8
+        model = self.config.model
+        longest = model.encoder.longest if isinstance(model, TransformerReader) else None
+        shapes = evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple(), longest)
+        for chosen, shape in polled(shapes, poll, len(windows)):
+            batch = place(self.form.fill(shape.rows, question, shape.source, [windows[i] for i in chosen]))
+            yield chosen, *jax.device_get(self._point(params, batch))
+
+    def _looked(self, params: PyTree, windows: Sequence[Window]) -> list[tuple[np.ndarray, ...]]:
+        """Weights [j t], and of the passage, the first and the last word [t] each, of every window."""
+        pointers, weights = jax.device_get(self._looks(params, self._batch(windows)))
+        probabilities = [np.exp(np.asarray(_log_softmax(a)))[:, 1:] for a in (pointers.start, pointers.end)]
+        parts = np.asarray(weights), np.asarray(pointers.passage), *probabilities
+        return [tuple(part[row] for part in parts) for row in range(len(windows))]
+
+    def _batch(self, windows: Sequence[Window]) -> Any:
+        rows = -(-len(windows) // rows_multiple()) * rows_multiple()
+        widths = [max(found) for found in zip(*(self.form.lengths(window) for window in windows), strict=True)]
+        return place(self.form.fill(rows, widths[0], widths[1], windows))
+
+    @staticmethod
+    def _shown(window: Window, one: Found) -> slice:
+        """Words of a window that are shown: those around the answer."""
+        shown = min(window.length, LONGEST_SHOWN)
+        start = min(max(one.place[0] - shown // 2, 0), window.length - shown)
+        return slice(start, start + shown)
+
+    def _question(self, example: Question, window: Window) -> list[str]:
+        """Words of the question that are read."""
+        return self.reader.tokenizer.encode(example.question).surface[: len(window.question.ids)]
+
+    def _view(self, example: Question, window: Window, looked: tuple[np.ndarray, ...], one: Found) -> Attended:
+        between, of_question, first, last = looked
+        words = self._shown(window, one)
+        start, shown = words.start, words.stop - words.start
+        asked = self._question(example, window)
+        names, rows, title = ["answer starts", "answer ends"], [first[words], last[words]], "Where the answer is"
+        if of_question.any():
+            names, rows = ["question as a whole", *names], [of_question[words], *rows]
+            title = "Where the question as a whole looked, and where the answer is"
+        if min(first.sum(), last.sum()) < 0.995:
+            title += "; what its rows lack of 1: that there is no answer"
+        if shown < window.length:
+            title += f" (of {window.length} words the {shown} around the answer; the sums are theirs)"
+        parts = [Part(len(rows), title, unit="weight or probability")]
+        if between.any():
+            names, rows = [*asked, *names], [*between[: len(asked), words], *rows]
+            parts = [Part(len(asked), self.form.title, "question", given=True), *parts]
+        gold = list(dict.fromkeys(answer.text for answer in example.answers))
+        spans = window.passage.offsets[window.first + start : window.first + start + shown]
+        return Attended(
+            source_tokens=[example.passage[a:b] for a, b in spans],
+            target_tokens=names,
+            weights=np.stack(rows),
+            translation=one.text or "(no answer)",
+            score=one.score,
+            source=f"{example.question} — {example.passage}",
+            across="passage",
+            down="question and answer",
+            heading=heading(example.question, one.text or "(no answer)", gold),
+            gold=" / ".join(gold),
+            parts=tuple(parts),
+            unknown=tuple(self.unknown_words([example.passage, example.question])),
+        )
+
+    @property
+    def _allows_none(self) -> bool:
+        return settings(self.config, ExtractiveQA).unanswerable
+
+    @property
+    def _most_asked(self) -> int:
+        return settings(self.config, ExtractiveQA).max_question
+
+    @cached_property
+    def _point(self) -> Callable[..., Any]:
+        def point(params: PyTree, batch: Any) -> tuple[Array, Array]:
+            out = self.form.point(params, batch, None)
+            return jax.nn.log_softmax(out.start), jax.nn.log_softmax(out.end)
+
+        return jax.jit(point)
+
+    @cached_property
+    def _looks(self) -> Callable[..., Any]:
+        return jax.jit(self.form.looks)
+
+
+def _encoder(config: Experiment) -> TransformerEncoder:
+    assert isinstance(config.model, TransformerReader)
+    return config.model.encoder
+
+
+def _letters(config: Experiment) -> int:
+    characters = getattr(config.model, "characters", None)
+    return 0 if characters is None else characters.longest
+
+
+def _gold(examples: Sequence[Question]) -> list[list[str]]:
+    return [[answer.text for answer in one.answers] for one in examples]
+
+
+def _why_left_out(one: Question, window: int) -> str:
+    """Name a question that is not trained on, and the first of its answers that does not stand where the file says."""
+    named = one.id[:60]
+    if not one.answers:
+        return f"{named} has no answer, which task.unanswerable: true allows"
+    for answer in one.answers:
+        there = one.passage[slice(*answer.span)]
+        if there != answer.text:
+            return f"of {named} the answer {answer.text[:60]!r} is not at character {answer.start} ({there[:60]!r} is)"
+    return f"of {named} no answer is whole in a window of {window} tokens (task.window)"
+
+
+def _best_span(found: Sequence[Found]) -> str:
+    """The best answer that is one, whether the task's threshold lets it through or not."""
+    return next((one.text for one in found if one.text), "")
+
+
+def _margin(found: Sequence[Found]) -> float:
+    """By how much the score of no answer exceeds that of the best span."""
+    none = next(one.score for one in found if not one.text)
+    return none - max((one.score for one in found if one.text), default=none)
+
+
+def _log_softmax(logits: np.ndarray) -> Any:
+    return jax.nn.log_softmax(jnp.asarray(logits))

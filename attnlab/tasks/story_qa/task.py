@@ -1,0 +1,280 @@
+"""Stories: an answer in one word out of one, two or three facts, and how much of the attention these had."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, PyTree
+
+from attnlab.config import Experiment
+from attnlab.config.errors import UserError
+from attnlab.config.story_qa import GeneratedStories, StoryQA
+from attnlab.data.records import Splits
+from attnlab.data.story_qa import babi, generated
+from attnlab.data.story_qa.encoder import Read, Vocabulary
+from attnlab.data.story_qa.generated import Story
+from attnlab.data.text.batching import Batches, evaluation_shapes
+from attnlab.data.text.buckets import Shape
+from attnlab.tasks.attention_map import Attended, Part, View, heading
+from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, polled, rows_multiple, settings
+from attnlab.tasks.layer_attention import Selection, layers_of, select
+from attnlab.tasks.story_qa.adapters import Form, form
+from attnlab.tasks.story_qa.metrics import story_scores
+from attnlab.training.objective import Loss, cross_entropy
+from attnlab.training.steps import place
+
+EVALUATION_POSITIONS = 8192
+"""Positions in one batch of a test."""
+EXAMPLE = "Amira went to the attic. Boris ran to the cellar. Where is Amira?"
+
+
+@dataclass(eq=False)
+class StoryQATask(Task):
+    """The model of an experiment with its vocabulary."""
+
+    measure = "dev_accuracy"
+    unit = "stories"
+    asks = f"a story and its question, such as '{EXAMPLE}'"
+    columns = (
+        Column("accuracy"),
+        Column("facts_found"),
+        Column("fact_mass_max"),
+    )
+
+    config: Experiment
+    vocabulary: Vocabulary
+    words: int
+    """Places in a sentence: the most words of a training sentence."""
+
+    @staticmethod
+    def load(config: Experiment, data_dir: Path | None) -> Splits[Story]:
+        """Generate the stories, or read them."""
+        data = settings(config, StoryQA).data
+        return generated.generate(data) if isinstance(data, GeneratedStories) else babi.read(data, data_dir)
+
+    @classmethod
+    def prepare(cls, config: Experiment, splits: Splits[Story], data_dir: Path | None = None) -> Self:
+        """Learn the vocabulary."""
+        return cls(config, vocabulary := Vocabulary.learned(splits.train), _places(vocabulary, splits.train))
+
+    @classmethod
+    def restore(cls, config: Experiment, directory: Path) -> Self:
+        """Read the vocabulary of a run."""
+        return cls(config, Vocabulary.load(directory / "words.json"), 1)
+
+    def files(self) -> Mapping[str, str]:
+        """The vocabulary."""
+        return {"words.json": self.vocabulary.to_json()}
+
+    def identity(self) -> Mapping[str, str]:
+        """The vocabulary's fingerprint."""
+        return {"words": hashlib.sha256(self.vocabulary.to_json().encode()).hexdigest()}
+
+    @property
+    def tokenizer(self) -> Vocabulary:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The words of stories and questions."""
+        return self.vocabulary
+
+    @cached_property
+    def form(self) -> Form:
+        """How the model reads a story."""
+        return form(self.config, self.vocabulary, self.words)
+
+    @property
+    def model(self) -> nn.Module:
+        """The Linen module; its parameters live elsewhere."""
+        return self.form.model
+
+    def initialize(self, rng: Array) -> PyTree:
+        """Draw the parameters."""
+        return self.form.initialize(rng)
+
+    def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
+        """Cross entropy of the answer's word."""
+        logits, answer = self.form.logits(params, batch, rng), batch["answer"]
+        real = (answer > 0).astype(jnp.int32)
+        smoothing = self.config.training.label_smoothing
+        smoothed, nll = cross_entropy(logits[:, None], answer[:, None], real, label_smoothing=smoothing)
+        right = jnp.sum(real * (jnp.argmax(logits, axis=1) == answer))
+        return Loss(smoothed, jnp.sum(real), {"nll": nll, "accuracy": right})
+
+    def batches(self, examples: Sequence[Story]) -> Batches:
+        """The training batches."""
+        read, training = self._read(examples), self.config.training
+        lengths = [self.form.length(one) for one in read]
+        return Batches(
+            [(length, length) for length in lengths],
+            lambda shape, members: self.form.fill(shape, [read[i] for i in members]),
+            training.batch_tokens,
+            training.buckets,
+            seed=self.config.seed,
+            row_multiple=rows_multiple(),
+        )
+
+    def describe(self, batches: Batches, examples: int) -> list[str]:
+        """Lines for a person on what is trained on."""
+        kept = settings(self.config, StoryQA).memory
+        return [
+            f"data: {batches.examples:,} training questions, {len(batches)} batches an epoch, "
+            f"{100 * batches.real_fraction:.0f}% of positions real",
+            f"vocabulary: {len(self.vocabulary.words)} words; of longer stories the last {kept} sentences "
+            "are read (task.memory)",
+        ]
+
+    def dev_scores(self, params: PyTree, examples: Sequence[Story], poll: Poll = no_poll) -> dict[str, float]:
+        """Score dev: accuracy, and the largest share of a hop's attention that the gold facts had."""
+        found: dict[str, Any] = story_scores(*self._judged(params, examples, poll), resamples=2)
+        return {f"dev_{name}": found[name] for name in ("accuracy", "fact_mass_max") if name in found}
+
+    def scores(self, params: PyTree, examples: Sequence[Story], poll: Poll = no_poll) -> dict[str, Any]:
+        """Score a test set: the answers, and the attention on the gold facts."""
+        read = self._read(examples)
+        scores = {"stories": len(examples), **story_scores(*self._judged(params, examples, poll))}
+        return scores | {"stories_cut": sum(one.left_out > 0 for one in read)}
+
+    def example(self, inputs: Sequence[str]) -> Story:
+        """Take a story with its question at the end, in one argument or several."""
+        return parse(" ".join(inputs))
+
+    def views(self, params: PyTree, example: Story) -> list[View]:
+        """Answer, and say how much each hop attended to each sentence."""
+        ((probabilities, weights),) = self._found(params, [example])
+        answer = int(probabilities.argmax())
+        shown = example.sentences[-weights.shape[1] :]
+        return [
+            Attended(
+                source_tokens=list(shown),
+                target_tokens=self.form.steps,
+                weights=weights,
+                translation=self.vocabulary.words[answer],
+                score=float(np.log(probabilities[answer])),
+                source=" ".join([*example.sentences, example.question]),
+                across="story",
+                down="step",
+                heading=heading(example.question, self.vocabulary.words[answer], example.answer),
+                gold=example.answer,
+                sentences=True,
+                parts=(Part(len(weights), self.form.title, "step"),) if self.form.title else (),
+                unknown=tuple(self.unknown_words([*shown, example.question])),
+            )
+        ]
+
+    def selected(self, params: PyTree, example: Story, wanted: Selection) -> View:
+        """Answer, and show what every word of question and story attended to (or every sentence)."""
+        (view,) = self.views(params, example)
+        labels = self.form.labels(example, self.vocabulary, settings(self.config, StoryQA).memory)
+        if not labels:
+            return super().selected(params, example, wanted)
+        (read,) = self._read([example])
+        shape = Shape(rows_multiple(), *(2 * [self.form.length(read)]))
+        found = layers_of(self.form.model, params, *self.form.inputs(place(self.form.fill(shape, [read]))))
+        chosen = select(found, wanted, "encoder")
+        weights = chosen.weights[: len(labels), : len(labels)]
+        return replace(
+            view,
+            source_tokens=labels,
+            target_tokens=labels,
+            weights=weights,
+            across="attended to",
+            down="attending",
+            parts=(Part(len(labels), chosen.title, "attending", given=True),),
+            sentences=False,
+        )
+
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """Words of stories and questions that are none of the training's."""
+        return list(dict.fromkeys(word for text in texts for word in self.vocabulary.unknown(text)))
+
+    def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
+        """Answer story by story: an empty line for an empty one."""
+        one_answer(n_best)
+        full = [number for number, line in enumerate(lines) if line.strip()]
+        try:
+            read = [parse(lines[number]) for number in full]
+        except UserError as error:
+            wrong = next(number for number in full if not _is_story(lines[number]))
+            raise UserError(f"line {first + wrong + 1}: {error}") from error
+        answers = {
+            number: self.vocabulary.words[int(probabilities.argmax())]
+            for number, (probabilities, _) in zip(full, self._found(params, read), strict=True)
+        }
+        yield from (answers.get(number, "") for number in range(len(lines)))
+
+    def lengths(self, examples: Sequence[Story]) -> dict[str, list[int]]:
+        """Sentences of the stories, and words of story and question."""
+        read = [self.vocabulary.read(story, len(story.sentences)) for story in examples]
+        return {"sentences": [len(one.sentences) for one in read], "words": [one.tokens - 2 for one in read]}
+
+    def _read(self, examples: Sequence[Story]) -> list[Read]:
+        read = [self.vocabulary.read(story, settings(self.config, StoryQA).memory) for story in examples]
+        longest, given = self.form.longest, max(map(self.form.length, read), default=0)
+        if longest is not None and given > longest:
+            raise UserError(
+                f"a story takes {given} positions, and the learned ones hold {longest}: "
+                "a larger model.encoder.max_length, or a smaller task.memory"
+            )
+        return read
+
+    def _judged(
+        self, params: PyTree, examples: Sequence[Story], poll: Poll = no_poll
+    ) -> tuple[np.ndarray, list[np.ndarray], list[tuple[int, ...]]]:
+        """Which answers are right, the weights, and the gold facts."""
+        found, read = self._found(params, examples, poll), self._read(examples)
+        right = [int(p.argmax()) == one.answer for (p, _), one in zip(found, read, strict=True)]
+        return np.array(right), [weights for _, weights in found], [one.facts for one in read]
+
+    def _found(
+        self, params: PyTree, examples: Sequence[Story], poll: Poll = no_poll
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Probabilities [v] of every word as the answer, and weights [h n], of each story."""
+        read = self._read(examples)
+        found: list[Any] = [None] * len(read)
+        lengths = [self.form.length(one) for one in read]
+        shapes = evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple(), self.form.longest)
+        for chosen, shape in polled(shapes, poll, len(read)):
+            batch = place(self.form.fill(shape, [read[i] for i in chosen]))
+            probabilities, weights = jax.device_get(self._looks(params, batch))
+            for row, index in enumerate(chosen):
+                found[index] = probabilities[row], weights[row, :, : len(read[index].sentences)]
+        return found
+
+    @cached_property
+    def _looks(self) -> Callable[..., Any]:
+        def looks(params: PyTree, batch: Any) -> tuple[Array, Array]:
+            logits, weights = self.form.looks(params, batch)
+            return jax.nn.softmax(logits), weights
+
+        return jax.jit(looks)
+
+
+def parse(text: str) -> Story:
+    """Cut a text into sentences, of which the last is the question.
+
+    >>> parse("Amira went to the attic. Where is Amira?").question
+    'Where is Amira?'
+    """
+    sentences = re.findall(r"[^.?!]+[.?!]+|[^.?!]+$", text)
+    sentences = [sentence.strip() for sentence in sentences if sentence.strip()]
+    if len(sentences) < 2 or not sentences[-1].endswith("?"):
+        raise UserError(f"a story is sentences with a question at the end: '{EXAMPLE}'")
+    return Story(tuple(sentences[:-1]), sentences[-1], "", ())
+
+
+def _is_story(text: str) -> bool:
+    try:
+        return bool(parse(text))
+    except UserError:
+        return False
+
+
+def _places(vocabulary: Vocabulary, examples: Sequence[Story]) -> int:
+    read = (vocabulary.read(story, len(story.sentences)) for story in examples)
+    return max((len(text) for one in read for text in (*one.sentences, one.question)), default=1)

@@ -1,0 +1,337 @@
+"""Questions about images: the likeliest of the answers seen in training, where the model looked, and the controls."""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, PyTree
+
+from attnlab.config import Experiment
+from attnlab.config.errors import UserError
+from attnlab.config.json_text import read, read_texts
+from attnlab.config.models.visual_qa import VisualAnswerer as Config
+from attnlab.config.visual_qa import VisualQA
+from attnlab.data.images import load
+from attnlab.data.images.pixels import Asked, as_bytes, pixels
+from attnlab.data.records import Splits
+from attnlab.data.text.batching import Batch, Batches
+from attnlab.data.text.buckets import Shape
+from attnlab.data.text.tokenizer import EOS, Tokenizer, train
+from attnlab.models.visual_qa import VisualAnswerer
+from attnlab.tasks.attention_map import Regarded, View, heading
+from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, polled, rows_multiple, settings
+from attnlab.tasks.bootstrap import interval
+from attnlab.tasks.image_inputs import Pictures
+from attnlab.tasks.layer_attention import Selection, layers_of, select, title
+from attnlab.training.objective import Loss, cross_entropy
+from attnlab.training.steps import place
+
+VOCABULARY, ANSWERS, SEEN = "tokenizer/words.json", "answers.json", "usual_answers.json"
+ROWS = 256
+"""Questions answered at a time."""
+
+
+class Answer(NamedTuple):
+    """An answer, its probability, and where each word of the question looked, [words cells]."""
+
+    text: str
+    probability: float
+    weights: np.ndarray
+
+
+@dataclass(eq=False)
+class VisualQATask(Task):
+    """The model of an experiment with its vocabulary and the answers it knows."""
+
+    measure = "dev_accuracy"
+    unit = "questions"
+    asks = "the path of an image file, a tab, and a question"
+    columns = (
+        Column("accuracy"),
+        Column("accuracy_shuffled_images"),
+        Column("accuracy_question_only"),
+        Column("accuracy_image_only"),
+        Column("usual_answer_to_question"),
+    )
+
+    config: Experiment
+    tokenizer: Tokenizer
+    answers: list[str]
+    """What can be answered, in the order of the model's outputs."""
+    usual: dict[str, str]
+    """The most frequent training answer to each training question; to "" that to all of them together."""
+
+    @staticmethod
+    def load(config: Experiment, data_dir: Path | None) -> Splits[Asked]:
+        """Read or generate questions about images."""
+        return load.load_questions(settings(config, VisualQA).data, data_dir)
+
+    @classmethod
+    def prepare(cls, config: Experiment, splits: Splits[Asked], data_dir: Path | None = None) -> Self:
+        """Learn the words of the questions, the answers, and which is usual."""
+        by_question: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        for asked in splits.train:
+            by_question[asked.question][asked.answer] += 1
+        total = sum(by_question.values(), Counter())
+        best = lambda counts: min(counts, key=lambda answer: (-counts[answer], answer))  # noqa: E731
+        usual = {question: best(counts) for question, counts in sorted(by_question.items())} | {"": best(total)}
+        vocabulary = train(settings(config, VisualQA).tokenizer, [asked.question for asked in splits.train], "source")
+        return cls(config, vocabulary, sorted(total), usual)
+
+    @classmethod
+    def restore(cls, config: Experiment, directory: Path) -> Self:
+        """Read what a run has learned of its words and answers."""
+        answers, usual = read_texts(directory / ANSWERS, "answers"), read(directory / SEEN, dict, "answers")
+        return cls(config, Tokenizer.load(directory / VOCABULARY), answers, usual)
+
+    def files(self) -> Mapping[str, str]:
+        """The vocabulary and the answers."""
+        write = lambda found: json.dumps(found, ensure_ascii=False, indent=1) + "\n"  # noqa: E731
+        return {VOCABULARY: self.tokenizer.to_json(), ANSWERS: write(self.answers), SEEN: write(self.usual)}
+
+    def identity(self) -> Mapping[str, str]:
+        """Fingerprints of the vocabulary, the answers and of frozen weights."""
+        prepared = "\n".join(self.files().values())
+        return {"vocabulary": hashlib.sha256(prepared.encode()).hexdigest(), **self.pictures.identity()}
+
+    @property
+    def task(self) -> VisualQA:
+        """The task's part of the config."""
+        return settings(self.config, VisualQA)
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        """How images reach the model."""
+        assert isinstance(self.config.model, Config)
+        return Pictures(self.config.model.image, self.task.image_size)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The Linen module; its parameters live elsewhere."""
+        assert isinstance(self.config.model, Config)
+        return VisualAnswerer(self.config.model, self.tokenizer.vocabulary_size, len(self.answers))
+
+    def initialize(self, rng: Array) -> PyTree:
+        """Draw the parameters."""
+        question, cells = jnp.ones((1, 2), jnp.int32), jnp.array([self.pictures.cells])
+        return self.model.init(rng, self.pictures.blank(1), cells, question, jnp.array([2]), train=False)["params"]
+
+    def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
+        """Cross entropy of the answers."""
+        rngs = {} if rng is None else {"dropout": rng}
+        out: Any = self.model.apply({"params": params}, *self._inputs(batch), train=rng is not None, rngs=rngs)
+        real = (batch["lengths"] > 0).astype(jnp.int32)
+        smoothing = self.config.training.label_smoothing
+        smoothed, nll = cross_entropy(out.logits[:, None], batch["answer"][:, None], real, label_smoothing=smoothing)
+        right = jnp.sum((jnp.argmax(out.logits, axis=-1) == batch["answer"]) & (real > 0)).astype(jnp.float32)
+        return Loss(smoothed, jnp.sum(real), {"nll": nll, "accuracy": right})
+
+    def batches(self, examples: Sequence[Asked]) -> Batches:
+        """The training batches; questions longer than the task's `max_length` are left out."""
+        ids = self._ids([asked.question for asked in examples])
+        kept = [n for n, tokens in enumerate(ids) if len(tokens) <= self.task.max_length]
+        images = self.pictures.prepared([e.image for e in examples], [e.name for e in examples])
+        number = {answer: n for n, answer in enumerate(self.answers)}
+        training = self.config.training
+
+        def fill(shape: Shape, members: Sequence[int]) -> Batch:
+            chosen = [kept[i] for i in members]
+            batch = self._batch(shape.rows, shape.target, [images[n] for n in chosen], [ids[n] for n in chosen])
+            batch["answer"][: len(chosen)] = [number[examples[n].answer] for n in chosen]
+            return batch
+
+        lengths = [(len(ids[n]) + 1,) * 2 for n in kept]
+        return Batches(
+            [(n, m) for n, m in lengths],
+            fill,
+            training.batch_tokens,
+            training.buckets,
+            seed=self.config.seed,
+            row_multiple=rows_multiple(),
+        )
+
+    def _batch(self, rows: int, width: int, images: Sequence[np.ndarray], ids: Sequence[Sequence[int]]) -> Batch:
+        batch = {name: np.zeros(rows, np.int32) for name in ("cells", "lengths", "answer")}
+        batch |= {"image": self.pictures.blank(rows), "question": np.zeros((rows, width), np.int32)}
+        for row, (image, tokens) in enumerate(zip(images, ids, strict=True)):
+            batch["image"][row], batch["cells"][row] = image, self.pictures.cells
+            batch["question"][row, : len(tokens) + 1] = [*tokens, EOS]
+            batch["lengths"][row] = len(tokens) + 1
+        return batch
+
+    def describe(self, batches: Batches, examples: int) -> list[str]:
+        """Lines for a person on what is trained on."""
+        side, size = self.pictures.side, self.task.image_size
+        lines = [
+            f"data: {batches.examples:,} questions, {len(batches)} batches an epoch, "
+            f"{100 * batches.real_fraction:.0f}% of positions real",
+            f"vocabulary: {self.tokenizer.vocabulary_size} tokens, {len(self.answers)} answers; "
+            f"images of {size}×{size} pixels, {side}×{side} cells",
+        ]
+        if left_out := examples - batches.examples:
+            lines.append(f"left out: {left_out} questions of more than {self.task.max_length} tokens (task.max_length)")
+        return lines
+
+    def dev_scores(self, params: PyTree, examples: Sequence[Asked], poll: Poll = no_poll) -> dict[str, float]:
+        """Score dev: how many questions are answered as they should be."""
+        return {"dev_accuracy": 100.0 * float(np.mean(self._right(params, examples, poll)))}
+
+    def scores(self, params: PyTree, examples: Sequence[Asked], poll: Poll = no_poll) -> dict[str, Any]:
+        """Score a test set, beside the controls that tell what the accuracy owes to image and question.
+
+        Returns: in percent `accuracy` with its 95% interval and that of each answer; and
+            - `accuracy_shuffled_images`: the same model, each question with the image of another example;
+            - `accuracy_question_only`: the same model, the image blank; `accuracy_image_only`: the question empty (a
+              model that was trained so is `model.fusion.kind` question_only or image_only);
+            - `usual_answer`: the most frequent training answer; `usual_answer_to_question`: to this very question.
+        """
+        right = self._right(params, examples, poll)
+        order = np.random.default_rng(0).permutation(len(examples))
+        other = [replace(asked, image=examples[n].image) for asked, n in zip(examples, _derange(order), strict=True)]
+        percent = lambda found: 100.0 * float(np.mean(found))  # noqa: E731
+        usual = [self.usual.get(asked.question, self.usual[""]) == asked.answer for asked in examples]
+        by_answer = {
+            answer: percent([hit for hit, asked in zip(right, examples, strict=True) if asked.answer == answer])
+            for answer in sorted({asked.answer for asked in examples})
+        }
+        return {
+            "accuracy": percent(right),
+            "accuracy_ci95": interval(100.0 * right),
+            "accuracy_shuffled_images": percent(self._right(params, other, poll)),
+            "accuracy_question_only": percent(self._right(params, examples, poll, blank=True)),
+            "accuracy_image_only": percent(
+                self._right(params, [replace(asked, question="") for asked in examples], poll)
+            ),
+            "usual_answer": percent([self.usual[""] == asked.answer for asked in examples]),
+            "usual_answer_to_question": percent(usual),
+            "questions": len(examples),
+            "accuracy_by_answer": by_answer,
+            "each": {"accuracy": 100.0 * right},
+        }
+
+    def example(self, inputs: Sequence[str]) -> Asked:
+        """Read an image file and take a question."""
+        if len(inputs) < 2:
+            raise UserError('an image and a question are needed: attnlab show RUN image.png "what color is the shape?"')
+        return _read(inputs[0], " ".join(inputs[1:]))
+
+    def views(self, params: PyTree, example: Asked) -> list[View]:
+        """Answer a question, and say where on the image each of its words looked."""
+        (found,) = self.ask(params, [example])
+        words = self.tokenizer.encode(example.question).surface
+        side, image = self.pictures.side, pixels(example.image, self.task.image_size, example.name)
+        weights = found.weights[: len(words)].reshape(-1, side, side)
+        above = heading(example.question, found.text, example.answer)
+        unknown = tuple(self.unknown_words([example.question]))
+        return [Regarded(image, words, weights, found.text, found.probability, above, self._which, unknown)]
+
+    @property
+    def _which(self) -> str:
+        """Say which attention a view shows, where the model has several."""
+        assert isinstance(self.config.model, Config)
+        fusion = self.config.model.fusion
+        layers, heads = getattr(fusion, "layers", 0), getattr(fusion, "heads", 0)
+        return title("cross", layers, layers, heads) if layers else ""
+
+    def selected(self, params: PyTree, example: Asked, wanted: Selection) -> View:
+        """Answer a question, and show where one layer and head looked, or the mean of the heads."""
+        if not self._which:
+            return super().selected(params, example, wanted)
+        (view,) = self.views(params, example)
+        assert isinstance(view, Regarded)
+        (ids,) = self._ids([example.question])
+        ((_, image, _),) = self.pictures.batches([example.image], [example.name])
+        batch = place(self._batch(len(image), -(-(len(ids) + 1) // 8) * 8, [image[0]], [ids]))
+        found = layers_of(self.model, params, *self._inputs(batch))
+        chosen = select(found, wanted, "cross")
+        weights = chosen.weights[: len(ids), : self.pictures.cells].reshape(-1, self.pictures.side, self.pictures.side)
+        return replace(view, weights=weights, title=chosen.title)
+
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """Words of the questions that the vocabulary lacks; what stands before a tab is the path of an image."""
+        found = self.tokenizer.encode_batch([text.rpartition("\t")[2] for text in texts])
+        return list(dict.fromkeys(word for one in found for word in one.unknown_words))
+
+    @staticmethod
+    def _inputs(batch: Mapping[str, Any]) -> list[Any]:
+        return [batch[name] for name in ("image", "cells", "question", "lengths")]
+
+    def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
+        """Answer the question about the image of each line; an empty line for an empty one."""
+        one_answer(n_best)
+        given = []
+        for number, line in enumerate(lines, start=first + 1):
+            path, tab, question = line.partition("\t")
+            if line.strip() and not (tab and question.strip()):
+                raise UserError(f"line {number}: expected {self.asks}")
+            given.append(_read(path.strip(), question.strip()) if line.strip() else None)
+        found = iter(self.ask(params, [asked for asked in given if asked is not None]))
+        yield from (next(found).text if asked is not None else "" for asked in given)
+
+    def lengths(self, examples: Sequence[Asked]) -> dict[str, list[int]]:
+        """Tokens of the questions."""
+        return {"question": [len(ids) for ids in self._ids([asked.question for asked in examples])]}
+
+    def ask(
+        self, params: PyTree, examples: Sequence[Asked], poll: Poll = no_poll, *, blank: bool = False
+    ) -> list[Answer]:
+        """Answer each question about its image.
+
+        Args:
+            params: of `model`.
+            examples: their answers are not looked at.
+            poll: called between batches; may raise to stop.
+            blank: show an image of nothing in the place of each.
+        """
+        ids = self._ids([asked.question for asked in examples])
+        width = -(-(max(map(len, ids), default=0) + 1) // 8) * 8
+        results = []
+        images, names = [e.image for e in examples], [e.name for e in examples]
+        for chosen, image, _ in polled(self.pictures.batches(images, names, ROWS), poll, len(examples)):
+            shown = self.pictures.blank(len(chosen)) if blank else image[: len(chosen)]
+            batch = self._batch(len(image), width, list(shown), [ids[n] for n in chosen])
+            found = jax.device_get(self._probabilities(params, place(batch)))
+            for row in range(len(chosen)):
+                best = int(np.argmax(found[0][row]))
+                results.append(Answer(self.answers[best], float(found[0][row, best]), found[1][row]))
+        return results
+
+    @cached_property
+    def _probabilities(self) -> Callable[..., Any]:
+        def probabilities(params: PyTree, batch: Mapping[str, Array]) -> tuple[Array, Array]:
+            out: Any = self.model.apply({"params": params}, *self._inputs(batch), train=False)
+            return jax.nn.softmax(out.logits), out.weights
+
+        return jax.jit(probabilities)
+
+    def _right(
+        self, params: PyTree, examples: Sequence[Asked], poll: Poll = no_poll, *, blank: bool = False
+    ) -> np.ndarray:
+        found = self.ask(params, examples, poll, blank=blank)
+        return np.array([one.text == asked.answer for one, asked in zip(found, examples, strict=True)], float)
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return [e.ids for e in self.tokenizer.encode_batch(list(texts))]
+
+
+def _read(path: str, question: str) -> Asked:
+    try:
+        return Asked(as_bytes(Path(path).read_bytes()), question, "", path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); expected an image file") from error
+
+
+def _derange(order: np.ndarray) -> np.ndarray:
+    """Give every example the place of another, all in one circle through the shuffled order."""
+    places = np.empty_like(order)
+    places[order] = np.roll(order, 1)
+    return places
