@@ -63,8 +63,10 @@ assert right < 0.7
 # %% [markdown]
 # ## Train one
 #
-# A bidirectional GRU with additive attention. If `attnlab train
-# experiments/classification/synthetic_sentiment_additive.yaml` has made a run, we look at that; else it is trained here, in about a minute.
+# A bidirectional GRU with additive attention. A run that this command made is used; else the model is trained here, in
+# about a minute:
+#
+#     attnlab train experiments/classification/synthetic_sentiment_additive.yaml
 
 # %%
 run = root / "runs" / "synthetic_sentiment_additive-s1"

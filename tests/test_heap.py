@@ -9,7 +9,7 @@ import pytest
 
 FAULTS = """
 import mmap, resource, sys
-from attnlab.heap import keep_freed_memory
+from attnlab.system.heap import keep_freed_memory
 
 print(keep_freed_memory())
 SIZE = 64 << 20

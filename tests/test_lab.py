@@ -378,7 +378,7 @@ def test_pictures_that_cannot_be_written_cost_no_scores(copied, data, capfd):
 
 def test_a_signal_during_evaluation_says_a_line(copied, data):
     program = (
-        "import sys, time\nfrom attnlab import cli\nfrom attnlab.tasks.translation import TranslationTask\n"
+        "import sys, time\nfrom attnlab import cli\nfrom attnlab.tasks.translation.task import TranslationTask\n"
         "def scores(*_):\n    print('scoring', flush=True)\n    time.sleep(60)\n"
         "TranslationTask.scores = scores\nsys.exit(cli.main(sys.argv[1:]))\n"
     )
