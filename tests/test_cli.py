@@ -92,9 +92,9 @@ def test_list_begins_with_a_summary_and_shows_more_where_asked(
     for folder in folders:
         assert re.search(rf"^  {folder.name} +{len(list(folder.glob('*.yaml')))}  \w+", text, re.MULTILINE)
     assert "attnlab train experiments/translation/dates_additive.yaml" in text
-    assert cli.main(["list", "questions"]) == 0
+    assert cli.main(["list", "extractive_qa"]) == 0
     text = capsys.readouterr().out
-    assert text.count("experiments/extractive_qa/") == text.count("experiments/") > 10
+    assert text.count("experiments/extractive_qa/") == text.count("experiments/") >= 10
 
 
 def test_list_all_shows_every_experiment_with_its_question_and_every_setting(
@@ -112,7 +112,7 @@ def test_list_all_shows_every_experiment_with_its_question_and_every_setting(
     assert re.search(r"  model.attention.score.kind +dot, scaled_dot, general, additive", settings)
     assert re.search(r"  model.attention.mods\[\].kind +soft_cap, alibi, ", settings)
     tasks = dict(part.split("\n", 1) for part in re.split(r"\n  task.kind=", settings)[1:])
-    assert re.search(r"  task.data.kind +rules, trees, labelled_text, hub\n", tasks["classification"])
+    assert re.search(r"  task.data.kind +synthetic_sentiment, trees, labelled_text, hub\n", tasks["classification"])
     assert re.search(r"  task.data.kind +generated, squad, subjqa, hub\n", tasks["extractive_qa"])
     assert re.search(r"  model.kind +bidaf_reader, transformer_reader\n", tasks["extractive_qa"])
 

@@ -9,7 +9,7 @@ import pytest
 
 import attnlab
 
-FOLDERS = ("functional", "config", "data", "analysis", "tasks")
+FOLDERS = ("functional", "config", "data", "training", "tasks")
 MODULES = [
     module.name
     for folder in FOLDERS

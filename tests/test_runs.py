@@ -446,7 +446,7 @@ def test_where_no_checkpoint_is_good_training_starts_over_only_when_told_to(tmp_
     assert {name.split("/")[0] for name in kept} >= {"metrics.jsonl", "results.json"}
     assert run.metrics() == [{"step": 1, "loss": 0.5}]
     assert run.results() == {}
-    assert run.environment_of(run.directory)["interruptions"][-1]["step"] == 0
+    assert run_module.environment_of(run.directory)["interruptions"][-1]["step"] == 0
 
 
 def test_starting_over_is_done_whenever_it_is_asked_for_and_keeps_everything(opened, said):
