@@ -52,7 +52,7 @@ figures: $(READY)
 	MPLBACKEND=Agg $(BIN)/python docs/figures.py
 
 results: $(READY)
-	$(BIN)/attnlab results docs/results/*-s* --into README.md
+	$(BIN)/attnlab results docs/results/*-s* --into docs/results.md
 
 # Pins anew what pyproject.toml allows today, with hashes (in an environment of its own, so that .venv stays as it is).
 lock:

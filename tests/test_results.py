@@ -1,4 +1,4 @@
-"""Tables of results: what stands in them, in which order, which runs are refused, and that the README's can be made."""
+"""Tables of results: what stands in them, in which order, which runs are refused, and that docs/results.md can be made."""
 
 import itertools
 import json
@@ -316,9 +316,9 @@ def test_every_kind_of_task_says_what_its_table_shows(kind: str):
     assert len({column.name for column in columns}) == len({column.heading for column in columns}) == len(columns)
 
 
-def test_the_table_of_the_readme_is_made_of_the_runs_that_are_kept():
+def test_the_table_of_the_docs_is_made_of_the_runs_that_are_kept():
     kept = [record.read(path) for path in sorted((ROOT / "docs/results").glob("*-s*/"))]
-    assert tables.between(ROOT / "README.md") == tables.page(kept), "make results"
+    assert tables.between(ROOT / "docs/results.md") == tables.page(kept), "make results"
 
 
 @pytest.mark.slow
