@@ -23,6 +23,17 @@ with graceful() as stop:
 """
 
 
+@pytest.fixture(autouse=True)
+def default_handlers():
+    """Undo what `nohup` and background jobs of a shell set: they start a process with SIGHUP or SIGINT ignored."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def wait_until(condition) -> None:
     deadline = time.monotonic() + 10
     while not condition():
