@@ -23,9 +23,13 @@ PARTS = ("attention", "masks", "normalizers", "custom")
 INTRODUCTIONS = {
     "index": """# Config keys
 
-An experiment is a YAML file with the keys of this page. [Its task](tasks.md), [its model](models.md) and
-[the attention of the model](attention.md) have pages of their own. `attnlab list settings` prints every `kind`, and
-`attnlab data check CONFIG` reads a config without training.
+An experiment is a YAML file with the keys of this page. Three of its parts have pages of their own:
+
+- [Tasks](tasks.md): the task, its data, its tokenizer and its decoding
+- [Models](models.md): the architectures
+- [Attention](attention.md): scores, mods, masks and normalizers
+
+`attnlab list settings` prints every `kind`, and `attnlab data check CONFIG` reads a config without training.
 
 On the command line a key is written with dots, and its value as YAML:
 
@@ -46,7 +50,7 @@ a page of their own.
 """,
     "attention": """# Config keys of attention
 
-What stands under `attention:` (and `cross_attention:`, `per_layer:`) in a model's config. The functions behind the kinds
+What stands under `attention:`, `cross_attention:` and `per_layer:` in a model's config. The functions behind the kinds
 are explained in [Attention](../attention/index.md).
 """,
 }
