@@ -8,9 +8,10 @@ import posixpath
 import re
 import sys
 from importlib import import_module
-from inspect import isclass
+from inspect import isclass, isroutine
 from pathlib import Path
 from pkgutil import iter_modules
+from types import ModuleType
 
 from sphinx.application import Sphinx
 
@@ -39,6 +40,7 @@ myst_heading_anchors = 4
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
+autodoc_default_options = {"exclude-members": "replace"}  # of flax.struct.dataclass
 autodoc_inherit_docstrings = False
 autodoc_preserve_defaults = True
 maximum_signature_line_length = 80
@@ -66,7 +68,8 @@ def add_navigation(_: Sphinx, page: str, source: list[str]) -> None:
 def add_reference(_: Sphinx, _page: str, source: list[str]) -> None:
     """Replace each `<!-- api: MODULE NAME NAME -->` of a page by the documentation of these names.
 
-    Without names it is that of all the public ones, or of each module of a package that has none.
+    Without names it is that of the module and of all its public functions and classes, or of each module of a package
+    that has none.
     """
     source[0] = re.sub(r"<!-- api: ([\w. ]+) -->", lambda match: reference(*match[1].split()), source[0])
 
@@ -74,19 +77,30 @@ def add_reference(_: Sphinx, _page: str, source: list[str]) -> None:
 def reference(name: str, *members: str) -> str:
     """Write the directives that document a module."""
     module = import_module(name)
-    if members:
-        classes = [member for member in members if isclass(getattr(module, member))]
-        directives = [
-            f".. autoclass:: {name}.{each}\n   :members:" if each in classes else f".. autofunction:: {name}.{each}"
-            for each in members
-        ]
-    elif hasattr(module, "__path__") and not any(map(callable, vars(module).values())):
+    named = members or public_names(module)
+    if not named and hasattr(module, "__path__"):
         inside = [each.name for each in iter_modules(module.__path__) if not each.name.startswith("_")]
         return "\n".join(f"## `{name}.{each}`\n\n{reference(f'{name}.{each}')}" for each in inside)
-    else:
-        imported = ["   :imported-members:"] if hasattr(module, "__path__") else []
-        directives = ["\n".join([f".. automodule:: {name}", "   :members:", *imported])]
+    directives = [] if members else [f".. automodule:: {name}"]
+    for member in named:
+        if isclass(getattr(module, member)):
+            directives.append(f".. autoclass:: {name}.{member}\n   :members:")
+        else:
+            directives.append(f".. autofunction:: {name}.{member}")
     return "```{eval-rst}\n" + "\n\n".join(directives) + "\n```\n"
+
+
+def public_names(module: ModuleType) -> list[str]:
+    """List the functions and classes of a module in the order of its source; of a package, its functions first."""
+    package = hasattr(module, "__path__")
+    public = [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and (isroutine(value) or isclass(value))
+        and (value.__module__ == module.__name__ or (package and value.__module__.startswith(f"{module.__name__}.")))
+    ]
+    return sorted(public, key=lambda name: isclass(getattr(module, name))) if package else public
 
 
 def add_home(app: Sphinx, error: Exception | None) -> None:

@@ -5,6 +5,7 @@ sections (`Args:`, `Returns:`, `Numerics:`, `Reference:`) whose text may begin o
 """
 
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -52,16 +53,23 @@ def is_equation(lines: Sequence[str]) -> bool:
 
 
 def blocks(lines: Sequence[str]) -> Iterator[list[str]]:
-    """Divide a docstring into sections and paragraphs; a section goes on as long as lines are indented."""
+    """Divide a docstring into sections and paragraphs; what is indented within a paragraph is one of its own.
+
+    A section whose text begins on its first line ends as a paragraph does, any other where a line is not indented.
+
+    >>> list(blocks(["Return x.", "", "Args:", "    x: it.", "", "    y: that.", "Returns: x,", "or y.", "", ">>> 1"]))
+    [['Return x.'], ['Args:', '    x: it.', '    y: that.'], ['Returns: x,', 'or y.'], ['>>> 1']]
+    """
     block: list[str] = []
-    for line in lines:
-        in_section = bool(block) and bool(SECTION.match(block[0]))
-        if block and (
-            SECTION.match(line) or (in_section and line and not line.startswith(" ")) or (not in_section and not line)
-        ):
+    for line in [*lines, ""]:
+        entries_follow = bool(block) and block[0].endswith(":") and bool(SECTION.fullmatch(block[0]))
+        ended = bool(line) and not line.startswith(" ") if entries_follow else not line
+        in_paragraph = bool(block) and bool(line) and not SECTION.match(block[0])
+        indented = in_paragraph and line.startswith("    ") != block[-1].startswith("    ")
+        if block and (ended or indented or SECTION.match(line)):
             yield block
             block = []
-        if line or (block and in_section):
+        if line:
             block.append(line)
     if block:
         yield block
@@ -107,7 +115,8 @@ def paragraph(lines: Sequence[str]) -> Iterator[str]:
     if lines[0].startswith(">>>"):
         yield from ("", *lines, "")
     elif lines[0].startswith("    ") or is_equation(lines):
-        code_lines = [part for line in lines for part in re.split(r"(?<=\S) {3,}", line)]
+        dedented = textwrap.dedent("\n".join(lines))
+        code_lines = re.sub(r"(?<=,) {3,}", "\n", dedented).splitlines()
         yield from ("", ".. code-block:: none", "   :class: equation", "", *(f"   {line}" for line in code_lines), "")
     elif lines[0].startswith("- "):
         items = re.split(r"\n(?=- )", "\n".join(lines))
@@ -141,20 +150,14 @@ def process(_app: Sphinx, _what: str, name: str, _obj: Any, _options: Any, lines
 def process_signature(
     _app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """Shorten the arrays in a signature's annotations of jaxtyping: Float[Array, 'q d']."""
-    arrays = r"\b(?:\w+\.)+Array\b"
-    return signature and re.sub(arrays, "Array", signature), returns and re.sub(arrays, "Array", returns)
-
-
-def skip_constants(_app: Sphinx, what: str, _name: str, obj: Any, _skip: bool, _options: Any) -> bool | None:
-    """Leave out the constants of a module: functions and classes are what a reader calls."""
-    return True if what == "module" and not callable(obj) else None
+    """Shorten a signature: the arrays of jaxtyping, Float[Array, 'q d'], without Flax's `parent` and `name`."""
+    left_out = r"\b(?:\w+\.)+(?=Array\b)|,? parent: [^=]*= <[^>]*>(?=,)|, name: str \| None = None(?=\)$)"
+    return signature and re.sub(left_out, "", signature), returns and re.sub(left_out, "", returns)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the conversion to Sphinx."""
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", process)
-    app.connect("autodoc-skip-member", skip_constants)
     app.connect("autodoc-process-signature", process_signature)
     return {"parallel_read_safe": True}

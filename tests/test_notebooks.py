@@ -1,5 +1,6 @@
 """Every committed notebook is its py:percent source, executed without an error, and holds nothing of one machine."""
 
+import doctest
 import importlib.util
 import re
 from pathlib import Path
@@ -64,6 +65,7 @@ def test_places_and_addresses_are_replaced():
     assert spec.loader
     run = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(run)
+    assert doctest.testmod(run) == (0, 1)
     home, folder = Path.home(), run.tempfile.gettempdir()
     before = f"{FOLDER}/run.py {home}/x {folder}/tmpab_12/run <f at 0x7f0012ab34cd> {home}work"
     assert run.replaced(before) == f"./notebooks/run.py ~/x TMP/run <f at 0x...> {home}work"

@@ -1,5 +1,6 @@
 """The site of the documentation builds without a warning; its navigation has every page, its reference every name."""
 
+import doctest
 import html
 import importlib.util
 import re
@@ -109,6 +110,12 @@ def test_the_navigation_has_every_page():
             for path in (index.parent / f"{entry}.md", index.parent / f"{entry}.ipynb")
         }
     assert pages - listed == set()
+
+
+def test_examples_of_the_extension_run():
+    results = doctest.testmod(from_docs("docstrings"))
+    assert results.attempted >= 4
+    assert results.failed == 0
 
 
 def test_a_docstring_becomes_fields_equations_and_links():
