@@ -143,12 +143,23 @@ def default_of(field: FieldInfo) -> str:
         return "required"
     value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
-        kind = {"kind": value.kind} if hasattr(value, "kind") else {}
-        value = kind | value.model_dump(mode="json", exclude_defaults=True) or "its defaults"
+        value = written(value) or "its defaults"
     text = (
         yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).removesuffix("...\n").strip()
     )
     return text if text == "its defaults" else f"`{text}`"
+
+
+def written(value: Any) -> Any:
+    """Return a value as a config would write it: of a section its kind, and what differs from the defaults."""
+    if not isinstance(value, BaseModel):
+        return [written(each) for each in value] if isinstance(value, tuple) else value
+    fields = type(value).model_fields
+    return {
+        name: written(getattr(value, name))
+        for name, field in fields.items()
+        if name == "kind" or field.is_required() or getattr(value, name) != field.get_default(call_default_factory=True)
+    }
 
 
 def rows(model: Model, links: dict[tuple[Model, ...], str]) -> Iterator[str]:

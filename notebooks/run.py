@@ -13,6 +13,7 @@ from pathlib import Path
 import jupytext
 import nbclient
 import nbformat
+from traitlets.config import Config
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -23,9 +24,9 @@ PLACES = {str(ROOT): ".", tempfile.gettempdir(): "TMP", str(Path.home()): "~"}
 def executed(source: Path) -> nbformat.NotebookNode:
     """Execute a notebook in the root of the repository and return it with outputs that any machine could have."""
     notebook = jupytext.read(source)
-    nbclient.NotebookClient(
-        notebook, timeout=1200, record_timing=False, resources={"metadata": {"path": str(ROOT)}}
-    ).execute()
+    config = Config({"KernelManager": {"transport": "ipc"}})  # over TCP every kernel warns that it is not encrypted
+    resources = {"metadata": {"path": str(ROOT)}}
+    nbclient.NotebookClient(notebook, timeout=1200, record_timing=False, resources=resources, config=config).execute()
     notebook.metadata.pop("language_info", None)  # holds the version of Python
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"

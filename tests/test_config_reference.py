@@ -54,6 +54,13 @@ def test_a_key_has_its_type_its_default_and_its_meaning():
     ]
 
 
+def test_a_default_that_is_a_section_has_its_kinds():
+    defaults = "".join(reference.pages().values())
+    assert "| `{score: {kind: scaled_dot}}` |" in defaults
+    assert "| `{beam: 1, max_length: 40}` |" in defaults
+    assert "| its defaults |" in defaults
+
+
 def test_a_key_without_a_meaning_is_an_error():
     class Unexplained(Config):
         """An example."""
