@@ -5,7 +5,7 @@ READY := .venv/ready
 RUN := runs/dates_additive-s1
 SENTENCE := Freitag, der siebenundzwanzigste März neunzehnhundertvierundachtzig, und dreihundertfünfundvierzig
 
-.PHONY: setup run test test-all gpu check format notebooks figures results lock clean
+.PHONY: setup run test test-all gpu check format docs notebooks figures results lock clean
 
 setup: $(READY)
 
@@ -24,6 +24,9 @@ run: $(READY)
 	$(BIN)/attnlab train experiments/translation/dates_additive.yaml
 	$(BIN)/attnlab evaluate $(RUN)
 	$(BIN)/attnlab show $(RUN) "$(SENTENCE)"
+
+$(RUN)/results.json:
+	$(MAKE) run
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2
@@ -45,8 +48,14 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-notebooks: $(READY)
+# Each notebook with its outputs, beside its source; the first shows the run of `make run`.
+notebooks: $(READY) $(RUN)/results.json
 	$(BIN)/python notebooks/run.py
+
+docs: $(READY)
+	$(BIN)/python docs/reference.py
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -b html -c docs . build/site
+	@echo "open build/site/index.html"
 
 figures: $(READY)
 	MPLBACKEND=Agg $(BIN)/python docs/figures.py
@@ -59,7 +68,7 @@ lock:
 	$(PYTHON) -m venv --clear build/lock
 	build/lock/bin/python -m pip install --quiet pip-tools
 	env -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe \
-	  --extra test --build-deps-for editable --strip-extras --no-emit-index-url --no-emit-trusted-host \
+	  --extra test --extra docs --build-deps-for editable --strip-extras --no-emit-index-url --no-emit-trusted-host \
 	  --no-emit-find-links --no-header --no-annotate --upgrade -o requirements.txt pyproject.toml
 
 clean:
