@@ -80,7 +80,7 @@ ARGUMENTS = [  # names of other libraries
     ("attention(q, k, v, precision='highest')", "precision", "jax.default_matmul_precision("),
     ("attention(q, k, v, dtype=jnp.bfloat16)", "dtype", "query.astype(dtype)"),
     ("attention(q, k, v, num_heads=4)", "num_heads", "query.reshape("),
-    ("attention(q, k, v, sinks=n)", "sinks", 'normalizers.softmax_with_sink(parts.each(sink, "h"))'),
+    ("attention(q, k, v, sinks=n)", "sinks", 'normalizers.softmax_with_sink(parts.map_over(sink, "h"))'),
     ("attention(q, k, v, positions=later)", "positions", "query_positions="),
     ("attention(q, keys=k, values=v)", "keys", "key="),
     ("attention(q, k, v, masks=masks.causal(0))", "masks", "mask="),
@@ -98,8 +98,8 @@ ORDER = [  # too few, too many, in another order
     ("attention(q, k, v, key=jax.random.key(0))", "key is given twice", "rng=jax.random.key(0)"),
     ("attention_weights(q, k, v)", "3 arguments by position", "attention_weights(query, key, mask=...)"),
     ("pool(v, attention_weights(q, k))", "weights", "pool(weights, value)"),
-    ("parts.each('h', n)", "axes", 'each(array, "h")'),
-    ("parts.each(n, 'heads')", "axes", 'each(array, "h")'),
+    ("parts.map_over('h', n)", "axes", 'each(array, "h")'),
+    ("parts.map_over(n, 'heads')", "axes", 'each(array, "h")'),
     ("masks.sliding_window(128)", "right", "sliding_window(left, right)"),
     ("masks.array(where, 'qk')", "axes", 'axes="q k"'),
     ("masks.array(jnp.ones((2, 6), bool), 'k b')", "axes", 'axes="b k"'),
@@ -150,14 +150,14 @@ TYPES = [  # the wrong thing
     ("attention(same, same, same, mods=(mods.alibi,))", "mods[0]", "mods=(mods.alibi(heads),)"),
     ("attention(q, k, v, mods=('soft_cap',))", "mods[0]", "mods=(mods.soft_cap(cap),)"),
     ("attention(q, k, v, mods=(mods.alibi(8),))", "mods[0]", "mods.alibi(4)"),
-    ("attention(q, k, v, mods=(mods.relative_bias(jnp.ones((4, 9))),))", "table", 'parts.each(table, "h")'),
-    ("attention(q, k, v, mods=(mods.t5_bias(jnp.ones((32, 4))),))", "table", 'parts.each(table, "h")'),
+    ("attention(q, k, v, mods=(mods.relative_bias(jnp.ones((4, 9))),))", "table", 'parts.map_over(table, "h")'),
+    ("attention(q, k, v, mods=(mods.t5_bias(jnp.ones((32, 4))),))", "table", 'parts.map_over(table, "h")'),
     ("mods.alibi(n)", "heads", "mods.alibi(8)"),
     ("mods.bias(where, 'q k')", "truth values", 'masks.array(array, "q k")'),
     ("attention(q, k, v, score='dot')", "score", "score=scores.dot"),
     ("attention(q, k, v, score=scores.dot(q[0, :, 0], k[0, :, 0]))", "score", "attnlab.scores"),
     ("attention(q, k, v, score=scores.general)", "score", "Partial(scores.general, w=w)"),
-    ("attention(q, k, v, score=functools.partial(scores.general, w=parts.each(jnp.ones((4, 8, 8)), 'h')))",
+    ("attention(q, k, v, score=functools.partial(scores.general, w=parts.map_over(jnp.ones((4, 8, 8)), 'h')))",
      "score", "Partial(scores.general"),
     ("attention(q, k, v, normalizer='softmax')", "normalizer", "normalizer=normalizers.softmax"),
     ("attention(q, k, v, normalizer=None)", "normalizer", "attnlab.normalizers"),
@@ -188,7 +188,7 @@ SHAPES = [  # taken by clipping or broadcasting
     *((f"attention(same, same, same, mods=(mods.bias(jnp.ones({shape}), 'q k'),))", f"axis {axis}", "the inputs have 4")
       for shape, axis in (((3, 3), "q"), ((9, 9), "q"), ((4, 1), "k"), ((1, 4), "q"))),
     ("attention(same, same, same, mods=(mods.bias(jnp.ones((4, 1, 4)), 'h q k'),))", "axis q", "left out by name"),
-    *((f"attention(same, same, same, implementation='{how}', {call})", what, f'parts.each({what.split()[-1]}, "h")')
+    *((f"attention(same, same, same, implementation='{how}', {call})", what, f'parts.map_over({what.split()[-1]}, "h")')
       for how in ("dense", "streaming", "block_sparse")
       for call, what in (
           ("normalizer=normalizers.temperature(n)", "temperature: t"),

@@ -17,7 +17,7 @@ import oracle_scores
 from jax.tree_util import Partial
 
 from attnlab.functional import masks, mods, normalizers, scores
-from attnlab.functional.parts import each, per_head
+from attnlab.functional.parts import map_over, per_head
 
 
 @dataclass(frozen=True, repr=False)
@@ -117,7 +117,7 @@ def _tables_each_head(draw, size: Size):
         bucket = oracle_mods.t5_bucket(j - i, 8, True, 4)
         return logit + float(near[head, min(max(j - i, -1), 1) + 1]) + float(t5[head, bucket])
 
-    return (mods.relative_bias(each(near, "h")), mods.t5_bias(each(t5, "h"), max_distance=4)), one
+    return (mods.relative_bias(map_over(near, "h")), mods.t5_bias(map_over(t5, "h"), max_distance=4)), one
 
 
 def _location_bias(draw, size: Size):
@@ -127,7 +127,7 @@ def _location_bias(draw, size: Size):
         told = sum(float(query[i, m]) * float(w[head, m, j]) for m in range(2))
         return told + float(added[head, i, j])
 
-    return (mods.location(query, each(w, "h")), mods.bias(added, "h q k")), one
+    return (mods.location(query, map_over(w, "h")), mods.bias(added, "h q k")), one
 
 
 MODS = {

@@ -12,11 +12,12 @@ from rows import EDGES, MASKS, MODS, NORMALIZERS, SCORES, SIZES, Problem, Size
 from rows import problem as draw_problem
 
 from attnlab.functional import extras
-from attnlab.functional.attention import IMPLEMENTATIONS, attention
+from attnlab.functional.attention import attention
+from attnlab.functional.backends import BACKENDS
 from attnlab.functional.parts import as_part, floats
 
 BY_NAME = {row.name: row for row in SCORES}
-BLOCKWISE = [name for name in IMPLEMENTATIONS if name != "dense"]
+BLOCKWISE = [name for name in BACKENDS if name != "dense"]
 OPTIMIZED = {"xla_backend_optimization_level": 3} | (
     {"xla_cpu_use_fusion_emitters": True} if "fusion_emitters" in os.environ.get("XLA_FLAGS", "") else {}
 )

@@ -204,7 +204,7 @@ Q = jnp.ones((2, 6, 4, 8))
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"score": lambda query, key: (query @ key.T)[None]}, r"the score answered \(1, 6, 6\).*parts.each"),
+        ({"score": lambda query, key: (query @ key.T)[None]}, r"the score answered \(1, 6, 6\).*parts.map_over"),
         ({"mods": (lambda logits, positions: logits[0],)}, r"the mod 0 answered \(6,\)"),
         ({"normalizer": lambda logits, where: logits.sum(axis=1)}, r"the normalizer answered \(6,\)"),
         ({"normalizer": jax.nn.softmax}, "normalizer softmax of jax takes"),

@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 from rows import MASKS, SIZES, Size
 
 from attnlab.functional import masks
-from attnlab.functional.parts import each
+from attnlab.functional.parts import map_over
 from attnlab.functional.types import Positions
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -570,7 +570,7 @@ def test_a_mask_is_a_pytree_with_its_lengths_as_leaves():
         ),
         (lambda: masks.causal().map(4, 4, block=0), "blocks of 0 × 0 hold nothing"),
         (
-            lambda: masks.from_fn(Partial(lambda x, i, j, head: i > j, each(jnp.ones(2), "h"))),
+            lambda: masks.from_fn(Partial(lambda x, i, j, head: i > j, map_over(jnp.ones(2), "h"))),
             "from_fn: its arrays are shared by all",
         ),
         (

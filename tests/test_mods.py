@@ -15,7 +15,7 @@ from tolerances import assert_close
 from attnlab.functional import mods, rotary_scaling, scores
 from attnlab.functional import rotary as rotary_module
 from attnlab.functional.attention import attention
-from attnlab.functional.parts import each
+from attnlab.functional.parts import map_over
 from attnlab.functional.rotary import rotary
 from attnlab.functional.types import Positions
 
@@ -104,7 +104,7 @@ def test_location_replaces_the_score(x64):
     batch = drawn((2, 5, 2, 3), (2, 6, 2, 3), (2, 6, 2, 1), (3, 6))
     told = []
     for score in (scores.dot, scores.scaled_dot):
-        by_location = mods.location(each(batch[0].swapaxes(-3, -2), "b h"), batch[3])
+        by_location = mods.location(map_over(batch[0].swapaxes(-3, -2), "b h"), batch[3])
         told.append(attention(*batch[:3], score=score, mods=(by_location,), returns=("logits",)).logits)
     np.testing.assert_array_equal(*told)
     assert_close(told[0], np.einsum("btnd,dl->bntl", batch[0], batch[3]), "float64")

@@ -14,7 +14,7 @@ from jax.test_util import check_grads
 from jax.tree_util import Partial
 
 from attnlab.functional import dropout, normalizers
-from attnlab.functional.parts import Each, as_part, each, per_head
+from attnlab.functional.parts import MappedArray, as_part, map_over, per_head
 from attnlab.functional.types import Positions
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -391,8 +391,8 @@ def test_temperature_does_not_touch_the_sink(x64):
 
 
 def test_parameters_may_differ_by_head():
-    sink = normalizers.softmax_with_sink(each(jnp.zeros(4), "h"))
-    assert isinstance(sink.sink, Each)
+    sink = normalizers.softmax_with_sink(map_over(jnp.zeros(4), "h"))
+    assert isinstance(sink.sink, MappedArray)
     assert per_head(normalizers.entmax(jnp.ones(4))).alpha.axes == ("h",)
     assert normalizers.local_p(jnp.zeros((2, 4, 3)), 1.0, "b h").center.axes == ("b", "h")
 

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from attnlab.functional import masks
 from attnlab.functional.attention import attention
-from attnlab.functional.calls import explained
+from attnlab.functional.signatures import suggest_arguments
 from attnlab.functional.types import Keys, Queries, Values
 
 
@@ -106,7 +106,7 @@ def positions(cache: Cache, tokens: int) -> Int[Array, " t"]:
     return cache.length + jnp.arange(tokens, dtype=jnp.int32)
 
 
-@explained(options_of=attention)
+@suggest_arguments(options_of=attention)
 def attend(
     cache: Cache,
     query: Queries,

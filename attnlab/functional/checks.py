@@ -16,7 +16,9 @@ from attnlab.functional import masks, mods, normalizers, scores
 from attnlab.functional.masks import Mask
 from attnlab.functional.mods import Alibi, Bias, Location
 from attnlab.functional.normalizers import Positional, as_softmax
-from attnlab.functional.parts import Each, check_takes, marked, one_number
+from attnlab.functional.parameters import check_scalar
+from attnlab.functional.parts import MappedArray, flatten_mapped
+from attnlab.functional.signatures import check_callable
 from attnlab.functional.types import extent
 
 FAMILIES = {"score": scores, "mods": mods, "normalizer": normalizers}
@@ -136,8 +138,8 @@ def check_parts(score: Any, mods: Any, normalizer: Any, query: Array) -> None:
             )
     if (family := as_softmax(normalizer)) is not None:  # blocks read its numbers without calling it
         for what, number in (("temperature: t", family.temperature), ("softmax_with_sink: sink", family.sink)):
-            array, axes = (number.array, number.axes) if isinstance(number, Each) else (number, ())
-            one_number(what, np.shape(array)[batch * ("b" in axes) + ("h" in axes) :])
+            array, axes = (number.array, number.axes) if isinstance(number, MappedArray) else (number, ())
+            check_scalar(what, np.shape(array)[batch * ("b" in axes) + ("h" in axes) :])
 
 
 def _check_part(argument: str, part: Any) -> None:
@@ -164,9 +166,9 @@ def _check_part(argument: str, part: Any) -> None:
     if function is part and name.startswith(f"{home}.") and _positional(function)[:1] not in (["logits"], ["query"]):
         raise ValueError(f"attention: {argument} {name} makes the part; write {call.format(_example(family, name))}")
     if isinstance(part, functools.partial) and not isinstance(part, jax.tree_util.Partial):
-        if any(axes for axes in marked((part.args, part.keywords))[1]):
+        if any(axes for axes in flatten_mapped((part.args, part.keywords))[1]):
             raise ValueError(
-                f"attention: {argument}: what is marked by parts.each is seen in jax.tree_util.Partial alone, "
+                f"attention: {argument}: what is marked by parts.map_over is seen in jax.tree_util.Partial alone, "
                 f"not in functools.partial; write Partial({name}, ...)"
             )
     if isinstance(function, Positional):
@@ -179,7 +181,7 @@ def _check_part(argument: str, part: Any) -> None:
     if lacking := _needed(part):
         bound = ", ".join(f"{each}={each}" for each in _needed(function))
         raise ValueError(f"attention: {argument} {name} lacks {', '.join(lacking)}; bind it: Partial({name}, {bound})")
-    check_takes(f"attention: {argument}", part, takes)
+    check_callable(f"attention: {argument}", part, takes)
 
 
 def _example(family: Any, name: str) -> str:

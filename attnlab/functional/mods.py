@@ -1,9 +1,9 @@
 """Mods: what is done to the logits between score and mask, `mod(logits [q k], positions) -> logits [q k]`.
 
 A mod is called on a block of logits, whichever rows and columns, and knows by `positions` where it lies. Arrays
-that are learned are its leaves; `parts.each` marks one that every head ("h") or example ("b") has of its own:
+that are learned are its leaves; `parts.map_over` marks one that every head ("h") or example ("b") has of its own:
 
-    mods.relative_bias(each(tables, "h"))
+    mods.relative_bias(map_over(tables, "h"))
 """
 
 import math
@@ -17,14 +17,15 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial, register_dataclass
 
-from attnlab.functional.calls import explained
-from attnlab.functional.parts import Each, each, scalar
+from attnlab.functional.parameters import scalar
+from attnlab.functional.parts import MappedArray, map_over
+from attnlab.functional.signatures import suggest_arguments
 from attnlab.functional.types import Extent, Logits, Positions, named_axes
 
 Mod = Callable[[Logits, Positions], Logits]
 
 
-@explained()
+@suggest_arguments()
 def soft_cap(cap: float | int | Array) -> Mod:
     """Bound the logits smoothly.
 
@@ -63,7 +64,7 @@ class Alibi:
         return logits - slope * jnp.abs(columns - rows)
 
 
-@explained()
+@suggest_arguments()
 def alibi(heads: int) -> Mod:
     """Lower the logits in proportion to the distance, more steeply in some heads than in others.
 
@@ -93,7 +94,7 @@ def _slopes(heads: int) -> list[float]:
     return slopes if heads == power else slopes + _slopes(2 * power)[::2][: heads - power]
 
 
-def relative_bias(table: Array | Each) -> Mod:
+def relative_bias(table: Array | MappedArray) -> Mod:
     """Add a learned number for each distance up to R, and one for all beyond it on either side.
 
     logits[i, j] ← logits[i, j] + table[R + clip(j − i, −R, R)]
@@ -102,7 +103,7 @@ def relative_bias(table: Array | Each) -> Mod:
 
     Args:
         table: [2R + 1], from the key furthest before the query to the one furthest behind it; marked by
-            `parts.each` where heads or examples have their own.
+            `parts.map_over` where heads or examples have their own.
     Returns: a mod with the table as its leaf.
     Numerics: added in the dtype of the logits.
     Reference: Shaw, Uszkoreit & Vaswani 2018, eq. 5 (the clipping); Raffel et al. 2020, section 2.1 (scalars).
@@ -121,7 +122,7 @@ def _relative_bias(logits: Logits, positions: Positions, *, table: Any) -> Logit
     if table.ndim != 1:
         raise ValueError(
             f"relative_bias: table is [2R + 1] for one head, not {list(table.shape)}; "
-            'one for each head, [N, 2R + 1], is marked as parts.each(table, "h")'
+            'one for each head, [N, 2R + 1], is marked as parts.map_over(table, "h")'
         )
     furthest = table.shape[0] // 2
     distance = jnp.clip(positions.columns - positions.rows, -furthest, furthest)
@@ -141,20 +142,20 @@ class T5Bias:
         if self.table.ndim != 1:
             raise ValueError(
                 f"t5_bias: table is [buckets] for one head, not {list(self.table.shape)}; one for each head is marked: "
-                'parts.each(table, "h") of [N, buckets], so table.T of T5\'s [buckets, N]'
+                'parts.map_over(table, "h") of [N, buckets], so table.T of T5\'s [buckets, N]'
             )
         distances = np.arange(-self.max_distance, self.max_distance + 1)
         buckets = t5_buckets(distances, self.table.shape[0], self.bidirectional, self.max_distance)
         return _relative_bias(logits, positions, table=self.table[jnp.asarray(buckets, jnp.int32)])
 
 
-def t5_bias(table: Array | Each, *, bidirectional: bool = True, max_distance: int = 128) -> Mod:
+def t5_bias(table: Array | MappedArray, *, bidirectional: bool = True, max_distance: int = 128) -> Mod:
     """Add a learned number for each bucket of distances, which widen with the distance, as T5 does.
 
     logits[i, j] ← logits[i, j] + table[bucket(j − i)]
 
     Args:
-        table: [buckets], marked by `parts.each` where heads have their own (T5: 32 buckets, each head its own).
+        table: [buckets], marked by `parts.map_over` where heads have their own (T5: 32 buckets, each head its own).
         bidirectional: True in an encoder: half of the buckets are for keys behind the query. False in a decoder:
             all are for keys before it, and those behind share bucket 0.
         max_distance: from here on all share the last bucket.
@@ -193,7 +194,7 @@ def t5_buckets(distances: np.ndarray, buckets: int, bidirectional: bool = True, 
     return behind + np.where(distance < exact, distance, far)
 
 
-def location(query: Array | Each, w: Array | Each) -> Mod:
+def location(query: Array | MappedArray, w: Array | MappedArray) -> Mod:
     """Replace the logits by what the query says of each position, whatever key stands there.
 
     logits[i, j] ← query_iᵀ w_j
@@ -201,8 +202,9 @@ def location(query: Array | Each, w: Array | Each) -> Mod:
     The score before it does not matter, and gets gradient 0; use any, as `scores.dot`.
 
     Args:
-        query: [T, d], the queries of one head of one example: [*B, N, T, d] marked `each(query, "b h")`.
-        w: [d, L], a column for each key position; a key farther on counts as the last. `each(w, "h")` for [N, d, L].
+        query: [T, d], the queries of one head of one example: `map_over(query, "b h")` for [*B, N, T, d].
+        w: [d, L], a column for each key position; keys beyond L use the last column. `map_over(w, "h")` for
+            [N, d, L].
     Returns: a mod with both as its leaves.
     Numerics: accumulated in the dtype of the logits. Given positions of queries are below T; inside jit, where they
         are not known, one past the end counts as the last.
@@ -257,7 +259,7 @@ class Bias:
                 along.check(f"bias: axis {axis} of the array", sizes[axis], instead)
 
 
-@explained()
+@suggest_arguments()
 def bias(array: Array, axes: str = "b h q k") -> Mod:
     """Add an array to the logits, naming its axes.
 
@@ -290,7 +292,7 @@ def bias(array: Array, axes: str = "b h q k") -> Mod:
     if array.ndim < needed or ("b" not in names and array.ndim > needed):
         raise ValueError(f"bias: shape {array.shape} does not have the axes {axes!r}; {named_axes(array.ndim)}")
     front = " ".join(name for name in names if name in "bh")
-    return Bias(each(array, front) if front else array, tuple(name for name in names if name in "qk"))
+    return Bias(map_over(array, front) if front else array, tuple(name for name in names if name in "qk"))
 
 
 def _take(array: Array, places: Array, axis: int) -> Array:
@@ -298,7 +300,7 @@ def _take(array: Array, places: Array, axis: int) -> Array:
 
 
 def _shape(array: Any) -> tuple[int, ...]:
-    return array.array.shape if isinstance(array, Each) else array.shape
+    return array.array.shape if isinstance(array, MappedArray) else array.shape
 
 
 def _last(array: Any) -> int:

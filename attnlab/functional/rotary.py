@@ -7,12 +7,12 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float, Int
 
-from attnlab.functional.calls import explained
 from attnlab.functional.rotary_scaling import Scaling
+from attnlab.functional.signatures import suggest_arguments
 from attnlab.functional.types import accumulation_dtype, known
 
 
-@explained()
+@suggest_arguments()
 def rotary(
     features: Float[Array, "*B T N D"],
     positions: Int[Array, "*b t"] | None = None,

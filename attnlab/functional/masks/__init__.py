@@ -7,13 +7,13 @@ carry the batch axes *B in front. The fields that hold leaves are `Any`, since J
 """
 
 from attnlab.functional.masks.base import And, Mask, Not, Or
+from attnlab.functional.masks.custom import array, from_fn
 from attnlab.functional.masks.extent import lengths, prefix
 from attnlab.functional.masks.ids import segments
 from attnlab.functional.masks.layout import block_layout
 from attnlab.functional.masks.patterns import dilated, fixed, global_tokens, strided
 from attnlab.functional.masks.position import causal, sliding_window
 from attnlab.functional.masks.scattered import big_bird, random_blocks
-from attnlab.functional.masks.written import array, from_fn
 
 __all__ = [
     "And",

@@ -10,7 +10,6 @@ import numpy as np
 from jax import Array
 from jax.tree_util import register_dataclass
 
-from attnlab.functional.calls import explained
 from attnlab.functional.masks.alignment import (
     Aligned,
     Alignment,
@@ -23,6 +22,7 @@ from attnlab.functional.masks.alignment import (
 )
 from attnlab.functional.masks.base import And, Mask, Open
 from attnlab.functional.masks.blocks import Answer, Blocks
+from attnlab.functional.signatures import suggest_arguments
 from attnlab.functional.types import Positions, Where, known
 
 
@@ -119,7 +119,7 @@ class SlidingWindow(Aligned):
         return self.written(shown(self.left), shown(self.right))
 
 
-@explained()
+@suggest_arguments()
 def sliding_window(
     left: int | Array | np.ndarray | None, right: int | Array | np.ndarray | None, alignment: Alignment = None
 ) -> Mask:

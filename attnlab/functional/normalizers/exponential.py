@@ -11,7 +11,7 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from attnlab.functional.normalizers.allowed import guard, rounded
-from attnlab.functional.parts import scalar
+from attnlab.functional.parameters import scalar
 from attnlab.functional.types import widen
 
 
@@ -67,7 +67,7 @@ def temperature(t: Any) -> "Softmax":
     weights[i, j] = exp(logits[i, j] / t) / Σ_{k allowed} exp(logits[i, k] / t)    where j is allowed, else 0
 
     Args:
-        t: a positive number or array [], which may be learned, one a head by `parts.each(t, "h")`.
+        t: a positive number or array [], which may be learned, one a head by `parts.map_over(t, "h")`.
     Returns: a normalizer.
     Numerics: as in `softmax`.
     Reference: Hinton, Vinyals & Dean 2015, eq. 1.
@@ -90,7 +90,7 @@ def softmax_with_sink(sink: Any) -> "Softmax":
     value.
 
     Args:
-        sink: a number or array [], −inf for none; which may be learned, one a head by `parts.each(sink, "h")`.
+        sink: a number or array [], −inf for none; which may be learned, one a head by `parts.map_over(sink, "h")`.
     Returns: a normalizer.
     Numerics: as in `softmax`; an empty row gives nothing to the sink's gradient.
     Reference: OpenAI 2025, "gpt-oss-120b & gpt-oss-20b Model Card", section 2.2; Miller 2023.

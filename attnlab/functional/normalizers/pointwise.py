@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from attnlab.functional.normalizers.allowed import guard, positive_part
-from attnlab.functional.parts import scalar
+from attnlab.functional.parameters import scalar
 
 
 def sigmoid(bias: Any = None) -> "Sigmoid":
@@ -22,7 +22,7 @@ def sigmoid(bias: Any = None) -> "Sigmoid":
     knows whether n is that length or the row's own. Not a softmax over two classes a key.
 
     Args:
-        bias: a number or array [], which may be learned, one a head by `parts.each(bias, "h")`; None is 0.
+        bias: a number or array [], which may be learned, one a head by `parts.map_over(bias, "h")`; None is 0.
     Returns: a normalizer; its weights lie in [0, 1] and do not add up to one.
     Numerics: as everywhere in `normalizers`. Smooth; an empty row gives nothing to the bias's gradient.
     Reference: Ramapuram et al. 2024, "Theory, Analysis, and Best Practices for Sigmoid Self-Attention", eq. 3.

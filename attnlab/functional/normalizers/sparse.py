@@ -17,7 +17,7 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from attnlab.functional.normalizers.allowed import guard, positive_part
-from attnlab.functional.parts import scalar
+from attnlab.functional.parameters import scalar
 
 
 def sparsemax(logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | None = None) -> Float[Array, "*rows k"]:
@@ -71,7 +71,7 @@ def entmax(alpha: Any) -> "Entmax":
     weights[i, j] = (1 + (α − 1) (logits[i, j] − level_i))₊^(1 / (α − 1))    where j is allowed, else 0
 
     Args:
-        alpha: a number or array [], 1 or more, which may be learned, one a head by `parts.each(alpha, "h")`.
+        alpha: a number or array [], 1 or more, which may be learned, one a head by `parts.map_over(alpha, "h")`.
             Learned ones are kept in [1, 2] by the caller, as 1 + sigmoid(a).
     Returns: a normalizer; its weights lie in [0, 1] and add up to one, those of keys far below the best are 0.
     Numerics: as everywhere in `normalizers`. The level is bisected to the last bit. Derivatives up to the third

@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float
 from attnlab.functional.normalizers.allowed import guard
 from attnlab.functional.normalizers.exponential import softmax
 from attnlab.functional.normalizers.positional import Positional
-from attnlab.functional.parts import each, scalar
+from attnlab.functional.parameters import scalar
+from attnlab.functional.parts import map_over
 from attnlab.functional.types import Positions, Query, widen
 
 
@@ -27,7 +28,7 @@ def local_p(center: Any, width: Any, axes: str = "") -> "LocalP":
         center: p, [T]: for the query at position i of its T, a (fractional) position among the keys. A query whose
             position is not in 0 … T − 1 has no window.
         width: D, a positive number or array []: positions on either side.
-        axes: leading axes that center carries, as in `parts.each`: "b" for [*B, T], "h" for [N, T], "b h" for
+        axes: leading axes that center carries, as in `parts.map_over`: "b" for [*B, T], "h" for [N, T], "b h" for
             [*B, N, T]; "" where all heads and examples share it.
     Returns: a `Positional` normalizer; its weights add up to at most one. A window without an allowed key is an
         empty row.
@@ -43,7 +44,7 @@ def local_p(center: Any, width: Any, axes: str = "") -> "LocalP":
     """
     if isinstance(width, int | float) and not width > 0.0:
         raise ValueError(f"local_p: width {width} is not positive")
-    return LocalP(each(center, axes) if axes else center, width)
+    return LocalP(map_over(center, axes) if axes else center, width)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["center", "width"], meta_fields=[])

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
-from attnlab.functional.parts import scalar
+from attnlab.functional.parameters import scalar
 from attnlab.functional.scores.products import Scale, dot, of_one_width
 from attnlab.functional.types import Key, Logits, Query, widen
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float
 
-from attnlab.functional.derivatives import with_reverse
+from attnlab.functional.custom_transpose import custom_transpose
 from attnlab.functional.types import Logits, accumulation_dtype
 from attnlab.functional.varying import vary_like
 
@@ -145,7 +145,9 @@ def _reverse(_: tuple[()], hidden: Hidden, logits: Array, ct: Array) -> Hidden:
 
 
 # Compiled by themselves for eager calls, which would else compile their loops each time.
-_read_out = with_reverse(jax.jit(_forward, inline=True), jax.jit(_reverse, inline=True), jax.jit(_by_rows, inline=True))
+_read_out = custom_transpose(
+    jax.jit(_forward, inline=True), jax.jit(_reverse, inline=True), jax.jit(_by_rows, inline=True)
+)
 
 
 def _sum(term: Callable[..., Array], terms: tuple[Array, ...], unrolled: int) -> Array:

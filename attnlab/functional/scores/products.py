@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from attnlab.functional.parts import scalar
+from attnlab.functional.parameters import scalar
 from attnlab.functional.types import Key, Logits, Query, accumulation_dtype
 
 Scale = float | int | Float[Array, ""]

@@ -13,7 +13,8 @@ from jax.tree_util import register_dataclass
 from attnlab.functional.masks.base import Mask
 from attnlab.functional.masks.blocks import Answer, Blocks, reduced
 from attnlab.functional.masks.picture import described
-from attnlab.functional.parts import Each, as_part, check_takes
+from attnlab.functional.parts import as_part, flatten_mapped
+from attnlab.functional.signatures import check_callable
 from attnlab.functional.types import Extent, Positions, Size, Where, named_axes
 
 
@@ -142,8 +143,11 @@ def from_fn(fn: Callable[[Array, Array, Array], Array]) -> Mask:
     """
     if not callable(fn):
         raise ValueError(f"from_fn: fn is a function, not {described(fn)}; an array of truth values is array(where)")
-    check_takes("from_fn: fn", fn, ("query", "key", "head"))
+    check_callable("from_fn: fn", fn, ("query", "key", "head"))
     part = as_part(fn)
-    if any(isinstance(node, Each) for node in jax.tree.leaves(part, is_leaf=lambda node: isinstance(node, Each))):
-        raise ValueError("from_fn: its arrays are shared by all; index one for each head by `head` in the function")
+    if any(flatten_mapped(part)[1]):
+        raise ValueError(
+            "from_fn: arrays of fn are shared by all heads and examples, so parts.map_over has no effect; "
+            "write array[head] in fn for an array per head"
+        )
     return FromFn(jax.tree.map(jnp.asarray, part))

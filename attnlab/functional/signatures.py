@@ -17,7 +17,7 @@ _RNG = "rng=jax.random.key(0)"
 _CAP = "mods=(mods.soft_cap(50.0),)"
 _WINDOW = "mask=masks.sliding_window(left, right)"
 _SCALE = "score=Partial(scores.scaled_dot, scale=scale)"
-_SINK = 'normalizer=normalizers.softmax_with_sink(parts.each(sink, "h"))'
+_SINK = 'normalizer=normalizers.softmax_with_sink(parts.map_over(sink, "h"))'
 _WEIGHTS = 'returns=("weights",)'
 _POSITIONS = "query_positions=n + jnp.arange(T)"
 _HEADS = "query.reshape(*B, T, heads, features): the heads are an axis of query, key and value"
@@ -56,13 +56,13 @@ ELSEWHERE = {
 """A name that `attention` does not have -> what to write instead."""
 
 
-def explained(*, options_of: Callable[..., Any] | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def suggest_arguments(*, options_of: Callable[..., Any] | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Have a function refuse arguments that it does not take, or lacks, by the call that was meant.
 
     Args:
         options_of: the function whose keywords its `**options` are; None where it has none.
 
-    >>> @explained()
+    >>> @suggest_arguments()
     ... def score(query, *, mask=None): ...
     >>> score(1, causal=True)
     Traceback (most recent call last):
@@ -131,3 +131,21 @@ def _misplaced(function: str, signature: inspect.Signature, names: set[str], arg
     name = {"mods": "mods", "normalizers": "normalizer"}.get(home, "mask" if "mask" in by_name else "")
     example = f"{function}({', '.join([*places, *([f'{name}=...'] if name else [])])})"
     return f"{function}: {len(args)} arguments by position, it takes {', '.join(places)} so; write {example}"
+
+
+def check_callable(what: str, function: Any, names: tuple[str, ...]) -> None:
+    """Raise unless a function can be called with these positional arguments.
+
+    >>> check_callable("mod", lambda logits, positions: logits, ("logits", "positions"))
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a function not written in Python
+        return
+    try:
+        signature.bind(*names)
+    except TypeError:
+        name = getattr(getattr(function, "func", function), "__name__", type(function).__name__)
+        expected = ", ".join(names)
+        write = f"lambda {expected}: ..." if not name.isidentifier() else f"def {name}({expected})"
+        raise ValueError(f"{what} is called with ({expected}), {name} takes {signature}; write {write}") from None
