@@ -6,7 +6,7 @@ is a pytree: ids, lengths and arrays are leaves (new documents compile nothing a
 carry the batch axes *B in front. The fields that hold leaves are `Any`, since JAX puts other things than arrays there.
 """
 
-from attnlab.functional.masks.base import And, Mask, Not, Or
+from attnlab.functional.masks.algebra import And, Mask, Not, Or
 from attnlab.functional.masks.custom import array, from_fn
 from attnlab.functional.masks.extent import lengths, prefix
 from attnlab.functional.masks.ids import segments

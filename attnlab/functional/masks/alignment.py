@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from jax.tree_util import register_dataclass
 
-from attnlab.functional.masks.base import Mask, Structured
+from attnlab.functional.masks.algebra import Mask, Structured
 from attnlab.functional.masks.blocks import Blocks
 from attnlab.functional.masks.picture import CELLS, described
 from attnlab.functional.types import Size

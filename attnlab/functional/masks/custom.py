@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import register_dataclass
 
-from attnlab.functional.masks.base import Mask
+from attnlab.functional.masks.algebra import Mask
 from attnlab.functional.masks.blocks import Answer, Blocks, reduced
 from attnlab.functional.masks.picture import described
 from attnlab.functional.parts import as_part, flatten_mapped

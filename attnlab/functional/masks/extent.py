@@ -9,8 +9,8 @@ import numpy as np
 from jax import Array
 from jax.tree_util import register_dataclass
 
+from attnlab.functional.masks.algebra import Mask, Structured
 from attnlab.functional.masks.alignment import telling, whole, whole_array
-from attnlab.functional.masks.base import Mask, Structured
 from attnlab.functional.masks.blocks import Answer, Blocks
 from attnlab.functional.masks.picture import CELLS, described
 from attnlab.functional.types import Extent, Positions, Where, known

@@ -9,8 +9,8 @@ import numpy as np
 from jax import Array
 from jax.tree_util import register_dataclass
 
+from attnlab.functional.masks.algebra import Mask
 from attnlab.functional.masks.alignment import whole
-from attnlab.functional.masks.base import Mask
 from attnlab.functional.masks.blocks import Answer, Blocks, reduced
 from attnlab.functional.masks.picture import described
 from attnlab.functional.types import Extent, Positions, Size, Where

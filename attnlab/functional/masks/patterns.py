@@ -10,8 +10,8 @@ import numpy as np
 from jax import Array
 from jax.tree_util import register_dataclass
 
+from attnlab.functional.masks.algebra import Mask
 from attnlab.functional.masks.alignment import LARGEST, Aligned, Alignment, telling, valid_alignment, whole, whole_array
-from attnlab.functional.masks.base import Mask
 from attnlab.functional.masks.blocks import Answer, Blocks, Table
 from attnlab.functional.masks.picture import described
 from attnlab.functional.types import Positions, Where

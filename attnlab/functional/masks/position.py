@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 from jax.tree_util import register_dataclass
 
+from attnlab.functional.masks.algebra import And, Mask, Open
 from attnlab.functional.masks.alignment import (
     Aligned,
     Alignment,
@@ -20,7 +21,6 @@ from attnlab.functional.masks.alignment import (
     whole,
     whole_array,
 )
-from attnlab.functional.masks.base import And, Mask, Open
 from attnlab.functional.masks.blocks import Answer, Blocks
 from attnlab.functional.signatures import suggest_arguments
 from attnlab.functional.types import Positions, Where, known

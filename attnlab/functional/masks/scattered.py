@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 from jax.tree_util import register_dataclass
 
+from attnlab.functional.masks.algebra import Mask
 from attnlab.functional.masks.alignment import whole
-from attnlab.functional.masks.base import Mask
 from attnlab.functional.masks.blocks import Answer, Blocks
 from attnlab.functional.masks.layout import block_layout
 from attnlab.functional.masks.picture import CELLS
