@@ -7,7 +7,7 @@ from jax.core import Tracer
 from jaxtyping import Bool, Int
 
 from attnlab.functional.masks import picture
-from attnlab.functional.masks.blocks import Answer, Blocks, filled, narrowed
+from attnlab.functional.masks.blocks import BlockClasses, Blocks, filled, narrowed
 from attnlab.functional.types import Extent, Positions, Size, Where
 
 
@@ -43,7 +43,7 @@ class BaseMask:
 
     def expression(self) -> str:
         """Return the call that makes the mask, with arrays as dtype and shape."""
-        return f"{type(self).__name__}({', '.join(map(picture.described, jax.tree.leaves(self)))})"
+        return f"{type(self).__name__}({', '.join(map(picture.describe, jax.tree.leaves(self)))})"
 
     def check(self, queries: Extent, keys: Extent) -> None:
         """Raise if its arrays do not fit the positions of these queries and keys."""
@@ -98,7 +98,7 @@ class BaseMask:
         some, every = self.bounds(blocks)
         return filled(some, shape), filled(every, shape)
 
-    def bounds(self, blocks: Blocks) -> Answer:
+    def bounds(self, blocks: Blocks) -> BlockClasses:
         """Implement `classify`, in arrays that broadcast to [m, n]."""
         return np.ones((1, 1), bool), np.zeros((1, 1), bool)
 
