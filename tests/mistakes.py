@@ -85,7 +85,7 @@ ARGUMENTS = [  # names of other libraries
     ("attention(q, keys=k, values=v)", "keys", "key="),
     ("attention(q, k, v, masks=masks.causal(0))", "masks", "mask="),
     ("attention(q, k, v, normaliser=normalizers.softmax)", "normaliser", "normalizer="),
-    ("plan(q, k, v, is_causal=True)", "plan: there is no argument is_causal", "mask=masks.causal()"),
+    ("plan(q, k, v, is_causal=True)", "plan: unexpected argument is_causal", "mask=masks.causal()"),
     ("linen_attention_fn(scale=0.5)", "scale", "score=Partial(scores.scaled_dot, scale=scale)"),
     ("nnx_attention_fn(is_causal=True)", "is_causal", "mask=masks.causal()"),
     ("attention_weights(q, k, returns=('lse',))", "returns", "one of"),
@@ -98,8 +98,8 @@ ORDER = [  # too few, too many, in another order
     ("attention(q, k, v, key=jax.random.key(0))", "key is given twice", "rng=jax.random.key(0)"),
     ("attention_weights(q, k, v)", "3 arguments by position", "attention_weights(query, key, mask=...)"),
     ("pool(v, attention_weights(q, k))", "weights", "pool(weights, value)"),
-    ("parts.map_over('h', n)", "axes", 'each(array, "h")'),
-    ("parts.map_over(n, 'heads')", "axes", 'each(array, "h")'),
+    ("parts.map_over('h', n)", "axes", 'map_over(array, "h")'),
+    ("parts.map_over(n, 'heads')", "axes", 'map_over(array, "h")'),
     ("masks.sliding_window(128)", "right", "sliding_window(left, right)"),
     ("masks.array(where, 'qk')", "axes", 'axes="q k"'),
     ("masks.array(jnp.ones((2, 6), bool), 'k b')", "axes", 'axes="b k"'),
@@ -153,7 +153,7 @@ TYPES = [  # the wrong thing
     ("attention(q, k, v, mods=(mods.relative_bias(jnp.ones((4, 9))),))", "table", 'parts.map_over(table, "h")'),
     ("attention(q, k, v, mods=(mods.t5_bias(jnp.ones((32, 4))),))", "table", 'parts.map_over(table, "h")'),
     ("mods.alibi(n)", "heads", "mods.alibi(8)"),
-    ("mods.bias(where, 'q k')", "truth values", 'masks.array(array, "q k")'),
+    ("mods.bias(where, 'q k')", "array", 'masks.array(array, "q k")'),
     ("attention(q, k, v, score='dot')", "score", "score=scores.dot"),
     ("attention(q, k, v, score=scores.dot(q[0, :, 0], k[0, :, 0]))", "score", "attnlab.scores"),
     ("attention(q, k, v, score=scores.general)", "score", "Partial(scores.general, w=w)"),
@@ -187,7 +187,7 @@ TYPES = [  # the wrong thing
 SHAPES = [  # taken by clipping or broadcasting
     *((f"attention(same, same, same, mods=(mods.bias(jnp.ones({shape}), 'q k'),))", f"axis {axis}", "the inputs have 4")
       for shape, axis in (((3, 3), "q"), ((9, 9), "q"), ((4, 1), "k"), ((1, 4), "q"))),
-    ("attention(same, same, same, mods=(mods.bias(jnp.ones((4, 1, 4)), 'h q k'),))", "axis q", "left out by name"),
+    ("attention(same, same, same, mods=(mods.bias(jnp.ones((4, 1, 4)), 'h q k'),))", "axis q", "axes=...) without q"),
     *((f"attention(same, same, same, implementation='{how}', {call})", what, f'parts.map_over({what.split()[-1]}, "h")')
       for how in ("dense", "streaming", "block_sparse")
       for call, what in (
@@ -212,7 +212,7 @@ SHAPES = [  # taken by clipping or broadcasting
     ("attention(q, k, v, mods=(mods.location(jnp.ones((3, 2)), jnp.ones((2, 6))),))", "query", "the inputs have 5"),
     ("attention(q, k, v, mask=masks.lengths(jnp.array([7, 3])))", "lengths: 7", "the inputs have 6"),
     ("attention(q, k, v, mask=masks.causal(0) | masks.lengths(queries=6))", "lengths: 6", "the inputs have 5"),
-    ("attention(q, k, v, mask=masks.lengths(jnp.array([-1, 3])))", "lengths: -1", "0 or more"),
+    ("attention(q, k, v, mask=masks.lengths(jnp.array([-1, 3])))", "lengths: ", "0 or more, not -1"),
     ("jax.jit(lambda q, mask=masks.lengths(7): attention(q, k, v, mask=mask))(q)", "lengths: 7", "the inputs have 6"),
     *((f"rotary(q, jnp.arange(5, dtype='{dtype}'))", dtype, "positions.astype(jnp.int32)")
       for dtype in ("bfloat16", "float16", "float32")),

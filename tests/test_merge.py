@@ -78,13 +78,13 @@ class TestMerge:
         assert_close(found.output, jax.jit(whole)(*problem("bfloat16")).output, "bfloat16")
 
 
-def test_what_cannot_be_merged_is_refused():
+def test_parts_that_do_not_fit_raise():
     part = AttentionOutput(jnp.zeros((1, 1, 1)), lse=jnp.zeros((1, 1)))
     other = AttentionOutput(jnp.zeros((2, 1, 1)), lse=jnp.zeros((1, 2)))
     for parts, message in [
-        ((), "there is no part"),
-        ((part, AttentionOutput(part.output)), 'part 1 has no lse; ask attention for it by returns=\\("lse",\\)'),
-        ((part, other), r"part 1 has an output \(2, 1, 1\), part 0 one of \(1, 1, 1\)"),
+        ((), "merge: parts"),
+        ((part, AttentionOutput(part.output)), r'part 1 .*lse.*returns=\("lse",\)'),
+        ((part, other), r"part 1 .*\(2, 1, 1\).*part 0 .*\(1, 1, 1\)"),
     ]:
         with pytest.raises(ValueError, match=message):
             merge.__wrapped__(parts)

@@ -186,7 +186,7 @@ def test_entmax_runs_into_the_softmax(x64):
 
 
 def test_an_alpha_below_one_is_refused():
-    with pytest.raises(ValueError, match="is below 1"):
+    with pytest.raises(ValueError, match="alpha .*at least 1"):
         normalizers.entmax(0.5)
     assert jnp.isnan(normalizers.entmax(jnp.float32(0.5))(jnp.zeros((1, 2)))).all()
 
@@ -201,7 +201,7 @@ def test_ties_go_to_the_first_keys():
 
 
 def test_top_k_needs_a_number_of_keys():
-    with pytest.raises(ValueError, match="top_k: k is"):
+    with pytest.raises(ValueError, match="top_k: k "):
         normalizers.top_k(0)
 
 
@@ -214,7 +214,7 @@ def test_top_k_needs_a_number_of_keys():
     ],
 )
 def test_what_must_be_positive(make):
-    with pytest.raises(ValueError, match="is not positive"):
+    with pytest.raises(ValueError, match="positive"):
         make()
 
 

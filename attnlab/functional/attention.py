@@ -111,6 +111,7 @@ def attention(
         that may attend to it gets NaN. Differentiable in forward and reverse mode, to any order.
     Reference: Bahdanau, Cho & Bengio 2015, eq. 5 and 6; Vaswani et al. 2017, eq. 1; Dao et al. 2022, algorithm 1.
 
+    >>> import jax.numpy as jnp
     >>> query, key = jnp.ones((2, 1, 4)), jnp.ones((3, 1, 4))
     >>> attention(query, key, jnp.arange(3.0).reshape(3, 1, 1)).ravel().tolist()
     [1.0, 1.0]
@@ -129,6 +130,7 @@ def plan(query: Any, key: Any, value: Any, *, implementation: str | None = None,
     Returns: `Plan`: the implementation, its block size, its estimated peak memory, and the reason for and against every
         implementation.
 
+    >>> import jax.numpy as jnp
     >>> shape = jax.ShapeDtypeStruct((1, 4096, 8, 64), jnp.float32)
     >>> plan(shape, shape, shape).implementation
     'streaming'
@@ -164,6 +166,7 @@ def attention_weights(
     Numerics: as in `attention`; the weight of a masked key is exactly 0.
     Reference: Bahdanau, Cho & Bengio 2015, eq. 6.
 
+    >>> import jax.numpy as jnp
     >>> attention_weights(jnp.ones((1, 1, 4)), jnp.ones((2, 1, 4))).tolist()
     [[[0.5, 0.5]]]
     """
@@ -185,6 +188,7 @@ def pool(weights: HeadWeights, value: Values) -> Outputs:
         even with a weight of 0; `attention` masks it.
     Reference: Bahdanau, Cho & Bengio 2015, eq. 5.
 
+    >>> import jax.numpy as jnp
     >>> pool(jnp.array([[[0.25, 0.75]]]), jnp.array([[[0.0]], [[4.0]]])).tolist()
     [[[3.0]]]
     """

@@ -180,9 +180,8 @@ def _check(cache: Cache, key: Array, value: Array) -> None:
         if new.shape[:-3] != front or new.shape[-2:] != back or new.ndim != buffer.ndim:
             raise ValueError(f"cache: {name} {new.shape} does not fit a buffer {buffer.shape} [*B, L, heads, width]")
         if new.dtype != buffer.dtype:
-            raise ValueError(
-                f"cache: {name} has dtype {new.dtype}, but the buffer {buffer.dtype}; write {name}.astype({buffer.dtype})"
-            )
+            cast = f"write {name}.astype(jnp.{buffer.dtype})"
+            raise ValueError(f"cache: {name} has dtype {new.dtype}, but the buffer {buffer.dtype}; {cast}")
         if new.shape[-3] > buffer.shape[-3]:
             raise ValueError(f"cache: {new.shape[-3]} tokens do not fit a capacity of {buffer.shape[-3]}")
     if key.shape[-3] != value.shape[-3]:

@@ -115,8 +115,8 @@ def _lookup(tables: Any, features: Array, positions: Any, rotary_dim: int | None
     if 2 * pairs > whole or rotary_dim not in (None, 2 * pairs):
         rotated = f"{whole} features" if rotary_dim is None else f"rotary_dim {rotary_dim}"
         raise ValueError(
-            f"rotary: tables {list(shapes[0])} must have a column for each pair of {rotated}; for tables that repeat each "
-            f"column write cos[..., :{(rotary_dim or whole) // 2}]"
+            f"rotary: tables {list(shapes[0])} must have a column for each pair of {rotated}; for tables that "
+            f"repeat each column write cos[..., :{(rotary_dim or whole) // 2}]"
         )
     cos, sin = (jnp.asarray(table).astype(dtype) for table in tables)
     if positions is None:
@@ -134,7 +134,8 @@ def _lookup(tables: Any, features: Array, positions: Any, rotary_dim: int | None
     values, length = known(positions), front[0]
     if values is not None and values.size and not 0 <= values.min() <= values.max() < length:
         raise ValueError(
-            f"rotary: the tables have positions 0 to {length - 1}, but positions go from {values.min()} to {values.max()}"
+            f"rotary: the tables have positions 0 to {length - 1}, but positions go from {values.min()} to "
+            f"{values.max()}"
         )
     at = jnp.where(positions < 0, length, positions)
     cos, sin = (table.at[at].get(mode="fill", fill_value=jnp.nan) for table in (cos, sin))

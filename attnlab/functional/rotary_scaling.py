@@ -1,8 +1,8 @@
 """Rotary frequencies for longer texts than in training: linear, Llama 3 and YaRN.
 
-The arguments have the names of `rope_scaling` in a Hugging Face config; the result is passed to `rotary(..., scaling=...)`.
-It changes the frequencies θ_m = base^(−2m / D), in radians per position; pair m completes a rotation in λ_m = 2π / θ_m
-positions.
+The arguments have the names of `rope_scaling` in a Hugging Face config; the result is passed to `rotary(...,
+scaling=...)`. It changes the frequencies θ_m = base^(−2m / D), in radians per position; pair m completes a rotation in
+λ_m = 2π / θ_m positions.
 """
 
 import math
@@ -56,8 +56,8 @@ def llama3(
 
     θ'_m = (1 − γ_m) θ_m / s + γ_m θ_m,    γ_m = clip((L / λ_m − low) / (high − low), 0, 1)
 
-    Pairs with more than `high` rotations in the original length L are unchanged; the frequencies of those with less than
-    `low` are divided by s.
+    Pairs with more than `high` rotations in the original length L are unchanged; the frequencies of those with less
+    than `low` are divided by s.
 
     Args:
         factor: s, at least 1; 8 in Llama 3.1, 32 in the small ones of 3.2.
@@ -74,8 +74,8 @@ def llama3(
     _at_least("llama3", "original_max_position_embeddings", original_max_position_embeddings, 1)
     if not 0.0 <= low_freq_factor < high_freq_factor:
         raise ValueError(
-            f"llama3: low_freq_factor {low_freq_factor} must be at least 0 and below high_freq_factor {high_freq_factor}; "
-            "write low_freq_factor=1.0, high_freq_factor=4.0"
+            f"llama3: low_freq_factor {low_freq_factor} must be at least 0 and below high_freq_factor "
+            f"{high_freq_factor}; write low_freq_factor=1.0, high_freq_factor=4.0"
         )
 
     def change(frequencies: np.ndarray, base: float | int) -> np.ndarray:
@@ -99,8 +99,8 @@ def yarn(
     θ'_m = (1 − γ_m) θ_m + γ_m θ_m / s,    γ_m = clip((m − a) / (b − a), 0, 1)
     a = max(⌊m(beta_fast)⌋, 0),   b = min(⌈m(beta_slow)⌉, D − 1),   m(r) = D ln(L / 2πr) / (2 ln base)
 
-    where m(r) is the pair with r rotations in the original length L. The ramp is linear in m, as in the authors' code and
-    the models trained with it; in their paper it is linear in the number of rotations (eq. 18).
+    where m(r) is the pair with r rotations in the original length L. The ramp is linear in m, as in the authors' code
+    and the models trained with it; in their paper it is linear in the number of rotations (eq. 18).
 
     Args:
         factor: s, at least 1.
