@@ -133,7 +133,7 @@ def test_the_samples_cover_every_row():
     "score", ["additive", *(pytest.param(n, marks=pytest.mark.slow) for n in BY_NAME if n != "additive")]
 )
 def test_each_head_may_have_its_own_parameters(score, implementation, x64):
-    this = draw_problem(BY_NAME[score], dtype="float64", each_head=True)
+    this = draw_problem(BY_NAME[score], dtype="float64", per_head_params=True)
     found = solve(this, implementation=implementation)
     for name in ("output", "weights", "lse", "entropy"):
         assert_close(getattr(found, name), this.expected()[name], "float64")

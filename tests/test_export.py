@@ -78,5 +78,5 @@ def test_the_plan_says_what_only_the_run_can_tell():
 
 
 def test_an_offset_is_needed_where_the_lengths_may_differ():
-    with pytest.raises(ValueError, match="t queries and s keys .*alignment"):
+    with pytest.raises(ValueError, match=r"t queries and s keys .*alignment"):
         exported(lambda *x: attention(*x, mask=masks.causal()), "both lengths")

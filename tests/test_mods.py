@@ -47,7 +47,7 @@ def assert_mod(mod, one, head=0):
 def test_soft_cap(x64):
     assert_mod(mods.soft_cap(1.5), lambda logit, i, j: book.soft_cap(logit, 1.5))
     assert_mod(mods.soft_cap(jnp.asarray(0.5)), lambda logit, i, j: book.soft_cap(logit, 0.5))
-    with pytest.raises(ValueError, match="cap .*positive.* 0"):
+    with pytest.raises(ValueError, match=r"cap .*positive.* 0"):
         mods.soft_cap(0)
 
 
@@ -197,7 +197,7 @@ def test_rotary_keeps_the_dtype_and_computes_in_float32():
     rotated = rotary(features)
     assert rotated.dtype == jnp.bfloat16
     np.testing.assert_array_equal(rotated, rotary(features.astype(jnp.float32)).astype(jnp.bfloat16))
-    with pytest.raises(ValueError, match="rotary: .*even.* 3.*rotary_dim=2"):
+    with pytest.raises(ValueError, match=r"rotary: .*even.* 3.*rotary_dim=2"):
         rotary(jnp.ones((2, 1, 3)))
     with pytest.raises(ValueError, match=r"rotary: positions \(3,\)"):
         rotary(jnp.ones((2, 1, 4)), jnp.arange(3))

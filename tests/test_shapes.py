@@ -96,7 +96,7 @@ def test_the_cache_takes_a_length_up_to_its_capacity():
     state = cache.init(k, v, 8)
     step = q[..., :1, :, :], k[..., :1, :, :], v[..., :1, :, :]
     cache.attend(state, *step, mask=masks.lengths(8))
-    with pytest.raises(ValueError, match="lengths: 9 key positions.* 8"):
+    with pytest.raises(ValueError, match=r"lengths: 9 key positions.* 8"):
         cache.attend(state, *step, mask=masks.lengths(9))
 
 
