@@ -94,8 +94,10 @@ def why_not_blocks(call: Call, mixed: tuple[str, ...]) -> str | None:
         return f"{_lengths(call)} must be known at compile time to be divided into blocks (the batch may be symbolic)"
     if not call.sizes.logits:
         return None
-    found = call.once(mixing)
-    return found.reason("no block can compute it") if found is not None and found.mixed in mixed else None
+    mixed_part = call.once(mixing)
+    return (
+        mixed_part.reason("no block can compute it") if mixed_part is not None and mixed_part.mixed in mixed else None
+    )
 
 
 def _lengths(call: Call) -> str:

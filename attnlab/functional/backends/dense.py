@@ -50,10 +50,10 @@ class Dense(Backend):
         """Return None, except for a part that mixes queries in a call that a mesh divides."""
         if call.options.mesh is None or call.sizes.symbolic or not call.sizes.logits:
             return None
-        found = call.once(mixing)
-        if found is None or found.mixed == "masked keys":
+        mixed_part = call.once(mixing)
+        if mixed_part is None or mixed_part.mixed == "masked keys":
             return None
-        return found.reason("a mesh that divides the call cannot compute it; write mesh=None")
+        return mixed_part.reason("a mesh that divides the call cannot compute it; write mesh=None")
 
     def cost(self, call: Call, device: str) -> Cost:
         """Estimate the time and memory of writing all logits and weights."""

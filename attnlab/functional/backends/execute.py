@@ -55,9 +55,9 @@ def _run(static: tuple[Backend, Options], heads: Head) -> Results:
 
 def _selected_weights(call: Call, extra: Extra) -> Results:
     """Return the weights of some rows and heads."""
-    found = mixing(call)
-    if found is not None and found.mixed != "masked keys":
-        why = found.reason("weights of some rows cannot be computed separately")
+    mixed_part = mixing(call)
+    if mixed_part is not None and mixed_part.mixed != "masked keys":
+        why = mixed_part.reason("weights of some rows cannot be computed separately")
         raise ValueError(f'attention: {why}; write returns=("weights",)')
     part = select(call, extra.rows, extra.heads)
     part = part.with_options(returns=(Extra("weights"),), selected=(), block_size=None, mesh=None)

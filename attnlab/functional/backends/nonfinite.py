@@ -54,8 +54,8 @@ def replace(query: Array, key: Array, value: Array | None) -> tuple[Array, Array
 
 def visible(where: Where, nonfinite: Nonfinite) -> Visible:
     """Return what each query of a block may attend to; `nonfinite` is of the block's queries and keys."""
-    key, value = ((where & which[None, :]).any(axis=1) for which in nonfinite[1:])
-    return Visible(where.any(axis=1), key, value)
+    any_nonfinite = lambda which: (where & which[None, :]).any(axis=1)  # noqa: E731
+    return Visible(where.any(axis=1), any_nonfinite(nonfinite.key), any_nonfinite(nonfinite.value))
 
 
 def nan_rows(visible: Visible, nonfinite: Nonfinite) -> NanRows:
