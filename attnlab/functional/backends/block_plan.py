@@ -95,9 +95,9 @@ def why_not_blocks(call: Call, mixed: tuple[str, ...]) -> str | None:
     if not call.sizes.logits:
         return None
     mixed_part = call.once(mixing)
-    return (
-        mixed_part.reason("no block can compute it") if mixed_part is not None and mixed_part.mixed in mixed else None
-    )
+    if mixed_part is None or mixed_part.mixed not in mixed:
+        return None
+    return mixed_part.reason("no block can compute it")
 
 
 def _lengths(call: Call) -> str:
