@@ -25,7 +25,7 @@ def run(backend: Backend, call: Call) -> Results:
     mesh, heads, sizes = call.options.mesh, call.heads, call.sizes
     assert mesh is not None
     if len(mesh.axis_names) != 1:
-        raise ValueError(f"attention: a mesh of one axis is needed, not of {len(mesh.axis_names)} ({mesh.axis_names})")
+        raise ValueError(f"attention: mesh must have one axis, not {len(mesh.axis_names)}: {mesh.axis_names}")
     (axis,) = mesh.axis_names
     mesh = Mesh(mesh.devices, mesh.axis_names)  # of Auto axes, whatever those of the caller are
     devices = mesh.devices.size
