@@ -17,7 +17,7 @@ import oracle_scores
 from jax.tree_util import Partial
 
 from attnlab.functional import masks, mods, normalizers, scores
-from attnlab.functional.parts import each, per_head
+from attnlab.functional.parts import map_over, per_head
 
 
 @dataclass(frozen=True, repr=False)
@@ -109,7 +109,7 @@ def _soft_cap_alibi(draw, size: Size):
     return (mods.soft_cap(1.5), mods.alibi(size.N)), one
 
 
-def _tables_each_head(draw, size: Size):
+def _tables_per_head(draw, size: Size):
     """Both kinds of learned tables, short enough that distances are clipped and buckets shared."""
     near, t5 = draw(size.N, 3), draw(size.N, 8)
 
@@ -117,17 +117,17 @@ def _tables_each_head(draw, size: Size):
         bucket = oracle_mods.t5_bucket(j - i, 8, True, 4)
         return logit + float(near[head, min(max(j - i, -1), 1) + 1]) + float(t5[head, bucket])
 
-    return (mods.relative_bias(each(near, "h")), mods.t5_bias(each(t5, "h"), max_distance=4)), one
+    return (mods.relative_bias(map_over(near, "h")), mods.t5_bias(map_over(t5, "h"), max_distance=4)), one
 
 
 def _location_bias(draw, size: Size):
     query, w, added = draw(size.T, 2), draw(size.N, 2, size.S), draw(size.N, size.T, size.S)
 
     def one(logit, i, j, head):
-        told = sum(float(query[i, m]) * float(w[head, m, j]) for m in range(2))
-        return told + float(added[head, i, j])
+        logit = sum(float(query[i, m]) * float(w[head, m, j]) for m in range(2))
+        return logit + float(added[head, i, j])
 
-    return (mods.location(query, each(w, "h")), mods.bias(added, "h q k")), one
+    return (mods.location(query, map_over(w, "h")), mods.bias(added, "h q k")), one
 
 
 MODS = {
@@ -135,7 +135,7 @@ MODS = {
     "tilt_cap": ((tilt, cap), lambda slope: lambda logit, i, j, head: np.tanh(logit + slope * (i - j + head))),
     "cap_tilt": ((cap, tilt), lambda slope: lambda logit, i, j, head: np.tanh(logit) + slope * (i - j + head)),
     "soft_cap_alibi": _soft_cap_alibi,
-    "tables_each_head": _tables_each_head,
+    "tables_per_head": _tables_per_head,
     "location_bias": _location_bias,
 }
 """Either the mods and how their oracle follows from the slope of `tilt`, or a function that draws both."""
@@ -333,7 +333,7 @@ def problem(
     mods: str = "no_mods",
     normalizer: str = "softmax",
     dtype: str = "float32",
-    each_head: bool = False,
+    per_head_params: bool = False,
 ) -> Problem:
     """Draw a problem; what is rounded to `dtype` is rounded for the oracle too."""
     rng = np.random.default_rng(sum(map(ord, f"{score}{size}{mask}{mods}")))
@@ -343,7 +343,7 @@ def problem(
     def draw(*shape: int) -> jax.Array:
         return jnp.asarray(rng.standard_normal(shape), dtype)
 
-    front = (size.N,) if each_head else ()
+    front = (size.N,) if per_head_params else ()
     query = draw(*size.batch, size.T, size.N, size.D)
     key = draw(*size.batch, size.S, size.K, axes["E"])
     value = draw(*size.batch, size.S, size.K, size.V)
@@ -365,13 +365,13 @@ def problem(
 
     def bind(params: dict[str, jax.Array]) -> Callable[..., jax.Array]:
         part = Partial(score.part, **params, **score.constants)
-        return per_head(part) if each_head else part
+        return per_head(part) if per_head_params else part
 
     def expected(rounded: Callable[[float], float]) -> dict[str, np.ndarray]:
         wide = {name: np.asarray(x).astype(np.float64) for name, x in params.items()}
 
         def one_score(query_row, key_row, head):
-            params = {n: x[head] if each_head else x for n, x in wide.items()}
+            params = {n: x[head] if per_head_params else x for n, x in wide.items()}
             return rounded(score.oracle(query_row, key_row, **params))
 
         mod = mod_oracle(slope)

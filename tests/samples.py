@@ -1,6 +1,7 @@
 """Samples of the product score × mod × mask × normalizer × returns × block size × size, and calls on a problem.
 
-Every list is gone through in turn, as many times as the longest needs, so that every row occurs with others beside it.
+All lists are cycled through together, as often as the longest needs, so that every row occurs in
+combination with others.
 """
 
 import os
@@ -12,15 +13,16 @@ from rows import EDGES, MASKS, MODS, NORMALIZERS, SCORES, SIZES, Problem, Size
 from rows import problem as draw_problem
 
 from attnlab.functional import extras
-from attnlab.functional.attention import IMPLEMENTATIONS, attention
+from attnlab.functional.attention import attention
+from attnlab.functional.backends import BACKENDS
 from attnlab.functional.parts import as_part, floats
 
 BY_NAME = {row.name: row for row in SCORES}
-BLOCKWISE = [name for name in IMPLEMENTATIONS if name != "dense"]
+BLOCKWISE = [name for name in BACKENDS if name != "dense"]
 OPTIMIZED = {"xla_backend_optimization_level": 3} | (
     {"xla_cpu_use_fusion_emitters": True} if "fusion_emitters" in os.environ.get("XLA_FLAGS", "") else {}
 )
-"""Where bits are compared the compiler optimizes, as it does for users (see conftest.py)."""
+"""For bitwise comparisons the compiler optimizes, as it does for users (see conftest.py)."""
 
 
 @dataclass(frozen=True)
@@ -54,26 +56,26 @@ BLOCKS = [None, (2, 3), (1, 1), (64, 33), (3, 128)]
 GROUPS = [0, 1, 2, 1, 2, 0, 2]
 
 
-def in_turn(number: int) -> Sample:
-    """The sample of this number: each list a step further."""
+def cover_sample(number: int) -> Sample:
+    """Return the sample of this number: every list advances by one."""
     pick = lambda rows: list(rows)[number % len(rows)]  # noqa: E731
     lists = (BY_NAME, MODS, MASKS, NORMALIZERS, LENGTHS, GROUPS, BLOCKS)
     return Sample(*(pick(rows) for rows in lists))
 
 
-def drawn(number: int) -> Sample:
-    """A sample at random, the same for the same number."""
+def random_sample(number: int) -> Sample:
+    """Return a random sample, the same for the same number."""
     rng = np.random.default_rng(number)
     lists = (BY_NAME, MODS, MASKS, NORMALIZERS, LENGTHS, GROUPS, BLOCKS)
     return Sample(*(list(rows)[rng.integers(len(rows))] for rows in lists))
 
 
-COVER = [in_turn(number) for number in range(max(map(len, (SCORES, MODS, MASKS, NORMALIZERS, LENGTHS))))]
-REST = [drawn(number) for number in range(150)]
+COVER = [cover_sample(number) for number in range(max(map(len, (SCORES, MODS, MASKS, NORMALIZERS, LENGTHS))))]
+REST = [random_sample(number) for number in range(150)]
 
 
 def learnable(this: Problem, dtype: str | None = "float64"):
-    """The floating-point arrays of a problem (None: as they are), what is not to be learned, what joins the two."""
+    """Return the floating-point arrays of a problem, its other leaves, and a function that combines both."""
     learned, constant, together = floats(
         (this.inputs, this.params, tuple(map(as_part, this.mods)), as_part(this.normalizer))
     )

@@ -155,38 +155,38 @@ def unchecked(*args, **options):
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ((QUERY[0, 0], KEY, VALUE), {}, r"positions, heads, features\] is needed"),
+        ((QUERY[0, 0], KEY, VALUE), {}, r"query .*positions, heads, features\]"),
         ((QUERY[:1], KEY, VALUE), {}, "batch axes"),
-        ((QUERY, KEY[:, :3], VALUE), {}, "must agree"),
-        ((QUERY[:, :, :3], KEY, VALUE), {}, "3 query heads are no multiple of 4 key heads"),
-        ((QUERY.astype(int), KEY, VALUE), {}, "floating-point arrays are needed: int32"),
-        ((QUERY, KEY, VALUE), {"implementation": "stream"}, "'stream' is none of dense, streaming"),
-        ((QUERY, KEY, VALUE), {"returns": ("weight",)}, "'weight' is none of weights, scores, logits"),
-        ((QUERY, KEY, VALUE), {"returns": "weights"}, "returns is a tuple"),
-        ((QUERY, KEY, VALUE), {"dropout_rate": 0.1}, "dropout needs an rng"),
-        ((QUERY, KEY, VALUE), {"dropout_rate": 1.0, "rng": jax.random.key(0)}, r"not in \[0, 1\)"),
+        ((QUERY, KEY[:, :3], VALUE), {}, "key heads must be equal"),
+        ((QUERY[:, :, :3], KEY, VALUE), {}, "3 query heads .*multiple of 4 key heads"),
+        ((QUERY.astype(int), KEY, VALUE), {}, "floating-point.*int32"),
+        ((QUERY, KEY, VALUE), {"implementation": "stream"}, "'stream' .*dense, streaming"),
+        ((QUERY, KEY, VALUE), {"returns": ("weight",)}, "'weight' .*weights, scores, logits"),
+        ((QUERY, KEY, VALUE), {"returns": "weights"}, "returns .*tuple"),
+        ((QUERY, KEY, VALUE), {"dropout_rate": 0.1}, "dropout .*rng=jax.random.key"),
+        ((QUERY, KEY, VALUE), {"dropout_rate": 1.0, "rng": jax.random.key(0)}, r"dropout_rate .*\[0, 1\).*1\.0"),
         ((QUERY, KEY, VALUE), {"mask": jnp.ones((5, 6), bool)}, "masks.array"),
-        ((QUERY, KEY, VALUE), {"mods": jnp.tanh}, "a tuple of functions"),
+        ((QUERY, KEY, VALUE), {"mods": jnp.tanh}, r"mods .*tuple.*mods=\(mod,\)"),
         (
             (QUERY, KEY, VALUE),
             {"mask": masks.lengths(jnp.array([1, 2, 3]))},
             r"batch axes \(3,\), the inputs have \(2,\)",
         ),
-        ((QUERY, KEY, VALUE), {"mask": masks.causal()}, "5 queries and 6 keys need an alignment"),
+        ((QUERY, KEY, VALUE), {"mask": masks.causal()}, "5 queries and 6 keys .*alignment"),
         (
             (QUERY, KEY, VALUE),
             {"score": per_head(Partial(scores.general, w=jnp.ones((8, 8))))},
-            r"marked 'h' must begin with the axes \(4,\), its shape is \(8, 8\)",
+            r"score .*'h'.*\(4,\).*\(8, 8\)",
         ),
     ],
 )
-def test_what_cannot_be_is_refused(arguments, options, message):
+def test_wrong_arguments_raise(arguments, options, message):
     with pytest.raises(ValueError, match=message):
         unchecked(*arguments, **options)
 
 
 def test_pool_refuses_heads_that_do_not_divide():
-    with pytest.raises(ValueError, match="3 heads of weights are no multiple of 2"):
+    with pytest.raises(ValueError, match=r"pool: .*3 heads .*multiple of .*2 heads"):
         pool(jnp.ones((3, 1, 1)), jnp.ones((1, 2, 1)))
 
 
@@ -202,17 +202,17 @@ Q = jnp.ones((2, 6, 4, 8))
 
 @pytest.mark.parametrize("implementation", [None, "dense", "streaming"])
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
-        ({"score": lambda query, key: (query @ key.T)[None]}, r"the score answered \(1, 6, 6\).*parts.each"),
-        ({"mods": (lambda logits, positions: logits[0],)}, r"the mod 0 answered \(6,\)"),
-        ({"normalizer": lambda logits, where: logits.sum(axis=1)}, r"the normalizer answered \(6,\)"),
-        ({"normalizer": jax.nn.softmax}, "normalizer softmax of jax takes"),
-        ({"mods": (mods.alibi(8),)}, r"mods\[0\] is alibi\(8\), the query has 4 heads"),
+        ({"score": lambda query, key: (query @ key.T)[None]}, r"the score .*\(1, 6, 6\).*parts.map_over"),
+        ({"mods": (lambda logits, positions: logits[0],)}, r"the mod 0 .*\(6,\)"),
+        ({"normalizer": lambda logits, where: logits.sum(axis=1)}, r"the normalizer .*\(6,\)"),
+        ({"normalizer": jax.nn.softmax}, "normalizer softmax of jax.*normalizers.softmax"),
+        ({"mods": (mods.alibi(8),)}, r"mods\[0\] is alibi\(8\).*4 heads"),
     ],
 )
-def test_a_part_that_is_none_is_told(options, told, implementation):
-    with pytest.raises(ValueError, match=told):
+def test_a_part_of_the_wrong_shape_raises(options, message, implementation):
+    with pytest.raises(ValueError, match=message):
         attention(Q, Q, Q, implementation=implementation, **options)
 
 
@@ -236,29 +236,28 @@ for change in (
 """
 
 
-def test_a_users_mistakes_are_told_without_checked_annotations():
-    """In a process of its own: under pytest jaxtyping speaks first."""
-    found = subprocess.run([sys.executable, "-c", WRONG], capture_output=True, text=True, check=True).stdout
-    assert found.splitlines() == [
-        "attention: score is a function, such as those of attnlab.scores, not 'dot'; write score=scores.dot",
-        "attention: mods[0] is a function, such as those of attnlab.mods, not 'soft_cap'; "
-        "write mods=(mods.soft_cap(cap),)",
-        "attention: mask is no mask but function causal; call it: masks.causal()",
-        "scores.scaled_dot: queries of width 7 and keys of width 8; it needs one width (general and additive do not)",
-        "scores.cosine: queries of width 7 and keys of width 8; it needs one width (general and additive do not)",
-        "attention: mask is no mask but str 'causal'; call it: masks.causal()",
-        "attention: mask is no mask but str 'prefx'; call it: masks.prefix(...)",
-        "attention: mask is no mask but str 'all'; those of masks are array, big_bird, block_layout, causal, dilated, "
-        "fixed, from_fn, global_tokens, lengths, prefix, random_blocks, segments, sliding_window, strided",
-        "attention: score scores.general lacks w; bind it: Partial(scores.general, w=w)",
-        "attention: score scores.additive lacks w_query, w_key; bind it: Partial(scores.additive, w_query=w_query, "
-        "w_key=w_key, v=v)",
-        "attention: normalizer own lacks power; bind it: Partial(own, power=power)",
-        'sliding_window: 5 queries and 6 keys need an alignment: "lower_right" (the last query is at the last key), '
-        '"upper_left" (the first query is at the first key), or an offset; write '
-        'sliding_window(3, 0, alignment="lower_right")',
-        "scores.general: w is [4, 8], queries are 8 wide and keys 8; [8, 8] is needed",
+def test_errors_without_checked_annotations_are_one_line_that_names_the_argument_and_the_call():
+    """In its own process, since jaxtyping checks annotations first under pytest."""
+    printed = subprocess.run([sys.executable, "-c", WRONG], capture_output=True, text=True, check=True).stdout
+    expected = [
+        ("attention: score ", "'dot'", "score=scores.dot"),
+        ("attention: mods[0] ", "'soft_cap'", "mods=(mods.soft_cap(cap),)"),
+        ("attention: mask ", "function causal", "masks.causal()"),
+        ("scores.scaled_dot: ", "width 7 ", "width 8 "),
+        ("scores.cosine: ", "width 7 ", "width 8 "),
+        ("attention: mask ", "'causal'", "masks.causal()"),
+        ("attention: mask ", "'prefx'", "masks.prefix(...)"),
+        ("attention: mask ", "'all'", "array, big_bird, block_layout, causal"),
+        ("attention: score scores.general ", " w;", "Partial(scores.general, w=w)"),
+        ("attention: score scores.additive ", "w_query, w_key", "scores.additive, w_query=w_query, w_key=w_key, v=v)"),
+        ("attention: normalizer own ", "power", "Partial(own, power=power)"),
+        ("sliding_window: ", "5 queries and 6 keys", 'sliding_window(3, 0, alignment="lower_right")'),
+        ("scores.general: w ", "[4, 8]", "[8, 8]"),
     ]
+    for line, (place, value, suggestion) in zip(printed.splitlines(), expected, strict=True):
+        assert line.startswith(place)
+        assert value in line
+        assert suggestion in line
 
 
 @pytest.mark.parametrize(
@@ -278,5 +277,5 @@ def test_an_array_as_mask_is_told_its_axes(shape: tuple[int, ...], axes: str):
 
 
 def test_masks_are_not_combined_by_and_or():
-    with pytest.raises(TypeError, match="combine masks by &"):
+    with pytest.raises(TypeError, match="combine masks with &"):
         masks.causal() and masks.lengths(jnp.array([3]))

@@ -1,5 +1,6 @@
-"""Blocks: sequences are cut evenly, and what a mask lets be seen is covered once, from where it begins."""
+"""Blocks: sequences are divided evenly, and every unmasked logit is covered once, from the start of its run."""
 
+import dataclasses
 import functools
 
 import jax
@@ -12,48 +13,48 @@ from tolerances import assert_close
 
 from attnlab.functional import masks
 from attnlab.functional.attention import attention
-from attnlab.functional.blocks import GRAIN, _runs, cut, visits
-from attnlab.functional.inputs import Inputs
+from attnlab.functional.backends.block_schedule import KEY_ALIGNMENT, _aligned_schedule, block_grid, block_schedule
+from attnlab.functional.backends.call import Head
 
 
 @given(length=st.integers(1, 2000), block=st.integers(1, 600))
-def test_a_cut_is_even_and_holds_everything(length, block):
-    pieces = cut(length, block)
-    assert pieces.size <= block
-    assert pieces.count == -(-length // block)
-    assert 0 <= pieces.padding < pieces.count
+def test_a_grid_is_even_and_covers_everything(length, block):
+    grid = block_grid(length, block)
+    assert grid.size <= block
+    assert grid.count == -(-length // block)
+    assert 0 <= grid.padding < grid.count
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
-@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 4), grains=st.integers(2, 12), width=st.integers(1, 5))
-def test_runs_cover_every_grain_that_may_be_seen_once(seed, rows, grains, width):
-    width = min(width, grains)
+@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 4), cells=st.integers(2, 12), width=st.integers(1, 5))
+def test_a_schedule_covers_every_unmasked_cell_once(seed, rows, cells, width):
+    width = min(width, cells)
     rng = np.random.default_rng(seed)
-    some = rng.random((rows, grains)) < rng.random()
-    full = some & (rng.random((rows, grains)) < 0.7)
-    found = _runs(some, full, width, grains * GRAIN)
+    some = rng.random((rows, cells)) < rng.random()
+    full = some & (rng.random((rows, cells)) < 0.7)
+    schedule = _aligned_schedule(some, full, width, cells * KEY_ALIGNMENT)
     for row in range(rows):
-        covered = np.zeros(grains * GRAIN, int)
-        for n in range(found.full_counts[row]):
-            start = found.full[row, n]
-            covered[start : start + found.block] += 1
-            assert full[row, start // GRAIN : start // GRAIN + width].all()
-        for n in range(found.partial_counts[row]):
-            start, first = found.partial[row, n], found.first[row, n]
-            assert 0 <= start <= first < start + found.block <= grains * GRAIN
-            covered[first : start + found.block] += 1
-        covered = covered.reshape(grains, GRAIN)
+        covered = np.zeros(cells * KEY_ALIGNMENT, int)
+        for n in range(schedule.full_counts[row]):
+            start = schedule.full[row, n]
+            covered[start : start + schedule.block] += 1
+            assert full[row, start // KEY_ALIGNMENT : start // KEY_ALIGNMENT + width].all()
+        for n in range(schedule.partial_counts[row]):
+            start, first = schedule.partial[row, n], schedule.first[row, n]
+            assert 0 <= start <= first < start + schedule.block <= cells * KEY_ALIGNMENT
+            covered[first : start + schedule.block] += 1
+        covered = covered.reshape(cells, KEY_ALIGNMENT)
         assert (covered[some[row]] == 1).all()
         assert covered.max(initial=0) <= 1
 
 
-def test_a_window_is_one_block_a_row_of_blocks():
+def test_a_window_is_one_block_per_row_of_blocks():
     mask = masks.sliding_window(255, 0).fitted(4096, 4096)
-    shapes = {"query": np.empty((4096, 0)), "key": np.empty((4096, 0)), "mask": mask, "head": 0}
-    head = Inputs(**dict.fromkeys(Inputs._fields) | shapes)
-    found = visits(head, cut(4096, 128), 384, skip=True)
-    assert (found.steps, found.padded) == (32, 4096)
-    assert visits(head, cut(4096, 128), 128, skip=True).steps == 93
+    shapes = {"query": np.empty((4096, 0)), "key": np.empty((4096, 0)), "mask": mask, "head_index": 0}
+    head = Head(**{field.name: None for field in dataclasses.fields(Head)} | shapes)
+    schedule = block_schedule(head, block_grid(4096, 128), 384, skip=True)
+    assert (schedule.steps, schedule.padded) == (32, 4096)
+    assert block_schedule(head, block_grid(4096, 128), 128, skip=True).steps == 93
 
 
 MASKS = {
@@ -81,9 +82,9 @@ def output_and_slopes(name: str, implementation: str, block: tuple[int, int] | N
 
 @pytest.mark.parametrize("block", [(128, 384), (256, 256), (100, 128)], ids=str)
 @pytest.mark.parametrize("name", MASKS)
-def test_runs_give_what_dense_gives(name, block):
+def test_aligned_schedules_equal_dense(name, block):
     output, slopes = output_and_slopes(name, "block_sparse", block)
     expected, expected_slopes = output_and_slopes(name, "dense")
     assert_close(output, expected, "float32")
-    for found, of_dense in zip(slopes, expected_slopes, strict=True):
-        np.testing.assert_allclose(found, of_dense, rtol=1e-4, atol=2e-6)
+    for schedule, of_dense in zip(slopes, expected_slopes, strict=True):
+        np.testing.assert_allclose(schedule, of_dense, rtol=1e-4, atol=2e-6)

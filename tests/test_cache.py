@@ -164,14 +164,14 @@ EMPTY = cache.init(KEY, VALUE, CAPACITY)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: cache.init(KEY, VALUE, 0), "capacity 0 holds nothing"),
-        (lambda: cache.of(KEY, VALUE, 3), "7 tokens at once into a capacity of 3"),
-        (lambda: cache.append(EMPTY, KEY[:1], VALUE[:1]), "does not fit into a buffer"),
-        (lambda: cache.append(EMPTY, KEY.astype("bfloat16"), VALUE), "key of bfloat16, the buffer is of float32"),
-        (lambda: cache.attend(EMPTY, QUERY[:, :2], KEY, VALUE), "2 queries and 7 keys"),
-        (lambda: cache.attend(EMPTY, QUERY, KEY, VALUE, query_positions=jnp.arange(7)), "knows the positions"),
+        (lambda: cache.init(KEY, VALUE, 0), "capacity .* 0"),
+        (lambda: cache.of(KEY, VALUE, 3), "7 tokens .*capacity of 3"),
+        (lambda: cache.append(EMPTY, KEY[:1], VALUE[:1]), r"key \(1, 7.*buffer"),
+        (lambda: cache.append(EMPTY, KEY.astype("bfloat16"), VALUE), "key .*bfloat16.*float32"),
+        (lambda: cache.attend(EMPTY, QUERY[:, :2], KEY, VALUE), "queries and keys.*2 and 7"),
+        (lambda: cache.attend(EMPTY, QUERY, KEY, VALUE, query_positions=jnp.arange(7)), "query_positions"),
     ],
 )
-def test_what_cannot_be_is_refused(call, message):
+def test_wrong_arguments_raise(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -19,13 +19,14 @@ from samples import BLOCKWISE, BY_NAME, COVER, OPTIMIZED, REST, Sample, learnabl
 from tolerances import assert_close
 
 from attnlab.functional import extras, masks
-from attnlab.functional.attention import IMPLEMENTATIONS, AttentionOutput, attention, attention_weights, pool
+from attnlab.functional.attention import AttentionOutput, attention, attention_weights, pool
+from attnlab.functional.backends import BACKENDS
 from attnlab.functional.types import widen
 
 pytestmark = pytest.mark.usefixtures("strict")
 on_gpu = pytest.mark.gpu
 """Laws that say something of their own of another device; `test_on_gpu.py` has its values and gradients."""
-every_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+every_implementation = pytest.mark.parametrize("implementation", BACKENDS)
 ACCURATE = 1e-10
 """What float64 is held to where blocks add up in another order: forward and gradients."""
 
@@ -78,7 +79,7 @@ def assert_is_oracle(sample: Sample, found: AttentionOutput, tolerance: float) -
             close(np.take_along_axis(expected["weights"], np.asarray(found.top_k.keys), axis=-1), weights)
         else:
             whole = expected[extra.name]
-            whole = whole[..., extra.heads, :, :][..., extra.rows, :] if extra.chosen else whole
+            whole = whole[..., extra.heads, :, :][..., extra.rows, :] if extra.selects else whole
             close(getattr(found, extra.name), whole)
 
 
@@ -132,7 +133,7 @@ def test_the_samples_cover_every_row():
     "score", ["additive", *(pytest.param(n, marks=pytest.mark.slow) for n in BY_NAME if n != "additive")]
 )
 def test_each_head_may_have_its_own_parameters(score, implementation, x64):
-    this = draw_problem(BY_NAME[score], dtype="float64", each_head=True)
+    this = draw_problem(BY_NAME[score], dtype="float64", per_head_params=True)
     found = solve(this, implementation=implementation)
     for name in ("output", "weights", "lse", "entropy"):
         assert_close(getattr(found, name), this.expected()[name], "float64")

@@ -10,10 +10,11 @@ from rows import problem as draw_problem
 from samples import BY_NAME, solve
 
 from attnlab.functional import masks
-from attnlab.functional.attention import IMPLEMENTATIONS, attention
+from attnlab.functional.attention import attention
+from attnlab.functional.backends import BACKENDS
 
 pytestmark = pytest.mark.usefixtures("strict")
-every_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+every_implementation = pytest.mark.parametrize("implementation", BACKENDS)
 
 
 def gradient(this: Problem, mask, implementation, rows=slice(None)):

@@ -19,7 +19,7 @@ from attnlab.config.load import load, resolved
 from attnlab.config.models.transformer import Block
 from attnlab.functional import masks, mods, normalizers, scores
 from attnlab.functional.attention import attention
-from attnlab.functional.parts import each
+from attnlab.functional.parts import map_over
 from attnlab.functional.types import Positions
 from attnlab.layers.attend import Attend
 from attnlab.layers.custom import custom_function, custom_mask
@@ -211,8 +211,8 @@ def test_mods_masks_and_normalizers_are_those_of_the_library(implementation: str
         )
 
     expected = run(
-        mods=(mods.relative_bias(each(table, "h")),),
-        normalizer=normalizers.temperature(each(variables[1]["params"]["temperature"], "h")),
+        mods=(mods.relative_bias(map_over(table, "h")),),
+        normalizer=normalizers.temperature(map_over(variables[1]["params"]["temperature"], "h")),
         mask=masks.sliding_window(2, 1, alignment="upper_left"),
     )
     np.testing.assert_allclose(ours(*variables), expected, rtol=1e-5, atol=1e-6)

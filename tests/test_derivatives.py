@@ -95,7 +95,7 @@ def test_dense_differentiates_twice_forward_and_reverse(sample, x64):
     [
         pytest.param("streaming", "additive", "tilt_cap", "softmax_with_sink", 0.3, marks=pytest.mark.slow),
         pytest.param("streaming", "general", "cap_tilt", "softmax_with_sink", 0.3, marks=pytest.mark.slow),
-        pytest.param("block_sparse", "general", "tables_each_head", "temperature", 0.0, marks=pytest.mark.slow),
+        pytest.param("block_sparse", "general", "tables_per_head", "temperature", 0.0, marks=pytest.mark.slow),
         ("streaming", "scaled_dot_scale", "no_mods", "entmax15", 0.0),
     ],
 )

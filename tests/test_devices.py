@@ -1,4 +1,6 @@
-"""How attention is carried out on another kind of device, tried on a CPU that takes itself for one."""
+"""The tuning of another kind of device, tested on a CPU that claims to be one."""
+
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -7,17 +9,24 @@ import pytest
 from samples import COVER, Sample
 from test_conformance import ACCURATE, assert_equals_the_oracle_and_the_slopes_of_dense, evaluate
 
-from attnlab.functional import devices, masks
+from attnlab.functional import masks
 from attnlab.functional.attention import attention, plan
-from attnlab.functional.blocks import GRAIN
+from attnlab.functional.backends.block_schedule import KEY_ALIGNMENT
+from attnlab.functional.backends.devices import device_kind
+from attnlab.functional.backends.tuning import TUNING
 
 BLOCKWISE = ("streaming", "block_sparse")
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Make `attention` use the tuning of this kind of device."""
+    monkeypatch.setattr(importlib.import_module("attnlab.functional.attention"), "device_kind", lambda: kind)
 
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """All heads at once, in the blocks of a GPU."""
-    monkeypatch.setitem(devices.KINDS, "cpu", devices.GPU)  # pyright: ignore[reportArgumentType]
+    pretend(monkeypatch, "gpu")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +57,7 @@ def test_second_derivatives_of_all_heads_at_once(implementation, gpu, x64):
 @pytest.mark.parametrize("on", ["cpu", "gpu"])
 @pytest.mark.parametrize("implementation", BLOCKWISE)
 def test_one_head_with_nan_spoils_what_may_see_it_and_no_other_head(implementation, on, monkeypatch):
-    monkeypatch.setitem(devices.KINDS, "cpu", devices.KINDS[on])  # pyright: ignore[reportArgumentType]
+    pretend(monkeypatch, on)
     rng = np.random.default_rng(0)
     query, key, value = (jnp.asarray(rng.standard_normal((2, 6, 2, 3)), jnp.float32) for _ in range(3))
     bad = key.at[1, 3, 1].set(jnp.nan)
@@ -100,23 +109,24 @@ def test_a_plan_is_that_of_the_device(gpu):
     assert (whole.implementation, whole.block_size) == ("streaming", (2048, 1024))
     few = plan(long, long, long, mask=masks.sliding_window(255, 0))
     assert few.implementation == "block_sparse"
-    assert few.block_size in devices.GPU.steps
+    assert few.block_size in TUNING["gpu"].block_times
 
 
 def test_a_kind_of_device_that_is_not_known_is_taken_for_a_gpu(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
-    assert devices.device() is devices.GPU
+    assert device_kind() == "gpu"
 
 
-def test_every_kind_names_blocks_that_lie_on_the_grain_of_keys():
-    for kind in devices.KINDS.values():
-        assert all(keys % GRAIN == 0 for _, keys in (*kind.steps, *kind.split_steps))
+def test_block_sizes_of_every_kind_are_aligned():
+    for tuning in TUNING.values():
+        blocks = (*tuning.block_times, *tuning.sharded_block_times)
+        assert all(keys % KEY_ALIGNMENT == 0 for _, keys in blocks)
 
 
 def test_a_sample_is_the_same_both_ways(monkeypatch, x64):
     """What the two kinds of devices compute differs by rounding alone."""
     sample = COVER[4]
     one = evaluate(sample, "streaming", slopes=False)[0].output
-    monkeypatch.setitem(devices.KINDS, "cpu", devices.GPU)  # pyright: ignore[reportArgumentType]
+    pretend(monkeypatch, "gpu")
     other = evaluate(sample, "streaming", slopes=False)[0].output
     np.testing.assert_allclose(one, other, rtol=ACCURATE, atol=ACCURATE)

@@ -16,24 +16,11 @@ MODULES = [
     for module in pkgutil.walk_packages(importlib.import_module(f"attnlab.{folder}").__path__, f"attnlab.{folder}.")
 ]
 CORE = [name for name in MODULES if name.startswith("attnlab.functional.")]
-INNER = {
-    f"attnlab.functional.{name}"
-    for name in (
-        "types",
-        "dense",
-        "streaming",
-        "online",
-        "block_sparse",
-        "blocks",
-        "inputs",
-        "checks",
-        "contain",
-        "separable",
-        "sharded",
-        "plan",
-    )
+INNER = {name for name in CORE if name.startswith("attnlab.functional.backends.")} | {
+    "attnlab.functional.types",
+    "attnlab.functional.checks",
 }
-"""Seen through `attention`; their functions need no example of their own."""
+"""Tested through `attention`; their functions need no example of their own."""
 
 
 def examples(name: str) -> list[doctest.DocTest]:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from attnlab.functional import eager, extras, masks, mods, normalizers, scores
+from attnlab.functional import extras, masks, mods, normalizers, scores
 from attnlab.functional.attention import attention
-from attnlab.functional.fingerprint import NoFingerprint, of_structure
+from attnlab.functional.backends import eager
+from attnlab.functional.backends.fingerprint import NoFingerprint, of_structure
 
 X = jax.random.normal(jax.random.key(0), (2, 6, 2, 4))
 BLOCKS = {"implementation": "streaming", "block_size": (2, 3)}

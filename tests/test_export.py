@@ -66,7 +66,7 @@ def test_blocks_of_symbolic_lengths_are_refused(implementation):
 
 
 def test_chosen_rows_of_symbolically_many_are_refused():
-    with pytest.raises(ValueError, match=r't queries.*"weights"'):
+    with pytest.raises(ValueError, match=r'\bt\b.*returns=\("weights",\)'):
         exported(lambda *x: attention(*x, returns=(extras.weights(rows=[0]),)).weights, "length")
 
 
@@ -78,5 +78,5 @@ def test_the_plan_says_what_only_the_run_can_tell():
 
 
 def test_an_offset_is_needed_where_the_lengths_may_differ():
-    with pytest.raises(ValueError, match="t queries and s keys need an alignment"):
+    with pytest.raises(ValueError, match=r"t queries and s keys .*alignment"):
         exported(lambda *x: attention(*x, mask=masks.causal()), "both lengths")

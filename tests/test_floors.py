@@ -127,4 +127,4 @@ def test_notebooks_import_what_there_is(path):
 def test_an_upward_import_would_be_seen():
     source = "def late():\n    from attnlab.training import loop\n    import attnlab.data.records as corpus\n"
     assert imported(source) == {"attnlab.training.loop", "attnlab.data.records"}
-    assert floor("attnlab.training.loop") > floor("attnlab.functional.dense")
+    assert floor("attnlab.training.loop") > floor("attnlab.functional.backends.dense")

@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 from rows import MASKS, SIZES, Size
 
 from attnlab.functional import masks
-from attnlab.functional.parts import each
+from attnlab.functional.parts import map_over
 from attnlab.functional.types import Positions
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -415,7 +415,7 @@ def test_repr_inside_jit_is_the_expression_alone():
     def call(mask):
         assert repr(mask) == "causal() & lengths(int32[2])"
         assert len(repr(concrete & masks.causal()).splitlines()) > 2
-        with pytest.raises(ValueError, match="its arrays are not known here, inside jit"):
+        with pytest.raises(ValueError, match=r"arrays .*inside jit"):
             mask.map(3, 3)
         return mask
 
@@ -448,7 +448,7 @@ def test_algebra_is_that_of_truth_values(recipe, queries, keys):
 
 @pytest.mark.parametrize("name", [name for name in MASKS if name != "no_mask"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_dense_is_the_predicate_written_out(name, size: Size):
+def test_dense_equals_the_predicate(name, size: Size):
     mask, may = MASKS[name](np.random.default_rng(1), size)
     for head in range(size.N):
         found = np.asarray(mask.dense(size.T, size.S, head))
@@ -480,11 +480,11 @@ def test_causal_alignments_are_the_two_corners():
 def test_every_mask_that_compares_positions_needs_an_alignment(name):
     arguments = {"sliding_window": (2, 0), "dilated": (2, 1), "strided": (2,), "fixed": (2, 1)}.get(name, (1,))
     make, truth = getattr(masks, name), getattr(book, name)
-    with pytest.raises(ValueError, match=f"{name}: 3 queries and 5 keys need an alignment"):
+    with pytest.raises(ValueError, match=f"{name}: 3 queries and 5 keys .*alignment"):
         make(*arguments).dense(3, 5)
     with pytest.raises(ValueError, match=f"{name}: evaluated before"):
         make(*arguments).classify(np.array([[0]]), np.array([[0]]))
-    with pytest.raises(ValueError, match=f"{name}: alignment 'middle' is none of"):
+    with pytest.raises(ValueError, match=f"{name}: alignment .*'middle'"):
         make.__wrapped__(*arguments, "middle")
     said = (range(1),) if name == "global_tokens" else arguments
     for alignment, offset in [("lower_right", 2), ("upper_left", 0), (-1, -1)]:
@@ -496,7 +496,7 @@ def test_every_mask_that_compares_positions_needs_an_alignment(name):
     "mask", [masks.causal(), ~masks.causal() & masks.lengths(3), masks.lengths(3) | masks.causal()]
 )
 def test_causal_without_alignment_is_refused_for_unequal_lengths(mask):
-    with pytest.raises(ValueError, match='2 queries and 3 keys need an alignment: "lower_right"'):
+    with pytest.raises(ValueError, match=r'2 queries and 3 keys .*alignment: "lower_right"'):
         mask.dense(2, 3)
 
 
@@ -511,12 +511,12 @@ def test_a_mask_is_a_pytree_with_its_lengths_as_leaves():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: masks.causal.__wrapped__("top_left"), "'top_left' is none of"),
-        (lambda: masks.causal.__wrapped__(True), "True is none of"),
-        (lambda: masks.lengths(), "give the number of keys"),
-        (lambda: masks.lengths(jnp.array([1.0])), "whole numbers are needed, not float32"),
-        (lambda: masks.array(jnp.ones((2, 2))), "truth values are needed, not float32"),
-        (lambda: masks.array(jnp.ones((2, 2), bool), "k q"), 'are not some of "b h q k" in this order'),
+        (lambda: masks.causal.__wrapped__("top_left"), "causal: alignment .*'top_left'"),
+        (lambda: masks.causal.__wrapped__(True), "causal: alignment .*True"),
+        (lambda: masks.lengths(), "lengths: keys, queries or both"),
+        (lambda: masks.lengths(jnp.array([1.0])), "lengths: .*integers.*float32"),
+        (lambda: masks.array(jnp.ones((2, 2))), "array: .*boolean.*float32"),
+        (lambda: masks.array(jnp.ones((2, 2), bool), "k q"), 'array: axes .*"b h q k"'),
         (lambda: masks.array(jnp.ones((2, 2, 2), bool)), "does not have the axes 'q k'"),
         (lambda: masks.array(jnp.ones(2, bool), "b q k"), "does not have the axes 'b q k'"),
         (lambda: masks.array(jnp.ones((2, 3), bool)).dense(2, 4), "axis k of the mask has 3 positions"),
@@ -525,61 +525,61 @@ def test_a_mask_is_a_pytree_with_its_lengths_as_leaves():
             lambda: masks.array(jnp.ones((2, 3), bool), "h k").fitted(2, 3, heads=4),
             "axis h of the mask has 2 positions",
         ),
-        (lambda: masks.sliding_window(-1, 0), "sliding_window: left is -1, at least 0 is needed"),
-        (lambda: masks.sliding_window(0, jnp.array([1, -2])), "sliding_window: right is -2, at least 0 is needed"),
-        (lambda: masks.sliding_window(jnp.float32(1), 0), "sliding_window: whole numbers are needed, not float32"),
-        (lambda: masks.sliding_window(None, None), "nothing is masked; write mask=None"),
-        (lambda: masks.causal(2**31 - 1), "causal: an offset of 2147483647 is too far"),
-        (lambda: masks.strided(1, jnp.array([0.5])), "strided: whole numbers are needed, not float32"),
-        (lambda: masks.prefix(2**31), "prefix: n is 2147483648, at most 2147483647"),
-        (lambda: masks.sliding_window.__wrapped__(1.5, 0), "left is a whole number in Python, not 1.5"),
-        (lambda: masks.dilated(3, 2), "an even number is needed, not 3"),
-        (lambda: masks.dilated(2, 0), "dilated: dilation is 0, at least 1"),
-        (lambda: masks.strided(0), "strided: stride is 0, at least 1"),
-        (lambda: masks.fixed(2, 3), "3 keys at the end of each stretch of 2 are more than it has"),
-        (lambda: masks.prefix(-1), "prefix: n is -1, at least 0"),
-        (lambda: masks.prefix(jnp.array([1.0])), "prefix: whole numbers are needed, not float32"),
-        (lambda: masks.global_tokens([-1]), "a position is -1, at least 0"),
-        (lambda: masks.global_tokens(jnp.int32(2)), "a count is a number in Python"),
-        (lambda: masks.segments(jnp.int32(2)), "an id for each position is needed"),
-        (lambda: masks.segments(jnp.array([1.0])), "segments: whole numbers are needed"),
+        (lambda: masks.sliding_window(-1, 0), "sliding_window: left .*0.* -1"),
+        (lambda: masks.sliding_window(0, jnp.array([1, -2])), "sliding_window: right .*0.* -2"),
+        (lambda: masks.sliding_window(jnp.float32(1), 0), "sliding_window: .*integers.*float32"),
+        (lambda: masks.sliding_window(None, None), "sliding_window: left and right .*mask=None"),
+        (lambda: masks.causal(2**31 - 1), "causal: .*offset.*2147483647"),
+        (lambda: masks.strided(1, jnp.array([0.5])), "strided: .*integers.*float32"),
+        (lambda: masks.prefix(2**31), "prefix: n .*2147483647.*2147483648"),
+        (lambda: masks.sliding_window.__wrapped__(1.5, 0), r"sliding_window: left .*integer.*1\.5"),
+        (lambda: masks.dilated(3, 2), "dilated: window .*even.* 3"),
+        (lambda: masks.dilated(2, 0), "dilated: dilation .*1.* 0"),
+        (lambda: masks.strided(0), "strided: stride .*1.* 0"),
+        (lambda: masks.fixed(2, 3), "fixed: summary .*2.* 3"),
+        (lambda: masks.prefix(-1), "prefix: n .*0.* -1"),
+        (lambda: masks.prefix(jnp.array([1.0])), "prefix: .*integers.*float32"),
+        (lambda: masks.global_tokens([-1]), "global_tokens: .*position.*0.* -1"),
+        (lambda: masks.global_tokens(jnp.int32(2)), r"global_tokens: .*\[\*B, g\].*Python integer"),
+        (lambda: masks.segments(jnp.int32(2)), r"segments: ids .*\[\*B, T\]"),
+        (lambda: masks.segments(jnp.array([1.0])), "segments: .*integers.*float32"),
         (
             lambda: masks.segments(jnp.array([1]), jnp.array([1], jnp.int8)),
-            "ids of one dtype are needed, not int32 and",
+            "segments: .*dtype.*int32 and int8",
         ),
         (
             lambda: masks.segments(jnp.array([1, 2])).dense(2, 3),
-            "ids for 2 queries and 2 keys, the inputs have 2 and 3",
+            "segments: ids for 2 queries and 2 keys.*2 and 3",
         ),
-        (lambda: masks.block_layout(np.ones((2, 2)), 2), "truth values are needed, not float64"),
-        (lambda: masks.block_layout(np.ones((2, 2), bool), 2, "k q"), "axes 'k q' are none of"),
+        (lambda: masks.block_layout(np.ones((2, 2)), 2), "block_layout: .*boolean.*float64"),
+        (lambda: masks.block_layout(np.ones((2, 2), bool), 2, "k q"), "block_layout: axes .*'k q'"),
         (lambda: masks.block_layout(np.ones((2, 2, 2), bool), 2), "does not have the axes 'q k'"),
-        (lambda: masks.block_layout(np.ones((2, 2, 2), bool), 2, "b q k"), "give it as a JAX array"),
-        (lambda: masks.block_layout([[True]], 0), "block is 0, at least 1"),
+        (lambda: masks.block_layout(np.ones((2, 2, 2), bool), 2, "b q k"), "block_layout: .*JAX array.*jnp.asarray"),
+        (lambda: masks.block_layout([[True]], 0), "block_layout: block .*1.* 0"),
         (lambda: masks.block_layout([[True]], 2).dense(3, 2), "1 × 1 blocks, but 3 queries and 2 keys make 2 × 1"),
         (
             lambda: masks.block_layout(np.ones((2, 1, 1), bool), 2, "h q k").fitted(2, 2, heads=3),
-            "the layout has 2 heads, the inputs have 3",
+            "block_layout: .*2 heads.* 3",
         ),
-        (lambda: masks.big_bird(2, seed=0).dense(4, 6), "it is self-attention, but there are 4 queries and 6 keys"),
-        (lambda: masks.big_bird(2, window=2, seed=0), "an odd number is needed, not 2"),
-        (lambda: masks.big_bird(2, seed=0, heads=2).fitted(4, 4, heads=4), "drawn for 2 heads, the inputs have 4"),
+        (lambda: masks.big_bird(2, seed=0).dense(4, 6), "big_bird: .*queries and keys.*4 and 6"),
+        (lambda: masks.big_bird(2, window=2, seed=0), "big_bird: window .*odd.* 2"),
+        (lambda: masks.big_bird(2, seed=0, heads=2).fitted(4, 4, heads=4), "big_bird: heads .*2.* 4 heads"),
         (
             lambda: masks.random_blocks(2, 1, seed=0).classify(np.array([[0]]), np.array([[0]])),
-            "random_blocks: evaluated before the number of queries",
+            "random_blocks: .*number of queries.*fitted",
         ),
-        (lambda: masks.causal().map(4, 4, block=0), "blocks of 0 × 0 hold nothing"),
+        (lambda: masks.causal().map(4, 4, block=0), "block size.* 0 × 0"),
         (
-            lambda: masks.from_fn(Partial(lambda x, i, j, head: i > j, each(jnp.ones(2), "h"))),
-            "from_fn: its arrays are shared by all",
+            lambda: masks.from_fn(Partial(lambda x, i, j, head: i > j, map_over(jnp.ones(2), "h"))),
+            "from_fn: arrays .*map_over",
         ),
         (
             lambda: masks.lengths(jnp.array([1, 2])).batch_axes((3,)),
-            r"a mask's array has batch axes \(2,\), the inputs have \(3,\)",
+            r"mask has batch axes \(2,\), the inputs have \(3,\)",
         ),
     ],
 )
-def test_what_cannot_be_is_refused(make, message):
+def test_errors_name_the_mask_and_the_value(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 

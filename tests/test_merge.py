@@ -11,7 +11,7 @@ import attnlab
 from attnlab.functional import masks, mods, normalizers
 from attnlab.functional.attention import AttentionOutput, attention
 from attnlab.functional.merge import merge
-from attnlab.functional.parts import each
+from attnlab.functional.parts import map_over
 
 SPLITS = slice(0, 2), slice(2, 3), slice(3, 7)
 LENGTHS = jnp.array([7, 2, 0])
@@ -50,7 +50,7 @@ class TestMerge:
 
     def test_a_sink_is_said_to_the_merge(self):
         sink = jnp.array([0.5, -1.0, 2.0, -jnp.inf])
-        expected = jax.jit(lambda *inputs: whole(*inputs, normalizers.softmax_with_sink(each(sink, "h"))))
+        expected = jax.jit(lambda *inputs: whole(*inputs, normalizers.softmax_with_sink(map_over(sink, "h"))))
         assert_close(merged(*problem(), sink).output, expected(*problem()).output, "float64")
 
     def test_differentiates_twice_though_parts_are_empty(self):
@@ -78,13 +78,13 @@ class TestMerge:
         assert_close(found.output, jax.jit(whole)(*problem("bfloat16")).output, "bfloat16")
 
 
-def test_what_cannot_be_merged_is_refused():
+def test_parts_that_do_not_fit_raise():
     part = AttentionOutput(jnp.zeros((1, 1, 1)), lse=jnp.zeros((1, 1)))
     other = AttentionOutput(jnp.zeros((2, 1, 1)), lse=jnp.zeros((1, 2)))
     for parts, message in [
-        ((), "there is no part"),
-        ((part, AttentionOutput(part.output)), 'part 1 has no lse; ask attention for it by returns=\\("lse",\\)'),
-        ((part, other), r"part 1 has an output \(2, 1, 1\), part 0 one of \(1, 1, 1\)"),
+        ((), "merge: parts"),
+        ((part, AttentionOutput(part.output)), r'part 1 .*lse.*returns=\("lse",\)'),
+        ((part, other), r"part 1 .*\(2, 1, 1\).*part 0 .*\(1, 1, 1\)"),
     ]:
         with pytest.raises(ValueError, match=message):
             merge.__wrapped__(parts)

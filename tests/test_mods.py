@@ -15,7 +15,7 @@ from tolerances import assert_close
 from attnlab.functional import mods, rotary_scaling, scores
 from attnlab.functional import rotary as rotary_module
 from attnlab.functional.attention import attention
-from attnlab.functional.parts import each
+from attnlab.functional.parts import map_over
 from attnlab.functional.rotary import rotary
 from attnlab.functional.types import Positions
 
@@ -47,7 +47,7 @@ def assert_mod(mod, one, head=0):
 def test_soft_cap(x64):
     assert_mod(mods.soft_cap(1.5), lambda logit, i, j: book.soft_cap(logit, 1.5))
     assert_mod(mods.soft_cap(jnp.asarray(0.5)), lambda logit, i, j: book.soft_cap(logit, 0.5))
-    with pytest.raises(ValueError, match="positive number, not 0"):
+    with pytest.raises(ValueError, match=r"cap .*positive.* 0"):
         mods.soft_cap(0)
 
 
@@ -104,7 +104,7 @@ def test_location_replaces_the_score(x64):
     batch = drawn((2, 5, 2, 3), (2, 6, 2, 3), (2, 6, 2, 1), (3, 6))
     told = []
     for score in (scores.dot, scores.scaled_dot):
-        by_location = mods.location(each(batch[0].swapaxes(-3, -2), "b h"), batch[3])
+        by_location = mods.location(map_over(batch[0].swapaxes(-3, -2), "b h"), batch[3])
         told.append(attention(*batch[:3], score=score, mods=(by_location,), returns=("logits",)).logits)
     np.testing.assert_array_equal(*told)
     assert_close(told[0], np.einsum("btnd,dl->bntl", batch[0], batch[3]), "float64")
@@ -128,19 +128,19 @@ def test_bias_on_a_block(x64):
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
-        (lambda: mods.bias(jnp.ones((2, 3)), "k q"), "not some of"),
+        (lambda: mods.bias(jnp.ones((2, 3)), "k q"), "bias: axes .*'k q'"),
         (lambda: mods.bias(jnp.ones(2), "q k"), "does not have the axes"),
-        (lambda: mods.relative_bias(jnp.ones(4)), "2R \\+ 1 entries.* this one has 4"),
-        (lambda: mods.t5_bias(jnp.ones(3)), "at least 4 buckets"),
-        (lambda: mods.t5_bias(jnp.ones(32), max_distance=8), "a distance above 8"),
-        (lambda: mods.location(jnp.ones((2, 3)), jnp.ones((4, 5))), "width 3 do not meet w with 4 rows"),
-        (lambda: mods.alibi(0), "at least one head"),
+        (lambda: mods.relative_bias(jnp.ones(4)), r"relative_bias: .*2R \+ 1.* 4"),
+        (lambda: mods.t5_bias(jnp.ones(3)), "t5_bias: .*at least 4 buckets"),
+        (lambda: mods.t5_bias(jnp.ones(32), max_distance=8), "t5_bias: 32 buckets.* 8"),
+        (lambda: mods.location(jnp.ones((2, 3)), jnp.ones((4, 5))), "location: .*width 3.*4 rows"),
+        (lambda: mods.alibi(0), "alibi: heads .*1.* 0"),
     ],
 )
-def test_what_cannot_be_is_told(make, said):
-    with pytest.raises(ValueError, match=said):
+def test_wrong_arguments_raise(make, message):
+    with pytest.raises(ValueError, match=message):
         make()
 
 
@@ -181,25 +181,25 @@ def test_rotary_products_depend_on_the_distance_alone(interleaved, x64):
     @jax.jit
     def logits(shift):
         places = jnp.arange(4) + shift
-        turned = [rotary(x, places, interleaved=interleaved) for x in (query, key)]
-        return jnp.einsum("tnd,snd->nts", *turned)
+        rotated = [rotary(x, places, interleaved=interleaved) for x in (query, key)]
+        return jnp.einsum("tnd,snd->nts", *rotated)
 
     np.testing.assert_allclose(logits(0), logits(1234), atol=1e-11)
     same = [jnp.broadcast_to(x[:1], x.shape) for x in (query, key)]
-    turned = jnp.einsum("tnd,snd->nts", *(rotary(x, interleaved=interleaved) for x in same))
-    np.testing.assert_allclose(turned[:, 0, 1:-1], turned[:, 1, 2:], atol=1e-12)
+    rotated = jnp.einsum("tnd,snd->nts", *(rotary(x, interleaved=interleaved) for x in same))
+    np.testing.assert_allclose(rotated[:, 0, 1:-1], rotated[:, 1, 2:], atol=1e-12)
     lengths = [jnp.linalg.norm(x, axis=-1) for x in (query, rotary(query, interleaved=interleaved))]
     assert_close(*lengths, "float64")
 
 
 def test_rotary_keeps_the_dtype_and_computes_in_float32():
     (features,) = drawn((3, 2, 4), dtype="bfloat16")
-    turned = rotary(features)
-    assert turned.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(turned, rotary(features.astype(jnp.float32)).astype(jnp.bfloat16))
-    with pytest.raises(ValueError, match="even, not 3"):
+    rotated = rotary(features)
+    assert rotated.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(rotated, rotary(features.astype(jnp.float32)).astype(jnp.bfloat16))
+    with pytest.raises(ValueError, match=r"rotary: .*even.* 3.*rotary_dim=2"):
         rotary(jnp.ones((2, 1, 3)))
-    with pytest.raises(ValueError, match="neither"):
+    with pytest.raises(ValueError, match=r"rotary: positions \(3,\)"):
         rotary(jnp.ones((2, 1, 4)), jnp.arange(3))
 
 
@@ -233,8 +233,8 @@ def test_rotary_for_longer_texts(name, x64):
     found = rotary(features, places, base=base, scaling=scaling)
     factor = {"yarn": 0.1 * math.log(4.0) + 1.0, "yarn without a slow pair": 0.1 * math.log(2.0) + 1.0}.get(name, 1.0)
     for t, place in enumerate(places):
-        turned = book.rotary(np.asarray(features[t, 0]), int(place), speeds=speeds)
-        assert_close(found[t, 0], factor * turned, "float64")
+        rotated = book.rotary(np.asarray(features[t, 0]), int(place), speeds=speeds)
+        assert_close(found[t, 0], factor * rotated, "float64")
 
 
 def test_frequencies_of_llama_and_yarn_as_published():
@@ -261,8 +261,8 @@ def test_rotary_of_a_part_of_the_features(interleaved, x64):
     np.testing.assert_array_equal(found[..., 4:], features[..., 4:])
     np.testing.assert_array_equal(found[..., :4], rotary(features[..., :4], base=100.0, interleaved=interleaved))
     for t, n in np.ndindex(3, 2):
-        turned = book.rotary(np.asarray(features[t, n, :4]), t, 100.0, interleaved)
-        assert_close(found[t, n, :4], turned, "float64")
+        rotated = book.rotary(np.asarray(features[t, n, :4]), t, 100.0, interleaved)
+        assert_close(found[t, n, :4], rotated, "float64")
     scaled = rotary(features, base=5e5, rotary_dim=6, scaling=rotary_scaling.llama3(**LLAMA3))
     speeds = book.llama3(5e5, 6, 8.0, 8192, 1.0, 4.0)
     assert_close(scaled[2, 1, :6], book.rotary(np.asarray(features[2, 1, :6]), 2, speeds=speeds), "float64")
@@ -292,9 +292,9 @@ TABLE = jnp.ones((3, 2))
 @pytest.mark.parametrize(
     ("call", "named", "meant"),
     [
-        (lambda: rotary(ONES, rotary_dim=3), "rotary_dim", "even number from 2 to 4"),
-        (lambda: rotary(ONES, rotary_dim=6), "rotary_dim", "even number from 2 to 4"),
-        (lambda: rotary(jnp.ones((3, 1, 5))), "even, not 5", "rotary_dim=4"),
+        (lambda: rotary(ONES, rotary_dim=3), "rotary_dim", "from 2 to 4"),
+        (lambda: rotary(ONES, rotary_dim=6), "rotary_dim", "from 2 to 4"),
+        (lambda: rotary(jnp.ones((3, 1, 5))), "not 5", "rotary_dim=4"),
         (lambda: rotary(ONES, tables=(TABLE, TABLE), base=1e4), "tables", "tables=(cos, sin)"),
         (lambda: rotary(ONES, tables=(jnp.ones((3, 4)),) * 2), "[3, 4]", "cos[..., :2]"),
         (lambda: rotary(jnp.ones((3, 1, 8)), tables=(jnp.ones((3, 4)),) * 2, rotary_dim=4), "[3, 4]", "cos[..., :2]"),
@@ -303,7 +303,7 @@ TABLE = jnp.ones((3, 2))
         (lambda: rotary(ONES, base=1.0, scaling=rotary_scaling.linear(2.0)), "base", "base=10000.0"),
         (lambda: rotary_scaling.linear(0.5), "factor", "1 or more"),
         (lambda: rotary_scaling.yarn(4.0, 0), "original_max_position_embeddings", "1 or more"),
-        (lambda: rotary_scaling.yarn(4.0, 4096, 1.0, 32.0), "beta_fast 1.0", "beta_fast=32.0"),
+        (lambda: rotary_scaling.yarn(4.0, 4096, 1.0, 32.0), "beta_fast", "beta_fast=32.0"),
         (lambda: rotary_scaling.llama3(8.0, 8192, 4.0, 1.0), "low_freq_factor 4.0", "low_freq_factor=1.0"),
     ],
 )

@@ -14,7 +14,7 @@ from jax.test_util import check_grads
 from jax.tree_util import Partial
 
 from attnlab.functional import dropout, normalizers
-from attnlab.functional.parts import Each, as_part, each, per_head
+from attnlab.functional.parts import MappedArray, as_part, map_over, per_head
 from attnlab.functional.types import Positions
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -186,7 +186,7 @@ def test_entmax_runs_into_the_softmax(x64):
 
 
 def test_an_alpha_below_one_is_refused():
-    with pytest.raises(ValueError, match="is below 1"):
+    with pytest.raises(ValueError, match=r"alpha .*at least 1"):
         normalizers.entmax(0.5)
     assert jnp.isnan(normalizers.entmax(jnp.float32(0.5))(jnp.zeros((1, 2)))).all()
 
@@ -201,7 +201,7 @@ def test_ties_go_to_the_first_keys():
 
 
 def test_top_k_needs_a_number_of_keys():
-    with pytest.raises(ValueError, match="top_k: k is"):
+    with pytest.raises(ValueError, match="top_k: k "):
         normalizers.top_k(0)
 
 
@@ -214,7 +214,7 @@ def test_top_k_needs_a_number_of_keys():
     ],
 )
 def test_what_must_be_positive(make):
-    with pytest.raises(ValueError, match="is not positive"):
+    with pytest.raises(ValueError, match="positive"):
         make()
 
 
@@ -391,8 +391,8 @@ def test_temperature_does_not_touch_the_sink(x64):
 
 
 def test_parameters_may_differ_by_head():
-    sink = normalizers.softmax_with_sink(each(jnp.zeros(4), "h"))
-    assert isinstance(sink.sink, Each)
+    sink = normalizers.softmax_with_sink(map_over(jnp.zeros(4), "h"))
+    assert isinstance(sink.sink, MappedArray)
     assert per_head(normalizers.entmax(jnp.ones(4))).alpha.axes == ("h",)
     assert normalizers.local_p(jnp.zeros((2, 4, 3)), 1.0, "b h").center.axes == ("b", "h")
 

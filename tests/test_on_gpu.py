@@ -17,7 +17,7 @@ from test_conformance import evaluate
 from tolerances import tolerance
 
 from attnlab.functional import extras
-from attnlab.functional.attention import IMPLEMENTATIONS
+from attnlab.functional.backends import BACKENDS
 
 FEW = (12,)
 """Samples that the default suite tries on a CPU too."""
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("strict")]
 samples = pytest.mark.parametrize(
     "sample", [pytest.param(s, marks=[] if n in FEW else pytest.mark.slow) for n, s in enumerate(COVER)], ids=str
 )
-every_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+every_implementation = pytest.mark.parametrize("implementation", BACKENDS)
 
 
 @cache

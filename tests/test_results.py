@@ -1,4 +1,4 @@
-"""Tables of results: what stands in them, in which order, which runs are refused, and that docs/results.md can be made."""
+"""Tables of results: what stands in them, their order, which runs are refused, and how docs/results.md is made."""
 
 import itertools
 import json

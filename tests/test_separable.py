@@ -118,7 +118,7 @@ def test_other_parts_go_in_blocks(options):
 
 def test_parts_of_attnlab_are_not_tried(monkeypatch):
     tried = []
-    monkeypatch.setattr("attnlab.functional.separable._tried", lambda *part: tried.append(part))
+    monkeypatch.setattr("attnlab.functional.backends.separable._check", lambda *part: tried.append(part))
     options = {"score": Partial(scores.cosine, scale=2.0), "mods": (mods.soft_cap(3.0),)}
     assert plan(q, q, q, mask=MASK, normalizer=normalizers.sparsemax, **options).implementation == "streaming"
     assert not tried

@@ -12,7 +12,7 @@ from tolerances import assert_close
 
 from attnlab.functional import cache, masks, mods, normalizers, scores
 from attnlab.functional.attention import attention
-from attnlab.functional.parts import each
+from attnlab.functional.parts import map_over
 
 B, N, T, S = (2, 3), 4, 5, 6
 
@@ -36,8 +36,8 @@ def test_size_1_is_shared_along_batch_and_heads(batch, heads, implementation):
         return {
             "mods": (mods.bias(make(array, whole), "b h q k"),),
             "mask": masks.array(make(array, whole) > -1.0, "b h q k"),
-            "normalizer": normalizers.temperature(each(1.0 + make(number, whole[:-2]), "b h")),
-            "score": Partial(scores.cosine, scale=each(make(number, whole[:-2]), "b h")),
+            "normalizer": normalizers.temperature(map_over(1.0 + make(number, whole[:-2]), "b h")),
+            "score": Partial(scores.cosine, scale=map_over(make(number, whole[:-2]), "b h")),
         }
 
     def loss(array, number, make):
@@ -96,7 +96,7 @@ def test_the_cache_takes_a_length_up_to_its_capacity():
     state = cache.init(k, v, 8)
     step = q[..., :1, :, :], k[..., :1, :, :], v[..., :1, :, :]
     cache.attend(state, *step, mask=masks.lengths(8))
-    with pytest.raises(ValueError, match="lengths: 9 key positions, the inputs have 8"):
+    with pytest.raises(ValueError, match=r"lengths: 9 key positions.* 8"):
         cache.attend(state, *step, mask=masks.lengths(9))
 
 

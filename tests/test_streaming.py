@@ -7,12 +7,13 @@ import pytest
 from jax.tree_util import Partial
 from tolerances import assert_close
 
-from attnlab.functional import block_sparse, extras, masks, normalizers, scores
-from attnlab.functional.attention import IMPLEMENTATIONS, attention, plan
-from attnlab.functional.blocks import Cut, cut, needed
-from attnlab.functional.inputs import Inputs
+from attnlab.functional import extras, masks, normalizers, scores
+from attnlab.functional.attention import attention, plan
+from attnlab.functional.backends import BACKENDS
+from attnlab.functional.backends.block_schedule import BlockGrid, block_grid, unmasked_blocks
+from attnlab.functional.backends.call import Head
 
-BLOCKWISE = [name for name in IMPLEMENTATIONS if name != "dense"]
+BLOCKWISE = [name for name in BACKENDS if name != "dense"]
 HOW = {"block_size": (2, 3)}
 
 
@@ -99,7 +100,7 @@ FAST = {("streaming", "everything"), ("streaming", "query"), ("streaming", "scor
         ("block_sparse", "key_and_value"), ("block_sparse", "mask"), ("dense", "everything")}  # fmt: skip
 MAPS = [
     pytest.param(implementation, which, marks=() if (implementation, which) in FAST else pytest.mark.slow)
-    for implementation in IMPLEMENTATIONS
+    for implementation in BACKENDS
     for which in WHICH
 ]
 
@@ -188,32 +189,31 @@ class TestTransformations:
 
 
 @pytest.mark.parametrize(("length", "block"), [(1, 5), (5, 5), (6, 5), (300, 256), (129, 1)])
-def test_a_cut_holds_everything_once(length, block):
-    made = cut(length, block)
-    assert isinstance(made, Cut)
-    assert made.size <= block
-    assert 0 <= made.padding < made.count
+def test_a_grid_holds_everything_once(length, block):
+    grid = block_grid(length, block)
+    assert isinstance(grid, BlockGrid)
+    assert grid.size <= block
+    assert 0 <= grid.padding < grid.count
     rows = jnp.arange(length)
-    np.testing.assert_array_equal(made.joined(made.blocks(rows)), rows)
-    assert set(made.places(np.arange(length)).ravel().tolist()) == set(range(length))
+    np.testing.assert_array_equal(grid.join(grid.split(rows)), rows)
+    assert set(grid.split_positions(np.arange(length)).ravel().tolist()) == set(range(length))
 
 
-def test_blocks_to_visit_are_known_while_compiling_under_vmap_too():
-    """A mask without arrays empties blocks in NumPy: what is mapped over cannot make its lists traced, or long."""
+def test_unmasked_blocks_are_known_at_compile_time_under_vmap_too():
+    """A mask without arrays is classified in NumPy, whatever is mapped over."""
     seen = []
     mask = masks.sliding_window(256, 0).fitted(4096, 4096, 1)
 
     def one(query):
-        head = Inputs(query, query, query, *[None] * 3, mask, *[None] * 3, jnp.int32(0), jnp.int32(0))
-        seen.append(needed(head, cut(4096, 512), cut(4096, 256)))
+        head = Head(query, query, query, *[None] * 3, mask, *[None] * 3, jnp.int32(0), jnp.int32(0))
+        seen.append(unmasked_blocks(head, block_grid(4096, 512), block_grid(4096, 256)))
         return query
 
     jax.eval_shape(jax.vmap(one), jax.ShapeDtypeStruct((3, 4096, 64), jnp.float32))
-    (lists,) = seen
-    assert all(isinstance(x, np.ndarray) for x in lists)
-    assert (lists.full_counts + lists.partial_counts).max() <= 3
-    assert block_sparse.attend is IMPLEMENTATIONS["block_sparse"]
+    (indices,) = seen
+    assert all(isinstance(x, np.ndarray) for x in indices)
+    assert (indices.full_counts + indices.partial_counts).max() <= 3
     shape = jax.ShapeDtypeStruct((1, 4096, 8, 64), jnp.float32)
-    visited = plan(shape, shape, shape, mask=masks.sliding_window(256, 0)).visited
-    assert visited is not None
-    assert visited < 0.25
+    computed = plan(shape, shape, shape, mask=masks.sliding_window(256, 0)).computed
+    assert computed is not None
+    assert computed < 0.25

@@ -1,17 +1,20 @@
-"""The entry: check what is asked for, and hand it to an implementation."""
+"""The public functions `attention`, `plan`, `attention_weights` and `pool`: check the arguments, and run a backend."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from attnlab.functional import dense, normalizers, scores, separable, sharded
-from attnlab.functional.calls import explained
+from attnlab.functional import normalizers, scores
+from attnlab.functional.backends.call import Call, Operands, Options, fold
+from attnlab.functional.backends.dense import pool_head
+from attnlab.functional.backends.devices import device_kind
+from attnlab.functional.backends.execute import execute
+from attnlab.functional.backends.plan import Plan, choose
 from attnlab.functional.checks import (
     check_arrays,
     check_mask,
@@ -21,28 +24,23 @@ from attnlab.functional.checks import (
     check_shapes,
     fit,
 )
-from attnlab.functional.devices import device
-from attnlab.functional.eager import compiled_once
-from attnlab.functional.extras import NAMES, Extra, TopKeys, requested
-from attnlab.functional.inputs import Call, Inputs, chosen, inputs
+from attnlab.functional.extras import Extra, TopKeys, requested
 from attnlab.functional.masks import Mask
 from attnlab.functional.parts import as_part
-from attnlab.functional.plan import IMPLEMENTATIONS, Plan, choose
-from attnlab.functional.types import HeadWeights, Keys, Mod, Normalizer, Outputs, Queries, Score, Size, Values
-
-FIELDS = NAMES
+from attnlab.functional.signatures import suggest_arguments
+from attnlab.functional.types import HeadWeights, Keys, Mod, Normalizer, Outputs, Queries, Score, Values
 
 
 class AttentionOutput(NamedTuple):
-    """What `attention` returns when extras are asked for; a field not asked for is None."""
+    """The result of `attention` with extras; fields that `returns` does not name are None."""
 
     output: Float[Array, "*B T N V"]
     weights: Float[Array, "*B N T S"] | None = None
-    """What the normalizer gave, before dropout: each row adds up to one (softmax) or is empty."""
+    """The weights before dropout: each row sums to one (softmax) or is empty."""
     scores: Float[Array, "*B N T S"] | None = None
-    """What the score gave, before the mods; −inf where masked."""
+    """The scores before the mods; −inf where masked."""
     logits: Float[Array, "*B N T S"] | None = None
-    """After the mods; −inf where masked."""
+    """The logits after the mods; −inf where masked."""
     lse: Float[Array, "*B N T"] | None = None
     """log Σ exp(logits) over the allowed keys; −inf for an empty row."""
     entropy: Float[Array, "*B N T"] | None = None
@@ -50,14 +48,14 @@ class AttentionOutput(NamedTuple):
     max: Float[Array, "*B N T"] | None = None
     """The largest allowed logit; −inf for an empty row."""
     distance: Float[Array, "*B N T"] | None = None
-    """Σ w |i − j|: how far a query looks, in positions."""
+    """Σ w |i − j|: the mean distance from a query to the keys it attends to, in positions."""
     top_k: TopKeys | None = None
-    """The keys that weigh most: `weights` and `keys`, each [*B, N, T, k]."""
+    """The keys with the largest weights: `weights` and `keys`, each [*B, N, T, k]."""
     key_mass: Float[Array, "*B N S"] | None = None
-    """Σ of the weights that each key gets from all queries."""
+    """The sum of the weights that each key gets from all queries."""
 
 
-@explained()
+@suggest_arguments()
 def attention(
     query: Queries,
     key: Keys,
@@ -76,132 +74,78 @@ def attention(
     block_size: tuple[int, int] | None = None,
     mesh: Mesh | None = None,
 ) -> Outputs | AttentionOutput:
-    """Attend: score every query against every key, normalize, and pool the values by the weights.
+    """Compute attention: score every query against every key, normalize, and average the values by the weights.
 
     output_i = Σ_j weights[i, j] value_j,    weights[i] = normalizer(mods(score(query_i, key)), where = mask[i])
 
-    The order is fixed: score, mods from left to right, mask, normalizer, dropout, pooling. With rank 3 there is
-    no batch, and `jax.vmap(attention)` is the batched call.
+    The order is fixed: score, mods from left to right, mask, normalizer, dropout, pooling. Arrays of rank 3 have no
+    batch axes; `jax.vmap(attention)` is the batched call.
 
     Args:
         query: [*B, T, N, D]: T queries, N heads.
         key: [*B, S, K, E]: S keys, K heads; N is a multiple of K, and query head n attends to key head n // (N / K).
         value: [*B, S, K, V], of any width V.
         score: (query [q d], key [k e]) -> logits [q k]. Parameters are bound with `jax.tree_util.Partial` and
-            shared by all heads and examples, unless an array is marked by `parts.each` (or `per_head`).
-        mods: each (logits [q k], positions) -> logits [q k]; their parameters likewise.
-        mask: which query may attend to which key (`masks`); None lets all attend to all.
-        normalizer: (logits [q k], where) -> weights [q k]; its parameters likewise.
-        dropout_rate: probability in [0, 1) that a weight is dropped, a Python number; the others are scaled up.
-        rng: needed when dropout_rate > 0. What is dropped depends on it and on (example, head, query, key) alone.
-        query_positions: [T] or [*B, T], what mods, mask and dropout take the queries' positions to be; None for
-            0 … T − 1. A decoder that continues at position n passes n + arange(T), with `masks.causal(0)`.
+            shared by all heads and examples, unless an array is wrapped by `parts.map_over` (or `parts.per_head`).
+        mods: functions (logits [q k], positions) -> logits [q k], with parameters bound likewise.
+        mask: which query may attend to which key (`masks`); None for all to all.
+        normalizer: (logits [q k], where) -> weights [q k], with parameters bound likewise.
+        dropout_rate: probability in [0, 1) that a weight is dropped, a Python number; kept weights are scaled up.
+        rng: a key of `jax.random`, required when dropout_rate > 0. Which weights are dropped depends only on it and on
+            (example, head, query, key).
+        query_positions: [T] or [*B, T], the positions of the queries for mods, mask and dropout; None for 0 … T − 1. A
+            decoder that continues at position n passes n + arange(T), with `masks.causal(0)`.
         key_positions: [S] or [*B, S], likewise.
-        returns: extras: names of fields of `AttentionOutput`, or `extras.top_k(k)`, `extras.weights(rows, heads)`.
-            They do not change the output.
-        implementation: "dense", "streaming", "block_sparse", or None to have one chosen; `plan` tells which and why.
-            The latter two compute blocks: a custom score or mod answers for each pair of query and key by itself, a
-            normalizer for each query. One that does not (it averages over queries, say) is tried and told: it is
-            computed by "dense", and refused where another is named.
-        block_size: (queries, keys) of a block of the latter two; None for what this machine likes.
-        mesh: devices, along one axis, to divide the key heads among, or else the examples, the query heads, or the
-            queries. None for one device, or what the compiler makes of sharded inputs.
+        returns: extra results: names of fields of `AttentionOutput`, or `extras.top_k(k)`, `extras.weights(rows,
+            heads)`. They do not change the output.
+        implementation: "dense", "streaming", "block_sparse", or None for the fastest by estimate; `plan` returns which
+            and why. "streaming" and "block_sparse" compute blocks, so a custom score or mod must compute every pair of
+            a query and a key independently, and a normalizer every query. Parts that do not (an average over queries,
+            say) are detected by calling them on a few numbers; only "dense" supports them.
+        block_size: (queries, keys) of a block of those two; None for the fastest on this kind of device.
+        mesh: devices along one axis, which divide the key heads, or else the examples, the query heads, or the
+            queries. None for one device, or for inputs that are sharded already.
     Returns: output [*B, T, N, V] in the dtype of the values; an `AttentionOutput` when `returns` names any extra.
-    Numerics: float64 stays float64; anything narrower than float32 is computed in float32. A query that may
-        attend to nothing gets output 0 and finite gradients. With a mask, NaN or Inf in a key or value reaches no
-        output and no gradient of a query that may not attend to it; one that may gets NaN. Differentiable
-        forward and in reverse, to any order.
+    Numerics: float64 stays float64; dtypes narrower than float32 are computed in float32. A fully masked query gets
+        output 0 and finite gradients. NaN or Inf in a masked key or value reaches neither output nor gradients; a query
+        that may attend to it gets NaN. Differentiable in forward and reverse mode, to any order.
     Reference: Bahdanau, Cho & Bengio 2015, eq. 5 and 6; Vaswani et al. 2017, eq. 1; Dao et al. 2022, algorithm 1.
 
+    >>> import jax.numpy as jnp
     >>> query, key = jnp.ones((2, 1, 4)), jnp.ones((3, 1, 4))
     >>> attention(query, key, jnp.arange(3.0).reshape(3, 1, 1)).ravel().tolist()
     [1.0, 1.0]
     """
+    arguments = locals()
     check_arrays(value=value)
-    call, options, extras = _prepared(
-        query,
-        key,
-        value,
-        score=score,
-        mods=mods,
-        mask=mask,
-        normalizer=normalizer,
-        dropout_rate=dropout_rate,
-        rng=rng,
-        query_positions=query_positions,
-        key_positions=key_positions,
-        returns=returns,
-        block_size=block_size,
-        mesh=mesh,
-    )
-
-    def carry_out(call: Call) -> dict[str, Any]:
-        given = inputs(*call)
-        decided = choose(given, options, implementation)
-        how = How(decided.implementation, replace(options, block_size=decided.block_size), extras, mesh)
-        found = _attend(how, given) if how.op_by_op else compiled_once(_attend, how, given)
-        return _unfolded(found, query.shape[:-3])
-
-    found = sharded.by_compiler(carry_out, call, extras)
-    return AttentionOutput(**found) if returns else found["output"]
+    results = execute(*_prepare(arguments), implementation)
+    return AttentionOutput(**results) if returns else results["output"]
 
 
-@dataclass(frozen=True)
-class How:
-    """What of a call's plan is no array."""
-
-    implementation: str
-    options: dense.Options
-    extras: tuple[Extra, ...]
-    mesh: Mesh | None
-
-    @property
-    def op_by_op(self) -> bool:
-        """Whether an eager call needs no compiling of its own.
-
-        It does where JAX looks for NaN and Inf after each operation: a masked logit is −∞ on its way.
-        """
-        if any(getattr(jax.config, flag) for flag in ("jax_debug_nans", "jax_debug_infs")):
-            return False
-        return self.implementation == "dense" and self.mesh is None and not any(extra.chosen for extra in self.extras)
-
-
-def _attend(how: How, given: Inputs) -> dict[str, Any]:
-    """Carry a call out: "output" and what is to be returned, [b, k, g, …]."""
-    attend, options = IMPLEMENTATIONS[how.implementation], how.options
-    found = attend(given, options) if how.mesh is None else sharded.attend(attend, given, options, how.mesh)
-    for extra in how.extras:
-        if extra.chosen:
-            if why := separable.unfit(given).get("streaming"):
-                raise ValueError(f'attention: {why}, nor some rows by themselves; write returns=("weights",)')
-            part = replace(options, returns=(Extra("weights"),), block_size=None)
-            rows = "streaming" if isinstance(given.key.array.shape[1], int) else "dense"
-            found |= IMPLEMENTATIONS[rows](chosen(given, extra.rows, extra.heads), part)
-    return found
-
-
-@explained(options_of=attention)
+@suggest_arguments(options_of=attention)
 def plan(query: Any, key: Any, value: Any, *, implementation: str | None = None, **options: Any) -> Plan:
-    """Tell how `attention` of these arguments is carried out, and why; print it to read it.
+    """Return how `attention` computes a call with these arguments, and why; print it to read it.
 
     Args: those of `attention`; query, key and value may be `jax.ShapeDtypeStruct`s.
-    Returns: `Plan`: the implementation, its blocks, its estimated peak of memory, and why each other one is not it.
+    Returns: `Plan`: the implementation, its block size, its estimated peak memory, and the reason for and against every
+        implementation.
 
+    >>> import jax.numpy as jnp
     >>> shape = jax.ShapeDtypeStruct((1, 4096, 8, 64), jnp.float32)
     >>> plan(shape, shape, shape).implementation
     'streaming'
     """
     plans: list[Plan] = []
 
-    def traced(query: Array, key: Array, value: Array) -> None:
-        call, chosen_options, _ = _prepared(query, key, value, **options)
-        plans.append(choose(inputs(*call), chosen_options, implementation))
+    def trace(query: Array, key: Array, value: Array) -> None:
+        operands, static = _prepare({"query": query, "key": key, "value": value, **options})
+        plans.append(choose(Call(fold(operands), static), implementation))
 
-    jax.eval_shape(traced, query, key, value)
+    jax.eval_shape(trace, query, key, value)
     return plans[0]
 
 
-@explained()
+@suggest_arguments()
 def attention_weights(
     query: Queries,
     key: Keys,
@@ -213,40 +157,24 @@ def attention_weights(
     query_positions: Int[Array, " T"] | Int[Array, "*B T"] | None = None,
     key_positions: Int[Array, " S"] | Int[Array, "*B S"] | None = None,
 ) -> HeadWeights:
-    """Weigh every key for every query: the first half of `attention`, of which `pool` is the second.
+    """Compute the weight of every key for every query: the first half of `attention`; `pool` is the second.
 
     weights[i] = normalizer(mods(score(query_i, key)), where = mask[i])
 
     Args: as in `attention`.
     Returns: weights [*B, N, T, S], in float32 or, for float64 inputs, float64.
-    Numerics: as in `attention`; what is masked has weight 0 exactly.
+    Numerics: as in `attention`; the weight of a masked key is exactly 0.
     Reference: Bahdanau, Cho & Bengio 2015, eq. 6.
 
+    >>> import jax.numpy as jnp
     >>> attention_weights(jnp.ones((1, 1, 4)), jnp.ones((2, 1, 4))).tolist()
     [[[0.5, 0.5]]]
     """
-    call, options, extras = _prepared(
-        query,
-        key,
-        None,
-        score=score,
-        mods=mods,
-        mask=mask,
-        normalizer=normalizer,
-        query_positions=query_positions,
-        key_positions=key_positions,
-        returns=("weights",),
-    )
-
-    def carry_out(call: Call) -> dict[str, Any]:
-        given, how = inputs(*call), How("dense", options, extras, None)
-        found = _attend(how, given) if how.op_by_op else compiled_once(_attend, how, given)
-        return _unfolded(found, query.shape[:-3])
-
-    return sharded.by_compiler(carry_out, call, extras)["weights"]
+    arguments = locals() | {"value": None, "returns": ("weights",)}
+    return execute(*_prepare(arguments), "dense")["weights"]
 
 
-@explained()
+@suggest_arguments()
 def pool(weights: HeadWeights, value: Values) -> Outputs:
     """Average the values by the weights of each query: the second half of `attention`.
 
@@ -256,70 +184,73 @@ def pool(weights: HeadWeights, value: Values) -> Outputs:
         weights: [*B, N, T, S].
         value: [*B, S, K, V]; N is a multiple of K.
     Returns: [*B, T, N, V] in the dtype of the values.
-    Numerics: accumulated in float32 for values narrower than that. It knows no mask: a value that holds NaN
-        gives NaN even under a weight of 0; `attention` contains it.
+    Numerics: accumulated in float32 for narrower values. There is no mask here, so a value that holds NaN gives NaN
+        even with a weight of 0; `attention` masks it.
     Reference: Bahdanau, Cho & Bengio 2015, eq. 5.
 
+    >>> import jax.numpy as jnp
     >>> pool(jnp.array([[[0.25, 0.75]]]), jnp.array([[[0.0]], [[4.0]]])).tolist()
     [[[3.0]]]
     """
     check_arrays(weights=weights, value=value)
     shapes = f"weights {weights.shape}, value {value.shape}"
     if min(weights.ndim, value.ndim) < 3 or weights.shape[:-3] != value.shape[:-3]:
-        raise ValueError(f"pool: weights [*B, N, T, S] and value [*B, S, K, V] are needed: {shapes}")
+        raise ValueError(f"pool: expected weights [*B, N, T, S] and value [*B, S, K, V], got {shapes}")
     heads, key_heads = weights.shape[-3], value.shape[-2]
     if weights.shape[-1] != value.shape[-3]:
         raise ValueError(
-            f"pool: weights of as many keys as there are values are needed: {shapes}; write pool(weights, value)"
+            f"pool: the number of keys S of weights and value must be equal, got {shapes}; write pool(weights, value)"
         )
     if heads % key_heads:
-        raise ValueError(f"pool: {heads} heads of weights are no multiple of {key_heads} heads of values")
+        raise ValueError(f"pool: the {heads} heads of weights must be a multiple of the {key_heads} heads of values")
     group = heads // key_heads
     grouped = weights.reshape(*weights.shape[:-3], key_heads, group, *weights.shape[-2:])
-    one = jax.vmap(dense.pool_head, in_axes=(0, None), out_axes=1)
-    one = jax.vmap(one, in_axes=(0, 1), out_axes=1)
+    pool_heads = jax.vmap(pool_head, in_axes=(0, None), out_axes=1)
+    pool_heads = jax.vmap(pool_heads, in_axes=(0, 1), out_axes=1)
     for _ in weights.shape[:-3]:
-        one = jax.vmap(one)
-    pooled = one(grouped, value)
+        pool_heads = jax.vmap(pool_heads)
+    pooled = pool_heads(grouped, value)
     return pooled.reshape(*pooled.shape[:-3], heads, pooled.shape[-1])
 
 
-def _prepared(
-    query: Array,
-    key: Array,
-    value: Array | None,
-    *,
-    score: Any = scores.scaled_dot,
-    mods: Any = (),
-    mask: Any = None,
-    normalizer: Any = normalizers.softmax,
-    dropout_rate: float = 0.0,
-    rng: Array | None = None,
-    query_positions: Array | None = None,
-    key_positions: Array | None = None,
-    returns: Any = (),
-    block_size: Any = None,
-    mesh: Mesh | None = None,
-) -> tuple[Call, dense.Options, tuple[Extra, ...]]:
-    """Check a call's arguments, and gather its arrays."""
+_DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(attention).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+}
+
+
+def _prepare(arguments: Mapping[str, Any]) -> tuple[Operands, Options]:
+    """Check the arguments of `attention`, by name, and divide them into arrays and static options."""
+    arguments = _DEFAULTS | dict(arguments)
+    query, key, value, mask, mods = (arguments[name] for name in ("query", "key", "value", "mask", "mods"))
+    dropout_rate, block_size = arguments["dropout_rate"], arguments["block_size"]
     check_arrays(query=query, key=key)
     check_shapes(query, key, key if value is None else value)
     check_mask(mask, query, key)
-    check_parts(score, mods, normalizer, query)
-    check_options(dropout_rate, rng, block_size, mesh)
-    extras = requested(returns)
-    check_positions("query", query_positions, query)
-    check_positions("key", key_positions, key)
-    fitted = fit(mask, mods, query, key, query_positions, key_positions)
-    rng = rng if dropout_rate else None
-    parts = as_part(score), tuple(map(as_part, mods)), as_part(normalizer)
-    call = Call(query, key, value, *parts, fitted, rng, query_positions, key_positions)
-    whole = tuple(extra for extra in extras if not extra.chosen)
-    blocks = None if block_size is None else (int(block_size[0]), int(block_size[1]))
-    return call, dense.Options(dropout_rate, whole, blocks, device().in_turn, mesh is not None), extras
-
-
-def _unfolded(found: dict[str, Any], batch: tuple[Size, ...]) -> dict[str, Any]:
-    """Give every result [b, k, g, …] its axes [*B, N, …], and the output [*B, T, N, V]."""
-    found = jax.tree.map(lambda x: x.reshape(*batch, x.shape[1] * x.shape[2], *x.shape[3:]), found)
-    return found | {"output": jnp.moveaxis(found["output"], -3, -2)} if "output" in found else found
+    check_parts(arguments["score"], mods, arguments["normalizer"], query)
+    check_options(dropout_rate, arguments["rng"], block_size, arguments["mesh"])
+    extras = requested(arguments["returns"])
+    positions = {name: arguments[name] for name in ("query_positions", "key_positions")}
+    check_positions("query", positions["query_positions"], query)
+    check_positions("key", positions["key_positions"], key)
+    operands = Operands(
+        query=query,
+        key=key,
+        value=value,
+        score=as_part(arguments["score"]),
+        mods=tuple(map(as_part, mods)),
+        normalizer=as_part(arguments["normalizer"]),
+        mask=fit(mask, mods, query, key, **positions),
+        rng=arguments["rng"] if dropout_rate else None,
+        **positions,
+    )
+    options = Options(
+        dropout_rate=dropout_rate,
+        returns=tuple(extra for extra in extras if not extra.selects),
+        selected=tuple(extra for extra in extras if extra.selects),
+        block_size=None if block_size is None else (int(block_size[0]), int(block_size[1])),
+        mesh=arguments["mesh"],
+        device=device_kind(),
+    )
+    return operands, options

@@ -1,7 +1,7 @@
-"""A cache for incremental decoding: the keys and values of the tokens so far, in buffers of a fixed length.
+"""A key-value cache for incremental decoding, with buffers of a fixed length.
 
-A step appends the keys and values of its tokens (one, or a prompt's many) and lets their queries attend to all
-that is stored. Nothing is compiled anew from step to step: the length is an array.
+A step appends the keys and values of its tokens (one, or the many of a prompt) and lets their queries attend to all
+stored tokens. The length is an array, so no step compiles anything anew.
 """
 
 from dataclasses import dataclass
@@ -16,26 +16,26 @@ from jaxtyping import Bool, Float, Int
 
 from attnlab.functional import masks
 from attnlab.functional.attention import attention
-from attnlab.functional.calls import explained
+from attnlab.functional.signatures import suggest_arguments
 from attnlab.functional.types import Keys, Queries, Values
 
 
 class Cache(NamedTuple):
-    """The keys and values of the first `length` tokens; what lies behind them in the buffers is never attended to."""
+    """The keys and values of the first `length` tokens; the rest of the buffers is never attended to."""
 
     key: Float[Array, "*B L K E"]
     value: Float[Array, "*B L K V"]
     length: Int[Array, ""]
-    """How many tokens were appended. More than L, the capacity, when it overflowed: see `overflowed`."""
+    """The number of appended tokens; more than L, the capacity, after an overflow (`overflowed`)."""
 
 
 def init(key: Any, value: Any, capacity: int) -> Cache:
-    """Make an empty cache for keys and values like these.
+    """Create an empty cache for keys and values of these shapes.
 
     Args:
         key: [*B, any, K, E], or a `jax.ShapeDtypeStruct` of that shape; only its shape and dtype are read.
         value: [*B, any, K, V], likewise.
-        capacity: L, how many tokens it can hold.
+        capacity: L, the number of tokens it can hold.
     Returns: a cache of length 0, with buffers of zeros.
 
     >>> empty = init(jnp.ones((1, 2, 8)), jnp.ones((1, 2, 4)), capacity=16)
@@ -43,15 +43,15 @@ def init(key: Any, value: Any, capacity: int) -> Cache:
     ((16, 2, 8), (16, 2, 4), 0)
     """
     if capacity < 1:
-        raise ValueError(f"cache: capacity {capacity} holds nothing; it is a whole number from 1 on")
+        raise ValueError(f"cache: capacity must be an integer of 1 or more, not {capacity}")
     buffers = [jnp.zeros((*x.shape[:-3], capacity, *x.shape[-2:]), x.dtype) for x in (key, value)]
     return Cache(*buffers, length=jnp.zeros((), jnp.int32))
 
 
 def of(key: Float[Array, "*B S K E"], value: Float[Array, "*B S K V"], capacity: int) -> Cache:
-    """Make a cache that holds these keys and values.
+    """Create a cache that holds these keys and values.
 
-    Args: as for `init`; capacity is at least S.
+    Args: as in `init`; capacity is at least S.
     Returns: a cache of length S.
 
     >>> int(of(jnp.ones((3, 2, 8)), jnp.ones((3, 2, 4)), capacity=16).length)
@@ -61,15 +61,15 @@ def of(key: Float[Array, "*B S K E"], value: Float[Array, "*B S K V"], capacity:
 
 
 def append(cache: Cache, key: Float[Array, "*B T K E"], value: Float[Array, "*B T K V"]) -> Cache:
-    """Store the keys and values of the next T tokens.
+    """Append the keys and values of the next T tokens.
 
     Args:
-        cache: holds the tokens before them.
-        key: of the next tokens, in the dtype of the cache. Rotary positions are applied to it before (`positions`).
-        value: likewise.
-    Returns: a cache longer by T. Where the T tokens do not fit, none of them is stored and the length still
-        grows by T, past the capacity: a compiled program cannot raise, so ask `overflowed`.
-    Numerics: differentiable. When the old cache is donated to `jax.jit` the buffers are written in place.
+        cache: the previous tokens.
+        key: of the next tokens, in the dtype of the cache, with rotary positions already applied (`positions`).
+        value: of the next tokens, likewise.
+    Returns: a cache longer by T. If the T tokens do not fit, none of them is stored, and the length still grows by T,
+        beyond the capacity: a compiled program cannot raise, so check `overflowed`.
+    Numerics: differentiable. If the old cache is donated to `jax.jit`, the buffers are updated in place.
 
     >>> cache = of(jnp.zeros((2, 1, 1)), jnp.zeros((2, 1, 1)), capacity=4)
     >>> append(cache, jnp.ones((1, 1, 1)), jnp.ones((1, 1, 1))).key.ravel().tolist()
@@ -88,7 +88,7 @@ def append(cache: Cache, key: Float[Array, "*B T K E"], value: Float[Array, "*B 
 
 
 def overflowed(cache: Cache) -> Bool[Array, ""]:
-    """Tell whether more tokens were appended than the cache can hold; those that did not fit are lost.
+    """Return whether more tokens were appended than the cache can hold; those that did not fit are lost.
 
     >>> full = of(jnp.zeros((2, 1, 1)), jnp.zeros((2, 1, 1)), capacity=2)
     >>> bool(overflowed(full)), bool(overflowed(append(full, jnp.zeros((1, 1, 1)), jnp.zeros((1, 1, 1)))))
@@ -98,7 +98,7 @@ def overflowed(cache: Cache) -> Bool[Array, ""]:
 
 
 def positions(cache: Cache, tokens: int) -> Int[Array, " t"]:
-    """Return the positions that the next tokens will have: length, length + 1, ...
+    """Return the positions of the next tokens: length, length + 1, ...
 
     >>> positions(of(jnp.zeros((2, 1, 1)), jnp.zeros((2, 1, 1)), capacity=4), 2).tolist()
     [2, 3]
@@ -106,7 +106,7 @@ def positions(cache: Cache, tokens: int) -> Int[Array, " t"]:
     return cache.length + jnp.arange(tokens, dtype=jnp.int32)
 
 
-@explained(options_of=attention)
+@suggest_arguments(options_of=attention)
 def attend(
     cache: Cache,
     query: Queries,
@@ -120,18 +120,19 @@ def attend(
 
     output_i = Σ_{j ≤ i} weights[i, j] value_j    for the positions i = length, ..., length + T − 1
 
-    The same rows as those of `attention` over the whole sequence with `masks.causal()`, whatever the steps in
-    which the tokens come. Examples of different lengths: `jax.vmap(attend)` over caches with a length each.
+    The results are the rows of `attention` over the whole sequence with `masks.causal()`, however many tokens come in
+    each step. For examples of different lengths use `jax.vmap(attend)` over caches with a length each.
 
     Args:
-        cache: holds the tokens before them.
+        cache: the previous tokens.
         query: [*B, T, N, D], of the next tokens.
         key: of the next tokens.
         value: of the next tokens.
-        mask: what else restricts them; its alignment, if it has one, is that of the whole sequence to itself.
-        options: of `attention`: score, mods, normalizer, returns and so on. Mods see positions in the whole sequence.
-    Returns: what `attention` returns for the T queries over the L slots of the buffers, and the longer cache.
-    Numerics: NaN in every output when the cache overflowed, for a wrong number would not be seen.
+        mask: a mask in addition to the causal one, for the whole sequence with itself.
+        options: arguments of `attention`: score, mods, normalizer, returns and so on. Positions are those in the whole
+            sequence.
+    Returns: the result of `attention` for the T queries over the L slots of the buffers, and the longer cache.
+    Numerics: all outputs are NaN after an overflow, so that it is noticed.
 
     >>> empty = init(jnp.ones((1, 1, 2)), jnp.ones((1, 1, 1)), capacity=4)
     >>> output, cache = attend(empty, jnp.ones((2, 1, 2)), jnp.ones((2, 1, 2)), jnp.array([[[1.0]], [[3.0]]]))
@@ -140,24 +141,28 @@ def attend(
     """
     for name in ("query_positions", "key_positions"):
         if name in options:
-            raise ValueError(f"cache: {name} cannot be given, for the cache knows the positions of its tokens")
+            raise ValueError(
+                f"cache: {name} is not an argument of attend; the cache determines the positions of its tokens"
+            )
     tokens = query.shape[-3]
     if tokens != key.shape[-3]:
-        raise ValueError(f"cache: {tokens} queries and {key.shape[-3]} keys; a step brings as many of one as the other")
-    now = positions(cache, tokens)
+        raise ValueError(
+            f"cache: the numbers of queries and keys of a step must be equal, got {tokens} and {key.shape[-3]}"
+        )
+    query_positions = positions(cache, tokens)
     cache = append(cache, key, value)
-    seen, capacity = masks.causal(0), cache.key.shape[-3]
+    total_mask, capacity = masks.causal(0), cache.key.shape[-3]
     if mask is not None:
-        seen &= _Fitted(mask.placed(capacity, capacity, query.shape[-2]))
-    found = attention(query, cache.key, cache.value, mask=seen, query_positions=now, **options)
-    lost = overflowed(cache)
-    return jax.tree.map(lambda x: _spoil(x, lost), found), cache
+        total_mask &= _Fitted(mask.placed(capacity, capacity, query.shape[-2]))
+    results = attention(query, cache.key, cache.value, mask=total_mask, query_positions=query_positions, **options)
+    overflow = overflowed(cache)
+    return jax.tree.map(lambda x: _nan_where(overflow, x), results), cache
 
 
 @partial(register_dataclass, data_fields=["mask"], meta_fields=[])
 @dataclass(frozen=True, repr=False)
 class _Fitted(masks.Mask):
-    """A mask that knows its size, which is not that of the call."""
+    """A mask fitted to the whole sequence, not to the call."""
 
     mask: Any
 
@@ -165,20 +170,21 @@ class _Fitted(masks.Mask):
         return self.mask
 
 
-def _spoil(array: Array, lost: Bool[Array, ""]) -> Array:
-    return jnp.where(lost, jnp.nan, array) if jnp.issubdtype(array.dtype, jnp.floating) else array
+def _nan_where(overflow: Bool[Array, ""], array: Array) -> Array:
+    return jnp.where(overflow, jnp.nan, array) if jnp.issubdtype(array.dtype, jnp.floating) else array
 
 
 def _check(cache: Cache, key: Array, value: Array) -> None:
     for name, buffer, new in (("key", cache.key, key), ("value", cache.value, value)):
         front, back = buffer.shape[:-3], buffer.shape[-2:]
         if new.shape[:-3] != front or new.shape[-2:] != back or new.ndim != buffer.ndim:
-            raise ValueError(
-                f"cache: {name} {new.shape} does not fit into a buffer {buffer.shape} [*B, L, heads, width]"
-            )
+            raise ValueError(f"cache: {name} {new.shape} does not fit a buffer {buffer.shape} [*B, L, heads, width]")
         if new.dtype != buffer.dtype:
-            raise ValueError(f"cache: {name} of {new.dtype}, the buffer is of {buffer.dtype}; cast it first")
+            cast = f"write {name}.astype(jnp.{buffer.dtype})"
+            raise ValueError(f"cache: {name} has dtype {new.dtype}, but the buffer {buffer.dtype}; {cast}")
         if new.shape[-3] > buffer.shape[-3]:
-            raise ValueError(f"cache: {new.shape[-3]} tokens at once into a capacity of {buffer.shape[-3]}")
+            raise ValueError(f"cache: {new.shape[-3]} tokens do not fit a capacity of {buffer.shape[-3]}")
     if key.shape[-3] != value.shape[-3]:
-        raise ValueError(f"cache: {key.shape[-3]} keys and {value.shape[-3]} values; each token has one of both")
+        raise ValueError(
+            f"cache: the numbers of keys and values must be equal, got {key.shape[-3]} and {value.shape[-3]}"
+        )

@@ -1,4 +1,4 @@
-"""Dropout of weights, as a function of positions: the same numbers whatever the block in which they are drawn."""
+"""Dropout of weights as a function of positions, independent of how they are divided into blocks."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -23,9 +23,9 @@ def keep(
     Args:
         rng: a key of `jax.random`, of any implementation.
         rate: probability that a weight is dropped, in [0, 1).
-        example: number of the example, row-major over the batch axes.
-        head: number of the query head.
-    Returns: True where kept; no number depends on which others are drawn with it.
+        example: index of the example, row-major over the batch axes.
+        head: index of the query head.
+    Returns: True where kept; no value depends on which others are drawn with it.
     Reference: Salmon et al. 2011 (Threefry, a counter-based generator).
 
     >>> import jax
@@ -39,7 +39,7 @@ def keep(
 
 
 def drop(weights: Weights, kept: Bool[Array, "q k"], rate: float) -> Weights:
-    """Set the weights that are not kept to zero and scale the others, so that the expectation stays.
+    """Set the weights that are not kept to zero and scale the others, so that the expectation is unchanged.
 
     dropped[i, j] = weights[i, j] / (1 − rate)    where kept, else 0
 

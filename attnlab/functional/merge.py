@@ -1,4 +1,4 @@
-"""Putting together what was attended over different keys: splits of a long sequence, caches, devices."""
+"""Merging attention over parts of the keys: splits of a long sequence, caches, devices."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,20 +17,19 @@ def merge(parts: Sequence[AttentionOutput], *, sink: Any = None) -> AttentionOut
 
     output = Σ_p share_p output_p,    share = softmax(lse_1, lse_2, …),    lse = log Σ_p exp(lse_p)
 
-    It is attention over the parts: their lse are its logits, their outputs its values.
+    This is attention over the parts, with their lse as logits and their outputs as values.
 
     Args:
-        parts: what `attention` of the same queries gave for each part of the keys, with `returns=("lse",)` at
-            least and `normalizer=softmax`. lse is of the logits alone, so a part may have no temperature (scale
-            its score instead) and no sink: say the sink here. Positions are those of the whole: pass
-            `key_positions`, so that mods and masks know them.
+        parts: the results of `attention` of the same queries for each part of the keys, with `normalizer=softmax`
+            and at least `returns=("lse",)`. A part may have no temperature (scale its score instead) and no sink
+            (pass it here). Pass `key_positions`, so that mods and masks use the positions in the whole sequence.
         sink: a number, or an array [] or [N], of `normalizers.softmax_with_sink`; None for none.
     Returns: `AttentionOutput` of output, lse, and max where every part has it; the other fields are None.
     Numerics: shifted by the largest lse, so nothing overflows. An lse of magnitude L is itself rounded to
-        float32, which changes a part's share by a factor of up to 1 ± L · 2⁻²⁴; beyond logits of some 1e3, attend to
-        all keys in one call, or in float64. A query that a part leaves empty (lse −inf) takes
-        nothing from it; one that is empty in all gets output 0, lse −inf and finite gradients. Differentiable
-        forward and in reverse, to any order.
+        float32, which changes the share of a part by a factor of up to 1 ± L · 2⁻²⁴; for logits above about 1e3, use
+        one call for all keys, or float64. A part in which a query is fully masked (lse −inf) gets share 0; a query
+        fully masked in all parts gets output 0, lse −inf and finite gradients. Differentiable in forward and reverse
+        mode, to any order.
     Reference: Dao et al. 2022, section 3.1; Juravsky et al. 2024, "Hydragen", eq. 4.
 
     >>> from attnlab.functional.attention import attention
@@ -41,14 +40,15 @@ def merge(parts: Sequence[AttentionOutput], *, sink: Any = None) -> AttentionOut
     """
     parts = tuple(parts)
     if not parts:
-        raise ValueError("merge: there is no part")
+        raise ValueError("merge: parts must not be empty")
     lses = [part.lse for part in parts if part.lse is not None]
     for number, part in enumerate(parts):
         if part.lse is None:
-            raise ValueError(f'merge: part {number} has no lse; ask attention for it by returns=("lse",)')
+            raise ValueError(f'merge: part {number} has no lse; write attention(..., returns=("lse",))')
         if part.output.shape != parts[0].output.shape or part.lse.shape != lses[0].shape:
             raise ValueError(
-                f"merge: part {number} has an output {part.output.shape}, part 0 one of {parts[0].output.shape}"
+                f"merge: all parts must have one shape of output: part {number} has {part.output.shape}, part 0 "
+                f"{parts[0].output.shape}"
             )
     levels = jnp.stack(lses, axis=-1)
     lse = statistics.lse(levels.reshape(-1, len(parts))).reshape(levels.shape[:-1])

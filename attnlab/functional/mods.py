@@ -1,9 +1,9 @@
-"""Mods: what is done to the logits between score and mask, `mod(logits [q k], positions) -> logits [q k]`.
+"""Mods: functions that modify the logits between score and mask, `mod(logits [q k], positions) -> logits [q k]`.
 
-A mod is called on a block of logits, whichever rows and columns, and knows by `positions` where it lies. Arrays
-that are learned are its leaves; `parts.each` marks one that every head ("h") or example ("b") has of its own:
+A mod is called on blocks of logits; `positions` are the positions of the block's queries and keys. Learned arrays are
+its leaves; `parts.map_over` wraps an array of which every head ("h") or example ("b") has its own:
 
-    mods.relative_bias(each(tables, "h"))
+    mods.relative_bias(map_over(tables, "h"))
 """
 
 import math
@@ -17,14 +17,15 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial, register_dataclass
 
-from attnlab.functional.calls import explained
-from attnlab.functional.parts import Each, each, scalar
+from attnlab.functional.parameters import scalar
+from attnlab.functional.parts import MappedArray, map_over
+from attnlab.functional.signatures import suggest_arguments
 from attnlab.functional.types import Extent, Logits, Positions, named_axes
 
 Mod = Callable[[Logits, Positions], Logits]
 
 
-@explained()
+@suggest_arguments()
 def soft_cap(cap: float | int | Array) -> Mod:
     """Bound the logits smoothly.
 
@@ -32,7 +33,7 @@ def soft_cap(cap: float | int | Array) -> Mod:
 
     Args:
         cap: the bound, a positive number or a learned [].
-    Returns: a mod; logits between −cap and cap, near 0 as they were.
+    Returns: a mod; logits between −cap and cap, almost unchanged near 0.
     Numerics: the gradient of a logit far beyond the cap vanishes.
     Reference: Bello et al. 2016, "Neural combinatorial optimization", eq. 16; Gemma Team 2024, section 2.
 
@@ -40,7 +41,7 @@ def soft_cap(cap: float | int | Array) -> Mod:
     [[0.0, 2.0]]
     """
     if isinstance(cap, float | int) and not cap > 0:
-        raise ValueError(f"soft_cap: the cap is a positive number, not {cap}")
+        raise ValueError(f"soft_cap: cap must be a positive number, not {cap}")
     return Partial(_soft_cap, cap=cap)
 
 
@@ -52,28 +53,28 @@ def _soft_cap(logits: Logits, positions: Any, *, cap: Any) -> Logits:
 @partial(register_dataclass, data_fields=[], meta_fields=["slopes"])
 @dataclass(frozen=True)
 class Alibi:
-    """A penalty on distance, of another slope for each head; made by `alibi`."""
+    """A penalty on the distance, with a slope for each head; made by `alibi`."""
 
     slopes: tuple[float, ...]
 
     def __call__(self, logits: Logits, positions: Positions) -> Logits:
         slopes = jnp.asarray(self.slopes, logits.dtype)
-        slope = slopes.at[positions.head].get(mode="fill", fill_value=jnp.nan)  # a head too many is not passed over
+        slope = slopes.at[positions.head].get(mode="fill", fill_value=jnp.nan)  # no silent clipping of head indices
         rows, columns = positions.rows.astype(logits.dtype), positions.columns.astype(logits.dtype)
         return logits - slope * jnp.abs(columns - rows)
 
 
-@explained()
+@suggest_arguments()
 def alibi(heads: int) -> Mod:
-    """Lower the logits in proportion to the distance, more steeply in some heads than in others.
+    """Subtract a penalty proportional to the distance, with a different slope for each head.
 
     logits[i, j] ← logits[i, j] − slope_h · |i − j|,    slope_h = 2^(−8h / n) for h = 1 … n = heads
 
     Published for causal attention, where |i − j| is i − j; this is the symmetric form, for keys on both sides.
 
     Args:
-        heads: n, the number of query heads of the call. Where it is no power of two, the first heads have the
-            slopes of the next lower power, and the others every second slope of twice that power.
+        heads: n, the number of query heads of the call. If it is not a power of two, the first heads have the slopes of
+            the next lower power, and the others every second slope of twice that power.
     Returns: a mod without arrays.
     Numerics: computed in the dtype of the logits: distances are exact up to positions of 2²⁴ in float32.
     Reference: Press, Smith & Lewis 2022, section 3; the rule for other numbers of heads is that of their code.
@@ -82,8 +83,8 @@ def alibi(heads: int) -> Mod:
     (0.5, 0.25, 0.125)
     """
     if not isinstance(heads, int) or heads < 1:
-        what = f"{type(heads).__name__}" if not isinstance(heads, int) else heads
-        raise ValueError(f"alibi: at least one head is needed, so heads is 1 or more, not {what}; write mods.alibi(8)")
+        value = heads if isinstance(heads, int) else type(heads).__name__
+        raise ValueError(f"alibi: heads must be an integer of 1 or more, not {value}; write mods.alibi(8)")
     return Alibi(tuple(_slopes(heads)))
 
 
@@ -93,16 +94,16 @@ def _slopes(heads: int) -> list[float]:
     return slopes if heads == power else slopes + _slopes(2 * power)[::2][: heads - power]
 
 
-def relative_bias(table: Array | Each) -> Mod:
-    """Add a learned number for each distance up to R, and one for all beyond it on either side.
+def relative_bias(table: Array | MappedArray) -> Mod:
+    """Add a learned bias for each relative position up to R, and one for all beyond it on either side.
 
     logits[i, j] ← logits[i, j] + table[R + clip(j − i, −R, R)]
 
-    The scalar form of Shaw's relative positions, which add vectors to the keys.
+    The scalar form of the relative positions of Shaw et al., which add vectors to the keys.
 
     Args:
-        table: [2R + 1], from the key furthest before the query to the one furthest behind it; marked by
-            `parts.each` where heads or examples have their own.
+        table: [2R + 1], from the key farthest before the query to the key farthest after it; wrapped by
+            `parts.map_over` if heads or examples have their own.
     Returns: a mod with the table as its leaf.
     Numerics: added in the dtype of the logits.
     Reference: Shaw, Uszkoreit & Vaswani 2018, eq. 5 (the clipping); Raffel et al. 2020, section 2.1 (scalars).
@@ -113,15 +114,15 @@ def relative_bias(table: Array | Each) -> Mod:
     """
     length = _last(table)
     if length % 2 == 0:
-        raise ValueError(f"relative_bias: a table has 2R + 1 entries, R on either side of 0; this one has {length}")
+        raise ValueError(f"relative_bias: the length of table must be odd, 2R + 1, not {length}")
     return Partial(_relative_bias, table=table)
 
 
 def _relative_bias(logits: Logits, positions: Positions, *, table: Any) -> Logits:
     if table.ndim != 1:
         raise ValueError(
-            f"relative_bias: table is [2R + 1] for one head, not {list(table.shape)}; "
-            'one for each head, [N, 2R + 1], is marked as parts.each(table, "h")'
+            f"relative_bias: table must be [2R + 1] for one head, not {list(table.shape)}; "
+            'write parts.map_over(table, "h") for one per head, [N, 2R + 1]'
         )
     furthest = table.shape[0] // 2
     distance = jnp.clip(positions.columns - positions.rows, -furthest, furthest)
@@ -131,7 +132,7 @@ def _relative_bias(logits: Logits, positions: Positions, *, table: Any) -> Logit
 @partial(register_dataclass, data_fields=["table"], meta_fields=["bidirectional", "max_distance"])
 @dataclass(frozen=True)
 class T5Bias:
-    """A learned number for each bucket of distances; made by `t5_bias`."""
+    """A learned bias for each bucket of relative positions; made by `t5_bias`."""
 
     table: Any
     bidirectional: bool
@@ -140,26 +141,26 @@ class T5Bias:
     def __call__(self, logits: Logits, positions: Positions) -> Logits:
         if self.table.ndim != 1:
             raise ValueError(
-                f"t5_bias: table is [buckets] for one head, not {list(self.table.shape)}; one for each head is marked: "
-                'parts.each(table, "h") of [N, buckets], so table.T of T5\'s [buckets, N]'
+                f"t5_bias: table must be [buckets] for one head, not {list(self.table.shape)}; "
+                'write parts.map_over(table, "h") for [N, buckets], the transpose of T5\'s [buckets, N]'
             )
         distances = np.arange(-self.max_distance, self.max_distance + 1)
         buckets = t5_buckets(distances, self.table.shape[0], self.bidirectional, self.max_distance)
         return _relative_bias(logits, positions, table=self.table[jnp.asarray(buckets, jnp.int32)])
 
 
-def t5_bias(table: Array | Each, *, bidirectional: bool = True, max_distance: int = 128) -> Mod:
-    """Add a learned number for each bucket of distances, which widen with the distance, as T5 does.
+def t5_bias(table: Array | MappedArray, *, bidirectional: bool = True, max_distance: int = 128) -> Mod:
+    """Add a learned bias for each bucket of relative positions, as in T5; buckets widen with the distance.
 
     logits[i, j] ← logits[i, j] + table[bucket(j − i)]
 
     Args:
-        table: [buckets], marked by `parts.each` where heads have their own (T5: 32 buckets, each head its own).
-        bidirectional: True in an encoder: half of the buckets are for keys behind the query. False in a decoder:
-            all are for keys before it, and those behind share bucket 0.
-        max_distance: from here on all share the last bucket.
+        table: [buckets], wrapped by `parts.map_over` if heads have their own (as in T5, with 32 buckets).
+        bidirectional: True in an encoder: half of the buckets are for keys after the query. False in a decoder: all are
+            for keys before it, and keys after it share bucket 0.
+        max_distance: all distances from here on share the last bucket.
     Returns: a mod with the table as its leaf.
-    Numerics: the buckets are T5's, whose logarithms are of float32.
+    Numerics: the buckets equal those of T5, whose logarithms are in float32.
     Reference: Raffel et al. 2020, section 2.1; its code, `_relative_position_bucket`.
 
     >>> places = Positions(jnp.arange(1), jnp.array([0, 1, 500]), jnp.array(0), jnp.array(0))
@@ -171,7 +172,7 @@ def t5_bias(table: Array | Each, *, bidirectional: bool = True, max_distance: in
 
 
 def t5_buckets(distances: np.ndarray, buckets: int, bidirectional: bool = True, max_distance: int = 128) -> np.ndarray:
-    """Return the bucket of each distance j − i, as T5 has it.
+    """Return the bucket of each relative position j − i, as in T5.
 
     Half of the buckets of a side hold one distance each, 0, 1, …; the others grow geometrically to max_distance.
 
@@ -182,8 +183,8 @@ def t5_buckets(distances: np.ndarray, buckets: int, bidirectional: bool = True, 
     exact = side // 2
     if exact < 1 or max_distance <= exact:
         raise ValueError(
-            f"t5_bias: {buckets} buckets do not reach to max_distance {max_distance}: at least "
-            f"{4 if bidirectional else 2} buckets and a distance above {max(exact, 1)} are needed"
+            f"t5_bias: {buckets} buckets are too few for max_distance {max_distance}; at least "
+            f"{4 if bidirectional else 2} buckets and a max_distance above {max(exact, 1)} are required"
         )
     distance = np.abs(distances) if bidirectional else np.maximum(-distances, 0)
     ratio = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(exact))
@@ -193,19 +194,20 @@ def t5_buckets(distances: np.ndarray, buckets: int, bidirectional: bool = True, 
     return behind + np.where(distance < exact, distance, far)
 
 
-def location(query: Array | Each, w: Array | Each) -> Mod:
-    """Replace the logits by what the query says of each position, whatever key stands there.
+def location(query: Array | MappedArray, w: Array | MappedArray) -> Mod:
+    """Replace the logits by a function of the query and the position of the key, independent of the key itself.
 
     logits[i, j] ← query_iᵀ w_j
 
-    The score before it does not matter, and gets gradient 0; use any, as `scores.dot`.
+    The score before it has no effect and gets gradient 0; use any, such as `scores.dot`.
 
     Args:
-        query: [T, d], the queries of one head of one example: [*B, N, T, d] marked `each(query, "b h")`.
-        w: [d, L], a column for each key position; a key farther on counts as the last. `each(w, "h")` for [N, d, L].
+        query: [T, d], the queries of one head of one example: `map_over(query, "b h")` for [*B, N, T, d].
+        w: [d, L], a column for each key position; keys beyond L use the last column. `map_over(w, "h")` for
+            [N, d, L].
     Returns: a mod with both as its leaves.
     Numerics: accumulated in the dtype of the logits. Given positions of queries are below T; inside jit, where they
-        are not known, one past the end counts as the last.
+        are unknown, positions beyond the end use the last query.
     Reference: Luong, Pham & Manning 2015, eq. 8, "location".
 
     >>> places = Positions(jnp.arange(1), jnp.array([1, 0]), jnp.array(0), jnp.array(0))
@@ -214,14 +216,14 @@ def location(query: Array | Each, w: Array | Each) -> Mod:
     """
     inner = _last(query), _shape(w)[-2]
     if inner[0] != inner[1]:
-        raise ValueError("location: queries of width {} do not meet w with {} rows".format(*inner))
+        raise ValueError("location: the width {} of query and the {} rows of w must be equal".format(*inner))
     return Location(query, w)
 
 
 @partial(register_dataclass, data_fields=["query", "w"], meta_fields=[])
 @dataclass(frozen=True)
 class Location:
-    """What the query says of each position; made by `location`."""
+    """Logits from the query and the position of the key; made by `location`."""
 
     query: Any
     w: Any
@@ -231,14 +233,14 @@ class Location:
         return jnp.matmul(rows, _take(self.w, positions.key, 1).astype(logits.dtype))
 
     def check(self, queries: Extent, keys: Extent) -> None:
-        """Raise where the queries are not those of the call."""
+        """Raise if the number of queries is not that of the call."""
         queries.check("location: axis q of query", _shape(self.query)[-2])
 
 
 @partial(register_dataclass, data_fields=["array"], meta_fields=["axes"])
 @dataclass(frozen=True)
 class Bias:
-    """A bias that is written out; made by `bias`."""
+    """A bias stored as an array; made by `bias`."""
 
     array: Any
     axes: tuple[str, ...]
@@ -249,29 +251,29 @@ class Bias:
         return logits + jnp.broadcast_to(whole, logits.shape).astype(logits.dtype)
 
     def check(self, queries: Extent, keys: Extent) -> None:
-        """Raise where the array does not have an entry for every query and key."""
+        """Raise if the array does not have an entry for every query and key."""
         sizes = dict(zip(reversed(self.axes), reversed(_shape(self.array)), strict=False))
         for axis, along in (("q", queries), ("k", keys)):
             if axis in sizes:
-                instead = f"an axis that all share is left out by name: bias(array, axes=...) without {axis}"
+                instead = f"for an axis shared by all write bias(array, axes=...) without {axis}"
                 along.check(f"bias: axis {axis} of the array", sizes[axis], instead)
 
 
-@explained()
+@suggest_arguments()
 def bias(array: Array, axes: str = "b h q k") -> Mod:
-    """Add an array to the logits, naming its axes.
+    """Add an array with named axes to the logits.
 
     logits[i, j] ← logits[i, j] + array[…, i, j]
 
     Args:
         array: any numbers, learned or not. To forbid a key use a mask, not a large negative number.
-        axes: what its axes are, in this order and apart by spaces: b (all batch axes *B), h (query heads),
-            q, k. One that is left out is shared: "h k" is a bias of every key in every head. Axes b and h of
-            size 1 are shared too; q and k are as long as the inputs, or longer than any position that is given.
+        axes: its axes, in this order and separated by spaces: b (all batch axes *B), h (query heads), q, k. An axis
+            that is left out is shared: "h k" is a bias of every key in every head. Axes b and h of size 1 are shared
+            too; q and k are as long as the inputs, or longer than every given position.
     Returns: a mod with the array as its leaf.
-    Numerics: added in the dtype of the logits. Inside jit, where given positions are not known, one past the end
-        counts as the last.
-    Reference: Raffel et al. 2020, section 2.1; Hu et al. 2018, for biases of boxes in a picture.
+    Numerics: added in the dtype of the logits. Inside jit, where given positions are unknown, positions beyond the end
+        use the last entry.
+    Reference: Raffel et al. 2020, section 2.1; Hu et al. 2018, for biases of boxes in an image.
 
     >>> places = Positions(jnp.arange(2), jnp.arange(2), jnp.array(0), jnp.array(0))
     >>> bias(jnp.array([1.0, 2.0]), axes="k")(jnp.zeros((2, 2)), places).tolist()
@@ -283,14 +285,13 @@ def bias(array: Array, axes: str = "b h q k") -> Mod:
     array = jnp.asarray(array)
     if array.dtype == jnp.bool_:
         raise ValueError(
-            "bias: it is added to the logits, and this array holds truth values; "
-            f'write mask=masks.array(array, "{axes}")'
+            f'bias: array must hold numbers to add to the logits, not booleans; write mask=masks.array(array, "{axes}")'
         )
-    needed = len([name for name in names if name != "b"])
-    if array.ndim < needed or ("b" not in names and array.ndim > needed):
+    rank = len([name for name in names if name != "b"])
+    if array.ndim < rank or ("b" not in names and array.ndim > rank):
         raise ValueError(f"bias: shape {array.shape} does not have the axes {axes!r}; {named_axes(array.ndim)}")
     front = " ".join(name for name in names if name in "bh")
-    return Bias(each(array, front) if front else array, tuple(name for name in names if name in "qk"))
+    return Bias(map_over(array, front) if front else array, tuple(name for name in names if name in "qk"))
 
 
 def _take(array: Array, places: Array, axis: int) -> Array:
@@ -298,7 +299,7 @@ def _take(array: Array, places: Array, axis: int) -> Array:
 
 
 def _shape(array: Any) -> tuple[int, ...]:
-    return array.array.shape if isinstance(array, Each) else array.shape
+    return array.array.shape if isinstance(array, MappedArray) else array.shape
 
 
 def _last(array: Any) -> int:

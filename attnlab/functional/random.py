@@ -1,4 +1,4 @@
-"""Random numbers as a function of positions: the same whatever the block in which they are drawn."""
+"""Random numbers as a function of positions, independent of how they are divided into blocks."""
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +22,9 @@ def bits(
 
     Args:
         rng: a key of `jax.random`, of any implementation.
-        example: number of the example, row-major over the batch axes.
-        head: number of the query head.
-    Returns: no number depends on which others are drawn with it.
+        example: index of the example, row-major over the batch axes.
+        head: index of the query head.
+    Returns: no value depends on which others are drawn with it.
     Reference: Salmon et al. 2011 (Threefry, a counter-based generator).
 
     >>> rng, zero, three = jax.random.key(0), jnp.int32(0), jnp.arange(3)
@@ -37,7 +37,7 @@ def bits(
 
 
 def _hash(key: UInt32[Array, "2"], first: Array, second: Array) -> UInt32[Array, "q k"]:
-    """Hash every pair of a number of `first` [q, 1] and one of `second` [1, k]."""
+    """Hash every pair of an integer of `first` [q, 1] and one of `second` [1, k]."""
     shape = jnp.broadcast_shapes(first.shape, second.shape)
     pairs = jnp.stack([jnp.broadcast_to(x, shape).astype(jnp.uint32) for x in (first, second)])
     return threefry_2x32(key, pairs.reshape(-1))[: pairs[0].size].reshape(shape)

@@ -1,7 +1,8 @@
-"""Rotary frequencies for texts longer than those of the training: linear, Llama 3 and YaRN.
+"""Rotary frequencies for longer texts than in training: linear, Llama 3 and YaRN.
 
-Each is made with the words of a Hugging Face config's `rope_scaling` and given to `rotary(..., scaling=...)`. It
-changes the frequencies θ_m = base^(−2m / D), in radians a position; pair m turns once in λ_m = 2π / θ_m positions.
+The arguments have the names of `rope_scaling` in a Hugging Face config; the result is passed to `rotary(...,
+scaling=...)`. It changes the frequencies θ_m = base^(−2m / D), in radians per position; pair m completes a rotation in
+λ_m = 2π / θ_m positions.
 """
 
 import math
@@ -18,10 +19,10 @@ class Scaling:
     change: Callable[[np.ndarray, float | int], np.ndarray]
     """(frequencies [D/2], base) -> frequencies, in float64."""
     attention_factor: float | int = 1.0
-    """Queries and keys are multiplied by it, so that logits are by its square."""
+    """A factor of queries and keys, and so its square of the logits."""
 
     def frequencies(self, base: float | int, width: int) -> np.ndarray:
-        """Return the frequencies [width / 2], in radians a position.
+        """Return the frequencies [width / 2], in radians per position.
 
         >>> linear(2.0).frequencies(10000.0, 4).tolist()
         [0.5, 0.005]
@@ -30,12 +31,12 @@ class Scaling:
 
 
 def linear(factor: float | int) -> Scaling:
-    """Make positions closer by a factor: position interpolation.
+    """Return position interpolation: all frequencies divided by a factor.
 
     θ'_m = θ_m / s
 
     Args:
-        factor: s, at least 1: how many times as long as those of the training texts may be.
+        factor: s, at least 1: the length of texts relative to training.
     Reference: Chen, Wong, Chen & Tian 2023, "Extending Context Window ... via Positional Interpolation", eq. 4.
 
     >>> linear(4.0).attention_factor
@@ -51,17 +52,17 @@ def llama3(
     low_freq_factor: float | int = 1.0,
     high_freq_factor: float | int = 4.0,
 ) -> Scaling:
-    """Slow down the slow pairs alone, with a smooth passage from those that are left: Llama 3.1 and later.
+    """Return the scaling of Llama 3.1 and later: low frequencies are divided by a factor, with a smooth transition.
 
     θ'_m = (1 − γ_m) θ_m / s + γ_m θ_m,    γ_m = clip((L / λ_m − low) / (high − low), 0, 1)
 
-    Pairs that turn more than `high` times in the original length L stay as they are, those that turn less than `low`
-    times are slowed by s.
+    Pairs with more than `high` rotations in the original length L are unchanged; the frequencies of those with less
+    than `low` are divided by s.
 
     Args:
         factor: s, at least 1; 8 in Llama 3.1, 32 in the small ones of 3.2.
-        original_max_position_embeddings: L, the length of texts in the first training; 8192 in Llama 3.
-        low_freq_factor: low, turns in L.
+        original_max_position_embeddings: L, the length of texts in pretraining; 8192 in Llama 3.
+        low_freq_factor: low, rotations in L.
         high_freq_factor: high, more than low.
     Reference: Grattafiori et al. 2024 (The Llama 3 Herd of Models), section 3.4.2, for the extension; the formula is
         that of the published model code (meta-llama/llama-models, `apply_scaling`).
@@ -73,8 +74,8 @@ def llama3(
     _at_least("llama3", "original_max_position_embeddings", original_max_position_embeddings, 1)
     if not 0.0 <= low_freq_factor < high_freq_factor:
         raise ValueError(
-            f"llama3: low_freq_factor {low_freq_factor} and high_freq_factor {high_freq_factor}; low is at least 0 and "
-            "below high, as in low_freq_factor=1.0, high_freq_factor=4.0"
+            f"llama3: low_freq_factor {low_freq_factor} must be at least 0 and below high_freq_factor "
+            f"{high_freq_factor}; write low_freq_factor=1.0, high_freq_factor=4.0"
         )
 
     def change(frequencies: np.ndarray, base: float | int) -> np.ndarray:
@@ -93,22 +94,22 @@ def yarn(
     attention_factor: float | int | None = None,
     truncate: bool = True,
 ) -> Scaling:
-    """Slow down the slow pairs along a ramp over the pairs, and sharpen the weights: YaRN.
+    """Return the scaling of YaRN: low frequencies are divided by a factor along a ramp, and the weights are sharpened.
 
     θ'_m = (1 − γ_m) θ_m + γ_m θ_m / s,    γ_m = clip((m − a) / (b − a), 0, 1)
     a = max(⌊m(beta_fast)⌋, 0),   b = min(⌈m(beta_slow)⌉, D − 1),   m(r) = D ln(L / 2πr) / (2 ln base)
 
-    where m(r) is the pair that turns r times in the original length L. The ramp is linear in m, as in the authors'
-    code and the models trained with it; that of their paper is linear in the number of turns (its eq. 18).
+    where m(r) is the pair with r rotations in the original length L. The ramp is linear in m, as in the authors' code
+    and the models trained with it; in their paper it is linear in the number of rotations (eq. 18).
 
     Args:
         factor: s, at least 1.
-        original_max_position_embeddings: L, the length of texts in the first training.
-        beta_fast: pairs that turn more often in L stay as they are.
-        beta_slow: pairs that turn less often in L are slowed by s; below beta_fast.
-        attention_factor: what queries and keys are multiplied by; None is 0.1 ln s + 1. (DeepSeek's `mscale` and
+        original_max_position_embeddings: L, the length of texts in pretraining.
+        beta_fast: pairs with more rotations in L are unchanged.
+        beta_slow: the frequencies of pairs with fewer rotations in L are divided by s; below beta_fast.
+        attention_factor: a factor of queries and keys; None for 0.1 ln s + 1. (DeepSeek's `mscale` and
             `mscale_all_dim` give (0.1 · mscale · ln s + 1) / (0.1 · mscale_all_dim · ln s + 1).)
-        truncate: whether a and b are whole, as they are in the authors' code; False in gpt-oss.
+        truncate: True to round a and b to integers, as in the authors' code; False in gpt-oss.
     Reference: Peng, Quesnelle, Fan & Shippole 2023 (YaRN), sections 3.2 and 3.4, eq. 22; the ramp is that of
         their code (jquesnelle/yarn).
 
@@ -119,8 +120,8 @@ def yarn(
     _at_least("yarn", "original_max_position_embeddings", original_max_position_embeddings, 1)
     if not 0.0 < beta_slow < beta_fast:
         raise ValueError(
-            f"yarn: beta_fast {beta_fast} and beta_slow {beta_slow}; slow is more than 0 and below fast, as in "
-            "beta_fast=32.0, beta_slow=1.0"
+            f"yarn: beta_slow {beta_slow} must be more than 0 and below beta_fast {beta_fast}; "
+            "write beta_fast=32.0, beta_slow=1.0"
         )
 
     def change(frequencies: np.ndarray, base: float | int) -> np.ndarray:
@@ -138,4 +139,4 @@ def yarn(
 
 def _at_least(scaling: str, name: str, value: object, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
-        raise ValueError(f"{scaling}: {name} is a number of {least} or more, not {value!r}; write {name}={least}")
+        raise ValueError(f"{scaling}: {name} must be a number of {least} or more, not {value!r}; write {name}={least}")

@@ -1,4 +1,4 @@
-"""Statistics of attention: what a row of logits or weights amounts to. Every one sees one head of one example."""
+"""Statistics of the logits or weights of one head of one example."""
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,8 @@ def masked_logits(logits: Logits, where: Where | None = None) -> Logits:
 def largest(logits: Logits, where: Where | None = None) -> Float[Array, " q"]:
     """Return the largest allowed logit of each query; −inf for an empty row.
 
-    Numerics: its gradient is 1 at the first of the largest, which is taken by its index: `jnp.max` looks for the
-        logits equal to the maximum, and finds none where the compiler rounds the two differently.
+    Numerics: its gradient is 1 at the first of the largest, taken by its index: the gradient of `jnp.max` compares
+        logits with the maximum, and is 0 where the compiler rounds the two differently.
 
     >>> largest(jnp.array([[1.0, 2.0]]), jnp.array([[True, False]])).tolist()
     [1.0]
@@ -52,7 +52,7 @@ def lse(logits: Logits, where: Where | None = None) -> Float[Array, " q"]:
 
 
 def entropy(weights: Weights) -> Float[Array, " q"]:
-    """Return how spread the weights of each query are, in nats.
+    """Return the entropy of the weights of each query, in nats.
 
     entropy_i = −Σ_j weights[i, j] log weights[i, j]    with 0 log 0 = 0
 
@@ -67,11 +67,11 @@ def entropy(weights: Weights) -> Float[Array, " q"]:
 
 
 def key_mass(weights: Weights) -> Float[Array, " k"]:
-    """Return how much weight each key gets from all queries together.
+    """Return the sum of the weights that each key gets from all queries.
 
     key_mass_j = Σ_i weights[i, j]
 
-    Also called the attention a token receives; with coverage in translation, one a source word is meant.
+    Also called the attention a token receives; in translation, the coverage of a source word.
 
     >>> key_mass(jnp.array([[0.5, 0.5], [0.0, 1.0]])).tolist()
     [0.5, 1.5]
@@ -80,11 +80,11 @@ def key_mass(weights: Weights) -> Float[Array, " k"]:
 
 
 def distance(weights: Weights, positions: Positions) -> Float[Array, " q"]:
-    """Return how far each query looks, on average, in positions.
+    """Return the mean distance from each query to the keys it attends to, in positions.
 
     distance_i = Σ_j weights[i, j] |p_i − p_j|
 
-    Returns: at least 0; 0 for an empty row. Where weights do not add up to one it is their sum, not their mean.
+    Returns: at least 0; 0 for an empty row. Where weights do not sum to one it is a sum, not a mean.
     Reference: Vig & Belinkov 2019, section 4.1.2 ("mean attention distance").
 
     >>> at = Positions(jnp.array([2]), jnp.array([0, 2]), jnp.int32(0), jnp.int32(0))

@@ -1,4 +1,4 @@
-"""Axes, array aliases and the shapes of parts: the only place where axes are defined.
+"""Types of arrays and parts, and the definition of all axes.
 
 One head of one example (what a part sees):
 
@@ -34,39 +34,39 @@ Head = Int[Array, ""]
 
 
 class Positions(NamedTuple):
-    """Where a block of logits lies: which queries (rows) and keys (columns), of which head of which example."""
+    """The positions of a block of logits: of its queries (rows) and keys (columns), and its head and example."""
 
     query: QueryPositions
     key: KeyPositions
     head: Head
-    """Number of the query head."""
+    """Index of the query head."""
     example: Int[Array, ""]
-    """Number of the example, row-major over the batch axes."""
+    """Index of the example, row-major over the batch axes."""
 
     @property
     def rows(self) -> Int[Array, "q 1"]:
-        """The queries' positions, as a column that broadcasts against `columns`."""
+        """The positions of the queries as a column, which broadcasts against `columns`."""
         return self.query[:, None]
 
     @property
     def columns(self) -> Int[Array, "1 k"]:
-        """The keys' positions, as a row."""
+        """The positions of the keys as a row."""
         return self.key[None, :]
 
 
 class Extent(NamedTuple):
-    """How many queries (or keys) a call has, and between which positions they lie, as far as that is known."""
+    """The number of queries (or keys) of a call, and the range of their positions where it is known."""
 
     name: str
     """"query" or "key"."""
     count: Size
     given: bool = False
-    """Whether positions are given; otherwise they are 0 … count − 1."""
+    """Whether positions are given as an argument; otherwise they are 0 … count − 1."""
     bounds: tuple[int, int] | None = None
-    """The least and the greatest of the given positions; None where only the run can tell."""
+    """The smallest and the largest of the given positions; None where they are known only at run time."""
 
     def check(self, what: str, size: Size, instead: str = "") -> None:
-        """Raise where an array with `size` entries along this axis does not have one for every position."""
+        """Raise unless an array with `size` entries along this axis has one for every position."""
         if not self.given:
             if size != self.count:
                 hint = f"; {instead}" if instead and size == 1 else ""
@@ -78,7 +78,7 @@ class Extent(NamedTuple):
 
 
 def extent(name: str, count: Size, positions: Any) -> Extent:
-    """Describe the queries (or keys) of a call by their number and, where they are given and known, their positions.
+    """Return the `Extent` of queries (or keys) from their number and their positions.
 
     >>> extent("query", 2, jnp.array([5, 9]))
     Extent(name='query', count=2, given=True, bounds=(5, 9))
@@ -89,19 +89,19 @@ def extent(name: str, count: Size, positions: Any) -> Extent:
 
 
 def named_axes(given: Any) -> str:
-    """Say what names of axes there are, and write those that were probably meant.
+    """Return an error text for wrong names of axes, with the names that were probably meant.
 
     >>> named_axes("bk")
-    'are not some of "b h q k" in this order, apart by spaces; write axes="b k"'
+    'must be some of "b h q k" in this order, separated by spaces; write axes="b k"'
     """
     if isinstance(given, int):
         return f'write axes="{ {1: "k", 2: "q k", 3: "b q k", 4: "b h q k"}.get(given, "b h q k") }"'
     letters = [letter for letter in "bhqk" if letter in str(given)] or ["q", "k"]
-    return f'are not some of "b h q k" in this order, apart by spaces; write axes="{" ".join(letters)}"'
+    return f'must be some of "b h q k" in this order, separated by spaces; write axes="{" ".join(letters)}"'
 
 
 def known(array: Any) -> np.ndarray | None:
-    """Return the values of an array, or None where only the run knows them (inside jit, or on another host).
+    """Return the values of an array, or None where they are known only at run time (inside jit, or on another host).
 
     >>> known(jnp.arange(2)).tolist()
     [0, 1]
@@ -124,14 +124,14 @@ Score = Callable[..., Array]
 Mod = Callable[..., Array]
 """(logits [q k], positions: Positions) -> logits [q k]."""
 Normalizer = Callable[..., Array]
-"""(logits [q k], where [q k] or None) -> weights [q k]; a `normalizers.Positional` one gets the positions third."""
+"""(logits [q k], where [q k] or None) -> weights [q k]; a `normalizers.Positional` takes the positions third."""
 
 
 def accumulation_dtype(*arrays: Array) -> jnp.dtype:
-    """Return the dtype to compute in: float64 where any array is of it, else float32."""
+    """Return the dtype to compute in: float64 if any array has it, else float32."""
     return jnp.dtype(jnp.float64 if any(array.dtype == jnp.float64 for array in arrays) else jnp.float32)
 
 
 def widen(array: Array) -> Array:
-    """Cast an array narrower than float32 to float32; leave any other as it is."""
+    """Cast an array narrower than float32 to float32; return others unchanged."""
     return array.astype(accumulation_dtype(array))

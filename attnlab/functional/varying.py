@@ -1,7 +1,7 @@
-"""Types of arrays inside a caller's `jax.shard_map`: over which axes of the mesh an array may differ.
+"""Varying axes inside a caller's `jax.shard_map`: the axes of the mesh over which an array may differ.
 
-With `check_vma=True`, its default, the carry of a loop has one such type from its first step to its last, and so
-have both branches of a `cond`. Zeros made on the spot vary over nothing; what is added to them varies as the inputs.
+With `check_vma=True`, the default, the carry of a loop and both branches of a `cond` must vary over the same axes. New
+zeros vary over none, while the terms added to them vary like the inputs.
 """
 
 from typing import Any, TypeVar
@@ -21,9 +21,9 @@ def varying_axes(tree: Any) -> frozenset[str]:
 
 
 def vary_like(tree: Tree, like: Any) -> Tree:
-    """Return the arrays of the tree, varying over all axes that those of `like` vary over.
+    """Mark the arrays of a tree as varying over all axes that those of `like` vary over.
 
-    The values stay; a gradient is added up over the axes that are new, as it is over devices that share an array.
+    The values stay the same; gradients are summed over the new axes, as over devices that share an array.
 
     >>> vary_like(jax.numpy.ones(3), jax.numpy.ones(2)).tolist()
     [1.0, 1.0, 1.0]

@@ -20,13 +20,13 @@ from jax.typing import ArrayLike
 
 from attnlab.functional import dropout, masks, mods, normalizers, parts
 from attnlab.functional.attention import attention, attention_weights
-from attnlab.functional.calls import explained
 from attnlab.functional.masks.extent import Lengths
+from attnlab.functional.signatures import suggest_arguments
 from attnlab.functional.types import Positions, known
 from attnlab.layers.jax_nn import also, with_arrays
 
 
-@explained(options_of=attention)
+@suggest_arguments(options_of=attention)
 def linen_attention_fn(**options: Any) -> Callable[..., Array]:
     """Make the `attention_fn` of `flax.linen.MultiHeadDotProductAttention` from options of `attention`.
 
@@ -92,7 +92,7 @@ def linen_attention_fn(**options: Any) -> Callable[..., Array]:
     return attention_fn
 
 
-@explained(options_of=attention)
+@suggest_arguments(options_of=attention)
 def nnx_attention_fn(**options: Any) -> Callable[..., Array]:
     """Make the `attention_fn` of `flax.nnx.MultiHeadAttention` from options of `attention`.
 

@@ -28,7 +28,7 @@ from jaxtyping import Array
 from attnlab.config.custom import Custom, CustomMask
 from attnlab.config.errors import UserError
 from attnlab.functional.masks import Mask
-from attnlab.functional.parts import each
+from attnlab.functional.parts import map_over
 from attnlab.functional.types import Positions, Where
 from attnlab.layers.code import Code
 
@@ -205,7 +205,7 @@ def bound(module: nn.Module, config: Custom, *widths: int, heads: int | None = N
         if heads is None:
             arrays[one.name] = module.param(prefix + one.name, one.start, one.shape)
         else:
-            arrays[one.name] = each(module.param(prefix + one.name, one.of_heads(heads)), "h")
+            arrays[one.name] = map_over(module.param(prefix + one.name, one.of_heads(heads)), "h")
     return Partial(function.part, **arrays)
 
 

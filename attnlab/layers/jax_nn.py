@@ -10,10 +10,10 @@ from jax.typing import ArrayLike
 
 from attnlab.functional import masks, mods, scores
 from attnlab.functional.attention import attention
-from attnlab.functional.calls import explained
+from attnlab.functional.signatures import suggest_arguments
 
 
-@explained()
+@suggest_arguments()
 def jax_nn_dot_product_attention(
     query: ArrayLike,
     key: ArrayLike,

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from attnlab.config import attention as kinds
 from attnlab.functional import mods
-from attnlab.functional.parts import each
+from attnlab.functional.parts import map_over
 from attnlab.layers.custom import bound
 
 Bound = Callable[[Float[Array, "b t n d"]], tuple[Any, ...]]
@@ -39,10 +39,10 @@ class Mods(nn.Module):
             case kinds.Alibi():
                 return lambda query: mods.alibi(self.heads)
             case kinds.RelativeBias():
-                table = each(self._param(name, 2 * mod.distance + 1), "h")
+                table = map_over(self._param(name, 2 * mod.distance + 1), "h")
                 return lambda query: mods.relative_bias(table)
             case kinds.T5Bias():
-                table = each(self._param(name, mod.buckets), "h")
+                table = map_over(self._param(name, mod.buckets), "h")
                 return lambda query: mods.t5_bias(
                     table, bidirectional=self.bidirectional, max_distance=mod.max_distance
                 )
@@ -50,8 +50,8 @@ class Mods(nn.Module):
                 custom = bound(self, mod, heads=self.heads, prefix=f"{name}_")
                 return lambda query: custom
             case kinds.Location():
-                w = each(self._param(name, self.width, mod.positions), "h")
-                return lambda query: mods.location(each(jnp.swapaxes(query, -3, -2), "b h"), w)
+                w = map_over(self._param(name, self.width, mod.positions), "h")
+                return lambda query: mods.location(map_over(jnp.swapaxes(query, -3, -2), "b h"), w)
 
     def _param(self, name: str, *shape: int) -> Array:
         """Tables start at 0, vectors small, so that at first all positions are alike or nearly so."""

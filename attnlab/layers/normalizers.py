@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from attnlab.config import normalizers as kinds
 from attnlab.functional import normalizers
-from attnlab.functional.parts import each
+from attnlab.functional.parts import map_over
 from attnlab.layers.custom import bound
 
 Bound = Callable[[Float[Array, "b t n d"], Int[Array, " b"], Array | None], Any]
@@ -54,17 +54,17 @@ class Normalizer(nn.Module):
     def _of_a_number(self) -> Any:
         match self.config:
             case kinds.SoftmaxWithSink(sink=sink):
-                return normalizers.softmax_with_sink(each(self._learned("sink", sink), "h"))
+                return normalizers.softmax_with_sink(map_over(self._learned("sink", sink), "h"))
             case kinds.Temperature(t=t, learned=learned):
-                learned_t = lambda: each(jnp.exp(self._learned("log_t", math.log(t))), "h")  # noqa: E731
+                learned_t = lambda: map_over(jnp.exp(self._learned("log_t", math.log(t))), "h")  # noqa: E731
                 return normalizers.temperature(learned_t() if learned else t)
             case kinds.Entmax(alpha=alpha, learned=True):
                 start = math.log((alpha - 1) / (2 - alpha))
-                return normalizers.entmax(each(1 + jax.nn.sigmoid(self._learned("alpha", start)), "h"))
+                return normalizers.entmax(map_over(1 + jax.nn.sigmoid(self._learned("alpha", start)), "h"))
             case kinds.Entmax(alpha=alpha):
                 return normalizers.entmax(alpha)
             case kinds.Sigmoid(bias=bias, learned=learned):
-                return normalizers.sigmoid(each(self._learned("bias", bias), "h") if learned else bias)
+                return normalizers.sigmoid(map_over(self._learned("bias", bias), "h") if learned else bias)
             case kinds.TopK(k=k):
                 return normalizers.top_k(k)
             case kinds.CustomNormalizer():

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from attnlab.config import attention as config
 from attnlab.functional import scores
-from attnlab.functional.parts import each
+from attnlab.functional.parts import map_over
 from attnlab.layers.custom import bound
 
 Score = Callable[[Float[Array, "q d"], Float[Array, "k e"]], Float[Array, "q k"]]
@@ -171,21 +171,21 @@ class HeadScore(nn.Module):
                 return Partial(scores.negative_squared_distance, scale=self._scale(start, learned))
             case config.Trilinear():
                 small = nn.initializers.normal(self.width**-0.5)
-                w = {name: each(self.param(name, small, (self.heads, self.width)), "h") for name in TRILINEAR}
+                w = {name: map_over(self.param(name, small, (self.heads, self.width)), "h") for name in TRILINEAR}
                 return Partial(scores.trilinear, **w)
             case config.CustomScore():
                 return bound(self, self.config, self.width, self.width, heads=self.heads)
 
     def _matrix(self, name: str, rows: int, columns: int | None = None):
         shape = self.heads, rows, rows if columns is None else columns
-        return each(self.param(name, nn.initializers.glorot_uniform(batch_axis=0), shape), "h")
+        return map_over(self.param(name, nn.initializers.glorot_uniform(batch_axis=0), shape), "h")
 
     def _read_out(self, hidden: int):
-        return each(self.param("v", nn.initializers.normal(hidden**-0.5), (self.heads, hidden)), "h")
+        return map_over(self.param("v", nn.initializers.normal(hidden**-0.5), (self.heads, hidden)), "h")
 
     def _scale(self, start: float, learned: bool):
         scale = _scale(self, start, learned, (self.heads,))
-        return each(scale, "h") if isinstance(scale, Array) else scale
+        return map_over(scale, "h") if isinstance(scale, Array) else scale
 
 
 def _scale(module: nn.Module, start: float, learned: bool, shape: tuple[int, ...]) -> float | Array:

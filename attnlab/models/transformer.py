@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 from attnlab.config.models import transformer as config
 from attnlab.functional import cache, masks
 from attnlab.functional import mods as functional
-from attnlab.functional.parts import each
+from attnlab.functional.parts import map_over
 from attnlab.layers.transformer import DecoderLayer, EncoderLayer, Entry, norm
 from attnlab.models.seq2seq import EMBEDDING_INIT
 
@@ -335,5 +335,5 @@ def _shared_mods(module: nn.Module, block: config.Block, *, bidirectional: bool)
         return ()
     chosen = block.positions
     table = module.param("t5_bias", nn.initializers.zeros_init(), (block.heads, chosen.buckets))
-    own = each(table, "h")
+    own = map_over(table, "h")
     return (functional.t5_bias(own, bidirectional=bidirectional, max_distance=chosen.max_distance),)

@@ -1,4 +1,4 @@
-"""Blocks of positions, and what a table of truth values says of them."""
+"""Blocks of positions, and reductions of boolean arrays over them."""
 
 from typing import Any, NamedTuple
 
@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 
 Table = Any
-"""A JAX or a NumPy array; what is written for the one serves the other."""
-Answer = tuple[Table, Table]
-"""(some, every): whether any pair of the block may attend, whether all may; rank 2, broadcasting to [m, n]."""
+"""A JAX or a NumPy array."""
+BlockClasses = tuple[Table, Table]
+"""(some, every): whether any pair of each block may attend, and whether all may; broadcast to [m, n]."""
 
 
 class Blocks(NamedTuple):
@@ -39,18 +39,18 @@ def narrowed(blocks: Table) -> Table:
     return blocks.astype(np.int32) if isinstance(blocks, np.ndarray) else blocks
 
 
-def filled(answer: Table, shape: tuple[int, int]) -> Table:
-    """Repeat an answer that is the same for all blocks of queries or of keys.
+def filled(classes: Table, shape: tuple[int, int]) -> Table:
+    """Broadcast classes that are the same for all blocks of queries or of keys.
 
     >>> filled(np.array([[True]]), (1, 2)).tolist()
     [[True, True]]
     """
-    broadcast = np.broadcast_to if isinstance(answer, np.ndarray) else jnp.broadcast_to
-    return broadcast(answer, shape)
+    broadcast = np.broadcast_to if isinstance(classes, np.ndarray) else jnp.broadcast_to
+    return broadcast(classes, shape)
 
 
-def reduced(where: Table, rows: Table | None, columns: Table | None) -> Answer:
-    """Reduce a table [Q, K] over blocks of its rows [m, bq] and columns [n, bk]; None: it has one row or column.
+def reduced(where: Table, rows: Table | None, columns: Table | None) -> BlockClasses:
+    """Reduce booleans [Q, K] over blocks of rows [m, bq] and columns [n, bk]; None for a single row or column.
 
     >>> some, every = reduced(np.array([[True, False], [True, True]]), np.array([[0, 1]]), np.array([[0], [1]]))
     >>> some.tolist(), every.tolist()

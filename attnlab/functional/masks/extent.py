@@ -1,4 +1,4 @@
-"""Masks by how far the sequence goes: padding and prefixes."""
+"""Masks by length: padding and prefixes."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -9,17 +9,17 @@ import numpy as np
 from jax import Array
 from jax.tree_util import register_dataclass
 
-from attnlab.functional.masks.alignment import telling, whole, whole_array
-from attnlab.functional.masks.base import Mask, Structured
-from attnlab.functional.masks.blocks import Answer, Blocks
-from attnlab.functional.masks.picture import CELLS, described
+from attnlab.functional.masks.algebra import Mask, Structured
+from attnlab.functional.masks.alignment import integer_array, map_size, static_integer
+from attnlab.functional.masks.blocks import BlockClasses, Blocks
+from attnlab.functional.masks.picture import CELLS, describe
 from attnlab.functional.types import Extent, Positions, Where, known
 
 
 @partial(register_dataclass, data_fields=["keys", "queries"], meta_fields=[])
 @dataclass(frozen=True, repr=False, eq=False)
 class Lengths(Structured):
-    """Padding is not attended to; made by `lengths`."""
+    """Padding is masked; made by `lengths`."""
 
     keys: Any
     queries: Any
@@ -32,7 +32,7 @@ class Lengths(Structured):
             where &= positions.rows < self.queries.astype(positions.query.dtype)
         return where
 
-    def bounds(self, blocks: Blocks) -> Answer:
+    def bounds(self, blocks: Blocks) -> BlockClasses:
         rows, columns = blocks.rows_and_columns
         sides = [(self.keys, columns), (self.queries, rows)]
         known = [(low, high, length.astype(low.dtype)) for length, (low, high) in sides if length is not None]
@@ -45,9 +45,9 @@ class Lengths(Structured):
             if values is None or not values.size:
                 continue
             if values.min() < 0:
-                raise ValueError(f"lengths: {values.min()} is no number of {along.name} positions, 0 or more is needed")
+                raise ValueError(f"lengths: the number of {along.name} positions must be 0 or more, not {values.min()}")
             if not along.given and isinstance(along.count, int) and values.max() > along.count:
-                raise ValueError(f"lengths: {values.max()} {along.name} positions, the inputs have {along.count}")
+                raise ValueError(f"lengths: {values.max()} {along.name} positions, but the inputs have {along.count}")
 
     def leaf_ranks(self) -> tuple[int, ...]:
         return tuple(0 for length in (self.keys, self.queries) if length is not None)
@@ -56,20 +56,20 @@ class Lengths(Structured):
         return max(CELLS, *(int(length.max()) for length in (self.keys, self.queries) if length is not None))
 
     def expression(self) -> str:
-        keys = [] if self.keys is None else [described(self.keys)]
-        queries = [] if self.queries is None else [f"queries={described(self.queries)}"]
+        keys = [] if self.keys is None else [describe(self.keys)]
+        queries = [] if self.queries is None else [f"queries={describe(self.queries)}"]
         return f"lengths({', '.join(keys + queries)})"
 
 
 def lengths(keys: Array | int | None = None, queries: Array | int | None = None) -> Mask:
-    """Let the real queries attend to the real keys, and nothing to or from padding at the end.
+    """Mask padding at the end: queries attend to keys below the given lengths only.
 
     may[i, j] = i < queries and j < keys
 
     Args:
-        keys: number of real keys (the source lengths), a whole number [*B], or [] for one that all examples share;
-            from 0 to the number of keys. Inside jit, where it is not known, more is all of them, and less is none.
-        queries: number of real queries, likewise; None when none is padding. At least one of the two is needed.
+        keys: number of valid keys (the source lengths), integers [*B], or [] for all examples; from 0 to the number of
+            keys. Inside jit, where the values are unknown, larger ones mean all keys and negative ones none.
+        queries: number of valid queries, likewise; None for no padding. At least one of the two is required.
     Returns: a mask with the lengths as leaves: new lengths compile nothing anew.
     Numerics: an example of length 0 has empty rows: output 0, finite gradients.
 
@@ -77,14 +77,14 @@ def lengths(keys: Array | int | None = None, queries: Array | int | None = None)
     [[[1, 0, 0]], [[1, 1, 1]]]
     """
     if keys is None and queries is None:
-        raise ValueError("lengths: give the number of keys, of queries, or both")
-    return Lengths(whole_array("lengths", keys), whole_array("lengths", queries))
+        raise ValueError("lengths: keys, queries or both are required; write masks.lengths(n)")
+    return Lengths(integer_array("lengths", keys), integer_array("lengths", queries))
 
 
 @partial(register_dataclass, data_fields=["traced"], meta_fields=["static"])
 @dataclass(frozen=True, repr=False, eq=False)
 class Prefix(Structured):
-    """All see the first keys; made by `prefix`."""
+    """All queries attend to the first keys; made by `prefix`."""
 
     traced: Any
     static: int | None
@@ -93,10 +93,10 @@ class Prefix(Structured):
         return self.traced.astype(dtype) if self.static is None else self.static
 
     def __call__(self, positions: Positions) -> Where:
-        seen = positions.columns < self._end(positions.key.dtype)
-        return jnp.broadcast_to(seen, (positions.query.size, positions.key.size))
+        where = positions.columns < self._end(positions.key.dtype)
+        return jnp.broadcast_to(where, (positions.query.size, positions.key.size))
 
-    def bounds(self, blocks: Blocks) -> Answer:
+    def bounds(self, blocks: Blocks) -> BlockClasses:
         _, (low, high) = blocks.rows_and_columns
         end = self._end(low.dtype)
         return low < end, high < end
@@ -105,10 +105,10 @@ class Prefix(Structured):
         return (0,) if self.static is None else ()
 
     def reach(self) -> int:
-        return telling((int(self.traced.max()) if self.static is None else self.static) // 2)
+        return map_size((int(self.traced.max()) if self.static is None else self.static) // 2)
 
     def expression(self) -> str:
-        return f"prefix({described(self.traced) if self.static is None else self.static})"
+        return f"prefix({describe(self.traced) if self.static is None else self.static})"
 
 
 def prefix(n: Array | np.ndarray | int) -> Mask:
@@ -116,12 +116,12 @@ def prefix(n: Array | np.ndarray | int) -> Mask:
 
     may[i, j] = j < n
 
-    The same as `lengths(n)` but for what it means, and that a number in Python stays out of the arrays, so that
-    empty blocks are known before compiling.
+    The same predicate as `lengths(n)`, but a Python integer stays static, so that empty blocks are known at compile
+    time.
 
     Args:
-        n: how many keys: a number in Python (static), or an array of whole numbers [*B], [] for all examples.
-    Returns: a mask with n as its leaf where n is an array.
+        n: number of keys: a Python integer (static), or an integer array [*B], [] for all examples.
+    Returns: a mask, with n as its leaf if n is an array.
     Reference: Raffel et al. 2020, section 3.2.1.
 
     >>> from attnlab.functional.masks.position import causal
@@ -129,5 +129,5 @@ def prefix(n: Array | np.ndarray | int) -> Mask:
     [[1, 1, 0], [1, 1, 0], [1, 1, 1]]
     """
     if isinstance(n, Array | np.ndarray):
-        return Prefix(whole_array("prefix", n), None)
-    return Prefix(None, whole("prefix", "n", n, least=0))
+        return Prefix(integer_array("prefix", n), None)
+    return Prefix(None, static_integer("prefix", "n", n, least=0))

@@ -1,4 +1,4 @@
-"""Masks laid out by blocks: a table that says which block may attend to which."""
+"""Masks by blocks: a layout of which block may attend to which."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -9,30 +9,30 @@ import numpy as np
 from jax import Array
 from jax.tree_util import register_dataclass
 
-from attnlab.functional.masks.alignment import whole
-from attnlab.functional.masks.base import Mask
-from attnlab.functional.masks.blocks import Answer, Blocks, reduced
-from attnlab.functional.masks.picture import described
+from attnlab.functional.masks.algebra import Mask
+from attnlab.functional.masks.alignment import static_integer
+from attnlab.functional.masks.blocks import BlockClasses, Blocks, reduced
+from attnlab.functional.masks.picture import describe
 from attnlab.functional.types import Extent, Positions, Size, Where
 
 
 @dataclass(frozen=True)
 class StaticTable:
-    """A table of truth values that can be compared and hashed, so that it may stand in a compiled function's key."""
+    """A hashable array of booleans, so that it can be a static field of a mask."""
 
     shape: tuple[int, ...]
     bits: bytes
 
     @property
     def array(self) -> np.ndarray:
-        """The table as an array."""
+        """The NumPy array."""
         return np.frombuffer(self.bits, bool).reshape(self.shape)
 
 
 @partial(register_dataclass, data_fields=["traced"], meta_fields=["static", "block", "axes"])
 @dataclass(frozen=True, repr=False, eq=False)
 class BlockLayout(Mask):
-    """Whole blocks may attend or may not; made by `block_layout`."""
+    """Whole blocks may attend or not; made by `block_layout`."""
 
     traced: Any
     static: StaticTable | None
@@ -53,10 +53,10 @@ class BlockLayout(Mask):
         table = table[positions.head] if self.by_head else table
         return table[positions.query // self.block[0]][:, positions.key // self.block[1]]
 
-    def bounds(self, blocks: Blocks) -> Answer:
+    def bounds(self, blocks: Blocks) -> BlockClasses:
         table = self._table
-        asked = blocks if self.by_head else blocks._replace(head=0)
-        if any(isinstance(part, Array) for part in asked):
+        indices = blocks if self.by_head else blocks._replace(head=0)
+        if any(isinstance(part, Array) for part in indices):
             table = jnp.asarray(table)
         table = table[blocks.head] if self.by_head else table
         return reduced(table, blocks.query // self.block[0], blocks.key // self.block[1])
@@ -64,17 +64,17 @@ class BlockLayout(Mask):
     def fitted(self, queries: Size, keys: Size, heads: int | None = None) -> Mask:
         shape = self._table.shape
         if self.by_head and heads not in (None, shape[-3]):
-            raise ValueError(f"block_layout: the layout has {shape[-3]} heads, the inputs have {heads}")
+            raise ValueError(f"block_layout: the layout has {shape[-3]} heads, but the inputs have {heads}")
         return self
 
     def check(self, queries: Extent, keys: Extent) -> None:
         rows, columns = self._table.shape[-2:]
-        needed = [-(-along.count // size) for along, size in zip((queries, keys), self.block, strict=True)]
-        for along, found, count in ((queries, rows, needed[0]), (keys, columns, needed[1])):
-            if not along.given and found != count:
+        expected = [-(-along.count // size) for along, size in zip((queries, keys), self.block, strict=True)]
+        for along, blocks, count in ((queries, rows, expected[0]), (keys, columns, expected[1])):
+            if not along.given and blocks != count:
                 raise ValueError(
                     f"block_layout: the layout has {rows} × {columns} blocks, but {queries.count} queries and "
-                    f"{keys.count} keys make {needed[0]} × {needed[1]} blocks of {self.block[0]} × {self.block[1]}"
+                    f"{keys.count} keys make {expected[0]} × {expected[1]} blocks of {self.block[0]} × {self.block[1]}"
                 )
         for axis, size, along in (("q", rows * self.block[0], queries), ("k", columns * self.block[1], keys)):
             if along.given:
@@ -88,7 +88,7 @@ class BlockLayout(Mask):
         return rows * self.block[0], columns * self.block[1]
 
     def expression(self) -> str:
-        return f'block_layout({described(self._table)}, {self.block}, "{" ".join(self.axes)}")'
+        return f'block_layout({describe(self._table)}, {self.block}, "{" ".join(self.axes)}")'
 
 
 def block_layout(layout: Array | np.ndarray | list | tuple, block: int | tuple[int, int], axes: str = "q k") -> Mask:
@@ -97,11 +97,11 @@ def block_layout(layout: Array | np.ndarray | list | tuple, block: int | tuple[i
     may[i, j] = layout[⌊i / block_q⌋, ⌊j / block_k⌋]
 
     Args:
-        layout: truth values. A NumPy array or nested lists are static: empty blocks are known before compiling, and
-            another layout compiles anew. A JAX array is a leaf.
-        block: positions in a block, one number or (of queries, of keys). The last block may be shorter.
-        axes: what the axes of the layout are, in this order: "q k", "h q k" (one layout a query head), and for a
-            JAX array "b q k" or "b h q k" too (b for all batch axes *B).
+        layout: booleans. A NumPy array or nested lists are static: empty blocks are known at compile time, and another
+            layout compiles anew. A JAX array is a leaf.
+        block: positions in a block, one integer or (queries, keys). The last block may be shorter.
+        axes: the axes of the layout: "q k", "h q k" (one layout per query head), or for a JAX array also "b q k" or
+            "b h q k" (b for all batch axes *B).
     Returns: a mask.
     Reference: Gray, Radford & Kingma 2017 (block-sparse kernels).
 
@@ -110,19 +110,19 @@ def block_layout(layout: Array | np.ndarray | list | tuple, block: int | tuple[i
     """
     names = tuple(axes.split())
     if names not in (("q", "k"), ("h", "q", "k"), ("b", "q", "k"), ("b", "h", "q", "k")):
-        raise ValueError(f'block_layout: axes {axes!r} are none of "q k", "h q k", "b q k", "b h q k"')
+        raise ValueError(f'block_layout: axes must be "q k", "h q k", "b q k" or "b h q k", not {axes!r}')
     traced = isinstance(layout, Array)
     table = layout if isinstance(layout, Array) else np.asarray(layout)
     if table.dtype != np.bool_:
-        raise ValueError(f"block_layout: truth values are needed, not {table.dtype} (True = may attend)")
+        raise ValueError(f"block_layout: layout must be boolean (True = may attend), not {table.dtype}")
     if "b" in names and not traced:
-        raise ValueError("block_layout: a layout for each example is a leaf: give it as a JAX array")
-    needed = len([name for name in names if name != "b"])
-    if table.ndim < needed or ("b" not in names and table.ndim > needed):
+        raise ValueError("block_layout: a layout with axis b must be a JAX array; write jnp.asarray(layout)")
+    rank = len([name for name in names if name != "b"])
+    if table.ndim < rank or ("b" not in names and table.ndim > rank):
         raise ValueError(f"block_layout: shape {table.shape} does not have the axes {axes!r}")
     sides = (block, block) if not isinstance(block, tuple) else block
     if len(sides) != 2:
-        raise ValueError(f"block_layout: block is one number or two (of queries, of keys), not {block}")
-    rows, columns = (whole("block_layout", "block", side, least=1) for side in sides)
+        raise ValueError(f"block_layout: block must be an integer or (queries, keys), not {block}")
+    rows, columns = (static_integer("block_layout", "block", side, least=1) for side in sides)
     static = None if isinstance(table, Array) else StaticTable(table.shape, table.tobytes())
     return BlockLayout(table if traced else None, static, (rows, columns), names)

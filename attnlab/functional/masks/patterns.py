@@ -1,4 +1,4 @@
-"""Masks of published sparse patterns by position: dilated windows, strides, global tokens."""
+"""Published sparse patterns: dilated windows, strides, global tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,22 +10,30 @@ import numpy as np
 from jax import Array
 from jax.tree_util import register_dataclass
 
-from attnlab.functional.masks.alignment import LARGEST, Aligned, Alignment, telling, valid_alignment, whole, whole_array
-from attnlab.functional.masks.base import Mask
-from attnlab.functional.masks.blocks import Answer, Blocks, Table
-from attnlab.functional.masks.picture import described
+from attnlab.functional.masks.algebra import Mask
+from attnlab.functional.masks.alignment import (
+    LARGEST,
+    Aligned,
+    Alignment,
+    integer_array,
+    map_size,
+    static_integer,
+    valid_alignment,
+)
+from attnlab.functional.masks.blocks import BlockClasses, Blocks, Table
+from attnlab.functional.masks.picture import describe
 from attnlab.functional.types import Positions, Where
 
 
-def _same_phase(blocks: Blocks, period: int) -> Answer:
-    """Tell of each block whether key and query may agree modulo the period, and whether all certainly do."""
+def _same_phase(blocks: Blocks, period: int) -> BlockClasses:
+    """Return, for each block, whether any query and key may be equal modulo the period, and whether all are."""
     (first, last), (low, high) = Blocks(blocks.query % period, blocks.key % period, None).rows_and_columns
     constant = (first == last) & (low == high)
     return ~constant | (first == low), constant & (first == low)
 
 
 def _holds_multiple(low: Table, high: Table, period: int) -> Table:
-    """Tell whether a multiple of the period lies in [low, high]."""
+    """Return whether a multiple of the period lies in [low, high]."""
     return (high // period) * period >= low
 
 
@@ -47,7 +55,7 @@ class Dilated(Aligned):
         distance = positions.columns - (positions.rows + self.offset)
         return (abs(distance) <= self._side) & (distance % self.dilation == 0)
 
-    def bounds(self, blocks: Blocks) -> Answer:
+    def bounds(self, blocks: Blocks) -> BlockClasses:
         blocks = self.aligned(blocks)
         (first, last), (low, high) = blocks.rows_and_columns
         nearest, farthest = low - last, high - first
@@ -56,10 +64,10 @@ class Dilated(Aligned):
         return some, every & (nearest >= -self._side) & (farthest <= self._side)
 
     def reach(self) -> int:
-        return telling(self._side)
+        return map_size(self._side)
 
     def expression(self) -> str:
-        return self.written(self.window, self.dilation)
+        return self.call_text(self.window, self.dilation)
 
 
 def dilated(window: int, dilation: int, alignment: Alignment = None) -> Mask:
@@ -68,20 +76,20 @@ def dilated(window: int, dilation: int, alignment: Alignment = None) -> Mask:
     may[i, j] = |j − i| ≤ ⌊window / 2⌋ · dilation  and  j ≡ i  (mod dilation),   i counted with the offset
 
     Args:
-        window: how many keys besides its own a query sees, an even number, at least 0.
+        window: number of keys besides its own, even, at least 0.
         dilation: distance between them, at least 1; 1 is `sliding_window(window // 2, window // 2)`.
-        alignment: as of `causal`: needed when the numbers of queries and keys differ.
-    Returns: a mask without arrays, but for those of the alignment; `dilated(...) & causal()` is its left half.
+        alignment: as in `causal`; required when the numbers of queries and keys differ.
+    Returns: a mask whose only array is an array of offsets; `dilated(...) & causal()` is its left half.
     Reference: Beltagy, Peters & Cohan 2020 (Longformer), section 3.1, figure 2c.
 
     >>> dilated(2, 2).dense(1, 1).tolist(), dilated(2, 2).dense(5, 5).astype(int)[2].tolist()
     ([[True]], [1, 0, 1, 0, 1])
     """
     alignment = valid_alignment("dilated", alignment)
-    window = whole("dilated", "window", window, least=0)
+    window = static_integer("dilated", "window", window, least=0)
     if window % 2:
-        raise ValueError(f"dilated: half of the window lies on each side, so an even number is needed, not {window}")
-    return Dilated(window, whole("dilated", "dilation", dilation, least=1), alignment)
+        raise ValueError(f"dilated: window must be even, with half of it on each side, not {window}")
+    return Dilated(window, static_integer("dilated", "dilation", dilation, least=1), alignment)
 
 
 @partial(register_dataclass, data_fields=["alignment"], meta_fields=["stride"])
@@ -97,7 +105,7 @@ class Strided(Aligned):
         back = positions.rows + self.offset - positions.columns
         return (back >= 0) & ((back <= self.stride) | (back % self.stride == 0))
 
-    def bounds(self, blocks: Blocks) -> Answer:
+    def bounds(self, blocks: Blocks) -> BlockClasses:
         blocks = self.aligned(blocks)
         (first, last), (low, high) = blocks.rows_and_columns
         least, most = first - high, last - low
@@ -107,31 +115,31 @@ class Strided(Aligned):
         return some, (least >= 0) & ((most <= self.stride) | agree)
 
     def reach(self) -> int:
-        return telling(self.stride)
+        return map_size(self.stride)
 
     def expression(self) -> str:
-        return self.written(self.stride)
+        return self.call_text(self.stride)
 
 
 def strided(stride: int, alignment: Alignment = None) -> Mask:
-    """Let query i attend to the last keys up to its own and to every stride-th one before: both heads in one.
+    """Let query i attend to the last `stride` keys and to every stride-th key before them: both heads in one.
 
     A¹_i = {j : max(0, i − l) ≤ j ≤ i},   A²_i = {j ≤ i : (i − j) mod l = 0},   may[i, j] = j ∈ A¹_i ∪ A²_i
 
-    The paper gives the two sets to two heads, to layers in turn, or, as here, to one merged head; the first alone is
+    The paper uses the two sets in two heads, in alternating layers, or, as here, in one merged head; the first alone is
     `sliding_window(l, 0)`.
 
     Args:
         stride: l, near √T, at least 1.
-        alignment: as of `causal`: needed when the numbers of queries and keys differ.
-    Returns: a mask without arrays, but for those of the alignment.
+        alignment: as in `causal`; required when the numbers of queries and keys differ.
+    Returns: a mask whose only array is an array of offsets.
     Reference: Child, Gray, Radford & Sutskever 2019 (Sparse Transformer), sections 4.3 and 5.1.
 
     >>> strided(2).dense(6, 6).astype(int)[5].tolist()
     [0, 1, 0, 1, 1, 1]
     """
     alignment = valid_alignment("strided", alignment)
-    return Strided(whole("strided", "stride", stride, least=1), alignment)
+    return Strided(static_integer("strided", "stride", stride, least=1), alignment)
 
 
 @partial(register_dataclass, data_fields=["alignment"], meta_fields=["stride", "summary"])
@@ -149,7 +157,7 @@ class Fixed(Aligned):
         summary = positions.columns % self.stride >= self.stride - self.summary
         return (positions.columns <= rows) & ((positions.columns // self.stride == rows // self.stride) | summary)
 
-    def bounds(self, blocks: Blocks) -> Answer:
+    def bounds(self, blocks: Blocks) -> BlockClasses:
         blocks = self.aligned(blocks)
         (first, last), (low, high) = blocks.rows_and_columns
         chunks = Blocks(blocks.query // self.stride, blocks.key // self.stride, None)
@@ -161,32 +169,32 @@ class Fixed(Aligned):
         return some, (high <= first) & (same | summary.all(axis=1)[None, :])
 
     def reach(self) -> int:
-        return telling(self.stride)
+        return map_size(self.stride)
 
     def expression(self) -> str:
-        return self.written(self.stride, self.summary)
+        return self.call_text(self.stride, self.summary)
 
 
 def fixed(stride: int, summary: int, alignment: Alignment = None) -> Mask:
-    """Let query i attend to its own stretch of keys and to the last few of every stretch before: both heads in one.
+    """Let query i attend to its own chunk and to the last few keys of every earlier chunk: both heads in one.
 
     A¹_i = {j ≤ i : ⌊j / l⌋ = ⌊i / l⌋},   A²_i = {j ≤ i : j mod l ≥ l − c},   may[i, j] = j ∈ A¹_i ∪ A²_i
 
     Args:
-        stride: l, the length of a stretch, at least 1.
-        summary: c, how many keys at the end of each stretch are seen from everywhere after; 1 to l.
-        alignment: as of `causal`: needed when the numbers of queries and keys differ.
-    Returns: a mask without arrays, but for those of the alignment.
+        stride: l, the length of a chunk, at least 1.
+        summary: c, number of keys at the end of each chunk that all later queries attend to; 1 to l.
+        alignment: as in `causal`; required when the numbers of queries and keys differ.
+    Returns: a mask whose only array is an array of offsets.
     Reference: Child, Gray, Radford & Sutskever 2019 (Sparse Transformer), section 4.3. Its text lets j mod l run
-        to l, which no remainder reaches; here it runs to l − 1 and c keys are meant.
+        to l, which no remainder reaches; here it runs to l − 1, which gives c keys.
 
     >>> fixed(3, 1).dense(8, 8).astype(int)[7].tolist()
     [0, 0, 1, 0, 0, 1, 1, 1]
     """
     alignment = valid_alignment("fixed", alignment)
-    stride = whole("fixed", "stride", stride, least=1)
-    if (summary := whole("fixed", "summary", summary, least=1)) > stride:
-        raise ValueError(f"fixed: {summary} keys at the end of each stretch of {stride} are more than it has")
+    stride = static_integer("fixed", "stride", stride, least=1)
+    if (summary := static_integer("fixed", "summary", summary, least=1)) > stride:
+        raise ValueError(f"fixed: summary must be at most the stride {stride}, not {summary}")
     return Fixed(stride, summary, alignment)
 
 
@@ -200,8 +208,8 @@ class GlobalTokens(Aligned):
     alignment: Any
     name = "global_tokens"
 
-    def _chosen(self, positions: Any) -> Any:
-        """Tell which positions are global."""
+    def _is_global(self, positions: Any) -> Any:
+        """Return which positions are global."""
         if isinstance(self.static, int):
             return (positions >= 0) & (positions < self.static)
         tokens = np.asarray(self.static, np.int32) if self.static is not None else self.traced.astype(positions.dtype)
@@ -209,12 +217,12 @@ class GlobalTokens(Aligned):
         return (positions[..., None] == tokens.reshape(*front, -1)).any(axis=-1)
 
     def __call__(self, positions: Positions) -> Where:
-        rows, columns = self._chosen(positions.query + self.offset), self._chosen(positions.key)
+        rows, columns = self._is_global(positions.query + self.offset), self._is_global(positions.key)
         return rows[:, None] | columns[None, :]
 
-    def bounds(self, blocks: Blocks) -> Answer:
+    def bounds(self, blocks: Blocks) -> BlockClasses:
         blocks = self.aligned(blocks)
-        rows, columns = self._chosen(blocks.query), self._chosen(blocks.key)
+        rows, columns = self._is_global(blocks.query), self._is_global(blocks.key)
         some = rows.any(axis=1)[:, None] | columns.any(axis=1)[None, :]
         return some, rows.all(axis=1)[:, None] | columns.all(axis=1)[None, :]
 
@@ -224,24 +232,24 @@ class GlobalTokens(Aligned):
 
     def reach(self) -> int:
         if isinstance(self.static, int):
-            return telling(self.static // 2)
+            return map_size(self.static // 2)
         tokens = self.traced if self.static is None else np.asarray(self.static, np.int32)
-        return telling(int(tokens.max()) // 2) if tokens.size else telling(0)
+        return map_size(int(tokens.max()) // 2) if tokens.size else map_size(0)
 
     def expression(self) -> str:
-        return self.written(described(self.traced) if self.static is None else self.static)
+        return self.call_text(describe(self.traced) if self.static is None else self.static)
 
 
 def global_tokens(tokens: Array | np.ndarray | Sequence[int] | int, alignment: Alignment = None) -> Mask:
-    """Let a few tokens attend to all and be attended to by all; widens another mask: `sliding_window(...) | ...`.
+    """Let a few tokens attend to all and be attended to by all; to be added to another mask by |.
 
     may[i, j] = i ∈ G or j ∈ G,   i counted with the offset
 
     Args:
-        tokens: G: a number n stands for the first n positions; a tuple or list names them (static); an array of
-            whole numbers [*B, g] names them for each example as a leaf, [g] for all, and −1 fills a place up.
-        alignment: as of `causal`: needed when the numbers of queries and keys differ.
-    Returns: a mask with the positions as its leaf where `tokens` is an array.
+        tokens: G: an integer n for the first n positions; a tuple or list of positions (static); an integer array
+            [*B, g] of positions for each example, [g] for all, with −1 as padding.
+        alignment: as in `causal`; required when the numbers of queries and keys differ.
+    Returns: a mask, with the positions as its leaf if `tokens` is an array.
     Reference: Beltagy, Peters & Cohan 2020 (Longformer), section 3.1; Zaheer et al. 2020 (BigBird), section 2.
 
     >>> global_tokens([1]).dense(3, 3).astype(int).tolist()
@@ -249,12 +257,14 @@ def global_tokens(tokens: Array | np.ndarray | Sequence[int] | int, alignment: A
     """
     alignment = valid_alignment("global_tokens", alignment)
     if isinstance(tokens, Array | np.ndarray):
-        traced = whole_array("global_tokens", tokens)
+        traced = integer_array("global_tokens", tokens)
         if traced is None or traced.ndim == 0:
-            raise ValueError("global_tokens: an array of positions [*B, g] is needed; a count is a number in Python")
+            raise ValueError(
+                "global_tokens: an array must hold positions [*B, g]; write a Python integer for the first n positions"
+            )
         return GlobalTokens(traced, None, alignment)
     if isinstance(tokens, Sequence):
         return GlobalTokens(
-            None, tuple(sorted({whole("global_tokens", "a position", t, least=0) for t in tokens})), alignment
+            None, tuple(sorted({static_integer("global_tokens", "a position", t, least=0) for t in tokens})), alignment
         )
-    return GlobalTokens(None, whole("global_tokens", "tokens", tokens, least=0), alignment)
+    return GlobalTokens(None, static_integer("global_tokens", "tokens", tokens, least=0), alignment)

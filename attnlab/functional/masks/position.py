@@ -1,4 +1,4 @@
-"""Masks by where query and key lie: causal and sliding windows, the same for all examples or one for each."""
+"""Masks by distance: causal and sliding windows, the same for all examples or one for each."""
 
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -10,26 +10,26 @@ import numpy as np
 from jax import Array
 from jax.tree_util import register_dataclass
 
-from attnlab.functional.calls import explained
+from attnlab.functional.masks.algebra import And, Mask, Open
 from attnlab.functional.masks.alignment import (
     Aligned,
     Alignment,
     Static,
-    shown,
-    telling,
+    field_text,
+    integer_array,
+    map_size,
+    static_integer,
     valid_alignment,
-    whole,
-    whole_array,
 )
-from attnlab.functional.masks.base import And, Mask, Open
-from attnlab.functional.masks.blocks import Answer, Blocks
+from attnlab.functional.masks.blocks import BlockClasses, Blocks
+from attnlab.functional.signatures import suggest_arguments
 from attnlab.functional.types import Positions, Where, known
 
 
 @partial(register_dataclass, data_fields=["alignment"], meta_fields=[])
 @dataclass(frozen=True, repr=False, eq=False)
 class Causal(Aligned):
-    """No query sees a later key; made by `causal`."""
+    """No query attends to a later key; made by `causal`."""
 
     alignment: Any
     name = "causal"
@@ -37,12 +37,12 @@ class Causal(Aligned):
     def __call__(self, positions: Positions) -> Where:
         return positions.columns <= positions.rows + self.offset
 
-    def bounds(self, blocks: Blocks) -> Answer:
+    def bounds(self, blocks: Blocks) -> BlockClasses:
         (first, last), (low, high) = self.aligned(blocks).rows_and_columns
         return low <= last, high <= first
 
     def expression(self) -> str:
-        return f"causal({'' if self.alignment == Static(None) else shown(self.alignment)})"
+        return f"causal({'' if self.alignment == Static(None) else field_text(self.alignment)})"
 
 
 def causal(alignment: Alignment = None) -> Mask:
@@ -51,12 +51,12 @@ def causal(alignment: Alignment = None) -> Mask:
     may[i, j] = j ≤ i + offset
 
     Args:
-        alignment: where the diagonal lies when the numbers of queries and keys, T and S, differ:
-            "upper_left" is offset 0, "lower_right" offset S − T (the last query sees all keys), a number
-            is the offset itself, and an array of whole numbers [*B] the offset of each example ([] of all): how
-            many tokens its cache holds before the first query. None is right only for T = S, and an error otherwise.
-    Returns: a mask without arrays, but for offsets that are one.
-    Numerics: with a negative offset the first queries see no key: their output is 0.
+        alignment: the position of the diagonal when the numbers of queries and keys, T and S, differ: "upper_left" is
+            offset 0, "lower_right" offset S − T (the last query attends to all keys), an integer is the offset itself,
+            and an integer array [*B] the offset of each example ([] for all), such as the number of tokens in its cache
+            before the first query. None requires T = S.
+    Returns: a mask whose only array is an array of offsets.
+    Numerics: with a negative offset the first queries are fully masked: their output is 0.
     Reference: Vaswani et al. 2017, section 3.2.3.
 
     >>> causal("lower_right").dense(2, 3).astype(int).tolist()
@@ -70,17 +70,17 @@ def causal(alignment: Alignment = None) -> Mask:
 @partial(register_dataclass, data_fields=["left", "right", "alignment"], meta_fields=[])
 @dataclass(frozen=True, repr=False, eq=False)
 class SlidingWindow(Aligned):
-    """A query sees the keys around it; made by `sliding_window`."""
+    """A query attends to the keys around it; made by `sliding_window`."""
 
     left: Any
-    """`Static`, an array [*B], or None for no end on this side."""
+    """`Static`, an array [*B], or None for no limit on this side."""
     right: Any
     alignment: Any
     name = "sliding_window"
 
     @property
     def _sides(self) -> tuple[Any, Any]:
-        """How far a query sees to the left and to the right."""
+        """The widths to the left and to the right."""
         sides = (side.value if isinstance(side, Static) else side for side in (self.left, self.right))
         left, right = (side if side is None or isinstance(side, int) else side.astype(np.int32) for side in sides)
         return left, right
@@ -91,7 +91,7 @@ class SlidingWindow(Aligned):
         ends = [] if left is None else [distance >= -left]
         return reduce(and_, ends if right is None else [*ends, distance <= right])
 
-    def bounds(self, blocks: Blocks) -> Answer:
+    def bounds(self, blocks: Blocks) -> BlockClasses:
         (first, last), (low, high) = self.aligned(blocks).rows_and_columns
         nearest, farthest = low - last, high - first
         left, right = self._sides
@@ -113,13 +113,13 @@ class SlidingWindow(Aligned):
         return And(SlidingWindow(left, right, self.alignment), Open())
 
     def reach(self) -> int:
-        return telling(max(int(np.max(side)) for side in self._sides if side is not None))
+        return map_size(max(int(np.max(side)) for side in self._sides if side is not None))
 
     def expression(self) -> str:
-        return self.written(shown(self.left), shown(self.right))
+        return self.call_text(field_text(self.left), field_text(self.right))
 
 
-@explained()
+@suggest_arguments()
 def sliding_window(
     left: int | Array | np.ndarray | None, right: int | Array | np.ndarray | None, alignment: Alignment = None
 ) -> Mask:
@@ -127,17 +127,18 @@ def sliding_window(
 
     may[i, j] = −left ≤ j − (i + offset) ≤ right
 
-    A query sees left + right + 1 keys: what others call a causal window of W tokens is `sliding_window(W - 1, 0)`,
-    and Longformer's window of w, half on each side, is `sliding_window(w // 2, w // 2)`.
+    A query attends to left + right + 1 keys: a causal window of W tokens elsewhere is `sliding_window(W - 1, 0)`, and
+    Longformer's window of w, half on each side, is `sliding_window(w // 2, w // 2)`.
 
     Args:
-        left: how many keys before its own a query sees, at least 0: a number in Python (static); an array of whole
-            numbers [*B], one for each example, or [] for all, which may be traced; None for all before.
-        right: how many after its own, likewise; `sliding_window(None, 0)` is `causal`. One of both has an end.
-        alignment: as of `causal`: needed when the numbers of queries and keys differ.
-    Returns: a mask whose leaves are the arrays among these: other widths compile nothing anew, while empty blocks of
-        static ones are known before compiling.
-    Numerics: an array below 0 is refused where it is known; inside jit it stands as the equation has it.
+        left: number of keys before its own position, at least 0: a Python integer (static); an integer array [*B], one
+            for each example, or [] for all, which may be traced; None for no limit.
+        right: number of keys after its own position, likewise; `sliding_window(None, 0)` is `causal()`. At most one
+            of left and right is None.
+        alignment: as in `causal`; required when the numbers of queries and keys differ.
+    Returns: a mask whose leaves are the arrays among these: new widths compile nothing anew, while the empty blocks of
+        static widths are known at compile time.
+    Numerics: an array with a negative width raises where its values are known, and follows the equation inside jit.
     Reference: Beltagy, Peters & Cohan 2020, section 3.1; Luong et al. 2015, section 3.2 (local-m, a window of 2D + 1).
 
     >>> sliding_window(1, 0).dense(3, 3).astype(int).tolist()
@@ -146,18 +147,18 @@ def sliding_window(
     [[[1, 0], [0, 1]], [[1, 0], [1, 1]]]
     """
     if left is None and right is None:
-        raise ValueError("sliding_window: left and right are None, so nothing is masked; write mask=None")
+        raise ValueError("sliding_window: left and right are both None, so nothing is masked; write mask=None")
     alignment = valid_alignment("sliding_window", alignment)
     return SlidingWindow(_side("left", left), _side("right", right), alignment)
 
 
 def _side(name: str, width: Any) -> Any:
-    """Return one side of a window as it is kept, or raise where it is none."""
+    """Return one width as the mask stores it; raise if it is invalid."""
     if width is None:
         return None
     if not isinstance(width, Array | np.ndarray):
-        return Static(whole("sliding_window", name, width, least=0))
-    values = known(width := whole_array("sliding_window", width))
+        return Static(static_integer("sliding_window", name, width, least=0))
+    values = known(width := integer_array("sliding_window", width))
     if values is not None and values.size and values.min() < 0:
-        raise ValueError(f"sliding_window: {name} is {values.min()}, at least 0 is needed")
+        raise ValueError(f"sliding_window: {name} must be at least 0, not {values.min()}")
     return width

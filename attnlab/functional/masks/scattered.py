@@ -1,4 +1,4 @@
-"""Block layouts drawn at random, for any number of positions: random blocks, and BigBird, which adds them to others."""
+"""Random block layouts for any number of positions: random blocks, and BigBird."""
 
 import math
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from functools import partial
 import numpy as np
 from jax.tree_util import register_dataclass
 
-from attnlab.functional.masks.alignment import whole
-from attnlab.functional.masks.base import Mask
-from attnlab.functional.masks.blocks import Answer, Blocks
+from attnlab.functional.masks.algebra import Mask
+from attnlab.functional.masks.alignment import static_integer
+from attnlab.functional.masks.blocks import BlockClasses, Blocks
 from attnlab.functional.masks.layout import block_layout
 from attnlab.functional.masks.picture import CELLS
 from attnlab.functional.types import Positions, Size, Where
 
 
 class Drawn(Mask):
-    """A layout that is drawn once the numbers of queries and keys are known."""
+    """A layout drawn at random once the numbers of queries and keys are known."""
 
     name = "this mask"
     tells = (True, True)
@@ -33,7 +33,7 @@ class Drawn(Mask):
 
     def fitted(self, queries: Size, keys: Size, heads: int | None = None) -> Mask:
         if None not in (heads, self.heads) and heads != self.heads:
-            raise ValueError(f"{self.name}: drawn for {self.heads} heads, the inputs have {heads}")
+            raise ValueError(f"{self.name}: heads is {self.heads}, the inputs have {heads} heads")
         shape = math.ceil(queries / self.block), math.ceil(keys / self.block)
         if self.heads is None:
             return block_layout(self.layout(*shape, 0), self.block)
@@ -43,7 +43,7 @@ class Drawn(Mask):
     def __call__(self, positions: Positions) -> Where:
         raise ValueError(self._unfitted)
 
-    def bounds(self, blocks: Blocks) -> Answer:
+    def bounds(self, blocks: Blocks) -> BlockClasses:
         raise ValueError(self._unfitted)
 
     @property
@@ -55,18 +55,18 @@ class Drawn(Mask):
 
 
 def _add_random(layout: np.ndarray, count: int, seed: int, head: int) -> np.ndarray:
-    """Open `count` more blocks in each row, of those still closed."""
+    """Add `count` random blocks to each row, of those that are still masked."""
     rng = np.random.default_rng((seed, head))
     for row in layout:
-        closed = np.flatnonzero(~row)
-        row[rng.permutation(closed)[:count]] = True
+        masked = np.flatnonzero(~row)
+        row[rng.permutation(masked)[:count]] = True
     return layout
 
 
 @partial(register_dataclass, data_fields=[], meta_fields=["block", "count", "seed", "heads"])
 @dataclass(frozen=True, repr=False, eq=False)
 class RandomBlocks(Drawn):
-    """Every block of queries sees a few blocks of keys; made by `random_blocks`."""
+    """Every block of queries attends to a few random blocks of keys; made by `random_blocks`."""
 
     block: int
     count: int
@@ -83,24 +83,27 @@ class RandomBlocks(Drawn):
 
 
 def random_blocks(block: int, count: int, *, seed: int, heads: int | None = None) -> Drawn:
-    """Let every block of queries attend to a few blocks of keys drawn at random.
+    """Let every block of queries attend to a few random blocks of keys.
 
     may[i, j] = ⌊j / block⌋ ∈ R(⌊i / block⌋),   R(a) a set of `count` blocks drawn uniformly without replacement
 
     Args:
         block: positions in a block, at least 1.
-        count: blocks of keys that each block of queries sees, at least 0; all of them where there are fewer.
-        seed: of the drawing, at least 0; the same seed and sizes give the same blocks.
-        heads: number of query heads, to draw for each its own; None for the same in all.
+        count: number of key blocks for each query block, at least 0; all of them where there are fewer.
+        seed: of the random numbers, at least 0; the same seed and sizes give the same blocks.
+        heads: number of query heads, for a layout per head; None for one layout for all heads.
     Returns: a static mask, drawn when the numbers of queries and keys are known.
     Reference: Zaheer et al. 2020 (BigBird), section 2, and appendix D for blocks.
 
     >>> int(random_blocks(2, 1, seed=0).dense(8, 8).sum())
     16
     """
-    block, count = whole("random_blocks", "block", block, least=1), whole("random_blocks", "count", count, least=0)
-    seed = whole("random_blocks", "seed", seed, least=0)
-    heads = None if heads is None else whole("random_blocks", "heads", heads, least=1)
+    block, count = (
+        static_integer("random_blocks", "block", block, least=1),
+        static_integer("random_blocks", "count", count, least=0),
+    )
+    seed = static_integer("random_blocks", "seed", seed, least=0)
+    heads = None if heads is None else static_integer("random_blocks", "heads", heads, least=1)
     return RandomBlocks(block, count, seed, heads)
 
 
@@ -120,13 +123,15 @@ class BigBird(Drawn):
     def layout(self, rows: int, columns: int, head: int) -> np.ndarray:
         place = np.arange(rows)
         first, last = (self.whole + 1) // 2, self.whole // 2
-        chosen = (place < first) | (place >= rows - last)
+        is_global = (place < first) | (place >= rows - last)
         near = abs(place[:, None] - place[None, :]) <= self.window // 2
-        return _add_random(near | chosen[:, None] | chosen[None, :], self.count, self.seed, head)
+        return _add_random(near | is_global[:, None] | is_global[None, :], self.count, self.seed, head)
 
     def fitted(self, queries: Size, keys: Size, heads: int | None = None) -> Mask:
         if queries != keys:
-            raise ValueError(f"big_bird: it is self-attention, but there are {queries} queries and {keys} keys")
+            raise ValueError(
+                f"big_bird: the numbers of queries and keys must be equal (self-attention), got {queries} and {keys}"
+            )
         return super().fitted(queries, keys, heads)
 
     def expression(self) -> str:
@@ -144,18 +149,18 @@ def big_bird(
     seed: int,
     heads: int | None = None,
 ) -> Drawn:
-    """Let every block attend to those around it, to a few global ones, which see all, and to a few at random.
+    """Let every block attend to a window around it, to global blocks and to random blocks; global blocks attend to all.
 
     may[i, j] = |a − b| ≤ ⌊window / 2⌋  or  a ∈ G  or  b ∈ G  or  b ∈ R(a),   a = ⌊i / block⌋, b = ⌊j / block⌋
 
     Args:
         block: positions in a block, at least 1.
-        window: blocks in the window around its own, that one included: an odd number.
-        global_blocks: blocks that see all and are seen by all (of existing tokens: the paper's ITC): half of them
-            at the beginning, the odd one included, the others at the end.
-        random: blocks that each block sees besides, drawn from those it does not see yet.
-        seed: of the drawing, at least 0.
-        heads: number of query heads, to draw for each its own; None for the same in all.
+        window: number of blocks in the window, its own included; odd.
+        global_blocks: blocks that attend to all and are attended to by all (of existing tokens: the paper's ITC); half
+            of them, rounded up, at the beginning, the others at the end.
+        random: number of random blocks for each block, besides the others.
+        seed: of the random numbers, at least 0.
+        heads: number of query heads, for a layout per head; None for one layout for all heads.
     Returns: a static mask, drawn when the number of positions is known. The defaults are those of the paper's base
         model, which has blocks of 64.
     Reference: Zaheer et al. 2020 (BigBird), section 2, appendices D and E.1.
@@ -165,9 +170,9 @@ def big_bird(
     """
     counts = {"block": (block, 1), "window": (window, 1), "global_blocks": (global_blocks, 0), "random": (random, 0)}
     for name, (value, least) in counts.items():
-        whole("big_bird", name, value, least)
+        static_integer("big_bird", name, value, least)
     if window % 2 == 0:
-        raise ValueError(f"big_bird: half of the window lies on each side, so an odd number is needed, not {window}")
-    seed = whole("big_bird", "seed", seed, least=0)
-    heads = None if heads is None else whole("big_bird", "heads", heads, least=1)
+        raise ValueError(f"big_bird: window must be odd, with half of it on each side, not {window}")
+    seed = static_integer("big_bird", "seed", seed, least=0)
+    heads = None if heads is None else static_integer("big_bird", "heads", heads, least=1)
     return BigBird(block, window, global_blocks, random, seed, heads)

@@ -1,10 +1,10 @@
-"""Normalizers: logits become weights. Which keys may be attended comes as `where`, never as a large negative number.
+"""Normalizers: functions from logits to weights. The mask comes as `where`, never as a large negative number.
 
-A normalizer is called `(logits, where)`, keys along the last axis, and answers weights of the same shape and dtype;
-`where` is True where a query may attend to a key, or None. One that depends on positions derives from `Positional`
-and is called `(logits, where, positions)`. For every one of them: what is not allowed, and a logit of −inf is not,
-has weight 0 exactly, and nothing of it (NaN, ±inf) reaches another weight or a gradient; a row where nothing is
-allowed is all 0 with gradient 0; bfloat16 and float16 are computed in float32, and float64 stays.
+A normalizer is called as `normalizer(logits, where)`, with keys along the last axis, and returns weights of the same
+shape and dtype; `where` is True where a query may attend to a key, or None. A normalizer that depends on positions
+derives from `Positional` and is called as `normalizer(logits, where, positions)`. For all of them: masked keys, and
+keys with a logit of −inf, have weight exactly 0, and their logits (NaN, ±inf) reach no other weight and no gradient; a
+fully masked row is all 0 with gradient 0; bfloat16 and float16 are computed in float32, and float64 stays float64.
 """
 
 from attnlab.functional.normalizers.exponential import (

@@ -1,4 +1,4 @@
-"""What is allowed, and logits that are safe to compute with: where they are not allowed, and where they are huge."""
+"""Logits that are safe to compute with: without masked values, and rounded consistently where they are large."""
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,9 @@ from attnlab.functional.types import widen
 def guard(
     logits: Float[Array, "*axes"], where: Bool[Array, "*axes"] | None = None
 ) -> tuple[Float[Array, "*axes"], Bool[Array, "*axes"]]:
-    """Return the logits, at least float32 and 0 where they are not allowed, and which are allowed.
+    """Return the logits in float32 at least, with 0 where masked, and which are allowed.
 
-    A logit of −inf is not allowed. No gradient reaches what is not.
+    A logit of −inf is masked too. No gradient reaches masked logits.
 
     >>> safe, may = guard(jnp.array([1.0, -jnp.inf, jnp.nan]), jnp.array([True, True, False]))
     >>> safe.tolist(), may.tolist()
@@ -35,12 +35,11 @@ def positive_part(x: Float[Array, "*axes"]) -> Float[Array, "*axes"]:
 
 @jax.custom_jvp
 def rounded(logits: Float[Array, "*axes"]) -> Float[Array, "*axes"]:
-    """Return the logits as they are, rounded to their dtype wherever the compiler uses them.
+    """Return the logits unchanged, but rounded to their dtype at every use.
 
-    A compiler that computes a product again where it is used may fuse it with the subtraction that follows (one
-    multiply-add, rounded once), so that the largest logit minus the maximum of the logits is not 0 but up to half a
-    unit in the last place: 512 for a float32 of 1e10, whose exponential is infinite. No multiply-add reaches through
-    a select.
+    A compiler that recomputes a product at each use may fuse it with the following subtraction (one multiply-add,
+    rounded once), so that the largest logit minus the maximum of the logits is not 0 but up to half a unit in the last
+    place: 512 for a float32 of 1e10, whose exponential is infinite. Compilers do not fuse through a select.
 
     >>> rounded(jnp.array([1.0, -jnp.inf, jnp.nan])).tolist()
     [1.0, -inf, nan]

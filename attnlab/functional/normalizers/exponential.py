@@ -1,4 +1,4 @@
-"""The softmax and its relatives: temperature, and a sink that takes a share of the weight without being a key."""
+"""The softmax and its variants: temperature, and a sink that takes a share of the weight without being a key."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,27 +11,27 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from attnlab.functional.normalizers.allowed import guard, rounded
-from attnlab.functional.parts import scalar
+from attnlab.functional.parameters import scalar
 from attnlab.functional.types import widen
 
 
 def softmax(
     logits: Float[Array, "*axes"], where: Bool[Array, "*axes"] | None = None, *, axis: int = -1
 ) -> Float[Array, "*axes"]:
-    """Weigh every key by the exponential of its logit, so that the weights of a query add up to one.
+    """Normalize logits by the softmax: weights proportional to their exponentials, which sum to one.
 
     weights[i, j] = exp(logits[i, j]) / Σ_{k allowed} exp(logits[i, k])    where j is allowed, else 0
 
     Not `jax.nn.softmax(..., where=...)`, which gives NaN gradients when a masked logit is NaN.
 
     Args:
-        logits: any real numbers; −inf is the same as not allowed.
+        logits: any real numbers; −inf is masked.
         where: True where a query may attend to a key; None where it may attend to all.
         axis: the axis of the keys.
-    Returns: weights in [0, 1] that add up to one along `axis`, or are all 0 when nothing is allowed.
-    Numerics: shifted by the largest allowed logit; float32 inside for bfloat16 and float16. Nothing of a
-        masked logit (NaN, ±inf) reaches a weight or a gradient; an empty row has gradient 0. Differentiable
-        forward and in reverse, to any order.
+    Returns: weights in [0, 1] that sum to one along `axis`, or are all 0 where all keys are masked.
+    Numerics: shifted by the largest allowed logit; computed in float32 for bfloat16 and float16. Masked logits (NaN,
+        ±inf) reach no weight and no gradient; a fully masked row has gradient 0. Differentiable in forward and reverse
+        mode, to any order.
     Reference: Bahdanau, Cho & Bengio 2015, eq. 6; Bridle 1990.
 
     >>> softmax(jnp.array([0.0, 0.0, jnp.nan]), jnp.array([True, True, False])).tolist()
@@ -44,14 +44,14 @@ def softmax(
 def softmax_plus_one(
     logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | None = None
 ) -> Float[Array, "*rows k"]:
-    """Weigh by the softmax with one more in the denominator, so that a query may attend to nothing much.
+    """Normalize by the softmax with 1 added to the denominator, so that a query may attend to almost nothing.
 
     weights[i, j] = exp(logits[i, j]) / (1 + Σ_{k allowed} exp(logits[i, k]))    where j is allowed, else 0
 
-    The same as `softmax_with_sink(0.0)`, and as one more key of logit 0 whose value is zero.
+    The same as `softmax_with_sink(0.0)`, and as an additional key with logit 0 and value 0.
 
     Args: as in `softmax`.
-    Returns: weights in [0, 1) that add up to less than one.
+    Returns: weights in [0, 1) that sum to less than one.
     Numerics: as in `softmax`; shifted by the largest of 0 and the allowed logits, so nothing overflows.
     Reference: Miller 2023, "Attention Is Off By One".
 
@@ -62,12 +62,12 @@ def softmax_plus_one(
 
 
 def temperature(t: Any) -> "Softmax":
-    """Make the softmax of logits divided by a temperature: the lower, the nearer to the largest logit alone.
+    """Return the softmax of logits divided by a temperature; a low one sharpens the weights.
 
     weights[i, j] = exp(logits[i, j] / t) / Σ_{k allowed} exp(logits[i, k] / t)    where j is allowed, else 0
 
     Args:
-        t: a positive number or array [], which may be learned, one a head by `parts.each(t, "h")`.
+        t: a positive number or array [], which may be learned; `parts.map_over(t, "h")` for one per head.
     Returns: a normalizer.
     Numerics: as in `softmax`.
     Reference: Hinton, Vinyals & Dean 2015, eq. 1.
@@ -77,22 +77,22 @@ def temperature(t: Any) -> "Softmax":
     [0.2, 0.8]
     """
     if isinstance(t, int | float) and not t > 0.0:
-        raise ValueError(f"temperature: {t} is not positive")
+        raise ValueError(f"temperature: t must be positive, not {t}")
     return Softmax(temperature=t)
 
 
 def softmax_with_sink(sink: Any) -> "Softmax":
-    """Make the softmax whose denominator holds one more term, the exponential of a (learned) sink logit.
+    """Return the softmax with the exponential of a (learned) sink logit added to the denominator.
 
     weights[i, j] = exp(logits[i, j]) / (exp(sink) + Σ_{k allowed} exp(logits[i, k]))    where j is allowed, else 0
 
-    Not the attention sink of Xiao et al. 2023, who keep the first keys of the text: this sink is no key and has no
+    Not the attention sinks of Xiao et al. 2023, which are the first keys of the text: this sink has no key and no
     value.
 
     Args:
-        sink: a number or array [], −inf for none; which may be learned, one a head by `parts.each(sink, "h")`.
+        sink: a number or array [], which may be learned; −inf for none; `parts.map_over(sink, "h")` for one per head.
     Returns: a normalizer.
-    Numerics: as in `softmax`; an empty row gives nothing to the sink's gradient.
+    Numerics: as in `softmax`; a fully masked row adds nothing to the gradient of the sink.
     Reference: OpenAI 2025, "gpt-oss-120b & gpt-oss-20b Model Card", section 2.2; Miller 2023.
 
     >>> softmax_with_sink(jnp.log(2.0))(jnp.zeros(2)).tolist()
@@ -104,7 +104,7 @@ def softmax_with_sink(sink: Any) -> "Softmax":
 @partial(jax.tree_util.register_dataclass, data_fields=["temperature", "sink"], meta_fields=[])
 @dataclass(frozen=True)
 class Softmax:
-    """The softmax of logits / temperature with exp(sink) in the denominator; None is 1 and no sink.
+    """The softmax of logits / temperature with exp(sink) in the denominator; None for temperature 1 and no sink.
 
     The sink is not divided by the temperature.
     """
@@ -126,7 +126,7 @@ class Softmax:
 
 
 def as_softmax(normalizer: Callable[..., Array]) -> Softmax | None:
-    """Tell which `Softmax` a normalizer is, as a function or as a part (`parts.as_part`), or None.
+    """Return the `Softmax` that equals a normalizer (a function or a part, `parts.as_part`), or None.
 
     >>> as_softmax(softmax_plus_one)
     Softmax(temperature=None, sink=0.0)

@@ -1,4 +1,4 @@
-"""Weights of each logit by itself: the weights of a query need not add up to one, and keys do not compete."""
+"""Normalizers of each logit independently: the weights of a query need not sum to one, and keys do not compete."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -9,22 +9,22 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from attnlab.functional.normalizers.allowed import guard, positive_part
-from attnlab.functional.parts import scalar
+from attnlab.functional.parameters import scalar
 
 
 def sigmoid(bias: Any = None) -> "Sigmoid":
-    """Make the normalizer that squashes every logit by itself.
+    """Return the normalizer that applies the sigmoid to every logit.
 
     weights[i, j] = 1 / (1 + exp(−(logits[i, j] + bias)))    where j is allowed, else 0
 
-    A query of n keys starts with weights that add up to about n / 2 unless the bias is about −log n: Ramapuram et al.
-    set it to that, of the longest sequence of the training. It is the caller's choice here, since only the caller
-    knows whether n is that length or the row's own. Not a softmax over two classes a key.
+    At initialization the weights over n keys sum to about n / 2 unless the bias is about −log n: Ramapuram et al. set
+    it so, with n the longest sequence in training. Here the caller sets it, since n may be that or the length of the
+    row.
 
     Args:
-        bias: a number or array [], which may be learned, one a head by `parts.each(bias, "h")`; None is 0.
-    Returns: a normalizer; its weights lie in [0, 1] and do not add up to one.
-    Numerics: as everywhere in `normalizers`. Smooth; an empty row gives nothing to the bias's gradient.
+        bias: a number or array [], which may be learned; `parts.map_over(bias, "h")` for one per head; None for 0.
+    Returns: a normalizer; its weights lie in [0, 1] and do not sum to one.
+    Numerics: as everywhere in `normalizers`. Smooth; a fully masked row adds nothing to the gradient of the bias.
     Reference: Ramapuram et al. 2024, "Theory, Analysis, and Best Practices for Sigmoid Self-Attention", eq. 3.
 
     >>> sigmoid()(jnp.array([0.0, jnp.nan]), jnp.array([True, False])).tolist()
@@ -52,16 +52,16 @@ class Sigmoid:
 def relu_over_length(
     logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | None = None
 ) -> Float[Array, "*rows k"]:
-    """Weigh every key by the positive part of its logit over the number of keys that the query may attend to.
+    """Normalize by the positive part of every logit, divided by the number of keys that the query may attend to.
 
     weights[i, j] = max(logits[i, j], 0) / |{k allowed for i}|    where j is allowed, else 0
 
-    Wortsman et al. divide by the length of the sequence; the two differ where a mask leaves a row fewer keys.
+    Wortsman et al. divide by the length of the sequence; the two differ for rows with masked keys.
 
     Args:
-        logits: any real numbers; −inf is the same as not allowed, and is not counted.
+        logits: any real numbers; −inf is masked, and not counted.
         where: True where a query may attend to a key; None where it may attend to all.
-    Returns: weights ≥ 0 that do not add up to one.
+    Returns: weights ≥ 0 that do not sum to one.
     Numerics: as everywhere in `normalizers`. The derivative at a logit of 0 is 0.
     Reference: Wortsman et al. 2023, "Replacing softmax with ReLU in Vision Transformers", section 3.
 
@@ -74,16 +74,16 @@ def relu_over_length(
 
 
 def linear(logits: Float[Array, "*axes"], where: Bool[Array, "*axes"] | None = None) -> Float[Array, "*axes"]:
-    """Take the logits themselves as weights.
+    """Return the logits themselves as weights, with 0 where masked.
 
     weights[i, j] = logits[i, j]    where j is allowed, else 0
 
-    With `scores.dot` this is linear attention without a feature map and without a denominator: the reading of a
-    fast-weight memory, output_i = (Σ_j value_j key_jᵀ) query_i. Neither divided by the number of keys nor by the sum
-    of the logits (which may be 0). Not kernel attention with a feature map, which divides by a positive sum.
+    With `scores.dot` this is linear attention without a feature map and without a denominator, the read-out of a
+    fast-weight memory: output_i = (Σ_j value_j key_jᵀ) query_i. It is divided neither by the number of keys nor by the
+    sum of the logits (which may be 0). Not kernel attention with a feature map, which divides by a positive sum.
 
     Args:
-        logits: any real numbers; −inf is the same as not allowed.
+        logits: any real numbers; −inf is masked.
         where: True where a query may attend to a key; None where it may attend to all.
     Returns: weights of any sign.
     Numerics: as everywhere in `normalizers`.

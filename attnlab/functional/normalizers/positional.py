@@ -1,4 +1,4 @@
-"""The mark of a normalizer that depends on where its logits lie."""
+"""The base of normalizers that depend on positions."""
 
 from jaxtyping import Array, Bool, Float
 
@@ -6,10 +6,10 @@ from attnlab.functional.types import Positions
 
 
 class Positional:
-    """The base of every normalizer that is called `(logits, where, positions)`."""
+    """The base of every normalizer that is called as `normalizer(logits, where, positions)`."""
 
     def __call__(
         self, logits: Float[Array, "q k"], where: Bool[Array, "q k"] | None, positions: Positions
     ) -> Float[Array, "q k"]:
-        """Weigh the keys of these positions for the queries of these positions."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how it normalizes")
+        """Return the weights of these queries and keys, [q k]."""
+        raise NotImplementedError(f"{type(self).__name__} must implement __call__")

@@ -1,4 +1,4 @@
-"""Weights of a few chosen keys: the k best, the one best, or one drawn at random."""
+"""Normalizers that select keys: the k largest logits, the largest one, or one drawn at random."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -17,23 +17,23 @@ from attnlab.functional.types import Positions
 
 
 def top_k(k: int) -> "TopK":
-    """Make the softmax over the k largest allowed logits of each query.
+    """Return the softmax over the k largest allowed logits of each query.
 
     weights[i, j] = exp(logits[i, j]) / Σ_{m in top k of i} exp(logits[i, m])    where j is in the top k, else 0
 
-    Of keys that tie for the last places the first are taken. Not a saving by itself: all logits are computed.
+    Ties are resolved in favor of the first keys. It saves no computation: all logits are computed.
 
     Args:
-        k: how many keys, 1 or more; where fewer are allowed it is the softmax over those.
-    Returns: a normalizer; its weights add up to one and at most k of a row are not 0.
-    Numerics: as in `softmax`. The choice has no gradient: the derivative is that of the softmax over the keys chosen.
+        k: number of keys, 1 or more; where fewer are allowed, the softmax is over those.
+    Returns: a normalizer; its weights sum to one, with at most k nonzero per row.
+    Numerics: as in `softmax`. The selection has no gradient: the derivative is that of the softmax over selected keys.
     Reference: Gupta et al. 2021, "Memory-efficient Transformers via Top-k Attention", section 2; Zhao et al. 2019.
 
     >>> top_k(2)(jnp.array([1.0, 0.0, 1.0, 1.0])).tolist()
     [0.5, 0.0, 0.5, 0.0]
     """
     if not isinstance(k, int) or k < 1:
-        raise ValueError(f"top_k: k is {k!r}; a number of keys, 1 or more, is needed")
+        raise ValueError(f"top_k: k must be an integer of 1 or more, not {k!r}")
     return TopK(k)
 
 
@@ -48,24 +48,24 @@ class TopK:
         self, logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | None = None
     ) -> Float[Array, "*rows k"]:
         safe, may = guard(logits, where)
-        still = jnp.where(may, jax.lax.stop_gradient(safe), -jnp.inf)
-        least = jax.lax.top_k(still, min(self.k, still.shape[-1]))[0][..., -1:]
-        above, tied = still > least, still == least
+        constant = jnp.where(may, jax.lax.stop_gradient(safe), -jnp.inf)
+        least = jax.lax.top_k(constant, min(self.k, constant.shape[-1]))[0][..., -1:]
+        above, tied = constant > least, constant == least
         room = self.k - jnp.sum(above, axis=-1, keepdims=True)
-        chosen = above | tied & (jnp.cumsum(tied, axis=-1) <= room) | jnp.isnan(still)
-        return softmax(logits, may & chosen)
+        selected = above | tied & (jnp.cumsum(tied, axis=-1) <= room) | jnp.isnan(constant)
+        return softmax(logits, may & selected)
 
 
 def hardmax(logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | None = None) -> Float[Array, "*rows k"]:
-    """Give the largest allowed logit all the weight.
+    """Normalize to weight 1 for the largest allowed logit and 0 for all others.
 
     weights[i, j] = 1 for the first j among the allowed that have the largest logits[i, j], else 0
 
-    The limit of `temperature(t)` for t → 0. Its true derivative is 0 wherever it has one; in its place stands
-    the softmax's, so that it can be learned (straight-through).
+    The limit of `temperature(t)` for t → 0. Its derivative, which is 0 almost everywhere, is replaced by that of the
+    softmax, so that it can be trained (straight-through).
 
     Args: as in `softmax`.
-    Returns: one 1 a row, the rest 0; all 0 where nothing is allowed.
+    Returns: one-hot rows; all 0 where all keys are masked.
     Numerics: as everywhere in `normalizers`. The derivatives, forward and reverse, are those of `softmax`.
     Reference: Xu et al. 2015, section 4.1 (hard attention); Bengio, Léonard & Courville 2013 (straight-through).
 
@@ -77,7 +77,7 @@ def hardmax(logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | Non
 
 
 def gumbel_softmax(rng: Any, temperature: Any = 1.0, hard: bool = False) -> "GumbelSoftmax":
-    """Make the softmax of noisy logits, a differentiable draw of one key with the softmax's probabilities.
+    """Return the softmax of noisy logits, a differentiable sample of one key with the probabilities of the softmax.
 
     weights[i] = softmax((logits[i] + noise[i]) / temperature)    over the allowed
     noise[i, j] = −log(−log(u[i, j])),    u uniform in (0, 1)
@@ -86,12 +86,12 @@ def gumbel_softmax(rng: Any, temperature: Any = 1.0, hard: bool = False) -> "Gum
     approach that key alone as the temperature falls.
 
     Args:
-        rng: a key of `jax.random`; one a call, as for dropout. The noise is a hash of (rng, example, head, query,
-            key), so it does not depend on how the positions are cut into blocks, and is another than dropout's
-            with the same rng.
+        rng: a key of `jax.random`, a new one for every call, as for dropout. The noise is a hash of (rng, example,
+            head, query, key), so it does not depend on how positions are divided into blocks, and it is independent of
+            dropout with the same rng.
         temperature: a positive number or array [].
-        hard: give the key that was drawn weight 1 and the others 0, with the derivative of the weights above.
-    Returns: a `Positional` normalizer; its weights add up to one.
+        hard: True for weight 1 of the sampled key and 0 of the others, with the derivative of the weights above.
+    Returns: a `Positional` normalizer; its weights sum to one.
     Numerics: as in `softmax`. The noise has 23 random bits, the same in every dtype, and lies in [−2.9, 16.7].
         With `hard`, ties go to the first key and the derivative is straight-through.
     Reference: Jang, Gu & Poole 2017, eq. 2 and section 2.2; Maddison, Mnih & Teh 2017.
@@ -101,9 +101,9 @@ def gumbel_softmax(rng: Any, temperature: Any = 1.0, hard: bool = False) -> "Gum
     [0.0, 0.0, 1.0]
     """
     if isinstance(rng, int | float | None):
-        raise ValueError(f"gumbel_softmax: rng is a key of jax.random, not {rng}; write rng=jax.random.key(0)")
+        raise ValueError(f"gumbel_softmax: rng must be a key of jax.random, not {rng}; write rng=jax.random.key(0)")
     if isinstance(temperature, int | float) and not temperature > 0.0:
-        raise ValueError(f"gumbel_softmax: temperature {temperature} is not positive")
+        raise ValueError(f"gumbel_softmax: temperature must be positive, not {temperature}")
     return GumbelSoftmax(rng, temperature, hard)
 
 
@@ -131,11 +131,11 @@ class GumbelSoftmax(Positional):
 
 
 _STREAM = 0x67756D62
-"""Sets the noise apart from dropout's bits (the letters "gumb")."""
+"""Folded into the rng so that the noise is independent of dropout (the letters "gumb")."""
 
 
 def _straight_through(logits: Array, weights: Array) -> Array:
-    """One-hot of the largest logit, with the derivative of the weights; NaN and empty rows are the weights'."""
+    """Return the one-hot of the largest logit with the derivative of the weights; NaN and empty rows stay."""
     if logits.shape[-1] == 0:
         return weights
     best = jnp.argmax(logits, axis=-1, keepdims=True)

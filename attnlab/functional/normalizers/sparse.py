@@ -1,10 +1,10 @@
-"""Sparse weights: a query drops a key altogether when its logit lies far enough below the best.
+"""Sparse normalizers: keys whose logits are far enough below the largest get weight exactly 0.
 
-All three have the form weights = power(logits − level) with one level a row, such that the weights add up to one.
-The level is found by sorting or bisection, which nobody differentiates; then comes Newton's method, from the solution
-to the solution, and that is differentiated. k steps have every derivative of the implicit function up to the order
-2^k − 1, so two steps do for third derivatives. (A `jax.custom_jvp` would say the same, but JAX forgets its rule where
-a reverse pass is taken through `lax.map` and then differentiated in reverse again.)
+All three have the form weights = power(logits − threshold) with one threshold per row, such that the weights sum to
+one. The threshold is computed by sorting or bisection, without gradient, and followed by steps of Newton's method from
+the solution, which are differentiated. k steps have all derivatives of the implicit function up to the order 2^k − 1,
+so two steps suffice for third derivatives. (A `jax.custom_jvp` would be equivalent, but JAX drops its rule where a
+reverse pass through `lax.map` is differentiated in reverse again.)
 """
 
 from dataclasses import dataclass
@@ -17,39 +17,39 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from attnlab.functional.normalizers.allowed import guard, positive_part
-from attnlab.functional.parts import scalar
+from attnlab.functional.parameters import scalar
 
 
 def sparsemax(logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | None = None) -> Float[Array, "*rows k"]:
-    """Weigh by the point of the simplex that lies nearest to the logits.
+    """Normalize by sparsemax: the Euclidean projection of the logits onto the simplex.
 
-    weights[i] = argmin_{p in the simplex} ‖p − logits[i]‖² = max(logits[i] − level_i, 0)    where allowed, else 0
+    weights[i] = argmin_{p in the simplex} ‖p − logits[i]‖² = max(logits[i] − threshold_i, 0)    where allowed, else 0
 
     Args:
-        logits: any real numbers; −inf is the same as not allowed.
+        logits: any real numbers; −inf is masked.
         where: True where a query may attend to a key; None where it may attend to all.
-    Returns: weights in [0, 1] that add up to one, many of them exactly 0.
-    Numerics: as everywhere in `normalizers`. Exact, by sorting. The gradient is exact too; it jumps where a key
-        enters the support, and there it is that of the key outside. Second derivatives are 0.
+    Returns: weights in [0, 1] that sum to one, many of them exactly 0.
+    Numerics: as everywhere in `normalizers`. Exact, by sorting, and so is the gradient, which is discontinuous where a
+        key enters the support; there it is that of the smaller support. Second derivatives are 0.
     Reference: Martins & Astudillo 2016, algorithm 1 and proposition 2.
 
     >>> sparsemax(jnp.array([1.0, 0.5, -1.0])).tolist()
     [0.75, 0.25, 0.0]
     """
     gaps = _gaps(logits, where)
-    inside = gaps > _sparsemax_level(jax.lax.stop_gradient(gaps))
+    inside = gaps > _sparsemax_threshold(jax.lax.stop_gradient(gaps))
     size = jnp.maximum(jnp.sum(inside, axis=-1, keepdims=True), 1).astype(gaps.dtype)
-    level = (jnp.sum(jnp.where(inside, gaps, 0.0), axis=-1, keepdims=True) - 1.0) / size
-    return positive_part(gaps - level).astype(logits.dtype)
+    threshold = (jnp.sum(jnp.where(inside, gaps, 0.0), axis=-1, keepdims=True) - 1.0) / size
+    return positive_part(gaps - threshold).astype(logits.dtype)
 
 
 def entmax15(logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | None = None) -> Float[Array, "*rows k"]:
-    """Weigh by 1.5-entmax, half-way between softmax and sparsemax.
+    """Normalize by 1.5-entmax, halfway between softmax and sparsemax.
 
-    weights[i, j] = max(logits[i, j] / 2 − level_i, 0)²    where j is allowed, else 0
+    weights[i, j] = max(logits[i, j] / 2 − threshold_i, 0)²    where j is allowed, else 0
 
     Args: as in `sparsemax`.
-    Returns: weights in [0, 1] that add up to one, some of them exactly 0.
+    Returns: weights in [0, 1] that sum to one, some of them exactly 0.
     Numerics: as everywhere in `normalizers`. Exact, by sorting; so are the gradient, which is continuous, and
         derivatives up to the third.
     Reference: Peters, Niculae & Martins 2019, algorithm 2.
@@ -58,26 +58,26 @@ def entmax15(logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | No
     [0.8307, 0.1693, 0.0]
     """
     gaps = _gaps(logits, where) / 2.0
-    level = _entmax15_level(jax.lax.stop_gradient(gaps))
+    threshold = _entmax15_threshold(jax.lax.stop_gradient(gaps))
     for _ in range(_STEPS):
-        root = positive_part(gaps - level)
-        level += _step(jnp.square(root), 2.0 * root)
-    return jnp.square(positive_part(gaps - level)).astype(logits.dtype)
+        root = positive_part(gaps - threshold)
+        threshold += _step(jnp.square(root), 2.0 * root)
+    return jnp.square(positive_part(gaps - threshold)).astype(logits.dtype)
 
 
 def entmax(alpha: Any) -> "Entmax":
-    """Make the α-entmax, which runs from the softmax (α = 1) through 1.5-entmax to sparsemax (α = 2) and beyond.
+    """Return the α-entmax, which interpolates softmax (α = 1), 1.5-entmax and sparsemax (α = 2).
 
-    weights[i, j] = (1 + (α − 1) (logits[i, j] − level_i))₊^(1 / (α − 1))    where j is allowed, else 0
+    weights[i, j] = (1 + (α − 1) (logits[i, j] − threshold_i))₊^(1 / (α − 1))    where j is allowed, else 0
 
     Args:
-        alpha: a number or array [], 1 or more, which may be learned, one a head by `parts.each(alpha, "h")`.
-            Learned ones are kept in [1, 2] by the caller, as 1 + sigmoid(a).
-    Returns: a normalizer; its weights lie in [0, 1] and add up to one, those of keys far below the best are 0.
-    Numerics: as everywhere in `normalizers`. The level is bisected to the last bit. Derivatives up to the third
-        with respect to logits and α are those of the implicit function; they hold at α = 1, where the power becomes
-        the exponential, and near it. Above 2 the slope at the edge of the support is infinite, and weights there lose
-        digits. An array α below 1 gives NaN. `entmax15` and `sparsemax` are several times as fast.
+        alpha: a number or array [], 1 or more, which may be learned; `parts.map_over(alpha, "h")` for one per head. The
+            caller keeps learned ones in [1, 2], as 1 + sigmoid(a).
+    Returns: a normalizer; its weights lie in [0, 1] and sum to one, with 0 for keys far below the largest logit.
+    Numerics: as everywhere in `normalizers`. The threshold is bisected to the last bit. Derivatives up to the third
+        with respect to logits and α are those of the implicit function, also at and near α = 1, where the power becomes
+        the exponential. Above 2 the slope at the edge of the support is infinite, and weights there lose digits. An
+        array α below 1 gives NaN. `entmax15` and `sparsemax` are several times as fast.
     Reference: Peters, Niculae & Martins 2019, eq. 8; Correia, Niculae & Martins 2019, section 3 (α learned).
 
     >>> weights = entmax(2.0)(jnp.array([1.0, 0.5, -1.0]))
@@ -85,7 +85,7 @@ def entmax(alpha: Any) -> "Entmax":
     [0.75, 0.25, 0.0]
     """
     if isinstance(alpha, int | float) and not alpha >= 1.0:
-        raise ValueError(f"entmax: alpha {alpha} is below 1 (the softmax)")
+        raise ValueError(f"entmax: alpha must be at least 1 (the softmax), not {alpha}")
     return Entmax(alpha)
 
 
@@ -102,49 +102,49 @@ class Entmax:
         gaps = _gaps(logits, where)
         excess = scalar("entmax: alpha", self.alpha, gaps.dtype) - 1.0
         excess = jnp.where(excess >= 0.0, excess, jnp.nan)
-        level = _entmax_level(*jax.lax.stop_gradient((gaps, excess)))
+        threshold = _entmax_threshold(*jax.lax.stop_gradient((gaps, excess)))
         for _ in range(_STEPS):
-            level += _step(*_power(gaps - level, excess))
-        return _power(gaps - level, excess)[0].astype(logits.dtype)
+            threshold += _step(*_power(gaps - threshold, excess))
+        return _power(gaps - threshold, excess)[0].astype(logits.dtype)
 
 
 _STEPS = 2
 
 
 def _step(weights: Array, slopes: Array) -> Array:
-    """Newton's step of the level, from weights that should add up to one and how fast they fall as it rises."""
+    """Return the Newton step of the threshold, from the weights, which should sum to one, and their slopes."""
     slope = jnp.sum(slopes, axis=-1, keepdims=True)
     return (jnp.sum(weights, axis=-1, keepdims=True) - 1.0) / jnp.where(slope == 0.0, 1.0, slope)
 
 
 def _gaps(logits: Array, where: Array | None) -> Array:
-    """How far each allowed logit lies below the largest of its row (≤ 0); −inf where not allowed."""
+    """Return each allowed logit minus the largest of its row (≤ 0); −inf where masked."""
     safe, may = guard(logits, where)
-    still = jax.lax.stop_gradient(safe)
-    top = jnp.max(jnp.where(may, still, -jnp.inf), axis=-1, keepdims=True, initial=-jnp.inf)
+    constant = jax.lax.stop_gradient(safe)
+    top = jnp.max(jnp.where(may, constant, -jnp.inf), axis=-1, keepdims=True, initial=-jnp.inf)
     return jnp.where(may, safe - jnp.where(top == -jnp.inf, 0.0, top), -jnp.inf)
 
 
-def _sparsemax_level(gaps: Array) -> Array:
+def _sparsemax_threshold(gaps: Array) -> Array:
     sorted_gaps, rank = _ranked(gaps)
     inside = 1.0 + rank * sorted_gaps > jnp.cumsum(sorted_gaps, axis=-1)
     size = jnp.maximum(jnp.sum(inside, axis=-1, keepdims=True), 1).astype(gaps.dtype)
     return (jnp.sum(jnp.where(inside, sorted_gaps, 0.0), axis=-1, keepdims=True) - 1.0) / size
 
 
-def _entmax15_level(gaps: Array) -> Array:
+def _entmax15_threshold(gaps: Array) -> Array:
     sorted_gaps, rank = _ranked(gaps)
     mean = jnp.cumsum(sorted_gaps, axis=-1) / rank
     scatter = jnp.cumsum(jnp.square(sorted_gaps), axis=-1) - rank * jnp.square(mean)
-    levels = mean - jnp.sqrt(jnp.maximum((1.0 - scatter) / rank, 0.0))
-    size = jnp.sum(levels <= sorted_gaps, axis=-1, keepdims=True).astype(gaps.dtype)
-    return jnp.sum(jnp.where(rank == size, levels, 0.0), axis=-1, keepdims=True)
+    thresholds = mean - jnp.sqrt(jnp.maximum((1.0 - scatter) / rank, 0.0))
+    size = jnp.sum(thresholds <= sorted_gaps, axis=-1, keepdims=True).astype(gaps.dtype)
+    return jnp.sum(jnp.where(rank == size, thresholds, 0.0), axis=-1, keepdims=True)
 
 
 def _ranked(gaps: Array) -> tuple[Array, Array]:
-    """The gaps from the largest down, and 1, 2, 3 ... of the same rank.
+    """Return the gaps in descending order, and 1, 2, 3 ... of the same rank.
 
-    No key that lies 1 or more below the best has a weight, so those are all set to −1 (a NaN stays one).
+    Keys 1 or more below the largest have weight 0, so their gaps are set to −1 (NaN stays NaN).
     """
     clipped = jnp.where(gaps <= -1.0, -1.0, gaps)
     rank = jnp.arange(1, gaps.shape[-1] + 1, dtype=gaps.dtype)
@@ -152,7 +152,7 @@ def _ranked(gaps: Array) -> tuple[Array, Array]:
 
 
 def _power(above: Array, excess: Array) -> tuple[Array, Array]:
-    """(1 + excess · above)₊^(1 / excess), its limit exp(above) at excess 0; and its derivative."""
+    """Return (1 + excess · above)₊^(1 / excess), with its limit exp(above) at excess 0, and its derivative."""
     inside = (above != -jnp.inf) & ~(excess * above <= -1.0)
     above = jnp.where(inside, above, 0.0)
     part = excess * above
@@ -161,13 +161,13 @@ def _power(above: Array, excess: Array) -> tuple[Array, Array]:
 
 
 @partial(jax.jit, inline=True)  # an eager call would compile the loop each time
-def _entmax_level(gaps: Array, excess: Array) -> Array:
-    """Bisect: at level 0 the best key alone has weight 1, at log n no key has more than 1 / n."""
+def _entmax_threshold(gaps: Array, excess: Array) -> Array:
+    """Bisect the threshold: at 0 the largest logit alone has weight 1, at log n no key has more than 1 / n."""
     excess = jnp.maximum(excess, 1e-30)
     count = jnp.sum(gaps != -jnp.inf, axis=-1, keepdims=True).astype(gaps.dtype)
 
-    def total(level: Array) -> Array:
-        base = excess * (gaps - level)
+    def total(threshold: Array) -> Array:
+        base = excess * (gaps - threshold)
         power = jnp.exp(jnp.log1p(jnp.maximum(base, -1.0)) / excess)
         return jnp.sum(power, axis=-1, keepdims=True)
 
@@ -183,7 +183,7 @@ def _entmax_level(gaps: Array, excess: Array) -> Array:
 
 
 def _log1p_ratio(t: Array) -> Array:
-    """log(1 + t) / t, 1 at t = 0, with derivatives that do not cancel near it: there by its power series."""
+    """Return log(1 + t) / t, 1 at t = 0; by its power series near 0, where the derivatives would cancel."""
     near = jnp.abs(t) < 0.1
     small, far = jnp.where(near, t, 0.0), jnp.where(near, 1.0, t)
     series = jnp.zeros_like(t)

@@ -1,4 +1,4 @@
-"""Local attention: a window around a position that the model predicts for each query."""
+"""Local attention: a window around a predicted position for each query."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -11,29 +11,30 @@ from jaxtyping import Array, Bool, Float
 from attnlab.functional.normalizers.allowed import guard
 from attnlab.functional.normalizers.exponential import softmax
 from attnlab.functional.normalizers.positional import Positional
-from attnlab.functional.parts import each, scalar
+from attnlab.functional.parameters import scalar
+from attnlab.functional.parts import map_over
 from attnlab.functional.types import Positions, Query, widen
 
 
 def local_p(center: Any, width: Any, axes: str = "") -> "LocalP":
-    """Make the softmax over a window around each query's center, times a Gaussian of the distance from it.
+    """Return the softmax over a window around a center for each query, times a Gaussian of the distance from it.
 
     weights[i, j] = softmax(logits[i] in the window)[j] exp(−(j − p_i)² / (2σ²)),    |j − p_i| ≤ D,  σ = D / 2
 
-    With `center = jnp.arange(T)` the window moves along (Luong et al.'s local-m has that without the Gaussian:
-    `softmax` under `masks.sliding_window`); with `predicted_center` it is their local-p.
+    With `predicted_center` it is the local-p of Luong et al.; with `center = jnp.arange(T)` the window moves with the
+    query (their local-m, which has no Gaussian, is `softmax` with `masks.sliding_window`).
 
     Args:
-        center: p, [T]: for the query at position i of its T, a (fractional) position among the keys. A query whose
-            position is not in 0 … T − 1 has no window.
+        center: p, [T]: a (fractional) position among the keys for each query position 0 … T − 1. Queries at other
+            positions have no window.
         width: D, a positive number or array []: positions on either side.
-        axes: leading axes that center carries, as in `parts.each`: "b" for [*B, T], "h" for [N, T], "b h" for
-            [*B, N, T]; "" where all heads and examples share it.
-    Returns: a `Positional` normalizer; its weights add up to at most one. A window without an allowed key is an
-        empty row.
-    Numerics: as in `softmax`. Differentiable in center and width through the Gaussian; which keys are in the window
-        has no gradient, and a weight at the window's edge jumps (there the Gaussian is exp(−2)). A center that is
-        NaN gives NaN.
+        axes: the leading axes of center, as in `parts.map_over`: "b" for [*B, T], "h" for [N, T], "b h" for [*B, N, T];
+            "" where all heads and examples share it.
+    Returns: a `Positional` normalizer; its weights sum to at most one. A window without an allowed key is a fully
+        masked row.
+    Numerics: as in `softmax`. Differentiable in center and width through the Gaussian; the selection of keys in the
+        window has no gradient, and weights are discontinuous at its edge (where the Gaussian is exp(−2)). A NaN center
+        gives NaN.
     Reference: Luong, Pham & Manning 2015, section 3.2, eq. 9 and 10.
 
     >>> at = Positions(jnp.arange(1), jnp.arange(4), jnp.int32(0), jnp.int32(0))
@@ -42,8 +43,8 @@ def local_p(center: Any, width: Any, axes: str = "") -> "LocalP":
     [0.3033, 0.3033, 0.0, 0.0]
     """
     if isinstance(width, int | float) and not width > 0.0:
-        raise ValueError(f"local_p: width {width} is not positive")
-    return LocalP(each(center, axes) if axes else center, width)
+        raise ValueError(f"local_p: width must be positive, not {width}")
+    return LocalP(map_over(center, axes) if axes else center, width)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["center", "width"], meta_fields=[])
@@ -60,25 +61,25 @@ class LocalP(Positional):
         safe, may = guard(logits, where)
         center = jnp.asarray(self.center, safe.dtype)
         width = scalar("local_p: width", self.width, safe.dtype)
-        has_one = (positions.rows >= 0) & (positions.rows < center.shape[0])
+        has_window = (positions.rows >= 0) & (positions.rows < center.shape[0])
         distance = positions.columns.astype(safe.dtype) - center.at[positions.rows].get(mode="clip")
-        near = may & has_one & ~(jnp.abs(distance) > width)
+        near = may & has_window & ~(jnp.abs(distance) > width)
         distance = jnp.where(near, distance, 0.0)
         bell = jnp.exp(-2.0 * jnp.square(distance / width))
         return (softmax(safe, near) * bell).astype(logits.dtype)
 
 
 def predicted_center(query: Query, w: Float[Array, "d a"], v: Float[Array, " a"], length: Any) -> Float[Array, " q"]:
-    """Predict from each query where among the keys its window lies.
+    """Predict the center of each query's window among the keys.
 
     center_i = S sigmoid(vᵀ tanh(Wᵀ query_i))
 
-    One head of one example: `jax.vmap` it over heads and batch, and give `local_p` the result with `axes="b h"`.
+    For one head of one example: `jax.vmap` it over heads and batch, and pass the result to `local_p` with `axes="b h"`.
 
     Args:
         length: S, the number of keys of this example, a number or array [].
     Returns: positions in (0, S).
-    Numerics: float32 for queries narrower than that (and so returned: bfloat16 has no 257th position).
+    Numerics: computed and returned in float32 for narrower queries (bfloat16 cannot represent position 257).
     Reference: Luong, Pham & Manning 2015, eq. 9.
 
     >>> predicted_center(jnp.ones((1, 2)), jnp.zeros((2, 3)), jnp.ones(3), 10).tolist()

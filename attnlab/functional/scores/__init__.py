@@ -1,6 +1,6 @@
-"""Scores: how well each query matches each key. Every one sees one head of one example, [q d] and [k e].
+"""Scores: functions of one head of one example, (query [q d], key [k e]) -> logits [q k].
 
-A score with parameters is bound with `jax.tree_util.Partial`, which makes it a pytree:
+Parameters are bound with `jax.tree_util.Partial`, which makes the score a pytree:
 
     score = Partial(scores.general, w=w)
 """

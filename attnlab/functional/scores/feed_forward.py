@@ -1,7 +1,7 @@
-"""Additive attention without its hidden layer: an array [q k a] is stored neither forward nor in reverse.
+"""Additive scores without storing the hidden layer [q k a], forward or in reverse.
 
-tanh(x + y) = 1 − 2 / (1 + e^{2x} e^{2y}), so the exponentials are taken once a token, and what is left for every
-(query, key, hidden unit) is products, a sum and a division, added up a few terms at a time.
+tanh(x + y) = 1 − 2 / (1 + e^{2x} e^{2y}), so exponentials are computed once per token, and only products, a sum and a
+division for every (query, key, hidden unit), summed a few terms at a time.
 """
 
 import math
@@ -13,16 +13,16 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float
 
-from attnlab.functional.derivatives import with_reverse
+from attnlab.functional.custom_transpose import custom_transpose
 from attnlab.functional.types import Logits, accumulation_dtype
 from attnlab.functional.varying import vary_like
 
 UNROLLED = 16
-"""Terms of a sum that one pass over its result adds: more of them cost compile time, fewer cost memory traffic."""
+"""Terms added in one pass over the result: more cost compile time, fewer cost memory traffic."""
 SQUARINGS = 2
-"""e^{2x} is kept as its root of this order, which moves overflow from |x| = 44 to 177 in float32."""
+"""e^{2x} is stored as its root of order 2^SQUARINGS, which moves overflow from |x| = 44 to 177 in float32."""
 FEW = 2
-"""With no more queries (or keys) than this, [q k a] is hardly larger than the inputs and is simply written out."""
+"""With at most this many queries (or keys), [q k a] is hardly larger than the inputs and is stored."""
 
 
 def additive(
@@ -37,19 +37,19 @@ def additive(
 
     logits[i, j] = vᵀ tanh(W_qᵀ query_i + W_kᵀ key_j)
 
-    The same function as `concat`, which takes W in one piece. Not Keras's `AdditiveAttention`, which has no
+    The same function as `concat`, which takes W as one matrix. Not the `AdditiveAttention` of Keras, which has no
     learned projections.
 
     Args:
         query: of width d.
         key: of width e.
-        w_query: W_q; None when the queries come already projected (then d = a).
-        w_key: W_k; None when the keys come already projected (then e = a), as by a decoder that
-            projects its keys once and attends at every step.
-        v: read-out of the hidden layer.
+        w_query: W_q; None for queries that are already projected (then d = a).
+        w_key: W_k; None for keys that are already projected (then e = a), as in a decoder that projects its keys once
+            and attends at every step.
+        v: the output weights of the hidden layer.
     Returns: logits between −‖v‖₁ and ‖v‖₁.
-    Numerics: computed in float32 for bfloat16 and float16. No array [q k a] exists, forward or in reverse.
-        Right for inputs of any size, also where W_qᵀ query_i ≈ −W_kᵀ key_j: to about 1e-6 · ‖v‖₁ in float32.
+    Numerics: computed in float32 for bfloat16 and float16. No array [q k a] is stored, forward or in reverse.
+        Accurate for inputs of any size, also where W_qᵀ query_i ≈ −W_kᵀ key_j: to about 1e-6 · ‖v‖₁ in float32.
     Reference: Bahdanau, Cho & Bengio 2015, appendix A.1.2.
 
     >>> logits = additive(jnp.ones((1, 2)), jnp.ones((3, 2)), w_query=jnp.eye(2), w_key=None, v=jnp.ones(2))
@@ -62,26 +62,26 @@ def additive(
     if len(set(widths)) > 1:
         raise ValueError("additive: hidden widths of queries {}, keys {} and v {} must agree".format(*widths))
     hidden = from_query, from_key, v.astype(dtype)
-    written_out = min(query.shape[0], key.shape[0]) <= FEW
-    return _written_out((), hidden) if written_out else _read_out((), hidden)
+    stored = min(query.shape[0], key.shape[0]) <= FEW
+    return _stored((), hidden) if stored else _hidden_free((), hidden)
 
 
 def concat(
     query: Float[Array, "q d"], key: Float[Array, "k e"], *, w: Float[Array, "c a"], v: Float[Array, " a"]
 ) -> Logits:
-    """Score every query against every key with a feed-forward network on the two put together.
+    """Score every query against every key with a feed-forward network on their concatenation.
 
     logits[i, j] = vᵀ tanh(Wᵀ [query_i; key_j])
 
-    The same function as `additive` with W = [W_q; W_k], and computed as that: a pair is never put together.
+    The same function as `additive` with W = [W_q; W_k], and computed that way, without concatenating pairs.
 
     Args:
         query: of width d.
         key: of width e.
-        w: W, with c = d + e rows: the first d meet the query, the others the key.
-        v: read-out of the hidden layer.
+        w: W, with c = d + e rows: the first d for the query, the others for the key.
+        v: the output weights of the hidden layer.
     Returns: logits between −‖v‖₁ and ‖v‖₁.
-    Numerics: as `additive`.
+    Numerics: as in `additive`.
     Reference: Luong, Pham & Manning 2015, eq. 8, "concat".
 
     >>> logits = concat(jnp.ones((1, 1)), jnp.ones((3, 2)), w=jnp.ones((3, 2)), v=jnp.ones(2))
@@ -90,7 +90,7 @@ def concat(
     """
     width = query.shape[1]
     if w.shape[0] != width + key.shape[1]:
-        raise ValueError(f"concat: w has {w.shape[0]} rows, query and key {width} + {key.shape[1]} features")
+        raise ValueError(f"concat: w has {w.shape[0]} rows, but query and key have {width} + {key.shape[1]} features")
     return additive(query, key, w_query=w[:width], w_key=w[width:], v=v)
 
 
@@ -103,16 +103,16 @@ def _projected(features: Array, w: Array | None, dtype: jnp.dtype) -> Array:
 Hidden = tuple[Float[Array, "q a"], Float[Array, "k a"], Float[Array, " a"]]
 
 
-def _written_out(_: tuple[()], hidden: Hidden) -> Array:
+def _stored(_: tuple[()], hidden: Hidden) -> Array:
     x, y, v = hidden
     return jnp.matmul(jnp.tanh(x[:, None, :] + y[None, :, :]), v)
 
 
-def _by_rows(_: tuple[()], hidden: Hidden) -> Array:
-    """Write out a few rows at a time, and again in reverse: slower, but of operations that JAX differentiates."""
+def _row_by_row(_: tuple[()], hidden: Hidden) -> Array:
+    """Store a few rows at a time, and recompute them in reverse: slower, but JAX can differentiate it."""
     x, y, v = hidden
     if x.shape[0] <= UNROLLED:
-        return _written_out((), hidden)
+        return _stored((), hidden)
     row = jax.checkpoint(lambda x: jnp.matmul(jnp.tanh(x[None, :] + y), v))
     return lax.map(row, x, batch_size=UNROLLED)
 
@@ -144,15 +144,17 @@ def _reverse(_: tuple[()], hidden: Hidden, logits: Array, ct: Array) -> Hidden:
     return _guarded(cotangents, x, y)
 
 
-# Compiled by themselves for eager calls, which would else compile their loops each time.
-_read_out = with_reverse(jax.jit(_forward, inline=True), jax.jit(_reverse, inline=True), jax.jit(_by_rows, inline=True))
+# Jitted for eager calls, which would otherwise compile their loops in every call.
+_hidden_free = custom_transpose(
+    jax.jit(_forward, inline=True), jax.jit(_reverse, inline=True), jax.jit(_row_by_row, inline=True)
+)
 
 
 def _sum(term: Callable[..., Array], terms: tuple[Array, ...], unrolled: int) -> Array:
-    """Return Σ_n term(a_n, b_n, ...) over the leading axis of the arrays; a term of zeros is zero.
+    """Return Σ_n term(a_n, b_n, ...) over the leading axis of the arrays; a term of zeros must be zero.
 
-    Each pass over the sum adds several terms, written out one by one, which compiles to a plain loop that keeps
-    them in registers. (A reduction of [q k a], or slices taken inside that loop, are 5 to 10 times as slow.)
+    Each pass over the sum adds several unrolled terms, which compiles to a loop that keeps them in registers. (A
+    reduction of [q k a], or slices inside that loop, are 5 to 10 times as slow.)
     """
     count = terms[0].shape[0]
     unrolled = min(unrolled, count)
@@ -175,10 +177,10 @@ def _sum(term: Callable[..., Array], terms: tuple[Array, ...], unrolled: int) ->
 
 
 class _Unit:
-    """tanh(x + y) of a hidden unit, and its slope, from `prepare(x)` and `prepare(y)`."""
+    """tanh(x + y) and its derivative, from `prepare(x)` and `prepare(y)`."""
 
     def prepare(self, x: Array) -> Array:
-        """Do what concerns one token alone."""
+        """Compute the part that depends on one token only."""
         return x
 
     def value(self, x: Array, y: Array) -> Array:
@@ -189,7 +191,7 @@ class _Unit:
 
 
 class _ByExponentials(_Unit):
-    """By 1 − 2r with r = 1 / (1 + e^{2x} e^{2y}), of slope 4 r (1 − r)."""
+    """tanh(x + y) as 1 − 2r with r = 1 / (1 + e^{2x} e^{2y}), with derivative 4 r (1 − r)."""
 
     def prepare(self, x: Array) -> Array:
         return jnp.exp(x * 2.0 ** (1 - SQUARINGS))
@@ -209,11 +211,10 @@ class _ByExponentials(_Unit):
 
 
 def _guarded(compute: Callable[[_Unit, Array, Array, int], Any], x: Array, y: Array) -> Any:
-    """Compute by exponentials, and should one of them overflow, again by tanh: right for inputs of any size.
+    """Compute with exponentials and, if one of them overflows, again with tanh.
 
-    The second is a loop of one turn or none. Under `vmap` a `lax.cond` would always compute both; the loop runs
-    for a batch that needs it. The barrier makes its turn depend on its state, or the compiler would take the whole
-    of it out of the loop, and always compute it.
+    The second computation is a loop of at most one iteration: under `vmap` a `lax.cond` would always compute both. The
+    barrier makes the iteration depend on the state, or the compiler would move it out of the loop.
     """
 
     def again(state: tuple[Array, Any]) -> tuple[Array, Any]:

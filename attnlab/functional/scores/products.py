@@ -4,11 +4,11 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from attnlab.functional.parts import scalar
+from attnlab.functional.parameters import scalar
 from attnlab.functional.types import Key, Logits, Query, accumulation_dtype
 
 Scale = float | int | Float[Array, ""]
-"""A number, or a learned one."""
+"""A number or a learned array []."""
 
 
 def dot(query: Query, key: Key) -> Logits:
@@ -28,19 +28,19 @@ def dot(query: Query, key: Key) -> Logits:
     >>> dot(jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 4.0], [0.0, 1.0]])).tolist()
     [[11.0, 2.0]]
     """
-    of_one_width("dot", query, key)
+    check_equal_width("dot", query, key)
     return jnp.matmul(query, key.T, preferred_element_type=accumulation_dtype(query, key))
 
 
-def of_one_width(score: str, query: Array, key: Array) -> None:
-    """Raise where queries and keys differ in width, by the name of the score that needs one.
+def check_equal_width(score: str, query: Array, key: Array) -> None:
+    """Raise unless queries and keys have equal width, in the name of a score.
 
-    >>> of_one_width("cosine", jnp.ones((2, 4)), jnp.ones((3, 4)))
+    >>> check_equal_width("cosine", jnp.ones((2, 4)), jnp.ones((3, 4)))
     """
     if query.shape[1] != key.shape[1]:
         raise ValueError(
-            f"scores.{score}: queries of width {query.shape[1]} and keys of width {key.shape[1]}; it needs one width "
-            "(general and additive do not)"
+            f"scores.{score}: queries of width {query.shape[1]} and keys of width {key.shape[1]} must have equal "
+            "width; write scores.general or scores.additive for different widths"
         )
 
 
@@ -52,15 +52,15 @@ def scaled_dot(query: Query, key: Key, *, scale: Scale | None = None) -> Logits:
     Args:
         query: as wide as the keys; d is this width.
         key: as wide as the queries.
-        scale: a number or a learned []; None is 1/√d, and 1 for vectors of width 0, whose products are 0.
+        scale: a number or a learned []; None for 1/√d (1 for width 0).
     Returns: logits, unbounded; with scale None of variance one for independent unit-variance features.
-    Numerics: as `dot`; the products are divided, not the queries.
+    Numerics: as in `dot`; the products are scaled, not the queries.
     Reference: Vaswani et al. 2017, eq. 1.
 
     >>> scaled_dot(jnp.ones((1, 4)), jnp.ones((2, 4))).tolist()
     [[2.0, 2.0]]
     """
-    of_one_width("scaled_dot", query, key)
+    check_equal_width("scaled_dot", query, key)
     logits = dot(query, key)
     if scale is None:
         return logits / max(query.shape[-1], 1) ** 0.5
@@ -72,14 +72,14 @@ def general(query: Query, key: Float[Array, "k e"], *, w: Float[Array, "d e"]) -
 
     logits[i, j] = query_iᵀ W key_j
 
-    `dot` is the case W = I. Not "additive": there is no non-linearity.
+    `dot` is the case W = I. Not additive attention: there is no nonlinearity.
 
     Args:
         query: of width d.
         key: of width e, which may differ from d.
         w: W, learned.
     Returns: logits, unbounded.
-    Numerics: as `dot`; queryᵀ W is formed first, so the cost beyond `dot` is one product with the queries.
+    Numerics: as in `dot`; queryᵀ W is computed first, so the additional cost is one product with the queries.
     Reference: Luong, Pham & Manning 2015, eq. 8, "general".
 
     >>> general(jnp.array([[1.0, 2.0]]), jnp.array([[3.0], [1.0]]), w=jnp.array([[1.0], [1.0]])).tolist()
@@ -87,8 +87,8 @@ def general(query: Query, key: Float[Array, "k e"], *, w: Float[Array, "d e"]) -
     """
     if w.shape != (query.shape[1], key.shape[1]):
         raise ValueError(
-            f"scores.general: w is {list(w.shape)}, queries are {query.shape[1]} wide and keys {key.shape[1]}; "
-            f"[{query.shape[1]}, {key.shape[1]}] is needed"
+            f"scores.general: w must have shape [{query.shape[1]}, {key.shape[1]}], the widths of queries and keys, "
+            f"not {list(w.shape)}"
         )
     dtype = accumulation_dtype(query, key, w)
     projected = jnp.matmul(query, w, preferred_element_type=dtype)

@@ -1,10 +1,10 @@
-"""The score of attention flow: linear in the query, in the key, and in their product."""
+"""The trilinear score of bidirectional attention flow."""
 
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from attnlab.functional.scores.products import dot, of_one_width
+from attnlab.functional.scores.products import check_equal_width, dot
 from attnlab.functional.types import Key, Logits, Query, accumulation_dtype
 
 
@@ -16,19 +16,19 @@ def trilinear(
     w_key: Float[Array, " d"],
     w_product: Float[Array, " d"],
 ) -> Logits:
-    """Score every query against every key by one vector on the query, the key and their product.
+    """Score every query against every key with a learned vector on the query, the key and their product.
 
     logits[i, j] = wᵀ [query_i; key_j; query_i ∘ key_j] = w_qᵀ query_i + w_kᵀ key_j + (w_p ∘ query_i)ᵀ key_j
 
-    The first term is the same for all keys, so the softmax over keys does not see it; a normalizer that does not
-    take it out, and what reads the logits themselves (BiDAF's attention from the question to the passage), do.
+    The first term is the same for all keys, so it cancels in a softmax over keys; it matters to other normalizers, and
+    where the logits themselves are used (the attention from question to passage in BiDAF).
 
     Args:
-        query: of the key's width.
-        key: of the query's width.
-        w_query: w_q, the part of w that meets the query.
-        w_key: w_k.
-        w_product: w_p.
+        query: as wide as the keys.
+        key: as wide as the queries.
+        w_query: w_q, the part of w for the query.
+        w_key: w_k, for the key.
+        w_product: w_p, for their product.
     Returns: logits, unbounded.
     Numerics: computed in float32 for bfloat16 and float16. No array [q k d] exists.
     Reference: Seo et al. 2017, section 2, attention flow layer.
@@ -37,7 +37,7 @@ def trilinear(
     >>> trilinear(jnp.ones((1, 2)), jnp.ones((3, 2)), w_query=one, w_key=one, w_product=one).tolist()
     [[6.0, 6.0, 6.0]]
     """
-    of_one_width("trilinear", query, key)
+    check_equal_width("trilinear", query, key)
     dtype = accumulation_dtype(query, key, w_query, w_key, w_product)
     query = query.astype(dtype)
     rows = jnp.matmul(query, w_query.astype(dtype))

@@ -1,4 +1,4 @@
-"""Arguments as other libraries name them: a call that cannot be is answered by the call that was meant."""
+"""Errors for wrong arguments that suggest the right call, also for the argument names of other libraries."""
 
 import functools
 import inspect
@@ -12,12 +12,12 @@ R = TypeVar("R")
 _BIAS = 'mods=(mods.bias(bias, "b h q k"),)'
 _MASK = 'mask=masks.array(where, "b h q k") with True = may attend'
 _LENGTHS = "mask=masks.lengths(keys, queries=queries)"
-_KEEP = "dropout_rate=0.0 where nothing is to be dropped"
+_KEEP = "dropout_rate=0.0 for no dropout"
 _RNG = "rng=jax.random.key(0)"
 _CAP = "mods=(mods.soft_cap(50.0),)"
 _WINDOW = "mask=masks.sliding_window(left, right)"
 _SCALE = "score=Partial(scores.scaled_dot, scale=scale)"
-_SINK = 'normalizer=normalizers.softmax_with_sink(parts.each(sink, "h"))'
+_SINK = 'normalizer=normalizers.softmax_with_sink(parts.map_over(sink, "h"))'
 _WEIGHTS = 'returns=("weights",)'
 _POSITIONS = "query_positions=n + jnp.arange(T)"
 _HEADS = "query.reshape(*B, T, heads, features): the heads are an axis of query, key and value"
@@ -26,7 +26,7 @@ ELSEWHERE = {
     **dict.fromkeys(("scale", "sm_scale", "softmax_scale"), _SCALE),
     **dict.fromkeys(("bias", "attn_bias", "attention_bias"), _BIAS),
     **dict.fromkeys(("is_causal", "causal"), "mask=masks.causal()"),
-    **dict.fromkeys(("attn_mask", "attention_mask", "block_mask"), f"{_MASK}, or {_BIAS} where it is added"),
+    **dict.fromkeys(("attn_mask", "attention_mask", "block_mask"), f"{_MASK}, or {_BIAS} to add it to the logits"),
     **dict.fromkeys(("key_padding_mask", "padding_mask"), 'mask=masks.array(where, "b k") with True = may attend'),
     "mask_mod": "mask=masks.from_fn(lambda query, key, head: ...)",
     **dict.fromkeys(("score_mod", "mod"), "mods=(mod,), a function (logits, positions) -> logits"),
@@ -53,26 +53,26 @@ ELSEWHERE = {
     **dict.fromkeys(("k", "keys"), "key=..."),
     **dict.fromkeys(("v", "values"), "value=..."),
 }
-"""A name that `attention` does not have -> what to write instead."""
+"""An argument name of another library -> what to write instead."""
 
 
-def explained(*, options_of: Callable[..., Any] | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Have a function refuse arguments that it does not take, or lacks, by the call that was meant.
+def suggest_arguments(*, options_of: Callable[..., Any] | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function so that unknown, missing and misplaced arguments raise an error that suggests the right call.
 
     Args:
-        options_of: the function whose keywords its `**options` are; None where it has none.
+        options_of: the function whose keyword arguments are the decorated function's `**options`; None if it has none.
 
-    >>> @explained()
+    >>> @suggest_arguments()
     ... def score(query, *, mask=None): ...
     >>> score(1, causal=True)
     Traceback (most recent call last):
-    TypeError: score: there is no argument causal; write mask=masks.causal()
+    TypeError: score: unexpected argument causal; write mask=masks.causal()
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         plain = inspect.unwrap(function)
         signature = inspect.signature(plain)
-        names = {name for name, one in signature.parameters.items() if one.kind is not one.VAR_KEYWORD}
+        names = {name for name, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD}
         names |= keywords(options_of)
 
         @functools.wraps(function)
@@ -91,17 +91,17 @@ def explained(*, options_of: Callable[..., Any] | None = None) -> Callable[[Call
 
 
 def keywords(function: Callable[..., Any] | None) -> set[str]:
-    """Return the names of a function's arguments that are given by name alone.
+    """Return the names of a function's keyword-only arguments.
 
     >>> sorted(keywords(sorted))
     ['key', 'reverse']
     """
     parameters = inspect.signature(function).parameters.values() if function is not None else ()
-    return {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}
+    return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 def check_names(function: str, given: Iterable[str], names: Collection[str]) -> None:
-    """Raise where an argument is given that there is not, and write the call that was meant.
+    """Raise for an unknown argument name, and suggest the right one.
 
     >>> check_names("attention", ["mask"], ["mask", "score"])
     """
@@ -109,25 +109,45 @@ def check_names(function: str, given: Iterable[str], names: Collection[str]) -> 
         if name not in names:
             near = get_close_matches(name, [own for own in names if own != "key"], n=1)
             instead = near[0] + "=..." if near else f"one of {', '.join(sorted(names))}"
-            raise TypeError(f"{function}: there is no argument {name}; write {ELSEWHERE.get(name, instead)}")
+            raise TypeError(f"{function}: unexpected argument {name}; write {ELSEWHERE.get(name, instead)}")
 
 
 def _misplaced(function: str, signature: inspect.Signature, names: set[str], args: Any, kwargs: Any) -> str:
-    """Say which argument is given twice, is missing, or is one too many, and write the call."""
+    """Return an error message for a repeated, missing or superfluous argument."""
     parameters = signature.parameters.values()
-    places = [one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
-    needed = [one.name for one in parameters if one.default is one.empty and one.kind is not one.VAR_KEYWORD]
-    by_name = {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}
-    written = f"write {function}({', '.join(f'{name}=...' if name in by_name else name for name in needed)})"
-    if twice := [name for name in places[: len(args)] if name in kwargs]:
-        random = f"; a key for randomness is {_RNG}" if twice == ["key"] and "rng" in names else ""
-        return f"{function}: {twice[0]} is given twice, by position and by name{random or '; ' + written}"
+    places = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    required = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    by_name = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    written = f"write {function}({', '.join(f'{name}=...' if name in by_name else name for name in required)})"
+    if repeated := [name for name in places[: len(args)] if name in kwargs]:
+        random = f"; for a random key write {_RNG}" if repeated == ["key"] and "rng" in names else ""
+        return f"{function}: {repeated[0]} is given twice, by position and by name{random or '; ' + written}"
     if len(args) <= len(places):
-        lacking = [name for name in needed if name not in kwargs and name not in places[: len(args)]]
-        return f"{function}: {', '.join(lacking)} is missing; {written}"
+        missing = [name for name in required if name not in kwargs and name not in places[: len(args)]]
+        return f"{function}: missing argument {', '.join(missing)}; {written}"
     if not places:
-        return f"{function}: it takes no arrays but returns the function that does; write {function}() in its place"
+        return f"{function}: it takes no arrays, it returns the function that does; write {function}()"
     home = type(args[len(places)]).__module__.rpartition("functional.")[2].split(".")[0]
     name = {"mods": "mods", "normalizers": "normalizer"}.get(home, "mask" if "mask" in by_name else "")
     example = f"{function}({', '.join([*places, *([f'{name}=...'] if name else [])])})"
-    return f"{function}: {len(args)} arguments by position, it takes {', '.join(places)} so; write {example}"
+    return (
+        f"{function}: {len(args)} arguments by position, but only {', '.join(places)} are positional; write {example}"
+    )
+
+
+def check_callable(what: str, function: Any, names: tuple[str, ...]) -> None:
+    """Raise unless a function can be called with these positional arguments.
+
+    >>> check_callable("mod", lambda logits, positions: logits, ("logits", "positions"))
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a function not written in Python
+        return
+    try:
+        signature.bind(*names)
+    except TypeError:
+        name = getattr(getattr(function, "func", function), "__name__", type(function).__name__)
+        expected = ", ".join(names)
+        write = f"lambda {expected}: ..." if not name.isidentifier() else f"def {name}({expected})"
+        raise ValueError(f"{what} is called with ({expected}), but {name} takes {signature}; write {write}") from None

@@ -1,7 +1,7 @@
-"""Fingerprints of parts: equal ones compute the same, so that what was compiled for one serves the other.
+"""Fingerprints of parts: parts with equal fingerprints compute the same, so they share a compiled program.
 
-A function of the user's may read variables that change between two calls. What it reads (its closure, defaults and
-globals, and those of the functions it calls) is therefore part of its fingerprint, by value.
+A user's function may read variables that change between two calls. The values that it reads (its closure, defaults and
+globals, and those of the functions it calls) are therefore part of its fingerprint.
 """
 
 import dis
@@ -22,29 +22,29 @@ TRUSTED = {"attnlab", "jax", "jaxlib", "jaxtyping", "beartype", "numpy", "flax",
 }
 """Packages whose functions, classes and modules do not change while a program runs."""
 UNSEEN = {"globals", "locals", "vars", "eval", "exec", "compile", "__import__", "import_module", "environ", "getenv"}
-"""Names by which a function reads what its code does not name."""
+"""Names by which a function may read values that its code does not name."""
 INERT = {
     "__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__annotate__", "__slots__",
     "__annotate_func__", "__annotations_cache__", "__firstlineno__", "__static_attributes__", "__match_args__",
     "__hash__", "__repr__", "__eq__", "__orig_bases__", "__parameters__", "__abstractmethods__",
     "__dataclass_params__", "__dataclass_fields__", "__init__", "__replace__",
 }  # fmt: skip
-"""Attributes of a class that no call of its objects reads: what `__init__` made is read from the object."""
+"""Attributes of a class that calls of its objects do not read; those set by `__init__` are read from the object."""
 WRITTEN_IN_C = (
     types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType,
     types.GetSetDescriptorType, types.MemberDescriptorType,
 )  # fmt: skip
-"""Attributes of classes that no Python code can read anything else by."""
+"""Types of class attributes that hold no other Python values."""
 LARGEST = 2**16
-"""Bytes of an array that a function may read by name; a larger one is not kept alive for it."""
+"""The most bytes of an array that is part of a fingerprint; a larger one would be kept alive."""
 
 
 class NoFingerprint(Exception):
-    """What this is made of cannot be told, or may change unseen."""
+    """A value without a fingerprint, since it may change unnoticed."""
 
 
 def of_structure(structure: Any) -> Hashable:
-    """Return the fingerprint of a tree's structure, `jax.tree.structure(...)`: its nodes with all that is static.
+    """Return the fingerprint of a tree's structure, `jax.tree.structure(...)`: its nodes and their static values.
 
     >>> same = [jax.tree.structure(jax.tree_util.Partial(lambda x: x + 1)) for _ in range(2)]
     >>> of_structure(same[0]) == of_structure(same[1])
@@ -58,7 +58,7 @@ def of_structure(structure: Any) -> Hashable:
 
 
 def _of(value: Any, seen: tuple[int, ...]) -> Hashable:
-    """Return the fingerprint of anything that may stand in a structure, or be read by a function."""
+    """Return the fingerprint of any value in a structure, or read by a function."""
     if (
         value is None
         or value is Ellipsis
@@ -98,7 +98,7 @@ def _of(value: Any, seen: tuple[int, ...]) -> Hashable:
 
 
 def _of_object(value: Any, within: tuple[int, ...]) -> Hashable:
-    """Return the fingerprint of an object's class and of all attributes, declared or not."""
+    """Return the fingerprint of an object's class and all of its attributes."""
     slots = [getattr(kind, "__slots__", ()) for kind in type(value).__mro__]
     slots = {name for names in slots for name in ([names] if isinstance(names, str) else names)} - {"__weakref__"}
     held = {name: getattr(value, name) for name in sorted(slots) if hasattr(value, name)}
@@ -106,7 +106,7 @@ def _of_object(value: Any, within: tuple[int, ...]) -> Hashable:
 
 
 def is_trusted(value: Any) -> bool:
-    """Tell whether this is a function, class or module that its package has under its name.
+    """Return whether this is a trusted module, or the function or class that a trusted module defines under its name.
 
     >>> is_trusted(jax.nn.relu), is_trusted(lambda x: x)
     (True, False)
@@ -114,10 +114,10 @@ def is_trusted(value: Any) -> bool:
     if isinstance(value, ModuleType):
         return value.__name__.partition(".")[0] in TRUSTED
     home = getattr(value, "__module__", None) or ("builtins" if isinstance(value, BuiltinFunctionType) else "")
-    found: Any = sys.modules.get(home) if home.partition(".")[0] in TRUSTED else None
+    resolved: Any = sys.modules.get(home) if home.partition(".")[0] in TRUSTED else None
     for name in getattr(value, "__qualname__", "").split("."):
-        found = getattr(found, name, None)
-    return found is value
+        resolved = getattr(resolved, name, None)
+    return resolved is value
 
 
 def _of_array(value: Any) -> Hashable:
@@ -132,7 +132,7 @@ def _of_array(value: Any) -> Hashable:
 def _of_function(function: FunctionType, within: tuple[int, ...]) -> Hashable:
     try:
         cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    except ValueError:  # a variable that has no value yet
+    except ValueError:  # a variable without a value yet
         raise NoFingerprint(function.__name__) from None
     names = _names(function.__code__)
     if UNSEEN & names or not all(module.partition(".")[0] in TRUSTED for module in _imports(function.__code__)):
@@ -143,12 +143,12 @@ def _of_function(function: FunctionType, within: tuple[int, ...]) -> Hashable:
 
 
 def _names(code: CodeType) -> set[str]:
-    """Return the names of globals and attributes in a function's code, and in that of the functions inside it."""
+    """Return the names of globals and attributes in the code of a function and of its inner functions."""
     return set(code.co_names).union(*(_names(part) for part in code.co_consts if isinstance(part, CodeType)))
 
 
 def _imports(code: CodeType) -> Iterator[str]:
-    """Yield the modules that a function's code imports when it runs, and that of the functions inside it."""
+    """Yield the modules that the code of a function and of its inner functions imports when it runs."""
     for instruction in dis.get_instructions(code):
         if instruction.opname == "IMPORT_NAME":
             yield str(instruction.argval)

@@ -1,4 +1,4 @@
-"""Masks that the user writes out: an array of truth values, or a function of positions."""
+"""Custom masks: an array of booleans, or a function of positions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,17 +10,18 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import register_dataclass
 
-from attnlab.functional.masks.base import Mask
-from attnlab.functional.masks.blocks import Answer, Blocks, reduced
-from attnlab.functional.masks.picture import described
-from attnlab.functional.parts import Each, as_part, check_takes
+from attnlab.functional.masks.algebra import Mask
+from attnlab.functional.masks.blocks import BlockClasses, Blocks, reduced
+from attnlab.functional.masks.picture import describe
+from attnlab.functional.parts import as_part, flatten_mapped
+from attnlab.functional.signatures import check_callable
 from attnlab.functional.types import Extent, Positions, Size, Where, named_axes
 
 
 @partial(register_dataclass, data_fields=["where"], meta_fields=["axes"])
 @dataclass(frozen=True, repr=False, eq=False)
 class Dense(Mask):
-    """A mask that is written out; made by `array`."""
+    """A mask stored as an array; made by `array`."""
 
     where: Any
     axes: tuple[str, ...]
@@ -32,7 +33,7 @@ class Dense(Mask):
         return "h" in self.axes
 
     def _table(self, head: Any) -> Any:
-        """The array of one head with both axes, of length 1 where the mask has none."""
+        """The array of one head with both axes q and k, of length 1 where the mask lacks one."""
         table = self.where[head] if self.by_head else self.where
         table = table if "q" in self.axes else table[None]
         return table if "k" in self.axes else table[:, None]
@@ -43,24 +44,24 @@ class Dense(Mask):
         where = where[:, positions.key] if "k" in self.axes else where
         return jnp.broadcast_to(where, (positions.query.size, positions.key.size))
 
-    def bounds(self, blocks: Blocks) -> Answer:
+    def bounds(self, blocks: Blocks) -> BlockClasses:
         rows = blocks.query if "q" in self.axes else None
         return reduced(self._table(blocks.head), rows, blocks.key if "k" in self.axes else None)
 
     def fitted(self, queries: Size, keys: Size, heads: int | None = None) -> Mask:
-        found = self._sizes.get("h")
-        if None in (found, heads) or found == heads:
+        size = self._sizes.get("h")
+        if None in (size, heads) or size == heads:
             return self
-        if found == 1:
+        if size == 1:
             where = jnp.squeeze(self.where, self.axes.index("h") - len(self.axes))
             return Dense(where, tuple(axis for axis in self.axes if axis != "h"))
-        raise ValueError(f"array: axis h of the mask has {found} positions, the inputs have {heads}")
+        raise ValueError(f"array: axis h of the mask has {size} positions, the inputs have {heads}")
 
     def check(self, queries: Extent, keys: Extent) -> None:
         sizes = self._sizes
         for axis, along in (("q", queries), ("k", keys)):
             if axis in sizes:
-                instead = f"an axis that all share is left out by name: array(where, axes=...) without {axis}"
+                instead = f"for an axis shared by all write array(where, axes=...) without {axis}"
                 along.check(f"array: axis {axis} of the mask", sizes[axis], instead)
 
     @property
@@ -74,18 +75,18 @@ class Dense(Mask):
         return self._sizes.get("q"), self._sizes.get("k")
 
     def expression(self) -> str:
-        return f'array({described(self.where)}, "{" ".join(self.axes)}")'
+        return f'array({describe(self.where)}, "{" ".join(self.axes)}")'
 
 
 def array(where: Array, axes: str = "q k") -> Mask:
-    """Make a mask of an array of truth values, naming its axes.
+    """Make a mask from an array of booleans with named axes.
 
     Args:
         where: True where a query may attend to a key.
-        axes: what its axes are, in this order and apart by spaces: b (all batch axes *B), h (query heads),
-            q, k. One that is left out is shared: "b k" is a padding mask. Axes b and h of size 1 are shared too;
-            q and k are as long as the inputs, or longer than any position that is given (inside jit, where those
-            are not known, one past the end counts as the last).
+        axes: its axes, in this order and separated by spaces: b (all batch axes *B), h (query heads), q, k. An axis
+            that is left out is shared: "b k" is a padding mask. Axes b and h of size 1 are shared too; q and k are as
+            long as the inputs, or longer than every given position (inside jit, where positions are unknown, those
+            beyond the end use the last entry).
     Returns: a mask with the array as its leaf.
 
     >>> array(jnp.array([True, False]), axes="k").dense(2, 2).astype(int).tolist()
@@ -97,11 +98,11 @@ def array(where: Array, axes: str = "q k") -> Mask:
     where = jnp.asarray(where)
     if where.dtype != jnp.bool_:
         raise ValueError(
-            f"array: truth values are needed, not {where.dtype} (True = may attend); write where.astype(bool) of 0 and "
-            f'1, mods.bias(where, "{axes}") of what is added to the logits'
+            f"array: where must be boolean (True = may attend), not {where.dtype}; write where.astype(bool) for 0 and "
+            f'1, mods.bias(where, "{axes}") to add it to the logits'
         )
-    needed = len([name for name in names if name != "b"])
-    if where.ndim < needed or ("b" not in names and where.ndim > needed):
+    rank = len([name for name in names if name != "b"])
+    if where.ndim < rank or ("b" not in names and where.ndim > rank):
         raise ValueError(f"array: shape {where.shape} does not have the axes {axes!r}; {named_axes(where.ndim)}")
     return Dense(where, names)
 
@@ -109,7 +110,7 @@ def array(where: Array, axes: str = "q k") -> Mask:
 @partial(register_dataclass, data_fields=["fn"], meta_fields=[])
 @dataclass(frozen=True, repr=False, eq=False)
 class FromFn(Mask):
-    """A mask by a function of the positions; made by `from_fn`."""
+    """A mask computed by a function of positions; made by `from_fn`."""
 
     fn: Callable[..., Array]
 
@@ -125,25 +126,30 @@ class FromFn(Mask):
         while isinstance(function, partial):
             function = function.func
         name = getattr(function, "__name__", type(function).__name__)
-        return f"from_fn({', '.join([name, *map(described, jax.tree.leaves(self.fn))])})"
+        return f"from_fn({', '.join([name, *map(describe, jax.tree.leaves(self.fn))])})"
 
 
 def from_fn(fn: Callable[[Array, Array, Array], Array]) -> Mask:
-    """Make a mask of a function `fn(query_position, key_position, head)` that answers True for may attend.
+    """Make a mask from a function `fn(query_position, key_position, head)` that returns True for may attend.
 
     Args:
-        fn: takes positions [q, 1] and [1, k] and a head [], answers what broadcasts to [q, k]. Arrays that it
-            needs are bound with `jax.tree_util.Partial`; all examples share them.
-    Returns: a mask with the bound arrays as leaves. Nothing is known of its blocks without asking for each pair, so
-        none is ever skipped; `&` with another mask skips what that one makes empty.
+        fn: a function of positions [q, 1] and [1, k] and a head [] that returns booleans which broadcast to [q, k].
+            Arrays are bound with `jax.tree_util.Partial`, and shared by all examples.
+    Returns: a mask with the bound arrays as leaves. Its blocks cannot be classified, so none is skipped; combined by &
+        with another mask, the empty blocks of that mask are.
 
     >>> from_fn(lambda query, key, head: (query - key) % 2 == 0).dense(2, 3).astype(int).tolist()
     [[1, 0, 1], [0, 1, 0]]
     """
     if not callable(fn):
-        raise ValueError(f"from_fn: fn is a function, not {described(fn)}; an array of truth values is array(where)")
-    check_takes("from_fn: fn", fn, ("query", "key", "head"))
+        raise ValueError(
+            f"from_fn: fn must be a function, not {describe(fn)}; for an array of booleans write array(where)"
+        )
+    check_callable("from_fn: fn", fn, ("query", "key", "head"))
     part = as_part(fn)
-    if any(isinstance(node, Each) for node in jax.tree.leaves(part, is_leaf=lambda node: isinstance(node, Each))):
-        raise ValueError("from_fn: its arrays are shared by all; index one for each head by `head` in the function")
+    if any(flatten_mapped(part)[1]):
+        raise ValueError(
+            "from_fn: arrays of fn are shared by all heads and examples, so parts.map_over has no effect; "
+            "write array[head] in fn for an array per head"
+        )
     return FromFn(jax.tree.map(jnp.asarray, part))

@@ -1,10 +1,10 @@
-"""Whether a custom part may be computed a block at a time: it is tried on a few numbers while tracing.
+"""Check that a custom part may be computed block by block, by calling it on a few numbers at trace time.
 
-A score, a mod and a predicate of `masks.from_fn` say of each pair of a query and a key what they say of it alone; a
-normalizer weighs the keys of each query by that query's logits, whichever of its masked keys are left out. Nothing in
-a function's signature promises that, and a block of a part that looks further (at all queries, say) would be wrong
-without a sign. So each is called on 5 queries and on each alone; what differs is for `dense`. A part that cannot be
-called so (it needs other sizes, or arrays of the caller's trace) is taken at its word.
+A score, a mod and a predicate of `masks.from_fn` must compute each pair of a query and a key independently of all other
+pairs; a normalizer must compute each query independently of the others, and of which masked keys are present. Nothing
+in a function's signature promises that, and blocks of a part that mixes queries, say, would be wrong without an error.
+So each custom part is called on 5 queries together and on each of them alone, and the results are compared. A part that
+cannot be called so (it needs other sizes, or arrays of the caller's trace) is assumed to be separable.
 """
 
 from collections.abc import Callable, Hashable, Iterator
@@ -17,39 +17,53 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from attnlab.functional.fingerprint import NoFingerprint, is_trusted, of_structure
-from attnlab.functional.inputs import Inputs
+from attnlab.functional.backends.call import Call
+from attnlab.functional.backends.fingerprint import NoFingerprint, is_trusted, of_structure
 from attnlab.functional.masks import And, Mask, Not, Or
-from attnlab.functional.masks.written import FromFn
+from attnlab.functional.masks.custom import FromFn
 from attnlab.functional.normalizers import Positional
-from attnlab.functional.parts import marked
+from attnlab.functional.parts import flatten_mapped
 from attnlab.functional.types import Positions
 
 QUERIES, KEYS = 5, 7
 ROUNDING = 1e-2
-"""Relative to the largest result: two ways to compute one thing differ by less, two things by more."""
+"""The largest difference, relative to the largest result, that two ways to compute the same numbers may have."""
 
 
-def unfit(given: Inputs) -> dict[str, str]:
-    """Return the implementations by blocks that a custom part of this call is not for, each with the reason."""
-    widths = given.query.array.shape[-1], given.key.array.shape[-1]
-    parts = [("score", given.score), *(("mod", mod) for mod in given.mods), ("normalizer", given.normalizer)]
-    parts += [("mask", predicate) for predicate in _predicates(given.mask)]
+@dataclass(frozen=True)
+class Mixing:
+    """A custom part whose results for one query and key depend on others."""
+
+    kind: str
+    """"score", "mod", "normalizer" or "mask"."""
+    name: str
+    mixed: str
+    """"queries", "keys" or "masked keys"."""
+
+    def reason(self, consequence: str) -> str:
+        """Return a clause that names the part and what follows."""
+        return f"the {self.kind} {self.name} mixes {self.mixed}, so {consequence}"
+
+
+def mixing(call: Call) -> Mixing | None:
+    """Return the first custom part of a call that mixes queries or keys, or None."""
+    heads = call.heads
+    parts = [("score", heads.score), *(("mod", mod) for mod in heads.mods), ("normalizer", heads.normalizer)]
+    parts += [("mask", predicate) for predicate in _predicates(heads.mask)]
     for kind, part in parts:
-        if not (name := _custom(part)):
+        if not (name := _custom_name(part)):
             continue
-        arrays, axes, structure = marked(part)
+        arrays, axes, structure = flatten_mapped(part)
         shapes = tuple(
             (tuple(x.shape[len(own) :]), x.dtype) for x, own in zip(map(jnp.asarray, arrays), axes, strict=True)
         )
         try:
-            mixes = _mixed(kind, structure, shapes, widths)
-        except Exception:  # whatever a function of the user's raises on numbers that are not its own
+            mixed = _mixed(kind, structure, shapes, (call.sizes.width, call.sizes.key_width))
+        except Exception:  # whatever a user's function raises on numbers that are not its own
             continue
-        if mixes:
-            blocks = ("block_sparse",) if mixes == "masked keys" else ("streaming", "block_sparse")
-            return dict.fromkeys(blocks, f"the {kind} {name} mixes {mixes}, which no block can honour")
-    return {}
+        if mixed:
+            return Mixing(kind, name, mixed)
+    return None
 
 
 def _predicates(mask: Mask | None) -> Iterator[Mask]:
@@ -62,8 +76,8 @@ def _predicates(mask: Mask | None) -> Iterator[Mask]:
         yield from _predicates(mask.mask)
 
 
-def _custom(part: Any) -> str:
-    """Return the name of a function that is not attnlab's own, "" for one that is."""
+def _custom_name(part: Any) -> str:
+    """Return the name of a user's function, "" for one of attnlab."""
     while (inner := _wrapped(part)) is not None:
         part = inner
     home = part if hasattr(part, "__name__") else type(part)
@@ -71,7 +85,7 @@ def _custom(part: Any) -> str:
 
 
 def _wrapped(part: Any) -> Any:
-    """Return what a `partial`, or a class of attnlab, calls; an attribute of a user's class says nothing."""
+    """Return the function that a `partial`, or an object of attnlab, wraps; None if it wraps none."""
     if isinstance(part, partial):
         return part.func
     own = _is_own(type(part))
@@ -81,35 +95,35 @@ def _wrapped(part: Any) -> Any:
 
 
 def _is_own(home: Any) -> bool:
-    """Tell by what attnlab has under that name, as `functools.wraps` copies names."""
+    """Return whether attnlab defines this object under its name (`functools.wraps` copies names)."""
     return (home.__module__ or "").split(".")[0] == "attnlab" and is_trusted(home)
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A part without its arrays; two are equal that compute the same, though made anew."""
+    """A part without its arrays; equal to another one that computes the same."""
 
-    identity: Hashable
+    fingerprint: Hashable
     structure: Any = field(compare=False)
 
 
 def _mixed(kind: str, structure: Any, shapes: tuple[Any, ...], widths: tuple[int, int]) -> str:
-    """Try a part, or remember what was found of its equal."""
+    """Check a part, or return the cached result of an equal one."""
     try:
-        identity = of_structure(structure)
-    except NoFingerprint:  # it may do something else by now
-        return _tried.__wrapped__(kind, _Part(None, structure), shapes, widths)
-    return _tried(kind, _Part(identity, structure), shapes, widths)
+        fingerprint = of_structure(structure)
+    except NoFingerprint:  # it may compute something else by now
+        return _check.__wrapped__(kind, _Part(None, structure), shapes, widths)
+    return _check(kind, _Part(fingerprint, structure), shapes, widths)
 
 
 @lru_cache(maxsize=32)
-def _tried(kind: str, part: _Part, shapes: tuple[Any, ...], widths: tuple[int, int]) -> str:
-    """Return what the part mixes: "queries", "keys", "masked keys", or "" for none of them."""
+def _check(kind: str, part: _Part, shapes: tuple[Any, ...], widths: tuple[int, int]) -> str:
+    """Return "queries", "keys" or "masked keys" if the part mixes them, else ""."""
     with jax.ensure_compile_time_eval():
         leaves = [_sample(*shape) for shape in shapes]
-        called = partial(_TRIED[kind], widths=widths)
-        differs = jax.jit(lambda leaves: called(jax.tree.unflatten(part.structure, leaves)))(leaves)
-        return next((what for what, differ in jax.device_get(differs).items() if differ), "")
+        check = partial(_CHECKS[kind], widths=widths)
+        differences = jax.jit(lambda leaves: check(jax.tree.unflatten(part.structure, leaves)))(leaves)
+        return next((axis for axis, differs in jax.device_get(differences).items() if differs), "")
 
 
 def _sample(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -162,16 +176,16 @@ def _normalizer(normalizer: Callable[..., Array], widths: tuple[int, int]) -> di
 
     rows, columns = np.arange(QUERIES), np.arange(KEYS + 1)
     whole = weights(rows, columns)
-    by_row = [weights(rows[i : i + 1], columns) for i in rows]
+    rows_alone = [weights(rows[i : i + 1], columns) for i in rows]
     allowed = [weights(rows[i : i + 1], columns[where[i]]) for i in rows]
-    left_out = jnp.concatenate([x[:, where[i]] for i, x in zip(rows, by_row, strict=True)], axis=1)
+    left_out = jnp.concatenate([x[:, where[i]] for i, x in zip(rows, rows_alone, strict=True)], axis=1)
     return {
-        "queries": _differ(whole, jnp.concatenate(by_row)),
+        "queries": _differ(whole, jnp.concatenate(rows_alone)),
         "masked keys": _differ(left_out, jnp.concatenate(allowed, axis=1)),
     }
 
 
-_TRIED = {"score": _score, "mod": _mod, "normalizer": _normalizer, "mask": _mask}
+_CHECKS = {"score": _score, "mod": _mod, "normalizer": _normalizer, "mask": _mask}
 
 
 def _differ(whole: Array, parts: Array) -> Array:

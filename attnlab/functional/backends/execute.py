@@ -1,0 +1,71 @@
+"""Running a call of `attention`: plan it, divide it among devices, and compile an eager call once."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from attnlab.functional.backends import BACKENDS, sharded
+from attnlab.functional.backends.base import Backend, Results
+from attnlab.functional.backends.call import Call, Head, Operands, Options, fold, select
+from attnlab.functional.backends.eager import compiled_once
+from attnlab.functional.backends.plan import choose
+from attnlab.functional.backends.separable import mixing
+from attnlab.functional.extras import Extra
+from attnlab.functional.types import Size
+
+
+def execute(operands: Operands, options: Options, implementation: str | None) -> Results:
+    """Compute the output and the extras of a call, in the shapes of `AttentionOutput`.
+
+    Args:
+        implementation: the name of a backend, or None for the fastest.
+    """
+
+    def compute(operands: Operands) -> Results:
+        call = Call(fold(operands), options)
+        plan = choose(call, implementation)
+        backend = BACKENDS[plan.implementation]
+        static = backend, call.with_options(block_size=plan.block_size).options
+        run = _run(static, call.heads) if _is_op_by_op(*static) else compiled_once(_run, static, call.heads)
+        return _unfold(run, operands.query.shape[:-3])
+
+    return sharded.by_compiler(compute, operands, options.returns + options.selected)
+
+
+def _is_op_by_op(backend: Backend, options: Options) -> bool:
+    """Return whether an eager call needs no compilation.
+
+    With JAX's debug flags it does: they check for NaN and Inf after every operation, and masked logits are −∞.
+    """
+    if any(getattr(jax.config, flag) for flag in ("jax_debug_nans", "jax_debug_infs")):
+        return False
+    return backend.op_by_op and options.mesh is None and not options.selected
+
+
+def _run(static: tuple[Backend, Options], heads: Head) -> Results:
+    """Run a backend; results have the leading axes [b, k, g]."""
+    backend, options = static
+    call = Call(heads, options)
+    results = backend.run(call) if options.mesh is None else sharded.run(backend, call)
+    for extra in options.selected:
+        results |= _selected_weights(call, extra)
+    return results
+
+
+def _selected_weights(call: Call, extra: Extra) -> Results:
+    """Return the weights of some rows and heads."""
+    mixed_part = mixing(call)
+    if mixed_part is not None and mixed_part.mixed != "masked keys":
+        why = mixed_part.reason("weights of some rows cannot be computed separately")
+        raise ValueError(f'attention: {why}; write returns=("weights",)')
+    part = select(call, extra.rows, extra.heads)
+    part = part.with_options(returns=(Extra("weights"),), selected=(), block_size=None, mesh=None)
+    plan = choose(part)
+    return BACKENDS[plan.implementation].run(part.with_options(block_size=plan.block_size))
+
+
+def _unfold(results: Results, batch: tuple[Size, ...]) -> dict[str, Any]:
+    """Reshape the leading axes [b, k, g] of all results to [*B, N], and the output to [*B, T, N, V]."""
+    results = jax.tree.map(lambda x: x.reshape(*batch, x.shape[1] * x.shape[2], *x.shape[3:]), results)
+    return results | {"output": jnp.moveaxis(results["output"], -3, -2)} if "output" in results else results

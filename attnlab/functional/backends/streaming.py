@@ -1,0 +1,220 @@
+"""Attention in memory linear in the length: blocks of queries and, for the softmax family, blocks of keys.
+
+The softmax family is computed by `flash`. Any other normalizer needs whole rows, which exist for one block of queries
+at a time. Extras are computed in a pass of their own, so that they cannot change the output.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.tree_util import Partial
+
+from attnlab.functional.backends import flash, nonfinite
+from attnlab.functional.backends.base import Backend, Cost, Results
+from attnlab.functional.backends.block_plan import block_cost, block_plan, row_block, unmasked_columns, why_not_blocks
+from attnlab.functional.backends.block_schedule import block_grid, unmasked_blocks
+from attnlab.functional.backends.call import Call, Head, Options
+from attnlab.functional.backends.dense import dense_head
+from attnlab.functional.backends.flash import RowStats
+from attnlab.functional.backends.map_heads import map_heads, map_heads_summed
+from attnlab.functional.backends.tuning import TUNING
+from attnlab.functional.custom_transpose import custom_transpose, reference_derivatives
+from attnlab.functional.extras import SUMMED, Extra, Rows
+from attnlab.functional.normalizers import Softmax, as_softmax, softmax
+from attnlab.functional.parts import MappedArray, flatten_mapped, floats
+from attnlab.functional.statistics import masked_logits
+from attnlab.functional.types import Logits, Positions, accumulation_dtype
+from attnlab.functional.varying import vary_like
+
+
+class Streaming(Backend):
+    """Compute all blocks of logits, one after another (flash attention)."""
+
+    name = "streaming"
+
+    def supports(self, call: Call) -> str | None:
+        """Return None, except for symbolic lengths and for parts that mix queries or keys."""
+        return why_not_blocks(call, ("queries", "keys"))
+
+    def cost(self, call: Call, device: str) -> Cost:
+        """Estimate the time and memory of all blocks."""
+        if call.sizes.symbolic:
+            return block_cost(call, device, "", 1.0)
+        plan = call.once(block_plan)
+        reason = "blocks of queries and of keys" if plan.divides_keys else "blocks of queries, with whole rows"
+        if plan.computed != 1.0:
+            reason += "; it computes fully masked blocks too"
+        return block_cost(call, device, reason, 1.0)
+
+    def run(self, call: Call) -> Results:
+        """Compute all blocks."""
+        return run_blocks(call, skip=False)
+
+
+def run_blocks(call: Call, skip: bool) -> Results:
+    """Compute all blocks, or those that are not fully masked (`skip`)."""
+    options, sequential = call.options, TUNING[call.options.device].sequential_heads
+    if not call.sizes.logits:
+        return map_heads(lambda head: dense_head(head, options), call.heads, sequential=False)
+    heads = vary_like(call.heads, call.heads)
+    family = as_softmax(heads.normalizer)
+    if family is None or heads.value is None:
+        return map_heads(lambda head: whole_rows(head, options, skip), heads, sequential)
+    results = {}
+    if options.returns:
+        own_blocks = replace(options, block_size=None)
+        without_values = replace(heads, value=None)
+        results = map_heads(lambda head: whole_rows(head, own_blocks, skip), without_values, sequential)
+    return results | {"output": _softmax_output(heads, family, options, skip)}
+
+
+def whole_rows(head: Head, options: Options, skip: bool) -> dict[str, Any]:
+    """Compute blocks of queries with whole rows of logits, or with the keys that are not masked for the block."""
+    keys = head.key.shape[0]
+    bq, bk = options.block_size or row_block(keys, options.device)
+    queries, key_grid = block_grid(head.query.shape[0], bq), block_grid(keys, bk)
+    indices = unmasked_blocks(head, queries, key_grid) if skip else None
+    known_columns = None if indices is None else unmasked_columns(indices, key_grid)
+    columns = None if known_columns is None else jnp.asarray(known_columns)
+
+    @jax.checkpoint
+    def block(query: Array, positions: Array, valid: Array, columns: Any) -> dict[str, Any]:
+        part = replace(head, query=query, query_positions=positions)
+        if columns is None:
+            return dense_head(part, options, valid_queries=valid)
+        valid_keys = columns < keys
+        index = jnp.where(valid_keys, columns, keys - 1)
+        value = None if head.value is None else head.value[index]
+        part = replace(part, key=head.key[index], value=value, key_positions=jnp.asarray(head.columns())[index])
+        return dense_head(part, options, columns=columns, valid_keys=valid_keys, keys=keys, valid_queries=valid)
+
+    positions = jnp.asarray(queries.split_positions(head.rows()))
+    blocks = queries.split(head.query), positions, queries.valid(), columns
+    with reference_derivatives():  # second derivatives go through this loop
+        results = lax.map(lambda xs: block(*xs), blocks)
+    joined = {name: jax.tree.map(queries.join, x) for name, x in results.items() if name not in SUMMED}
+    return joined | {name: jnp.sum(x, axis=0) for name, x in results.items() if name in SUMMED}
+
+
+def _softmax_output(heads: Head, family: Softmax, options: Options, skip: bool) -> Array:
+    """Return the output of the softmax family, [b, k, g, T, V]."""
+    if family.temperature is not None:
+        heads = replace(heads, mods=(*heads.mods, Partial(_divide_by, temperature=family.temperature)))
+    output, stats = _flash(heads, options, skip)
+
+    def apply_sink(head: tuple[Array, RowStats, Any]) -> Array:
+        output, (largest, total), sink = head
+        if sink is not None:
+            empty = largest == -jnp.inf  # such a row has output 0, and its sink may be −∞
+            above = jnp.where(empty, 0.0, largest) - jnp.asarray(sink).astype(largest.dtype)
+            share = jax.nn.sigmoid(above + jnp.log(jnp.where(empty, 1.0, total)))[:, None]
+            is_nan = jnp.isnan(output)  # no gradient through NaN
+            output = jnp.where(is_nan, output, jnp.where(is_nan, 0.0, output) * share)
+        return output.astype(heads.value.array.dtype)
+
+    axes = ("b", "k", "g")
+    mapped_stats = jax.tree.map(lambda x: MappedArray(x, axes), stats)
+    return map_heads(apply_sink, (MappedArray(output, axes), mapped_stats, family.sink), sequential=False)
+
+
+def _divide_by(logits: Logits, positions: Positions, temperature: Any) -> Logits:
+    return logits / jnp.asarray(temperature).astype(logits.dtype)
+
+
+def _finite(head: Head, options: Options) -> tuple[Head, nonfinite.Nonfinite, Array]:
+    """Return one masked head with finite arrays, what was replaced, and the rows of the output that become NaN."""
+    query, key, value, bad = nonfinite.replace(head.query, head.key, head.value)
+    positions = head.positions()
+    queries = block_grid(positions.query.size, row_block(positions.key.size, options.device)[0])
+
+    def block(rows: tuple[Array, Array]) -> Array:
+        part = bad._replace(query=rows[1])
+        where = head.mask(positions._replace(query=rows[0]))
+        return nonfinite.nan_rows(nonfinite.visible(where, part), part).output
+
+    def search(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        needed, bad_queries = lax.optimization_barrier((state[0], queries.split(bad.query)))
+        rows = queries.split_positions(positions.query)
+        return jnp.zeros_like(needed), queries.join(lax.map(block, (rows, bad_queries)))
+
+    # A loop of at most one iteration: where all heads are computed at once, a `lax.cond` would always compute it. The
+    # barrier makes the iteration depend on the state, or the compiler would move it out of the loop.
+    state = bad.any(), vary_like(jnp.zeros(query.shape[0], bool), query)
+    nan_rows = lax.while_loop(lambda state: state[0], search, state)[1]
+    return replace(head, query=query, key=key, value=value), bad, nan_rows
+
+
+def _flash(heads: Head, options: Options, skip: bool) -> tuple[Array, RowStats]:
+    """Return output [b, k, g, T, V] and row statistics [b, k, g, T], differentiable in every floating-point array.
+
+    The custom rule applies to all heads together: JAX drops the custom rule of a function inside a loop once the loop
+    has been differentiated, and so could not differentiate it again. The largest logit of a row is a constant.
+    """
+    dtype = accumulation_dtype(heads.query.array, heads.key.array, heads.value.array)
+    learned, constant, combine = floats(_differentiable(heads))
+    sequential = TUNING[options.device].sequential_heads
+
+    def combined(fixed: Any, learned: list[Array]) -> Head:
+        constant, rng, mask = fixed
+        return replace(combine(learned, constant), rng=rng, mask=mask)
+
+    def forward(fixed: Any, learned: list[Array]) -> tuple[Array, RowStats]:
+        def forward_head(head: Head) -> tuple[Array, RowStats]:
+            if head.mask is None:
+                return flash.forward(flash.divide(head, options, skip))
+            head, _, nan_rows = _finite(head, options)
+            output, stats = flash.forward(flash.divide(head, options, skip))
+            return nonfinite.set_nan(output, nan_rows), stats
+
+        return map_heads(forward_head, combined(fixed, learned), sequential)
+
+    def transpose(fixed: Any, learned: list[Array], results: tuple[Array, RowStats], cotangents: Any) -> Any:
+        def reverse_head(operands: Any) -> list[Array]:
+            head, (output, stats), (d_output, (_, d_total)) = operands
+            if head.mask is None:
+                return flash.reverse(flash.divide(head, options, skip), output, stats, d_output, d_total)
+            head, bad, nan_rows = _finite(head, options)
+            output, d_output = nonfinite.set_zero(output, nan_rows), nonfinite.set_zero(d_output, nan_rows)
+            d_total = jnp.where(nan_rows, 0.0, d_total)
+            gradients = flash.reverse(flash.divide(head, options, skip), output, stats, d_output, d_total)
+            return [*map(nonfinite.set_zero, gradients[:3], bad), *gradients[3:]]
+
+        results, cotangents = jax.tree.map(lambda x: MappedArray(x, ("b", "k", "g")), (results, cotangents))
+        heads = combined(fixed, learned)
+        return map_heads_summed(reverse_head, (heads, results, cotangents), _learned(heads), sequential)
+
+    def reference(fixed: Any, learned: list[Array]) -> tuple[Array, RowStats]:
+        def reference_head(head: Head) -> tuple[Array, RowStats]:
+            head = replace(head, value=head.value.astype(dtype), normalizer=softmax)
+            with_stats = replace(options, returns=(_RowStatsExtra("stats"),), block_size=None)
+            results = whole_rows(head, with_stats, skip)
+            return results["output"], RowStats(*(x.astype(dtype) for x in results["stats"]))
+
+        return map_heads(reference_head, combined(fixed, learned), sequential)
+
+    return custom_transpose(forward, transpose, reference)((constant, heads.rng, heads.mask), learned)
+
+
+class _RowStatsExtra(Extra):
+    """The statistics of each row as an extra."""
+
+    def __call__(self, rows: Rows) -> RowStats:
+        logits = masked_logits(rows.logits, rows.where)
+        largest = lax.stop_gradient(jnp.max(logits, axis=1, initial=-jnp.inf))
+        shift = jnp.where(largest == -jnp.inf, 0.0, largest)
+        return RowStats(largest, jnp.sum(jnp.exp(logits - shift[:, None]), axis=1))
+
+
+def _differentiable(heads: Head) -> Head:
+    """Remove what gets no gradient here."""
+    return replace(heads, normalizer=(), rng=None, mask=None)
+
+
+def _learned(heads: Head) -> list[MappedArray]:
+    """Return the floating-point arrays of a call in their order, with their axes."""
+    arrays, axes, _ = flatten_mapped(_differentiable(heads))
+    pairs = zip(arrays, axes, strict=True)
+    return [MappedArray(x, own) for x, own in pairs if jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating)]
