@@ -55,6 +55,7 @@ class Cosine(Config):
 
     kind: Literal["cosine"] = "cosine"
     scale: PositiveFloat = 10.0
+    """Factor of the cosine."""
     learned: bool = False
     """Learn the scale, one a head, starting there (its logarithm is what is learned)."""
 
@@ -88,6 +89,7 @@ class SoftCap(Config):
 
     kind: Literal["soft_cap"] = "soft_cap"
     cap: PositiveFloat
+    """Bound of the absolute value of a logit."""
 
 
 class Alibi(Config):
@@ -109,6 +111,7 @@ class T5Bias(Config):
 
     kind: Literal["t5_bias"] = "t5_bias"
     buckets: Annotated[int, Field(ge=4)] = 32
+    """Number of buckets of distances."""
     max_distance: PositiveInt = 128
     """From here on all keys share the last bucket."""
 
@@ -136,11 +139,13 @@ class Attention(Config):
     """weights = normalizer(mods(score(query, key)), where the mask lets); "global" attention without a mask."""
 
     score: Score
+    """How well each key matches each query."""
     mods: tuple[Mod, ...] = ()
     """Applied from left to right."""
     mask: Mask | None = None
     """Further restricts what may be attended; padding, and in a decoder what comes later, never may."""
     normalizer: Normalizer = Softmax()
+    """How logits become weights."""
 
     @model_validator(mode="after")
     def _location_comes_first(self) -> Self:

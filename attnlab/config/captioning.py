@@ -15,10 +15,15 @@ class Scenes(Config):
 
     kind: Literal["scenes"] = "scenes"
     train: PositiveInt = 16_000
+    """Number of training examples to generate."""
     dev: PositiveInt = 300
+    """Number of validation examples to generate."""
     test: PositiveInt = 1_000
+    """Number of test examples to generate."""
     max_objects: Objects = 3
+    """Largest number of shapes in an image."""
     seed: Seed = 0
+    """Seed of the generator of the data, independent of the run's seed."""
 
     def tiny(self) -> Self:
         """Generate little."""
@@ -42,16 +47,21 @@ class CaptionHub(Config):
 
     kind: Literal["hub"] = "hub"
     path: str
+    """Name of the dataset on the hub, such as OWNER/NAME, or a local folder."""
     revision: str | None = None
     """A commit of the dataset, to pin it; null is the newest."""
     name: str | None = None
     """The dataset's configuration."""
     image: str = "image"
+    """Column of the image."""
     captions: Annotated[tuple[str, ...], Field(min_length=1)] = tuple(f"caption_{i}" for i in range(5))
     """Columns of the captions; a column may hold a list of them."""
     train: str = "train"
+    """Split to train on."""
     dev: str = "validation"
+    """Split to validate on."""
     test: TestSets = {"test": "test"}
+    """Test sets: name -> split."""
 
 
 CaptionData = Annotated[Scenes | Flickr8k | CaptionHub, Field(discriminator="kind")]
@@ -63,12 +73,15 @@ class Captioning(Config):
     models: ClassVar[tuple[str, ...]] = ("show_attend_tell", "transformer_captioner")
     kind: Literal["captioning"] = "captioning"
     data: CaptionData
+    """Where the examples come from."""
     image_size: Annotated[int, Field(ge=16, le=1024)] = 64
     """Pixels a side; other images are scaled to it."""
     tokenizer: Words = Words(lowercase="both")
+    """How texts become tokens."""
     max_length: PositiveInt = 50
     """A training caption with more tokens is left out (counted and said)."""
     decoding: Decoding = Decoding(beam=1, max_length=40)
+    """How the output is searched for."""
 
     def refuses(self, model: Any) -> str | None:
         """Say why a model of this config cannot do the task; None where it can."""

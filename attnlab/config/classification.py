@@ -14,9 +14,13 @@ class SyntheticSentiment(Config):
 
     kind: Literal["synthetic_sentiment"] = "synthetic_sentiment"
     train: PositiveInt = 12_000
+    """Number of training examples to generate."""
     dev: PositiveInt = 500
+    """Number of validation examples to generate."""
     test: PositiveInt = 2_000
+    """Number of test examples to generate."""
     seed: Seed = 0
+    """Seed of the generator of the data, independent of the run's seed."""
 
     def tiny(self) -> Self:
         """Generate little."""
@@ -28,8 +32,11 @@ class Trees(Config):
 
     kind: Literal["trees"] = "trees"
     train: str
+    """Training file."""
     dev: str
+    """Validation file."""
     test: TestSets
+    """Test sets: name -> file."""
     classes: Literal[2, 5] = 2
     """5: SST-5. 2: SST-2, negative (0, 1) and positive (3, 4), neutral nodes left out."""
     phrases: bool = True
@@ -41,10 +48,13 @@ class LabelledText(Config):
 
     kind: Literal["labelled_text"] = "labelled_text"
     train: str
+    """Training file."""
     dev: str | None = None
     """null: `dev_share` of train is held out, by a hash of the text."""
     dev_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Fraction of the training examples that is held out for validation where `dev` is null."""
     test: TestSets
+    """Test sets: name -> file."""
     text: str = "text"
     """Column of the text."""
     label: str = "label"
@@ -58,17 +68,23 @@ class LabelledHub(Config):
 
     kind: Literal["hub"] = "hub"
     path: str
+    """Name of the dataset on the hub, such as OWNER/NAME, or a local folder."""
     revision: str | None = None
     """A commit of the dataset, to pin it; null is the newest."""
     name: str | None = None
     """The dataset's configuration."""
     train: str = "train"
+    """Split to train on."""
     dev: str | None = "validation"
     """null: `dev_share` of train is held out, by a hash of the text."""
     dev_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Fraction of the training examples that is held out for validation where `dev` is null."""
     test: TestSets = {"test": "test"}
+    """Test sets: name -> split."""
     text: str = "text"
+    """Column of the text."""
     label: str = "label"
+    """Column of the label."""
     names: dict[str, str] = {}
     """Label in the data -> what it is called; the others keep the names that the dataset gives them."""
 
@@ -82,7 +98,9 @@ class Classification(Config):
     models: ClassVar[tuple[str, ...]] = ("recurrent_classifier", "transformer_classifier")
     kind: Literal["classification"] = "classification"
     data: ClassificationData
+    """Where the examples come from."""
     tokenizer: AnyTokenizer = Words(lowercase="both")
+    """How texts become tokens."""
     contractions: bool = True
     """Read don't as do n't, as the Penn treebank writes it: the negation is a token wherever it stands."""
     max_length: PositiveInt = 400

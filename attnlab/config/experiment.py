@@ -16,9 +16,13 @@ class Experiment(Config):
     name: FileName
     """Filled from the file's name when it is not given; the run's folder is named after it."""
     seed: Seed = 1
+    """Seed of the initial parameters, of dropout and of the order of the training examples."""
     task: Task
+    """What the model learns to do, and the data."""
     model: Model
+    """The model that is trained."""
     training: Training
+    """How the model is trained."""
 
     @model_validator(mode="after")
     def _model_fits_task(self) -> Self:

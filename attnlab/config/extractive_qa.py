@@ -16,9 +16,13 @@ class GeneratedPassages(Config):
     people: Annotated[int, Field(ge=3, le=20)] = 5
     """In each passage, and as many things; the more there are, the less of the question can be kept in one vector."""
     train: PositiveInt = 10_000
+    """Number of training examples to generate."""
     dev: PositiveInt = 500
+    """Number of validation examples to generate."""
     test: PositiveInt = 1_000
+    """Number of test examples to generate."""
     seed: Seed = 0
+    """Seed of the generator of the data, independent of the run's seed."""
 
     def tiny(self) -> Self:
         """Generate little."""
@@ -30,8 +34,11 @@ class SquadJson(Config):
 
     kind: Literal["squad"] = "squad"
     train: str
+    """Training file."""
     dev: str
+    """Validation file."""
     test: TestSets
+    """Test sets: name -> file."""
 
 
 class SubjQa(Config):
@@ -41,7 +48,9 @@ class SubjQa(Config):
     train: tuple[str, ...] = Field(min_length=1)
     """One or several files, read one after the other."""
     dev: tuple[str, ...] = Field(min_length=1)
+    """One or several validation files."""
     test: TestSets
+    """Test sets: name -> file."""
 
 
 class QuestionsHub(Config):
@@ -49,13 +58,17 @@ class QuestionsHub(Config):
 
     kind: Literal["hub"] = "hub"
     path: str
+    """Name of the dataset on the hub, such as OWNER/NAME, or a local folder."""
     revision: str | None = None
     """A commit of the dataset, to pin it; null is the newest."""
     name: str | None = None
     """The dataset's configuration."""
     train: str = "train"
+    """Split to train on."""
     dev: str = "validation"
+    """Split to validate on."""
     test: TestSets = {"test": "test"}
+    """Test sets: name -> split."""
 
 
 ExtractiveQAData = Annotated[GeneratedPassages | SquadJson | SubjQa | QuestionsHub, Field(discriminator="kind")]
@@ -67,7 +80,9 @@ class ExtractiveQA(Config):
     models: ClassVar[tuple[str, ...]] = ("bidaf_reader", "transformer_reader")
     kind: Literal["extractive_qa"] = "extractive_qa"
     data: ExtractiveQAData
+    """Where the examples come from."""
     tokenizer: AnyTokenizer = Words(lowercase="both")
+    """How texts become tokens."""
     window: PositiveInt = 400
     """Tokens of a passage that are read at once; a longer one is read in overlapping windows."""
     stride: PositiveInt = 128

@@ -13,6 +13,7 @@ class SlidingWindow(Config):
 
     kind: Literal["sliding_window"] = "sliding_window"
     left: NonNegativeInt
+    """Number of keys before the query that it may attend to."""
     right: NonNegativeInt = 0
     """In a decoder nothing after the query is seen, whatever this says."""
 
@@ -22,6 +23,7 @@ class Prefix(Config):
 
     kind: Literal["prefix"] = "prefix"
     n: PositiveInt
+    """Number of keys."""
 
 
 class Dilated(Config):
@@ -29,7 +31,9 @@ class Dilated(Config):
 
     kind: Literal["dilated"] = "dilated"
     window: Annotated[int, Field(ge=0, multiple_of=2)]
+    """Number of keys besides the query's own, half on each side."""
     dilation: PositiveInt
+    """Distance between neighboring keys, in positions."""
 
 
 class Strided(Config):
@@ -37,6 +41,7 @@ class Strided(Config):
 
     kind: Literal["strided"] = "strided"
     stride: PositiveInt
+    """Number of the last keys that are seen, and the distance between those seen before."""
 
 
 class Fixed(Config):
@@ -44,7 +49,9 @@ class Fixed(Config):
 
     kind: Literal["fixed"] = "fixed"
     stride: PositiveInt
+    """Length of a stretch of keys."""
     summary: PositiveInt = 1
+    """Number of keys at the end of each stretch that all later queries see."""
 
     @model_validator(mode="after")
     def _a_stretch_has_its_summary(self) -> Self:
@@ -58,6 +65,7 @@ class GlobalTokens(Config):
 
     kind: Literal["global_tokens"] = "global_tokens"
     tokens: PositiveInt
+    """Number of global positions."""
 
 
 class RandomBlocks(Config):
@@ -66,8 +74,11 @@ class RandomBlocks(Config):
 
     kind: Literal["random_blocks"] = "random_blocks"
     block: PositiveInt
+    """Positions in a block."""
     count: PositiveInt
+    """Number of random blocks of keys for each block of queries."""
     seed: Seed = 0
+    """Seed of the random blocks."""
 
 
 class BigBird(Config):
@@ -76,11 +87,15 @@ class BigBird(Config):
 
     kind: Literal["big_bird"] = "big_bird"
     block: PositiveInt = 64
+    """Positions in a block."""
     window: Annotated[int, Field(ge=1)] = 3
     """Blocks in the window around its own, an odd number."""
     global_blocks: NonNegativeInt = 2
+    """Number of global blocks, half at each end."""
     random: NonNegativeInt = 3
+    """Number of random blocks of keys for each block of queries."""
     seed: Seed = 0
+    """Seed of the random blocks."""
 
     @model_validator(mode="after")
     def _half_of_the_window_on_each_side(self) -> Self:
@@ -94,6 +109,7 @@ class AnyOf(Config):
 
     kind: Literal["any_of"] = "any_of"
     masks: Annotated[tuple["Mask", ...], Field(min_length=1)]
+    """The masks; a query may attend where at least one of them allows it."""
 
 
 class AllOf(Config):
@@ -101,6 +117,7 @@ class AllOf(Config):
 
     kind: Literal["all_of"] = "all_of"
     masks: Annotated[tuple["Mask", ...], Field(min_length=1)]
+    """The masks; a query may attend where all of them allow it."""
 
 
 Mask = Annotated[

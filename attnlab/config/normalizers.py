@@ -33,6 +33,7 @@ class Temperature(Config):
 
     kind: Literal["temperature"] = "temperature"
     t: PositiveFloat = 1.0
+    """Temperature; higher ones make the weights more uniform."""
     learned: bool = False
     """Learn t, one a head, starting there (its logarithm is what is learned)."""
 
@@ -54,6 +55,7 @@ class Entmax(Config):
 
     kind: Literal["entmax"] = "entmax"
     alpha: float = Field(1.5, ge=1.0)
+    """α; higher values give more weights of exactly 0."""
     learned: bool = False
     """Learn α = 1 + sigmoid(a), one a head, starting there; then it lies between 1 and 2."""
 
@@ -91,6 +93,7 @@ class TopK(Config):
 
     kind: Literal["top_k"] = "top_k"
     k: PositiveInt
+    """Number of keys that a query attends to."""
 
 
 class Hardmax(Config):
@@ -104,6 +107,7 @@ class GumbelSoftmax(Config):
 
     kind: Literal["gumbel_softmax"] = "gumbel_softmax"
     temperature: PositiveFloat = 1.0
+    """Temperature of the noisy softmax."""
     hard: bool = False
     """All weight on the key drawn, with the derivative of the soft weights."""
 

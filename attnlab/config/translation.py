@@ -13,12 +13,17 @@ class Dates(Config):
 
     kind: Literal["dates"] = "dates"
     target: Literal["words", "iso"] = "words"
+    """Language of the target: English words, or ISO dates and digits."""
     train: PositiveInt = 20_000
+    """Number of training examples to generate."""
     dev: PositiveInt = 500
+    """Number of validation examples to generate."""
     test: PositiveInt = 1_000
+    """Number of test examples to generate."""
     max_items: Annotated[int, Field(ge=1, le=12)] = 4
     """Longest list of dates and numbers in one sentence."""
     seed: Seed = 0
+    """Seed of the generator of the data, independent of the run's seed."""
 
     def tiny(self) -> Self:
         """Generate little; files of a person's own are read whole: what is in them decides what is tested."""
@@ -36,9 +41,13 @@ class ParallelText(Config):
     source: str
     """Language of the source: the files' ending, e.g. de."""
     target: str
+    """Language of the target: the files' ending, e.g. en."""
     train: str
+    """Prefix of the two training files."""
     dev: str
+    """Prefix of the two validation files."""
     test: TestSets
+    """Test sets: name -> prefix of the two files."""
 
 
 class Tsv(Config):
@@ -46,10 +55,15 @@ class Tsv(Config):
 
     kind: Literal["tsv"] = "tsv"
     source: str
+    """Column of the source."""
     target: str
+    """Column of the target."""
     train: str
+    """Training file."""
     dev: str
+    """Validation file."""
     test: TestSets
+    """Test sets: name -> file."""
 
 
 class Hub(Config):
@@ -57,6 +71,7 @@ class Hub(Config):
 
     kind: Literal["hub"] = "hub"
     path: str
+    """Name of the dataset on the hub, such as OWNER/NAME, or a local folder."""
     revision: str | None = None
     """A commit of the dataset, to pin it; null is the newest."""
     name: str | None = None
@@ -64,9 +79,13 @@ class Hub(Config):
     source: str
     """Column of the source; a dotted name reaches into a dictionary column, e.g. translation.de."""
     target: str
+    """Column of the target."""
     train: str = "train"
+    """Split to train on."""
     dev: str = "validation"
+    """Split to validate on."""
     test: TestSets = {"test": "test"}
+    """Test sets: name -> split."""
 
 
 class TsvToSplit(Config):
@@ -76,13 +95,17 @@ class TsvToSplit(Config):
     source: str
     """Column of the source."""
     target: str
+    """Column of the target."""
     file: str
+    """The file."""
     by: str
     """The column whose equal sentences stay together."""
     dev: PositiveInt = 1_000
     """Rows, at least; one more where the last sentence has several translations."""
     test: PositiveInt = 2_000
+    """Rows of the test set, at least, as for `dev`."""
     seed: Seed = 0
+    """Seed of the split, independent of the run's seed."""
 
     @model_validator(mode="after")
     def _by_a_side(self) -> Self:
@@ -100,13 +123,16 @@ class Translation(Config):
     models: ClassVar[tuple[str, ...]] = ("recurrent_seq2seq", "transformer_seq2seq")
     kind: Literal["translation"] = "translation"
     data: Data
+    """Where the examples come from."""
     tokenizer: Tokenizer
+    """How texts become tokens."""
     guided_alignment: NonNegativeFloat = 0.0
     """Weight of the cross entropy of attention to gold alignment in the loss (Garg et al. 2019); 0: attention is free.
     Needs data with gold alignment."""
     max_length: PositiveInt = 100
     """A training pair with more tokens than this on a side is left out (counted and said)."""
     decoding: Decoding = Decoding()
+    """How the output is searched for."""
 
     def refuses(self, model: Any) -> str | None:
         """Say why a model of this config cannot do the task; None where it can."""

@@ -14,10 +14,15 @@ class SceneQuestions(Config):
 
     kind: Literal["scene_questions"] = "scene_questions"
     train: PositiveInt = 16_000
+    """Number of training examples to generate."""
     dev: PositiveInt = 500
+    """Number of validation examples to generate."""
     test: PositiveInt = 2_000
+    """Number of test examples to generate."""
     max_objects: Objects = 3
+    """Largest number of shapes in an image."""
     seed: Seed = 0
+    """Seed of the generator of the data, independent of the run's seed."""
 
     def tiny(self) -> Self:
         """Generate little."""
@@ -32,6 +37,7 @@ class EasyVqa(Config):
     """`easy_vqa/train` is train_images.npz with train_questions.jsonl.gz, or the package's folder train/ with
     questions.json and images/."""
     test: str = "easy_vqa/test"
+    """The test set, in the format of `train`."""
     dev_images: PositiveInt = 400
     """So many of the training images, the last ones, are dev."""
 
@@ -45,16 +51,23 @@ class QuestionHub(Config):
 
     kind: Literal["hub"] = "hub"
     path: str
+    """Name of the dataset on the hub, such as OWNER/NAME, or a local folder."""
     revision: str | None = None
     """A commit of the dataset, to pin it; null is the newest."""
     name: str | None = None
     """The dataset's configuration."""
     image: str = "image"
+    """Column of the image."""
     question: str = "question"
+    """Column of the question."""
     answer: str = "answer"
+    """Column of the answer."""
     train: str = "train"
+    """Split to train on."""
     dev: str = "validation"
+    """Split to validate on."""
     test: TestSets = {"test": "test"}
+    """Test sets: name -> split."""
 
 
 QuestionData = Annotated[SceneQuestions | EasyVqa | QuestionHub, Field(discriminator="kind")]
@@ -66,9 +79,11 @@ class VisualQA(Config):
     models: ClassVar[tuple[str, ...]] = ("visual_answerer",)
     kind: Literal["visual_qa"] = "visual_qa"
     data: QuestionData
+    """Where the examples come from."""
     image_size: Annotated[int, Field(ge=16, le=1024)] = 64
     """Pixels a side; other images are scaled to it."""
     tokenizer: Words = Words(lowercase="both")
+    """How texts become tokens."""
     max_length: PositiveInt = 40
     """A training question with more tokens is left out (counted and said)."""
 

@@ -15,8 +15,11 @@ class ShowAttendTell(Config):
 
     kind: Literal["show_attend_tell"] = "show_attend_tell"
     image: ImageEncoder = SmallCnn()
+    """What computes the features of the image."""
     embedding: PositiveInt = 128
+    """Width of the token embeddings."""
     hidden: PositiveInt = 256
+    """Units of the decoder's recurrent state."""
     attention: Attention | None
     """null is the control: before every word the decoder sees the mean of all cells."""
     look: Literal["soft", "hard"] = "soft"
@@ -30,6 +33,7 @@ class ShowAttendTell(Config):
     """λ of −λ Σ_words log(weight within the word's gold region), where regions are known (Liu et al. 2017). Without it
     a word may come from memory: one look at an object tells all of it."""
     dropout: Probability = 0.0
+    """Dropout rate of embeddings and states."""
 
     @model_validator(mode="after")
     def _fits_the_decoder(self) -> Self:
@@ -60,7 +64,9 @@ class TransformerCaptioner(Config):
 
     kind: Literal["transformer_captioner"] = "transformer_captioner"
     image: ImageEncoder = SmallCnn()
+    """What computes the features of the image."""
     decoder: TransformerDecoder
+    """The Transformer decoder that writes the caption."""
 
     @property
     def longest(self) -> int | None:

@@ -40,7 +40,9 @@ class Attentive(Config):
 
     kind: Literal["attention"] = "attention"
     attention: Attention
+    """The attention of the learned queries over the states."""
     hops: PositiveInt = 1
+    """Number of learned queries."""
     penalty: NonNegativeFloat = 0.0
     """Weight in the loss of ‖A Aᵀ − I‖², which keeps hops apart (Lin et al. 2017, eq. 8)."""
 
@@ -64,6 +66,7 @@ class Structured(Config):
     penalty: NonNegativeFloat = 0.0
     """Weight in the loss of ‖A Aᵀ − I‖² (eq. 8)."""
     normalizer: Normalizer = Softmax()
+    """How the logits of each hop become weights."""
 
     def tiny(self) -> Self:
         return self.at_most(hidden=16).changed(normalizer=self.normalizer.tiny())
@@ -77,9 +80,11 @@ class RecurrentClassifier(Config):
 
     kind: Literal["recurrent_classifier"] = "recurrent_classifier"
     embedding: PositiveInt = 128
+    """Width of the token embeddings."""
     encoder: Encoder | None = Encoder(hidden=128)
     """null: the words alone are pooled, without their order."""
     pooling: Pooling
+    """How the states of all tokens become one vector."""
     hidden: PositiveInt | None = None
     """Width of a layer between the pooled states and the classes; null: none."""
     word_dropout: Probability = 0.0
@@ -112,6 +117,7 @@ class TransformerClassifier(EncoderModel):
 
     kind: Literal["transformer_classifier"] = "transformer_classifier"
     pooling: Pooling = First()
+    """How the states of all tokens become one vector."""
     hidden: PositiveInt | None = None
     """Width of a layer between the pooled states and the classes; null: none."""
     word_dropout: Probability = 0.0

@@ -35,6 +35,7 @@ class EncoderModel(Config):
 
     kind: str
     encoder: TransformerEncoder = TransformerEncoder()
+    """The Transformer encoder that reads the input."""
     pretrained: Source | None = None
     """Weights that the encoder starts from; null draws them. With them [CLS] stands before the text, as they were
     trained so."""

@@ -14,7 +14,9 @@ class Characters(Config):
     """A convolution over a word's letters, its largest answers kept (Kim 2014)."""
 
     embedding: PositiveInt = 16
+    """Width of the character embeddings."""
     filters: PositiveInt = 64
+    """Number of filters."""
     width: PositiveInt = 5
     """Letters that a filter sees."""
     longest: PositiveInt = 16
@@ -30,12 +32,15 @@ class BidafReader(Config):
 
     kind: Literal["bidaf_reader"] = "bidaf_reader"
     embedding: PositiveInt = 100
+    """Width of the token embeddings."""
     characters: Characters | None = None
+    """Character embeddings of words beside the word embeddings; null uses none."""
     exact_match: bool = False
     """Tell of each word of the passage whether the question has it too (Chen et al. 2017)."""
     highway: Annotated[int, Field(ge=0, le=4)] = 2
     """Highway layers on the embeddings."""
     cell: Literal["gru", "lstm"] = "lstm"
+    """Kind of recurrent cell."""
     hidden: PositiveInt = 64
     """Units a direction."""
     attention: Attention | None = Attention(score=Trilinear())
@@ -45,6 +50,7 @@ class BidafReader(Config):
     modeling_layers: Annotated[int, Field(ge=1, le=4)] = 2
     """Recurrent layers after the attention."""
     dropout: Probability = 0.2
+    """Dropout rate of embeddings and states."""
 
     @model_validator(mode="after")
     def _between_sequences(self) -> Self:
@@ -67,6 +73,7 @@ class TransformerReader(EncoderModel):
 
     kind: Literal["transformer_reader"] = "transformer_reader"
     encoder: TransformerEncoder = TransformerEncoder(layers=4, token_types=2)
+    """The Transformer encoder that reads the input."""
     exact_match: bool = False
     """Tell of each token of the passage whether the question has it too (Chen et al. 2017)."""
 

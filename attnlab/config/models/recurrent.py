@@ -12,16 +12,20 @@ class Encoder(Config):
     """Bidirectional recurrent encoder; an annotation is 2 × hidden wide."""
 
     cell: Literal["gru", "lstm"] = "gru"
+    """Kind of recurrent cell."""
     hidden: PositiveInt = 256
     """Units a direction."""
     layers: PositiveInt = 1
+    """Number of recurrent layers."""
 
 
 class Decoder(Config):
     """Recurrent decoder of one layer that attends to the encoder's annotations at every step."""
 
     cell: Literal["gru", "lstm"] = "gru"
+    """Kind of recurrent cell."""
     hidden: PositiveInt = 256
+    """Units of the recurrent state."""
     form: Literal["bahdanau", "luong"] = "bahdanau"
     """bahdanau: attend with the previous state (Bahdanau et al. 2015);
     luong: attend with the current state and feed the attentional vector to the next step (Luong et al. 2015)."""
@@ -32,11 +36,15 @@ class RecurrentSeq2Seq(Config):
 
     kind: Literal["recurrent_seq2seq"] = "recurrent_seq2seq"
     embedding: PositiveInt = 256
+    """Width of the token embeddings."""
     encoder: Encoder = Encoder()
+    """The recurrent encoder."""
     decoder: Decoder = Decoder()
+    """The recurrent decoder."""
     attention: Attention | None
     """null is the control without attention: at every step the decoder sees the encoder's final states."""
     dropout: Probability = 0.0
+    """Dropout rate of embeddings and states."""
     tie_embeddings: Literal["none", "output", "all"] = "output"
     """output: target embedding = output projection; all: the source embedding too (needs a joint vocabulary)."""
 

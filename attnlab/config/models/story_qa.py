@@ -17,6 +17,7 @@ class MemoryNetwork(Config):
     width: PositiveInt = 64
     """Of questions and memories."""
     hops: Annotated[int, Field(ge=1, le=12)] = 3
+    """Number of times that the memory is read."""
     tying: Literal["adjacent", "layer_wise"] = "adjacent"
     """adjacent: what a hop reads is what the next one compares with; layer_wise: all hops share their embeddings,
     and a matrix stands between them (the paper's section 2.2)."""
@@ -28,6 +29,7 @@ class MemoryNetwork(Config):
     """In training, each sentence is followed by a gap with this probability, which shifts all that lies before it
     further into the past (section 4.1, random noise)."""
     attention: Attention = Attention(score=Dot())
+    """The attention of the question's state over the sentences."""
     dropout: Probability = 0.0
     """Of the question's state before every hop."""
 
@@ -49,6 +51,7 @@ class TransformerStoryReader(Config):
     """What a position holds: a word, or a whole sentence, made of its words as in a memory network (Dehghani et al.
     2019, section 3.1)."""
     encoder: TransformerEncoder = TransformerEncoder(layers=3, width=128, feed_forward=256, token_types=2)
+    """The Transformer encoder that reads the input."""
 
     @model_validator(mode="after")
     def _two_types_or_none(self) -> Self:

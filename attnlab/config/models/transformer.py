@@ -24,6 +24,7 @@ class RmsNorm(Config):
 
     kind: Literal["rms_norm"] = "rms_norm"
     epsilon: PositiveFloat = 1e-6
+    """ε, which keeps the denominator above 0."""
 
 
 Norm = Annotated[LayerNorm | RmsNorm, Field(discriminator="kind")]
@@ -52,6 +53,7 @@ class Rotary(Config):
 
     kind: Literal["rotary"] = "rotary"
     base: PositiveFloat = 10000.0
+    """Base of the wavelengths; a larger one turns features more slowly."""
     interleaved: bool = False
     """Pair neighbouring features (the paper, GPT-J), not feature m with m + d/2 (LLaMA)."""
 
@@ -75,7 +77,9 @@ class T5(Config):
 
     kind: Literal["t5"] = "t5"
     buckets: Annotated[int, Field(ge=4)] = 32
+    """Number of buckets of distances."""
     max_distance: PositiveInt = 128
+    """From this distance on all keys share the last bucket."""
 
     @model_validator(mode="after")
     def _buckets_reach(self) -> Self:
@@ -95,6 +99,7 @@ class Block(Config):
     width: PositiveInt = 256
     """Of the states between layers."""
     heads: PositiveInt = 4
+    """Number of attention heads."""
     kv_heads: PositiveInt | None = None
     """Heads of keys and values, each shared by heads / kv_heads of the queries; null: as many as heads."""
     head_width: PositiveInt | None = None
@@ -104,6 +109,7 @@ class Block(Config):
     activation: Literal["relu", "gelu", "gelu_tanh", "swiglu"] = "relu"
     """gelu is the exact one (BERT), gelu_tanh its approximation (GPT-2); swiglu has a gate (Shazeer 2020)."""
     norm: Norm = LayerNorm()
+    """Kind of normalization of the states."""
     norm_position: Literal["pre", "post"] = "pre"
     """pre: x + f(norm(x)) (Xiong et al. 2020); post: norm(x + f(x)) (Vaswani et al. 2017)."""
     final_norm: bool | None = None
@@ -111,6 +117,7 @@ class Block(Config):
     biases: bool = True
     """Of all linear maps in the layers."""
     positions: Positions = Sinusoidal()
+    """How the model represents the order of tokens."""
     max_length: PositiveInt = 256
     """Longest sequence of learned positions, and of a search (its start token counted): the cache holds as many."""
     scale_embeddings: bool = True
@@ -186,6 +193,7 @@ class Stack(Config):
     """Layers that attend to their own sequence."""
 
     layers: PositiveInt = 6
+    """Number of layers."""
     attention: Attention = SELF
     """Of every layer to its own sequence."""
     per_layer: dict[NonNegativeInt, Attention] = {}
@@ -312,7 +320,9 @@ class TransformerSeq2Seq(Block):
 
     kind: Literal["transformer_seq2seq"] = "transformer_seq2seq"
     encoder: Stack = Stack()
+    """The layers of the encoder."""
     decoder: DecoderStack = DecoderStack()
+    """The layers of the decoder."""
     tie_embeddings: Literal["none", "output", "all"] = "output"
     """output: target embedding = output projection; all: the source embedding too (needs a joint vocabulary)."""
 

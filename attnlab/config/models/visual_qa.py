@@ -13,7 +13,9 @@ class QuestionEncoder(Config):
     """Bidirectional recurrent reader of the question; a state is 2 × hidden wide."""
 
     cell: Literal["gru", "lstm"] = "gru"
+    """Kind of recurrent cell."""
     embedding: PositiveInt = 64
+    """Width of the token embeddings."""
     hidden: PositiveInt = 64
     """Units a direction."""
 
@@ -58,8 +60,11 @@ class CoAttention(Config):
 
 class _Layers(Config):
     attention: Attention
+    """The attention of the question's words over the image's cells."""
     heads: PositiveInt = 4
+    """Number of attention heads."""
     layers: PositiveInt = 2
+    """Number of layers."""
 
     @model_validator(mode="after")
     def _no_positions(self) -> Self:
@@ -93,11 +98,15 @@ class VisualAnswerer(Config):
 
     kind: Literal["visual_answerer"] = "visual_answerer"
     image: ImageEncoder = SmallCnn()
+    """What computes the features of the image."""
     question: QuestionEncoder = QuestionEncoder()
+    """What reads the question."""
     fusion: Fusion
+    """How image and question are combined."""
     hidden: PositiveInt = 128
     """Width in which image and question meet, and of the classifier's hidden layer."""
     dropout: Probability = 0.0
+    """Dropout rate of embeddings and states."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
