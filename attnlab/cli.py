@@ -16,12 +16,13 @@ from typing import Any, NoReturn
 
 from attnlab import __version__
 from attnlab.bench import cases
-from attnlab.config import Experiment, catalog
+from attnlab.config import Experiment, catalog, run_paths
 from attnlab.config.code import CODE, TRUST, announced, code_of, recorded_code, refuse_other_code
 from attnlab.config.custom import custom_parts
+from attnlab.config.custom_source import functions_with_source
 from attnlab.config.errors import UserError
 from attnlab.config.explain import cut
-from attnlab.config.load import held_code, load
+from attnlab.config.load import load
 from attnlab.data.text.lines import LONGEST_LINE
 from attnlab.results import marked_text
 from attnlab.system.cores import host_devices
@@ -352,7 +353,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    for line in catalog.listed(options.topics):
+    for line in catalog.describe(options.topics):
         print(line)
     return 0
 
@@ -442,13 +443,13 @@ def _bench_plan(options: argparse.Namespace) -> cases.Plan:
 
 
 def _experiment(options: argparse.Namespace) -> Experiment:
-    return load(catalog.known(options.config), options.overrides, seed=options.seed, tiny=options.tiny)
+    return load(catalog.find_config(options.config), options.overrides, seed=options.seed, tiny=options.tiny)
 
 
 def _to_be_executed(options: argparse.Namespace) -> Experiment:
     """The experiment; refused where its file itself holds code, as a run's does, and no training recorded that."""
     experiment = _experiment(options)
-    if not options.trust and (held := held_code(catalog.known(options.config), options.overrides)):
+    if not options.trust and (held := functions_with_source(catalog.find_config(options.config), options.overrides)):
         files = {f"{CODE}{part.file}" for part in custom_parts(experiment) if part.function in held}
         code = {name: sha for name, sha in code_of(experiment).items() if name in files}
         refuse_other_code(options.config, code, recorded_code(options.config.parent), TRUST)
@@ -458,7 +459,7 @@ def _to_be_executed(options: argparse.Namespace) -> Experiment:
 def _run(options: argparse.Namespace) -> Experiment:
     """The experiment of a run directory: tells a wrong directory before jax is imported."""
     if not (options.run / "config.yaml").is_file():
-        raise catalog.no_run(options.run)
+        raise run_paths.missing_run(options.run)
     return load(options.run / "config.yaml")
 
 

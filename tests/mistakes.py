@@ -84,7 +84,7 @@ ARGUMENTS = [  # names of other libraries
     ("attention(q, k, v, positions=later)", "positions", "query_positions="),
     ("attention(q, keys=k, values=v)", "keys", "key="),
     ("attention(q, k, v, masks=masks.causal(0))", "masks", "mask="),
-    ("attention(q, k, v, normaliser=normalizers.softmax)", "normaliser", "normalizer="),
+    ("attention(q, k, v, normalizer=normalizers.softmax)", "normalizer", "normalizer="),
     ("plan(q, k, v, is_causal=True)", "plan: there is no argument is_causal", "mask=masks.causal()"),
     ("linen_attention_fn(scale=0.5)", "scale", "score=Partial(scores.scaled_dot, scale=scale)"),
     ("nnx_attention_fn(is_causal=True)", "is_causal", "mask=masks.causal()"),

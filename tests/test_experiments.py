@@ -15,8 +15,9 @@ import made_up_data
 import pytest
 from PIL import Image
 
+from attnlab.config.difference import difference
 from attnlab.config.experiment import Experiment
-from attnlab.config.load import difference, load, resolved
+from attnlab.config.load import load, resolved
 from attnlab.data.story_qa.encoder import Vocabulary
 from attnlab.data.text.tokenizer import SPECIALS, Tokenizers
 from attnlab.tasks.registry import task_class

@@ -132,3 +132,12 @@ def _schema_of(around: type[BaseModel], name: str) -> dict[str, Any]:
     """JSON schema of one field; of its value when null is allowed too."""
     schema = around.model_json_schema()["properties"].get(name, {})
     return schema["anyOf"][0] if "anyOf" in schema else schema
+
+
+def dotted(place: Place) -> str:
+    """Write the path of a key with dots; parts that cannot be printed are escaped.
+
+    >>> dotted(("model", "dropout"))
+    'model.dropout'
+    """
+    return ".".join(name if name.isprintable() else repr(name) for name in map(cut, place))

@@ -85,5 +85,5 @@ class Training(Config):
 
     def tiny(self) -> Self:
         """Take a few small steps."""
-        warmed = self.changed(optimizer=self.optimizer.at_most(warmup_steps=2))
-        return warmed.at_most(steps=8, batch_tokens=512, buckets=1, evaluate_every=4)
+        warmed = self.replace(optimizer=self.optimizer.with_limits(warmup_steps=2))
+        return warmed.with_limits(steps=8, batch_tokens=512, buckets=1, evaluate_every=4)

@@ -34,7 +34,7 @@ def rotary(
         features: queries or keys.
         positions: whole numbers [T], or [*B, T] where examples differ; None is 0 … T − 1.
         base: the slowest pair turns once in 2π · base^(1 − 2/R) positions; a number, None for 10000.
-        interleaved: False pairs feature m with m + R/2 (GPT-NeoX, LLaMA in Hugging Face); True pairs neighbours,
+        interleaved: False pairs feature m with m + R/2 (GPT-NeoX, LLaMA in Hugging Face); True pairs neighbors,
             2m with 2m + 1 (the paper, GPT-J). Weights trained with one are of no use with the other.
         rotary_dim: R, how many features are turned, the first ones, an even number; the others stay as they are. None
             is all of them, or those that the tables are for.

@@ -48,7 +48,7 @@ def unfit(given: Inputs) -> dict[str, str]:
             continue
         if mixes:
             blocks = ("block_sparse",) if mixes == "masked keys" else ("streaming", "block_sparse")
-            return dict.fromkeys(blocks, f"the {kind} {name} mixes {mixes}, which no block can honour")
+            return dict.fromkeys(blocks, f"the {kind} {name} mixes {mixes}, which no block can honor")
     return {}
 
 

@@ -39,13 +39,13 @@ class EncoderModel(Config):
     pretrained: Source | None = None
     """Weights that the encoder starts from; null draws them. With them [CLS] stands before the text, as they were
     trained so."""
-    end_mark: bool | None = None
+    append_sep: bool | None = None
     """[SEP] follows the text; null: where weights are pretrained, as they were trained so."""
 
     @property
-    def marks_after(self) -> int:
+    def special_tokens_after(self) -> int:
         """How many marks stand after the text."""
-        return int(self.pretrained is not None if self.end_mark is None else self.end_mark)
+        return int(self.pretrained is not None if self.append_sep is None else self.append_sep)
 
     @model_validator(mode="after")
     def _takes_the_weights(self) -> Self:
@@ -55,7 +55,7 @@ class EncoderModel(Config):
 
     def tiny(self) -> Self:
         """Keep pretrained weights whole."""
-        return self if self.pretrained is not None else self.changed(encoder=self.encoder.tiny())
+        return self if self.pretrained is not None else self.replace(encoder=self.encoder.tiny())
 
 
 def distinct_token_types(model: Any) -> Any:

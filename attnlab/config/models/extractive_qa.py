@@ -17,13 +17,13 @@ class Characters(Config):
     """Width of the character embeddings."""
     filters: PositiveInt = 64
     """Number of filters."""
-    width: PositiveInt = 5
+    kernel_size: PositiveInt = 5
     """Letters that a filter sees."""
-    longest: PositiveInt = 16
+    max_characters: PositiveInt = 16
     """Letters of a word that are read."""
 
     def tiny(self) -> Self:
-        return self.at_most(embedding=4, filters=8)
+        return self.with_limits(embedding=4, filters=8)
 
 
 class BidafReader(Config):
@@ -60,7 +60,7 @@ class BidafReader(Config):
 
     def tiny(self) -> Self:
         """Keep the layers."""
-        return self.changed(
+        return self.replace(
             embedding=min(self.embedding, 16),
             hidden=min(self.hidden, 8),
             characters=None if self.characters is None else self.characters.tiny(),

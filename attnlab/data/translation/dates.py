@@ -14,9 +14,9 @@ from datetime import date, timedelta
 from babel import Locale
 
 from attnlab.config.translation import Dates
-from attnlab.data.records import Corpus, Pair
 from attnlab.data.translation import numerals
 from attnlab.data.translation.phrases import Phrase, Piece, Word, pair
+from attnlab.data.translation.records import ParallelCorpus, SentencePair
 
 FIRST, LAST = date(1600, 1, 1), date(2099, 12, 31)
 _GERMAN, _ENGLISH = Locale("de"), Locale("en")
@@ -33,20 +33,20 @@ def split_of(meaning: date | int) -> str:
     return _SPLITS[int.from_bytes(digest[:8], "big") % len(_SPLITS)]
 
 
-def generate(config: Dates) -> Corpus:
+def generate(config: Dates) -> ParallelCorpus:
     """Generate all splits; each is a function of the seed, and a longer one begins with the shorter one."""
     splits = {
         name: tuple(_sentences(config, name, count))
         for name, count in (("train", config.train), ("dev", config.dev), ("test", config.test))
     }
-    return Corpus(
+    return ParallelCorpus(
         splits["train"], splits["dev"], {"test": splits["test"]},
         source_language="de", target_language="en" if config.target == "words" else "iso",
         source_split=numerals.GERMAN_PARTS, target_split=None if config.target == "words" else r"\d",
     )  # fmt: skip
 
 
-def _sentences(config: Dates, split: str, count: int) -> list[Pair]:
+def _sentences(config: Dates, split: str, count: int) -> list[SentencePair]:
     rng = random.Random(f"dates {config.seed} {split}")
     lengths = range(1, config.max_items + 1)
     weights = [1 / length for length in lengths]
