@@ -175,8 +175,10 @@ def _parser() -> argparse.ArgumentParser:
 
     data = commands.add_parser("data", help="look at data", allow_abbrev=False)
     data.set_defaults(command=_help_of(data))
-    check = _command(data.add_subparsers(metavar="COMMAND"), "check", _check, "counts, lengths, problems")
+    data_commands = data.add_subparsers(metavar="COMMAND")
+    check = _command(data_commands, "check", _check, "counts, lengths, problems")
     _takes_config(check)
+    _takes_export(_command(data_commands, "export", _export, "write generated data as files that its readers take"))
 
     bench = commands.add_parser("bench", help="measure speed", allow_abbrev=False)
     bench.set_defaults(command=_help_of(bench))
@@ -204,6 +206,13 @@ def _command(commands: Any, name: str, function: Any, purpose: str) -> _Parser:
     parser = commands.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
     parser.set_defaults(command=function)
     return parser
+
+
+def _takes_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, metavar="EXPERIMENT", help="YAML file of an experiment")
+    parser.add_argument("directory", type=Path, metavar="DIR", help="new directory for the files")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="change the config, e.g. task.data.seed=1")
+    parser.add_argument("--examples", type=int, metavar="N", help="at most N examples of each split (default: all)")
 
 
 def _takes_config(parser: argparse.ArgumentParser) -> None:
@@ -355,6 +364,19 @@ def _compare(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     for line in catalog.describe(options.topics):
         print(line)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    if options.examples is not None and options.examples < 1:
+        raise UserError(f"--examples {options.examples}: must be at least 1")
+    config = load(catalog.find_config(options.config), options.overrides)
+    from attnlab.data.export import export
+
+    written = export(config.task.data, options.directory, options.examples)
+    data = {"kind": written.kind, **written.model_dump(mode="json", exclude_unset=True)}
+    print(f"{options.directory}: written; train on these files with")
+    print(f"attnlab train {options.config} --data {options.directory} 'task.data={json.dumps(data)}'")
     return 0
 
 

@@ -92,7 +92,9 @@ def data_of(path: Path) -> str:
     return load(path).task.model_dump_json(include={"kind", "data"})
 
 
-GENERATED = [path for path in EXPERIMENTS if path.stem.startswith(("dates_", "story_qa_", "synthetic_sentiment_", "scenes_"))]
+GENERATED = [
+    path for path in EXPERIMENTS if path.stem.startswith(("dates_", "story_qa_", "synthetic_sentiment_", "scenes_"))
+]
 
 
 @pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.stem)
