@@ -34,11 +34,11 @@ class Config(BaseModel):
     )
 
     def replace(self, **fields: object) -> Self:
-        """Copy with other values, checked like any config."""
+        """Return a validated copy with other values of some fields."""
         return type(self).model_validate_json(self.model_copy(update=fields).model_dump_json())
 
     def with_limits(self, **limits: int) -> Self:
-        """Copy in which each named number is no larger than its limit."""
+        """Return a copy in which each named number is at most its limit."""
         return self.replace(**{name: min(getattr(self, name), limit) for name, limit in limits.items()})
 
     def tiny(self) -> Self:

@@ -84,7 +84,7 @@ class Captioning(Config):
     """How the output is searched for."""
 
     def incompatibility(self, model: Any) -> str | None:
-        """Say why a model of this config cannot do the task; None where it can."""
+        """Return why a model cannot be trained on the task, or None."""
         if model.kind not in self.models:
             return f"model.kind {model.kind} cannot describe images; valid: {', '.join(self.models)}"
         if self.decoding.coverage_penalty and model.kind == "show_attend_tell" and model.attention is None:

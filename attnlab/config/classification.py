@@ -10,7 +10,7 @@ from attnlab.config.text import AnyTokenizer, TestSets, Words
 
 
 class SyntheticSentiment(Config):
-    """Generated: verdicts with negation, intensifiers and contrast, whose deciding words are known (no download)."""
+    """Generated sentences about films with negation, intensifiers and contrast, with gold rationales (no download)."""
 
     kind: Literal["synthetic_sentiment"] = "synthetic_sentiment"
     train: PositiveInt = 12_000
@@ -95,7 +95,7 @@ ClassificationData = Annotated[
 
 
 class Classification(Config):
-    """Tell the class of a text; scored by accuracy, macro-F1 and calibration."""
+    """Classify texts; scored by accuracy, macro-F1 and calibration."""
 
     models: ClassVar[tuple[str, ...]] = ("recurrent_classifier", "transformer_classifier")
     kind: Literal["classification"] = "classification"
@@ -114,7 +114,7 @@ class Classification(Config):
     """Bins of equal width of the calibration error."""
 
     def incompatibility(self, model: Any) -> str | None:
-        """Say why a model of this config cannot do the task; None where it can."""
+        """Return why a model cannot be trained on the task, or None."""
         if model.kind not in self.models:
             return f"model.kind {model.kind} cannot classify; valid: {', '.join(self.models)}"
         if model.max_text_tokens is not None and model.max_text_tokens < self.max_length:

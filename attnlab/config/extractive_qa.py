@@ -99,7 +99,7 @@ class ExtractiveQA(Config):
     """Answers that `show` puts on its page."""
 
     def incompatibility(self, model: Any) -> str | None:
-        """Say why a model of this config cannot do the task; None where it can."""
+        """Return why a model cannot be trained on the task, or None."""
         if self.stride > self.window:
             return f"task.stride {self.stride} exceeds task.window {self.window}: tokens between windows would be lost"
         if model.kind not in self.models:

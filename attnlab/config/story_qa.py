@@ -61,7 +61,7 @@ class StoryQA(Config):
     """Sentences that are kept, the latest ones (Sukhbaatar et al. 2015 keep 50); what is cut is counted and said."""
 
     def incompatibility(self, model: Any) -> str | None:
-        """Say why a model of this config cannot do the task; None where it can."""
+        """Return why a model cannot be trained on the task, or None."""
         if model.kind not in self.models:
             return f"model.kind {model.kind} cannot answer about stories; valid: {', '.join(self.models)}"
         return None

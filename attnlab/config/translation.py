@@ -135,7 +135,7 @@ class Translation(Config):
     """How the output is searched for."""
 
     def incompatibility(self, model: Any) -> str | None:
-        """Say why a model of this config cannot do the task; None where it can."""
+        """Return why a model cannot be trained on the task, or None."""
         if model.kind not in self.models:
             return f"model.kind {model.kind} cannot translate; valid: {', '.join(self.models)}"
         if model.tie_embeddings == "all" and not self.tokenizer.joint:

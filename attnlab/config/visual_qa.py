@@ -88,7 +88,7 @@ class VisualQA(Config):
     """A training question with more tokens is left out (counted and said)."""
 
     def incompatibility(self, model: Any) -> str | None:
-        """Say why a model of this config cannot do the task; None where it can."""
+        """Return why a model cannot be trained on the task, or None."""
         if model.kind not in self.models:
             return f"model.kind {model.kind} cannot answer about images; valid: {', '.join(self.models)}"
         return model.image.incompatibility(self.image_size)

@@ -11,7 +11,7 @@ from attnlab.config.models.transformer import TransformerDecoder
 
 
 class ShowAttendTell(Config):
-    """An LSTM that looks at the image before every word (Xu et al. 2015)."""
+    """An LSTM that attends to the image before every word (Xu et al. 2015)."""
 
     kind: Literal["show_attend_tell"] = "show_attend_tell"
     image: ImageEncoder = SmallCnn()
@@ -28,7 +28,7 @@ class ShowAttendTell(Config):
     gate: bool = True
     """β: scale what was seen by a number between 0 and 1 that the state decides (Xu et al. 2015, section 4.2.1)."""
     doubly_stochastic: NonNegativeFloat = 0.0
-    """λ of λ Σ_cells (1 − Σ_words weight)², which asks for every cell to be looked at (Xu et al. 2015, eq. 14)."""
+    """λ of λ Σ_cells (1 − Σ_words weight)², which encourages attention to every cell (Xu et al. 2015, eq. 14)."""
     attention_supervision: NonNegativeFloat = 0.0
     """λ of −λ Σ_words log(weight within the word's gold region), where regions are known (Liu et al. 2017). Without it
     a word may come from memory: one look at an object tells all of it."""

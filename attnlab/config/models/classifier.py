@@ -1,4 +1,4 @@
-"""Models that tell the class of a text: an encoder, and what makes one vector of its states."""
+"""Text classifiers: an encoder, and a pooling of its states into one vector."""
 
 from typing import Annotated, Literal, Self
 
@@ -127,7 +127,7 @@ class TransformerClassifier(EncoderModel):
 
     @property
     def special_tokens_before(self) -> int:
-        """How many marks stand before the text."""
+        """Number of special tokens before the text."""
         return int(self.pooling.kind == "first" or self.pretrained is not None)
 
     @property

@@ -12,11 +12,11 @@ NEEDED = {
     "positions.kind": "learned", "norm.kind": "layer_norm", "norm_position": "post", "has_final_norm": False,
     "embedding_norm": True, "scale_embeddings": False, "biases": True, "kv_heads": None, "head_width": None,
 }  # fmt: skip
-"""What the architecture of BERT asks of an encoder's config; the numbers stand in the weights' own config.json."""
+"""What the architecture of BERT requires of an encoder's config; the numbers stand in the weights' own config.json."""
 
 
 def bert_mismatch(encoder: TransformerEncoder) -> str | None:
-    """Say what of an encoder keeps it from taking pretrained weights; None where nothing does.
+    """Return which setting of an encoder does not fit pretrained weights, or None.
 
     >>> bert_mismatch(TransformerEncoder())
     'encoder.positions.kind sinusoidal: pretrained weights need learned'
@@ -44,7 +44,7 @@ class EncoderModel(Config):
 
     @property
     def special_tokens_after(self) -> int:
-        """How many marks stand after the text."""
+        """Number of special tokens after the text."""
         return int(self.pretrained is not None if self.append_sep is None else self.append_sep)
 
     @model_validator(mode="after")

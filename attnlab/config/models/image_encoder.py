@@ -27,7 +27,7 @@ class SmallCnn(Config):
         return -(-image_size // 2 ** len(self.channels))
 
     def incompatibility(self, image_size: int) -> str | None:
-        """Say why images of this size do not fit; None where they do."""
+        """Return why the encoder cannot take images of this size, or None."""
         return None
 
     def tiny(self) -> Self:
@@ -53,7 +53,7 @@ class EfficientNetLite0(Config):
         return {"blocks": 320, "head": 1280}[self.layer]
 
     def incompatibility(self, image_size: int) -> str | None:
-        """Say why images of this size do not fit; None where they do."""
+        """Return why the encoder cannot take images of this size, or None."""
         if image_size % 32:
             return f"task.image_size {image_size}: efficientnet_lite0 needs a multiple of 32 (it was trained at 224)"
         return None

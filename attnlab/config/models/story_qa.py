@@ -11,7 +11,7 @@ from attnlab.config.models.transformer import TransformerEncoder
 
 
 class MemoryNetwork(Config):
-    """End-to-end memory network (Sukhbaatar et al. 2015): a question asks the sentences of a story, hop by hop."""
+    """End-to-end memory network (Sukhbaatar et al. 2015): a question attends to the sentences of a story, hop by hop."""
 
     kind: Literal["memory_network"] = "memory_network"
     width: PositiveInt = 64
@@ -24,7 +24,7 @@ class MemoryNetwork(Config):
     encoding: Literal["bag", "position"] = "position"
     """A sentence is the sum of its words, or that sum weighted by where in the sentence they stand (eq. 4)."""
     temporal_encoding: bool = True
-    """Tell how long ago each sentence was (section 4.1, temporal encoding)."""
+    """Add an embedding of how long ago each sentence was (section 4.1, temporal encoding)."""
     time_noise: Probability = 0.1
     """In training, each sentence is followed by a gap with this probability, which shifts all that lies before it
     further into the past (section 4.1, random noise)."""

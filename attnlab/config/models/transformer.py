@@ -31,7 +31,7 @@ Norm = Annotated[LayerNorm | RmsNorm, Field(discriminator="kind")]
 
 
 class NoPositions(Config):
-    """Order is not told; a decoder knows it by its causal mask (Haviv et al. 2022)."""
+    """No positions; a decoder infers order from its causal mask (Haviv et al. 2022)."""
 
     kind: Literal["none"] = "none"
 
@@ -175,7 +175,7 @@ class Stack(Config):
     """In its place in the layers of these numbers, from 0 on."""
 
     def self_attention(self, layer: int) -> Attention:
-        """Say what a layer attends with to its own sequence."""
+        """Return the self-attention of a layer."""
         return self.per_layer.get(layer, self.attention)
 
     def attentions(self) -> Mapping[str, Attention]:
@@ -213,7 +213,7 @@ class DecoderStack(Stack):
     (Garg et al. 2019), or the only one."""
 
     def memory_attention(self, layer: int) -> Attention:
-        """Say what a layer attends with to the memory."""
+        """Return the cross-attention of a layer."""
         return self.cross_per_layer.get(layer, self.cross_attention)
 
     @property
@@ -262,7 +262,7 @@ class TransformerEncoder(Block, Stack):
     ε = 1e-12 it is BERT's encoder."""
 
     token_types: NonNegativeInt = 0
-    """Kinds of tokens that are told apart by an embedding of their own (BERT: 2 for sentences A and B); 0: none."""
+    """Kinds of tokens with embeddings of their own (BERT: 2 for sentences A and B); 0: none."""
 
     @model_validator(mode="after")
     def _rotary_fits(self) -> Self:

@@ -42,7 +42,7 @@ class Concat(Config):
 
 
 class CoAttention(Config):
-    """Alternating co-attention: the question looks at the image, then what was seen looks at the question
+    """Alternating co-attention: the question attends to the image, then the attended image to the question
     (Lu et al. 2016, section 3.3)."""
 
     kind: Literal["co_attention"] = "co_attention"
@@ -76,7 +76,7 @@ class _Layers(Config):
 
 
 class CrossAttention(_Layers):
-    """Every word of the question looks at the image, in layers of attention and feed-forward network."""
+    """Every word of the question attends to the image, in layers of attention and feed-forward network."""
 
     kind: Literal["cross_attention"] = "cross_attention"
 

@@ -1,6 +1,6 @@
-"""The embedded sentiment set: verdicts on films made by a small grammar, with the words that decide each.
+"""Generated sentiment data: sentences about films from a small grammar, with the words that decide the label.
 
-What a word says depends on where it stands: a negation turns the adjective in its scope ("not bad", "far from funny",
+The effect of a word depends on its place: a negation turns the adjective in its scope ("not bad", "far from funny",
 "I doubt that the plot is dull"), and of two contrasted clauses the main one counts ("although it is witty, it is
 slow"). So no count of words solves the task: each label has each word about as often. A sentence belongs to one split
 only, whatever the seed.
@@ -40,7 +40,7 @@ Words = list[tuple[str, bool]]
 
 
 def split_of(text: str) -> str:
-    """Tell the one split a sentence belongs to: a tenth each to dev and test, by a hash."""
+    """Return the split of a sentence, by its hash: a tenth each for dev and test."""
     digest = hashlib.sha256(text.encode()).digest()
     return _SPLITS[int.from_bytes(digest[:8], "big") % len(_SPLITS)]
 

@@ -45,7 +45,7 @@ def generate(config: GeneratedPassages) -> Splits[PassageQuestion]:
 
 
 def split_of(question: PassageQuestion) -> str:
-    """Tell the one split a question belongs to: a tenth each to dev and test, by a hash of its words."""
+    """Return the split of a question, by the hash of its words and its passage: a tenth each for dev and test."""
     digest = hashlib.sha256(f"{question.passage} {question.question}".encode()).digest()
     return _SPLITS[int.from_bytes(digest[:8], "big") % len(_SPLITS)]
 

@@ -34,7 +34,7 @@ def generate(config: GeneratedStories) -> Splits[StoryQuestion]:
 
 
 def split_of(story: StoryQuestion) -> str:
-    """Tell the one split a story belongs to: a tenth each to dev and test, by a hash of its words."""
+    """Return the split of a story with its question, by its hash: a tenth each for dev and test."""
     digest = hashlib.sha256(" ".join([*story.sentences, story.question]).encode()).digest()
     return _SPLITS[int.from_bytes(digest[:8], "big") % len(_SPLITS)]
 
@@ -50,7 +50,7 @@ def _stories(config: GeneratedStories, split: str, count: int) -> list[StoryQues
 
 
 def _story(config: GeneratedStories, rng: random.Random) -> StoryQuestion | None:
-    """Tell a story and ask what can be asked of it; None where nothing can."""
+    """Generate a story and a question about it; return None where no question is possible."""
     world = _World(rng, things=config.facts > 1)
     for _ in range(rng.randint(2 * config.facts, max(config.longest_story, 2 * config.facts))):
         world.go_on()
@@ -72,7 +72,7 @@ class _Carried:
 
 @dataclass
 class _World:
-    """Where everybody is, and since which sentence."""
+    """The state of a story: where everybody is, and by which sentence."""
 
     rng: random.Random
     things: bool
@@ -84,7 +84,7 @@ class _World:
     """Thing -> each of its journeys: the sentences that tell who took it, of coming, and of where it was before."""
 
     def go_on(self) -> None:
-        """Tell one more sentence; most of them are walks."""
+        """Add a sentence; most sentences are about walking."""
         person = self.rng.choice(PEOPLE)
         mine = [thing for thing, last in self.carried.items() if last.place is None and last.person == person]
         deed = self.rng.random()

@@ -1,4 +1,4 @@
-"""Tell what the data of an experiment are like, before anything is trained on them."""
+"""Statistics of the data of an experiment, without training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The embedded task: German dates and numbers in words, to English words or to digits, with gold alignment.
+"""Generated translation data: German dates and numbers in words, to English words or to digits, with gold alignment.
 
 Texts come from num2words (numerals) and Babel's CLDR (names of months and days, lists). The meaning of every
 item (a calendar day, a number) belongs to one split only, whatever the seed: a date of the test set is in no
@@ -28,7 +28,7 @@ Places = dict[str, int]
 
 
 def split_of(meaning: date | int) -> str:
-    """Tell the one split a date or number belongs to: a tenth each to dev and test, by a hash of the meaning."""
+    """Return the split of a date or number, by a hash of its meaning: a tenth each for dev and test."""
     digest = hashlib.sha256(f"{type(meaning).__name__} {meaning}".encode()).digest()
     return _SPLITS[int.from_bytes(digest[:8], "big") % len(_SPLITS)]
 
