@@ -157,7 +157,9 @@ def test_a_run_tells_what_it_is_trained_on_and_keeps_its_classes(run: Path, data
 
 def test_a_batch_is_its_shares_added_up(run: Path):
     opened = lab.load(run)
-    batch = opened.task.batches([LabeledText("a x y", "x"), LabeledText("y x", "y"), LabeledText("b y x", "y")]).batch(0)
+    batch = opened.task.batches([LabeledText("a x y", "x"), LabeledText("y x", "y"), LabeledText("b y x", "y")]).batch(
+        0
+    )
     batch = jax.tree.map(jnp.asarray, batch)
     params = jax.device_get(opened.params)
     loss = jax.jit(lambda batch: opened.task.loss(jax.tree.map(jnp.asarray, params), batch, None))

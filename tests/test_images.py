@@ -62,7 +62,9 @@ def test_the_original_files_of_flickr_give_the_same(flickr, tmp_path):
     lists = {"train": "0.jpg\n1.jpg\n", "dev": "2.jpg\n", "test": "3.jpg\n5.jpg\n"}
     for split, names in lists.items():
         (tmp_path / f"{split}.txt").write_text(names)
-    config = Flickr8k(images="Flicker8k_Dataset", captions="Flickr8k.token.txt", split_files={s: f"{s}.txt" for s in lists})
+    config = Flickr8k(
+        images="Flicker8k_Dataset", captions="Flickr8k.token.txt", split_files={s: f"{s}.txt" for s in lists}
+    )
     assert load_captions(config, tmp_path).fingerprint() == load_captions(Flickr8k(), flickr).fingerprint()
 
 

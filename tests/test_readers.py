@@ -140,7 +140,12 @@ def test_tsv_reads_two_columns_by_name(tmp_path: Path) -> None:
     for split in ("train.tsv.gz", "dev.tsv", "test.tsv.gz"):
         write(tmp_path / split, rows)
     corpus = load(TSV, tmp_path)
-    assert corpus.train == corpus.dev == corpus.test["test"] == (SentencePair('ein "Hund', 'one "dog'), SentencePair("zwei", ""))
+    assert (
+        corpus.train
+        == corpus.dev
+        == corpus.test["test"]
+        == (SentencePair('ein "Hund', 'one "dog'), SentencePair("zwei", ""))
+    )
 
 
 @pytest.mark.parametrize(
@@ -188,7 +193,9 @@ def test_generated_data_need_no_directory() -> None:
 
 def test_the_fingerprint_tells_any_change() -> None:
     def corpus(*train: SentencePair, dev: str = "d", test: str = "t") -> str:
-        return ParallelCorpus(train, (SentencePair(dev, dev),), {test: (SentencePair("x", "y"),)}, "de", "en").fingerprint()
+        return ParallelCorpus(
+            train, (SentencePair(dev, dev),), {test: (SentencePair("x", "y"),)}, "de", "en"
+        ).fingerprint()
 
     base = corpus(SentencePair("a", "b"), SentencePair("c", "d"))
     assert base == corpus(SentencePair("a", "b"), SentencePair("c", "d"))

@@ -79,7 +79,10 @@ def test_questions_have_the_one_answer_that_the_scene_gives():
     assert ("is there a red cross?", "yes") in found
     assert ("is there a red cross?", "no") not in found
     twins = (scene[0], scenes.Thing(2, "large", "red", "cross"))
-    assert {question.split()[0] for question, _ in (questions.question_about(twins, rng) for _ in range(100))} == {"is", "how"}
+    assert {question.split()[0] for question, _ in (questions.question_about(twins, rng) for _ in range(100))} == {
+        "is",
+        "how",
+    }
 
 
 def test_half_of_the_yes_no_questions_are_true():

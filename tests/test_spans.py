@@ -139,7 +139,10 @@ def test_filler_and_padding_change_nothing(attention: dict | None):
 @pytest.mark.parametrize("model", [BIDAF, TRANSFORMER], ids=["bidaf", "transformer"])
 def test_long_passages_are_read_in_windows_and_answers_merged(model: dict):
     config = experiment(model, window=8, stride=5, max_answer=3, unanswerable=True)
-    examples = (*twin(6, 0), PassageQuestion("long", "red", "green is w1 . " * 9 + "red is w2 .", (AnswerSpan("w2", 133),)))
+    examples = (
+        *twin(6, 0),
+        PassageQuestion("long", "red", "green is w1 . " * 9 + "red is w2 .", (AnswerSpan("w2", 133),)),
+    )
     task = prepared(config, examples)
     params = jax.jit(task.initialize)(jax.random.key(0))
     windows = [window for window in task.reader.encode(examples) if window.number == 6]
@@ -217,7 +220,9 @@ def test_what_is_left_out_is_said():
     lost = PassageQuestion("x", "red", "red is w1 .", (AnswerSpan("w9", 7),))
     guessed = PassageQuestion("y", "red", "red is w1 .", (AnswerSpan("w1", 7, False),))
     task = prepared(experiment(BIDAF, max_question=2), train := (*twin(4, 0), lost, guessed))
-    said = "\n".join(task.describe(task.batches((*train, PassageQuestion("z", "a b c", "a", (AnswerSpan("a", 0),)))), 7))
+    said = "\n".join(
+        task.describe(task.batches((*train, PassageQuestion("z", "a b c", "a", (AnswerSpan("a", 0),)))), 7)
+    )
     assert "left out: 1 questions; of x the answer 'w9' is not at character 7 ('w1' is)" in said
     assert "a guessed place: 1 answers" in said
     assert "cut: 1 questions of more than 2" in said

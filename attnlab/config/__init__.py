@@ -8,6 +8,20 @@ from attnlab.config.training import AdamW, Sgd, Training
 from attnlab.config.translation import Dates, ParallelText, Translation, TranslationHub, Tsv
 
 __all__ = [
-    "AdamW", "Attention", "Bpe", "Dates", "Decoder", "Decoding", "Encoder", "Experiment", "TranslationHub",
-    "ParallelText", "RecurrentSeq2Seq", "Sgd", "Training", "Translation", "Tsv", "Words",
+    "AdamW",
+    "Attention",
+    "Bpe",
+    "Dates",
+    "Decoder",
+    "Decoding",
+    "Encoder",
+    "Experiment",
+    "ParallelText",
+    "RecurrentSeq2Seq",
+    "Sgd",
+    "Training",
+    "Translation",
+    "TranslationHub",
+    "Tsv",
+    "Words",
 ]  # fmt: skip

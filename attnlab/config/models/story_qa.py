@@ -11,7 +11,7 @@ from attnlab.config.models.transformer import TransformerEncoder
 
 
 class MemoryNetwork(Config):
-    """End-to-end memory network (Sukhbaatar et al. 2015): a question attends to the sentences of a story, hop by hop."""
+    """End-to-end memory network (Sukhbaatar et al. 2015): a question attends to sentences, hop by hop."""
 
     kind: Literal["memory_network"] = "memory_network"
     width: PositiveInt = 64
