@@ -218,7 +218,7 @@ def test_regions_of_tokens_are_those_of_their_words():
     ("changes", "says"),
     [
         (["model.attention=null", "model.attention_type=hard"], "need an attention; attention is null"),
-        (["task.data={kind: flickr8k}"], "guided needs gold regions"),
+        (["task.data={kind: flickr8k}"], "attention_supervision needs gold regions"),
         (["model.attention.score={kind: dot}"], "hidden as wide as the image's cells"),
         (["model.attention.mods=[{kind: alibi}]"], "compares positions"),
         (["model.image={kind: efficientnet_lite0}", "task.image_size=100"], "multiple of 32"),
