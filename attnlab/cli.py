@@ -16,12 +16,13 @@ from typing import Any, NoReturn
 
 from attnlab import __version__
 from attnlab.bench import cases
-from attnlab.config import Experiment, catalog
+from attnlab.config import Experiment, catalog, run_paths
 from attnlab.config.code import CODE, TRUST, announced, code_of, recorded_code, refuse_other_code
 from attnlab.config.custom import custom_parts
+from attnlab.config.custom_source import functions_with_source
 from attnlab.config.errors import UserError
 from attnlab.config.explain import cut
-from attnlab.config.load import held_code, load
+from attnlab.config.load import load
 from attnlab.data.text.lines import LONGEST_LINE
 from attnlab.results import marked_text
 from attnlab.system.cores import host_devices
@@ -174,8 +175,10 @@ def _parser() -> argparse.ArgumentParser:
 
     data = commands.add_parser("data", help="look at data", allow_abbrev=False)
     data.set_defaults(command=_help_of(data))
-    check = _command(data.add_subparsers(metavar="COMMAND"), "check", _check, "counts, lengths, problems")
+    data_commands = data.add_subparsers(metavar="COMMAND")
+    check = _command(data_commands, "check", _check, "counts, lengths, problems")
     _takes_config(check)
+    _takes_export(_command(data_commands, "export", _export, "write generated data as files that its readers take"))
 
     bench = commands.add_parser("bench", help="measure speed", allow_abbrev=False)
     bench.set_defaults(command=_help_of(bench))
@@ -203,6 +206,13 @@ def _command(commands: Any, name: str, function: Any, purpose: str) -> _Parser:
     parser = commands.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
     parser.set_defaults(command=function)
     return parser
+
+
+def _takes_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, metavar="EXPERIMENT", help="YAML file of an experiment")
+    parser.add_argument("directory", type=Path, metavar="DIR", help="new directory for the files")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="change the config, e.g. task.data.seed=1")
+    parser.add_argument("--examples", type=int, metavar="N", help="at most N examples of each split (default: all)")
 
 
 def _takes_config(parser: argparse.ArgumentParser) -> None:
@@ -352,8 +362,21 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    for line in catalog.listed(options.topics):
+    for line in catalog.describe(options.topics):
         print(line)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    if options.examples is not None and options.examples < 1:
+        raise UserError(f"--examples {options.examples}: must be at least 1")
+    config = load(catalog.find_config(options.config), options.overrides)
+    from attnlab.data.export import export
+
+    written = export(config.task.data, options.directory, options.examples)
+    data = {"kind": written.kind, **written.model_dump(mode="json", exclude_unset=True)}
+    print(f"{options.directory}: written; train on these files with")
+    print(f"attnlab train {options.config} --data {options.directory} 'task.data={json.dumps(data)}'")
     return 0
 
 
@@ -442,13 +465,13 @@ def _bench_plan(options: argparse.Namespace) -> cases.Plan:
 
 
 def _experiment(options: argparse.Namespace) -> Experiment:
-    return load(catalog.known(options.config), options.overrides, seed=options.seed, tiny=options.tiny)
+    return load(catalog.find_config(options.config), options.overrides, seed=options.seed, tiny=options.tiny)
 
 
 def _to_be_executed(options: argparse.Namespace) -> Experiment:
     """The experiment; refused where its file itself holds code, as a run's does, and no training recorded that."""
     experiment = _experiment(options)
-    if not options.trust and (held := held_code(catalog.known(options.config), options.overrides)):
+    if not options.trust and (held := functions_with_source(catalog.find_config(options.config), options.overrides)):
         files = {f"{CODE}{part.file}" for part in custom_parts(experiment) if part.function in held}
         code = {name: sha for name, sha in code_of(experiment).items() if name in files}
         refuse_other_code(options.config, code, recorded_code(options.config.parent), TRUST)
@@ -458,7 +481,7 @@ def _to_be_executed(options: argparse.Namespace) -> Experiment:
 def _run(options: argparse.Namespace) -> Experiment:
     """The experiment of a run directory: tells a wrong directory before jax is imported."""
     if not (options.run / "config.yaml").is_file():
-        raise catalog.no_run(options.run)
+        raise run_paths.missing_run(options.run)
     return load(options.run / "config.yaml")
 
 

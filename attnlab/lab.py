@@ -16,9 +16,9 @@ from jaxtyping import PyTree
 from attnlab import viz
 from attnlab.config import Experiment
 from attnlab.config.code import TRUST, announced, code_of, recorded_code, refuse_other_code
+from attnlab.config.difference import difference
 from attnlab.config.errors import UserError
 from attnlab.config.explain import shortened
-from attnlab.config.load import difference
 from attnlab.config.load import load as read_config
 from attnlab.config.training import Training
 from attnlab.results.run import CONFIG, DECODING, RESULTS, Run, say_to_stderr

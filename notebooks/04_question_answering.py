@@ -31,7 +31,7 @@ import attnlab
 from attnlab import lab
 from attnlab.config.load import load
 from attnlab.config.story_qa import GeneratedStories
-from attnlab.data.extractive_qa.records import Question
+from attnlab.data.extractive_qa.records import PassageQuestion
 from attnlab.data.story_qa import generated
 from attnlab.functional import normalizers, scores
 from attnlab.functional.attention import attention, pool
@@ -131,7 +131,7 @@ print(squad_scores(gold, ["Eiffel tower!", "1889", ""]))
 # %%
 text = "The Eiffel Tower was built in 1889. It is made of iron. About 7 million people visit it in a year."
 asked = ["When was the Eiffel Tower built?", "What is it made of?", "How many people visit it in a year?"]
-answers = [lexical_baseline.answer(Question("", one, text, ())) for one in asked]
+answers = [lexical_baseline.answer(PassageQuestion("", one, text, ())) for one in asked]
 print(answers)
 paired_difference(np.array([100.0, 50, 100, 0] * 20), np.array([50.0, 50, 0, 0] * 20))
 

@@ -30,7 +30,7 @@ import attnlab
 from attnlab import lab
 from attnlab.config.captioning import Scenes
 from attnlab.config.load import load
-from attnlab.data.images import scenes
+from attnlab.data.captioning import scenes
 from attnlab.tasks.captioning.metrics import caption_scores, pointing
 
 # %% [markdown]

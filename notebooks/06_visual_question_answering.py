@@ -32,7 +32,7 @@ import attnlab
 from attnlab import lab
 from attnlab.config.load import load
 from attnlab.config.visual_qa import SceneQuestions
-from attnlab.data.images import scenes
+from attnlab.data.visual_qa import scenes
 
 # %% [markdown]
 # ## The questions
@@ -40,7 +40,7 @@ from attnlab.data.images import scenes
 # Generated scenes, asked about colors, shapes, numbers, and whether something is there.
 
 # %%
-asked = scenes.generate_questions(SceneQuestions(train=5, dev=1, test=1)).train
+asked = scenes.generate(SceneQuestions(train=5, dev=1, test=1)).train
 figure, every_axes = plt.subplots(1, 5, figsize=(14, 3))
 for axes, one in zip(every_axes, asked, strict=True):
     axes.imshow(one.image)

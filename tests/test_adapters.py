@@ -189,7 +189,7 @@ def test_the_signature_is_theirs(library):
     make, theirs = FUNCTIONS[library]
     found, expected = (inspect.signature(f).parameters for f in (make(), theirs))
     assert list(found) == [name for name in expected if name in found]
-    assert not set(expected) - set(found), "a newer Flax passes more: honour or refuse it"
+    assert not set(expected) - set(found), "a newer Flax passes more: honor or refuse it"
     assert {n: p.default for n, p in found.items()} == {n: p.default for n, p in expected.items()}
 
 

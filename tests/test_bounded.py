@@ -21,9 +21,9 @@ from attnlab.config.json_text import DEEPEST, loads
 from attnlab.config.load import load
 from attnlab.data.captioning import flickr8k
 from attnlab.data.classification import trees
-from attnlab.data.classification.labelled_text import read_examples
+from attnlab.data.classification.labeled_text import read_examples
 from attnlab.data.extractive_qa import squad, subjqa
-from attnlab.data.extractive_qa.encoder import PassageReader
+from attnlab.data.extractive_qa.encoder import PassageEncoder
 from attnlab.data.images import arrays
 from attnlab.data.images.arrays import read_arrays
 from attnlab.data.pretrained import torch_file
@@ -32,8 +32,8 @@ from attnlab.data.story_qa import babi
 from attnlab.data.story_qa.encoder import Vocabulary
 from attnlab.data.text import lines
 from attnlab.data.text import tokenizer as text_tokenizer
-from attnlab.data.translation.load import Corpus, Pair
 from attnlab.data.translation.numerals import GERMAN_PARTS
+from attnlab.data.translation.records import ParallelCorpus, SentencePair
 from attnlab.data.visual_qa import easy_vqa
 from attnlab.results.run import environment_of
 from attnlab.tasks.classification.task import ClassificationTask
@@ -92,7 +92,7 @@ READERS: dict[str, tuple[Callable[[Path, str], Path], Callable[[Path], object]]]
         lambda f, t: second(f / "d.jsonl", {"question": "q", "context": "c", "answer": "c", "answer_start": 0}, t),
         subjqa.read_file,
     ),
-    "labelled_text": (
+    "labeled_text": (
         lambda f, t: second(f / "d.jsonl", {"text": "a", "label": 1}, f'{{"text": "a", "label": {t}}}'),
         lambda path: read_examples(path, "text", "label"),
     ),
@@ -104,7 +104,7 @@ READERS: dict[str, tuple[Callable[[Path, str], Path], Callable[[Path], object]]]
     "easy_vqa, a folder": (lambda f, t: first(f / "questions.json", t), lambda path: easy_vqa._folder(path.parent)),
     "words of stories": (lambda f, t: first(f / "words.json", t), Vocabulary.load),
     "letters of passages": (
-        lambda f, t: first(f / "letters.json", t), lambda path: PassageReader.restored(SPANS, 3, path.parent),
+        lambda f, t: first(f / "letters.json", t), lambda path: PassageEncoder.load(SPANS, 3, path.parent),
     ),
     "labels": (lambda f, t: first(f / "labels.json", t), task("labels")),
     "answers": (lambda f, t: first(f / "answers.json", t), task("answers")),
@@ -261,8 +261,8 @@ def test_nor_is_that_of_pretrained_weights(tmp_path: Path, name: str):
 @pytest.mark.parametrize("config", [Words(joint=True, lowercase="both"), Bpe(vocabulary=200)])
 @pytest.mark.parametrize("split", [None, GERMAN_PARTS, r"\d"])
 def test_our_own_tokenizers_are_read(tmp_path: Path, config: Words | Bpe, split: str | None):
-    pairs = (Pair("zweiundvierzig  12", "forty-two 12"),) * 3
-    made = text_tokenizer.train_tokenizers(config, Corpus(pairs, (), {}, "de", "en", split, split))
+    pairs = (SentencePair("zweiundvierzig  12", "forty-two 12"),) * 3
+    made = text_tokenizer.train_tokenizers(config, ParallelCorpus(pairs, (), {}, "de", "en", split, split))
     made.save(tmp_path)
     again = text_tokenizer.Tokenizers.load(tmp_path)
     assert again.files() == made.files()

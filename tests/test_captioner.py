@@ -26,11 +26,11 @@ CNN = SmallCnn(channels=(4, 8))
 SOFT = ShowAttendTell(image=CNN, embedding=6, hidden=8, attention=Attention(score=Additive(hidden=6)))
 MODELS = {
     "soft": SOFT,
-    "dot": SOFT.changed(attention=Attention(score=Dot())),
-    "sparsemax": SOFT.changed(attention=Attention(score=Additive(hidden=6), normalizer=Sparsemax())),
-    "hard": SOFT.changed(look="hard"),
-    "mean": SOFT.changed(attention=None),
-    "no_gate": SOFT.changed(gate=False),
+    "dot": SOFT.replace(attention=Attention(score=Dot())),
+    "sparsemax": SOFT.replace(attention=Attention(score=Additive(hidden=6), normalizer=Sparsemax())),
+    "hard": SOFT.replace(attention_type="hard"),
+    "mean": SOFT.replace(attention=None),
+    "no_gate": SOFT.replace(gate=False),
     "transformer": TransformerCaptioner(
         image=CNN, decoder={"width": 8, "heads": 2, "feed_forward": 8, "layers": 2, "max_length": 8, "dropout": 0.0}
     ),
@@ -164,7 +164,7 @@ model:
   embedding: 24
   hidden: 48
   attention: {score: {kind: additive, hidden: 32}}
-  guided: 0.5
+  attention_supervision: 0.5
 training:
   steps: 260
   batch_tokens: 160
@@ -217,8 +217,8 @@ def test_regions_of_tokens_are_those_of_their_words():
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        (["model.attention=null", "model.look=hard"], "need an attention; attention is null"),
-        (["task.data={kind: flickr8k}"], "guided needs gold regions"),
+        (["model.attention=null", "model.attention_type=hard"], "need an attention; attention is null"),
+        (["task.data={kind: flickr8k}"], "attention_supervision needs gold regions"),
         (["model.attention.score={kind: dot}"], "hidden as wide as the image's cells"),
         (["model.attention.mods=[{kind: alibi}]"], "compares positions"),
         (["model.image={kind: efficientnet_lite0}", "task.image_size=100"], "multiple of 32"),

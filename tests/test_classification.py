@@ -12,7 +12,7 @@ import pytest
 from attnlab import lab
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
-from attnlab.data.classification.records import Labelled
+from attnlab.data.classification.records import LabeledText
 from attnlab.tasks.attention_map import Attended
 from attnlab.tasks.classification.task import ClassificationTask
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 EXPERIMENT = """
 task:
   kind: classification
-  data: {kind: labelled_text, train: train.jsonl, dev: dev.jsonl, test: {test: test.jsonl}}
+  data: {kind: labeled_text, train: train.jsonl, dev: dev.jsonl, test: {test: test.jsonl}}
   max_length: 12
 model: MODEL
 training:
@@ -39,7 +39,7 @@ RECURRENT = """
 """
 TRANSFORMER = """
   kind: transformer_classifier
-  encoder: {layers: 2, width: 24, heads: 2, feed_forward: 48, positions: {kind: relative, distance: 8}, dropout: 0.0}
+  encoder: {layers: 2, width: 24, heads: 2, feed_forward: 48, positions: {kind: relative_bias, distance: 8}, dropout: 0.0}
   pooling: {kind: first}
 """
 
@@ -112,7 +112,7 @@ def test_words_of_no_training_text_are_said(run: Path, capfd):
     assert view.unknown == ("zebra",)
 
 
-def test_an_answer_does_not_depend_on_its_neighbours(run: Path):
+def test_an_answer_does_not_depend_on_its_neighbors(run: Path):
     opened = lab.load(run)
     assert isinstance(opened.task, ClassificationTask)
     texts = ["a x b y", "y x", "d c y a x b a", "unknown words", ""]
@@ -138,7 +138,7 @@ def test_show_has_a_row_a_hop_that_adds_up_to_one(run: Path):
 def test_a_run_tells_what_it_is_trained_on_and_keeps_its_classes(run: Path, data: Path):
     config = lab.load(run).run.config
     task = ClassificationTask.prepare(config, ClassificationTask.load(config, data))
-    examples = [Labelled("a " * 20, "x"), Labelled("x y", "x"), Labelled(" ", "y"), Labelled("y x", "y")]
+    examples = [LabeledText("a " * 20, "x"), LabeledText("x y", "x"), LabeledText(" ", "y"), LabeledText("y x", "y")]
     said = task.describe(task.batches(examples), len(examples))
     assert said[0].startswith("data: 3 texts")
     assert said[2:] == [
@@ -157,7 +157,9 @@ def test_a_run_tells_what_it_is_trained_on_and_keeps_its_classes(run: Path, data
 
 def test_a_batch_is_its_shares_added_up(run: Path):
     opened = lab.load(run)
-    batch = opened.task.batches([Labelled("a x y", "x"), Labelled("y x", "y"), Labelled("b y x", "y")]).batch(0)
+    batch = opened.task.batches([LabeledText("a x y", "x"), LabeledText("y x", "y"), LabeledText("b y x", "y")]).batch(
+        0
+    )
     batch = jax.tree.map(jnp.asarray, batch)
     params = jax.device_get(opened.params)
     loss = jax.jit(lambda batch: opened.task.loss(jax.tree.map(jnp.asarray, params), batch, None))
@@ -181,7 +183,7 @@ def test_a_transformer_solves_it_too_and_shows_every_head(data: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("task.keep=middle", "task.keep"),
+        ("task.truncation=middle", "task.truncation"),
         ("model.pooling={kind: first}", "has no meaning for a recurrent encoder"),
         ("model={kind: recurrent_classifier, encoder: null, pooling: {kind: last}}", "has no meaning for words alone"),
         (

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from attnlab import cli, lab
-from attnlab.config.catalog import no_run
 from attnlab.config.errors import UserError
 from attnlab.config.load import load, resolved
+from attnlab.config.run_paths import missing_run
 from attnlab.training.signals import Interrupted
 
 CONFIG = Path(__file__).parents[1] / "experiments/translation/dates_additive.yaml"
@@ -112,7 +112,7 @@ def test_list_all_shows_every_experiment_with_its_question_and_every_setting(
     assert re.search(r"  model.attention.score.kind +dot, scaled_dot, general, additive", settings)
     assert re.search(r"  model.attention.mods\[\].kind +soft_cap, alibi, ", settings)
     tasks = dict(part.split("\n", 1) for part in re.split(r"\n  task.kind=", settings)[1:])
-    assert re.search(r"  task.data.kind +synthetic_sentiment, trees, labelled_text, hub\n", tasks["classification"])
+    assert re.search(r"  task.data.kind +synthetic_sentiment, trees, labeled_text, hub\n", tasks["classification"])
     assert re.search(r"  task.data.kind +generated, squad, subjqa, hub\n", tasks["extractive_qa"])
     assert re.search(r"  model.kind +bidaf_reader, transformer_reader\n", tasks["extractive_qa"])
 
@@ -219,17 +219,17 @@ def test_a_wrong_run_is_told_which_there_are(run: Path, monkeypatch: pytest.Monk
     folder = run.parent
     monkeypatch.chdir(folder)
     said = "no such run directory; runs at hand: run; attnlab train CONFIG --out rnu makes one"
-    assert str(no_run(Path("rnu"))) == f"rnu: {said}"
+    assert str(missing_run(Path("rnu"))) == f"rnu: {said}"
     what = "is not a run directory (it has no config.yaml)"
-    assert str(no_run(folder)) == f"{folder}: {what}; runs at hand: {run}"
+    assert str(missing_run(folder)) == f"{folder}: {what}; runs at hand: {run}"
     (run / "checkpoints").mkdir()
-    assert str(no_run(run / "checkpoints")) == f"{run / 'checkpoints'}: {what}; runs at hand: {run}"
+    assert str(missing_run(run / "checkpoints")) == f"{run / 'checkpoints'}: {what}; runs at hand: {run}"
     (folder / "other").mkdir()
     (folder / "other" / "file").touch()
     shutil.move(run, folder / "runs" / "one")
-    assert str(no_run(Path("other"))) == f"other: {what}; runs at hand: runs/one"
+    assert str(missing_run(Path("other"))) == f"other: {what}; runs at hand: runs/one"
     shutil.rmtree(folder / "runs")
-    assert str(no_run(Path("other"))) == f"other: {what}; attnlab train CONFIG makes one, in runs/"
+    assert str(missing_run(Path("other"))) == f"other: {what}; attnlab train CONFIG makes one, in runs/"
 
 
 def test_overrides_may_stand_anywhere(trained: list[tuple]):

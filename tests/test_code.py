@@ -12,8 +12,9 @@ import pytest
 from attnlab import cli, lab
 from attnlab.config.code import code_of, recorded_code
 from attnlab.config.custom import CustomMask, CustomMod
+from attnlab.config.custom_source import functions_with_source
 from attnlab.config.errors import UserError
-from attnlab.config.load import held_code, load, resolved
+from attnlab.config.load import load, resolved
 from attnlab.layers.custom import custom_function
 
 MINE = """\
@@ -244,7 +245,7 @@ def test_training_by_a_received_config_asks_for_trust_where_its_code_is_not_reco
     edit(run)
     alone = tmp_path / "alone.yaml"
     shutil.copy(config, alone)
-    assert held_code(alone) == {"mine.py:rank", "mine.py:same"}
+    assert functions_with_source(alone) == {"mine.py:rank", "mine.py:same"}
     for path in (config, str(alone)):
         assert cli.main(["train", path, "--out", str(tmp_path / "new")]) == 2
         assert f"{path}: the code of mine.py is not the one recorded" in capsys.readouterr().err
@@ -254,12 +255,12 @@ def test_training_by_a_received_config_asks_for_trust_where_its_code_is_not_reco
 
 def test_a_file_of_ones_own_needs_no_trust(run: Path, calls: list[dict], tmp_path: Path):
     path = written(tmp_path / "mine")
-    assert held_code(path) == set()
+    assert functions_with_source(path) == set()
     assert cli.main(["train", str(path), "--out", str(tmp_path / "new")]) == 0
     edit(run)
     attention = "model.pooling.attention"
     instead = [f"{attention}.score.function={path.parent}/mine.py:rank", f"{attention}.mods=[]"]
-    assert held_code(run / "config.yaml", instead) == set()
+    assert functions_with_source(run / "config.yaml", instead) == set()
     assert cli.main(["train", str(run / "config.yaml"), *instead, "--out", str(tmp_path / "new")]) == 0
     assert len(calls) == 2
 

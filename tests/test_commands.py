@@ -56,7 +56,7 @@ IN_ORDER = {
 
 WITH_DATA = {
     "attnlab train experiments/classification/imdb_additive.yaml --data DIR --out runs/my_sentiment "
-    "'task.data={kind: labelled_text, train: train.csv, test: {test: test.csv}, text: review, label: rating}'":
+    "'task.data={kind: labeled_text, train: train.csv, test: {test: test.csv}, text: review, label: rating}'":
         r"trained: runs/my_sentiment",
     "attnlab train experiments/extractive_qa/squad_bidaf.yaml --data DIR --out runs/my_questions "
     "'task.data={kind: squad, train: train.json, dev: dev.json, test: {test: test.json}}'":

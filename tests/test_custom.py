@@ -142,7 +142,7 @@ def test_one_head_reads_its_widths_from_what_it_is_given():
 
 
 def test_arrays_start_as_their_defaults_say_and_settings_replace_others():
-    found = custom_function(custom("low_rank", sizes={"r": 3}, settings={"temperature": 4.0}))
+    found = custom_function(custom("low_rank", sizes={"r": 3}, kwargs={"temperature": 4.0}))
     w, bias = found.learned(5, 5)
     assert (w.name, w.shape, bias.name, bias.shape) == ("w", (5, 3), "bias", ())
     drawn = w.start(jax.random.key(0), w.shape)
@@ -155,7 +155,7 @@ def test_arrays_start_as_their_defaults_say_and_settings_replace_others():
 
 @pytest.mark.parametrize("settings", [{"center": True, "times": 2}, {"center": False, "times": 3}], ids=str)
 def test_settings_stay_what_they_are_when_compiled(settings: dict):
-    module = HeadScore(custom("power", settings=settings), 2, 4)
+    module = HeadScore(custom("power", kwargs=settings), 2, 4)
     variables = module.init(jax.random.key(0))
     query, key, value = normal(1, 5, 2, 4), normal(2, 6, 2, 4), normal(3, 6, 2, 4)
 
@@ -179,7 +179,7 @@ def test_settings_stay_what_they_are_when_compiled(settings: dict):
         (custom("low_rank"), r"the axis r of w has no size; give score.sizes: \{r: 64\}"),
         (custom("low_rank", sizes={"r": 2, "z": 3}), "sizes.z: no axis of a learned array that is free"),
         (custom("low_rank", sizes={"r": 2, "q": 3}), "sizes.q: no axis of a learned array that is free"),
-        (custom("low_rank", sizes={"r": 2}, settings={"temp": 1}), "settings.temp: no such argument; there are te"),
+        (custom("low_rank", sizes={"r": 2}, kwargs={"temp": 1}), "kwargs.temp: no such argument; there are te"),
         (custom("loose"), "w is neither an array by its annotation, to be learned, nor has it a default"),
         (custom("third"), r"all arguments are by keyword: write \* before them"),
         (CustomScore(function="a/mine.py:f", source="import nothing_of_the_kind\ndef f(query, key): pass"),
@@ -201,7 +201,7 @@ def test_mods_masks_and_normalizers_are_those_of_the_library(implementation: str
     chosen = Mods((custom("far", CustomMod, sizes={"r": 5}),), 3, 4), Normalizer(custom("soft", CustomNormalizer), 3, 4)
     table = normal(4, 3, 5)
     variables = {"params": {"custom_0_table": table}}, {"params": {"temperature": jnp.array([0.5, 1.0, 2.0])}}
-    mask = custom_mask(custom("near", CustomMask, settings={"left": 2, "right": 1}))
+    mask = custom_mask(custom("near", CustomMask, kwargs={"left": 2, "right": 1}))
     run = functools.partial(attention, query, key, value, implementation=implementation, block_size=(2, 3))
 
     @jax.jit
@@ -228,7 +228,7 @@ def test_a_normalizer_always_gets_the_mask_and_a_mask_may_broadcast():
     logits = normal(0, 2, 3)
     np.testing.assert_allclose(soft(logits, None, temperature=1.0), jax.nn.softmax(logits), rtol=1e-6)
     text = "def first(positions, *, n: int): return positions.columns < n"
-    mask = custom_mask(CustomMask(function="m.py:first", source=text, settings={"n": 2}))
+    mask = custom_mask(CustomMask(function="m.py:first", source=text, kwargs={"n": 2}))
     np.testing.assert_array_equal(mask.dense(2, 3), [[1, 1, 0]] * 2)
     assert "first" in repr(mask)
     assert mask.classify(np.arange(4).reshape(2, 2), np.arange(4).reshape(2, 2))[0].all()
@@ -326,8 +326,8 @@ def test_the_file_is_read_once_and_kept_in_the_config(tmp_path: Path):
     for name in ("mine", "mine:low"):
         with pytest.raises(UserError, match=rf"'{name}' is not FILE.py:NAME, such as scores.py:bilinear"):
             load(tmp_path / "x.yaml", [f"{score}.function={name}"])
-    with pytest.raises(UserError, match=rf'{score}.settings: t: expected a number, true or false, given "a"$'):
-        load(tmp_path / "again.yaml", [f"{score}.settings={{t: a}}"])
+    with pytest.raises(UserError, match=rf'{score}.kwargs: t: expected a number, true or false, given "a"$'):
+        load(tmp_path / "again.yaml", [f"{score}.kwargs={{t: a}}"])
     with pytest.raises(UserError, match=rf"{score}.sizes.r: must be above 0, given 0$"):
         load(tmp_path / "again.yaml", [f"{score}.sizes={{r: 0}}"])
     (tmp_path / "other.py").write_text("def low(query, key): return query @ key.T")
@@ -379,12 +379,12 @@ def test_every_model_trains_and_opens_with_it(name: str, tmp_path: Path):
     config, place = Path(__file__).parents[1] / f"experiments/{name}.yaml", PLACES[name]
     section = f"kind: custom, function: {tmp_path}/mine.py"
     changes = [
-        f"{place}.score={{{section}:power, settings: {{center: true, times: 2}}}}",
+        f"{place}.score={{{section}:power, kwargs: {{center: true, times: 2}}}}",
         f"{place}.mods=[{{{section}:far, sizes: {{r: 5}}}}]",
         f"{place}.normalizer={{{section}:soft}}",
     ]
     if name == "classification/synthetic_sentiment_transformer":
-        changes.append(f"{place}.mask={{{section}:near, settings: {{left: 2, right: 2}}}}")
+        changes.append(f"{place}.mask={{{section}:near, kwargs: {{left: 2, right: 2}}}}")
     lab.train(load(config, changes, tiny=True), tmp_path / "run", None)
     learned = jax.tree_util.tree_leaves_with_path(lab.load(tmp_path / "run").params)
     paths = [jax.tree_util.keystr(path) for path, _ in learned]

@@ -12,7 +12,8 @@ from num2words import num2words
 from attnlab.config import Dates, Words
 from attnlab.data.text.tokenizer import UNK, Tokenizers, train_tokenizers
 from attnlab.data.translation import dates, numerals
-from attnlab.data.translation.load import Corpus, Pair, load
+from attnlab.data.translation.load import load
+from attnlab.data.translation.records import ParallelCorpus, SentencePair
 
 BASIC = [*range(1, 20), *range(20, 100, 10)]
 LEXICON = {
@@ -30,20 +31,20 @@ LEXICON = {
 
 
 @pytest.fixture(scope="module", params=["words", "iso"])
-def corpus(request: pytest.FixtureRequest) -> Corpus:
+def corpus(request: pytest.FixtureRequest) -> ParallelCorpus:
     return load(Dates(target=request.param, train=3000, dev=300, test=300, max_items=5), None)
 
 
 @pytest.fixture(scope="module")
-def tokenizers(corpus: Corpus) -> Tokenizers:
+def tokenizers(corpus: ParallelCorpus) -> Tokenizers:
     return train_tokenizers(Words(), corpus)
 
 
-def pairs(corpus: Corpus) -> list[Pair]:
+def pairs(corpus: ParallelCorpus) -> list[SentencePair]:
     return [pair for split in corpus.splits().values() for pair in split]
 
 
-def links(pair: Pair, sure: bool) -> list[tuple[str, str]]:
+def links(pair: SentencePair, sure: bool) -> list[tuple[str, str]]:
     assert pair.alignment is not None
     return [
         (pair.source[slice(*link.source)], pair.target[slice(*link.target)])
@@ -52,7 +53,7 @@ def links(pair: Pair, sure: bool) -> list[tuple[str, str]]:
     ]
 
 
-def test_sizes_and_languages(corpus: Corpus) -> None:
+def test_sizes_and_languages(corpus: ParallelCorpus) -> None:
     assert {name: len(split) for name, split in corpus.splits().items()} == {"train": 3000, "dev": 300, "test": 300}
     assert (corpus.source_language, corpus.target_language in ("en", "iso")) == ("de", True)
 
@@ -122,7 +123,7 @@ def test_the_words_around_items() -> None:
     assert any(" and " in target and ", and " not in target for _, target in seen)
 
 
-def test_every_target_token_has_gold_links_on_token_boundaries(corpus: Corpus, tokenizers: Tokenizers) -> None:
+def test_every_target_token_has_gold_links_on_token_boundaries(corpus: ParallelCorpus, tokenizers: Tokenizers) -> None:
     for pair in pairs(corpus):
         source, target = tokenizers.source.encode(pair.source), tokenizers.target.encode(pair.target)
         assert pair.alignment is not None
@@ -133,7 +134,7 @@ def test_every_target_token_has_gold_links_on_token_boundaries(corpus: Corpus, t
         assert len(pair.alignment) == len({(link.source, link.target) for link in pair.alignment})
 
 
-def test_most_target_tokens_have_a_sure_link(corpus: Corpus) -> None:
+def test_most_target_tokens_have_a_sure_link(corpus: ParallelCorpus) -> None:
     sure = sum(len({link.target for link in pair.alignment or () if link.sure}) for pair in pairs(corpus))
     tokens = sum(len({link.target for link in pair.alignment or ()}) for pair in pairs(corpus))
     assert sure / tokens > 0.75
@@ -177,7 +178,7 @@ def test_no_meaning_is_in_two_splits_whatever_the_seed(seeds: tuple[int, int]) -
     assert not meanings["dev"] & meanings["test"]
 
 
-def _meanings(split: tuple[Pair, ...]) -> set[str]:
+def _meanings(split: tuple[SentencePair, ...]) -> set[str]:
     return {item for pair in split for item in pair.target.replace("/", ", ").split(", ")}
 
 
@@ -196,7 +197,7 @@ def test_seeds_differ_and_a_seed_is_exact_in_any_process() -> None:
     here = load(config, None).fingerprint()
     assert load(Dates(train=50, dev=5, test=5, seed=1), None).fingerprint() != here
     code = (
-        "from attnlab.config import Dates; from attnlab.data.corpus import load; import sys;"
+        "from attnlab.config import Dates; from attnlab.data.translation.load import load; import sys;"
         "print(load(Dates(train=50, dev=5, test=5), None).fingerprint(), 'jax' in sys.modules)"
     )
     environment = os.environ | {"PYTHONHASHSEED": "12345"}

@@ -97,7 +97,7 @@ def test_lengths_are_kept(table):
 
 
 @pytest.mark.parametrize("width", [1, 3])
-def test_neither_neighbours_nor_filler_change_a_result(table, width):
+def test_neither_neighbors_nor_filler_change_a_result(table, width):
     """Decoded alone, beside slower sentences and beside filler: the same hypotheses."""
     config = Decoding(beam=width, n_best=width, max_length=30)
     search = greedy if width == 1 else beam

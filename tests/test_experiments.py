@@ -15,8 +15,11 @@ import made_up_data
 import pytest
 from PIL import Image
 
+from attnlab.config.difference import difference
+from attnlab.config.errors import UserError
+from attnlab.config.expected import expected
 from attnlab.config.experiment import Experiment
-from attnlab.config.load import difference, load, resolved
+from attnlab.config.load import load, resolved
 from attnlab.data.story_qa.encoder import Vocabulary
 from attnlab.data.text.tokenizer import SPECIALS, Tokenizers
 from attnlab.tasks.registry import task_class
@@ -45,7 +48,36 @@ def test_card(name: str):
     card = [line.removeprefix("# ") for line in path.read_text().splitlines() if line.startswith("# ")]
     assert "?" in card[0], "a card opens with the question"
     assert card[1].startswith(f"attnlab train {path.relative_to(ROOT)}"), "then says the command"
-    assert "2 cores" in " ".join(card[2:]), "then what to expect and how long it takes"
+    results = expected(path)
+    assert results is not None
+    amount = f"{results.minutes:g} minute" if results.minutes >= 1 else f"{60 * results.minutes:.0f} seconds"
+    assert amount in card[2], "then the time"
+    assert results.machine in card[2]
+    assert bool(results.scores) != card[2].startswith("Not run yet")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_expected_scores_are_those_of_the_archived_run(name: str):
+    results = expected(experiment(name))
+    archived = ROOT / "docs" / "results" / f"{name}-s{results.seed}" / "results.json"
+    assert archived.exists() == bool(results.scores), "scores are expected exactly where a run is archived"
+    found = json.loads(archived.read_text()) if archived.exists() else {}
+    assert results.scores.keys() == found.keys()
+    for split, metrics in results.scores.items():
+        assert metrics
+        assert all(metric_names.known(metric) for metric in metrics)
+        assert metrics == {metric: round(found[split][metric], 1) for metric in metrics}
+
+
+def test_expected_results_are_in_no_run_and_a_mistake_in_them_has_its_place(tmp_path: Path):
+    text = experiment("dates_additive").read_text()
+    (tmp_path / "dates_additive.yaml").write_text(text[: text.index("expected:")])
+    assert expected(tmp_path / "dates_additive.yaml") is None
+    assert load(tmp_path / "dates_additive.yaml") == load(experiment("dates_additive"))
+    line = text.count("\n", 0, text.index("  minutes:")) + 1
+    (tmp_path / "wrong.yaml").write_text(text.replace("  minutes:", "  minute:"))
+    with pytest.raises(UserError, match=rf"wrong\.yaml:{line}: expected\.minute: .*minutes"):
+        load(tmp_path / "wrong.yaml")
 
 
 @functools.cache
@@ -62,7 +94,9 @@ def data_of(path: Path) -> str:
     return load(path).task.model_dump_json(include={"kind", "data"})
 
 
-GENERATED = [path for path in EXPERIMENTS if path.stem.startswith(("dates_", "stories_", "rules_", "scenes_"))]
+GENERATED = [
+    path for path in EXPERIMENTS if path.stem.startswith(("dates_", "story_qa_", "synthetic_sentiment_", "scenes_"))
+]
 
 
 @pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.stem)

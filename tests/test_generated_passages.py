@@ -6,20 +6,20 @@ import pytest
 
 from attnlab.config.extractive_qa import GeneratedPassages
 from attnlab.data.extractive_qa import generated
-from attnlab.data.extractive_qa.records import Question
+from attnlab.data.extractive_qa.records import PassageQuestion
 from attnlab.tasks.extractive_qa import lexical_baseline
 
 FEW = {"train": 300, "dev": 40, "test": 40}
 
 
-def likes(question: Question) -> tuple[dict[str, str], dict[str, str]]:
+def likes(question: PassageQuestion) -> tuple[dict[str, str], dict[str, str]]:
     """What people and things are like, read from the question's words alone."""
     who = {person: word for word, person in re.findall(r"(tall|small) ([A-Z]\w+)", question.question)}
     what = {thing: word for word, thing in re.findall(r"the (old|new) (\w+)", question.question)}
     return who, what
 
 
-def gifts(question: Question) -> dict[str, str]:
+def gifts(question: PassageQuestion) -> dict[str, str]:
     return dict(re.findall(r"(\w+) \w+ the (\w+)\.", question.passage))
 
 

@@ -13,9 +13,11 @@ from PIL import features as features_of_pillow
 
 from attnlab.config.captioning import CaptionHub, Flickr8k
 from attnlab.config.errors import UserError
-from attnlab.config.visual_qa import EasyVqa, QuestionHub
-from attnlab.data.images import features, load
+from attnlab.config.visual_qa import EasyVqa, ImageQuestionHub
+from attnlab.data.captioning.load import load as load_captions
+from attnlab.data.images import features
 from attnlab.data.images.pixels import LARGEST, as_bytes, pixels, read_image
+from attnlab.data.visual_qa.load import load as load_questions
 
 
 def encoded(value: int, size: tuple[int, int] = (16, 16), format: str = "JPEG", mode: str = "RGB") -> bytes:
@@ -41,7 +43,7 @@ def flickr(tmp_path) -> Path:
 
 
 def test_flickr_is_read_by_split_and_images_stay_encoded(flickr):
-    splits = load.load(Flickr8k(), flickr)
+    splits = load_captions(Flickr8k(), flickr)
     assert [e.name for e in splits.train] == ["0.jpg", "1.jpg"]
     assert [e.name for e in splits.dev] == ["2.jpg"]
     assert [e.captions for e in splits.test["test"]] == [("Image 3 .", "A thing ."), ("Image 5 .", "A thing .")]
@@ -60,8 +62,10 @@ def test_the_original_files_of_flickr_give_the_same(flickr, tmp_path):
     lists = {"train": "0.jpg\n1.jpg\n", "dev": "2.jpg\n", "test": "3.jpg\n5.jpg\n"}
     for split, names in lists.items():
         (tmp_path / f"{split}.txt").write_text(names)
-    config = Flickr8k(images="Flicker8k_Dataset", captions="Flickr8k.token.txt", lists={s: f"{s}.txt" for s in lists})
-    assert load.load(config, tmp_path).fingerprint() == load.load(Flickr8k(), flickr).fingerprint()
+    config = Flickr8k(
+        images="Flicker8k_Dataset", captions="Flickr8k.token.txt", split_files={s: f"{s}.txt" for s in lists}
+    )
+    assert load_captions(config, tmp_path).fingerprint() == load_captions(Flickr8k(), flickr).fingerprint()
 
 
 @pytest.mark.parametrize(
@@ -81,22 +85,22 @@ def test_the_original_files_of_flickr_give_the_same(flickr, tmp_path):
         ('{"image": "0.jpg", "split": " val", "captions": ["a"]}', r"captions\.jsonl:1: no split ' val'.* 'val'\?"),
         ('{"image": "9.jpg", "split": "train", "captions": ["a"]}', r"captions\.jsonl:1: .* holds no image 9\.jpg"),
         ('{"image": "0.jpg", "split": "train", "captions": ["a"]}', "no images of the split dev"),
-        ("1.jpg#0\tA thing", "needs task.data.lists"),
+        ("1.jpg#0\tA thing", "needs task.data.split_files"),
     ],
 )
 def test_broken_captions_are_told_with_file_and_line(flickr, line, says):
     (flickr / "captions.jsonl").write_text(line + "\n")
     with pytest.raises(UserError, match=says):
-        load.load(Flickr8k(captions="captions.jsonl"), flickr)
+        load_captions(Flickr8k(captions="captions.jsonl"), flickr)
 
 
 def test_splits_that_are_not_used_are_counted(flickr, capsys):
-    load.load(Flickr8k(), flickr)
+    load_captions(Flickr8k(), flickr)
     assert "1 image of the split 'extra' left out" in capsys.readouterr().err
     lines = [json.dumps({"image": f"{n}.jpg", "split": split, "captions": ["a"]})
              for n, split in enumerate(["train", "val", "test", "restval", "restval", "extra"])]  # fmt: skip
     (flickr / "captions.jsonl").write_text("\n".join(lines))
-    load.load(Flickr8k(captions="captions.jsonl"), flickr)
+    load_captions(Flickr8k(captions="captions.jsonl"), flickr)
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 2
     assert "2 images of the split 'restval'" in told[0]
@@ -109,10 +113,10 @@ def test_an_empty_caption_is_refused_in_the_original_files_too(tmp_path, text):
     (tmp_path / "tokens.txt").write_text(f"0.jpg#0\tA thing .\n0.jpg#1\t{text}\n")
     (tmp_path / "train.txt").write_text("0.jpg\n")
     config = Flickr8k(
-        images="images", captions="tokens.txt", lists=dict.fromkeys(("train", "dev", "test"), "train.txt")
+        images="images", captions="tokens.txt", split_files=dict.fromkeys(("train", "dev", "test"), "train.txt")
     )
     with pytest.raises(UserError, match=r"tokens\.txt:2: caption 1 of 1 has no word"):
-        load.load(config, tmp_path)
+        load_captions(config, tmp_path)
 
 
 def test_an_image_in_two_splits_is_told(flickr, tmp_path, capsys):
@@ -122,15 +126,15 @@ def test_an_image_in_two_splits_is_told(flickr, tmp_path, capsys):
     for name, value in {"0.jpg": 0, "1.jpg": 50, "2.jpg": 50, "3.jpg": 0, "4.jpg": 90}.items():
         (flickr / "images" / name).write_bytes(encoded(value))
     (flickr / "captions.jsonl").write_text("\n".join(lines))
-    load.load(Flickr8k(images="images", captions="captions.jsonl"), flickr)
+    load_captions(Flickr8k(images="images", captions="captions.jsonl"), flickr)
     assert capsys.readouterr().err.splitlines() == [
         "attnlab: 1 of 1 images of dev is also in train; 2.jpg of dev is 1.jpg of train",
         "attnlab: 1 of 2 images of test is also in train; 3.jpg of test is 0.jpg of train",
     ]
     (flickr / "captions.jsonl").write_text("\n".join([*lines, lines[1].replace("train", "test")]))  # named twice
-    load.load(Flickr8k(images="images", captions="captions.jsonl"), flickr)
+    load_captions(Flickr8k(images="images", captions="captions.jsonl"), flickr)
     assert "2 of 3 images of test are also in train; 3.jpg of test" in capsys.readouterr().err
-    load.load_questions(easy_vqa(tmp_path, QUESTIONS), tmp_path)  # test is train again
+    load_questions(easy_vqa(tmp_path, QUESTIONS), tmp_path)  # test is train again
     told = capsys.readouterr().err.splitlines()
     assert told[0].startswith("attnlab: 3 of 4 images of test are also in train; image 0 of test is image 0 of train")
     assert len(told) == 2, "and one in dev"
@@ -140,16 +144,16 @@ def test_names_do_not_lead_out_of_the_folder(flickr):
     (flickr / "images").mkdir()
     (flickr / "captions.jsonl").write_text('{"image": "../x.jpg", "split": "train", "captions": ["a"]}\n')
     with pytest.raises(UserError, match="no plain file name"):
-        load.load(Flickr8k(images="images", captions="captions.jsonl"), flickr)
+        load_captions(Flickr8k(images="images", captions="captions.jsonl"), flickr)
 
 
 def test_missing_data_say_what_is_expected(tmp_path):
     with pytest.raises(UserError, match="needs a data directory"):
-        load.load(Flickr8k(), None)
+        load_captions(Flickr8k(), None)
     with pytest.raises(UserError, match=r"images_128\.npz: no such file"):
-        load.load(Flickr8k(), tmp_path)
+        load_captions(Flickr8k(), tmp_path)
     with pytest.raises(UserError, match="no such file"):
-        load.load_questions(EasyVqa(), tmp_path)
+        load_questions(EasyVqa(), tmp_path)
 
 
 def easy_vqa(folder: Path, questions: list[dict], images: int = 4) -> EasyVqa:
@@ -165,21 +169,21 @@ QUESTIONS = [{"question": f"is it {n}?", "answer": "yes", "image": n % 4} for n 
 
 
 def test_dev_has_images_that_training_has_not(tmp_path):
-    splits = load.load_questions(easy_vqa(tmp_path, QUESTIONS), tmp_path)
+    splits = load_questions(easy_vqa(tmp_path, QUESTIONS), tmp_path)
     assert {int(asked.image[0, 0, 0]) for asked in splits.train} == {0, 1, 2}
     assert {int(asked.image[0, 0, 0]) for asked in splits.dev} == {3}
     assert len(splits.test["test"]) == 8
 
 
 def test_the_layout_of_the_package_gives_the_same(tmp_path):
-    packed = load.load_questions(easy_vqa(tmp_path, QUESTIONS), tmp_path)
+    packed = load_questions(easy_vqa(tmp_path, QUESTIONS), tmp_path)
     for part in ("train", "test"):
         (tmp_path / part / "images").mkdir(parents=True)
         for n in range(4):
             (tmp_path / part / "images" / f"{n}.png").write_bytes(encoded(n, (8, 8), "PNG"))
         rows = [[row["question"], row["answer"], row["image"]] for row in QUESTIONS]
         (tmp_path / part / "questions.json").write_text(json.dumps(rows))
-    loose = load.load_questions(EasyVqa(train="train", test="test", dev_images=1), tmp_path)
+    loose = load_questions(EasyVqa(train="train", test="test", dev_images=1), tmp_path)
     for one, other in zip(packed.train, loose.train, strict=True):
         assert (one.question, one.answer) == (other.question, other.answer)
         np.testing.assert_array_equal(pixels(one.image, 8), pixels(other.image, 8))
@@ -189,12 +193,12 @@ def test_the_layout_of_the_package_gives_the_same(tmp_path):
 def test_a_question_without_its_image_is_refused(tmp_path, index):
     config = easy_vqa(tmp_path, [*QUESTIONS[:2], {"question": "what?", "answer": "no", "image": index}])
     with pytest.raises(UserError, match=r"questions\.jsonl:3: there is no image"):
-        load.load_questions(config, tmp_path)
+        load_questions(config, tmp_path)
 
 
 def test_images_of_any_form_become_rgb_squares(tmp_path):
     for name, content in {
-        "grey.png": encoded(9, format="PNG", mode="L"), "alpha.png": encoded(9, format="PNG", mode="RGBA"),
+        "gray.png": encoded(9, format="PNG", mode="L"), "alpha.png": encoded(9, format="PNG", mode="RGBA"),
         "wide.gif": encoded(9, (30, 10), "GIF", "P"),
     }.items():  # fmt: skip
         (tmp_path / name).write_bytes(content)
@@ -360,10 +364,10 @@ def test_hub_images_are_read_from_a_local_folder(tmp_path):
         data = datasets.Dataset.from_dict(rows, features=features_of)
         (tmp_path / "pictures" / "data").mkdir(parents=True, exist_ok=True)
         data.to_parquet(str(tmp_path / f"pictures/data/{split}-00000-of-00001.parquet"))
-    captioned = load.load(CaptionHub(path="pictures", captions=("caption_0", "caption_1")), tmp_path)
+    captioned = load_captions(CaptionHub(path="pictures", captions=("caption_0", "caption_1")), tmp_path)
     assert [e.captions for e in captioned.dev] == [("a b", "d"), ("c", "e")]
     assert abs(int(pixels(captioned.train[1].image, 8).mean()) - 50) < 3
-    asked = load.load_questions(QuestionHub(path="pictures"), tmp_path)
+    asked = load_questions(ImageQuestionHub(path="pictures"), tmp_path)
     assert [(e.question, e.answer) for e in asked.test["test"]] == [("q?", "x"), ("r?", "y")]
     with pytest.raises(UserError, match="row 1: no column 'caption_9'; did you mean"):
-        load.load(CaptionHub(path="pictures", captions=("caption_9",)), tmp_path)
+        load_captions(CaptionHub(path="pictures", captions=("caption_9",)), tmp_path)

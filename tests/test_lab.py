@@ -36,7 +36,7 @@ model:
   kind: recurrent_seq2seq
   embedding: 24
   encoder: {hidden: 24}
-  decoder: {hidden: 48, form: luong}
+  decoder: {hidden: 48, variant: luong}
   attention: {score: {kind: additive, hidden: 24}}
   dropout: 0.05
 training:

@@ -12,13 +12,12 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 from attnlab.config import Bpe, Words
 from attnlab.config.extractive_qa import ExtractiveQA
 from attnlab.config.translation import ParallelText
-from attnlab.data.extractive_qa.encoder import PassageReader
-from attnlab.data.extractive_qa.records import Answer, Question
-from attnlab.data.story_qa.encoder import cut
-from attnlab.data.text import tsv
+from attnlab.data.extractive_qa.encoder import PassageEncoder
+from attnlab.data.extractive_qa.records import AnswerSpan, PassageQuestion
+from attnlab.data.story_qa.encoder import split_words
 from attnlab.data.text.letters import attached, composed
 from attnlab.data.text.tokenizer import Tokenizer, train
-from attnlab.data.translation import load
+from attnlab.data.translation import load, tsv
 from attnlab.tasks.captioning.metrics import words
 from attnlab.tasks.extractive_qa import lexical_baseline
 from attnlab.tasks.extractive_qa.metrics import exact
@@ -65,12 +64,12 @@ SETTINGS = ExtractiveQA.model_validate({"data": {"kind": "squad", "train": "t", 
 @pytest.mark.parametrize("tokenizer", KINDS.values(), ids=KINDS)
 def test_an_answer_reads_back_whole(tokenizer: Tokenizer, passage: str):
     """A perfect model points at the first and last token of the gold answer: any run of words is read as it stands."""
-    reader = PassageReader(SETTINGS, tokenizer, "", 0)
+    reader = PassageEncoder(SETTINGS, tokenizer, "", 0)
     places = [0, *(n + 1 for n, c in enumerate(passage) if c == " "), len(passage) + 1]
     for start, end in itertools.combinations(places, 2):
         gold = passage[start : end - 1]
-        question = Question("q", "?", passage, (Answer(gold, start),))
-        (window,) = reader.read([question])
+        question = PassageQuestion("q", "?", passage, (AnswerSpan(gold, start),))
+        (window,) = reader.encode([question])
         first, last = window.target
         assert first > 0
         assert exact(gold, answer := reader.answer(question, window, first - 1, last - 1)) == 1.0
@@ -97,8 +96,8 @@ def test_no_letter_is_cut_in_any_mixture_of_marks(tokenizer: Tokenizer):
 def test_words_in_another_spelling_are_the_same_word(spelling: str):
     """The question's `Zoë` is the passage's, as a word (exact match) and by its letters."""
     passage, question = "Zoe\u0308 saw \u1112\u1161\u11ab.", unicodedata.normalize(spelling, "Did Zoë see 한?")
-    reader = PassageReader.learned(SETTINGS, 4, [Question("q", "Zoë 한?", "Zoë 한.", ())])
-    (window,) = reader.read([Question("q", question, passage, ())])
+    reader = PassageEncoder.fit(SETTINGS, 4, [PassageQuestion("q", "Zoë 한?", "Zoë 한.", ())])
+    (window,) = reader.encode([PassageQuestion("q", question, passage, ())])
     assert window.match.tolist() == [1, 0, 1, 0]
     assert (window.passage.letters[0] == window.question.letters[1]).all()
     assert window.passage.surface == ["zoë", "saw", "한", "."]
@@ -110,15 +109,15 @@ def test_words_in_another_spelling_are_the_same_word(spelling: str):
 ])  # fmt: skip
 def test_words_of_stories_captions_and_the_sliding_window_keep_their_marks(text: str, read: list[str]):
     read = [composed(word) for word in read]
-    assert cut(text) == read
+    assert split_words(text) == read
     assert words(text).split() == read
     assert words("की") != words("का")
     passage = f"Ann met {text[:-1]} in the park"
-    assert lexical_baseline.answer(Question("q", "Who was it that Ann met in the park?", passage, ())) in passage
+    assert lexical_baseline.answer(PassageQuestion("q", "Who was it that Ann met in the park?", passage, ())) in passage
 
 
 def test_the_sliding_window_gives_whole_letters():
-    question = Question("q", "Where does Ann live?", "Ann does live Cafe\u0301s.", ())
+    question = PassageQuestion("q", "Where does Ann live?", "Ann does live Cafe\u0301s.", ())
     assert lexical_baseline.answer(question) == "Cafe\u0301s"
 
 

@@ -39,7 +39,7 @@ BERT = TransformerEncoder(
     norm=LayerNorm(epsilon=1e-12), positions=Learned(), max_length=30, scale_embeddings=False, embedding_norm=True,
     token_types=2, dropout=0.0,
 )  # fmt: skip
-MINILM = BERT.changed(layers=6, width=384, heads=12, feed_forward=1536, max_length=512)
+MINILM = BERT.replace(layers=6, width=384, heads=12, feed_forward=1536, max_length=512)
 
 
 def tensors(prefix: str = "") -> dict[str, np.ndarray]:
@@ -143,7 +143,7 @@ def test_a_made_up_folder_is_bert(tmp_path: Path, prefix: str, renamed: Callable
     assert ignored == sorted([f"{prefix}pooler.dense.bias", "cls.x"])
     assert all(name in bert.told(BERT, source) for name in ignored)
     assert "not what the weights" not in bert.told(BERT, source)
-    other = BERT.changed(per_layer={1: Attention(score=Cosine())})
+    other = BERT.replace(per_layer={1: Attention(score=Cosine())})
     assert bert.told(other, source).endswith("not what the weights were trained with: per_layer.1")
 
 
@@ -327,7 +327,7 @@ def test_bert_reads_marks_as_it_was_trained(name: str, data_dir: Path):
         assert np.isfinite(np.asarray(out.start[0])).sum() == length - start, "its words and none, but not [SEP]"
         return
     params = jax.jit(task.initialize)(jax.random.key(0))
-    ids = task.reader.read(["a good film"])[0].ids
+    ids = task.reader.encode(["a good film"])[0].ids
     tokens = np.zeros((2, 6), np.int32)
     tokens[0, :3], tokens[1, 3:] = ids, 9
     read = jax.jit(functools.partial(task.model.apply, train=False))
@@ -348,7 +348,7 @@ def test_marks_are_there_however_a_text_is_pooled(data_dir: Path):
     assert view.source_tokens == ["[CLS]", "good", "film", "[SEP]"]
     np.testing.assert_allclose(view.weights.sum(axis=1), 1.0, atol=1e-5)
     reference = Model(config.model.encoder, task.reader.tokenizer.vocabulary_size)
-    whole = jnp.asarray([[1, *task.reader.read(["good film"])[0].ids, 2]], jnp.int32)
+    whole = jnp.asarray([[1, *task.reader.encode(["good film"])[0].ids, 2]], jnp.int32)
     encode = jax.jit(functools.partial(reference.apply, train=False))
     states = np.asarray(encode({"params": params["encoder"]}, whole, jnp.array([4])))
     logits = states[0].mean(axis=0) @ params["classes"]["kernel"] + params["classes"]["bias"]

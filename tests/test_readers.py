@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from attnlab.config import Dates, Hub, ParallelText, Tsv
+from attnlab.config import Dates, ParallelText, TranslationHub, Tsv
 from attnlab.config.errors import UserError
 from attnlab.data.text.lines import LONGEST_LINE, read_lines
-from attnlab.data.text.tsv import read_pairs as read_tsv
-from attnlab.data.translation.load import Corpus, Pair, load
+from attnlab.data.translation.load import load
 from attnlab.data.translation.parallel_text import read_pairs as read_two
+from attnlab.data.translation.records import ParallelCorpus, SentencePair
+from attnlab.data.translation.tsv import read_pairs as read_tsv
 
 TSV = Tsv(source="de", target="en", train="train.tsv", dev="dev.tsv", test={"test": "test.tsv"})
 PARALLEL = ParallelText(source="de", target="en", train="train", dev="dev", test={"test": "test"})
@@ -117,9 +118,9 @@ def test_parallel_text_pairs_line_with_line(tmp_path: Path) -> None:
         write(tmp_path / f"{split}.de", f"ein {split}\n\nzwei\n")
         write(tmp_path / f"{split}.en.gz", f"one {split}\r\nx\r\ntwo")
     corpus = load(PARALLEL, tmp_path)
-    assert corpus.train == (Pair("ein train", "one train"), Pair("", "x"), Pair("zwei", "two"))
-    assert corpus.dev[0] == Pair("ein dev", "one dev")
-    assert corpus.test["test"][0] == Pair("ein test", "one test")
+    assert corpus.train == (SentencePair("ein train", "one train"), SentencePair("", "x"), SentencePair("zwei", "two"))
+    assert corpus.dev[0] == SentencePair("ein dev", "one dev")
+    assert corpus.test["test"][0] == SentencePair("ein test", "one test")
     assert (corpus.source_language, corpus.target_language) == ("de", "en")
 
 
@@ -139,7 +140,12 @@ def test_tsv_reads_two_columns_by_name(tmp_path: Path) -> None:
     for split in ("train.tsv.gz", "dev.tsv", "test.tsv.gz"):
         write(tmp_path / split, rows)
     corpus = load(TSV, tmp_path)
-    assert corpus.train == corpus.dev == corpus.test["test"] == (Pair('ein "Hund', 'one "dog'), Pair("zwei", ""))
+    assert (
+        corpus.train
+        == corpus.dev
+        == corpus.test["test"]
+        == (SentencePair('ein "Hund', 'one "dog'), SentencePair("zwei", ""))
+    )
 
 
 @pytest.mark.parametrize(
@@ -178,7 +184,7 @@ def test_a_missing_file_or_directory_is_said_with_how_to_get_it(tmp_path: Path) 
 @pytest.mark.parametrize("name", ["train", "dev"])
 def test_a_test_set_has_a_name_of_its_own(name: str) -> None:
     with pytest.raises(ValidationError, match=f"{name} is the name of another split"):
-        TSV.changed(test={name: "test.tsv"})
+        TSV.replace(test={name: "test.tsv"})
 
 
 def test_generated_data_need_no_directory() -> None:
@@ -186,22 +192,24 @@ def test_generated_data_need_no_directory() -> None:
 
 
 def test_the_fingerprint_tells_any_change() -> None:
-    def corpus(*train: Pair, dev: str = "d", test: str = "t") -> str:
-        return Corpus(train, (Pair(dev, dev),), {test: (Pair("x", "y"),)}, "de", "en").fingerprint()
+    def corpus(*train: SentencePair, dev: str = "d", test: str = "t") -> str:
+        return ParallelCorpus(
+            train, (SentencePair(dev, dev),), {test: (SentencePair("x", "y"),)}, "de", "en"
+        ).fingerprint()
 
-    base = corpus(Pair("a", "b"), Pair("c", "d"))
-    assert base == corpus(Pair("a", "b"), Pair("c", "d"))
+    base = corpus(SentencePair("a", "b"), SentencePair("c", "d"))
+    assert base == corpus(SentencePair("a", "b"), SentencePair("c", "d"))
     changed = [
-        corpus(Pair("c", "d"), Pair("a", "b")), corpus(Pair("ab", ""), Pair("c", "d")), corpus(Pair("a", "b")),
-        corpus(Pair("a", "b"), Pair("c", "d"), dev="e"), corpus(Pair("a", "b"), Pair("c", "d"), test="u"),
-        corpus(Pair("a ", "b"), Pair("c", "d")), corpus(Pair("b", "a"), Pair("c", "d")),
+        corpus(SentencePair("c", "d"), SentencePair("a", "b")), corpus(SentencePair("ab", ""), SentencePair("c", "d")), corpus(SentencePair("a", "b")),
+        corpus(SentencePair("a", "b"), SentencePair("c", "d"), dev="e"), corpus(SentencePair("a", "b"), SentencePair("c", "d"), test="u"),
+        corpus(SentencePair("a ", "b"), SentencePair("c", "d")), corpus(SentencePair("b", "a"), SentencePair("c", "d")),
     ]  # fmt: skip
     assert len({base, *changed}) == 1 + len(changed)
 
 
 def test_without_its_package_the_hub_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    assert "pip install -e '.[hub]'" in refusal(lambda: load(Hub(path="x", source="de", target="en"), None))
+    assert "pip install -e '.[hub]'" in refusal(lambda: load(TranslationHub(path="x", source="de", target="en"), None))
 
 
 @pytest.fixture
@@ -221,8 +229,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.filterwarnings("default")
 def test_a_local_folder_in_the_hubs_layout_is_read(hub: Path) -> None:
-    corpus = load(Hub(path="set", source="translation.de", target="translation.en"), hub)
-    assert corpus.train == corpus.dev == corpus.test["test"] == (Pair("einä", "one"), Pair("", "x"))
+    corpus = load(TranslationHub(path="set", source="translation.de", target="translation.en"), hub)
+    assert corpus.train == corpus.dev == corpus.test["test"] == (SentencePair("einä", "one"), SentencePair("", "x"))
     assert (corpus.source_language, corpus.target_language) == ("de", "en")
 
 
@@ -238,5 +246,5 @@ def test_a_local_folder_in_the_hubs_layout_is_read(hub: Path) -> None:
     ],
 )
 def test_what_a_hub_dataset_lacks_is_said(hub: Path, change: dict[str, str], said: str) -> None:
-    config = Hub(path="set", source="translation.de", target="translation.en").model_copy(update=change)
+    config = TranslationHub(path="set", source="translation.de", target="translation.en").model_copy(update=change)
     assert said in refusal(lambda: load(config, hub))

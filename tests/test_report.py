@@ -196,7 +196,7 @@ def test_small_weights_are_scaled_and_said_to_be():
     html = render.page("a b", [named])
     assert 'data-top="0.1"' in html
     assert "text across, class down" in html
-    assert "strongest colour is 0.1" in html
+    assert "strongest color is 0.1" in html
     html = render.page("a b", [attended(["a", "b"], ["fine"], large)])
     assert 'data-top="1"' in html
     assert "strongest" not in html
@@ -216,7 +216,7 @@ def test_parts_have_their_own_title_and_scale_and_no_sum_where_columns_add_up():
     html = render.page("a b", [view])
     assert Page(html).rows == [
         ["of words: every column adds up to 1"], ["c", ".3", ".2", ""], ["d", ".7", ".8", ""],
-        ["of all; the strongest colour is 0.3"], ["e", ".1", ".3", "0.400"],
+        ["of all; the strongest color is 0.3"], ["e", ".1", ".3", "0.400"],
     ]  # fmt: skip
     assert re.findall('data-top="(.*?)"', html) == ["1", "0.3"]
     assert "gold: <bdi>b</bdi>" in html

@@ -7,20 +7,22 @@ import pytest
 
 from attnlab.config.captioning import Scenes
 from attnlab.config.visual_qa import SceneQuestions
+from attnlab.data.captioning.scenes import generate
 from attnlab.data.images import scenes
+from attnlab.data.visual_qa import scenes as questions
 
 SMALL = Scenes(train=150, dev=20, test=40)
 
 
 @pytest.fixture(scope="module")
 def splits():
-    return scenes.generate(SMALL)
+    return generate(SMALL)
 
 
 def test_same_seed_same_data_and_longer_begins_with_shorter(splits):
-    assert scenes.generate(SMALL).fingerprint() == splits.fingerprint()
-    assert scenes.generate(SMALL.changed(seed=1)).fingerprint() != splits.fingerprint()
-    shorter = scenes.generate(SMALL.changed(train=30))
+    assert generate(SMALL).fingerprint() == splits.fingerprint()
+    assert generate(SMALL.replace(seed=1)).fingerprint() != splits.fingerprint()
+    shorter = generate(SMALL.replace(train=30))
     for one, other in zip(shorter.train, splits.train[:30], strict=True):
         assert one.captions == other.captions
         np.testing.assert_array_equal(one.image, other.image)
@@ -70,17 +72,20 @@ def test_sizes_and_shapes_are_told_apart_by_what_is_painted():
 def test_questions_have_the_one_answer_that_the_scene_gives():
     rng = random.Random(0)
     scene = (scenes.Thing(0, "small", "red", "cross"), scenes.Thing(9, "large", "blue", "circle"))
-    found = {scenes.ask(scene, rng) for _ in range(300)}
+    found = {questions.question_about(scene, rng) for _ in range(300)}
     assert ("what color is the cross?", "red") in found
     assert ("what shape is the blue thing?", "circle") in found
     assert ("how many things are there?", "two") in found
     assert ("is there a red cross?", "yes") in found
     assert ("is there a red cross?", "no") not in found
     twins = (scene[0], scenes.Thing(2, "large", "red", "cross"))
-    assert {question.split()[0] for question, _ in (scenes.ask(twins, rng) for _ in range(100))} == {"is", "how"}
+    assert {question.split()[0] for question, _ in (questions.question_about(twins, rng) for _ in range(100))} == {
+        "is",
+        "how",
+    }
 
 
 def test_half_of_the_yes_no_questions_are_true():
-    examples = scenes.generate_questions(SceneQuestions(train=1500)).train
+    examples = questions.generate(SceneQuestions(train=1500)).train
     answers = [asked.answer for asked in examples if asked.question.startswith("is")]
     assert 0.45 < np.mean([answer == "yes" for answer in answers]) < 0.55

@@ -1,4 +1,4 @@
-"""Custom parts that no block can honour are seen: they are computed by `dense`, and refused where blocks are named."""
+"""Custom parts that no block can honor are seen: they are computed by `dense`, and refused where blocks are named."""
 
 import functools
 
@@ -77,7 +77,7 @@ CASES = [*(("queries", options) for options in QUERIES.values()), *(("keys", opt
 
 
 @pytest.mark.parametrize(("mixed", "options"), CASES, ids=[*QUERIES, *(f"keys: {name}" for name in KEYS)])
-def test_what_no_block_can_honour_is_for_dense(mixed, options):
+def test_what_no_block_can_honor_is_for_dense(mixed, options):
     told = plan(q, q, q, **{"mask": MASK, **options})
     assert told.implementation == "dense"
     assert f"mixes {mixed}" in str(told)

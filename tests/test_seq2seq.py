@@ -25,7 +25,7 @@ LENGTHS = jnp.array([5, 3])
 TARGET = jnp.array([[1, 4, 5, 6], [1, 7, 8, 9]])
 
 
-def build(score="additive", form="bahdanau", cell="gru", **more) -> tuple[RecurrentSeq2Seq, dict]:
+def build(score="additive", variant="bahdanau", cell="gru", **more) -> tuple[RecurrentSeq2Seq, dict]:
     data = {"attention": SCORES[score], "embedding": 6, "encoder": {"cell": cell, "hidden": 4},
             "decoder": {"cell": cell, "hidden": 8, "form": form}, **more}  # fmt: skip
     return initialized(Config.model_validate(data))

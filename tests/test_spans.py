@@ -16,7 +16,7 @@ from weights import drawn
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.config.models.extractive_qa import BidafReader as ReaderConfig
-from attnlab.data.extractive_qa.records import Answer, Question
+from attnlab.data.extractive_qa.records import AnswerSpan, PassageQuestion
 from attnlab.data.records import Splits
 from attnlab.functional import normalizers
 from attnlab.models.bidaf import BidafReader
@@ -41,7 +41,7 @@ def experiment(model: dict, steps: int = 1, rate: float = 3e-3, **task) -> Exper
     })  # fmt: skip
 
 
-def twin(count: int, seed: int, words: int = 30, share_without: float = 0.0) -> tuple[Question, ...]:
+def twin(count: int, seed: int, words: int = 30, share_without: float = 0.0) -> tuple[PassageQuestion, ...]:
     """Passages of 'KEY is WORD .' in any order; the question is the key, whose word is the answer."""
     draw, found = random.Random(seed), []
     for number in range(count):
@@ -52,15 +52,15 @@ def twin(count: int, seed: int, words: int = 30, share_without: float = 0.0) -> 
         told = [key for key in keys if not (none and key == asked)]
         passage = " ".join(f"{key} is {said[key]} ." for key in told)
         start = passage.find(f"{asked} is ") + len(f"{asked} is ")
-        found.append(Question(str(number), asked, passage, () if none else (Answer(said[asked], start),)))
+        found.append(PassageQuestion(str(number), asked, passage, () if none else (AnswerSpan(said[asked], start),)))
     return tuple(found)
 
 
-def prepared(config: Experiment, train: tuple[Question, ...]) -> ExtractiveQATask:
+def prepared(config: Experiment, train: tuple[PassageQuestion, ...]) -> ExtractiveQATask:
     return ExtractiveQATask.prepare(config, Splits(train, train, {}))
 
 
-def trained(config: Experiment, train: tuple[Question, ...]):
+def trained(config: Experiment, train: tuple[PassageQuestion, ...]):
     task = prepared(config, train)
     batches, state = task.batches(train), initial_state(task.initialize, config.training, 1)
     step = make_train_step(task.loss, config.training, 1)
@@ -139,10 +139,13 @@ def test_filler_and_padding_change_nothing(attention: dict | None):
 @pytest.mark.parametrize("model", [BIDAF, TRANSFORMER], ids=["bidaf", "transformer"])
 def test_long_passages_are_read_in_windows_and_answers_merged(model: dict):
     config = experiment(model, window=8, stride=5, max_answer=3, unanswerable=True)
-    examples = (*twin(6, 0), Question("long", "red", "green is w1 . " * 9 + "red is w2 .", (Answer("w2", 133),)))
+    examples = (
+        *twin(6, 0),
+        PassageQuestion("long", "red", "green is w1 . " * 9 + "red is w2 .", (AnswerSpan("w2", 133),)),
+    )
     task = prepared(config, examples)
     params = jax.jit(task.initialize)(jax.random.key(0))
-    windows = [window for window in task.reader.read(examples) if window.number == 6]
+    windows = [window for window in task.reader.encode(examples) if window.number == 6]
     assert [(w.first, w.last) for w in windows] == [(n, min(n + 8, 40)) for n in range(0, 36, 5)]
     assert [w.target for w in windows if w.target != (0, 0)] == [(4, 4)]
     found = task.find(params, examples)
@@ -200,7 +203,7 @@ def test_lines_and_arguments():
     lines = list(task.answer(params, ["red is w1 .\tred", "", "green is w2 .\tgreen"], 0, None))
     assert lines[1] == ""
     assert lines[0] in "red is w1 ."
-    assert task.example(["a b", "c?"]) == task.example(["a b\tc?"]) == Question("", "c?", "a b", ())
+    assert task.example(["a b", "c?"]) == task.example(["a b\tc?"]) == PassageQuestion("", "c?", "a b", ())
     with pytest.raises(UserError, match="line 3: expected a passage and a question"):
         list(task.answer(params, ["", "no tab"], 1, None))
 
@@ -214,20 +217,22 @@ def test_words_of_no_training_passage_are_named_in_passage_and_question():
 
 
 def test_what_is_left_out_is_said():
-    lost = Question("x", "red", "red is w1 .", (Answer("w9", 7),))
-    guessed = Question("y", "red", "red is w1 .", (Answer("w1", 7, False),))
+    lost = PassageQuestion("x", "red", "red is w1 .", (AnswerSpan("w9", 7),))
+    guessed = PassageQuestion("y", "red", "red is w1 .", (AnswerSpan("w1", 7, False),))
     task = prepared(experiment(BIDAF, max_question=2), train := (*twin(4, 0), lost, guessed))
-    said = "\n".join(task.describe(task.batches((*train, Question("z", "a b c", "a", (Answer("a", 0),)))), 7))
+    said = "\n".join(
+        task.describe(task.batches((*train, PassageQuestion("z", "a b c", "a", (AnswerSpan("a", 0),)))), 7)
+    )
     assert "left out: 1 questions; of x the answer 'w9' is not at character 7 ('w1' is)" in said
     assert "a guessed place: 1 answers" in said
     assert "cut: 1 questions of more than 2" in said
 
 
 def test_nothing_left_to_train_on_is_said_with_its_reason():
-    wrong = Question("q7", "red", "red is w1 .", (Answer("w1", 3),))
+    wrong = PassageQuestion("q7", "red", "red is w1 .", (AnswerSpan("w1", 3),))
     with pytest.raises(UserError, match=r"of q7 the answer 'w1' is not at character 3 \(' i' is\)"):
         prepared(experiment(BIDAF), twin(4, 0)).batches((wrong,))
-    long = Question("q8", "red", "red is w1 .", (Answer("red is w1", 0),))
+    long = PassageQuestion("q8", "red", "red is w1 .", (AnswerSpan("red is w1", 0),))
     with pytest.raises(UserError, match=r"no answer is whole in a window of 2 tokens \(task.window\)"):
         prepared(experiment(BIDAF, window=2, stride=1, max_answer=2), twin(4, 0)).batches((long,))
 
@@ -258,7 +263,7 @@ def test_a_run_reads_its_vocabularies_back(tmp_path: Path):
     again = ExtractiveQATask.restore(config, tmp_path)
     assert again.identity() == task.identity()
     assert json.loads((tmp_path / "letters.json").read_text()) == again.reader.letters
-    (one,), (other,) = task.reader.read(twin(1, 5)), again.reader.read(twin(1, 5))
+    (one,), (other,) = task.reader.encode(twin(1, 5)), again.reader.encode(twin(1, 5))
     np.testing.assert_array_equal(one.passage.letters, other.passage.letters)
 
 

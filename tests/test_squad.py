@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from attnlab.config.errors import UserError
-from attnlab.config.extractive_qa import QuestionsHub, SubjQa
+from attnlab.config.extractive_qa import PassageQuestionHub, SubjQa
 from attnlab.data.extractive_qa import squad, subjqa
-from attnlab.data.extractive_qa.records import Answer, Question, told_apart
+from attnlab.data.extractive_qa.records import AnswerSpan, PassageQuestion, unique_ids
 from attnlab.data.extractive_qa.windows import best_spans, tokens_of, windows
 from attnlab.tasks.extractive_qa import lexical_baseline
 from attnlab.tasks.extractive_qa.metrics import best_by_threshold, each, exact, f1, normalize, squad_scores
@@ -88,8 +88,8 @@ def write(path: Path, content: object) -> Path:
 @pytest.mark.parametrize("name", ["d.json", "d.json.gz"])
 def test_a_question_is_read(tmp_path: Path, name: str):
     (found,) = squad.read_file(write(tmp_path / name, document()))
-    assert found == Question("q", "Where?", PASSAGE, (Answer("Rome", 15),))
-    assert found.target == Answer("Rome", 15)
+    assert found == PassageQuestion("q", "Where?", PASSAGE, (AnswerSpan("Rome", 15),))
+    assert found.target == AnswerSpan("Rome", 15)
 
 
 def test_unanswerable(tmp_path: Path):
@@ -102,9 +102,9 @@ def test_guessed_places_are_trained_on_only_where_there_are_no_others(tmp_path: 
     guessed = {"text": "Rome", "answer_start": 24, "span": "heuristic"}
     certain = {"text": "in Rome", "answer_start": 12, "span": "unique"}
     (found,) = squad.read_file(write(tmp_path / "d.json", document(answers=[guessed, guessed, certain])))
-    assert found.target == Answer("in Rome", 12)
+    assert found.target == AnswerSpan("in Rome", 12)
     (found,) = squad.read_file(write(tmp_path / "d.json", document(answers=[guessed])))
-    assert found.target == Answer("Rome", 24, certain=False)
+    assert found.target == AnswerSpan("Rome", 24, certain=False)
     (found,) = squad.read_file(write(tmp_path / "d.json", document(answers=[guessed | {"answer_start": 3}])))
     assert found.target is None
 
@@ -150,7 +150,7 @@ def test_subjqa(tmp_path: Path):
     config = SubjQa(train=("a.jsonl", "a.jsonl"), dev=("a.jsonl",), test={"test": "a.jsonl"})
     found = subjqa.read(config, tmp_path)
     assert [len(part) for part in found.splits().values()] == [4, 2, 2]
-    assert [one.target for one in found.dev] == [Answer("good", 6), None]
+    assert [one.target for one in found.dev] == [AnswerSpan("good", 6), None]
     for wrong, said in (
         ({"answer": None}, "null together"),
         ({"context": None}, "must not be null"),
@@ -176,9 +176,9 @@ def test_a_folder_in_the_hubs_layout(tmp_path: Path, monkeypatch: pytest.MonkeyP
     folder.mkdir()
     for name in ("train", "validation", "test"):
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    found = squad.read_hub(QuestionsHub(path="mine"), tmp_path)
+    found = squad.read_hub(PassageQuestionHub(path="mine"), tmp_path)
     assert [len(part) for part in found.splits().values()] == [2, 2, 2]
-    assert [one.target for one in found.train] == [Answer("Rome", 15), None]
+    assert [one.target for one in found.train] == [AnswerSpan("Rome", 15), None]
 
 
 def test_two_questions_of_one_id_are_refused_where_answers_are_kept_by_id(tmp_path: Path):
@@ -191,9 +191,9 @@ def test_two_questions_of_one_id_are_refused_where_answers_are_kept_by_id(tmp_pa
     assert len({one.id for one in squad.read_file(write(tmp_path / "d.json", given))}) == 3, "null is no name"
     row = {"id": "same", "question": "How?", "context": "It is good.", "answer": "good", "answer_start": 6}
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, [row, row | {"answer": "is", "answer_start": 3}, row])))
-    names = told_apart(one.id for one in subjqa.read_file(tmp_path / "a.jsonl"))
+    names = unique_ids(one.id for one in subjqa.read_file(tmp_path / "a.jsonl"))
     assert names == ["same", "same#2", "same#3"], "SubjQA's annotators share an id; none is lost"
-    assert told_apart(["a", "a#2", "a", "a"]) == ["a", "a#2", "a#3", "a#4"]
+    assert unique_ids(["a", "a#2", "a", "a"]) == ["a", "a#2", "a#3", "a#4"]
 
 
 def test_rows_of_the_hub_are_checked_as_files_are():
@@ -322,5 +322,5 @@ def test_best_spans_are_those_of_trying_all():
 
 def test_the_sliding_window_points_near_the_words_of_the_question():
     passage = "Ann lives in Paris. Bob, a baker, was born in Rome. The town of Oslo is cold."
-    assert "Rome" in lexical_baseline.answer(Question("", "Where was Bob the baker born?", passage, ()))
-    assert lexical_baseline.answer(Question("", "Where?", "of the.", ())) == ""
+    assert "Rome" in lexical_baseline.answer(PassageQuestion("", "Where was Bob the baker born?", passage, ()))
+    assert lexical_baseline.answer(PassageQuestion("", "Where?", "of the.", ())) == ""

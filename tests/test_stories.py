@@ -18,6 +18,7 @@ from attnlab.config.story_qa import Babi, GeneratedStories
 from attnlab.data.records import Splits
 from attnlab.data.story_qa import babi, generated
 from attnlab.data.story_qa.encoder import Vocabulary
+from attnlab.data.story_qa.records import StoryQuestion
 from attnlab.data.text.buckets import Shape
 from attnlab.models.memory_network import MemoryNetwork, ages, position_encoding
 from attnlab.tasks.story_qa.metrics import story_scores
@@ -63,7 +64,7 @@ def test_answers_and_facts_follow_from_the_sentences(facts: int):
     config = GeneratedStories(facts=facts, **FEW)
     for story in generated.generate(config).train:
         deeds = told(story.sentences)
-        assert len(story.sentences) <= config.most_sentences
+        assert len(story.sentences) <= config.longest_story
         assert len(story.facts) == facts
         if facts == 1:
             person = story.question.removeprefix("Where is ").rstrip("?")
@@ -153,7 +154,7 @@ STORY = jnp.array([[[2, 3, 0], [4, 5, 6], [7, 3, 2]], [[6, 5, 0], [2, 2, 2], [0,
 
 
 def build(**changes):
-    config = MemoryConfig(**({"width": 8, "hops": 3, "jitter": 0.0} | changes))
+    config = MemoryConfig(**({"width": 8, "hops": 3, "time_noise": 0.0} | changes))
     model = MemoryNetwork(config, 9, 10)
     inputs = STORY, jnp.array([3, 2]), jnp.array([[2, 3, 0], [5, 0, 0]])
     return model, drawn(functools.partial(model.init, train=False), *inputs), inputs
@@ -220,13 +221,13 @@ def test_any_score_and_normalizer_serves(score: str):
 
 def experiment(model: dict, steps: int, **training) -> Experiment:
     return Experiment.model_validate({
-        "name": "twin", "task": {"kind": "story_qa", "data": {"kind": "generated", "longest": 5, **FEW, "train": 2000}},
+        "name": "twin", "task": {"kind": "story_qa", "data": {"kind": "generated", "max_sentences": 5, **FEW, "train": 2000}},
         "model": model,
         "training": {"steps": steps, "buckets": 1, "evaluate_every": steps, **training},
     })  # fmt: skip
 
 
-MEMORY = {"kind": "memory_network", "width": 16, "hops": 1, "jitter": 0.0}
+MEMORY = {"kind": "memory_network", "width": 16, "hops": 1, "time_noise": 0.0}
 TRANSFORMER = {
     "kind": "transformer_story_reader",
     "encoder": {"layers": 2, "width": 32, "heads": 2, "feed_forward": 64, "token_types": 2, "dropout": 0.0},
@@ -330,7 +331,7 @@ def test_learned_positions_hold_the_story_or_it_is_told(unit: str, enough: int):
     splits = StoryQATask.load(config, None)
     task = StoryQATask.prepare(config, splits)
     assert "accuracy" in task.scores(jax.jit(task.initialize)(jax.random.key(0)), splits.dev)
-    few = config.changed(model=config.model.changed(encoder=config.model.encoder.changed(max_length=3)))
+    few = config.replace(model=config.model.replace(encoder=config.model.encoder.replace(max_length=3)))
     with pytest.raises(UserError, match=r"positions, and the learned ones hold [23]: a larger model\.encoder"):
         StoryQATask.prepare(few, splits).batches(splits.train)
 
@@ -343,16 +344,16 @@ def test_a_small_transformer_learns_where_people_are():
 
 
 def test_long_stories_are_cut_at_their_beginning():
-    story = generated.Story(("A is in x.", "B is in y.", "C is in z."), "Where is A?", "x", (0, 2))
-    read = Vocabulary.learned([story]).read(story, 2)
+    story = StoryQuestion(("A is in x.", "B is in y.", "C is in z."), "Where is A?", "x", (0, 2))
+    read = Vocabulary.fit([story]).encode(story, 2)
     assert (len(read.sentences), read.facts, read.left_out) == (2, (1,), 1)
 
 
 def test_a_full_memory_is_no_wider_in_scoring_than_in_training():
     told = tuple(f"A is in {'xyz'[n % 3]}." for n in range(20))
-    long = generated.Story(told, "Where is A?", "x", (18,))
+    long = StoryQuestion(told, "Where is A?", "x", (18,))
     config = experiment(MEMORY, 1)
-    config = config.changed(task=config.task.changed(memory=18))
+    config = config.replace(task=config.task.replace(memory=18))
     task = StoryQATask.prepare(config, Splits((long,), (long,), {"test": (long,)}))
     found = task.scores(jax.jit(task.initialize)(jax.random.key(0)), [long])
     assert (found["stories"], found["stories_cut"]) == (1, 1)

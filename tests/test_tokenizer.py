@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from attnlab.config import Bpe, Words
 from attnlab.config.errors import UserError
-from attnlab.data.records import Corpus, Pair
 from attnlab.data.text.tokenizer import BOS, EOS, PAD, SPECIALS, UNK, Tokenizer, Tokenizers, train, train_tokenizers
+from attnlab.data.translation.records import ParallelCorpus, SentencePair
 
 TEXTS = [
     "Ein Mann (mit Hut) läuft: schnell!", "Two dogs aren't running.", "<s> </s> <pad> <unk> x<s>y <unk>",
@@ -30,8 +30,8 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     return train(KINDS[request.param], TEXTS * 3, "joint")
 
 
-def corpus(*pairs: tuple[str, str]) -> Corpus:
-    return Corpus(tuple(Pair(*pair) for pair in pairs), (Pair("dev", "dev"),), {}, "de", "en")
+def corpus(*pairs: tuple[str, str]) -> ParallelCorpus:
+    return ParallelCorpus(tuple(SentencePair(*pair) for pair in pairs), (SentencePair("dev", "dev"),), {}, "de", "en")
 
 
 def test_special_tokens_have_their_numbers(tokenizer: Tokenizer) -> None:
@@ -216,7 +216,7 @@ def test_a_broken_file_is_said_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_is_exact_in_any_process(kind: str, tmp_path: Path) -> None:
     code = (
-        "import sys; from attnlab.config import Bpe, Words; from attnlab.data.tokenizer import train; import pathlib;"
+        "import sys; from attnlab.config import Bpe, Words; from attnlab.data.text.tokenizer import train; import pathlib;"
         f"train({KINDS[kind]!r}, {TEXTS!r}, 'joint').save(pathlib.Path(sys.argv[1]))"
     )
     files = []

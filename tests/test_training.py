@@ -1,4 +1,4 @@
-"""The training step: what it minimises, how fast it steps, and that sharing a batch over devices changes nothing."""
+"""The training step: what it minimizes, how fast it steps, and that sharing a batch over devices changes nothing."""
 
 import chex
 import jax

@@ -34,9 +34,9 @@ POSITIONS = {
     "learned": config.Learned(),
     "sinusoidal": config.Sinusoidal(),
     "rotary": config.Rotary(),
-    "alibi": config.AlibiPositions(),
-    "relative": config.Relative(distance=2),
-    "t5": config.T5(buckets=4, max_distance=8),
+    "alibi": config.Alibi(),
+    "relative": config.RelativeBias(distance=2),
+    "t5": config.T5Bias(buckets=4, max_distance=8),
 }
 MEMORY = jnp.asarray(np.random.default_rng(1).normal(size=(2, 5, 8)), jnp.float32)
 
@@ -428,7 +428,7 @@ REFUSED = {
     "cross_attention.mask prefix compares positions": lambda: config.DecoderStack(
         cross_attention=attentions.Attention(score=attentions.Dot(), mask=mask_configs.Prefix(n=1))
     ),
-    "max_distance 16 is not above 16": lambda: config.T5(max_distance=16),
+    "max_distance 16 is not above 16": lambda: config.T5Bias(max_distance=16),
 }
 
 
@@ -447,4 +447,4 @@ def test_configs_survive_json_and_shrink():
     assert (small.encoder.layers, small.decoder.layers, small.width) == (3, 4, 16)
     assert small.tiny() == small
     assert small.encoder.per_layer[2] == PAST[1]
-    assert hash(whole.encoder_alone()) != hash(small.encoder_alone())
+    assert hash(whole.encoder_config()) != hash(small.encoder_config())

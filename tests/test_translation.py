@@ -10,8 +10,8 @@ import pytest
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.config.translation import TsvToSplit
-from attnlab.data.records import Link, Pair
-from attnlab.data.text import tsv
+from attnlab.data.translation import tsv
+from attnlab.data.translation.records import Link, SentencePair
 from attnlab.tasks.base import no_poll
 from attnlab.tasks.translation.task import TranslationTask
 from attnlab.training.objective import guided_alignment
@@ -51,7 +51,7 @@ def test_guided_alignment_is_its_definition():
 def test_pieces_of_words_are_aligned_word_by_word(monkeypatch):
     config = experiment(TRANSFORMER, tokenizer={"kind": "bpe", "vocabulary": 100})
     task = TranslationTask.prepare(config, TranslationTask.load(config, None))
-    pair = Pair("zwei drei", "three two", (Link((0, 4), (6, 9)), Link((5, 9), (0, 5))))
+    pair = SentencePair("zwei drei", "three two", (Link((0, 4), (6, 9)), Link((5, 9), (0, 5))))
     source, target = task.tokenizers.source.encode(pair.source), task.tokenizers.target.encode(pair.target)
     assert min(len(source.ids), len(target.ids)) > 2
     weights = np.zeros((len(target.ids) + 1, len(source.ids) + 1))
@@ -71,7 +71,7 @@ def test_guiding_makes_attention_follow_gold(model):
     batch = {name: jnp.asarray(array) for name, array in task.batches(corpus.train).batch(0).items()}
     assert batch["links"].shape == (*batch["target_in"].shape, batch["source"].shape[1])
     params = jax.jit(task.initialize)(jax.random.key(0))
-    update = optimizer(config.training.optimizer.changed(learning_rate=0.01, schedule="constant"), 10)
+    update = optimizer(config.training.optimizer.replace(learning_rate=0.01, schedule="constant"), 10)
 
     @jax.jit
     def step(params, state):
@@ -108,12 +108,12 @@ def test_a_sentence_may_be_as_long_as_there_are_positions_and_a_longer_one_is_to
     task = TranslationTask.prepare(config, TranslationTask.load(config, None))
     params = jax.jit(task.initialize)(jax.random.key(0))
     assert len(list(task.answer(params, ["drei " * 40], 0, None))) == 1
-    (weights,) = task.attention(params, [Pair("drei " * 40, "3 " * 40)])
+    (weights,) = task.attention(params, [SentencePair("drei " * 40, "3 " * 40)])
     assert weights.shape == (41, 41)
     with pytest.raises(UserError, match="with its end token a sentence has 42 tokens, and the learned"):
         list(task.answer(params, ["drei " * 41], 0, None))
     with pytest.raises(UserError, match="with its start token a target has 42 tokens, and the learned positions hold"):
-        task.attention(params, [Pair("drei", "3 " * 41)])
+        task.attention(params, [SentencePair("drei", "3 " * 41)])
 
 
 def test_a_transformer_translates_and_tells_where_it_looked():
@@ -164,4 +164,4 @@ def test_too_few_rows_and_a_wrong_column_are_told(folder):
     with pytest.raises(UserError, match="6 rows leave none to train on after dev 3 and test 4"):
         tsv.read_and_split(split_config(dev=3, test=4), folder)
     with pytest.raises(ValueError, match="by fr is neither source de nor target en"):
-        split_config(by="fr")
+        split_config(group_by="fr")

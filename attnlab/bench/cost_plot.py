@@ -22,7 +22,7 @@ COLORS = {
     "torch": "#d62728", "flex": "#ff7f0e", "jax.nn": "#8c6d31", "flax": "#b5a642",
     "cudnn": "#2ca02c", "torch_flash": "#e377c2", "torch_efficient": "#9467bd", "torch_cudnn": "#7f1d1d",
 }  # fmt: skip
-"""Ours are blue and grey, the others warm or green."""
+"""Ours are blue and gray, the others warm or green."""
 Cost = Callable[[Result, str], float | None]
 Lines = Mapping[str, list[tuple[int, float]]]
 

@@ -53,7 +53,7 @@ class Seq2Seq(nn.Module):
         super().__init__()
         self.config = config
         encoder, decoder, width = config.encoder, config.decoder, 2 * config.encoder.hidden
-        luong = decoder.form == "luong"
+        luong = decoder.variant == "luong"
         self.target_embedding = nn.Embedding(target_vocabulary, config.embedding)
         tied = config.tie_embeddings == "all"
         self.source_embedding = self.target_embedding if tied else nn.Embedding(source_vocabulary, config.embedding)
@@ -90,7 +90,7 @@ class Seq2Seq(nn.Module):
             return summary if self.attend is None else self.attend(hidden, keys, annotations, padding)
 
         start = torch.tanh(self.bridge(summary))
-        decode = {"bahdanau": self._bahdanau, "luong": self._luong}[self.config.decoder.form]
+        decode = {"bahdanau": self._bahdanau, "luong": self._luong}[self.config.decoder.variant]
         return self.output(self.dropout(decode(start, embedded, context)))
 
     def _encode(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -86,7 +86,7 @@ class Transformer(nn.Module):
         self.source_embedding = self.target_embedding if tied else nn.Embedding(source_vocabulary, config.width)
         self.encoder = nn.ModuleList(Layer(config, decoder=False) for _ in range(config.encoder.layers))
         self.decoder = nn.ModuleList(Layer(config, decoder=True) for _ in range(config.decoder.layers))
-        last = config.encoder_alone().has_final_norm
+        last = config.encoder_config().has_final_norm
         final = lambda: nn.LayerNorm(config.width, eps=config.norm.epsilon) if last else nn.Identity()  # noqa: E731
         self.encoder_norm, self.decoder_norm = final(), final()
         self.readout = nn.Linear(config.width, target_vocabulary)
@@ -135,7 +135,7 @@ def _sinusoids(length: int, width: int) -> Tensor:
 def _refuse(config: Config) -> None:
     """Refuse by name what the peer does not know."""
     plain = {"score": {"kind": "scaled_dot"}, "normalizer": {"kind": "softmax"}}
-    stacks = {"encoder": config.encoder_alone(), "decoder": config.decoder_alone()}
+    stacks = {"encoder": config.encoder_config(), "decoder": config.decoder_config()}
     attentions = [(f"{name}.{at}", one) for name, stack in stacks.items() for at, one in stack.attentions().items()]
     attentions.append(("decoder.cross_attention", config.decoder.cross_attention))
     for place, attention in attentions:

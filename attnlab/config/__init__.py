@@ -5,9 +5,23 @@ from attnlab.config.experiment import Experiment
 from attnlab.config.models.recurrent import Decoder, Encoder, RecurrentSeq2Seq
 from attnlab.config.text import Bpe, Decoding, Words
 from attnlab.config.training import AdamW, Sgd, Training
-from attnlab.config.translation import Dates, Hub, ParallelText, Translation, Tsv
+from attnlab.config.translation import Dates, ParallelText, Translation, TranslationHub, Tsv
 
 __all__ = [
-    "AdamW", "Attention", "Bpe", "Dates", "Decoder", "Decoding", "Encoder", "Experiment", "Hub",
-    "ParallelText", "RecurrentSeq2Seq", "Sgd", "Training", "Translation", "Tsv", "Words",
+    "AdamW",
+    "Attention",
+    "Bpe",
+    "Dates",
+    "Decoder",
+    "Decoding",
+    "Encoder",
+    "Experiment",
+    "ParallelText",
+    "RecurrentSeq2Seq",
+    "Sgd",
+    "Training",
+    "Translation",
+    "TranslationHub",
+    "Tsv",
+    "Words",
 ]  # fmt: skip

@@ -36,7 +36,7 @@ class Additive(Config):
     """Width of the hidden layer."""
 
     def tiny(self) -> Self:
-        return self.at_most(hidden=16)
+        return self.with_limits(hidden=16)
 
 
 class Concat(Config):
@@ -47,7 +47,7 @@ class Concat(Config):
     """Width of the hidden layer."""
 
     def tiny(self) -> Self:
-        return self.at_most(hidden=16)
+        return self.with_limits(hidden=16)
 
 
 class Cosine(Config):
@@ -156,7 +156,7 @@ class Attention(Config):
     def tiny(self) -> Self:
         """Shrink what the parts learn."""
         mods = tuple(mod.tiny() for mod in self.mods)
-        return self.changed(score=self.score.tiny(), mods=mods, normalizer=self.normalizer.tiny())
+        return self.replace(score=self.score.tiny(), mods=mods, normalizer=self.normalizer.tiny())
 
     def over_another_sequence(self, place: str) -> Self:
         """Raise where a part compares positions, which two sequences do not share; `place` is where it stands."""

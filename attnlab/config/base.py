@@ -33,13 +33,13 @@ class Config(BaseModel):
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
-    def changed(self, **fields: object) -> Self:
-        """Copy with other values, checked like any config."""
+    def replace(self, **fields: object) -> Self:
+        """Return a validated copy with other values of some fields."""
         return type(self).model_validate_json(self.model_copy(update=fields).model_dump_json())
 
-    def at_most(self, **limits: int) -> Self:
-        """Copy in which each named number is no larger than its limit."""
-        return self.changed(**{name: min(getattr(self, name), limit) for name, limit in limits.items()})
+    def with_limits(self, **limits: int) -> Self:
+        """Return a copy in which each named number is at most its limit."""
+        return self.replace(**{name: min(getattr(self, name), limit) for name, limit in limits.items()})
 
     def tiny(self) -> Self:
         """Shrink what takes time; a section that has nothing to shrink stays as it is."""

@@ -11,7 +11,7 @@ Objects = Annotated[int, Field(ge=1, le=6)]
 
 
 class Scenes(Config):
-    """Generated: coloured shapes on a grid, 64×64 pixels, with captions and where each word's object is."""
+    """Generated: colored shapes on a grid, 64×64 pixels, with captions and where each word's object is."""
 
     kind: Literal["scenes"] = "scenes"
     train: PositiveInt = 16_000
@@ -27,7 +27,7 @@ class Scenes(Config):
 
     def tiny(self) -> Self:
         """Generate little."""
-        return self.at_most(train=200, dev=20, test=30, max_objects=2)
+        return self.with_limits(train=200, dev=20, test=30, max_objects=2)
 
 
 class Flickr8k(Config):
@@ -37,8 +37,8 @@ class Flickr8k(Config):
     images: str = "flickr8k/images_128.npz"
     """A folder of image files, or a .npz of `names`, `offsets` and concatenated `jpeg` bytes."""
     captions: str = "flickr8k/captions.jsonl.gz"
-    """JSON lines of `image`, `split` and `captions`; or the original Flickr8k.token.txt, which needs `lists`."""
-    lists: dict[Literal["train", "dev", "test"], str] = {}
+    """JSON lines of `image`, `split` and `captions`; or the original Flickr8k.token.txt, which needs `split_files`."""
+    split_files: dict[Literal["train", "dev", "test"], str] = {}
     """Split -> file of image names, one a line (Flickr_8k.trainImages.txt …); for the original captions."""
 
 
@@ -83,21 +83,21 @@ class Captioning(Config):
     decoding: Decoding = Decoding(beam=1, max_length=40)
     """How the output is searched for."""
 
-    def refuses(self, model: Any) -> str | None:
-        """Say why a model of this config cannot do the task; None where it can."""
+    def incompatibility(self, model: Any) -> str | None:
+        """Return why a model cannot be trained on the task, or None."""
         if model.kind not in self.models:
             return f"model.kind {model.kind} cannot describe images; valid: {', '.join(self.models)}"
         if self.decoding.coverage_penalty and model.kind == "show_attend_tell" and model.attention is None:
             return "task.decoding.coverage_penalty needs model.attention"
-        if getattr(model, "guided", 0.0) and self.data.kind != "scenes":
-            return f"model.guided needs gold regions, which task.data.kind {self.data.kind} has not; scenes has"
+        if getattr(model, "attention_supervision", 0.0) and self.data.kind != "scenes":
+            return f"model.attention_supervision needs gold regions: task.data.kind scenes, not {self.data.kind}"
         if model.kind == "transformer_captioner":
             longest = max(self.max_length, self.decoding.max_length)
             if model.decoder.max_length <= longest:
                 return f"model.decoder.max_length {model.decoder.max_length} must exceed {longest}, the longest caption"
-        return model.image.refuses(self.image_size)
+        return model.image.incompatibility(self.image_size)
 
     def tiny(self) -> Self:
         """Shrink what the data, the vocabulary and the search take."""
         parts = {name: getattr(self, name).tiny() for name in ("data", "tokenizer", "decoding")}
-        return self.changed(**parts, max_length=min(self.max_length, 30))
+        return self.replace(**parts, max_length=min(self.max_length, 30))

@@ -10,7 +10,7 @@ from attnlab.config.text import AnyTokenizer, TestSets, Words
 
 
 class SyntheticSentiment(Config):
-    """Generated: verdicts with negation, intensifiers and contrast, whose deciding words are known (no download)."""
+    """Generated sentences about films with negation, intensifiers and contrast, with gold rationales (no download)."""
 
     kind: Literal["synthetic_sentiment"] = "synthetic_sentiment"
     train: PositiveInt = 12_000
@@ -24,7 +24,7 @@ class SyntheticSentiment(Config):
 
     def tiny(self) -> Self:
         """Generate little."""
-        return self.at_most(train=400, dev=40, test=60)
+        return self.with_limits(train=400, dev=40, test=60)
 
 
 class Trees(Config):
@@ -40,13 +40,13 @@ class Trees(Config):
     classes: Literal[2, 5] = 2
     """5: SST-5. 2: SST-2, negative (0, 1) and positive (3, 4), neutral nodes left out."""
     phrases: bool = True
-    """Train on every labelled node, each text once; dev and test are whole sentences always."""
+    """Train on every labeled node, each text once; dev and test are whole sentences always."""
 
 
-class LabelledText(Config):
+class LabeledTextFiles(Config):
     """Texts with labels: JSON lines (.jsonl, .json), or a table with a header (.csv, .tsv); plain or .gz."""
 
-    kind: Literal["labelled_text"] = "labelled_text"
+    kind: Literal["labeled_text"] = "labeled_text"
     train: str
     """Training file."""
     dev: str | None = None
@@ -59,11 +59,11 @@ class LabelledText(Config):
     """Column of the text."""
     label: str = "label"
     """Column of the label: text or a whole number."""
-    names: dict[str, str] = {}
+    label_names: dict[str, str] = {}
     """Label in the file -> what it is called, e.g. {"0": negative, "1": positive}; the others keep their own."""
 
 
-class LabelledHub(Config):
+class LabeledTextHub(Config):
     """A dataset of the Hugging Face hub, or a local folder in its layout (needs the extra `hub`)."""
 
     kind: Literal["hub"] = "hub"
@@ -85,15 +85,17 @@ class LabelledHub(Config):
     """Column of the text."""
     label: str = "label"
     """Column of the label."""
-    names: dict[str, str] = {}
+    label_names: dict[str, str] = {}
     """Label in the data -> what it is called; the others keep the names that the dataset gives them."""
 
 
-ClassificationData = Annotated[SyntheticSentiment | Trees | LabelledText | LabelledHub, Field(discriminator="kind")]
+ClassificationData = Annotated[
+    SyntheticSentiment | Trees | LabeledTextFiles | LabeledTextHub, Field(discriminator="kind")
+]
 
 
 class Classification(Config):
-    """Tell the class of a text; scored by accuracy, macro-F1 and calibration."""
+    """Classify texts; scored by accuracy, macro-F1 and calibration."""
 
     models: ClassVar[tuple[str, ...]] = ("recurrent_classifier", "transformer_classifier")
     kind: Literal["classification"] = "classification"
@@ -101,27 +103,27 @@ class Classification(Config):
     """Where the examples come from."""
     tokenizer: AnyTokenizer = Words(lowercase="both")
     """How texts become tokens."""
-    contractions: bool = True
+    split_contractions: bool = True
     """Read don't as do n't, as the Penn treebank writes it: the negation is a token wherever it stands."""
     max_length: PositiveInt = 400
     """Longer texts are cut to this many tokens, in training and in tests (counted and said)."""
-    keep: Literal["head", "tail", "both"] = "head"
+    truncation: Literal["head", "tail", "both"] = "head"
     """What is kept of a text that is too long; both: the first quarter of `max_length` from its head, the rest from
     its tail (Sun et al. 2019)."""
     calibration_bins: Annotated[int, Field(ge=1, le=100)] = 15
     """Bins of equal width of the calibration error."""
 
-    def refuses(self, model: Any) -> str | None:
-        """Say why a model of this config cannot do the task; None where it can."""
+    def incompatibility(self, model: Any) -> str | None:
+        """Return why a model cannot be trained on the task, or None."""
         if model.kind not in self.models:
             return f"model.kind {model.kind} cannot classify; valid: {', '.join(self.models)}"
-        if model.longest_text is not None and model.longest_text < self.max_length:
+        if model.max_text_tokens is not None and model.max_text_tokens < self.max_length:
             return (
                 f"model.encoder.max_length {model.encoder.max_length} must exceed task.max_length {self.max_length} by "
-                f"{model.marks_before + model.marks_after}: [CLS] stands before the text, or [SEP] after it, or both"
+                f"{model.special_tokens_before + model.special_tokens_after}, for the special tokens [CLS] and [SEP]"
             )
         return vocabulary_mismatch(model, self.tokenizer)
 
     def tiny(self) -> Self:
         """Shrink what the data and the vocabulary take."""
-        return self.changed(data=self.data.tiny(), tokenizer=self.tokenizer.tiny(), max_length=min(self.max_length, 30))
+        return self.replace(data=self.data.tiny(), tokenizer=self.tokenizer.tiny(), max_length=min(self.max_length, 30))

@@ -43,7 +43,7 @@ class Custom(Config):
     """FILE.py:NAME, the file beside the config's or in the working directory."""
     sizes: dict[str, PositiveInt] = {}
     """Of axes of learned arrays that are not those of query and key: name -> size."""
-    settings: Annotated[dict[str, bool | int | float], BeforeValidator(_numbers_or_truths)] = {}
+    kwargs: Annotated[dict[str, bool | int | float], BeforeValidator(_numbers_or_truths)] = {}
     """Values for arguments that have a default."""
     source: str
     """The file's text; left out in a config that is written by hand."""
@@ -79,7 +79,7 @@ class Custom(Config):
 
     def tiny(self) -> Self:
         """Shrink what it learns."""
-        return self.changed(sizes={name: min(size, 16) for name, size in self.sizes.items()})
+        return self.replace(sizes={name: min(size, 16) for name, size in self.sizes.items()})
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())

@@ -1,4 +1,4 @@
-"""The error of a person's input, told in one line."""
+"""The error of a mistake in a user's input."""
 
 
 class UserError(Exception):

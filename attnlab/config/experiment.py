@@ -26,7 +26,7 @@ class Experiment(Config):
 
     @model_validator(mode="after")
     def _model_fits_task(self) -> Self:
-        if reason := self.task.refuses(self.model):
+        if reason := self.task.incompatibility(self.model):
             raise ValueError(reason)
         return self
 
@@ -36,7 +36,7 @@ class Experiment(Config):
         Every kind stays, so the same code runs, and its own `-tiny` name keeps runs apart. Idempotent; no number grows
         except to keep the widths that a dot product needs.
         """
-        return self.changed(
+        return self.replace(
             name=self.name if self.name.endswith("-tiny") else f"{self.name}-tiny",
             task=self.task.tiny(),
             model=self.model.tiny(),

@@ -1,4 +1,4 @@
-"""What pydantic found wrong, as one line for a person: the path of the key, what was given, what would be right."""
+"""Describe a validation error of pydantic in one line: the path of the key, what was given, what would be right."""
 
 import json
 from difflib import get_close_matches
@@ -21,11 +21,11 @@ _EXPECTED = {
 
 
 def first_mistake(error: ValidationError, root: type[BaseModel]) -> tuple[Place, str]:
-    """Pick the mistake to tell first (an unknown key often explains a missing one): its place and what to say."""
+    """Return the place and the message of the error to report (an unknown key often explains a missing one)."""
     errors = sorted(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
     first = errors[0]
     place, section = _follow(root, first["loc"])
-    return _tell(first, place, section)
+    return _message(first, place, section)
 
 
 def shortened(value: Any) -> str:
@@ -78,7 +78,7 @@ def _follow(root: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[Place, t
     return tuple(place), around
 
 
-def _tell(error: Any, place: Place, around: type[BaseModel] | None) -> tuple[Place, str]:
+def _message(error: Any, place: Place, around: type[BaseModel] | None) -> tuple[Place, str]:
     """`around` is the class whose field the mistake is in; None for an entry of a plain mapping, or for the whole."""
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
     fields = around.model_fields if around else {}
@@ -132,3 +132,12 @@ def _schema_of(around: type[BaseModel], name: str) -> dict[str, Any]:
     """JSON schema of one field; of its value when null is allowed too."""
     schema = around.model_json_schema()["properties"].get(name, {})
     return schema["anyOf"][0] if "anyOf" in schema else schema
+
+
+def dotted(place: Place) -> str:
+    """Write the path of a key with dots; parts that cannot be printed are escaped.
+
+    >>> dotted(("model", "dropout"))
+    'model.dropout'
+    """
+    return ".".join(name if name.isprintable() else repr(name) for name in map(cut, place))

@@ -26,7 +26,7 @@ class GeneratedPassages(Config):
 
     def tiny(self) -> Self:
         """Generate little."""
-        return self.at_most(train=400, dev=40, test=60)
+        return self.with_limits(train=400, dev=40, test=60)
 
 
 class SquadJson(Config):
@@ -53,7 +53,7 @@ class SubjQa(Config):
     """Test sets: name -> file."""
 
 
-class QuestionsHub(Config):
+class PassageQuestionHub(Config):
     """A dataset of the Hugging Face hub with SQuAD's columns, or a local folder (needs the extra `hub`)."""
 
     kind: Literal["hub"] = "hub"
@@ -71,7 +71,7 @@ class QuestionsHub(Config):
     """Test sets: name -> split."""
 
 
-ExtractiveQAData = Annotated[GeneratedPassages | SquadJson | SubjQa | QuestionsHub, Field(discriminator="kind")]
+ExtractiveQAData = Annotated[GeneratedPassages | SquadJson | SubjQa | PassageQuestionHub, Field(discriminator="kind")]
 
 
 class ExtractiveQA(Config):
@@ -98,8 +98,8 @@ class ExtractiveQA(Config):
     n_best: PositiveInt = 3
     """Answers that `show` puts on its page."""
 
-    def refuses(self, model: Any) -> str | None:
-        """Say why a model of this config cannot do the task; None where it can."""
+    def incompatibility(self, model: Any) -> str | None:
+        """Return why a model cannot be trained on the task, or None."""
         if self.stride > self.window:
             return f"task.stride {self.stride} exceeds task.window {self.window}: tokens between windows would be lost"
         if model.kind not in self.models:
@@ -108,12 +108,12 @@ class ExtractiveQA(Config):
             return "task.tokenizer.lowercase source: passage and question are read alike; valid: none, both"
         encoder = getattr(model, "encoder", None)
         if encoder is not None and getattr(encoder.positions, "kind", "") == "learned":
-            needed = self.window + self.max_question + 2 + getattr(model, "marks_after", 0)
+            needed = self.window + self.max_question + 2 + getattr(model, "special_tokens_after", 0)
             if encoder.max_length < needed:
                 return f"model.encoder.max_length {encoder.max_length} is below {needed}: window, question and marks"
         return vocabulary_mismatch(model, self.tokenizer)
 
     def tiny(self) -> Self:
         """Shrink the vocabulary and the windows; a file of a person's own is read whole."""
-        small = self.at_most(window=60, stride=30, max_question=20, max_answer=8)
-        return small.changed(tokenizer=self.tokenizer.tiny(), data=self.data.tiny())
+        small = self.with_limits(window=60, stride=30, max_question=20, max_answer=8)
+        return small.replace(tokenizer=self.tokenizer.tiny(), data=self.data.tiny())

@@ -122,7 +122,7 @@ class LocalP(Config):
     """Width of the layer that predicts the center."""
 
     def tiny(self) -> Self:
-        return self.at_most(hidden=16)
+        return self.with_limits(hidden=16)
 
 
 Normalizer = Annotated[

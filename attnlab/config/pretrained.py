@@ -28,7 +28,7 @@ Source = Annotated[Package | Folder, Field(discriminator="kind")]
 
 
 def vocabulary_mismatch(model: Any, tokenizer: Any) -> str | None:
-    """Say why a model's pretrained weights do not understand a tokenizer; None where they do, or there are none."""
+    """Return why a tokenizer does not fit a model's pretrained weights; None where it does, or there are none."""
     source = getattr(model, "pretrained", None)
     if source is None or getattr(tokenizer, "source", None) == source:
         return None

@@ -14,7 +14,7 @@ class GeneratedStories(Config):
     kind: Literal["generated"] = "generated"
     facts: Literal[1, 2, 3] = 1
     """1: where is a person? 2: where is a thing? 3: where was a thing before it came to a place?"""
-    longest: PositiveInt | None = None
+    max_sentences: PositiveInt | None = None
     """Sentences in a story, at most; null is 12, 24 or 40 for one, two or three facts."""
     train: PositiveInt = 10_000
     """Number of training examples to generate."""
@@ -26,13 +26,13 @@ class GeneratedStories(Config):
     """Seed of the generator of the data, independent of the run's seed."""
 
     @property
-    def most_sentences(self) -> int:
+    def longest_story(self) -> int:
         """Sentences in a story, at most."""
-        return self.longest or {1: 12, 2: 24, 3: 40}[self.facts]
+        return self.max_sentences or {1: 12, 2: 24, 3: 40}[self.facts]
 
     def tiny(self) -> Self:
         """Generate little."""
-        return self.at_most(train=400, dev=40, test=60)
+        return self.with_limits(train=400, dev=40, test=60)
 
 
 class Babi(Config):
@@ -60,12 +60,12 @@ class StoryQA(Config):
     memory: PositiveInt = 50
     """Sentences that are kept, the latest ones (Sukhbaatar et al. 2015 keep 50); what is cut is counted and said."""
 
-    def refuses(self, model: Any) -> str | None:
-        """Say why a model of this config cannot do the task; None where it can."""
+    def incompatibility(self, model: Any) -> str | None:
+        """Return why a model cannot be trained on the task, or None."""
         if model.kind not in self.models:
             return f"model.kind {model.kind} cannot answer about stories; valid: {', '.join(self.models)}"
         return None
 
     def tiny(self) -> Self:
         """Shrink the data."""
-        return self.changed(data=self.data.tiny())
+        return self.replace(data=self.data.tiny())

@@ -34,7 +34,7 @@ class Words(Config):
 
     def tiny(self) -> Self:
         """Keep few words."""
-        return self.at_most(vocabulary=400)
+        return self.with_limits(vocabulary=400)
 
 
 class Bpe(Config):
@@ -52,7 +52,7 @@ class Bpe(Config):
 
     def tiny(self) -> Self:
         """Keep few pieces."""
-        return self.at_most(vocabulary=400)
+        return self.with_limits(vocabulary=400)
 
 
 class PretrainedTokenizer(Config):
@@ -77,7 +77,7 @@ class Decoding(Config):
     beam: Annotated[int, Field(ge=1, le=WIDEST_BEAM)] = 5
     """Number of hypotheses that are kept at each step."""
     length_penalty: NonNegativeFloat = 1.0
-    """α of ((5 + length) / 6)^α (Wu et al. 2016, eq. 14); 0 does not normalise by length."""
+    """α of ((5 + length) / 6)^α (Wu et al. 2016, eq. 14); 0 does not normalize by length."""
     min_length: NonNegativeInt = 0
     """Shortest output, in tokens, end token not counted."""
     max_length: PositiveInt = 100
@@ -97,4 +97,4 @@ class Decoding(Config):
 
     def tiny(self) -> Self:
         """Search little."""
-        return self.at_most(beam=2, n_best=2, min_length=5, max_length=30)
+        return self.with_limits(beam=2, n_best=2, min_length=5, max_length=30)

@@ -44,7 +44,7 @@ class Sgd(_Descent):
     """Use Nesterov momentum."""
 
     @model_validator(mode="after")
-    def _looks_ahead_of_something(self) -> Self:
+    def _nesterov_needs_momentum(self) -> Self:
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov true needs a momentum above 0")
         return self
@@ -54,7 +54,7 @@ Optimizer = Annotated[AdamW | Sgd, Field(discriminator="kind")]
 
 
 class Training(Config):
-    """Length, batches, and how often to look and to save."""
+    """Length, batches, optimizer, and intervals of evaluations and checkpoints."""
 
     steps: PositiveInt
     """Number of optimizer steps."""
@@ -67,13 +67,13 @@ class Training(Config):
     label_smoothing: Probability = 0.0
     """Probability mass that is spread evenly over all classes or tokens (Szegedy et al. 2016)."""
     evaluate_every: PositiveInt = 500
-    """Steps between scores on dev and checkpoints."""
+    """Steps between evaluations on dev, each with a checkpoint."""
     keep_last: PositiveInt = 3
     """Newest checkpoints kept, beside the best."""
     average_last: Annotated[int, Field(ge=0)] = 0
     """Average the parameters of this many last checkpoints for the test; 0 takes the best on dev."""
     patience: PositiveInt | None = None
-    """Stop after this many evaluations without a better score on dev; null never stops early."""
+    """Stop after this many evaluations without an improvement on dev; null never stops early."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -85,5 +85,5 @@ class Training(Config):
 
     def tiny(self) -> Self:
         """Take a few small steps."""
-        warmed = self.changed(optimizer=self.optimizer.at_most(warmup_steps=2))
-        return warmed.at_most(steps=8, batch_tokens=512, buckets=1, evaluate_every=4)
+        warmed = self.replace(optimizer=self.optimizer.with_limits(warmup_steps=2))
+        return warmed.with_limits(steps=8, batch_tokens=512, buckets=1, evaluate_every=4)

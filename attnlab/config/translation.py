@@ -27,7 +27,7 @@ class Dates(Config):
 
     def tiny(self) -> Self:
         """Generate little; files of a person's own are read whole: what is in them decides what is tested."""
-        return self.at_most(train=400, dev=40, test=60, max_items=2)
+        return self.with_limits(train=400, dev=40, test=60, max_items=2)
 
 
 class ParallelText(Config):
@@ -66,7 +66,7 @@ class Tsv(Config):
     """Test sets: name -> file."""
 
 
-class Hub(Config):
+class TranslationHub(Config):
     """A dataset of the Hugging Face hub, or a local folder in its layout (needs the extra `hub`)."""
 
     kind: Literal["hub"] = "hub"
@@ -98,7 +98,7 @@ class TsvToSplit(Config):
     """Column of the target."""
     file: str
     """The file."""
-    by: str
+    group_by: str
     """The column whose equal sentences stay together."""
     dev: PositiveInt = 1_000
     """Rows, at least; one more where the last sentence has several translations."""
@@ -108,13 +108,13 @@ class TsvToSplit(Config):
     """Seed of the split, independent of the run's seed."""
 
     @model_validator(mode="after")
-    def _by_a_side(self) -> Self:
-        if self.by not in (self.source, self.target):
-            raise ValueError(f"by {self.by} is neither source {self.source} nor target {self.target}")
+    def _group_by_source_or_target(self) -> Self:
+        if self.group_by not in (self.source, self.target):
+            raise ValueError(f"group_by {self.group_by} is neither source {self.source} nor target {self.target}")
         return self
 
 
-Data = Annotated[Dates | ParallelText | Tsv | TsvToSplit | Hub, Field(discriminator="kind")]
+TranslationData = Annotated[Dates | ParallelText | Tsv | TsvToSplit | TranslationHub, Field(discriminator="kind")]
 
 
 class Translation(Config):
@@ -122,7 +122,7 @@ class Translation(Config):
 
     models: ClassVar[tuple[str, ...]] = ("recurrent_seq2seq", "transformer_seq2seq")
     kind: Literal["translation"] = "translation"
-    data: Data
+    data: TranslationData
     """Where the examples come from."""
     tokenizer: Tokenizer
     """How texts become tokens."""
@@ -134,8 +134,8 @@ class Translation(Config):
     decoding: Decoding = Decoding()
     """How the output is searched for."""
 
-    def refuses(self, model: Any) -> str | None:
-        """Say why a model of this config cannot do the task; None where it can."""
+    def incompatibility(self, model: Any) -> str | None:
+        """Return why a model cannot be trained on the task, or None."""
         if model.kind not in self.models:
             return f"model.kind {model.kind} cannot translate; valid: {', '.join(self.models)}"
         if model.tie_embeddings == "all" and not self.tokenizer.joint:
@@ -160,4 +160,4 @@ class Translation(Config):
     def tiny(self) -> Self:
         """Shrink what the data, the vocabulary and the search take."""
         parts = {name: getattr(self, name).tiny() for name in ("data", "tokenizer", "decoding")}
-        return self.changed(**parts, max_length=min(self.max_length, 30))
+        return self.replace(**parts, max_length=min(self.max_length, 30))

@@ -10,7 +10,7 @@ from attnlab.config.text import TestSets, Words
 
 
 class SceneQuestions(Config):
-    """Generated: the same scenes with questions about colours, shapes, places and numbers."""
+    """Generated: the same scenes with questions about colors, shapes, places and numbers."""
 
     kind: Literal["scene_questions"] = "scene_questions"
     train: PositiveInt = 16_000
@@ -26,7 +26,7 @@ class SceneQuestions(Config):
 
     def tiny(self) -> Self:
         """Generate little."""
-        return self.at_most(train=200, dev=20, test=30, max_objects=2)
+        return self.with_limits(train=200, dev=20, test=30, max_objects=2)
 
 
 class EasyVqa(Config):
@@ -43,10 +43,10 @@ class EasyVqa(Config):
 
     def tiny(self) -> Self:
         """Hold out little."""
-        return self.at_most(dev_images=4)
+        return self.with_limits(dev_images=4)
 
 
-class QuestionHub(Config):
+class ImageQuestionHub(Config):
     """A dataset of the Hugging Face hub, or a local folder in its layout (needs the extra `hub`)."""
 
     kind: Literal["hub"] = "hub"
@@ -70,7 +70,7 @@ class QuestionHub(Config):
     """Test sets: name -> split."""
 
 
-QuestionData = Annotated[SceneQuestions | EasyVqa | QuestionHub, Field(discriminator="kind")]
+QuestionData = Annotated[SceneQuestions | EasyVqa | ImageQuestionHub, Field(discriminator="kind")]
 
 
 class VisualQA(Config):
@@ -87,12 +87,12 @@ class VisualQA(Config):
     max_length: PositiveInt = 40
     """A training question with more tokens is left out (counted and said)."""
 
-    def refuses(self, model: Any) -> str | None:
-        """Say why a model of this config cannot do the task; None where it can."""
+    def incompatibility(self, model: Any) -> str | None:
+        """Return why a model cannot be trained on the task, or None."""
         if model.kind not in self.models:
             return f"model.kind {model.kind} cannot answer about images; valid: {', '.join(self.models)}"
-        return model.image.refuses(self.image_size)
+        return model.image.incompatibility(self.image_size)
 
     def tiny(self) -> Self:
         """Shrink what the data and the vocabulary take."""
-        return self.changed(data=self.data.tiny(), tokenizer=self.tokenizer.tiny())
+        return self.replace(data=self.data.tiny(), tokenizer=self.tokenizer.tiny())

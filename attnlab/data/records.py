@@ -1,4 +1,4 @@
-"""What a reader or a generator hands on: examples in splits; of translation, pairs with gold alignment if known."""
+"""The splits of a data set, and fingerprints of their content."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,60 +14,32 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Link:
-    """One gold link between a piece of the source and a piece of the target; not sure = possible (Och & Ney 2003)."""
-
-    source: Span
-    target: Span
-    sure: bool = True
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A sentence and its translation; `alignment` is None where no gold alignment is known."""
-
-    source: str
-    target: str
-    alignment: tuple[Link, ...] | None = None
-
-
-@dataclass(frozen=True)
 class Splits(Generic[Example]):
-    """All examples of a task."""
+    """The examples of a data set: a training set, a validation set (`dev`) and one or several named test sets."""
 
     train: tuple[Example, ...]
     dev: tuple[Example, ...]
     test: dict[str, tuple[Example, ...]]
 
     def splits(self) -> dict[str, tuple[Example, ...]]:
-        """Name every split: train, dev, and the test sets by their own names."""
+        """Return all splits by name: train, dev, and each test set under its own name."""
         return {"train": self.train, "dev": self.dev, **self.test}
 
-    def mapped(self, change: Callable[[Example], Example]) -> Self:
-        """Change every example of every split."""
-        parts = {name: tuple(map(change, examples)) for name, examples in self.splits().items()}
+    def map(self, function: Callable[[Example], Example]) -> Self:
+        """Apply a function to every example of every split."""
+        parts = {name: tuple(map(function, examples)) for name, examples in self.splits().items()}
         return replace(self, train=parts.pop("train"), dev=parts.pop("dev"), test=parts)
 
     def fingerprint(self) -> str:
-        """Hash all content with its order and splits (sha256): equal exactly when the data are the same."""
-        return _hashed(self.splits())
+        """Return the sha256 of all examples with their order and their splits."""
+        return _sha256(self.splits())
 
     def fingerprint_of(self, split: str) -> str:
-        """Hash one split alone: equal where two data sets share it."""
-        return _hashed({"": self.splits()[split]})
+        """Return the sha256 of the examples of one split, which does not depend on the split's name."""
+        return _sha256({"": self.splits()[split]})
 
 
-@dataclass(frozen=True)
-class Corpus(Splits[Pair]):
-    """All splits of a translation. A `split` pattern, where given, cuts words into smaller tokens on that side."""
-
-    source_language: str
-    target_language: str
-    source_split: str | None = None
-    target_split: str | None = None
-
-
-def _hashed(splits: Mapping[str, Sequence[Any]]) -> str:
+def _sha256(splits: Mapping[str, Sequence[Any]]) -> str:
     digest = hashlib.sha256()
     for name, examples in splits.items():
         digest.update(f"{len(name)} {name} {len(examples)}\n".encode())
@@ -78,7 +50,7 @@ def _hashed(splits: Mapping[str, Sequence[Any]]) -> str:
 
 
 def _content(example: Any) -> Iterator[bytes]:
-    """The fields of an example: text and arrays by their bytes, with their lengths; None not at all."""
+    """Yield the fields of an example as bytes: text and arrays with their lengths; a field that is None yields none."""
     for field in fields(example):
         value = getattr(example, field.name)
         if isinstance(value, str):

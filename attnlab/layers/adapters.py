@@ -1,6 +1,6 @@
 """`attention` in the modules of Flax, Linen's and NNX's, as their `attention_fn`.
 
-Every argument that the modules pass is honoured, or refused by a ValueError that names it; none is dropped.
+Every argument that the modules pass is honored, or refused by a ValueError that names it; none is dropped.
 """
 
 import contextlib

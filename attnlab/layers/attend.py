@@ -39,7 +39,7 @@ class Memory:
 
 
 class Attend(nn.Module):
-    """Score, normalise, pool, with what the parts learn; `config` None is the control that sees the summary alone."""
+    """Score, normalize, pool, with what the parts learn; `config` None is the control that sees the summary alone."""
 
     config: Attention | None
     query_width: int

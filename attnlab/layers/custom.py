@@ -10,7 +10,7 @@
   their last axes (d and e where there is no annotation). It starts at its default: a number, or an initializer
   (rng, shape) -> array; without one a vector is drawn with variance 1 / n, an array of more axes as Glorot & Bengio
   2010 do, and a lone number starts at 1.
-- Any other keyword argument has a default, which the config's `settings` may replace.
+- Any other keyword argument has a default, which the config's `kwargs` may replace.
 """
 
 import functools
@@ -111,14 +111,12 @@ class CustomFunction:
         hints = self._hints
         fixed = [name for name in self._keywords if _axes(hints.get(name)) is None]
         for name in fixed:
-            if self._keywords[name].default is inspect.Parameter.empty and name not in self.config.settings:
+            if self._keywords[name].default is inspect.Parameter.empty and name not in self.config.kwargs:
                 raise self._wrong(f"{name} is neither an array by its annotation, to be learned, nor has it a default")
-        for name in self.config.settings:
+        for name in self.config.kwargs:
             if name not in fixed:
-                raise self._wrong(
-                    f"settings.{name}: no such argument; there are {', '.join(fixed) or 'none to be set'}"
-                )
-        return dict(self.config.settings)
+                raise self._wrong(f"kwargs.{name}: no such argument; there are {', '.join(fixed) or 'none to be set'}")
+        return dict(self.config.kwargs)
 
     @property
     def _hints(self) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def keep(rng: Array, rate: float, shape: tuple[int, ...]) -> Bool[Array, "*axes"
     keep[n] = hash(n) ≥ rate · 2³²,    hash = the finalizer of MurmurHash3, keyed at its start and middle by rng
 
     Two multiplications a number, seven times as quick as a counter-based generator: enough for dropout, for which
-    neighbours, rates and draws must look independent, and no secret hangs on it.
+    neighbors, rates and draws must look independent, and no secret hangs on it.
 
     Args:
         rng: a key of `jax.random`; another one gives another draw.

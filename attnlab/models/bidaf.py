@@ -61,7 +61,7 @@ class CharacterConvolution(nn.Module):
         config = self.config
         vectors = nn.Embed(self.letters, config.embedding, embedding_init=VECTORS)(words) * (words > 0)[..., None]
         flat = vectors.reshape(-1, *vectors.shape[2:])
-        found = nn.Conv(config.filters, (config.width,), name="filters")(flat)
+        found = nn.Conv(config.filters, (config.kernel_size,), name="filters")(flat)
         return jax.nn.relu(jnp.max(found, axis=1)).reshape(*words.shape[:2], config.filters)
 
 
@@ -138,7 +138,7 @@ class BidafReader(nn.Module):
         return self._point(g, inside, by_question, by_passage, train)
 
     def _context(self, words: Array, letters: Array, match: Array, valid: Array, train: bool) -> tuple[Array, Array]:
-        """States of words that have read their neighbours, and the last ones of both directions."""
+        """States of words that have read their neighbors, and the last ones of both directions."""
         parts = [self.embed(words)]
         if self.config.characters is not None:
             parts.append(self.characters(letters))

@@ -82,7 +82,7 @@ class ShowAttendTell(nn.Module):
         """Read words (one of them when searching) and say what may follow each."""
         embedded = self.dropout(self.embedding(target), deterministic=not train)
         attend, cell, w_seen = self.attend.function(), self.cell(), self.seen
-        hard = self.config.look == "hard"
+        hard = self.config.attention_type == "hard"
         gate = (self.w_gate, self.b_gate) if self.config.gate else None
 
         def step(state: Any, at: tuple[Array, Array]) -> tuple[Any, tuple[Array, Array, Array]]:

@@ -69,7 +69,7 @@ class TransformerClassifier(nn.Module):
     @nn.compact
     def __call__(self, tokens: Int[Array, "b s"], lengths: Int[Array, " b"], *, train: bool) -> Output:
         """Classify the first `lengths` tokens of each row (0 for filler); the weights have a column for every mark."""
-        config, before, after = self.config, self.config.marks_before, self.config.marks_after
+        config, before, after = self.config, self.config.special_tokens_before, self.config.special_tokens_after
         tokens = _words_dropped(self, tokens, config.word_dropout, train)
         if after:
             place = jnp.arange(tokens.shape[1] + 1)[None, :]

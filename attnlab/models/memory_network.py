@@ -105,9 +105,9 @@ class MemoryNetwork(nn.Module):
         words = self.param("words", SMALL, (tables, self.vocabulary, config.width))
         told, asked = self._bags(story), self._bags(question[:, None])
         memories = [self._read(table, told) for table in words]
-        if config.time:
-            jittered = train and config.jitter
-            age = ages(sentences, longest, config.jitter, self.make_rng("dropout") if jittered else None)
+        if config.temporal_encoding:
+            jittered = train and config.time_noise
+            age = ages(sentences, longest, config.time_noise, self.make_rng("dropout") if jittered else None)
             times = self.param("times", SMALL, (tables, 2 * self.memory + 1, config.width))
             since = jax.nn.one_hot(age, 2 * longest + 1)
             memories = [

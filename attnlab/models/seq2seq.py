@@ -81,7 +81,7 @@ class Decoder(nn.Module):
             CELLS[cell.cell].gates * cell.hidden,
             self._context_width,
         )
-        luong = cell.form == "luong"
+        luong = cell.variant == "luong"
         self.bridge = nn.Dense(cell.hidden)
         self.input = nn.Dense(gates)
         self.feed = self.param("feed", glorot, (config.embedding if luong else context, gates))
@@ -94,7 +94,7 @@ class Decoder(nn.Module):
     def start(self, annotations: Array, lengths: Array, summary: Array) -> tuple[Memory, DecoderState]:
         """Prepare the source and the state before the first target token."""
         state = initial_state(self.config.decoder.cell, jnp.tanh(self.bridge(summary)))
-        feed = self.config.embedding if self.config.decoder.form == "luong" else 0
+        feed = self.config.embedding if self.config.decoder.variant == "luong" else 0
         return self.attend.remember(annotations, lengths, summary), DecoderState(
             state, jnp.zeros((summary.shape[0], feed), summary.dtype)
         )
@@ -103,11 +103,11 @@ class Decoder(nn.Module):
         self, memory: Memory, state: DecoderState, embedded: Float[Array, "b t e"]
     ) -> tuple[DecoderState, Float[Array, "b t e"], Float[Array, "b t s"]]:
         """Read target embeddings; return the state after them, readouts and attention weights."""
-        step = {"bahdanau": self._bahdanau, "luong": self._luong}[self.config.decoder.form]()
+        step = {"bahdanau": self._bahdanau, "luong": self._luong}[self.config.decoder.variant]()
         gates = jnp.swapaxes(self.input(embedded), 0, 1)
         state, outs = jax.lax.scan(lambda state, gates: step(memory, state, gates), state, gates)
         features, weights = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), outs)
-        if self.config.decoder.form == "bahdanau":
+        if self.config.decoder.variant == "bahdanau":
             features = self._readout()(features, embedded)
         return state, features, weights
 

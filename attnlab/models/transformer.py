@@ -90,7 +90,7 @@ class EncoderBody(nn.Module):
         mods = _shared_mods(self, config, bidirectional=True)
         layer = nn.remat(EncoderLayer, static_argnums=(5,)) if config.remat else EncoderLayer
         for n in range(config.layers):
-            chosen = config.placed(config.self_attention(n))
+            chosen = config.with_position_mods(config.self_attention(n))
             states = layer(config, chosen, name=f"layer_{n}")(states, lengths, where, mods, train)
         return norm(config, "final_norm")(states) if config.has_final_norm else states
 
@@ -105,7 +105,12 @@ class DecoderBody(nn.Module):
         self.entry = Entry(config)
         layer = nn.remat(DecoderLayer, static_argnums=(5, 6)) if config.remat else DecoderLayer
         self.layers = [
-            layer(config, config.placed(config.self_attention(n)), config.memory_attention(n), name=f"layer_{n}")
+            layer(
+                config,
+                config.with_position_mods(config.self_attention(n)),
+                config.memory_attention(n),
+                name=f"layer_{n}",
+            )
             for n in range(config.layers)
         ]
         self.mods = _shared_mods(self, config, bidirectional=False)
@@ -125,7 +130,7 @@ class DecoderBody(nn.Module):
         states = self.entry(embedded, train=train)
         reported = None
         for n, layer in enumerate(self.layers):
-            asked = weights and n == self.config.aligned_by
+            asked = weights and n == self.config.reported_layer
             states, found = layer(states, memory, lengths, self.mods, train, asked)
             reported = found if asked else reported
         return self._last(states), None if reported is None else jnp.mean(reported, axis=1)
@@ -144,7 +149,7 @@ class DecoderBody(nn.Module):
         states = self.entry(embedded, state.length[0], train=False)
         longer, reported = [], None
         for n, (layer, past, remembered) in enumerate(zip(self.layers, state.caches(), memory.layers, strict=True)):
-            asked = n == self.config.aligned_by
+            asked = n == self.config.reported_layer
             states, found, new = layer.step(states, past, remembered, memory.lengths, self.mods, asked)
             longer.append(new)
             reported = found if asked else reported
@@ -237,8 +242,8 @@ class TransformerSeq2Seq(nn.Module):
 
     def setup(self) -> None:
         config = self.config
-        self.encoder = EncoderBody(config.encoder_alone())
-        self.decoder = DecoderBody(config.decoder_alone())
+        self.encoder = EncoderBody(config.encoder_config())
+        self.decoder = DecoderBody(config.decoder_config())
         self.target_embedding = _table(self.target_vocabulary, config.width)
         if config.tie_embeddings != "all":
             self.source_embedding = _table(self.source_vocabulary, config.width)
@@ -331,7 +336,7 @@ def _table(vocabulary: int, width: int, name: str | None = None) -> nn.Embed:
 
 def _shared_mods(module: nn.Module, block: config.Block, *, bidirectional: bool) -> tuple[Any, ...]:
     """The mods of positions that all layers share: T5's table."""
-    if not isinstance(block.positions, config.T5):
+    if not isinstance(block.positions, config.T5Bias):
         return ()
     chosen = block.positions
     table = module.param("t5_bias", nn.initializers.zeros_init(), (block.heads, chosen.buckets))

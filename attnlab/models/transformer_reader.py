@@ -51,7 +51,9 @@ class TransformerReader(nn.Module):
         logits = nn.Dense(2, name="pointers")(states)
         at = jnp.minimum(start[:, None] + place, tokens.shape[1] - 1)
         words = jnp.take_along_axis(logits, at[..., None], axis=1)
-        words = jnp.where((place < (lengths - start - self.config.marks_after)[:, None])[..., None], words, -jnp.inf)
+        words = jnp.where(
+            (place < (lengths - start - self.config.special_tokens_after)[:, None])[..., None], words, -jnp.inf
+        )
         both = jnp.concatenate([logits[:, :1], words], axis=1)
         nowhere = jnp.zeros((*tokens.shape, 0), states.dtype)
         return Pointers(both[..., 0], both[..., 1], nowhere, jnp.zeros(tokens.shape, states.dtype))

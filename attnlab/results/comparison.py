@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from attnlab.config.difference import iter_differences
 from attnlab.config.errors import UserError
-from attnlab.config.load import differing
 from attnlab.results.record import Facts
 from attnlab.results.scores import Each, each_of
 from attnlab.results.tables import ABOUT, line
@@ -105,7 +105,7 @@ def _noted(first: Facts, second: Facts, split: str) -> Iterator[str]:
 
 
 def _settings(first: Facts, second: Facts) -> Iterator[str]:
-    found = [one for one in differing(dict(first.config), dict(second.config)) if one[0] != "name"]
+    found = [one for one in iter_differences(dict(first.config), dict(second.config)) if one[0] != "name"]
     if not found:
         yield "Their configs differ in nothing.\n"
         return

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attnlab.config.catalog import no_run
+from attnlab.config.difference import iter_differences
 from attnlab.config.errors import UserError
-from attnlab.config.load import differing
+from attnlab.config.run_paths import missing_run
 from attnlab.config.yaml_text import dump, parse
 from attnlab.results.run import CONFIG, DECODING, ENVIRONMENT, METRICS, environment_of, log_of
 from attnlab.results.scores import RESULTS, results_of
@@ -196,7 +196,7 @@ def _config(directory: Path) -> dict[str, Any]:
     try:
         config = parse(path.read_text(encoding="utf-8"), str(path)).data
     except OSError:
-        raise no_run(directory) from None
+        raise missing_run(directory) from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not UTF-8 text") from None
     try:
@@ -218,7 +218,7 @@ def _sound(facts: Facts) -> None:
         told = f"{type(error).__name__}: {error}"
         raise UserError(f"{facts.directory / ENVIRONMENT}: cannot be read as a run's environment ({told})") from None
     began = facts.environment.get("config", facts.config)
-    for place, there, here in differing(began, facts.config):
+    for place, there, here in iter_differences(began, facts.config):
         if not place.startswith(DECODING):
             raise UserError(
                 f"{facts.directory / CONFIG}: was edited after training began: "

@@ -23,11 +23,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from attnlab.config.catalog import no_run
 from attnlab.config.code import without_code
+from attnlab.config.difference import difference, iter_differences
 from attnlab.config.errors import UserError
 from attnlab.config.experiment import Experiment
-from attnlab.config.load import difference, differing, load, resolved, validated
+from attnlab.config.load import load, resolved, validated
+from attnlab.config.run_paths import missing_run
 from attnlab.results.scores import RESULTS, Each, each_file, results_of, write_each, write_results
 from attnlab.training.atomic_files import write_whole, writing
 from attnlab.training.checkpoints import Checkpoints, PyTree, place_of_checkpoints
@@ -122,7 +123,7 @@ class Run:
             task.decoding.
         """
         if not (Path(directory) / CONFIG).is_file():
-            raise no_run(Path(directory))
+            raise missing_run(Path(directory))
         directory = place_of_checkpoints(directory)
         config, fingerprint = load(directory / CONFIG), environment_of(directory)["fingerprint"]
         _refuse_edited(directory, config, say, may_change=(DECODING,))
@@ -269,7 +270,7 @@ def _refuse_edited(directory: Path, config: Experiment, say: Say, may_change: tu
         )
         return
     both = validated(began, f"{directory / ENVIRONMENT}: config"), config
-    differing_settings = differing(*(without_code(one.model_dump(mode="json")) for one in both))
+    differing_settings = iter_differences(*(without_code(one.model_dump(mode="json")) for one in both))
     lines = [f"{place}: {there} in training, {here} in {CONFIG}" for place, there, here in differing_settings]
     if lines := [line for line in lines if not line.startswith(may_change)]:
         raise UserError(

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 FAINT = 0.5
-"""Where no weight reaches this, colours are scaled to the largest one: a long text has small weights everywhere."""
+"""Where no weight reaches this, colors are scaled to the largest one: a long text has small weights everywhere."""
 DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """Marks of Unicode that turn the direction of the text after them, or end that."""
 PALE = 32
-"""Where weights spread evenly would have less than one in so many of the strongest colour, colours follow the root."""
+"""Where weights spread evenly would have less than one in so many of the strongest color, colors follow the root."""
 
 
 class Part(NamedTuple):
@@ -40,7 +40,7 @@ class Panel:
     weights: np.ndarray
     """[t s]"""
     top: float
-    """The weight, and if any is negative its opposite too, that is shown in the strongest colour."""
+    """The weight, and if any is negative its opposite too, that is shown in the strongest color."""
 
     @property
     def signed(self) -> bool:
@@ -60,7 +60,7 @@ class Panel:
 
     @property
     def rooted(self) -> bool:
-        """Whether colours follow the square root of the weights, so that small ones are seen beside a large one."""
+        """Whether colors follow the square root of the weights, so that small ones are seen beside a large one."""
         among = self.weights.shape[0 if self.adds_up == "column" else 1]
         return among * self.top > PALE
 
@@ -190,7 +190,7 @@ def _hidden(character: str) -> bool:
 
 
 def strongest(weights: np.ndarray) -> float:
-    """The size of a weight that is shown in the strongest colour: 1, so that pictures can be compared, or the largest
+    """The size of a weight that is shown in the strongest color: 1, so that pictures can be compared, or the largest
     one where all are below `FAINT` or one is above 1."""
     largest = float(np.abs(weights).max(initial=0.0))
     return largest if 0.0 < largest < FAINT or largest > 1.005 else 1.0

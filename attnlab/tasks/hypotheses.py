@@ -46,7 +46,7 @@ def asked_for(decoding: Decoding, n_best: int | None) -> Decoding:
         return decoding
     if not 1 <= n_best <= WIDEST_BEAM:
         raise UserError(f"--n-best {n_best}: must be between 1 and {WIDEST_BEAM}, the widest beam")
-    return decoding.changed(n_best=n_best, beam=max(decoding.beam, n_best))
+    return decoding.replace(n_best=n_best, beam=max(decoding.beam, n_best))
 
 
 def lines(number: int, found: Sequence[Hypothesis], n_best: int) -> Iterator[str]:

@@ -31,7 +31,7 @@ class Pictures:
     @property
     def side(self) -> int:
         """Cells a side of the grid of features."""
-        return self.config.side(self.size)
+        return self.config.grid_size(self.size)
 
     @property
     def cells(self) -> int:
@@ -42,7 +42,7 @@ class Pictures:
         """Images of nothing, in the form that the encoder takes: black pixels, or features 0."""
         if isinstance(self.config, SmallCnn):
             return np.zeros((rows, self.size, self.size, 3), np.uint8)
-        return np.zeros((rows, self.cells, self.config.given), np.float16)
+        return np.zeros((rows, self.cells, self.config.backbone_features), np.float16)
 
     def identity(self) -> Mapping[str, str]:
         """Fingerprint of the frozen weights, if there are any."""

@@ -1,4 +1,4 @@
-"""What training minimises: sums over what is real in a batch, such as cross entropy with label smoothing."""
+"""What training minimizes: sums over what is real in a batch, such as cross entropy with label smoothing."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 @struct.dataclass
 class Loss:
-    """Sums over a batch, so that shares of it can be added up: training minimises Σ total / Σ count."""
+    """Sums over a batch, so that shares of it can be added up: training minimizes Σ total / Σ count."""
 
     total: Float[Array, ""]
     count: Array
@@ -27,7 +27,7 @@ def cross_entropy(
     A sum, so that shares of a batch can be added up; divide by Σ lengths for the mean over tokens.
 
     Args:
-        logits: unnormalised log-probabilities.
+        logits: unnormalized log-probabilities.
         labels: the right class of each position.
         lengths: positions of a row that count; a row of length 0 is filler.
         label_smoothing: ε, between 0 and 1.

@@ -45,7 +45,7 @@ def alignment(attended: Attended, path: Path) -> str:
 
     Every panel of the view has its own map, title and scale. A scale goes from 0 (white) to 1, so that two pictures can
     be compared; only where every weight is below `views.FAINT` does it end at the largest one, and where some weight
-    is negative it is red below 0. Where the words are so many that an even spread could not be seen, colours follow
+    is negative it is red below 0. Where the words are so many that an even spread could not be seen, colors follow
     the square root of the weights, and the color bar says so. The picture grows with the sentence: every word stays
     legible. Long passages are cut into bands, one below the other. Columns that are sentences become rows.
 

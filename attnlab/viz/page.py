@@ -98,8 +98,8 @@ def _hypothesis(attended: Attended) -> dict:
 
 def _panel(panel: Panel, unknown: Sequence[str]) -> dict:
     sums = panel.weights.sum(axis=1, dtype=np.float64)
-    notes = [f"the strongest colour is {panel.top:.3g}"] if panel.top != 1.0 else []
-    notes += ["colours follow the square root"] if panel.rooted else []
+    notes = [f"the strongest color is {panel.top:.3g}"] if panel.top != 1.0 else []
+    notes += ["colors follow the square root"] if panel.rooted else []
     return {
         "title": _printable(panel.title),
         "notes": "".join(f"; {note}" for note in notes),

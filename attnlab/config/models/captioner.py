@@ -11,7 +11,7 @@ from attnlab.config.models.transformer import TransformerDecoder
 
 
 class ShowAttendTell(Config):
-    """An LSTM that looks at the image before every word (Xu et al. 2015)."""
+    """An LSTM that attends to the image before every word (Xu et al. 2015)."""
 
     kind: Literal["show_attend_tell"] = "show_attend_tell"
     image: ImageEncoder = SmallCnn()
@@ -22,14 +22,14 @@ class ShowAttendTell(Config):
     """Units of the decoder's recurrent state."""
     attention: Attention | None
     """null is the control: before every word the decoder sees the mean of all cells."""
-    look: Literal["soft", "hard"] = "soft"
+    attention_type: Literal["soft", "hard"] = "soft"
     """soft: the mean of the cells under the weights. hard: one cell, drawn by the weights in training (straight-through
     gradient of the weights) and the heaviest in use."""
     gate: bool = True
     """β: scale what was seen by a number between 0 and 1 that the state decides (Xu et al. 2015, section 4.2.1)."""
     doubly_stochastic: NonNegativeFloat = 0.0
-    """λ of λ Σ_cells (1 − Σ_words weight)², which asks for every cell to be looked at (Xu et al. 2015, eq. 14)."""
-    guided: NonNegativeFloat = 0.0
+    """λ of λ Σ_cells (1 − Σ_words weight)², which encourages attention to every cell (Xu et al. 2015, eq. 14)."""
+    attention_supervision: NonNegativeFloat = 0.0
     """λ of −λ Σ_words log(weight within the word's gold region), where regions are known (Liu et al. 2017). Without it
     a word may come from memory: one look at an object tells all of it."""
     dropout: Probability = 0.0
@@ -44,14 +44,16 @@ class ShowAttendTell(Config):
                     f"attention.score.kind {self.attention.score.kind} needs hidden as wide as the image's cells: "
                     f"{self.hidden} is not {self.image.width}"
                 )
-        elif self.look == "hard" or self.guided or self.doubly_stochastic:
-            raise ValueError("look hard, guided and doubly_stochastic need an attention; attention is null")
+        elif self.attention_type == "hard" or self.attention_supervision or self.doubly_stochastic:
+            raise ValueError(
+                "attention_type hard, attention_supervision and doubly_stochastic need an attention; attention is null"
+            )
         return self
 
     def tiny(self) -> Self:
         """Keep the kinds, and the widths that a dot product needs."""
         image = self.image.tiny()
-        return self.changed(
+        return self.replace(
             image=image,
             embedding=min(self.embedding, 16),
             hidden=image.width if self.hidden == self.image.width else min(self.hidden, 32),
@@ -69,9 +71,9 @@ class TransformerCaptioner(Config):
     """The Transformer decoder that writes the caption."""
 
     @property
-    def longest(self) -> int | None:
+    def max_positions(self) -> int | None:
         """Longest caption that can be read, its start token counted; None: any."""
-        return self.decoder.longest
+        return self.decoder.max_positions
 
     @model_validator(mode="after")
     def _memory_is_the_image(self) -> Self:
@@ -83,5 +85,5 @@ class TransformerCaptioner(Config):
     def tiny(self) -> Self:
         """Keep the kinds."""
         image = self.image.tiny()
-        decoder = self.decoder.changed(memory_width=image.width).tiny()
-        return self.changed(image=image, decoder=decoder)
+        decoder = self.decoder.replace(memory_width=image.width).tiny()
+        return self.replace(image=image, decoder=decoder)

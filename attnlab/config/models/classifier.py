@@ -1,4 +1,4 @@
-"""Models that tell the class of a text: an encoder, and what makes one vector of its states."""
+"""Text classifiers: an encoder, and a pooling of its states into one vector."""
 
 from typing import Annotated, Literal, Self
 
@@ -52,7 +52,7 @@ class Attentive(Config):
         return self
 
     def tiny(self) -> Self:
-        return self.changed(attention=self.attention.tiny())
+        return self.replace(attention=self.attention.tiny())
 
 
 class Structured(Config):
@@ -69,7 +69,7 @@ class Structured(Config):
     """How the logits of each hop become weights."""
 
     def tiny(self) -> Self:
-        return self.at_most(hidden=16).changed(normalizer=self.normalizer.tiny())
+        return self.with_limits(hidden=16).replace(normalizer=self.normalizer.tiny())
 
 
 Pooling = Annotated[Mean | Max | Last | First | Attentive | Structured, Field(discriminator="kind")]
@@ -93,7 +93,7 @@ class RecurrentClassifier(Config):
     """Of embeddings, between layers, and before the classes."""
 
     @property
-    def longest_text(self) -> None:
+    def max_text_tokens(self) -> None:
         """How many tokens of a text can be read: any number."""
 
     @model_validator(mode="after")
@@ -104,9 +104,9 @@ class RecurrentClassifier(Config):
         return self
 
     def tiny(self) -> Self:
-        return self.changed(
+        return self.replace(
             embedding=min(self.embedding, 16),
-            encoder=None if self.encoder is None else self.encoder.at_most(hidden=16),
+            encoder=None if self.encoder is None else self.encoder.with_limits(hidden=16),
             pooling=self.pooling.tiny(),
             hidden=None if self.hidden is None else min(self.hidden, 16),
         )
@@ -126,17 +126,17 @@ class TransformerClassifier(EncoderModel):
     """Before the classes; the encoder has its own."""
 
     @property
-    def marks_before(self) -> int:
-        """How many marks stand before the text."""
+    def special_tokens_before(self) -> int:
+        """Number of special tokens before the text."""
         return int(self.pooling.kind == "first" or self.pretrained is not None)
 
     @property
-    def longest_text(self) -> int | None:
+    def max_text_tokens(self) -> int | None:
         """How many tokens of a text there are positions for beside the marks; None: any number."""
-        longest = self.encoder.longest
-        return None if longest is None else longest - self.marks_before - self.marks_after
+        longest = self.encoder.max_positions
+        return None if longest is None else longest - self.special_tokens_before - self.special_tokens_after
 
     def tiny(self) -> Self:
         """Keep pretrained weights whole."""
         hidden = None if self.hidden is None else min(self.hidden, 16)
-        return super().tiny().changed(pooling=self.pooling.tiny(), hidden=hidden)
+        return super().tiny().replace(pooling=self.pooling.tiny(), hidden=hidden)

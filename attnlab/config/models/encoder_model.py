@@ -12,11 +12,11 @@ NEEDED = {
     "positions.kind": "learned", "norm.kind": "layer_norm", "norm_position": "post", "has_final_norm": False,
     "embedding_norm": True, "scale_embeddings": False, "biases": True, "kv_heads": None, "head_width": None,
 }  # fmt: skip
-"""What the architecture of BERT asks of an encoder's config; the numbers stand in the weights' own config.json."""
+"""What the architecture of BERT requires of an encoder's config; the numbers stand in the weights' own config.json."""
 
 
 def bert_mismatch(encoder: TransformerEncoder) -> str | None:
-    """Say what of an encoder keeps it from taking pretrained weights; None where nothing does.
+    """Return which setting of an encoder does not fit pretrained weights, or None.
 
     >>> bert_mismatch(TransformerEncoder())
     'encoder.positions.kind sinusoidal: pretrained weights need learned'
@@ -39,13 +39,13 @@ class EncoderModel(Config):
     pretrained: Source | None = None
     """Weights that the encoder starts from; null draws them. With them [CLS] stands before the text, as they were
     trained so."""
-    end_mark: bool | None = None
+    append_sep: bool | None = None
     """[SEP] follows the text; null: where weights are pretrained, as they were trained so."""
 
     @property
-    def marks_after(self) -> int:
-        """How many marks stand after the text."""
-        return int(self.pretrained is not None if self.end_mark is None else self.end_mark)
+    def special_tokens_after(self) -> int:
+        """Number of special tokens after the text."""
+        return int(self.pretrained is not None if self.append_sep is None else self.append_sep)
 
     @model_validator(mode="after")
     def _takes_the_weights(self) -> Self:
@@ -55,7 +55,7 @@ class EncoderModel(Config):
 
     def tiny(self) -> Self:
         """Keep pretrained weights whole."""
-        return self if self.pretrained is not None else self.changed(encoder=self.encoder.tiny())
+        return self if self.pretrained is not None else self.replace(encoder=self.encoder.tiny())
 
 
 def distinct_token_types(model: Any) -> Any:

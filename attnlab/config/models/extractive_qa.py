@@ -11,19 +11,19 @@ from attnlab.config.models.transformer import TransformerEncoder
 
 
 class Characters(Config):
-    """A convolution over a word's letters, its largest answers kept (Kim 2014)."""
+    """A convolution over a word's letters, max-pooled (Kim 2014)."""
 
     embedding: PositiveInt = 16
     """Width of the character embeddings."""
     filters: PositiveInt = 64
     """Number of filters."""
-    width: PositiveInt = 5
+    kernel_size: PositiveInt = 5
     """Letters that a filter sees."""
-    longest: PositiveInt = 16
+    max_characters: PositiveInt = 16
     """Letters of a word that are read."""
 
     def tiny(self) -> Self:
-        return self.at_most(embedding=4, filters=8)
+        return self.with_limits(embedding=4, filters=8)
 
 
 class BidafReader(Config):
@@ -36,7 +36,7 @@ class BidafReader(Config):
     characters: Characters | None = None
     """Character embeddings of words beside the word embeddings; null uses none."""
     exact_match: bool = False
-    """Tell of each word of the passage whether the question has it too (Chen et al. 2017)."""
+    """Feature of each word of the passage: whether it occurs in the question (Chen et al. 2017)."""
     highway: Annotated[int, Field(ge=0, le=4)] = 2
     """Highway layers on the embeddings."""
     cell: Literal["gru", "lstm"] = "lstm"
@@ -60,7 +60,7 @@ class BidafReader(Config):
 
     def tiny(self) -> Self:
         """Keep the layers."""
-        return self.changed(
+        return self.replace(
             embedding=min(self.embedding, 16),
             hidden=min(self.hidden, 8),
             characters=None if self.characters is None else self.characters.tiny(),
@@ -75,7 +75,7 @@ class TransformerReader(EncoderModel):
     encoder: TransformerEncoder = TransformerEncoder(layers=4, token_types=2)
     """The Transformer encoder that reads the input."""
     exact_match: bool = False
-    """Tell of each token of the passage whether the question has it too (Chen et al. 2017)."""
+    """Feature of each token of the passage: whether it occurs in the question (Chen et al. 2017)."""
 
     @model_validator(mode="after")
     def _two_types_or_none(self) -> Self:

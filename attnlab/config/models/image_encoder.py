@@ -15,23 +15,23 @@ class SmallCnn(Config):
     """Of each stage; a stage halves height and width: three make a grid of 8×8 of 64 pixels a side, and a cell sees
     15 of them."""
     context: bool = False
-    """End with a 3×3 convolution, by which a cell knows its neighbours."""
+    """End with a 3×3 convolution, by which a cell knows its neighbors."""
 
     @property
     def width(self) -> int:
         """Features of a cell."""
         return self.channels[-1]
 
-    def side(self, image_size: int) -> int:
+    def grid_size(self, image_size: int) -> int:
         """Cells a side of the grid."""
         return -(-image_size // 2 ** len(self.channels))
 
-    def refuses(self, image_size: int) -> str | None:
-        """Say why images of this size do not fit; None where they do."""
+    def incompatibility(self, image_size: int) -> str | None:
+        """Return why the encoder cannot take images of this size, or None."""
         return None
 
     def tiny(self) -> Self:
-        return self.changed(channels=tuple(min(width, 32) for width in self.channels))
+        return self.replace(channels=tuple(min(width, 32) for width in self.channels))
 
 
 class EfficientNetLite0(Config):
@@ -43,23 +43,23 @@ class EfficientNetLite0(Config):
     width: PositiveInt = 512
     """Features of a cell after a learned projection."""
 
-    def side(self, image_size: int) -> int:
+    def grid_size(self, image_size: int) -> int:
         """Cells a side of the grid: one for 32 pixels."""
         return -(-image_size // 32)
 
     @property
-    def given(self) -> int:
+    def backbone_features(self) -> int:
         """Features of a cell before the projection."""
         return {"blocks": 320, "head": 1280}[self.layer]
 
-    def refuses(self, image_size: int) -> str | None:
-        """Say why images of this size do not fit; None where they do."""
+    def incompatibility(self, image_size: int) -> str | None:
+        """Return why the encoder cannot take images of this size, or None."""
         if image_size % 32:
             return f"task.image_size {image_size}: efficientnet_lite0 needs a multiple of 32 (it was trained at 224)"
         return None
 
     def tiny(self) -> Self:
-        return self.at_most(width=32)
+        return self.with_limits(width=32)
 
 
 ImageEncoder = Annotated[SmallCnn | EfficientNetLite0, Field(discriminator="kind")]

@@ -26,7 +26,7 @@ class Decoder(Config):
     """Kind of recurrent cell."""
     hidden: PositiveInt = 256
     """Units of the recurrent state."""
-    form: Literal["bahdanau", "luong"] = "bahdanau"
+    variant: Literal["bahdanau", "luong"] = "bahdanau"
     """bahdanau: attend with the previous state (Bahdanau et al. 2015);
     luong: attend with the current state and feed the attentional vector to the next step (Luong et al. 2015)."""
 
@@ -66,9 +66,9 @@ class RecurrentSeq2Seq(Config):
 
     def tiny(self) -> Self:
         """Keep the kinds, and the widths that a dot product needs."""
-        return self.changed(
+        return self.replace(
             embedding=min(self.embedding, 16),
-            encoder=self.encoder.changed(hidden=16),
-            decoder=self.decoder.changed(hidden=32),
+            encoder=self.encoder.replace(hidden=16),
+            decoder=self.decoder.replace(hidden=32),
             attention=None if self.attention is None else self.attention.tiny(),
         )

@@ -11,7 +11,7 @@ from attnlab.config.models.transformer import TransformerEncoder
 
 
 class MemoryNetwork(Config):
-    """End-to-end memory network (Sukhbaatar et al. 2015): a question asks the sentences of a story, hop by hop."""
+    """End-to-end memory network (Sukhbaatar et al. 2015): a question attends to sentences, hop by hop."""
 
     kind: Literal["memory_network"] = "memory_network"
     width: PositiveInt = 64
@@ -23,9 +23,9 @@ class MemoryNetwork(Config):
     and a matrix stands between them (the paper's section 2.2)."""
     encoding: Literal["bag", "position"] = "position"
     """A sentence is the sum of its words, or that sum weighted by where in the sentence they stand (eq. 4)."""
-    time: bool = True
-    """Tell how long ago each sentence was (section 4.1, temporal encoding)."""
-    jitter: Probability = 0.1
+    temporal_encoding: bool = True
+    """Add an embedding of how long ago each sentence was (section 4.1, temporal encoding)."""
+    time_noise: Probability = 0.1
     """In training, each sentence is followed by a gap with this probability, which shifts all that lies before it
     further into the past (section 4.1, random noise)."""
     attention: Attention = Attention(score=Dot())
@@ -40,7 +40,7 @@ class MemoryNetwork(Config):
 
     def tiny(self) -> Self:
         """Keep the hops."""
-        return self.changed(width=min(self.width, 16), attention=self.attention.tiny())
+        return self.replace(width=min(self.width, 16), attention=self.attention.tiny())
 
 
 class TransformerStoryReader(Config):
@@ -58,4 +58,4 @@ class TransformerStoryReader(Config):
         return distinct_token_types(self)
 
     def tiny(self) -> Self:
-        return self.changed(encoder=self.encoder.tiny())
+        return self.replace(encoder=self.encoder.tiny())

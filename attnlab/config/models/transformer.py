@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from attnlab.config.attention import ONE_WIDTH, Alibi, Attention, RelativeBias, ScaledDot
+from attnlab.config.attention import ONE_WIDTH, Alibi, Attention, RelativeBias, ScaledDot, T5Bias
 from attnlab.config.base import Config, Probability
 
 SELF = Attention(score=ScaledDot())
@@ -31,7 +31,7 @@ Norm = Annotated[LayerNorm | RmsNorm, Field(discriminator="kind")]
 
 
 class NoPositions(Config):
-    """Order is not told; a decoder knows it by its causal mask (Haviv et al. 2022)."""
+    """No positions; a decoder infers order from its causal mask (Haviv et al. 2022)."""
 
     kind: Literal["none"] = "none"
 
@@ -55,42 +55,13 @@ class Rotary(Config):
     base: PositiveFloat = 10000.0
     """Base of the wavelengths; a larger one turns features more slowly."""
     interleaved: bool = False
-    """Pair neighbouring features (the paper, GPT-J), not feature m with m + d/2 (LLaMA)."""
-
-
-class AlibiPositions(Config):
-    """Logits fall with the distance, by a slope of each head's own (Press et al. 2022)."""
-
-    kind: Literal["alibi"] = "alibi"
-
-
-class Relative(Config):
-    """A learned number for each distance is added to the logits, a table a head and layer (Shaw et al. 2018)."""
-
-    kind: Literal["relative"] = "relative"
-    distance: PositiveInt = 32
-    """Farther keys share an entry on either side."""
-
-
-class T5(Config):
-    """A learned number for each bucket of distances, a table a head that all layers share (Raffel et al. 2020)."""
-
-    kind: Literal["t5"] = "t5"
-    buckets: Annotated[int, Field(ge=4)] = 32
-    """Number of buckets of distances."""
-    max_distance: PositiveInt = 128
-    """From this distance on all keys share the last bucket."""
-
-    @model_validator(mode="after")
-    def _buckets_reach(self) -> Self:
-        if self.max_distance <= self.buckets // 2:
-            raise ValueError(f"max_distance {self.max_distance} is not above {self.buckets // 2}, half of the buckets")
-        return self
+    """Pair neighboring features (the paper, GPT-J), not feature m with m + d/2 (LLaMA)."""
 
 
 Positions = Annotated[
-    NoPositions | Learned | Sinusoidal | Rotary | AlibiPositions | Relative | T5, Field(discriminator="kind")
+    NoPositions | Learned | Sinusoidal | Rotary | Alibi | RelativeBias | T5Bias, Field(discriminator="kind")
 ]
+"""Positions by a mod of the logits are that mod: it is added to every layer's own; all layers share T5's table."""
 
 
 class Block(Config):
@@ -134,7 +105,7 @@ class Block(Config):
     """Compute a layer again in the backward pass: less memory, about a third more time."""
 
     @property
-    def longest(self) -> int | None:
+    def max_positions(self) -> int | None:
         """Longest sequence that can be read; None: any."""
         return self.max_length if self.positions.kind == "learned" else None
 
@@ -153,18 +124,22 @@ class Block(Config):
         """Whether a norm follows the last layer."""
         return self.norm_position == "pre" if self.final_norm is None else self.final_norm
 
-    def placed(self, attention: Attention) -> Attention:
-        """Add to a layer's attention, after its own mods, what tells it of positions."""
-        mods = {"alibi": Alibi(), "relative": RelativeBias(distance=getattr(self.positions, "distance", 1))}
-        own = mods.get(self.positions.kind)
-        return attention if own is None else attention.model_copy(update={"mods": (*attention.mods, own)})
+    def with_position_mods(self, attention: Attention) -> Attention:
+        """Append the mod by which the model represents positions to a layer's own mods.
+
+        T5's bias is not appended: its table belongs to all layers together.
+        """
+        positions = self.positions
+        if isinstance(positions, Alibi | RelativeBias):
+            return attention.model_copy(update={"mods": (*attention.mods, positions)})
+        return attention
 
     def tiny(self) -> Self:
         """Keep the heads, and a head's width even."""
         narrow = 4 * self.heads
         width = min(self.width, narrow) if self.head_width is None else min(self.width, 16)
         head_width = None if self.head_width is None else min(self.head_width, 4)
-        return super().tiny().changed(width=width, head_width=head_width, feed_forward=min(self.feed_forward, 32))
+        return super().tiny().replace(width=width, head_width=head_width, feed_forward=min(self.feed_forward, 32))
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
@@ -200,7 +175,7 @@ class Stack(Config):
     """In its place in the layers of these numbers, from 0 on."""
 
     def self_attention(self, layer: int) -> Attention:
-        """Say what a layer attends with to its own sequence."""
+        """Return the self-attention of a layer."""
         return self.per_layer.get(layer, self.attention)
 
     def attentions(self) -> Mapping[str, Attention]:
@@ -215,7 +190,7 @@ class Stack(Config):
         """Keep two layers, or as many as are named."""
         layers = min(self.layers, max((2, *(layer + 1 for layer in self.named_layers()))))
         kept = {layer: one.tiny() for layer, one in self.per_layer.items()}
-        return super().tiny().changed(layers=layers, attention=self.attention.tiny(), per_layer=kept)
+        return super().tiny().replace(layers=layers, attention=self.attention.tiny(), per_layer=kept)
 
     @model_validator(mode="after")
     def _layers_exist(self) -> Self:
@@ -238,11 +213,11 @@ class DecoderStack(Stack):
     (Garg et al. 2019), or the only one."""
 
     def memory_attention(self, layer: int) -> Attention:
-        """Say what a layer attends with to the memory."""
+        """Return the cross-attention of a layer."""
         return self.cross_per_layer.get(layer, self.cross_attention)
 
     @property
-    def aligned_by(self) -> int:
+    def reported_layer(self) -> int:
         """Number of the layer whose attention is reported."""
         return max(self.layers - 2, 0) if self.alignment_layer is None else self.alignment_layer
 
@@ -252,13 +227,13 @@ class DecoderStack(Stack):
 
     def tiny(self) -> Self:
         kept = {layer: one.tiny() for layer, one in self.cross_per_layer.items()}
-        return super().tiny().changed(cross_attention=self.cross_attention.tiny(), cross_per_layer=kept)
+        return super().tiny().replace(cross_attention=self.cross_attention.tiny(), cross_per_layer=kept)
 
     @model_validator(mode="after")
     def _decodes(self) -> Self:
         _exist(self.cross_per_layer, self.layers, "cross_per_layer")
-        if self.aligned_by >= self.layers:
-            raise ValueError(f"alignment_layer {self.aligned_by}: the layers go from 0 to {self.layers - 1}")
+        if self.reported_layer >= self.layers:
+            raise ValueError(f"alignment_layer {self.reported_layer}: the layers go from 0 to {self.layers - 1}")
         for place, attention in self.attentions().items():
             attention.over_the_past(place)
         self.cross_attention.over_another_sequence("cross_attention")
@@ -287,7 +262,7 @@ class TransformerEncoder(Block, Stack):
     ε = 1e-12 it is BERT's encoder."""
 
     token_types: NonNegativeInt = 0
-    """Kinds of tokens that are told apart by an embedding of their own (BERT: 2 for sentences A and B); 0: none."""
+    """Kinds of tokens with embeddings of their own (BERT: 2 for sentences A and B); 0: none."""
 
     @model_validator(mode="after")
     def _rotary_fits(self) -> Self:
@@ -326,11 +301,11 @@ class TransformerSeq2Seq(Block):
     tie_embeddings: Literal["none", "output", "all"] = "output"
     """output: target embedding = output projection; all: the source embedding too (needs a joint vocabulary)."""
 
-    def encoder_alone(self) -> TransformerEncoder:
+    def encoder_config(self) -> TransformerEncoder:
         """The encoder with all that it shares with the decoder."""
         return TransformerEncoder(**self._shared(), **_fields(self.encoder))
 
-    def decoder_alone(self) -> TransformerDecoder:
+    def decoder_config(self) -> TransformerDecoder:
         """The decoder with all that it shares with the encoder."""
         return TransformerDecoder(
             **self._shared(), **_fields(self.decoder), tie_embeddings=self.tie_embeddings != "none"
@@ -340,7 +315,7 @@ class TransformerSeq2Seq(Block):
         return {name: getattr(self, name) for name in Block.model_fields}
 
     def tiny(self) -> Self:
-        return super().tiny().changed(encoder=self.encoder.tiny(), decoder=self.decoder.tiny())
+        return super().tiny().replace(encoder=self.encoder.tiny(), decoder=self.decoder.tiny())
 
     @model_validator(mode="after")
     def _rotary_fits(self) -> Self:

@@ -20,7 +20,7 @@ class QuestionEncoder(Config):
     """Units a direction."""
 
     def tiny(self) -> Self:
-        return self.at_most(embedding=16, hidden=16)
+        return self.with_limits(embedding=16, hidden=16)
 
 
 class QuestionOnly(Config):
@@ -42,7 +42,7 @@ class Concat(Config):
 
 
 class CoAttention(Config):
-    """Alternating co-attention: the question looks at the image, then what was seen looks at the question
+    """Alternating co-attention: the question attends to the image, then the attended image to the question
     (Lu et al. 2016, section 3.3)."""
 
     kind: Literal["co_attention"] = "co_attention"
@@ -55,7 +55,7 @@ class CoAttention(Config):
         return self
 
     def tiny(self) -> Self:
-        return self.changed(attention=self.attention.tiny())
+        return self.replace(attention=self.attention.tiny())
 
 
 class _Layers(Config):
@@ -72,11 +72,11 @@ class _Layers(Config):
         return self
 
     def tiny(self) -> Self:
-        return self.changed(attention=self.attention.tiny())
+        return self.replace(attention=self.attention.tiny())
 
 
 class CrossAttention(_Layers):
-    """Every word of the question looks at the image, in layers of attention and feed-forward network."""
+    """Every word of the question attends to the image, in layers of attention and feed-forward network."""
 
     kind: Literal["cross_attention"] = "cross_attention"
 
@@ -118,4 +118,4 @@ class VisualAnswerer(Config):
     def tiny(self) -> Self:
         """Keep the kinds, and heads of four features."""
         parts = {name: getattr(self, name).tiny() for name in ("image", "question", "fusion")}
-        return self.changed(**parts, hidden=min(self.hidden, max(16, 4 * getattr(self.fusion, "heads", 1))))
+        return self.replace(**parts, hidden=min(self.hidden, max(16, 4 * getattr(self.fusion, "heads", 1))))

@@ -11,8 +11,9 @@ import numpy as np
 from attnlab.config.captioning import Flickr8k
 from attnlab.config.errors import UserError
 from attnlab.config.json_text import loads
+from attnlab.data.captioning.records import CaptionedImage, checked_captions
 from attnlab.data.images.arrays import read_arrays
-from attnlab.data.images.pixels import Captioned, as_bytes, spoken
+from attnlab.data.images.pixels import as_bytes
 from attnlab.data.records import Splits
 from attnlab.data.text.lines import find, read_lines
 
@@ -20,16 +21,16 @@ NAMES = {"train": "train", "dev": "dev", "val": "dev", "validation": "dev", "tes
 """Split as a file calls it -> split; images of other splits (extra) are counted and not used."""
 
 
-def read(config: Flickr8k, data_dir: Path) -> Splits[Captioned]:
+def read(config: Flickr8k, data_dir: Path) -> Splits[CaptionedImage]:
     """Read all splits; images stay encoded until they are needed."""
     image = _images(data_dir / config.images)
     path = find(data_dir, config.captions)
-    rows = _listed(config, data_dir, path) if config.lists else _json_lines(path)
-    splits: dict[str, list[Captioned]] = {"train": [], "dev": [], "test": []}
+    rows = _listed(config, data_dir, path) if config.split_files else _json_lines(path)
+    splits: dict[str, list[CaptionedImage]] = {"train": [], "dev": [], "test": []}
     unused: Counter[str] = Counter()
     for where, name, split, texts in rows:
         if split in NAMES:
-            splits[NAMES[split]].append(Captioned(image(name, where), texts, name=name))
+            splits[NAMES[split]].append(CaptionedImage(image(name, where), texts, name=name))
         elif near := get_close_matches(split.strip().lower(), NAMES, n=1, cutoff=0.75):
             raise UserError(f"{where}: no split {split!r}; did you mean {near[0]!r}?")
         else:
@@ -52,7 +53,7 @@ def _json_lines(path: Path) -> list[Row]:
     for number, line in enumerate(read_lines(path), start=1):
         where = f"{path}:{number}"
         if line.startswith(("1", "2", "0")) and "\t" in line:
-            raise UserError(f"{where}: looks like Flickr8k.token.txt, which needs task.data.lists beside it")
+            raise UserError(f"{where}: looks like Flickr8k.token.txt, which needs task.data.split_files beside it")
         try:
             found = loads(line)
             name, split, texts = found["image"], found["split"], found["captions"]
@@ -61,7 +62,7 @@ def _json_lines(path: Path) -> list[Row]:
         good = isinstance(texts, list) and all(isinstance(text, str) for text in [name, split, *texts])
         if not good:
             raise UserError(f"{where}: captions must be a list of texts, and image and split texts")
-        rows.append((where, name, split, spoken(texts, where)))
+        rows.append((where, name, split, checked_captions(texts, where)))
     return rows
 
 
@@ -72,9 +73,9 @@ def _listed(config: Flickr8k, data_dir: Path, path: Path) -> list[Row]:
         key, tab, text = line.partition("\t")
         if not tab or "#" not in key:
             raise UserError(f"{path}:{number}: expected name.jpg#0<TAB>caption")
-        texts[key.rpartition("#")[0]] += spoken([text], f"{path}:{number}")
+        texts[key.rpartition("#")[0]] += checked_captions([text], f"{path}:{number}")
     rows = []
-    for split, name in config.lists.items():
+    for split, name in config.split_files.items():
         listed = find(data_dir, name)
         for number, image in enumerate(read_lines(listed), start=1):
             where = f"{listed}:{number}"

@@ -1,33 +1,26 @@
-"""Load the labelled texts that an experiment names, whatever their kind."""
+"""Load the labeled texts of an experiment."""
 
 from pathlib import Path
 
-from attnlab.config.classification import ClassificationData, LabelledHub, SyntheticSentiment, Trees
-from attnlab.config.errors import UserError
-from attnlab.data.classification import hub, labelled_text, synthetic_sentiment, trees
-from attnlab.data.classification.records import LabelledTexts
+from attnlab.config.classification import ClassificationData, LabeledTextHub, SyntheticSentiment, Trees
+from attnlab.data import directory
+from attnlab.data.classification import hub, labeled_text, synthetic_sentiment, trees
+from attnlab.data.classification.records import LabeledTextSplits
 
 
-def load(config: ClassificationData, data_dir: Path | None) -> LabelledTexts:
-    """Read or generate all splits.
+def load(config: ClassificationData, data_dir: Path | None) -> LabeledTextSplits:
+    """Read or generate all splits of labeled texts.
 
     Args:
-        config: which data, `task.data` of an experiment.
-        data_dir: the folder that paths are relative to; None where none was given, which is fine for generated data
-            and the hub.
+        config: `task.data` of an experiment.
+        data_dir: the directory that paths are relative to; None is fine for generated data and the hub.
 
     Raises:
         UserError: a file is missing or broken; names the file and the line.
     """
     if isinstance(config, SyntheticSentiment):
         return synthetic_sentiment.generate(config)
-    if isinstance(config, LabelledHub):
+    if isinstance(config, LabeledTextHub):
         return hub.read(config, data_dir)
-    if data_dir is None:
-        raise UserError(
-            f"task.data.kind {config.kind} needs a data directory: give --data DIR or set ATTNLAB_DATA; "
-            f"expected DIR/{config.train}"
-        )
-    if not data_dir.is_dir():
-        raise UserError(f"{data_dir}: no such data directory; give --data DIR with DIR/{config.train}")
-    return trees.read(config, data_dir) if isinstance(config, Trees) else labelled_text.read(config, data_dir)
+    folder = directory.require(data_dir, config.kind, config.train)
+    return trees.read(config, folder) if isinstance(config, Trees) else labeled_text.read(config, folder)

@@ -1,24 +1,19 @@
-"""Texts with labels: the record that readers and generators hand on, and the labels' order."""
+"""Labeled texts, and the splits of a classification data set with the order of the classes."""
 
 import hashlib
-import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from attnlab.config.errors import UserError
+from attnlab.data.labels import parse_label
 from attnlab.data.records import Span, Splits
-from attnlab.data.text.letters import attached, composed
-
-_NEGATIVE = re.compile(r"-\d+")
-_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode's categories of controls, marks of direction, separators of lines and paragraphs, and half characters."""
+from attnlab.data.text.letters import composed
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """A text and its class; `rationale` are the pieces of the text that decide it, None where that is not known."""
+class LabeledText:
+    """A text and its label; `rationale` holds the spans of the text that decide the label, None where unknown."""
 
     text: str
     label: str
@@ -26,22 +21,25 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class LabelledTexts(Splits[Labelled]):
-    """All splits of a classification, and the classes in their order."""
+class LabeledTextSplits(Splits[LabeledText]):
+    """The splits of a classification data set, and the classes in their order."""
 
     labels: tuple[str, ...]
 
 
-def assembled(
-    splits: Mapping[str, Sequence[Labelled]], places: Mapping[str, str], names: Mapping[str, str], dev_share: float
-) -> LabelledTexts:
-    """Put splits together: labels of train in order (numbers by size, others by the alphabet) and by their names.
+def labeled_splits(
+    splits: Mapping[str, Sequence[LabeledText]], places: Mapping[str, str], names: Mapping[str, str], dev_share: float
+) -> LabeledTextSplits:
+    """Assemble splits: order the labels (numbers by size, others alphabetically) and give them their names.
 
     Args:
-        splits: "train", perhaps "dev", and the test sets; a label that train lacks is refused.
-        places: name of a split -> where it was read.
-        names: label -> what it is called; labels of one name become one class.
-        dev_share: of train, held out where there is no "dev".
+        splits: "train", optionally "dev", and the test sets.
+        places: name of each split -> the file or dataset that it comes from, for errors.
+        names: label -> name of its class; labels with the same name become one class.
+        dev_share: fraction of train that is held out where there is no "dev".
+
+    Raises:
+        UserError: a split has a label that is not in train, there are fewer than two classes, or too few texts.
     """
     known = {example.label for example in splits["train"]}
     for name, examples in splits.items():
@@ -54,7 +52,8 @@ def assembled(
     numbers = all(label.isascii() and label.isdecimal() for label in known)
     ordered = sorted(known, key=_size if numbers else None)
     names = {
-        composed(label): class_name(name, f"the name of {label!r} (task.data.names)") for label, name in names.items()
+        composed(label): parse_label(name, f"the name of {label!r} (task.data.label_names)")
+        for label, name in names.items()
     }
     labels = tuple(dict.fromkeys(names.get(label, label) for label in ordered))
     if len(labels) < 2:
@@ -72,51 +71,23 @@ def assembled(
                 f"{places['train']}: {texts:,} texts, {different:,} different ones among them, are too few to hold out "
                 f"{dev_share:.0%} for dev (equal texts stay together); name a file in task.data.dev"
             )
-    return LabelledTexts(train, dev, named, labels=labels)
-
-
-def class_name(given: object, where: str) -> str:
-    """Take a label as the name of a class: on one line, blanks around it taken away, its letters composed.
-
-    Args:
-        given: text or a whole number from 0 on.
-        where: file, line and column, for the error.
-
-    >>> class_name(" very  good ", "here"), class_name(1, "here")
-    ('very good', '1')
-    """
-    name = str(given).strip() if isinstance(given, str | int) and not isinstance(given, bool) else ""
-    shown = ascii(given) if isinstance(given, str) and not given.isprintable() else repr(given)
-    if not name or _NEGATIVE.fullmatch(name):
-        raise UserError(f"{where} is {shown[:80]}; expected a name or a whole number from 0 on")
-    if unseen := [character for character in name if _unseen(character)]:
-        plain = "".join(character if not _unseen(character) else " " for character in name)
-        raise UserError(
-            f"{where} is {shown[:80]}: U+{ord(unseen[0]):04X} in it cannot be seen, or breaks its line; "
-            f"{' '.join(plain.split())[:80]!r} would be right"
-        )
-    return composed(" ".join(name.split()))
-
-
-def _unseen(character: str) -> bool:
-    plain = character == " " or attached(character)
-    return not plain and (character.isspace() or unicodedata.category(character) in _UNSEEN)
+    return LabeledTextSplits(train, dev, named, labels=labels)
 
 
 def _size(number: str) -> tuple[int, str]:
-    """Order whole numbers by their size, however many digits they have; of equal ones the shorter comes first."""
+    """Return a sort key of a whole number of any length; of equal numbers the shorter text comes first."""
     digits = number.lstrip("0")
     return len(digits), f"{digits} {len(number)}"
 
 
-def hold_out(examples: Iterable[Labelled], share: float) -> tuple[tuple[Labelled, ...], tuple[Labelled, ...]]:
-    """Divide into train and dev by a hash of the text alone, so that equal texts stay together, on any machine.
+def hold_out(examples: Iterable[LabeledText], share: float) -> tuple[tuple[LabeledText, ...], tuple[LabeledText, ...]]:
+    """Split examples into train and dev by a hash of the text, so that equal texts stay together on every machine.
 
-    >>> train, dev = hold_out([Labelled(str(n), "") for n in range(1000)], 0.1)
+    >>> train, dev = hold_out([LabeledText(str(n), "") for n in range(1000)], 0.1)
     >>> len(train), len(dev)
     (894, 106)
     """
-    parts: tuple[list[Labelled], list[Labelled]] = ([], [])
+    parts: tuple[list[LabeledText], list[LabeledText]] = ([], [])
     for example in examples:
         digest = hashlib.sha256(example.text.encode("utf-8", "surrogatepass")).digest()
         parts[int.from_bytes(digest[:8], "big") < share * 2**64].append(example)

@@ -1,6 +1,6 @@
-"""The embedded sentiment set: verdicts on films made by a small grammar, with the words that decide each.
+"""Generated sentiment data: sentences about films from a small grammar, with the words that decide the label.
 
-What a word says depends on where it stands: a negation turns the adjective in its scope ("not bad", "far from funny",
+The effect of a word depends on its place: a negation turns the adjective in its scope ("not bad", "far from funny",
 "I doubt that the plot is dull"), and of two contrasted clauses the main one counts ("although it is witty, it is
 slow"). So no count of words solves the task: each label has each word about as often. A sentence belongs to one split
 only, whatever the seed.
@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 
 from attnlab.config.classification import SyntheticSentiment
-from attnlab.data.classification.records import Labelled, LabelledTexts
+from attnlab.data.classification.records import LabeledText, LabeledTextSplits
 
 LABELS = ("negative", "positive")
 ASPECTS = (
@@ -40,23 +40,23 @@ Words = list[tuple[str, bool]]
 
 
 def split_of(text: str) -> str:
-    """Tell the one split a sentence belongs to: a tenth each to dev and test, by a hash."""
+    """Return the split of a sentence, by its hash: a tenth each for dev and test."""
     digest = hashlib.sha256(text.encode()).digest()
     return _SPLITS[int.from_bytes(digest[:8], "big") % len(_SPLITS)]
 
 
-def generate(config: SyntheticSentiment) -> LabelledTexts:
+def generate(config: SyntheticSentiment) -> LabeledTextSplits:
     """Generate all splits; each is a function of the seed, and a longer one begins with the shorter one."""
     splits = {
         name: tuple(_draw(config.seed, name, count))
         for name, count in (("train", config.train), ("dev", config.dev), ("test", config.test))
     }
-    return LabelledTexts(splits["train"], splits["dev"], {"test": splits["test"]}, labels=LABELS)
+    return LabeledTextSplits(splits["train"], splits["dev"], {"test": splits["test"]}, labels=LABELS)
 
 
-def _draw(seed: int, split: str, count: int) -> list[Labelled]:
+def _draw(seed: int, split: str, count: int) -> list[LabeledText]:
     rng = random.Random(f"verdicts {seed} {split}")
-    examples: list[Labelled] = []
+    examples: list[LabeledText] = []
     while len(examples) < count:
         label = rng.randrange(2)
         example = _written(_sentence(label, rng), LABELS[label])
@@ -131,11 +131,11 @@ def _plain(words: Words) -> Words:
     return [(word, False) for word, _ in words]
 
 
-def _written(words: Sequence[tuple[str, bool]], label: str) -> Labelled:
+def _written(words: Sequence[tuple[str, bool]], label: str) -> LabeledText:
     text, spans = "", []
     for word, decides in words:
         word = word if text else word[:1].upper() + word[1:]
         text += word if not text or word == "," else f" {word}"
         if decides:
             spans.append((len(text) - len(word), len(text)))
-    return Labelled(f"{text}.", label, tuple(spans))
+    return LabeledText(f"{text}.", label, tuple(spans))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attnlab.config.classification import Trees
 from attnlab.config.errors import UserError
-from attnlab.data.classification.records import Labelled, LabelledTexts
+from attnlab.data.classification.records import LabeledText, LabeledTextSplits
 from attnlab.data.text.lines import find, read_lines
 
 FIVE = ("very negative", "negative", "neutral", "positive", "very positive")
@@ -32,16 +32,16 @@ class Tree:
         return " ".join(self.tokens[node[0] : node[1]])
 
 
-def read(config: Trees, data_dir: Path) -> LabelledTexts:
+def read(config: Trees, data_dir: Path) -> LabeledTextSplits:
     """Read all splits: phrases or sentences of train, sentences of the others."""
     names = FIVE if config.classes == 5 else TWO
 
-    def sentences(name: str) -> tuple[Labelled, ...]:
-        return tuple(_labelled(read_trees(find(data_dir, name)), names, phrases=False))
+    def sentences(name: str) -> tuple[LabeledText, ...]:
+        return tuple(_labeled(read_trees(find(data_dir, name)), names, phrases=False))
 
-    train = tuple(_labelled(read_trees(find(data_dir, config.train)), names, config.phrases))
+    train = tuple(_labeled(read_trees(find(data_dir, config.train)), names, config.phrases))
     test = {name: sentences(path) for name, path in config.test.items()}
-    return LabelledTexts(train, sentences(config.dev), test, labels=names)
+    return LabeledTextSplits(train, sentences(config.dev), test, labels=names)
 
 
 def read_trees(path: Path) -> list[Tree]:
@@ -89,7 +89,7 @@ def parse(line: str, where: str) -> Tree:
     return Tree(tuple(tokens), tuple(nodes))
 
 
-def _labelled(trees: Sequence[Tree], names: tuple[str, ...], phrases: bool) -> Iterator[Labelled]:
+def _labeled(trees: Sequence[Tree], names: tuple[str, ...], phrases: bool) -> Iterator[LabeledText]:
     """Name the labels; of phrases each text comes once, with the label it has first (the treebank has one a text)."""
     seen: set[str] = set()
     for tree in trees:
@@ -99,6 +99,6 @@ def _labelled(trees: Sequence[Tree], names: tuple[str, ...], phrases: bool) -> I
                 continue
             seen.add(text)
             if len(names) == len(FIVE):
-                yield Labelled(text, names[label])
+                yield LabeledText(text, names[label])
             elif label != NEUTRAL:
-                yield Labelled(text, names[label > NEUTRAL])
+                yield LabeledText(text, names[label > NEUTRAL])

@@ -12,7 +12,7 @@ import numpy as np
 
 from attnlab.config.extractive_qa import ExtractiveQA
 from attnlab.config.json_text import read
-from attnlab.data.extractive_qa.records import Question
+from attnlab.data.extractive_qa.records import PassageQuestion
 from attnlab.data.extractive_qa.windows import tokens_of, windows
 from attnlab.data.pretrained.source import vocabulary
 from attnlab.data.records import Span
@@ -24,7 +24,7 @@ UNKNOWN_LETTER = 1
 MOST_LETTERS = 200
 
 
-class Text(NamedTuple):
+class EncodedText(NamedTuple):
     """A text as numbers."""
 
     ids: np.ndarray
@@ -42,8 +42,8 @@ class Window(NamedTuple):
 
     number: int
     """Of the question, among those that were read together."""
-    question: Text
-    passage: Text
+    question: EncodedText
+    passage: EncodedText
     """The whole passage."""
     first: int
     """The window's first word."""
@@ -61,20 +61,20 @@ class Window(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class PassageReader:
+class PassageEncoder:
     """A vocabulary of words and one of letters, with the settings of how texts are read by them."""
 
-    settings: ExtractiveQA
+    config: ExtractiveQA
     tokenizer: Tokenizer
     letters: str
     """Letters in the order of their numbers, from `UNKNOWN_LETTER` + 1 on."""
     longest_word: int
     """Letters of a word that are read; 0 for none."""
-    _passages: dict[str, Text] = field(default_factory=dict)
+    _passages: dict[str, EncodedText] = field(default_factory=dict)
 
     @classmethod
-    def learned(
-        cls, settings: ExtractiveQA, longest_word: int, questions: Iterable[Question], data_dir: Path | None = None
+    def fit(
+        cls, config: ExtractiveQA, longest_word: int, questions: Iterable[PassageQuestion], data_dir: Path | None = None
     ) -> Self:
         """Learn both vocabularies of questions and their passages, each passage once.
 
@@ -84,7 +84,7 @@ class PassageReader:
         counts = Counter(letter for text in texts for letter in composed(text))
         ordered = sorted(counts, key=lambda letter: (-counts[letter], letter))
         letters = "".join(letter for letter in ordered if not letter.isspace())[:MOST_LETTERS]
-        return cls(settings, vocabulary(settings.tokenizer, texts, data_dir), letters, longest_word)
+        return cls(config, vocabulary(config.tokenizer, texts, data_dir), letters, longest_word)
 
     def files(self) -> dict[str, str]:
         """Both vocabularies: name -> text."""
@@ -92,17 +92,17 @@ class PassageReader:
         return {"tokenizer.json": self.tokenizer.to_json(), "letters.json": letters}
 
     @classmethod
-    def restored(cls, settings: ExtractiveQA, longest_word: int, directory: Path) -> Self:
+    def load(cls, config: ExtractiveQA, longest_word: int, directory: Path) -> Self:
         """Read what `files` gave."""
         letters = read(directory / "letters.json", str, "letters")
-        return cls(settings, Tokenizer.load(directory / "tokenizer.json"), letters, longest_word)
+        return cls(config, Tokenizer.load(directory / "tokenizer.json"), letters, longest_word)
 
     @property
-    def letters_told_apart(self) -> int:
+    def letter_count(self) -> int:
         """Numbers of letters, padding and unknown counted."""
         return len(self.letters) + UNKNOWN_LETTER + 1
 
-    def read(self, questions: Sequence[Question]) -> list[Window]:
+    def encode(self, questions: Sequence[PassageQuestion]) -> list[Window]:
         """Read questions with the windows of their passages, in order."""
         self._learn_passages(questions)
         asked = [self._text(found) for found in self.tokenizer.encode_batch([one.question for one in questions])]
@@ -112,38 +112,38 @@ class PassageReader:
             for window in self._windows(number, one, text)
         ]
 
-    def answer(self, question: Question, window: Window, first: int, last: int) -> str:
+    def answer(self, question: PassageQuestion, window: Window, first: int, last: int) -> str:
         """The piece of the passage from one word of a window to another, as it is written there."""
         offsets = window.passage.offsets
         return question.passage[offsets[window.first + first][0] : offsets[window.first + last][1]]
 
-    def _windows(self, number: int, one: Question, asked: Text) -> list[Window]:
-        passage, settings = self._passages[one.passage], self.settings
-        most = settings.max_question
-        short = Text(asked.ids[:most], asked.letters[:most], asked.surface[:most], asked.offsets[:most])
+    def _windows(self, number: int, one: PassageQuestion, asked: EncodedText) -> list[Window]:
+        passage, config = self._passages[one.passage], self.config
+        most = config.max_question
+        short = EncodedText(asked.ids[:most], asked.letters[:most], asked.surface[:most], asked.offsets[:most])
         words = set(short.surface)
         match = np.array([word in words for word in passage.surface], np.float32)
         target = one.target
         span = None if target is None else tokens_of(target.span, passage.offsets)
         found = []
-        for first, last in windows(len(passage.ids), settings.window, settings.stride):
+        for first, last in windows(len(passage.ids), config.window, config.stride):
             inside = span is not None and first <= span[0] and span[1] < last
             place = (span[0] - first + 1, span[1] - first + 1) if span and inside else (0, 0)
             found.append(Window(number, short, passage, first, last, match[first:last], place))
         return found
 
-    def _learn_passages(self, questions: Sequence[Question]) -> None:
+    def _learn_passages(self, questions: Sequence[PassageQuestion]) -> None:
         new = [text for text in dict.fromkeys(one.passage for one in questions) if text not in self._passages]
         for text, found in zip(new, self.tokenizer.encode_batch(new), strict=True):
             self._passages[text] = self._text(found)
 
-    def _text(self, found: Encoding) -> Text:
+    def _text(self, found: Encoding) -> EncodedText:
         written = [composed(word) for word in found.surface]
         letters = np.zeros((len(found.ids), self.longest_word), np.int32)
         for row, word in enumerate(written if self.longest_word else ()):
             numbers = [self._numbers.get(letter, UNKNOWN_LETTER) for letter in word[: self.longest_word]]
             letters[row, : len(numbers)] = numbers
-        return Text(np.array(found.ids, np.int32), letters, [word.lower() for word in written], found.offsets)
+        return EncodedText(np.array(found.ids, np.int32), letters, [word.lower() for word in written], found.offsets)
 
     @cached_property
     def _numbers(self) -> dict[str, int]:

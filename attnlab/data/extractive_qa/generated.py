@@ -16,7 +16,7 @@ import hashlib
 import random
 
 from attnlab.config.extractive_qa import GeneratedPassages
-from attnlab.data.extractive_qa.records import Answer, Question
+from attnlab.data.extractive_qa.records import AnswerSpan, PassageQuestion
 from attnlab.data.records import Splits
 
 _PEOPLE = (
@@ -35,7 +35,7 @@ GET = ("took", "found", "bought", "received")
 _SPLITS = ("test", "dev") + ("train",) * 8
 
 
-def generate(config: GeneratedPassages) -> Splits[Question]:
+def generate(config: GeneratedPassages) -> Splits[PassageQuestion]:
     """Generate all splits; each is a function of the seed, and a longer one begins with the shorter one."""
     parts = {
         name: tuple(_questions(config, name, count))
@@ -44,15 +44,15 @@ def generate(config: GeneratedPassages) -> Splits[Question]:
     return Splits(parts["train"], parts["dev"], {"test": parts["test"]})
 
 
-def split_of(question: Question) -> str:
-    """Tell the one split a question belongs to: a tenth each to dev and test, by a hash of its words."""
+def split_of(question: PassageQuestion) -> str:
+    """Return the split of a question, by the hash of its words and its passage: a tenth each for dev and test."""
     digest = hashlib.sha256(f"{question.passage} {question.question}".encode()).digest()
     return _SPLITS[int.from_bytes(digest[:8], "big") % len(_SPLITS)]
 
 
-def _questions(config: GeneratedPassages, split: str, count: int) -> list[Question]:
+def _questions(config: GeneratedPassages, split: str, count: int) -> list[PassageQuestion]:
     rng = random.Random(f"passages {config.people} {config.seed} {split}")
-    found: list[Question] = []
+    found: list[PassageQuestion] = []
     while len(found) < count:
         question = _question(rng, config.people, f"{split}-{len(found)}")
         if split_of(question) == split:
@@ -60,7 +60,7 @@ def _questions(config: GeneratedPassages, split: str, count: int) -> list[Questi
     return found
 
 
-def _question(rng: random.Random, count: int, name: str) -> Question:
+def _question(rng: random.Random, count: int, name: str) -> PassageQuestion:
     """Draw a passage of `count` sentences and a question about it."""
     people, things = rng.sample(PEOPLE, count), rng.sample(THINGS, count)
     # the first person is tall and gets something old, of the others one or the other is true, in turn
@@ -74,4 +74,4 @@ def _question(rng: random.Random, count: int, name: str) -> Question:
     rng.shuffle(who)
     rng.shuffle(what)
     question = f"Which tall person got something old? There are {', '.join(who)}, {', '.join(what)}."
-    return Question(name, question, passage, (Answer(people[0], f" {passage}".index(f" {people[0]} ")),))
+    return PassageQuestion(name, question, passage, (AnswerSpan(people[0], f" {passage}".index(f" {people[0]} ")),))

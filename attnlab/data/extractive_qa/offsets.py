@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from attnlab.data.extractive_qa.records import Answer, Question
+from attnlab.data.extractive_qa.records import AnswerSpan, PassageQuestion
 from attnlab.data.text.letters import attached
 
 Widths = Callable[[str], list[int]]
@@ -88,14 +88,14 @@ class _Passage:
         return {}
 
 
-def settled(questions: Sequence[Question], where: str) -> tuple[Question, ...]:
+def to_character_offsets(questions: Sequence[PassageQuestion], where: str) -> tuple[PassageQuestion, ...]:
     """Convert places that were counted in something else than characters, and say so on stderr.
 
     An answer that stands at its place in another spelling of its letters gets the passage's. All else stays as it is.
 
-    >>> asked = Question("q", "?", "\\N{CAT FACE} sat", (Answer("sat", 3),))
-    >>> settled([asked], "here")[0].answers
-    (Answer(text='sat', start=2, certain=True),)
+    >>> question = PassageQuestion("q", "?", "\\N{CAT FACE} sat", (AnswerSpan("sat", 3),))
+    >>> to_character_offsets([question], "here")[0].answers
+    (AnswerSpan(text='sat', start=2, certain=True),)
     """
     passages = {question.passage: _Passage(question.passage) for question in questions}
     given = [(passages[question.passage], answer) for question in questions for answer in question.answers]
@@ -115,7 +115,7 @@ def settled(questions: Sequence[Question], where: str) -> tuple[Question, ...]:
     return tuple(replace(question, answers=tuple(next(answers) for _ in question.answers)) for question in questions)
 
 
-def _by(rule: str, given: Sequence[tuple[_Passage, Answer]]) -> dict[int, int]:
+def _by(rule: str, given: Sequence[tuple[_Passage, AnswerSpan]]) -> dict[int, int]:
     """Find which of the answers stand by a rule, and where."""
     found = {}
     for number, (passage, answer) in enumerate(given):
@@ -125,6 +125,6 @@ def _by(rule: str, given: Sequence[tuple[_Passage, Answer]]) -> dict[int, int]:
     return found
 
 
-def _standing(passage: _Passage, answer: Answer, start: int) -> Answer:
+def _standing(passage: _Passage, answer: AnswerSpan, start: int) -> AnswerSpan:
     end = passage.end(answer.text, start)
     return answer if end is None else replace(answer, text=passage.text[start:end], start=start)

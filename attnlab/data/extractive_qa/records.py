@@ -9,7 +9,7 @@ from attnlab.data.records import Span
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerSpan:
     """A right answer; `start` is where it stands in the passage, in characters."""
 
     text: str
@@ -24,21 +24,21 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Question:
+class PassageQuestion:
     """A question about a passage; without answers it has none there."""
 
     id: str
     question: str
     passage: str
-    answers: tuple[Answer, ...]
+    answers: tuple[AnswerSpan, ...]
 
     @property
-    def target(self) -> Answer | None:
+    def target(self) -> AnswerSpan | None:
         """The answer to be trained on: of the certain ones that stand where they say the most frequent, the first of
         several; where none is certain, so of the guessed ones. None where there is none.
 
-        >>> Question("", "?", "a b a", (Answer("a", 4, False), Answer("b", 2))).target
-        Answer(text='b', start=2, certain=True)
+        >>> PassageQuestion("", "?", "a b a", (AnswerSpan("a", 4, False), AnswerSpan("b", 2))).target
+        AnswerSpan(text='b', start=2, certain=True)
         """
         standing = [one for one in self.answers if self.passage.startswith(one.text, one.start) and one.text]
         chosen = [one for one in standing if one.certain] or standing
@@ -46,7 +46,7 @@ class Question:
         return max(chosen, key=lambda one: counts[one.span], default=None)
 
 
-def checked_answer(text: object, start: object, where: str, certain: bool = True) -> Answer:
+def parse_answer(text: object, start: object, where: str, certain: bool = True) -> AnswerSpan:
     """Make an answer of what a file says of it, after checks.
 
     Args:
@@ -64,10 +64,10 @@ def checked_answer(text: object, start: object, where: str, certain: bool = True
             f"{where}answer_start: expected a number of characters from 0 on, not {repr(start)[:40]}; "
             "no answer at all says that there is none"
         )
-    return Answer(text, start, certain)
+    return AnswerSpan(text, start, certain)
 
 
-def name_of(given: object, where: str) -> str:
+def parse_id(given: object, where: str) -> str:
     """Take the name (`id`) of a question, text or a number; without one it is called by where it stands."""
     if given is None:
         return where
@@ -76,7 +76,7 @@ def name_of(given: object, where: str) -> str:
     return str(given)
 
 
-def refuse_repeated(questions: Iterable[Question], where: str) -> None:
+def refuse_repeated_ids(questions: Iterable[PassageQuestion], where: str) -> None:
     """Refuse a part in which two questions have one name, by which answers are told apart (as in SQuAD's program)."""
     counts = Counter(question.id for question in questions)
     if repeated := [name for name, count in counts.items() if count > 1]:
@@ -86,10 +86,10 @@ def refuse_repeated(questions: Iterable[Question], where: str) -> None:
         )
 
 
-def told_apart(names: Iterable[str]) -> list[str]:
+def unique_ids(names: Iterable[str]) -> list[str]:
     """Number the names that come again, as SubjQA's do, where several people answered.
 
-    >>> told_apart(["a", "b", "a", "a"])
+    >>> unique_ids(["a", "b", "a", "a"])
     ['a', 'b', 'a#2', 'a#3']
     """
     found: dict[str, None] = {}

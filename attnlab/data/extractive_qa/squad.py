@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from attnlab.config.errors import UserError
-from attnlab.config.extractive_qa import QuestionsHub, SquadJson
+from attnlab.config.extractive_qa import PassageQuestionHub, SquadJson
 from attnlab.config.json_text import parse
 from attnlab.data import hub
-from attnlab.data.extractive_qa.offsets import settled
-from attnlab.data.extractive_qa.records import Answer, Question, checked_answer, name_of, refuse_repeated
+from attnlab.data.extractive_qa.offsets import to_character_offsets
+from attnlab.data.extractive_qa.records import AnswerSpan, PassageQuestion, parse_answer, parse_id, refuse_repeated_ids
 from attnlab.data.records import Splits
 from attnlab.data.text.lines import find, read_bytes
 
@@ -21,35 +21,35 @@ GUESSED = "heuristic"
 SPANS = (None, "official", "unique", GUESSED)
 
 
-def read(config: SquadJson, data_dir: Path) -> Splits[Question]:
+def read(config: SquadJson, data_dir: Path) -> Splits[PassageQuestion]:
     """Read all splits."""
     test = {name: read_file(find(data_dir, path)) for name, path in config.test.items()}
     return Splits(read_file(find(data_dir, config.train)), read_file(find(data_dir, config.dev)), test)
 
 
-def read_file(path: Path) -> tuple[Question, ...]:
+def read_file(path: Path) -> tuple[PassageQuestion, ...]:
     """Read one file, plain or gzip; mistakes are told with their place, such as data[0].paragraphs[2].qas[1]."""
     questions = tuple(_questions(_json(path), path))
     if not questions:
         raise UserError(f"{path}: no question in it; expected data[].paragraphs[].qas[] as SQuAD has them")
-    refuse_repeated(questions, str(path))
-    return settled(questions, str(path))
+    refuse_repeated_ids(questions, str(path))
+    return to_character_offsets(questions, str(path))
 
 
-def read_hub(config: QuestionsHub, data_dir: Path | None) -> Splits[Question]:
+def read_hub(config: PassageQuestionHub, data_dir: Path | None) -> Splits[PassageQuestion]:
     """Read a data set with the columns id, context, question and answers {text, answer_start}."""
 
-    def split(name: str) -> tuple[Question, ...]:
+    def split(name: str) -> tuple[PassageQuestion, ...]:
         rows, where = hub.rows(config, name, data_dir)
         found = tuple(_row(row, f"{where}, row {number}", number) for number, row in enumerate(rows, start=1))
         if not found:
             raise UserError(f"{where}: no rows; expected one question a row")
-        return settled(found, where)
+        return to_character_offsets(found, where)
 
     return Splits(split(config.train), split(config.dev), {name: split(part) for name, part in config.test.items()})
 
 
-def _questions(document: Any, path: Path) -> Iterator[Question]:
+def _questions(document: Any, path: Path) -> Iterator[PassageQuestion]:
     for a, article in enumerate(_list(document, "data", f"{path}")):
         in_article = f"{path}: data[{a}]"
         for p, paragraph in enumerate(_list(article, "paragraphs", in_article)):
@@ -58,10 +58,10 @@ def _questions(document: Any, path: Path) -> Iterator[Question]:
             for q, asked in enumerate(_list(paragraph, "qas", in_paragraph)):
                 where = f"{in_paragraph}.qas[{q}]"
                 question = _text(asked, "question", where)
-                yield Question(name_of(asked.get("id"), where), question, passage, _answers(asked, where))
+                yield PassageQuestion(parse_id(asked.get("id"), where), question, passage, _answers(asked, where))
 
 
-def _answers(asked: dict[str, Any], where: str) -> tuple[Answer, ...]:
+def _answers(asked: dict[str, Any], where: str) -> tuple[AnswerSpan, ...]:
     none = asked.get("is_impossible")
     if not (none is None or isinstance(none, bool)):
         raise UserError(f"{where}.is_impossible: is {repr(none)[:60]}; expected true or false, without quotation marks")
@@ -74,17 +74,17 @@ def _answers(asked: dict[str, Any], where: str) -> tuple[Answer, ...]:
     return tuple(_answer(one, f"{where}.answers[{n}]") for n, one in enumerate(given))
 
 
-def _answer(given: Any, where: str) -> Answer:
+def _answer(given: Any, where: str) -> AnswerSpan:
     text = _text(given, "text", where)
     start, span = given.get("answer_start"), given.get("span")
     if span not in SPANS:
         raise UserError(
             f"{where}.span: {repr(span)[:40]}; valid: {', '.join(str(s) for s in SPANS if s)}, or none given"
         )
-    return checked_answer(text, start, f"{where}.", span != GUESSED)
+    return parse_answer(text, start, f"{where}.", span != GUESSED)
 
 
-def _row(row: Any, where: str, number: int) -> Question:
+def _row(row: Any, where: str, number: int) -> PassageQuestion:
     question, passage = _text(row, "question", where), _text(row, "context", where)
     answers = row.get("answers")
     if not isinstance(answers, dict) or not {"text", "answer_start"} <= set(answers):
@@ -93,8 +93,8 @@ def _row(row: Any, where: str, number: int) -> Question:
     if not (isinstance(texts, list) and isinstance(starts, list) and len(texts) == len(starts)):
         raise UserError(f"{where}: column 'answers' should hold two lists of one length, text and answer_start")
     pairs = enumerate(zip(texts, starts, strict=True))
-    found = tuple(checked_answer(text, start, f"{where}, answers[{n}].") for n, (text, start) in pairs)
-    return Question(name_of(row.get("id"), str(number)), question, passage, found)
+    found = tuple(parse_answer(text, start, f"{where}, answers[{n}].") for n, (text, start) in pairs)
+    return PassageQuestion(parse_id(row.get("id"), str(number)), question, passage, found)
 
 
 def _list(section: Any, name: str, where: str) -> list[Any]:

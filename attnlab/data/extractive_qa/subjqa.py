@@ -6,28 +6,28 @@ from typing import Any
 from attnlab.config.errors import UserError
 from attnlab.config.extractive_qa import SubjQa
 from attnlab.config.json_text import parse
-from attnlab.data.extractive_qa.offsets import settled
-from attnlab.data.extractive_qa.records import Question, checked_answer, name_of
+from attnlab.data.extractive_qa.offsets import to_character_offsets
+from attnlab.data.extractive_qa.records import PassageQuestion, parse_answer, parse_id
 from attnlab.data.records import Splits
 from attnlab.data.text.lines import find, read_lines
 
 
-def read(config: SubjQa, data_dir: Path) -> Splits[Question]:
+def read(config: SubjQa, data_dir: Path) -> Splits[PassageQuestion]:
     """Read all splits; several files of one split are read one after the other."""
 
-    def split(names: tuple[str, ...]) -> tuple[Question, ...]:
+    def split(names: tuple[str, ...]) -> tuple[PassageQuestion, ...]:
         return tuple(question for name in names for question in read_file(find(data_dir, name)))
 
     return Splits(split(config.train), split(config.dev), {name: split((path,)) for name, path in config.test.items()})
 
 
-def read_file(path: Path) -> tuple[Question, ...]:
+def read_file(path: Path) -> tuple[PassageQuestion, ...]:
     """Read one file, plain or gzip."""
     lines = enumerate(read_lines(path), start=1)
-    return settled([_question(line, f"{path}:{number}") for number, line in lines], str(path))
+    return to_character_offsets([_question(line, f"{path}:{number}") for number, line in lines], str(path))
 
 
-def _question(line: str, where: str) -> Question:
+def _question(line: str, where: str) -> PassageQuestion:
     row = parse(line, where)
     if not isinstance(row, dict):
         raise UserError(f"{where}: expected an object with question, context, answer and answer_start")
@@ -37,8 +37,8 @@ def _question(line: str, where: str) -> Question:
         raise UserError(f"{where}: answer and answer_start are null together or not at all")
     if question is None or passage is None:
         raise UserError(f"{where}: question and context must not be null")
-    answers = () if answer is None else (checked_answer(answer, start, f"{where}: "),)
-    return Question(name_of(row.get("id"), where), question, passage, answers)
+    answers = () if answer is None else (parse_answer(answer, start, f"{where}: "),)
+    return PassageQuestion(parse_id(row.get("id"), where), question, passage, answers)
 
 
 def _field(row: dict[str, Any], name: str, kind: type, where: str) -> Any:

@@ -26,7 +26,7 @@ def windows(length: int, size: int, stride: int) -> list[Span]:
 
 
 def tokens_of(span: Span, offsets: Sequence[Span]) -> Span | None:
-    """Say which tokens a stretch of characters touches: the first and the last (inclusive), None where none.
+    """Return the first and the last token (inclusive) that overlap a span of characters, or None.
 
     >>> tokens_of((2, 5), [(0, 1), (2, 4), (4, 6)])
     (1, 2)
@@ -36,7 +36,7 @@ def tokens_of(span: Span, offsets: Sequence[Span]) -> Span | None:
 
 
 def best_spans(start: np.ndarray, end: np.ndarray, longest: int, count: int) -> list[tuple[float, int, int]]:
-    """Find the spans with the largest sum of the logits of their start and end.
+    """Return the spans with the largest sums of start and end logits.
 
     Args:
         start: [t] logits of each token as the first of the answer.

@@ -1,4 +1,4 @@
-"""Images with captions or questions of the Hugging Face hub, or of a local folder in its layout (the extra `hub`)."""
+"""Rows with an image of a dataset of the Hugging Face hub, or of a local folder in its layout (the extra `hub`)."""
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -7,47 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from attnlab.config.captioning import CaptionHub
 from attnlab.config.errors import UserError
-from attnlab.config.visual_qa import QuestionHub
 from attnlab.data import hub
-from attnlab.data.classification.records import class_name
-from attnlab.data.images.pixels import Asked, Captioned, as_bytes, spoken
-from attnlab.data.records import Splits
+from attnlab.data.images.pixels import as_bytes
 
 
-def captioned(config: CaptionHub, data_dir: Path | None) -> Splits[Captioned]:
-    """Read all splits of images with captions; a column of captions may hold a text or a list of texts."""
-
-    def split(name: str) -> tuple[Captioned, ...]:
-        return tuple(
-            Captioned(
-                image,
-                spoken([text for column in config.captions for text in _texts(row, column, where)], where),
-                name=where,
-            )
-            for row, image, where in _rows(config, name, config.image, data_dir)
-        )
-
-    return Splits(split(config.train), split(config.dev), {name: split(part) for name, part in config.test.items()})
-
-
-def asked(config: QuestionHub, data_dir: Path | None) -> Splits[Asked]:
-    """Read all splits of questions about images."""
-
-    def split(name: str) -> tuple[Asked, ...]:
-        return tuple(
-            Asked(image, _texts(row, config.question, where)[0], _class(row, config.answer, where), where)
-            for row, image, where in _rows(config, name, config.image, data_dir)
-        )
-
-    return Splits(split(config.train), split(config.dev), {name: split(part) for name, part in config.test.items()})
-
-
-def _rows(
-    config: CaptionHub | QuestionHub, split: str, column: str, data_dir: Path | None
+def image_rows(
+    config: hub.Source, split: str, column: str, data_dir: Path | None
 ) -> Iterator[tuple[Mapping[str, Any], np.ndarray, str]]:
-    """Go through a split: row, its image still encoded, and where it stands."""
+    """Yield the rows of a split with their images, still encoded, and their places for errors."""
     rows, place = hub.rows(config, split, data_dir)
     import datasets
 
@@ -73,16 +41,13 @@ def _image(value: Any, column: str, where: str) -> np.ndarray:
     return as_bytes(content)
 
 
-def _texts(row: Mapping[str, Any], column: str, where: str) -> list[str]:
+def texts(row: Mapping[str, Any], column: str, where: str) -> list[str]:
+    """Return the texts of a column, which holds one text or a list of texts; raise where one is empty."""
     value = _value(row, column, where)
-    texts = list(value) if isinstance(value, list | tuple) else [value]
-    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+    found = list(value) if isinstance(value, list | tuple) else [value]
+    if not found or not all(isinstance(text, str) and text.strip() for text in found):
         raise UserError(f"{where}: column {column!r} must hold a text or texts, none of them empty")
-    return texts
-
-
-def _class(row: Mapping[str, Any], column: str, where: str) -> str:
-    return class_name(_texts(row, column, where)[0], f"{where}: column {column!r}")
+    return found
 
 
 def _value(row: Mapping[str, Any], column: str, where: str) -> Any:

@@ -1,9 +1,7 @@
-"""Images with what is said of them, and how an image becomes pixels."""
+"""Decode images into pixels of a fixed size."""
 
 import io
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,43 +14,19 @@ from attnlab.data.images.gray_levels import eight_bits
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom of a part of an image in pixels, right and bottom exclusive."""
 READING = 2
-"""Grows when `pixels` comes to read some images otherwise, so that features of them are computed anew."""
+"""Version of `pixels`: increased when images are decoded differently, so that cached features are recomputed."""
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
-"""EXIF orientation -> what turns the pixels upright; 1 is upright."""
+"""EXIF orientation -> the transpose that turns the pixels upright; 1 is upright."""
 LARGEST = 50_000_000
-"""Pixels of an image beyond which it is refused unread (a small file can hold endless ones)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Captioned:
-    """An image and its captions."""
-
-    image: np.ndarray
-    """uint8: the pixels [height width 3], or [n] the bytes of an image file."""
-    captions: tuple[str, ...]
-    regions: tuple[Box | None, ...] | None = None
-    """For each word of the first caption where in the image it is true; None for a word of no place (a, of, left).
-    None altogether where no gold regions are known."""
-    name: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """An image, a question about it, and the answer."""
-
-    image: np.ndarray
-    """As of `Captioned`."""
-    question: str
-    answer: str
-    name: str = ""
+"""Largest number of pixels of an image; a larger one is refused before it is decoded (decompression bombs)."""
 
 
 def as_bytes(content: bytes) -> np.ndarray:
-    """Hold the bytes of an image file as an array.
+    """Return the bytes of an image file as a uint8 array.
 
     >>> as_bytes(b"ab").tolist()
     [97, 98]
@@ -61,7 +35,7 @@ def as_bytes(content: bytes) -> np.ndarray:
 
 
 def read_image(path: Path, size: int) -> np.ndarray:
-    """Read an image file into `size` × `size` pixels; see `pixels`."""
+    """Read an image file and decode it to `size` × `size` pixels, as `pixels` does."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -70,12 +44,12 @@ def read_image(path: Path, size: int) -> np.ndarray:
 
 
 def pixels(image: np.ndarray, size: int, where: str = "image") -> np.ndarray:
-    """Decode an image and scale it, bilinearly, to a square, whatever its sides were.
+    """Decode an image and scale it, bilinearly, to a square; the aspect ratio is not kept.
 
     Args:
-        image: as of `Captioned`.
+        image: uint8, the pixels [height width 3], or [n] the bytes of an image file.
         size: pixels a side.
-        where: what an error calls it.
+        where: names the image in an error.
 
     Returns: [size size 3] uint8, upright as the EXIF orientation says. Gray and palette images become RGB, gray levels
         of more than 8 bits are scaled (`gray_levels.eight_bits`); what is transparent becomes opaque.
@@ -103,7 +77,7 @@ def pixels(image: np.ndarray, size: int, where: str = "image") -> np.ndarray:
 
 
 def _upright(image: Image.Image, source: Image.Image) -> Image.Image:
-    """Turn an image as the EXIF orientation of its file says; one that cannot be read is none."""
+    """Rotate an image by the EXIF orientation of its file; EXIF that cannot be read is ignored."""
     source.load()  # of TIFF Pillow turns the pixels itself, and takes the tag away
     try:
         with warnings.catch_warnings():
@@ -113,17 +87,3 @@ def _upright(image: Image.Image, source: Image.Image) -> Image.Image:
         return image
     turned = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return image if turned is None else image.transpose(turned)
-
-
-def spoken(texts: Sequence[str], where: str) -> tuple[str, ...]:
-    """Return the captions of an image; refuse none at all, and one without a letter or digit.
-
-    >>> spoken(["A dog ."], "captions.jsonl:1")
-    ('A dog .',)
-    """
-    if not texts:
-        raise UserError(f"{where}: the image has no caption")
-    for number, text in enumerate(texts, start=1):
-        if not any(map(str.isalnum, text)):
-            raise UserError(f"{where}: caption {number} of {len(texts)} has no word ({text[:20]!r}); remove it")
-    return tuple(texts)

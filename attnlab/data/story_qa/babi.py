@@ -11,9 +11,9 @@ from pathlib import Path
 
 from attnlab.config.errors import UserError
 from attnlab.config.story_qa import Babi
-from attnlab.data.classification.records import class_name
+from attnlab.data.labels import parse_label
 from attnlab.data.records import Splits
-from attnlab.data.story_qa.generated import Story
+from attnlab.data.story_qa.records import StoryQuestion
 from attnlab.data.text.lines import find, read_lines
 
 HELD_OUT = 10
@@ -21,7 +21,7 @@ HELD_OUT = 10
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
-def read(config: Babi, data_dir: Path | None) -> Splits[Story]:
+def read(config: Babi, data_dir: Path | None) -> Splits[StoryQuestion]:
     """Read all splits."""
     if data_dir is None:
         raise UserError(
@@ -44,9 +44,9 @@ def read(config: Babi, data_dir: Path | None) -> Splits[Story]:
     return Splits(tuple(train), tuple(dev), test)
 
 
-def read_file(path: Path) -> list[list[Story]]:
+def read_file(path: Path) -> list[list[StoryQuestion]]:
     """Read one file: the questions of each of its stories."""
-    stories: list[list[Story]] = []
+    stories: list[list[StoryQuestion]] = []
     told: dict[int, str] = {}
     for number, line in enumerate(read_lines(path), start=1):
         where = f"{path}:{number}"
@@ -65,7 +65,7 @@ def read_file(path: Path) -> list[list[Story]]:
     return [story for story in stories if story]
 
 
-def _question(line: str, told: dict[int, str], where: str) -> Story:
+def _question(line: str, told: dict[int, str], where: str) -> StoryQuestion:
     question, answer, *rest = (part.strip() for part in line.split("\t"))
     places = {number: place for place, number in enumerate(told)}
     facts = []
@@ -75,4 +75,4 @@ def _question(line: str, told: dict[int, str], where: str) -> Story:
         facts.append(places[int(number)])
     if not (question and answer and told):
         raise UserError(f"{where}: a question needs sentences before it, and an answer after a tab")
-    return Story(tuple(told.values()), question, class_name(answer, f"{where}: the answer"), tuple(facts))
+    return StoryQuestion(tuple(told.values()), question, parse_label(answer, f"{where}: the answer"), tuple(facts))

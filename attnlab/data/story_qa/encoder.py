@@ -1,4 +1,4 @@
-"""From a story to numbers: its words, and the two forms in which models read it."""
+"""Encode stories as word numbers, and fill the batches of the models: tables of sentences or one sequence."""
 
 import json
 import re
@@ -11,61 +11,61 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from attnlab.config.json_text import read_texts
-from attnlab.data.story_qa.generated import Story
+from attnlab.data.story_qa.records import StoryQuestion
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
 from attnlab.data.text.letters import WORD, composed
 
 PAD, UNKNOWN, START, BREAK = range(4)
 SPECIALS = ("<pad>", "<unk>", "<s>", "<sep>")
-"""Words 0 to 3: no text is read as one of them but an unknown word."""
+"""Words 0 to 3. No word of a text is encoded as one of them except as the unknown word."""
 OF_STORY = 1
-"""Token type of a story; the question's is 0."""
+"""Token type of the story; that of the question is 0."""
 
 
-def cut(text: str) -> list[str]:
-    """Cut a text into lower-case words; punctuation says nothing in these stories.
+def split_words(text: str) -> list[str]:
+    """Split a text into lower-case words; punctuation is dropped.
 
-    >>> cut("Where is Mary?")
+    >>> split_words("Where is Mary?")
     ['where', 'is', 'mary']
     """
-    return [word.lower() for word in cut_as_written(text)]
+    return [word.lower() for word in split_words_cased(text)]
 
 
-def cut_as_written(text: str) -> list[str]:
-    """Cut a text into words, and leave capital letters as they are."""
+def split_words_cased(text: str) -> list[str]:
+    """Split a text into words without changing their case."""
     return re.findall(WORD, composed(text))
 
 
-class Read(NamedTuple):
-    """A story as numbers; `answer` is 0 where it is not known."""
+class EncodedStory(NamedTuple):
+    """A story, its question and its answer as word numbers; `answer` is 0 where it is unknown."""
 
     sentences: tuple[tuple[int, ...], ...]
     question: tuple[int, ...]
     answer: int
     facts: tuple[int, ...]
-    """Gold facts among the sentences that are kept."""
+    """Supporting facts among the sentences that are kept."""
     left_out: int
-    """Sentences before them that are not kept."""
+    """Number of earlier sentences that are not kept."""
 
     @property
     def tokens(self) -> int:
-        """Length as one sequence."""
+        """Length of question and story as one sequence."""
         return len(self.question) + 2 + sum(map(len, self.sentences))
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words by number; an answer is one of them, whatever is in it."""
+    """The words of stories, questions and answers by number; an answer is one entry, even if it has a space."""
 
     words: tuple[str, ...]
 
     @classmethod
-    def learned(cls, stories: Iterable[Story]) -> Self:
-        """Collect the words and the answers of stories, in the order of the alphabet."""
+    def fit(cls, stories: Iterable[StoryQuestion]) -> Self:
+        """Build the vocabulary of the words and answers of training stories, in alphabetical order."""
         words: set[str] = set()
         for story in stories:
-            words.update(word for text in (*story.sentences, story.question) for word in cut(text))
+            words.update(word for text in (*story.sentences, story.question) for word in split_words(text))
             words.add(composed(story.answer).lower())
         return cls((*SPECIALS, *sorted(words)))
 
@@ -74,38 +74,38 @@ class Vocabulary:
         """Number of each word."""
         return {word: number for number, word in enumerate(self.words)}
 
-    def read(self, story: Story, memory: int) -> Read:
-        """Read a story, of which the last `memory` sentences are kept."""
+    def encode(self, story: StoryQuestion, memory: int) -> EncodedStory:
+        """Encode a story, of which the last `memory` sentences are kept."""
         left_out = max(len(story.sentences) - memory, 0)
         sentences = tuple(self._numbers(text) for text in story.sentences[left_out:])
         facts = tuple(fact - left_out for fact in story.facts if fact >= left_out)
         answer = self.numbers.get(composed(story.answer).lower(), UNKNOWN) if story.answer else PAD
-        return Read(sentences, self._numbers(story.question), answer, facts, left_out)
+        return EncodedStory(sentences, self._numbers(story.question), answer, facts, left_out)
 
     def unknown(self, text: str) -> list[str]:
-        """Words of a text that are none of these, as they stand in it."""
-        return [word for word in cut_as_written(text) if word.lower() not in self.numbers]
+        """Return the words of a text that are not in the vocabulary, in their original case."""
+        return [word for word in split_words_cased(text) if word.lower() not in self.numbers]
 
     def to_json(self) -> str:
-        """The words as JSON."""
+        """Return the vocabulary as JSON."""
         return json.dumps(self.words, ensure_ascii=False) + "\n"
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `to_json` wrote."""
+        """Load a vocabulary that `to_json` wrote."""
         return cls(tuple(read_texts(path, "words")))
 
     def _numbers(self, text: str) -> tuple[int, ...]:
-        return tuple(self.numbers.get(word, UNKNOWN) for word in cut(text)) or (UNKNOWN,)
+        return tuple(self.numbers.get(word, UNKNOWN) for word in split_words(text)) or (UNKNOWN,)
 
 
-def memories(shape: Shape, members: Sequence[Read], words: int) -> Batch:
-    """Fill a batch in which a story is a table of sentences: story [b n w], sentences [b], question [b w], answer [b].
+def memory_batch(shape: Shape, members: Sequence[EncodedStory], words: int) -> Batch:
+    """Fill a batch of stories as tables of sentences: story [b n w], sentences [b], question [b w], answer [b].
 
     Args:
-        shape: `source` sentences.
-        members: the stories; rows beyond them have no sentence and are filler.
-        words: places in a sentence.
+        shape: of the batch; `source` counts sentences.
+        members: the stories; rows beyond them have no sentences and are padding.
+        words: length of a sentence, padding counted.
     """
     story = np.zeros((shape.rows, shape.source, words), np.int32)
     question = np.zeros((shape.rows, words), np.int32)
@@ -122,10 +122,10 @@ def memories(shape: Shape, members: Sequence[Read], words: int) -> Batch:
     }
 
 
-def sequences(shape: Shape, members: Sequence[Read]) -> Batch:
-    """Fill a batch in which question and story are one sequence: tokens, types, sentence [b t], lengths, answer [b].
+def sequence_batch(shape: Shape, members: Sequence[EncodedStory]) -> Batch:
+    """Fill a batch of questions and stories as single sequences: tokens, types, sentence [b t], lengths, answer [b].
 
-    `<s>` question `<sep>` sentence 1 sentence 2 …; `sentence` tells which one a token is of, −1 where of none.
+    `<s>` question `<sep>` sentence 1 sentence 2 …; `sentence` is the index of each token's sentence, or −1.
     """
     tokens, types, sentence = (np.full((shape.rows, shape.source), fill, np.int32) for fill in (PAD, 0, -1))
     for row, read in enumerate(members):
@@ -146,7 +146,7 @@ def sequences(shape: Shape, members: Sequence[Read]) -> Batch:
     }
 
 
-def _answers(shape: Shape, members: Sequence[Read]) -> np.ndarray:
+def _answers(shape: Shape, members: Sequence[EncodedStory]) -> np.ndarray:
     return _column(shape, [read.answer for read in members])
 
 

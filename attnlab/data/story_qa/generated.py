@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from attnlab.config.story_qa import GeneratedStories
 from attnlab.data.records import Splits
+from attnlab.data.story_qa.records import StoryQuestion
 
 PEOPLE = ("Amira", "Boris", "Chiara", "Dieter")
 PLACES = ("attic", "cellar", "garage", "library", "orchard", "stable")
@@ -23,17 +24,7 @@ LEAVE = ("dropped the", "left the", "put down the")
 _SPLITS = ("test", "dev") + ("train",) * 8
 
 
-@dataclass(frozen=True)
-class Story:
-    """A story with a question, its answer in one word, and the numbers of the sentences that decide, in order."""
-
-    sentences: tuple[str, ...]
-    question: str
-    answer: str
-    facts: tuple[int, ...]
-
-
-def generate(config: GeneratedStories) -> Splits[Story]:
+def generate(config: GeneratedStories) -> Splits[StoryQuestion]:
     """Generate all splits; each is a function of the seed, and a longer one begins with the shorter one."""
     parts = {
         name: tuple(_stories(config, name, count))
@@ -42,15 +33,15 @@ def generate(config: GeneratedStories) -> Splits[Story]:
     return Splits(parts["train"], parts["dev"], {"test": parts["test"]})
 
 
-def split_of(story: Story) -> str:
-    """Tell the one split a story belongs to: a tenth each to dev and test, by a hash of its words."""
+def split_of(story: StoryQuestion) -> str:
+    """Return the split of a story with its question, by its hash: a tenth each for dev and test."""
     digest = hashlib.sha256(" ".join([*story.sentences, story.question]).encode()).digest()
     return _SPLITS[int.from_bytes(digest[:8], "big") % len(_SPLITS)]
 
 
-def _stories(config: GeneratedStories, split: str, count: int) -> list[Story]:
+def _stories(config: GeneratedStories, split: str, count: int) -> list[StoryQuestion]:
     rng = random.Random(f"stories {config.facts} {config.seed} {split}")
-    found: list[Story] = []
+    found: list[StoryQuestion] = []
     while len(found) < count:
         story = _story(config, rng)
         if story is not None and split_of(story) == split:
@@ -58,16 +49,16 @@ def _stories(config: GeneratedStories, split: str, count: int) -> list[Story]:
     return found
 
 
-def _story(config: GeneratedStories, rng: random.Random) -> Story | None:
-    """Tell a story and ask what can be asked of it; None where nothing can."""
+def _story(config: GeneratedStories, rng: random.Random) -> StoryQuestion | None:
+    """Generate a story and a question about it; return None where no question is possible."""
     world = _World(rng, things=config.facts > 1)
-    for _ in range(rng.randint(2 * config.facts, max(config.most_sentences, 2 * config.facts))):
+    for _ in range(rng.randint(2 * config.facts, max(config.longest_story, 2 * config.facts))):
         world.go_on()
     questions = {1: world.about_people, 2: world.about_things, 3: world.about_journeys}[config.facts]()
     if not questions:
         return None
     question, answer, facts = rng.choice(questions)
-    return Story(tuple(world.told), question, answer, facts)
+    return StoryQuestion(tuple(world.told), question, answer, facts)
 
 
 @dataclass
@@ -81,7 +72,7 @@ class _Carried:
 
 @dataclass
 class _World:
-    """Where everybody is, and since which sentence."""
+    """The state of a story: where everybody is, and by which sentence."""
 
     rng: random.Random
     things: bool
@@ -93,7 +84,7 @@ class _World:
     """Thing -> each of its journeys: the sentences that tell who took it, of coming, and of where it was before."""
 
     def go_on(self) -> None:
-        """Tell one more sentence; most of them are walks."""
+        """Add a sentence; most sentences are about walking."""
         person = self.rng.choice(PEOPLE)
         mine = [thing for thing, last in self.carried.items() if last.place is None and last.person == person]
         deed = self.rng.random()

@@ -21,9 +21,10 @@ from attnlab.config.errors import UserError
 from attnlab.config.json_text import read
 from attnlab.config.text import Tokenizer as TokenizerConfig
 from attnlab.config.text import Words
-from attnlab.data.records import Corpus, Span
+from attnlab.data.records import Span
 from attnlab.data.text.bounded import refuse_unbounded
 from attnlab.data.text.letters import attached
+from attnlab.data.translation.records import ParallelCorpus
 
 PAD, BOS, EOS, UNK = range(4)
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
@@ -194,7 +195,7 @@ def train(
     return Tokenizer(reading.tokenizer(_learn(config, reading, texts)))
 
 
-def train_tokenizers(config: TokenizerConfig, corpus: Corpus) -> Tokenizers:
+def train_tokenizers(config: TokenizerConfig, corpus: ParallelCorpus) -> Tokenizers:
     """Learn the vocabularies of a corpus from its training part alone."""
     source = _Reading(config.lowercase != "none", corpus.source_split)
     target = _Reading(config.lowercase == "both", corpus.target_split)

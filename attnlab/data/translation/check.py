@@ -1,4 +1,4 @@
-"""Tell what the data of an experiment are like, before anything is trained on them."""
+"""Statistics of the data of an experiment, without training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ import numpy as np
 
 from attnlab.config.experiment import Experiment
 from attnlab.config.translation import Translation
-from attnlab.data.records import Pair
 from attnlab.data.text.batching import Batches, training_pairs
 from attnlab.data.text.tokenizer import UNK, Encoding, Tokenizers, train_tokenizers
 from attnlab.data.translation.load import load
+from attnlab.data.translation.records import SentencePair
 
 QUANTILES = (0.0, 0.5, 0.9, 0.99, 1.0)
 
@@ -125,12 +125,12 @@ def check(config: Experiment, data_dir: Path | None, row_multiple: int = 1) -> C
 Encoded = tuple[list[Encoding], list[Encoding]]
 
 
-def _encode(tokenizers: Tokenizers, pairs: Sequence[Pair]) -> Encoded:
+def _encode(tokenizers: Tokenizers, pairs: Sequence[SentencePair]) -> Encoded:
     sources = tokenizers.source.encode_batch([pair.source for pair in pairs])
     return sources, tokenizers.target.encode_batch([pair.target for pair in pairs])
 
 
-def _split(pairs: Sequence[Pair], encoded: Encoded, limit: int, train: Sequence[Pair]) -> SplitReport:
+def _split(pairs: Sequence[SentencePair], encoded: Encoded, limit: int, train: Sequence[SentencePair]) -> SplitReport:
     lengths = [(len(source.ids), len(target.ids)) for source, target in zip(*encoded, strict=True)]
     sources = {pair.source for pair in train}
     whole = {(pair.source, pair.target) for pair in train}

@@ -1,4 +1,4 @@
-"""The embedded task: German dates and numbers in words, to English words or to digits, with gold alignment.
+"""Generated translation data: German dates and numbers in words, to English words or to digits, with gold alignment.
 
 Texts come from num2words (numerals) and Babel's CLDR (names of months and days, lists). The meaning of every
 item (a calendar day, a number) belongs to one split only, whatever the seed: a date of the test set is in no
@@ -14,9 +14,9 @@ from datetime import date, timedelta
 from babel import Locale
 
 from attnlab.config.translation import Dates
-from attnlab.data.records import Corpus, Pair
 from attnlab.data.translation import numerals
 from attnlab.data.translation.phrases import Phrase, Piece, Word, pair
+from attnlab.data.translation.records import ParallelCorpus, SentencePair
 
 FIRST, LAST = date(1600, 1, 1), date(2099, 12, 31)
 _GERMAN, _ENGLISH = Locale("de"), Locale("en")
@@ -28,25 +28,25 @@ Places = dict[str, int]
 
 
 def split_of(meaning: date | int) -> str:
-    """Tell the one split a date or number belongs to: a tenth each to dev and test, by a hash of the meaning."""
+    """Return the split of a date or number, by a hash of its meaning: a tenth each for dev and test."""
     digest = hashlib.sha256(f"{type(meaning).__name__} {meaning}".encode()).digest()
     return _SPLITS[int.from_bytes(digest[:8], "big") % len(_SPLITS)]
 
 
-def generate(config: Dates) -> Corpus:
+def generate(config: Dates) -> ParallelCorpus:
     """Generate all splits; each is a function of the seed, and a longer one begins with the shorter one."""
     splits = {
         name: tuple(_sentences(config, name, count))
         for name, count in (("train", config.train), ("dev", config.dev), ("test", config.test))
     }
-    return Corpus(
+    return ParallelCorpus(
         splits["train"], splits["dev"], {"test": splits["test"]},
         source_language="de", target_language="en" if config.target == "words" else "iso",
         source_split=numerals.GERMAN_PARTS, target_split=None if config.target == "words" else r"\d",
     )  # fmt: skip
 
 
-def _sentences(config: Dates, split: str, count: int) -> list[Pair]:
+def _sentences(config: Dates, split: str, count: int) -> list[SentencePair]:
     rng = random.Random(f"dates {config.seed} {split}")
     lengths = range(1, config.max_items + 1)
     weights = [1 / length for length in lengths]

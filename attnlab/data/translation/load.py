@@ -1,48 +1,37 @@
-"""Load the data that an experiment names, whatever their kind."""
+"""Load the parallel corpus of an experiment."""
 
 from pathlib import Path
 
-from attnlab.config.errors import UserError
-from attnlab.config.translation import Data, Dates, Hub, ParallelText, Tsv, TsvToSplit
-from attnlab.data import hub
-from attnlab.data.records import Corpus, Link, Pair, Span
-from attnlab.data.text import tsv
+from attnlab.config.translation import Dates, ParallelText, TranslationData, TranslationHub, Tsv, TsvToSplit
+from attnlab.data import directory
 from attnlab.data.text.letters import composed
-from attnlab.data.translation import dates, parallel_text
+from attnlab.data.translation import dates, hub, parallel_text, tsv
+from attnlab.data.translation.records import ParallelCorpus, SentencePair
 
-__all__ = ["Corpus", "Link", "Pair", "Span", "load"]
 
-
-def load(config: Data, data_dir: Path | None) -> Corpus:
-    """Read or generate all splits of the data, the letters of both sides composed (NFC), as tokenizers read them.
+def load(config: TranslationData, data_dir: Path | None) -> ParallelCorpus:
+    """Read or generate all splits of sentence pairs; letters of both sides are composed (NFC), as tokenizers do.
 
     Args:
-        config: which data, `task.data` of an experiment.
-        data_dir: the folder that paths are relative to; None where none was given, which is fine for
-            generated data and the hub.
+        config: `task.data` of an experiment.
+        data_dir: the directory that paths are relative to; None is fine for generated data and the hub.
 
     Raises:
         UserError: a file is missing or broken; names the file and the line.
     """
     if isinstance(config, Dates):
         return dates.generate(config)
-    return _read(config, data_dir).mapped(lambda pair: Pair(composed(pair.source), composed(pair.target)))
+    return _read(config, data_dir).map(lambda pair: SentencePair(composed(pair.source), composed(pair.target)))
 
 
-def _read(config: Hub | ParallelText | Tsv | TsvToSplit, data_dir: Path | None) -> Corpus:
-    if isinstance(config, Hub):
-        return hub.read(config, data_dir)
-    if isinstance(config, TsvToSplit):
-        expected = config.file
-    else:
-        expected = f"{config.train}.{config.source}" if isinstance(config, ParallelText) else config.train
-    if data_dir is None:
-        raise UserError(
-            f"task.data.kind {config.kind} needs a data directory: give --data DIR or set ATTNLAB_DATA; "
-            f"expected DIR/{expected}"
-        )
-    if not data_dir.is_dir():
-        raise UserError(f"{data_dir}: no such data directory; give --data DIR with DIR/{expected}")
-    if isinstance(config, TsvToSplit):
-        return tsv.read_and_split(config, data_dir)
-    return parallel_text.read(config, data_dir) if isinstance(config, ParallelText) else tsv.read(config, data_dir)
+def _read(config: TranslationHub | ParallelText | Tsv | TsvToSplit, data_dir: Path | None) -> ParallelCorpus:
+    match config:
+        case TranslationHub():
+            return hub.read(config, data_dir)
+        case TsvToSplit():
+            return tsv.read_and_split(config, directory.require(data_dir, config.kind, config.file))
+        case Tsv():
+            return tsv.read(config, directory.require(data_dir, config.kind, config.train))
+        case ParallelText():
+            folder = directory.require(data_dir, config.kind, f"{config.train}.{config.source}")
+            return parallel_text.read(config, folder)

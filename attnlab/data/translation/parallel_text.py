@@ -4,21 +4,21 @@ from pathlib import Path
 
 from attnlab.config.errors import UserError
 from attnlab.config.translation import ParallelText
-from attnlab.data.records import Corpus, Pair
 from attnlab.data.text.lines import find, read_lines
+from attnlab.data.translation.records import ParallelCorpus, SentencePair
 
 
-def read(config: ParallelText, data_dir: Path) -> Corpus:
+def read(config: ParallelText, data_dir: Path) -> ParallelCorpus:
     """Read all splits."""
 
-    def split(prefix: str) -> tuple[Pair, ...]:
+    def split(prefix: str) -> tuple[SentencePair, ...]:
         return read_pairs(find(data_dir, f"{prefix}.{config.source}"), find(data_dir, f"{prefix}.{config.target}"))
 
     test = {name: split(prefix) for name, prefix in config.test.items()}
-    return Corpus(split(config.train), split(config.dev), test, config.source, config.target)
+    return ParallelCorpus(split(config.train), split(config.dev), test, config.source, config.target)
 
 
-def read_pairs(source: Path, target: Path) -> tuple[Pair, ...]:
+def read_pairs(source: Path, target: Path) -> tuple[SentencePair, ...]:
     """Read two files of equally many lines."""
     sources, targets = read_lines(source), read_lines(target)
     if len(sources) != len(targets):
@@ -27,4 +27,4 @@ def read_pairs(source: Path, target: Path) -> tuple[Pair, ...]:
             f"{shorter[0]}:{len(shorter[1]) + 1}: the line is missing: {source} has {len(sources)} lines, "
             f"{target} has {len(targets)}; line i must translate line i"
         )
-    return tuple(map(Pair, sources, targets))
+    return tuple(map(SentencePair, sources, targets))

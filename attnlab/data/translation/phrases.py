@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from attnlab.data.records import Link, Pair, Span
+from attnlab.data.records import Span
+from attnlab.data.translation.records import Link, SentencePair
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def _write(pieces: tuple[Piece, ...]) -> tuple[str, list[Span]]:
     return text, spans
 
 
-def pair(phrase: Phrase) -> Pair:
+def pair(phrase: Phrase) -> SentencePair:
     """Write a phrase out as two sentences with character-span links."""
     source, source_spans = _write(phrase.source)
     target, target_spans = _write(phrase.target)
@@ -56,4 +57,4 @@ def pair(phrase: Phrase) -> Pair:
         for indices, sure in ((word.sure, True), (word.possible, False))
         for index in indices
     ]
-    return Pair(source, target, tuple(links))
+    return SentencePair(source, target, tuple(links))

@@ -8,14 +8,15 @@ import numpy as np
 from attnlab.config.errors import UserError
 from attnlab.config.json_text import loads, parse
 from attnlab.config.visual_qa import EasyVqa
-from attnlab.data.classification.records import class_name
 from attnlab.data.images.arrays import read_arrays
-from attnlab.data.images.pixels import Asked, as_bytes
+from attnlab.data.images.pixels import as_bytes
+from attnlab.data.labels import parse_label
 from attnlab.data.records import Splits
 from attnlab.data.text.lines import find, read_lines
+from attnlab.data.visual_qa.records import ImageQuestion
 
 
-def read(config: EasyVqa, data_dir: Path) -> Splits[Asked]:
+def read(config: EasyVqa, data_dir: Path) -> Splits[ImageQuestion]:
     """Read all splits; the questions about the last `dev_images` images of the training part are dev."""
     train, test = _split(data_dir, config.train), _split(data_dir, config.test)
     images = sorted({index for index, _ in train})
@@ -26,7 +27,7 @@ def read(config: EasyVqa, data_dir: Path) -> Splits[Asked]:
     return Splits(tuple(kept), tuple(held_out), {"test": tuple(asked for _, asked in test)})
 
 
-def _split(data_dir: Path, name: str) -> list[tuple[int, Asked]]:
+def _split(data_dir: Path, name: str) -> list[tuple[int, ImageQuestion]]:
     """Read one part in either layout: number of the image, and the question."""
     if (data_dir / name).is_dir():
         return _folder(data_dir / name)
@@ -44,7 +45,7 @@ def _split(data_dir: Path, name: str) -> list[tuple[int, Asked]]:
     return found
 
 
-def _folder(folder: Path) -> list[tuple[int, Asked]]:
+def _folder(folder: Path) -> list[tuple[int, ImageQuestion]]:
     """Read the package's own layout: questions.json, a list of [question, answer, image], and images/NUMBER.png."""
     path = folder / "questions.json"
     rows = parse("\n".join(read_lines(path)), str(path))
@@ -66,14 +67,14 @@ def _folder(folder: Path) -> list[tuple[int, Asked]]:
     return found
 
 
-def _asked(parts: tuple[Any, ...], images: Any, where: str) -> tuple[int, Asked]:
+def _asked(parts: tuple[Any, ...], images: Any, where: str) -> tuple[int, ImageQuestion]:
     question, answer, index = parts
     if not (isinstance(question, str) and isinstance(answer, str) and question.strip() and answer.strip()):
         raise UserError(f"{where}: question and answer must be texts, not {question!r} and {answer!r}")
     there = isinstance(index, int) and (index in images if isinstance(images, dict) else 0 <= index < len(images))
     if not there:
         raise UserError(f"{where}: there is no image {index!r} among {len(images)}")
-    return index, Asked(images[index], question, class_name(answer, f"{where}: the answer"), f"image {index}")
+    return index, ImageQuestion(images[index], question, parse_label(answer, f"{where}: the answer"), f"image {index}")
 
 
 def _packed(path: Path) -> np.ndarray:

@@ -18,8 +18,9 @@ from attnlab.config.captioning import Captioning
 from attnlab.config.errors import UserError
 from attnlab.config.models.captioner import ShowAttendTell as ShowAttendTellConfig
 from attnlab.config.models.captioner import TransformerCaptioner as TransformerCaptionerConfig
-from attnlab.data.images import load
-from attnlab.data.images.pixels import Box, Captioned, as_bytes, pixels
+from attnlab.data.captioning import load
+from attnlab.data.captioning.records import CaptionedImage
+from attnlab.data.images.pixels import Box, as_bytes, pixels
 from attnlab.data.records import Splits
 from attnlab.data.text.batching import Batch, Batches
 from attnlab.data.text.buckets import Shape
@@ -65,12 +66,12 @@ class CaptioningTask(Task):
     _left_out: int = 0
 
     @staticmethod
-    def load(config: Experiment, data_dir: Path | None) -> Splits[Captioned]:
+    def load(config: Experiment, data_dir: Path | None) -> Splits[CaptionedImage]:
         """Read or generate images and captions."""
         return load.load(settings(config, Captioning).data, data_dir)
 
     @classmethod
-    def prepare(cls, config: Experiment, splits: Splits[Captioned], data_dir: Path | None = None) -> Self:
+    def prepare(cls, config: Experiment, splits: Splits[CaptionedImage], data_dir: Path | None = None) -> Self:
         """Learn the vocabulary from the training captions."""
         texts = [words(text) for example in splits.train for text in example.captions]
         return cls(config, train(settings(config, Captioning).tokenizer, texts, "target"))
@@ -129,7 +130,7 @@ class CaptioningTask(Task):
             smoothed += guided * elsewhere(out.weights, batch["gold"])
         return Loss(smoothed, jnp.sum(lengths), {"nll": nll})
 
-    def batches(self, examples: Sequence[Captioned]) -> Batches:
+    def batches(self, examples: Sequence[CaptionedImage]) -> Batches:
         """The training batches: every caption with its image; captions longer than `max_length` are left out."""
         pairs = [(n, ids) for n, example in enumerate(examples) for ids in self._ids(example.captions)]
         gold = self._gold(examples) if self._guided else None
@@ -169,9 +170,9 @@ class CaptioningTask(Task):
 
     @property
     def _guided(self) -> float:
-        return getattr(self.config.model, "guided", 0.0)
+        return getattr(self.config.model, "attention_supervision", 0.0)
 
-    def _gold(self, examples: Sequence[Captioned]) -> list[np.ndarray]:
+    def _gold(self, examples: Sequence[CaptionedImage]) -> list[np.ndarray]:
         """For each token of the first captions the cells of its gold region, [tokens cells]; none where it has none."""
         side, size = self.pictures.side, self.task.image_size
         none = np.zeros(self.pictures.cells, bool)
@@ -196,7 +197,7 @@ class CaptioningTask(Task):
             lines.append(f"left out: {self._left_out} captions of more than {self.task.max_length} tokens")
         return lines
 
-    def dev_scores(self, params: PyTree, examples: Sequence[Captioned], poll: Poll = no_poll) -> dict[str, float]:
+    def dev_scores(self, params: PyTree, examples: Sequence[CaptionedImage], poll: Poll = no_poll) -> dict[str, float]:
         """Score dev quickly: greedy search, BLEU-4, and how many captions are right."""
         greedy = self.task.decoding.model_copy(update={"beam": 1, "n_best": 1})
         found = [several[0].text for several in self.caption(params, examples, greedy, poll)]
@@ -204,7 +205,7 @@ class CaptioningTask(Task):
         right = [text in map(words, several) for text, several in zip(found, references, strict=True)]
         return {"dev_bleu": bleu(found, references), "dev_exact": 100.0 * float(np.mean(right))}
 
-    def scores(self, params: PyTree, examples: Sequence[Captioned], poll: Poll = no_poll) -> dict[str, Any]:
+    def scores(self, params: PyTree, examples: Sequence[CaptionedImage], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set, and the attention by the gold regions where they are known."""
         decoding = self.task.decoding
         found = [several[0].text for several in self.caption(params, examples, decoding, poll)]
@@ -221,20 +222,20 @@ class CaptioningTask(Task):
         made = {"bleu_4": bleu_of_counts, "pointing": pointing_of}
         return made[score](rows) if score in made else Task.total(score, rows)
 
-    def example(self, inputs: Sequence[str]) -> Captioned:
+    def example(self, inputs: Sequence[str]) -> CaptionedImage:
         """Read an image file."""
         if len(inputs) != 1:
             raise UserError(f"one image is described at a time, not {len(inputs)}: attnlab show RUN image.jpg")
         return read_example(inputs[0])
 
-    def views(self, params: PyTree, example: Captioned) -> list[View]:
+    def views(self, params: PyTree, example: CaptionedImage) -> list[View]:
         """Describe an image: its captions with where the model looked for each word."""
         return [self._regarded(example, found) for found in self.caption(params, [example], self.task.decoding)[0]]
 
-    def _regarded(self, example: Captioned, found: Hypothesis) -> Regarded:
+    def _regarded(self, example: CaptionedImage, found: Hypothesis) -> Regarded:
         side, model, which = self.pictures.side, self.config.model, ""
         if isinstance(model, TransformerCaptionerConfig):
-            which = title("cross", model.decoder.aligned_by + 1, model.decoder.layers, model.decoder.heads)
+            which = title("cross", model.decoder.reported_layer + 1, model.decoder.layers, model.decoder.heads)
         return Regarded(
             image=pixels(example.image, self.task.image_size, example.name),
             words=[self.tokenizer.token(token) for token in found.tokens],
@@ -245,7 +246,7 @@ class CaptioningTask(Task):
             title=which,
         )
 
-    def selected(self, params: PyTree, example: Captioned, wanted: Selection) -> View:
+    def selected(self, params: PyTree, example: CaptionedImage, wanted: Selection) -> View:
         """Describe an image, and show one attention of the Transformer when it wrote the best caption."""
         model = self.config.model
         if not isinstance(model, TransformerCaptionerConfig):
@@ -256,7 +257,7 @@ class CaptioningTask(Task):
         target[0] = [BOS, *best.tokens]
         batch = place({"image": image, "cells": cells, "target": target})
         found = layers_of(self.model, params, batch["image"], batch["cells"], batch["target"])
-        chosen = select(found, wanted, "cross", model.decoder.aligned_by + 1)
+        chosen = select(found, wanted, "cross", model.decoder.reported_layer + 1)
         words = [self.tokenizer.token(token) for token in best.tokens]
         if chosen.kind == "cross":
             given = self.pictures.cells
@@ -291,12 +292,12 @@ class CaptioningTask(Task):
         for number, path in enumerate(given, start=first):
             yield from hypotheses.lines(number, next(found) if path else [], decoding.n_best)
 
-    def lengths(self, examples: Sequence[Captioned]) -> dict[str, list[int]]:
+    def lengths(self, examples: Sequence[CaptionedImage]) -> dict[str, list[int]]:
         """Tokens of all captions."""
         return {"caption": [len(ids) for example in examples for ids in self._ids(example.captions)]}
 
     def caption(
-        self, params: PyTree, examples: Sequence[Captioned], decoding: Decoding, poll: Poll = no_poll
+        self, params: PyTree, examples: Sequence[CaptionedImage], decoding: Decoding, poll: Poll = no_poll
     ) -> list[list[Hypothesis]]:
         """Describe each image; return its captions, best first."""
         decode = self._decoders.setdefault(decoding, make_decode(self.model, decoding))
@@ -310,7 +311,7 @@ class CaptioningTask(Task):
             results += [from_search(found, row, self.tokenizer.decode, given) for row, _ in enumerate(chosen)]
         return results
 
-    def attention(self, params: PyTree, examples: Sequence[Captioned], poll: Poll = no_poll) -> list[np.ndarray]:
+    def attention(self, params: PyTree, examples: Sequence[CaptionedImage], poll: Poll = no_poll) -> list[np.ndarray]:
         """Return the attention [words + 1, cells] when the model is made to write each image's first caption."""
         targets = [[BOS, *ids] for ids in self._ids([e.captions[0] for e in examples])]
         longest = getattr(self.config.model, "longest", None)
@@ -337,7 +338,7 @@ class CaptioningTask(Task):
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return [e.ids for e in self.tokenizer.encode_batch([words(text) for text in texts])]
 
-    def _pointing(self, params: PyTree, examples: Sequence[Captioned], poll: Poll) -> dict[str, Any]:
+    def _pointing(self, params: PyTree, examples: Sequence[CaptionedImage], poll: Poll) -> dict[str, Any]:
         """Where the model looks when it writes the first reference, word by word, against the gold regions."""
         side, size = self.pictures.side, self.task.image_size
         hits, masses, ends = [], [], []
@@ -354,10 +355,10 @@ class CaptioningTask(Task):
         }
 
 
-def read_example(path: str) -> Captioned:
+def read_example(path: str) -> CaptionedImage:
     """Read an image file; what is in it is decoded later."""
     try:
-        return Captioned(as_bytes(Path(path).read_bytes()), (), name=path)
+        return CaptionedImage(as_bytes(Path(path).read_bytes()), (), name=path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); expected an image file") from error
 

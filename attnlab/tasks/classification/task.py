@@ -22,8 +22,8 @@ from attnlab.config.json_text import read_texts
 from attnlab.config.models.classifier import TransformerClassifier as ClassifierConfig
 from attnlab.config.models.transformer import TransformerEncoder
 from attnlab.data.classification.load import load
-from attnlab.data.classification.records import Labelled, LabelledTexts
-from attnlab.data.classification.text_encoder import Read, Reader, filled
+from attnlab.data.classification.records import LabeledText, LabeledTextSplits
+from attnlab.data.classification.text_encoder import EncodedText, TextEncoder, fill_batch
 from attnlab.data.pretrained.source import Pretrained
 from attnlab.data.text.batching import Batch, Batches, evaluation_shapes
 from attnlab.data.text.tokenizer import Tokenizer
@@ -66,22 +66,22 @@ class ClassificationTask(Task):
     )
 
     config: Experiment
-    reader: Reader
+    reader: TextEncoder
     labels: tuple[str, ...]
     weights: Pretrained | None = None
     """Where the training starts; a trained model needs them no more."""
     _told: list[str] = field(default_factory=list)
 
     @staticmethod
-    def load(config: Experiment, data_dir: Path | None) -> LabelledTexts:
-        """Read or generate the labelled texts."""
+    def load(config: Experiment, data_dir: Path | None) -> LabeledTextSplits:
+        """Read or generate the labeled texts."""
         return load(settings(config, Classification).data, data_dir)
 
     @classmethod
     def prepare(cls, config: Experiment, splits: Any, data_dir: Path | None = None) -> Self:
         """Learn the vocabulary from the training texts, and take over the classes."""
         weights = bert.find(config.model, data_dir)
-        reader = Reader.learned(settings(config, Classification), [example.text for example in splits.train], data_dir)
+        reader = TextEncoder.fit(settings(config, Classification), [example.text for example in splits.train], data_dir)
         return cls(config, reader, splits.labels, weights)
 
     @classmethod
@@ -90,7 +90,7 @@ class ClassificationTask(Task):
         labels = tuple(read_texts(directory / "labels.json", "classes"))
         return cls(
             config,
-            Reader(settings(config, Classification), Tokenizer.load(directory / "tokenizer" / "text.json")),
+            TextEncoder(settings(config, Classification), Tokenizer.load(directory / "tokenizer" / "text.json")),
             labels,
         )
 
@@ -138,15 +138,15 @@ class ClassificationTask(Task):
         right = jnp.sum(real * (jnp.argmax(out.logits, axis=1) == labels))
         return Loss(smoothed + jnp.sum(real * out.penalty), jnp.sum(real), {"nll": nll, "accuracy": right})
 
-    def batches(self, examples: Sequence[Labelled]) -> Batches:
+    def batches(self, examples: Sequence[LabeledText]) -> Batches:
         """The training batches; texts longer than `max_length` are cut, those without a token left out."""
-        found = self.reader.read([example.text for example in examples])
+        found = self.reader.encode([example.text for example in examples])
         self._told = self._said(examples, found)
         kept = [(one.ids, label) for one, label in zip(found, self._numbers(examples), strict=True) if one.length]
         training = self.config.training
         return Batches(
             [(len(ids), len(ids)) for ids, _ in kept],
-            lambda shape, members: filled(shape, [kept[i] for i in members]),
+            lambda shape, members: fill_batch(shape, [kept[i] for i in members]),
             training.batch_tokens,
             training.buckets,
             seed=self.config.seed,
@@ -163,14 +163,14 @@ class ClassificationTask(Task):
             *self._told,
         ]
 
-    def dev_scores(self, params: PyTree, examples: Sequence[Labelled], poll: Poll = no_poll) -> dict[str, float]:
+    def dev_scores(self, params: PyTree, examples: Sequence[LabeledText], poll: Poll = no_poll) -> dict[str, float]:
         """Score dev: accuracy and macro-F1."""
         answers = self.probabilities(params, [example.text for example in examples], poll).argmax(axis=1)
         labels = self._numbers(examples)
         f1 = macro_f1(confusion(answers, labels, len(self.labels)))
         return {"dev_accuracy": accuracy(answers, labels), "dev_macro_f1": f1}
 
-    def scores(self, params: PyTree, examples: Sequence[Labelled], poll: Poll = no_poll) -> dict[str, Any]:
+    def scores(self, params: PyTree, examples: Sequence[LabeledText], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set, and where its deciding tokens are known, the attention."""
         texts = [example.text for example in examples]
         found = self.probabilities(params, texts, poll)
@@ -189,14 +189,14 @@ class ClassificationTask(Task):
         """Macro-F1 is made of right classes and answers, all else is a mean."""
         return macro_f1_of(rows) if score == "macro_f1" else Task.total(score, rows)
 
-    def example(self, inputs: Sequence[str]) -> Labelled:
+    def example(self, inputs: Sequence[str]) -> LabeledText:
         """Take a text without its class."""
         text = " ".join(inputs)
         if not text.split():
             raise UserError('the text is empty: attnlab show RUN "a text"')
-        return Labelled(" ".join(text.split()), "")
+        return LabeledText(" ".join(text.split()), "")
 
-    def views(self, params: PyTree, example: Labelled) -> list[View]:
+    def views(self, params: PyTree, example: LabeledText) -> list[View]:
         """Classify a text, and say where the model looked: a row a hop, or a row a layer and head."""
         if not self.reader.surface(example.text):
             raise UserError("the text has no token: nothing of it can be read")
@@ -223,13 +223,13 @@ class ClassificationTask(Task):
             )
         ]
 
-    def selected(self, params: PyTree, example: Labelled, wanted: Selection) -> View:
+    def selected(self, params: PyTree, example: LabeledText, wanted: Selection) -> View:
         """Classify a text, and show what each of its tokens attended to."""
         if not isinstance(self.config.model, ClassifierConfig):
             return super().selected(params, example, wanted)
         (view,) = self.views(params, example)
         assert isinstance(view, Attended)
-        ((_, batch),) = self._evaluated([one.ids for one in self.reader.read([example.text])])
+        ((_, batch),) = self._evaluated([one.ids for one in self.reader.encode([example.text])])
         batch = place(batch)
         chosen = select(layers_of(self.model, params, batch["tokens"], batch["lengths"]), wanted, "encoder")
         tokens = view.source_tokens
@@ -263,9 +263,9 @@ class ClassificationTask(Task):
             else:
                 yield from (f"{number} ||| {self.labels[one]} ||| {found[one]:.4f}" for one in order)
 
-    def lengths(self, examples: Sequence[Labelled]) -> dict[str, list[int]]:
+    def lengths(self, examples: Sequence[LabeledText]) -> dict[str, list[int]]:
         """Tokens of each text, as long as it is given."""
-        return {"text": [one.length for one in self.reader.read([example.text for example in examples])]}
+        return {"text": [one.length for one in self.reader.encode([example.text for example in examples])]}
 
     def probabilities(self, params: PyTree, texts: Sequence[str], poll: Poll = no_poll) -> np.ndarray:
         """Return the probability of each class for each text, [n c].
@@ -276,7 +276,7 @@ class ClassificationTask(Task):
             poll: called between batches; may raise to stop.
         """
         found = np.full((len(texts), len(self.labels)), 1 / len(self.labels), np.float64)
-        batches = self._evaluated([one.ids for one in self.reader.read(texts)])
+        batches = self._evaluated([one.ids for one in self.reader.encode(texts)])
         for chosen, batch in polled(batches, poll, len(texts)):
             batch = place(batch)
             logits = jax.device_get(self._classify(params, batch["tokens"], batch["lengths"]))
@@ -291,7 +291,7 @@ class ClassificationTask(Task):
         A row is a hop of the pooling; where a Transformer pools without attention, the attention of a layer's head:
         of [CLS] where that is the answer's place, else the mean over the tokens that ask, marks among them.
         """
-        ids = [one.ids for one in self.reader.read(texts)]
+        ids = [one.ids for one in self.reader.encode(texts)]
         uniform = np.full(len(self.labels), 1 / len(self.labels))
         results = [(uniform, np.zeros((1, len(one))), ["hop-1"]) for one in ids]
         for chosen, batch in polled(self._evaluated(ids), poll, len(texts)):
@@ -341,7 +341,9 @@ class ClassificationTask(Task):
     def _marks(self) -> tuple[int, int]:
         """How many marks stand before a text, and after it, as the model reads it."""
         model = self.config.model
-        return (model.marks_before, model.marks_after) if isinstance(model, ClassifierConfig) else (0, 0)
+        return (
+            (model.special_tokens_before, model.special_tokens_after) if isinstance(model, ClassifierConfig) else (0, 0)
+        )
 
     def _row_names(self, rows: int) -> list[str]:
         model = self.config.model
@@ -354,22 +356,22 @@ class ClassificationTask(Task):
         """Batch the texts that have a token."""
         full = [index for index, one in enumerate(ids) if len(one)]
         model = self.config.model
-        longest = model.longest_text if isinstance(model, ClassifierConfig) else None
+        longest = model.max_text_tokens if isinstance(model, ClassifierConfig) else None
         lengths = [len(ids[i]) for i in full]
         for chosen, shape in evaluation_shapes(lengths, EVALUATION_TOKENS, rows_multiple(), longest):
             members = [full[i] for i in chosen]
-            yield members, filled(shape, [(ids[i], 0) for i in members])
+            yield members, fill_batch(shape, [(ids[i], 0) for i in members])
 
-    def _numbers(self, examples: Sequence[Labelled]) -> np.ndarray:
+    def _numbers(self, examples: Sequence[LabeledText]) -> np.ndarray:
         return np.array([self.labels.index(example.label) for example in examples], int)
 
-    def _said(self, examples: Sequence[Labelled], found: Sequence[Read]) -> list[str]:
+    def _said(self, examples: Sequence[LabeledText], found: Sequence[EncodedText]) -> list[str]:
         cut, empty = sum(len(one.ids) < one.length for one in found), sum(one.length == 0 for one in found)
         counts = Counter(example.label for example in examples)
         shares = ", ".join(f"{label} {100 * counts[label] / max(len(examples), 1):.1f}%" for label in self.labels)
         lines = [f"classes: {shares}"]
         if cut:
-            kept = {"head": "the head", "tail": "the tail", "both": "head and tail"}[self._task.keep]
+            kept = {"head": "the head", "tail": "the tail", "both": "head and tail"}[self._task.truncation]
             lines.append(f"cut: {cut:,} texts to {self._task.max_length} tokens, {kept} kept (task.max_length)")
         if empty:
             lines.append(f"left out: {empty:,} texts without a token")

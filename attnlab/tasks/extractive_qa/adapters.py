@@ -9,7 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, PyTree
 
 from attnlab.config import Experiment
-from attnlab.data.extractive_qa.encoder import PassageReader, Window
+from attnlab.data.extractive_qa.encoder import PassageEncoder, Window
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.tokenizer import BOS, EOS
 from attnlab.models.bidaf import BidafReader, Pointers
@@ -50,7 +50,7 @@ class Form(Protocol):
         ...
 
 
-def form(config: Experiment, reader: PassageReader) -> Form:
+def form(config: Experiment, reader: PassageEncoder) -> Form:
     """Choose by the model's kind."""
     return (AsTwoTexts if config.model.kind == "bidaf_reader" else AsSequence)(config, reader)
 
@@ -74,8 +74,8 @@ class AsTwoTexts:
 
     title = "Where in the question each word of the passage looked"
 
-    def __init__(self, config: Any, reader: PassageReader) -> None:
-        self.model: nn.Module = BidafReader(config.model, reader.tokenizer.vocabulary_size, reader.letters_told_apart)
+    def __init__(self, config: Any, reader: PassageEncoder) -> None:
+        self.model: nn.Module = BidafReader(config.model, reader.tokenizer.vocabulary_size, reader.letter_count)
         self._letters = reader.longest_word
 
     def lengths(self, window: Window) -> tuple[int, int]:
@@ -122,9 +122,9 @@ class AsSequence:
 
     title = "Where in the passage each word of the question looked (last layer, mean of its heads)"
 
-    def __init__(self, config: Any, reader: PassageReader) -> None:
+    def __init__(self, config: Any, reader: PassageEncoder) -> None:
         self.model: nn.Module = TransformerReader(config.model, reader.tokenizer.vocabulary_size)
-        self._layers, self._after = config.model.encoder.layers, config.model.marks_after
+        self._layers, self._after = config.model.encoder.layers, config.model.special_tokens_after
 
     def lengths(self, window: Window) -> tuple[int, int]:
         length = len(window.question.ids) + 2 + window.length + self._after

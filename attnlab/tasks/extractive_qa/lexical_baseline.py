@@ -16,7 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from attnlab.data.extractive_qa.records import Question
+from attnlab.data.extractive_qa.records import PassageQuestion
 from attnlab.data.text.letters import WORD, composed
 
 LONGEST = 4
@@ -32,7 +32,7 @@ FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 _PIECE = re.compile(rf"{WORD}|[^\w\s]")
 
 
-def answer(question: Question) -> str:
+def answer(question: PassageQuestion) -> str:
     """Answer a question by the sliding window; the empty text where the passage has no candidate."""
     words = [(composed(found.group()).lower(), *found.span()) for found in re.finditer(_PIECE, question.passage)]
     asked = set(re.findall(WORD, composed(question.question).lower()))
@@ -70,6 +70,6 @@ def _candidates(words: Sequence[str], first: int, last: int, asked: set[str]) ->
 
 
 def _largest(values: Sequence[float], size: int, start: int, end: int) -> float:
-    """The largest sum of `size` neighbours among those that touch the candidate."""
+    """The largest sum of `size` neighbors among those that touch the candidate."""
     places = range(max(end - size, 0), min(start, max(len(values) - size, 0)) + 1)
     return max((sum(values[place : place + size]) for place in places), default=sum(values))

@@ -15,12 +15,12 @@ from jaxtyping import Array, PyTree
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
-from attnlab.config.extractive_qa import ExtractiveQA, GeneratedPassages, QuestionsHub, SquadJson
+from attnlab.config.extractive_qa import ExtractiveQA
 from attnlab.config.models.extractive_qa import TransformerReader
 from attnlab.config.models.transformer import TransformerEncoder
-from attnlab.data.extractive_qa import generated, squad, subjqa
-from attnlab.data.extractive_qa.encoder import PassageReader, Window
-from attnlab.data.extractive_qa.records import Question, told_apart
+from attnlab.data.extractive_qa import load
+from attnlab.data.extractive_qa.encoder import PassageEncoder, Window
+from attnlab.data.extractive_qa.records import PassageQuestion, unique_ids
 from attnlab.data.extractive_qa.windows import best_spans
 from attnlab.data.pretrained.source import Pretrained
 from attnlab.data.records import Splits
@@ -72,40 +72,29 @@ class ExtractiveQATask(Task):
     )
 
     config: Experiment
-    reader: PassageReader
+    reader: PassageEncoder
     weights: Pretrained | None = None
     """Where the training starts; a trained model needs them no more."""
     _told: list[str] = field(default_factory=list)
 
     @staticmethod
-    def load(config: Experiment, data_dir: Path | None) -> Splits[Question]:
+    def load(config: Experiment, data_dir: Path | None) -> Splits[PassageQuestion]:
         """Read the questions with their passages."""
-        data = settings(config, ExtractiveQA).data
-        if isinstance(data, GeneratedPassages):
-            return generated.generate(data)
-        if isinstance(data, QuestionsHub):
-            return squad.read_hub(data, data_dir)
-        expected = data.train if isinstance(data, SquadJson) else data.train[0]
-        if data_dir is None:
-            needed = f"task.data.kind {data.kind} needs a data directory: give --data DIR or set ATTNLAB_DATA"
-            raise UserError(f"{needed}; expected DIR/{expected}")
-        if not data_dir.is_dir():
-            raise UserError(f"{data_dir}: no such data directory; give --data DIR with DIR/{expected}")
-        return squad.read(data, data_dir) if isinstance(data, SquadJson) else subjqa.read(data, data_dir)
+        return load.load(settings(config, ExtractiveQA).data, data_dir)
 
     @classmethod
-    def prepare(cls, config: Experiment, splits: Splits[Question], data_dir: Path | None = None) -> Self:
+    def prepare(cls, config: Experiment, splits: Splits[PassageQuestion], data_dir: Path | None = None) -> Self:
         """Learn the vocabularies."""
         if config.training.label_smoothing:
             raise UserError("training.label_smoothing: spans have no smoothed loss; 0 is right")
         weights = bert.find(config.model, data_dir)
-        reader = PassageReader.learned(settings(config, ExtractiveQA), _letters(config), splits.train, data_dir)
+        reader = PassageEncoder.fit(settings(config, ExtractiveQA), _letters(config), splits.train, data_dir)
         return cls(config, reader, weights)
 
     @classmethod
     def restore(cls, config: Experiment, directory: Path) -> Self:
         """Read the vocabularies of a run."""
-        return cls(config, PassageReader.restored(settings(config, ExtractiveQA), _letters(config), directory))
+        return cls(config, PassageEncoder.load(settings(config, ExtractiveQA), _letters(config), directory))
 
     def files(self) -> Mapping[str, str]:
         """The vocabularies."""
@@ -152,9 +141,9 @@ class ExtractiveQATask(Task):
         total = jnp.sum(real * losses)
         return Loss(total, jnp.sum(real), {"nll": total, "accuracy": jnp.sum(right.astype(jnp.int32))})
 
-    def batches(self, examples: Sequence[Question]) -> Batches:
+    def batches(self, examples: Sequence[PassageQuestion]) -> Batches:
         """The training batches: every window of every question that has a target, or is known to have no answer."""
-        windows = self.reader.read(examples)
+        windows = self.reader.encode(examples)
         known = {number for number, one in enumerate(examples) if not one.answers}
         found = {window.number for window in windows if window.target != (0, 0)}
         kept = [window for window in windows if window.number in (found if not self._allows_none else found | known)]
@@ -190,13 +179,13 @@ class ExtractiveQATask(Task):
         weights = [] if self.weights is None else [bert.told(_encoder(self.config), self.weights)]
         return [first, *weights, *filter(None, self._told)]
 
-    def dev_scores(self, params: PyTree, examples: Sequence[Question], poll: Poll = no_poll) -> dict[str, float]:
+    def dev_scores(self, params: PyTree, examples: Sequence[PassageQuestion], poll: Poll = no_poll) -> dict[str, float]:
         """Score dev: exact match and F1."""
         answers = [found[0].text for found in self.find(params, examples, poll)]
         exacts, f1s = each(_gold(examples), answers)
         return {"dev_f1": 100.0 * float(f1s.mean()), "dev_exact": 100.0 * float(exacts.mean())}
 
-    def scores(self, params: PyTree, examples: Sequence[Question], poll: Poll = no_poll) -> dict[str, Any]:
+    def scores(self, params: PyTree, examples: Sequence[PassageQuestion], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set as SQuAD's program does, and the sliding window beside it.
 
         `answers` is what the official program reads: id -> text.
@@ -217,29 +206,29 @@ class ExtractiveQATask(Task):
                 f"{name}_over_window": found.difference,
                 f"{name}_over_window_ci95": None if found.low is None else [found.low, found.high],
             }
-        return scores | {"answers": dict(zip(told_apart(one.id for one in examples), answers, strict=True))}
+        return scores | {"answers": dict(zip(unique_ids(one.id for one in examples), answers, strict=True))}
 
-    def example(self, inputs: Sequence[str]) -> Question:
+    def example(self, inputs: Sequence[str]) -> PassageQuestion:
         """Take a passage and a question."""
         parts = inputs[0].split("\t") if len(inputs) == 1 else list(inputs)
         if len(parts) != 2 or not all(part.strip() for part in parts):
             raise UserError(f"expected {self.asks}, not {len(parts)} text{'s' if len(parts) > 1 else ''}")
-        return Question("", parts[1].strip(), parts[0].strip(), ())
+        return PassageQuestion("", parts[1].strip(), parts[0].strip(), ())
 
-    def views(self, params: PyTree, example: Question) -> list[View]:
+    def views(self, params: PyTree, example: PassageQuestion) -> list[View]:
         """Answer, best answers first: which words of the passage each word of the question had to do with."""
-        windows = self.reader.read([example])
+        windows = self.reader.encode([example])
         if not windows[0].length:
             raise UserError("the passage has no token: nothing of it can be read")
         looks = self._looked(params, windows)
         (found,) = self.find(params, [example])
         return [self._view(example, windows[one.window], looks[one.window], one) for one in found]
 
-    def selected(self, params: PyTree, example: Question, wanted: Selection) -> View:
+    def selected(self, params: PyTree, example: PassageQuestion, wanted: Selection) -> View:
         """Answer, and show what the tokens of question and passage attended to, in the window of the best answer."""
         if not isinstance(self.config.model, TransformerReader):
             return super().selected(params, example, wanted)
-        best, windows = self.views(params, example)[0], self.reader.read([example])
+        best, windows = self.views(params, example)[0], self.reader.encode([example])
         assert isinstance(best, Attended)
         one = self.find(params, [example])[0][0]
         window = windows[one.window]
@@ -280,14 +269,14 @@ class ExtractiveQATask(Task):
         answers = {number: " ".join(one[0].text.split()) for number, one in zip(full, found, strict=True)}
         yield from (answers.get(number, "") for number in range(len(lines)))
 
-    def lengths(self, examples: Sequence[Question]) -> dict[str, list[int]]:
+    def lengths(self, examples: Sequence[PassageQuestion]) -> dict[str, list[int]]:
         """Tokens of passages, of questions, and of the answers that are trained on."""
         encode = self.reader.tokenizer.encode_batch
         answers = [one.target.text for one in examples if one.target is not None]
         texts = {"passage": [one.passage for one in examples], "question": [one.question for one in examples]}
         return {name: [len(e.ids) for e in encode(found)] for name, found in (texts | {"answer": answers}).items()}
 
-    def find(self, params: PyTree, examples: Sequence[Question], poll: Poll = no_poll) -> list[list[Found]]:
+    def find(self, params: PyTree, examples: Sequence[PassageQuestion], poll: Poll = no_poll) -> list[list[Found]]:
         """Find the best answers to each question over all windows of its passage, best first.
 
         Scores of windows can be compared since in each of them no answer competes with the words. There is no answer
@@ -295,7 +284,7 @@ class ExtractiveQATask(Task):
         by more than `task.null_threshold`. Of spans that read alike, in windows that overlap or in other places, the
         best is told.
         """
-        windows = self.reader.read(examples)
+        windows = self.reader.encode(examples)
         task, found = settings(self.config, ExtractiveQA), [[] for _ in examples]
         least, begins = np.full(len(examples), np.inf), {}
         for index, window in enumerate(windows):
@@ -330,7 +319,7 @@ class ExtractiveQATask(Task):
         lengths = [self.form.lengths(window)[1] for window in windows]
         question = -(-max((self.form.lengths(window)[0] for window in windows), default=1) // 8) * 8
         model = self.config.model
-        longest = model.encoder.longest if isinstance(model, TransformerReader) else None
+        longest = model.encoder.max_positions if isinstance(model, TransformerReader) else None
         shapes = evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple(), longest)
         for chosen, shape in polled(shapes, poll, len(windows)):
             batch = place(self.form.fill(shape.rows, question, shape.source, [windows[i] for i in chosen]))
@@ -355,11 +344,11 @@ class ExtractiveQATask(Task):
         start = min(max(one.place[0] - shown // 2, 0), window.length - shown)
         return slice(start, start + shown)
 
-    def _question(self, example: Question, window: Window) -> list[str]:
+    def _question(self, example: PassageQuestion, window: Window) -> list[str]:
         """Words of the question that are read."""
         return self.reader.tokenizer.encode(example.question).surface[: len(window.question.ids)]
 
-    def _view(self, example: Question, window: Window, looked: tuple[np.ndarray, ...], one: Found) -> Attended:
+    def _view(self, example: PassageQuestion, window: Window, looked: tuple[np.ndarray, ...], one: Found) -> Attended:
         between, of_question, first, last = looked
         words = self._shown(window, one)
         start, shown = words.start, words.stop - words.start
@@ -421,14 +410,14 @@ def _encoder(config: Experiment) -> TransformerEncoder:
 
 def _letters(config: Experiment) -> int:
     characters = getattr(config.model, "characters", None)
-    return 0 if characters is None else characters.longest
+    return 0 if characters is None else characters.max_characters
 
 
-def _gold(examples: Sequence[Question]) -> list[list[str]]:
+def _gold(examples: Sequence[PassageQuestion]) -> list[list[str]]:
     return [[answer.text for answer in one.answers] for one in examples]
 
 
-def _why_left_out(one: Question, window: int) -> str:
+def _why_left_out(one: PassageQuestion, window: int) -> str:
     """Name a question that is not trained on, and the first of its answers that does not stand where the file says."""
     named = one.id[:60]
     if not one.answers:

@@ -12,8 +12,8 @@ from attnlab.config import Experiment
 from attnlab.config.models.story_qa import MemoryNetwork as MemoryNetworkConfig
 from attnlab.config.models.story_qa import TransformerStoryReader as TransformerConfig
 from attnlab.data.story_qa import encoder
-from attnlab.data.story_qa.encoder import BREAK, SPECIALS, START, Read, Vocabulary, cut_as_written
-from attnlab.data.story_qa.generated import Story
+from attnlab.data.story_qa.encoder import BREAK, SPECIALS, START, EncodedStory, Vocabulary, split_words_cased
+from attnlab.data.story_qa.records import StoryQuestion
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
 from attnlab.models.memory_network import MemoryNetwork
@@ -32,15 +32,15 @@ class Form(Protocol):
     longest: int | None
     """Positions that a story may take; None: any."""
 
-    def length(self, read: Read) -> int:
+    def length(self, read: EncodedStory) -> int:
         """Positions that a story takes in a batch."""
         ...
 
-    def fill(self, shape: Shape, members: Sequence[Read]) -> Batch:
+    def fill(self, shape: Shape, members: Sequence[EncodedStory]) -> Batch:
         """Make the arrays of a batch."""
         ...
 
-    def labels(self, story: Story, vocabulary: Vocabulary, memory: int) -> list[str]:
+    def labels(self, story: StoryQuestion, vocabulary: Vocabulary, memory: int) -> list[str]:
         """Name the positions of the Transformer, of which the last `memory` sentences are read; none: it is none."""
         ...
 
@@ -78,14 +78,14 @@ class _Table:
     def __init__(self, words: int, longest: int | None) -> None:
         self._words, self.longest = words, longest
 
-    def length(self, read: Read) -> int:
+    def length(self, read: EncodedStory) -> int:
         return len(read.sentences)
 
-    def fill(self, shape: Shape, members: Sequence[Read]) -> Batch:
+    def fill(self, shape: Shape, members: Sequence[EncodedStory]) -> Batch:
         widest = max((len(text) for read in members for text in (*read.sentences, read.question)), default=0)
-        return encoder.memories(shape, members, max(self._words, widest))
+        return encoder.memory_batch(shape, members, max(self._words, widest))
 
-    def labels(self, story: Story, vocabulary: Vocabulary, memory: int) -> list[str]:
+    def labels(self, story: StoryQuestion, vocabulary: Vocabulary, memory: int) -> list[str]:
         return []
 
     def inputs(self, batch: Any) -> list[Any]:
@@ -122,12 +122,12 @@ class AsFacts(_Table):
     title = "What the question attends to, mean of the heads of each layer"
 
     def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
-        places = config.model.encoder.longest
+        places = config.model.encoder.max_positions
         super().__init__(words, None if places is None else places - 1)
         self.model: nn.Module = SentenceStoryReader(config.model, len(vocabulary.words))
         self.steps = [f"layer {n}" for n in range(1, config.model.encoder.layers + 1)]
 
-    def labels(self, story: Story, vocabulary: Vocabulary, memory: int) -> list[str]:
+    def labels(self, story: StoryQuestion, vocabulary: Vocabulary, memory: int) -> list[str]:
         return [story.question, *story.sentences[-memory:][::-1]]
 
     def logits(self, params: PyTree, batch: Any, rng: Array | None) -> Array:
@@ -147,17 +147,17 @@ class AsSequence:
     def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
         self.model: nn.Module = TransformerStoryReader(config.model, len(vocabulary.words))
         self.steps = [f"layer {n}" for n in range(1, config.model.encoder.layers + 1)]
-        self.longest = config.model.encoder.longest
+        self.longest = config.model.encoder.max_positions
         self._memory = config.task.memory
 
-    def length(self, read: Read) -> int:
+    def length(self, read: EncodedStory) -> int:
         return read.tokens
 
-    def fill(self, shape: Shape, members: Sequence[Read]) -> Batch:
-        return encoder.sequences(shape, members)
+    def fill(self, shape: Shape, members: Sequence[EncodedStory]) -> Batch:
+        return encoder.sequence_batch(shape, members)
 
-    def labels(self, story: Story, vocabulary: Vocabulary, memory: int) -> list[str]:
-        question, *told = [cut_as_written(text) or [text] for text in (story.question, *story.sentences[-memory:])]
+    def labels(self, story: StoryQuestion, vocabulary: Vocabulary, memory: int) -> list[str]:
+        question, *told = [split_words_cased(text) or [text] for text in (story.question, *story.sentences[-memory:])]
         return [SPECIALS[START], *question, SPECIALS[BREAK], *(word for words in told for word in words)]
 
     def inputs(self, batch: Any) -> list[Any]:

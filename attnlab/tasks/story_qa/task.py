@@ -16,11 +16,11 @@ from jaxtyping import Array, PyTree
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
-from attnlab.config.story_qa import GeneratedStories, StoryQA
+from attnlab.config.story_qa import StoryQA
 from attnlab.data.records import Splits
-from attnlab.data.story_qa import babi, generated
-from attnlab.data.story_qa.encoder import Read, Vocabulary
-from attnlab.data.story_qa.generated import Story
+from attnlab.data.story_qa import load
+from attnlab.data.story_qa.encoder import EncodedStory, Vocabulary
+from attnlab.data.story_qa.records import StoryQuestion
 from attnlab.data.text.batching import Batches, evaluation_shapes
 from attnlab.data.text.buckets import Shape
 from attnlab.tasks.attention_map import Attended, Part, View, heading
@@ -55,15 +55,14 @@ class StoryQATask(Task):
     """Places in a sentence: the most words of a training sentence."""
 
     @staticmethod
-    def load(config: Experiment, data_dir: Path | None) -> Splits[Story]:
+    def load(config: Experiment, data_dir: Path | None) -> Splits[StoryQuestion]:
         """Generate the stories, or read them."""
-        data = settings(config, StoryQA).data
-        return generated.generate(data) if isinstance(data, GeneratedStories) else babi.read(data, data_dir)
+        return load.load(settings(config, StoryQA).data, data_dir)
 
     @classmethod
-    def prepare(cls, config: Experiment, splits: Splits[Story], data_dir: Path | None = None) -> Self:
+    def prepare(cls, config: Experiment, splits: Splits[StoryQuestion], data_dir: Path | None = None) -> Self:
         """Learn the vocabulary."""
-        return cls(config, vocabulary := Vocabulary.learned(splits.train), _places(vocabulary, splits.train))
+        return cls(config, vocabulary := Vocabulary.fit(splits.train), _places(vocabulary, splits.train))
 
     @classmethod
     def restore(cls, config: Experiment, directory: Path) -> Self:
@@ -106,7 +105,7 @@ class StoryQATask(Task):
         right = jnp.sum(real * (jnp.argmax(logits, axis=1) == answer))
         return Loss(smoothed, jnp.sum(real), {"nll": nll, "accuracy": right})
 
-    def batches(self, examples: Sequence[Story]) -> Batches:
+    def batches(self, examples: Sequence[StoryQuestion]) -> Batches:
         """The training batches."""
         read, training = self._read(examples), self.config.training
         lengths = [self.form.length(one) for one in read]
@@ -129,22 +128,22 @@ class StoryQATask(Task):
             "are read (task.memory)",
         ]
 
-    def dev_scores(self, params: PyTree, examples: Sequence[Story], poll: Poll = no_poll) -> dict[str, float]:
+    def dev_scores(self, params: PyTree, examples: Sequence[StoryQuestion], poll: Poll = no_poll) -> dict[str, float]:
         """Score dev: accuracy, and the largest share of a hop's attention that the gold facts had."""
         found: dict[str, Any] = story_scores(*self._judged(params, examples, poll), resamples=2)
         return {f"dev_{name}": found[name] for name in ("accuracy", "fact_mass_max") if name in found}
 
-    def scores(self, params: PyTree, examples: Sequence[Story], poll: Poll = no_poll) -> dict[str, Any]:
+    def scores(self, params: PyTree, examples: Sequence[StoryQuestion], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set: the answers, and the attention on the gold facts."""
         read = self._read(examples)
         scores = {"stories": len(examples), **story_scores(*self._judged(params, examples, poll))}
         return scores | {"stories_cut": sum(one.left_out > 0 for one in read)}
 
-    def example(self, inputs: Sequence[str]) -> Story:
+    def example(self, inputs: Sequence[str]) -> StoryQuestion:
         """Take a story with its question at the end, in one argument or several."""
         return parse(" ".join(inputs))
 
-    def views(self, params: PyTree, example: Story) -> list[View]:
+    def views(self, params: PyTree, example: StoryQuestion) -> list[View]:
         """Answer, and say how much each hop attended to each sentence."""
         ((probabilities, weights),) = self._found(params, [example])
         answer = int(probabilities.argmax())
@@ -167,7 +166,7 @@ class StoryQATask(Task):
             )
         ]
 
-    def selected(self, params: PyTree, example: Story, wanted: Selection) -> View:
+    def selected(self, params: PyTree, example: StoryQuestion, wanted: Selection) -> View:
         """Answer, and show what every word of question and story attended to (or every sentence)."""
         (view,) = self.views(params, example)
         labels = self.form.labels(example, self.vocabulary, settings(self.config, StoryQA).memory)
@@ -208,13 +207,13 @@ class StoryQATask(Task):
         }
         yield from (answers.get(number, "") for number in range(len(lines)))
 
-    def lengths(self, examples: Sequence[Story]) -> dict[str, list[int]]:
+    def lengths(self, examples: Sequence[StoryQuestion]) -> dict[str, list[int]]:
         """Sentences of the stories, and words of story and question."""
-        read = [self.vocabulary.read(story, len(story.sentences)) for story in examples]
+        read = [self.vocabulary.encode(story, len(story.sentences)) for story in examples]
         return {"sentences": [len(one.sentences) for one in read], "words": [one.tokens - 2 for one in read]}
 
-    def _read(self, examples: Sequence[Story]) -> list[Read]:
-        read = [self.vocabulary.read(story, settings(self.config, StoryQA).memory) for story in examples]
+    def _read(self, examples: Sequence[StoryQuestion]) -> list[EncodedStory]:
+        read = [self.vocabulary.encode(story, settings(self.config, StoryQA).memory) for story in examples]
         longest, given = self.form.longest, max(map(self.form.length, read), default=0)
         if longest is not None and given > longest:
             raise UserError(
@@ -224,7 +223,7 @@ class StoryQATask(Task):
         return read
 
     def _judged(
-        self, params: PyTree, examples: Sequence[Story], poll: Poll = no_poll
+        self, params: PyTree, examples: Sequence[StoryQuestion], poll: Poll = no_poll
     ) -> tuple[np.ndarray, list[np.ndarray], list[tuple[int, ...]]]:
         """Which answers are right, the weights, and the gold facts."""
         found, read = self._found(params, examples, poll), self._read(examples)
@@ -232,7 +231,7 @@ class StoryQATask(Task):
         return np.array(right), [weights for _, weights in found], [one.facts for one in read]
 
     def _found(
-        self, params: PyTree, examples: Sequence[Story], poll: Poll = no_poll
+        self, params: PyTree, examples: Sequence[StoryQuestion], poll: Poll = no_poll
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Probabilities [v] of every word as the answer, and weights [h n], of each story."""
         read = self._read(examples)
@@ -255,7 +254,7 @@ class StoryQATask(Task):
         return jax.jit(looks)
 
 
-def parse(text: str) -> Story:
+def parse(text: str) -> StoryQuestion:
     """Cut a text into sentences, of which the last is the question.
 
     >>> parse("Amira went to the attic. Where is Amira?").question
@@ -265,7 +264,7 @@ def parse(text: str) -> Story:
     sentences = [sentence.strip() for sentence in sentences if sentence.strip()]
     if len(sentences) < 2 or not sentences[-1].endswith("?"):
         raise UserError(f"a story is sentences with a question at the end: '{EXAMPLE}'")
-    return Story(tuple(sentences[:-1]), sentences[-1], "", ())
+    return StoryQuestion(tuple(sentences[:-1]), sentences[-1], "", ())
 
 
 def _is_story(text: str) -> bool:
@@ -275,6 +274,6 @@ def _is_story(text: str) -> bool:
         return False
 
 
-def _places(vocabulary: Vocabulary, examples: Sequence[Story]) -> int:
-    read = (vocabulary.read(story, len(story.sentences)) for story in examples)
+def _places(vocabulary: Vocabulary, examples: Sequence[StoryQuestion]) -> int:
+    read = (vocabulary.encode(story, len(story.sentences)) for story in examples)
     return max((len(text) for one in read for text in (*one.sentences, one.question)), default=1)

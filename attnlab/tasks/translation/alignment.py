@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from attnlab.data.records import Link
+from attnlab.data.translation.records import Link
 
 Span = tuple[int, int]
 Pairs = frozenset[tuple[int, int]]

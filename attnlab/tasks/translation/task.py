@@ -17,12 +17,12 @@ from attnlab.config.errors import UserError
 from attnlab.config.models.recurrent import RecurrentSeq2Seq as RecurrentConfig
 from attnlab.config.models.transformer import TransformerSeq2Seq as TransformerConfig
 from attnlab.config.translation import Translation
-from attnlab.data.records import Corpus, Pair
 from attnlab.data.text.batching import Batch, Batches, Pairs, evaluation_batches, fill_pairs, training_pairs
 from attnlab.data.text.buckets import Shape
 from attnlab.data.text.tokenizer import BOS, EOS, Tokenizers, train_tokenizers
 from attnlab.data.translation import check
 from attnlab.data.translation.load import load
+from attnlab.data.translation.records import ParallelCorpus, SentencePair
 from attnlab.models.seq2seq import RecurrentSeq2Seq
 from attnlab.models.transformer import TransformerSeq2Seq
 from attnlab.tasks import hypotheses
@@ -66,12 +66,12 @@ class TranslationTask(Task):
     _decoders: dict[Decoding, Callable[..., Hypotheses]] = field(default_factory=dict)
 
     @staticmethod
-    def load(config: Experiment, data_dir: Path | None) -> Corpus:
+    def load(config: Experiment, data_dir: Path | None) -> ParallelCorpus:
         """Read or generate the sentence pairs."""
         return load(settings(config, Translation).data, data_dir)
 
     @classmethod
-    def prepare(cls, config: Experiment, splits: Corpus, data_dir: Path | None = None) -> Self:
+    def prepare(cls, config: Experiment, splits: ParallelCorpus, data_dir: Path | None = None) -> Self:
         """Learn the vocabularies."""
         return cls(config, train_tokenizers(settings(config, Translation).tokenizer, splits))
 
@@ -130,7 +130,7 @@ class TranslationTask(Task):
             total += guided * metrics["alignment"]
         return Loss(total, jnp.sum(lengths), metrics)
 
-    def batches(self, examples: Sequence[Pair]) -> Batches:
+    def batches(self, examples: Sequence[SentencePair]) -> Batches:
         """The training batches; pairs longer than the task's `max_length` are left out."""
         training, pairs = self.config.training, self.pairs(examples)
         how = training.batch_tokens, training.buckets, self.config.seed, rows_multiple()
@@ -146,11 +146,11 @@ class TranslationTask(Task):
 
         return Batches(lengths, fill, *how)
 
-    def pairs(self, examples: Sequence[Pair]) -> Pairs:
+    def pairs(self, examples: Sequence[SentencePair]) -> Pairs:
         """What is trained on, as token numbers: the pairs that are not too long."""
         return training_pairs(*self._encoded(examples), self._task.max_length)
 
-    def _links(self, examples: Sequence[Pair]) -> list[frozenset[tuple[int, int]]]:
+    def _links(self, examples: Sequence[SentencePair]) -> list[frozenset[tuple[int, int]]]:
         """Sure gold links (source, target) between tokens of the pairs trained on; the end tokens are linked."""
         sources = self.tokenizers.source.encode_batch([p.source for p in examples])
         targets = self.tokenizers.target.encode_batch([p.target for p in examples])
@@ -173,13 +173,13 @@ class TranslationTask(Task):
             lines.append(f"left out: {left_out} pairs of more than {self._task.max_length} tokens (task.max_length)")
         return lines
 
-    def dev_scores(self, params: PyTree, examples: Sequence[Pair], poll: Poll = no_poll) -> dict[str, float]:
+    def dev_scores(self, params: PyTree, examples: Sequence[SentencePair], poll: Poll = no_poll) -> dict[str, float]:
         """Score dev quickly: greedy search, BLEU with case."""
         greedy = self.decoding.model_copy(update={"beam": 1, "n_best": 1})
         found = self.translate(params, [p.source for p in examples], greedy, poll)
         return {"dev_bleu": bleu([h[0].text for h in found], [p.target for p in examples])}
 
-    def scores(self, params: PyTree, examples: Sequence[Pair], poll: Poll = no_poll) -> dict[str, Any]:
+    def scores(self, params: PyTree, examples: Sequence[SentencePair], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set by BLEU and chrF, and the attention by gold alignment where there is one."""
         decoding = self.decoding
         sources, references = [p.source for p in examples], [p.target for p in examples]
@@ -201,21 +201,21 @@ class TranslationTask(Task):
         """BLEU and chrF are made of counts, exact match is a mean."""
         return score_of_counts(score, rows) if score in METRICS else Task.total(score, rows)
 
-    def example(self, inputs: Sequence[str]) -> Pair:
+    def example(self, inputs: Sequence[str]) -> SentencePair:
         """Take a sentence without its translation."""
         text = " ".join(inputs)
         if not text.split():
             raise UserError('the sentence is empty: attnlab show RUN "ein Satz"')
-        return Pair(text, "")
+        return SentencePair(text, "")
 
-    def views(self, params: PyTree, example: Pair) -> list[View]:
+    def views(self, params: PyTree, example: SentencePair) -> list[View]:
         """Translate a sentence: its best hypotheses with their attention."""
         decoding = self.decoding
         if decoding.n_best == 1:
             decoding = decoding.model_copy(update={"n_best": min(decoding.beam, SHOWN)})
         return [self.attended(example.source, h) for h in self.translate(params, [example.source], decoding)[0]]
 
-    def selected(self, params: PyTree, example: Pair, wanted: Selection) -> View:
+    def selected(self, params: PyTree, example: SentencePair, wanted: Selection) -> View:
         """Translate a sentence, and show one attention of the Transformer when it wrote the best translation."""
         model = self.config.model
         if not isinstance(model, TransformerConfig):
@@ -231,7 +231,7 @@ class TranslationTask(Task):
         forced[0, : len(target)] = target
         batch = place({"source": source, "lengths": lengths, "target": forced})
         found = layers_of(self.model, params, batch["source"], batch["lengths"], batch["target"])
-        chosen = select(found, wanted, "cross", model.decoder.aligned_by + 1)
+        chosen = select(found, wanted, "cross", model.decoder.reported_layer + 1)
         rows, columns, across, down = {
             "cross": (view.target_tokens, view.source_tokens, "source", "target"),
             "encoder": (view.source_tokens, view.source_tokens, "attended to", "attending"),
@@ -262,7 +262,7 @@ class TranslationTask(Task):
         for number, found in enumerate(self.translate(params, lines, decoding), start=first):
             yield from hypotheses.lines(number, found, decoding.n_best)
 
-    def lengths(self, examples: Sequence[Pair]) -> dict[str, list[int]]:
+    def lengths(self, examples: Sequence[SentencePair]) -> dict[str, list[int]]:
         """Tokens of both sides."""
         source, target = self._encoded(examples)
         return {"source": list(map(len, source)), "target": list(map(len, target))}
@@ -277,7 +277,7 @@ class TranslationTask(Task):
         source, model = self.tokenizers.source.encode(text), self.config.model
         parts: tuple[Part, ...] = ()
         if isinstance(model, TransformerConfig):
-            which = title("cross", model.decoder.aligned_by + 1, model.decoder.layers, model.heads)
+            which = title("cross", model.decoder.reported_layer + 1, model.decoder.layers, model.heads)
             parts = (Part(len(hypothesis.weights), which, "target"),)
         return Attended(
             source_tokens=[*source.surface, END],
@@ -313,7 +313,7 @@ class TranslationTask(Task):
                 results[full[index]] = from_search(found, row, self.tokenizers.target.decode, int(lengths[row]))
         return results
 
-    def attention(self, params: PyTree, pairs: Sequence[Pair], poll: Poll = no_poll) -> list[np.ndarray]:
+    def attention(self, params: PyTree, pairs: Sequence[SentencePair], poll: Poll = no_poll) -> list[np.ndarray]:
         """Return each pair's attention [t+1 s+1] when the model is made to write the given target (teacher forcing).
 
         The last row and column are those of the end tokens.
@@ -350,12 +350,12 @@ class TranslationTask(Task):
         """How many positions a model with learned ones has."""
         return getattr(self.config.model, "longest", None)
 
-    def _encoded(self, pairs: Sequence[Pair]) -> tuple[list[list[int]], list[list[int]]]:
+    def _encoded(self, pairs: Sequence[SentencePair]) -> tuple[list[list[int]], list[list[int]]]:
         source = self.tokenizers.source.encode_batch([p.source for p in pairs])
         target = self.tokenizers.target.encode_batch([p.target for p in pairs])
         return [e.ids for e in source], [e.ids for e in target]
 
-    def _alignment(self, params: PyTree, pairs: Sequence[Pair], poll: Poll) -> dict[str, float]:
+    def _alignment(self, params: PyTree, pairs: Sequence[SentencePair], poll: Poll) -> dict[str, float]:
         """Error rate of the attention when it writes the reference, against gold: token by token, or word by word where
         tokens are pieces of words."""
         sources = self.tokenizers.source.encode_batch([p.source for p in pairs])

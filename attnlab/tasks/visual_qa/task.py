@@ -20,12 +20,13 @@ from attnlab.config.errors import UserError
 from attnlab.config.json_text import read, read_texts
 from attnlab.config.models.visual_qa import VisualAnswerer as Config
 from attnlab.config.visual_qa import VisualQA
-from attnlab.data.images import load
-from attnlab.data.images.pixels import Asked, as_bytes, pixels
+from attnlab.data.images.pixels import as_bytes, pixels
 from attnlab.data.records import Splits
 from attnlab.data.text.batching import Batch, Batches
 from attnlab.data.text.buckets import Shape
 from attnlab.data.text.tokenizer import EOS, Tokenizer, train
+from attnlab.data.visual_qa import load
+from attnlab.data.visual_qa.records import ImageQuestion
 from attnlab.models.visual_qa import VisualAnswerer
 from attnlab.tasks.attention_map import Regarded, View, heading
 from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, polled, rows_multiple, settings
@@ -71,12 +72,12 @@ class VisualQATask(Task):
     """The most frequent training answer to each training question; to "" that to all of them together."""
 
     @staticmethod
-    def load(config: Experiment, data_dir: Path | None) -> Splits[Asked]:
+    def load(config: Experiment, data_dir: Path | None) -> Splits[ImageQuestion]:
         """Read or generate questions about images."""
-        return load.load_questions(settings(config, VisualQA).data, data_dir)
+        return load.load(settings(config, VisualQA).data, data_dir)
 
     @classmethod
-    def prepare(cls, config: Experiment, splits: Splits[Asked], data_dir: Path | None = None) -> Self:
+    def prepare(cls, config: Experiment, splits: Splits[ImageQuestion], data_dir: Path | None = None) -> Self:
         """Learn the words of the questions, the answers, and which is usual."""
         by_question: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for asked in splits.train:
@@ -135,7 +136,7 @@ class VisualQATask(Task):
         right = jnp.sum((jnp.argmax(out.logits, axis=-1) == batch["answer"]) & (real > 0)).astype(jnp.float32)
         return Loss(smoothed, jnp.sum(real), {"nll": nll, "accuracy": right})
 
-    def batches(self, examples: Sequence[Asked]) -> Batches:
+    def batches(self, examples: Sequence[ImageQuestion]) -> Batches:
         """The training batches; questions longer than the task's `max_length` are left out."""
         ids = self._ids([asked.question for asked in examples])
         kept = [n for n, tokens in enumerate(ids) if len(tokens) <= self.task.max_length]
@@ -181,11 +182,11 @@ class VisualQATask(Task):
             lines.append(f"left out: {left_out} questions of more than {self.task.max_length} tokens (task.max_length)")
         return lines
 
-    def dev_scores(self, params: PyTree, examples: Sequence[Asked], poll: Poll = no_poll) -> dict[str, float]:
+    def dev_scores(self, params: PyTree, examples: Sequence[ImageQuestion], poll: Poll = no_poll) -> dict[str, float]:
         """Score dev: how many questions are answered as they should be."""
         return {"dev_accuracy": 100.0 * float(np.mean(self._right(params, examples, poll)))}
 
-    def scores(self, params: PyTree, examples: Sequence[Asked], poll: Poll = no_poll) -> dict[str, Any]:
+    def scores(self, params: PyTree, examples: Sequence[ImageQuestion], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set, beside the controls that tell what the accuracy owes to image and question.
 
         Returns: in percent `accuracy` with its 95% interval and that of each answer; and
@@ -218,13 +219,13 @@ class VisualQATask(Task):
             "each": {"accuracy": 100.0 * right},
         }
 
-    def example(self, inputs: Sequence[str]) -> Asked:
+    def example(self, inputs: Sequence[str]) -> ImageQuestion:
         """Read an image file and take a question."""
         if len(inputs) < 2:
             raise UserError('an image and a question are needed: attnlab show RUN image.png "what color is the shape?"')
         return _read(inputs[0], " ".join(inputs[1:]))
 
-    def views(self, params: PyTree, example: Asked) -> list[View]:
+    def views(self, params: PyTree, example: ImageQuestion) -> list[View]:
         """Answer a question, and say where on the image each of its words looked."""
         (found,) = self.ask(params, [example])
         words = self.tokenizer.encode(example.question).surface
@@ -242,7 +243,7 @@ class VisualQATask(Task):
         layers, heads = getattr(fusion, "layers", 0), getattr(fusion, "heads", 0)
         return title("cross", layers, layers, heads) if layers else ""
 
-    def selected(self, params: PyTree, example: Asked, wanted: Selection) -> View:
+    def selected(self, params: PyTree, example: ImageQuestion, wanted: Selection) -> View:
         """Answer a question, and show where one layer and head looked, or the mean of the heads."""
         if not self._which:
             return super().selected(params, example, wanted)
@@ -277,12 +278,12 @@ class VisualQATask(Task):
         found = iter(self.ask(params, [asked for asked in given if asked is not None]))
         yield from (next(found).text if asked is not None else "" for asked in given)
 
-    def lengths(self, examples: Sequence[Asked]) -> dict[str, list[int]]:
+    def lengths(self, examples: Sequence[ImageQuestion]) -> dict[str, list[int]]:
         """Tokens of the questions."""
         return {"question": [len(ids) for ids in self._ids([asked.question for asked in examples])]}
 
     def ask(
-        self, params: PyTree, examples: Sequence[Asked], poll: Poll = no_poll, *, blank: bool = False
+        self, params: PyTree, examples: Sequence[ImageQuestion], poll: Poll = no_poll, *, blank: bool = False
     ) -> list[Answer]:
         """Answer each question about its image.
 
@@ -314,7 +315,7 @@ class VisualQATask(Task):
         return jax.jit(probabilities)
 
     def _right(
-        self, params: PyTree, examples: Sequence[Asked], poll: Poll = no_poll, *, blank: bool = False
+        self, params: PyTree, examples: Sequence[ImageQuestion], poll: Poll = no_poll, *, blank: bool = False
     ) -> np.ndarray:
         found = self.ask(params, examples, poll, blank=blank)
         return np.array([one.text == asked.answer for one, asked in zip(found, examples, strict=True)], float)
@@ -323,9 +324,9 @@ class VisualQATask(Task):
         return [e.ids for e in self.tokenizer.encode_batch(list(texts))]
 
 
-def _read(path: str, question: str) -> Asked:
+def _read(path: str, question: str) -> ImageQuestion:
     try:
-        return Asked(as_bytes(Path(path).read_bytes()), question, "", path)
+        return ImageQuestion(as_bytes(Path(path).read_bytes()), question, "", path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); expected an image file") from error
 

@@ -7,7 +7,7 @@ import pytest
 
 from attnlab.config.classification import SyntheticSentiment
 from attnlab.data.classification.load import load
-from attnlab.data.classification.records import Labelled, LabelledTexts
+from attnlab.data.classification.records import LabeledText, LabeledTextSplits
 from attnlab.data.classification.synthetic_sentiment import ADJECTIVES, NEUTRAL
 
 DENIAL = r"\b(?:it is not true that|i do not think that|i doubt that|nobody says that)\b"
@@ -15,7 +15,7 @@ NEGATION = r"\b(?:not|never|hardly|far from|anything but|by no means)\b"
 
 
 @pytest.fixture(scope="module")
-def found() -> LabelledTexts:
+def found() -> LabeledTextSplits:
     return load(SyntheticSentiment(train=4000, dev=200, test=600), None)
 
 
@@ -38,16 +38,16 @@ def read(text: str) -> str:
     return "positive" if signs.pop() else "negative"
 
 
-def everything(found: LabelledTexts) -> list[Labelled]:
+def everything(found: LabeledTextSplits) -> list[LabeledText]:
     return [example for part in found.splits().values() for example in part]
 
 
-def test_labels_are_what_the_sentences_say(found: LabelledTexts) -> None:
+def test_labels_are_what_the_sentences_say(found: LabeledTextSplits) -> None:
     for example in everything(found):
         assert read(example.text) == example.label, example.text
 
 
-def test_rationales_are_adjectives_and_what_turns_them(found: LabelledTexts) -> None:
+def test_rationales_are_adjectives_and_what_turns_them(found: LabeledTextSplits) -> None:
     words = {"it", "is", "not", "true", "that", "i", "do", "think", "doubt", "nobody", "says", "never", "hardly", "far",
              "from", "anything", "but", "by", "no", "means", *ADJECTIVES[0], *ADJECTIVES[1]}  # fmt: skip
     for example in everything(found):
@@ -57,7 +57,7 @@ def test_rationales_are_adjectives_and_what_turns_them(found: LabelledTexts) -> 
         assert set(pieces) & {*ADJECTIVES[0], *ADJECTIVES[1]}
 
 
-def test_splits_share_no_sentence_and_grow_at_their_end(found: LabelledTexts) -> None:
+def test_splits_share_no_sentence_and_grow_at_their_end(found: LabeledTextSplits) -> None:
     parts = [{example.text for example in part} for part in found.splits().values()]
     assert sum(map(len, parts)) == len(set.union(*parts))
     longer = load(SyntheticSentiment(train=4100, dev=200, test=600), None)
@@ -65,12 +65,12 @@ def test_splits_share_no_sentence_and_grow_at_their_end(found: LabelledTexts) ->
     assert load(SyntheticSentiment(train=4000, dev=200, test=600, seed=1), None).train != found.train
 
 
-def test_classes_are_balanced(found: LabelledTexts) -> None:
+def test_classes_are_balanced(found: LabeledTextSplits) -> None:
     share = np.mean([example.label == "positive" for example in found.train])
     assert 0.47 < share < 0.53
 
 
-def test_a_bag_of_words_does_not_solve_them(found: LabelledTexts) -> None:
+def test_a_bag_of_words_does_not_solve_them(found: LabeledTextSplits) -> None:
     """Logistic regression on the counts of words, by Newton's method."""
     vocabulary = sorted({word for example in found.train for word in words(example.text)})
     place = {word: index for index, word in enumerate(vocabulary)}
@@ -87,7 +87,7 @@ def words(text: str) -> list[str]:
     return re.findall(r"\w+|[,.]", text.lower())
 
 
-def counted(part: tuple[Labelled, ...], place: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
+def counted(part: tuple[LabeledText, ...], place: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
     counts = np.zeros((len(part), len(place) + 1))
     counts[:, -1] = 1
     for row, example in enumerate(part):

@@ -1,4 +1,4 @@
-"""Labelled texts of files and of the hub: classes in order, a dev part held out, mistakes told with file and line."""
+"""Labeled texts of files and of the hub: classes in order, a dev part held out, mistakes told with file and line."""
 
 import gzip
 import json
@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from attnlab.config.classification import LabelledHub, LabelledText
+from attnlab.config.classification import LabeledTextFiles, LabeledTextHub
 from attnlab.config.errors import UserError
 from attnlab.data.classification.load import load
-from attnlab.data.classification.records import Labelled, hold_out
+from attnlab.data.classification.records import LabeledText, hold_out
 from attnlab.data.story_qa import babi
 from attnlab.data.text import contractions
 from attnlab.data.visual_qa import easy_vqa
@@ -31,9 +31,9 @@ def write(path: Path, rows: list[dict]) -> None:
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
 
-def jsonl(**changes: object) -> LabelledText:
+def jsonl(**changes: object) -> LabeledTextFiles:
     fields = {"train": "train.jsonl", "dev": "dev.jsonl", "test": {"test": "test.jsonl"}}
-    return LabelledText.model_validate(fields | changes)
+    return LabeledTextFiles.model_validate(fields | changes)
 
 
 @pytest.fixture
@@ -47,14 +47,14 @@ def folder(tmp_path: Path) -> Path:
 def test_numbers_are_in_the_order_of_their_size_and_get_names(folder: Path) -> None:
     found = load(jsonl(), folder)
     assert found.labels == ("0", "5", "10")
-    assert found.train[1] == Labelled("text 1 more", "5")
-    named = load(jsonl(names={"0": "weak", "5": "fair", "10": "a"}), folder)
+    assert found.train[1] == LabeledText("text 1 more", "5")
+    named = load(jsonl(label_names={"0": "weak", "5": "fair", "10": "a"}), folder)
     assert named.labels == ("weak", "fair", "a")
     assert (named.dev[0].label, named.test["test"][0].label) == ("a", "weak")
 
 
 def test_labels_of_one_name_are_one_class(folder: Path) -> None:
-    found = load(jsonl(names={"0": "low", "5": "low", "10": "high"}), folder)
+    found = load(jsonl(label_names={"0": "low", "5": "low", "10": "high"}), folder)
     assert found.labels == ("low", "high")
     assert sum(example.label == "low" for example in found.train) == 200
 
@@ -79,8 +79,8 @@ def test_blanks_and_spellings_of_a_label_make_no_class_of_their_own(tmp_path: Pa
 
 
 def test_a_class_has_one_line_in_what_predict_writes(folder: Path) -> None:
-    message = refusal(lambda: load(jsonl(names={"0": "lo\tw"}), folder))
-    assert r"the name of '0' (task.data.names) is 'lo\tw'" in message
+    message = refusal(lambda: load(jsonl(label_names={"0": "lo\tw"}), folder))
+    assert r"the name of '0' (task.data.label_names) is 'lo\tw'" in message
     assert "'lo w' would be right" in message
 
 
@@ -131,25 +131,25 @@ def test_dev_is_held_out_by_the_text_alone(folder: Path) -> None:
     assert {e.text for e in found.train}.isdisjoint(e.text for e in found.dev)
     assert len(found.train) + len(found.dev) == 300
     assert 30 <= len(found.dev) <= 90
-    twice = [Labelled(str(n % 50), "a") for n in range(100)]
+    twice = [LabeledText(str(n % 50), "a") for n in range(100)]
     parts = hold_out(twice, 0.5)
     assert {e.text for e in parts[0]}.isdisjoint(e.text for e in parts[1])
     assert hold_out(twice[::-1], 0.5)[1] == parts[1][::-1]
 
 
 def test_dev_is_the_same_in_every_process() -> None:
-    chosen = "[e.text for e in hold_out([Labelled(str(n), '') for n in range(40)], 0.5)[1]]"
-    command = [sys.executable, "-c", f"from attnlab.data.labelled import *; print({chosen})"]
+    chosen = "[e.text for e in hold_out([LabeledText(str(n), '') for n in range(40)], 0.5)[1]]"
+    command = [sys.executable, "-c", f"from attnlab.data.classification.records import *; print({chosen})"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert printed.strip() == str([e.text for e in hold_out([Labelled(str(n), "") for n in range(40)], 0.5)[1]])
+    assert printed.strip() == str([e.text for e in hold_out([LabeledText(str(n), "") for n in range(40)], 0.5)[1]])
 
 
 def test_a_table_with_other_names(tmp_path: Path) -> None:
     for name in ("train", "dev", "test"):
         (tmp_path / f"{name}.tsv").write_text('kind\tsaid\nDESC\tWhat is "it" ?\nNUM\tHow many ?\n')
-    config = LabelledText(train="train.tsv", dev="dev.tsv", test={"test": "test.tsv"}, text="said", label="kind")
+    config = LabeledTextFiles(train="train.tsv", dev="dev.tsv", test={"test": "test.tsv"}, text="said", label="kind")
     found = load(config, tmp_path)
-    assert found.train == (Labelled('What is "it" ?', "DESC"), Labelled("How many ?", "NUM"))
+    assert found.train == (LabeledText('What is "it" ?', "DESC"), LabeledText("How many ?", "NUM"))
     assert found.labels == ("DESC", "NUM")
 
 
@@ -160,7 +160,7 @@ def test_a_table_with_commas_and_quoted_fields(tmp_path: Path, ending: str) -> N
     (tmp_path / f"all{ending}").write_bytes(raw)
     name = f"all{ending}"
     found = load(jsonl(train=name, dev=name, test={"test": name}), tmp_path)
-    assert found.train == (Labelled('Good, "very" good', "1"), Labelled("bad", "0"))
+    assert found.train == (LabeledText('Good, "very" good', "1"), LabeledText("bad", "0"))
     assert found.labels == ("0", "1")
 
 
@@ -250,14 +250,14 @@ def test_hub_layout_with_named_labels(tmp_path: Path) -> None:
         rows = {"sentence": [f"{split} {n}" for n in range(count)], "label": [n % 2 for n in range(count)]}
         (tmp_path / "reviews").mkdir(exist_ok=True)
         datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "reviews" / f"{split}.parquet"))
-    found = load(LabelledHub(path="reviews", text="sentence"), tmp_path)
+    found = load(LabeledTextHub(path="reviews", text="sentence"), tmp_path)
     assert found.labels == ("neg", "pos")
     assert {name: len(part) for name, part in found.splits().items()} == {"train": 40, "dev": 4, "test": 6}
-    assert found.train[1] == Labelled("train 1", "pos")
-    held = load(LabelledHub(path="reviews", text="sentence", dev=None, test={"val": "validation"}), tmp_path)
+    assert found.train[1] == LabeledText("train 1", "pos")
+    held = load(LabeledTextHub(path="reviews", text="sentence", dev=None, test={"val": "validation"}), tmp_path)
     assert (len(held.train) + len(held.dev), len(held.test["val"])) == (40, 4)
-    assert "no 'txt'" in refusal(lambda: load(LabelledHub(path="reviews", text="txt"), tmp_path))
-    assert "(split nothing)" in refusal(lambda: load(LabelledHub(path="reviews", train="nothing"), tmp_path))
+    assert "no 'txt'" in refusal(lambda: load(LabeledTextHub(path="reviews", text="txt"), tmp_path))
+    assert "(split nothing)" in refusal(lambda: load(LabeledTextHub(path="reviews", train="nothing"), tmp_path))
 
 
 @pytest.mark.parametrize(

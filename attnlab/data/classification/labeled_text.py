@@ -1,4 +1,4 @@
-"""Files of labelled texts: JSON lines, or tables with a header (.csv, .tsv), plain or gzip."""
+"""Files of labeled texts: JSON lines, or tables with a header (.csv, .tsv), plain or gzip."""
 
 import csv
 from collections.abc import Callable, Iterator, Mapping
@@ -6,39 +6,40 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from attnlab.config.classification import LabelledText
+from attnlab.config.classification import LabeledTextFiles
 from attnlab.config.errors import UserError
 from attnlab.config.json_text import parse
-from attnlab.data.classification.records import Labelled, LabelledTexts, assembled, class_name
+from attnlab.data.classification.records import LabeledText, LabeledTextSplits, labeled_splits
+from attnlab.data.labels import parse_label
 from attnlab.data.text.lines import find, read_lines, refuse_broken
 
 Row = tuple[str, Mapping[str, Any]]
 """Where it stands, as FILE:LINE, and what is in it."""
 
 
-def read(config: LabelledText, data_dir: Path) -> LabelledTexts:
+def read(config: LabeledTextFiles, data_dir: Path) -> LabeledTextSplits:
     """Read all splits; without a file for dev, a share of train is held out."""
     paths = {"train": config.train, **({"dev": config.dev} if config.dev else {}), **config.test}
     found = {name: find(data_dir, path) for name, path in paths.items()}
     splits = {name: read_examples(path, config.text, config.label) for name, path in found.items()}
     places = {name: str(path) for name, path in found.items()}
-    return assembled(splits, places, config.names, config.dev_share)
+    return labeled_splits(splits, places, config.label_names, config.dev_share)
 
 
-def read_examples(path: Path, text: str, label: str) -> tuple[Labelled, ...]:
+def read_examples(path: Path, text: str, label: str) -> tuple[LabeledText, ...]:
     """Read the columns of text and label of one file, in the format that its name tells."""
     suffix = Path(path.name.removesuffix(".gz")).suffix
     if suffix.lower() not in FORMATS:
         raise UserError(f"{path}: unknown suffix {suffix!r}; valid: {', '.join(FORMATS)}, each also with .gz")
     rows = FORMATS[suffix.lower()](path)
-    return tuple(labelled(row, text, label, where) for where, row in rows)
+    return tuple(parse_row(row, text, label, where) for where, row in rows)
 
 
-def labelled(row: Mapping[str, Any], text: str, label: str, where: str) -> Labelled:
+def parse_row(row: Mapping[str, Any], text: str, label: str, where: str) -> LabeledText:
     """Take text and label from a row; a label may be a whole number (`class_name`), runs of white space become a space.
 
-    >>> labelled({"text": "fine", "label": 1}, "text", "label", "here")
-    Labelled(text='fine', label='1', rationale=None)
+    >>> parse_row({"text": "fine", "label": 1}, "text", "label", "here")
+    LabeledText(text='fine', label='1', rationale=None)
     """
     for name, setting in ((text, "text"), (label, "label")):
         if name not in row:
@@ -52,7 +53,7 @@ def labelled(row: Mapping[str, Any], text: str, label: str, where: str) -> Label
     if not isinstance(written, str):
         raise UserError(f"{where}: {text!r} holds {type(written).__name__}, not text")
     refuse_broken(joined := " ".join(written.split()), where)
-    return Labelled(joined, class_name(given, f"{where}: {label!r}"))
+    return LabeledText(joined, parse_label(given, f"{where}: {label!r}"))
 
 
 def _rows_of_json(path: Path) -> Iterator[Row]:

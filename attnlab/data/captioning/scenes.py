@@ -1,0 +1,23 @@
+"""Captions of generated scenes."""
+
+import random
+
+from attnlab.config.captioning import Scenes
+from attnlab.data.captioning.records import CaptionedImage
+from attnlab.data.images import scenes
+from attnlab.data.records import Splits
+
+
+def generate(config: Scenes) -> Splits[CaptionedImage]:
+    """Generate all splits; each is a function of the seed, and a longer split begins with a shorter one."""
+
+    def split(name: str, count: int) -> tuple[CaptionedImage, ...]:
+        rng = random.Random(f"scenes {config.seed} {name}")
+        examples = []
+        for number in range(count):
+            scene = scenes.sample(name, config.max_objects, rng)
+            text, boxes = scenes.caption(scene)
+            examples.append(CaptionedImage(scenes.draw(scene, rng), (text,), boxes, f"{name}-{number}"))
+        return tuple(examples)
+
+    return Splits(split("train", config.train), split("dev", config.dev), {"test": split("test", config.test)})

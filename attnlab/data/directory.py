@@ -1,0 +1,32 @@
+"""The data directory, to which the paths of a config are relative."""
+
+from pathlib import Path
+
+from attnlab.config.errors import UserError
+
+
+def require(data_dir: Path | None, kind: str, expected: str) -> Path:
+    """Return the data directory, or raise where none is given or it does not exist.
+
+    Args:
+        data_dir: the directory; None: none was given.
+        kind: of the data, `task.data.kind`.
+        expected: a path below the directory, named in the error.
+
+    Raises:
+        UserError: one line that says how to give the directory.
+
+    >>> require(None, "babi", "en-10k/qa1_train.txt")
+    Traceback (most recent call last):
+    ...
+    attnlab.config.errors.UserError: task.data.kind babi needs a data directory: give --data DIR or set ATTNLAB_DATA; \
+expected DIR/en-10k/qa1_train.txt
+    """
+    if data_dir is None:
+        raise UserError(
+            f"task.data.kind {kind} needs a data directory: give --data DIR or set ATTNLAB_DATA; "
+            f"expected DIR/{expected}"
+        )
+    if not data_dir.is_dir():
+        raise UserError(f"{data_dir}: no such data directory; give --data DIR with DIR/{expected}")
+    return data_dir

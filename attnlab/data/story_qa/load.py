@@ -1,0 +1,24 @@
+"""Load the stories of an experiment."""
+
+from pathlib import Path
+
+from attnlab.config.story_qa import GeneratedStories, StoryData
+from attnlab.data import directory
+from attnlab.data.records import Splits
+from attnlab.data.story_qa import babi, generated
+from attnlab.data.story_qa.records import StoryQuestion
+
+
+def load(config: StoryData, data_dir: Path | None) -> Splits[StoryQuestion]:
+    """Read or generate all splits of questions about stories.
+
+    Args:
+        config: `task.data` of an experiment.
+        data_dir: the directory that paths are relative to; None is fine for generated data and the hub.
+
+    Raises:
+        UserError: a file is missing or broken; names the file and the line.
+    """
+    if isinstance(config, GeneratedStories):
+        return generated.generate(config)
+    return babi.read(config, directory.require(data_dir, config.kind, config.train))

@@ -1,0 +1,13 @@
+"""Questions about stories."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StoryQuestion:
+    """A story, a question about it, its one-word answer, and the supporting facts: indices of sentences, ascending."""
+
+    sentences: tuple[str, ...]
+    question: str
+    answer: str
+    facts: tuple[int, ...]

@@ -1,0 +1,38 @@
+"""Sentence pairs with their gold alignment, and the splits of a parallel corpus."""
+
+from dataclasses import dataclass
+
+from attnlab.data.records import Span, Splits
+
+
+@dataclass(frozen=True)
+class Link:
+    """A gold alignment link between a span of the source and a span of the target.
+
+    A link is sure or merely possible (Och & Ney 2003).
+    """
+
+    source: Span
+    target: Span
+    sure: bool = True
+
+
+@dataclass(frozen=True)
+class SentencePair:
+    """A sentence and its translation; `alignment` is None where no gold alignment is known."""
+
+    source: str
+    target: str
+    alignment: tuple[Link, ...] | None = None
+
+
+@dataclass(frozen=True)
+class ParallelCorpus(Splits[SentencePair]):
+    """The splits of a translation data set with their languages."""
+
+    source_language: str
+    target_language: str
+    source_split: str | None = None
+    """Regular expression whose matches inside a source word become tokens of their own; None: words stay whole."""
+    target_split: str | None = None
+    """The same for the target."""

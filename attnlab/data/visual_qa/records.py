@@ -1,0 +1,16 @@
+"""Questions about images."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class ImageQuestion:
+    """An image, a question about it, and the answer."""
+
+    image: np.ndarray
+    """uint8: the pixels [height width 3], or [n] the bytes of an image file."""
+    question: str
+    answer: str
+    name: str = ""
