@@ -39,7 +39,8 @@ RECURRENT = """
 """
 TRANSFORMER = """
   kind: transformer_classifier
-  encoder: {layers: 2, width: 24, heads: 2, feed_forward: 48, positions: {kind: relative_bias, distance: 8}, dropout: 0.0}
+  encoder:
+    {layers: 2, width: 24, heads: 2, feed_forward: 48, positions: {kind: relative_bias, distance: 8}, dropout: 0.0}
   pooling: {kind: first}
 """
 

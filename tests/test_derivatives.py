@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from rows import MODS, NORMALIZERS, NOT_A_DERIVATIVE, SCORES, SIZES
-from samples import BLOCKWISE, Sample, in_turn, learnable
+from samples import BLOCKWISE, Sample, cover_sample, learnable
 
 from attnlab.functional.attention import attention
 
@@ -71,7 +71,7 @@ def assert_differentiates(number: Callable[[Arrays], jax.Array], x: Arrays) -> N
 
 def smooth(number: int) -> Sample:
     """Each list a step further, of what is smooth, on a few numbers."""
-    sample = in_turn(number)
+    sample = cover_sample(number)
     return replace(sample, normalizer=SMOOTH[number % len(SMOOTH)], size=SIZES[1 + 2 * (number % 2)])
 
 

@@ -197,12 +197,13 @@ def test_the_fingerprint_tells_any_change() -> None:
             train, (SentencePair(dev, dev),), {test: (SentencePair("x", "y"),)}, "de", "en"
         ).fingerprint()
 
-    base = corpus(SentencePair("a", "b"), SentencePair("c", "d"))
-    assert base == corpus(SentencePair("a", "b"), SentencePair("c", "d"))
+    pair = SentencePair
+    base = corpus(pair("a", "b"), pair("c", "d"))
+    assert base == corpus(pair("a", "b"), pair("c", "d"))
     changed = [
-        corpus(SentencePair("c", "d"), SentencePair("a", "b")), corpus(SentencePair("ab", ""), SentencePair("c", "d")), corpus(SentencePair("a", "b")),
-        corpus(SentencePair("a", "b"), SentencePair("c", "d"), dev="e"), corpus(SentencePair("a", "b"), SentencePair("c", "d"), test="u"),
-        corpus(SentencePair("a ", "b"), SentencePair("c", "d")), corpus(SentencePair("b", "a"), SentencePair("c", "d")),
+        corpus(pair("c", "d"), pair("a", "b")), corpus(pair("ab", ""), pair("c", "d")), corpus(pair("a", "b")),
+        corpus(pair("a", "b"), pair("c", "d"), dev="e"), corpus(pair("a", "b"), pair("c", "d"), test="u"),
+        corpus(pair("a ", "b"), pair("c", "d")), corpus(pair("b", "a"), pair("c", "d")),
     ]  # fmt: skip
     assert len({base, *changed}) == 1 + len(changed)
 

@@ -221,7 +221,8 @@ def test_any_score_and_normalizer_serves(score: str):
 
 def experiment(model: dict, steps: int, **training) -> Experiment:
     return Experiment.model_validate({
-        "name": "twin", "task": {"kind": "story_qa", "data": {"kind": "generated", "max_sentences": 5, **FEW, "train": 2000}},
+        "name": "twin",
+        "task": {"kind": "story_qa", "data": {"kind": "generated", "max_sentences": 5, **FEW, "train": 2000}},
         "model": model,
         "training": {"steps": steps, "buckets": 1, "evaluate_every": steps, **training},
     })  # fmt: skip

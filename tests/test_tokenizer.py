@@ -216,7 +216,8 @@ def test_a_broken_file_is_said_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_is_exact_in_any_process(kind: str, tmp_path: Path) -> None:
     code = (
-        "import sys; from attnlab.config import Bpe, Words; from attnlab.data.text.tokenizer import train; import pathlib;"
+        "import sys; from attnlab.config import Bpe, Words; from attnlab.data.text.tokenizer import train; "
+        "import pathlib;"
         f"train({KINDS[kind]!r}, {TEXTS!r}, 'joint').save(pathlib.Path(sys.argv[1]))"
     )
     files = []
