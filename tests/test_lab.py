@@ -22,7 +22,8 @@ import pytest
 from attnlab import cli, lab
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
-from attnlab.results.scores import each_of, results_of
+from attnlab.results.per_example import read_per_example
+from attnlab.results.scores import read_results
 from attnlab.tasks.translation.task import TranslationTask
 from attnlab.training.signals import Interrupted
 
@@ -71,7 +72,7 @@ def run(data, experiment, tmp_path_factory) -> Path:
 
 
 def test_a_bare_text_is_not_taken_for_lines():
-    trained = lab.Trained(SimpleNamespace(), SimpleNamespace(asks="a sentence"))  # pyright: ignore
+    trained = lab.TrainedModel(SimpleNamespace(), SimpleNamespace(asks="a sentence"))  # pyright: ignore
     with pytest.raises(TypeError, match=r'predict takes a list of lines: predict\(\["a text"\]\)'):
         trained.predict("a text")
     with pytest.raises(TypeError, match="attention takes one example, no list of them: a sentence"):
@@ -82,7 +83,7 @@ def test_the_task_is_solved(run, data):
     results = lab.evaluate(run, data)["test"]
     assert results["exact_match"] >= 97
     assert json.loads((run / "results.json").read_text())["test"] == results
-    each = each_of(run, "test")
+    each = read_per_example(run, "test")
     assert set(each.rows) == {"bleu", "bleu_lowercase", "chrf", "exact_match"}
     assert all(TranslationTask.total(name, rows) == pytest.approx(results[name]) for name, rows in each.rows.items())
     assert sorted(path.name for path in (run / "attention").iterdir()) == [
@@ -128,7 +129,7 @@ def test_an_evaluation_says_that_it_goes_on_and_names_every_file(run, data, capf
     assert "test: 100 examples; compiling first" in capfd.readouterr().err
     names = {path.relative_to(run).as_posix() for path in written}
     pictures = {f"attention/test_{number}.{ending}" for number in (1, 2, 3) for ending in ("png", "html")}
-    assert names == {"each/test.json", "results.json", "training.png", *pictures}
+    assert names == {"per_example/test.npz", "results.json", "training.png", *pictures}
     assert all(path.is_file() for path in written)
 
 
@@ -160,7 +161,7 @@ class Picky:
 
 
 def picky(run_directory, changes=(), trust=False):
-    trained = lab.Trained(SimpleNamespace(), Picky())  # pyright: ignore
+    trained = lab.TrainedModel(SimpleNamespace(), Picky())  # pyright: ignore
     trained.__dict__["_chosen"] = ([], None)
     trained.task.config = SimpleNamespace(task=None)  # pyright: ignore
     return trained
@@ -356,9 +357,9 @@ def test_scores_are_shown_and_kept_elsewhere_when_the_disk_fills_up_meanwhile(
     out, err = capfd.readouterr()
     (kept,) = (tmp_path / "tmp").iterdir()
     assert err.splitlines()[-1].endswith(f"cannot be written: Read-only file system; the scores are kept in {kept}")
-    exact = results_of(kept)["test"]["exact_match"]
+    exact = read_results(kept)["test"]["exact_match"]
     assert re.search(rf"exact match +{exact:.2f}", out)
-    assert TranslationTask.total("exact_match", each_of(kept, "test").rows["exact_match"]) == pytest.approx(exact)
+    assert TranslationTask.total("exact_match", read_per_example(kept, "test").rows["exact_match"]) == pytest.approx(exact)
 
 
 def test_pictures_that_cannot_be_written_cost_no_scores(copied, data, capfd):
@@ -367,7 +368,7 @@ def test_pictures_that_cannot_be_written_cost_no_scores(copied, data, capfd):
     (copied / "training.png").unlink(missing_ok=True)
     (copied / "training.png").mkdir()
     found = lab.evaluate(copied, data)["test"]
-    assert results_of(copied)["test"] == found
+    assert read_results(copied)["test"] == found
     err = capfd.readouterr().err
     for number in (1, 2, 3):
         assert re.search(

@@ -20,8 +20,10 @@ from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.config.load import load, resolved
 from attnlab.results import run as run_module
+from attnlab.results import run_files
+from attnlab.results.per_example import read_per_example
 from attnlab.results.run import Run
-from attnlab.results.scores import Each, Unwritten, each_of, refuse_unwritable, results_of
+from attnlab.results.scores import UnwrittenScores, check_writable, read_results
 
 FINGERPRINT = {"data": "d" * 64, "tokenizer": "e" * 64}
 
@@ -282,15 +284,17 @@ def test_tensorboard_holds_the_same_numbers(opened):
     assert scalars == [(3, "loss", 0.5), (6, "loss", 0.25)]
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "results.json", "each/test.json", "environment.json", "config.yaml"])
+@pytest.mark.parametrize(
+    "name", ["metrics.jsonl", "results.json", "per_example/test.npz", "environment.json", "config.yaml"]
+)
 def test_a_file_that_cannot_be_read_is_one_line(opened, name):
     with opened() as run:
         run.path(name).unlink(missing_ok=True)
         run.path(name).mkdir(parents=True)
     read = {
         "metrics.jsonl": lambda: Run.read(run.directory).metrics(),
-        "results.json": lambda: results_of(run.directory),
-        "each/test.json": lambda: each_of(run.directory, "test"),
+        "results.json": lambda: read_results(run.directory),
+        "per_example/test.npz": lambda: read_per_example(run.directory, "test"),
     }.get(name, opened)
     with pytest.raises(UserError, match=rf"{name}: (cannot be read|is a directory)") as refusal:
         read()
@@ -446,7 +450,7 @@ def test_where_no_checkpoint_is_good_training_starts_over_only_when_told_to(tmp_
     assert {name.split("/")[0] for name in kept} >= {"metrics.jsonl", "results.json"}
     assert run.metrics() == [{"step": 1, "loss": 0.5}]
     assert run.results() == {}
-    assert run_module.environment_of(run.directory)["interruptions"][-1]["step"] == 0
+    assert run_files.read_environment(run.directory)["interruptions"][-1]["step"] == 0
 
 
 def test_starting_over_is_done_whenever_it_is_asked_for_and_keeps_everything(opened, said):
@@ -547,7 +551,7 @@ def test_tensorboard_that_cannot_be_written_is_told_once_and_stops_nothing(opene
     assert len(other.metrics()) == 50
 
 
-@pytest.mark.parametrize("name", ["results.json", "each/test.json", "attention/a.html"])
+@pytest.mark.parametrize("name", ["results.json", "per_example/test.npz", "attention/a.html"])
 def test_what_does_not_fit_on_the_disk_is_told_and_leaves_the_old(opened, small_files, name):
     with opened() as run:
         run.write_text(name, "{}")
@@ -560,7 +564,7 @@ def test_what_does_not_fit_on_the_disk_is_told_and_leaves_the_old(opened, small_
 def test_results_that_could_not_be_written_are_told_before_anything_is_scored(opened, small_files, monkeypatch):
     with opened() as run:
         pass
-    refuse_unwritable(run.directory)
+    check_writable(run.directory)
     assert sorted(path.name for path in run.directory.iterdir() if path.is_file()) == [
         "config.yaml",
         "environment.json",
@@ -569,13 +573,13 @@ def test_results_that_could_not_be_written_are_told_before_anything_is_scored(op
         small_files(),
         pytest.raises(UserError, match=r"results\.json\S*: cannot be written: File too large; nothing was"),
     ):
-        refuse_unwritable(run.directory)
+        check_writable(run.directory)
     run.path("each").rmdir()
     run.path("each").write_text("in the way")
     with pytest.raises(
-        UserError, match=r"each/\S*: cannot be written: (File exists|Not a directory); nothing was scored"
+        UserError, match=r"per_example/\S*: cannot be written: (File exists|Not a directory); nothing was scored"
     ):
-        refuse_unwritable(run.directory)
+        check_writable(run.directory)
 
 
 @pytest.mark.parametrize("content", ["[]", "3", "null", '"text"', '{"test": 3}', '{"test": [1]}', "{", "[" * 100_000])
@@ -583,21 +587,21 @@ def test_results_of_something_else_are_told_before_anything_is_scored(opened, co
     with opened() as run:
         run.path("results.json").write_text(content)
     with pytest.raises(UserError, match=r"results\.json: .*; remove it and evaluate again") as refusal:
-        refuse_unwritable(run.directory)
+        check_writable(run.directory)
     assert "\n" not in str(refusal.value)
     assert run.path("results.json").read_text() == content
 
 
 def test_scores_that_could_not_be_written_are_kept_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    unwritten = Unwritten()
+    unwritten = UnwrittenScores()
     each = Each("e" * 64, {"bleu": np.array([1.0, 2.0])})
     unwritten.add("test", {"bleu": np.float64(31.5)}, each, UserError("results.json: cannot be written: disk full"))
     told = str(unwritten.kept())
     (kept,) = tmp_path.iterdir()
     assert told == f"results.json: cannot be written: disk full; the scores are kept in {kept}"
-    assert results_of(kept) == {"test": {"bleu": 31.5}}
-    assert each_of(kept, "test").rows["bleu"].tolist() == [1.0, 2.0]
+    assert read_results(kept) == {"test": {"bleu": 31.5}}
+    assert read_per_example(kept, "test").rows["bleu"].tolist() == [1.0, 2.0]
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     assert str(unwritten.kept()).endswith("none: cannot be written: No such file or directory")
 
