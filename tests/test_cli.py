@@ -175,7 +175,10 @@ def test_any_text_can_be_shown(inputs: list[str], run: Path, monkeypatch: pytest
         (["evaluate", str(CONFIG.parent)], "is not a run directory (it has no config.yaml)"),
         (["predict", "/no/such", "--beam", "3"], "unknown argument --beam"),
         (["show", "/no/such"], "the following arguments are required: INPUT"),
-        (["compare", "a"], "compare takes two runs: attnlab compare RUN RUN (see attnlab compare --help)"),
+        (
+            ["compare", "a"],
+            "attnlab compare RUN RUN, or attnlab compare RUN... --to RUN... (see attnlab compare --help)",
+        ),
         (["train", "dates_aditive"], "dates_aditive: no such file"),
         (["train", "dates_additive"], "did you mean experiments/translation/dates_additive.yaml?"),
         (["train", "experiments/extractive_qa/dates_dot.yaml"], "did you mean experiments/translation/dates_dot.yaml?"),

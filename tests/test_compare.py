@@ -174,7 +174,7 @@ def test_macro_f1_is_made_of_answers():
         (
             {"file": "translation/dates_dot"},
             {"test": {"bleu": [1.0]}},
-            "of the task classification, .* of the task translation",
+            "task classification, .* translation",
         ),
         ({}, {"dev": {"accuracy": [1.0]}}, "scored on test, .* on dev: none in common"),
         ({}, {"test": {}}, "other: has no per_example/test.npz; attnlab evaluate .*other --split test"),

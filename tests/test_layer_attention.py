@@ -181,6 +181,6 @@ def test_from_python_too():
         example=lambda inputs: inputs, selected=lambda params, example, wanted: asked.append((example, wanted))
     )
     trained = lab.TrainedModel(SimpleNamespace(), task)  # pyright: ignore[reportArgumentType]
-    trained.__dict__["_chosen"] = ([], {})
+    trained.__dict__["_restored"] = ([], {})
     trained.attention("a text", attention="encoder", layer=2, head=1)
     assert asked == [(("a text",), Selection("encoder", 2, 1))]

@@ -50,6 +50,15 @@ def test_the_end_is_said_where_it_was_not():
     assert screen.lines()[-1].startswith("step 101/1000")
 
 
+def test_the_loss_is_the_mean_since_the_last_line_weighted_by_count():
+    progress, clock, screen = shown()
+    with progress:
+        for step, (loss, count) in enumerate([(1.0, 1), (3.0, 3), (8.0, 4), (2.0, 2), (4.0, 2)], start=1):
+            clock.now += PLAIN_EVERY / 2
+            progress.step(step, loss, count, compiling=False)
+    assert [line.split(", ")[1] for line in screen.lines()] == ["loss 2.500", "loss 6.000", "loss 4.000"]
+
+
 def test_compilation_is_told_apart_and_slows_no_rate():
     progress, clock, screen = shown()
     with progress:

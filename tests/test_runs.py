@@ -19,9 +19,8 @@ import yaml
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.config.load import load, resolved
-from attnlab.results import run as run_module
 from attnlab.results import run_files
-from attnlab.results.per_example import read_per_example
+from attnlab.results.per_example import PerExampleScores, read_per_example
 from attnlab.results.run import Run
 from attnlab.results.scores import UnwrittenScores, check_writable, read_results
 
@@ -127,7 +126,7 @@ def test_killed_while_the_run_was_made_it_is_made_anew(opened, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "write_whole", kill)
+        patch.setattr(run_files, "write_whole", kill)
         with pytest.raises(KeyboardInterrupt):
             opened()
     assert written == ["environment.json"]
@@ -154,12 +153,12 @@ def test_going_on_in_another_environment_is_told_and_kept(opened, said, monkeypa
         train(run, 12)
     go_on()
     assert said == []
-    now = run.environment()
-    monkeypatch.setattr(run_module, "environment", lambda: {**now, "python": "3.99.0", "command": ["other"], "new": 1})
+    now = run_files.environment()
+    monkeypatch.setattr(run_files, "environment", lambda: {**now, "python": "3.99.0", "command": ["other"], "new": 1})
     go_on()
     go_on()
     assert len(said) == 1
-    assert "goes on in another environment (python)" in said[0]
+    assert "in another environment (python)" in said[0]
     with opened() as run:
         environment = json.loads(run.path("environment.json").read_text())
     assert environment["python"] == now["python"]
@@ -246,7 +245,7 @@ def test_a_line_that_a_kill_left_half_written_is_dropped(opened, said):
         run.log(11, loss=0.0)
     assert step == 10
     assert [entry["step"] for entry in run.metrics()] == [*range(1, 11), 10, 11]
-    assert said == [f"{run.path('metrics.jsonl')}:14: not a line of metrics; left out"]
+    assert said == [f"{run.path('metrics.jsonl')}:14: not a line of metrics; skipped"]
 
 
 def test_logging_into_an_old_log_without_restoring_is_an_error(opened):
@@ -359,11 +358,11 @@ def test_damaged_checkpoints_are_told_through_the_run(opened, said):
         train(run, 20)
         run.path("checkpoints/20/manifest.json").write_text("{}")
     with opened() as run:
-        run.say = (later := []).append
+        run.notify = (later := []).append
         assert run.restore(state(0))[0] == 10
         assert [entry["step"] for entry in run.metrics()][-1] == 10
     assert said == []
-    assert later == ["checkpoint 20 is damaged (manifest.json: not a manifest); going on from 10"]
+    assert later == ["checkpoint 20 is damaged (manifest.json: not a manifest); resuming from 10"]
 
 
 def content_of(directory: Path) -> dict[str, bytes]:
@@ -419,8 +418,8 @@ def remove(run: Run) -> None:
 @pytest.mark.parametrize(
     ("loss", "says"),
     [
-        (spoil, r"no checkpoint is good \(damaged: 10, 20\)"),
-        (rename_as_before, r"no checkpoint is good \(damaged: 10, 20\)"),
+        (spoil, r"no checkpoint is intact \(damaged: 10, 20\)"),
+        (rename_as_before, r"no checkpoint is intact \(damaged: 10, 20\)"),
         (remove, r"its log goes to step 27, and there is no checkpoint"),
     ],
 )
@@ -444,7 +443,7 @@ def test_where_no_checkpoint_is_good_training_starts_over_only_when_told_to(tmp_
         assert run.restore(state(0), restart=True) is None
         run.log(1, loss=0.5)
     aside = run.path("before-restart-1")
-    assert said[-1].endswith(f"what was there is kept in {aside}")
+    assert said[-1].endswith(f"the earlier files are now in {aside}")
     kept = {name: text for name, text in content_of(aside).items() if not name.startswith("tensorboard")}
     assert kept == {name: before[name] for name in kept}
     assert {name.split("/")[0] for name in kept} >= {"metrics.jsonl", "results.json"}
@@ -541,7 +540,7 @@ def test_tensorboard_that_cannot_be_written_is_told_once_and_stops_nothing(opene
         run.log(1, loss=1.0)
         run.log(2, loss=1.0)
     assert len(said) == 1
-    assert "tensorboard: cannot be written: File exists; TensorBoard gets no more numbers" in said[0]
+    assert "tensorboard: cannot be written: File exists; TensorBoard receives no more numbers" in said[0]
     assert len(run.metrics()) == 2
     with Run.open(run.directory.with_name("other"), experiment(), FINGERPRINT, said.append) as other, small_files():
         for step in range(50):  # many short numbers: the events are longer than the lines
@@ -574,8 +573,8 @@ def test_results_that_could_not_be_written_are_told_before_anything_is_scored(op
         pytest.raises(UserError, match=r"results\.json\S*: cannot be written: File too large; nothing was"),
     ):
         check_writable(run.directory)
-    run.path("each").rmdir()
-    run.path("each").write_text("in the way")
+    run.path("per_example").rmdir()
+    run.path("per_example").write_text("in the way")
     with pytest.raises(
         UserError, match=r"per_example/\S*: cannot be written: (File exists|Not a directory); nothing was scored"
     ):
@@ -595,15 +594,17 @@ def test_results_of_something_else_are_told_before_anything_is_scored(opened, co
 def test_scores_that_could_not_be_written_are_kept_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     unwritten = UnwrittenScores()
-    each = Each("e" * 64, {"bleu": np.array([1.0, 2.0])})
-    unwritten.add("test", {"bleu": np.float64(31.5)}, each, UserError("results.json: cannot be written: disk full"))
-    told = str(unwritten.kept())
+    per_example = PerExampleScores("e" * 64, {"bleu": np.array([1.0, 2.0])})
+    unwritten.add(
+        "test", {"bleu": np.float64(31.5)}, per_example, UserError("results.json: cannot be written: disk full")
+    )
+    told = str(unwritten.save_elsewhere())
     (kept,) = tmp_path.iterdir()
-    assert told == f"results.json: cannot be written: disk full; the scores are kept in {kept}"
+    assert told == f"results.json: cannot be written: disk full; the scores were saved to {kept}"
     assert read_results(kept) == {"test": {"bleu": 31.5}}
     assert read_per_example(kept, "test").rows["bleu"].tolist() == [1.0, 2.0]
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
-    assert str(unwritten.kept()).endswith("none: cannot be written: No such file or directory")
+    assert str(unwritten.save_elsewhere()).endswith("none: cannot be written: No such file or directory")
 
 
 @pytest.mark.parametrize(
