@@ -144,9 +144,10 @@ def _notes(first: RunGroup, second: RunGroup, split: str) -> Iterator[str]:
 
 
 def _settings(first: RunGroup, second: RunGroup) -> Iterator[str]:
-    ignored = ("name", "seed") if len(first.runs) > 1 or len(second.runs) > 1 else ("name",)
+    several = max(len(group.runs) for group in (first, second)) > 1
+    ignored = ("name", "seed") if several else ("name",)
     configs = dict(first.runs[0].config), dict(second.runs[0].config)
-    settings = [setting for setting in differing(*configs) if setting[0] not in ignored]
+    settings = [(place, *values) for place, *values in differing(*configs) if place not in ignored]
     if not settings:
         yield "Their configs do not differ.\n"
         return
