@@ -76,7 +76,7 @@ def test_a_bare_text_is_not_taken_for_lines():
     trained = lab.TrainedModel(SimpleNamespace(), SimpleNamespace(asks="a sentence"))  # pyright: ignore
     with pytest.raises(TypeError, match=r'predict takes a list of lines: predict\(\["a text"\]\)'):
         trained.predict("a text")
-    with pytest.raises(TypeError, match="attention takes one example.*: a sentence"):
+    with pytest.raises(TypeError, match=r"attention takes one example.*: a sentence"):
         trained.attention(["a text"])  # pyright: ignore
 
 
@@ -243,7 +243,7 @@ def test_an_unknown_split_is_refused_with_the_nearest_name(run, data):
 
 
 def test_another_config_is_refused_before_data_are_read(run, experiment, tmp_path):
-    with pytest.raises(UserError, match="model.dropout: 0.05 in the run, 0.2 here"):
+    with pytest.raises(UserError, match=r"model.dropout: 0.05 in the run, 0.2 here"):
         lab.train(load(experiment, ["model.dropout=0.2"]), run, tmp_path / "no data here")
 
 

@@ -60,7 +60,7 @@ def guided_alignment(
     Numerics: weights are clipped at 1e-9 from below, with gradient 0.
     Reference: Garg et al. 2019, equation 7; Chen et al. 2016.
 
-    >>> float(guided_alignment(jnp.array([[[0.5, 0.5]]]), jnp.array([[[1.0, 0.0]]]), jnp.array([1])).round(4))
+    >>> round(float(guided_alignment(jnp.array([[[0.5, 0.5]]]), jnp.array([[[1.0, 0.0]]]), jnp.array([1]))), 4)
     0.6931
     """
     counts = jnp.arange(links.shape[1])[None, :] < lengths[:, None]
