@@ -35,7 +35,7 @@ from attnlab.data.text import tokenizer as text_tokenizer
 from attnlab.data.translation.numerals import GERMAN_PARTS
 from attnlab.data.translation.records import ParallelCorpus, SentencePair
 from attnlab.data.visual_qa import easy_vqa
-from attnlab.results.run import environment_of
+from attnlab.results.run_files import read_environment
 from attnlab.tasks.classification.task import ClassificationTask
 from attnlab.tasks.visual_qa.task import VisualQATask
 
@@ -110,7 +110,7 @@ READERS: dict[str, tuple[Callable[[Path, str], Path], Callable[[Path], object]]]
     "answers": (lambda f, t: first(f / "answers.json", t), task("answers")),
     "tokenizer": (lambda f, t: first(f / "tokenizer.json", t), text_tokenizer.Tokenizer.load),
     "pretrained": (lambda f, t: first(f / "config.json", t), lambda path: Pretrained(path.parent).config),
-    "environment": (lambda f, t: first(f / "environment.json", t), lambda path: environment_of(path.parent)),
+    "environment": (lambda f, t: first(f / "environment.json", t), lambda path: read_environment(path.parent)),
 }  # fmt: skip
 HOSTILE = {
     "nested": "[" * 40_000 + "]" * 40_000,

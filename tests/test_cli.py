@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from attnlab import cli, lab
+from attnlab.cli import host, runs
 from attnlab.config.errors import UserError
 from attnlab.config.load import load, resolved
 from attnlab.config.run_paths import missing_run
@@ -174,7 +175,10 @@ def test_any_text_can_be_shown(inputs: list[str], run: Path, monkeypatch: pytest
         (["evaluate", str(CONFIG.parent)], "is not a run directory (it has no config.yaml)"),
         (["predict", "/no/such", "--beam", "3"], "unknown argument --beam"),
         (["show", "/no/such"], "the following arguments are required: INPUT"),
-        (["compare", "a"], "compare takes two runs: attnlab compare RUN RUN (see attnlab compare --help)"),
+        (
+            ["compare", "a"],
+            "attnlab compare RUN RUN, or attnlab compare RUN... --to RUN... (see attnlab compare --help)",
+        ),
         (["train", "dates_aditive"], "dates_aditive: no such file"),
         (["train", "dates_additive"], "did you mean experiments/translation/dates_additive.yaml?"),
         (["train", "experiments/extractive_qa/dates_dot.yaml"], "did you mean experiments/translation/dates_dot.yaml?"),
@@ -327,21 +331,21 @@ def test_one_device_a_core_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(5))
     monkeypatch.delenv("JAX_NUM_CPU_DEVICES", raising=False)
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
-    cli._ready_for_jax()
+    host.prepare_host()
     assert "JAX_NUM_CPU_DEVICES" not in os.environ
     monkeypatch.delenv("XLA_FLAGS")
-    cli._ready_for_jax()
+    host.prepare_host()
     assert os.environ["JAX_NUM_CPU_DEVICES"] == "5"
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
-    cli._ready_for_jax()
+    host.prepare_host()
     assert os.environ["JAX_NUM_CPU_DEVICES"] == "1"
 
 
 def test_predict_reads_lines_by_newline_alone():
     stream = io.BytesIO("\ufeffeins\r\n\nzwei\u2028drei\x0bvier\nfünf".encode())
-    assert list(cli._lines(stream)) == ["eins", "", "zwei\u2028drei\x0bvier", "fünf"]
+    assert list(runs.read_lines(stream)) == ["eins", "", "zwei\u2028drei\x0bvier", "fünf"]
     with pytest.raises(UserError, match="standard input, line 2: byte 0xff is not UTF-8 text"):
-        list(cli._lines(io.BytesIO(b"a\n\xff\n")))
+        list(runs.read_lines(io.BytesIO(b"a\n\xff\n")))
 
 
 def test_results_as_a_table():
@@ -354,7 +358,7 @@ def test_results_as_a_table():
         "exact_match_short_ci95": None,
         "decoding": {"beam": 1},
     }
-    assert list(cli._table("test", metrics, ["bleu"])) == [
+    assert list(runs.format_metrics("test", metrics, ["bleu"])) == [
         "test:",
         "  metric                          value  95% interval",
         "  BLEU, cased                     36.30  35.20 to 37.40",
@@ -366,7 +370,7 @@ def test_results_as_a_table():
 
 
 def test_evaluate_tells_every_file(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    names = "each/test.json", "results.json", "attention/test_1.png"
+    names = "per_example/test.npz", "results.json", "attention/test_1.png"
 
     def evaluate(directory, data_dir, splits, changes, wrote, trust):
         for name in names:
@@ -378,12 +382,12 @@ def test_evaluate_tells_every_file(run: Path, monkeypatch: pytest.MonkeyPatch, c
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"  BLEU, cased +36.30", lines[2])
     assert lines[3:] == [
-        f"written: {run}/{name}" for name in ("each/test.json", "results.json", "attention/test_1.png")
+        f"written: {run}/{name}" for name in ("per_example/test.npz", "results.json", "attention/test_1.png")
     ]
 
 
 def test_a_table_tells_what_has_no_score_and_what_no_interval():
     metrics = {"bleu": None, "bleu_ci95": None, "bleu_note": "too short", "chrf": 50.0, "chrf_ci95": None, "texts": 3}
-    found = list(cli._table("test", metrics, ["bleu"]))
+    found = list(runs.format_metrics("test", metrics, ["bleu"]))
     assert [line.split()[-1] for line in found[2:5]] == ["—", "50.00", "3"]
     assert found[5:] == ["  BLEU, cased: no score: too short", "  no interval: fewer than 20 examples: chrF2"]

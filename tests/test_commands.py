@@ -143,7 +143,7 @@ def test_options_of_every_command_are_there(page: Path):
 def mistake_in(arguments: list[str]) -> str | None:
     """What is wrong with the arguments; that some are missing is not, as a sentence may name a command alone."""
     try:
-        cli._parse(arguments)
+        cli.parse(arguments)
     except SystemExit:  # --help
         return None
     except UserError as error:

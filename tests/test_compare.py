@@ -10,6 +10,7 @@ import pytest
 
 from attnlab import cli
 from attnlab.config.load import load, resolved
+from attnlab.results.per_example import PerExampleScores, read_per_example, write_per_example
 from attnlab.tasks.bootstrap import draws, interval, paired_difference
 from attnlab.tasks.captioning.metrics import caption_scores
 from attnlab.tasks.captioning.task import CaptioningTask
@@ -79,7 +80,7 @@ def make(tmp_path: Path):
         name: str, each: Any, *overrides: str, file: str = "classification/synthetic_sentiment_dot", **changes: Any
     ) -> Path:
         directory = tmp_path / name
-        (directory / "each").mkdir(parents=True)
+        directory.mkdir()
         (directory / "checkpoints").mkdir()
         (directory / "config.yaml").write_text(resolved(load(EXPERIMENTS / f"{file}.yaml", [*overrides])))
         steps = load(directory / "config.yaml").training.steps
@@ -88,8 +89,8 @@ def make(tmp_path: Path):
         (directory / "results.json").write_text(json.dumps(scores))
         for split, one in each.items():
             if one:
-                found = {"examples": changes.pop("examples", "same"), "rows": one}
-                (directory / "each" / f"{split}.json").write_text(json.dumps(found))
+                rows = {metric: np.asarray(values) for metric, values in one.items()}
+                write_per_example(directory, split, PerExampleScores(changes.pop("examples", "same"), rows))
         (directory / "environment.json").write_text(json.dumps(ENVIRONMENT | changes))
         return directory
 
@@ -132,15 +133,15 @@ def test_the_table_tells_scores_differences_and_settings(make, capsys: pytest.Ca
     code, out, _ = told(capsys, one, other)
     lines = out.splitlines()
     assert code == 0
-    assert lines[0] == "| test set | score | `wide` | `plain` | difference | p |"
+    assert lines[0] == "| test set | metric | `wide` | `plain` | difference | p |"
     assert lines[2].startswith("| test | accuracy | 75.0 | 50.0 | +25.0 [+12.5, +")
     assert lines[2].endswith("| 0.002 |")
-    assert lines[4] == "Not compared: dev, whose examples were not kept."
+    assert lines[4] == "Not compared: dev, without per-example scores."
     assert lines[6:9] == ["Their configs differ in 1 setting:", "", "- `model.dropout`: 0.4 against 0.2"]
     assert lines[10] == "They were made with commit 1111111 against attnlab 0.1.0."
     assert "not how much another seed" in lines[-1]
     same = told(capsys, other, other)[1]
-    assert "differ in nothing" in same
+    assert "configs do not differ" in same
     assert f"| `{other}` | `{other}` |" in same
 
 
@@ -169,22 +170,25 @@ def test_macro_f1_is_made_of_answers():
 @pytest.mark.parametrize(
     ("changes", "each", "said"),
     [
-        ({"examples": "other"}, {"test": {"accuracy": [1.0]}}, "test has not the same examples"),
-        ({"file": "translation/dates_dot"}, {"test": {"bleu": [1.0]}}, "of the task classification, .* of translation"),
+        ({"examples": "other"}, {"test": {"accuracy": [1.0]}}, "the examples of test are different"),
+        (
+            {"file": "translation/dates_dot"},
+            {"test": {"bleu": [1.0]}},
+            "task classification, .* translation",
+        ),
         ({}, {"dev": {"accuracy": [1.0]}}, "scored on test, .* on dev: none in common"),
-        ({}, {"test": {}}, "what the examples of test scored is not kept; attnlab evaluate .*other --split test keeps"),
+        ({}, {"test": {}}, "other: has no per_example/test.npz; attnlab evaluate .*other --split test"),
         (
             {"results": {"accuracy": 55.5}},
             {"test": {"accuracy": [1.0]}},
-            "each/test.json is not of these results; attn",
+            "per_example/test.npz: .*; attnlab evaluate .*other --split test",
         ),
         (
             {},
             {"test": {"accuracy": [float("nan")]}},
-            "not what attnlab evaluate writes .*; remove it and evaluate again",
+            "per_example/test.npz: .*; remove it and evaluate again",
         ),
-        ({}, {"test": {"accuracy": [[1.0], [1.0, 2.0]]}}, "not what attnlab evaluate writes"),
-        ({}, {"test": {"accuracy": ["a"]}}, "not what attnlab evaluate writes"),
+        ({}, {"test": {"accuracy": []}}, "per_example/test.npz: .*; remove it and evaluate again"),
     ],
 )
 def test_what_cannot_be_compared_is_told_in_one_line(
@@ -197,7 +201,94 @@ def test_what_cannot_be_compared_is_told_in_one_line(
     assert re.search(said, err)
 
 
+@pytest.mark.parametrize("content", [b"", b"PK", b"{}", "same"])
+def test_a_damaged_file_of_per_example_scores_is_one_line(make, capsys: pytest.CaptureFixture[str], content):
+    one, other = (make(name, {"test": {"accuracy": [1.0]}}) for name in ("one", "other"))
+    path = other / "per_example/test.npz"
+    content = path.read_bytes()[:-9] if content == "same" else content
+    path.write_bytes(content)
+    code, out, err = told(capsys, one, other)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert re.search(rf"{path}: .*; remove it and evaluate again", err)
+
+
+def test_per_example_scores_come_back_exactly_and_equal_ones_as_equal_bytes(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    rows = {
+        "right": 100.0 * rng.integers(2, size=25_000), "counts": rng.integers(0, 300, (50, 10)).astype(float),
+        "halves": rng.integers(9, size=7) / 2, "any": rng.random(5), "negative": np.array([-1.0, 70_000.0]),
+    }  # fmt: skip
+    written = [
+        write_per_example(tmp_path / name, "test", PerExampleScores("e" * 64, rows)).read_bytes() for name in ("a", "b")
+    ]
+    found = read_per_example(tmp_path / "a", "test")
+    assert written[0] == written[1]
+    assert len(written[0]) < 10_000
+    assert found.examples == "e" * 64
+    assert found.rows.keys() == rows.keys()
+    assert all(np.array_equal(found.rows[name], rows[name]) for name in rows)
+
+
+def seeds(make, name: str, scores: list[list[float]], *overrides: str) -> list[Path]:
+    return [
+        make(f"{name}-s{n}", {"test": {"accuracy": rows}}, f"seed={n}", *overrides) for n, rows in enumerate(scores, 1)
+    ]
+
+
+def test_groups_are_compared_by_the_means_over_their_seeds(make, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    wide = seeds(make, "wide", [[100.0] * 30 + [0.0] * 10, [100.0] * 34 + [0.0] * 6], "model.dropout=0.4")
+    plain = seeds(make, "plain", [[100.0] * 20 + [0.0] * 20, [100.0] * 18 + [0.0] * 22, [100.0] * 22 + [0.0] * 18])
+    code, out, _ = told(capsys, *wide, Path("--to"), *plain)
+    assert code == 0
+    lines = out.splitlines()
+    assert "(seeds 1, 2) |" in lines[0]
+    assert "(seeds 1, 2, 3) |" in lines[0] or "plain-s1" in lines[0]
+    assert "| 80.0 ± 7.1 | 50.0 ± 5.0 | +30.0 [+" in lines[2]
+    assert "± is the standard deviation over the seeds" in out
+    assert "- `model.dropout`: 0.4 against 0.2" in lines
+    assert "`seed`" not in out
+    assert told(capsys, *plain[:1], *wide, *plain[1:])[1].count("+30.0") == 0, "the group of the first run comes first"
+    assert "| 50.0 ± 5.0 | 80.0 ± 7.1 | -30.0 [" in told(capsys, *plain[:1], *wide, *plain[1:])[1]
+    assert told(capsys, tmp_path / "wide-s*", tmp_path / "plain-s[123]")[1] == out
+    for group in (wide, plain):
+        folder = tmp_path / group[0].name.removesuffix("-s1")
+        folder.mkdir()
+        for run in group:
+            run.rename(folder / run.name)
+    assert "| 80.0 ± 7.1 | 50.0 ± 5.0 | +30.0 [" in told(capsys, tmp_path / "wide", tmp_path / "plain")[1]
+
+
+def test_two_seeds_of_one_config_are_compared_as_two_runs(make, capsys: pytest.CaptureFixture[str]):
+    first, second = seeds(make, "plain", [[100.0] * 30 + [0.0] * 10, [100.0] * 20 + [0.0] * 20])
+    code, out, _ = told(capsys, first, second)
+    assert code == 0
+    assert "| 75.0 | 50.0 | +25.0 [" in out
+    assert "- `seed`: 1 against 2" in out.splitlines()
+
+
+def test_runs_that_are_no_groups_are_refused_with_what_differs(make, capsys: pytest.CaptureFixture[str]):
+    plain = seeds(make, "plain", [[1.0] * 20, [1.0] * 20])
+    (wide,) = seeds(make, "wide", [[1.0] * 20], "model.dropout=0.4")
+    again = make("again", {"test": {"accuracy": [1.0] * 20}}, "seed=1")
+    data = make("data", {"test": {"accuracy": [1.0] * 20}}, "seed=3", fingerprint={"data": "e" * 64})
+    other = make("other", {"test": {"accuracy": [1.0] * 20}}, "seed=4", examples="other")
+    for runs, said in (
+        ((plain[0], wide, Path("--to"), plain[1]), rf"{plain[0]} and {wide}.* model.dropout: 0.2 and 0.4"),
+        ((plain[0], data, Path("--to"), wide), rf"{plain[0]} and {data}.* data: d+ and e+"),
+        ((plain[0], again, Path("--to"), wide), rf"{again} and {plain[0]}: the same experiment with the same seed"),
+        ((plain[0], other, Path("--to"), wide), rf"{plain[0]} and {other}: the examples of test are different"),
+        ((plain[0], plain[1], other), r"of 1: .*--to"),
+        ((plain[0], wide, data), rf"of 3: {plain[0]}; {wide}; {data}; .*--to"),
+    ):
+        code, out, err = told(capsys, *runs)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert re.search(said, err), err
+
+
 def test_what_was_saved_of_a_run_is_no_run(make, capsys: pytest.CaptureFixture[str]):
     one, other = make("one", {"test": {"accuracy": [1.0]}}), make("other", {"test": {}})
     (other / "checkpoints").rmdir()
-    assert "the run itself is needed" in told(capsys, one, other)[2]
+    code, _, err = told(capsys, one, other)
+    assert code == 2
+    assert re.search(r"other: .*per_example/test.npz .* cannot|other: per_example/test.npz was not archived", err)
+    assert f"attnlab train {other}/config.yaml --out runs/other" in err

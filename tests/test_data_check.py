@@ -101,7 +101,7 @@ def test_batches_are_counted_as_the_training_cuts_them() -> None:
 
 def test_the_command_sees_as_many_devices_as_the_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen = []
-    monkeypatch.setattr(cli, "_ready_for_jax", seen.append)
+    monkeypatch.setattr("attnlab.cli.data.prepare_host", seen.append)
     monkeypatch.setattr(TranslationTask, "check", classmethod(lambda *_: "said"))
     assert cli.main(["data", "check", str(ROOT / "experiments/translation/dates_additive.yaml"), "--seed", "3"]) == 0
     assert seen == [Path("runs/dates_additive-s3")]

@@ -22,9 +22,11 @@ import pytest
 from attnlab import cli, lab
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
-from attnlab.results.scores import each_of, results_of
+from attnlab.results.per_example import read_per_example
+from attnlab.results.scores import read_results
 from attnlab.tasks.translation.task import TranslationTask
 from attnlab.training.signals import Interrupted
+from attnlab.training.steps import initial_state, make_train_step, shard_batch
 
 EXPERIMENT = """
 task:
@@ -71,10 +73,10 @@ def run(data, experiment, tmp_path_factory) -> Path:
 
 
 def test_a_bare_text_is_not_taken_for_lines():
-    trained = lab.Trained(SimpleNamespace(), SimpleNamespace(asks="a sentence"))  # pyright: ignore
+    trained = lab.TrainedModel(SimpleNamespace(), SimpleNamespace(asks="a sentence"))  # pyright: ignore
     with pytest.raises(TypeError, match=r'predict takes a list of lines: predict\(\["a text"\]\)'):
         trained.predict("a text")
-    with pytest.raises(TypeError, match="attention takes one example, no list of them: a sentence"):
+    with pytest.raises(TypeError, match=r"attention takes one example.*: a sentence"):
         trained.attention(["a text"])  # pyright: ignore
 
 
@@ -82,9 +84,11 @@ def test_the_task_is_solved(run, data):
     results = lab.evaluate(run, data)["test"]
     assert results["exact_match"] >= 97
     assert json.loads((run / "results.json").read_text())["test"] == results
-    each = each_of(run, "test")
-    assert set(each.rows) == {"bleu", "bleu_lowercase", "chrf", "exact_match"}
-    assert all(TranslationTask.total(name, rows) == pytest.approx(results[name]) for name, rows in each.rows.items())
+    per_example = read_per_example(run, "test")
+    assert set(per_example.rows) == {"bleu", "bleu_lowercase", "chrf", "exact_match"}
+    assert all(
+        TranslationTask.total(name, rows) == pytest.approx(results[name]) for name, rows in per_example.rows.items()
+    )
     assert sorted(path.name for path in (run / "attention").iterdir()) == [
         f"test_{number}.{ending}" for number in (1, 2, 3) for ending in ("html", "png")
     ]
@@ -128,7 +132,7 @@ def test_an_evaluation_says_that_it_goes_on_and_names_every_file(run, data, capf
     assert "test: 100 examples; compiling first" in capfd.readouterr().err
     names = {path.relative_to(run).as_posix() for path in written}
     pictures = {f"attention/test_{number}.{ending}" for number in (1, 2, 3) for ending in ("png", "html")}
-    assert names == {"each/test.json", "results.json", "training.png", *pictures}
+    assert names == {"per_example/test.npz", "results.json", "training.png", *pictures}
     assert all(path.is_file() for path in written)
 
 
@@ -136,7 +140,7 @@ def test_more_answers_than_the_beam_widen_it_and_that_is_said(run, capfd):
     lines = list(lab.predict(run, ["a b c\n"], n_best=4))
     assert [line.split(" ||| ")[:2] for line in lines[:1]] == [["0", "c b a"]]
     assert len(lines) == len({line.split(" ||| ")[1] for line in lines}) == 4
-    assert "--n-best 4: searched with a beam of 4 (the run's is 3)" in capfd.readouterr().err
+    assert "--n-best 4: searching with a beam of 4 (the run's is 3)" in capfd.readouterr().err
     narrower = list(lab.predict(run, ["a b c\n"], n_best=2, changes=["task.decoding.beam=2"]))
     assert [line.split(" ||| ")[0] for line in narrower] == ["0", "0"]
     assert "searched" not in capfd.readouterr().err
@@ -160,8 +164,8 @@ class Picky:
 
 
 def picky(run_directory, changes=(), trust=False):
-    trained = lab.Trained(SimpleNamespace(), Picky())  # pyright: ignore
-    trained.__dict__["_chosen"] = ([], None)
+    trained = lab.TrainedModel(SimpleNamespace(), Picky())  # pyright: ignore
+    trained.__dict__["_restored"] = ([], None)
     trained.task.config = SimpleNamespace(task=None)  # pyright: ignore
     return trained
 
@@ -182,7 +186,7 @@ def unreadable():
     ids=["third", "first", "beyond a chunk", "not text"],
 )
 def test_lines_before_one_that_is_refused_are_answered(monkeypatch, lines, answers: list[str], says: str):
-    monkeypatch.setattr(lab, "load", picky)
+    monkeypatch.setattr(lab.prediction, "load", picky)
     given, found = lab.predict(Path("run"), lines), []
     with pytest.raises(UserError, match=says):
         deque(map(found.append, given), maxlen=0)
@@ -209,7 +213,7 @@ def test_a_finished_run_takes_no_more_steps(run, data, experiment, capfd):
     before = (run / "metrics.jsonl").read_text()
     lab.train(load(experiment), run, data)
     assert (run / "metrics.jsonl").read_text() == before
-    assert "going on from step 450" in capfd.readouterr().err
+    assert "resuming from step 450" in capfd.readouterr().err
 
 
 def test_another_config_or_other_data_is_refused_with_the_difference(run, data, experiment, tmp_path):
@@ -229,8 +233,43 @@ def test_another_search_is_scored_and_not_kept(run, data):
     greedy = lab.evaluate(run, data, changes=["task.decoding.beam=1"])["test"]
     assert (greedy["decoding"]["beam"], kept["decoding"]["beam"]) == (1, 3)
     assert (run / "results.json").read_text() == before
-    with pytest.raises(UserError, match=r"^model.dropout: 0.05 in the run, 0.2 here; of a run that is trained only"):
+    with pytest.raises(UserError, match=r"^model.dropout: 0.05 in the run, 0.2 here; .*task.decoding"):
         lab.evaluate(run, data, changes=["model.dropout=0.2"])
+
+
+def test_an_unknown_split_is_refused_with_the_nearest_name(run, data):
+    with pytest.raises(UserError, match=r"--split deb: .*valid: dev, test; did you mean dev\?"):
+        lab.evaluate(run, data, ["deb"])
+
+
+def test_another_config_is_refused_before_data_are_read(run, experiment, tmp_path):
+    with pytest.raises(UserError, match=r"model.dropout: 0.05 in the run, 0.2 here"):
+        lab.train(load(experiment, ["model.dropout=0.2"]), run, tmp_path / "no data here")
+
+
+def test_show_returns_the_prediction(run, capfd):
+    assert cli.main(["show", str(run), "a b c"]) == 0
+    assert capfd.readouterr().out.splitlines()[0] == "prediction: c b a"
+
+
+def test_a_line_of_the_log_is_the_mean_since_the_line_before(run, data, experiment, tmp_path):
+    entries = [entry for entry in untimed(run) if "loss" in entry]
+    assert [entry["step"] for entry in entries] == list(range(50, 451, 50))
+    other = lab.train(load(experiment, ["training.steps=60"]), tmp_path / "run", data)
+    (line,) = (entry for entry in untimed(other) if "loss" in entry)
+    assert line["loss"] == pytest.approx(_mean_loss(load(experiment, ["training.steps=60"]), data), rel=1e-5)
+
+
+def _mean_loss(config, data) -> float:
+    """Take the first 50 steps by hand."""
+    task = TranslationTask.prepare(config, splits := TranslationTask.load(config, data))
+    state = initial_state(task.initialize, config.training, config.seed)
+    step, batches = make_train_step(task.loss, config.training, config.seed), task.batches(splits.train).iterate(0)
+    losses = []
+    for _ in range(50):
+        state, metrics = step(state, shard_batch(next(batches)))
+        losses.append((float(metrics["loss"]), float(metrics["count"])))
+    return sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
 
 
 @pytest.fixture
@@ -250,7 +289,7 @@ def test_a_finished_run_is_safe_from_a_path_that_begins_with_dots(copied, data, 
     monkeypatch.chdir(copied.parent / "sub")
     before = unchanged(copied)
     assert cli.main(["train", "../run/config.yaml", "--data", str(data)]) == 0
-    assert "going on from step 450" in capfd.readouterr().err
+    assert "resuming from step 450" in capfd.readouterr().err
     assert unchanged(copied) == before
     assert list(lab.predict(Path("../run"), ["a b c\n"])) == ["c b a"]
 
@@ -266,11 +305,11 @@ def test_without_a_good_checkpoint_nothing_is_lost_and_every_command_says_what_t
         assert cli.main([command, *arguments]) == 2
         told[command] = capfd.readouterr().err.splitlines()[-1]
     assert told["train"].startswith(
-        f"attnlab: {copied}: no checkpoint is good (damaged: 150, 300, 450); nothing was changed"
+        f"attnlab: {copied}: no checkpoint is intact (damaged: 150, 300, 450); nothing was changed"
     )
     assert told["train"].endswith(f"attnlab train {copied}/config.yaml --restart")
     for command in ("evaluate", "show"):
-        assert f"{copied}: no checkpoint to answer with; attnlab train {copied}/config.yaml goes on" in told[command]
+        assert f"{copied}: no intact checkpoint to load; attnlab train {copied}/config.yaml" in told[command]
     assert unchanged(copied) == before
 
 
@@ -355,10 +394,12 @@ def test_scores_are_shown_and_kept_elsewhere_when_the_disk_fills_up_meanwhile(
     assert cli.main(["evaluate", str(copied), "--data", str(data)]) == 2
     out, err = capfd.readouterr()
     (kept,) = (tmp_path / "tmp").iterdir()
-    assert err.splitlines()[-1].endswith(f"cannot be written: Read-only file system; the scores are kept in {kept}")
-    exact = results_of(kept)["test"]["exact_match"]
+    assert err.splitlines()[-1].endswith(f"cannot be written: Read-only file system; the scores were saved to {kept}")
+    exact = read_results(kept)["test"]["exact_match"]
     assert re.search(rf"exact match +{exact:.2f}", out)
-    assert TranslationTask.total("exact_match", each_of(kept, "test").rows["exact_match"]) == pytest.approx(exact)
+    assert TranslationTask.total("exact_match", read_per_example(kept, "test").rows["exact_match"]) == pytest.approx(
+        exact
+    )
 
 
 def test_pictures_that_cannot_be_written_cost_no_scores(copied, data, capfd):
@@ -367,7 +408,7 @@ def test_pictures_that_cannot_be_written_cost_no_scores(copied, data, capfd):
     (copied / "training.png").unlink(missing_ok=True)
     (copied / "training.png").mkdir()
     found = lab.evaluate(copied, data)["test"]
-    assert results_of(copied)["test"] == found
+    assert read_results(copied)["test"] == found
     err = capfd.readouterr().err
     for number in (1, 2, 3):
         assert re.search(
@@ -405,7 +446,7 @@ def test_a_run_broken_off_and_resumed_ends_with_the_same_bits(run, data, experim
     """Interrupted in a step, in an evaluation and just before the end; checkpoints, log and choice are the same."""
     broken = tmp_path / "run"
     for polls in moments:
-        monkeypatch.setattr(lab, "graceful", lambda polls=polls: StopAfter(polls))
+        monkeypatch.setattr(lab.training, "graceful_shutdown", lambda polls=polls: StopAfter(polls))
         with pytest.raises(Interrupted):
             lab.train(load(experiment), broken, data)
     monkeypatch.undo()
@@ -415,7 +456,7 @@ def test_a_run_broken_off_and_resumed_ends_with_the_same_bits(run, data, experim
 
 
 class StopAfter:
-    """Stands in for `graceful`: asks to stop at the n-th poll."""
+    """Stands in for `graceful_shutdown`: requests a stop at the n-th poll."""
 
     def __init__(self, polls: int) -> None:
         self.left = polls

@@ -180,7 +180,7 @@ def test_from_python_too():
     task = SimpleNamespace(
         example=lambda inputs: inputs, selected=lambda params, example, wanted: asked.append((example, wanted))
     )
-    trained = lab.Trained(SimpleNamespace(), task)  # pyright: ignore[reportArgumentType]
-    trained.__dict__["_chosen"] = ([], {})
+    trained = lab.TrainedModel(SimpleNamespace(), task)  # pyright: ignore[reportArgumentType]
+    trained.__dict__["_restored"] = ([], {})
     trained.attention("a text", attention="encoder", layer=2, head=1)
     assert asked == [(("a text",), Selection("encoder", 2, 1))]

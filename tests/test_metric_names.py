@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from attnlab import cli
+from attnlab.cli import runs
 from attnlab.tasks.registry import CLASSES, task_class_of_kind
 from attnlab.training import metric_names
 from attnlab.training.progress import Progress
@@ -57,7 +57,7 @@ def test_tables_and_training_use_these_names(kind: str):
 
 
 def test_the_terminal_uses_these_names():
-    lines = list(cli._table("test", {"f1": 90.0, "facts_found": 80.0, "my_own": 1}, []))
+    lines = list(runs.format_metrics("test", {"f1": 90.0, "facts_found": 80.0, "my_own": 1}, []))
     assert [line.split("  ")[1] for line in lines[2:]] == ["F1", "gold facts found", "my_own"]
     screen = io.StringIO()
     with Progress(10, 0, console=Console(file=screen, width=200)) as progress:

@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from attnlab.training.progress import PLAIN_EVERY, Evaluating, Progress
+from attnlab.training.progress import PLAIN_EVERY, EvaluationProgress, Progress
 
 
 class Clock:
@@ -48,6 +48,15 @@ def test_the_end_is_said_where_it_was_not():
         take_steps(progress, clock, range(1, 102), 0.5)
     assert len(screen.lines()) == 50 / PLAIN_EVERY + 1
     assert screen.lines()[-1].startswith("step 101/1000")
+
+
+def test_the_loss_is_the_mean_since_the_last_line_weighted_by_count():
+    progress, clock, screen = shown()
+    with progress:
+        for step, (loss, count) in enumerate([(1.0, 1), (3.0, 3), (8.0, 4), (2.0, 2), (4.0, 2)], start=1):
+            clock.now += PLAIN_EVERY / 2
+            progress.step(step, loss, count, compiling=False)
+    assert [line.split(", ")[1] for line in screen.lines()] == ["loss 2.500", "loss 6.000", "loss 4.000"]
 
 
 def test_compilation_is_told_apart_and_slows_no_rate():
@@ -114,7 +123,7 @@ def test_a_said_line_is_neither_broken_nor_read_as_markup():
     progress, _, screen = shown(width=20)
     line = "checkpoint [bold]300[/bold] is damaged (params.encoder.kernel/0: sha256 differs); going on from 200"
     with progress:
-        progress.say(line)
+        progress.print(line)
     assert screen.lines() == [line]
 
 
@@ -139,7 +148,7 @@ def test_a_screen_that_is_gone_stops_no_training(number, terminal, monkeypatch):
     with progress:
         take_steps(progress, clock, range(1, 51), 1.0)
         progress.evaluated(50, {"dev_bleu": 1.0}, best=True)
-        progress.say("a line")
+        progress.print("a line")
     assert progress._console.quiet
 
 
@@ -174,9 +183,9 @@ def test_evaluations_on_dev_show_how_far_they_are():
     assert "300 tokens/s" in screen.lines()[-1], "its time slows no rate"
 
 
-def evaluating(**console) -> tuple[Evaluating, Clock, Screen]:
+def evaluating(**console) -> tuple[EvaluationProgress, Clock, Screen]:
     clock, screen = Clock(), Screen()
-    return Evaluating("test", 1000, Console(file=screen, **{"width": 200, **console}), clock), clock, screen
+    return EvaluationProgress("test", 1000, Console(file=screen, **{"width": 200, **console}), clock), clock, screen
 
 
 def test_an_evaluation_begins_with_a_line_and_tells_the_time_to_go_without_compilation():

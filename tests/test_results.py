@@ -1,4 +1,4 @@
-"""Tables of results: what stands in them, their order, which runs are refused, and how docs/results.md is made."""
+"""Tables of results: what stands in them, in which order, which runs are refused, and that the README's can be made."""
 
 import itertools
 import json
@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from attnlab import cli
 from attnlab.config.errors import UserError
 from attnlab.config.load import load, resolved
-from attnlab.results import record, run, tables
+from attnlab.results import archive, record, run_files, tables
+from attnlab.results.per_example import PerExampleScores, read_per_example, write_per_example
 from attnlab.results.run import Run
 from attnlab.tasks.base import Column
 from attnlab.tasks.registry import CLASSES, task_class_of_kind
@@ -49,16 +51,20 @@ def make(tmp_path: Path):
         (directory / "config.yaml").write_text(resolved(load(config, settings, seed=changes.pop("seed", 1))))
         log = changes.pop("log", [{"step": 200, "dev_accuracy": 70.0, "seconds": 40.0}, {"step": 400, "seconds": 87.4}])
         (directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
-        (directory / "results.json").write_text(json.dumps({"test": SCORES} if scores is None else scores))
+        results = {"test": SCORES} if scores is None else scores
+        (directory / "results.json").write_text(json.dumps(results))
         found = {key: value for key, value in (ENVIRONMENT | changes).items() if value is not ...}
         (directory / "environment.json").write_text(json.dumps(found))
+        (directory / "checkpoints").mkdir()
+        for split in results if isinstance(results, dict) else ():
+            write_per_example(directory, split, PerExampleScores("e" * 64, {"kept": np.arange(9)}))
         return directory
 
     return made
 
 
 def table(*runs: Path, **options: bool) -> list[str]:
-    return tables.page([record.read(run, **options) for run in runs]).splitlines()
+    return tables.render([record.read(run, **options) for run in runs]).splitlines()
 
 
 def test_a_run_is_a_row_and_what_all_share_a_line(make):
@@ -69,9 +75,9 @@ def test_a_run_is_a_row_and_what_all_share_a_line(make):
         "|---|---|---:|---:|---|",
         "| `synthetic_sentiment_dot` | test | 84.0 [82.4, 85.7] | 80.0 | 87 s |",
         "",
-        "Of every row: seed 1; machine 2 cores of Abacus 9; jax 0.10.2; commit 0123456. "
+        "All rows: seed 1; machine 2 cores of Abacus 9; jax 0.10.2; commit 0123456. "
         "[low, high] is the 95% bootstrap interval over the examples of the test set, for one seed. "
-        "Training is wall time with compilation and the looks at dev, without the time between its sessions.",
+        "Training is wall time with compilation and evaluations on dev, without pauses between sessions.",
     ]
 
 
@@ -88,7 +94,7 @@ def test_a_missing_interval_and_a_score_that_says_nothing_are_told(make, capsys,
     assert lines[7] == f"BLEU, cased: no score: {note}."
     assert "fewer" not in lines[-1]
     for directory in (few, short):
-        assert table(record.save(record.read(directory), tmp_path / "kept")) == table(directory)
+        assert table(archive.archive(record.read(directory), tmp_path / "kept")) == table(directory)
 
 
 def test_seeds_of_an_experiment_are_one_row_with_their_spread(make):
@@ -98,7 +104,7 @@ def test_seeds_of_an_experiment_are_one_row_with_their_spread(make):
     ]
     lines = table(*reversed(runs))
     assert lines[4] == "| `synthetic_sentiment_dot` | test | 82.0 ± 2.0 | 87 s |"
-    assert "Of every row: seed 1, 2, 3;" in lines[-1]
+    assert "All rows: seed 1, 2, 3;" in lines[-1]
     assert "± is the standard deviation over the seeds, after their mean." in lines[-1]
     assert "bootstrap" not in lines[-1]
 
@@ -118,7 +124,7 @@ def test_what_differs_is_a_column_and_the_order_is_that_of_the_names(make):
     assert lines[11] == "| experiment | test set | BLEU, cased | chrF2 | training |"
     assert lines[13:15] == ["| `dates_dot` | a | 40.0 | 50.0 | 87 s |", "| `dates_dot` | b | 30.0 | — | 87 s |"]
     assert lines[16] == "seed 3; machine 2 × NVIDIA H100; commit fedcba9+; bleu `nrefs:1|tok:13a`."
-    assert lines[18].startswith("Of every row: jax 0.10.2. ")
+    assert lines[18].startswith("All rows: jax 0.10.2. ")
 
 
 def test_other_settings_or_data_are_another_row_named_by_its_run(make):
@@ -147,7 +153,7 @@ def test_overrides_are_told_and_kept(make, tmp_path: Path):
     assert "`model.dropout=0.4`, `task.data.words=xxx" in lines[-1]
     assert "x...`." in lines[-1]
     assert "seed=2" not in lines[-1]
-    kept = record.save(record.read(changed), tmp_path / "kept")
+    kept = archive.archive(record.read(changed), tmp_path / "kept")
     assert table(kept) == table(changed)
     alone = table(changed)
     assert alone[4].startswith("| `synthetic_sentiment_dot` (changed) | test |")
@@ -185,7 +191,7 @@ def test_a_run_keeps_where_it_was_taken_up_again_and_what_that_cost(tmp_path: Pa
                 if step == 10:
                     run.checkpoints.save(step, {"step": jnp.int32(step)}, best=True)
 
-    interruptions = lambda: run.environment_of(tmp_path / "run")["interruptions"]  # noqa: E731
+    interruptions = lambda: run_files.read_environment(tmp_path / "run")["interruptions"]  # noqa: E731
     go(1, 6, 1.0)
     assert interruptions() == []
     go(1, 15, 2.0)  # the first five steps were not saved
@@ -196,12 +202,12 @@ def test_a_run_keeps_where_it_was_taken_up_again_and_what_that_cost(tmp_path: Pa
 def test_a_run_that_stopped_getting_better_is_finished(make):
     log = [{"step": n * 100, "dev_accuracy": 60.0 + (n == 1), "seconds": 10.0 * n} for n in (1, 2, 3)]
     lines = table(make("patient", log=log, overrides=["training.patience=2"]))
-    assert lines[4].endswith("| 30 s, stopped at step 300 of 400, no longer better |")
+    assert lines[4].endswith("| 30 s, stopped early at step 300 of 400 |")
 
 
 def test_an_unfinished_run_is_shown_only_when_asked_for_and_says_so(make):
     run = make("short", steps=9000)
-    with pytest.raises(UserError, match=r"short: is at step 400 of 9000; attnlab train .*short/config.yaml goes on"):
+    with pytest.raises(UserError, match=r"short: is at step 400 of 9000; attnlab train .*short/config.yaml resumes it"):
         table(run)
     assert table(run, unfinished=True)[4].endswith("| 87 s, **step 400 of 9000** |")
     earlier = make("earlier", steps=9000, scores={"test": SCORES | {"trained_to": 200}})
@@ -217,11 +223,11 @@ def test_an_unfinished_run_is_shown_only_when_asked_for_and_says_so(make):
         (
             "results.json",
             '{"test": {"trained_to": 200}}',
-            "test was scored at step 200, and the .* on to 400; .*evaluate",
+            "test was scored at step 200, .* 400; .*evaluate",
         ),
         ("config.yaml", None, r"run: is not a run directory \(it has no config.yaml\); "),
         ("config.yaml", "name: x\n", "config.yaml: is not the config of a run"),
-        ("metrics.jsonl", None, "has no log of a training; attnlab train .*config.yaml goes on"),
+        ("metrics.jsonl", None, "run: has no training log; attnlab train .*config.yaml"),
         ("environment.json", None, "environment.json: cannot be read"),
         ("environment.json", '{"fingerprint": {}}', "environment.json: cannot be read as a run's environment"),
     ],
@@ -278,33 +284,43 @@ def test_what_is_kept_gives_the_same_table_and_holds_numbers_alone(make, tmp_pat
     assert cli.main(["results", str(run), "--save", str(tmp_path / "kept")]) == 0
     captured = capsys.readouterr()
     kept = tmp_path / "kept/one"
-    assert captured.err == f"kept: {kept}\n"
+    assert captured.err == f"archived: {kept}\n"
     assert captured.out.splitlines() == table(kept) == table(run)
     assert sorted(path.name for path in kept.iterdir()) == [
-        "config.yaml", "environment.json", "metrics.jsonl", "results.json",
+        "config.yaml", "environment.json", "metrics.jsonl", "per_example", "results.json",
     ]  # fmt: skip
-    everything = "".join(path.read_text() for path in kept.iterdir())
+    everything = "".join(path.read_text(errors="replace") for path in kept.rglob("*.*"))
+    assert read_per_example(kept, "test").rows["kept"].tolist() == list(range(9))
     for private in ("own words", "secret", "good", "someone", "somebodys", '"loss"'):
         assert private not in everything
     assert json.loads((kept / "results.json").read_text())["test"].keys() == {
         "texts", "accuracy", "accuracy_ci95", "macro_f1", "bleu_signature",
     }  # fmt: skip
-    again = {path: path.read_bytes() for path in kept.iterdir()}
-    record.save(record.read(kept), tmp_path / "kept")
-    assert {path: path.read_bytes() for path in kept.iterdir()} == again
+    again = {path: path.read_bytes() for path in kept.rglob("*.*")}
+    archive.archive(record.read(kept), tmp_path / "kept")
+    assert {path: path.read_bytes() for path in kept.rglob("*.*")} == again
+
+
+def test_an_archive_without_per_example_scores_says_that_it_cannot_be_compared_again(make, tmp_path: Path):
+    run = make("one")
+    assert "cannot be repeated" not in "".join(table(archive.archive(record.read(run), tmp_path / "with")))
+    shutil.rmtree(run / "per_example")
+    assert "cannot be repeated" not in "".join(table(run)), "it can be evaluated again"
+    kept = archive.archive(record.read(run), tmp_path / "without")
+    assert re.search(r"`synthetic_sentiment_dot` cannot be repeated until .* retrained", table(kept)[-1])
 
 
 def test_another_run_is_not_written_over_and_no_path_of_a_machine_is_kept(make, tmp_path: Path):
-    kept = record.save(record.read(make("one")), tmp_path / "kept")
+    kept = archive.archive(record.read(make("one")), tmp_path / "kept")
     shutil.rmtree(tmp_path / "one")
     with pytest.raises(UserError, match=r"kept/one: holds another run"):
-        record.save(record.read(make("one", seed=2)), tmp_path / "kept")
+        archive.archive(record.read(make("one", seed=2)), tmp_path / "kept")
     assert record.read(kept).seed == 1
     here = make(
         "here", ROOT / "experiments/classification/sst2_dot.yaml", overrides=["task.data.train=/home/me/train.txt"]
     )
     with pytest.raises(UserError, match=r"task\.data\.train=/home/me/train\.txt is a path of this machine"):
-        record.save(record.read(here), tmp_path / "kept")
+        archive.archive(record.read(here), tmp_path / "kept")
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["one"]
 
 
@@ -316,9 +332,9 @@ def test_every_kind_of_task_says_what_its_table_shows(kind: str):
     assert len({column.name for column in columns}) == len({column.heading for column in columns}) == len(columns)
 
 
-def test_the_table_of_the_docs_is_made_of_the_runs_that_are_kept():
+def test_the_table_of_the_readme_is_made_of_the_runs_that_are_kept():
     kept = [record.read(path) for path in sorted((ROOT / "docs/results").glob("*-s*/"))]
-    assert tables.between(ROOT / "docs/results.md") == tables.page(kept), "make results"
+    assert tables.between(ROOT / "README.md") == tables.render(kept), "make results"
 
 
 @pytest.mark.slow

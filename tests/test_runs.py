@@ -19,9 +19,10 @@ import yaml
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.config.load import load, resolved
-from attnlab.results import run as run_module
+from attnlab.results import run_files
+from attnlab.results.per_example import PerExampleScores, read_per_example
 from attnlab.results.run import Run
-from attnlab.results.scores import Each, Unwritten, each_of, refuse_unwritable, results_of
+from attnlab.results.scores import UnwrittenScores, check_writable, read_results
 
 FINGERPRINT = {"data": "d" * 64, "tokenizer": "e" * 64}
 
@@ -125,7 +126,7 @@ def test_killed_while_the_run_was_made_it_is_made_anew(opened, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "write_whole", kill)
+        patch.setattr(run_files, "write_whole", kill)
         with pytest.raises(KeyboardInterrupt):
             opened()
     assert written == ["environment.json"]
@@ -152,12 +153,12 @@ def test_going_on_in_another_environment_is_told_and_kept(opened, said, monkeypa
         train(run, 12)
     go_on()
     assert said == []
-    now = run.environment()
-    monkeypatch.setattr(run_module, "environment", lambda: {**now, "python": "3.99.0", "command": ["other"], "new": 1})
+    now = run_files.environment()
+    monkeypatch.setattr(run_files, "environment", lambda: {**now, "python": "3.99.0", "command": ["other"], "new": 1})
     go_on()
     go_on()
     assert len(said) == 1
-    assert "goes on in another environment (python)" in said[0]
+    assert "in another environment (python)" in said[0]
     with opened() as run:
         environment = json.loads(run.path("environment.json").read_text())
     assert environment["python"] == now["python"]
@@ -244,7 +245,7 @@ def test_a_line_that_a_kill_left_half_written_is_dropped(opened, said):
         run.log(11, loss=0.0)
     assert step == 10
     assert [entry["step"] for entry in run.metrics()] == [*range(1, 11), 10, 11]
-    assert said == [f"{run.path('metrics.jsonl')}:14: not a line of metrics; left out"]
+    assert said == [f"{run.path('metrics.jsonl')}:14: not a line of metrics; skipped"]
 
 
 def test_logging_into_an_old_log_without_restoring_is_an_error(opened):
@@ -282,15 +283,17 @@ def test_tensorboard_holds_the_same_numbers(opened):
     assert scalars == [(3, "loss", 0.5), (6, "loss", 0.25)]
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "results.json", "each/test.json", "environment.json", "config.yaml"])
+@pytest.mark.parametrize(
+    "name", ["metrics.jsonl", "results.json", "per_example/test.npz", "environment.json", "config.yaml"]
+)
 def test_a_file_that_cannot_be_read_is_one_line(opened, name):
     with opened() as run:
         run.path(name).unlink(missing_ok=True)
         run.path(name).mkdir(parents=True)
     read = {
         "metrics.jsonl": lambda: Run.read(run.directory).metrics(),
-        "results.json": lambda: results_of(run.directory),
-        "each/test.json": lambda: each_of(run.directory, "test"),
+        "results.json": lambda: read_results(run.directory),
+        "per_example/test.npz": lambda: read_per_example(run.directory, "test"),
     }.get(name, opened)
     with pytest.raises(UserError, match=rf"{name}: (cannot be read|is a directory)") as refusal:
         read()
@@ -355,11 +358,11 @@ def test_damaged_checkpoints_are_told_through_the_run(opened, said):
         train(run, 20)
         run.path("checkpoints/20/manifest.json").write_text("{}")
     with opened() as run:
-        run.say = (later := []).append
+        run.notify = (later := []).append
         assert run.restore(state(0))[0] == 10
         assert [entry["step"] for entry in run.metrics()][-1] == 10
     assert said == []
-    assert later == ["checkpoint 20 is damaged (manifest.json: not a manifest); going on from 10"]
+    assert later == ["checkpoint 20 is damaged (manifest.json: not a manifest); resuming from 10"]
 
 
 def content_of(directory: Path) -> dict[str, bytes]:
@@ -415,8 +418,8 @@ def remove(run: Run) -> None:
 @pytest.mark.parametrize(
     ("loss", "says"),
     [
-        (spoil, r"no checkpoint is good \(damaged: 10, 20\)"),
-        (rename_as_before, r"no checkpoint is good \(damaged: 10, 20\)"),
+        (spoil, r"no checkpoint is intact \(damaged: 10, 20\)"),
+        (rename_as_before, r"no checkpoint is intact \(damaged: 10, 20\)"),
         (remove, r"its log goes to step 27, and there is no checkpoint"),
     ],
 )
@@ -440,13 +443,13 @@ def test_where_no_checkpoint_is_good_training_starts_over_only_when_told_to(tmp_
         assert run.restore(state(0), restart=True) is None
         run.log(1, loss=0.5)
     aside = run.path("before-restart-1")
-    assert said[-1].endswith(f"what was there is kept in {aside}")
+    assert said[-1].endswith(f"the earlier files are now in {aside}")
     kept = {name: text for name, text in content_of(aside).items() if not name.startswith("tensorboard")}
     assert kept == {name: before[name] for name in kept}
     assert {name.split("/")[0] for name in kept} >= {"metrics.jsonl", "results.json"}
     assert run.metrics() == [{"step": 1, "loss": 0.5}]
     assert run.results() == {}
-    assert run_module.environment_of(run.directory)["interruptions"][-1]["step"] == 0
+    assert run_files.read_environment(run.directory)["interruptions"][-1]["step"] == 0
 
 
 def test_starting_over_is_done_whenever_it_is_asked_for_and_keeps_everything(opened, said):
@@ -537,7 +540,7 @@ def test_tensorboard_that_cannot_be_written_is_told_once_and_stops_nothing(opene
         run.log(1, loss=1.0)
         run.log(2, loss=1.0)
     assert len(said) == 1
-    assert "tensorboard: cannot be written: File exists; TensorBoard gets no more numbers" in said[0]
+    assert "tensorboard: cannot be written: File exists; TensorBoard receives no more numbers" in said[0]
     assert len(run.metrics()) == 2
     with Run.open(run.directory.with_name("other"), experiment(), FINGERPRINT, said.append) as other, small_files():
         for step in range(50):  # many short numbers: the events are longer than the lines
@@ -547,7 +550,7 @@ def test_tensorboard_that_cannot_be_written_is_told_once_and_stops_nothing(opene
     assert len(other.metrics()) == 50
 
 
-@pytest.mark.parametrize("name", ["results.json", "each/test.json", "attention/a.html"])
+@pytest.mark.parametrize("name", ["results.json", "per_example/test.npz", "attention/a.html"])
 def test_what_does_not_fit_on_the_disk_is_told_and_leaves_the_old(opened, small_files, name):
     with opened() as run:
         run.write_text(name, "{}")
@@ -560,7 +563,7 @@ def test_what_does_not_fit_on_the_disk_is_told_and_leaves_the_old(opened, small_
 def test_results_that_could_not_be_written_are_told_before_anything_is_scored(opened, small_files, monkeypatch):
     with opened() as run:
         pass
-    refuse_unwritable(run.directory)
+    check_writable(run.directory)
     assert sorted(path.name for path in run.directory.iterdir() if path.is_file()) == [
         "config.yaml",
         "environment.json",
@@ -569,13 +572,13 @@ def test_results_that_could_not_be_written_are_told_before_anything_is_scored(op
         small_files(),
         pytest.raises(UserError, match=r"results\.json\S*: cannot be written: File too large; nothing was"),
     ):
-        refuse_unwritable(run.directory)
-    run.path("each").rmdir()
-    run.path("each").write_text("in the way")
+        check_writable(run.directory)
+    run.path("per_example").rmdir()
+    run.path("per_example").write_text("in the way")
     with pytest.raises(
-        UserError, match=r"each/\S*: cannot be written: (File exists|Not a directory); nothing was scored"
+        UserError, match=r"per_example/\S*: cannot be written: (File exists|Not a directory); nothing was scored"
     ):
-        refuse_unwritable(run.directory)
+        check_writable(run.directory)
 
 
 @pytest.mark.parametrize("content", ["[]", "3", "null", '"text"', '{"test": 3}', '{"test": [1]}', "{", "[" * 100_000])
@@ -583,23 +586,25 @@ def test_results_of_something_else_are_told_before_anything_is_scored(opened, co
     with opened() as run:
         run.path("results.json").write_text(content)
     with pytest.raises(UserError, match=r"results\.json: .*; remove it and evaluate again") as refusal:
-        refuse_unwritable(run.directory)
+        check_writable(run.directory)
     assert "\n" not in str(refusal.value)
     assert run.path("results.json").read_text() == content
 
 
 def test_scores_that_could_not_be_written_are_kept_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    unwritten = Unwritten()
-    each = Each("e" * 64, {"bleu": np.array([1.0, 2.0])})
-    unwritten.add("test", {"bleu": np.float64(31.5)}, each, UserError("results.json: cannot be written: disk full"))
-    told = str(unwritten.kept())
+    unwritten = UnwrittenScores()
+    per_example = PerExampleScores("e" * 64, {"bleu": np.array([1.0, 2.0])})
+    unwritten.add(
+        "test", {"bleu": np.float64(31.5)}, per_example, UserError("results.json: cannot be written: disk full")
+    )
+    told = str(unwritten.save_elsewhere())
     (kept,) = tmp_path.iterdir()
-    assert told == f"results.json: cannot be written: disk full; the scores are kept in {kept}"
-    assert results_of(kept) == {"test": {"bleu": 31.5}}
-    assert each_of(kept, "test").rows["bleu"].tolist() == [1.0, 2.0]
+    assert told == f"results.json: cannot be written: disk full; the scores were saved to {kept}"
+    assert read_results(kept) == {"test": {"bleu": 31.5}}
+    assert read_per_example(kept, "test").rows["bleu"].tolist() == [1.0, 2.0]
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
-    assert str(unwritten.kept()).endswith("none: cannot be written: No such file or directory")
+    assert str(unwritten.save_elsewhere()).endswith("none: cannot be written: No such file or directory")
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import time
 
 import pytest
 
-from attnlab.training.signals import SIGNALS, WARNINGS, Interrupted, graceful
+from attnlab.training.signals import SIGNALS, WARNINGS, Interrupted, graceful_shutdown
 
 PROGRAM = """
 import hashlib, sys, time
-from attnlab.training.signals import graceful
-with graceful() as stop:
+from attnlab.training.signals import graceful_shutdown
+with graceful_shutdown() as stop:
     print("ready", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**{power})  # one long call outside Python, as a compilation is
     while True:
@@ -43,7 +43,7 @@ def wait_until(condition) -> None:
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_is_told_at_the_next_poll(number, capfd):
-    with graceful() as stop:
+    with graceful_shutdown() as stop:
         stop.poll()
         os.kill(os.getpid(), number)
         with pytest.raises(Interrupted) as caught:
@@ -58,10 +58,10 @@ def test_afterwards_all_is_as_before():
     wakeup = signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(wakeup)
     threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
-    with graceful():
+    with graceful_shutdown():
         assert [signal.getsignal(number) for number in SIGNALS] != before
     assert [signal.getsignal(number) for number in SIGNALS] == before
-    with pytest.raises(ZeroDivisionError), graceful():
+    with pytest.raises(ZeroDivisionError), graceful_shutdown():
         raise ZeroDivisionError
     assert [signal.getsignal(number) for number in SIGNALS] == before
     assert signal.set_wakeup_fd(wakeup) == wakeup
@@ -72,7 +72,7 @@ def test_another_signal_asks_nothing():
     heard = []
     before = signal.signal(signal.SIGWINCH, lambda *_: heard.append(1))
     try:
-        with graceful() as stop:
+        with graceful_shutdown() as stop:
             for _ in range(3):
                 os.kill(os.getpid(), signal.SIGWINCH)
             stop.poll()
@@ -123,8 +123,8 @@ def test_a_warning_that_comes_again_and_a_kill_after_it_let_the_state_be_saved(n
 
 SAVES = """
 import sys
-from attnlab.training.signals import Interrupted, graceful
-with graceful() as stop:
+from attnlab.training.signals import Interrupted, graceful_shutdown
+with graceful_shutdown() as stop:
     print("ready", flush=True)
     sys.stdin.readline()  # a step
     try:
@@ -139,7 +139,7 @@ def test_a_warning_that_is_ignored_stays_ignored(number):
     """As SIGHUP is under nohup."""
     before = signal.signal(number, signal.SIG_IGN)
     try:
-        with graceful() as stop:
+        with graceful_shutdown() as stop:
             os.kill(os.getpid(), number)
             stop.poll()
     finally:
@@ -161,8 +161,8 @@ def test_a_terminal_that_is_gone_stops_no_saving():
 
 STOPS = """
 import hashlib
-from attnlab.training.signals import stopping
-with stopping("evaluate: stopped"):
+from attnlab.training.signals import exit_on_signal
+with exit_on_signal("evaluate: stopped"):
     print("ready", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
 """

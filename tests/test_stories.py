@@ -23,7 +23,7 @@ from attnlab.data.text.buckets import Shape
 from attnlab.models.memory_network import MemoryNetwork, ages, position_encoding
 from attnlab.tasks.story_qa.metrics import story_scores
 from attnlab.tasks.story_qa.task import StoryQATask, parse
-from attnlab.training.steps import initial_state, make_train_step, place
+from attnlab.training.steps import initial_state, make_train_step, shard_batch
 
 FEW = {"train": 300, "dev": 40, "test": 40}
 
@@ -241,7 +241,7 @@ def trained(config: Experiment):
     batches, state = task.batches(splits.train), initial_state(task.initialize, config.training, 1)
     step = make_train_step(task.loss, config.training, 1)
     for number in range(config.training.steps):
-        state, metrics = step(state, place(batches.batch(number)))
+        state, metrics = step(state, shard_batch(batches.batch(number)))
         jax.block_until_ready(metrics)
     return task, state.params, splits
 

@@ -11,7 +11,7 @@ from attnlab.config import AdamW, RecurrentSeq2Seq, Sgd, Training
 from attnlab.models.seq2seq import RecurrentSeq2Seq as Model
 from attnlab.training.objective import Loss, cross_entropy
 from attnlab.training.optimizer import optimizer, schedule
-from attnlab.training.steps import initial_state, make_train_step, place
+from attnlab.training.steps import initial_state, make_train_step, shard_batch
 
 CONFIG = {"embedding": 6, "encoder": {"hidden": 4}, "decoder": {"hidden": 8}, "dropout": 0.0}
 BATCH = {
@@ -65,7 +65,7 @@ def test_a_step_over_two_devices_is_the_step_of_the_whole_batch():
     assert jax.device_count() == 2
     state = initial_state(initialize(model), training, seed=3)
     before = jax.tree.map(np.asarray, state)
-    state, metrics = make_train_step(loss_of(model, 0.1), training, seed=3)(state, place(BATCH))
+    state, metrics = make_train_step(loss_of(model, 0.1), training, seed=3)(state, shard_batch(BATCH))
 
     def loss(params):
         inputs = (jnp.asarray(BATCH[name]) for name in ("source", "source_lengths", "target_in"))
@@ -95,7 +95,7 @@ def test_the_same_seed_and_step_draw_the_same_dropout():
     def losses(step) -> list[float]:
         state, found = jax.tree.map(jnp.copy, start), []
         for _ in range(2):
-            state, metrics = step(state, place(BATCH))
+            state, metrics = step(state, shard_batch(BATCH))
             found.append(float(metrics["loss"]))
         return found
 
@@ -109,7 +109,7 @@ def test_a_batch_shape_is_compiled_once():
     step = make_train_step(loss_of(model), training, 1)
     state = initial_state(initialize(model), training, 1)
     for _ in range(3):
-        state, _ = step(state, place(BATCH))
+        state, _ = step(state, shard_batch(BATCH))
     assert step._cache_size() == 1
 
 

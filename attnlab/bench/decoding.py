@@ -23,7 +23,7 @@ from attnlab.models.transformer import TransformerSeq2Seq
 from attnlab.tasks.base import Task
 from attnlab.tasks.translation.task import TranslationTask
 from attnlab.training.decoding import Hypotheses, greedy, make_decode
-from attnlab.training.steps import place
+from attnlab.training.steps import shard_batch
 
 ROUNDS = 5
 GREEDY = {"beam": 1, "n_best": 1, "coverage_penalty": 0.0}
@@ -157,7 +157,7 @@ def compare(
 
 def _batches(task: TranslationTask, texts: Sequence[str]) -> list[tuple[Array, Array]]:
     ids = [found.ids for found in task.tokenizers.source.encode_batch(list(texts)) if found.ids]
-    placed = [place({"source": source, "lengths": lengths}) for _, source, lengths in task.source_batches(ids, 1)]
+    placed = [shard_batch({"source": source, "lengths": lengths}) for _, source, lengths in task.source_batches(ids, 1)]
     return [(batch["source"], batch["lengths"]) for batch in placed]
 
 

@@ -32,7 +32,7 @@ def jax_side(work: dict[str, Any], experiment: Experiment) -> tuple[Step, str]:
 
     from attnlab.data.text.tokenizer import Tokenizers
     from attnlab.tasks.translation.task import TranslationTask
-    from attnlab.training.steps import initial_state, make_train_step, place
+    from attnlab.training.steps import initial_state, make_train_step, shard_batch
 
     if work["tokenizers"] is None:  # made-up pairs: numbers alone
         sizes = (SimpleNamespace(vocabulary_size=work[f"{side}_vocabulary"]) for side in ("source", "target"))
@@ -45,7 +45,7 @@ def jax_side(work: dict[str, Any], experiment: Experiment) -> tuple[Step, str]:
 
     def step(batch: Batch) -> float:
         nonlocal state
-        state, metrics = train_step(state, place(batch))
+        state, metrics = train_step(state, shard_batch(batch))
         return float(jax.block_until_ready(metrics["loss"]))
 
     where = jax.devices()[0].device_kind if work["device"] == "gpu" else f"{jax.device_count()} host devices"

@@ -1,122 +1,168 @@
-"""Two runs side by side on the same test sets: how far apart they are, how sure that is, and what they differ in."""
+"""Two groups of runs side by side: their differences on the same test sets, with intervals over the examples."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from statistics import mean, stdev
+
+import numpy as np
 
 from attnlab.config.difference import iter_differences
 from attnlab.config.errors import UserError
-from attnlab.results.record import Facts
-from attnlab.results.scores import Each, each_of
+from attnlab.results.groups import RunGroup
+from attnlab.results.per_example import per_example_file
 from attnlab.results.tables import ABOUT, line
 from attnlab.tasks.base import Column
 from attnlab.tasks.bootstrap import FEWEST, RESAMPLES, Difference, paired_difference
 from attnlab.tasks.notes import FEW
 
 NOTE = (
-    f"[low, high] is the 95% interval of {RESAMPLES:,} draws of the test set's examples (paired bootstrap), and p "
-    "twice the share in which the difference had the other sign or was none, but no less than 2 / 2^m, m the examples "
-    "on which the two differ. They tell how much another test set would differ, not how much another seed would."
+    f"[low, high] is the 95% interval of {RESAMPLES:,} draws of the test set's examples (paired bootstrap), and p is "
+    "twice the share of draws in which the difference had the opposite sign or was zero, but at least 2 / 2^m, where m "
+    "is the number of examples on which the two differ. They show how much another test set would differ, not how much "
+    "another seed would."
 )
+SEEDS = "± is the standard deviation over the seeds, after their mean; differences are between means over the seeds."
+Rows = Mapping[str, np.ndarray]
+"""Metric -> per-example scores [examples, runs, ...]."""
 
 
-def page(first: Facts, second: Facts) -> str:
-    """Compare two runs on every test set of which both know what its examples scored, in Markdown.
+def render(first: RunGroup, second: RunGroup) -> str:
+    """Compare two groups on every test set for which both have per-example scores, in Markdown.
 
     Raises:
-        UserError: they are of different tasks, or share no test set, or one was evaluated before attnlab kept what
-            this needs.
+        UserError: they are of different tasks, share no test set, were evaluated on different examples, or one has no
+            per-example scores.
     """
     if first.kind != second.kind:
-        raise UserError(f"{first.directory} is a run of the task {first.kind}, {second.directory} of {second.kind}")
-    shared = [split for split in first.results if split in second.results]
+        raise UserError(
+            f"{first.directories} is a run of the task {first.kind}, {second.directories} of the task {second.kind}"
+        )
+    shared = [split for split in first.splits() if split in second.splits()]
     if not shared:
         raise UserError(
-            f"{first.directory} was scored on {', '.join(first.results)}, {second.directory} on "
-            f"{', '.join(second.results)}: none in common"
+            f"{first.directories} was scored on {', '.join(first.splits())}, {second.directories} on "
+            f"{', '.join(second.splits())}: none in common"
         )
-    pairs = {split: (_known(first, split), _known(second, split)) for split in shared}
-    known = {split: (one, other) for split, (one, other) in pairs.items() if one and other}
-    if not known:
-        split = shared[0]
-        raise UserError(_missing(first if pairs[split][0] is None else second, split))
-    notes = [f"Not compared: {split}, whose examples were not kept.\n" for split in shared if split not in known]
-    notes += [f"{text}\n" for split in known for text in _noted(first, second, split)]
-    notes += [f"{FEW.capitalize()} ({split}).\n" for split, (one, _) in known.items() if _few(one)]
-    tables = _tables(first, second, known)
-    return "\n".join([*tables, "", *notes, *_settings(first, second), *_about(first, second), NOTE]) + "\n"
+    pairs: dict[str, tuple[Rows, Rows]] = {}
+    for split in shared:
+        here, there = first.per_example(split), second.per_example(split)
+        if here and there:
+            if here[0] != there[0]:
+                raise UserError(f"{first.directories} and {second.directories}: the examples of {split} are different")
+            pairs[split] = here[1], there[1]
+    if not pairs:
+        raise UserError(_missing(first, second, shared[0]))
+    notes = [f"Not compared: {split}, without per-example scores.\n" for split in shared if split not in pairs]
+    notes += [f"{text}\n" for split in pairs for text in _notes(first, second, split)]
+    notes += [f"{FEW.capitalize()} ({split}).\n" for split, (rows, _) in pairs.items() if _few(rows)]
+    if any(len(group.runs) > 1 for group in (first, second)):
+        notes.append(f"{SEEDS}\n")
+    tables = _tables(first, second, pairs)
+    return "\n".join([*tables, "", *notes, *_settings(first, second), *_environments(first, second), NOTE]) + "\n"
 
 
-def differences(first: Facts, second: Facts, split: str, one: Each, other: Each) -> Iterator[tuple[Column, Difference]]:
-    """Compare every score of a test set that is known example by example, in the order of the task's columns."""
-    if one.examples != other.examples:
-        raise UserError(f"{first.directory} and {second.directory}: {split} has not the same examples")
+def differences(first: RunGroup, rows: Rows, other_rows: Rows) -> Iterator[tuple[Column, Difference]]:
+    """Compare every metric that has per-example scores, in the order of the task's columns.
+
+    The score of a group is the mean over its runs of the metric of each.
+
+    Args:
+        first: the first group, for its task.
+        rows: per-example scores of the first group.
+        other_rows: those of the second, of the same examples in the same order.
+    """
     for column in first.task.columns:
         name = column.name
-        if name in one.rows and name in other.rows:
-            rows = one.rows[name], other.rows[name]
-            yield column, paired_difference(*rows, lambda rows, name=name: first.task.total(name, rows))
+        if name in rows and name in other_rows:
+            compared = rows[name], other_rows[name]
+            outputs = compared[0].mean(axis=1), compared[1].mean(axis=1)
+            score = lambda rows, name=name: _mean_over_runs(first, name, rows)  # noqa: E731
+            yield column, paired_difference(*compared, score, outputs=outputs)
 
 
-def _known(facts: Facts, split: str) -> Each | None:
-    """What the examples of a split scored, if it was kept; it must belong to the results."""
-    each = each_of(facts.directory, split)
-    for name, rows in () if each is None else each.rows.items():
-        score = facts.results[split].get(name)
-        if score is not None and abs(facts.task.total(name, rows) - score) > 1e-4:
-            raise UserError(f"{facts.directory}: each/{split}.json is not of these results; {_again(facts, split)}")
-    return each
+def _mean_over_runs(group: RunGroup, name: str, rows: np.ndarray) -> float:
+    return mean(group.task.total(name, rows[:, run]) for run in range(rows.shape[1]))
 
 
-def _missing(facts: Facts, split: str) -> str:
-    if not (facts.directory / "checkpoints").is_dir():
-        return f"{facts.directory}: holds what `attnlab results --save` kept of a run; the run itself is needed"
-    return f"{facts.directory}: what the examples of {split} scored is not kept; {_again(facts, split)} keeps it"
+def _missing(first: RunGroup, second: RunGroup, split: str) -> str:
+    """Say which run lacks per-example scores, and how to get them."""
+    run = next(run for run in (*first.runs, *second.runs) if run.per_example(split) is None)
+    if run.archived:
+        return (
+            f"{run.directory}: {per_example_file(split)} was not archived: no comparison with this run can be repeated "
+            f"until it is retrained: attnlab train {run.directory}/config.yaml --out runs/{run.directory.name}"
+        )
+    return (
+        f"{run.directory}: has no {per_example_file(split)}; attnlab evaluate {run.directory} --split {split} writes it"
+    )
 
 
-def _again(facts: Facts, split: str) -> str:
-    return f"attnlab evaluate {facts.directory} --split {split}"
-
-
-def _tables(first: Facts, second: Facts, known: dict[str, tuple[Each, Each]]) -> Iterator[str]:
-    names = [facts.directory.resolve().name for facts in (first, second)]
-    if names[0] == names[1]:
-        names = [str(facts.directory) for facts in (first, second)]
-    yield line(["test set", "score", *(f"`{name}`" for name in names), "difference", "p"])
+def _tables(first: RunGroup, second: RunGroup, pairs: Mapping[str, tuple[Rows, Rows]]) -> Iterator[str]:
+    yield line(["test set", "metric", *_headings(first, second), "difference", "p"])
     yield "|---|---|---:|---:|---:|---:|"
-    for split, pair in known.items():
-        for column, found in differences(first, second, split, *pair):
-            shown = lambda value, digits=column.digits: f"{value:+.{digits}f}"  # noqa: E731
-            scores = [f"{value:.{column.digits}f}" for value in (found.first, found.second)]
-            apart = shown(found.difference)
-            if found.low is not None and found.high is not None:
-                apart += f" [{shown(found.low)}, {shown(found.high)}]"
-            yield line([split, column.heading, *scores, apart, "—" if found.p is None else f"{found.p:.3f}"])
+    for split, (rows, other_rows) in pairs.items():
+        for column, result in differences(first, rows, other_rows):
+            signed = lambda value, digits=column.digits: f"{value:+.{digits}f}"  # noqa: E731
+            cells = [_cell(first, column, rows), _cell(second, column, other_rows)]
+            difference = signed(result.difference)
+            if result.low is not None and result.high is not None:
+                difference += f" [{signed(result.low)}, {signed(result.high)}]"
+            p = "—" if result.p is None else f"{result.p:.3f}"
+            yield line([split, column.heading, *cells, difference, p])
 
 
-def _few(each: Each) -> bool:
-    return any(len(rows) < FEWEST for rows in each.rows.values())
+def _headings(first: RunGroup, second: RunGroup) -> list[str]:
+    """Name both groups: by the directory of one run, by the experiment of several; by paths if these are equal."""
+    names = [_heading(group) for group in (first, second)]
+    if names[0] == names[1]:
+        names = [f"`{group.directories}`" for group in (first, second)]
+    return names
 
 
-def _noted(first: Facts, second: Facts, split: str) -> Iterator[str]:
-    """Scores that say nothing on a test set, and why."""
+def _heading(group: RunGroup) -> str:
+    if len(group.runs) == 1:
+        return f"`{group.runs[0].directory.resolve().name}`"
+    return f"`{group.name}` (seeds {', '.join(str(run.seed) for run in group.runs)})"
+
+
+def _cell(group: RunGroup, column: Column, rows: Rows) -> str:
+    per_run = rows[column.name]
+    scores = [group.task.total(column.name, per_run[:, run]) for run in range(per_run.shape[1])]
+    text = f"{mean(scores):.{column.digits}f}"
+    return text if len(scores) == 1 else f"{text} ± {stdev(scores):.{column.digits}f}"
+
+
+def _few(rows: Rows) -> bool:
+    return any(len(values) < FEWEST for values in rows.values())
+
+
+def _notes(first: RunGroup, second: RunGroup, split: str) -> Iterator[str]:
+    """Name the metrics without a score on a test set, and the reason."""
     for column in first.task.columns:
-        why = next(filter(None, (run.results[split].get(f"{column.name}_note") for run in (first, second))), None)
-        if why is not None:
-            yield f"Not compared: {column.heading} of {split}: {why}."
+        noted = (run.results[split].get(f"{column.name}_note") for run in (*first.runs, *second.runs))
+        if (reason := next(filter(None, noted), None)) is not None:
+            yield f"Not compared: {column.heading} of {split}: {reason}."
 
 
-def _settings(first: Facts, second: Facts) -> Iterator[str]:
-    found = [one for one in iter_differences(dict(first.config), dict(second.config)) if one[0] != "name"]
-    if not found:
-        yield "Their configs differ in nothing.\n"
+def _settings(first: RunGroup, second: RunGroup) -> Iterator[str]:
+    several = max(len(group.runs) for group in (first, second)) > 1
+    ignored = ("name", "seed") if several else ("name",)
+    configs = dict(first.runs[0].config), dict(second.runs[0].config)
+    settings = [(place, *values) for place, *values in iter_differences(*configs) if place not in ignored]
+    if not settings:
+        yield "Their configs do not differ.\n"
         return
-    yield f"Their configs differ in {len(found)} setting{'s' if len(found) > 1 else ''}:\n"
-    yield from (f"- `{place}`: {one} against {other}" for place, one, other in found)
+    yield f"Their configs differ in {len(settings)} setting{'s' if len(settings) > 1 else ''}:\n"
+    yield from (f"- `{place}`: {value} against {other}" for place, value, other in settings)
     yield ""
 
 
-def _about(first: Facts, second: Facts) -> Iterator[str]:
-    """What else may have made a difference."""
-    found = {name: (told(first), told(second)) for name, told in ABOUT.items() if name != "seed"}
-    apart = [f"{name} {one} against {other}" for name, (one, other) in found.items() if one != other]
-    if apart:
-        yield f"They were made with {'; '.join(apart)}.\n"
+def _environments(first: RunGroup, second: RunGroup) -> Iterator[str]:
+    """List what else may have made a difference: machine, version of jax, commit."""
+    described = {
+        name: tuple(", ".join(dict.fromkeys(map(about, group.runs))) for group in (first, second))
+        for name, about in ABOUT.items()
+        if name != "seed"
+    }
+    different = [f"{name} {value} against {other}" for name, (value, other) in described.items() if value != other]
+    if different:
+        yield f"They were made with {'; '.join(different)}.\n"

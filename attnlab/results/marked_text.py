@@ -1,4 +1,4 @@
-"""Text between two marks of a file: written by a command, and nothing outside of it changed."""
+"""Text between two marks of a file, which a command replaces without changing the rest."""
 
 from pathlib import Path
 
@@ -16,23 +16,23 @@ def pair(name: str) -> tuple[str, str]:
 
 
 def insert(text: str, path: Path, name: str) -> None:
-    """Put a text between the marks of this name; what is outside stays byte for byte.
+    """Replace the text between the marks of this name; the rest of the file stays byte for byte.
 
     Raises:
-        UserError: the file cannot be read or written, or has not each mark once and in order.
+        UserError: the file cannot be read or written, or does not hold each mark once and in order.
     """
     before, after = _around(path, name)
     write_whole(path, before + b"\n" + text.encode() + after)
 
 
 def between(path: Path, name: str) -> str:
-    """Return what stands between the marks of this name."""
+    """Return the text between the marks of this name."""
     before, after = _around(path, name)
     return path.read_bytes()[len(before) + 1 : -len(after)].decode()
 
 
 def _around(path: Path, name: str) -> tuple[bytes, bytes]:
-    """What stands up to the end of the first mark, and from the second on."""
+    """Return the content up to the end of the first mark, and from the second mark on."""
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -1,79 +1,84 @@
-"""Tables of results in GitHub's Markdown, made from the facts of runs alone: what a README quotes can be made again."""
+"""Tables of results in GitHub's Markdown, made from records of runs alone, so that anyone can make them again."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
 from statistics import mean, stdev
 
-from attnlab.config.errors import UserError
 from attnlab.results import marked_text
-from attnlab.results.record import Facts
+from attnlab.results.groups import RunGroup, group_by_config
+from attnlab.results.record import RunRecord
 from attnlab.tasks.base import Column
 from attnlab.tasks.notes import FEW, few
 
 MARK = "results"
 BEGIN, END = marked_text.pair(MARK)
-"""Marks in a file; what stands between them is replaced."""
-NONE = "No run is kept yet."
+"""Marks in a file; the text between them is replaced."""
+NONE = "There is no run yet."
 LONGEST_OVERRIDE = 100
-"""Characters of an override that are shown."""
-ABOUT: Mapping[str, Callable[[Facts], str]] = {
+"""Characters of an override that are printed."""
+ABOUT: Mapping[str, Callable[[RunRecord], str]] = {
     "seed": lambda run: str(run.seed),
     "machine": lambda run: run.machine,
     "jax": lambda run: run.jax,
     "commit": lambda run: run.commit,
 }
-"""What is told of every run: in a column where it differs, in a line below where it does not."""
+"""Properties of every run: a column if they differ between rows, a line below the tables if they do not."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: the runs of an experiment that differ in nothing but the seed, on one test set."""
+    """One row of a table: a group of runs on one test set."""
 
     experiment: str
     split: str
-    runs: tuple[Facts, ...]
+    group: RunGroup
+
+    @property
+    def runs(self) -> tuple[RunRecord, ...]:
+        """The runs of the group."""
+        return self.group.runs
 
     def about(self, name: str) -> str:
-        """What `ABOUT` tells, of all its runs."""
+        """Return a property of `ABOUT` of all runs."""
         return ", ".join(dict.fromkeys(map(ABOUT[name], self.runs)))
 
     def cell(self, column: Column) -> str:
-        """A score: of one run with its interval, of several their mean ± standard deviation; — where there is none."""
-        found = [run.results[self.split] for run in self.runs]
-        values = [scores[column.name] for scores in found if scores.get(column.name) is not None]
+        """Format a metric: one run with its interval, several as mean ± standard deviation, — if there is none."""
+        results = [run.results[self.split] for run in self.runs]
+        values = [scores[column.name] for scores in results if scores.get(column.name) is not None]
         shown = lambda value: f"{value:.{column.digits}f}"  # noqa: E731
         if len(values) < len(self.runs):
             return "—"
         if len(values) > 1:
             return f"{shown(mean(values))} ± {shown(stdev(values))}"
-        low, high = found[0].get(f"{column.name}_ci95") or (None, None)
+        low, high = results[0].get(f"{column.name}_ci95") or (None, None)
         return shown(values[0]) + ("" if low is None else f" [{shown(low)}, {shown(high)}]")
 
     def training(self) -> str:
-        """How long it took, the mean of the runs; how far it came where that is not its end; how often resumed."""
-        told = [duration(mean(run.seconds for run in self.runs))]
+        """Format the mean time of the runs, the step reached before the end, and how often training was resumed."""
+        parts = [duration(mean(run.seconds for run in self.runs))]
         for run in self.runs:
             reached = run.results[self.split].get("trained_to", run.step)
             if not run.finished:
-                told.append(f"**step {reached} of {run.steps}**")
+                parts.append(f"**step {reached} of {run.steps}**")
             elif reached < run.steps:
-                told.append(f"stopped at step {reached} of {run.steps}, no longer better")
+                parts.append(f"stopped early at step {reached} of {run.steps}")
         if resumed := sum(run.interruptions or 0 for run in self.runs):
-            told.append(f"resumed {resumed} time{'s' if resumed > 1 else ''}")
-        return ", ".join(dict.fromkeys(told))
+            parts.append(f"resumed {resumed} time{'s' if resumed > 1 else ''}")
+        return ", ".join(dict.fromkeys(parts))
 
 
-def page(facts: Sequence[Facts]) -> str:
-    """Write the tables, one a kind of task, and below them what is the same in all.
+def render(runs: Sequence[RunRecord]) -> str:
+    """Make the tables, one for each kind of task, and notes below them.
 
-    The order is that of kind, experiment and test set, whatever the order of the runs.
+    Rows are ordered by kind, experiment and test set, whatever the order of the runs.
 
     Raises:
         UserError: two runs are the same experiment with the same seed.
     """
-    made = sorted(rows(facts), key=lambda row: (row.runs[0].kind, row.experiment, row.split))
+    made = sorted(rows(runs), key=lambda row: (row.runs[0].kind, row.experiment, row.split))
     if not made:
         return f"{NONE}\n"
     common = {name: made[0].about(name) for name in ABOUT if len({row.about(name) for row in made}) == 1}
@@ -84,38 +89,32 @@ def page(facts: Sequence[Facts]) -> str:
     return "\n\n".join([*blocks, " ".join(_notes(made, common))]) + "\n"
 
 
-def rows(facts: Sequence[Facts]) -> Iterator[Row]:
-    """Put together the runs that differ in nothing but the seed; experiments of one name get that of their run too."""
-    alike: dict[str, list[Facts]] = {}
-    for run in {run.directory.resolve(): run for run in facts}.values():
-        alike.setdefault(run.identity, []).append(run)
-    names = [(group[0].kind, group[0].name) for group in alike.values()]
-    for group in alike.values():
-        group.sort(key=lambda run: run.seed)
-        for first, second in pairwise(group):
-            if first.seed == second.seed:
-                one, other = sorted(map(str, (first.directory, second.directory)))
-                raise UserError(f"{one} and {other}: the same experiment with the same seed; give one of them")
-        first = group[0]
-        ambiguous = names.count((first.kind, first.name)) > 1
-        told = [f"`{first.directory.resolve().name}`"] * ambiguous + ["changed"] * any(run.overrides for run in group)
-        name = f"`{first.name}`" + (f" ({', '.join(told)})" if told else "")
-        for split in dict.fromkeys(split for run in group for split in run.results):
-            yield Row(name, split, tuple(run for run in group if split in run.results))
+def rows(runs: Sequence[RunRecord]) -> Iterator[Row]:
+    """Make one row for each group and test set; experiments with the same name are told apart by a run's name."""
+    distinct = {run.directory.resolve(): run for run in runs}
+    groups = group_by_config(distinct.values())
+    names = [(group.kind, group.name) for group in groups]
+    for group in groups:
+        ambiguous = names.count((group.kind, group.name)) > 1
+        marks = [f"`{group.runs[0].directory.resolve().name}`"] * ambiguous
+        marks += ["changed"] * any(run.overrides for run in group.runs)
+        name = f"`{group.name}`" + (f" ({', '.join(marks)})" if marks else "")
+        for split in dict.fromkeys(split for run in group.runs for split in run.results):
+            yield Row(name, split, RunGroup(tuple(run for run in group.runs if split in run.results)))
 
 
 def insert(text: str, path: Path) -> None:
-    """Put a text between the marks of a file (`marks.insert`)."""
+    """Put a text between the marks of a file (`marked_text.insert`)."""
     marked_text.insert(text, path, MARK)
 
 
 def between(path: Path) -> str:
-    """Return what stands between the marks of a file."""
+    """Return the text between the marks of a file."""
     return marked_text.between(path, MARK)
 
 
 def duration(seconds: float) -> str:
-    """Tell a time as a table does.
+    """Format a time.
 
     >>> duration(87.4), duration(464), duration(6000)
     ('87 s', '8 min', '1 h 40 min')
@@ -128,22 +127,22 @@ def duration(seconds: float) -> str:
 
 def _table(kind: str, made: Sequence[Row], differing: Sequence[str]) -> Iterator[str]:
     columns = [column for column in made[0].runs[0].task.columns if any(row.cell(column) != "—" for row in made)]
-    own = {name: made[0].about(name) for name in differing if len({row.about(name) for row in made}) == 1}
-    rest = [name for name in differing if name not in own]
+    constant = {name: made[0].about(name) for name in differing if len({row.about(name) for row in made}) == 1}
+    rest = [name for name in differing if name not in constant]
     yield f"Task `{kind}`:\n"
     yield line(["experiment", "test set", *(column.heading for column in columns), "training", *rest])
     yield "|---|---|" + "---:|" * len(columns) + "---|" * (1 + len(rest))
     for row in made:
         cells = [row.cell(column) for column in columns]
         yield line([row.experiment, row.split, *cells, row.training(), *(row.about(name) for name in rest)])
-    notes = [f"{name} {value}" for name, value in own.items()]
+    notes = [f"{name} {value}" for name, value in constant.items()]
     scores = [run.results[row.split] for row in made for run in row.runs]
-    signatures = sorted({(name, each[name]) for each in scores for name in each if name.endswith("_signature")})
+    signatures = sorted({(name, run[name]) for run in scores for name in run if name.endswith("_signature")})
     notes += [f"{name.removesuffix('_signature')} `{value}`" for name, value in signatures]
-    whys = [
-        (column.heading, each.get(f"{column.name}_note")) for column in made[0].runs[0].task.columns for each in scores
+    reasons = [
+        (column.heading, run.get(f"{column.name}_note")) for column in made[0].runs[0].task.columns for run in scores
     ]
-    notes += [f"{heading}: no score: {why}" for heading, why in dict.fromkeys(whys) if why]
+    notes += [f"{heading}: no score: {reason}" for heading, reason in dict.fromkeys(reasons) if reason]
     if notes:
         yield f"\n{'; '.join(notes)}."
 
@@ -151,7 +150,7 @@ def _table(kind: str, made: Sequence[Row], differing: Sequence[str]) -> Iterator
 def _notes(made: Sequence[Row], common: Mapping[str, str]) -> Iterator[str]:
     runs = [run for row in made for run in row.runs]
     if common:
-        yield f"Of every row: {'; '.join(f'{name} {value}' for name, value in common.items())}."
+        yield f"All rows: {'; '.join(f'{name} {value}' for name, value in common.items())}."
     alone = [row.runs[0].results[row.split] for row in made if len(row.runs) == 1]
     if any(name.endswith("_ci95") and value for scores in alone for name, value in scores.items()):
         yield "[low, high] is the 95% bootstrap interval over the examples of the test set, for one seed."
@@ -164,7 +163,13 @@ def _notes(made: Sequence[Row], common: Mapping[str, str]) -> Iterator[str]:
         if texts:
             short = (text if len(text) <= LONGEST_OVERRIDE else f"{text[: LONGEST_OVERRIDE - 3]}..." for text in texts)
             yield f"{row.experiment} by {', '.join(f'`{text}`' for text in short)}."
-    yield "Training is wall time with compilation and the looks at dev, without the time between its sessions."
+    yield "Training is wall time with compilation and evaluations on dev, without pauses between sessions."
+    gone = sorted({row.experiment for row in made for run in row.runs if not run.repeatable})
+    if gone:
+        yield (
+            f"Comparisons with {', '.join(gone)} cannot be repeated until they are retrained: their per-example scores "
+            "were not archived."
+        )
     unknown = sorted({row.experiment for row in made for run in row.runs if run.interruptions is None})
     if all(run.interruptions is None for run in runs):
         yield "Whether a training was interrupted was not recorded."
@@ -173,5 +178,5 @@ def _notes(made: Sequence[Row], common: Mapping[str, str]) -> Iterator[str]:
 
 
 def line(cells: Sequence[str]) -> str:
-    """Write a row of a table."""
+    """Format a row of a table."""
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

@@ -76,6 +76,7 @@ def paired_difference(
     total: Total = np.mean,
     resamples: int = RESAMPLES,
     seed: int = SEED,
+    outputs: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Difference:
     """Compare two systems on the same examples by a paired bootstrap: both are scored on the same draws.
 
@@ -88,12 +89,14 @@ def paired_difference(
         total: makes the score of rows.
         resamples: draws of the examples.
         seed: of the draws.
+        outputs: rows that decide on how many examples the systems differ; None: `first` and `second`. Give them where
+            the systems are means over different numbers of runs.
     Reference: Koehn 2004; Efron & Tibshirani 1993; the draw more: Davison & Hinkley 1997, eq. 4.11.
 
     >>> paired_difference(np.array([100.0, 100, 0, 0]), np.array([0.0, 100, 0, 0]), resamples=100).difference
     25.0
     """
-    if first.shape != second.shape or not len(first):
+    if len(first) != len(second) or not len(first):
         raise ValueError(f"paired scores must be of the same examples, not {first.shape} and {second.shape}")
     whole = total(first), total(second)
     scores = float(whole[0]), float(whole[1])
@@ -104,7 +107,7 @@ def paired_difference(
     against = np.sum(found <= 0) if whole[0] > whole[1] else np.sum(found >= 0)
     share = 1.0 if whole[0] == whole[1] else 2 * (int(against) + 1) / (resamples + 1)
     low, high = np.percentile(found, [2.5, 97.5]).tolist() if len(first) >= FEWEST else (None, None)
-    return Difference(*scores, low, high, min(max(share, smallest_p(first, second)), 1.0))
+    return Difference(*scores, low, high, min(max(share, smallest_p(*(outputs or (first, second)))), 1.0))
 
 
 def smallest_p(first: Shaped[np.ndarray, "n *k"], second: Shaped[np.ndarray, "n *k"]) -> float:

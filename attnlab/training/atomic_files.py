@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all; one that cannot be written is told in one line."""
+"""Atomic writing of files; a failure is reported in one line."""
 
 import os
 import shutil
@@ -26,26 +26,26 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, a kill or a full disk meets the old content or the new one, never a part.
+    """Write a file atomically: after a kill or on a full disk it has the old content or the new one, never a part.
 
     Args:
-      path: the file; directories that are missing above it are made.
-      content: text is written as UTF-8 with its line ends as they are.
+      path: the file; missing parent directories are created.
+      content: text is encoded as UTF-8; line ends are not converted.
     Raises:
-      UserError: it cannot be written; what was there is untouched.
+      UserError: it cannot be written; the old content is untouched.
     """
     with writing(path):
-        file_itself = path.resolve()  # not a link to it
-        beside = file_itself.with_name(f"{path.name}.writing")
-        beside.parent.mkdir(parents=True, exist_ok=True)
+        target = path.resolve()  # follow links
+        temporary = target.with_name(f"{path.name}.writing")
+        temporary.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with beside.open("wb") as file:
+            with temporary.open("wb") as file:
                 file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
-            if file_itself.exists():
-                shutil.copymode(file_itself, beside)
-            beside.replace(file_itself)
+            if target.exists():
+                shutil.copymode(target, temporary)
+            temporary.replace(target)
         except OSError:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise

@@ -1,4 +1,4 @@
-"""What the numbers of a run may depend on besides its config and its data."""
+"""The software and hardware environment of a run."""
 
 import importlib.metadata
 import platform
@@ -18,7 +18,7 @@ PACKAGES = (
 
 
 def environment() -> dict[str, Any]:
-    """Describe attnlab, its checkout, the command, Python, packages, devices and cores, as plain data."""
+    """Return attnlab's version and commit, the command, Python, packages, devices and cores, as plain data."""
     return {
         "attnlab": attnlab.__version__,
         "commit": _git("rev-parse", "HEAD"),
@@ -34,12 +34,12 @@ def environment() -> dict[str, Any]:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Name what differs between two environments; the command does not count, nor what was not recorded before."""
+    """List the entries that differ between two environments, except the command and entries missing from the first."""
     return [name for name in now if name != "command" and name in before and before[name] != now[name]]
 
 
 def _processor() -> str | None:
-    """Return the name that the CPU gives itself; None where the system does not tell."""
+    """Return the model name of the CPU, or None if the system does not report it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -48,12 +48,12 @@ def _processor() -> str | None:
 
 
 def _git(*words: str) -> str | None:
-    """Return what git says about attnlab's own checkout; None when attnlab is no checkout."""
+    """Return the output of git in attnlab's checkout; None if attnlab is not installed from one."""
     home = Path(attnlab.__file__).resolve().parents[1]
     if not (home / ".git").exists():
         return None
     try:
-        asked = subprocess.run(["git", "-C", str(home), *words], capture_output=True, text=True, check=True)
+        process = subprocess.run(["git", "-C", str(home), *words], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return asked.stdout.strip()
+    return process.stdout.strip()

@@ -1,6 +1,6 @@
 """The log of a training: one JSON line per entry, and the same numbers for TensorBoard.
 
-Going on from a checkpoint rewinds the log to it; the lines that are cut are first added to `metrics.discarded.jsonl`.
+Resuming from a checkpoint rewinds the log to it; the removed lines are first appended to `metrics.discarded.jsonl`.
 """
 
 import json
@@ -17,21 +17,21 @@ from attnlab.config.errors import UserError
 from attnlab.training.atomic_files import write_whole, writing
 
 DISCARDED = "metrics.discarded.jsonl"
-"""Beside the log: what was ever cut from it, as it stood there."""
+"""Beside the log: every line that was ever removed from it."""
 Entry = dict[str, Any]
 
 
-def read_log(path: Path, say: Callable[[str], None]) -> list[Entry]:
-    """Return the entries of a log in order, none before its first line; lines half written are said and left out."""
-    return [entry for _, entry in _lines(path, say) if entry is not None]
+def read_log(path: Path, notify: Callable[[str], None]) -> list[Entry]:
+    """Return the entries of a log in order, empty before its first line; incomplete lines are reported and skipped."""
+    return [entry for _, entry in _lines(path, notify) if entry is not None]
 
 
-def rewind(path: Path, step: int, say: Callable[[str], None]) -> list[Entry]:
-    """Cut what a log says of later steps, and lines half written; return the entries as they were before.
+def rewind(path: Path, step: int, notify: Callable[[str], None]) -> list[Entry]:
+    """Remove entries of later steps and incomplete lines from a log; return all entries as they were before.
 
-    What is cut is copied to `DISCARDED` first.
+    The removed lines are copied to `DISCARDED` first.
     """
-    lines = _lines(path, say)
+    lines = _lines(path, notify)
     kept = [line for line, entry in lines if entry is not None and entry["step"] <= step]
     cut = [line for line, entry in lines if entry is None or entry["step"] > step]
     if cut:
@@ -46,17 +46,17 @@ def rewind(path: Path, step: int, say: Callable[[str], None]) -> list[Entry]:
 
 
 class Log:
-    """Adds entries to a log, each of them on the disk when `append` returns, and to TensorBoard's events.
+    """Appends entries to a log, flushed to disk by each `append`, and to TensorBoard's events.
 
     Args:
       path: the log.
-      events: directory of TensorBoard's files. When they cannot be written, that is said once; the log goes on.
-      last_step: TensorBoard forgets what earlier files say of later steps.
-      say: gets a line for a person.
+      events: directory of TensorBoard's files. A failure to write them is reported once; the log continues.
+      last_step: TensorBoard ignores later steps of earlier files.
+      notify: receives one line for the user.
     """
 
-    def __init__(self, path: Path, events: Path, last_step: int, say: Callable[[str], None]):
-        self._path, self._events, self._say = path, events, say
+    def __init__(self, path: Path, events: Path, last_step: int, notify: Callable[[str], None]):
+        self._path, self._events, self._notify = path, events, notify
         with writing(path):
             self._file = path.open("ab", buffering=0)
         self._tensorboard: Any = None
@@ -84,7 +84,7 @@ class Log:
             self._mirror(self._tensorboard.close)
 
     def _open_events(self, last_step: int) -> None:
-        from tensorboardX.proto import event_pb2  # 0.3 s that a mere reader does not pay
+        from tensorboardX.proto import event_pb2  # 0.3 s that a reader does not need
         from tensorboardX.record_writer import RecordWriter
 
         self._events.mkdir(parents=True, exist_ok=True)
@@ -109,46 +109,46 @@ class Log:
         self._tensorboard.write(event.SerializeToString())
 
     def _mirror(self, write: Callable[[], None]) -> None:
-        """Write to TensorBoard's files, here and now: in a thread of its own a failure would go unheard."""
+        """Write to TensorBoard's files in this thread: in another one a failure would go unnoticed."""
         try:
             write()
         except OSError as error:
             if self._tensorboard is not None:
-                with suppress(OSError):  # what it could not write it tries again
+                with suppress(OSError):  # it tries again what it could not write
                     self._tensorboard.close()
             self._tensorboard = None
-            self._say(
+            self._notify(
                 f"{self._events}: cannot be written: {error.strerror or error}; "
-                f"TensorBoard gets no more numbers, {self._path.name} has them all"
+                f"TensorBoard receives no more numbers, {self._path.name} has all of them"
             )
 
 
 def plain_value(value: Any) -> Any:
-    """Return a NumPy or jax scalar as Python's own; anything else unchanged."""
+    """Convert a NumPy or jax scalar to a Python number; return anything else unchanged."""
     return value.item() if hasattr(value, "item") else value
 
 
-def _lines(path: Path, say: Callable[[str], None]) -> list[tuple[bytes, Entry | None]]:
-    """Every line of a log with what it says; None where that is no entry."""
+def _lines(path: Path, notify: Callable[[str], None]) -> list[tuple[bytes, Entry | None]]:
+    """Return every line of a log with its entry, None if it is not valid."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return []
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    found: list[tuple[bytes, Entry | None]] = []
+    lines: list[tuple[bytes, Entry | None]] = []
     for number, line in enumerate(content.splitlines(), start=1):
         try:
             entry = json.loads(line)
-            found.append((line, {"step": int(entry.pop("step")), **entry}))
+            lines.append((line, {"step": int(entry.pop("step")), **entry}))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
-            say(f"{path}:{number}: not a line of metrics; left out")
-            found.append((line, None))
-    return found
+            notify(f"{path}:{number}: not a line of metrics; skipped")
+            lines.append((line, None))
+    return lines
 
 
 def _write(file: Any, content: bytes) -> None:
-    """Write all of it without a buffer, which would keep what a full disk refuses and fail again on closing."""
+    """Write everything without a buffer, which would keep the rest after a full disk and fail again on closing."""
     while content:
         content = content[file.write(content) :]
 

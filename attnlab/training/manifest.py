@@ -1,4 +1,4 @@
-"""The manifest of a directory: the sha256 of each of its files and of itself, so that no changed bit goes unseen."""
+"""The manifest of a directory: the sha256 of each of its files and of itself, so that every changed bit is detected."""
 
 import hashlib
 import json
@@ -7,11 +7,11 @@ from typing import Any
 
 MANIFEST = "manifest.json"
 MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
-"""There is no such file. Any other failure to read (permission, memory, an I/O error) says nothing of the content."""
+"""The file is missing. Other failures to read (permission, memory, an I/O error) do not imply damage."""
 
 
 class Damaged(Exception):
-    """A directory is not what was written; the text says which file and how."""
+    """The files of a directory differ from its manifest; the message names the file and the difference."""
 
 
 def fingerprints(directory: Path) -> dict[str, str]:
@@ -21,13 +21,17 @@ def fingerprints(directory: Path) -> dict[str, str]:
 
 
 def write_manifest(directory: Path, manifest: dict[str, Any]) -> None:
-    """Write a manifest; its `files` are the directory's `fingerprints`, its `step` what the directory is named by."""
+    """Write a manifest; its `files` are the directory's `fingerprints`, its `step` is the directory's name."""
     (directory / MANIFEST).write_text(_sealed(manifest), encoding="ascii")
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Return the manifest of a directory, whose other files may be damaged. Raises `Damaged` when it is itself, and
-    `OSError` when it cannot be read."""
+    """Return the manifest of a directory without checking other files.
+
+    Raises:
+        Damaged: the manifest was changed.
+        OSError: it cannot be read.
+    """
     try:
         text = (directory / MANIFEST).read_bytes().decode("ascii")
         manifest = json.loads(text)
@@ -43,11 +47,15 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 
 def verified(directory: Path, step: int) -> dict[str, Any]:
-    """Return the manifest of a directory all of whose files are what was written. Raises `Damaged` otherwise, and
-    `OSError` when a file cannot be read."""
+    """Return the manifest of a directory after checking every file against it.
+
+    Raises:
+        Damaged: a file was changed or is missing.
+        OSError: a file cannot be read.
+    """
     manifest = read_manifest(directory)
     if manifest["step"] != step:
-        raise Damaged(f"{MANIFEST}: is that of step {manifest['step']}")
+        raise Damaged(f"{MANIFEST}: belongs to step {manifest['step']}")
     for name, sha256 in manifest["files"].items():
         try:
             if _sha256(directory / name) != sha256:
@@ -58,7 +66,7 @@ def verified(directory: Path, step: int) -> dict[str, Any]:
 
 
 def _sealed(manifest: dict[str, Any]) -> str:
-    """Return the one text that a manifest may have, its own sha256 included."""
+    """Return the only valid text of a manifest, its own sha256 included."""
     content = json.dumps(manifest, sort_keys=True)
     return json.dumps({**manifest, "sha256": hashlib.sha256(content.encode()).hexdigest()}, indent=1, sort_keys=True)
 

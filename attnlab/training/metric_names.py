@@ -1,4 +1,4 @@
-"""The one name of every metric: in the terminal, in tables and in the README; docs/metrics.md explains each."""
+"""Display names of metrics, for the terminal, tables and the README; docs/metrics.md explains each."""
 
 import re
 
@@ -25,9 +25,9 @@ NAMES = {
     "exact_match_long": "exact match, longest third",
     "exact_match_middle": "exact match, middle third",
     "exact_match_short": "exact match, shortest third",
-    "exact_over_window": "exact match beyond sliding window",
+    "exact_over_baseline": "exact match beyond lexical baseline",
     "f1": "F1",
-    "f1_over_window": "F1 beyond sliding window",
+    "f1_over_baseline": "F1 beyond lexical baseline",
     "fact_mass_max": "weight on gold facts, best hop",
     "facts_found": "gold facts found",
     "images": "images",
@@ -43,8 +43,8 @@ NAMES = {
     "region_mass": "weight on gold region",
     "rouge_l": "ROUGE-L",
     "sentences": "sentences",
-    "sliding_window_exact": "exact match, sliding window",
-    "sliding_window_f1": "F1, sliding window",
+    "lexical_baseline_exact": "exact match, lexical baseline",
+    "lexical_baseline_f1": "F1, lexical baseline",
     "stories": "stories",
     "stories_cut": "stories cut",
     "texts": "texts",
@@ -53,7 +53,7 @@ NAMES = {
     "usual_answer": "usual answer",
     "usual_answer_to_question": "usual answer to the question",
 }
-"""Key in results.json and metrics.jsonl -> name, where the key is no variant of another (see `name`)."""
+"""Key in results.json and metrics.jsonl -> display name; variants of these are handled by `name`."""
 _VARIANTS = (
     (r"dev_bleu", "BLEU on dev"),
     (r"dev_(\w+)", "{} on dev"),
@@ -65,7 +65,7 @@ _VARIANTS = (
 
 
 def name(key: str) -> str:
-    """Name a metric by its key in results.json or metrics.jsonl; a key that is none is returned as it is.
+    """Return the display name of a metric; an unknown key is returned unchanged.
 
     >>> name("f1"), name("dev_f1"), name("HasAns_f1"), name("bleu_4"), name("my_own")
     ('F1', 'F1 on dev', 'F1, answerable', 'BLEU-4', 'my_own')
@@ -79,7 +79,7 @@ def name(key: str) -> str:
 
 
 def known(key: str) -> bool:
-    """Tell whether a key has a name of its own, or is a variant of one that has.
+    """Return whether a key has a name, or is a variant of one that has.
 
     >>> known("dev_f1"), known("my_own")
     (True, False)

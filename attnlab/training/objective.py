@@ -1,4 +1,4 @@
-"""What training minimizes: sums over what is real in a batch, such as cross entropy with label smoothing."""
+"""Loss functions: sums over the tokens or examples of a batch, padding excluded."""
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +8,13 @@ from jaxtyping import Array, Float, Int
 
 @struct.dataclass
 class Loss:
-    """Sums over a batch, so that shares of it can be added up: training minimizes Σ total / Σ count."""
+    """Sums over a batch, which can be added over devices: training minimizes Σ total / Σ count."""
 
     total: Float[Array, ""]
     count: Array
-    """How many tokens or examples are in the sums; filler is none."""
+    """Tokens or examples in the sums; padding does not count."""
     metrics: dict[str, Array]
-    """Other sums over the same, to be logged divided by `count`."""
+    """Other sums over the same tokens or examples, to be logged divided by `count`."""
 
 
 def cross_entropy(
@@ -24,15 +24,15 @@ def cross_entropy(
 
     loss = Σ (1 − ε) · (−log p_y) + ε · mean over v of (−log p_v)
 
-    A sum, so that shares of a batch can be added up; divide by Σ lengths for the mean over tokens.
+    A sum, so that parts of a batch can be added; divide by Σ lengths for the mean over tokens.
 
     Args:
         logits: unnormalized log-probabilities.
-        labels: the right class of each position.
-        lengths: positions of a row that count; a row of length 0 is filler.
+        labels: the correct class of each position.
+        lengths: positions of a row that count; a row of length 0 is padding.
         label_smoothing: ε, between 0 and 1.
     Returns: the loss, and the negative log-likelihood (the same with ε = 0), whose mean is the log of the perplexity.
-    Numerics: in the dtype of logits; a batch of filler alone gives 0.
+    Numerics: in the dtype of logits; a batch of padding alone gives 0.
     Reference: Szegedy et al. 2016, section 7.
 
     >>> loss, nll = cross_entropy(jnp.zeros((1, 2, 4)), jnp.zeros((1, 2), int), jnp.array([1]), label_smoothing=0.1)
@@ -49,18 +49,18 @@ def cross_entropy(
 def guided_alignment(
     weights: Float[Array, "b t s"], links: Float[Array, "b t s"], lengths: Int[Array, " b"]
 ) -> Float[Array, ""]:
-    """Sum the cross entropy of attention to gold over the linked ones of the first `lengths` target positions, in nats.
+    """Sum the cross entropy between gold links and attention over the linked target positions, in nats.
 
-    loss = −Σ_t 1/|A_t| Σ_{s ∈ A_t} log weights[t, s],  A_t the source positions that t is linked to; none adds nothing
+    loss = −Σ_t 1/|A_t| Σ_{s ∈ A_t} log weights[t, s],  A_t the source positions linked to t (none adds 0)
 
     Args:
         weights: attention of each target position over the source.
-        links: 1 where gold links, else 0.
+        links: 1 where the gold alignment has a link, else 0.
         lengths: target positions of a row that count.
-    Numerics: weights below 1e-9 count as that, with gradient 0.
+    Numerics: weights are clipped at 1e-9 from below, with gradient 0.
     Reference: Garg et al. 2019, equation 7; Chen et al. 2016.
 
-    >>> float(guided_alignment(jnp.array([[[0.5, 0.5]]]), jnp.array([[[1.0, 0.0]]]), jnp.array([1])).round(4))
+    >>> round(float(guided_alignment(jnp.array([[[0.5, 0.5]]]), jnp.array([[[1.0, 0.0]]]), jnp.array([1]))), 4)
     0.6931
     """
     counts = jnp.arange(links.shape[1])[None, :] < lengths[:, None]

@@ -1,4 +1,4 @@
-"""The optimizer of a config, as an optax transformation."""
+"""Build the optax optimizer and learning-rate schedule of a config."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from attnlab.config.training import AdamW, Optimizer
 
 
 def schedule(config: Optimizer, steps: int) -> optax.Schedule:
-    """Step size by step: linear warm-up to the peak, then the config's decay; linear and cosine reach 0 at `steps`.
+    """Build the learning-rate schedule: linear warm-up, then the config's decay; linear and cosine end at 0.
 
     >>> rates = schedule(AdamW(learning_rate=1.0, schedule="linear", warmup_steps=2), steps=4)
     >>> [round(float(rates(step)), 2) for step in range(5)]
@@ -28,14 +28,16 @@ def schedule(config: Optimizer, steps: int) -> optax.Schedule:
 
 
 def optimizer(config: Optimizer, steps: int) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW or SGD; vectors (biases) are not decayed."""
+    """Build the optimizer: clipping by global norm, then AdamW or SGD; vectors (biases) are not decayed."""
     rate = schedule(config, steps)
     if isinstance(config, AdamW):
-        made = optax.adamw(rate, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=_matrices)
+        transformation = optax.adamw(rate, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=_matrices)
     else:
         decay = optax.add_decayed_weights(config.weight_decay, _matrices)
-        made = optax.chain(decay, optax.sgd(rate, config.momentum, config.nesterov))
-    return made if config.clip_norm is None else optax.chain(optax.clip_by_global_norm(config.clip_norm), made)
+        transformation = optax.chain(decay, optax.sgd(rate, config.momentum, config.nesterov))
+    if config.clip_norm is None:
+        return transformation
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), transformation)
 
 
 def _matrices(params: PyTree) -> PyTree:

@@ -1,4 +1,4 @@
-"""What a person sees of a training or an evaluation: one line that moves on a terminal, plain lines in a pipe."""
+"""Progress of training and evaluation: one updated line on a terminal, plain lines in a pipe."""
 
 import time
 from collections.abc import Callable
@@ -11,57 +11,57 @@ from rich.text import Text
 from attnlab.training import metric_names
 
 PLAIN_EVERY = 10.0
-"""Seconds between lines where there is no terminal."""
+"""Seconds between lines without a terminal; a loss is the mean over about as long."""
 REFRESH_EVERY = 0.25
-"""Seconds between changes of the line on a terminal."""
+"""Seconds between updates of the line on a terminal."""
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Go on in silence; rich's own closes standard output and exits."""
+        """Continue without output; the method of rich closes standard output and exits."""
         self.quiet = True
 
 
 class _Line:
-    """A line that says how far something is; lines that stay stand above it.
+    """A line that is updated in place, below lines that stay.
 
-    A terminal that goes away, or a full disk behind stderr, stops nothing: no more is shown.
+    If the terminal is closed, or the disk behind stderr is full, output ends and work continues.
     """
 
     def __init__(self, console: Console | None, clock: Callable[[], float]) -> None:
         self._console = console or _Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
-        self._moving = False
+        self._updating = False
         self._clock = clock
         self._shown = clock()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._moving = self._shown_if_possible(self._live.start)
+            self._updating = self._try(self._live.start)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._moving:
-            self._shown_if_possible(self._live.stop)
+        if self._updating:
+            self._try(self._live.stop)
 
-    def say(self, line: str) -> None:
+    def print(self, line: str) -> None:
         """Print a line that stays."""
-        self._shown_if_possible(lambda: self._console.print(Text(line), soft_wrap=True))
+        self._try(lambda: self._console.print(Text(line), soft_wrap=True))
 
     def _move(self, line: Callable[[], str], now: float, at_once: bool = False) -> bool:
-        """Show what `line` makes if it is time (`at_once`: on a terminal always); tell whether that line stays."""
+        """Show `line()` if it is time (`at_once`: on a terminal always); return whether that line stays."""
         every = REFRESH_EVERY if self._console.is_terminal else PLAIN_EVERY
         if now - self._shown < every and not (at_once and self._console.is_terminal):
             return False
         self._shown = now
         if self._console.is_terminal:
-            moving = Text(line(), no_wrap=True, overflow="ellipsis")
-            self._shown_if_possible(lambda: self._live.update(moving, refresh=True))
+            text = Text(line(), no_wrap=True, overflow="ellipsis")
+            self._try(lambda: self._live.update(text, refresh=True))
             return False
-        self.say(line())
+        self.print(line())
         return True
 
-    def _shown_if_possible(self, show: Callable[[], None]) -> bool:
+    def _try(self, show: Callable[[], None]) -> bool:
         try:
             show()
         except OSError:
@@ -70,14 +70,14 @@ class _Line:
 
 
 class Progress(_Line):
-    """Shows step, loss, what is trained on per second without padding and compilation, and the time to go.
+    """Shows step, mean loss, throughput without padding and compilation, and the remaining time.
 
     Args:
-      steps: at which the training ends.
-      start: step from which it goes on.
-      unit: what is counted, e.g. "tokens".
-      console: where to show it; None is stderr.
-      clock: seconds that never go back.
+      steps: number of steps of the training.
+      start: step from which it resumes.
+      unit: unit of the throughput, e.g. "tokens".
+      console: output; None is stderr.
+      clock: monotonic seconds.
     """
 
     def __init__(
@@ -91,34 +91,35 @@ class Progress(_Line):
         super().__init__(console, clock)
         self._unit = unit
         self._steps, self._step, self._start = steps, start, start
-        self._loss: float | None = None
+        self._loss = _Mean(self._shown)
         self._count, self._measured = 0, 0
         self._training, self._compiling = 0.0, 0.0
         self._evaluations, self._last_evaluation = 0, 0.0
         self._last = self._shown
-        self._told = start
+        self._printed = start
 
     def __exit__(self, *_: object) -> None:
         super().__exit__()
-        if self._step > self._told:
-            self.say(self._line())
+        if self._step > self._printed:
+            self.print(self._line())
 
     def compiling(self) -> None:
-        """Say, before the first step, why it takes longer than the next ones."""
+        """Announce, before the first step, that it is being compiled."""
         if self._step < self._steps:
-            self.say("compiling the training step: a few seconds to a few minutes without a sign")
+            self.print("compiling the training step: a few seconds to a few minutes without output")
 
-    def step(self, step: int, loss: float | None, count: int, compiling: bool) -> None:
-        """Take note of a step that is done.
+    def step(self, step: int, loss: float, count: int, compiling: bool) -> None:
+        """Add a finished step.
 
         Args:
-          step: steps done.
-          loss: of this step.
+          step: number of finished steps.
+          loss: mean loss of the batch.
           count: tokens or examples in its batch, padding not counted.
-          compiling: its batch was the first of its shape, so that its time says nothing of the next ones'.
+          compiling: whether its batch was the first of its shape, so that its time includes compilation.
         """
         spent = self._lap()
-        self._step, self._loss = step, loss
+        self._step = step
+        self._loss.add(loss, count)
         if compiling:
             self._compiling += spent
         else:
@@ -128,7 +129,7 @@ class Progress(_Line):
         self._show()
 
     def evaluating(self, poll: Callable[[], None]) -> Callable[..., None]:
-        """Return what an evaluation on dev calls between batches: it shows how far it is after calling `poll`."""
+        """Return the `poll` of an evaluation on dev: it calls `poll` and shows the progress."""
 
         def show(done: int = 0, total: int = 0) -> None:
             poll()
@@ -138,11 +139,11 @@ class Progress(_Line):
         return show
 
     def evaluated(self, step: int, scores: dict[str, float], best: bool) -> None:
-        """Tell what an evaluation found; its time does not count as training."""
+        """Print the metrics of an evaluation on dev; its time does not count as training."""
         self._last_evaluation = self._lap()
         self._evaluations += 1
-        told = ", ".join(f"{metric_names.name(key)} {value:.2f}" for key, value in scores.items())
-        self.say(f"step {step}: {told}{' (best so far)' if best else ''}")
+        metrics = ", ".join(f"{metric_names.name(key)} {value:.2f}" for key, value in scores.items())
+        self.print(f"step {step}: {metrics}{' (best so far)' if best else ''}")
 
     def _lap(self) -> float:
         """Seconds since the last call."""
@@ -152,12 +153,14 @@ class Progress(_Line):
 
     def _show(self) -> None:
         if self._move(self._line, self._last):
-            self._told = self._step
+            self._printed = self._step
+        if self._shown == self._last:
+            self._loss.reset(self._last)
 
     def _line(self) -> str:
         parts = [f"step {self._step}/{self._steps}"]
-        if self._loss is not None:
-            parts.append(f"loss {self._loss:.3f}")
+        if self._loss.value is not None:
+            parts.append(f"loss {self._loss.value:.3f}")
         if self._training > 0:
             parts.append(f"{self._count / self._training:,.0f} {self._unit}/s")
         if self._measured and self._step < self._steps:
@@ -167,19 +170,19 @@ class Progress(_Line):
         return ", ".join(parts)
 
     def _to_go(self) -> float:
-        """Seconds of training, and of evaluations as frequent as so far and as long as the last one."""
+        """Estimate the remaining seconds of training and of evaluations, as frequent as so far, as long as the last."""
         evaluating = self._last_evaluation * self._evaluations / (self._step - self._start)
         return (self._steps - self._step) * (self._training / self._measured + evaluating)
 
 
-class Evaluating(_Line):
-    """Shows how far the evaluation of a split is, and the time to go; it is the `poll` of `Task.scores`.
+class EvaluationProgress(_Line):
+    """Shows the progress of an evaluation and the remaining time; it is the `poll` of `Task.scores`.
 
     Args:
-      split: its name.
-      examples: how many it has.
-      console: where to show it; None is stderr.
-      clock: seconds that never go back.
+      split: name of the split.
+      examples: number of its examples.
+      console: output; None is stderr.
+      clock: monotonic seconds.
     """
 
     def __init__(
@@ -193,15 +196,15 @@ class Evaluating(_Line):
         self._split, self._examples = split, examples
         self._passes, self._done, self._total = 0, 0, 0
         self._measured = (0.0, 0)
-        """When the first batch of the pass, whose time is that of compiling, was done, and how many it had."""
+        """Time and size of the first batch of the pass, whose time includes compilation."""
 
     def __enter__(self) -> Self:
         super().__enter__()
-        self.say(f"{self._split}: {self._examples:,} examples; compiling first")
+        self.print(f"{self._split}: {self._examples:,} examples; compiling first")
         return self
 
     def __call__(self, done: int = 0, total: int = 0) -> None:
-        """Take note of a batch that is done; one with none done begins another pass over the examples."""
+        """Add a finished batch; `done=0` begins another pass over the examples."""
         now, before = self._clock(), self._done
         self._done, self._total = done, total
         if done == 0:
@@ -219,6 +222,30 @@ class Evaluating(_Line):
         if 0 < first < self._done:
             return f"{line}, {_duration((now - begun) / (self._done - first) * (self._total - self._done))} to go"
         return line
+
+
+class _Mean:
+    """Mean loss over the steps since the last line, weighted by the count of each batch.
+
+    A line on a terminal is updated every few steps, so there the mean is over up to `PLAIN_EVERY` seconds.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._since = now
+        self._total, self._count = 0.0, 0
+        self.value: float | None = None
+
+    def add(self, loss: float, count: int) -> None:
+        """Add a step."""
+        self._total += loss * count
+        self._count += count
+        self.value = self._total / max(self._count, 1)
+
+    def reset(self, now: float) -> None:
+        """Begin again with the next step, unless the last reset was less than `PLAIN_EVERY` ago."""
+        if now - self._since >= PLAIN_EVERY:
+            self._since = now
+            self._total, self._count = 0.0, 0
 
 
 def _duration(seconds: float) -> str:

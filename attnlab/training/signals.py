@@ -1,4 +1,4 @@
-"""Signals that ask a process to stop: a training saves first, an evaluation says what is kept. Imports no jax."""
+"""Signals that stop a process: training saves its state first, evaluation ends at once. Imports no jax."""
 
 import os
 import signal
@@ -8,87 +8,87 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 QUITS = (signal.SIGINT, signal.SIGTERM)
-"""Ctrl-C and `kill`: the second of them quits at once."""
+"""Ctrl-C and `kill`: the second one quits at once."""
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGXCPU)
-"""What SLURM (`--signal`), a terminal that goes away and a limit of CPU time send. They may come again and again, and
-be followed by SIGTERM, while the state is being saved: only asking, however often."""
+"""Sent by SLURM (`--signal`), a closed terminal, and a limit of CPU time. They may repeat, and be followed by SIGTERM,
+while the state is being saved, so they never quit at once."""
 SIGNALS = (*QUITS, *WARNINGS)
 
 
 class Interrupted(Exception):
-    """Somebody asked to stop (see `SIGNALS`); the state is saved."""
+    """A signal (see `SIGNALS`) stopped training; the state is saved."""
 
     def __init__(self, signal_number: int):
         super().__init__(signal_number)
         self.signal_number = signal_number
 
 
-class Stop:
-    """Remembers that somebody asked to stop."""
+class StopRequest:
+    """Records the first signal to stop."""
 
     def __init__(self) -> None:
-        self._asked: int | None = None
+        self._signal: int | None = None
 
     def poll(self) -> None:
-        """Raise `Interrupted` if somebody asked; call it where the state can be saved."""
-        if self._asked is not None:
-            raise Interrupted(self._asked)
+        """Raise `Interrupted` after a signal; call it where the state can be saved."""
+        if self._signal is not None:
+            raise Interrupted(self._signal)
 
-    def _ask(self, number: int, frame: FrameType | None = None) -> None:
-        if self._asked is None:
-            self._asked = number
+    def _record(self, number: int, frame: FrameType | None = None) -> None:
+        if self._signal is None:
+            self._signal = number
 
 
 @contextmanager
-def graceful() -> Iterator[Stop]:
-    """Within it the signals only ask; outside they act as before. To be used in the main thread."""
-    stop, heard = Stop(), list[int]()
+def graceful_shutdown() -> Iterator[StopRequest]:
+    """Within this context signals only request a stop; use it in the main thread."""
+    stop, received = StopRequest(), list[int]()
 
-    def hear(number: int) -> None:
-        heard.append(number)
-        if sum(one in QUITS for one in heard) == 2:
+    def on_signal(number: int) -> None:
+        received.append(number)
+        if sum(signal_number in QUITS for signal_number in received) == 2:
             os._exit(128 + number)
         if number in QUITS:
-            _say("stopping after this step (once more to quit at once, unsaved)")
-        elif len(heard) == 1:
-            _say(f"stopping after this step ({signal.Signals(number).name})")
-        stop._ask(number)
+            _print("stopping after this step (again to quit at once, unsaved)")
+        elif len(received) == 1:
+            _print(f"stopping after this step ({signal.Signals(number).name})")
+        stop._record(number)
 
-    with _heard(stop._ask, hear):
+    with _handled(stop._record, on_signal):
         yield stop
 
 
 @contextmanager
-def stopping(told: str) -> Iterator[None]:
-    """Within it a signal ends the process at once, with a line; for work that leaves nothing half done.
+def exit_on_signal(message: str) -> Iterator[None]:
+    """Within this context a signal ends the process at once with one line; for work that needs no cleanup.
 
     Args:
-      told: what to say after the signal's name.
+      message: printed after the name of the signal.
     """
 
-    def hear(number: int) -> None:
-        _say(f"{signal.Signals(number).name}: {told}")
+    def on_signal(number: int) -> None:
+        _print(f"{signal.Signals(number).name}: {message}")
         os._exit(128 + number)
 
-    with _heard(lambda number, frame: None, hear):
+    with _handled(lambda number, frame: None, on_signal):
         yield
 
 
 @contextmanager
-def _heard(handler: Callable[[int, FrameType | None], None], hear: Callable[[int], None]) -> Iterator[None]:
-    """Within it `hear` is called with every signal at once, from another thread, and `handler` where Python can.
+def _handled(handler: Callable[[int, FrameType | None], None], on_signal: Callable[[int], None]) -> Iterator[None]:
+    """Call `on_signal` for every signal at once, from another thread, and `handler` as soon as Python can.
 
-    Python runs a signal's handler when the main thread comes back to Python, which in a long compilation may take a
-    minute. So the numbers of the signals also go through a pipe to a thread that answers at once. A warning that is
-    ignored (as SIGHUP under nohup), or that is handled outside Python, stays as it is.
+    Python runs a signal handler when the main thread returns to Python, which may take a minute in a long
+    compilation. So the signal numbers also go through a pipe to a thread that reacts at once. A warning that is
+    ignored (such as SIGHUP under nohup), or handled outside Python, stays as it is.
     """
-    heard, said = os.pipe()
-    os.set_blocking(said, False)
-    wakeup = signal.set_wakeup_fd(said, warn_on_full_buffer=False)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     left = [number for number in WARNINGS if signal.getsignal(number) in (signal.SIG_IGN, None)]
     taken = [number for number in SIGNALS if number not in left]
     before = {number: signal.signal(number, handler) for number in taken}
-    listener = threading.Thread(target=_listen, args=(heard, hear, taken), name="signals", daemon=True)
+    listener = threading.Thread(target=_listen, args=(reading, on_signal, taken), name="signals", daemon=True)
     listener.start()
     try:
         yield
@@ -96,17 +96,17 @@ def _heard(handler: Callable[[int, FrameType | None], None], hear: Callable[[int
         for number, earlier in before.items():
             signal.signal(number, earlier)
         signal.set_wakeup_fd(wakeup)
-        os.close(said)
+        os.close(writing)
         listener.join()
-        os.close(heard)
+        os.close(reading)
 
 
-def _listen(heard: int, hear: Callable[[int], None], taken: list[signal.Signals]) -> None:
-    while numbers := os.read(heard, 1):
+def _listen(reading: int, on_signal: Callable[[int], None], taken: list[signal.Signals]) -> None:
+    while numbers := os.read(reading, 1):
         if numbers[0] in taken:
-            hear(numbers[0])
+            on_signal(numbers[0])
 
 
-def _say(line: str) -> None:
-    with suppress(OSError):  # the terminal is gone, or whoever read us
+def _print(line: str) -> None:
+    with suppress(OSError):  # the terminal or the reader of the output is gone
         os.write(2, f"\nattnlab: {line}\n".encode())

@@ -16,13 +16,13 @@ from attnlab.training.objective import Loss
 from attnlab.training.optimizer import optimizer, schedule
 
 Batch = dict[str, Any]
-"""Arrays with the rows first (see data/batching.py)."""
+"""Arrays whose first axis is the batch (see data/text/batching.py)."""
 Metrics = dict[str, Float[Array, ""]]
 
 
 @struct.dataclass
 class TrainState:
-    """All that changes while training; with the config and the data it decides every later number."""
+    """The state of training; with config and data it determines all later steps."""
 
     step: Int[Array, ""]
     params: PyTree
@@ -30,32 +30,32 @@ class TrainState:
 
 
 DATA = "data"
-"""The one axis of the mesh."""
+"""Name of the only mesh axis."""
 REPLICATED, BY_ROWS = PartitionSpec(), PartitionSpec(DATA)
 
 
 def mesh() -> Mesh:
-    """All devices on one axis."""
+    """Return a mesh of all devices on one axis."""
     return jax.make_mesh((jax.device_count(),), (DATA,), axis_types=(AxisType.Auto,))
 
 
 def replicated() -> NamedSharding:
-    """The same array on every device."""
+    """Return the sharding that copies an array to every device."""
     return NamedSharding(mesh(), REPLICATED)
 
 
 def by_rows() -> NamedSharding:
-    """Rows of a batch shared out over the devices; their number must be a multiple of the devices'."""
+    """Return the sharding that splits a batch over the devices; its rows must be a multiple of their number."""
     return NamedSharding(mesh(), BY_ROWS)
 
 
 def initial_state(initialize: Callable[[Array], PyTree], training: Training, seed: int) -> TrainState:
-    """Draw the parameters; every device gets all of them.
+    """Initialize parameters and optimizer state, replicated on every device.
 
     Args:
         initialize: rng -> parameters.
-        training: its optimizer's state is made too.
-        seed: of the rng.
+        training: optimizer and number of steps.
+        seed: seed of the rng.
     """
 
     def build() -> TrainState:
@@ -68,18 +68,18 @@ def initial_state(initialize: Callable[[Array], PyTree], training: Training, see
 def make_train_step(
     loss: Callable[[PyTree, Batch, Array], Loss], training: Training, seed: int
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """Build (state, batch) -> (state, metrics); compiled once a batch shape, the state's memory is reused.
+    """Build the jitted train step (state, batch) -> (state, metrics); the memory of the state is donated.
 
-    Each device takes the gradient of its rows, and the gradients are added up once, after the model's loops (left to
-    itself the compiler adds them up inside these, at every position). The dropout of step k depends on (seed, k) and
-    the device's number alone, so that a resumed run draws the same.
+    Each device computes the gradient of its rows, and gradients are summed once, after the model's loops (by default
+    the compiler sums them inside these, at every position). Dropout of step k depends on (seed, k) and the index of
+    the device only, so that a resumed run draws the same.
 
     Args:
         loss: (parameters, batch, rng) -> sums over the batch.
-        training: optimizer and length.
-        seed: of the rng.
+        training: optimizer and number of steps.
+        seed: seed of the rng.
 
-    Returns: the step; its metrics are means over what the loss counts, and `count` itself.
+    Returns: the step; its metrics are means over the `count` of the loss, and `count` itself.
     """
     update = optimizer(training.optimizer, training.steps)
     rate = schedule(training.optimizer, training.steps)
@@ -88,16 +88,16 @@ def make_train_step(
         rng = jax.random.fold_in(jax.random.key(seed), step * jax.device_count() + jax.lax.axis_index(DATA))
 
         def summed(params: PyTree) -> tuple[Array, Loss]:
-            found = loss(params, batch, rng)
-            return found.total, found
+            sums = loss(params, batch, rng)
+            return sums.total, sums
 
-        (_, found), gradients = jax.value_and_grad(summed, has_aux=True)(params)
-        count = jax.lax.psum(found.count, DATA)
-        sums = {"loss": found.total, **found.metrics}
-        means = jax.tree.map(lambda a: jax.lax.psum(a, DATA) / jnp.maximum(count, 1), (sums, gradients))
+        (_, sums), gradients = jax.value_and_grad(summed, has_aux=True)(params)
+        count = jax.lax.psum(sums.count, DATA)
+        totals = {"loss": sums.total, **sums.metrics}
+        means = jax.tree.map(lambda a: jax.lax.psum(a, DATA) / jnp.maximum(count, 1), (totals, gradients))
         return means[0] | {"count": count}, means[1]
 
-    # Nothing inside is differentiated from outside, so what is replicated need not be tracked (check_vma).
+    # The outputs are not differentiated, so replication need not be tracked (check_vma).
     gradient = jax.shard_map(
         gradient, mesh=mesh(), in_specs=(REPLICATED, BY_ROWS, REPLICATED), out_specs=REPLICATED, check_vma=False
     )
@@ -113,13 +113,13 @@ def make_train_step(
 
 
 def fingerprint(params: PyTree) -> str:
-    """Hash of every parameter's bits (sha256): equal exactly when two trainings ended alike."""
+    """Return the sha256 of all parameters: equal if and only if their bits are equal."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(jax.device_get(params)):
         digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape} ".encode() + leaf.tobytes())
     return digest.hexdigest()
 
 
-def place(batch: Batch) -> Batch:
-    """Put a batch on the devices, rows shared out."""
+def shard_batch(batch: Batch) -> Batch:
+    """Put a batch on the devices, split by rows."""
     return jax.device_put(batch, by_rows())

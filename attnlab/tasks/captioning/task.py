@@ -36,7 +36,7 @@ from attnlab.tasks.image_inputs import ROWS, Pictures
 from attnlab.tasks.layer_attention import Selection, layers_of, select, title
 from attnlab.training.decoding import Hypotheses, make_decode
 from attnlab.training.objective import Loss, cross_entropy
-from attnlab.training.steps import place
+from attnlab.training.steps import shard_batch
 
 VOCABULARY = "tokenizer/words.json"
 START, END = "⟨start⟩", "⟨end⟩"
@@ -255,7 +255,7 @@ class CaptioningTask(Task):
         ((_, image, cells),) = self.pictures.batches([example.image], [example.name])
         target = np.full((len(image), len(best.tokens) + 1), EOS, np.int32)
         target[0] = [BOS, *best.tokens]
-        batch = place({"image": image, "cells": cells, "target": target})
+        batch = shard_batch({"image": image, "cells": cells, "target": target})
         found = layers_of(self.model, params, batch["image"], batch["cells"], batch["target"])
         chosen = select(found, wanted, "cross", model.decoder.reported_layer + 1)
         words = [self.tokenizer.token(token) for token in best.tokens]
@@ -305,7 +305,7 @@ class CaptioningTask(Task):
         images, names = [e.image for e in examples], [e.name for e in examples]
         batches = self.pictures.batches(images, names, max(ROWS // decoding.beam, 1))
         for chosen, image, cells in polled(batches, poll, len(examples)):
-            batch = place({"image": image, "cells": cells})
+            batch = shard_batch({"image": image, "cells": cells})
             found = jax.tree.map(np.asarray, decode(params, batch["image"], batch["cells"]))
             given = self.pictures.cells
             results += [from_search(found, row, self.tokenizer.decode, given) for row, _ in enumerate(chosen)]
@@ -322,7 +322,7 @@ class CaptioningTask(Task):
             forced = np.full((len(image), width), EOS, np.int32)
             for row, index in enumerate(chosen):
                 forced[row, : len(targets[index])] = targets[index]
-            batch = place({"image": image, "cells": cells, "target": forced})
+            batch = shard_batch({"image": image, "cells": cells, "target": forced})
             weights = jax.device_get(self._forced(params, batch["image"], batch["cells"], batch["target"]))
             results += [weights[row, : len(targets[index])] for row, index in enumerate(chosen)]
         return results

@@ -42,7 +42,7 @@ from attnlab.tasks.classification.metrics import (
 )
 from attnlab.tasks.layer_attention import Selection, layers_of, select
 from attnlab.training.objective import Loss, cross_entropy
-from attnlab.training.steps import place
+from attnlab.training.steps import shard_batch
 
 EVALUATION_TOKENS = 8192
 """Positions in one batch of a test."""
@@ -230,7 +230,7 @@ class ClassificationTask(Task):
         (view,) = self.views(params, example)
         assert isinstance(view, Attended)
         ((_, batch),) = self._evaluated([one.ids for one in self.reader.encode([example.text])])
-        batch = place(batch)
+        batch = shard_batch(batch)
         chosen = select(layers_of(self.model, params, batch["tokens"], batch["lengths"]), wanted, "encoder")
         tokens = view.source_tokens
         return replace(
@@ -278,7 +278,7 @@ class ClassificationTask(Task):
         found = np.full((len(texts), len(self.labels)), 1 / len(self.labels), np.float64)
         batches = self._evaluated([one.ids for one in self.reader.encode(texts)])
         for chosen, batch in polled(batches, poll, len(texts)):
-            batch = place(batch)
+            batch = shard_batch(batch)
             logits = jax.device_get(self._classify(params, batch["tokens"], batch["lengths"]))
             found[chosen] = _softmax(logits[: len(chosen)])
         return found
@@ -295,7 +295,7 @@ class ClassificationTask(Task):
         uniform = np.full(len(self.labels), 1 / len(self.labels))
         results = [(uniform, np.zeros((1, len(one))), ["hop-1"]) for one in ids]
         for chosen, batch in polled(self._evaluated(ids), poll, len(texts)):
-            batch = place(batch)
+            batch = shard_batch(batch)
             logits, rows = jax.device_get(self._look(params, batch["tokens"], batch["lengths"]))
             names = self._row_names(rows.shape[1])
             for row, index in enumerate(chosen):

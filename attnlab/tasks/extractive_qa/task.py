@@ -35,7 +35,7 @@ from attnlab.tasks.extractive_qa.adapters import Form, form
 from attnlab.tasks.extractive_qa.metrics import best_by_threshold, each, squad_scores
 from attnlab.tasks.layer_attention import Selection, layers_of, select
 from attnlab.training.objective import Loss
-from attnlab.training.steps import place
+from attnlab.training.steps import shard_batch
 
 EVALUATION_POSITIONS = 8192
 """Words of passages in one batch of a test."""
@@ -66,9 +66,9 @@ class ExtractiveQATask(Task):
     columns = (
         Column("exact"),
         Column("f1"),
-        Column("sliding_window_exact"),
-        Column("sliding_window_f1"),
-        Column("f1_over_window"),
+        Column("lexical_baseline_exact"),
+        Column("lexical_baseline_f1"),
+        Column("f1_over_baseline"),
     )
 
     config: Experiment
@@ -322,7 +322,7 @@ class ExtractiveQATask(Task):
         longest = model.encoder.max_positions if isinstance(model, TransformerReader) else None
         shapes = evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple(), longest)
         for chosen, shape in polled(shapes, poll, len(windows)):
-            batch = place(self.form.fill(shape.rows, question, shape.source, [windows[i] for i in chosen]))
+            batch = shard_batch(self.form.fill(shape.rows, question, shape.source, [windows[i] for i in chosen]))
             yield chosen, *jax.device_get(self._point(params, batch))
 
     def _looked(self, params: PyTree, windows: Sequence[Window]) -> list[tuple[np.ndarray, ...]]:
@@ -335,7 +335,7 @@ class ExtractiveQATask(Task):
     def _batch(self, windows: Sequence[Window]) -> Any:
         rows = -(-len(windows) // rows_multiple()) * rows_multiple()
         widths = [max(found) for found in zip(*(self.form.lengths(window) for window in windows), strict=True)]
-        return place(self.form.fill(rows, widths[0], widths[1], windows))
+        return shard_batch(self.form.fill(rows, widths[0], widths[1], windows))
 
     @staticmethod
     def _shown(window: Window, one: Found) -> slice:

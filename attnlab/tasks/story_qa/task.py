@@ -29,7 +29,7 @@ from attnlab.tasks.layer_attention import Selection, layers_of, select
 from attnlab.tasks.story_qa.adapters import Form, form
 from attnlab.tasks.story_qa.metrics import story_scores
 from attnlab.training.objective import Loss, cross_entropy
-from attnlab.training.steps import place
+from attnlab.training.steps import shard_batch
 
 EVALUATION_POSITIONS = 8192
 """Positions in one batch of a test."""
@@ -174,7 +174,7 @@ class StoryQATask(Task):
             return super().selected(params, example, wanted)
         (read,) = self._read([example])
         shape = Shape(rows_multiple(), *(2 * [self.form.length(read)]))
-        found = layers_of(self.form.model, params, *self.form.inputs(place(self.form.fill(shape, [read]))))
+        found = layers_of(self.form.model, params, *self.form.inputs(shard_batch(self.form.fill(shape, [read]))))
         chosen = select(found, wanted, "encoder")
         weights = chosen.weights[: len(labels), : len(labels)]
         return replace(
@@ -239,7 +239,7 @@ class StoryQATask(Task):
         lengths = [self.form.length(one) for one in read]
         shapes = evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple(), self.form.longest)
         for chosen, shape in polled(shapes, poll, len(read)):
-            batch = place(self.form.fill(shape, [read[i] for i in chosen]))
+            batch = shard_batch(self.form.fill(shape, [read[i] for i in chosen]))
             probabilities, weights = jax.device_get(self._looks(params, batch))
             for row, index in enumerate(chosen):
                 found[index] = probabilities[row], weights[row, :, : len(read[index].sentences)]

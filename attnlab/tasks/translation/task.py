@@ -34,7 +34,7 @@ from attnlab.tasks.translation.alignment import alignment_score, by_word, gold_p
 from attnlab.tasks.translation.metrics import METRICS, bleu, exact_match_by_length, score_of_counts, translation_scores
 from attnlab.training.decoding import Hypotheses, make_decode
 from attnlab.training.objective import Loss, cross_entropy, guided_alignment
-from attnlab.training.steps import place
+from attnlab.training.steps import shard_batch
 
 DECODING_TOKENS = 4096
 """Source positions times beam in one decoding batch."""
@@ -229,7 +229,7 @@ class TranslationTask(Task):
             (len(source), hypotheses.fitting(len(target), self._longest, "the translation")), EOS, np.int32
         )
         forced[0, : len(target)] = target
-        batch = place({"source": source, "lengths": lengths, "target": forced})
+        batch = shard_batch({"source": source, "lengths": lengths, "target": forced})
         found = layers_of(self.model, params, batch["source"], batch["lengths"], batch["target"])
         chosen = select(found, wanted, "cross", model.decoder.reported_layer + 1)
         rows, columns, across, down = {
@@ -307,7 +307,7 @@ class TranslationTask(Task):
         full = [index for index, tokens in enumerate(ids) if tokens]
         batches = self.source_batches([ids[i] for i in full], decoding.beam)
         for chosen, source, lengths in polled(batches, poll, len(full)):
-            batch = place({"source": source, "lengths": lengths})
+            batch = shard_batch({"source": source, "lengths": lengths})
             found = jax.tree.map(np.asarray, decode(params, batch["source"], batch["lengths"]))
             for row, index in enumerate(chosen):
                 results[full[index]] = from_search(found, row, self.tokenizers.target.decode, int(lengths[row]))
@@ -326,7 +326,7 @@ class TranslationTask(Task):
             forced = np.full((len(ids), width), EOS, np.int32)
             for row, index in enumerate(chosen):
                 forced[row, : len(target[index])] = target[index]
-            batch = place({"source": ids, "lengths": lengths, "target": forced})
+            batch = shard_batch({"source": ids, "lengths": lengths, "target": forced})
             weights = jax.device_get(self._forced(params, batch["source"], batch["lengths"], batch["target"]))
             for row, index in enumerate(chosen):
                 results[index] = weights[row, : len(target[index]), : lengths[row]]

@@ -34,7 +34,7 @@ from attnlab.tasks.bootstrap import interval
 from attnlab.tasks.image_inputs import Pictures
 from attnlab.tasks.layer_attention import Selection, layers_of, select, title
 from attnlab.training.objective import Loss, cross_entropy
-from attnlab.training.steps import place
+from attnlab.training.steps import shard_batch
 
 VOCABULARY, ANSWERS, SEEN = "tokenizer/words.json", "answers.json", "usual_answers.json"
 ROWS = 256
@@ -251,7 +251,7 @@ class VisualQATask(Task):
         assert isinstance(view, Regarded)
         (ids,) = self._ids([example.question])
         ((_, image, _),) = self.pictures.batches([example.image], [example.name])
-        batch = place(self._batch(len(image), -(-(len(ids) + 1) // 8) * 8, [image[0]], [ids]))
+        batch = shard_batch(self._batch(len(image), -(-(len(ids) + 1) // 8) * 8, [image[0]], [ids]))
         found = layers_of(self.model, params, *self._inputs(batch))
         chosen = select(found, wanted, "cross")
         weights = chosen.weights[: len(ids), : self.pictures.cells].reshape(-1, self.pictures.side, self.pictures.side)
@@ -300,7 +300,7 @@ class VisualQATask(Task):
         for chosen, image, _ in polled(self.pictures.batches(images, names, ROWS), poll, len(examples)):
             shown = self.pictures.blank(len(chosen)) if blank else image[: len(chosen)]
             batch = self._batch(len(image), width, list(shown), [ids[n] for n in chosen])
-            found = jax.device_get(self._probabilities(params, place(batch)))
+            found = jax.device_get(self._probabilities(params, shard_batch(batch)))
             for row in range(len(chosen)):
                 best = int(np.argmax(found[0][row]))
                 results.append(Answer(self.answers[best], float(found[0][row, best]), found[1][row]))

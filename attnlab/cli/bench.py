@@ -1,0 +1,157 @@
+"""`attnlab bench`: speed of training, decoding and attention."""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from attnlab.bench import cases
+from attnlab.cli.arguments import (
+    add_command,
+    add_config,
+    add_data,
+    add_run,
+    add_trust,
+    data_dir_of,
+    experiment_of_run,
+    print_help,
+    trusted_experiment,
+)
+from attnlab.cli.host import prepare_host
+from attnlab.config.code import announced, code_of
+from attnlab.config.errors import UserError
+from attnlab.results import marked_text
+from attnlab.system.interrupt import interruptible_import
+
+GPU_PARTS = ("conformance", "attention", "training", "resume", "blocks")
+"""Parts of `bench gpu`."""
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands of this file to the parser."""
+    bench = commands.add_parser("bench", help="measure speed", allow_abbrev=False)
+    bench.set_defaults(command=print_help(bench))
+    benches = bench.add_subparsers(metavar="COMMAND")
+    training = add_command(benches, "training", _training, "training speed compared with PyTorch")
+    add_config(training)
+    add_trust(training)
+    training.add_argument("--json", action="store_true", help="print all measurements as JSON instead of a table")
+    decoding = add_command(benches, "decoding", _decoding, "greedy decoding of a Transformer with and without a cache")
+    add_run(decoding)
+    add_data(decoding)
+    decoding.add_argument("--length", type=int, metavar="N", help="make every translation N tokens long")
+    decoding.add_argument(
+        "--sentences", type=int, default=200, metavar="N", help="of the first test set (default: 200)"
+    )
+    decoding.add_argument("--json", action="store_true", help="print all measurements as JSON instead of a table")
+    _add_attention(
+        add_command(benches, "attention", _attention, "time and memory of attention compared with other libraries")
+    )
+    _add_gpu(add_command(benches, "gpu", _gpu, "everything that needs a GPU, within some minutes"))
+
+
+def _add_attention(parser: argparse.ArgumentParser) -> None:
+    names = (*cases.OURS, *cases.OTHERS)
+    add = parser.add_argument
+    add("--shape", action="append", default=[], metavar="B,H,T,D", help="examples, heads, length, width (repeatable)")
+    add("--length", metavar="T,...", help="one example of 8 heads of 64 at these lengths: cost against length")
+    add("--variant", metavar="NAME,...", help=f"of {', '.join(cases.VARIANTS)} (default: all)")
+    add("--mode", choices=[*cases.MODES, "both"], help="default: both")
+    add("--dtype", choices=cases.DTYPES, help="default: float32, on a GPU bfloat16")
+    add("--peers", metavar="NAME,...", help=f"of {', '.join(names)}; on a GPU {', '.join(cases.ON_GPU)} (default: all)")
+    add("--devices", choices=["one", "all", "both"], help="that ours run on (default: both)")
+    add(
+        "--against",
+        metavar="NAME",
+        help="baseline of the ratios (default: torch, else flex, else jax.nn)",
+    )
+    add("--rounds", type=int, metavar="N", help="rounds of each (default: 11)")
+    add("--quick", action="store_true", help="short lengths, full and causal, forward, 3 rounds: a quick check")
+    add("--out", type=Path, metavar="DIR", help="output directory (default: runs/bench-attention-TIME)")
+    add("--report", type=Path, metavar="DIR", help="measure nothing: print and draw existing results")
+
+
+def _add_gpu(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--minutes", type=float, default=8.0, metavar="M", help="for all parts together (default: 8)")
+    add("--parts", metavar="NAME,...", help=f"of {', '.join(GPU_PARTS)} (default: all)")
+    add("--out", type=Path, default=Path("docs/results/gpu"), metavar="DIR", help="records (default: docs/results/gpu)")
+    add("--into", type=Path, metavar="FILE", help="write the tables between the marks of this file")
+    add("--tiny", action="store_true", help="small sizes on any device: a quick check")
+    add("--restart", action="store_true", help="repeat measurements of this card")
+    add_data(parser)
+
+
+def _training(options: argparse.Namespace) -> int:
+    experiment = trusted_experiment(options)
+    if code := code_of(experiment):
+        print(f"attnlab: {announced(code)}", file=sys.stderr)
+    with interruptible_import():
+        from attnlab.bench import training
+
+    comparison = training.compare(experiment, data_dir_of(options))
+    print(comparison.as_json() if options.json else comparison)
+    return 0
+
+
+def _decoding(options: argparse.Namespace) -> int:
+    experiment_of_run(options)
+    data_dir = data_dir_of(options)
+    if options.sentences < 1:
+        raise UserError(f"--sentences {options.sentences}: must be at least 1")
+    prepare_host()
+    with interruptible_import():
+        from attnlab import lab
+        from attnlab.bench import decoding
+
+    trained = lab.load(options.run, trust=options.trust)
+    tests = trained.task.load(trained.run.config, data_dir).splits()
+    name = next(split for split in tests if split not in ("train", "dev"))
+    texts = [getattr(example, "source", "") for example in tests[name][: options.sentences]]
+    comparison = decoding.compare(trained.task, trained.params, texts, options.length)
+    print(comparison.as_json() if options.json else comparison)
+    return 0
+
+
+def _attention(options: argparse.Namespace) -> int:
+    plan = None if options.report else _plan(options)  # mistakes are reported before anything is imported
+    with interruptible_import():
+        from attnlab.bench import command
+
+    if plan is None:
+        command.report(options.report)
+    else:
+        command.bench(plan, options.out)
+    return 0
+
+
+def _gpu(options: argparse.Namespace) -> int:
+    if not 0 < options.minutes < 1e4:
+        raise UserError(f"--minutes {options.minutes:g}: a number above 0 is needed, e.g. 8")
+    parts = cases.names_of("--parts", options.parts, GPU_PARTS) if options.parts else GPU_PARTS
+    data_dir = data_dir_of(options)
+    if options.into is not None:
+        marked_text.between(options.into, "gpu")  # a mistake is reported before anything is measured
+    from attnlab.bench import gpu
+
+    gpu.bench(options.minutes, parts, options.out, options.into, data_dir, options.tiny, options.restart)
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> cases.Plan:
+    names = (*cases.OURS, *cases.OTHERS, *cases.ON_GPU)
+    if options.rounds is not None and options.rounds < 1:
+        raise UserError(f"--rounds {options.rounds}: must be at least 1")
+    chosen = {
+        "shapes": tuple(cases.shape_of(text) for text in options.shape),
+        "lengths": options.length and cases.lengths_of(options.length),
+        "variants": options.variant and cases.names_of("--variant", options.variant, cases.VARIANTS),
+        "modes": None if options.mode is None else cases.MODES if options.mode == "both" else (options.mode,),
+        "dtype": options.dtype,
+        "peers": options.peers and cases.names_of("--peers", options.peers, names),
+        "against": options.against and cases.names_of("--against", options.against, names),
+        "devices": options.devices,
+        "rounds": options.rounds,
+    }
+    return replace(cases.QUICK if options.quick else cases.Plan(), **{k: v for k, v in chosen.items() if v})

@@ -1,0 +1,39 @@
+"""The parser of all commands."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from itertools import takewhile
+
+from attnlab import __version__
+from attnlab.cli import bench, data, results, runs
+from attnlab.cli.arguments import Parser, print_help
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line; a mistake raises `UserError`."""
+    parser = _parser()
+    if dashed := next(filter(_looks_like_an_option, takewhile(lambda text: text != "--", arguments)), None):
+        parser.error(f"unknown argument {dashed}; a text that begins with '-' goes after '--': -- {dashed}")
+    options, rest = parser.parse_known_args(arguments)
+    unknown = [text for text in rest if text.startswith("-") or not hasattr(options, "overrides")]
+    if unknown:
+        parser.error(f"unknown argument {unknown[0]}")
+    if rest:  # overrides that stand after an option
+        options.overrides = [*options.overrides, *rest]
+    return options
+
+
+def _looks_like_an_option(text: str) -> bool:
+    """Return whether a word such as -good is neither an option (all but -h begin with --) nor a negative number."""
+    return re.fullmatch(r"-[^-\s\d.]\S*", text) is not None and text != "-h"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="attnlab", description="Train and inspect attention: an experiment is a config file.")
+    parser.add_argument("--version", action="version", version=f"attnlab {__version__}")
+    parser.set_defaults(command=print_help(parser))
+    commands = parser.add_subparsers(metavar="COMMAND")
+    for group in (runs, results, data, bench):
+        group.add_commands(commands)
+    return parser

@@ -1,0 +1,70 @@
+"""`attnlab results` and `attnlab compare`."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from attnlab.cli.arguments import add_command
+from attnlab.system.interrupt import interruptible_import
+
+RUN_HELP = "run directory, archive of one, directory of runs, or a pattern such as 'runs/dates-s*'"
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands of this file to the parser."""
+    results = add_command(commands, "results", _results, "print a table of the results of runs, in Markdown")
+    results.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=RUN_HELP)
+    results.add_argument("--into", type=Path, metavar="FILE", help="write the table between the marks of this file")
+    results.add_argument("--save", type=Path, metavar="DIR", help="archive the numbers of every run as DIR/NAME")
+    results.add_argument("--unfinished", action="store_true", help="accept runs whose training has not ended")
+
+    purpose = "compare two runs, or two groups of runs with different seeds: differences with intervals and p"
+    compare = add_command(commands, "compare", _compare, purpose)
+    compare.needs = "compare takes two runs or groups: attnlab compare RUN RUN, or attnlab compare RUN... --to RUN..."
+    compare.add_argument(
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help=f"two runs or groups: each a {RUN_HELP}; more than two are grouped by config. "
+        "Differences are first minus second",
+    )
+    compare.add_argument("--to", nargs="+", type=Path, metavar="RUN", help="the runs of the second group")
+    compare.add_argument("--unfinished", action="store_true", help="accept runs whose training has not ended")
+
+
+def _results(options: argparse.Namespace) -> int:
+    with interruptible_import():
+        from attnlab.results import archive, groups, record, tables
+
+    paths = [run for path in options.runs for run in groups.find_runs(path)]
+    records = [record.read(path, options.unfinished) for path in paths]
+    table = tables.render(records)
+    if options.into is None:
+        print(table, end="")
+    else:
+        tables.insert(table, options.into)
+        print(f"written: {options.into}", file=sys.stderr)
+    for run in records if options.save else ():
+        print(f"archived: {archive.archive(run, options.save)}", file=sys.stderr)
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    if options.to is None and len(options.runs) == 1:
+        options.parser.error(options.parser.needs)
+    with interruptible_import():
+        from attnlab.results import comparison, groups, record
+
+    def read(paths: list[Path]) -> list[record.RunRecord]:
+        return [record.read(run, options.unfinished) for path in paths for run in groups.find_runs(path)]
+
+    if options.to is not None:
+        pair = groups.RunGroup.of(read(options.runs)), groups.RunGroup.of(read(options.to))
+    elif len(options.runs) == 2:
+        pair = groups.RunGroup.of(read(options.runs[:1])), groups.RunGroup.of(read(options.runs[1:]))
+    else:
+        pair = groups.split_in_two(read(options.runs))
+    print(comparison.render(*pair), end="")
+    return 0

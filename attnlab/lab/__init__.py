@@ -1,0 +1,9 @@
+"""The workflow of an experiment: train, evaluate, predict, show; what notebooks and the command line call."""
+
+from attnlab.lab.evaluation import evaluate as evaluate
+from attnlab.lab.prediction import predict as predict
+from attnlab.lab.showing import show as show
+from attnlab.lab.trained import TrainedModel as TrainedModel
+from attnlab.lab.trained import load as load
+from attnlab.lab.training import resume_command as resume_command
+from attnlab.lab.training import train as train

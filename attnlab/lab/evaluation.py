@@ -1,0 +1,112 @@
+"""Evaluate a run on its test sets, and draw the attention of a few examples."""
+
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from attnlab.config.errors import UserError
+from attnlab.lab.showing import draw
+from attnlab.lab.trained import TrainedModel, load
+from attnlab.results.per_example import PerExampleScores
+from attnlab.results.scores import RESULTS, UnwrittenScores, check_writable
+from attnlab.tasks.layer_attention import DEFAULT
+from attnlab.tasks.registry import task_class
+from attnlab.training.atomic_files import writing
+from attnlab.training.progress import EvaluationProgress
+
+EXAMPLES = 3
+"""Examples of the first test set whose attention is drawn."""
+
+
+def evaluate(
+    directory: Path,
+    data_dir: Path | None,
+    splits: Sequence[str] | None = None,
+    changes: Sequence[str] = (),
+    wrote: Callable[[Path], None] = lambda path: None,
+    *,
+    trust: bool = False,
+) -> dict[str, dict[str, Any]]:
+    """Evaluate a run on its test sets; write results.json, per_example/, and the attention of a few examples.
+
+    Args:
+        directory: the run.
+        data_dir: directory of data sets, as in training.
+        splits: names of test sets, or "dev"; None is all test sets.
+        changes: overrides of the decoding, as in `load`; the scores are returned and not written.
+        wrote: receives the path of every file that was written.
+        trust: as in `load`.
+
+    Returns: {split: {metric: value}}.
+    Raises:
+        UserError: before scoring, if a split is unknown, the data differ from those of training, or results cannot be
+            written.
+        UnwrittenScores: the scores could not be written; it has them.
+    """
+    trained = load(directory, changes, trust=trust)
+    config = trained.run.config
+    data = task_class(config).load(config, data_dir)
+    if (sha256 := data.fingerprint()) != trained.run.fingerprint["data"]:
+        recorded = trained.run.fingerprint["data"]
+        raise UserError(f"{directory}: was trained on other data ({recorded[:12]}, here {sha256[:12]})")
+    known = {name: examples for name, examples in data.splits().items() if name != "train"}
+    refuse_unknown_splits(splits or (), list(known))
+    chosen = splits or list(data.test)
+    if changes:
+        return {name: _scores(trained, name, known[name]) for name in chosen}
+    check_writable(trained.run.directory)
+    unwritten = UnwrittenScores()
+    for name in chosen:
+        scores = _scores(trained, name, known[name])
+        per_example = PerExampleScores(data.fingerprint_of(name), scores.pop("each"))
+        scores |= {"checkpoints": trained.steps, "trained_to": max(trained.run.checkpoints.steps())}
+        try:
+            wrote(trained.run.write_per_example(name, per_example))
+            trained.run.write_results(name, scores)
+        except UserError as error:
+            unwritten.add(name, scores, per_example, error)
+    if unwritten.scores:
+        raise unwritten.save_elsewhere()
+    wrote(trained.run.path(RESULTS))
+    _draw(trained, chosen[0], known[chosen[0]][:EXAMPLES], wrote)
+    return {name: trained.run.results()[name] for name in chosen}
+
+
+def refuse_unknown_splits(names: Sequence[str], known: Sequence[str]) -> None:
+    """Raise `UserError`, with the nearest name, if a split is not among the known ones."""
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f"--split {name}: no such split; valid: {', '.join(known)}{hint}")
+
+
+def _scores(trained: TrainedModel, split: str, examples: Sequence[Any]) -> dict[str, Any]:
+    params = trained.params
+    with EvaluationProgress(split, len(examples)) as progress:
+        return trained.task.scores(params, examples, progress)
+
+
+def _draw(trained: TrainedModel, split: str, examples: Sequence[Any], wrote: Callable[[Path], None]) -> None:
+    """Draw the attention of examples and the training curve; report what cannot be written."""
+    trained.run.notify(f"drawing the attention of {len(examples)} examples")
+    for number, example in enumerate(examples, start=1):
+        try:
+            for path in draw(trained, trained.attention_maps(example, DEFAULT), f"attention/{split}_{number}"):
+                wrote(path)
+        except UserError as error:
+            trained.run.notify(f"no picture of example {number} of {split}: {error}")
+    if log := trained.run.metrics():
+        try:
+            wrote(_draw_curve(log, trained.run.path("training.png")))
+        except UserError as error:
+            trained.run.notify(str(error))
+
+
+def _draw_curve(log: Sequence[Mapping[str, Any]], path: Path) -> Path:
+    from attnlab import viz  # matplotlib: a second that other commands do not need
+
+    with writing(path):
+        viz.training_curve(log, path)
+    return path

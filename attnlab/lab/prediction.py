@@ -1,0 +1,58 @@
+"""Predict the outputs of lines."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from attnlab.config.errors import UserError
+from attnlab.lab.trained import load
+from attnlab.tasks.attention_map import unknown_words
+
+LINES_AT_ONCE = 1024
+"""Lines that are read before their outputs are predicted."""
+
+
+def predict(
+    directory: Path,
+    lines: Iterable[str],
+    n_best: int | None = None,
+    changes: Sequence[str] = (),
+    *,
+    trust: bool = False,
+) -> Iterator[str]:
+    """Predict the output of every line, in batches of up to `LINES_AT_ONCE` lines.
+
+    Args:
+        directory: the run.
+        lines: inputs in the task's format; an invalid line raises `UserError` after the outputs of those before it.
+        n_best: outputs for each line; None is the config's number. A narrower beam is widened to it.
+        changes: as in `load`.
+        trust: as in `load`.
+    """
+    trained, number, warned = load(directory, changes, trust=trust), 0, False
+    beam = getattr(getattr(trained.task.config.task, "decoding", None), "beam", None)
+    if n_best is not None and beam is not None and beam < n_best:
+        trained.run.notify(f"--n-best {n_best}: searching with a beam of {n_best} (the run's is {beam})")
+    for chunk in _chunks(lines):
+        if not warned and (unknown := trained.unknown_words(*chunk)):
+            trained.run.notify(unknown_words(unknown))
+            warned = True
+        yield from trained.predict_lines(chunk, number, n_best)
+        number += len(chunk)
+
+
+def _chunks(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Split lines into lists of at most `LINES_AT_ONCE`; if a line cannot be read, yield those before it first."""
+    chunk: list[str] = []
+    failure = None
+    try:
+        for line in lines:
+            chunk.append(line.rstrip("\r\n"))
+            if len(chunk) == LINES_AT_ONCE:
+                yield chunk
+                chunk = []
+    except UserError as error:
+        failure = error
+    if chunk:
+        yield chunk
+    if failure:
+        raise failure

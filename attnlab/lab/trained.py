@@ -1,0 +1,172 @@
+"""Load a trained run: its model, its parameters, and the task that uses them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import PyTree
+
+from attnlab.config import Experiment
+from attnlab.config.code import TRUST, announced, code_of, recorded_code, refuse_other_code
+from attnlab.config.difference import difference
+from attnlab.config.errors import UserError
+from attnlab.config.explain import shortened
+from attnlab.config.load import load as read_config
+from attnlab.results.run import Run
+from attnlab.results.run_files import CONFIG, DECODING
+from attnlab.tasks.attention_map import View
+from attnlab.tasks.base import Task
+from attnlab.tasks.layer_attention import Selection
+from attnlab.tasks.registry import task_class
+from attnlab.training.steps import initial_state, replicated
+
+
+@dataclass(eq=False)
+class TrainedModel:
+    """A trained run: `model`, `params`, `tokenizer`, and `task`, which encodes inputs and decodes outputs."""
+
+    run: Run
+    task: Task
+
+    @property
+    def model(self) -> nn.Module:
+        """The Linen module."""
+        return self.task.model
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the task (`task.tokenizer`)."""
+        return self.task.tokenizer
+
+    @property
+    def params(self) -> PyTree:
+        """The best parameters on dev, or the mean of the last checkpoints if the config says `average_last`."""
+        return self._restored[1]
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints that `params` come from."""
+        return self._restored[0]
+
+    @cached_property
+    def _restored(self) -> tuple[list[int], PyTree]:
+        config = self.run.config
+        state = jax.eval_shape(lambda: initial_state(self.task.initialize, config.training, config.seed))
+        sharding = replicated()
+        like = {
+            "params": jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=sharding), state.params)
+        }
+        if config.training.average_last:
+            checkpoints = self.run.checkpoints.last(like, config.training.average_last)
+        else:
+            best = self.run.checkpoints.best(like)
+            checkpoints = [] if best is None else [best]
+        if not checkpoints:
+            raise UserError(
+                f"{self.run.directory}: no intact checkpoint to load; "
+                f"attnlab train {self.run.directory / CONFIG} resumes training, or reports why it cannot"
+            )
+        last = max(self.run.checkpoints.steps())
+        if last < config.training.steps and not config.training.patience:
+            self.run.notify(f"{self.run.directory}: training is at step {last} of {config.training.steps}")
+        if (count := len(checkpoints)) < config.training.average_last:
+            averaged = "a single checkpoint is used" if count == 1 else f"the average is over {count} checkpoints"
+            self.run.notify(f"{self.run.directory}: {averaged}, not {config.training.average_last}: no more are intact")
+        return [step for step, _ in checkpoints], average([tree["params"] for _, tree in checkpoints])
+
+    def predict(self, lines: Sequence[str], n_best: int | None = None) -> list[str]:
+        """Predict the output of every line, as `attnlab predict` does; lines have the task's input format."""
+        if isinstance(lines, str):
+            raise TypeError(f"predict takes a list of lines: predict([{shortened(lines)}])")
+        return list(self.predict_lines(lines, 0, n_best))
+
+    def predict_lines(self, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
+        """Predict the output of every line; if a line is invalid, yield the outputs before it, then raise.
+
+        Args:
+            lines: inputs in the task's format.
+            first: number of the first line, counted from 0.
+            n_best: outputs for each line; None is the config's number.
+        """
+        try:
+            outputs = list(self.task.answer(self.params, lines, first, n_best))
+        except UserError:
+            if len(lines) == 1:
+                raise
+            half = len(lines) // 2
+            yield from self.predict_lines(lines[:half], first, n_best)
+            outputs = self.predict_lines(lines[half:], first + half, n_best)
+        yield from outputs
+
+    def unknown_words(self, *texts: str) -> list[str]:
+        """List the words of texts that are not in the vocabulary; the model reads all of them as the unknown word."""
+        return self.task.unknown_words(texts)
+
+    def attention(
+        self, *inputs: str, attention: str | None = None, layer: int | None = None, head: int | None = None
+    ) -> list[View]:
+        """Predict one example and return the attention maps of its predictions, best first.
+
+        Args:
+            inputs: the inputs of `attnlab show`, in the task's format.
+            attention: for a Transformer, and then for the best prediction only: "cross", "encoder" or "decoder".
+            layer: for a Transformer, counted from 1.
+            head: for a Transformer, counted from 1; None is the mean over heads.
+        """
+        if any(isinstance(value, list | tuple) for value in inputs):
+            raise TypeError(f"attention takes one example, not a list of them: {self.task.asks}")
+        return self.attention_maps(self.task.example(inputs), Selection(attention, layer, head))
+
+    def attention_maps(self, example: Any, selection: Selection) -> list[View]:
+        """Return the attention maps of an example: the task's own, or the one of a layer and head."""
+        if selection:
+            return [self.task.selected(self.params, example, selection)]
+        return self.task.views(self.params, example)
+
+
+def average(trees: Sequence[PyTree]) -> PyTree:
+    """Return the mean of several parameter trees, leaf by leaf."""
+    return jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), axis=0), *trees)
+
+
+def load(directory: Path | str, changes: Sequence[str] = (), *, trust: bool = False) -> TrainedModel:
+    """Load a trained run.
+
+    Args:
+        directory: the run. The code of its custom parts is executed: treat it as a program.
+        changes: overrides of the decoding, e.g. "task.decoding.beam=1"; nothing else of a trained run can change.
+        trust: execute the code of the run even if it is not the code recorded at training.
+    Raises:
+        UserError: the directory is not a run, has no checkpoint, or was changed after training.
+    """
+    run = Run.read(Path(directory))
+    if code := code_of(run.config):
+        if not trust:
+            refuse_other_code(run.directory, code, recorded_code(run.directory), TRUST)
+        run.notify(f"{run.directory}: {announced(code)}")
+    if not run.checkpoints.steps():  # interrupted before the first one, or an archive as in docs/results
+        raise UserError(
+            f"{run.directory}: has no checkpoint, so there are no weights to load; "
+            f"attnlab train {run.directory}/config.yaml --out runs/{run.directory.name} trains it"
+        )
+    task = task_class(run.config).restore(_with_decoding(run, changes), run.directory)
+    for name, sha256 in task.identity().items():
+        if sha256 != run.fingerprint.get(name):
+            raise UserError(f"{run.directory}: the {name} was changed after training")
+    return TrainedModel(run, task)
+
+
+def _with_decoding(run: Run, changes: Sequence[str]) -> Experiment:
+    """Return the run's config with another decoding."""
+    if not changes:
+        return run.config
+    changed = read_config(run.directory / CONFIG, changes)
+    for line in difference(run.config, changed):
+        if not line.startswith(DECODING):
+            raise UserError(f"{line}; only task.decoding of a trained run can be changed")
+    return changed

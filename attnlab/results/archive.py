@@ -1,0 +1,89 @@
+"""Archives of runs: small enough for git, laid out like a run directory and read like one.
+
+An archive holds config.yaml, environment.json, metrics.jsonl, results.json and per_example/, but numbers only: no text
+of a data set, no path of a machine, and of the log only the evaluations on dev and the last line.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from attnlab.config.errors import UserError
+from attnlab.config.yaml_text import dump, parse
+from attnlab.results.per_example import write_per_example
+from attnlab.results.record import RunRecord
+from attnlab.results.run_files import CONFIG, ENVIRONMENT, METRICS
+from attnlab.results.scores import RESULTS
+from attnlab.training.atomic_files import write_whole
+
+ARCHIVED = ("attnlab", "commit", "dirty", "python", "packages", "devices", "cores", "processor", "step")
+"""Entries of an environment that are archived; command and platform may name a machine."""
+_PATH = re.compile(r"/\w|~\w*/|\\\\|[A-Za-z]:[/\\]")
+
+
+def archive(record: RunRecord, folder: Path) -> Path:
+    """Write the numbers of a run to a directory of the run's name and return it.
+
+    Args:
+        record: the run.
+        folder: parent of the directory.
+    Raises:
+        UserError: the directory holds another run, or the config names a path of this machine.
+    """
+    if path := next(_paths(record.config), None):
+        raise UserError(f"{record.directory / CONFIG}: {path} is a path of this machine: the run is not archived")
+    directory = folder / record.directory.resolve().name
+    existing = directory / CONFIG
+    if existing.exists() and parse(existing.read_text(encoding="utf-8"), str(existing)).data != record.config:
+        raise UserError(f"{directory}: holds another run; rename {record.directory} or remove it")
+    environment = {
+        **_reduced(record.environment),
+        "fingerprint": record.environment["fingerprint"],
+        **{name: record.environment[name] for name in ("overrides", "interruptions") if name in record.environment},
+        **{name: list(map(_reduced, record.environment[name])) for name in ("resumed",) if name in record.environment},
+    }
+    log = [entry for entry in record.log if record.task.measure in entry or entry is record.log[-1]]
+    results = {split: dict(_numbers(scores)) for split, scores in record.results.items()}
+    texts = {
+        CONFIG: dump(dict(record.config)),
+        ENVIRONMENT: json.dumps(environment, indent=1) + "\n",
+        METRICS: "".join(json.dumps(entry) + "\n" for entry in log),
+        RESULTS: json.dumps(results, indent=1) + "\n",
+    }
+    per_example = {split: record.per_example(split) for split in record.results}
+    for name, text in texts.items():
+        write_whole(directory / name, text)
+    for split, scores in per_example.items():
+        if scores is not None:
+            write_per_example(directory, split, scores)
+    return directory
+
+
+def _reduced(environment: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: environment[name] for name in ARCHIVED if name in environment}
+
+
+def _numbers(scores: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Select numbers, flat lists of numbers, None, signatures and notes: anything else may hold text of a data set."""
+    for name, value in scores.items():
+        numbers = value is None or _is_number(value) or (isinstance(value, list) and all(map(_is_number, value)))
+        if numbers or (name.endswith(("_signature", "_note")) and isinstance(value, str)):
+            yield name, value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def _paths(value: Any, place: str = "") -> Iterator[str]:
+    """Yield every absolute path in a config, as `task.data.file=/home/...`."""
+    if isinstance(value, Mapping):
+        for name, inside in value.items():
+            yield from _paths(inside, f"{place}.{name}" if place else str(name))
+    elif isinstance(value, list):
+        for inside in value:
+            yield from _paths(inside, place)
+    elif isinstance(value, str) and _PATH.match(value):
+        yield f"{place}={value}"

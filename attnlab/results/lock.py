@@ -1,0 +1,38 @@
+"""The lock of a run directory: one process trains into it at a time."""
+
+import fcntl
+import os
+import platform
+from pathlib import Path
+
+from attnlab.config.errors import UserError
+
+LOCK = "lock"
+"""Name of the file; it is there only while a process holds the lock."""
+
+
+def acquire(path: Path) -> int:
+    """Take the lock and return its descriptor. The system releases the lock of a process that died.
+
+    Raises:
+      UserError: another process holds it.
+    """
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(lock, 100, 0).decode(errors="replace").strip() or "another process"
+            os.close(lock)
+            raise UserError(f"{path.parent}: {owner} is training into it; wait for it or give another --out") from None
+        if path.exists() and os.path.samestat(os.fstat(lock), path.stat()):
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
+            return lock
+        os.close(lock)  # its owner removed the file after we opened it and before we locked it
+
+
+def release(lock: int, path: Path) -> None:
+    """Remove the lock file and release the lock."""
+    path.unlink(missing_ok=True)
+    os.close(lock)
