@@ -21,6 +21,7 @@ from attnlab.data.text.tokenizer import BOS, EOS, PAD
 from attnlab.functional import masks
 from attnlab.layers.capture import apply_with_attention
 from attnlab.layers.dropout import Dropout, keep
+from attnlab.layers.mixer import Context
 from attnlab.layers.multi_head import CrossAttention, SelfAttention
 from attnlab.models.transformer import TransformerDecoder, TransformerEncoder, TransformerSeq2Seq
 from attnlab.training.decoding import make_decode
@@ -253,8 +254,9 @@ def test_self_attention_is_that_of_flax(causal):
     block = config.Block(width=8, heads=2)
     ours, theirs = SelfAttention(block, config.SELF), nn.MultiHeadDotProductAttention(2, qkv_features=8)
     where = masks.lengths(LENGTHS) & masks.causal() if causal else masks.lengths(LENGTHS)
-    variables = weights_of(ours, MEMORY, LENGTHS, where, train=False)
-    found = apply(ours, variables, MEMORY, LENGTHS, where, train=False)
+    context = Context(LENGTHS, where)
+    variables = weights_of(ours, MEMORY, context, train=False)
+    found = apply(ours, variables, MEMORY, context, train=False)
     expected = jax.jit(theirs.apply)(flax_weights(variables, 2), MEMORY, mask=where.dense(5, 5)[:, None])
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -267,7 +269,7 @@ def test_cross_attention_is_that_of_flax():
         @nn.compact
         def __call__(self, states):
             module = CrossAttention(block, config.SELF, name="cross")
-            return module(states, *module.remember(MEMORY), LENGTHS, train=False)[0]
+            return module(states, *module.project_memory(MEMORY), LENGTHS, train=False)[0]
 
     states = MEMORY[:, :3] + 1.0
     variables = weights_of(Whole(), states)

@@ -58,7 +58,7 @@ def record(
         return
     place = stack if layer is None else f"{stack}/layer_{layer}"
     name = f"{place}/{kind}_attention"
-    module.sow("intermediates", "attention", LayerAttention(name, kind, stack, layer, weights))
+    module.sow("intermediates", "attention_weights", LayerAttention(name, kind, stack, layer, weights))
 
 
 def apply_with_attention(

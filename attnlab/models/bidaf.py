@@ -26,7 +26,7 @@ from attnlab.config.models.extractive_qa import BidafReader as Config
 from attnlab.config.models.extractive_qa import Characters
 from attnlab.functional import masks
 from attnlab.functional.attention import attention
-from attnlab.layers.between import Between
+from attnlab.layers.attention import Attention
 from attnlab.layers.capture import record
 from attnlab.layers.dropout import Dropout
 from attnlab.layers.normalizers import Normalizer, draws
@@ -104,7 +104,8 @@ class BidafReader(nn.Module):
         self.highway = Highway(config.highway)
         self.contextual = Bidirectional(config.cell, config.hidden)
         if config.attention is not None:
-            self.attend = Between(config.attention, 2 * config.hidden)
+            width = 2 * config.hidden
+            self.attention = Attention(config.attention, 1, width, width, kind="context_to_query", stack="reader")
             if config.flow == "both":
                 self.to_passage = Normalizer(config.attention.normalizer, 1, 2 * config.hidden)
         self.modeling = [Bidirectional(config.cell, config.hidden) for _ in range(config.modeling_layers)]
@@ -185,8 +186,7 @@ class BidafReader(nn.Module):
         if self.config.attention is None:
             seen, by_question = jnp.broadcast_to(last[:, None], h.shape), jnp.zeros((*h.shape[:2], u.shape[1]), h.dtype)
             return jnp.concatenate([h, seen, h * seen], axis=-1), by_question, nowhere
-        found: Any = self.attend(h, u, u, lengths, train=train)
-        record(self, found.weights[:, None], kind="context_to_query", stack="reader")
+        found: Any = self.attention(h, u, u, lengths, returns=("weights", "max"), implementation="dense", train=train)
         parts, by_passage = [h, found.output, h * found.output], nowhere
         if self.config.flow == "both":
             regarded, by_passage = self._regarded(h, last, found.max, jnp.sum(inside, axis=1), train)

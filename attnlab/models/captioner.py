@@ -21,8 +21,8 @@ from jaxtyping import Array, Float, Int, Num
 
 from attnlab.config.models import captioner as config
 from attnlab.functional.attention import pool
-from attnlab.layers.attend import Attend, Memory
 from attnlab.layers.capture import record
+from attnlab.layers.decoder_attention import DecoderAttention, Memory
 from attnlab.layers.recurrent import CELLS, Cell, initial_state
 from attnlab.models.image_encoder import ImageEncoder
 from attnlab.models.seq2seq import EMBEDDING_INIT, DecoderState, Output
@@ -46,7 +46,7 @@ class ShowAttendTell(nn.Module):
         self.input = nn.Dense(gates)
         self.seen = self.param("seen", glorot, (config.image.width, gates))
         self.cell = Cell(CELL, config.hidden)
-        self.attend = Attend(config.attention, config.hidden)
+        self.attention = DecoderAttention(config.attention, config.hidden, config.image.width)
         if config.gate:
             self.w_gate = self.param("w_gate", nn.initializers.zeros_init(), (config.hidden, 1))
             self.b_gate = self.param("b_gate", nn.initializers.zeros_init(), (1,))
@@ -91,14 +91,14 @@ class ShowAttendTell(nn.Module):
         grid = self.dropout(self.embed(image) if embedded is None else embedded, deterministic=not train)
         mean = jnp.mean(grid, axis=1)
         state = initial_state(CELL, jnp.tanh(self.bridge(mean)))
-        return self.attend.remember(grid, lengths, mean), DecoderState(state, grid[:, 0, :0])
+        return self.attention.project_memory(grid, lengths, mean), DecoderState(state, grid[:, 0, :0])
 
     def decode(
         self, memory: Memory, state: DecoderState, target: Int[Array, "b t"], *, train: bool
     ) -> tuple[DecoderState, Output]:
         """Read words (one of them when searching) and say what may follow each."""
         embedded = self.dropout(self.embedding(target), deterministic=not train)
-        attend, cell, w_seen = self.attend.function(), self.cell(), self.seen
+        attend, cell, w_seen = self.attention.function(), self.cell(), self.seen
         hard = self.config.look == "hard"
         gate = (self.w_gate, self.b_gate) if self.config.gate else None
 

@@ -16,8 +16,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from attnlab.config.models.story_qa import MemoryNetwork as Config
-from attnlab.layers.between import Between
-from attnlab.layers.capture import record
+from attnlab.layers.attention import Attention
 from attnlab.layers.dropout import Dropout
 
 SMALL = nn.initializers.normal(0.1)
@@ -145,14 +144,20 @@ class MemoryNetwork(nn.Module):
             ]
         dropout = Dropout(config.dropout)
         between = None if adjacent else nn.Dense(config.width, use_bias=False, name="between")
-        asks = [Between(config.attention, config.width, name=f"hop_{n}") for n in range(config.hops if adjacent else 1)]
-        weights = []
+        width, weights = config.width, []
+        attends = [
+            Attention(config.attention, 1, width, width, kind="hop", stack="memory", name=f"hop_{n}")
+            for n in range(config.hops if adjacent else 1)
+        ]
         for hop in range(config.hops):
             key, value = (memories[hop], memories[hop + 1]) if adjacent else memories
-            found = asks[hop if adjacent else 0](dropout(state, train=train), key, value, sentences, train=train)
+            attend = attends[hop if adjacent else 0]
+            found = attend(
+                dropout(state, train=train), key, value, sentences, returns=("weights",), implementation="dense",
+                layer=hop + 1, train=train,
+            )  # fmt: skip
             state = (state if between is None else between(state)) + found.output
             weights.append(found.weights)
-            record(self, found.weights[:, None], kind="hop", stack="memory", layer=hop + 1)
         if adjacent:
             logits = state[:, 0] @ self.words[-1].T
         else:

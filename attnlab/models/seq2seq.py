@@ -24,8 +24,8 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from attnlab.config.models.recurrent import RecurrentSeq2Seq as Config
-from attnlab.layers.attend import Attend, Memory
 from attnlab.layers.capture import record
+from attnlab.layers.decoder_attention import DecoderAttention, Memory
 from attnlab.layers.recurrent import CELLS, Bidirectional, Cell, State, initial_state
 
 EMBEDDING_INIT = nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
@@ -88,7 +88,7 @@ class Decoder(nn.Module):
         self.input = nn.Dense(gates)
         self.feed = self.param("feed", glorot, (config.embedding if luong else context, gates))
         self.cell = Cell(cell.cell, cell.hidden)
-        self.attend = Attend(config.attention, cell.hidden)
+        self.attention = DecoderAttention(config.attention, cell.hidden, context)
         features = cell.hidden + context + (0 if luong else config.embedding)
         self.w_readout = self.param("w_readout", glorot, (features, config.embedding))
         self.b_readout = self.param("b_readout", nn.initializers.zeros_init(), (config.embedding,))
@@ -97,7 +97,7 @@ class Decoder(nn.Module):
         """Prepare the source and the state before the first target token."""
         state = initial_state(self.config.decoder.cell, jnp.tanh(self.bridge(summary)))
         feed = self.config.embedding if self.config.decoder.form == "luong" else 0
-        return self.attend.remember(annotations, lengths, summary), DecoderState(
+        return self.attention.project_memory(annotations, lengths, summary), DecoderState(
             state, jnp.zeros((summary.shape[0], feed), summary.dtype)
         )
 
@@ -116,7 +116,7 @@ class Decoder(nn.Module):
         return state, features, weights
 
     def _bahdanau(self) -> Step:
-        attend, cell, w_context = self.attend.function(), self.cell(), self.feed
+        attend, cell, w_context = self.attention.function(), self.cell(), self.feed
 
         def step(memory: Memory, state: DecoderState, gates: Array) -> tuple[DecoderState, tuple[Array, Array]]:
             context, weights = attend(memory, state.cell[0])
@@ -126,7 +126,7 @@ class Decoder(nn.Module):
         return step
 
     def _luong(self) -> Step:
-        attend, cell, w_feed, readout = self.attend.function(), self.cell(), self.feed, self._readout()
+        attend, cell, w_feed, readout = self.attention.function(), self.cell(), self.feed, self._readout()
 
         def step(memory: Memory, state: DecoderState, gates: Array) -> tuple[DecoderState, tuple[Array, Array]]:
             new = cell(gates + state.readout @ w_feed, state.cell)

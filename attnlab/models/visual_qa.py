@@ -23,8 +23,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from attnlab.config.models import visual_qa as config
 from attnlab.config.models.transformer import Block
-from attnlab.layers.attend import Attend
-from attnlab.layers.capture import record
+from attnlab.layers.attention import Attention
 from attnlab.layers.multi_head import CrossAttention
 from attnlab.layers.recurrent import Bidirectional
 from attnlab.layers.transformer import FeedForward
@@ -116,10 +115,12 @@ class VisualAnswerer(nn.Module):
             case config.Concat():
                 return _joined(summary, mean), weights, words
             case config.CoAttention(attention=attention):
-                seen, where = _ask(Attend(attention, self.config.hidden, name="look"), grid, cells, mean, summary)
-                record(self, where[:, None, None], kind="question_to_image", stack="fusion")
-                read, words = _ask(Attend(attention, self.config.hidden, name="read"), states, lengths, summary, seen)
-                record(self, words[:, None, None], kind="image_to_question", stack="fusion")
+                width = self.config.hidden
+                sizes: Any = {"heads": 1, "query_width": width, "key_width": width, "stack": "fusion"}
+                to_image = Attention(attention, **sizes, kind="question_to_image", name="to_image")
+                to_words = Attention(attention, **sizes, kind="image_to_question", name="to_words")
+                seen, where = _attend(to_image, summary, grid, cells)
+                read, words = _attend(to_words, seen, states, lengths)
                 return _joined(read, seen), jnp.broadcast_to(where[:, None, :], weights.shape), words
             case _:
                 gated = isinstance(fusion, config.GatedCrossAttention)
@@ -151,8 +152,8 @@ class _CrossLayer(nn.Module):
     ) -> tuple[Float[Array, "b n d"], Float[Array, "b h n m"]]:
         dropout = nn.Dropout(self.block.dropout, deterministic=not train)
         cross = CrossAttention(self.block, self.attention, stack="fusion", layer=self.layer, name="cross")
-        asked = nn.LayerNorm(name="cross_norm")(states)
-        made, weights = cross(asked, *cross.remember(grid), cells, train=train, weights=True)
+        normed = nn.LayerNorm(name="cross_norm")(states)
+        made, weights = cross(normed, *cross.project_memory(grid), cells, train=train, weights=True)
         assert weights is not None
         states += self._gate("cross_gate") * dropout(made)
         feed = FeedForward(self.block, name="feed_forward")
@@ -164,9 +165,12 @@ class _CrossLayer(nn.Module):
         return jnp.tanh(self.param(name, nn.initializers.zeros_init(), ())) if self.gated else 1.0
 
 
-def _ask(attend: Attend, values: Array, lengths: Array, summary: Array, query: Array) -> tuple[Array, Array]:
-    memory = attend.remember(values, lengths, summary)
-    return attend.function()(memory, query)
+def _attend(attention: Attention, query: Array, values: Array, lengths: Array) -> tuple[Array, Array]:
+    """Return the context [b d] and the weights [b k] of one query in each example."""
+    found: Any = attention(
+        query[:, None], values, values, lengths, returns=("weights",), implementation="dense", train=False
+    )
+    return found.output[:, 0], found.weights[:, 0]
 
 
 def _joined(question: Float[Array, "b d"], image: Float[Array, "b d"]) -> Float[Array, "b 3*d"]:
