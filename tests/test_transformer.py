@@ -113,8 +113,9 @@ def test_no_token_sees_a_later_one():
 @pytest.mark.parametrize(("tied", "tables", "matrix"), [("none", 2, True), ("output", 2, False), ("all", 1, False)])
 def test_tied_embeddings_are_one_array(tied, tables, matrix):
     _, variables = seq2seq(tie_embeddings=tied)
-    assert sum("embedding" in name for name in variables["params"]) == tables
-    assert ("Dense_0" in variables["params"]["readout"]) == matrix
+    params = variables["params"]
+    assert sum("embedding" in name for part in (params, params["decoder"]) for name in part) == tables
+    assert ("Dense_0" in params["decoder"]["readout"]) == matrix
 
 
 def decoder(**more) -> tuple[TransformerDecoder, dict]:
