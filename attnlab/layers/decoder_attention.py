@@ -19,11 +19,11 @@ from attnlab.layers.scores import project_keys
 class Memory:
     """An encoded source: all that a decoder needs of it at every step."""
 
-    keys: Float[Array, "b s e"]
+    keys: Float[Any, "b s e"]
     """As projected for the score."""
-    values: Float[Array, "b s c"]
-    lengths: Int[Array, " b"]
-    summary: Float[Array, "b c"]
+    values: Float[Any, "b s c"]
+    lengths: Int[Any, " b"]
+    summary: Float[Any, "b c"]
     """The encoder's final states; without attention the whole context."""
     score: Any
     """The rest of the score, of (query, projected key); None without attention."""

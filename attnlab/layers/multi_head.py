@@ -85,9 +85,9 @@ class _MultiHead(nn.Module):
 class KeyValues:
     """Keys and values of the tokens so far, the state of self-attention; all rows are equally long."""
 
-    key: Float[Array, "b l k e"]
-    value: Float[Array, "b l k e"]
-    length: Int[Array, " b"]
+    key: Float[Any, "b l k e"]
+    value: Float[Any, "b l k e"]
+    length: Int[Any, " b"]
 
 
 class SelfAttention(_MultiHead):

@@ -47,13 +47,13 @@ class ReaderEmbeddings(NamedTuple):
 class Pointers:
     """What a reader says of a batch."""
 
-    start: Float[Array, "b t+1"]
+    start: Float[Any, "b places"]
     """Logits of the answer's first word; place 0 is no answer. −inf beyond the passage."""
-    end: Float[Array, "b t+1"]
+    end: Float[Any, "b places"]
     """The same of its last word."""
-    question: Float[Array, "b t j"]
+    question: Float[Any, "b t j"]
     """Attention of each word of the passage over the question; zeros without attention."""
-    passage: Float[Array, "b t"]
+    passage: Float[Any, "b t"]
     """Attention of the question over the passage; zeros without it."""
 
 

@@ -7,7 +7,7 @@
 Reference: Sukhbaatar, Szlam, Weston & Fergus 2015.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,9 +35,9 @@ class StoryEmbeddings(NamedTuple):
 class Answers:
     """What the model says of a batch."""
 
-    logits: Float[Array, "b v"]
+    logits: Float[Any, "b v"]
     """Of every word of the vocabulary as the answer."""
-    weights: Float[Array, "b h n"]
+    weights: Float[Any, "b h n"]
     """Attention of each hop over the sentences."""
 
 

@@ -44,12 +44,12 @@ class VisualEmbeddings(NamedTuple):
 class Answers:
     """What the model says of a batch."""
 
-    logits: Float[Array, "b a"]
+    logits: Float[Any, "b a"]
     """One for each known answer."""
-    weights: Float[Array, "b n m"]
+    weights: Float[Any, "b n m"]
     """Where on the image each word of the question looked (the last layer's, the mean of its heads); where the whole
     question looks at once (co_attention), all words have the same. Zeros without attention."""
-    words: Float[Array, "b n"]
+    words: Float[Any, "b n"]
     """Weights of the question's words when they are attended to (co_attention); zeros elsewhere."""
 
 
