@@ -33,7 +33,7 @@ class LayerAttention:
     """The part of the model that the layer belongs to, such as "encoder", "decoder" or "fusion"."""
     layer: int | None
     """Number of the layer in its stack, from 1; None where the stack has only one."""
-    weights: Float[Any, "b h q k"]
+    weights: Float[Array, "b h q k"] | Any
     """Before dropout; padding included."""
 
 

@@ -19,11 +19,11 @@ from attnlab.layers.scores import project_keys
 class Memory:
     """An encoded source: all that a decoder needs of it at every step."""
 
-    keys: Float[Any, "b s e"]
+    keys: Float[Array, "b s e"] | Any
     """As projected for the score."""
-    values: Float[Any, "b s c"]
-    lengths: Int[Any, " b"]
-    summary: Float[Any, "b c"]
+    values: Float[Array, "b s c"] | Any
+    lengths: Int[Array, " b"] | Any
+    summary: Float[Array, "b m"] | Any
     """The encoder's final states; without attention the whole context."""
     score: Any
     """The rest of the score, of (query, projected key); None without attention."""
@@ -52,7 +52,7 @@ class DecoderAttention(nn.Module):
             self.attend = Attention(self.config, 1, self.query_width, self.key_width, kind="decoder")
 
     def project_memory(
-        self, values: Float[Array, "b s c"], lengths: Int[Array, " b"], summary: Float[Array, "b c"]
+        self, values: Float[Array, "b s c"], lengths: Int[Array, " b"], summary: Float[Array, "b m"]
     ) -> Memory:
         """Project the source to keys, once for all steps."""
         if self.config is None:

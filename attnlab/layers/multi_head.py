@@ -85,9 +85,9 @@ class _MultiHead(nn.Module):
 class KeyValues:
     """Keys and values of the tokens so far, the state of self-attention; all rows are equally long."""
 
-    key: Float[Any, "b l k e"]
-    value: Float[Any, "b l k e"]
-    length: Int[Any, " b"]
+    key: Float[Array, "b l k e"] | Any
+    value: Float[Array, "b l k e"] | Any
+    length: Int[Array, " b"] | Any
 
 
 class SelfAttention(_MultiHead):

@@ -47,13 +47,13 @@ class ReaderEmbeddings(NamedTuple):
 class Pointers:
     """What a reader says of a batch."""
 
-    start: Float[Any, "b places"]
+    start: Float[Array, "b places"] | Any
     """Logits of the answer's first word; place 0 is no answer. −inf beyond the passage."""
-    end: Float[Any, "b places"]
+    end: Float[Array, "b places"] | Any
     """The same of its last word."""
-    question: Float[Any, "b t j"]
+    question: Float[Array, "b t j"] | Any
     """Attention of each word of the passage over the question; zeros without attention."""
-    passage: Float[Any, "b t"]
+    passage: Float[Array, "b t"] | Any
     """Attention of the question over the passage; zeros without it."""
 
 

@@ -26,10 +26,10 @@ EMBEDDING_INIT = nn.initializers.normal(0.1)
 class Output:
     """What a classifier says of a batch of texts."""
 
-    logits: Float[Any, "b c"]
-    weights: Float[Any, "b r s"]
+    logits: Float[Array, "b c"] | Any
+    weights: Float[Array, "b r s"] | Any
     """Weight of each token in the pooling, a row a hop."""
-    penalty: Float[Any, " b"]
+    penalty: Float[Array, " b"] | Any
     """To be added to the loss of each text (Lin et al. 2017, eq. 8)."""
 
 

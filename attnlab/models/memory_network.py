@@ -35,9 +35,9 @@ class StoryEmbeddings(NamedTuple):
 class Answers:
     """What the model says of a batch."""
 
-    logits: Float[Any, "b v"]
+    logits: Float[Array, "b v"] | Any
     """Of every word of the vocabulary as the answer."""
-    weights: Float[Any, "b h n"]
+    weights: Float[Array, "b h n"] | Any
     """Attention of each hop over the sentences."""
 
 

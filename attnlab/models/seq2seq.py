@@ -35,8 +35,8 @@ EMBEDDING_INIT = nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_a
 class Output:
     """What the model says of a batch."""
 
-    logits: Float[Any, "b t v"]
-    weights: Float[Any, "b t s"]
+    logits: Float[Array, "b t v"] | Any
+    weights: Float[Array, "b t s"] | Any
     """Attention of each target position over the source; zeros without attention."""
 
 
@@ -45,7 +45,7 @@ class DecoderState:
     """All that one decoder step hands to the next."""
 
     cell: State
-    readout: Float[Any, "b e"]
+    readout: Float[Array, "b e"] | Any
     """The previous readout, for input feeding; without columns in the Bahdanau form."""
 
 

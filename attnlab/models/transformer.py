@@ -31,7 +31,7 @@ from attnlab.models.seq2seq import EMBEDDING_INIT
 class Output:
     """Output of a decoder for a batch."""
 
-    logits: Float[Any, "b t v"]
+    logits: Float[Array, "b t v"] | Any
     weights: Any
     """Attention of each target position over the memory [b t s]: one layer's, the mean of its heads; None when it was
     not asked for."""
@@ -42,7 +42,7 @@ class Memory:
     """What a decoder attends to: keys and values [b s k e] of every layer, and how many of each row are real."""
 
     layers: tuple[tuple[Array, Array], ...]
-    lengths: Int[Any, " b"]
+    lengths: Int[Array, " b"] | Any
 
     def repeat(self, times: int) -> "Memory":
         """Return the memory with every row `times` times in a row, for beam search."""
@@ -55,7 +55,7 @@ class DecoderState:
 
     layers: tuple[PyTree, ...]
     """The state of each layer's sequence mixer."""
-    length: Int[Any, " b"]
+    length: Int[Array, " b"] | Any
     """Tokens so far."""
 
 

@@ -44,12 +44,12 @@ class VisualEmbeddings(NamedTuple):
 class Answers:
     """What the model says of a batch."""
 
-    logits: Float[Any, "b a"]
+    logits: Float[Array, "b a"] | Any
     """One for each known answer."""
-    weights: Float[Any, "b n m"]
+    weights: Float[Array, "b n m"] | Any
     """Where on the image each word of the question looked (the last layer's, the mean of its heads); where the whole
     question looks at once (co_attention), all words have the same. Zeros without attention."""
-    words: Float[Any, "b n"]
+    words: Float[Array, "b n"] | Any
     """Weights of the question's words when they are attended to (co_attention); zeros elsewhere."""
 
 
