@@ -21,12 +21,14 @@ from attnlab.functional import masks, mods, normalizers, scores
 from attnlab.functional.attention import attention
 from attnlab.functional.parts import map_over
 from attnlab.functional.types import Positions
-from attnlab.layers.attend import Attend
+from attnlab.layers.capture import apply_with_attention
 from attnlab.layers.custom import custom_function, custom_mask
+from attnlab.layers.decoder_attention import DecoderAttention
+from attnlab.layers.mixer import Context
 from attnlab.layers.mods import Mods
 from attnlab.layers.multi_head import SelfAttention
 from attnlab.layers.normalizers import Normalizer
-from attnlab.layers.scores import HeadScore
+from attnlab.layers.scores import Score
 
 FILE = """
 import jax.numpy as jnp
@@ -106,7 +108,7 @@ def normal(seed: int, *shape: int) -> jax.Array:
 
 
 def test_many_heads_have_an_array_each():
-    module = HeadScore(custom("bilinear"), 3, 4)
+    module = Score(custom("bilinear"), 3, 4, 4)
     variables = module.init(jax.random.key(0))
     w = variables["params"]["w"]
     assert w.shape == (3, 4, 4)
@@ -125,17 +127,18 @@ def test_many_heads_have_an_array_each():
     assert np.abs(jax.grad(loss)(variables)["params"]["w"]).min() > 0
 
 
-def test_one_head_reads_its_widths_from_what_it_is_given():
+def test_one_head_of_two_widths():
     source, state = normal(1, 2, 5, 6), normal(2, 2, 4)
     config = Attention(score=custom("bilinear"))
 
-    def ask(module: Attend, source, state):
-        return module.function()(module.remember(source, jnp.array([5, 3]), source[:, 0]), state)
+    def attend(module: DecoderAttention, source, state):
+        return module.function()(module.project_memory(source, jnp.array([5, 3]), source[:, 0]), state)
 
-    module = Attend(config, 4)
-    (context, weights), variables = module.init_with_output(jax.random.key(0), source, state, method=ask)
-    assert variables["params"]["score"]["w"].shape == (4, 6)
-    logits = np.einsum("bd,de,bse->bs", state, variables["params"]["score"]["w"], source)
+    module = DecoderAttention(config, 4, 6)
+    (context, weights), variables = module.init_with_output(jax.random.key(0), source, state, method=attend)
+    w = variables["params"]["attend"]["score"]["w"]
+    assert w.shape == (1, 4, 6)
+    logits = np.einsum("bd,de,bse->bs", state, w[0], source)
     expected = np.exp(logits) * np.array([[1] * 5, [1, 1, 1, 0, 0]])
     np.testing.assert_allclose(weights, expected / expected.sum(1, keepdims=True), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(context, np.einsum("bs,bsc->bc", weights, source), rtol=1e-4, atol=1e-5)
@@ -155,7 +158,7 @@ def test_arrays_start_as_their_defaults_say_and_settings_replace_others():
 
 @pytest.mark.parametrize("settings", [{"center": True, "times": 2}, {"center": False, "times": 3}], ids=str)
 def test_settings_stay_what_they_are_when_compiled(settings: dict):
-    module = HeadScore(custom("power", kwargs=settings), 2, 4)
+    module = Score(custom("power", kwargs=settings), 2, 4, 4)
     variables = module.init(jax.random.key(0))
     query, key, value = normal(1, 5, 2, 4), normal(2, 6, 2, 4), normal(3, 6, 2, 4)
 
@@ -347,13 +350,12 @@ def test_the_page_of_custom_parts_works_as_it_stands(tmp_path: Path):
     chosen = load(tmp_path / "x.yaml").model.encoder.attention
     assert [part.name for part in custom_parts(chosen)] == ["low_rank", "recency", "nearby", "taylor_softmax"]
     module = SelfAttention(Block(width=8, heads=2), chosen)
-    given = normal(0, 1, 12, 8), jnp.array([12]), masks.lengths(jnp.array([12]))
+    given = normal(0, 1, 12, 8), Context(jnp.array([12]), masks.lengths(jnp.array([12])))
     variables = module.init(jax.random.key(0), *given, train=False)
-    assert {name: array.shape for name, array in variables["params"]["score"].items()} == {
+    assert {name: array.shape for name, array in variables["params"]["attend"]["score"].items()} == {
         "w_query": (2, 4, 64), "w_key": (2, 4, 64)
     }  # fmt: skip
-    _, found = module.apply(variables, *given, train=False, mutable=["intermediates"])
-    weights = found["intermediates"]["attention_weights"]
+    weights = apply_with_attention(module, variables, *given, train=False)[1][0].weights
     near = abs(np.arange(12)[:, None] - np.arange(12)) <= 8
     np.testing.assert_array_equal(weights > 0, np.broadcast_to(near, (1, 2, 12, 12)))
     np.testing.assert_allclose(weights.sum(axis=-1), 1.0, rtol=1e-6)

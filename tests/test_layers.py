@@ -20,13 +20,16 @@ from attnlab.config.explain import models_of
 from attnlab.config.models.recurrent import RecurrentSeq2Seq as RecurrentConfig
 from attnlab.config.models.transformer import Block
 from attnlab.functional import masks
-from attnlab.layers.attend import Attend
+from attnlab.layers.decoder_attention import DecoderAttention
 from attnlab.layers.masks import mask
+from attnlab.layers.mixer import Context
 from attnlab.layers.multi_head import CrossAttention, SelfAttention
 
 STATES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 8)), jnp.float32)
+NEAR = 0.3 * STATES
+"""Keys so near to each other that no sparse normalizer picks a single one."""
 LENGTHS = jnp.array([5, 3])
-BLOCK = Block(width=8, heads=4, kv_heads=2)
+BLOCK = Block(width=8, heads=4, kv_heads=2, max_length=6)
 CUSTOM = """
 import jax
 import jax.numpy as jnp
@@ -52,6 +55,7 @@ def normalizer(logits, where, *, shift: Float[Array, ""]):
 NEEDED = {
     "additive": {"hidden": 3},
     "concat": {"hidden": 3},
+    "cosine": {"scale": 1.0},
     "soft_cap": {"cap": 2.0},
     "relative_bias": {"distance": 2},
     "t5_bias": {"buckets": 4, "max_distance": 8},
@@ -69,7 +73,7 @@ NEEDED = {
     "top_k": {"k": 2},
     "local_p": {"width": 2.0, "hidden": 3},
 }
-"""What a kind cannot do without, or should be smaller of."""
+"""What a kind needs, or should be smaller here."""
 SINGLE = {"cosine", "negative_squared_distance", "temperature", "entmax", "sigmoid"}
 """Kinds that may learn their number."""
 
@@ -122,22 +126,28 @@ def learned(output, variables, *arguments) -> set[str]:
     return {jax.tree_util.keystr(path) for path, leaf in jax.tree.leaves_with_path(slopes) if np.any(leaf)}
 
 
+def learnable(variables, attention) -> set[str]:
+    """Return the paths of all arrays that have a gradient: all but those of a score that `location` replaces."""
+    paths = {jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(variables)}
+    return {path for path in paths if attention.mods[0].kind != "location" or "score" not in path}
+
+
 @pytest.mark.parametrize("attention", rows(MODS, MASKS, NORMALIZERS), ids=name)
 def test_every_kind_in_many_heads(attention):
-    module, where = SelfAttention(BLOCK, attention), masks.lengths(LENGTHS)
-    variables = drawn(functools.partial(module.init, train=True), STATES, LENGTHS, where)
+    module, context = SelfAttention(BLOCK, attention), Context(LENGTHS, masks.lengths(LENGTHS))
+    variables = drawn(functools.partial(module.init, train=True), STATES, context)
 
     @jax.jit
     def output(variables, states):
-        return module.apply(variables, states, LENGTHS, where, train=False)
+        return module.apply(variables, states, context, train=False)
 
     found = output(variables, STATES)
     moved = output(variables, jnp.concatenate([STATES[:, :3], STATES[:, 3:] + 1.0], axis=1))
     chex.assert_shape(found, (2, 5, 8))
     np.testing.assert_allclose(moved[1, :3], found[1, :3], atol=1e-5)
     rngs = {"dropout": jax.random.key(0)}
-    leaves = learned(lambda v: module.apply(v, STATES, LENGTHS, where, train=True, rngs=rngs), variables)
-    assert any("output" in leaf for leaf in leaves)
+    leaves = learned(lambda v: module.apply(v, STATES, context, train=True, rngs=rngs), variables)
+    assert leaves == learnable(variables, attention)
 
 
 ABOUT = [mod for mod in MODS if mod.kind not in attentions.BETWEEN_POSITIONS]
@@ -146,26 +156,27 @@ AGAIN = [normalizer for normalizer in NORMALIZERS if normalizer.kind != "gumbel_
 
 @pytest.mark.parametrize("attention", rows(ABOUT, [], AGAIN), ids=name)
 def test_every_kind_in_a_recurrent_decoder(attention):
-    module = Attend(attention.of_single_queries("attention"), 8)
+    module = DecoderAttention(attention.of_single_queries("attention"), 8, 8)
 
     def ask(self):
-        memory = self.remember(STATES, LENGTHS, STATES[:, 0])
-        return self.function()(memory, STATES[:, 1] + 0.5)
+        memory = self.project_memory(NEAR, LENGTHS, NEAR[:, 0])
+        return self.function()(memory, NEAR[:, 1] + 0.1)
 
     variables = drawn(functools.partial(module.init, method=ask))
     context, weights = jax.jit(functools.partial(module.apply, method=ask))(variables)
     chex.assert_shape([context, weights], [(2, 8), (2, 5)])
     assert not weights[1, 3:].any()
-    np.testing.assert_allclose(context, jnp.einsum("bs,bsd->bd", weights, STATES), atol=1e-5)
+    np.testing.assert_allclose(context, jnp.einsum("bs,bsd->bd", weights, NEAR), atol=1e-5)
     if variables:
-        learned(lambda variables: module.apply(variables, method=ask)[0], variables)
+        leaves = learned(lambda variables: module.apply(variables, method=ask)[0], variables)
+        assert leaves == learnable(variables, attention)
 
 
 def test_weights_are_returned_and_change_no_bit():
     module = CrossAttention(BLOCK, attentions.Attention(score=attentions.ScaledDot()))
 
     def ask(self, weights):
-        return self(STATES, *self.remember(STATES), LENGTHS, train=False, weights=weights)
+        return self(STATES, *self.project_memory(STATES), LENGTHS, train=False, weights=weights)
 
     variables = drawn(functools.partial(module.init, method=functools.partial(ask, weights=True)))
     asked, plain = (
@@ -180,12 +191,12 @@ def test_weights_are_returned_and_change_no_bit():
 def test_gumbel_noise_is_drawn_in_training_alone():
     normalizer = normalizer_configs.GumbelSoftmax()
     module = SelfAttention(BLOCK, attentions.Attention(score=attentions.Dot(), normalizer=normalizer))
-    where = masks.lengths(LENGTHS)
-    variables = drawn(functools.partial(module.init, train=True), STATES, LENGTHS, where)
+    context = Context(LENGTHS, masks.lengths(LENGTHS))
+    variables = drawn(functools.partial(module.init, train=True), STATES, context)
 
     @functools.partial(jax.jit, static_argnums=0)
     def output(train: bool, seed: int):
-        return module.apply(variables, STATES, LENGTHS, where, train=train, rngs={"dropout": jax.random.key(seed)})
+        return module.apply(variables, STATES, context, train=train, rngs={"dropout": jax.random.key(seed)})
 
     assert (output(True, 0) != output(True, 1)).any()
     np.testing.assert_array_equal(output(False, 0), output(False, 1))

@@ -19,9 +19,11 @@ from attnlab.config import normalizers as normalizer_configs
 from attnlab.config.models import transformer as config
 from attnlab.data.text.tokenizer import BOS, EOS, PAD
 from attnlab.functional import masks
+from attnlab.layers.capture import apply_with_attention
 from attnlab.layers.dropout import Dropout, keep
+from attnlab.layers.mixer import Context
 from attnlab.layers.multi_head import CrossAttention, SelfAttention
-from attnlab.models.transformer import TransformerDecoder, TransformerEncoder, TransformerSeq2Seq, with_attention
+from attnlab.models.transformer import TransformerDecoder, TransformerEncoder, TransformerSeq2Seq
 from attnlab.training.decoding import make_decode
 
 VOCABULARY = 11
@@ -78,15 +80,16 @@ def test_training_computes_no_weights_unless_asked():
 def test_attention_of_every_layer_and_head_changes_no_bit():
     model, variables = seq2seq()
     plain = apply(model, variables, SOURCE, LENGTHS, TARGET, train=False, weights=False)
-    show = jax.jit(functools.partial(with_attention, model, train=False, weights=False))
-    out, found = show(variables, SOURCE, LENGTHS, TARGET)
+    show = jax.jit(functools.partial(apply_with_attention, model, train=False, weights=False))
+    out, layers = show(variables, SOURCE, LENGTHS, TARGET)
     np.testing.assert_array_equal(out.logits, plain.logits)
-    names = ["encoder/layer_0/self_attention"]
-    names += [f"decoder/layer_{n}/{kind}_attention" for n in (0, 1) for kind in ("cross", "self")]
-    assert sorted(found) == sorted(names)
-    chex.assert_shape([found[names[0]], found["decoder/layer_1/cross_attention"]], [(2, 4, 5, 5), (2, 4, 4, 5)])
+    names = ["encoder/layer_1/self_attention"]
+    names += [f"decoder/layer_{n}/{kind}_attention" for kind in ("self", "cross") for n in (1, 2)]
+    found = {layer.name: layer.weights for layer in layers}
+    assert list(found) == names
+    chex.assert_shape([found[names[0]], found["decoder/layer_2/cross_attention"]], [(2, 4, 5, 5), (2, 4, 4, 5)])
     reported = apply(model, variables, SOURCE, LENGTHS, TARGET, train=False).weights
-    np.testing.assert_allclose(found["decoder/layer_0/cross_attention"].mean(1), reported, atol=1e-6)
+    np.testing.assert_allclose(found["decoder/layer_1/cross_attention"].mean(1), reported, atol=1e-6)
 
 
 def test_padding_and_filler_rows_change_nothing():
@@ -110,8 +113,9 @@ def test_no_token_sees_a_later_one():
 @pytest.mark.parametrize(("tied", "tables", "matrix"), [("none", 2, True), ("output", 2, False), ("all", 1, False)])
 def test_tied_embeddings_are_one_array(tied, tables, matrix):
     _, variables = seq2seq(tie_embeddings=tied)
-    assert sum("embedding" in name for name in variables["params"]) == tables
-    assert ("Dense_0" in variables["params"]["readout"]) == matrix
+    params = variables["params"]
+    assert sum("embedding" in name for part in (params, params["decoder"]) for name in part) == tables
+    assert ("Dense_0" in params["decoder"]["readout"]) == matrix
 
 
 def decoder(**more) -> tuple[TransformerDecoder, dict]:
@@ -251,8 +255,9 @@ def test_self_attention_is_that_of_flax(causal):
     block = config.Block(width=8, heads=2)
     ours, theirs = SelfAttention(block, config.SELF), nn.MultiHeadDotProductAttention(2, qkv_features=8)
     where = masks.lengths(LENGTHS) & masks.causal() if causal else masks.lengths(LENGTHS)
-    variables = weights_of(ours, MEMORY, LENGTHS, where, train=False)
-    found = apply(ours, variables, MEMORY, LENGTHS, where, train=False)
+    context = Context(LENGTHS, where)
+    variables = weights_of(ours, MEMORY, context, train=False)
+    found = apply(ours, variables, MEMORY, context, train=False)
     expected = jax.jit(theirs.apply)(flax_weights(variables, 2), MEMORY, mask=where.dense(5, 5)[:, None])
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -265,7 +270,7 @@ def test_cross_attention_is_that_of_flax():
         @nn.compact
         def __call__(self, states):
             module = CrossAttention(block, config.SELF, name="cross")
-            return module(states, *module.remember(MEMORY), LENGTHS, train=False)[0]
+            return module(states, *module.project_memory(MEMORY), LENGTHS, train=False)[0]
 
     states = MEMORY[:, :3] + 1.0
     variables = weights_of(Whole(), states)

@@ -203,7 +203,8 @@ def bound(module: nn.Module, config: Custom, *widths: int, heads: int | None = N
         if heads is None:
             arrays[one.name] = module.param(prefix + one.name, one.start, one.shape)
         else:
-            arrays[one.name] = map_over(module.param(prefix + one.name, one.of_heads(heads)), "h")
+            array = module.param(prefix + one.name, one.of_heads(heads))
+            arrays[one.name] = array[0] if heads == 1 else map_over(array, "h")
     return Partial(function.part, **arrays)
 
 

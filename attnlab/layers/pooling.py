@@ -10,14 +10,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
+from attnlab.config.attention import Attention as AttentionConfig
+from attnlab.config.attention import Dot
 from attnlab.config.models import classifier as config
-from attnlab.functional import masks, normalizers, scores
-from attnlab.functional.attention import attention_weights, pool
-from attnlab.layers.mods import Mods
-from attnlab.layers.normalizers import Normalizer, draws
-from attnlab.layers.scores import MODULES
+from attnlab.functional import normalizers
+from attnlab.functional.attention import pool
+from attnlab.layers.attention import Attention
+from attnlab.layers.capture import record
 
-Asking = config.Attentive | config.Structured
+Attentive = config.Attentive | config.Structured
 
 
 class Pooled(NamedTuple):
@@ -47,6 +48,12 @@ class Pooling(nn.Module):
             last: what `last` pools to: for a recurrent encoder the last state of each direction.
             train: let a random normalizer draw (needs the rng "dropout").
         """
+        pooled = self._pool(states, lengths, last, train)
+        if not isinstance(self.config, Attentive):
+            record(self, pooled.weights[:, None], kind="pooling", stack="encoder")
+        return pooled
+
+    def _pool(self, states: Array, lengths: Array, last: Array, train: bool) -> Pooled:
         where = jnp.arange(states.shape[1])[None, :] < lengths[:, None]
         nothing = jnp.zeros(states.shape[0], states.dtype)
         match self.config:
@@ -61,29 +68,22 @@ class Pooling(nn.Module):
             case config.Last():
                 return Pooled(last, _on(lengths - 1, where), nothing)
             case config.Attentive(penalty=rate) | config.Structured(penalty=rate):
-                weights = self._asked(self.config, states, lengths, train)
-                return Pooled(_pooled(weights, states), weights[:, 0], rate * redundancy(weights[:, 0]))
+                found = self._attended(self.config, states, lengths, train)
+                vector = found.output.reshape(states.shape[0], -1)
+                return Pooled(vector, found.weights, rate * redundancy(found.weights))
 
-    def _asked(self, asking: Asking, states: Array, lengths: Array, train: bool) -> Float[Array, "b 1 r s"]:
-        """Weigh the tokens for every learned query."""
-        if isinstance(asking, config.Structured):
-            keys = jnp.tanh(nn.Dense(asking.hidden, use_bias=False, name="w_1")(states))
-            score, mods, chosen, wide = scores.dot, (), asking.normalizer, asking.hidden
+    def _attended(self, chosen: Attentive, states: Array, lengths: Array, train: bool) -> Any:
+        """Attend to the tokens from every learned query."""
+        if isinstance(chosen, config.Structured):
+            keys = jnp.tanh(nn.Dense(chosen.hidden, use_bias=False, name="w_1")(states))
+            attention = AttentionConfig(score=Dot(), normalizer=chosen.normalizer)
         else:
-            attention, wide = asking.attention, states.shape[2]
-            module = MODULES[attention.score.kind](attention.score, wide, name="score")
-            (keys, score), mods, chosen = module(states), attention.mods, attention.normalizer
-        queries = self.param("queries", nn.initializers.normal(wide**-0.5), (asking.hops, wide))
-        query = jnp.broadcast_to(queries[None, :, None, :], (states.shape[0], asking.hops, 1, wide))
-        rng = self.make_rng("dropout") if train and draws(chosen) else None
-        return attention_weights(
-            query,
-            keys[:, :, None, :],
-            score=score,
-            mods=Mods(mods, 1, wide, name="mods")()(query),
-            mask=masks.lengths(lengths),
-            normalizer=Normalizer(chosen, 1, wide, name="normalizer")()(query, lengths, rng),
-        )
+            keys, attention = states, chosen.attention
+        width = keys.shape[-1]
+        queries = self.param("queries", nn.initializers.normal(width**-0.5), (chosen.hops, width))
+        query = jnp.broadcast_to(queries, (len(states), *queries.shape))
+        attend = Attention(attention, 1, width, width, kind="pooling", stack="encoder", name="attend")
+        return attend(query, keys, states, lengths, returns=("weights",), implementation="dense", train=train)
 
 
 def redundancy(weights: Float[Array, "b r s"]) -> Float[Array, " b"]:

@@ -12,7 +12,7 @@ State = tuple[Float[Array, "b h"], ...]
 """A cell's state; its first array is the output (h)."""
 
 
-def gru(gates: Float[Array, "b 3*h"], state: State, kernel: Float[Array, "h 3*h"], bias: Float[Array, "3*h"]) -> State:
+def gru(gates: Float[Array, "b g"], state: State, kernel: Float[Array, "h g"], bias: Float[Array, " g"]) -> State:
     """Advance a gated recurrent unit by one step.
 
     r = σ(x_r + W_r h), z = σ(x_z + W_z h), n = tanh(x_n + r ⊙ (W_n h + b_n)), h' = (1 − z) ⊙ n + z ⊙ h
@@ -41,7 +41,7 @@ def gru(gates: Float[Array, "b 3*h"], state: State, kernel: Float[Array, "h 3*h"
     return (new + update * (hidden - new),)
 
 
-def lstm(gates: Float[Array, "b 4*h"], state: State, kernel: Float[Array, "h 4*h"], bias: Float[Array, "4*h"]) -> State:
+def lstm(gates: Float[Array, "b g"], state: State, kernel: Float[Array, "h g"], bias: Float[Array, " g"]) -> State:
     """Advance a long short-term memory by one step.
 
     i, f, g, o = split(x + W h + b); c' = σ(f + 1) ⊙ c + σ(i) ⊙ tanh(g); h' = σ(o) ⊙ tanh(c')
@@ -141,7 +141,7 @@ class Bidirectional(nn.Module):
     @nn.compact
     def __call__(
         self, inputs: Float[Array, "b t d"], valid: Bool[Array, "b t"]
-    ) -> tuple[Float[Array, "b t 2*h"], Float[Array, "b 2*h"]]:
+    ) -> tuple[Float[Array, "b t c"], Float[Array, "b c"]]:
         """Return annotations [forward; backward] and the two last outputs, joined the same way."""
         forward, last = Direction(self.kind, self.hidden, reverse=False, name="forward")(inputs, valid)
         backward, first = Direction(self.kind, self.hidden, reverse=True, name="backward")(inputs, valid)

@@ -1,12 +1,8 @@
-"""Modules that own a score's weights. Each names the function of `functional.scores` it is made of.
-
-A recurrent decoder asks the same keys at every step, so a module for one head does once what concerns the keys alone:
-called with them it gives prepared keys, and the rest as a pure score of (query, prepared key). `HeadScore` is for many
-heads that ask once.
-"""
+"""The module that owns what scores learn, a slice of it for each head."""
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -18,178 +14,96 @@ from attnlab.functional import scores
 from attnlab.functional.parts import map_over
 from attnlab.layers.custom import bound
 
-Score = Callable[[Float[Array, "q d"], Float[Array, "k e"]], Float[Array, "q k"]]
-TRILINEAR = ("w_query", "w_key", "w_product")
-"""What `scores.trilinear` learns."""
+ScoreFunction = Callable[[Float[Array, "q d"], Float[Array, "k e"]], Float[Array, "q k"]]
+LECUN = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", batch_axis=0)
+LECUN_TRANSPOSED = nn.initializers.variance_scaling(
+    1.0, "fan_in", "truncated_normal", in_axis=-1, out_axis=-2, batch_axis=0
+)
+GLOROT = nn.initializers.glorot_uniform(batch_axis=0)
 
 
-class Dot(nn.Module):
-    """`scores.dot`; no weights."""
-
-    config: config.Dot
-    query_width: int
-
-    def __call__(self, keys: Float[Array, "b s e"]) -> tuple[Array, Score]:
-        """Return the keys as the score takes them, and the score."""
-        return keys, Partial(scores.dot)
-
-
-class ScaledDot(Dot):
-    """`scores.scaled_dot`; no weights."""
-
-    config: config.ScaledDot
-
-    def __call__(self, keys: Float[Array, "b s e"]) -> tuple[Array, Score]:
-        return keys, Partial(scores.scaled_dot)
-
-
-class General(nn.Module):
-    """`scores.general`, as the dot product with keys that W has been applied to: queryᵀ (W key)."""
-
-    config: config.General
-    query_width: int
-
-    def setup(self) -> None:
-        self.w = nn.Dense(self.query_width, use_bias=False)
-
-    def __call__(self, keys: Float[Array, "b s e"]) -> tuple[Array, Score]:
-        return self.w(keys), Partial(scores.dot)
-
-
-class Additive(nn.Module):
-    """`scores.additive`, with W_k applied to the keys once."""
-
-    config: config.Additive
-    query_width: int
-
-    def setup(self) -> None:
-        glorot = nn.initializers.glorot_uniform()
-        self.w_key = nn.Dense(self.config.hidden, use_bias=False)
-        self.w_query = self.param("w_query", glorot, (self.query_width, self.config.hidden))
-        self.v = self.param("v", nn.initializers.normal(self.config.hidden**-0.5), (self.config.hidden,))
-
-    def __call__(self, keys: Float[Array, "b s e"]) -> tuple[Array, Score]:
-        return self.w_key(keys), Partial(scores.additive, w_query=self.w_query, w_key=None, v=self.v)
-
-
-class Concat(Additive):
-    """`scores.concat`: its W is kept in two pieces, that of the keys applied once."""
-
-    config: config.Concat
-
-
-class Cosine(Dot):
-    """`scores.cosine`."""
-
-    config: config.Cosine
-
-    def setup(self) -> None:
-        self.scale = _scale(self, self.config.scale, self.config.learned, ())
-
-    def __call__(self, keys: Float[Array, "b s e"]) -> tuple[Array, Score]:
-        return keys, Partial(scores.cosine, scale=self.scale)
-
-
-class NegativeSquaredDistance(Dot):
-    """`scores.negative_squared_distance`."""
-
-    config: config.NegativeSquaredDistance
-
-    def setup(self) -> None:
-        start = self.config.scale or 0.5 * self.query_width**-0.5
-        self.scale = _scale(self, start, self.config.learned, ())
-
-    def __call__(self, keys: Float[Array, "b s e"]) -> tuple[Array, Score]:
-        return keys, Partial(scores.negative_squared_distance, scale=self.scale)
-
-
-class Trilinear(Dot):
-    """`scores.trilinear`; its three vectors start small enough that the logits do."""
-
-    config: config.Trilinear
-
-    def setup(self) -> None:
-        small = nn.initializers.normal(self.query_width**-0.5)
-        self.w = {name: self.param(name, small, (self.query_width,)) for name in TRILINEAR}
-
-    def __call__(self, keys: Float[Array, "b s e"]) -> tuple[Array, Score]:
-        return keys, Partial(scores.trilinear, **self.w)
-
-
-class Custom(nn.Module):
-    """A custom function, with what its signature says that it learns."""
-
-    config: config.CustomScore
-    query_width: int
-
-    @nn.compact
-    def __call__(self, keys: Float[Array, "b s e"]) -> tuple[Array, Score]:
-        return keys, bound(self, self.config, self.query_width, keys.shape[-1])
-
-
-MODULES = {
-    "dot": Dot,
-    "scaled_dot": ScaledDot,
-    "general": General,
-    "additive": Additive,
-    "concat": Concat,
-    "cosine": Cosine,
-    "negative_squared_distance": NegativeSquaredDistance,
-    "trilinear": Trilinear,
-    "custom": Custom,
-}
-"""For one head that asks again and again."""
-
-
-class HeadScore(nn.Module):
-    """A score of many heads with what it learns, a slice of it for each head."""
+class Score(nn.Module):
+    """A score with its learned arrays: the function of `functional.scores` that a config names."""
 
     config: config.Score
     heads: int
-    width: int
-    """Features of a head's queries and keys."""
+    query_width: int
+    """Features of a head's queries."""
+    key_width: int
+    """Features of a head's keys."""
 
     @nn.compact
-    def __call__(self) -> Score:
-        """Return the score with its weights bound."""
+    def __call__(self) -> ScoreFunction:
+        """Return the score as a pure function with its arrays bound."""
         match self.config:
             case config.Dot():
                 return Partial(scores.dot)
             case config.ScaledDot():
                 return Partial(scores.scaled_dot)
             case config.General():
-                return Partial(scores.general, w=self._matrix("w", self.width))
+                return Partial(scores.general, w=self._array("w", LECUN_TRANSPOSED, self.query_width, self.key_width))
             case config.Additive(hidden=hidden):
-                sides = {name: self._matrix(name, self.width, hidden) for name in ("w_query", "w_key")}
-                return Partial(scores.additive, **sides, v=self._read_out(hidden))
+                w_query = self._array("w_query", GLOROT, self.query_width, hidden)
+                w_key = self._array("w_key", LECUN, self.key_width, hidden)
+                return Partial(scores.additive, w_query=w_query, w_key=w_key, v=self._vector("v", hidden))
             case config.Concat(hidden=hidden):
-                return Partial(scores.concat, w=self._matrix("w", 2 * self.width, hidden), v=self._read_out(hidden))
+                w = self._array("w", GLOROT, self.query_width + self.key_width, hidden)
+                return Partial(scores.concat, w=w, v=self._vector("v", hidden))
             case config.Cosine(scale=scale, learned=learned):
                 return Partial(scores.cosine, scale=self._scale(scale, learned))
             case config.NegativeSquaredDistance(scale=scale, learned=learned):
-                start = scale or 0.5 * self.width**-0.5
+                start = scale or 0.5 * self.query_width**-0.5
                 return Partial(scores.negative_squared_distance, scale=self._scale(start, learned))
             case config.Trilinear():
-                small = nn.initializers.normal(self.width**-0.5)
-                w = {name: map_over(self.param(name, small, (self.heads, self.width)), "h") for name in TRILINEAR}
-                return Partial(scores.trilinear, **w)
+                names = ("w_query", "w_key", "w_product")
+                return Partial(scores.trilinear, **{name: self._vector(name, self.query_width) for name in names})
             case config.CustomScore():
-                return bound(self, self.config, self.width, self.width, heads=self.heads)
+                return bound(self, self.config, self.query_width, self.key_width, heads=self.heads)
 
-    def _matrix(self, name: str, rows: int, columns: int | None = None):
-        shape = self.heads, rows, rows if columns is None else columns
-        return map_over(self.param(name, nn.initializers.glorot_uniform(batch_axis=0), shape), "h")
+    def _array(self, name: str, init: Callable[..., Array], *shape: int) -> Any:
+        return of_heads(self.param(name, init, (self.heads, *shape)))
 
-    def _read_out(self, hidden: int):
-        return map_over(self.param("v", nn.initializers.normal(hidden**-0.5), (self.heads, hidden)), "h")
+    def _vector(self, name: str, width: int) -> Any:
+        return self._array(name, nn.initializers.normal(width**-0.5), width)
 
-    def _scale(self, start: float, learned: bool):
-        scale = _scale(self, start, learned, (self.heads,))
-        return map_over(scale, "h") if isinstance(scale, Array) else scale
+    def _scale(self, start: float, learned: bool) -> Any:
+        """Return a number, or the exponential of a learned one, which stays positive."""
+        if not learned:
+            return start
+        return of_heads(jnp.exp(self.param("log_scale", nn.initializers.constant(math.log(start)), (self.heads,))))
 
 
-def _scale(module: nn.Module, start: float, learned: bool, shape: tuple[int, ...]) -> float | Array:
-    """A number, or the exponential of a learned one, which stays positive."""
-    if not learned:
-        return start
-    return jnp.exp(module.param("log_scale", nn.initializers.constant(math.log(start)), shape))
+def of_heads(array: Float[Array, "h ..."]) -> Any:
+    """Mark an array as one slice for each head; of one head, return its slice."""
+    return array[0] if array.shape[0] == 1 else map_over(array, "h")
+
+
+def project_keys(score: Any, keys: Float[Array, "b k e"]) -> tuple[Float[Array, "b k a"], Any]:
+    """Apply to the keys, once, what a score of one head does to keys alone.
+
+    score(query, key) = rest(query, projected key)
+
+    A decoder that queries the same keys at every step then repeats only the rest. Scores that do nothing to keys alone
+    are returned as they are.
+
+    Args:
+        score: as returned by `Score` for one head.
+        keys: of every example.
+    Returns: the projected keys, and the rest of the score.
+
+    >>> keys, rest = project_keys(Partial(scores.general, w=jnp.ones((2, 3))), jnp.ones((1, 4, 3)))
+    >>> keys.shape, rest.func.__name__
+    ((1, 4, 2), 'dot')
+    """
+    learned = getattr(score, "keywords", {})
+    match getattr(score, "func", None):
+        case scores.general:
+            return keys @ learned["w"].T, Partial(scores.dot)
+        case scores.additive:
+            return keys @ learned["w_key"], Partial(scores.additive, **{**learned, "w_key": None})
+        case scores.concat:
+            w = learned["w"]
+            width = w.shape[0] - keys.shape[-1]
+            rest = Partial(scores.additive, w_query=w[:width], w_key=None, v=learned["v"])
+            return keys @ w[width:], rest
+    return keys, score

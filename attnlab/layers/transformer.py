@@ -1,19 +1,20 @@
-"""What Transformers are stacked from: norms, feed-forward networks, the entry of tokens, and two kinds of layers."""
+"""Building blocks of Transformers: norms, feed-forward networks, input embeddings, encoder and decoder layers."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from attnlab.config.attention import Attention
-from attnlab.config.models.transformer import Block, LayerNorm
-from attnlab.functional import cache, masks
+from attnlab.config.models.transformer import SELF, Block, LayerNorm
+from attnlab.functional import masks
 from attnlab.layers.dropout import Dropout
-from attnlab.layers.multi_head import CrossAttention, Fused, SelfAttention
+from attnlab.layers.mixer import Context, MakeMixer
+from attnlab.layers.multi_head import CrossAttention, FusedDense, SelfAttention
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
@@ -51,8 +52,8 @@ def sinusoids(positions: Int[Array, " t"], width: int) -> Float[Array, "t d"]:
     return jnp.pad(jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=1), ((0, 0), (0, width % 2)))
 
 
-class Entry(nn.Module):
-    """What becomes of embedded tokens before the first layer: scaled, positions and types added, normed, dropped."""
+class InputEmbedding(nn.Module):
+    """Embedded tokens as the first layer takes them: with scale, positions, types, norm and dropout."""
 
     config: Block
     token_types: int = 0
@@ -98,7 +99,7 @@ class FeedForward(nn.Module):
         """Map every state by itself."""
         config, activate = self.config, ACTIVATIONS[self.config.activation]
         gated = config.activation == "swiglu"
-        hidden = Fused((config.feed_forward,) * (2 if gated else 1), config.biases, name="hidden")(states)
+        hidden = FusedDense((config.feed_forward,) * (2 if gated else 1), config.biases, name="hidden")(states)
         inner = activate(hidden[0]) * hidden[1] if gated else activate(hidden[0])
         inner = Dropout(config.activation_dropout)(inner, train=train)
         glorot = nn.initializers.glorot_uniform()
@@ -110,24 +111,29 @@ class _Layer(nn.Module):
 
     config: Block
     attention: Attention
+    layer: int | None = None
+    """Number of the layer in its stack, from 1."""
 
-    def around(
-        self, inner: nn.Module, states: Array, sublayer: Callable[[Array], tuple[Array, Any]], train: bool
+    def residual(
+        self, norm_layer: nn.Module, states: Array, sublayer: Callable[[Array], tuple[Array, Any]], train: bool
     ) -> tuple[Array, Any]:
-        """Add what a sublayer makes: pre-norm x + f(norm(x)), post-norm norm(x + f(x)); pass on what else it tells."""
-        normed: Any = inner
+        """Apply a sublayer x ↦ (f(x), aux) with norm and residual connection; return the states and aux.
+
+        pre-norm: x + f(norm(x)),    post-norm: norm(x + f(x))
+        """
+        normed: Any = norm_layer
         pre = self.config.norm_position == "pre"
-        made, told = sublayer(normed(states) if pre else states)
-        states += self.dropout(made, train=train)
-        return states if pre else normed(states), told
+        output, aux = sublayer(normed(states) if pre else states)
+        states += self.dropout(output, train=train)
+        return states if pre else normed(states), aux
 
     def feed(self, states: Array, train: bool) -> Array:
-        """Pass states through the feed-forward network, the last sublayer."""
+        """Apply the feed-forward network, the last sublayer."""
         network = lambda x: (self.feed_forward(x, train=train), None)  # noqa: E731
-        return self.around(self.feed_forward_norm, states, network, train)[0]
+        return self.residual(self.feed_forward_norm, states, network, train)[0]
 
-    def common(self) -> None:
-        """Make what both kinds of layers have."""
+    def setup_shared(self) -> None:
+        """Make the modules that both kinds of layers have."""
         self.self_norm = norm(self.config)
         self.feed_forward = FeedForward(self.config)
         self.feed_forward_norm = norm(self.config)
@@ -135,65 +141,73 @@ class _Layer(nn.Module):
 
 
 class EncoderLayer(_Layer):
-    """Attention to the own sequence, then a feed-forward network."""
+    """A sequence mixer (self-attention), then a feed-forward network."""
+
+    mixer: MakeMixer = SelfAttention
 
     def setup(self) -> None:
-        self.self_attention = SelfAttention(self.config, self.attention)
-        self.common()
+        self.self_attention: Any = self.mixer(self.config, self.attention, stack="encoder", layer=self.layer)
+        self.setup_shared()
 
-    def __call__(
-        self, states: Array, lengths: Array, where: masks.Mask, mods: Sequence[Any], train: bool
-    ) -> Float[Array, "b t d"]:
-        """Pass states [b t d] through the layer."""
-        attend = lambda x: (self.self_attention(x, lengths, where, mods, train=train), None)  # noqa: E731
-        return self.feed(self.around(self.self_norm, states, attend, train)[0], train)
+    def __call__(self, states: Float[Array, "b t d"], context: Context, train: bool) -> Float[Array, "b t d"]:
+        """Return the states after the layer."""
+        mix = lambda x: (self.self_attention(x, context, train=train), None)  # noqa: E731
+        return self.feed(self.residual(self.self_norm, states, mix, train)[0], train)
 
 
 class DecoderLayer(_Layer):
-    """Attention to what was written so far, attention to the memory, then a feed-forward network."""
+    """A causal sequence mixer (self-attention), cross-attention to a memory, then a feed-forward network."""
 
-    cross: Attention
+    cross: Attention = SELF
+    mixer: MakeMixer = SelfAttention
 
     def setup(self) -> None:
-        self.self_attention = SelfAttention(self.config, self.attention, bidirectional=False)
-        self.cross_attention = CrossAttention(self.config, self.cross)
+        at: Any = {"bidirectional": False, "stack": "decoder", "layer": self.layer}
+        self.self_attention: Any = self.mixer(self.config, self.attention, **at)
+        self.cross_attention = CrossAttention(self.config, self.cross, stack="decoder", layer=self.layer)
         self.cross_norm = norm(self.config)
-        self.common()
+        self.setup_shared()
 
-    def remember(self, memory: Array) -> tuple[Array, Array]:
+    def project_memory(self, memory: Float[Array, "b s c"]) -> tuple[Array, Array]:
         """Project the memory to keys and values."""
-        return self.cross_attention.remember(memory)
+        return self.cross_attention.project_memory(memory)
 
-    def empty(self, rows: int, dtype: Any) -> cache.Cache:
-        """Make an empty cache."""
-        return self.self_attention.empty(rows, dtype)
+    def init_state(self, rows: int, dtype: Any) -> PyTree:
+        """Return the mixer's state before the first token."""
+        return self.self_attention.init_state(rows, dtype)
 
     def __call__(
-        self, states: Array, memory: Array, lengths: Array, mods: Sequence[Any], train: bool, weights: bool
-    ) -> tuple[Float[Array, "b t d"], Array | None]:
-        """Pass all tokens [b t d] through the layer at once; return the weights [b n t s] when they are asked for."""
-        whole = jnp.full(states.shape[0], states.shape[1], jnp.int32)
-        attend = lambda x: (self.self_attention(x, whole, masks.causal(), mods, train=train), None)  # noqa: E731
-        states, _ = self.around(self.self_norm, states, attend, train)
-        return self._ask(states, self.remember(memory), lengths, train, weights)
+        self,
+        states: Float[Array, "b t d"],
+        memory: Float[Array, "b s c"],
+        lengths: Int[Array, " b"],
+        mods: tuple[Any, ...],
+        train: bool,
+        weights: bool,
+    ) -> tuple[Float[Array, "b t d"], Float[Array, "b n t s"] | None]:
+        """Return the states of all tokens after the layer, and the weights over the memory if `weights` is set."""
+        context = Context(jnp.full(states.shape[0], states.shape[1], jnp.int32), masks.causal(), mods)
+        mix = lambda x: (self.self_attention(x, context, train=train), None)  # noqa: E731
+        states, _ = self.residual(self.self_norm, states, mix, train)
+        return self._cross(states, self.project_memory(memory), lengths, train, weights)
 
     def step(
         self,
-        states: Array,
-        past: cache.Cache,
+        state: PyTree,
+        states: Float[Array, "b t d"],
         memory: tuple[Array, Array],
-        lengths: Array,
-        mods: Sequence[Any],
+        lengths: Int[Array, " b"],
+        mods: tuple[Any, ...],
         weights: bool,
-    ) -> tuple[Float[Array, "b t d"], Array | None, cache.Cache]:
-        """Pass the next tokens through the layer; return the weights when they are asked for, and the longer cache."""
-        attend = lambda x: self.self_attention.step(x, past, mods)  # noqa: E731
-        states, longer = self.around(self.self_norm, states, attend, False)
-        return *self._ask(states, memory, lengths, False, weights), longer
+    ) -> tuple[PyTree, Float[Array, "b t d"], Float[Array, "b n t s"] | None]:
+        """Return the mixer's next state, the states of the next tokens, and the weights if `weights` is set."""
+        mix = lambda x: self.self_attention.step(state, x, mods)[::-1]  # noqa: E731
+        states, state = self.residual(self.self_norm, states, mix, False)
+        return state, *self._cross(states, memory, lengths, False, weights)
 
-    def _ask(
+    def _cross(
         self, states: Array, memory: tuple[Array, Array], lengths: Array, train: bool, weights: bool
     ) -> tuple[Array, Array | None]:
-        ask = lambda x: self.cross_attention(x, *memory, lengths, train=train, weights=weights)  # noqa: E731
-        states, seen = self.around(self.cross_norm, states, ask, train)
-        return self.feed(states, train), seen
+        cross = lambda x: self.cross_attention(x, *memory, lengths, train=train, weights=weights)  # noqa: E731
+        states, attended = self.residual(self.cross_norm, states, cross, train)
+        return self.feed(states, train), attended

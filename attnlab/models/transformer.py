@@ -3,35 +3,35 @@
 Encoder: states = layers(entry(embedded tokens)); decoder: the same, causal, and every layer attends to a memory too;
 logits_t = E state_t + b, with E the target embedding when embeddings are tied.
 
-Weights of all layers and heads are `with_attention(model, variables, ...)`, of whatever model holds these layers. What
-a decoder reports token by token is one layer's attention to the memory, the mean of its heads.
+The weights of all layers and heads are returned by `layers.capture.apply_with_attention`. `Output.weights` is one
+layer's attention to the memory, the mean of its heads.
 
 Reference: Vaswani et al. 2017; pre-norm: Xiong et al. 2020.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
-from flax.traverse_util import flatten_dict
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from attnlab.config.models import transformer as config
-from attnlab.functional import cache, masks
+from attnlab.functional import masks
 from attnlab.functional import mods as functional
 from attnlab.functional.parts import map_over
-from attnlab.layers.transformer import DecoderLayer, EncoderLayer, Entry, norm
+from attnlab.layers.mixer import Context, MakeMixer
+from attnlab.layers.multi_head import SelfAttention
+from attnlab.layers.transformer import DecoderLayer, EncoderLayer, InputEmbedding, norm
 from attnlab.models.seq2seq import EMBEDDING_INIT
 
 
 @struct.dataclass
 class Output:
-    """What a decoder says of a batch."""
+    """Output of a decoder for a batch."""
 
-    logits: Float[Array, "b t v"]
+    logits: Float[Array, "b t v"] | Any
     weights: Any
     """Attention of each target position over the memory [b t s]: one layer's, the mean of its heads; None when it was
     not asked for."""
@@ -42,28 +42,21 @@ class Memory:
     """What a decoder attends to: keys and values [b s k e] of every layer, and how many of each row are real."""
 
     layers: tuple[tuple[Array, Array], ...]
-    lengths: Int[Array, " b"]
+    lengths: Int[Array, " b"] | Any
 
     def repeat(self, times: int) -> "Memory":
-        """Every row `times` times in a row, as beam search asks for."""
+        """Return the memory with every row `times` times in a row, for beam search."""
         return jax.tree.map(lambda a: jnp.repeat(a, times, axis=0), self)
 
 
 @struct.dataclass
 class DecoderState:
-    """Keys and values [b l k e] of the tokens written so far, a pair a layer; all rows are equally long."""
+    """All that one step of a decoder hands to the next; all rows are equally long."""
 
-    layers: tuple[tuple[Array, Array], ...]
-    length: Int[Array, " b"]
-
-    def caches(self) -> list[cache.Cache]:
-        """The cache of each layer."""
-        return [cache.Cache(key, value, self.length[0]) for key, value in self.layers]
-
-    @staticmethod
-    def of(caches: Sequence[cache.Cache], rows: int) -> "DecoderState":
-        """Give every array the rows in front, so that a search can reorder them."""
-        return DecoderState(tuple((c.key, c.value) for c in caches), jnp.broadcast_to(caches[0].length, (rows,)))
+    layers: tuple[PyTree, ...]
+    """The state of each layer's sequence mixer."""
+    length: Int[Array, " b"] | Any
+    """Tokens so far."""
 
 
 class EncoderBody(nn.Module):
@@ -81,17 +74,19 @@ class EncoderBody(nn.Module):
         *,
         train: bool,
     ) -> Float[Array, "b s d"]:
-        """Read each row: as `TransformerEncoder.__call__`."""
+        """Return the states of each row, as `TransformerEncoder.__call__`."""
         config = self.config
-        states = Entry(config, config.token_types, name="entry")(embedded, token_types=token_types, train=train)
+        states = InputEmbedding(config, config.token_types, name="entry")(
+            embedded, token_types=token_types, train=train
+        )
         where = masks.lengths(lengths)
         if segments is not None:
             where &= masks.segments(segments)
         mods = _shared_mods(self, config, bidirectional=True)
-        layer = nn.remat(EncoderLayer, static_argnums=(5,)) if config.remat else EncoderLayer
+        layer = nn.remat(EncoderLayer, static_argnums=(3,)) if config.remat else EncoderLayer
         for n in range(config.layers):
             chosen = config.with_position_mods(config.self_attention(n))
-            states = layer(config, chosen, name=f"layer_{n}")(states, lengths, where, mods, train)
+            states = layer(config, chosen, n + 1, name=f"layer_{n}")(states, Context(lengths, where, mods), train)
         return norm(config, "final_norm")(states) if config.has_final_norm else states
 
 
@@ -99,16 +94,19 @@ class DecoderBody(nn.Module):
     """A decoder of vectors that are already embedded."""
 
     config: config.TransformerDecoder
+    mixer: MakeMixer = SelfAttention
 
     def setup(self) -> None:
         config = self.config
-        self.entry = Entry(config)
+        self.entry = InputEmbedding(config)
         layer = nn.remat(DecoderLayer, static_argnums=(5, 6)) if config.remat else DecoderLayer
         self.layers = [
             layer(
                 config,
                 config.with_position_mods(config.self_attention(n)),
+                n + 1,
                 config.memory_attention(n),
+                self.mixer,
                 name=f"layer_{n}",
             )
             for n in range(config.layers)
@@ -126,35 +124,36 @@ class DecoderBody(nn.Module):
         train: bool,
         weights: bool,
     ) -> tuple[Float[Array, "b t d"], Float[Array, "b t s"] | None]:
-        """Read all target tokens at once; return states, and the weights over the memory when asked."""
+        """Return the states of all target tokens, and the weights over the memory if `weights` is set."""
         states = self.entry(embedded, train=train)
         reported = None
         for n, layer in enumerate(self.layers):
-            asked = weights and n == self.config.reported_layer
-            states, found = layer(states, memory, lengths, self.mods, train, asked)
-            reported = found if asked else reported
+            aligns = weights and n == self.config.reported_layer
+            states, found = layer(states, memory, lengths, self.mods, train, aligns)
+            reported = found if aligns else reported
         return self._last(states), None if reported is None else jnp.mean(reported, axis=1)
 
     def start(self, memory: Float[Array, "b s c"], lengths: Int[Array, " b"]) -> tuple[Memory, DecoderState]:
-        """Prepare the memory for a search, and empty caches."""
+        """Project the memory, and return the state before the first token."""
         rows = memory.shape[0]
-        remembered = tuple(layer.remember(memory) for layer in self.layers)
-        caches = [layer.empty(rows, memory.dtype) for layer in self.layers]
-        return Memory(remembered, lengths), DecoderState.of(caches, rows)
+        projected = tuple(layer.project_memory(memory) for layer in self.layers)
+        states = tuple(layer.init_state(rows, memory.dtype) for layer in self.layers)
+        return Memory(projected, lengths), DecoderState(states, jnp.zeros(rows, jnp.int32))
 
     def step(
-        self, embedded: Float[Array, "b t d"], memory: Memory, state: DecoderState
-    ) -> tuple[Float[Array, "b t d"], Float[Array, "b t s"], DecoderState]:
-        """Read the next target tokens; return states, weights over the memory, and the longer caches."""
+        self, state: DecoderState, embedded: Float[Array, "b t d"], memory: Memory
+    ) -> tuple[DecoderState, Float[Array, "b t d"], Float[Array, "b t s"]]:
+        """Return the next state, the states of the next target tokens, and their weights over the memory."""
         states = self.entry(embedded, state.length[0], train=False)
-        longer, reported = [], None
-        for n, (layer, past, remembered) in enumerate(zip(self.layers, state.caches(), memory.layers, strict=True)):
-            asked = n == self.config.reported_layer
-            states, found, new = layer.step(states, past, remembered, memory.lengths, self.mods, asked)
-            longer.append(new)
-            reported = found if asked else reported
+        new, reported = [], None
+        for n, (layer, past, projected) in enumerate(zip(self.layers, state.layers, memory.layers, strict=True)):
+            aligns = n == self.config.reported_layer
+            past, states, weights = layer.step(past, states, projected, memory.lengths, self.mods, aligns)
+            new.append(past)
+            reported = weights if aligns else reported
         assert reported is not None
-        return self._last(states), jnp.mean(reported, axis=1), DecoderState.of(longer, embedded.shape[0])
+        length = state.length + embedded.shape[1]
+        return DecoderState(tuple(new), length), self._last(states), jnp.mean(reported, axis=1)
 
     def _last(self, states: Array) -> Array:
         return self.final_norm(states) if self.config.has_final_norm else states
@@ -166,7 +165,14 @@ class TransformerEncoder(nn.Module):
     config: config.TransformerEncoder
     vocabulary: int
 
-    @nn.compact
+    def setup(self) -> None:
+        self.embedding = _table(self.vocabulary, self.config.width)
+        self.body = EncoderBody(self.config)
+
+    def embed(self, tokens: Int[Array, "b s"], *_: Any) -> Float[Array, "b s d"]:
+        """Return the embeddings of the tokens; takes the positional arguments of `__call__`."""
+        return self.embedding(tokens)
+
     def __call__(
         self,
         tokens: Int[Array, "b s"],
@@ -175,19 +181,20 @@ class TransformerEncoder(nn.Module):
         segments: Int[Array, "b s"] | None = None,
         *,
         train: bool,
+        embedded: Float[Array, "b s d"] | None = None,
     ) -> Float[Array, "b s d"]:
-        """Read each row: a state for every token; those of padding mean nothing.
-
-        The weights of every layer and head: `with_attention(model, variables, ...)`, the same states to the bit.
+        """Return a state for every token; those of padding are meaningless.
 
         Args:
+            tokens: of each row.
             lengths: real tokens of each row; 0 for filler.
             token_types: in 0 … config.token_types − 1; None is all 0.
             segments: several sequences in a row: a token attends to those of its own number. None: one sequence.
-            train: drop out (needs the rng "dropout").
+            train: apply dropout (needs the rng "dropout").
+            embedded: used in place of the embeddings of the tokens; see `embed`.
         """
-        embedded = _table(self.vocabulary, self.config.width, "embedding")(tokens)
-        return EncoderBody(self.config, name="body")(embedded, lengths, token_types, segments, train=train)
+        states = self.embed(tokens) if embedded is None else embedded
+        return self.body(states, lengths, token_types, segments, train=train)
 
 
 class TransformerDecoder(nn.Module):
@@ -195,10 +202,12 @@ class TransformerDecoder(nn.Module):
 
     config: config.TransformerDecoder
     vocabulary: int
+    mixer: MakeMixer = SelfAttention
+    """Makes the sequence mixer of each layer."""
 
     def setup(self) -> None:
         self.embedding = _table(self.vocabulary, self.config.width)
-        self.body = DecoderBody(self.config)
+        self.body = DecoderBody(self.config, self.mixer)
         self.readout = _Readout(self.vocabulary, self.config.tie_embeddings)
 
     def __call__(
@@ -215,39 +224,43 @@ class TransformerDecoder(nn.Module):
         Args:
             weights: compute Output.weights; None: when not training.
         """
-        asked = not train if weights is None else weights
-        states, found = self.body(self.embedding(target), memory, lengths, train=train, weights=asked)
-        return Output(self.readout(states, self.embedding), found)
+        wanted = not train if weights is None else weights
+        states, attended = self.body(self.embedding(target), memory, lengths, train=train, weights=wanted)
+        return Output(self.readout(states, self.embedding), attended)
 
     def start(self, memory: Float[Array, "b s c"], lengths: Int[Array, " b"]) -> tuple[Memory, DecoderState]:
-        """Prepare the memory for a search, and an empty cache of config.max_length tokens."""
+        """Project the memory, and return the state before the first of config.max_length tokens."""
         return self.body.start(memory, lengths)
 
     def decode(
         self, memory: Memory, state: DecoderState, target: Int[Array, "b t"], *, train: bool = False
     ) -> tuple[DecoderState, Output]:
-        """Read the next target tokens (one of them when searching) and say what may follow each, with its weights."""
+        """Return the state after the next target tokens, and their logits and weights."""
         if train:
-            raise ValueError("decode continues a text with a cache; training reads whole ones by __call__")
-        states, found, state = self.body.step(self.embedding(target), memory, state)
-        return state, Output(self.readout(states, self.embedding), found)
+            raise ValueError("decode continues a text token by token; training takes whole ones by __call__")
+        state, states, attended = self.body.step(state, self.embedding(target), memory)
+        return state, Output(self.readout(states, self.embedding), attended)
 
 
 class TransformerSeq2Seq(nn.Module):
-    """Source tokens and target tokens in, logits of the next target token out: called as `seq2seq.RecurrentSeq2Seq`."""
+    """Encoder and decoder: source and target tokens in, logits out; called like `seq2seq.RecurrentSeq2Seq`."""
 
     config: config.TransformerSeq2Seq
     source_vocabulary: int
     target_vocabulary: int
+    mixer: MakeMixer = SelfAttention
+    """Of the decoder's layers."""
 
     def setup(self) -> None:
         config = self.config
         self.encoder = EncoderBody(config.encoder_config())
-        self.decoder = DecoderBody(config.decoder_config())
-        self.target_embedding = _table(self.target_vocabulary, config.width)
+        self.decoder = TransformerDecoder(config.decoder_config(), self.target_vocabulary, self.mixer)
         if config.tie_embeddings != "all":
             self.source_embedding = _table(self.source_vocabulary, config.width)
-        self.readout = _Readout(self.target_vocabulary, config.tie_embeddings != "none")
+
+    def embed(self, source: Int[Array, "b s"], *_: Any) -> Float[Array, "b s d"]:
+        """Return the embeddings of the source; takes the positional arguments of `__call__`."""
+        return self.decoder.embedding(source) if self.config.tie_embeddings == "all" else self.source_embedding(source)
 
     def __call__(
         self,
@@ -257,64 +270,33 @@ class TransformerSeq2Seq(nn.Module):
         *,
         train: bool,
         weights: bool | None = None,
+        embedded: Float[Array, "b s d"] | None = None,
     ) -> Output:
-        """Teacher forcing: `target` begins with the start token; logits[:, i] are of the token after target[:, i].
+        """Return logits under teacher forcing: logits[:, i] predict the token after target[:, i].
 
         Args:
+            source: tokens of the source.
+            source_lengths: how many of them are real; 0 for filler.
+            target: tokens that begin with the start token.
+            train: apply dropout (needs the rng "dropout").
             weights: compute Output.weights; None: when not training.
+            embedded: used in place of the embeddings of the source; see `embed`.
         """
-        memory = self.read(source, source_lengths, train=train)
-        return self.write(
-            memory, source_lengths, target, train=train, weights=not train if weights is None else weights
-        )
-
-    def read(
-        self, source: Int[Array, "b s"], source_lengths: Int[Array, " b"], *, train: bool
-    ) -> Float[Array, "b s d"]:
-        """Encode the source: the states that the decoder attends to."""
-        table = self.target_embedding if self.config.tie_embeddings == "all" else self.source_embedding
-        return self.encoder(table(source), source_lengths, train=train)
-
-    def write(
-        self,
-        memory: Float[Array, "b s d"],
-        lengths: Int[Array, " b"],
-        target: Int[Array, "b t"],
-        *,
-        train: bool,
-        weights: bool = False,
-    ) -> Output:
-        """Say what may follow each of the target tokens, which are read at once, without a cache."""
-        embedded = self.target_embedding(target)
-        states, found = self.decoder(embedded, memory, lengths, train=train, weights=weights)
-        return Output(self.readout(states, self.target_embedding), found)
+        states = self.embed(source) if embedded is None else embedded
+        memory = self.encoder(states, source_lengths, train=train)
+        return self.decoder(memory, source_lengths, target, train=train, weights=weights)
 
     def encode(
         self, source: Int[Array, "b s"], source_lengths: Int[Array, " b"], *, train: bool = False
     ) -> tuple[Memory, DecoderState]:
-        """Read the source: what the decoder attends to, and an empty cache of config.max_length tokens."""
-        return self.decoder.start(self.read(source, source_lengths, train=train), source_lengths)
+        """Encode the source: the projected memory, and the decoder's state before the first token."""
+        return self.decoder.start(self.encoder(self.embed(source), source_lengths, train=train), source_lengths)
 
     def decode(
         self, memory: Memory, state: DecoderState, target: Int[Array, "b t"], *, train: bool = False
     ) -> tuple[DecoderState, Output]:
-        """Read target tokens (one of them when searching) and say what may follow each, with its weights."""
-        if train:
-            raise ValueError("decode continues a text with a cache; training reads whole ones by __call__")
-        states, found, state = self.decoder.step(self.target_embedding(target), memory, state)
-        return state, Output(self.readout(states, self.target_embedding), found)
-
-
-def with_attention(model: nn.Module, variables: Any, *arguments: Any, **options: Any) -> tuple[Any, dict[str, Array]]:
-    """Apply a model, and return besides its output the weights of every layer and head in it, [b h t s] by path.
-
-    Works with any model that holds these layers (a classifier around an encoder, say); the output does not change by a
-    bit. Options are those of `model.apply`, as method= and rngs=, and keyword arguments of the method, as train=.
-    """
-    apply: Any = model.apply
-    output, found = apply(variables, *arguments, mutable=["intermediates"], **options)
-    kept: Any = flatten_dict(found.get("intermediates", {}))
-    return output, {"/".join(path[:-1]): weights for path, weights in kept.items() if path[-1] == "attention_weights"}
+        """Return the state after the next target tokens and their output, as `TransformerDecoder.decode`."""
+        return self.decoder.decode(memory, state, target, train=train)
 
 
 class _Readout(nn.Module):
