@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import PyTree
 
-from attnlab import viz
 from attnlab.config import Experiment
 from attnlab.config.code import TRUST, announced, code_of, recorded_code, refuse_other_code
 from attnlab.config.errors import UserError
@@ -23,7 +22,7 @@ from attnlab.config.load import load as read_config
 from attnlab.config.training import Training
 from attnlab.results.run import CONFIG, DECODING, RESULTS, Run, say_to_stderr
 from attnlab.results.scores import Each, Unwritten, refuse_unwritable
-from attnlab.tasks.attention_map import Attended, View, unknown_words
+from attnlab.tasks.attention_map import AnyAttentionMap
 from attnlab.tasks.base import Task
 from attnlab.tasks.layer_attention import DEFAULT, Selection
 from attnlab.tasks.registry import task_class
@@ -32,7 +31,7 @@ from attnlab.training.loop import fit
 from attnlab.training.progress import Evaluating, Progress
 from attnlab.training.signals import graceful
 from attnlab.training.steps import TrainState, fingerprint, initial_state, make_train_step, replicated
-from attnlab.viz import page
+from attnlab.viz.text import unknown_words_message
 
 LINES_AT_ONCE = 1024
 """Lines that `predict` reads before it answers."""
@@ -197,7 +196,7 @@ class Trained:
 
     def attention(
         self, *inputs: str, attention: str | None = None, layer: int | None = None, head: int | None = None
-    ) -> list[View]:
+    ) -> list[AnyAttentionMap]:
         """Answer one example, given as to `attnlab show`, and say where the model looked; best answer first.
 
         Args:
@@ -210,7 +209,7 @@ class Trained:
             raise TypeError(f"attention takes one example, no list of them: {self.task.asks}")
         return self._views(self.task.example(inputs), Selection(attention, layer, head))
 
-    def _views(self, example: Any, wanted: Selection) -> list[View]:
+    def _views(self, example: Any, wanted: Selection) -> list[AnyAttentionMap]:
         return [self.task.selected(self.params, example, wanted)] if wanted else self.task.views(self.params, example)
 
 
@@ -313,10 +312,12 @@ def evaluate(
         except UserError as error:
             trained.run.say(f"no picture of example {number} of {chosen[0]}: {error}")
     if log := trained.run.metrics():
+        from attnlab.viz.curves import training_curve  # matplotlib is imported only to draw
+
         curve = trained.run.path("training.png")
         try:
             with writing(curve):
-                viz.training_curve(log, curve)
+                training_curve(log, curve)
             wrote(curve)
         except UserError as error:
             trained.run.say(str(error))
@@ -352,7 +353,7 @@ def predict(
         trained.run.say(f"--n-best {n_best}: searched with a beam of {n_best} (the run's is {beam})")
     for chunk in _chunks(lines):
         if not told and (unknown := trained.unknown_words(*chunk)):
-            trained.run.say(unknown_words(unknown))
+            trained.run.say(unknown_words_message(unknown))
             told = True
         yield from trained.answer(chunk, number, n_best)
         number += len(chunk)
@@ -377,7 +378,7 @@ def _chunks(lines: Iterable[str]) -> Iterator[list[str]]:
 
 
 def show(directory: Path, inputs: Sequence[str], wanted: Selection = DEFAULT, *, trust: bool = False) -> list[Path]:
-    """Answer one example and draw where the model looked: a picture, and a page for text, numbered as they are made.
+    """Answer one example and draw where the model looked: a picture and a page, numbered as they are made.
 
     Args:
         directory: the run.
@@ -388,7 +389,7 @@ def show(directory: Path, inputs: Sequence[str], wanted: Selection = DEFAULT, *,
     Returns: the paths of the files.
     """
     trained = load(directory, trust=trust)
-    if unknown := unknown_words(trained.unknown_words("\t".join(inputs))):
+    if unknown := unknown_words_message(trained.unknown_words("\t".join(inputs))):
         trained.run.say(unknown)
     return _draw(trained, trained.task.example(inputs), _next(trained.run.path("show")), wanted)
 
@@ -400,19 +401,17 @@ def _next(folder: Path) -> str:
 
 
 def _draw(trained: Trained, example: Any, name: str, wanted: Selection = DEFAULT) -> list[Path]:
-    views = trained._views(example, wanted)
-    picture = trained.run.path(f"{name}.png")
-    best, drawn = views[0], [picture]
-    with writing(picture):
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        missing = viz.alignment(best, picture) if isinstance(best, Attended) else viz.regarded(best, picture)
-    if isinstance(best, Attended):
-        texts = [view for view in views if isinstance(view, Attended)]
-        title = trained.run.config.name
-        drawn.append(trained.run.write_text(f"{name}.html", page.page(best.source, texts, title=title)))
-    if missing:
-        trained.run.say(missing)
-    return drawn
+    from attnlab.viz import page, picture  # matplotlib and jinja2 are imported only to draw
+
+    attention_maps = trained._views(example, wanted)
+    path = trained.run.path(f"{name}.png")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        missing_fonts = picture.draw(attention_maps[0], path)
+    html = page.render(attention_maps, title=trained.run.config.name)
+    if missing_fonts:
+        trained.run.say(missing_fonts)
+    return [path, trained.run.write_text(f"{name}.html", html)]
 
 
 def resume_command(directory: Path, data_dir: Path | None) -> str:

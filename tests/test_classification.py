@@ -13,7 +13,7 @@ from attnlab import lab
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
 from attnlab.data.classification.records import Labelled
-from attnlab.tasks.attention_map import Attended
+from attnlab.tasks.attention_map import AttentionMap
 from attnlab.tasks.classification.task import ClassificationTask
 
 ROOT = Path(__file__).parents[1]
@@ -109,7 +109,7 @@ def test_words_of_no_training_text_are_said(run: Path, capfd):
     list(lab.predict(run, ["a x zebra y", "gnu x"]))
     assert capfd.readouterr().err.count("not in the vocabulary, read as unknown: zebra, gnu\n") == 1
     (view,) = lab.load(run).attention("a x zebra y")
-    assert view.unknown == ("zebra",)
+    assert view.unknown_words == ("zebra",)
 
 
 def test_an_answer_does_not_depend_on_its_neighbours(run: Path):
@@ -126,9 +126,9 @@ def test_an_answer_does_not_depend_on_its_neighbours(run: Path):
 
 def test_show_has_a_row_a_hop_that_adds_up_to_one(run: Path):
     (view,) = lab.load(run).attention("a x b y")
-    assert isinstance(view, Attended)
-    assert (view.source_tokens, view.target_tokens) == (["a", "x", "b", "y"], ["hop-1", "hop-2"])
-    assert view.translation.startswith("x (")
+    assert isinstance(view, AttentionMap)
+    assert (view.column_labels, view.row_labels) == (["a", "x", "b", "y"], ["hop-1", "hop-2"])
+    assert view.prediction.startswith("x (")
     np.testing.assert_allclose(view.weights.sum(axis=1), 1.0, rtol=1e-5)
     assert [path.suffix for path in lab.show(run, ["a x", "b y"])] == [".png", ".html"]
     with pytest.raises(UserError, match="the text is empty"):
@@ -172,9 +172,9 @@ def test_a_transformer_solves_it_too_and_shows_every_head(data: Path, tmp_path: 
     run = trained(data, tmp_path, TRANSFORMER, 300, 0.005)
     assert lab.evaluate(run, data)["test"]["accuracy"] >= 98
     (view,) = lab.load(run).attention("a x b y")
-    assert isinstance(view, Attended)
-    assert view.source_tokens == ["[CLS]", "a", "x", "b", "y"]
-    assert view.target_tokens == [f"layer-{layer}/head-{head}" for layer in (1, 2) for head in (1, 2)]
+    assert isinstance(view, AttentionMap)
+    assert view.column_labels == ["[CLS]", "a", "x", "b", "y"]
+    assert view.row_labels == [f"layer-{layer}/head-{head}" for layer in (1, 2) for head in (1, 2)]
     np.testing.assert_allclose(view.weights.sum(axis=1), 1.0, rtol=1e-5)
 
 

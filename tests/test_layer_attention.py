@@ -11,7 +11,7 @@ from PIL import Image
 from attnlab import lab
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
-from attnlab.tasks.attention_map import Attended, Regarded
+from attnlab.tasks.attention_map import AttentionMap, ImageAttentionMap
 from attnlab.tasks.layer_attention import LayerAttention, Selection, select, title
 from attnlab.tasks.registry import task_class
 
@@ -49,16 +49,16 @@ def test_translation_shows_each_of_its_three_attentions():
     task, params = prepared("translation/dates_transformer.yaml")
     inputs = ["der dritte Mai"]
     (cross, *_), example = task.views(params, task.example(inputs)), task.example(inputs)
-    assert cross.panels[0].part.title == title("cross", 1, 2, 4)
+    assert cross.row_groups[0].title == title("cross", 1, 2, 4)
     same = task.selected(params, example, Selection("cross"))
-    assert (same.source_tokens, same.target_tokens) == (cross.source_tokens, cross.target_tokens)
+    assert (same.column_labels, same.row_labels) == (cross.column_labels, cross.row_labels)
     np.testing.assert_allclose(same.weights, cross.weights, atol=1e-5)
     encoder = task.selected(params, example, Selection("encoder", 1, 2))
-    assert encoder.source_tokens == encoder.target_tokens == cross.source_tokens
-    assert encoder.panels[0].title.startswith("encoder self-attention, layer 1 of 2, head 2 of 4")
+    assert encoder.column_labels == encoder.row_labels == cross.column_labels
+    assert encoder.row_groups[0].title.startswith("encoder self-attention, layer 1 of 2, head 2 of 4")
     rows_add_up(encoder)
     decoder = task.selected(params, example, Selection("decoder"))
-    assert decoder.source_tokens == ["⟨start⟩", *cross.target_tokens[:-1]]
+    assert decoder.column_labels == ["⟨start⟩", *cross.row_labels[:-1]]
     assert not np.triu(decoder.weights, 1).any(), "what is not written yet is not attended to"
     rows_add_up(decoder)
 
@@ -90,13 +90,13 @@ def test_translation_shows_each_of_its_three_attentions():
 def test_an_encoder_shows_what_every_token_attends_to(path, changes, inputs, tokens):
     task, params = prepared(path, *changes)
     view = selected(task, params, inputs, Selection(layer=1, head=1))
-    assert isinstance(view, Attended)
-    assert view.source_tokens == view.target_tokens
-    assert " ".join(view.source_tokens).startswith(tokens)
-    assert view.panels[0].title.startswith("encoder self-attention, layer 1 of 2, head 1 of ")
+    assert isinstance(view, AttentionMap)
+    assert view.column_labels == view.row_labels
+    assert " ".join(view.column_labels).startswith(tokens)
+    assert view.row_groups[0].title.startswith("encoder self-attention, layer 1 of 2, head 1 of ")
     rows_add_up(view)
     plain = task.views(params, task.example(inputs))[0]
-    assert (view.translation, view.unknown) == (plain.translation, plain.unknown)
+    assert (view.prediction, view.unknown_words) == (plain.prediction, plain.unknown_words)
     with pytest.raises(UserError, match=r"--attention cross: this model has encoder \(encoder self-attention\)"):
         selected(task, params, inputs, Selection("cross"))
 
@@ -105,13 +105,13 @@ def test_a_caption_shows_where_it_looked_and_what_it_had_written(picture: str):
     task, params = prepared("captioning/scenes_transformer.yaml")
     plain = task.views(params, task.example([picture]))[0]
     cross = selected(task, params, [picture], Selection("cross"))
-    assert isinstance(cross, Regarded)
+    assert isinstance(cross, ImageAttentionMap)
     assert cross.title == plain.title
     assert plain.title.startswith("cross-attention, layer 2 of 2, mean of its ")
     np.testing.assert_allclose(cross.weights, plain.weights, atol=1e-5)
     decoder = selected(task, params, [picture], Selection("decoder", 2, 1))
-    assert isinstance(decoder, Attended)
-    assert decoder.source_tokens == ["⟨start⟩", *plain.words]
+    assert isinstance(decoder, AttentionMap)
+    assert decoder.column_labels == ["⟨start⟩", *plain.row_labels]
     assert not np.triu(decoder.weights, 1).any()
     rows_add_up(decoder)
 
@@ -120,8 +120,8 @@ def test_a_question_about_an_image_shows_one_head(picture: str):
     task, params = prepared("visual_qa/scenes_cross_attention.yaml")
     inputs = [picture, "what color is the zebra"]
     (plain,) = task.views(params, task.example(inputs))
-    assert "zebra" in plain.words
-    assert plain.unknown == ("zebra",)
+    assert "zebra" in plain.row_labels
+    assert plain.unknown_words == ("zebra",)
     mean = selected(task, params, inputs, Selection("cross"))
     assert mean.title == plain.title
     np.testing.assert_allclose(mean.weights, plain.weights, atol=1e-5)

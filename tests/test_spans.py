@@ -22,6 +22,7 @@ from attnlab.functional import normalizers
 from attnlab.models.bidaf import BidafReader
 from attnlab.tasks.extractive_qa.task import ExtractiveQATask
 from attnlab.training.steps import initial_state, make_train_step, place
+from attnlab.viz.panels import panels
 
 BIDAF = {"kind": "bidaf_reader", "embedding": 8, "hidden": 6, "highway": 1, "modeling_layers": 1, "dropout": 0.0}
 TRANSFORMER = {
@@ -155,22 +156,20 @@ def test_long_passages_are_read_in_windows_and_answers_merged(model: dict):
     alone = task.find(params, examples[6:])[0]
     np.testing.assert_allclose([one.score for one in alone], [one.score for one in found[6]], atol=1e-4)
     views = task.views(params, examples[6])
-    assert all(view.weights.shape == (len(view.target_tokens), len(view.source_tokens)) for view in views)
-    assert views[0].target_tokens[0] == "red"
-    whole = views[0].heading.splitlines()
-    assert (whole[0], views[0].gold) == ("Q: red", "w2")
-    assert whole[1].startswith(f"A: {views[0].translation}")
-    assert whole[1].endswith("(gold: w2)")
+    assert all(view.weights.shape == (len(view.row_labels), len(view.column_labels)) for view in views)
+    assert views[0].row_labels[0] == "red"
+    assert (views[0].question, views[0].reference) == ("red", "w2")
+    assert [views[0].column_labels[column] for column in views[0].evidence] == ["w2"]
 
 
 @pytest.mark.parametrize(("model", "adds_up"), [(BIDAF, ["column", "row"]), (TRANSFORMER, ["", "row"])])
 def test_a_view_keeps_apart_what_adds_up_to_one_over_question_and_over_passage(model: dict, adds_up: list[str]):
     task = prepared(experiment(model), twin(4, 0))
     params = jax.tree.map(jnp.zeros_like, jax.jit(task.initialize)(jax.random.key(0)))
-    of_question, of_passage = task.views(params, task.example(["red is w1 . green is w2 .", "red green"]))[0].panels
-    assert of_question.tokens == ["red", "green"]
-    assert of_passage.tokens[-2:] == ["answer starts", "answer ends"]
-    assert of_question.adds_up == adds_up[0]
+    of_question, of_passage = panels(task.views(params, task.example(["red is w1 . green is w2 .", "red green"]))[0])
+    assert of_question.row_labels == ["red", "green"]
+    assert of_passage.row_labels[-2:] == ["answer starts", "answer ends"]
+    assert of_question.normalized_axis == adds_up[0]
     np.testing.assert_allclose(of_passage.weights[-2:].sum(axis=1), 8 / 9, rtol=1e-5)
     assert "that there is no answer" in of_passage.title
 
@@ -210,7 +209,7 @@ def test_words_of_no_training_passage_are_named_in_passage_and_question():
     params = jax.jit(task.initialize)(jax.random.key(0))
     known = f"{examples[0].passage}\t{examples[0].question}"
     assert task.unknown_words(["red is zebra .\tred gnu", known]) == ["zebra", "gnu"]
-    assert task.views(params, task.example(["red is zebra .", "red gnu"]))[0].unknown == ("zebra", "gnu")
+    assert task.views(params, task.example(["red is zebra .", "red gnu"]))[0].unknown_words == ("zebra", "gnu")
 
 
 def test_what_is_left_out_is_said():

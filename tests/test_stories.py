@@ -258,11 +258,11 @@ def test_a_small_memory_network_learns_where_people_are():
     (view,) = task.views(params, task.example([story]))
     assert view.weights.shape == (1, 3)
     assert view.weights.argmax() == 2
-    assert view.source_tokens[2] == "Amira walked to the stable."
-    assert view.heading == "Q: Where is Amira?\nA: stable", "nobody told what is right"
+    assert view.column_labels[2] == "Amira walked to the stable."
+    assert (view.question, view.reference) == ("Where is Amira?", "")
     known = task.views(params, splits.dev[0])[0]
-    assert known.gold == splits.dev[0].answer
-    assert known.heading.endswith(f"(gold: {splits.dev[0].answer})")
+    assert known.reference == splits.dev[0].answer
+    assert known.question == splits.dev[0].question
     with pytest.raises(UserError, match="line 8: a story is sentences"):
         list(task.answer(params, ["", "no question"], 6, None))
 
@@ -273,7 +273,7 @@ def test_a_transformer_reads_stories_and_tells_where_its_first_token_looked():
     found = task.scores(params, splits.test["test"][:9])
     assert {"fact_mass_1", "fact_mass_2", "fact_mass_max"} <= set(found)
     (view,) = task.views(params, splits.dev[0])
-    assert view.target_tokens == ["layer 1", "layer 2"]
+    assert view.row_labels == ["layer 1", "layer 2"]
     assert ((view.weights.sum(1) > 0) & (view.weights.sum(1) < 1)).all(), "the question has a share too"
 
 
@@ -300,7 +300,7 @@ def test_a_transformer_over_sentences_learns_where_people_are_and_tells_where_th
     assert found["fact_mass_max"] >= 50.0
     story = "Amira went to the attic. Boris ran to the cellar. Amira walked to the stable. Where is Amira?"
     (view,) = task.views(params, task.example([story]))
-    assert view.translation == "stable"
+    assert view.prediction == "stable"
     assert view.weights.shape == (2, 3)
     assert view.weights.max(axis=0).argmax() == 2
 

@@ -124,7 +124,7 @@ def test_a_transformer_translates_and_tells_where_it_looked():
     text = corpus.test["test"][0].source
     views = task.views(params, task.example([text]))
     words = len(task.tokenizers.source.encode(text).ids) + 1
-    assert all(view.weights.shape == (len(view.target_tokens), words) for view in views)
+    assert all(view.weights.shape == (len(view.row_labels), words) for view in views)
     np.testing.assert_allclose(views[0].weights.sum(axis=-1), 1.0, rtol=1e-5)
     assert len(list(task.answer(params, [text, ""], 0, None))) == 2
 

@@ -15,7 +15,7 @@ from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.data.records import Splits
 from attnlab.data.text.batching import Batches
-from attnlab.tasks.attention_map import View
+from attnlab.tasks.attention_map import AnyAttentionMap
 from attnlab.tasks.layer_attention import Selection
 from attnlab.training import metric_names
 from attnlab.training.objective import Loss
@@ -165,10 +165,10 @@ class Task(ABC):
         """Make an example of what a person gives to `show`; a `UserError` says what it should be."""
 
     @abstractmethod
-    def views(self, params: PyTree, example: Any) -> list[View]:
+    def views(self, params: PyTree, example: Any) -> list[AnyAttentionMap]:
         """Answer an example, and say where the model looked: the answers, best first."""
 
-    def selected(self, params: PyTree, example: Any, wanted: Selection) -> View:
+    def selected(self, params: PyTree, example: Any, wanted: Selection) -> AnyAttentionMap:
         """Answer an example, and show the attention of one layer and head, or the mean of the heads."""
         raise UserError(
             f"--attention, --layer and --head: model.kind {self.config.model.kind} has no Transformer layers, "

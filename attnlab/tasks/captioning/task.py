@@ -26,7 +26,7 @@ from attnlab.data.text.buckets import Shape
 from attnlab.data.text.tokenizer import BOS, EOS, Encoding, Tokenizer, train
 from attnlab.models.captioner import ShowAttendTell, TransformerCaptioner
 from attnlab.tasks import hypotheses
-from attnlab.tasks.attention_map import Attended, Part, Regarded, View, heading
+from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap, ImageAttentionMap, RowGroup
 from attnlab.tasks.base import Column, Poll, Task, no_poll, polled, rows_multiple, settings
 from attnlab.tasks.bootstrap import interval
 from attnlab.tasks.captioning.metrics import bleu, bleu_of_counts, caption_scores, inside, pointing, words
@@ -227,25 +227,25 @@ class CaptioningTask(Task):
             raise UserError(f"one image is described at a time, not {len(inputs)}: attnlab show RUN image.jpg")
         return read_example(inputs[0])
 
-    def views(self, params: PyTree, example: Captioned) -> list[View]:
+    def views(self, params: PyTree, example: Captioned) -> list[AnyAttentionMap]:
         """Describe an image: its captions with where the model looked for each word."""
-        return [self._regarded(example, found) for found in self.caption(params, [example], self.task.decoding)[0]]
+        return [self._image_map(example, found) for found in self.caption(params, [example], self.task.decoding)[0]]
 
-    def _regarded(self, example: Captioned, found: Hypothesis) -> Regarded:
+    def _image_map(self, example: Captioned, found: Hypothesis) -> ImageAttentionMap:
         side, model, which = self.pictures.side, self.config.model, ""
         if isinstance(model, TransformerCaptionerConfig):
             which = title("cross", model.decoder.aligned_by + 1, model.decoder.layers, model.decoder.heads)
-        return Regarded(
+        return ImageAttentionMap(
             image=pixels(example.image, self.task.image_size, example.name),
-            words=[self.tokenizer.token(token) for token in found.tokens],
+            row_labels=[self.tokenizer.token(token) for token in found.tokens],
             weights=found.weights[:-1].reshape(-1, side, side),
-            answer=found.text,
+            prediction=found.text,
             score=found.score,
-            heading=heading("", found.text, example.captions[:1]),
+            reference="".join(example.captions[:1]),
             title=which,
         )
 
-    def selected(self, params: PyTree, example: Captioned, wanted: Selection) -> View:
+    def selected(self, params: PyTree, example: Captioned, wanted: Selection) -> AnyAttentionMap:
         """Describe an image, and show one attention of the Transformer when it wrote the best caption."""
         model = self.config.model
         if not isinstance(model, TransformerCaptionerConfig):
@@ -261,19 +261,19 @@ class CaptioningTask(Task):
         if chosen.kind == "cross":
             given = self.pictures.cells
             seen = replace(best, weights=chosen.weights[: len(words) + 1, :given])
-            return replace(self._regarded(example, seen), title=chosen.title)
+            return replace(self._image_map(example, seen), title=chosen.title)
         rows = [*words, END]
-        return Attended(
-            source_tokens=[START, *words],
-            target_tokens=rows,
+        return AttentionMap(
+            column_labels=[START, *words],
+            row_labels=rows,
             weights=chosen.weights[: len(rows), : len(rows)],
-            translation=best.text,
+            prediction=best.text,
             score=best.score,
-            source=example.name,
-            across="written before",
-            down="written next",
-            heading=heading("", best.text, example.captions[:1]),
-            parts=(Part(len(rows), chosen.title, "written next"),),
+            reference="".join(example.captions[:1]),
+            input=example.name,
+            column_label="written before",
+            row_label="written next",
+            row_groups=(RowGroup(len(rows), chosen.title, "written next"),),
         )
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:

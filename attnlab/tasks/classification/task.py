@@ -30,7 +30,7 @@ from attnlab.data.text.tokenizer import Tokenizer
 from attnlab.models import bert
 from attnlab.models.classifier import RecurrentClassifier, TransformerClassifier
 from attnlab.models.transformer import with_attention
-from attnlab.tasks.attention_map import Attended, Part, View, heading
+from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap, RowGroup
 from attnlab.tasks.base import Column, Poll, Task, no_poll, polled, rows_multiple, settings
 from attnlab.tasks.classification.metrics import (
     accuracy,
@@ -196,7 +196,7 @@ class ClassificationTask(Task):
             raise UserError('the text is empty: attnlab show RUN "a text"')
         return Labelled(" ".join(text.split()), "")
 
-    def views(self, params: PyTree, example: Labelled) -> list[View]:
+    def views(self, params: PyTree, example: Labelled) -> list[AnyAttentionMap]:
         """Classify a text, and say where the model looked: a row a hop, or a row a layer and head."""
         if not self.reader.surface(example.text):
             raise UserError("the text has no token: nothing of it can be read")
@@ -207,39 +207,41 @@ class ClassificationTask(Task):
         asking = "[CLS]" if self._pooling == "first" else "the tokens, on average,"
         title = "" if names[0].startswith("hop") else f"what {asking} attended to in each layer and head"
         return [
-            Attended(
-                source_tokens=[CLS] * before + tokens + [SEP] * after,
-                target_tokens=[self.labels[best]] if len(rows) == 1 else names,
+            AttentionMap(
+                column_labels=[CLS] * before + tokens + [SEP] * after,
+                row_labels=[self.labels[best]] if len(rows) == 1 else names,
                 weights=rows,
-                translation=answer,
+                prediction=answer,
                 score=float(found[best]),
-                source=example.text,
-                across="text",
-                down="class" if len(rows) == 1 else "hop or head",
-                heading=heading("", answer, example.label),
-                gold=example.label,
-                parts=(Part(len(rows), title, "hop or head"),) if title else (),
-                unknown=tuple(self.unknown_words([example.text])),
+                reference=example.label,
+                input=example.text,
+                column_label="text",
+                row_label="class" if len(rows) == 1 else "hop or head",
+                column_format="text",
+                row_groups=(RowGroup(len(rows), title, "hop or head"),) if title else (),
+                evidence=self._evidence(example, len(tokens)),
+                unknown_words=tuple(self.unknown_words([example.text])),
             )
         ]
 
-    def selected(self, params: PyTree, example: Labelled, wanted: Selection) -> View:
+    def selected(self, params: PyTree, example: Labelled, wanted: Selection) -> AnyAttentionMap:
         """Classify a text, and show what each of its tokens attended to."""
         if not isinstance(self.config.model, ClassifierConfig):
             return super().selected(params, example, wanted)
         (view,) = self.views(params, example)
-        assert isinstance(view, Attended)
+        assert isinstance(view, AttentionMap)
         ((_, batch),) = self._evaluated([one.ids for one in self.reader.read([example.text])])
         batch = place(batch)
         chosen = select(layers_of(self.model, params, batch["tokens"], batch["lengths"]), wanted, "encoder")
-        tokens = view.source_tokens
+        tokens = view.column_labels
         return replace(
             view,
-            target_tokens=tokens,
+            row_labels=tokens,
             weights=chosen.weights[: len(tokens), : len(tokens)],
-            across="attended to",
-            down="attending",
-            parts=(Part(len(tokens), chosen.title, "attending", given=True),),
+            column_label="attended to",
+            row_label="attending",
+            column_format="tokens",
+            row_groups=(RowGroup(len(tokens), chosen.title, "attending", from_input=True),),
         )
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
@@ -342,6 +344,13 @@ class ClassificationTask(Task):
         """How many marks stand before a text, and after it, as the model reads it."""
         model = self.config.model
         return (model.marks_before, model.marks_after) if isinstance(model, ClassifierConfig) else (0, 0)
+
+    def _evidence(self, example: Labelled, tokens: int) -> tuple[int, ...]:
+        """Return the columns that hold the rationale, marks counted."""
+        if not example.rationale:
+            return ()
+        marked = np.flatnonzero(self.reader.gold(example)[:tokens])
+        return tuple(int(place) + self._marks[0] for place in marked)
 
     def _row_names(self, rows: int) -> list[str]:
         model = self.config.model

@@ -27,7 +27,7 @@ from attnlab.data.records import Splits
 from attnlab.data.text.batching import Batches, evaluation_shapes
 from attnlab.data.text.tokenizer import Tokenizer
 from attnlab.models import bert
-from attnlab.tasks.attention_map import Attended, Part, View, heading
+from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap, RowGroup
 from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, polled, rows_multiple, settings
 from attnlab.tasks.bootstrap import interval, paired_difference
 from attnlab.tasks.extractive_qa import lexical_baseline
@@ -226,7 +226,7 @@ class ExtractiveQATask(Task):
             raise UserError(f"expected {self.asks}, not {len(parts)} text{'s' if len(parts) > 1 else ''}")
         return Question("", parts[1].strip(), parts[0].strip(), ())
 
-    def views(self, params: PyTree, example: Question) -> list[View]:
+    def views(self, params: PyTree, example: Question) -> list[AnyAttentionMap]:
         """Answer, best answers first: which words of the passage each word of the question had to do with."""
         windows = self.reader.read([example])
         if not windows[0].length:
@@ -235,12 +235,12 @@ class ExtractiveQATask(Task):
         (found,) = self.find(params, [example])
         return [self._view(example, windows[one.window], looks[one.window], one) for one in found]
 
-    def selected(self, params: PyTree, example: Question, wanted: Selection) -> View:
+    def selected(self, params: PyTree, example: Question, wanted: Selection) -> AnyAttentionMap:
         """Answer, and show what the tokens of question and passage attended to, in the window of the best answer."""
         if not isinstance(self.config.model, TransformerReader):
             return super().selected(params, example, wanted)
         best, windows = self.views(params, example)[0], self.reader.read([example])
-        assert isinstance(best, Attended)
+        assert isinstance(best, AttentionMap)
         one = self.find(params, [example])[0][0]
         window = windows[one.window]
         found = layers_of(self.form.model, params, *self.form.inputs(self._batch([window])))
@@ -248,17 +248,18 @@ class ExtractiveQATask(Task):
         words, asked = self._shown(window, one), self._question(example, window)
         start = len(asked) + 2
         places = np.array([*range(start), *range(start + words.start, start + words.stop)])
-        tokens = [CLS, *asked, SEP, *best.source_tokens]
-        cut = f"; of {window.length} words of the passage {len(best.source_tokens)} are shown"
-        title = chosen.title + (cut if len(best.source_tokens) < window.length else "")
+        tokens = [CLS, *asked, SEP, *best.column_labels]
+        cut = f"; of {window.length} words of the passage {len(best.column_labels)} are shown"
+        title = chosen.title + (cut if len(best.column_labels) < window.length else "")
         return replace(
             best,
-            source_tokens=tokens,
-            target_tokens=tokens,
+            column_labels=tokens,
+            row_labels=tokens,
             weights=chosen.weights[np.ix_(places, places)],
-            across="attended to",
-            down="attending",
-            parts=(Part(len(tokens), title, "attending", given=True),),
+            column_label="attended to",
+            row_label="attending",
+            row_groups=(RowGroup(len(tokens), title, "attending", from_input=True),),
+            evidence=tuple(start + column for column in best.evidence),
         )
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
@@ -359,7 +360,7 @@ class ExtractiveQATask(Task):
         """Words of the question that are read."""
         return self.reader.tokenizer.encode(example.question).surface[: len(window.question.ids)]
 
-    def _view(self, example: Question, window: Window, looked: tuple[np.ndarray, ...], one: Found) -> Attended:
+    def _view(self, example: Question, window: Window, looked: tuple[np.ndarray, ...], one: Found) -> AttentionMap:
         between, of_question, first, last = looked
         words = self._shown(window, one)
         start, shown = words.start, words.stop - words.start
@@ -372,25 +373,30 @@ class ExtractiveQATask(Task):
             title += "; what its rows lack of 1: that there is no answer"
         if shown < window.length:
             title += f" (of {window.length} words the {shown} around the answer; the sums are theirs)"
-        parts = [Part(len(rows), title, unit="weight or probability")]
+        groups = [RowGroup(len(rows), title, value_label="weight or probability")]
         if between.any():
             names, rows = [*asked, *names], [*between[: len(asked), words], *rows]
-            parts = [Part(len(asked), self.form.title, "question", given=True), *parts]
+            groups = [RowGroup(len(asked), self.form.title, "question", from_input=True), *groups]
         gold = list(dict.fromkeys(answer.text for answer in example.answers))
         spans = window.passage.offsets[window.first + start : window.first + start + shown]
-        return Attended(
-            source_tokens=[example.passage[a:b] for a, b in spans],
-            target_tokens=names,
+        return AttentionMap(
+            column_labels=[example.passage[a:b] for a, b in spans],
+            row_labels=names,
             weights=np.stack(rows),
-            translation=one.text or "(no answer)",
+            prediction=one.text or "(no answer)",
             score=one.score,
-            source=f"{example.question} — {example.passage}",
-            across="passage",
-            down="question and answer",
-            heading=heading(example.question, one.text or "(no answer)", gold),
-            gold=" / ".join(gold),
-            parts=tuple(parts),
-            unknown=tuple(self.unknown_words([example.passage, example.question])),
+            reference=" / ".join(gold),
+            input=f"{example.question} — {example.passage}",
+            question=example.question,
+            column_label="passage",
+            row_label="question and answer",
+            row_groups=tuple(groups),
+            evidence=tuple(
+                column
+                for column, (begin, end) in enumerate(spans)
+                if any(begin < answer.span[1] and answer.span[0] < end for answer in example.answers)
+            ),
+            unknown_words=tuple(self.unknown_words([example.passage, example.question])),
         )
 
     @property

@@ -23,7 +23,7 @@ from attnlab.data.story_qa.encoder import Read, Vocabulary
 from attnlab.data.story_qa.generated import Story
 from attnlab.data.text.batching import Batches, evaluation_shapes
 from attnlab.data.text.buckets import Shape
-from attnlab.tasks.attention_map import Attended, Part, View, heading
+from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap, RowGroup
 from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, polled, rows_multiple, settings
 from attnlab.tasks.layer_attention import Selection, layers_of, select
 from attnlab.tasks.story_qa.adapters import Form, form
@@ -144,32 +144,35 @@ class StoryQATask(Task):
         """Take a story with its question at the end, in one argument or several."""
         return parse(" ".join(inputs))
 
-    def views(self, params: PyTree, example: Story) -> list[View]:
+    def views(self, params: PyTree, example: Story) -> list[AnyAttentionMap]:
         """Answer, and say how much each hop attended to each sentence."""
         ((probabilities, weights),) = self._found(params, [example])
         answer = int(probabilities.argmax())
         shown = example.sentences[-weights.shape[1] :]
+        first = len(example.sentences) - len(shown)
         return [
-            Attended(
-                source_tokens=list(shown),
-                target_tokens=self.form.steps,
+            AttentionMap(
+                column_labels=list(shown),
+                row_labels=self.form.steps,
                 weights=weights,
-                translation=self.vocabulary.words[answer],
+                prediction=self.vocabulary.words[answer],
                 score=float(np.log(probabilities[answer])),
-                source=" ".join([*example.sentences, example.question]),
-                across="story",
-                down="step",
-                heading=heading(example.question, self.vocabulary.words[answer], example.answer),
-                gold=example.answer,
-                sentences=True,
-                parts=(Part(len(weights), self.form.title, "step"),) if self.form.title else (),
-                unknown=tuple(self.unknown_words([*shown, example.question])),
+                reference=example.answer,
+                input=" ".join([*example.sentences, example.question]),
+                question=example.question,
+                column_label="story",
+                row_label="step",
+                column_format="sentences",
+                row_groups=(RowGroup(len(weights), self.form.title, "step"),) if self.form.title else (),
+                evidence=tuple(fact - first for fact in example.facts if fact >= first),
+                unknown_words=tuple(self.unknown_words([*shown, example.question])),
             )
         ]
 
-    def selected(self, params: PyTree, example: Story, wanted: Selection) -> View:
+    def selected(self, params: PyTree, example: Story, wanted: Selection) -> AnyAttentionMap:
         """Answer, and show what every word of question and story attended to (or every sentence)."""
         (view,) = self.views(params, example)
+        assert isinstance(view, AttentionMap)
         labels = self.form.labels(example, self.vocabulary, settings(self.config, StoryQA).memory)
         if not labels:
             return super().selected(params, example, wanted)
@@ -180,13 +183,14 @@ class StoryQATask(Task):
         weights = chosen.weights[: len(labels), : len(labels)]
         return replace(
             view,
-            source_tokens=labels,
-            target_tokens=labels,
+            column_labels=labels,
+            row_labels=labels,
             weights=weights,
-            across="attended to",
-            down="attending",
-            parts=(Part(len(labels), chosen.title, "attending", given=True),),
-            sentences=False,
+            column_label="attended to",
+            row_label="attending",
+            column_format="tokens",
+            row_groups=(RowGroup(len(labels), chosen.title, "attending", from_input=True),),
+            evidence=(),
         )
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:

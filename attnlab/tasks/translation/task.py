@@ -26,7 +26,7 @@ from attnlab.data.translation.load import load
 from attnlab.models.seq2seq import RecurrentSeq2Seq
 from attnlab.models.transformer import TransformerSeq2Seq
 from attnlab.tasks import hypotheses
-from attnlab.tasks.attention_map import Attended, Part, View
+from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap, RowGroup
 from attnlab.tasks.base import Column, Poll, Task, no_poll, polled, rows_multiple, settings
 from attnlab.tasks.hypotheses import Hypothesis, from_search
 from attnlab.tasks.layer_attention import Selection, layers_of, select, title
@@ -208,14 +208,14 @@ class TranslationTask(Task):
             raise UserError('the sentence is empty: attnlab show RUN "ein Satz"')
         return Pair(text, "")
 
-    def views(self, params: PyTree, example: Pair) -> list[View]:
+    def views(self, params: PyTree, example: Pair) -> list[AnyAttentionMap]:
         """Translate a sentence: its best hypotheses with their attention."""
         decoding = self.decoding
         if decoding.n_best == 1:
             decoding = decoding.model_copy(update={"n_best": min(decoding.beam, SHOWN)})
         return [self.attended(example.source, h) for h in self.translate(params, [example.source], decoding)[0]]
 
-    def selected(self, params: PyTree, example: Pair, wanted: Selection) -> View:
+    def selected(self, params: PyTree, example: Pair, wanted: Selection) -> AnyAttentionMap:
         """Translate a sentence, and show one attention of the Transformer when it wrote the best translation."""
         model = self.config.model
         if not isinstance(model, TransformerConfig):
@@ -233,18 +233,18 @@ class TranslationTask(Task):
         found = layers_of(self.model, params, batch["source"], batch["lengths"], batch["target"])
         chosen = select(found, wanted, "cross", model.decoder.aligned_by + 1)
         rows, columns, across, down = {
-            "cross": (view.target_tokens, view.source_tokens, "source", "target"),
-            "encoder": (view.source_tokens, view.source_tokens, "attended to", "attending"),
-            "decoder": (view.target_tokens, [START, *view.target_tokens[:-1]], "written before", "written next"),
+            "cross": (view.row_labels, view.column_labels, "source", "target"),
+            "encoder": (view.column_labels, view.column_labels, "attended to", "attending"),
+            "decoder": (view.row_labels, [START, *view.row_labels[:-1]], "written before", "written next"),
         }[chosen.kind]
         return replace(
             view,
-            source_tokens=columns,
-            target_tokens=rows,
+            column_labels=columns,
+            row_labels=rows,
             weights=chosen.weights[: len(rows), : len(columns)],
-            across=across,
-            down=down,
-            parts=(Part(len(rows), chosen.title, down, given=chosen.kind == "encoder"),),
+            column_label=across,
+            row_label=down,
+            row_groups=(RowGroup(len(rows), chosen.title, down, from_input=chosen.kind == "encoder"),),
         )
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
@@ -272,22 +272,24 @@ class TranslationTask(Task):
         """Read all data and tell what they are like, both sides and their overlap with training."""
         return str(check.check(config, data_dir, rows_multiple()))
 
-    def attended(self, text: str, hypothesis: Hypothesis) -> Attended:
+    def attended(self, text: str, hypothesis: Hypothesis) -> AttentionMap:
         """A translation of `text` with names for its tokens and those of the source, end tokens included."""
         source, model = self.tokenizers.source.encode(text), self.config.model
-        parts: tuple[Part, ...] = ()
+        groups: tuple[RowGroup, ...] = ()
         if isinstance(model, TransformerConfig):
             which = title("cross", model.decoder.aligned_by + 1, model.decoder.layers, model.heads)
-            parts = (Part(len(hypothesis.weights), which, "target"),)
-        return Attended(
-            source_tokens=[*source.surface, END],
-            target_tokens=[*(self.tokenizers.target.token(i) for i in hypothesis.tokens), END],
+            groups = (RowGroup(len(hypothesis.weights), which, "target"),)
+        return AttentionMap(
+            column_labels=[*source.surface, END],
+            row_labels=[*(self.tokenizers.target.token(i) for i in hypothesis.tokens), END],
             weights=hypothesis.weights,
-            translation=hypothesis.text,
+            prediction=hypothesis.text,
             score=hypothesis.score,
-            source=text,
-            parts=parts,
-            unknown=tuple(dict.fromkeys(source.unknown_words)),
+            input=text,
+            row_label="target",
+            column_label="source",
+            row_groups=groups,
+            unknown_words=tuple(dict.fromkeys(source.unknown_words)),
         )
 
     def translate(

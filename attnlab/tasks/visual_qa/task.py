@@ -27,7 +27,7 @@ from attnlab.data.text.batching import Batch, Batches
 from attnlab.data.text.buckets import Shape
 from attnlab.data.text.tokenizer import EOS, Tokenizer, train
 from attnlab.models.visual_qa import VisualAnswerer
-from attnlab.tasks.attention_map import Regarded, View, heading
+from attnlab.tasks.attention_map import AnyAttentionMap, ImageAttentionMap
 from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, polled, rows_multiple, settings
 from attnlab.tasks.bootstrap import interval
 from attnlab.tasks.image_inputs import Pictures
@@ -224,15 +224,26 @@ class VisualQATask(Task):
             raise UserError('an image and a question are needed: attnlab show RUN image.png "what color is the shape?"')
         return _read(inputs[0], " ".join(inputs[1:]))
 
-    def views(self, params: PyTree, example: Asked) -> list[View]:
+    def views(self, params: PyTree, example: Asked) -> list[AnyAttentionMap]:
         """Answer a question, and say where on the image each of its words looked."""
         (found,) = self.ask(params, [example])
         words = self.tokenizer.encode(example.question).surface
         side, image = self.pictures.side, pixels(example.image, self.task.image_size, example.name)
         weights = found.weights[: len(words)].reshape(-1, side, side)
-        above = heading(example.question, found.text, example.answer)
         unknown = tuple(self.unknown_words([example.question]))
-        return [Regarded(image, words, weights, found.text, found.probability, above, self._which, unknown)]
+        return [
+            ImageAttentionMap(
+                image=image,
+                row_labels=words,
+                weights=weights,
+                prediction=found.text,
+                score=found.probability,
+                reference=example.answer,
+                question=example.question,
+                title=self._which,
+                unknown_words=unknown,
+            )
+        ]
 
     @property
     def _which(self) -> str:
@@ -242,12 +253,12 @@ class VisualQATask(Task):
         layers, heads = getattr(fusion, "layers", 0), getattr(fusion, "heads", 0)
         return title("cross", layers, layers, heads) if layers else ""
 
-    def selected(self, params: PyTree, example: Asked, wanted: Selection) -> View:
+    def selected(self, params: PyTree, example: Asked, wanted: Selection) -> AnyAttentionMap:
         """Answer a question, and show where one layer and head looked, or the mean of the heads."""
         if not self._which:
             return super().selected(params, example, wanted)
         (view,) = self.views(params, example)
-        assert isinstance(view, Regarded)
+        assert isinstance(view, ImageAttentionMap)
         (ids,) = self._ids([example.question])
         ((_, image, _),) = self.pictures.batches([example.image], [example.name])
         batch = place(self._batch(len(image), -(-(len(ids) + 1) // 8) * 8, [image[0]], [ids]))
