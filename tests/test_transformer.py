@@ -19,9 +19,10 @@ from attnlab.config import normalizers as normalizer_configs
 from attnlab.config.models import transformer as config
 from attnlab.data.text.tokenizer import BOS, EOS, PAD
 from attnlab.functional import masks
+from attnlab.layers.capture import apply_with_attention
 from attnlab.layers.dropout import Dropout, keep
 from attnlab.layers.multi_head import CrossAttention, SelfAttention
-from attnlab.models.transformer import TransformerDecoder, TransformerEncoder, TransformerSeq2Seq, with_attention
+from attnlab.models.transformer import TransformerDecoder, TransformerEncoder, TransformerSeq2Seq
 from attnlab.training.decoding import make_decode
 
 VOCABULARY = 11
@@ -78,15 +79,16 @@ def test_training_computes_no_weights_unless_asked():
 def test_attention_of_every_layer_and_head_changes_no_bit():
     model, variables = seq2seq()
     plain = apply(model, variables, SOURCE, LENGTHS, TARGET, train=False, weights=False)
-    show = jax.jit(functools.partial(with_attention, model, train=False, weights=False))
-    out, found = show(variables, SOURCE, LENGTHS, TARGET)
+    show = jax.jit(functools.partial(apply_with_attention, model, train=False, weights=False))
+    out, layers = show(variables, SOURCE, LENGTHS, TARGET)
     np.testing.assert_array_equal(out.logits, plain.logits)
-    names = ["encoder/layer_0/self_attention"]
-    names += [f"decoder/layer_{n}/{kind}_attention" for n in (0, 1) for kind in ("cross", "self")]
-    assert sorted(found) == sorted(names)
-    chex.assert_shape([found[names[0]], found["decoder/layer_1/cross_attention"]], [(2, 4, 5, 5), (2, 4, 4, 5)])
+    names = ["encoder/layer_1/self_attention"]
+    names += [f"decoder/layer_{n}/{kind}_attention" for kind in ("self", "cross") for n in (1, 2)]
+    found = {layer.name: layer.weights for layer in layers}
+    assert list(found) == names
+    chex.assert_shape([found[names[0]], found["decoder/layer_2/cross_attention"]], [(2, 4, 5, 5), (2, 4, 4, 5)])
     reported = apply(model, variables, SOURCE, LENGTHS, TARGET, train=False).weights
-    np.testing.assert_allclose(found["decoder/layer_0/cross_attention"].mean(1), reported, atol=1e-6)
+    np.testing.assert_allclose(found["decoder/layer_1/cross_attention"].mean(1), reported, atol=1e-6)
 
 
 def test_padding_and_filler_rows_change_nothing():

@@ -2,12 +2,11 @@
 
 head_h = attention(x W_q^h, y W_k^h, y W_v^h),    output = [head_1; …; head_N] W_o    (Vaswani et al. 2017, 3.2.2)
 
-With fewer heads of keys and values than of queries several share one (Ainslie et al. 2023). Whoever applies a model
-with `mutable=["intermediates"]` gets the weights [b h t s] of every call as `attention_weights`, from the same numbers.
+With fewer heads of keys and values than of queries several share one (Ainslie et al. 2023).
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +18,7 @@ from attnlab.config.models.transformer import Block, Rotary
 from attnlab.functional import cache, masks
 from attnlab.functional.attention import AttentionOutput, attention
 from attnlab.functional.rotary import rotary
+from attnlab.layers.capture import Kind, record, recording
 from attnlab.layers.masks import mask
 from attnlab.layers.mods import Mods
 from attnlab.layers.normalizers import Normalizer, draws
@@ -58,6 +58,11 @@ class _Heads(nn.Module):
     config: Block
     attention: Attention
     bidirectional: bool = True
+    stack: str = "encoder"
+    """The part of the model that the layer belongs to, as `capture.LayerAttention` names it."""
+    layer: int | None = None
+    """Number of the layer, from 1."""
+    kind: ClassVar[Kind]
 
     def setup(self) -> None:
         config, chosen = self.config, self.attention
@@ -85,7 +90,7 @@ class _Heads(nn.Module):
             "normalizer": self.normalizer()(query, lengths, rng),
             "dropout_rate": rate,
             "rng": rng if rate else None,
-            "returns": ("weights",) if weights or self.is_mutable_collection("intermediates") else (),
+            "returns": ("weights",) if weights or recording(self) else (),
             "implementation": "dense" if few else None,
         }
 
@@ -93,8 +98,7 @@ class _Heads(nn.Module):
         """Map the heads' outputs to the width of the states; keep the weights, if there are, for who asks."""
         output, weights = (found.output, found.weights) if isinstance(found, AttentionOutput) else (found, None)
         if weights is not None:
-            keep = {"init_fn": lambda: None, "reduce_fn": lambda _, new: new}
-            self.sow("intermediates", "attention_weights", weights, **keep)
+            record(self, weights, kind=self.kind, stack=self.stack, layer=self.layer)
         return self.output(output.reshape(*output.shape[:2], -1)), weights
 
     def heads_of(self, flat: Array, heads: int) -> Float[Array, "b t n e"]:
@@ -104,6 +108,8 @@ class _Heads(nn.Module):
 
 class SelfAttention(_Heads):
     """Every token attends to its own sequence."""
+
+    kind: ClassVar[Kind] = "self"
 
     def project(self) -> None:
         config = self.config
@@ -163,7 +169,9 @@ class SelfAttention(_Heads):
 
 
 class CrossAttention(_Heads):
-    """Every token attends to a memory: another sequence's states, or the features of a picture."""
+    """Every token attends to a memory: another sequence's states, or the features of an image."""
+
+    kind: ClassVar[Kind] = "cross"
 
     def project(self) -> None:
         config = self.config

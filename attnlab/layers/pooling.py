@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from attnlab.config.models import classifier as config
 from attnlab.functional import masks, normalizers, scores
 from attnlab.functional.attention import attention_weights, pool
+from attnlab.layers.capture import record
 from attnlab.layers.mods import Mods
 from attnlab.layers.normalizers import Normalizer, draws
 from attnlab.layers.scores import MODULES
@@ -47,6 +48,11 @@ class Pooling(nn.Module):
             last: what `last` pools to: for a recurrent encoder the last state of each direction.
             train: let a random normalizer draw (needs the rng "dropout").
         """
+        pooled = self._pooled(states, lengths, last, train)
+        record(self, pooled.weights[:, None], kind="pooling", stack="encoder")
+        return pooled
+
+    def _pooled(self, states: Array, lengths: Array, last: Array, train: bool) -> Pooled:
         where = jnp.arange(states.shape[1])[None, :] < lengths[:, None]
         nothing = jnp.zeros(states.shape[0], states.dtype)
         match self.config:

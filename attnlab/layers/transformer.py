@@ -10,7 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from attnlab.config.attention import Attention
-from attnlab.config.models.transformer import Block, LayerNorm
+from attnlab.config.models.transformer import SELF, Block, LayerNorm
 from attnlab.functional import cache, masks
 from attnlab.layers.dropout import Dropout
 from attnlab.layers.multi_head import CrossAttention, Fused, SelfAttention
@@ -110,6 +110,8 @@ class _Layer(nn.Module):
 
     config: Block
     attention: Attention
+    layer: int | None = None
+    """Number of the layer in its stack, from 1."""
 
     def around(
         self, inner: nn.Module, states: Array, sublayer: Callable[[Array], tuple[Array, Any]], train: bool
@@ -138,7 +140,7 @@ class EncoderLayer(_Layer):
     """Attention to the own sequence, then a feed-forward network."""
 
     def setup(self) -> None:
-        self.self_attention = SelfAttention(self.config, self.attention)
+        self.self_attention = SelfAttention(self.config, self.attention, stack="encoder", layer=self.layer)
         self.common()
 
     def __call__(
@@ -152,11 +154,12 @@ class EncoderLayer(_Layer):
 class DecoderLayer(_Layer):
     """Attention to what was written so far, attention to the memory, then a feed-forward network."""
 
-    cross: Attention
+    cross: Attention = SELF
 
     def setup(self) -> None:
-        self.self_attention = SelfAttention(self.config, self.attention, bidirectional=False)
-        self.cross_attention = CrossAttention(self.config, self.cross)
+        at: Any = {"stack": "decoder", "layer": self.layer}
+        self.self_attention = SelfAttention(self.config, self.attention, bidirectional=False, **at)
+        self.cross_attention = CrossAttention(self.config, self.cross, **at)
         self.cross_norm = norm(self.config)
         self.common()
 

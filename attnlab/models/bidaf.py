@@ -14,7 +14,7 @@ Place 0 of the logits stands for "no answer here", place t + 1 for word t. Refer
 answer: Levy et al. 2017.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,12 +27,20 @@ from attnlab.config.models.extractive_qa import Characters
 from attnlab.functional import masks
 from attnlab.functional.attention import attention
 from attnlab.layers.between import Between
+from attnlab.layers.capture import record
 from attnlab.layers.dropout import Dropout
 from attnlab.layers.normalizers import Normalizer, draws
 from attnlab.layers.recurrent import Bidirectional
 
 VECTORS = nn.initializers.normal(0.1)
 """Of words and letters."""
+
+
+class ReaderEmbeddings(NamedTuple):
+    """The vectors of the words of a batch, before the highway network."""
+
+    passage: Float[Array, "b t e"]
+    question: Float[Array, "b j e"]
 
 
 @struct.dataclass
@@ -90,7 +98,7 @@ class BidafReader(nn.Module):
 
     def setup(self) -> None:
         config = self.config
-        self.embed = nn.Embed(self.vocabulary, config.embedding, embedding_init=VECTORS)
+        self.embedding = nn.Embed(self.vocabulary, config.embedding, embedding_init=VECTORS)
         if config.characters is not None:
             self.characters = CharacterConvolution(config.characters, self.letters)
         self.highway = Highway(config.highway)
@@ -116,8 +124,9 @@ class BidafReader(nn.Module):
         match: Float[Array, "b t"],
         *,
         train: bool,
+        embedded: ReaderEmbeddings | None = None,
     ) -> Pointers:
-        """Point at the answer.
+        """Return logits of the answer's first and last word.
 
         Args:
             passage: words.
@@ -127,22 +136,43 @@ class BidafReader(nn.Module):
             passage_letters: letters of each word; without a column where the model reads none.
             question_letters: likewise.
             match: 1 for the words of the passage that the question has too; used where the config says so.
-            train: drop out (needs the rng "dropout").
+            train: apply dropout (needs the rng "dropout").
+            embedded: used in place of the embeddings of passage and question; see `embed`.
         """
+        if embedded is None:
+            embedded = self.embed(
+                passage, passage_lengths, question, question_lengths, passage_letters, question_letters
+            )
         inside = jnp.arange(passage.shape[1])[None, :] < passage_lengths[:, None]
         asked = jnp.arange(question.shape[1])[None, :] < question_lengths[:, None]
         in_question = jnp.ones(question.shape)
-        h, _ = self._context(passage, passage_letters, match, inside, train)
-        u, last = self._context(question, question_letters, in_question, asked, train)
+        h, _ = self._context(embedded.passage, match, inside, train)
+        u, last = self._context(embedded.question, in_question, asked, train)
         g, by_question, by_passage = self._flow(h, u, last, inside, question_lengths, train)
         return self._point(g, inside, by_question, by_passage, train)
 
-    def _context(self, words: Array, letters: Array, match: Array, valid: Array, train: bool) -> tuple[Array, Array]:
-        """States of words that have read their neighbours, and the last ones of both directions."""
-        parts = [self.embed(words)]
+    def embed(
+        self,
+        passage: Int[Array, "b t"],
+        passage_lengths: Int[Array, " b"],
+        question: Int[Array, "b j"],
+        question_lengths: Int[Array, " b"],
+        passage_letters: Int[Array, "b t c"],
+        question_letters: Int[Array, "b j c"],
+        *_: Any,
+    ) -> ReaderEmbeddings:
+        """Return the vectors of all words, their letters' features included; takes the arguments of `__call__`."""
+        return ReaderEmbeddings(self._vectors(passage, passage_letters), self._vectors(question, question_letters))
+
+    def _vectors(self, words: Array, letters: Array) -> Array:
+        parts = [self.embedding(words)]
         if self.config.characters is not None:
             parts.append(self.characters(letters))
-        embedded = self.highway(jnp.concatenate(parts, axis=-1))
+        return jnp.concatenate(parts, axis=-1)
+
+    def _context(self, vectors: Array, match: Array, valid: Array, train: bool) -> tuple[Array, Array]:
+        """Return the contextual states of words, and the last ones of both directions."""
+        embedded = self.highway(vectors)
         if self.config.exact_match:
             embedded = jnp.concatenate([embedded, match[..., None]], axis=-1)
         return self.contextual(self.dropout(embedded, train=train), valid)
@@ -156,6 +186,7 @@ class BidafReader(nn.Module):
             seen, by_question = jnp.broadcast_to(last[:, None], h.shape), jnp.zeros((*h.shape[:2], u.shape[1]), h.dtype)
             return jnp.concatenate([h, seen, h * seen], axis=-1), by_question, nowhere
         found: Any = self.attend(h, u, u, lengths, train=train)
+        record(self, found.weights[:, None], kind="context_to_query", stack="reader")
         parts, by_passage = [h, found.output, h * found.output], nowhere
         if self.config.flow == "both":
             regarded, by_passage = self._regarded(h, last, found.max, jnp.sum(inside, axis=1), train)
@@ -176,6 +207,7 @@ class BidafReader(nn.Module):
             returns=("weights",),
             implementation="dense",
         )
+        record(self, found.weights, kind="query_to_context", stack="reader")
         return found.output[:, :, 0], found.weights[:, 0, 0]
 
     def _point(self, g: Array, inside: Array, by_question: Array, by_passage: Array, train: bool) -> Pointers:

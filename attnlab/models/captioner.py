@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int, Num
 from attnlab.config.models import captioner as config
 from attnlab.functional.attention import pool
 from attnlab.layers.attend import Attend, Memory
+from attnlab.layers.capture import record
 from attnlab.layers.recurrent import CELLS, Cell, initial_state
 from attnlab.models.image_encoder import ImageEncoder
 from attnlab.models.seq2seq import EMBEDDING_INIT, DecoderState, Output
@@ -53,25 +54,41 @@ class ShowAttendTell(nn.Module):
         self.bias = self.param("bias", nn.initializers.zeros_init(), (self.vocabulary,))
         self.dropout = nn.Dropout(config.dropout)
 
+    def embed(self, image: Num[Array, "b ..."], *_: Any) -> Float[Array, "b s c"]:
+        """Return the features of the image's cells; takes the positional arguments of `__call__`."""
+        return self.image(image)
+
     def __call__(
-        self, image: Num[Array, "b ..."], lengths: Int[Array, " b"], target: Int[Array, "b t"], *, train: bool
+        self,
+        image: Num[Array, "b ..."],
+        lengths: Int[Array, " b"],
+        target: Int[Array, "b t"],
+        *,
+        train: bool,
+        embedded: Float[Array, "b s c"] | None = None,
     ) -> Output:
-        """Teacher forcing: `target` begins with the start token; logits[:, i] are of the word after target[:, i].
+        """Return logits under teacher forcing: logits[:, i] predict the word after target[:, i].
 
         Args:
             image: as `ImageEncoder` takes it.
             lengths: cells of each image; 0 for filler.
             target: words of the caption.
-            train: drop out, and draw with hard attention (needs the rng "dropout").
+            train: apply dropout, and sample with hard attention (needs the rng "dropout").
+            embedded: used in place of the features of the image's cells; see `embed`.
         """
-        memory, state = self.encode(image, lengths, train=train)
+        memory, state = self.encode(image, lengths, train=train, embedded=embedded)
         return self.decode(memory, state, target, train=train)[1]
 
     def encode(
-        self, image: Num[Array, "b ..."], lengths: Int[Array, " b"], *, train: bool
+        self,
+        image: Num[Array, "b ..."],
+        lengths: Int[Array, " b"],
+        *,
+        train: bool,
+        embedded: Float[Array, "b s c"] | None = None,
     ) -> tuple[Memory, DecoderState]:
-        """Look at the whole image: what the decoder attends to, and where it starts."""
-        grid = self.dropout(self.image(image), deterministic=not train)
+        """Encode the image: the memory that the decoder attends to, and the decoder's first state."""
+        grid = self.dropout(self.embed(image) if embedded is None else embedded, deterministic=not train)
         mean = jnp.mean(grid, axis=1)
         state = initial_state(CELL, jnp.tanh(self.bridge(mean)))
         return self.attend.remember(grid, lengths, mean), DecoderState(state, grid[:, 0, :0])
@@ -99,6 +116,8 @@ class ShowAttendTell(nn.Module):
         noise = self._noise(gates.shape[0], *memory.values.shape[:2], drawn=hard and train)
         last, out = jax.lax.scan(step, state.cell, (gates, noise))
         hidden, seen, weights = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), out)
+        if self.config.attention is not None:
+            record(self, weights[:, None], kind="decoder", stack="decoder")
         features = jnp.tanh(self.readout(jnp.concatenate([hidden, seen, embedded], axis=-1)))
         logits = self.embedding.attend(self.dropout(features, deterministic=not train)) + self.bias
         return DecoderState(last, state.readout), Output(logits, weights)
@@ -127,14 +146,24 @@ class TransformerCaptioner(nn.Module):
         self.image = ImageEncoder(self.config.image)
         self.decoder = TransformerDecoder(self.config.decoder, self.vocabulary)
 
+    def embed(self, image: Num[Array, "b ..."], *_: Any) -> Float[Array, "b s c"]:
+        """Return the features of the image's cells; takes the positional arguments of `__call__`."""
+        return self.image(image)
+
     def __call__(
-        self, image: Num[Array, "b ..."], lengths: Int[Array, " b"], target: Int[Array, "b t"], *, train: bool
+        self,
+        image: Num[Array, "b ..."],
+        lengths: Int[Array, " b"],
+        target: Int[Array, "b t"],
+        *,
+        train: bool,
+        embedded: Float[Array, "b s c"] | None = None,
     ) -> Any:
-        """Teacher forcing, as `ShowAttendTell.__call__`; without the weights in training."""
-        return self.decoder(self.image(image), lengths, target, train=train)
+        """Return logits under teacher forcing, as `ShowAttendTell.__call__`; without the weights in training."""
+        return self.decoder(self.embed(image) if embedded is None else embedded, lengths, target, train=train)
 
     def encode(self, image: Num[Array, "b ..."], lengths: Int[Array, " b"], *, train: bool) -> tuple[Any, Any]:
-        """Project the cells to keys and values; an empty cache."""
+        """Project the cells to keys and values, and make an empty state."""
         return self.decoder.start(self.image(image), lengths)
 
     def decode(self, memory: Any, state: Any, target: Int[Array, "b t"], *, train: bool) -> tuple[Any, Any]:

@@ -5,6 +5,8 @@ logits = W [pool(states)] + b, with states of a bidirectional recurrent network 
 themselves.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -38,16 +40,31 @@ class RecurrentClassifier(nn.Module):
     vocabulary: int
     classes: int
 
+    def setup(self) -> None:
+        self.embedding = nn.Embed(self.vocabulary, self.config.embedding, embedding_init=EMBEDDING_INIT)
+
+    def embed(self, tokens: Int[Array, "b s"], *_: Any) -> Float[Array, "b s e"]:
+        """Return the embeddings of the tokens; takes the positional arguments of `__call__`."""
+        return self.embedding(tokens)
+
     @nn.compact
-    def __call__(self, tokens: Int[Array, "b s"], lengths: Int[Array, " b"], *, train: bool) -> Output:
+    def __call__(
+        self,
+        tokens: Int[Array, "b s"],
+        lengths: Int[Array, " b"],
+        *,
+        train: bool,
+        embedded: Float[Array, "b s e"] | None = None,
+    ) -> Output:
         """Classify the first `lengths` tokens of each row (0 for filler).
 
-        One mask of dropout holds for all tokens of a text (Gal & Ghahramani 2016).
+        One mask of dropout holds for all tokens of a text (Gal & Ghahramani 2016). `embedded` is used in place of the
+        embeddings of the tokens (see `embed`); no word of it is dropped.
         """
         config = self.config
         dropout = nn.Dropout(config.dropout, broadcast_dims=(1,), deterministic=not train)
         tokens = _words_dropped(self, tokens, config.word_dropout, train)
-        states = nn.Embed(self.vocabulary, config.embedding, embedding_init=EMBEDDING_INIT, name="embedding")(tokens)
+        states = self.embed(tokens) if embedded is None else embedded
         valid = jnp.arange(tokens.shape[1])[None, :] < lengths[:, None]
         last = states[:, 0]
         if config.encoder is not None:
@@ -66,22 +83,42 @@ class TransformerClassifier(nn.Module):
     vocabulary: int
     classes: int
 
+    def setup(self) -> None:
+        self.encoder = TransformerEncoder(self.config.encoder, self.vocabulary)
+
+    def embed(self, tokens: Int[Array, "b s"], lengths: Int[Array, " b"]) -> Float[Array, "b n d"]:
+        """Return the embeddings of the tokens, the marks before and after the text included."""
+        return self.encoder.embed(self._with_marks(tokens, lengths))
+
     @nn.compact
-    def __call__(self, tokens: Int[Array, "b s"], lengths: Int[Array, " b"], *, train: bool) -> Output:
-        """Classify the first `lengths` tokens of each row (0 for filler); the weights have a column for every mark."""
-        config, before, after = self.config, self.config.marks_before, self.config.marks_after
-        tokens = _words_dropped(self, tokens, config.word_dropout, train)
-        if after:
-            place = jnp.arange(tokens.shape[1] + 1)[None, :]
-            tokens = jnp.where(place == lengths[:, None], EOS, jnp.pad(tokens, ((0, 0), (0, 1))))
-        if before:
-            tokens = jnp.pad(tokens, ((0, 0), (1, 0)), constant_values=BOS)
-        lengths = lengths + before + after
-        states = TransformerEncoder(config.encoder, self.vocabulary, name="encoder")(tokens, lengths, train=train)
+    def __call__(
+        self,
+        tokens: Int[Array, "b s"],
+        lengths: Int[Array, " b"],
+        *,
+        train: bool,
+        embedded: Float[Array, "b n d"] | None = None,
+    ) -> Output:
+        """Classify the first `lengths` tokens of each row (0 for filler); the weights have a column for every mark.
+
+        `embedded` is used in place of the embeddings of the tokens and marks (see `embed`); no word of it is dropped.
+        """
+        config = self.config
+        tokens = self._with_marks(_words_dropped(self, tokens, config.word_dropout, train), lengths)
+        lengths = lengths + config.marks_before + config.marks_after
+        states = self.encoder(tokens, lengths, train=train, embedded=embedded)
         place = jnp.maximum(lengths - 1, 0)
         last = jnp.take_along_axis(states, place[:, None, None], axis=1)[:, 0]
         pooled = Pooling(config.pooling, name="pooling")(states, lengths, last, train=train)
         return _classified(pooled, config.hidden, config.dropout, self.classes, train)
+
+    def _with_marks(self, tokens: Int[Array, "b s"], lengths: Int[Array, " b"]) -> Int[Array, "b n"]:
+        if self.config.marks_after:
+            place = jnp.arange(tokens.shape[1] + 1)[None, :]
+            tokens = jnp.where(place == lengths[:, None], EOS, jnp.pad(tokens, ((0, 0), (0, 1))))
+        if self.config.marks_before:
+            tokens = jnp.pad(tokens, ((0, 0), (1, 0)), constant_values=BOS)
+        return tokens
 
 
 def _words_dropped(module: nn.Module, tokens: Int[Array, "b s"], rate: float, train: bool) -> Int[Array, "b s"]:

@@ -7,6 +7,8 @@
 Reference: Sukhbaatar, Szlam, Weston & Fergus 2015.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -15,10 +17,19 @@ from jaxtyping import Array, Float, Int
 
 from attnlab.config.models.story_qa import MemoryNetwork as Config
 from attnlab.layers.between import Between
+from attnlab.layers.capture import record
 from attnlab.layers.dropout import Dropout
 
 SMALL = nn.initializers.normal(0.1)
 """As in the paper, section 4.2."""
+
+
+class StoryEmbeddings(NamedTuple):
+    """The embeddings of a batch of stories, before what encodes the age of a sentence is added."""
+
+    sentences: tuple[Float[Array, "b n d"], ...]
+    """Of every sentence, by each of the embedding matrices."""
+    question: Float[Array, "b 1 d"]
 
 
 @struct.dataclass
@@ -89,6 +100,18 @@ class MemoryNetwork(nn.Module):
     memory: int
     """Sentences, at most."""
 
+    def setup(self) -> None:
+        self.tables = self.config.hops + 1 if self.config.tying == "adjacent" else 2
+        self.words = self.param("words", SMALL, (self.tables, self.vocabulary, self.config.width))
+
+    def embed(
+        self, story: Int[Array, "b n w"], sentences: Int[Array, " b"], question: Int[Array, "b w"]
+    ) -> StoryEmbeddings:
+        """Return the embeddings of the sentences and of the question, without what encodes their age."""
+        bags = self._bags(story)
+        memories = [self._read(table, bags) for table in self.words]
+        return StoryEmbeddings(tuple(memories), self._read(self.words[0], self._bags(question[:, None])))
+
     @nn.compact
     def __call__(
         self,
@@ -97,14 +120,21 @@ class MemoryNetwork(nn.Module):
         question: Int[Array, "b w"],
         *,
         train: bool,
+        embedded: StoryEmbeddings | None = None,
     ) -> Answers:
-        """Answer; words of number 0 are padding, as are the sentences beyond `sentences`."""
+        """Return logits of the answer.
+
+        Args:
+            story: words of each sentence; words of number 0 are padding.
+            sentences: how many of them are real.
+            question: words.
+            train: apply dropout, and jitter the ages (needs the rng "dropout").
+            embedded: used in place of the embeddings of the sentences and the question; see `embed`.
+        """
         config, longest = self.config, story.shape[1]
-        adjacent = config.tying == "adjacent"
-        tables = config.hops + 1 if adjacent else 2
-        words = self.param("words", SMALL, (tables, self.vocabulary, config.width))
-        told, asked = self._bags(story), self._bags(question[:, None])
-        memories = [self._read(table, told) for table in words]
+        adjacent, tables = config.tying == "adjacent", self.tables
+        embeddings = self.embed(story, sentences, question) if embedded is None else embedded
+        memories, state = list(embeddings.sentences), embeddings.question
         if config.time:
             jittered = train and config.jitter
             age = ages(sentences, longest, config.jitter, self.make_rng("dropout") if jittered else None)
@@ -116,14 +146,15 @@ class MemoryNetwork(nn.Module):
         dropout = Dropout(config.dropout)
         between = None if adjacent else nn.Dense(config.width, use_bias=False, name="between")
         asks = [Between(config.attention, config.width, name=f"hop_{n}") for n in range(config.hops if adjacent else 1)]
-        state, weights = self._read(words[0], asked), []
+        weights = []
         for hop in range(config.hops):
             key, value = (memories[hop], memories[hop + 1]) if adjacent else memories
             found = asks[hop if adjacent else 0](dropout(state, train=train), key, value, sentences, train=train)
             state = (state if between is None else between(state)) + found.output
             weights.append(found.weights)
+            record(self, found.weights[:, None], kind="hop", stack="memory", layer=hop + 1)
         if adjacent:
-            logits = state[:, 0] @ words[-1].T
+            logits = state[:, 0] @ self.words[-1].T
         else:
             logits = nn.Dense(self.vocabulary, use_bias=False, name="answer")(state[:, 0])
         return Answers(logits, jnp.concatenate(weights, axis=1))

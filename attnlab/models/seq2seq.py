@@ -15,6 +15,7 @@ maxout in the place of this tanh.)
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from attnlab.config.models.recurrent import RecurrentSeq2Seq as Config
 from attnlab.layers.attend import Attend, Memory
+from attnlab.layers.capture import record
 from attnlab.layers.recurrent import CELLS, Bidirectional, Cell, State, initial_state
 
 EMBEDDING_INIT = nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
@@ -107,6 +109,8 @@ class Decoder(nn.Module):
         gates = jnp.swapaxes(self.input(embedded), 0, 1)
         state, outs = jax.lax.scan(lambda state, gates: step(memory, state, gates), state, gates)
         features, weights = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), outs)
+        if self.config.attention is not None:
+            record(self, weights[:, None], kind="decoder", stack="decoder")
         if self.config.decoder.form == "bahdanau":
             features = self._readout()(features, embedded)
         return state, features, weights
@@ -160,21 +164,45 @@ class RecurrentSeq2Seq(nn.Module):
         self.output_bias = self.param("output_bias", nn.initializers.zeros_init(), (self.target_vocabulary,))
         self.dropout = nn.Dropout(config.dropout)
 
+    def embed(self, source: Int[Array, "b s"], *_: Any) -> Float[Array, "b s e"]:
+        """Return the embeddings of the source; takes the positional arguments of `__call__`."""
+        embedding = self.target_embedding if self.config.tie_embeddings == "all" else self.source_embedding
+        return embedding(source)
+
     def __call__(
-        self, source: Int[Array, "b s"], source_lengths: Int[Array, " b"], target: Int[Array, "b t"], *, train: bool
+        self,
+        source: Int[Array, "b s"],
+        source_lengths: Int[Array, " b"],
+        target: Int[Array, "b t"],
+        *,
+        train: bool,
+        embedded: Float[Array, "b s e"] | None = None,
     ) -> Output:
-        """Teacher forcing: `target` begins with the start token; logits[:, i] are of the token after target[:, i]."""
-        memory, state = self.encode(source, source_lengths, train=train)
+        """Return logits under teacher forcing: logits[:, i] predict the token after target[:, i].
+
+        Args:
+            source: tokens of the source.
+            source_lengths: how many of them are real; 0 for filler.
+            target: tokens that begin with the start token.
+            train: apply dropout (needs the rng "dropout").
+            embedded: used in place of the embeddings of the source; see `embed`.
+        """
+        memory, state = self.encode(source, source_lengths, train=train, embedded=embedded)
         _, output = self.decode(memory, state, target, train=train)
         return output
 
     def encode(
-        self, source: Int[Array, "b s"], source_lengths: Int[Array, " b"], *, train: bool
+        self,
+        source: Int[Array, "b s"],
+        source_lengths: Int[Array, " b"],
+        *,
+        train: bool,
+        embedded: Float[Array, "b s e"] | None = None,
     ) -> tuple[Memory, DecoderState]:
-        """Read the source: what the decoder attends to, and where it starts."""
-        embedding = self.target_embedding if self.config.tie_embeddings == "all" else self.source_embedding
+        """Encode the source: the memory that the decoder attends to, and the decoder's first state."""
+        states = self.embed(source) if embedded is None else embedded
         valid = jnp.arange(source.shape[1])[None, :] < source_lengths[:, None]
-        annotations, summary = self.encoder(embedding(source), valid, train=train)
+        annotations, summary = self.encoder(states, valid, train=train)
         return self.decoder.start(annotations, source_lengths, summary)
 
     def decode(

@@ -3,8 +3,8 @@
 Encoder: states = layers(entry(embedded tokens)); decoder: the same, causal, and every layer attends to a memory too;
 logits_t = E state_t + b, with E the target embedding when embeddings are tied.
 
-Weights of all layers and heads are `with_attention(model, variables, ...)`, of whatever model holds these layers. What
-a decoder reports token by token is one layer's attention to the memory, the mean of its heads.
+The weights of all layers and heads are returned by `layers.capture.apply_with_attention`. `Output.weights` is one
+layer's attention to the memory, the mean of its heads.
 
 Reference: Vaswani et al. 2017; pre-norm: Xiong et al. 2020.
 """
@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
-from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float, Int
 
 from attnlab.config.models import transformer as config
@@ -91,7 +90,7 @@ class EncoderBody(nn.Module):
         layer = nn.remat(EncoderLayer, static_argnums=(5,)) if config.remat else EncoderLayer
         for n in range(config.layers):
             chosen = config.placed(config.self_attention(n))
-            states = layer(config, chosen, name=f"layer_{n}")(states, lengths, where, mods, train)
+            states = layer(config, chosen, n + 1, name=f"layer_{n}")(states, lengths, where, mods, train)
         return norm(config, "final_norm")(states) if config.has_final_norm else states
 
 
@@ -105,7 +104,7 @@ class DecoderBody(nn.Module):
         self.entry = Entry(config)
         layer = nn.remat(DecoderLayer, static_argnums=(5, 6)) if config.remat else DecoderLayer
         self.layers = [
-            layer(config, config.placed(config.self_attention(n)), config.memory_attention(n), name=f"layer_{n}")
+            layer(config, config.placed(config.self_attention(n)), n + 1, config.memory_attention(n), name=f"layer_{n}")
             for n in range(config.layers)
         ]
         self.mods = _shared_mods(self, config, bidirectional=False)
@@ -161,7 +160,14 @@ class TransformerEncoder(nn.Module):
     config: config.TransformerEncoder
     vocabulary: int
 
-    @nn.compact
+    def setup(self) -> None:
+        self.embedding = _table(self.vocabulary, self.config.width)
+        self.body = EncoderBody(self.config)
+
+    def embed(self, tokens: Int[Array, "b s"], *_: Any) -> Float[Array, "b s d"]:
+        """Return the embeddings of the tokens; takes the positional arguments of `__call__`."""
+        return self.embedding(tokens)
+
     def __call__(
         self,
         tokens: Int[Array, "b s"],
@@ -170,19 +176,20 @@ class TransformerEncoder(nn.Module):
         segments: Int[Array, "b s"] | None = None,
         *,
         train: bool,
+        embedded: Float[Array, "b s d"] | None = None,
     ) -> Float[Array, "b s d"]:
-        """Read each row: a state for every token; those of padding mean nothing.
-
-        The weights of every layer and head: `with_attention(model, variables, ...)`, the same states to the bit.
+        """Return a state for every token; those of padding are meaningless.
 
         Args:
+            tokens: of each row.
             lengths: real tokens of each row; 0 for filler.
             token_types: in 0 … config.token_types − 1; None is all 0.
             segments: several sequences in a row: a token attends to those of its own number. None: one sequence.
-            train: drop out (needs the rng "dropout").
+            train: apply dropout (needs the rng "dropout").
+            embedded: used in place of the embeddings of the tokens; see `embed`.
         """
-        embedded = _table(self.vocabulary, self.config.width, "embedding")(tokens)
-        return EncoderBody(self.config, name="body")(embedded, lengths, token_types, segments, train=train)
+        states = self.embed(tokens) if embedded is None else embedded
+        return self.body(states, lengths, token_types, segments, train=train)
 
 
 class TransformerDecoder(nn.Module):
@@ -252,23 +259,38 @@ class TransformerSeq2Seq(nn.Module):
         *,
         train: bool,
         weights: bool | None = None,
+        embedded: Float[Array, "b s d"] | None = None,
     ) -> Output:
-        """Teacher forcing: `target` begins with the start token; logits[:, i] are of the token after target[:, i].
+        """Return logits under teacher forcing: logits[:, i] predict the token after target[:, i].
 
         Args:
+            source: tokens of the source.
+            source_lengths: how many of them are real; 0 for filler.
+            target: tokens that begin with the start token.
+            train: apply dropout (needs the rng "dropout").
             weights: compute Output.weights; None: when not training.
+            embedded: used in place of the embeddings of the source; see `embed`.
         """
-        memory = self.read(source, source_lengths, train=train)
+        memory = self.read(source, source_lengths, train=train, embedded=embedded)
         return self.write(
             memory, source_lengths, target, train=train, weights=not train if weights is None else weights
         )
 
+    def embed(self, source: Int[Array, "b s"], *_: Any) -> Float[Array, "b s d"]:
+        """Return the embeddings of the source; takes the positional arguments of `__call__`."""
+        table = self.target_embedding if self.config.tie_embeddings == "all" else self.source_embedding
+        return table(source)
+
     def read(
-        self, source: Int[Array, "b s"], source_lengths: Int[Array, " b"], *, train: bool
+        self,
+        source: Int[Array, "b s"],
+        source_lengths: Int[Array, " b"],
+        *,
+        train: bool,
+        embedded: Float[Array, "b s d"] | None = None,
     ) -> Float[Array, "b s d"]:
         """Encode the source: the states that the decoder attends to."""
-        table = self.target_embedding if self.config.tie_embeddings == "all" else self.source_embedding
-        return self.encoder(table(source), source_lengths, train=train)
+        return self.encoder(self.embed(source) if embedded is None else embedded, source_lengths, train=train)
 
     def write(
         self,
@@ -298,18 +320,6 @@ class TransformerSeq2Seq(nn.Module):
             raise ValueError("decode continues a text with a cache; training reads whole ones by __call__")
         states, found, state = self.decoder.step(self.target_embedding(target), memory, state)
         return state, Output(self.readout(states, self.target_embedding), found)
-
-
-def with_attention(model: nn.Module, variables: Any, *arguments: Any, **options: Any) -> tuple[Any, dict[str, Array]]:
-    """Apply a model, and return besides its output the weights of every layer and head in it, [b h t s] by path.
-
-    Works with any model that holds these layers (a classifier around an encoder, say); the output does not change by a
-    bit. Options are those of `model.apply`, as method= and rngs=, and keyword arguments of the method, as train=.
-    """
-    apply: Any = model.apply
-    output, found = apply(variables, *arguments, mutable=["intermediates"], **options)
-    kept: Any = flatten_dict(found.get("intermediates", {}))
-    return output, {"/".join(path[:-1]): weights for path, weights in kept.items() if path[-1] == "attention_weights"}
 
 
 class _Readout(nn.Module):

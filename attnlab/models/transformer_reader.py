@@ -5,6 +5,8 @@
 Reference: Devlin et al. 2019, section 4.2 and 4.3.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
@@ -21,6 +23,13 @@ class TransformerReader(nn.Module):
     config: Config
     vocabulary: int
 
+    def setup(self) -> None:
+        self.embedding = nn.Embed(self.vocabulary, self.config.encoder.width, embedding_init=EMBEDDING_INIT)
+
+    def embed(self, tokens: Int[Array, "b n"], *_: Any) -> Float[Array, "b n d"]:
+        """Return the embeddings of the tokens; takes the positional arguments of `__call__`."""
+        return self.embedding(tokens)
+
     @nn.compact
     def __call__(
         self,
@@ -30,6 +39,7 @@ class TransformerReader(nn.Module):
         match: Float[Array, "b n"],
         *,
         train: bool,
+        embedded: Float[Array, "b n d"] | None = None,
     ) -> Pointers:
         """Point at the answer.
 
@@ -38,16 +48,17 @@ class TransformerReader(nn.Module):
             lengths: real tokens of each row, marks counted; 0 for filler.
             start: number of the passage's first token.
             match: 1 for the tokens of the passage that the question has too; used where the config says so.
-            train: drop out (needs the rng "dropout").
+            train: apply dropout (needs the rng "dropout").
+            embedded: used in place of the embeddings of the tokens; see `embed`.
         """
         encoder, width = self.config.encoder, self.config.encoder.width
-        embedded = nn.Embed(self.vocabulary, width, embedding_init=EMBEDDING_INIT, name="embedding")(tokens)
+        states = self.embed(tokens) if embedded is None else embedded
         if self.config.exact_match:
-            told = self.param("match", nn.initializers.normal(width**-0.5), (width,))
-            embedded += match[..., None] * told
+            matches = self.param("match", nn.initializers.normal(width**-0.5), (width,))
+            states += match[..., None] * matches
         place = jnp.arange(tokens.shape[1])[None, :]
         types = (place >= start[:, None]).astype(jnp.int32) if encoder.token_types else None
-        states = EncoderBody(encoder, name="body")(embedded, lengths, types, train=train)
+        states = EncoderBody(encoder, name="body")(states, lengths, types, train=train)
         logits = nn.Dense(2, name="pointers")(states)
         at = jnp.minimum(start[:, None] + place, tokens.shape[1] - 1)
         words = jnp.take_along_axis(logits, at[..., None], axis=1)

@@ -27,15 +27,27 @@ class TransformerStoryReader(nn.Module):
     config: Config
     vocabulary: int
 
+    def setup(self) -> None:
+        self.encoder = TransformerEncoder(self.config.encoder, self.vocabulary)
+
+    def embed(self, tokens: Int[Array, "b t"], *_: Any) -> Float[Array, "b t d"]:
+        """Return the embeddings of the tokens; takes the positional arguments of `__call__`."""
+        return self.encoder.embed(tokens)
+
     @nn.compact
     def __call__(
-        self, tokens: Int[Array, "b t"], types: Int[Array, "b t"], lengths: Int[Array, " b"], *, train: bool
+        self,
+        tokens: Int[Array, "b t"],
+        types: Int[Array, "b t"],
+        lengths: Int[Array, " b"],
+        *,
+        train: bool,
+        embedded: Float[Array, "b t d"] | None = None,
     ) -> Float[Array, "b v"]:
-        """Answer; what the first token attends to is `with_attention(model, ...)`, row 0 of every layer."""
-        encoder = self.config.encoder
-        told = types if encoder.token_types else None
-        states: Any = TransformerEncoder(encoder, self.vocabulary, name="encoder")(tokens, lengths, told, train=train)
-        return _answered(states, self.vocabulary)
+        """Return logits of the answer; `embedded` is used in place of the embeddings of the tokens."""
+        types_read = types if self.config.encoder.token_types else None
+        states: Any = self.encoder(tokens, lengths, types_read, train=train, embedded=embedded)
+        return _logits(states, self.vocabulary)
 
 
 class SentenceStoryReader(nn.Module):
@@ -43,6 +55,15 @@ class SentenceStoryReader(nn.Module):
 
     config: Config
     vocabulary: int
+
+    def setup(self) -> None:
+        self.embedding = nn.Embed(self.vocabulary, self.config.encoder.width, embedding_init=EMBEDDING_INIT)
+
+    def embed(
+        self, story: Int[Array, "b n w"], sentences: Int[Array, " b"], question: Int[Array, "b w"]
+    ) -> Float[Array, "b n+1 w d"]:
+        """Return the embeddings of the words in the order in which they are read: question first, then latest first."""
+        return self.embedding(_in_order(story, sentences, question))
 
     @nn.compact
     def __call__(
@@ -52,23 +73,39 @@ class SentenceStoryReader(nn.Module):
         question: Int[Array, "b w"],
         *,
         train: bool,
+        embedded: Float[Array, "b n+1 w d"] | None = None,
     ) -> Float[Array, "b v"]:
-        """Answer; words of number 0 are padding, as are the sentences beyond `sentences`."""
+        """Return logits of the answer.
+
+        Args:
+            story: words of each sentence; words of number 0 are padding.
+            sentences: how many of them are real.
+            question: words.
+            train: apply dropout (needs the rng "dropout").
+            embedded: used in place of the embeddings of the words; see `embed`.
+        """
         encoder = self.config.encoder
-        order = latest_first(sentences, story.shape[1])
-        texts = jnp.concatenate([question[:, None], jnp.take_along_axis(story, order[..., None], axis=1)], axis=1)
-        words = nn.Embed(self.vocabulary, encoder.width, embedding_init=EMBEDDING_INIT, name="embedding")(texts)
+        texts = _in_order(story, sentences, question)
+        words = self.embed(story, sentences, question) if embedded is None else embedded
         lengths = jnp.sum(texts > 0, axis=-1)
         shares = position_encoding(lengths, texts.shape[-1], encoder.width) * (texts > 0)[..., None]
-        told = jnp.broadcast_to(jnp.arange(texts.shape[1]) > 0, texts.shape[:2]).astype(jnp.int32)
-        read = EncoderBody(encoder, name="body")
+        types = jnp.broadcast_to(jnp.arange(texts.shape[1]) > 0, texts.shape[:2]).astype(jnp.int32)
+        body = EncoderBody(encoder, name="body")
         vectors = jnp.sum(words * shares, axis=2)
-        states = read(vectors, sentences + 1, told if encoder.token_types else None, train=train)
-        return _answered(states, self.vocabulary)
+        states = body(vectors, sentences + 1, types if encoder.token_types else None, train=train)
+        return _logits(states, self.vocabulary)
+
+
+def _in_order(
+    story: Int[Array, "b n w"], sentences: Int[Array, " b"], question: Int[Array, "b w"]
+) -> Int[Array, "b n+1 w"]:
+    """Return the question, then the sentences from the latest on."""
+    order = latest_first(sentences, story.shape[1])
+    return jnp.concatenate([question[:, None], jnp.take_along_axis(story, order[..., None], axis=1)], axis=1)
 
 
 def latest_first(sentences: Int[Array, " b"], places: int) -> Int[Array, "b n"]:
-    """Tell which sentence comes n-th when each story is read from its end; padding stays where it is.
+    """Return which sentence comes n-th when each story is read from its end; padding stays where it is.
 
     It is its own inverse.
 
@@ -79,7 +116,7 @@ def latest_first(sentences: Int[Array, " b"], places: int) -> Int[Array, "b n"]:
     return jnp.where(place < count, count - 1 - place, place)
 
 
-def _answered(states: Float[Array, "b t d"], vocabulary: int) -> Float[Array, "b v"]:
-    """Weigh the words by the first state; called inside a module, whose layers these become."""
+def _logits(states: Float[Array, "b t d"], vocabulary: int) -> Float[Array, "b v"]:
+    """Return logits of the words from the first state; called inside a module, whose layers these become."""
     hidden = jnp.tanh(nn.Dense(states.shape[-1], name="hidden")(states[:, 0]))
     return nn.Dense(vocabulary, name="answer")(hidden)

@@ -13,7 +13,7 @@ question_only, image_only   f = q, f = mean v
 logits = W₂ relu(W₁ f)
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +24,21 @@ from jaxtyping import Array, Float, Int, Num
 from attnlab.config.models import visual_qa as config
 from attnlab.config.models.transformer import Block
 from attnlab.layers.attend import Attend
+from attnlab.layers.capture import record
 from attnlab.layers.multi_head import CrossAttention
 from attnlab.layers.recurrent import Bidirectional
 from attnlab.layers.transformer import FeedForward
 from attnlab.models.image_encoder import ImageEncoder
 from attnlab.models.seq2seq import EMBEDDING_INIT
+
+
+class VisualEmbeddings(NamedTuple):
+    """The inputs of a batch as the model first sees them."""
+
+    image: Float[Array, "b m c"]
+    """Features of the image's cells."""
+    question: Float[Array, "b n e"]
+    """Embeddings of the question's words."""
 
 
 @struct.dataclass
@@ -51,6 +61,16 @@ class VisualAnswerer(nn.Module):
     vocabulary: int
     answers: int
 
+    def setup(self) -> None:
+        self.image = ImageEncoder(self.config.image)
+        self.embedding = nn.Embed(self.vocabulary, self.config.question.embedding, embedding_init=EMBEDDING_INIT)
+
+    def embed(
+        self, image: Num[Array, "b ..."], cells: Int[Array, " b"], question: Int[Array, "b n"], *_: Any
+    ) -> VisualEmbeddings:
+        """Return the features of the image and the embeddings of the question; takes the arguments of `__call__`."""
+        return VisualEmbeddings(self.image(image), self.embedding(question))
+
     @nn.compact
     def __call__(
         self,
@@ -60,22 +80,24 @@ class VisualAnswerer(nn.Module):
         lengths: Int[Array, " b"],
         *,
         train: bool,
+        embedded: VisualEmbeddings | None = None,
     ) -> Answers:
-        """Answer.
+        """Return logits of the answers.
 
         Args:
             image: as `ImageEncoder` takes it.
             cells: cells of each image; 0 for filler.
             question: words; lengths of them are real.
-            train: drop out (needs the rng "dropout").
+            train: apply dropout (needs the rng "dropout").
+            embedded: used in place of the features of the image and the embeddings of the question; see `embed`.
         """
         config, width = self.config, self.config.hidden
         dropout = nn.Dropout(config.dropout, deterministic=not train)
-        grid = nn.Dense(width, name="grid")(ImageEncoder(config.image, name="image")(image))
+        features, words = self.embed(image, cells, question) if embedded is None else embedded
+        grid = nn.Dense(width, name="grid")(features)
         valid = jnp.arange(question.shape[1])[None, :] < lengths[:, None]
         reader = config.question
-        embedded = nn.Embed(self.vocabulary, reader.embedding, embedding_init=EMBEDDING_INIT, name="embed")(question)
-        states, summary = Bidirectional(reader.cell, reader.hidden, name="question")(dropout(embedded), valid)
+        states, summary = Bidirectional(reader.cell, reader.hidden, name="question")(dropout(words), valid)
         states, summary = nn.Dense(width, name="states")(states), nn.Dense(width, name="summary")(summary)
         fused, weights, words = self._fused(dropout(grid), cells, states, summary, lengths, valid, train)
         hidden = dropout(jax.nn.relu(nn.Dense(width, name="hidden")(fused)))
@@ -95,7 +117,9 @@ class VisualAnswerer(nn.Module):
                 return _joined(summary, mean), weights, words
             case config.CoAttention(attention=attention):
                 seen, where = _ask(Attend(attention, self.config.hidden, name="look"), grid, cells, mean, summary)
+                record(self, where[:, None, None], kind="question_to_image", stack="fusion")
                 read, words = _ask(Attend(attention, self.config.hidden, name="read"), states, lengths, summary, seen)
+                record(self, words[:, None, None], kind="image_to_question", stack="fusion")
                 return _joined(read, seen), jnp.broadcast_to(where[:, None, :], weights.shape), words
             case _:
                 gated = isinstance(fusion, config.GatedCrossAttention)
@@ -104,7 +128,7 @@ class VisualAnswerer(nn.Module):
                     dropout=self.config.dropout,
                 )  # fmt: skip
                 for n in range(fusion.layers):
-                    layer = _CrossLayer(block, fusion.attention, gated, name=f"layer_{n}")
+                    layer = _CrossLayer(block, fusion.attention, gated, n + 1, name=f"layer_{n}")
                     states, heads = layer(states, grid, cells, train=train)
                     weights = jnp.mean(heads, axis=1)
                 states = jnp.where(valid[..., None], states, 0.0)
@@ -118,13 +142,15 @@ class _CrossLayer(nn.Module):
     block: Block
     attention: Any
     gated: bool
+    layer: int
+    """Number of the layer, from 1."""
 
     @nn.compact
     def __call__(
         self, states: Float[Array, "b n d"], grid: Float[Array, "b m d"], cells: Int[Array, " b"], *, train: bool
     ) -> tuple[Float[Array, "b n d"], Float[Array, "b h n m"]]:
         dropout = nn.Dropout(self.block.dropout, deterministic=not train)
-        cross = CrossAttention(self.block, self.attention, name="cross")
+        cross = CrossAttention(self.block, self.attention, stack="fusion", layer=self.layer, name="cross")
         asked = nn.LayerNorm(name="cross_norm")(states)
         made, weights = cross(asked, *cross.remember(grid), cells, train=train, weights=True)
         assert weights is not None

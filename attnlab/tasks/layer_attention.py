@@ -1,7 +1,6 @@
 """The attention of every layer and head of a Transformer, of which a person asks to see one."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,7 +10,8 @@ from flax import linen as nn
 from jaxtyping import PyTree
 
 from attnlab.config.errors import UserError
-from attnlab.models.transformer import with_attention
+from attnlab.layers import capture
+from attnlab.layers.capture import apply_with_attention
 
 NAMES = {"cross": "cross-attention", "encoder": "encoder self-attention", "decoder": "decoder self-attention"}
 """Kinds of attention, as options of `attnlab show` and in words."""
@@ -62,24 +62,16 @@ class Selected(NamedTuple):
 def layers_of(model: nn.Module, params: PyTree, *inputs: Any) -> list[LayerAttention]:
     """Run a model on a batch, and return the attention of all its Transformer layers to the batch's first row."""
 
-    def attention(params: PyTree, *inputs: Any) -> Mapping[str, Any]:
-        return with_attention(model, {"params": params}, *inputs, train=False)[1]
+    def attention(params: PyTree, *inputs: Any) -> list[capture.LayerAttention]:
+        return apply_with_attention(model, {"params": params}, *inputs, train=False)[1]
 
     found = jax.device_get(jax.jit(attention)(params, *inputs))
-    layers = [LayerAttention(*_place(path), np.asarray(weights)[0]) for path, weights in found.items()]
+    layers = [
+        LayerAttention("cross" if layer.kind == "cross" else layer.stack, layer.layer, np.asarray(layer.weights)[0])
+        for layer in found
+        if layer.kind in ("self", "cross")
+    ]
     return sorted(layers, key=lambda one: (list(NAMES).index(one.kind), one.layer))
-
-
-def _place(path: str) -> tuple[str, int]:
-    """Tell kind and number of a layer by where its weights stand.
-
-    >>> _place("decoder/layer_0/cross_attention")
-    ('cross', 1)
-    """
-    layer = re.search(r"layer_(\d+)/", path)
-    assert layer is not None, path
-    kind = "cross" if "cross" in path else "decoder" if path.startswith("decoder") else "encoder"
-    return kind, int(layer[1]) + 1
 
 
 def title(kind: str, layer: int, layers: int, heads: int, head: int | None = None) -> str:

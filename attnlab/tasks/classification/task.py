@@ -27,9 +27,9 @@ from attnlab.data.classification.text_encoder import Read, Reader, filled
 from attnlab.data.pretrained.source import Pretrained
 from attnlab.data.text.batching import Batch, Batches, evaluation_shapes
 from attnlab.data.text.tokenizer import Tokenizer
+from attnlab.layers.capture import apply_with_attention
 from attnlab.models import bert
 from attnlab.models.classifier import RecurrentClassifier, TransformerClassifier
-from attnlab.models.transformer import with_attention
 from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap, RowGroup
 from attnlab.tasks.base import Column, Poll, Task, no_poll, polled, rows_multiple, settings
 from attnlab.tasks.classification.metrics import (
@@ -320,17 +320,18 @@ class ClassificationTask(Task):
     @cached_property
     def _look(self) -> Callable[..., tuple[Array, Array]]:
         def look(params: PyTree, tokens: Array, lengths: Array) -> tuple[Array, Array]:
-            out, heads = with_attention(self.model, {"params": params}, tokens, lengths, train=False)
+            out, attention = apply_with_attention(self.model, {"params": params}, tokens, lengths, train=False)
+            heads = [layer.weights for layer in attention if layer.kind == "self"]
             if not heads or self._pooling in ("attention", "structured"):
                 return out.logits, out.weights
-            asks = next(iter(heads.values())).shape[2]
+            asks = heads[0].shape[2]
             if self._pooling == "first":
-                seen = [weights[:, :, 0] for weights in heads.values()]
+                seen = [weights[:, :, 0] for weights in heads]
             else:
                 asking = lengths + sum(self._marks)
                 real = (jnp.arange(asks)[None, :] < asking[:, None]).astype(jnp.float32)
                 mean = real / jnp.maximum(asking, 1)[:, None]
-                seen = [jnp.einsum("bhts,bt->bhs", weights, mean) for weights in heads.values()]
+                seen = [jnp.einsum("bhts,bt->bhs", weights, mean) for weights in heads]
             return out.logits, jnp.concatenate(seen, axis=1)
 
         return jax.jit(look)

@@ -12,8 +12,8 @@ from attnlab.config import Experiment
 from attnlab.data.extractive_qa.encoder import PassageReader, Window
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.tokenizer import BOS, EOS
+from attnlab.layers.capture import apply_with_attention
 from attnlab.models.bidaf import BidafReader, Pointers
-from attnlab.models.transformer import with_attention
 from attnlab.models.transformer_reader import TransformerReader
 
 
@@ -157,9 +157,8 @@ class AsSequence:
 
     def looks(self, params: PyTree, batch: Any) -> tuple[Pointers, Array]:
         """The last layer's attention of the question's tokens to the passage's, the mean of its heads."""
-        found, weights = with_attention(self.model, {"params": params}, *self.inputs(batch), train=False)
-        last = next(w for path, w in weights.items() if f"layer_{self._layers - 1}" in path)
-        mean = jnp.mean(last, axis=1)
+        found, attention = apply_with_attention(self.model, {"params": params}, *self.inputs(batch), train=False)
+        mean = jnp.mean(attention[-1].weights, axis=1)
         width, start = mean.shape[1], batch["starts"][:, None]
         places = jnp.arange(width)[None, :]
         asked = jnp.take_along_axis(mean, jnp.minimum(places + 1, width - 1)[..., None], axis=1)

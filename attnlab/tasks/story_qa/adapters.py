@@ -1,6 +1,6 @@
 """How each kind of model reads a batch of stories, and where it looks: hops or layers over the sentences."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import jax
@@ -16,8 +16,8 @@ from attnlab.data.story_qa.encoder import BREAK, SPECIALS, START, Read, Vocabula
 from attnlab.data.story_qa.generated import Story
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
+from attnlab.layers.capture import LayerAttention, apply_with_attention
 from attnlab.models.memory_network import MemoryNetwork
-from attnlab.models.transformer import with_attention
 from attnlab.models.transformer_story_reader import SentenceStoryReader, TransformerStoryReader, latest_first
 
 
@@ -134,7 +134,7 @@ class AsFacts(_Table):
         return self._apply(params, batch, rng)
 
     def looks(self, params: PyTree, batch: Any) -> tuple[Array, Array]:
-        logits, found = with_attention(self.model, {"params": params}, *self.inputs(batch), train=False)
+        logits, found = apply_with_attention(self.model, {"params": params}, *self.inputs(batch), train=False)
         asked = _of_first(found)[:, :, 1:]
         return logits, jnp.take_along_axis(asked, latest_first(batch["sentences"], asked.shape[2])[:, None], axis=2)
 
@@ -173,12 +173,11 @@ class AsSequence:
         return found
 
     def looks(self, params: PyTree, batch: Any) -> tuple[Array, Array]:
-        logits, found = with_attention(self.model, {"params": params}, *self.inputs(batch), train=False)
+        logits, found = apply_with_attention(self.model, {"params": params}, *self.inputs(batch), train=False)
         of_sentence = jax.nn.one_hot(batch["sentence"], self._memory)
         return logits, jnp.einsum("bht,btn->bhn", _of_first(found), of_sentence)
 
 
-def _of_first(found: Mapping[str, Array]) -> Float[Array, "b l t"]:
-    """What the first position attends to in each layer, the mean of its heads."""
-    layers = sorted(found, key=lambda path: int(path.split("layer_")[1].split("/")[0]))
-    return jnp.stack([jnp.mean(found[path][:, :, 0], axis=1) for path in layers], axis=1)
+def _of_first(layers: Sequence[LayerAttention]) -> Float[Array, "b l t"]:
+    """Return the attention of the first position in each layer, the mean over heads."""
+    return jnp.stack([jnp.mean(layer.weights[:, :, 0], axis=1) for layer in layers], axis=1)
