@@ -71,30 +71,29 @@ def train(
     task = task_class(config).prepare(config, splits, data_dir)
     identity = {
         "data": splits.fingerprint(),
-        **task.identity(),
+        **task.fingerprints(),
         **(recorded if trust else code),
         "devices": str(jax.device_count()),  # batches are cut, and dropout is drawn, device by device
     }
-    batches = task.batches(splits.train)  # before the run is made: what cannot be trained leaves none behind
+    training = task.training_batches(splits.train)  # before the run is made: what cannot be trained leaves none behind
     state = initial_state(task.initialize, config.training, config.seed)
     with Run.open(directory, config, identity, overrides=overrides) as run, graceful() as stop:
         for name, text in task.files().items():
             run.write_text(name, text)
         restored = run.restore(state, restart)
         state = started(state, task) if restored is None else restored[1]
-        with Progress(config.training.steps, int(state.step), task.unit) as progress:
-            told = task.describe(batches, len(splits.train))
-            for line in (f"run {directory}", *told, _length(config.training), *_describe(state)):
+        with Progress(config.training.steps, int(state.step), task.loss_unit) as progress:
+            for line in (f"run {directory}", *training.summary, _length(config.training), *_describe(state)):
                 progress.say(line)
             run.say = progress.say
             progress.compiling()
             state = fit(
                 state,
                 make_train_step(task.loss, config.training, config.seed),
-                batches.iterate(int(state.step)),
+                training.batches.iterate(int(state.step)),
                 training=config.training,
-                measure=task.measure,
-                evaluate=lambda params, poll: task.dev_scores(params, splits.dev, progress.evaluating(poll)),
+                measure=task.monitor,
+                evaluate=lambda params, poll: task.validation_metrics(params, splits.dev, progress.evaluating(poll)),
                 run=run,
                 watcher=progress,
                 poll=stop.poll,
@@ -105,7 +104,7 @@ def train(
 
 def started(state: TrainState, task: Task) -> TrainState:
     """Put pretrained weights, if there are, into a state before its first step."""
-    return replace(state, params=jax.device_put(task.pretrained(state.params), replicated()))
+    return replace(state, params=jax.device_put(task.load_pretrained(state.params), replicated()))
 
 
 def _length(training: Training) -> str:
@@ -173,21 +172,21 @@ class Trained:
         return [step for step, _ in found], average([tree["params"] for _, tree in found])
 
     def predict(self, lines: Sequence[str], n_best: int | None = None) -> list[str]:
-        """Answer lines as `attnlab predict` does; each is what the task asks for (`task.asks`)."""
+        """Answer lines as `attnlab predict` does; each is what the task asks for (`task.input_format`)."""
         if isinstance(lines, str):
             raise TypeError(f"predict takes a list of lines: predict([{shortened(lines)}])")
-        return list(self.answer(lines, 0, n_best))
+        return list(self.predict_lines(lines, 0, n_best))
 
-    def answer(self, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
-        """Answer lines as `Task.answer` does; where one is refused, after the answers of those before it."""
+    def predict_lines(self, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
+        """Answer lines as `Task.predict` does; where one is refused, after the answers of those before it."""
         try:
-            answers = list(self.task.answer(self.params, lines, first, n_best))
+            answers = list(self.task.predict(self.params, lines, first, n_best))
         except UserError:
             if len(lines) == 1:
                 raise
             half = len(lines) // 2
-            yield from self.answer(lines[:half], first, n_best)
-            answers = self.answer(lines[half:], first + half, n_best)
+            yield from self.predict_lines(lines[:half], first, n_best)
+            answers = self.predict_lines(lines[half:], first + half, n_best)
         yield from answers
 
     def unknown_words(self, *texts: str) -> list[str]:
@@ -200,17 +199,21 @@ class Trained:
         """Answer one example, given as to `attnlab show`, and say where the model looked; best answer first.
 
         Args:
-            inputs: what the task asks for (`task.asks`).
+            inputs: what the task asks for (`task.input_format`).
             attention: of a Transformer, and then of the best answer alone: "cross", "encoder" or "decoder".
             layer: the same, counted from 1.
             head: the same, counted from 1; None is the mean of the heads.
         """
         if any(isinstance(one, list | tuple) for one in inputs):
-            raise TypeError(f"attention takes one example, no list of them: {self.task.asks}")
-        return self._views(self.task.example(inputs), Selection(attention, layer, head))
+            raise TypeError(f"attention takes one example, no list of them: {self.task.input_format}")
+        return self._attention_maps(self.task.parse_example(inputs), Selection(attention, layer, head))
 
-    def _views(self, example: Any, wanted: Selection) -> list[AnyAttentionMap]:
-        return [self.task.selected(self.params, example, wanted)] if wanted else self.task.views(self.params, example)
+    def _attention_maps(self, example: Any, wanted: Selection) -> list[AnyAttentionMap]:
+        return (
+            [self.task.selected_attention_map(self.params, example, wanted)]
+            if wanted
+            else self.task.attention_maps(self.params, example)
+        )
 
 
 def average(trees: Sequence[PyTree]) -> PyTree:
@@ -237,7 +240,7 @@ def load(directory: Path | str, changes: Sequence[str] = (), *, trust: bool = Fa
             f"attnlab train {run.directory}/config.yaml --out runs/{run.directory.name} trains it"
         )
     task = task_class(run.config).restore(_searching(run, changes), run.directory)
-    for name, found in task.identity().items():
+    for name, found in task.fingerprints().items():
         if found != run.fingerprint.get(name):
             raise UserError(f"{run.directory}: the {name} is not the one that the run was trained with")
     return Trained(run, task)
@@ -294,7 +297,7 @@ def evaluate(
     unwritten = Unwritten()
     for name in chosen:
         scores = _scores(trained, name, known[name])
-        each = Each(data.fingerprint_of(name), scores.pop("each"))
+        each = Each(data.fingerprint_of(name), scores.pop("per_example"))
         scores |= {"checkpoints": trained.steps, "trained_to": max(trained.run.checkpoints.steps())}
         try:
             wrote(trained.run.write_each(name, each))
@@ -327,7 +330,7 @@ def evaluate(
 def _scores(trained: Trained, split: str, examples: Sequence[Any]) -> dict[str, Any]:
     params = trained.params
     with Evaluating(split, len(examples)) as progress:
-        return trained.task.scores(params, examples, progress)
+        return trained.task.test_metrics(params, examples, progress)
 
 
 def predict(
@@ -338,7 +341,7 @@ def predict(
     *,
     trust: bool = False,
 ) -> Iterator[str]:
-    """Answer line by line (see `Task.answer`), as many lines at a time as are given quickly.
+    """Answer line by line (see `Task.predict`), as many lines at a time as are given quickly.
 
     Args:
         directory: the run.
@@ -355,7 +358,7 @@ def predict(
         if not told and (unknown := trained.unknown_words(*chunk)):
             trained.run.say(unknown_words_message(unknown))
             told = True
-        yield from trained.answer(chunk, number, n_best)
+        yield from trained.predict_lines(chunk, number, n_best)
         number += len(chunk)
 
 
@@ -391,7 +394,7 @@ def show(directory: Path, inputs: Sequence[str], wanted: Selection = DEFAULT, *,
     trained = load(directory, trust=trust)
     if unknown := unknown_words_message(trained.unknown_words("\t".join(inputs))):
         trained.run.say(unknown)
-    return _draw(trained, trained.task.example(inputs), _next(trained.run.path("show")), wanted)
+    return _draw(trained, trained.task.parse_example(inputs), _next(trained.run.path("show")), wanted)
 
 
 def _next(folder: Path) -> str:
@@ -403,7 +406,7 @@ def _next(folder: Path) -> str:
 def _draw(trained: Trained, example: Any, name: str, wanted: Selection = DEFAULT) -> list[Path]:
     from attnlab.viz import page, picture  # matplotlib and jinja2 are imported only to draw
 
-    attention_maps = trained._views(example, wanted)
+    attention_maps = trained._attention_maps(example, wanted)
     path = trained.run.path(f"{name}.png")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

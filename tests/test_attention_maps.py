@@ -35,7 +35,7 @@ def test_negative_weights_are_shown_as_they_are(tmp_path: Path, name: str, chang
     task = task_class(config).prepare(config, splits, None)
     initialize = jax.jit(task.initialize)
     drawn = (jax.tree.map(lambda leaf: 3.0 * leaf, initialize(jax.random.key(seed))) for seed in range(20))
-    views = (task.views(params, task.example([line]))[0] for params in drawn)
+    views = (task.attention_maps(params, task.parse_example([line]))[0] for params in drawn)
     view = next(view for view in views if isinstance(view, AttentionMap) and (view.weights < 0).any())
     assert panels(view)[0].signed
     draw(view, tmp_path / "a.png")

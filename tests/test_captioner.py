@@ -200,7 +200,7 @@ def test_single_objects_are_learned_and_pointed_at_and_the_run_can_be_used(tmp_p
     with pytest.raises(UserError, match="cannot be read"):
         trained.predict(["absent.png"])
     with pytest.raises(UserError, match="one image"):
-        trained.task.example(["a", "b"])
+        trained.task.parse_example(["a", "b"])
 
 
 def test_regions_of_tokens_are_those_of_their_words():

@@ -139,13 +139,13 @@ def test_a_run_tells_what_it_is_trained_on_and_keeps_its_classes(run: Path, data
     config = lab.load(run).run.config
     task = ClassificationTask.prepare(config, ClassificationTask.load(config, data))
     examples = [Labelled("a " * 20, "x"), Labelled("x y", "x"), Labelled(" ", "y"), Labelled("y x", "y")]
-    said = task.describe(task.batches(examples), len(examples))
+    said = task.training_batches(examples).summary
     assert said[0].startswith("data: 3 texts")
     assert said[2:] == [
         "classes: x 50.0%, y 50.0%", "cut: 1 texts to 12 tokens, the head kept (task.max_length)",
         "left out: 1 texts without a token",
     ]  # fmt: skip
-    assert task.lengths(examples) == {"text": [20, 2, 0, 2]}
+    assert task.token_lengths(examples) == {"text": [20, 2, 0, 2]}
     (run / "labels.json").rename(run / "elsewhere")
     with pytest.raises(UserError, match=r"labels\.json: no classes"):
         lab.load(run)
@@ -157,7 +157,9 @@ def test_a_run_tells_what_it_is_trained_on_and_keeps_its_classes(run: Path, data
 
 def test_a_batch_is_its_shares_added_up(run: Path):
     opened = lab.load(run)
-    batch = opened.task.batches([Labelled("a x y", "x"), Labelled("y x", "y"), Labelled("b y x", "y")]).batch(0)
+    batch = opened.task.training_batches(
+        [Labelled("a x y", "x"), Labelled("y x", "y"), Labelled("b y x", "y")]
+    ).batches.batch(0)
     batch = jax.tree.map(jnp.asarray, batch)
     params = jax.device_get(opened.params)
     loss = jax.jit(lambda batch: opened.task.loss(jax.tree.map(jnp.asarray, params), batch, None))

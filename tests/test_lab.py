@@ -84,7 +84,9 @@ def test_the_task_is_solved(run, data):
     assert json.loads((run / "results.json").read_text())["test"] == results
     each = each_of(run, "test")
     assert set(each.rows) == {"bleu", "bleu_lowercase", "chrf", "exact_match"}
-    assert all(TranslationTask.total(name, rows) == pytest.approx(results[name]) for name, rows in each.rows.items())
+    assert all(
+        TranslationTask.aggregate(name, rows) == pytest.approx(results[name]) for name, rows in each.rows.items()
+    )
     assert sorted(path.name for path in (run / "attention").iterdir()) == [
         f"test_{number}.{ending}" for number in (1, 2, 3) for ending in ("html", "png")
     ]
@@ -342,7 +344,7 @@ def test_a_read_only_run_answers_and_is_not_scored_in_vain(copied, data, read_on
 def test_scores_are_shown_and_kept_elsewhere_when_the_disk_fills_up_meanwhile(
     copied, data, read_only, monkeypatch, tmp_path, capfd
 ):
-    scores = TranslationTask.scores
+    scores = TranslationTask.test_metrics
 
     def filling(*arguments):
         found = scores(*arguments)
@@ -358,7 +360,7 @@ def test_scores_are_shown_and_kept_elsewhere_when_the_disk_fills_up_meanwhile(
     assert err.splitlines()[-1].endswith(f"cannot be written: Read-only file system; the scores are kept in {kept}")
     exact = results_of(kept)["test"]["exact_match"]
     assert re.search(rf"exact match +{exact:.2f}", out)
-    assert TranslationTask.total("exact_match", each_of(kept, "test").rows["exact_match"]) == pytest.approx(exact)
+    assert TranslationTask.aggregate("exact_match", each_of(kept, "test").rows["exact_match"]) == pytest.approx(exact)
 
 
 def test_pictures_that_cannot_be_written_cost_no_scores(copied, data, capfd):
@@ -380,7 +382,7 @@ def test_a_signal_during_evaluation_says_a_line(copied, data):
     program = (
         "import sys, time\nfrom attnlab import cli\nfrom attnlab.tasks.translation.task import TranslationTask\n"
         "def scores(*_):\n    print('scoring', flush=True)\n    time.sleep(60)\n"
-        "TranslationTask.scores = scores\nsys.exit(cli.main(sys.argv[1:]))\n"
+        "TranslationTask.test_metrics = scores\nsys.exit(cli.main(sys.argv[1:]))\n"
     )
     command = [sys.executable, "-c", program, "evaluate", str(copied), "--data", str(data)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -37,7 +37,7 @@ def picture(tmp_path: Path) -> str:
 
 
 def selected(task, params, inputs: list[str], wanted: Selection):
-    return task.selected(params, task.example(inputs), wanted)
+    return task.selected_attention_map(params, task.parse_example(inputs), wanted)
 
 
 def rows_add_up(view) -> None:
@@ -48,16 +48,16 @@ def rows_add_up(view) -> None:
 def test_translation_shows_each_of_its_three_attentions():
     task, params = prepared("translation/dates_transformer.yaml")
     inputs = ["der dritte Mai"]
-    (cross, *_), example = task.views(params, task.example(inputs)), task.example(inputs)
+    (cross, *_), example = task.attention_maps(params, task.parse_example(inputs)), task.parse_example(inputs)
     assert cross.row_groups[0].title == title("cross", 1, 2, 4)
-    same = task.selected(params, example, Selection("cross"))
+    same = task.selected_attention_map(params, example, Selection("cross"))
     assert (same.column_labels, same.row_labels) == (cross.column_labels, cross.row_labels)
     np.testing.assert_allclose(same.weights, cross.weights, atol=1e-5)
-    encoder = task.selected(params, example, Selection("encoder", 1, 2))
+    encoder = task.selected_attention_map(params, example, Selection("encoder", 1, 2))
     assert encoder.column_labels == encoder.row_labels == cross.column_labels
     assert encoder.row_groups[0].title.startswith("encoder self-attention, layer 1 of 2, head 2 of 4")
     rows_add_up(encoder)
-    decoder = task.selected(params, example, Selection("decoder"))
+    decoder = task.selected_attention_map(params, example, Selection("decoder"))
     assert decoder.column_labels == ["⟨start⟩", *cross.row_labels[:-1]]
     assert not np.triu(decoder.weights, 1).any(), "what is not written yet is not attended to"
     rows_add_up(decoder)
@@ -95,7 +95,7 @@ def test_an_encoder_shows_what_every_token_attends_to(path, changes, inputs, tok
     assert " ".join(view.column_labels).startswith(tokens)
     assert view.row_groups[0].title.startswith("encoder self-attention, layer 1 of 2, head 1 of ")
     rows_add_up(view)
-    plain = task.views(params, task.example(inputs))[0]
+    plain = task.attention_maps(params, task.parse_example(inputs))[0]
     assert (view.prediction, view.unknown_words) == (plain.prediction, plain.unknown_words)
     with pytest.raises(UserError, match=r"--attention cross: this model has encoder \(encoder self-attention\)"):
         selected(task, params, inputs, Selection("cross"))
@@ -103,7 +103,7 @@ def test_an_encoder_shows_what_every_token_attends_to(path, changes, inputs, tok
 
 def test_a_caption_shows_where_it_looked_and_what_it_had_written(picture: str):
     task, params = prepared("captioning/scenes_transformer.yaml")
-    plain = task.views(params, task.example([picture]))[0]
+    plain = task.attention_maps(params, task.parse_example([picture]))[0]
     cross = selected(task, params, [picture], Selection("cross"))
     assert isinstance(cross, ImageAttentionMap)
     assert cross.title == plain.title
@@ -119,7 +119,7 @@ def test_a_caption_shows_where_it_looked_and_what_it_had_written(picture: str):
 def test_a_question_about_an_image_shows_one_head(picture: str):
     task, params = prepared("visual_qa/scenes_cross_attention.yaml")
     inputs = [picture, "what color is the zebra"]
-    (plain,) = task.views(params, task.example(inputs))
+    (plain,) = task.attention_maps(params, task.parse_example(inputs))
     assert "zebra" in plain.row_labels
     assert plain.unknown_words == ("zebra",)
     mean = selected(task, params, inputs, Selection("cross"))
@@ -178,7 +178,8 @@ def test_what_the_model_does_not_have_is_refused_with_what_it_has(wanted, says):
 def test_from_python_too():
     asked = []
     task = SimpleNamespace(
-        example=lambda inputs: inputs, selected=lambda params, example, wanted: asked.append((example, wanted))
+        parse_example=lambda inputs: inputs,
+        selected_attention_map=lambda params, example, wanted: asked.append((example, wanted)),
     )
     trained = lab.Trained(SimpleNamespace(), task)  # pyright: ignore[reportArgumentType]
     trained.__dict__["_chosen"] = ([], {})

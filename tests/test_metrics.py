@@ -63,7 +63,7 @@ def test_signature_says_case_tokens_and_version():
 
 def test_scores_are_plain_json_and_the_same_each_time():
     first, again = (metrics.translation_scores(HYPOTHESES, REFERENCES, bootstrap=50) for _ in range(2))
-    chex.assert_trees_all_equal(first.pop("each"), again.pop("each"))
+    chex.assert_trees_all_equal(first.pop("per_example"), again.pop("per_example"))
     assert json.loads(json.dumps(first)) == again
     assert first["sentences"] == 20
     assert first["exact_match"] == 25.0
@@ -124,8 +124,8 @@ def test_a_score_that_no_translation_can_change_is_a_note(references, undefined)
         for name in undefined:
             assert scores[name] is None
             assert scores.get(f"{name}_ci95") is None
-        assert set(scores["each"]) == {*metrics.METRICS, "exact_match"} - undefined
-        assert all(isinstance(scores[name], float) for name in scores["each"])
+        assert set(scores["per_example"]) == {*metrics.METRICS, "exact_match"} - undefined
+        assert all(isinstance(scores[name], float) for name in scores["per_example"])
     json.dumps({name: value for name, value in scores.items() if name != "each"}, allow_nan=False)
 
 

@@ -310,7 +310,7 @@ def test_another_run_is_not_written_over_and_no_path_of_a_machine_is_kept(make, 
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_every_kind_of_task_says_what_its_table_shows(kind: str):
-    columns = task_class_of_kind(kind).columns
+    columns = task_class_of_kind(kind).reported_metrics
     assert 3 <= len(columns) <= 6
     assert all(isinstance(column, Column) for column in columns)
     assert len({column.name for column in columns}) == len({column.heading for column in columns}) == len(columns)

@@ -63,7 +63,7 @@ def prepared(config: Experiment, train: tuple[Question, ...]) -> ExtractiveQATas
 
 def trained(config: Experiment, train: tuple[Question, ...]):
     task = prepared(config, train)
-    batches, state = task.batches(train), initial_state(task.initialize, config.training, 1)
+    batches, state = task.training_batches(train).batches, initial_state(task.initialize, config.training, 1)
     step = make_train_step(task.loss, config.training, 1)
     for number in range(config.training.steps):
         state, metrics = step(state, place(batches.batch(number)))
@@ -155,7 +155,7 @@ def test_long_passages_are_read_in_windows_and_answers_merged(model: dict):
         assert [one.score for one in spans] == sorted((one.score for one in spans), reverse=True)
     alone = task.find(params, examples[6:])[0]
     np.testing.assert_allclose([one.score for one in alone], [one.score for one in found[6]], atol=1e-4)
-    views = task.views(params, examples[6])
+    views = task.attention_maps(params, examples[6])
     assert all(view.weights.shape == (len(view.row_labels), len(view.column_labels)) for view in views)
     assert views[0].row_labels[0] == "red"
     assert (views[0].question, views[0].reference) == ("red", "w2")
@@ -166,7 +166,8 @@ def test_long_passages_are_read_in_windows_and_answers_merged(model: dict):
 def test_a_view_keeps_apart_what_adds_up_to_one_over_question_and_over_passage(model: dict, adds_up: list[str]):
     task = prepared(experiment(model), twin(4, 0))
     params = jax.tree.map(jnp.zeros_like, jax.jit(task.initialize)(jax.random.key(0)))
-    of_question, of_passage = panels(task.views(params, task.example(["red is w1 . green is w2 .", "red green"]))[0])
+    example = task.parse_example(["red is w1 . green is w2 .", "red green"])
+    of_question, of_passage = panels(task.attention_maps(params, example)[0])
     assert of_question.row_labels == ["red", "green"]
     assert of_passage.row_labels[-2:] == ["answer starts", "answer ends"]
     assert of_question.normalized_axis == adds_up[0]
@@ -184,7 +185,7 @@ def test_a_threshold_decides_between_a_span_and_none():
         texts[threshold] = [one[0].text for one in found]
         told = [[one.text for one in answers] for answers in found]
         assert all(len(set(answers)) == len(answers) for answers in told)
-        scores = task.scores(params, examples)
+        scores = task.test_metrics(params, examples)
         best[threshold] = {name: scores[name] for name in scores if name.startswith("best_")}
     assert set(texts[-1e9]) == {""}
     assert all(texts[1e9])
@@ -196,12 +197,12 @@ def test_a_threshold_decides_between_a_span_and_none():
 def test_lines_and_arguments():
     task = prepared(experiment(BIDAF), twin(4, 0))
     params = jax.jit(task.initialize)(jax.random.key(0))
-    lines = list(task.answer(params, ["red is w1 .\tred", "", "green is w2 .\tgreen"], 0, None))
+    lines = list(task.predict(params, ["red is w1 .\tred", "", "green is w2 .\tgreen"], 0, None))
     assert lines[1] == ""
     assert lines[0] in "red is w1 ."
-    assert task.example(["a b", "c?"]) == task.example(["a b\tc?"]) == Question("", "c?", "a b", ())
+    assert task.parse_example(["a b", "c?"]) == task.parse_example(["a b\tc?"]) == Question("", "c?", "a b", ())
     with pytest.raises(UserError, match="line 3: expected a passage and a question"):
-        list(task.answer(params, ["", "no tab"], 1, None))
+        list(task.predict(params, ["", "no tab"], 1, None))
 
 
 def test_words_of_no_training_passage_are_named_in_passage_and_question():
@@ -209,14 +210,15 @@ def test_words_of_no_training_passage_are_named_in_passage_and_question():
     params = jax.jit(task.initialize)(jax.random.key(0))
     known = f"{examples[0].passage}\t{examples[0].question}"
     assert task.unknown_words(["red is zebra .\tred gnu", known]) == ["zebra", "gnu"]
-    assert task.views(params, task.example(["red is zebra .", "red gnu"]))[0].unknown_words == ("zebra", "gnu")
+    unknown = task.parse_example(["red is zebra .", "red gnu"])
+    assert task.attention_maps(params, unknown)[0].unknown_words == ("zebra", "gnu")
 
 
 def test_what_is_left_out_is_said():
     lost = Question("x", "red", "red is w1 .", (Answer("w9", 7),))
     guessed = Question("y", "red", "red is w1 .", (Answer("w1", 7, False),))
     task = prepared(experiment(BIDAF, max_question=2), train := (*twin(4, 0), lost, guessed))
-    said = "\n".join(task.describe(task.batches((*train, Question("z", "a b c", "a", (Answer("a", 0),)))), 7))
+    said = "\n".join(task.training_batches((*train, Question("z", "a b c", "a", (Answer("a", 0),)))).summary)
     assert "left out: 1 questions; of x the answer 'w9' is not at character 7 ('w1' is)" in said
     assert "a guessed place: 1 answers" in said
     assert "cut: 1 questions of more than 2" in said
@@ -237,14 +239,14 @@ def test_a_twin_that_attention_solves(model: dict):
     bigger = {"embedding": 24, "hidden": 24} if model is BIDAF else {}
     config = experiment({**model, **bigger}, steps=500, rate=1e-2 if model is BIDAF else 3e-3)
     task, params = trained(config, twin(1500, 0))
-    assert task.scores(params, twin(100, 1))["exact"] >= 90.0
+    assert task.test_metrics(params, twin(100, 1))["exact"] >= 90.0
 
 
 @pytest.mark.slow
 def test_unanswerable_questions_are_learned():
     config = experiment({**BIDAF, "embedding": 24, "hidden": 24}, steps=1200, rate=1e-2, unanswerable=True)
     task, params = trained(config, twin(1500, 0, share_without=0.4))
-    found = task.scores(params, twin(100, 1, share_without=0.4))
+    found = task.test_metrics(params, twin(100, 1, share_without=0.4))
     assert found["HasAns_exact"] >= 85.0
     assert found["NoAns_exact"] >= 85.0
 
@@ -255,7 +257,7 @@ def test_a_run_reads_its_vocabularies_back(tmp_path: Path):
     for name, text in task.files().items():
         (tmp_path / name).write_text(text)
     again = ExtractiveQATask.restore(config, tmp_path)
-    assert again.identity() == task.identity()
+    assert again.fingerprints() == task.fingerprints()
     assert json.loads((tmp_path / "letters.json").read_text()) == again.reader.letters
     (one,), (other,) = task.reader.read(twin(1, 5)), again.reader.read(twin(1, 5))
     np.testing.assert_array_equal(one.passage.letters, other.passage.letters)

@@ -49,11 +49,11 @@ def differences(first: Facts, second: Facts, split: str, one: Each, other: Each)
     """Compare every score of a test set that is known example by example, in the order of the task's columns."""
     if one.examples != other.examples:
         raise UserError(f"{first.directory} and {second.directory}: {split} has not the same examples")
-    for column in first.task.columns:
+    for column in first.task.reported_metrics:
         name = column.name
         if name in one.rows and name in other.rows:
             rows = one.rows[name], other.rows[name]
-            yield column, paired_difference(*rows, lambda rows, name=name: first.task.total(name, rows))
+            yield column, paired_difference(*rows, lambda rows, name=name: first.task.aggregate(name, rows))
 
 
 def _known(facts: Facts, split: str) -> Each | None:
@@ -61,7 +61,7 @@ def _known(facts: Facts, split: str) -> Each | None:
     each = each_of(facts.directory, split)
     for name, rows in () if each is None else each.rows.items():
         score = facts.results[split].get(name)
-        if score is not None and abs(facts.task.total(name, rows) - score) > 1e-4:
+        if score is not None and abs(facts.task.aggregate(name, rows) - score) > 1e-4:
             raise UserError(f"{facts.directory}: each/{split}.json is not of these results; {_again(facts, split)}")
     return each
 
@@ -98,7 +98,7 @@ def _few(each: Each) -> bool:
 
 def _noted(first: Facts, second: Facts, split: str) -> Iterator[str]:
     """Scores that say nothing on a test set, and why."""
-    for column in first.task.columns:
+    for column in first.task.reported_metrics:
         why = next(filter(None, (run.results[split].get(f"{column.name}_note") for run in (first, second))), None)
         if why is not None:
             yield f"Not compared: {column.heading} of {split}: {why}."

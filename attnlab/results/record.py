@@ -91,7 +91,7 @@ class Facts:
     @property
     def finished(self) -> bool:
         """Whether the training is at its end: all steps taken, or no longer getting better."""
-        measure = self.task.measure
+        measure = self.task.monitor
         history = [(entry["step"], entry[measure]) for entry in self.log if entry.get(measure) is not None]
         return self.step >= self.steps or hopeless(history, self.config["training"].get("patience"))
 
@@ -178,7 +178,7 @@ def save(facts: Facts, folder: Path) -> Path:
         **{name: facts.environment[name] for name in ("overrides", "interruptions") if name in facts.environment},
         **{name: list(map(_reduced, facts.environment[name])) for name in ("resumed",) if name in facts.environment},
     }
-    log = [entry for entry in facts.log if facts.task.measure in entry or entry is facts.log[-1]]
+    log = [entry for entry in facts.log if facts.task.monitor in entry or entry is facts.log[-1]]
     results = {split: dict(_numbers(scores)) for split, scores in facts.results.items()}
     texts = {
         CONFIG: dump(dict(facts.config)),

@@ -24,7 +24,7 @@ class Each:
 
     Attributes:
       examples: fingerprint of the split.
-      rows: metric -> an array with a row an example (see `Task.total`).
+      rows: metric -> an array with a row an example (see `Task.aggregate`).
     """
 
     examples: str

@@ -127,7 +127,8 @@ def duration(seconds: float) -> str:
 
 
 def _table(kind: str, made: Sequence[Row], differing: Sequence[str]) -> Iterator[str]:
-    columns = [column for column in made[0].runs[0].task.columns if any(row.cell(column) != "—" for row in made)]
+    reported = made[0].runs[0].task.reported_metrics
+    columns = [column for column in reported if any(row.cell(column) != "—" for row in made)]
     own = {name: made[0].about(name) for name in differing if len({row.about(name) for row in made}) == 1}
     rest = [name for name in differing if name not in own]
     yield f"Task `{kind}`:\n"
@@ -140,9 +141,7 @@ def _table(kind: str, made: Sequence[Row], differing: Sequence[str]) -> Iterator
     scores = [run.results[row.split] for row in made for run in row.runs]
     signatures = sorted({(name, each[name]) for each in scores for name in each if name.endswith("_signature")})
     notes += [f"{name.removesuffix('_signature')} `{value}`" for name, value in signatures]
-    whys = [
-        (column.heading, each.get(f"{column.name}_note")) for column in made[0].runs[0].task.columns for each in scores
-    ]
+    whys = [(column.heading, each.get(f"{column.name}_note")) for column in reported for each in scores]
     notes += [f"{heading}: no score: {why}" for heading, why in dict.fromkeys(whys) if why]
     if notes:
         yield f"\n{'; '.join(notes)}."
