@@ -153,8 +153,8 @@ def _parser() -> argparse.ArgumentParser:
     show = _command(commands, "show", _show, "answer one example and draw where the model looks")
     _takes_run(show)
     show.add_argument("inputs", nargs="+", metavar="INPUT", help="what the task asks for, e.g. a sentence in quotes")
-    show.add_argument("--attention", metavar="KIND", help="of a Transformer: cross, encoder or decoder")
-    show.add_argument("--layer", type=int, metavar="N", help="of a Transformer, counted from 1")
+    show.add_argument("--attention", metavar="KIND", help="cross, encoder, decoder, pooling, ...: what the model has")
+    show.add_argument("--layer", type=int, metavar="N", help="counted from 1")
     show.add_argument("--head", type=int, metavar="N", help="of that layer, counted from 1 (default: the heads' mean)")
 
     results = _command(commands, "results", _results, "print a table of the results of runs, in Markdown")

@@ -131,17 +131,38 @@ def test_a_question_about_an_image_shows_one_head(picture: str):
 
 
 @pytest.mark.parametrize(
-    "path",
+    ("path", "changes", "inputs", "kind", "shape"),
     [
-        "translation/dates_additive.yaml",
-        "classification/synthetic_sentiment_additive.yaml",
-        "story_qa/story_qa_1_memory.yaml",
+        ("translation/dates_additive.yaml", (), ["der dritte Mai"], "cross", None),
+        ("classification/synthetic_sentiment_additive.yaml", (), ["a good film"], "pooling", (1, 3)),
+        ("story_qa/story_qa_1_memory.yaml", (), [STORY], "hop", (1, 2)),
+        (
+            "extractive_qa/passages_bidaf.yaml",
+            (),
+            ["Amira went to the attic.", "Where is Amira?"],
+            "context_to_query",
+            (6, 4),
+        ),
     ],
 )
-def test_a_model_without_layers_says_so(path):
-    task, params = prepared(path)
-    with pytest.raises(UserError, match="has no Transformer layers"):
-        selected(task, params, [STORY], Selection(layer=1))
+def test_a_model_without_transformer_layers_shows_the_attention_that_it_has(path, changes, inputs, kind, shape):
+    task, params = prepared(path, *changes)
+    view = selected(task, params, inputs, Selection(kind, layer=1, head=1))
+    assert isinstance(view, AttentionMap)
+    assert shape is None or view.weights.shape == shape
+    assert view.row_groups[0].title.endswith("its only head") or "head 1 of 1" in view.row_groups[0].title
+    rows_add_up(view)
+    if kind == "cross":
+        best = task.attention_maps(params, task.parse_example(inputs))[0]
+        np.testing.assert_allclose(view.weights, best.weights, atol=1e-5)
+    with pytest.raises(UserError, match=rf"--attention self: .*{kind}"):
+        selected(task, params, inputs, Selection("self"))
+
+
+def test_a_model_without_attention_says_so():
+    task, params = prepared("translation/dates_none.yaml")
+    with pytest.raises(UserError, match="no attention"):
+        selected(task, params, ["der dritte Mai"], Selection(layer=1))
 
 
 def layers() -> list[LayerAttention]:

@@ -227,10 +227,10 @@ def test_what_is_left_out_is_said():
 def test_nothing_left_to_train_on_is_said_with_its_reason():
     wrong = Question("q7", "red", "red is w1 .", (Answer("w1", 3),))
     with pytest.raises(UserError, match=r"of q7 the answer 'w1' is not at character 3 \(' i' is\)"):
-        prepared(experiment(BIDAF), twin(4, 0)).batches((wrong,))
+        prepared(experiment(BIDAF), twin(4, 0)).training_batches((wrong,))
     long = Question("q8", "red", "red is w1 .", (Answer("red is w1", 0),))
     with pytest.raises(UserError, match=r"no answer is whole in a window of 2 tokens \(task.window\)"):
-        prepared(experiment(BIDAF, window=2, stride=1, max_answer=2), twin(4, 0)).batches((long,))
+        prepared(experiment(BIDAF, window=2, stride=1, max_answer=2), twin(4, 0)).training_batches((long,))
 
 
 @pytest.mark.slow

@@ -208,12 +208,9 @@ class Task(ABC):
     def attention_maps(self, params: PyTree, example: Any) -> list[AnyAttentionMap]:
         """Return the attention maps of an example's predictions, best prediction first."""
 
+    @abstractmethod
     def selected_attention_map(self, params: PyTree, example: Any, wanted: Selection) -> AnyAttentionMap:
         """Return the attention map of the best prediction for one layer and head, or the mean of the heads."""
-        raise UserError(
-            f"--attention, --layer and --head: model.kind {self.config.model.kind} has no Transformer layers, "
-            "so there is one attention to show, which show draws without them"
-        )
 
     @abstractmethod
     def unknown_words(self, texts: Sequence[str]) -> list[str]:

@@ -214,17 +214,15 @@ class CaptioningTask(Task):
         )
 
     def selected_attention_map(self, params: PyTree, example: Captioned, wanted: Selection) -> AnyAttentionMap:
-        """Describe an image, and show one attention of the Transformer when it wrote the best caption."""
+        """Describe an image; return one attention of the model while it decodes the best caption."""
         model = self.config.model
-        if not isinstance(model, TransformerCaptionerConfig):
-            return super().selected_attention_map(params, example, wanted)
+        aligned = model.decoder.aligned_by + 1 if isinstance(model, TransformerCaptionerConfig) else None
         best = self.caption(params, [example], self.task.decoding)[0][0]
         ((_, image, cells),) = self.image_inputs.batches([example.image], [example.name])
         target = np.full((len(image), len(best.tokens) + 1), EOS, np.int32)
         target[0] = [BOS, *best.tokens]
-        batch = place({"image": image, "cells": cells, "target": target})
-        found = layers_of(self.model, params, batch["image"], batch["cells"], batch["target"])
-        chosen = select(found, wanted, "cross", model.decoder.aligned_by + 1)
+        batch = place({"image": image, "cells": cells, "target_in": target})
+        chosen = select(layers_of(self.adapter, params, batch), wanted, "cross", aligned)
         words = [self.tokenizer.token(token) for token in best.tokens]
         if chosen.kind == "cross":
             given = self.image_inputs.cells

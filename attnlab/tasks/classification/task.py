@@ -203,15 +203,16 @@ class ClassificationTask(Task):
         ]
 
     def selected_attention_map(self, params: PyTree, example: Labelled, wanted: Selection) -> AnyAttentionMap:
-        """Classify a text, and show what each of its tokens attended to."""
-        if not isinstance(self.config.model, ClassifierConfig):
-            return super().selected_attention_map(params, example, wanted)
+        """Classify a text; return the attention of its pooling, or of each of its tokens."""
         (view,) = self.attention_maps(params, example)
         assert isinstance(view, AttentionMap)
         ((_, batch),) = self._evaluated([one.ids for one in self.reader.read([example.text])])
-        batch = place(batch)
-        chosen = select(layers_of(self.model, params, batch["tokens"], batch["lengths"]), wanted, "encoder")
+        chosen = select(layers_of(self.adapter, params, place(batch)), wanted, "encoder")
         tokens = view.column_labels
+        if chosen.kind == "pooling":
+            hops = [f"hop-{hop}" for hop in range(1, len(chosen.weights) + 1)]
+            weights, groups = chosen.weights[:, : len(tokens)], (RowGroup(len(hops), chosen.title, "hop"),)
+            return replace(view, row_labels=hops, weights=weights, row_label="hop", row_groups=groups)
         return replace(
             view,
             row_labels=tokens,

@@ -224,16 +224,28 @@ class ExtractiveQATask(Task):
         return [self._view(example, windows[one.window], looks[one.window], one) for one in found]
 
     def selected_attention_map(self, params: PyTree, example: Question, wanted: Selection) -> AnyAttentionMap:
-        """Answer, and show what the tokens of question and passage attended to, in the window of the best answer."""
-        if not isinstance(self.config.model, TransformerReader):
-            return super().selected_attention_map(params, example, wanted)
+        """Answer; return the attention within or between question and passage, in the window of the best answer."""
         best, windows = self.attention_maps(params, example)[0], self.reader.read([example])
         assert isinstance(best, AttentionMap)
         one = self.find(params, [example])[0][0]
         window = windows[one.window]
-        found = layers_of(self.model, params, *self.adapter.inputs(self._batch([window])))
-        chosen = select(found, wanted, "encoder")
+        chosen = select(layers_of(self.adapter, params, self._batch([window])), wanted, "encoder")
         words, asked = self._shown(window, one), self._question(example, window)
+        if chosen.kind == "context_to_query":
+            return replace(
+                best,
+                row_labels=best.column_labels,
+                column_labels=asked,
+                weights=chosen.weights[words, : len(asked)],
+                row_label="passage",
+                column_label="question",
+                row_groups=(RowGroup(len(best.column_labels), chosen.title, "passage", from_input=True),),
+                evidence=(),
+            )
+        if chosen.kind == "query_to_context":
+            weights, groups = chosen.weights[:, words], (RowGroup(1, chosen.title, "question"),)
+            rows = ["question as a whole"]
+            return replace(best, row_labels=rows, weights=weights, row_label="question", row_groups=groups)
         start = len(asked) + 2
         places = np.array([*range(start), *range(start + words.start, start + words.stop)])
         tokens = [CLS, *asked, SEP, *best.column_labels]

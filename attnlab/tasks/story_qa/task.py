@@ -154,15 +154,15 @@ class StoryQATask(Task):
         ]
 
     def selected_attention_map(self, params: PyTree, example: Story, wanted: Selection) -> AnyAttentionMap:
-        """Answer, and show what every word of question and story attended to (or every sentence)."""
+        """Answer; return the attention of a hop, or of every word or sentence of question and story."""
         (view,) = self.attention_maps(params, example)
         assert isinstance(view, AttentionMap)
         labels = self.adapter.labels(example, settings(self.config, StoryQA).memory)
-        if not labels:
-            return super().selected_attention_map(params, example, wanted)
         (read,) = self._read([example])
-        found = layers_of(self.model, params, *self.adapter.inputs(place(self.adapter.fill([read]))))
-        chosen = select(found, wanted, "encoder")
+        chosen = select(layers_of(self.adapter, params, place(self.adapter.fill([read]))), wanted, "encoder")
+        if chosen.kind == "hop":
+            weights, groups = chosen.weights[:, : len(view.column_labels)], (RowGroup(1, chosen.title, "hop"),)
+            return replace(view, row_labels=["hop"], weights=weights, row_label="hop", row_groups=groups)
         weights = chosen.weights[: len(labels), : len(labels)]
         return replace(
             view,

@@ -195,10 +195,9 @@ class TranslationTask(Task):
         return [self.attended(example.source, h) for h in self.translate(params, [example.source], decoding)[0]]
 
     def selected_attention_map(self, params: PyTree, example: Pair, wanted: Selection) -> AnyAttentionMap:
-        """Translate a sentence, and show one attention of the Transformer when it wrote the best translation."""
+        """Translate a sentence; return one attention of the model while it decodes the best translation."""
         model = self.config.model
-        if not isinstance(model, TransformerConfig):
-            return super().selected_attention_map(params, example, wanted)
+        aligned = model.decoder.aligned_by + 1 if isinstance(model, TransformerConfig) else None
         best = self.translate(params, [example.source], self.decoding)[0][0]
         view = self.attended(example.source, best)
         ids = self.tokenizers.source.encode(example.source).ids
@@ -208,9 +207,8 @@ class TranslationTask(Task):
             (len(source), hypotheses.fitting(len(target), self._longest, "the translation")), EOS, np.int32
         )
         forced[0, : len(target)] = target
-        batch = place({"source": source, "lengths": lengths, "target": forced})
-        found = layers_of(self.model, params, batch["source"], batch["lengths"], batch["target"])
-        chosen = select(found, wanted, "cross", model.decoder.aligned_by + 1)
+        batch = place({"source": source, "source_lengths": lengths, "target_in": forced})
+        chosen = select(layers_of(self.adapter, params, batch), wanted, "cross", aligned)
         rows, columns, across, down = {
             "cross": (view.row_labels, view.column_labels, "source", "target"),
             "encoder": (view.column_labels, view.column_labels, "attended to", "attending"),

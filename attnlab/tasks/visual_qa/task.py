@@ -25,7 +25,7 @@ from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
 from attnlab.data.text.tokenizer import Tokenizer, train
 from attnlab.tasks.adapter import ModelAdapter
-from attnlab.tasks.attention_map import AnyAttentionMap, ImageAttentionMap
+from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap, ImageAttentionMap, RowGroup
 from attnlab.tasks.base import (
     Metric,
     Poll,
@@ -233,20 +233,34 @@ class VisualQATask(Task):
         return title("cross", layers, layers, heads) if layers else ""
 
     def selected_attention_map(self, params: PyTree, example: Asked, wanted: Selection) -> AnyAttentionMap:
-        """Answer a question, and show where one layer and head looked, or the mean of the heads."""
-        if not self._which:
-            return super().selected_attention_map(params, example, wanted)
+        """Answer a question; return the attention of its words to the image, or of the image to its words."""
         (view,) = self.attention_maps(params, example)
         assert isinstance(view, ImageAttentionMap)
         (ids,) = self._ids([example.question])
         ((_, image, _),) = self.image_inputs.batches([example.image], [example.name])
         batch = place(self.adapter.fill([(image[0], ids, 0)]))
-        found = layers_of(self.model, params, *self.adapter.inputs(batch))
-        chosen = select(found, wanted, "cross")
+        chosen = select(layers_of(self.adapter, params, batch), wanted, "cross")
+        if chosen.kind == "image_to_question":
+            groups = (RowGroup(1, chosen.title, "image"),)
+            return AttentionMap(
+                ["image as a whole"],
+                view.row_labels,
+                chosen.weights[:, : len(view.row_labels)],
+                view.prediction,
+                view.score,
+                reference=view.reference,
+                input=example.question,
+                question=example.question,
+                row_label="image",
+                column_label="question",
+                row_groups=groups,
+                unknown_words=view.unknown_words,
+            )
         weights = chosen.weights[: len(ids), : self.image_inputs.cells].reshape(
             -1, self.image_inputs.side, self.image_inputs.side
         )
-        return replace(view, weights=weights, title=chosen.title)
+        rows = view.row_labels if chosen.kind == "cross" else ["question as a whole"]
+        return replace(view, row_labels=rows, weights=weights, title=chosen.title)
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Words of the questions that the vocabulary lacks; what stands before a tab is the path of an image."""
