@@ -86,7 +86,7 @@ def test_an_example_that_cannot_be_drawn_costs_no_score(run: Path, data: Path, m
     def refused(self, params, example):
         raise UserError("the text has no token: nothing of it can be read")
 
-    monkeypatch.setattr(ClassificationTask, "views", refused)
+    monkeypatch.setattr(ClassificationTask, "attention_maps", refused)
     assert lab.evaluate(run, data)["test"]["accuracy"] >= 98
     assert "no picture of example 1 of test: the text has no token" in capfd.readouterr().err
 

@@ -304,7 +304,7 @@ def test_an_edited_search_is_used(copied):
 
 @pytest.mark.parametrize("content", ["[1]", "null", '{"test": "good"}'])
 def test_nothing_is_scored_where_results_could_not_be_kept(copied, data, monkeypatch, content):
-    monkeypatch.setattr(TranslationTask, "scores", lambda *_: pytest.fail("it was scored"))
+    monkeypatch.setattr(TranslationTask, "test_metrics", lambda *_: pytest.fail("it was scored"))
     (copied / "results.json").write_text(content)
     with pytest.raises(UserError, match=r"results\.json: is not what attnlab evaluate writes; remove it"):
         lab.evaluate(copied, data)
@@ -331,7 +331,7 @@ def read_only(monkeypatch):
 def test_a_read_only_run_answers_and_is_not_scored_in_vain(copied, data, read_only, monkeypatch, capfd):
     before = unchanged(copied)
     read_only(copied)
-    monkeypatch.setattr(TranslationTask, "scores", lambda *_: pytest.fail("it was scored"))
+    monkeypatch.setattr(TranslationTask, "test_metrics", lambda *_: pytest.fail("it was scored"))
     assert cli.main(["evaluate", str(copied), "--data", str(data)]) == 2
     err = capfd.readouterr().err
     assert f"{copied}/results.json.trial: cannot be written: Read-only file system; nothing was scored" in err
@@ -351,7 +351,7 @@ def test_scores_are_shown_and_kept_elsewhere_when_the_disk_fills_up_meanwhile(
         read_only(copied)
         return found
 
-    monkeypatch.setattr(TranslationTask, "scores", filling)
+    monkeypatch.setattr(TranslationTask, "test_metrics", filling)
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     assert cli.main(["evaluate", str(copied), "--data", str(data)]) == 2

@@ -69,12 +69,14 @@ def draw_heat_map(attention_map: AttentionMap, path: Path) -> str:
     width = max(0.45 + left + CELL * bands[0].stop + 1.9, NARROWEST)
     lines = wrapped(heading(attention_map), width - 2 * EDGE, HEADING)
     notes = wrapped(unknown_words_message(attention_map.unknown_words), width - 2 * EDGE, LETTERS)
-    above = EDGE + LINE * (len(lines) + len(notes)) if lines or notes else 0.0
+    legend = ["green: evidence marked in the data"] if attention_map.evidence else []
+    above = EDGE + LINE * (len(lines) + len(notes) + len(legend)) if lines or notes or legend else 0.0
     heights = [m.height(top, len(bands), width) for m in maps]
     height = above + sum(heights) + 0.25
     figure = Figure(figsize=(width, height), dpi=min(DPI, DPI * LARGEST / max(width, height)), facecolor="white")
     write(figure, lines, EDGE, height - EDGE, HEADING)
     write(figure, notes, EDGE, height - EDGE - LINE * len(lines), LETTERS, UNKNOWN)
+    write(figure, legend, EDGE, height - EDGE - LINE * (len(lines) + len(notes)), LETTERS, EVIDENCE)
     for m, begin in zip(maps, height - above - np.cumsum([0.0, *heights[:-1]]), strict=True):
         m.draw(figure, begin, left, top, bands)
     return save(figure, path)
