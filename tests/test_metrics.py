@@ -81,7 +81,8 @@ def test_bleu_of_perfect_and_of_empty_translations():
 
 
 def test_exact_match_is_exact_but_for_white_space():
-    assert metrics.exact_match(["a b", "a  b ", "A b", "ab"], ["a b"] * 4) == 50.0
+    found = metrics.exact_match_by_length(["a b", "a  b ", "A b", "ab"], ["a b"] * 4, [1] * 4, parts=1)
+    assert found == [50.0]
 
 
 def test_exact_match_by_length_orders_by_length_and_leaves_no_sentence_out():

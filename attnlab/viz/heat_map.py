@@ -108,9 +108,10 @@ class _HeatMap:
             _indices_of_words(attention_map.column_labels, attention_map.unknown_words),
             _indices_of_words(panel.row_labels, attention_map.unknown_words if panel.group.from_input else ()),
         )
-        evidence = frozenset(attention_map.evidence), frozenset()
+        evidence = frozenset(attention_map.evidence), frozenset[int]()
         if sentences:
-            return cls(panel, panel.weights.T, rows, columns, unknown[::-1], evidence[::-1], axis_labels[::-1], True)
+            swapped = (unknown[1], unknown[0]), (evidence[1], evidence[0]), (axis_labels[1], axis_labels[0])
+            return cls(panel, panel.weights.T, rows, columns, *swapped, True)
         return cls(panel, panel.weights, columns, rows, unknown, evidence, axis_labels, False)
 
     def title(self, width: float) -> list[str]:

@@ -1,7 +1,7 @@
 """How each kind of model reads a batch of windows, and its attention between question and passage."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ class ReaderAdapter(ModelAdapter):
     title: str
 
     @abstractmethod
-    def question_attention(self, batch: Batch, output: Output) -> Float[Array, "b j t"]:
+    def question_attention(self, batch: Mapping[str, Any], output: Output) -> Float[Array, "b j t"]:
         """Return the attention between each word of the question and each word of the passage."""
 
     def output(self, raw: Pointers, layers: list[LayerAttention]) -> Output:
@@ -94,15 +94,15 @@ class BidafAdapter(ReaderAdapter):
 
     @property
     def example_batch(self) -> Batch:
-        word, letters = jnp.ones((1, 1), jnp.int32), jnp.ones((1, 1, self._letters), jnp.int32)
+        word, letters = np.ones((1, 1), np.int32), np.ones((1, 1, self._letters), np.int32)
         batch = {"passage": word, "question": word, "passage_letters": letters, "question_letters": letters}
         return batch | {
-            "passage_lengths": jnp.array([1]),
-            "question_lengths": jnp.array([1]),
-            "match": jnp.ones((1, 1)),
+            "passage_lengths": np.array([1], np.int32),
+            "question_lengths": np.array([1], np.int32),
+            "match": np.ones((1, 1), np.float32),
         }
 
-    def question_attention(self, batch: Batch, output: Output) -> Array:
+    def question_attention(self, batch: Mapping[str, Any], output: Output) -> Array:
         return jnp.swapaxes(output.weights.question, 1, 2)
 
 
@@ -137,10 +137,15 @@ class TransformerAdapter(ReaderAdapter):
 
     @property
     def example_batch(self) -> Batch:
-        tokens = jnp.ones((1, 3), jnp.int32)
-        return {"tokens": tokens, "lengths": jnp.array([3]), "starts": jnp.array([2]), "match": jnp.ones((1, 3))}
+        tokens = np.ones((1, 3), np.int32)
+        return {
+            "tokens": tokens,
+            "lengths": np.array([3], np.int32),
+            "starts": np.array([2], np.int32),
+            "match": np.ones((1, 3), np.float32),
+        }
 
-    def question_attention(self, batch: Batch, output: Output) -> Array:
+    def question_attention(self, batch: Mapping[str, Any], output: Output) -> Array:
         """Return the last layer's attention of the question's tokens to the passage's, the mean of its heads."""
         mean = jnp.mean(output.attention[-1].weights, axis=1)
         width, start = mean.shape[1], batch["starts"][:, None]

@@ -1,11 +1,12 @@
 """How each kind of model reads a batch of stories, and its attention to the sentences."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from attnlab.config import Experiment
@@ -36,7 +37,7 @@ class StoryAdapter(ModelAdapter):
     longest: int | None
 
     @abstractmethod
-    def sentence_attention(self, batch: Batch, output: Output) -> Float[Array, "b h n"]:
+    def sentence_attention(self, batch: Mapping[str, Any], output: Output) -> Float[Array, "b h n"]:
         """Return the attention of each step to each sentence."""
 
     def labels(self, story: Story, memory: int) -> list[str]:
@@ -82,8 +83,8 @@ class _SentenceTableAdapter(StoryAdapter):
 
     @property
     def example_batch(self) -> Batch:
-        story = jnp.ones((1, 1, self._words), jnp.int32)
-        return {"story": story, "sentences": jnp.array([1]), "question": story[:, 0]}
+        story = np.ones((1, 1, self._words), np.int32)
+        return {"story": story, "sentences": np.array([1], np.int32), "question": story[:, 0]}
 
     def length(self, example: Read) -> int:
         return len(example.sentences)
@@ -101,7 +102,7 @@ class MemoryNetworkAdapter(_SentenceTableAdapter):
         self.model = MemoryNetwork(config.model, len(vocabulary.words), config.task.memory)
         self.steps = [f"hop {n}" for n in range(1, config.model.hops + 1)]
 
-    def sentence_attention(self, batch: Batch, output: Output) -> Array:
+    def sentence_attention(self, batch: Mapping[str, Any], output: Output) -> Array:
         return output.weights
 
 
@@ -122,7 +123,7 @@ class SentenceTransformerAdapter(_SentenceTableAdapter):
     def output(self, raw: Array, layers: list[LayerAttention]) -> Output:
         return Output(raw, layers, jnp.zeros(raw.shape[0]))
 
-    def sentence_attention(self, batch: Batch, output: Output) -> Array:
+    def sentence_attention(self, batch: Mapping[str, Any], output: Output) -> Array:
         by_question = _of_first_position(output.attention)[:, :, 1:]
         order = latest_first(batch["sentences"], by_question.shape[2])
         return jnp.take_along_axis(by_question, order[:, None], axis=2)
@@ -142,8 +143,8 @@ class WordTransformerAdapter(StoryAdapter):
 
     @property
     def example_batch(self) -> Batch:
-        tokens = jnp.ones((1, 2), jnp.int32)
-        return {"tokens": tokens, "types": tokens, "lengths": jnp.array([2])}
+        tokens = np.ones((1, 2), np.int32)
+        return {"tokens": tokens, "types": tokens, "lengths": np.array([2], np.int32)}
 
     def length(self, example: Read) -> int:
         return example.tokens
@@ -159,7 +160,7 @@ class WordTransformerAdapter(StoryAdapter):
     def output(self, raw: Array, layers: list[LayerAttention]) -> Output:
         return Output(raw, layers, jnp.zeros(raw.shape[0]))
 
-    def sentence_attention(self, batch: Batch, output: Output) -> Array:
+    def sentence_attention(self, batch: Mapping[str, Any], output: Output) -> Array:
         of_sentence = jax.nn.one_hot(batch["sentence"], self._memory)
         return jnp.einsum("bht,btn->bhn", _of_first_position(output.attention), of_sentence)
 

@@ -37,15 +37,6 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str], *, lowercase: boo
     return _percent(BLEU(lowercase=lowercase).corpus_score(hypotheses, [references]).score)
 
 
-def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """Return the percentage of translations that equal their reference (runs of white space count as one space).
-
-    >>> exact_match(["July 27", "March 3"], ["July  27", "March 4"])
-    50.0
-    """
-    return 100.0 * float(np.mean(_matches(hypotheses, references)))
-
-
 def exact_match_by_length(
     hypotheses: Sequence[str], references: Sequence[str], lengths: Sequence[int], parts: int = 3
 ) -> list[float]:
