@@ -7,7 +7,7 @@ from attnlab.config.load import differing
 from attnlab.results.record import Facts
 from attnlab.results.scores import Each, each_of
 from attnlab.results.tables import ABOUT, line
-from attnlab.tasks.base import Column
+from attnlab.tasks.base import Metric
 from attnlab.tasks.bootstrap import FEWEST, RESAMPLES, Difference, paired_difference
 from attnlab.tasks.notes import FEW
 
@@ -45,7 +45,7 @@ def page(first: Facts, second: Facts) -> str:
     return "\n".join([*tables, "", *notes, *_settings(first, second), *_about(first, second), NOTE]) + "\n"
 
 
-def differences(first: Facts, second: Facts, split: str, one: Each, other: Each) -> Iterator[tuple[Column, Difference]]:
+def differences(first: Facts, second: Facts, split: str, one: Each, other: Each) -> Iterator[tuple[Metric, Difference]]:
     """Compare every score of a test set that is known example by example, in the order of the task's columns."""
     if one.examples != other.examples:
         raise UserError(f"{first.directory} and {second.directory}: {split} has not the same examples")

@@ -9,7 +9,7 @@ from statistics import mean, stdev
 from attnlab.config.errors import UserError
 from attnlab.results import marked_text
 from attnlab.results.record import Facts
-from attnlab.tasks.base import Column
+from attnlab.tasks.base import Metric
 from attnlab.tasks.notes import FEW, few
 
 MARK = "results"
@@ -39,7 +39,7 @@ class Row:
         """What `ABOUT` tells, of all its runs."""
         return ", ".join(dict.fromkeys(map(ABOUT[name], self.runs)))
 
-    def cell(self, column: Column) -> str:
+    def cell(self, column: Metric) -> str:
         """A score: of one run with its interval, of several their mean ± standard deviation; — where there is none."""
         found = [run.results[self.split] for run in self.runs]
         values = [scores[column.name] for scores in found if scores.get(column.name) is not None]
