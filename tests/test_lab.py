@@ -71,7 +71,7 @@ def run(data, experiment, tmp_path_factory) -> Path:
 
 
 def test_a_bare_text_is_not_taken_for_lines():
-    trained = lab.Trained(SimpleNamespace(), SimpleNamespace(asks="a sentence"))  # pyright: ignore
+    trained = lab.Trained(SimpleNamespace(), SimpleNamespace(input_format="a sentence"))  # pyright: ignore
     with pytest.raises(TypeError, match=r'predict takes a list of lines: predict\(\["a text"\]\)'):
         trained.predict("a text")
     with pytest.raises(TypeError, match="attention takes one example, no list of them: a sentence"):

@@ -1,4 +1,4 @@
-"""Pictures: what is written in them, that it can be read, and that it is what the weights say."""
+"""ImageInputs: what is written in them, that it can be read, and that it is what the weights say."""
 
 import itertools
 import subprocess
