@@ -150,7 +150,7 @@ def test_a_run_tells_what_it_is_trained_on_and_keeps_its_classes(run: Path, data
     with pytest.raises(UserError, match=r"labels\.json: no classes"):
         lab.load(run)
     (run / "labels.json").write_text('["y", "x"]')
-    with pytest.raises(UserError, match="the labels is not the one"):
+    with pytest.raises(UserError, match="the labels.json is not the one"):
         lab.load(run)
     (run / "elsewhere").rename(run / "labels.json")
 
@@ -197,6 +197,6 @@ def test_a_transformer_solves_it_too_and_shows_every_head(data: Path, tmp_path: 
 )
 def test_what_does_not_fit_is_told_in_a_line(change: str, said: str):
     with pytest.raises(UserError) as error:
-        load(ROOT / "experiments" / "sentiment" / "synthetic_sentiment_additive.yaml", [change])
+        load(ROOT / "experiments" / "classification" / "synthetic_sentiment_additive.yaml", [change])
     assert said in str(error.value)
     assert "\n" not in str(error.value)
