@@ -177,13 +177,13 @@ trained = lab.load(run)
 sentence = "Freitag, der siebenundzwanzigste März neunzehnhundertvierundachtzig"
 attended = trained.attention(sentence)[0]
 np.testing.assert_allclose(attended.weights.sum(axis=1), 1.0, rtol=1e-5)
-print(attended.translation)
+print(attended.prediction)
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 5))
 axes.imshow(attended.weights, cmap="Blues", vmin=0, vmax=1)
-axes.set_xticks(range(len(attended.source_tokens)), attended.source_tokens, rotation=60, ha="right")
-axes.set_yticks(range(len(attended.target_tokens)), attended.target_tokens)
+axes.set_xticks(range(len(attended.column_labels)), attended.column_labels, rotation=60, ha="right")
+axes.set_yticks(range(len(attended.row_labels)), attended.row_labels)
 axes.set_title("each row adds up to one")
 plt.show()
 

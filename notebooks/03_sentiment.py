@@ -100,8 +100,8 @@ for place, text in zip(axes, texts, strict=True):
     (view,) = trained.attention(text)
     np.testing.assert_allclose(view.weights.sum(axis=1), 1.0, rtol=1e-5)
     place.imshow(view.weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    place.set_xticks(range(len(view.source_tokens)), view.source_tokens, fontsize=8)
-    place.set_yticks([0], view.target_tokens)
+    place.set_xticks(range(len(view.column_labels)), view.column_labels, fontsize=8)
+    place.set_yticks([0], view.row_labels)
 plt.show()
 
 # %% [markdown]
@@ -124,14 +124,14 @@ print(f"attention on deciding words {scores['rationale_mass']:.0f}%, deciding wo
 # %%
 text = "The script is by no means dull."
 (view,) = trained.attention(text)
-task, tokens = trained.task, view.source_tokens
-answer = task.labels.index(view.target_tokens[0])
+task, tokens = trained.task, view.column_labels
+answer = task.labels.index(view.row_labels[0])
 shorter = [" ".join(tokens[:i] + tokens[i + 1 :]) for i in range(len(tokens))]
 falls = view.score - task.probabilities(trained.params, shorter)[:, answer]
 
 figure, (above, below) = plt.subplots(2, 1, figsize=(7, 4), sharex=True, layout="constrained")
 above.bar(range(len(tokens)), view.weights[0])
-above.set(ylabel="attention", title=f"{text} → {view.translation}")
+above.set(ylabel="attention", title=f"{text} → {view.prediction}")
 below.bar(range(len(tokens)), falls, color="tab:orange")
 below.set(ylabel="fall without it")
 below.set_xticks(range(len(tokens)), tokens)

@@ -73,8 +73,8 @@ trained = attnlab.load(run)
 )
 figure, axes = plt.subplots(figsize=(6, 1.5))
 axes.imshow(view.weights, cmap="Blues", vmin=0, vmax=1)
-axes.set_xticks(range(len(view.source_tokens)), view.source_tokens, rotation=20, ha="right")
-axes.set(yticks=[0], yticklabels=view.target_tokens, title=f"answer: {view.translation}")
+axes.set_xticks(range(len(view.column_labels)), view.column_labels, rotation=20, ha="right")
+axes.set(yticks=[0], yticklabels=view.row_labels, title=f"answer: {view.prediction}")
 plt.show()
 
 # %% [markdown]

@@ -78,13 +78,14 @@ tests = trained.task.load(trained.run.config, None).test["test"][:100]
 path = Path(tempfile.mkdtemp()) / "scene.png"
 Image.fromarray(tests[1].image).save(path)
 view = trained.attention(str(path))[0]
-print("written:", view.answer, "| gold:", tests[1].captions[0])
+print("written:", view.prediction, "| gold:", tests[1].captions[0])
 assert view.weights.shape[1:] == (8, 8)
 
 # %%
-figure, every_axes = plt.subplots(1, 1 + len(view.words), figsize=(1.8 * (1 + len(view.words)), 2.2), squeeze=False)
+count = 1 + len(view.row_labels)
+figure, every_axes = plt.subplots(1, count, figsize=(1.8 * count, 2.2), squeeze=False)
 every_axes[0, 0].imshow(view.image)
-for axes, word, weights in zip(every_axes[0, 1:], view.words, view.weights, strict=True):
+for axes, word, weights in zip(every_axes[0, 1:], view.row_labels, view.weights, strict=True):
     axes.imshow(view.image.mean(axis=-1), cmap="gray", vmin=0, vmax=255, extent=(0, 64, 64, 0))
     axes.imshow(weights / weights.max(), cmap="inferno", alpha=0.6, extent=(0, 64, 64, 0))
     axes.set_title(f"{word} {weights.max():.2f}", fontsize=9)

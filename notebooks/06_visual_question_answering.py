@@ -102,9 +102,9 @@ path = Path(tempfile.mkdtemp()) / "scene.png"
 Image.fromarray(one.image).save(path)
 print(one.question, trained.predict([f"{path}\t{one.question}"]), "| gold:", one.answer)
 view = trained.attention(str(path), one.question)[0]
-figure, every_axes = plt.subplots(1, 1 + len(view.words), figsize=(1.8 * (1 + len(view.words)), 2.2))
+figure, every_axes = plt.subplots(1, 1 + len(view.row_labels), figsize=(1.8 * (1 + len(view.row_labels)), 2.2))
 every_axes[0].imshow(view.image)
-for axes, word, weights in zip(every_axes[1:], view.words, view.weights, strict=True):
+for axes, word, weights in zip(every_axes[1:], view.row_labels, view.weights, strict=True):
     axes.imshow(view.image.mean(axis=-1), cmap="gray", vmin=0, vmax=255, extent=(0, 64, 64, 0))
     axes.imshow(weights / weights.max(), cmap="inferno", alpha=0.6, extent=(0, 64, 64, 0))
     axes.set_title(f"{word} {weights.max():.2f}", fontsize=9)

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnlab.data.translation.records import Link
-from attnlab.tasks.attention_map import Attended
 from attnlab.tasks.translation.alignment import (
     Gold,
     alignment_score,

@@ -66,15 +66,15 @@ def test_a_score_that_no_caption_can_change_is_a_note(references, undefined):
         scores = metrics.caption_scores(hypotheses, references, resamples=5)
         assert {name for name in scores if name.endswith("_note")} == {f"{name}_note" for name in undefined}
         assert all(scores[name] is None and scores.get(f"{name}_ci95") is None for name in undefined)
-        assert set(scores["each"]) == {"bleu_4", "rouge_l", "cider_d", "exact_match"} - undefined
-        assert all(isinstance(scores[name], float) for name in scores["each"])
+        assert set(scores["per_example"]) == {"bleu_4", "rouge_l", "cider_d", "exact_match"} - undefined
+        assert all(isinstance(scores[name], float) for name in scores["per_example"])
 
 
 def test_order_of_references_does_not_matter():
     hypotheses, references = corpus()
     turned = [several[::-1] for several in references]
     found, same = metrics.caption_scores(hypotheses, references), metrics.caption_scores(hypotheses, turned)
-    chex.assert_trees_all_close(found.pop("each"), same.pop("each"), rtol=1e-12)
+    chex.assert_trees_all_close(found.pop("per_example"), same.pop("per_example"), rtol=1e-12)
     assert found == same
 
 

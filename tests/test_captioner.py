@@ -20,7 +20,7 @@ from attnlab.config.normalizers import Sparsemax
 from attnlab.models import captioner
 from attnlab.models.image_encoder import ImageEncoder
 from attnlab.tasks.captioning.task import by_token, elsewhere, unevenness
-from attnlab.tasks.image_inputs import Pictures
+from attnlab.tasks.image_inputs import ImageInputs
 
 CNN = SmallCnn(channels=(4, 8))
 SOFT = ShowAttendTell(image=CNN, embedding=6, hidden=8, attention=Attention(score=Additive(hidden=6)))
@@ -132,10 +132,10 @@ def test_only_words_with_a_region_are_guided():
 
 def test_grids_of_encoders_are_as_the_config_says():
     for config, size in ((SmallCnn(channels=(4, 4, 4)), 64), (CNN, 16), (SmallCnn(channels=(4, 4)), 30)):
-        pictures = Pictures(config, size)
+        pictures = ImageInputs(config, size)
         grid, _ = jax.eval_shape(ImageEncoder(config).init_with_output, jax.random.key(0), pictures.blank(1))
         assert grid.shape == (1, pictures.cells, config.width)
-    frozen = Pictures(EfficientNetLite0(width=8), 224)
+    frozen = ImageInputs(EfficientNetLite0(width=8), 224)
     grid, _ = jax.eval_shape(ImageEncoder(frozen.config).init_with_output, jax.random.key(0), frozen.blank(1))
     assert grid.shape == (1, 49, 8)
 
@@ -200,7 +200,7 @@ def test_single_objects_are_learned_and_pointed_at_and_the_run_can_be_used(tmp_p
     with pytest.raises(UserError, match="cannot be read"):
         trained.predict(["absent.png"])
     with pytest.raises(UserError, match="one image"):
-        trained.task.example(["a", "b"])
+        trained.task.parse_example(["a", "b"])
 
 
 def test_regions_of_tokens_are_those_of_their_words():

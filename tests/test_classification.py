@@ -13,7 +13,7 @@ from attnlab import lab
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
 from attnlab.data.classification.records import LabeledText
-from attnlab.tasks.attention_map import Attended
+from attnlab.tasks.attention_map import AttentionMap
 from attnlab.tasks.classification.task import ClassificationTask
 
 ROOT = Path(__file__).parents[1]
@@ -87,7 +87,7 @@ def test_an_example_that_cannot_be_drawn_costs_no_score(run: Path, data: Path, m
     def refused(self, params, example):
         raise UserError("the text has no token: nothing of it can be read")
 
-    monkeypatch.setattr(ClassificationTask, "views", refused)
+    monkeypatch.setattr(ClassificationTask, "attention_maps", refused)
     assert lab.evaluate(run, data)["test"]["accuracy"] >= 98
     assert "no picture of example 1 of test: the text has no token" in capfd.readouterr().err
 
@@ -110,7 +110,7 @@ def test_words_of_no_training_text_are_said(run: Path, capfd):
     list(lab.predict(run, ["a x zebra y", "gnu x"]))
     assert capfd.readouterr().err.count("not in the vocabulary, read as unknown: zebra, gnu\n") == 1
     (view,) = lab.load(run).attention("a x zebra y")
-    assert view.unknown == ("zebra",)
+    assert view.unknown_words == ("zebra",)
 
 
 def test_an_answer_does_not_depend_on_its_neighbors(run: Path):
@@ -127,9 +127,9 @@ def test_an_answer_does_not_depend_on_its_neighbors(run: Path):
 
 def test_show_has_a_row_a_hop_that_adds_up_to_one(run: Path):
     (view,) = lab.load(run).attention("a x b y")
-    assert isinstance(view, Attended)
-    assert (view.source_tokens, view.target_tokens) == (["a", "x", "b", "y"], ["hop-1", "hop-2"])
-    assert view.translation.startswith("x (")
+    assert isinstance(view, AttentionMap)
+    assert (view.column_labels, view.row_labels) == (["a", "x", "b", "y"], ["hop-1", "hop-2"])
+    assert view.prediction.startswith("x (")
     np.testing.assert_allclose(view.weights.sum(axis=1), 1.0, rtol=1e-5)
     assert [path.suffix for path in lab.show(run, ["a x", "b y"])] == [".png", ".html"]
     with pytest.raises(UserError, match="the text is empty"):
@@ -140,27 +140,27 @@ def test_a_run_tells_what_it_is_trained_on_and_keeps_its_classes(run: Path, data
     config = lab.load(run).run.config
     task = ClassificationTask.prepare(config, ClassificationTask.load(config, data))
     examples = [LabeledText("a " * 20, "x"), LabeledText("x y", "x"), LabeledText(" ", "y"), LabeledText("y x", "y")]
-    said = task.describe(task.batches(examples), len(examples))
+    said = task.training_batches(examples).summary
     assert said[0].startswith("data: 3 texts")
     assert said[2:] == [
         "classes: x 50.0%, y 50.0%", "cut: 1 texts to 12 tokens, the head kept (task.max_length)",
         "left out: 1 texts without a token",
     ]  # fmt: skip
-    assert task.lengths(examples) == {"text": [20, 2, 0, 2]}
+    assert task.token_lengths(examples) == {"text": [20, 2, 0, 2]}
     (run / "labels.json").rename(run / "elsewhere")
     with pytest.raises(UserError, match=r"labels\.json: no classes"):
         lab.load(run)
     (run / "labels.json").write_text('["y", "x"]')
-    with pytest.raises(UserError, match="the labels is not the one"):
+    with pytest.raises(UserError, match=r"labels\.json"):
         lab.load(run)
     (run / "elsewhere").rename(run / "labels.json")
 
 
 def test_a_batch_is_its_shares_added_up(run: Path):
     opened = lab.load(run)
-    batch = opened.task.batches([LabeledText("a x y", "x"), LabeledText("y x", "y"), LabeledText("b y x", "y")]).batch(
-        0
-    )
+    batch = opened.task.training_batches(
+        [LabeledText("a x y", "x"), LabeledText("y x", "y"), LabeledText("b y x", "y")]
+    ).batches.batch(0)
     batch = jax.tree.map(jnp.asarray, batch)
     params = jax.device_get(opened.params)
     loss = jax.jit(lambda batch: opened.task.loss(jax.tree.map(jnp.asarray, params), batch, None))
@@ -175,9 +175,9 @@ def test_a_transformer_solves_it_too_and_shows_every_head(data: Path, tmp_path: 
     run = trained(data, tmp_path, TRANSFORMER, 300, 0.005)
     assert lab.evaluate(run, data)["test"]["accuracy"] >= 98
     (view,) = lab.load(run).attention("a x b y")
-    assert isinstance(view, Attended)
-    assert view.source_tokens == ["[CLS]", "a", "x", "b", "y"]
-    assert view.target_tokens == [f"layer-{layer}/head-{head}" for layer in (1, 2) for head in (1, 2)]
+    assert isinstance(view, AttentionMap)
+    assert view.column_labels == ["[CLS]", "a", "x", "b", "y"]
+    assert view.row_labels == [f"layer-{layer}/head-{head}" for layer in (1, 2) for head in (1, 2)]
     np.testing.assert_allclose(view.weights.sum(axis=1), 1.0, rtol=1e-5)
 
 
@@ -198,6 +198,6 @@ def test_a_transformer_solves_it_too_and_shows_every_head(data: Path, tmp_path: 
 )
 def test_what_does_not_fit_is_told_in_a_line(change: str, said: str):
     with pytest.raises(UserError) as error:
-        load(ROOT / "experiments" / "sentiment" / "synthetic_sentiment_additive.yaml", [change])
+        load(ROOT / "experiments" / "classification" / "synthetic_sentiment_additive.yaml", [change])
     assert said in str(error.value)
     assert "\n" not in str(error.value)

@@ -61,15 +61,15 @@ def test_corpus_scores_are_made_again_of_what_examples_add():
     sentences = ["the cat sat on the mat", "a dog ran after the red ball", "it Rains"]
     hypotheses = ["the cat sat on a mat", "a dog ran after the ball", "it rains"]
     scores = translation_scores(hypotheses, sentences)
-    assert set(scores["each"]) == {"bleu", "bleu_lowercase", "chrf", "exact_match"}
-    for name, rows in scores["each"].items():
-        assert TranslationTask.total(name, rows) == pytest.approx(scores[name], abs=1e-5)
+    assert set(scores["per_example"]) == {"bleu", "bleu_lowercase", "chrf", "exact_match"}
+    for name, rows in scores["per_example"].items():
+        assert TranslationTask.aggregate(name, rows) == pytest.approx(scores[name], abs=1e-5)
         part = translation_scores(hypotheses[1:], sentences[1:])
-        assert TranslationTask.total(name, rows[1:]) == pytest.approx(part[name], abs=1e-5)
+        assert TranslationTask.aggregate(name, rows[1:]) == pytest.approx(part[name], abs=1e-5)
     scores = caption_scores(hypotheses, [[one, "the dog"] for one in sentences])
-    assert set(scores["each"]) == {"bleu_4", "cider_d", "rouge_l", "exact_match"}
-    for name, rows in scores["each"].items():
-        assert CaptioningTask.total(name, rows) == pytest.approx(scores[name], abs=1e-5)
+    assert set(scores["per_example"]) == {"bleu_4", "cider_d", "rouge_l", "exact_match"}
+    for name, rows in scores["per_example"].items():
+        assert CaptioningTask.aggregate(name, rows) == pytest.approx(scores[name], abs=1e-5)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_of_few_examples_there_is_no_interval_and_of_one_no_p(make, capsys: pyte
 
 def test_what_has_no_score_is_named_with_the_reason(make, capsys: pytest.CaptureFixture[str]):
     scores = translation_scores(["July 27"] * 20, ["July 27"] * 20)
-    each = {score: rows.tolist() for score, rows in scores.pop("each").items()}
+    each = {score: rows.tolist() for score, rows in scores.pop("per_example").items()}
     runs = [make(name, {"test": each}, file="translation/dates_dot", results=dict(scores)) for name in ("one", "other")]
     code, out, _ = told(capsys, *runs)
     assert code == 0
@@ -150,7 +150,7 @@ def test_corpus_scores_are_compared_by_their_counts(make, capsys: pytest.Capture
     runs = []
     for name, texts in {"right": right, "wrong": wrong}.items():
         scores = translation_scores(texts, right)
-        each = {score: rows.tolist() for score, rows in scores.pop("each").items()}
+        each = {score: rows.tolist() for score, rows in scores.pop("per_example").items()}
         runs.append(make(name, {"test": each}, file="translation/dates_dot", results=scores))
     code, out, _ = told(capsys, *runs)
     assert code == 0
@@ -163,8 +163,8 @@ def test_macro_f1_is_made_of_answers():
     rng = np.random.default_rng(0)
     probabilities, labels = rng.dirichlet(np.ones(3), 50), rng.integers(3, size=50)
     scores = classification_scores(probabilities, labels, 10)
-    for name, rows in scores["each"].items():
-        assert ClassificationTask.total(name, rows) == pytest.approx(scores[name])
+    for name, rows in scores["per_example"].items():
+        assert ClassificationTask.aggregate(name, rows) == pytest.approx(scores[name])
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_batches_are_counted_as_the_training_cuts_them() -> None:
     )  # fmt: skip
     said = TranslationTask.check(config, None)
     splits = TranslationTask.load(config, None)
-    batches = TranslationTask.prepare(config, splits).batches(splits.train)
+    batches = TranslationTask.prepare(config, splits).training_batches(splits.train).batches
     assert f"Batches an epoch: {len(batches):,} " in said
     assert all(rows % jax.device_count() == 0 for rows, _, _ in batches.shapes)
     assert jax.device_count() > 1

@@ -73,7 +73,7 @@ def run(data, experiment, tmp_path_factory) -> Path:
 
 
 def test_a_bare_text_is_not_taken_for_lines():
-    trained = lab.TrainedModel(SimpleNamespace(), SimpleNamespace(asks="a sentence"))  # pyright: ignore
+    trained = lab.TrainedModel(SimpleNamespace(), SimpleNamespace(input_format="a sentence"))  # pyright: ignore
     with pytest.raises(TypeError, match=r'predict takes a list of lines: predict\(\["a text"\]\)'):
         trained.predict("a text")
     with pytest.raises(TypeError, match=r"attention takes one example.*: a sentence"):
@@ -87,7 +87,7 @@ def test_the_task_is_solved(run, data):
     per_example = read_per_example(run, "test")
     assert set(per_example.rows) == {"bleu", "bleu_lowercase", "chrf", "exact_match"}
     assert all(
-        TranslationTask.total(name, rows) == pytest.approx(results[name]) for name, rows in per_example.rows.items()
+        TranslationTask.aggregate(name, rows) == pytest.approx(results[name]) for name, rows in per_example.rows.items()
     )
     assert sorted(path.name for path in (run / "attention").iterdir()) == [
         f"test_{number}.{ending}" for number in (1, 2, 3) for ending in ("html", "png")
@@ -341,7 +341,7 @@ def test_an_edited_search_is_used(copied):
 
 @pytest.mark.parametrize("content", ["[1]", "null", '{"test": "good"}'])
 def test_nothing_is_scored_where_results_could_not_be_kept(copied, data, monkeypatch, content):
-    monkeypatch.setattr(TranslationTask, "scores", lambda *_: pytest.fail("it was scored"))
+    monkeypatch.setattr(TranslationTask, "test_metrics", lambda *_: pytest.fail("it was scored"))
     (copied / "results.json").write_text(content)
     with pytest.raises(UserError, match=r"results\.json: is not what attnlab evaluate writes; remove it"):
         lab.evaluate(copied, data)
@@ -368,7 +368,7 @@ def read_only(monkeypatch):
 def test_a_read_only_run_answers_and_is_not_scored_in_vain(copied, data, read_only, monkeypatch, capfd):
     before = unchanged(copied)
     read_only(copied)
-    monkeypatch.setattr(TranslationTask, "scores", lambda *_: pytest.fail("it was scored"))
+    monkeypatch.setattr(TranslationTask, "test_metrics", lambda *_: pytest.fail("it was scored"))
     assert cli.main(["evaluate", str(copied), "--data", str(data)]) == 2
     err = capfd.readouterr().err
     assert f"{copied}/results.json.trial: cannot be written: Read-only file system; nothing was scored" in err
@@ -381,14 +381,14 @@ def test_a_read_only_run_answers_and_is_not_scored_in_vain(copied, data, read_on
 def test_scores_are_shown_and_kept_elsewhere_when_the_disk_fills_up_meanwhile(
     copied, data, read_only, monkeypatch, tmp_path, capfd
 ):
-    scores = TranslationTask.scores
+    scores = TranslationTask.test_metrics
 
     def filling(*arguments):
         found = scores(*arguments)
         read_only(copied)
         return found
 
-    monkeypatch.setattr(TranslationTask, "scores", filling)
+    monkeypatch.setattr(TranslationTask, "test_metrics", filling)
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     assert cli.main(["evaluate", str(copied), "--data", str(data)]) == 2
@@ -397,9 +397,9 @@ def test_scores_are_shown_and_kept_elsewhere_when_the_disk_fills_up_meanwhile(
     assert err.splitlines()[-1].endswith(f"cannot be written: Read-only file system; the scores were saved to {kept}")
     exact = read_results(kept)["test"]["exact_match"]
     assert re.search(rf"exact match +{exact:.2f}", out)
-    assert TranslationTask.total("exact_match", read_per_example(kept, "test").rows["exact_match"]) == pytest.approx(
-        exact
-    )
+    assert TranslationTask.aggregate(
+        "exact_match", read_per_example(kept, "test").rows["exact_match"]
+    ) == pytest.approx(exact)
 
 
 def test_pictures_that_cannot_be_written_cost_no_scores(copied, data, capfd):
@@ -421,7 +421,7 @@ def test_a_signal_during_evaluation_says_a_line(copied, data):
     program = (
         "import sys, time\nfrom attnlab import cli\nfrom attnlab.tasks.translation.task import TranslationTask\n"
         "def scores(*_):\n    print('scoring', flush=True)\n    time.sleep(60)\n"
-        "TranslationTask.scores = scores\nsys.exit(cli.main(sys.argv[1:]))\n"
+        "TranslationTask.test_metrics = scores\nsys.exit(cli.main(sys.argv[1:]))\n"
     )
     command = [sys.executable, "-c", program, "evaluate", str(copied), "--data", str(data)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -11,7 +11,7 @@ from PIL import Image
 from attnlab import lab
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
-from attnlab.tasks.attention_map import Attended, Regarded
+from attnlab.tasks.attention_map import AttentionMap, ImageAttentionMap
 from attnlab.tasks.layer_attention import LayerAttention, Selection, select, title
 from attnlab.tasks.registry import task_class
 
@@ -37,7 +37,7 @@ def picture(tmp_path: Path) -> str:
 
 
 def selected(task, params, inputs: list[str], wanted: Selection):
-    return task.selected(params, task.example(inputs), wanted)
+    return task.selected_attention_map(params, task.parse_example(inputs), wanted)
 
 
 def rows_add_up(view) -> None:
@@ -48,17 +48,17 @@ def rows_add_up(view) -> None:
 def test_translation_shows_each_of_its_three_attentions():
     task, params = prepared("translation/dates_transformer.yaml")
     inputs = ["der dritte Mai"]
-    (cross, *_), example = task.views(params, task.example(inputs)), task.example(inputs)
-    assert cross.panels[0].part.title == title("cross", 1, 2, 4)
-    same = task.selected(params, example, Selection("cross"))
-    assert (same.source_tokens, same.target_tokens) == (cross.source_tokens, cross.target_tokens)
+    (cross, *_), example = task.attention_maps(params, task.parse_example(inputs)), task.parse_example(inputs)
+    assert cross.row_groups[0].title == title("cross", 1, 2, 4)
+    same = task.selected_attention_map(params, example, Selection("cross"))
+    assert (same.column_labels, same.row_labels) == (cross.column_labels, cross.row_labels)
     np.testing.assert_allclose(same.weights, cross.weights, atol=1e-5)
-    encoder = task.selected(params, example, Selection("encoder", 1, 2))
-    assert encoder.source_tokens == encoder.target_tokens == cross.source_tokens
-    assert encoder.panels[0].title.startswith("encoder self-attention, layer 1 of 2, head 2 of 4")
+    encoder = task.selected_attention_map(params, example, Selection("encoder", 1, 2))
+    assert encoder.column_labels == encoder.row_labels == cross.column_labels
+    assert encoder.row_groups[0].title.startswith("encoder self-attention, layer 1 of 2, head 2 of 4")
     rows_add_up(encoder)
-    decoder = task.selected(params, example, Selection("decoder"))
-    assert decoder.source_tokens == ["⟨start⟩", *cross.target_tokens[:-1]]
+    decoder = task.selected_attention_map(params, example, Selection("decoder"))
+    assert decoder.column_labels == ["⟨start⟩", *cross.row_labels[:-1]]
     assert not np.triu(decoder.weights, 1).any(), "what is not written yet is not attended to"
     rows_add_up(decoder)
 
@@ -90,28 +90,28 @@ def test_translation_shows_each_of_its_three_attentions():
 def test_an_encoder_shows_what_every_token_attends_to(path, changes, inputs, tokens):
     task, params = prepared(path, *changes)
     view = selected(task, params, inputs, Selection(layer=1, head=1))
-    assert isinstance(view, Attended)
-    assert view.source_tokens == view.target_tokens
-    assert " ".join(view.source_tokens).startswith(tokens)
-    assert view.panels[0].title.startswith("encoder self-attention, layer 1 of 2, head 1 of ")
+    assert isinstance(view, AttentionMap)
+    assert view.column_labels == view.row_labels
+    assert " ".join(view.column_labels).startswith(tokens)
+    assert view.row_groups[0].title.startswith("encoder self-attention, layer 1 of 2, head 1 of ")
     rows_add_up(view)
-    plain = task.views(params, task.example(inputs))[0]
-    assert (view.translation, view.unknown) == (plain.translation, plain.unknown)
+    plain = task.attention_maps(params, task.parse_example(inputs))[0]
+    assert (view.prediction, view.unknown_words) == (plain.prediction, plain.unknown_words)
     with pytest.raises(UserError, match=r"--attention cross: this model has encoder \(encoder self-attention\)"):
         selected(task, params, inputs, Selection("cross"))
 
 
 def test_a_caption_shows_where_it_looked_and_what_it_had_written(picture: str):
     task, params = prepared("captioning/scenes_transformer.yaml")
-    plain = task.views(params, task.example([picture]))[0]
+    plain = task.attention_maps(params, task.parse_example([picture]))[0]
     cross = selected(task, params, [picture], Selection("cross"))
-    assert isinstance(cross, Regarded)
+    assert isinstance(cross, ImageAttentionMap)
     assert cross.title == plain.title
     assert plain.title.startswith("cross-attention, layer 2 of 2, mean of its ")
     np.testing.assert_allclose(cross.weights, plain.weights, atol=1e-5)
     decoder = selected(task, params, [picture], Selection("decoder", 2, 1))
-    assert isinstance(decoder, Attended)
-    assert decoder.source_tokens == ["⟨start⟩", *plain.words]
+    assert isinstance(decoder, AttentionMap)
+    assert decoder.column_labels == ["⟨start⟩", *plain.row_labels]
     assert not np.triu(decoder.weights, 1).any()
     rows_add_up(decoder)
 
@@ -119,9 +119,9 @@ def test_a_caption_shows_where_it_looked_and_what_it_had_written(picture: str):
 def test_a_question_about_an_image_shows_one_head(picture: str):
     task, params = prepared("visual_qa/scenes_cross_attention.yaml")
     inputs = [picture, "what color is the zebra"]
-    (plain,) = task.views(params, task.example(inputs))
-    assert "zebra" in plain.words
-    assert plain.unknown == ("zebra",)
+    (plain,) = task.attention_maps(params, task.parse_example(inputs))
+    assert "zebra" in plain.row_labels
+    assert plain.unknown_words == ("zebra",)
     mean = selected(task, params, inputs, Selection("cross"))
     assert mean.title == plain.title
     np.testing.assert_allclose(mean.weights, plain.weights, atol=1e-5)
@@ -131,17 +131,38 @@ def test_a_question_about_an_image_shows_one_head(picture: str):
 
 
 @pytest.mark.parametrize(
-    "path",
+    ("path", "changes", "inputs", "kind", "shape"),
     [
-        "translation/dates_additive.yaml",
-        "classification/synthetic_sentiment_additive.yaml",
-        "story_qa/story_qa_1_memory.yaml",
+        ("translation/dates_additive.yaml", (), ["der dritte Mai"], "cross", None),
+        ("classification/synthetic_sentiment_additive.yaml", (), ["a good film"], "pooling", (1, 3)),
+        ("story_qa/story_qa_1_memory.yaml", (), [STORY], "hop", (1, 2)),
+        (
+            "extractive_qa/passages_bidaf.yaml",
+            (),
+            ["Amira went to the attic.", "Where is Amira?"],
+            "context_to_query",
+            (6, 4),
+        ),
     ],
 )
-def test_a_model_without_layers_says_so(path):
-    task, params = prepared(path)
-    with pytest.raises(UserError, match="has no Transformer layers"):
-        selected(task, params, [STORY], Selection(layer=1))
+def test_a_model_without_transformer_layers_shows_the_attention_that_it_has(path, changes, inputs, kind, shape):
+    task, params = prepared(path, *changes)
+    view = selected(task, params, inputs, Selection(kind, layer=1, head=1))
+    assert isinstance(view, AttentionMap)
+    assert shape is None or view.weights.shape == shape
+    assert view.row_groups[0].title.endswith("its only head") or "head 1 of 1" in view.row_groups[0].title
+    rows_add_up(view)
+    if kind == "cross":
+        best = task.attention_maps(params, task.parse_example(inputs))[0]
+        np.testing.assert_allclose(view.weights, best.weights, atol=1e-5)
+    with pytest.raises(UserError, match=rf"--attention self: .*{kind}"):
+        selected(task, params, inputs, Selection("self"))
+
+
+def test_a_model_without_attention_says_so():
+    task, params = prepared("translation/dates_none.yaml")
+    with pytest.raises(UserError, match="no attention"):
+        selected(task, params, ["der dritte Mai"], Selection(layer=1))
 
 
 def layers() -> list[LayerAttention]:
@@ -178,7 +199,8 @@ def test_what_the_model_does_not_have_is_refused_with_what_it_has(wanted, says):
 def test_from_python_too():
     asked = []
     task = SimpleNamespace(
-        example=lambda inputs: inputs, selected=lambda params, example, wanted: asked.append((example, wanted))
+        parse_example=lambda inputs: inputs,
+        selected_attention_map=lambda params, example, wanted: asked.append((example, wanted)),
     )
     trained = lab.TrainedModel(SimpleNamespace(), task)  # pyright: ignore[reportArgumentType]
     trained.__dict__["_restored"] = ([], {})

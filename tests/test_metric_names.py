@@ -52,8 +52,8 @@ def test_the_page_has_every_metric_under_its_one_name():
 @pytest.mark.parametrize("kind", CLASSES)
 def test_tables_and_training_use_these_names(kind: str):
     task = task_class_of_kind(kind)
-    assert all(metric_names.known(column.name) for column in task.columns)
-    assert metric_names.known(task.measure)
+    assert all(metric_names.known(column.name) for column in task.reported_metrics)
+    assert metric_names.known(task.monitor)
 
 
 def test_the_terminal_uses_these_names():

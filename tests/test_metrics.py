@@ -63,7 +63,7 @@ def test_signature_says_case_tokens_and_version():
 
 def test_scores_are_plain_json_and_the_same_each_time():
     first, again = (metrics.translation_scores(HYPOTHESES, REFERENCES, bootstrap=50) for _ in range(2))
-    chex.assert_trees_all_equal(first.pop("each"), again.pop("each"))
+    chex.assert_trees_all_equal(first.pop("per_example"), again.pop("per_example"))
     assert json.loads(json.dumps(first)) == again
     assert first["sentences"] == 20
     assert first["exact_match"] == 25.0
@@ -81,7 +81,8 @@ def test_bleu_of_perfect_and_of_empty_translations():
 
 
 def test_exact_match_is_exact_but_for_white_space():
-    assert metrics.exact_match(["a b", "a  b ", "A b", "ab"], ["a b"] * 4) == 50.0
+    found = metrics.exact_match_by_length(["a b", "a  b ", "A b", "ab"], ["a b"] * 4, [1] * 4, parts=1)
+    assert found == [50.0]
 
 
 def test_exact_match_by_length_orders_by_length_and_leaves_no_sentence_out():
@@ -91,7 +92,7 @@ def test_exact_match_by_length_orders_by_length_and_leaves_no_sentence_out():
     assert metrics.exact_match_by_length(hypotheses, references, lengths, parts=1) == [pytest.approx(500 / 7)]
 
 
-@pytest.mark.parametrize("score", [metrics.bleu, metrics.exact_match, metrics.translation_scores])
+@pytest.mark.parametrize("score", [metrics.bleu, metrics.translation_scores])
 def test_unequal_counts_and_empty_corpora_are_refused(score):
     with pytest.raises(ValueError, match="1 translations for 2 references"):
         score(["a"], ["a", "b"])
@@ -124,9 +125,9 @@ def test_a_score_that_no_translation_can_change_is_a_note(references, undefined)
         for name in undefined:
             assert scores[name] is None
             assert scores.get(f"{name}_ci95") is None
-        assert set(scores["each"]) == {*metrics.METRICS, "exact_match"} - undefined
-        assert all(isinstance(scores[name], float) for name in scores["each"])
-    json.dumps({name: value for name, value in scores.items() if name != "each"}, allow_nan=False)
+        assert set(scores["per_example"]) == {*metrics.METRICS, "exact_match"} - undefined
+        assert all(isinstance(scores[name], float) for name in scores["per_example"])
+    json.dumps({name: value for name, value in scores.items() if name != "per_example"}, allow_nan=False)
 
 
 def test_a_bad_translation_of_long_references_keeps_its_score():

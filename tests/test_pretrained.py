@@ -276,11 +276,11 @@ def test_a_task_starts_from_the_weights_and_is_bound_to_them(name: str, data_dir
     config = experiment(name)
     given = Pretrained(data_dir / "tiny_bert")
     task = task_class(config).prepare(config, task_class(config).load(config, data_dir), data_dir)
-    params = task.pretrained(jax.jit(task.initialize)(jax.random.key(0)))
+    params = task.load_pretrained(jax.jit(task.initialize)(jax.random.key(0)))
     encoder = params["encoder"] if name == "sst2" else params
     rows = load_file(given.weights)["embeddings.word_embeddings.weight"]
     np.testing.assert_array_equal(encoder["embedding"]["embedding"], rows[given.rows])
-    assert task.identity()["pretrained"] == given.fingerprint
+    assert task.fingerprints()["pretrained"] == given.fingerprint
 
 
 @pytest.mark.slow
@@ -317,13 +317,13 @@ def test_bert_reads_marks_as_it_was_trained(name: str, data_dir: Path):
     config = experiment(name)
     splits = task_class(config).load(config, data_dir)
     task = task_class(config).prepare(config, splits, data_dir)
-    batch = next(task.batches(splits.train).iterate(0))
+    batch = next(task.training_batches(splits.train).batches.iterate(0))
     if name == "squad":
         length, start = int(batch["lengths"][0]), int(batch["starts"][0])
         row = [task.reader.tokenizer.token(n) for n in batch["tokens"][0, :length]]
         assert (row[0], row[start - 1], row[-1], row.count("[SEP]")) == ("[CLS]", "[SEP]", "[SEP]", 2)
         batch = jax.tree.map(jnp.asarray, batch)
-        out = jax.jit(lambda params: task.form.point(params, batch, None))(jax.jit(task.initialize)(jax.random.key(0)))
+        out = jax.jit(lambda params: task.adapter.forward(params, batch))(jax.jit(task.initialize)(jax.random.key(0)))
         assert np.isfinite(np.asarray(out.start[0])).sum() == length - start, "its words and none, but not [SEP]"
         return
     params = jax.jit(task.initialize)(jax.random.key(0))
@@ -344,7 +344,7 @@ def test_marks_are_there_however_a_text_is_pooled(data_dir: Path):
     config = experiment("sst2", "model.pooling={kind: mean}")
     task = task_class(config).prepare(config, task_class(config).load(config, data_dir), data_dir)
     params = jax.jit(task.initialize)(jax.random.key(0))
-    (view,) = task.views(params, task.example(["good film"]))
+    (view,) = task.attention_maps(params, task.parse_example(["good film"]))
     assert view.source_tokens == ["[CLS]", "good", "film", "[SEP]"]
     np.testing.assert_allclose(view.weights.sum(axis=1), 1.0, atol=1e-5)
     reference = Model(config.model.encoder, task.reader.tokenizer.vocabulary_size)
@@ -367,8 +367,8 @@ def test_a_text_may_be_as_long_as_there_are_positions(name: str, data_dir: Path)
     task = task_class(config).prepare(config, task_class(config).load(config, data_dir), data_dir)
     params = jax.jit(task.initialize)(jax.random.key(0))
     line = "good " * 30 if name == "sst2" else "good " * 30 + "\tvery bad film it rained"
-    assert next(iter(task.answer(params, [line], 0, None)))
-    assert task.views(params, task.example([line]))
+    assert next(iter(task.predict(params, [line], 0, None)))
+    assert task.attention_maps(params, task.parse_example([line]))
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -377,9 +377,9 @@ def test_a_text_of_nothing_but_control_characters_is_told(name: str, data_dir: P
     task = task_class(config).prepare(config, task_class(config).load(config, data_dir), data_dir)
     line = "\u200b\x00" + ("" if name == "sst2" else "\tgood?")
     with pytest.raises(UserError, match="has no token"):
-        task.views({}, task.example([line]))
+        task.attention_maps({}, task.parse_example([line]))
     params = jax.jit(task.initialize)(jax.random.key(0))
-    assert len(list(task.answer(params, [line], 0, None))) == 1
+    assert len(list(task.predict(params, [line], 0, None))) == 1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from attnlab.config.load import load, resolved
 from attnlab.results import archive, record, run_files, tables
 from attnlab.results.per_example import PerExampleScores, read_per_example, write_per_example
 from attnlab.results.run import Run
-from attnlab.tasks.base import Column
+from attnlab.tasks.base import Metric
 from attnlab.tasks.registry import CLASSES, task_class_of_kind
 
 ROOT = Path(__file__).parents[1]
@@ -326,9 +326,9 @@ def test_another_run_is_not_written_over_and_no_path_of_a_machine_is_kept(make, 
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_every_kind_of_task_says_what_its_table_shows(kind: str):
-    columns = task_class_of_kind(kind).columns
+    columns = task_class_of_kind(kind).reported_metrics
     assert 3 <= len(columns) <= 6
-    assert all(isinstance(column, Column) for column in columns)
+    assert all(isinstance(column, Metric) for column in columns)
     assert len({column.name for column in columns}) == len({column.heading for column in columns}) == len(columns)
 
 

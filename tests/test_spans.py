@@ -22,6 +22,7 @@ from attnlab.functional import normalizers
 from attnlab.models.bidaf import BidafReader
 from attnlab.tasks.extractive_qa.task import ExtractiveQATask
 from attnlab.training.steps import initial_state, make_train_step, shard_batch
+from attnlab.viz.panels import panels
 
 BIDAF = {"kind": "bidaf_reader", "embedding": 8, "hidden": 6, "highway": 1, "modeling_layers": 1, "dropout": 0.0}
 TRANSFORMER = {
@@ -62,7 +63,7 @@ def prepared(config: Experiment, train: tuple[PassageQuestion, ...]) -> Extracti
 
 def trained(config: Experiment, train: tuple[PassageQuestion, ...]):
     task = prepared(config, train)
-    batches, state = task.batches(train), initial_state(task.initialize, config.training, 1)
+    batches, state = task.training_batches(train).batches, initial_state(task.initialize, config.training, 1)
     step = make_train_step(task.loss, config.training, 1)
     for number in range(config.training.steps):
         state, metrics = step(state, shard_batch(batches.batch(number)))
@@ -157,23 +158,22 @@ def test_long_passages_are_read_in_windows_and_answers_merged(model: dict):
         assert [one.score for one in spans] == sorted((one.score for one in spans), reverse=True)
     alone = task.find(params, examples[6:])[0]
     np.testing.assert_allclose([one.score for one in alone], [one.score for one in found[6]], atol=1e-4)
-    views = task.views(params, examples[6])
-    assert all(view.weights.shape == (len(view.target_tokens), len(view.source_tokens)) for view in views)
-    assert views[0].target_tokens[0] == "red"
-    whole = views[0].heading.splitlines()
-    assert (whole[0], views[0].gold) == ("Q: red", "w2")
-    assert whole[1].startswith(f"A: {views[0].translation}")
-    assert whole[1].endswith("(gold: w2)")
+    views = task.attention_maps(params, examples[6])
+    assert all(view.weights.shape == (len(view.row_labels), len(view.column_labels)) for view in views)
+    assert views[0].row_labels[0] == "red"
+    assert (views[0].question, views[0].reference) == ("red", "w2")
+    assert [views[0].column_labels[column] for column in views[0].evidence] == ["w2"]
 
 
 @pytest.mark.parametrize(("model", "adds_up"), [(BIDAF, ["column", "row"]), (TRANSFORMER, ["", "row"])])
 def test_a_view_keeps_apart_what_adds_up_to_one_over_question_and_over_passage(model: dict, adds_up: list[str]):
     task = prepared(experiment(model), twin(4, 0))
     params = jax.tree.map(jnp.zeros_like, jax.jit(task.initialize)(jax.random.key(0)))
-    of_question, of_passage = task.views(params, task.example(["red is w1 . green is w2 .", "red green"]))[0].panels
-    assert of_question.tokens == ["red", "green"]
-    assert of_passage.tokens[-2:] == ["answer starts", "answer ends"]
-    assert of_question.adds_up == adds_up[0]
+    example = task.parse_example(["red is w1 . green is w2 .", "red green"])
+    of_question, of_passage = panels(task.attention_maps(params, example)[0])
+    assert of_question.row_labels == ["red", "green"]
+    assert of_passage.row_labels[-2:] == ["answer starts", "answer ends"]
+    assert of_question.normalized_axis == adds_up[0]
     np.testing.assert_allclose(of_passage.weights[-2:].sum(axis=1), 8 / 9, rtol=1e-5)
     assert "that there is no answer" in of_passage.title
 
@@ -188,7 +188,7 @@ def test_a_threshold_decides_between_a_span_and_none():
         texts[threshold] = [one[0].text for one in found]
         told = [[one.text for one in answers] for answers in found]
         assert all(len(set(answers)) == len(answers) for answers in told)
-        scores = task.scores(params, examples)
+        scores = task.test_metrics(params, examples)
         best[threshold] = {name: scores[name] for name in scores if name.startswith("best_")}
     assert set(texts[-1e9]) == {""}
     assert all(texts[1e9])
@@ -200,12 +200,12 @@ def test_a_threshold_decides_between_a_span_and_none():
 def test_lines_and_arguments():
     task = prepared(experiment(BIDAF), twin(4, 0))
     params = jax.jit(task.initialize)(jax.random.key(0))
-    lines = list(task.answer(params, ["red is w1 .\tred", "", "green is w2 .\tgreen"], 0, None))
+    lines = list(task.predict(params, ["red is w1 .\tred", "", "green is w2 .\tgreen"], 0, None))
     assert lines[1] == ""
     assert lines[0] in "red is w1 ."
-    assert task.example(["a b", "c?"]) == task.example(["a b\tc?"]) == PassageQuestion("", "c?", "a b", ())
+    assert task.parse_example(["a b", "c?"]) == task.parse_example(["a b\tc?"]) == PassageQuestion("", "c?", "a b", ())
     with pytest.raises(UserError, match="line 3: expected a passage and a question"):
-        list(task.answer(params, ["", "no tab"], 1, None))
+        list(task.predict(params, ["", "no tab"], 1, None))
 
 
 def test_words_of_no_training_passage_are_named_in_passage_and_question():
@@ -213,16 +213,15 @@ def test_words_of_no_training_passage_are_named_in_passage_and_question():
     params = jax.jit(task.initialize)(jax.random.key(0))
     known = f"{examples[0].passage}\t{examples[0].question}"
     assert task.unknown_words(["red is zebra .\tred gnu", known]) == ["zebra", "gnu"]
-    assert task.views(params, task.example(["red is zebra .", "red gnu"]))[0].unknown == ("zebra", "gnu")
+    unknown = task.parse_example(["red is zebra .", "red gnu"])
+    assert task.attention_maps(params, unknown)[0].unknown_words == ("zebra", "gnu")
 
 
 def test_what_is_left_out_is_said():
     lost = PassageQuestion("x", "red", "red is w1 .", (AnswerSpan("w9", 7),))
     guessed = PassageQuestion("y", "red", "red is w1 .", (AnswerSpan("w1", 7, False),))
     task = prepared(experiment(BIDAF, max_question=2), train := (*twin(4, 0), lost, guessed))
-    said = "\n".join(
-        task.describe(task.batches((*train, PassageQuestion("z", "a b c", "a", (AnswerSpan("a", 0),)))), 7)
-    )
+    said = "\n".join(task.training_batches((*train, PassageQuestion("z", "a b c", "a", (AnswerSpan("a", 0),)))).summary)
     assert "left out: 1 questions; of x the answer 'w9' is not at character 7 ('w1' is)" in said
     assert "a guessed place: 1 answers" in said
     assert "cut: 1 questions of more than 2" in said
@@ -231,10 +230,10 @@ def test_what_is_left_out_is_said():
 def test_nothing_left_to_train_on_is_said_with_its_reason():
     wrong = PassageQuestion("q7", "red", "red is w1 .", (AnswerSpan("w1", 3),))
     with pytest.raises(UserError, match=r"of q7 the answer 'w1' is not at character 3 \(' i' is\)"):
-        prepared(experiment(BIDAF), twin(4, 0)).batches((wrong,))
+        prepared(experiment(BIDAF), twin(4, 0)).training_batches((wrong,))
     long = PassageQuestion("q8", "red", "red is w1 .", (AnswerSpan("red is w1", 0),))
     with pytest.raises(UserError, match=r"no answer is whole in a window of 2 tokens \(task.window\)"):
-        prepared(experiment(BIDAF, window=2, stride=1, max_answer=2), twin(4, 0)).batches((long,))
+        prepared(experiment(BIDAF, window=2, stride=1, max_answer=2), twin(4, 0)).training_batches((long,))
 
 
 @pytest.mark.slow
@@ -243,14 +242,14 @@ def test_a_twin_that_attention_solves(model: dict):
     bigger = {"embedding": 24, "hidden": 24} if model is BIDAF else {}
     config = experiment({**model, **bigger}, steps=500, rate=1e-2 if model is BIDAF else 3e-3)
     task, params = trained(config, twin(1500, 0))
-    assert task.scores(params, twin(100, 1))["exact"] >= 90.0
+    assert task.test_metrics(params, twin(100, 1))["exact"] >= 90.0
 
 
 @pytest.mark.slow
 def test_unanswerable_questions_are_learned():
     config = experiment({**BIDAF, "embedding": 24, "hidden": 24}, steps=1200, rate=1e-2, unanswerable=True)
     task, params = trained(config, twin(1500, 0, share_without=0.4))
-    found = task.scores(params, twin(100, 1, share_without=0.4))
+    found = task.test_metrics(params, twin(100, 1, share_without=0.4))
     assert found["HasAns_exact"] >= 85.0
     assert found["NoAns_exact"] >= 85.0
 
@@ -261,7 +260,7 @@ def test_a_run_reads_its_vocabularies_back(tmp_path: Path):
     for name, text in task.files().items():
         (tmp_path / name).write_text(text)
     again = ExtractiveQATask.restore(config, tmp_path)
-    assert again.identity() == task.identity()
+    assert again.fingerprints() == task.fingerprints()
     assert json.loads((tmp_path / "letters.json").read_text()) == again.reader.letters
     (one,), (other,) = task.reader.encode(twin(1, 5)), again.reader.encode(twin(1, 5))
     np.testing.assert_array_equal(one.passage.letters, other.passage.letters)

@@ -18,7 +18,6 @@ from attnlab.config.story_qa import Babi, GeneratedStories
 from attnlab.data.records import Splits
 from attnlab.data.story_qa import babi, generated
 from attnlab.data.story_qa.encoder import Vocabulary
-from attnlab.data.story_qa.records import StoryQuestion
 from attnlab.data.text.buckets import Shape
 from attnlab.models.memory_network import MemoryNetwork, ages, position_encoding
 from attnlab.tasks.story_qa.metrics import story_scores
@@ -154,7 +153,7 @@ STORY = jnp.array([[[2, 3, 0], [4, 5, 6], [7, 3, 2]], [[6, 5, 0], [2, 2, 2], [0,
 
 
 def build(**changes):
-    config = MemoryConfig(**({"width": 8, "hops": 3, "time_noise": 0.0} | changes))
+    config = MemoryConfig(**({"width": 8, "hops": 3, "jitter": 0.0} | changes))
     model = MemoryNetwork(config, 9, 10)
     inputs = STORY, jnp.array([3, 2]), jnp.array([[2, 3, 0], [5, 0, 0]])
     return model, drawn(functools.partial(model.init, train=False), *inputs), inputs
@@ -228,7 +227,7 @@ def experiment(model: dict, steps: int, **training) -> Experiment:
     })  # fmt: skip
 
 
-MEMORY = {"kind": "memory_network", "width": 16, "hops": 1, "time_noise": 0.0}
+MEMORY = {"kind": "memory_network", "width": 16, "hops": 1, "jitter": 0.0}
 TRANSFORMER = {
     "kind": "transformer_story_reader",
     "encoder": {"layers": 2, "width": 32, "heads": 2, "feed_forward": 64, "token_types": 2, "dropout": 0.0},
@@ -238,7 +237,7 @@ TRANSFORMER = {
 def trained(config: Experiment):
     splits = StoryQATask.load(config, None)
     task = StoryQATask.prepare(config, splits)
-    batches, state = task.batches(splits.train), initial_state(task.initialize, config.training, 1)
+    batches, state = task.training_batches(splits.train).batches, initial_state(task.initialize, config.training, 1)
     step = make_train_step(task.loss, config.training, 1)
     for number in range(config.training.steps):
         state, metrics = step(state, shard_batch(batches.batch(number)))
@@ -249,33 +248,33 @@ def trained(config: Experiment):
 def test_a_small_memory_network_learns_where_people_are():
     config = experiment(MEMORY, 300, batch_tokens=256, optimizer={"kind": "adamw", "learning_rate": 0.02})
     task, params, splits = trained(config)
-    found = task.scores(params, splits.test["test"])
+    found = task.test_metrics(params, splits.test["test"])
     assert found["accuracy"] >= 95.0
     assert found["fact_mass_max"] >= 80.0
     assert found["accuracy_ci95"][0] <= found["accuracy"] <= found["accuracy_ci95"][1]
     story = "Amira went to the attic. Boris ran to the cellar. Amira walked to the stable. Where is Amira?"
-    assert list(task.answer(params, [story, "", "Boris ran to the attic. Where is Boris?"], 0, None)) == [
+    assert list(task.predict(params, [story, "", "Boris ran to the attic. Where is Boris?"], 0, None)) == [
         "stable", "", "attic",
     ]  # fmt: skip
-    (view,) = task.views(params, task.example([story]))
+    (view,) = task.attention_maps(params, task.parse_example([story]))
     assert view.weights.shape == (1, 3)
     assert view.weights.argmax() == 2
-    assert view.source_tokens[2] == "Amira walked to the stable."
-    assert view.heading == "Q: Where is Amira?\nA: stable", "nobody told what is right"
-    known = task.views(params, splits.dev[0])[0]
-    assert known.gold == splits.dev[0].answer
-    assert known.heading.endswith(f"(gold: {splits.dev[0].answer})")
+    assert view.column_labels[2] == "Amira walked to the stable."
+    assert (view.question, view.reference) == ("Where is Amira?", "")
+    known = task.attention_maps(params, splits.dev[0])[0]
+    assert known.reference == splits.dev[0].answer
+    assert known.question == splits.dev[0].question
     with pytest.raises(UserError, match="line 8: a story is sentences"):
-        list(task.answer(params, ["", "no question"], 6, None))
+        list(task.predict(params, ["", "no question"], 6, None))
 
 
 def test_a_transformer_reads_stories_and_tells_where_its_first_token_looked():
     config = experiment(TRANSFORMER, 3, batch_tokens=512)
     task, params, splits = trained(config)
-    found = task.scores(params, splits.test["test"][:9])
+    found = task.test_metrics(params, splits.test["test"][:9])
     assert {"fact_mass_1", "fact_mass_2", "fact_mass_max"} <= set(found)
-    (view,) = task.views(params, splits.dev[0])
-    assert view.target_tokens == ["layer 1", "layer 2"]
+    (view,) = task.attention_maps(params, splits.dev[0])
+    assert view.row_labels == ["layer 1", "layer 2"]
     assert ((view.weights.sum(1) > 0) & (view.weights.sum(1) < 1)).all(), "the question has a share too"
 
 
@@ -297,12 +296,12 @@ FACTS = {**TRANSFORMER, "unit": "sentence"}
 def test_a_transformer_over_sentences_learns_where_people_are_and_tells_where_the_question_looked():
     optimizer = {"kind": "adamw", "learning_rate": 3e-3, "warmup_steps": 20}
     task, params, splits = trained(experiment(FACTS, 200, batch_tokens=256, optimizer=optimizer))
-    found = task.scores(params, splits.test["test"])
+    found = task.test_metrics(params, splits.test["test"])
     assert found["accuracy"] >= 95.0
     assert found["fact_mass_max"] >= 50.0
     story = "Amira went to the attic. Boris ran to the cellar. Amira walked to the stable. Where is Amira?"
-    (view,) = task.views(params, task.example([story]))
-    assert view.translation == "stable"
+    (view,) = task.attention_maps(params, task.parse_example([story]))
+    assert view.prediction == "stable"
     assert view.weights.shape == (2, 3)
     assert view.weights.max(axis=0).argmax() == 2
 
@@ -312,11 +311,11 @@ def test_padding_and_filler_change_nothing_of_a_transformer_over_sentences():
     splits = StoryQATask.load(config, None)
     task = StoryQATask.prepare(config, splits)
     params, read = jax.jit(task.initialize)(jax.random.key(0)), task._read(splits.dev[:3])
-    tight = task.form.fill(Shape(3, 5, 5), read)
-    wide = task.form.fill(Shape(5, 9, 9), read)
+    tight = task.adapter.fill(read, Shape(3, 5, 5))
+    wide = task.adapter.fill(read, Shape(5, 9, 9))
     wide |= {name: np.pad(wide[name], [*[(0, 0)] * (wide[name].ndim - 1), (0, 2)]) for name in ("story", "question")}
     assert {name: array.shape for name, array in wide.items()} != {name: array.shape for name, array in tight.items()}
-    looks = jax.jit(task.form.looks)
+    looks = jax.jit(task.adapter.with_attention)
     found, other = (looks(params, jax.tree.map(jnp.asarray, batch)) for batch in (tight, wide))
     np.testing.assert_allclose(found[0], other[0][:3], atol=1e-5)
     for row, one in enumerate(read):
@@ -331,17 +330,17 @@ def test_learned_positions_hold_the_story_or_it_is_told(unit: str, enough: int):
     config = experiment(model, 1)
     splits = StoryQATask.load(config, None)
     task = StoryQATask.prepare(config, splits)
-    assert "accuracy" in task.scores(jax.jit(task.initialize)(jax.random.key(0)), splits.dev)
+    assert "accuracy" in task.test_metrics(jax.jit(task.initialize)(jax.random.key(0)), splits.dev)
     few = config.replace(model=config.model.replace(encoder=config.model.encoder.replace(max_length=3)))
     with pytest.raises(UserError, match=r"positions, and the learned ones hold [23]: a larger model\.encoder"):
-        StoryQATask.prepare(few, splits).batches(splits.train)
+        StoryQATask.prepare(few, splits).training_batches(splits.train)
 
 
 @pytest.mark.slow
 def test_a_small_transformer_learns_where_people_are():
     optimizer = {"kind": "adamw", "learning_rate": 3e-3, "warmup_steps": 50}
     task, params, splits = trained(experiment(TRANSFORMER, 600, batch_tokens=2048, optimizer=optimizer))
-    assert task.scores(params, splits.test["test"])["accuracy"] >= 90.0
+    assert task.test_metrics(params, splits.test["test"])["accuracy"] >= 90.0
 
 
 def test_long_stories_are_cut_at_their_beginning():
@@ -356,7 +355,7 @@ def test_a_full_memory_is_no_wider_in_scoring_than_in_training():
     config = experiment(MEMORY, 1)
     config = config.replace(task=config.task.replace(memory=18))
     task = StoryQATask.prepare(config, Splits((long,), (long,), {"test": (long,)}))
-    found = task.scores(jax.jit(task.initialize)(jax.random.key(0)), [long])
+    found = task.test_metrics(jax.jit(task.initialize)(jax.random.key(0)), [long])
     assert (found["stories"], found["stories_cut"]) == (1, 1)
 
 
@@ -365,7 +364,7 @@ def test_a_run_reads_its_vocabulary_back(tmp_path: Path):
     task = StoryQATask.prepare(config, StoryQATask.load(config, None))
     for name, text in task.files().items():
         (tmp_path / name).write_text(text)
-    assert StoryQATask.restore(config, tmp_path).identity() == task.identity()
+    assert StoryQATask.restore(config, tmp_path).fingerprints() == task.fingerprints()
 
 
 def test_story_scores():

@@ -68,7 +68,7 @@ def test_guiding_makes_attention_follow_gold(model):
     config = experiment(model, guided_alignment=1.0)
     corpus = TranslationTask.load(config, None)
     task = TranslationTask.prepare(config, corpus)
-    batch = {name: jnp.asarray(array) for name, array in task.batches(corpus.train).batch(0).items()}
+    batch = {name: jnp.asarray(array) for name, array in task.training_batches(corpus.train).batches.batch(0).items()}
     assert batch["links"].shape == (*batch["target_in"].shape, batch["source"].shape[1])
     params = jax.jit(task.initialize)(jax.random.key(0))
     update = optimizer(config.training.optimizer.replace(learning_rate=0.01, schedule="constant"), 10)
@@ -107,11 +107,11 @@ def test_a_sentence_may_be_as_long_as_there_are_positions_and_a_longer_one_is_to
     config = experiment({**TRANSFORMER, "positions": {"kind": "learned"}, "max_length": 41})
     task = TranslationTask.prepare(config, TranslationTask.load(config, None))
     params = jax.jit(task.initialize)(jax.random.key(0))
-    assert len(list(task.answer(params, ["drei " * 40], 0, None))) == 1
+    assert len(list(task.predict(params, ["drei " * 40], 0, None))) == 1
     (weights,) = task.attention(params, [SentencePair("drei " * 40, "3 " * 40)])
     assert weights.shape == (41, 41)
     with pytest.raises(UserError, match="with its end token a sentence has 42 tokens, and the learned"):
-        list(task.answer(params, ["drei " * 41], 0, None))
+        list(task.predict(params, ["drei " * 41], 0, None))
     with pytest.raises(UserError, match="with its start token a target has 42 tokens, and the learned positions hold"):
         task.attention(params, [SentencePair("drei", "3 " * 41)])
 
@@ -122,11 +122,11 @@ def test_a_transformer_translates_and_tells_where_it_looked():
     task = TranslationTask.prepare(config, corpus)
     params = jax.jit(task.initialize)(jax.random.key(0))
     text = corpus.test["test"][0].source
-    views = task.views(params, task.example([text]))
+    views = task.attention_maps(params, task.parse_example([text]))
     words = len(task.tokenizers.source.encode(text).ids) + 1
-    assert all(view.weights.shape == (len(view.target_tokens), words) for view in views)
+    assert all(view.weights.shape == (len(view.row_labels), words) for view in views)
     np.testing.assert_allclose(views[0].weights.sum(axis=-1), 1.0, rtol=1e-5)
-    assert len(list(task.answer(params, [text, ""], 0, None))) == 2
+    assert len(list(task.predict(params, [text, ""], 0, None))) == 2
 
 
 ROWS = [("Hallo", "Hi."), ("Tag", "hi. "), ("Lauf", "Run!"), ("Renn", "Run!"), ("Wer", "Who?"), ("Was", "What?")]
@@ -164,4 +164,4 @@ def test_too_few_rows_and_a_wrong_column_are_told(folder):
     with pytest.raises(UserError, match="6 rows leave none to train on after dev 3 and test 4"):
         tsv.read_and_split(split_config(dev=3, test=4), folder)
     with pytest.raises(ValueError, match="by fr is neither source de nor target en"):
-        split_config(group_by="fr")
+        split_config(by="fr")

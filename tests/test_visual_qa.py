@@ -154,6 +154,6 @@ def test_questions_are_learned_and_the_controls_are_not_and_the_run_can_be_used(
     with pytest.raises(UserError, match="line 1: expected the path of an image file, a tab"):
         trained.predict([str(file)])
     with pytest.raises(UserError, match="an image and a question"):
-        trained.task.example([str(file)])
+        trained.task.parse_example([str(file)])
     with pytest.raises(UserError, match="one answer"):
         trained.predict([f"{file}\twhat?"], n_best=2)

@@ -87,7 +87,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         from attnlab.results.scores import UnwrittenScores
         from attnlab.tasks.registry import task_class
 
-        main = [column.name for column in task_class(experiment).columns]
+        main = [column.name for column in task_class(experiment).reported_metrics]
         written: list[Path] = []
         how = {"wrote": written.append, "trust": options.trust}
         try:

@@ -59,7 +59,7 @@ def evaluate(
     unwritten = UnwrittenScores()
     for name in chosen:
         scores = _scores(trained, name, known[name])
-        per_example = PerExampleScores(data.fingerprint_of(name), scores.pop("each"))
+        per_example = PerExampleScores(data.fingerprint_of(name), scores.pop("per_example"))
         scores |= {"checkpoints": trained.steps, "trained_to": max(trained.run.checkpoints.steps())}
         try:
             wrote(trained.run.write_per_example(name, per_example))
@@ -85,7 +85,7 @@ def refuse_unknown_splits(names: Sequence[str], known: Sequence[str]) -> None:
 def _scores(trained: TrainedModel, split: str, examples: Sequence[Any]) -> dict[str, Any]:
     params = trained.params
     with EvaluationProgress(split, len(examples)) as progress:
-        return trained.task.scores(params, examples, progress)
+        return trained.task.test_metrics(params, examples, progress)
 
 
 def _draw(trained: TrainedModel, split: str, examples: Sequence[Any], wrote: Callable[[Path], None]) -> None:
@@ -105,8 +105,8 @@ def _draw(trained: TrainedModel, split: str, examples: Sequence[Any], wrote: Cal
 
 
 def _draw_curve(log: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    from attnlab import viz  # matplotlib: a second that other commands do not need
+    from attnlab.viz.curves import training_curve  # matplotlib: a second that other commands do not need
 
     with writing(path):
-        viz.training_curve(log, path)
+        training_curve(log, path)
     return path

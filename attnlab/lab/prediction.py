@@ -5,7 +5,7 @@ from pathlib import Path
 
 from attnlab.config.errors import UserError
 from attnlab.lab.trained import load
-from attnlab.tasks.attention_map import unknown_words
+from attnlab.viz.text import unknown_words_message
 
 LINES_AT_ONCE = 1024
 """Lines that are read before their outputs are predicted."""
@@ -34,7 +34,7 @@ def predict(
         trained.run.notify(f"--n-best {n_best}: searching with a beam of {n_best} (the run's is {beam})")
     for chunk in _chunks(lines):
         if not warned and (unknown := trained.unknown_words(*chunk)):
-            trained.run.notify(unknown_words(unknown))
+            trained.run.notify(unknown_words_message(unknown))
             warned = True
         yield from trained.predict_lines(chunk, number, n_best)
         number += len(chunk)

@@ -1,12 +1,13 @@
-"""Show the attention of one example: a picture, and a page for text."""
+"""Show the attention of one example: a picture and a page."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from attnlab.lab.trained import TrainedModel, load
-from attnlab.tasks.attention_map import Attended, View, unknown_words
+from attnlab.tasks.attention_map import AnyAttentionMap
 from attnlab.tasks.layer_attention import DEFAULT, Selection
 from attnlab.training.atomic_files import writing
+from attnlab.viz.text import unknown_words_message
 
 
 def show(
@@ -17,49 +18,43 @@ def show(
     *,
     trust: bool = False,
 ) -> list[Path]:
-    """Predict one example and draw its attention: a picture, and a page for text, in numbered files.
+    """Predict one example and draw its attention: a picture and a page, in numbered files.
 
     Args:
         directory: the run.
         inputs: inputs in the task's format.
-        selection: the attention of a Transformer to draw, if not the task's default.
+        selection: the attention to draw, if not the task's default.
         predicted: receives the best prediction.
         trust: as in `load`.
 
     Returns: the paths of the files.
     """
     trained = load(directory, trust=trust)
-    if unknown := unknown_words(trained.unknown_words("\t".join(inputs))):
+    if unknown := unknown_words_message(trained.unknown_words("\t".join(inputs))):
         trained.run.notify(unknown)
-    maps = trained.attention_maps(trained.task.example(inputs), selection)
-    best = maps[0]
-    predicted(best.translation if isinstance(best, Attended) else best.answer)
+    maps = trained.attention_maps(trained.task.parse_example(inputs), selection)
+    predicted(maps[0].prediction)
     return draw(trained, maps, _next_name(trained.run.path("show")))
 
 
-def draw(trained: TrainedModel, maps: Sequence[View], name: str) -> list[Path]:
-    """Draw attention maps into files of the run and return their paths: NAME.png, and NAME.html for text.
+def draw(trained: TrainedModel, maps: Sequence[AnyAttentionMap], name: str) -> list[Path]:
+    """Draw attention maps into files of the run and return their paths: NAME.png and NAME.html.
 
     Args:
         trained: the run to write to.
         maps: of one example, the best prediction first; the picture shows the first one.
         name: path inside the run, without the ending.
     """
-    from attnlab import viz  # matplotlib and Jinja: a second that `load` and `predict` do not need
-    from attnlab.viz import page
+    from attnlab.viz import page, picture  # matplotlib and Jinja: a second that `load` and `predict` do not need
 
-    picture = trained.run.path(f"{name}.png")
-    best, drawn = maps[0], [picture]
-    with writing(picture):
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        missing = viz.alignment(best, picture) if isinstance(best, Attended) else viz.regarded(best, picture)
-    if isinstance(best, Attended):
-        texts = [view for view in maps if isinstance(view, Attended)]
-        title = trained.run.config.name
-        drawn.append(trained.run.write_text(f"{name}.html", page.page(best.source, texts, title=title)))
-    if missing:
-        trained.run.notify(missing)
-    return drawn
+    path = trained.run.path(f"{name}.png")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        missing_fonts = picture.draw(maps[0], path)
+    html = page.render(maps, title=trained.run.config.name)
+    if missing_fonts:
+        trained.run.notify(missing_fonts)
+    return [path, trained.run.write_text(f"{name}.html", html)]
 
 
 def _next_name(folder: Path) -> str:

@@ -19,7 +19,7 @@ from attnlab.config.explain import shortened
 from attnlab.config.load import load as read_config
 from attnlab.results.run import Run
 from attnlab.results.run_files import CONFIG, DECODING
-from attnlab.tasks.attention_map import View
+from attnlab.tasks.attention_map import AnyAttentionMap
 from attnlab.tasks.base import Task
 from attnlab.tasks.layer_attention import Selection
 from attnlab.tasks.registry import task_class
@@ -94,7 +94,7 @@ class TrainedModel:
             n_best: outputs for each line; None is the config's number.
         """
         try:
-            outputs = list(self.task.answer(self.params, lines, first, n_best))
+            outputs = list(self.task.predict(self.params, lines, first, n_best))
         except UserError:
             if len(lines) == 1:
                 raise
@@ -109,24 +109,25 @@ class TrainedModel:
 
     def attention(
         self, *inputs: str, attention: str | None = None, layer: int | None = None, head: int | None = None
-    ) -> list[View]:
+    ) -> list[AnyAttentionMap]:
         """Predict one example and return the attention maps of its predictions, best first.
 
         Args:
             inputs: the inputs of `attnlab show`, in the task's format.
-            attention: for a Transformer, and then for the best prediction only: "cross", "encoder" or "decoder".
-            layer: for a Transformer, counted from 1.
-            head: for a Transformer, counted from 1; None is the mean over heads.
+            attention: a kind of attention that the model has ("cross", "encoder", "decoder", "pooling", ...), and then
+                for the best prediction only.
+            layer: counted from 1.
+            head: counted from 1; None is the mean over heads.
         """
         if any(isinstance(value, list | tuple) for value in inputs):
-            raise TypeError(f"attention takes one example, not a list of them: {self.task.asks}")
-        return self.attention_maps(self.task.example(inputs), Selection(attention, layer, head))
+            raise TypeError(f"attention takes one example, not a list of them: {self.task.input_format}")
+        return self.attention_maps(self.task.parse_example(inputs), Selection(attention, layer, head))
 
-    def attention_maps(self, example: Any, selection: Selection) -> list[View]:
+    def attention_maps(self, example: Any, selection: Selection) -> list[AnyAttentionMap]:
         """Return the attention maps of an example: the task's own, or the one of a layer and head."""
         if selection:
-            return [self.task.selected(self.params, example, selection)]
-        return self.task.views(self.params, example)
+            return [self.task.selected_attention_map(self.params, example, selection)]
+        return self.task.attention_maps(self.params, example)
 
 
 def average(trees: Sequence[PyTree]) -> PyTree:
@@ -155,7 +156,7 @@ def load(directory: Path | str, changes: Sequence[str] = (), *, trust: bool = Fa
             f"attnlab train {run.directory}/config.yaml --out runs/{run.directory.name} trains it"
         )
     task = task_class(run.config).restore(_with_decoding(run, changes), run.directory)
-    for name, sha256 in task.identity().items():
+    for name, sha256 in task.fingerprints().items():
         if sha256 != run.fingerprint.get(name):
             raise UserError(f"{run.directory}: the {name} was changed after training")
     return TrainedModel(run, task)

@@ -56,30 +56,29 @@ def train(
     task = task_class(config).prepare(config, splits, data_dir)
     identity = {
         "data": splits.fingerprint(),
-        **task.identity(),
+        **task.fingerprints(),
         **(recorded if trust else code),
         "devices": str(jax.device_count()),  # batches are split, and dropout is drawn, device by device
     }
-    batches = task.batches(splits.train)  # before the run is created: data that cannot be batched leave no run behind
+    training = task.training_batches(splits.train)  # before the run: data that cannot be batched leave none behind
     state = initial_state(task.initialize, config.training, config.seed)
     with Run.open(directory, config, identity, overrides=overrides) as run, graceful_shutdown() as stop:
         for name, text in task.files().items():
             run.write_text(name, text)
         restored = run.restore(state, restart)
         state = with_pretrained_weights(state, task) if restored is None else restored[1]
-        with Progress(config.training.steps, int(state.step), task.unit) as progress:
-            notes = task.describe(batches, len(splits.train))
-            for line in (f"run {directory}", *notes, _length(config.training), *_describe(state)):
+        with Progress(config.training.steps, int(state.step), task.loss_unit) as progress:
+            for line in (f"run {directory}", *training.summary, _length(config.training), *_describe(state)):
                 progress.print(line)
             run.notify = progress.print
             progress.compiling()
             state = fit(
                 state,
                 make_train_step(task.loss, config.training, config.seed),
-                batches.iterate(int(state.step)),
+                training.batches.iterate(int(state.step)),
                 training=config.training,
-                monitor=task.measure,
-                evaluate=lambda params, poll: task.dev_scores(params, splits.dev, progress.evaluating(poll)),
+                monitor=task.monitor,
+                evaluate=lambda params, poll: task.validation_metrics(params, splits.dev, progress.evaluating(poll)),
                 run=run,
                 progress=progress,
                 poll=stop.poll,
@@ -90,7 +89,7 @@ def train(
 
 def with_pretrained_weights(state: TrainState, task: Task) -> TrainState:
     """Replace parameters by pretrained weights, if the config has any, before the first step."""
-    return replace(state, params=jax.device_put(task.pretrained(state.params), replicated()))
+    return replace(state, params=jax.device_put(task.load_pretrained(state.params), replicated()))
 
 
 def resume_command(directory: Path, data_dir: Path | None) -> str:

@@ -44,7 +44,7 @@ def archive(record: RunRecord, folder: Path) -> Path:
         **{name: record.environment[name] for name in ("overrides", "interruptions") if name in record.environment},
         **{name: list(map(_reduced, record.environment[name])) for name in ("resumed",) if name in record.environment},
     }
-    log = [entry for entry in record.log if record.task.measure in entry or entry is record.log[-1]]
+    log = [entry for entry in record.log if record.task.monitor in entry or entry is record.log[-1]]
     results = {split: dict(_numbers(scores)) for split, scores in record.results.items()}
     texts = {
         CONFIG: dump(dict(record.config)),

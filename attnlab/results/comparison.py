@@ -10,7 +10,7 @@ from attnlab.config.errors import UserError
 from attnlab.results.groups import RunGroup
 from attnlab.results.per_example import per_example_file
 from attnlab.results.tables import ABOUT, line
-from attnlab.tasks.base import Column
+from attnlab.tasks.base import Metric
 from attnlab.tasks.bootstrap import FEWEST, RESAMPLES, Difference, paired_difference
 from attnlab.tasks.notes import FEW
 
@@ -60,7 +60,7 @@ def render(first: RunGroup, second: RunGroup) -> str:
     return "\n".join([*tables, "", *notes, *_settings(first, second), *_environments(first, second), NOTE]) + "\n"
 
 
-def differences(first: RunGroup, rows: Rows, other_rows: Rows) -> Iterator[tuple[Column, Difference]]:
+def differences(first: RunGroup, rows: Rows, other_rows: Rows) -> Iterator[tuple[Metric, Difference]]:
     """Compare every metric that has per-example scores, in the order of the task's columns.
 
     The score of a group is the mean over its runs of the metric of each.
@@ -70,7 +70,7 @@ def differences(first: RunGroup, rows: Rows, other_rows: Rows) -> Iterator[tuple
         rows: per-example scores of the first group.
         other_rows: those of the second, of the same examples in the same order.
     """
-    for column in first.task.columns:
+    for column in first.task.reported_metrics:
         name = column.name
         if name in rows and name in other_rows:
             compared = rows[name], other_rows[name]
@@ -80,7 +80,7 @@ def differences(first: RunGroup, rows: Rows, other_rows: Rows) -> Iterator[tuple
 
 
 def _mean_over_runs(group: RunGroup, name: str, rows: np.ndarray) -> float:
-    return mean(group.task.total(name, rows[:, run]) for run in range(rows.shape[1]))
+    return mean(group.task.aggregate(name, rows[:, run]) for run in range(rows.shape[1]))
 
 
 def _missing(first: RunGroup, second: RunGroup, split: str) -> str:
@@ -124,9 +124,9 @@ def _heading(group: RunGroup) -> str:
     return f"`{group.name}` (seeds {', '.join(str(run.seed) for run in group.runs)})"
 
 
-def _cell(group: RunGroup, column: Column, rows: Rows) -> str:
+def _cell(group: RunGroup, column: Metric, rows: Rows) -> str:
     per_run = rows[column.name]
-    scores = [group.task.total(column.name, per_run[:, run]) for run in range(per_run.shape[1])]
+    scores = [group.task.aggregate(column.name, per_run[:, run]) for run in range(per_run.shape[1])]
     text = f"{mean(scores):.{column.digits}f}"
     return text if len(scores) == 1 else f"{text} ± {stdev(scores):.{column.digits}f}"
 
@@ -137,7 +137,7 @@ def _few(rows: Rows) -> bool:
 
 def _notes(first: RunGroup, second: RunGroup, split: str) -> Iterator[str]:
     """Name the metrics without a score on a test set, and the reason."""
-    for column in first.task.columns:
+    for column in first.task.reported_metrics:
         noted = (run.results[split].get(f"{column.name}_note") for run in (*first.runs, *second.runs))
         if (reason := next(filter(None, noted), None)) is not None:
             yield f"Not compared: {column.heading} of {split}: {reason}."

@@ -29,7 +29,7 @@ class PerExampleScores:
 
     Attributes:
       examples: fingerprint of the split.
-      rows: metric -> an array with one row an example; `Task.total` makes the metric of it.
+      rows: metric -> an array with one row an example; `Task.aggregate` makes the metric of it.
     """
 
     examples: str

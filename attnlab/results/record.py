@@ -82,7 +82,7 @@ class RunRecord:
     @property
     def finished(self) -> bool:
         """Whether training has ended: all steps are taken, or early stopping applies."""
-        monitor = self.task.measure
+        monitor = self.task.monitor
         history = [(entry["step"], entry[monitor]) for entry in self.log if entry.get(monitor) is not None]
         return self.step >= self.steps or should_stop_early(history, self.config["training"].get("patience"))
 
@@ -131,7 +131,7 @@ class RunRecord:
         scores = read_per_example(self.directory, split)
         for name, rows in () if scores is None else scores.rows.items():
             metric = self.results[split].get(name)
-            if metric is not None and abs(self.task.total(name, rows) - metric) > 1e-4:
+            if metric is not None and abs(self.task.aggregate(name, rows) - metric) > 1e-4:
                 raise UserError(
                     f"{self.directory / per_example_file(split)}: does not belong to results.json; "
                     f"attnlab evaluate {self.directory} --split {split}"

@@ -9,7 +9,7 @@ from statistics import mean, stdev
 from attnlab.results import marked_text
 from attnlab.results.groups import RunGroup, group_by_config
 from attnlab.results.record import RunRecord
-from attnlab.tasks.base import Column
+from attnlab.tasks.base import Metric
 from attnlab.tasks.notes import FEW, few
 
 MARK = "results"
@@ -44,7 +44,7 @@ class Row:
         """Return a property of `ABOUT` of all runs."""
         return ", ".join(dict.fromkeys(map(ABOUT[name], self.runs)))
 
-    def cell(self, column: Column) -> str:
+    def cell(self, column: Metric) -> str:
         """Format a metric: one run with its interval, several as mean ± standard deviation, — if there is none."""
         results = [run.results[self.split] for run in self.runs]
         values = [scores[column.name] for scores in results if scores.get(column.name) is not None]
@@ -126,7 +126,9 @@ def duration(seconds: float) -> str:
 
 
 def _table(kind: str, made: Sequence[Row], differing: Sequence[str]) -> Iterator[str]:
-    columns = [column for column in made[0].runs[0].task.columns if any(row.cell(column) != "—" for row in made)]
+    columns = [
+        column for column in made[0].runs[0].task.reported_metrics if any(row.cell(column) != "—" for row in made)
+    ]
     constant = {name: made[0].about(name) for name in differing if len({row.about(name) for row in made}) == 1}
     rest = [name for name in differing if name not in constant]
     yield f"Task `{kind}`:\n"
@@ -140,7 +142,9 @@ def _table(kind: str, made: Sequence[Row], differing: Sequence[str]) -> Iterator
     signatures = sorted({(name, run[name]) for run in scores for name in run if name.endswith("_signature")})
     notes += [f"{name.removesuffix('_signature')} `{value}`" for name, value in signatures]
     reasons = [
-        (column.heading, run.get(f"{column.name}_note")) for column in made[0].runs[0].task.columns for run in scores
+        (column.heading, run.get(f"{column.name}_note"))
+        for column in made[0].runs[0].task.reported_metrics
+        for run in scores
     ]
     notes += [f"{heading}: no score: {reason}" for heading, reason in dict.fromkeys(reasons) if reason]
     if notes:

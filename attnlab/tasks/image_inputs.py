@@ -17,7 +17,7 @@ ROWS = 64
 
 
 @dataclass(eq=False)
-class Pictures:
+class ImageInputs:
     """What the image encoder of a config wants of an image.
 
     Attributes:
@@ -44,7 +44,7 @@ class Pictures:
             return np.zeros((rows, self.size, self.size, 3), np.uint8)
         return np.zeros((rows, self.cells, self.config.backbone_features), np.float16)
 
-    def identity(self) -> Mapping[str, str]:
+    def fingerprints(self) -> Mapping[str, str]:
         """Fingerprint of the frozen weights, if there are any."""
         if isinstance(self.config, SmallCnn):
             return {}
@@ -54,7 +54,7 @@ class Pictures:
         """Give each image the form that the encoder takes; features that are not known yet are computed here."""
         if isinstance(self.config, SmallCnn):
             return _Pixels(images, self.size, names)
-        identity = f"{self.identity()} {self.config.layer}"
+        identity = f"{self.fingerprints()} {self.config.layer}"
         return features.features(images, self.size, self._compute, identity, names)
 
     @cached_property

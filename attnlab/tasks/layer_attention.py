@@ -1,25 +1,30 @@
-"""The attention of every layer and head of a Transformer, of which a person asks to see one."""
+"""Selecting the attention of one layer and head among all that a model records."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
-from flax import linen as nn
 from jaxtyping import PyTree
 
 from attnlab.config.errors import UserError
-from attnlab.layers import capture
-from attnlab.layers.capture import apply_with_attention
+from attnlab.data.text.batching import Batch
+from attnlab.layers.capture import LayerAttention as Record
+from attnlab.tasks.adapter import ModelAdapter
 
-NAMES = {"cross": "cross-attention", "encoder": "encoder self-attention", "decoder": "decoder self-attention"}
+NAMES = {
+    "cross": "cross-attention", "encoder": "encoder self-attention", "decoder": "decoder self-attention",
+    "pooling": "pooling attention", "hop": "attention of the hops",
+    "context_to_query": "context-to-query attention", "query_to_context": "query-to-context attention",
+    "question_to_image": "question-to-image attention", "image_to_question": "image-to-question attention",
+}  # fmt: skip
 """Kinds of attention, as options of `attnlab show` and in words."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which attention to show; None is what the task shows of itself (of heads, their mean).
+    """Which attention to show; None is what the task shows by default (of heads, their mean).
 
     Attributes:
         attention: one of `NAMES`.
@@ -40,74 +45,81 @@ DEFAULT = Selection()
 
 @dataclass(frozen=True, eq=False)
 class LayerAttention:
-    """The weights of all heads of one layer for one example."""
+    """The weights of all heads of one layer for one example.
+
+    Attributes:
+        kind: one of `NAMES`.
+        layer: counted from 1.
+        weights: [h q k], padding included.
+    """
 
     kind: str
-    """One of `NAMES`."""
     layer: int
-    """Counted from 1."""
     weights: np.ndarray
-    """[h t s], padding included."""
 
 
 class Selected(NamedTuple):
-    """What was selected."""
+    """The attention that was selected; weights [q k], padding included."""
 
     kind: str
     title: str
     weights: np.ndarray
-    """[t s], padding included."""
 
 
-def layers_of(model: nn.Module, params: PyTree, *inputs: Any) -> list[LayerAttention]:
-    """Run a model on a batch, and return the attention of all its Transformer layers to the batch's first row."""
-
-    def attention(params: PyTree, *inputs: Any) -> list[capture.LayerAttention]:
-        return apply_with_attention(model, {"params": params}, *inputs, train=False)[1]
-
-    found = jax.device_get(jax.jit(attention)(params, *inputs))
+def layers_of(adapter: ModelAdapter, params: PyTree, batch: Batch) -> list[LayerAttention]:
+    """Return the attention of all layers to the first row of a batch."""
+    records = jax.jit(lambda params, batch: adapter.forward(params, batch).attention)(params, batch)
     layers = [
-        LayerAttention("cross" if layer.kind == "cross" else layer.stack, layer.layer, np.asarray(layer.weights)[0])
-        for layer in found
-        if layer.kind in ("self", "cross")
+        LayerAttention(_option(record), record.layer or 1, np.asarray(record.weights)[0])
+        for record in jax.device_get(records)
     ]
-    return sorted(layers, key=lambda one: (list(NAMES).index(one.kind), one.layer))
+    return sorted(layers, key=lambda layer: (list(NAMES).index(layer.kind), layer.layer))
+
+
+def _option(record: Record) -> str:
+    """Return the option of `attnlab show` for a record: a recurrent decoder's attention is cross-attention."""
+    if record.kind == "self":
+        return record.stack
+    return "cross" if record.kind == "decoder" else record.kind
 
 
 def title(kind: str, layer: int, layers: int, heads: int, head: int | None = None) -> str:
-    """Say in words which attention is shown.
+    """Return which attention is shown, in words.
 
     >>> title("cross", 2, 6, 8)
     'cross-attention, layer 2 of 6, mean of its 8 heads'
     """
-    one, mean = f"head {head} of {heads}", "its only head" if heads == 1 else f"mean of its {heads} heads"
-    return f"{NAMES[kind]}, layer {layer} of {layers}, {mean if head is None else one}"
+    mean = "its only head" if heads == 1 else f"mean of its {heads} heads"
+    return f"{NAMES[kind]}, layer {layer} of {layers}, {mean if head is None else f'head {head} of {heads}'}"
 
 
-def select(found: Sequence[LayerAttention], wanted: Selection, kind: str, layer: int | None = None) -> Selected:
+def select(layers: Sequence[LayerAttention], wanted: Selection, kind: str, layer: int | None = None) -> Selected:
     """Select one matrix.
 
     Args:
-        found: all layers of a model.
-        wanted: by whom the example is shown.
-        kind: what is shown where no kind is wanted.
-        layer: which layer of this kind is shown where none is wanted; None is the last.
+        layers: all layers of a model.
+        wanted: the options of `attnlab show`.
+        kind: the kind to show if none is wanted; if the model lacks it, its first.
+        layer: the layer of this kind to show if none is wanted; None is the last.
 
-    Raises: `UserError` naming the option whose value the model does not have, and those that it has.
+    Raises: `UserError` with the option whose value the model does not have, and the values that it has.
     """
-    kinds = list(dict.fromkeys(one.kind for one in found))
-    chosen = wanted.attention or kind
+    if not layers:
+        raise UserError("--attention, --layer and --head: this model has no attention")
+    kinds = list(dict.fromkeys(each.kind for each in layers))
+    default_kind = kind if kind in kinds else kinds[0]
+    chosen = wanted.attention or default_kind
     if chosen not in kinds:
-        there = ", ".join(f"{one} ({NAMES[one]})" for one in kinds)
-        raise UserError(f"--attention {chosen}: this model has {there}")
-    layers = {one.layer: one.weights for one in found if one.kind == chosen}
-    default = layer if layer is not None and chosen == kind else max(layers)
+        valid = ", ".join(f"{name} ({NAMES[name]})" for name in kinds)
+        raise UserError(f"--attention {chosen}: this model has {valid}")
+    numbered = {each.layer: each.weights for each in layers if each.kind == chosen}
+    default = layer if layer is not None and chosen == kind else max(numbered)
     number = default if wanted.layer is None else wanted.layer
-    if number not in layers:
-        raise UserError(f"--layer {number}: the {NAMES[chosen]} of this model has layers 1 to {max(layers)}")
-    weights = layers[number]
+    if number not in numbered:
+        raise UserError(f"--layer {number}: the {NAMES[chosen]} of this model has layers 1 to {max(numbered)}")
+    weights = numbered[number]
     heads = len(weights)
     if wanted.head is not None and not 1 <= wanted.head <= heads:
         raise UserError(f"--head {wanted.head}: layer {number} of the {NAMES[chosen]} has heads 1 to {heads}")
     matrix = np.mean(weights, axis=0) if wanted.head is None else weights[wanted.head - 1]
-    return Selected(chosen, title(chosen, number, max(layers), heads, wanted.head), matrix)
+    return Selected(chosen, title(chosen, number, max(numbered), heads, wanted.head), matrix)

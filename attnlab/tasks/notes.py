@@ -10,19 +10,20 @@ FEW = f"no interval: fewer than {FEWEST} examples"
 
 
 def without(scores: dict[str, Any], notes: Mapping[str, str]) -> dict[str, Any]:
-    """Put notes in the place of scores that say nothing: the score and its interval are None, and not in `each`.
+    """Put notes in the place of scores that say nothing: the score and its interval are None, and not in `per_example`.
 
     Args:
         scores: as `Task.scores` returns them.
         notes: {score: why it says nothing}; of these, `<score>_note` is added.
 
 
-    >>> without({"bleu": 0.0, "bleu_ci95": [0.0, 0.0], "chrf": 9.0, "each": {"bleu": [], "chrf": []}}, {"bleu": "why"})
-    {'bleu': None, 'bleu_ci95': None, 'chrf': 9.0, 'each': {'chrf': []}, 'bleu_note': 'why'}
+    >>> scores = {"bleu": 0.0, "bleu_ci95": [0.0, 0.0], "chrf": 9.0, "per_example": {"bleu": [], "chrf": []}}
+    >>> without(scores, {"bleu": "why"})
+    {'bleu': None, 'bleu_ci95': None, 'chrf': 9.0, 'per_example': {'chrf': []}, 'bleu_note': 'why'}
     """
-    each = {name: rows for name, rows in scores["each"].items() if name not in notes}
+    each = {name: rows for name, rows in scores["per_example"].items() if name not in notes}
     gone = {name: None for noted in notes for name in (noted, f"{noted}_ci95") if name in scores}
-    return scores | gone | {"each": each} | {f"{name}_note": why for name, why in notes.items()}
+    return scores | gone | {"per_example": each} | {f"{name}_note": why for name, why in notes.items()}
 
 
 def few(scores: Mapping[str, Any], name: str) -> bool:

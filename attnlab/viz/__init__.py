@@ -1,5 +1,1 @@
-"""Pictures: where a model attended, and how a training went. Written as PNG, without a screen."""
-
-from attnlab.viz.curves import training_curve as training_curve
-from attnlab.viz.images import regarded as regarded
-from attnlab.viz.maps import alignment as alignment
+"""Attention maps and training curves as pictures (PNG, without a screen) and as self-contained HTML pages."""

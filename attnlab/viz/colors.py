@@ -1,4 +1,4 @@
-"""Weights as colors, and the bar that says which is which."""
+"""Color scales of weights, and the color bar."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import FuncNorm, Normalize
 from matplotlib.figure import Figure
 
-from attnlab.tasks.attention_map import Panel
-from attnlab.viz.lettering import LETTERS
+from attnlab.viz.fonts import LETTERS
+from attnlab.viz.panels import Panel
 
 SHORTEST_BAR = 1.6
 """Inches of the color bar beside a short sentence."""
@@ -19,9 +19,9 @@ SIGNED_SCALE = "RdBu"
 
 
 def colors(panel: Panel) -> dict[str, Any]:
-    """Colors of a panel's weights: from white at 0 to blue, and where any is negative to red."""
+    """Return colormap and norm of a panel: from white at 0 to blue, and to red below 0."""
     low, top = -panel.top if panel.signed else 0.0, panel.top
-    norm = FuncNorm((_root, _square), vmin=low, vmax=top) if panel.rooted else Normalize(low, top)
+    norm = FuncNorm((_root, _square), vmin=low, vmax=top) if panel.square_root else Normalize(low, top)
     return {"cmap": SIGNED_SCALE if panel.signed else SCALE, "norm": norm}
 
 
@@ -47,12 +47,14 @@ def add_color_bar(
     tall = min(max(box.height * height, SHORTEST_BAR), 4.0)
     top = box.y1 * height + min(above, max(tall - box.height * height, 0.0))
     beside = figure.add_axes((box.x1 + aside / width, (top - tall) / height, 0.16 / width, tall / height))
-    shares = [0, 0.05, 0.2, 0.5, 1] if panel.rooted else [0, 0.25, 0.5, 0.75, 1] if panel.top == 1.0 else [0, 0.5, 1]
+    shares = (
+        [0, 0.05, 0.2, 0.5, 1] if panel.square_root else [0, 0.25, 0.5, 0.75, 1] if panel.top == 1.0 else [0, 0.5, 1]
+    )
     shares = [-share for share in shares[:0:-1]] + shares if panel.signed else shares
-    form = "%.2f" if panel.top == 1.0 else "%.2g"
-    label = panel.part.unit + ("\n(its root as color)" if panel.rooted else "")
+    number_format = "%.2f" if panel.top == 1.0 else "%.2g"
+    label = panel.group.value_label + ("\n(color: its square root)" if panel.square_root else "")
     figure.colorbar(
-        image or axes.images[0], cax=beside, ticks=[panel.top * s for s in shares], format=form, label=label
+        image or axes.images[0], cax=beside, ticks=[panel.top * s for s in shares], format=number_format, label=label
     )
     beside.minorticks_off()
     beside.tick_params(labelsize=LETTERS - 2)

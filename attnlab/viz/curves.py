@@ -1,4 +1,4 @@
-"""How a training went."""
+"""Training curves: logged losses and validation metrics over the steps."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from attnlab.viz.lettering import DPI, save
+from attnlab.viz.fonts import DPI, save
 
 LOSSES = {"loss (nats)": ("loss", "nll")}
 """The first panel of a training curve: its title -> the values of a logged row that are drawn in it."""
@@ -17,13 +17,13 @@ LOSSES = {"loss (nats)": ("loss", "nll")}
 def training_curve(
     rows: Sequence[Mapping[str, Any]], path: Path, panels: Mapping[str, Sequence[str]] | None = None
 ) -> None:
-    """Draw logged values over the steps, one panel above the other, and mark the best score on dev.
+    """Draw logged values over the steps, one panel below the other, and mark the best validation metric.
 
     Args:
         rows: logged rows as read from `metrics.jsonl`; each has a `step` and any of the values.
         path: the PNG to write.
-        panels: title of a panel -> names of values; what no row holds is left out. None is the losses, and every
-            score on dev. Of lines of a panel that fall on one another the first is drawn.
+        panels: title of a panel -> names of values; those that no row has are left out. None: the losses and every
+            validation metric. Of lines that coincide the first is drawn.
     """
     if panels is None:
         names = sorted({name for row in rows for name in row if name.startswith("dev_")})
@@ -41,11 +41,11 @@ def training_curve(
 
 def _lines(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
     points = {name: [(row["step"], row[name]) for row in rows if row.get(name) is not None] for name in names}
-    return _told_apart({name: line for name, line in points.items() if line})
+    return _distinct({name: line for name, line in points.items() if line})
 
 
-def _told_apart(lines: Mapping[str, list[tuple[int, float]]]) -> dict[str, list[tuple[int, float]]]:
-    """Leave out a line that would hide an earlier one, as the negative log-likelihood does where it is the loss."""
+def _distinct(lines: Mapping[str, list[tuple[int, float]]]) -> dict[str, list[tuple[int, float]]]:
+    """Drop a line that coincides with an earlier one, as the negative log-likelihood does when it is the loss."""
     kept: dict[str, list[tuple[int, float]]] = {}
     for name, line in lines.items():
         others = [np.array(other) for other in kept.values() if len(other) == len(line)]
@@ -55,9 +55,9 @@ def _told_apart(lines: Mapping[str, list[tuple[int, float]]]) -> dict[str, list[
 
 
 def _percent(name: str) -> str:
-    """Title of a score on dev; all but BLEU and chrF, whose unit is their own, are in percent."""
-    own = name.removeprefix("dev_").startswith(("bleu", "chrf"))
-    return name.replace("_", " ") + ("" if own else " (%)")
+    """Return the title of a validation metric; all but BLEU and chrF, which have their own unit, are in percent."""
+    unitless = name.removeprefix("dev_").startswith(("bleu", "chrf"))
+    return name.replace("_", " ") + ("" if unitless else " (%)")
 
 
 def _draw_lines(axes: Axes, title: str, lines: Mapping[str, list[tuple[int, float]]]) -> None:

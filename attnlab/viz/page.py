@@ -1,65 +1,79 @@
-"""One self-contained HTML page of translations and where the model attended; opens offline, needs no server."""
+"""Self-contained HTML pages of attention maps; they open offline and need no server."""
 
+import base64
+import io
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from attnlab.tasks.attention_map import Attended, Panel, holds, printable, unknown_words
+from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap, ImageAttentionMap
+from attnlab.viz.panels import Panel, image_panel, panels
+from attnlab.viz.text import CAVEAT, CAVEAT_DETAILS, contains_word, direction, printable, unknown_words_message
 
-END = "⟨end⟩"
-"""How the end token is shown."""
 UNITS = 1000
-"""A row of weights is written in thousandths that add up to what the row adds up to."""
+"""A row of weights is written in thousandths that sum to the sum of the row."""
 MOST_CELLS = 90_000
-"""Weights on one page, which keeps it under a megabyte (a single sentence is shown whole, however long)."""
+"""Weights on one page, which keeps it under a megabyte (a single attention map is shown whole, however large)."""
 
 
-def page(
-    source: str,
-    hypotheses: Sequence[Attended],
+def render(
+    attention_maps: Sequence[AnyAttentionMap],
     *,
     title: str = "Attention",
     details: Mapping[str, str] | None = None,
-    source_language: str = "",
-    target_language: str = "",
+    input_language: str = "",
+    prediction_language: str = "",
 ) -> str:
-    """Build the page: every translation word by word, its weights as a table, and both lit up together.
+    """Render the predictions of one example with their attention as an HTML page.
 
-    Pointing at a word, moving to it by Tab or the arrow keys, or clicking it (which keeps it) lights up what it
-    attended to, or what attended to it; until then the source is lit up by the mean over all rows. Words that are not
-    in the model's vocabulary are marked. All text is escaped, and runs in the direction of its own letters.
-    Hypotheses that would make the page larger than a megabyte are left out, and the page says how many.
+    Of tokens, a page shows the weights as a table and highlights rows and columns together: pointing at a token,
+    moving to it by Tab or the arrow keys, or clicking it (which keeps it) highlights what it attends to, or what
+    attends to it; at first the columns are colored by their means. Of an image, it shows the grid of every row over a
+    copy of the image. Unknown words and evidence are marked. All text is escaped and runs in the direction of its own
+    letters. Predictions that would make the page larger than a megabyte are left out, and the page says how many.
 
     Args:
-        source: the sentence as it was given.
-        hypotheses: its translations, best first; at least one.
+        attention_maps: best prediction first; at least one, all of the same class.
         title: heading of the page.
-        details: what else to tell of the run, e.g. {"run": "dates-s1", "checkpoint": "step 900"}.
-        source_language: code of the source's language for screen readers and hyphenation, e.g. "de".
-        target_language: the same of the translations.
-
-    Returns: the HTML.
+        details: about the run, e.g. {"run": "dates-s1", "checkpoint": "step 900"}.
+        input_language: code of the input's language for screen readers and hyphenation, e.g. "de".
+        prediction_language: the same of the predictions.
     """
-    if not hypotheses:
-        raise ValueError("no hypothesis to show")
-    shown = _that_fit(hypotheses)
-    return _template().render(
-        title=_printable(title),
-        source=_pieces(_printable(source), shown[0].unknown),
-        unknown=_printable(unknown_words(shown[0].unknown)),
-        details={_printable(name): _printable(value) for name, value in (details or {}).items()},
-        hypotheses=[_hypothesis(hypothesis) for hypothesis in shown],
-        left_out=len(hypotheses) - len(shown),
-        source_language=source_language,
-        target_language=target_language,
-    )
+    if not attention_maps:
+        raise ValueError("no attention map to show")
+    first = attention_maps[0]
+    shown = _that_fit(attention_maps)
+    context: dict[str, Any] = {
+        "title": _printable(title),
+        "unknown_words": _printable(unknown_words_message(first.unknown_words)),
+        "details": {_printable(name): _printable(value) for name, value in (details or {}).items()},
+        "left_out": len(attention_maps) - len(shown),
+        "input_language": input_language,
+        "prediction_language": prediction_language,
+        "caveat": CAVEAT,
+        "caveat_details": CAVEAT_DETAILS,
+    }
+    if isinstance(first, ImageAttentionMap):
+        context |= {
+            "input": _split_at_words(_printable(first.question), first.unknown_words),
+            "image": _png(first.image),
+            "height": first.image.shape[0],
+            "width": first.image.shape[1],
+            "maps": [_image_map(each) for each in shown if isinstance(each, ImageAttentionMap)],
+        }
+        return _template("image_attention_map.html").render(context)
+    context |= {
+        "input": _split_at_words(_printable(first.input), first.unknown_words),
+        "maps": [_token_map(each) for each in shown if isinstance(each, AttentionMap)],
+    }
+    return _template("attention_map.html").render(context)
 
 
 def thousandths(row: np.ndarray) -> list[int]:
-    """Round weights to thousandths that add up to the rounded sum of the row (largest remainders are rounded up).
+    """Round weights to thousandths that sum to the rounded sum of the row (largest remainders are rounded up).
 
     >>> thousandths(np.array([1 / 3, 1 / 3, 1 / 3]))
     [334, 333, 333]
@@ -71,92 +85,126 @@ def thousandths(row: np.ndarray) -> list[int]:
     return units.tolist()
 
 
-def column_means(panels: Sequence[Panel]) -> list[float]:
-    """Return the mean of each column, in shares of the largest of them; a row counts as much as its color is strong."""
-    shares = np.concatenate([panel.weights / panel.top for panel in panels])
+def column_means(split: Sequence[Panel]) -> list[float]:
+    """Return the mean of each column as a share of the largest mean; each row is weighed by its color scale."""
+    shares = np.concatenate([panel.weights / panel.top for panel in split])
     means = shares.mean(axis=0, dtype=np.float64) if len(shares) else np.zeros(shares.shape[1])
     return (means / (float(np.abs(means).max(initial=0.0)) or 1.0)).tolist()
 
 
-def _hypothesis(attended: Attended) -> dict:
-    return {
-        "translation": _printable(attended.translation),
-        "score": f"{attended.score:.3f}",
-        "signed": any(panel.signed for panel in attended.panels),
-        "gold": _printable(attended.gold),
-        "source_direction": _direction(attended.source_tokens),
-        "target_direction": _direction(attended.target_tokens),
-        "across": _printable(attended.across),
-        "down": _printable(attended.down),
-        "source_tokens": [
-            _token(token, attended.unknown) | {"mean": round(mean, 3)}
-            for token, mean in zip(attended.source_tokens, column_means(attended.panels), strict=True)
+def _token_map(attention_map: AttentionMap) -> dict[str, Any]:
+    split, words = panels(attention_map), attention_map.unknown_words
+    return _summary(attention_map) | {
+        "signed": any(panel.signed for panel in split),
+        "evidence": bool(attention_map.evidence),
+        "column_direction": direction(attention_map.column_labels),
+        "row_direction": direction(attention_map.row_labels),
+        "column_label": _printable(attention_map.column_label),
+        "row_label": _printable(attention_map.row_label),
+        "columns": [
+            _label(text, words) | {"mean": round(mean, 3), "evidence": index in attention_map.evidence}
+            for index, (text, mean) in enumerate(zip(attention_map.column_labels, column_means(split), strict=True))
         ],
-        "panels": [_panel(panel, attended.unknown if panel.part.given else ()) for panel in attended.panels],
+        "panels": [_panel(panel, words if panel.group.from_input else ()) for panel in split],
     }
 
 
-def _panel(panel: Panel, unknown: Sequence[str]) -> dict:
+def _panel(panel: Panel, unknown: Sequence[str]) -> dict[str, Any]:
     sums = panel.weights.sum(axis=1, dtype=np.float64)
     notes = [f"the strongest color is {panel.top:.3g}"] if panel.top != 1.0 else []
-    notes += ["colors follow the square root"] if panel.rooted else []
+    notes += ["colors follow the square root"] if panel.square_root else []
     return {
         "title": _printable(panel.title),
         "notes": "".join(f"; {note}" for note in notes),
         "top": f"{panel.top:.3g}",
-        "rooted": panel.rooted,
+        "square_root": panel.square_root,
         "rows": [
             {
-                "token": _token(token, unknown),
+                "label": _label(text, unknown),
                 "cells": [_cell(units) for units in thousandths(row)],
-                "sum": "" if panel.adds_up == "column" else f"{total:.3f}",
+                "sum": "" if panel.normalized_axis == "column" else f"{total:.3f}",
             }
-            for token, row, total in zip(panel.tokens, panel.weights, sums, strict=True)
+            for text, row, total in zip(panel.row_labels, panel.weights, sums, strict=True)
         ],
     }
 
 
-def _that_fit(hypotheses: Sequence[Attended]) -> list[Attended]:
-    cells = np.cumsum([hypothesis.weights.size for hypothesis in hypotheses])
-    return list(hypotheses[: max(int(np.searchsorted(cells, MOST_CELLS, side="right")), 1)])
+def _image_map(attention_map: ImageAttentionMap) -> dict[str, Any]:
+    panel = image_panel(attention_map)
+    shares = np.abs(attention_map.weights) / panel.top
+    strengths = np.sqrt(shares) if panel.square_root else shares
+    notes = "; colors follow the square root" if panel.square_root else ""
+    sums = "; the weights of each grid add up to 1" if panel.normalized_axis == "row" else ""
+    return _summary(attention_map) | {
+        "attention": _printable(attention_map.title),
+        "columns": attention_map.weights.shape[2],
+        "signed": panel.signed,
+        "notes": f"The strongest color is {panel.top:.3g}{notes}{sums}.",
+        "rows": [
+            {
+                "label": _label(text, attention_map.unknown_words),
+                "largest": f"{weights.flat[np.abs(weights).argmax()]:.3f}",
+                "cells": [
+                    {"weight": f"{weight:.3f}", "strength": f"{strength:.3g}", "negative": weight < 0}
+                    for weight, strength in zip(weights.flat, strength_of_row.flat, strict=True)
+                ],
+            }
+            for text, weights, strength_of_row in zip(
+                attention_map.row_labels, attention_map.weights, strengths, strict=True
+            )
+        ],
+    }
+
+
+def _summary(attention_map: AnyAttentionMap) -> dict[str, Any]:
+    return {
+        "prediction": _printable(attention_map.prediction),
+        "score": f"{attention_map.score:.3f}",
+        "reference": _printable(attention_map.reference),
+    }
+
+
+def _png(image: np.ndarray) -> str:
+    """Return an image as a data URI."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _that_fit(attention_maps: Sequence[AnyAttentionMap]) -> list[AnyAttentionMap]:
+    cells = np.cumsum([each.weights.size for each in attention_maps])
+    most = MOST_CELLS // (8 if isinstance(attention_maps[0], ImageAttentionMap) else 1)  # a cell takes more bytes
+    return list(attention_maps[: max(int(np.searchsorted(cells, most, side="right")), 1)])
 
 
 def _cell(units: int) -> str:
-    """Write thousandths the short way: .042, -.042, nothing for 0, 1 for all."""
+    """Return thousandths in short form: .042, -.042, nothing for 0, 1 for all."""
     if units == 0:
         return ""
     return ("-" if units < 0 else "") + f"{abs(units) / UNITS:g}".removeprefix("0")
 
 
-def _token(text: str, unknown: Sequence[str]) -> dict:
-    return {"text": _printable(text) or "∅", "unknown": holds(text, unknown)}
+def _label(text: str, unknown: Sequence[str]) -> dict[str, Any]:
+    return {"text": _printable(text) or "∅", "unknown": contains_word(text, unknown)}
 
 
 def _printable(text: str) -> str:
-    """Replace what HTML cannot hold, and what turns the direction of the text around it, by a visible sign."""
+    """Replace characters that HTML cannot hold or that change the direction of the text around them."""
     return printable(text, keep="\n\t")
 
 
-def _pieces(text: str, unknown: Sequence[str]) -> list[dict]:
-    """Cut a text at the words that are marked."""
-    if not unknown:
+def _split_at_words(text: str, words: Sequence[str]) -> list[dict[str, Any]]:
+    """Split a text at the unknown words."""
+    if not words:
         return [{"text": text, "unknown": False}]
-    longest_first = "|".join(re.escape(_printable(word)) for word in sorted(unknown, key=len, reverse=True))
+    longest_first = "|".join(re.escape(_printable(word)) for word in sorted(words, key=len, reverse=True))
     pieces = re.split(rf"(?<!\w)({longest_first})(?!\w)", text)
-    return [{"text": piece, "unknown": place % 2 == 1} for place, piece in enumerate(pieces) if piece]
+    return [{"text": piece, "unknown": index % 2 == 1} for index, piece in enumerate(pieces) if piece]
 
 
-def _direction(tokens: Sequence[str]) -> str:
-    """The direction in which tokens follow one another: that of the first letter that has one.
-
-    >>> _direction(["12", "שלום"]), _direction(["Haus"])
-    ('rtl', 'ltr')
-    """
-    found = (unicodedata.bidirectional(one) for token in tokens for one in token)
-    return "rtl" if next((one for one in found if one in ("L", "R", "AL")), "L") != "L" else "ltr"
-
-
-def _template() -> Template:
+def _template(name: str) -> Template:
     environment = Environment(
         loader=PackageLoader("attnlab.viz", "templates"),
         autoescape=True,
@@ -164,4 +212,4 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("alignment.html")
+    return environment.get_template(name)

@@ -50,9 +50,9 @@ def caption_scores(hypotheses: Sequence[str], references: References, *, resampl
 
     Returns: `bleu_1` … `bleu_4`, `rouge_l` and `exact_match` (equal to one of the references) in percent; `cider_d`,
         times 100 (what the COCO tools print as 1.089 is 108.9); `bleu_4_ci95`, `cider_d_ci95`, `rouge_l_ci95`,
-        `exact_match_ci95` = [low, high] (None of fewer than `resampling.FEWEST` images); `bleu_signature`; `each`,
-        what these four are made of, a row an image. A score that is the same whatever the captions are (see
-        `undefined`) is None, `<name>_note` says why, and it is not in `each`.
+        `exact_match_ci95` = [low, high] (None of fewer than `resampling.FEWEST` images); `bleu_signature`;
+        `per_example`, what these four are made of, a row an image. A score that is the same whatever the captions are
+        (see `undefined`) is None, `<name>_note` says why, and it is not in `per_example`.
 
     >>> found = caption_scores(["a red cross"] * 2, [["A red cross."], ["a red cross", "a thing"]], resamples=10)
     >>> found["bleu_1"], found["rouge_l"], found["exact_match"]
@@ -70,7 +70,7 @@ def caption_scores(hypotheses: Sequence[str], references: References, *, resampl
     scores["bleu_4_ci95"] = interval(counts, bleu_of_counts, resamples)
     scores |= {f"{name}_ci95": interval(values, resamples=resamples) for name, values in each.items()}
     signature = {"bleu_signature": _signature(hypotheses, references)}
-    scores |= signature | {"images": len(hypotheses), "each": {"bleu_4": counts, **each}}
+    scores |= signature | {"images": len(hypotheses), "per_example": {"bleu_4": counts, **each}}
     return without(scores, undefined(references))
 
 

@@ -1,6 +1,5 @@
 """Captioning: images in, captions with their attention out, and the scores of a test set."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,7 +9,6 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from attnlab.config import Decoding, Experiment
@@ -22,17 +20,18 @@ from attnlab.data.captioning import load
 from attnlab.data.captioning.records import CaptionedImage
 from attnlab.data.images.pixels import Box, as_bytes, pixels
 from attnlab.data.records import Splits
-from attnlab.data.text.batching import Batch, Batches
+from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
 from attnlab.data.text.tokenizer import BOS, EOS, Encoding, Tokenizer, train
-from attnlab.models.captioner import ShowAttendTell, TransformerCaptioner
 from attnlab.tasks import hypotheses
-from attnlab.tasks.attention_map import Attended, Part, Regarded, View, heading
-from attnlab.tasks.base import Column, Poll, Task, no_poll, polled, rows_multiple, settings
+from attnlab.tasks.adapter import ModelAdapter
+from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap, ImageAttentionMap, RowGroup
+from attnlab.tasks.base import Metric, Poll, Task, TrainingBatches, no_poll, settings, with_poll
 from attnlab.tasks.bootstrap import interval
+from attnlab.tasks.captioning.adapters import CaptionerAdapter
 from attnlab.tasks.captioning.metrics import bleu, bleu_of_counts, caption_scores, inside, pointing, words
 from attnlab.tasks.hypotheses import Hypothesis, from_search
-from attnlab.tasks.image_inputs import ROWS, Pictures
+from attnlab.tasks.image_inputs import ROWS, ImageInputs
 from attnlab.tasks.layer_attention import Selection, layers_of, select, title
 from attnlab.training.decoding import Hypotheses, make_decode
 from attnlab.training.objective import Loss, cross_entropy
@@ -41,29 +40,27 @@ from attnlab.training.steps import shard_batch
 VOCABULARY = "tokenizer/words.json"
 START, END = "⟨start⟩", "⟨end⟩"
 """How the start and the end token are shown."""
-MODELS = {"show_attend_tell": ShowAttendTell, "transformer_captioner": TransformerCaptioner}
 
 
 @dataclass(eq=False)
 class CaptioningTask(Task):
     """The model of an experiment with its vocabulary: what turns images into batches and arrays into captions."""
 
-    measure = "dev_bleu"
-    unit = "words"
-    asks = "the path of an image file"
-    columns = (
-        Column("bleu_4"),
-        Column("cider_d"),
-        Column("rouge_l"),
-        Column("exact_match"),
-        Column("pointing"),
-        Column("region_mass"),
+    monitor = "dev_bleu"
+    loss_unit = "words"
+    input_format = "the path of an image file"
+    reported_metrics = (
+        Metric("bleu_4"),
+        Metric("cider_d"),
+        Metric("rouge_l"),
+        Metric("exact_match"),
+        Metric("pointing"),
+        Metric("region_mass"),
     )
 
     config: Experiment
     tokenizer: Tokenizer
     _decoders: dict[Decoding, Callable[..., Hypotheses]] = field(default_factory=dict)
-    _left_out: int = 0
 
     @staticmethod
     def load(config: Experiment, data_dir: Path | None) -> Splits[CaptionedImage]:
@@ -85,42 +82,34 @@ class CaptioningTask(Task):
         """The vocabulary."""
         return {VOCABULARY: self.tokenizer.to_json()}
 
-    def identity(self) -> Mapping[str, str]:
-        """Fingerprints of the vocabulary and of frozen weights."""
-        return {"tokenizer": hashlib.sha256(self.tokenizer.to_json().encode()).hexdigest(), **self.pictures.identity()}
-
     @property
     def task(self) -> Captioning:
         """The task's part of the config."""
         return settings(self.config, Captioning)
 
     @cached_property
-    def pictures(self) -> Pictures:
+    def image_inputs(self) -> ImageInputs:
         """How images reach the model."""
         assert isinstance(self.config.model, ShowAttendTellConfig | TransformerCaptionerConfig)
-        return Pictures(self.config.model.image, self.task.image_size)
+        return ImageInputs(self.config.model.image, self.task.image_size)
+
+    def weight_fingerprints(self) -> dict[str, str]:
+        """Return the fingerprint of frozen weights of the image encoder."""
+        return dict(self.image_inputs.fingerprints())
 
     @cached_property
-    def model(self) -> nn.Module:
-        """The Linen module; its parameters live elsewhere."""
-        made: Any = MODELS[self.config.model.kind]
-        return made(self.config.model, self.tokenizer.vocabulary_size)
+    def adapter(self) -> ModelAdapter:
+        """The model with the layout of its batches."""
+        return CaptionerAdapter(self.config, self.image_inputs, self.tokenizer.vocabulary_size)
 
     @property
     def attends(self) -> bool:
         """Whether the model has an attention to look at."""
         return getattr(self.config.model, "attention", self.config.model) is not None
 
-    def initialize(self, rng: Array) -> PyTree:
-        """Draw the parameters."""
-        lengths, word = jnp.array([self.pictures.cells]), jnp.ones((1, 2), jnp.int32)
-        return self.model.init(rng, self.pictures.blank(1), lengths, word, train=False)["params"]
-
     def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
         """Cross entropy of every word given those before it, and what `doubly_stochastic` asks for."""
-        rngs = {} if rng is None else {"dropout": rng}
-        inputs = batch["image"], batch["cells"], batch["target_in"]
-        out: Any = self.model.apply({"params": params}, *inputs, train=rng is not None, rngs=rngs)
+        out = self.adapter.forward(params, batch, rng, attention=False)
         smoothing, lengths = self.config.training.label_smoothing, batch["target_lengths"]
         smoothed, nll = cross_entropy(out.logits, batch["target_out"], lengths, label_smoothing=smoothing)
         uneven = getattr(self.config.model, "doubly_stochastic", 0.0)
@@ -130,43 +119,32 @@ class CaptioningTask(Task):
             smoothed += guided * elsewhere(out.weights, batch["gold"])
         return Loss(smoothed, jnp.sum(lengths), {"nll": nll})
 
-    def batches(self, examples: Sequence[CaptionedImage]) -> Batches:
-        """The training batches: every caption with its image; captions longer than `max_length` are left out."""
+    def training_batches(self, examples: Sequence[CaptionedImage]) -> TrainingBatches:
+        """Batch every caption with its image; captions longer than `max_length` are left out."""
         pairs = [(n, ids) for n, example in enumerate(examples) for ids in self._ids(example.captions)]
         gold = self._gold(examples) if self._guided else None
         kept = [(n, ids) for n, ids in pairs if len(ids) <= self.task.max_length]
-        self._left_out = len(pairs) - len(kept)
-        images = self.pictures.prepared([e.image for e in examples], [e.name for e in examples])
-        cells, training = self.pictures.cells, self.config.training
-        return Batches(
-            [(cells, len(ids) + 1) for _, ids in kept],
-            lambda shape, members: self._fill(shape, [(kept[i][0], kept[i][1]) for i in members], images, gold),
-            training.batch_tokens,
-            training.buckets,
-            seed=self.config.seed,
-            row_multiple=rows_multiple(),
-        )
+        images = self.image_inputs.prepared([e.image for e in examples], [e.name for e in examples])
 
-    def _fill(
-        self,
-        shape: Shape,
-        members: Sequence[tuple[int, Sequence[int]]],
-        images: Sequence[np.ndarray],
-        gold: Sequence[np.ndarray] | None,
-    ) -> Batch:
-        batch: Batch = {name: np.zeros((shape.rows, shape.target), np.int32) for name in ("target_in", "target_out")}
-        batch |= {name: np.zeros(shape.rows, np.int32) for name in ("cells", "target_lengths")}
-        batch["image"] = self.pictures.blank(shape.rows)
-        if gold is not None:
-            batch["gold"] = np.zeros((shape.rows, shape.target, self.pictures.cells), bool)
-            for row, (index, ids) in enumerate(members):
-                batch["gold"][row, : len(ids)] = gold[index]
-        for row, (index, ids) in enumerate(members):
-            batch["image"][row], batch["cells"][row] = images[index], self.pictures.cells
-            batch["target_in"][row, : len(ids) + 1] = [BOS, *ids]
-            batch["target_out"][row, : len(ids) + 1] = [*ids, EOS]
-            batch["target_lengths"][row] = len(ids) + 1
-        return batch
+        def fill(shape: Shape, members: Sequence[int]) -> Batch:
+            chosen = [kept[i] for i in members]
+            batch = self.adapter.fill([(images[n], ids) for n, ids in chosen], shape)
+            if gold is not None:
+                batch["gold"] = np.zeros((shape.rows, shape.target, self.image_inputs.cells), bool)
+                for row, (n, ids) in enumerate(chosen):
+                    batch["gold"][row, : len(ids)] = gold[n]
+            return batch
+
+        batches = self.batched(kept, fill)
+        side, size = self.image_inputs.side, self.task.image_size
+        summary = [
+            f"data: {batches.examples:,} captions of {len(examples):,} images, {len(batches)} batches an epoch, "
+            f"{100 * batches.real_fraction:.0f}% of positions real",
+            f"vocabulary: {self.tokenizer.vocabulary_size} tokens; images of {size}×{size} pixels, {side}×{side} cells",
+        ]
+        if left_out := len(pairs) - len(kept):
+            summary.append(f"left out: {left_out} captions of more than {self.task.max_length} tokens")
+        return TrainingBatches(batches, summary)
 
     @property
     def _guided(self) -> float:
@@ -174,8 +152,8 @@ class CaptioningTask(Task):
 
     def _gold(self, examples: Sequence[CaptionedImage]) -> list[np.ndarray]:
         """For each token of the first captions the cells of its gold region, [tokens cells]; none where it has none."""
-        side, size = self.pictures.side, self.task.image_size
-        none = np.zeros(self.pictures.cells, bool)
+        side, size = self.image_inputs.side, self.task.image_size
+        none = np.zeros(self.image_inputs.cells, bool)
         encoded = self.tokenizer.encode_batch([example.captions[0] for example in examples])
         return [
             np.array([
@@ -185,19 +163,9 @@ class CaptioningTask(Task):
             for example, encoding in zip(examples, encoded, strict=True)
         ]  # fmt: skip
 
-    def describe(self, batches: Batches, examples: int) -> list[str]:
-        """Lines for a person on what is trained on."""
-        side, size = self.pictures.side, self.task.image_size
-        lines = [
-            f"data: {batches.examples:,} captions of {examples:,} images, {len(batches)} batches an epoch, "
-            f"{100 * batches.real_fraction:.0f}% of positions real",
-            f"vocabulary: {self.tokenizer.vocabulary_size} tokens; images of {size}×{size} pixels, {side}×{side} cells",
-        ]
-        if self._left_out:
-            lines.append(f"left out: {self._left_out} captions of more than {self.task.max_length} tokens")
-        return lines
-
-    def dev_scores(self, params: PyTree, examples: Sequence[CaptionedImage], poll: Poll = no_poll) -> dict[str, float]:
+    def validation_metrics(
+        self, params: PyTree, examples: Sequence[CaptionedImage], poll: Poll = no_poll
+    ) -> dict[str, float]:
         """Score dev quickly: greedy search, BLEU-4, and how many captions are right."""
         greedy = self.task.decoding.model_copy(update={"beam": 1, "n_best": 1})
         found = [several[0].text for several in self.caption(params, examples, greedy, poll)]
@@ -205,83 +173,81 @@ class CaptioningTask(Task):
         right = [text in map(words, several) for text, several in zip(found, references, strict=True)]
         return {"dev_bleu": bleu(found, references), "dev_exact": 100.0 * float(np.mean(right))}
 
-    def scores(self, params: PyTree, examples: Sequence[CaptionedImage], poll: Poll = no_poll) -> dict[str, Any]:
+    def test_metrics(self, params: PyTree, examples: Sequence[CaptionedImage], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set, and the attention by the gold regions where they are known."""
         decoding = self.task.decoding
         found = [several[0].text for several in self.caption(params, examples, decoding, poll)]
         scores = caption_scores(found, [example.captions for example in examples])
         if self.attends and all(example.regions is not None for example in examples):
             pointed = self._pointing(params, examples, poll)
-            scores["each"] |= pointed.pop("each")
+            scores["per_example"] |= pointed.pop("per_example")
             scores |= pointed
         return scores | {"decoding": decoding.model_dump()}
 
     @staticmethod
-    def total(score: str, rows: np.ndarray) -> float:
+    def aggregate(metric: str, rows: np.ndarray) -> float:
         """BLEU and pointing are made of counts, all else is a mean."""
-        made = {"bleu_4": bleu_of_counts, "pointing": pointing_of}
-        return made[score](rows) if score in made else Task.total(score, rows)
+        of_counts = {"bleu_4": bleu_of_counts, "pointing": pointing_of}
+        return of_counts[metric](rows) if metric in of_counts else Task.aggregate(metric, rows)
 
-    def example(self, inputs: Sequence[str]) -> CaptionedImage:
+    def parse_example(self, inputs: Sequence[str]) -> CaptionedImage:
         """Read an image file."""
         if len(inputs) != 1:
             raise UserError(f"one image is described at a time, not {len(inputs)}: attnlab show RUN image.jpg")
         return read_example(inputs[0])
 
-    def views(self, params: PyTree, example: CaptionedImage) -> list[View]:
+    def attention_maps(self, params: PyTree, example: CaptionedImage) -> list[AnyAttentionMap]:
         """Describe an image: its captions with where the model looked for each word."""
-        return [self._regarded(example, found) for found in self.caption(params, [example], self.task.decoding)[0]]
+        return [self._image_map(example, found) for found in self.caption(params, [example], self.task.decoding)[0]]
 
-    def _regarded(self, example: CaptionedImage, found: Hypothesis) -> Regarded:
-        side, model, which = self.pictures.side, self.config.model, ""
+    def _image_map(self, example: CaptionedImage, found: Hypothesis) -> ImageAttentionMap:
+        side, model, which = self.image_inputs.side, self.config.model, ""
         if isinstance(model, TransformerCaptionerConfig):
             which = title("cross", model.decoder.reported_layer + 1, model.decoder.layers, model.decoder.heads)
-        return Regarded(
+        return ImageAttentionMap(
             image=pixels(example.image, self.task.image_size, example.name),
-            words=[self.tokenizer.token(token) for token in found.tokens],
+            row_labels=[self.tokenizer.token(token) for token in found.tokens],
             weights=found.weights[:-1].reshape(-1, side, side),
-            answer=found.text,
+            prediction=found.text,
             score=found.score,
-            heading=heading("", found.text, example.captions[:1]),
+            reference="".join(example.captions[:1]),
             title=which,
         )
 
-    def selected(self, params: PyTree, example: CaptionedImage, wanted: Selection) -> View:
-        """Describe an image, and show one attention of the Transformer when it wrote the best caption."""
+    def selected_attention_map(self, params: PyTree, example: CaptionedImage, wanted: Selection) -> AnyAttentionMap:
+        """Describe an image; return one attention of the model while it decodes the best caption."""
         model = self.config.model
-        if not isinstance(model, TransformerCaptionerConfig):
-            return super().selected(params, example, wanted)
+        aligned = model.decoder.reported_layer + 1 if isinstance(model, TransformerCaptionerConfig) else None
         best = self.caption(params, [example], self.task.decoding)[0][0]
-        ((_, image, cells),) = self.pictures.batches([example.image], [example.name])
+        ((_, image, cells),) = self.image_inputs.batches([example.image], [example.name])
         target = np.full((len(image), len(best.tokens) + 1), EOS, np.int32)
         target[0] = [BOS, *best.tokens]
-        batch = shard_batch({"image": image, "cells": cells, "target": target})
-        found = layers_of(self.model, params, batch["image"], batch["cells"], batch["target"])
-        chosen = select(found, wanted, "cross", model.decoder.reported_layer + 1)
+        batch = shard_batch({"image": image, "cells": cells, "target_in": target})
+        chosen = select(layers_of(self.adapter, params, batch), wanted, "cross", aligned)
         words = [self.tokenizer.token(token) for token in best.tokens]
         if chosen.kind == "cross":
-            given = self.pictures.cells
+            given = self.image_inputs.cells
             seen = replace(best, weights=chosen.weights[: len(words) + 1, :given])
-            return replace(self._regarded(example, seen), title=chosen.title)
+            return replace(self._image_map(example, seen), title=chosen.title)
         rows = [*words, END]
-        return Attended(
-            source_tokens=[START, *words],
-            target_tokens=rows,
+        return AttentionMap(
+            column_labels=[START, *words],
+            row_labels=rows,
             weights=chosen.weights[: len(rows), : len(rows)],
-            translation=best.text,
+            prediction=best.text,
             score=best.score,
-            source=example.name,
-            across="written before",
-            down="written next",
-            heading=heading("", best.text, example.captions[:1]),
-            parts=(Part(len(rows), chosen.title, "written next"),),
+            reference="".join(example.captions[:1]),
+            input=example.name,
+            column_label="written before",
+            row_label="written next",
+            row_groups=(RowGroup(len(rows), chosen.title, "written next"),),
         )
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """None: what is given are images."""
         return []
 
-    def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
+    def predict(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
         """Describe the image file of each line; an empty line for an empty one.
 
         With `n_best` above 1, so many lines for each instead: `line number ||| caption ||| score`.
@@ -292,7 +258,7 @@ class CaptioningTask(Task):
         for number, path in enumerate(given, start=first):
             yield from hypotheses.lines(number, next(found) if path else [], decoding.n_best)
 
-    def lengths(self, examples: Sequence[CaptionedImage]) -> dict[str, list[int]]:
+    def token_lengths(self, examples: Sequence[CaptionedImage]) -> dict[str, list[int]]:
         """Tokens of all captions."""
         return {"caption": [len(ids) for example in examples for ids in self._ids(example.captions)]}
 
@@ -303,11 +269,11 @@ class CaptioningTask(Task):
         decode = self._decoders.setdefault(decoding, make_decode(self.model, decoding))
         results: list[list[Hypothesis]] = []
         images, names = [e.image for e in examples], [e.name for e in examples]
-        batches = self.pictures.batches(images, names, max(ROWS // decoding.beam, 1))
-        for chosen, image, cells in polled(batches, poll, len(examples)):
+        batches = self.image_inputs.batches(images, names, max(ROWS // decoding.beam, 1))
+        for chosen, image, cells in with_poll(batches, poll, len(examples)):
             batch = shard_batch({"image": image, "cells": cells})
             found = jax.tree.map(np.asarray, decode(params, batch["image"], batch["cells"]))
-            given = self.pictures.cells
+            given = self.image_inputs.cells
             results += [from_search(found, row, self.tokenizer.decode, given) for row, _ in enumerate(chosen)]
         return results
 
@@ -318,7 +284,7 @@ class CaptioningTask(Task):
         width = hypotheses.fitting(max(map(len, targets), default=1), longest, "with its start token a caption")
         results: list[np.ndarray] = []
         images, names = [e.image for e in examples], [e.name for e in examples]
-        for chosen, image, cells in polled(self.pictures.batches(images, names), poll, len(examples)):
+        for chosen, image, cells in with_poll(self.image_inputs.batches(images, names), poll, len(examples)):
             forced = np.full((len(image), width), EOS, np.int32)
             for row, index in enumerate(chosen):
                 forced[row, : len(targets[index])] = targets[index]
@@ -340,7 +306,7 @@ class CaptioningTask(Task):
 
     def _pointing(self, params: PyTree, examples: Sequence[CaptionedImage], poll: Poll) -> dict[str, Any]:
         """Where the model looks when it writes the first reference, word by word, against the gold regions."""
-        side, size = self.pictures.side, self.task.image_size
+        side, size = self.image_inputs.side, self.task.image_size
         hits, masses, ends = [], [], []
         encoded = self.tokenizer.encode_batch([example.captions[0] for example in examples])
         for example, encoding, weights in zip(examples, encoded, self.attention(params, examples, poll), strict=True):
@@ -350,7 +316,7 @@ class CaptioningTask(Task):
         return {
             "pointing": 100.0 * float(np.mean(hits)),
             "pointing_ci95": interval(np.asarray(ends), pointing_of),
-            "each": {"pointing": np.asarray(ends)},
+            "per_example": {"pointing": np.asarray(ends)},
             "region_mass": 100.0 * float(np.mean(masses)),
         }
 

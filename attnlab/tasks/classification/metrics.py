@@ -21,8 +21,8 @@ def classification_scores(
         seed: of the draws.
 
     Returns: accuracy, macro_f1 and ece with their `_ci95`, nll in nats a text, majority (accuracy of the most frequent
-        class), ece_bins, confusion, row = right class, column = answer, and `each`, what accuracy and macro_f1 are made
-        of, a row a text.
+        class), ece_bins, confusion, row = right class, column = answer, and `per_example`, what accuracy and
+        macro_f1 are made of, a row a text.
     """
     answers = probabilities.argmax(axis=1)
     measures: dict[str, Callable[[np.ndarray], float]] = {
@@ -37,7 +37,7 @@ def classification_scores(
     right = np.take_along_axis(probabilities, labels[:, None], axis=1)
     table = confusion(answers, labels, probabilities.shape[1])
     return scores | {
-        "each": {"accuracy": 100.0 * (answers == labels), "macro_f1": np.stack([labels, answers], axis=1)},
+        "per_example": {"accuracy": 100.0 * (answers == labels), "macro_f1": np.stack([labels, answers], axis=1)},
         "ece_bins": bins,
         "nll": float(-np.mean(np.log(np.maximum(right, np.finfo(np.float32).tiny)))),
         "majority": 100.0 * float(table.sum(axis=1).max()) / max(len(labels), 1),

@@ -1,10 +1,9 @@
 """Classification: texts in, classes with their probabilities out, and where the model looked."""
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +11,6 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Array, PyTree
 
 from attnlab.config import Experiment
@@ -23,15 +21,15 @@ from attnlab.config.models.classifier import TransformerClassifier as Classifier
 from attnlab.config.models.transformer import TransformerEncoder
 from attnlab.data.classification.load import load
 from attnlab.data.classification.records import LabeledText, LabeledTextSplits
-from attnlab.data.classification.text_encoder import EncodedText, TextEncoder, fill_batch
+from attnlab.data.classification.text_encoder import EncodedText, TextEncoder
 from attnlab.data.pretrained.source import Pretrained
-from attnlab.data.text.batching import Batch, Batches, evaluation_shapes
+from attnlab.data.text.batching import Batch, evaluation_shapes
 from attnlab.data.text.tokenizer import Tokenizer
-from attnlab.layers.capture import apply_with_attention
 from attnlab.models import bert
-from attnlab.models.classifier import RecurrentClassifier, TransformerClassifier
-from attnlab.tasks.attention_map import Attended, Part, View, heading
-from attnlab.tasks.base import Column, Poll, Task, no_poll, polled, rows_multiple, settings
+from attnlab.tasks.adapter import ModelAdapter
+from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap, RowGroup
+from attnlab.tasks.base import Metric, Poll, Task, TrainingBatches, no_poll, rows_multiple, settings, with_poll
+from attnlab.tasks.classification.adapters import ClassifierAdapter
 from attnlab.tasks.classification.metrics import (
     accuracy,
     classification_scores,
@@ -47,22 +45,21 @@ from attnlab.training.steps import shard_batch
 EVALUATION_TOKENS = 8192
 """Positions in one batch of a test."""
 CLS, SEP = "[CLS]", "[SEP]"
-MODELS = {"recurrent_classifier": RecurrentClassifier, "transformer_classifier": TransformerClassifier}
 
 
 @dataclass(eq=False)
 class ClassificationTask(Task):
     """The model of an experiment with its vocabulary and its classes."""
 
-    measure = "dev_accuracy"
-    unit = "texts"
-    asks = "a text"
-    columns = (
-        Column("accuracy"),
-        Column("macro_f1"),
-        Column("ece"),
-        Column("majority"),
-        Column("rationale_mass"),
+    monitor = "dev_accuracy"
+    loss_unit = "texts"
+    input_format = "a text"
+    reported_metrics = (
+        Metric("accuracy"),
+        Metric("macro_f1"),
+        Metric("ece"),
+        Metric("majority"),
+        Metric("rationale_mass"),
     )
 
     config: Experiment
@@ -70,7 +67,6 @@ class ClassificationTask(Task):
     labels: tuple[str, ...]
     weights: Pretrained | None = None
     """Where the training starts; a trained model needs them no more."""
-    _told: list[str] = field(default_factory=list)
 
     @staticmethod
     def load(config: Experiment, data_dir: Path | None) -> LabeledTextSplits:
@@ -99,29 +95,21 @@ class ClassificationTask(Task):
         labels = json.dumps(self.labels, ensure_ascii=False)
         return {"tokenizer/text.json": self.reader.tokenizer.to_json(), "labels.json": f"{labels}\n"}
 
-    def identity(self) -> Mapping[str, str]:
-        """Fingerprints of both."""
-        hashed = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.files().items()}
-        found = {"tokenizer": hashed["tokenizer/text.json"], "labels": hashed["labels.json"]}
-        return found if self.weights is None else found | {"pretrained": self.weights.fingerprint}
-
     @property
     def tokenizer(self) -> Tokenizer:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Of the texts."""
         return self.reader.tokenizer
 
+    def weight_fingerprints(self) -> dict[str, str]:
+        """Return the fingerprint of pretrained weights."""
+        return {} if self.weights is None else {"pretrained": self.weights.fingerprint}
+
     @cached_property
-    def model(self) -> nn.Module:
-        """The Linen module; its parameters live elsewhere."""
-        return MODELS[self.config.model.kind](
-            self.config.model, self.reader.tokenizer.vocabulary_size, len(self.labels)
-        )
+    def adapter(self) -> ModelAdapter:
+        """The model with the layout of its batches."""
+        return ClassifierAdapter(self.config, self.reader.tokenizer.vocabulary_size, len(self.labels))
 
-    def initialize(self, rng: Array) -> PyTree:
-        """Draw the parameters."""
-        return self.model.init(rng, jnp.ones((1, 2), jnp.int32), jnp.array([2]), train=False)["params"]
-
-    def pretrained(self, params: PyTree) -> PyTree:
+    def load_pretrained(self, params: PyTree) -> PyTree:
         """Let the encoder start from pretrained weights, if there are."""
         if self.weights is None:
             return params
@@ -129,48 +117,38 @@ class ClassificationTask(Task):
 
     def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
         """Cross entropy of the right classes, and what the pooling adds (the penalty of its hops)."""
-        rngs = {} if rng is None else {"dropout": rng}
-        inputs = batch["tokens"], batch["lengths"]
-        out: Any = self.model.apply({"params": params}, *inputs, train=rng is not None, rngs=rngs)
+        out = self.adapter.forward(params, batch, rng, attention=False)
         real = jnp.minimum(batch["lengths"], 1)
         smoothing, labels = self.config.training.label_smoothing, batch["labels"]
         smoothed, nll = cross_entropy(out.logits[:, None], labels[:, None], real, label_smoothing=smoothing)
         right = jnp.sum(real * (jnp.argmax(out.logits, axis=1) == labels))
-        return Loss(smoothed + jnp.sum(real * out.penalty), jnp.sum(real), {"nll": nll, "accuracy": right})
+        return Loss(smoothed + jnp.sum(real * out.auxiliary_loss), jnp.sum(real), {"nll": nll, "accuracy": right})
 
-    def batches(self, examples: Sequence[LabeledText]) -> Batches:
-        """The training batches; texts longer than `max_length` are cut, those without a token left out."""
+    def training_batches(self, examples: Sequence[LabeledText]) -> TrainingBatches:
+        """Batch the training texts; those longer than `max_length` are truncated, those without a token left out."""
         found = self.reader.encode([example.text for example in examples])
-        self._told = self._said(examples, found)
-        kept = [(one.ids, label) for one, label in zip(found, self._numbers(examples), strict=True) if one.length]
-        training = self.config.training
-        return Batches(
-            [(len(ids), len(ids)) for ids, _ in kept],
-            lambda shape, members: fill_batch(shape, [kept[i] for i in members]),
-            training.batch_tokens,
-            training.buckets,
-            seed=self.config.seed,
-            row_multiple=rows_multiple(),
+        batches = self.batched(
+            [(one.ids, label) for one, label in zip(found, self._numbers(examples), strict=True) if one.length]
         )
-
-    def describe(self, batches: Batches, examples: int) -> list[str]:
-        """Lines for a person on what is trained on; nothing is left out of the training silently."""
         real, words = 100 * batches.real_fraction, self.reader.tokenizer.vocabulary_size
-        return [
+        summary = [
             f"data: {batches.examples:,} texts to train on, {len(batches)} batches an epoch, {real:.0f}% not padding",
             f"vocabulary: {words:,} tokens",
             *([] if self.weights is None else [bert.told(_encoder(self.config), self.weights)]),
-            *self._told,
+            *self._left_out(examples, found),
         ]
+        return TrainingBatches(batches, summary)
 
-    def dev_scores(self, params: PyTree, examples: Sequence[LabeledText], poll: Poll = no_poll) -> dict[str, float]:
+    def validation_metrics(
+        self, params: PyTree, examples: Sequence[LabeledText], poll: Poll = no_poll
+    ) -> dict[str, float]:
         """Score dev: accuracy and macro-F1."""
         answers = self.probabilities(params, [example.text for example in examples], poll).argmax(axis=1)
         labels = self._numbers(examples)
         f1 = macro_f1(confusion(answers, labels, len(self.labels)))
         return {"dev_accuracy": accuracy(answers, labels), "dev_macro_f1": f1}
 
-    def scores(self, params: PyTree, examples: Sequence[LabeledText], poll: Poll = no_poll) -> dict[str, Any]:
+    def test_metrics(self, params: PyTree, examples: Sequence[LabeledText], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set, and where its deciding tokens are known, the attention."""
         texts = [example.text for example in examples]
         found = self.probabilities(params, texts, poll)
@@ -185,18 +163,18 @@ class ClassificationTask(Task):
         return scores
 
     @staticmethod
-    def total(score: str, rows: np.ndarray) -> float:
+    def aggregate(metric: str, rows: np.ndarray) -> float:
         """Macro-F1 is made of right classes and answers, all else is a mean."""
-        return macro_f1_of(rows) if score == "macro_f1" else Task.total(score, rows)
+        return macro_f1_of(rows) if metric == "macro_f1" else Task.aggregate(metric, rows)
 
-    def example(self, inputs: Sequence[str]) -> LabeledText:
+    def parse_example(self, inputs: Sequence[str]) -> LabeledText:
         """Take a text without its class."""
         text = " ".join(inputs)
         if not text.split():
             raise UserError('the text is empty: attnlab show RUN "a text"')
         return LabeledText(" ".join(text.split()), "")
 
-    def views(self, params: PyTree, example: LabeledText) -> list[View]:
+    def attention_maps(self, params: PyTree, example: LabeledText) -> list[AnyAttentionMap]:
         """Classify a text, and say where the model looked: a row a hop, or a row a layer and head."""
         if not self.reader.surface(example.text):
             raise UserError("the text has no token: nothing of it can be read")
@@ -207,46 +185,49 @@ class ClassificationTask(Task):
         asking = "[CLS]" if self._pooling == "first" else "the tokens, on average,"
         title = "" if names[0].startswith("hop") else f"what {asking} attended to in each layer and head"
         return [
-            Attended(
-                source_tokens=[CLS] * before + tokens + [SEP] * after,
-                target_tokens=[self.labels[best]] if len(rows) == 1 else names,
+            AttentionMap(
+                column_labels=[CLS] * before + tokens + [SEP] * after,
+                row_labels=[self.labels[best]] if len(rows) == 1 else names,
                 weights=rows,
-                translation=answer,
+                prediction=answer,
                 score=float(found[best]),
-                source=example.text,
-                across="text",
-                down="class" if len(rows) == 1 else "hop or head",
-                heading=heading("", answer, example.label),
-                gold=example.label,
-                parts=(Part(len(rows), title, "hop or head"),) if title else (),
-                unknown=tuple(self.unknown_words([example.text])),
+                reference=example.label,
+                input=example.text,
+                column_label="text",
+                row_label="class" if len(rows) == 1 else "hop or head",
+                column_format="text",
+                row_groups=(RowGroup(len(rows), title, "hop or head"),) if title else (),
+                evidence=self._evidence(example, len(tokens)),
+                unknown_words=tuple(self.unknown_words([example.text])),
             )
         ]
 
-    def selected(self, params: PyTree, example: LabeledText, wanted: Selection) -> View:
-        """Classify a text, and show what each of its tokens attended to."""
-        if not isinstance(self.config.model, ClassifierConfig):
-            return super().selected(params, example, wanted)
-        (view,) = self.views(params, example)
-        assert isinstance(view, Attended)
+    def selected_attention_map(self, params: PyTree, example: LabeledText, wanted: Selection) -> AnyAttentionMap:
+        """Classify a text; return the attention of its pooling, or of each of its tokens."""
+        (view,) = self.attention_maps(params, example)
+        assert isinstance(view, AttentionMap)
         ((_, batch),) = self._evaluated([one.ids for one in self.reader.encode([example.text])])
-        batch = shard_batch(batch)
-        chosen = select(layers_of(self.model, params, batch["tokens"], batch["lengths"]), wanted, "encoder")
-        tokens = view.source_tokens
+        chosen = select(layers_of(self.adapter, params, shard_batch(batch)), wanted, "encoder")
+        tokens = view.column_labels
+        if chosen.kind == "pooling":
+            hops = [f"hop-{hop}" for hop in range(1, len(chosen.weights) + 1)]
+            weights, groups = chosen.weights[:, : len(tokens)], (RowGroup(len(hops), chosen.title, "hop"),)
+            return replace(view, row_labels=hops, weights=weights, row_label="hop", row_groups=groups)
         return replace(
             view,
-            target_tokens=tokens,
+            row_labels=tokens,
             weights=chosen.weights[: len(tokens), : len(tokens)],
-            across="attended to",
-            down="attending",
-            parts=(Part(len(tokens), chosen.title, "attending", given=True),),
+            column_label="attended to",
+            row_label="attending",
+            column_format="tokens",
+            row_groups=(RowGroup(len(tokens), chosen.title, "attending", from_input=True),),
         )
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Words, or pieces of them, that the vocabulary lacks; those of long texts that are not read do not count."""
         return list(dict.fromkeys(self.reader.unknown(texts)))
 
-    def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
+    def predict(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
         """Classify: the class, a tab and its probability; an empty line for an empty one.
 
         With `n_best` above 1, so many lines for each instead: `line number ||| class ||| probability`; the classes of
@@ -263,7 +244,7 @@ class ClassificationTask(Task):
             else:
                 yield from (f"{number} ||| {self.labels[one]} ||| {found[one]:.4f}" for one in order)
 
-    def lengths(self, examples: Sequence[LabeledText]) -> dict[str, list[int]]:
+    def token_lengths(self, examples: Sequence[LabeledText]) -> dict[str, list[int]]:
         """Tokens of each text, as long as it is given."""
         return {"text": [one.length for one in self.reader.encode([example.text for example in examples])]}
 
@@ -277,7 +258,7 @@ class ClassificationTask(Task):
         """
         found = np.full((len(texts), len(self.labels)), 1 / len(self.labels), np.float64)
         batches = self._evaluated([one.ids for one in self.reader.encode(texts)])
-        for chosen, batch in polled(batches, poll, len(texts)):
+        for chosen, batch in with_poll(batches, poll, len(texts)):
             batch = shard_batch(batch)
             logits = jax.device_get(self._classify(params, batch["tokens"], batch["lengths"]))
             found[chosen] = _softmax(logits[: len(chosen)])
@@ -294,7 +275,7 @@ class ClassificationTask(Task):
         ids = [one.ids for one in self.reader.encode(texts)]
         uniform = np.full(len(self.labels), 1 / len(self.labels))
         results = [(uniform, np.zeros((1, len(one))), ["hop-1"]) for one in ids]
-        for chosen, batch in polled(self._evaluated(ids), poll, len(texts)):
+        for chosen, batch in with_poll(self._evaluated(ids), poll, len(texts)):
             batch = shard_batch(batch)
             logits, rows = jax.device_get(self._look(params, batch["tokens"], batch["lengths"]))
             names = self._row_names(rows.shape[1])
@@ -310,24 +291,24 @@ class ClassificationTask(Task):
     @cached_property
     def _classify(self) -> Callable[..., Array]:
         def logits(params: PyTree, tokens: Array, lengths: Array) -> Array:
-            out: Any = self.model.apply({"params": params}, tokens, lengths, train=False)
-            return out.logits
+            batch = {"tokens": tokens, "lengths": lengths}
+            return self.adapter.forward(params, batch, attention=False).logits
 
         return jax.jit(logits)
 
     @cached_property
     def _look(self) -> Callable[..., tuple[Array, Array]]:
         def look(params: PyTree, tokens: Array, lengths: Array) -> tuple[Array, Array]:
-            out, attention = apply_with_attention(self.model, {"params": params}, tokens, lengths, train=False)
-            heads = [layer.weights for layer in attention if layer.kind == "self"]
+            out = self.adapter.forward(params, {"tokens": tokens, "lengths": lengths})
+            heads = [layer.weights for layer in out.attention if layer.kind == "self"]
             if not heads or self._pooling in ("attention", "structured"):
                 return out.logits, out.weights
-            asks = heads[0].shape[2]
+            positions = heads[0].shape[2]
             if self._pooling == "first":
                 seen = [weights[:, :, 0] for weights in heads]
             else:
                 asking = lengths + sum(self._marks)
-                real = (jnp.arange(asks)[None, :] < asking[:, None]).astype(jnp.float32)
+                real = (jnp.arange(positions)[None, :] < asking[:, None]).astype(jnp.float32)
                 mean = real / jnp.maximum(asking, 1)[:, None]
                 seen = [jnp.einsum("bhts,bt->bhs", weights, mean) for weights in heads]
             return out.logits, jnp.concatenate(seen, axis=1)
@@ -346,6 +327,13 @@ class ClassificationTask(Task):
             (model.special_tokens_before, model.special_tokens_after) if isinstance(model, ClassifierConfig) else (0, 0)
         )
 
+    def _evidence(self, example: LabeledText, tokens: int) -> tuple[int, ...]:
+        """Return the columns that hold the rationale, marks counted."""
+        if not example.rationale:
+            return ()
+        marked = np.flatnonzero(self.reader.gold(example)[:tokens])
+        return tuple(int(place) + self._marks[0] for place in marked)
+
     def _row_names(self, rows: int) -> list[str]:
         model = self.config.model
         heads = model.encoder.heads if isinstance(model, ClassifierConfig) else 0
@@ -361,12 +349,12 @@ class ClassificationTask(Task):
         lengths = [len(ids[i]) for i in full]
         for chosen, shape in evaluation_shapes(lengths, EVALUATION_TOKENS, rows_multiple(), longest):
             members = [full[i] for i in chosen]
-            yield members, fill_batch(shape, [(ids[i], 0) for i in members])
+            yield members, self.adapter.fill([(ids[i], 0) for i in members], shape)
 
     def _numbers(self, examples: Sequence[LabeledText]) -> np.ndarray:
         return np.array([self.labels.index(example.label) for example in examples], int)
 
-    def _said(self, examples: Sequence[LabeledText], found: Sequence[EncodedText]) -> list[str]:
+    def _left_out(self, examples: Sequence[LabeledText], found: Sequence[EncodedText]) -> list[str]:
         cut, empty = sum(len(one.ids) < one.length for one in found), sum(one.length == 0 for one in found)
         counts = Counter(example.label for example in examples)
         shares = ", ".join(f"{label} {100 * counts[label] / max(len(examples), 1):.1f}%" for label in self.labels)

@@ -1,58 +1,47 @@
-"""How each kind of reader takes a batch of windows, and where it looks: words of the question over the passage."""
+"""How each kind of model reads a batch of windows, and its attention between question and passage."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from attnlab.config import Experiment
 from attnlab.data.extractive_qa.encoder import PassageEncoder, Window
 from attnlab.data.text.batching import Batch
+from attnlab.data.text.buckets import Shape
 from attnlab.data.text.tokenizer import BOS, EOS
-from attnlab.layers.capture import apply_with_attention
+from attnlab.layers.capture import LayerAttention
 from attnlab.models.bidaf import BidafReader, Pointers
 from attnlab.models.transformer_reader import TransformerReader
+from attnlab.tasks.adapter import ModelAdapter, Output
 
 
-class Form(Protocol):
-    """The form in which a model reads windows."""
+class ReaderAdapter(ModelAdapter):
+    """A model that points at the answer in a window of a passage.
 
-    model: nn.Module
+    The logits [b 2 t+1] are of the answer's first and last word; position 0 stands for "no answer".
+
+    Attributes:
+        title: what the weights of `question_attention` are.
+    """
 
     title: str
-    """What the weights of `looks` tell."""
 
-    def lengths(self, window: Window) -> tuple[int, int]:
-        """Positions that a window takes in a batch: those of the question, and those that a batch is measured by."""
-        ...
+    @abstractmethod
+    def question_attention(self, batch: Mapping[str, Any], output: Output) -> Float[Array, "b j t"]:
+        """Return the attention between each word of the question and each word of the passage."""
 
-    def fill(self, rows: int, question: int, positions: int, members: Sequence[Window]) -> Batch:
-        """Make the arrays of a batch; rows beyond the members are filler."""
-        ...
-
-    def initialize(self, rng: Array) -> PyTree:
-        """Draw the parameters."""
-        ...
-
-    def point(self, params: PyTree, batch: Any, rng: Array | None) -> Pointers:
-        """Point at the answers."""
-        ...
-
-    def inputs(self, batch: Any) -> list[Any]:
-        """Take the model's inputs from a batch."""
-        ...
-
-    def looks(self, params: PyTree, batch: Any) -> tuple[Pointers, Float[Array, "b j t"]]:
-        """Point, and tell how each word of the question and each word of the passage attend to one another."""
-        ...
+    def output(self, raw: Pointers, layers: list[LayerAttention]) -> Output:
+        logits = jnp.stack([raw.start, raw.end], axis=1)
+        return Output(logits, layers, jnp.zeros(logits.shape[0]), raw)
 
 
-def form(config: Experiment, reader: PassageEncoder) -> Form:
-    """Choose by the model's kind."""
-    return (AsTwoTexts if config.model.kind == "bidaf_reader" else AsSequence)(config, reader)
+def adapter(config: Experiment, reader: PassageEncoder) -> ReaderAdapter:
+    """Return the adapter of an experiment's model."""
+    return (BidafAdapter if config.model.kind == "bidaf_reader" else TransformerAdapter)(config, reader)
 
 
 def _column(rows: int, values: Sequence[int]) -> np.ndarray:
@@ -69,98 +58,98 @@ def _targets(rows: int, members: Sequence[Window]) -> Batch:
     }
 
 
-class AsTwoTexts:
-    """Question and passage apart: the reader with attention flow."""
+class BidafAdapter(ReaderAdapter):
+    """The reader with attention flow, which reads question and passage apart."""
+
+    input_names = (
+        "passage", "passage_lengths", "question", "question_lengths", "passage_letters", "question_letters", "match",
+    )  # fmt: skip
 
     title = "Where in the question each word of the passage looked"
 
     def __init__(self, config: Any, reader: PassageEncoder) -> None:
-        self.model: nn.Module = BidafReader(config.model, reader.tokenizer.vocabulary_size, reader.letter_count)
+        self.model = BidafReader(config.model, reader.tokenizer.vocabulary_size, reader.letter_count)
         self._letters = reader.longest_word
 
-    def lengths(self, window: Window) -> tuple[int, int]:
-        return max(len(window.question.ids), 1), max(window.length, 1)
+    def lengths(self, example: Window) -> tuple[int, int]:
+        return max(len(example.question.ids), 1), max(example.length, 1)
 
-    def fill(self, rows: int, question: int, positions: int, members: Sequence[Window]) -> Batch:
+    def arrays(self, examples: Sequence[Window], shape: Shape) -> Batch:
+        rows, question, positions = shape.rows, shape.source, shape.target
         batch: Batch = {}
         for name, width in (("question", question), ("passage", positions)):
             batch[name] = np.zeros((rows, width), np.int32)
             batch[f"{name}_letters"] = np.zeros((rows, width, self._letters), np.int32)
         batch["match"] = np.zeros((rows, positions), np.float32)
-        for row, one in enumerate(members):
-            asked, first, last = one.question, one.first, one.last
+        for row, window in enumerate(examples):
+            asked, first, last = window.question, window.first, window.last
             batch["question"][row, : len(asked.ids)] = asked.ids
             batch["question_letters"][row, : len(asked.ids)] = asked.letters
-            batch["passage"][row, : one.length] = one.passage.ids[first:last]
-            batch["passage_letters"][row, : one.length] = one.passage.letters[first:last]
-            batch["match"][row, : one.length] = one.match
-        batch["question_lengths"] = _column(rows, [len(one.question.ids) for one in members])
-        batch["passage_lengths"] = _column(rows, [one.length for one in members])
-        return batch | _targets(rows, members)
+            batch["passage"][row, : window.length] = window.passage.ids[first:last]
+            batch["passage_letters"][row, : window.length] = window.passage.letters[first:last]
+            batch["match"][row, : window.length] = window.match
+        batch["question_lengths"] = _column(rows, [len(window.question.ids) for window in examples])
+        batch["passage_lengths"] = _column(rows, [window.length for window in examples])
+        return batch | _targets(rows, examples)
 
-    def initialize(self, rng: Array) -> PyTree:
-        word, letters = jnp.ones((1, 1), jnp.int32), jnp.ones((1, 1, self._letters), jnp.int32)
-        one = jnp.array([1])
-        return self.model.init(rng, word, one, word, one, letters, letters, jnp.ones((1, 1)), train=False)["params"]
+    @property
+    def example_batch(self) -> Batch:
+        word, letters = np.ones((1, 1), np.int32), np.ones((1, 1, self._letters), np.int32)
+        batch = {"passage": word, "question": word, "passage_letters": letters, "question_letters": letters}
+        return batch | {
+            "passage_lengths": np.array([1], np.int32),
+            "question_lengths": np.array([1], np.int32),
+            "match": np.ones((1, 1), np.float32),
+        }
 
-    def point(self, params: PyTree, batch: Any, rng: Array | None) -> Pointers:
-        rngs = {} if rng is None else {"dropout": rng}
-        found: Any = self.model.apply({"params": params}, *self.inputs(batch), train=rng is not None, rngs=rngs)
-        return found
-
-    def inputs(self, batch: Any) -> list[Any]:
-        names = "passage", "passage_lengths", "question", "question_lengths", "passage_letters", "question_letters"
-        return [batch[name] for name in (*names, "match")]
-
-    def looks(self, params: PyTree, batch: Any) -> tuple[Pointers, Array]:
-        found = self.point(params, batch, None)
-        return found, jnp.swapaxes(found.question, 1, 2)
+    def question_attention(self, batch: Mapping[str, Any], output: Output) -> Array:
+        return jnp.swapaxes(output.weights.question, 1, 2)
 
 
-class AsSequence:
-    """Question and passage in one sequence: the Transformer."""
+class TransformerAdapter(ReaderAdapter):
+    """The Transformer, which reads question and passage as one sequence."""
+
+    input_names = ("tokens", "lengths", "starts", "match")
 
     title = "Where in the passage each word of the question looked (last layer, mean of its heads)"
 
     def __init__(self, config: Any, reader: PassageEncoder) -> None:
-        self.model: nn.Module = TransformerReader(config.model, reader.tokenizer.vocabulary_size)
+        self.model = TransformerReader(config.model, reader.tokenizer.vocabulary_size)
         self._layers, self._after = config.model.encoder.layers, config.model.special_tokens_after
 
-    def lengths(self, window: Window) -> tuple[int, int]:
-        length = len(window.question.ids) + 2 + window.length + self._after
+    def lengths(self, example: Window) -> tuple[int, int]:
+        length = len(example.question.ids) + 2 + example.length + self._after
         return length, length
 
-    def fill(self, rows: int, question: int, positions: int, members: Sequence[Window]) -> Batch:
+    def arrays(self, examples: Sequence[Window], shape: Shape) -> Batch:
+        rows, positions = shape.rows, shape.target
         tokens, match = np.zeros((rows, positions), np.int32), np.zeros((rows, positions), np.float32)
-        for row, one in enumerate(members):
-            start = len(one.question.ids) + 2
-            tokens[row, :start] = [BOS, *one.question.ids, EOS]
-            passage = [*one.passage.ids[one.first : one.last], *[EOS] * self._after]
+        for row, window in enumerate(examples):
+            start = len(window.question.ids) + 2
+            tokens[row, :start] = [BOS, *window.question.ids, EOS]
+            passage = [*window.passage.ids[window.first : window.last], *[EOS] * self._after]
             tokens[row, start : start + len(passage)] = passage
-            match[row, start : start + one.length] = one.match
-        starts = [len(one.question.ids) + 2 for one in members]
-        lengths = [self.lengths(one)[0] for one in members]
+            match[row, start : start + window.length] = window.match
+        starts = [len(window.question.ids) + 2 for window in examples]
+        lengths = [self.lengths(window)[0] for window in examples]
         batch = {"tokens": tokens, "lengths": _column(rows, lengths), "starts": _column(rows, starts), "match": match}
-        return batch | _targets(rows, members)
+        return batch | _targets(rows, examples)
 
-    def initialize(self, rng: Array) -> PyTree:
-        three = jnp.ones((1, 3), jnp.int32)
-        return self.model.init(rng, three, jnp.array([3]), jnp.array([2]), jnp.ones((1, 3)), train=False)["params"]
+    @property
+    def example_batch(self) -> Batch:
+        tokens = np.ones((1, 3), np.int32)
+        return {
+            "tokens": tokens,
+            "lengths": np.array([3], np.int32),
+            "starts": np.array([2], np.int32),
+            "match": np.ones((1, 3), np.float32),
+        }
 
-    def point(self, params: PyTree, batch: Any, rng: Array | None) -> Pointers:
-        rngs = {} if rng is None else {"dropout": rng}
-        found: Any = self.model.apply({"params": params}, *self.inputs(batch), train=rng is not None, rngs=rngs)
-        return found
-
-    def inputs(self, batch: Any) -> list[Any]:
-        return [batch[name] for name in ("tokens", "lengths", "starts", "match")]
-
-    def looks(self, params: PyTree, batch: Any) -> tuple[Pointers, Array]:
-        """The last layer's attention of the question's tokens to the passage's, the mean of its heads."""
-        found, attention = apply_with_attention(self.model, {"params": params}, *self.inputs(batch), train=False)
-        mean = jnp.mean(attention[-1].weights, axis=1)
+    def question_attention(self, batch: Mapping[str, Any], output: Output) -> Array:
+        """Return the last layer's attention of the question's tokens to the passage's, the mean of its heads."""
+        mean = jnp.mean(output.attention[-1].weights, axis=1)
         width, start = mean.shape[1], batch["starts"][:, None]
         places = jnp.arange(width)[None, :]
-        asked = jnp.take_along_axis(mean, jnp.minimum(places + 1, width - 1)[..., None], axis=1)
-        told = jnp.minimum(start + places, width - 1)[:, None, :]
-        return found, jnp.take_along_axis(asked, told, axis=2)
+        question = jnp.take_along_axis(mean, jnp.minimum(places + 1, width - 1)[..., None], axis=1)
+        passage = jnp.minimum(start + places, width - 1)[:, None, :]
+        return jnp.take_along_axis(question, passage, axis=2)

@@ -1,8 +1,7 @@
 """Spans: the piece of a passage that answers a question, or that there is none."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -10,28 +9,38 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Array, PyTree
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
-from attnlab.config.extractive_qa import ExtractiveQA
+from attnlab.config.extractive_qa import ExtractiveQA, GeneratedPassages, PassageQuestionHub, SquadJson
 from attnlab.config.models.extractive_qa import TransformerReader
 from attnlab.config.models.transformer import TransformerEncoder
-from attnlab.data.extractive_qa import load
+from attnlab.data.extractive_qa import generated, squad, subjqa
 from attnlab.data.extractive_qa.encoder import PassageEncoder, Window
 from attnlab.data.extractive_qa.records import PassageQuestion, unique_ids
 from attnlab.data.extractive_qa.windows import best_spans
 from attnlab.data.pretrained.source import Pretrained
 from attnlab.data.records import Splits
-from attnlab.data.text.batching import Batches, evaluation_shapes
+from attnlab.data.text.batching import evaluation_shapes
+from attnlab.data.text.buckets import Shape
 from attnlab.data.text.tokenizer import Tokenizer
 from attnlab.models import bert
-from attnlab.tasks.attention_map import Attended, Part, View, heading
-from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, polled, rows_multiple, settings
+from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap, RowGroup
+from attnlab.tasks.base import (
+    Metric,
+    Poll,
+    Task,
+    TrainingBatches,
+    no_poll,
+    refuse_n_best,
+    rows_multiple,
+    settings,
+    with_poll,
+)
 from attnlab.tasks.bootstrap import interval, paired_difference
 from attnlab.tasks.extractive_qa import lexical_baseline
-from attnlab.tasks.extractive_qa.adapters import Form, form
+from attnlab.tasks.extractive_qa.adapters import ReaderAdapter, adapter
 from attnlab.tasks.extractive_qa.metrics import best_by_threshold, each, squad_scores
 from attnlab.tasks.layer_attention import Selection, layers_of, select
 from attnlab.training.objective import Loss
@@ -60,27 +69,37 @@ class Found(NamedTuple):
 class ExtractiveQATask(Task):
     """The model of an experiment with its vocabularies."""
 
-    measure = "dev_f1"
-    unit = "questions"
-    asks = "a passage and a question: two arguments, or one line with a tab between them"
-    columns = (
-        Column("exact"),
-        Column("f1"),
-        Column("lexical_baseline_exact"),
-        Column("lexical_baseline_f1"),
-        Column("f1_over_baseline"),
+    monitor = "dev_f1"
+    loss_unit = "questions"
+    input_format = "a passage and a question: two arguments, or one line with a tab between them"
+    reported_metrics = (
+        Metric("exact"),
+        Metric("f1"),
+        Metric("lexical_baseline_exact"),
+        Metric("lexical_baseline_f1"),
+        Metric("f1_over_baseline"),
     )
 
     config: Experiment
     reader: PassageEncoder
     weights: Pretrained | None = None
     """Where the training starts; a trained model needs them no more."""
-    _told: list[str] = field(default_factory=list)
 
     @staticmethod
     def load(config: Experiment, data_dir: Path | None) -> Splits[PassageQuestion]:
         """Read the questions with their passages."""
-        return load.load(settings(config, ExtractiveQA).data, data_dir)
+        data = settings(config, ExtractiveQA).data
+        if isinstance(data, GeneratedPassages):
+            return generated.generate(data)
+        if isinstance(data, PassageQuestionHub):
+            return squad.read_hub(data, data_dir)
+        expected = data.train if isinstance(data, SquadJson) else data.train[0]
+        if data_dir is None:
+            needed = f"task.data.kind {data.kind} needs a data directory: give --data DIR or set ATTNLAB_DATA"
+            raise UserError(f"{needed}; expected DIR/{expected}")
+        if not data_dir.is_dir():
+            raise UserError(f"{data_dir}: no such data directory; give --data DIR with DIR/{expected}")
+        return squad.read(data, data_dir) if isinstance(data, SquadJson) else subjqa.read(data, data_dir)
 
     @classmethod
     def prepare(cls, config: Experiment, splits: Splits[PassageQuestion], data_dir: Path | None = None) -> Self:
@@ -100,32 +119,21 @@ class ExtractiveQATask(Task):
         """The vocabularies."""
         return self.reader.files()
 
-    def identity(self) -> Mapping[str, str]:
-        """Their fingerprints."""
-        hashed = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.files().items()}
-        found = {"tokenizer": hashed["tokenizer.json"], "letters": hashed["letters.json"]}
-        return found if self.weights is None else found | {"pretrained": self.weights.fingerprint}
-
     @property
     def tokenizer(self) -> Tokenizer:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Of questions and passages."""
         return self.reader.tokenizer
 
+    def weight_fingerprints(self) -> dict[str, str]:
+        """Return the fingerprint of pretrained weights."""
+        return {} if self.weights is None else {"pretrained": self.weights.fingerprint}
+
     @cached_property
-    def form(self) -> Form:
-        """How the model reads windows."""
-        return form(self.config, self.reader)
+    def adapter(self) -> ReaderAdapter:
+        """The model with the layout of its batches."""
+        return adapter(self.config, self.reader)
 
-    @property
-    def model(self) -> nn.Module:
-        """The Linen module; its parameters live elsewhere."""
-        return self.form.model
-
-    def initialize(self, rng: Array) -> PyTree:
-        """Draw the parameters."""
-        return self.form.initialize(rng)
-
-    def pretrained(self, params: PyTree) -> PyTree:
+    def load_pretrained(self, params: PyTree) -> PyTree:
         """Let the encoder start from pretrained weights, if there are."""
         if self.weights is None:
             return params
@@ -133,16 +141,16 @@ class ExtractiveQATask(Task):
 
     def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
         """Cross entropy of the answer's first and of its last word (or of none) among all words of the window."""
-        out, real = self.form.point(params, batch, rng), batch["real"]
+        logits, real = self.adapter.forward(params, batch, rng, attention=False).logits, batch["real"]
         losses, right = jnp.zeros(real.shape), real > 0
-        for logits, target in ((out.start, batch["start"]), (out.end, batch["end"])):
-            losses -= jnp.take_along_axis(jax.nn.log_softmax(logits), target[:, None], axis=1)[:, 0]
-            right &= jnp.argmax(logits, axis=1) == target
+        for side, target in enumerate((batch["start"], batch["end"])):
+            losses -= jnp.take_along_axis(jax.nn.log_softmax(logits[:, side]), target[:, None], axis=1)[:, 0]
+            right &= jnp.argmax(logits[:, side], axis=1) == target
         total = jnp.sum(real * losses)
         return Loss(total, jnp.sum(real), {"nll": total, "accuracy": jnp.sum(right.astype(jnp.int32))})
 
-    def batches(self, examples: Sequence[PassageQuestion]) -> Batches:
-        """The training batches: every window of every question that has a target, or is known to have no answer."""
+    def training_batches(self, examples: Sequence[PassageQuestion]) -> TrainingBatches:
+        """Batch every window of the questions that have a target, or are known to have no answer."""
         windows = self.reader.encode(examples)
         known = {number for number, one in enumerate(examples) if not one.answers}
         found = {window.number for window in windows if window.target != (0, 0)}
@@ -154,38 +162,27 @@ class ExtractiveQATask(Task):
         most = settings(self.config, ExtractiveQA).window
         guessed = sum(one.target is not None and not one.target.certain for one in examples)
         long = sum(len(self.reader.tokenizer.encode(one.question).ids) > self._most_asked for one in examples)
-        self._told = [
+        batches = self.batched(kept)
+        vocabulary = self.reader.tokenizer.vocabulary_size
+        summary = [
+            f"data: {len(examples):,} questions, {batches.examples:,} windows, {len(batches)} batches an epoch, "
+            f"{100 * batches.real_fraction:.0f}% of positions real; vocabulary: {vocabulary:,}",
+            "" if self.weights is None else bert.told(_encoder(self.config), self.weights),
             f"left out: {len(lost)} questions; {_why_left_out(examples[lost[0]], most)}" if lost else "",
             f"trained on a guessed place: {guessed} answers (no certain one is given)" if guessed else "",
             f"cut: {long} questions of more than {self._most_asked} tokens (task.max_question)" if long else "",
         ]
-        training = self.config.training
-        return Batches(
-            [self.form.lengths(window) for window in kept],
-            lambda shape, members: self.form.fill(shape.rows, shape.source, shape.target, [kept[i] for i in members]),
-            training.batch_tokens,
-            training.buckets,
-            seed=self.config.seed,
-            row_multiple=rows_multiple(),
-        )
+        return TrainingBatches(batches, list(filter(None, summary)))
 
-    def describe(self, batches: Batches, examples: int) -> list[str]:
-        """Lines for a person on what is trained on; nothing is left out of the training silently."""
-        vocabulary = self.reader.tokenizer.vocabulary_size
-        first = (
-            f"data: {examples:,} questions, {batches.examples:,} windows, {len(batches)} batches an epoch, "
-            f"{100 * batches.real_fraction:.0f}% of positions real; vocabulary: {vocabulary:,}"
-        )
-        weights = [] if self.weights is None else [bert.told(_encoder(self.config), self.weights)]
-        return [first, *weights, *filter(None, self._told)]
-
-    def dev_scores(self, params: PyTree, examples: Sequence[PassageQuestion], poll: Poll = no_poll) -> dict[str, float]:
+    def validation_metrics(
+        self, params: PyTree, examples: Sequence[PassageQuestion], poll: Poll = no_poll
+    ) -> dict[str, float]:
         """Score dev: exact match and F1."""
         answers = [found[0].text for found in self.find(params, examples, poll)]
         exacts, f1s = each(_gold(examples), answers)
         return {"dev_f1": 100.0 * float(f1s.mean()), "dev_exact": 100.0 * float(exacts.mean())}
 
-    def scores(self, params: PyTree, examples: Sequence[PassageQuestion], poll: Poll = no_poll) -> dict[str, Any]:
+    def test_metrics(self, params: PyTree, examples: Sequence[PassageQuestion], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set as SQuAD's program does, and the sliding window beside it.
 
         `answers` is what the official program reads: id -> text.
@@ -195,9 +192,11 @@ class ExtractiveQATask(Task):
         scores: dict[str, Any] = dict(squad_scores(gold, answers))
         if self._allows_none:
             scores |= best_by_threshold(gold, [_best_span(one) for one in asked], [_margin(one) for one in asked])
-        scores["each"] = {name: 100.0 * found for name, found in zip(("exact", "f1"), each(gold, answers), strict=True)}
+        scores["per_example"] = {
+            name: 100.0 * found for name, found in zip(("exact", "f1"), each(gold, answers), strict=True)
+        }
         slid = each(gold, [lexical_baseline.answer(one) for one in examples])
-        for (name, ours), theirs in zip(scores["each"].items(), slid, strict=True):
+        for (name, ours), theirs in zip(scores["per_example"].items(), slid, strict=True):
             found = paired_difference(ours, 100.0 * theirs)
             scores |= {
                 f"{name}_ci95": interval(ours),
@@ -208,46 +207,59 @@ class ExtractiveQATask(Task):
             }
         return scores | {"answers": dict(zip(unique_ids(one.id for one in examples), answers, strict=True))}
 
-    def example(self, inputs: Sequence[str]) -> PassageQuestion:
+    def parse_example(self, inputs: Sequence[str]) -> PassageQuestion:
         """Take a passage and a question."""
         parts = inputs[0].split("\t") if len(inputs) == 1 else list(inputs)
         if len(parts) != 2 or not all(part.strip() for part in parts):
-            raise UserError(f"expected {self.asks}, not {len(parts)} text{'s' if len(parts) > 1 else ''}")
+            raise UserError(f"expected {self.input_format}, not {len(parts)} text{'s' if len(parts) > 1 else ''}")
         return PassageQuestion("", parts[1].strip(), parts[0].strip(), ())
 
-    def views(self, params: PyTree, example: PassageQuestion) -> list[View]:
+    def attention_maps(self, params: PyTree, example: PassageQuestion) -> list[AnyAttentionMap]:
         """Answer, best answers first: which words of the passage each word of the question had to do with."""
         windows = self.reader.encode([example])
         if not windows[0].length:
             raise UserError("the passage has no token: nothing of it can be read")
-        looks = self._looked(params, windows)
+        looks = self._attention(params, windows)
         (found,) = self.find(params, [example])
         return [self._view(example, windows[one.window], looks[one.window], one) for one in found]
 
-    def selected(self, params: PyTree, example: PassageQuestion, wanted: Selection) -> View:
-        """Answer, and show what the tokens of question and passage attended to, in the window of the best answer."""
-        if not isinstance(self.config.model, TransformerReader):
-            return super().selected(params, example, wanted)
-        best, windows = self.views(params, example)[0], self.reader.encode([example])
-        assert isinstance(best, Attended)
+    def selected_attention_map(self, params: PyTree, example: PassageQuestion, wanted: Selection) -> AnyAttentionMap:
+        """Answer; return the attention within or between question and passage, in the window of the best answer."""
+        best, windows = self.attention_maps(params, example)[0], self.reader.encode([example])
+        assert isinstance(best, AttentionMap)
         one = self.find(params, [example])[0][0]
         window = windows[one.window]
-        found = layers_of(self.form.model, params, *self.form.inputs(self._batch([window])))
-        chosen = select(found, wanted, "encoder")
+        chosen = select(layers_of(self.adapter, params, self._batch([window])), wanted, "encoder")
         words, asked = self._shown(window, one), self._question(example, window)
+        if chosen.kind == "context_to_query":
+            return replace(
+                best,
+                row_labels=best.column_labels,
+                column_labels=asked,
+                weights=chosen.weights[words, : len(asked)],
+                row_label="passage",
+                column_label="question",
+                row_groups=(RowGroup(len(best.column_labels), chosen.title, "passage", from_input=True),),
+                evidence=(),
+            )
+        if chosen.kind == "query_to_context":
+            weights, groups = chosen.weights[:, words], (RowGroup(1, chosen.title, "question"),)
+            rows = ["question as a whole"]
+            return replace(best, row_labels=rows, weights=weights, row_label="question", row_groups=groups)
         start = len(asked) + 2
         places = np.array([*range(start), *range(start + words.start, start + words.stop)])
-        tokens = [CLS, *asked, SEP, *best.source_tokens]
-        cut = f"; of {window.length} words of the passage {len(best.source_tokens)} are shown"
-        title = chosen.title + (cut if len(best.source_tokens) < window.length else "")
+        tokens = [CLS, *asked, SEP, *best.column_labels]
+        cut = f"; of {window.length} words of the passage {len(best.column_labels)} are shown"
+        title = chosen.title + (cut if len(best.column_labels) < window.length else "")
         return replace(
             best,
-            source_tokens=tokens,
-            target_tokens=tokens,
+            column_labels=tokens,
+            row_labels=tokens,
             weights=chosen.weights[np.ix_(places, places)],
-            across="attended to",
-            down="attending",
-            parts=(Part(len(tokens), title, "attending", given=True),),
+            column_label="attended to",
+            row_label="attending",
+            row_groups=(RowGroup(len(tokens), title, "attending", from_input=True),),
+            evidence=tuple(start + column for column in best.evidence),
         )
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
@@ -255,21 +267,21 @@ class ExtractiveQATask(Task):
         found = self.reader.tokenizer.encode_batch(list(texts))
         return list(dict.fromkeys(word for one in found for word in one.unknown_words))
 
-    def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
+    def predict(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
         """Answer line by line, `passage<TAB>question`: an empty line for an empty one, and where there is no answer."""
-        one_answer(n_best)
+        refuse_n_best(n_best)
         full = [number for number, line in enumerate(lines) if line.strip()]
         asked = []
         for number in full:
             try:
-                asked.append(self.example([lines[number]]))
+                asked.append(self.parse_example([lines[number]]))
             except UserError as error:
                 raise UserError(f"line {first + number + 1}: {error}") from error
         found = self.find(params, asked) if asked else []
         answers = {number: " ".join(one[0].text.split()) for number, one in zip(full, found, strict=True)}
         yield from (answers.get(number, "") for number in range(len(lines)))
 
-    def lengths(self, examples: Sequence[PassageQuestion]) -> dict[str, list[int]]:
+    def token_lengths(self, examples: Sequence[PassageQuestion]) -> dict[str, list[int]]:
         """Tokens of passages, of questions, and of the answers that are trained on."""
         encode = self.reader.tokenizer.encode_batch
         answers = [one.target.text for one in examples if one.target is not None]
@@ -316,26 +328,26 @@ class ExtractiveQATask(Task):
         self, params: PyTree, windows: Sequence[Window], poll: Poll
     ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
         """Log-probabilities of the first and last words of windows, batch by batch, with the numbers of the windows."""
-        lengths = [self.form.lengths(window)[1] for window in windows]
-        question = -(-max((self.form.lengths(window)[0] for window in windows), default=1) // 8) * 8
+        lengths = [self.adapter.lengths(window)[1] for window in windows]
+        question = -(-max((self.adapter.lengths(window)[0] for window in windows), default=1) // 8) * 8
         model = self.config.model
         longest = model.encoder.max_positions if isinstance(model, TransformerReader) else None
         shapes = evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple(), longest)
-        for chosen, shape in polled(shapes, poll, len(windows)):
-            batch = shard_batch(self.form.fill(shape.rows, question, shape.source, [windows[i] for i in chosen]))
+        for chosen, shape in with_poll(shapes, poll, len(windows)):
+            batch = shard_batch(
+                self.adapter.fill([windows[i] for i in chosen], Shape(shape.rows, question, shape.source))
+            )
             yield chosen, *jax.device_get(self._point(params, batch))
 
-    def _looked(self, params: PyTree, windows: Sequence[Window]) -> list[tuple[np.ndarray, ...]]:
+    def _attention(self, params: PyTree, windows: Sequence[Window]) -> list[tuple[np.ndarray, ...]]:
         """Weights [j t], and of the passage, the first and the last word [t] each, of every window."""
-        pointers, weights = jax.device_get(self._looks(params, self._batch(windows)))
+        pointers, weights = jax.device_get(self._point_with_attention(params, self._batch(windows)))
         probabilities = [np.exp(np.asarray(_log_softmax(a)))[:, 1:] for a in (pointers.start, pointers.end)]
         parts = np.asarray(weights), np.asarray(pointers.passage), *probabilities
         return [tuple(part[row] for part in parts) for row in range(len(windows))]
 
     def _batch(self, windows: Sequence[Window]) -> Any:
-        rows = -(-len(windows) // rows_multiple()) * rows_multiple()
-        widths = [max(found) for found in zip(*(self.form.lengths(window) for window in windows), strict=True)]
-        return shard_batch(self.form.fill(rows, widths[0], widths[1], windows))
+        return shard_batch(self.adapter.fill(windows))
 
     @staticmethod
     def _shown(window: Window, one: Found) -> slice:
@@ -348,7 +360,9 @@ class ExtractiveQATask(Task):
         """Words of the question that are read."""
         return self.reader.tokenizer.encode(example.question).surface[: len(window.question.ids)]
 
-    def _view(self, example: PassageQuestion, window: Window, looked: tuple[np.ndarray, ...], one: Found) -> Attended:
+    def _view(
+        self, example: PassageQuestion, window: Window, looked: tuple[np.ndarray, ...], one: Found
+    ) -> AttentionMap:
         between, of_question, first, last = looked
         words = self._shown(window, one)
         start, shown = words.start, words.stop - words.start
@@ -361,25 +375,30 @@ class ExtractiveQATask(Task):
             title += "; what its rows lack of 1: that there is no answer"
         if shown < window.length:
             title += f" (of {window.length} words the {shown} around the answer; the sums are theirs)"
-        parts = [Part(len(rows), title, unit="weight or probability")]
+        groups = [RowGroup(len(rows), title, value_label="weight or probability")]
         if between.any():
             names, rows = [*asked, *names], [*between[: len(asked), words], *rows]
-            parts = [Part(len(asked), self.form.title, "question", given=True), *parts]
+            groups = [RowGroup(len(asked), self.adapter.title, "question", from_input=True), *groups]
         gold = list(dict.fromkeys(answer.text for answer in example.answers))
         spans = window.passage.offsets[window.first + start : window.first + start + shown]
-        return Attended(
-            source_tokens=[example.passage[a:b] for a, b in spans],
-            target_tokens=names,
+        return AttentionMap(
+            column_labels=[example.passage[a:b] for a, b in spans],
+            row_labels=names,
             weights=np.stack(rows),
-            translation=one.text or "(no answer)",
+            prediction=one.text or "(no answer)",
             score=one.score,
-            source=f"{example.question} — {example.passage}",
-            across="passage",
-            down="question and answer",
-            heading=heading(example.question, one.text or "(no answer)", gold),
-            gold=" / ".join(gold),
-            parts=tuple(parts),
-            unknown=tuple(self.unknown_words([example.passage, example.question])),
+            reference=" / ".join(gold),
+            input=f"{example.question} — {example.passage}",
+            question=example.question,
+            column_label="passage",
+            row_label="question and answer",
+            row_groups=tuple(groups),
+            evidence=tuple(
+                column
+                for column, (begin, end) in enumerate(spans)
+                if any(begin < answer.span[1] and answer.span[0] < end for answer in example.answers)
+            ),
+            unknown_words=tuple(self.unknown_words([example.passage, example.question])),
         )
 
     @property
@@ -393,14 +412,18 @@ class ExtractiveQATask(Task):
     @cached_property
     def _point(self) -> Callable[..., Any]:
         def point(params: PyTree, batch: Any) -> tuple[Array, Array]:
-            out = self.form.point(params, batch, None)
-            return jax.nn.log_softmax(out.start), jax.nn.log_softmax(out.end)
+            logits = self.adapter.forward(params, batch, attention=False).logits
+            return jax.nn.log_softmax(logits[:, 0]), jax.nn.log_softmax(logits[:, 1])
 
         return jax.jit(point)
 
     @cached_property
-    def _looks(self) -> Callable[..., Any]:
-        return jax.jit(self.form.looks)
+    def _point_with_attention(self) -> Callable[..., Any]:
+        def point(params: PyTree, batch: Any) -> tuple[Any, Array]:
+            output = self.adapter.forward(params, batch)
+            return output.weights, self.adapter.question_attention(batch, output)
+
+        return jax.jit(point)
 
 
 def _encoder(config: Experiment) -> TransformerEncoder:

@@ -1,11 +1,12 @@
-"""How each kind of model reads a batch of stories, and where it looks: hops or layers over the sentences."""
+"""How each kind of model reads a batch of stories, and its attention to the sentences."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from attnlab.config import Experiment
@@ -16,168 +17,154 @@ from attnlab.data.story_qa.encoder import BREAK, SPECIALS, START, EncodedStory, 
 from attnlab.data.story_qa.records import StoryQuestion
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
-from attnlab.layers.capture import LayerAttention, apply_with_attention
+from attnlab.layers.capture import LayerAttention
 from attnlab.models.memory_network import MemoryNetwork
 from attnlab.models.transformer_story_reader import SentenceStoryReader, TransformerStoryReader, latest_first
+from attnlab.tasks.adapter import ModelAdapter, Output
 
 
-class Form(Protocol):
-    """The form in which a model reads stories."""
+class StoryAdapter(ModelAdapter):
+    """A model of stories, which also sums up its attention as one row for each step over the sentences.
 
-    model: nn.Module
+    Attributes:
+        steps: labels of the rows of `sentence_attention`.
+        title: what these rows are; empty if they need no title.
+        longest: positions that a story may take; None: any number.
+    """
+
     steps: list[str]
-    """Names of the rows of weights that `looks` tells."""
-    title: str
-    """What these rows are; "" where they need no title."""
+    title: str = ""
     longest: int | None
-    """Positions that a story may take; None: any."""
 
-    def length(self, read: EncodedStory) -> int:
-        """Positions that a story takes in a batch."""
-        ...
+    @abstractmethod
+    def sentence_attention(self, batch: Mapping[str, Any], output: Output) -> Float[Array, "b h n"]:
+        """Return the attention of each step to each sentence."""
 
-    def fill(self, shape: Shape, members: Sequence[EncodedStory]) -> Batch:
-        """Make the arrays of a batch."""
-        ...
+    def labels(self, story: StoryQuestion, memory: int) -> list[str]:
+        """Return a label for each position of a Transformer that reads the last `memory` sentences; else none."""
+        return []
 
-    def labels(self, story: StoryQuestion, vocabulary: Vocabulary, memory: int) -> list[str]:
-        """Name the positions of the Transformer, of which the last `memory` sentences are read; none: it is none."""
-        ...
+    def lengths(self, example: EncodedStory) -> tuple[int, int]:
+        return self.length(example), self.length(example)
 
-    def inputs(self, batch: Any) -> list[Any]:
-        """Take the model's inputs from a batch."""
-        ...
+    @abstractmethod
+    def length(self, example: EncodedStory) -> int:
+        """Return the positions that a story takes in a batch."""
 
-    def initialize(self, rng: Array) -> PyTree:
-        """Draw the parameters."""
-        ...
-
-    def logits(self, params: PyTree, batch: Any, rng: Array | None) -> Float[Array, "b v"]:
-        """Say the answer."""
-        ...
-
-    def looks(self, params: PyTree, batch: Any) -> tuple[Float[Array, "b v"], Float[Array, "b h n"]]:
-        """Say the answer, and how much of each step's attention every sentence had."""
-        ...
+    def with_attention(self, params: PyTree, batch: Batch) -> tuple[Array, Array]:
+        """Return logits, and the attention of each step to each sentence."""
+        output = self.forward(params, batch)
+        return output.logits, self.sentence_attention(batch, output)
 
 
-def form(config: Experiment, vocabulary: Vocabulary, words: int) -> Form:
-    """Choose by the model's kind. `words` is the number of places in a sentence."""
+def adapter(config: Experiment, vocabulary: Vocabulary, words: int) -> StoryAdapter:
+    """Return the adapter of an experiment's model.
+
+    Args:
+        config: the experiment.
+        vocabulary: of the stories.
+        words: positions in a sentence.
+    """
     if isinstance(config.model, MemoryNetworkConfig):
-        return AsMemories(config, vocabulary, words)
+        return MemoryNetworkAdapter(config, vocabulary, words)
     assert isinstance(config.model, TransformerConfig)
-    return {"word": AsSequence, "sentence": AsFacts}[config.model.unit](config, vocabulary, words)
+    return {"word": WordTransformerAdapter, "sentence": SentenceTransformerAdapter}[config.model.unit](
+        config, vocabulary, words
+    )
 
 
-class _Table:
+class _SentenceTableAdapter(StoryAdapter):
     """A story is a table of sentences."""
 
-    model: nn.Module
-    title = ""
+    input_names = ("story", "sentences", "question")
 
     def __init__(self, words: int, longest: int | None) -> None:
         self._words, self.longest = words, longest
 
-    def length(self, read: EncodedStory) -> int:
-        return len(read.sentences)
+    @property
+    def example_batch(self) -> Batch:
+        story = np.ones((1, 1, self._words), np.int32)
+        return {"story": story, "sentences": np.array([1], np.int32), "question": story[:, 0]}
 
-    def fill(self, shape: Shape, members: Sequence[EncodedStory]) -> Batch:
-        widest = max((len(text) for read in members for text in (*read.sentences, read.question)), default=0)
-        return encoder.memory_batch(shape, members, max(self._words, widest))
+    def length(self, example: EncodedStory) -> int:
+        return len(example.sentences)
 
-    def labels(self, story: StoryQuestion, vocabulary: Vocabulary, memory: int) -> list[str]:
-        return []
-
-    def inputs(self, batch: Any) -> list[Any]:
-        return [batch[name] for name in ("story", "sentences", "question")]
-
-    def initialize(self, rng: Array) -> PyTree:
-        story = jnp.ones((1, 1, self._words), jnp.int32)
-        return self.model.init(rng, story, jnp.array([1]), story[:, 0], train=False)["params"]
-
-    def _apply(self, params: PyTree, batch: Any, rng: Array | None) -> Any:
-        rngs = {} if rng is None else {"dropout": rng}
-        return self.model.apply({"params": params}, *self.inputs(batch), train=rng is not None, rngs=rngs)
+    def arrays(self, examples: Sequence[EncodedStory], shape: Shape) -> Batch:
+        widest = max((len(text) for read in examples for text in (*read.sentences, read.question)), default=0)
+        return encoder.memory_batch(shape, examples, max(self._words, widest))
 
 
-class AsMemories(_Table):
+class MemoryNetworkAdapter(_SentenceTableAdapter):
     """The memory network."""
 
     def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
         super().__init__(words, config.task.memory)
-        self.model: nn.Module = MemoryNetwork(config.model, len(vocabulary.words), config.task.memory)
+        self.model = MemoryNetwork(config.model, len(vocabulary.words), config.task.memory)
         self.steps = [f"hop {n}" for n in range(1, config.model.hops + 1)]
 
-    def logits(self, params: PyTree, batch: Any, rng: Array | None) -> Array:
-        return self._apply(params, batch, rng).logits
-
-    def looks(self, params: PyTree, batch: Any) -> tuple[Array, Array]:
-        out = self._apply(params, batch, None)
-        return out.logits, out.weights
+    def sentence_attention(self, batch: Mapping[str, Any], output: Output) -> Array:
+        return output.weights
 
 
-class AsFacts(_Table):
-    """The Transformer over sentences. What the question attends to is where it looks."""
+class SentenceTransformerAdapter(_SentenceTableAdapter):
+    """The Transformer over sentences, of which the attention of the question is shown."""
 
     title = "What the question attends to, mean of the heads of each layer"
 
     def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
-        places = config.model.encoder.max_positions
-        super().__init__(words, None if places is None else places - 1)
-        self.model: nn.Module = SentenceStoryReader(config.model, len(vocabulary.words))
+        positions = config.model.encoder.max_positions
+        super().__init__(words, None if positions is None else positions - 1)
+        self.model = SentenceStoryReader(config.model, len(vocabulary.words))
         self.steps = [f"layer {n}" for n in range(1, config.model.encoder.layers + 1)]
 
-    def labels(self, story: StoryQuestion, vocabulary: Vocabulary, memory: int) -> list[str]:
+    def labels(self, story: StoryQuestion, memory: int) -> list[str]:
         return [story.question, *story.sentences[-memory:][::-1]]
 
-    def logits(self, params: PyTree, batch: Any, rng: Array | None) -> Array:
-        return self._apply(params, batch, rng)
+    def output(self, raw: Array, layers: list[LayerAttention]) -> Output:
+        return Output(raw, layers, jnp.zeros(raw.shape[0]))
 
-    def looks(self, params: PyTree, batch: Any) -> tuple[Array, Array]:
-        logits, found = apply_with_attention(self.model, {"params": params}, *self.inputs(batch), train=False)
-        asked = _of_first(found)[:, :, 1:]
-        return logits, jnp.take_along_axis(asked, latest_first(batch["sentences"], asked.shape[2])[:, None], axis=2)
+    def sentence_attention(self, batch: Mapping[str, Any], output: Output) -> Array:
+        by_question = _of_first_position(output.attention)[:, :, 1:]
+        order = latest_first(batch["sentences"], by_question.shape[2])
+        return jnp.take_along_axis(by_question, order[:, None], axis=2)
 
 
-class AsSequence:
-    """The Transformer over the words of question and story. What its first token attends to is where it looks."""
+class WordTransformerAdapter(StoryAdapter):
+    """The Transformer over the words of question and story, of which the attention of the first token is shown."""
 
     title = "What the first token attends to, mean of the heads of each layer, summed over the words of a sentence"
+    input_names = ("tokens", "types", "lengths")
 
     def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
-        self.model: nn.Module = TransformerStoryReader(config.model, len(vocabulary.words))
+        self.model = TransformerStoryReader(config.model, len(vocabulary.words))
         self.steps = [f"layer {n}" for n in range(1, config.model.encoder.layers + 1)]
         self.longest = config.model.encoder.max_positions
         self._memory = config.task.memory
 
-    def length(self, read: EncodedStory) -> int:
-        return read.tokens
+    @property
+    def example_batch(self) -> Batch:
+        tokens = np.ones((1, 2), np.int32)
+        return {"tokens": tokens, "types": tokens, "lengths": np.array([2], np.int32)}
 
-    def fill(self, shape: Shape, members: Sequence[EncodedStory]) -> Batch:
-        return encoder.sequence_batch(shape, members)
+    def length(self, example: EncodedStory) -> int:
+        return example.tokens
 
-    def labels(self, story: StoryQuestion, vocabulary: Vocabulary, memory: int) -> list[str]:
-        question, *told = [split_words_cased(text) or [text] for text in (story.question, *story.sentences[-memory:])]
-        return [SPECIALS[START], *question, SPECIALS[BREAK], *(word for words in told for word in words)]
+    def arrays(self, examples: Sequence[EncodedStory], shape: Shape) -> Batch:
+        return encoder.sequence_batch(shape, examples)
 
-    def inputs(self, batch: Any) -> list[Any]:
-        return [batch[name] for name in ("tokens", "types", "lengths")]
+    def labels(self, story: StoryQuestion, memory: int) -> list[str]:
+        texts = (story.question, *story.sentences[-memory:])
+        question, *sentences = [split_words_cased(text) or [text] for text in texts]
+        return [SPECIALS[START], *question, SPECIALS[BREAK], *(word for sentence in sentences for word in sentence)]
 
-    def initialize(self, rng: Array) -> PyTree:
-        one = jnp.ones((1, 2), jnp.int32)
-        return self.model.init(rng, one, one, jnp.array([2]), train=False)["params"]
+    def output(self, raw: Array, layers: list[LayerAttention]) -> Output:
+        return Output(raw, layers, jnp.zeros(raw.shape[0]))
 
-    def logits(self, params: PyTree, batch: Any, rng: Array | None) -> Array:
-        rngs = {} if rng is None else {"dropout": rng}
-        found: Any = self.model.apply({"params": params}, *self.inputs(batch), train=rng is not None, rngs=rngs)
-        return found
-
-    def looks(self, params: PyTree, batch: Any) -> tuple[Array, Array]:
-        logits, found = apply_with_attention(self.model, {"params": params}, *self.inputs(batch), train=False)
+    def sentence_attention(self, batch: Mapping[str, Any], output: Output) -> Array:
         of_sentence = jax.nn.one_hot(batch["sentence"], self._memory)
-        return logits, jnp.einsum("bht,btn->bhn", _of_first(found), of_sentence)
+        return jnp.einsum("bht,btn->bhn", _of_first_position(output.attention), of_sentence)
 
 
-def _of_first(layers: Sequence[LayerAttention]) -> Float[Array, "b l t"]:
+def _of_first_position(layers: Sequence[LayerAttention]) -> Float[Array, "b l t"]:
     """Return the attention of the first position in each layer, the mean over heads."""
     return jnp.stack([jnp.mean(layer.weights[:, :, 0], axis=1) for layer in layers], axis=1)

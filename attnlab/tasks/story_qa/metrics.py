@@ -28,7 +28,7 @@ def story_scores(
         facts: gold facts of each story; stories without any say nothing of the attention.
         resamples: draws of the test set behind the intervals.
         seed: of the draws.
-    Returns: the scores, and `each`, what those that are known of every story are made of, a row a story.
+    Returns: the scores, and `per_example`, what those that are known of every story are made of, a row a story.
 
     >>> found = story_scores(np.array([True]), [np.array([[0.25, 0.75]])], [(1,)])
     >>> found["accuracy"], found["fact_mass_1"], found["facts_found"]
@@ -42,7 +42,7 @@ def story_scores(
         values["fact_mass_max"] = mass.max(axis=1)
         values["facts_found"] = np.array([np.isin(gold, w.argmax(axis=1)).mean() for w, gold in known])
     whole = {name: 100.0 * found for name, found in values.items() if len(found) == len(right)}
-    scores: dict[str, Any] = {"each": whole}
+    scores: dict[str, Any] = {"per_example": whole}
     for name, found in values.items():
         scores[name] = 100.0 * float(found.mean())
         scores[f"{name}_ci95"] = interval(100.0 * found, resamples=resamples, seed=seed)

@@ -1,6 +1,5 @@
 """Stories: an answer in one word out of one, two or three facts, and how much of the attention these had."""
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,22 +10,30 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Array, PyTree
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
-from attnlab.config.story_qa import StoryQA
+from attnlab.config.story_qa import GeneratedStories, StoryQA
 from attnlab.data.records import Splits
-from attnlab.data.story_qa import load
+from attnlab.data.story_qa import babi, generated
 from attnlab.data.story_qa.encoder import EncodedStory, Vocabulary
 from attnlab.data.story_qa.records import StoryQuestion
-from attnlab.data.text.batching import Batches, evaluation_shapes
-from attnlab.data.text.buckets import Shape
-from attnlab.tasks.attention_map import Attended, Part, View, heading
-from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, polled, rows_multiple, settings
+from attnlab.data.text.batching import evaluation_shapes
+from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap, RowGroup
+from attnlab.tasks.base import (
+    Metric,
+    Poll,
+    Task,
+    TrainingBatches,
+    no_poll,
+    refuse_n_best,
+    rows_multiple,
+    settings,
+    with_poll,
+)
 from attnlab.tasks.layer_attention import Selection, layers_of, select
-from attnlab.tasks.story_qa.adapters import Form, form
+from attnlab.tasks.story_qa.adapters import StoryAdapter, adapter
 from attnlab.tasks.story_qa.metrics import story_scores
 from attnlab.training.objective import Loss, cross_entropy
 from attnlab.training.steps import shard_batch
@@ -40,13 +47,13 @@ EXAMPLE = "Amira went to the attic. Boris ran to the cellar. Where is Amira?"
 class StoryQATask(Task):
     """The model of an experiment with its vocabulary."""
 
-    measure = "dev_accuracy"
-    unit = "stories"
-    asks = f"a story and its question, such as '{EXAMPLE}'"
-    columns = (
-        Column("accuracy"),
-        Column("facts_found"),
-        Column("fact_mass_max"),
+    monitor = "dev_accuracy"
+    loss_unit = "stories"
+    input_format = f"a story and its question, such as '{EXAMPLE}'"
+    reported_metrics = (
+        Metric("accuracy"),
+        Metric("facts_found"),
+        Metric("fact_mass_max"),
     )
 
     config: Experiment
@@ -57,7 +64,8 @@ class StoryQATask(Task):
     @staticmethod
     def load(config: Experiment, data_dir: Path | None) -> Splits[StoryQuestion]:
         """Generate the stories, or read them."""
-        return load.load(settings(config, StoryQA).data, data_dir)
+        data = settings(config, StoryQA).data
+        return generated.generate(data) if isinstance(data, GeneratedStories) else babi.read(data, data_dir)
 
     @classmethod
     def prepare(cls, config: Experiment, splits: Splits[StoryQuestion], data_dir: Path | None = None) -> Self:
@@ -73,128 +81,110 @@ class StoryQATask(Task):
         """The vocabulary."""
         return {"words.json": self.vocabulary.to_json()}
 
-    def identity(self) -> Mapping[str, str]:
-        """The vocabulary's fingerprint."""
-        return {"words": hashlib.sha256(self.vocabulary.to_json().encode()).hexdigest()}
-
     @property
     def tokenizer(self) -> Vocabulary:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The words of stories and questions."""
         return self.vocabulary
 
     @cached_property
-    def form(self) -> Form:
-        """How the model reads a story."""
-        return form(self.config, self.vocabulary, self.words)
-
-    @property
-    def model(self) -> nn.Module:
-        """The Linen module; its parameters live elsewhere."""
-        return self.form.model
-
-    def initialize(self, rng: Array) -> PyTree:
-        """Draw the parameters."""
-        return self.form.initialize(rng)
+    def adapter(self) -> StoryAdapter:
+        """The model with the layout of its batches."""
+        return adapter(self.config, self.vocabulary, self.words)
 
     def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
         """Cross entropy of the answer's word."""
-        logits, answer = self.form.logits(params, batch, rng), batch["answer"]
+        logits = self.adapter.forward(params, batch, rng, attention=False).logits
+        answer = batch["answer"]
         real = (answer > 0).astype(jnp.int32)
         smoothing = self.config.training.label_smoothing
         smoothed, nll = cross_entropy(logits[:, None], answer[:, None], real, label_smoothing=smoothing)
         right = jnp.sum(real * (jnp.argmax(logits, axis=1) == answer))
         return Loss(smoothed, jnp.sum(real), {"nll": nll, "accuracy": right})
 
-    def batches(self, examples: Sequence[StoryQuestion]) -> Batches:
-        """The training batches."""
-        read, training = self._read(examples), self.config.training
-        lengths = [self.form.length(one) for one in read]
-        return Batches(
-            [(length, length) for length in lengths],
-            lambda shape, members: self.form.fill(shape, [read[i] for i in members]),
-            training.batch_tokens,
-            training.buckets,
-            seed=self.config.seed,
-            row_multiple=rows_multiple(),
-        )
-
-    def describe(self, batches: Batches, examples: int) -> list[str]:
-        """Lines for a person on what is trained on."""
+    def training_batches(self, examples: Sequence[StoryQuestion]) -> TrainingBatches:
+        """Batch the training questions."""
+        batches = self.batched(self._read(examples))
         kept = settings(self.config, StoryQA).memory
-        return [
+        summary = [
             f"data: {batches.examples:,} training questions, {len(batches)} batches an epoch, "
             f"{100 * batches.real_fraction:.0f}% of positions real",
             f"vocabulary: {len(self.vocabulary.words)} words; of longer stories the last {kept} sentences "
             "are read (task.memory)",
         ]
+        return TrainingBatches(batches, summary)
 
-    def dev_scores(self, params: PyTree, examples: Sequence[StoryQuestion], poll: Poll = no_poll) -> dict[str, float]:
+    def validation_metrics(
+        self, params: PyTree, examples: Sequence[StoryQuestion], poll: Poll = no_poll
+    ) -> dict[str, float]:
         """Score dev: accuracy, and the largest share of a hop's attention that the gold facts had."""
         found: dict[str, Any] = story_scores(*self._judged(params, examples, poll), resamples=2)
         return {f"dev_{name}": found[name] for name in ("accuracy", "fact_mass_max") if name in found}
 
-    def scores(self, params: PyTree, examples: Sequence[StoryQuestion], poll: Poll = no_poll) -> dict[str, Any]:
+    def test_metrics(self, params: PyTree, examples: Sequence[StoryQuestion], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set: the answers, and the attention on the gold facts."""
         read = self._read(examples)
         scores = {"stories": len(examples), **story_scores(*self._judged(params, examples, poll))}
         return scores | {"stories_cut": sum(one.left_out > 0 for one in read)}
 
-    def example(self, inputs: Sequence[str]) -> StoryQuestion:
+    def parse_example(self, inputs: Sequence[str]) -> StoryQuestion:
         """Take a story with its question at the end, in one argument or several."""
         return parse(" ".join(inputs))
 
-    def views(self, params: PyTree, example: StoryQuestion) -> list[View]:
+    def attention_maps(self, params: PyTree, example: StoryQuestion) -> list[AnyAttentionMap]:
         """Answer, and say how much each hop attended to each sentence."""
         ((probabilities, weights),) = self._found(params, [example])
         answer = int(probabilities.argmax())
         shown = example.sentences[-weights.shape[1] :]
+        first = len(example.sentences) - len(shown)
         return [
-            Attended(
-                source_tokens=list(shown),
-                target_tokens=self.form.steps,
+            AttentionMap(
+                column_labels=list(shown),
+                row_labels=self.adapter.steps,
                 weights=weights,
-                translation=self.vocabulary.words[answer],
+                prediction=self.vocabulary.words[answer],
                 score=float(np.log(probabilities[answer])),
-                source=" ".join([*example.sentences, example.question]),
-                across="story",
-                down="step",
-                heading=heading(example.question, self.vocabulary.words[answer], example.answer),
-                gold=example.answer,
-                sentences=True,
-                parts=(Part(len(weights), self.form.title, "step"),) if self.form.title else (),
-                unknown=tuple(self.unknown_words([*shown, example.question])),
+                reference=example.answer,
+                input=" ".join([*example.sentences, example.question]),
+                question=example.question,
+                column_label="story",
+                row_label="step",
+                column_format="sentences",
+                row_groups=(RowGroup(len(weights), self.adapter.title, "step"),) if self.adapter.title else (),
+                evidence=tuple(fact - first for fact in example.facts if fact >= first),
+                unknown_words=tuple(self.unknown_words([*shown, example.question])),
             )
         ]
 
-    def selected(self, params: PyTree, example: StoryQuestion, wanted: Selection) -> View:
-        """Answer, and show what every word of question and story attended to (or every sentence)."""
-        (view,) = self.views(params, example)
-        labels = self.form.labels(example, self.vocabulary, settings(self.config, StoryQA).memory)
-        if not labels:
-            return super().selected(params, example, wanted)
+    def selected_attention_map(self, params: PyTree, example: StoryQuestion, wanted: Selection) -> AnyAttentionMap:
+        """Answer; return the attention of a hop, or of every word or sentence of question and story."""
+        (view,) = self.attention_maps(params, example)
+        assert isinstance(view, AttentionMap)
+        labels = self.adapter.labels(example, settings(self.config, StoryQA).memory)
         (read,) = self._read([example])
-        shape = Shape(rows_multiple(), *(2 * [self.form.length(read)]))
-        found = layers_of(self.form.model, params, *self.form.inputs(shard_batch(self.form.fill(shape, [read]))))
-        chosen = select(found, wanted, "encoder")
+        chosen = select(layers_of(self.adapter, params, shard_batch(self.adapter.fill([read]))), wanted, "encoder")
+        if chosen.kind == "hop":
+            weights, groups = chosen.weights[:, : len(view.column_labels)], (RowGroup(1, chosen.title, "hop"),)
+            return replace(view, row_labels=["hop"], weights=weights, row_label="hop", row_groups=groups)
         weights = chosen.weights[: len(labels), : len(labels)]
         return replace(
             view,
-            source_tokens=labels,
-            target_tokens=labels,
+            column_labels=labels,
+            row_labels=labels,
             weights=weights,
-            across="attended to",
-            down="attending",
-            parts=(Part(len(labels), chosen.title, "attending", given=True),),
-            sentences=False,
+            column_label="attended to",
+            row_label="attending",
+            column_format="tokens",
+            row_groups=(RowGroup(len(labels), chosen.title, "attending", from_input=True),),
+            evidence=(),
         )
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Words of stories and questions that are none of the training's."""
         return list(dict.fromkeys(word for text in texts for word in self.vocabulary.unknown(text)))
 
-    def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
+    def predict(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
         """Answer story by story: an empty line for an empty one."""
-        one_answer(n_best)
+        refuse_n_best(n_best)
         full = [number for number, line in enumerate(lines) if line.strip()]
         try:
             read = [parse(lines[number]) for number in full]
@@ -207,14 +197,14 @@ class StoryQATask(Task):
         }
         yield from (answers.get(number, "") for number in range(len(lines)))
 
-    def lengths(self, examples: Sequence[StoryQuestion]) -> dict[str, list[int]]:
+    def token_lengths(self, examples: Sequence[StoryQuestion]) -> dict[str, list[int]]:
         """Sentences of the stories, and words of story and question."""
         read = [self.vocabulary.encode(story, len(story.sentences)) for story in examples]
         return {"sentences": [len(one.sentences) for one in read], "words": [one.tokens - 2 for one in read]}
 
     def _read(self, examples: Sequence[StoryQuestion]) -> list[EncodedStory]:
         read = [self.vocabulary.encode(story, settings(self.config, StoryQA).memory) for story in examples]
-        longest, given = self.form.longest, max(map(self.form.length, read), default=0)
+        longest, given = self.adapter.longest, max(map(self.adapter.length, read), default=0)
         if longest is not None and given > longest:
             raise UserError(
                 f"a story takes {given} positions, and the learned ones hold {longest}: "
@@ -236,22 +226,22 @@ class StoryQATask(Task):
         """Probabilities [v] of every word as the answer, and weights [h n], of each story."""
         read = self._read(examples)
         found: list[Any] = [None] * len(read)
-        lengths = [self.form.length(one) for one in read]
-        shapes = evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple(), self.form.longest)
-        for chosen, shape in polled(shapes, poll, len(read)):
-            batch = shard_batch(self.form.fill(shape, [read[i] for i in chosen]))
-            probabilities, weights = jax.device_get(self._looks(params, batch))
+        lengths = [self.adapter.length(one) for one in read]
+        shapes = evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple(), self.adapter.longest)
+        for chosen, shape in with_poll(shapes, poll, len(read)):
+            batch = shard_batch(self.adapter.fill([read[i] for i in chosen], shape))
+            probabilities, weights = jax.device_get(self._predict_with_attention(params, batch))
             for row, index in enumerate(chosen):
                 found[index] = probabilities[row], weights[row, :, : len(read[index].sentences)]
         return found
 
     @cached_property
-    def _looks(self) -> Callable[..., Any]:
-        def looks(params: PyTree, batch: Any) -> tuple[Array, Array]:
-            logits, weights = self.form.looks(params, batch)
+    def _predict_with_attention(self) -> Callable[..., Any]:
+        def predict(params: PyTree, batch: Any) -> tuple[Array, Array]:
+            logits, weights = self.adapter.with_attention(params, batch)
             return jax.nn.softmax(logits), weights
 
-        return jax.jit(looks)
+        return jax.jit(predict)
 
 
 def parse(text: str) -> StoryQuestion:

@@ -37,15 +37,6 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str], *, lowercase: boo
     return _percent(BLEU(lowercase=lowercase).corpus_score(hypotheses, [references]).score)
 
 
-def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """Return the percentage of translations that equal their reference (runs of white space count as one space).
-
-    >>> exact_match(["July 27", "March 3"], ["July  27", "March 4"])
-    50.0
-    """
-    return 100.0 * float(np.mean(_matches(hypotheses, references)))
-
-
 def exact_match_by_length(
     hypotheses: Sequence[str], references: Sequence[str], lengths: Sequence[int], parts: int = 3
 ) -> list[float]:
@@ -84,9 +75,9 @@ def translation_scores(
         bootstrap: number of resamples, at least 2.
 
     Returns: `bleu`, `bleu_lowercase`, `chrf` (chrF2) in percent; for each, `<name>_ci95` = [low, high] (None of fewer
-        than `FEWEST` sentences) and `<name>_signature`; `exact_match` in percent; `sentences`; `each`, what these four
-        are made of, a row for each sentence. A score that is the same whatever the translations are (see `undefined`)
-        is None, `<name>_note` says why, and it is not in `each`.
+        than `FEWEST` sentences) and `<name>_signature`; `exact_match` in percent; `sentences`; `per_example`,
+        what these four are made of, a row for each sentence. A score that is the same whatever the translations
+        are (see `undefined`) is None, `<name>_note` says why, and it is not in `per_example`.
 
     Reference: Papineni et al. 2002 (BLEU); Popović 2015 (chrF); Koehn 2004 (bootstrap); Post 2018 (signatures).
 
@@ -104,7 +95,7 @@ def translation_scores(
         each[name] = np.asarray(metric._extract_corpus_statistics(hypotheses, [references]))
         found = _interval(metric, each[name].tolist(), bootstrap)
         scores |= {name: score, f"{name}_ci95": found, f"{name}_signature": str(metric.get_signature())}
-    scores |= {"exact_match": float(each["exact_match"].mean()), "sentences": len(hypotheses), "each": each}
+    scores |= {"exact_match": float(each["exact_match"].mean()), "sentences": len(hypotheses), "per_example": each}
     return without(scores, notes)
 
 

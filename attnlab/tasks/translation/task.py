@@ -9,7 +9,6 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Array, PyTree
 
 from attnlab.config import Decoding, Experiment
@@ -17,19 +16,19 @@ from attnlab.config.errors import UserError
 from attnlab.config.models.recurrent import RecurrentSeq2Seq as RecurrentConfig
 from attnlab.config.models.transformer import TransformerSeq2Seq as TransformerConfig
 from attnlab.config.translation import Translation
-from attnlab.data.text.batching import Batch, Batches, Pairs, evaluation_batches, fill_pairs, training_pairs
+from attnlab.data.text.batching import Batch, Pairs, evaluation_batches, training_pairs
 from attnlab.data.text.buckets import Shape
 from attnlab.data.text.tokenizer import BOS, EOS, Tokenizers, train_tokenizers
 from attnlab.data.translation import check
 from attnlab.data.translation.load import load
 from attnlab.data.translation.records import ParallelCorpus, SentencePair
-from attnlab.models.seq2seq import RecurrentSeq2Seq
-from attnlab.models.transformer import TransformerSeq2Seq
 from attnlab.tasks import hypotheses
-from attnlab.tasks.attention_map import Attended, Part, View
-from attnlab.tasks.base import Column, Poll, Task, no_poll, polled, rows_multiple, settings
+from attnlab.tasks.adapter import ModelAdapter
+from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap, RowGroup
+from attnlab.tasks.base import Metric, Poll, Task, TrainingBatches, no_poll, rows_multiple, settings, with_poll
 from attnlab.tasks.hypotheses import Hypothesis, from_search
 from attnlab.tasks.layer_attention import Selection, layers_of, select, title
+from attnlab.tasks.translation.adapters import adapter
 from attnlab.tasks.translation.alignment import alignment_score, by_word, gold_pairs, hard, word_of_token
 from attnlab.tasks.translation.metrics import METRICS, bleu, exact_match_by_length, score_of_counts, translation_scores
 from attnlab.training.decoding import Hypotheses, make_decode
@@ -42,23 +41,22 @@ SHOWN = 3
 """Hypotheses on a page where the config asks for one."""
 START, END = "⟨start⟩", "⟨end⟩"
 """How the start and the end token are shown."""
-MODELS = {"recurrent_seq2seq": RecurrentSeq2Seq, "transformer_seq2seq": TransformerSeq2Seq}
 
 
 @dataclass(eq=False)
 class TranslationTask(Task):
     """The model of an experiment with its tokenizers: what turns text into batches and arrays into text."""
 
-    measure = "dev_bleu"
-    unit = "tokens"
-    asks = "a sentence"
-    columns = (
-        Column("bleu_lowercase"),
-        Column("bleu"),
-        Column("chrf"),
-        Column("exact_match"),
-        Column("exact_match_long"),
-        Column("aer"),
+    monitor = "dev_bleu"
+    loss_unit = "tokens"
+    input_format = "a sentence"
+    reported_metrics = (
+        Metric("bleu_lowercase"),
+        Metric("bleu"),
+        Metric("chrf"),
+        Metric("exact_match"),
+        Metric("exact_match_long"),
+        Metric("aer"),
     )
 
     config: Experiment
@@ -84,10 +82,6 @@ class TranslationTask(Task):
         """The vocabularies."""
         return {f"tokenizer/{name}": text for name, text in self.tokenizers.files().items()}
 
-    def identity(self) -> Mapping[str, str]:
-        """The vocabularies' fingerprint."""
-        return {"tokenizer": self.tokenizers.fingerprint()}
-
     @property
     def tokenizer(self) -> Tokenizers:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Those of source and target."""
@@ -103,25 +97,15 @@ class TranslationTask(Task):
         return self._task.decoding
 
     @cached_property
-    def model(self) -> nn.Module:
-        """The Linen module; its parameters live elsewhere."""
-        source, target = self.tokenizers.source, self.tokenizers.target
-        return MODELS[self.config.model.kind](self.config.model, source.vocabulary_size, target.vocabulary_size)
-
-    def initialize(self, rng: Array) -> PyTree:
-        """Draw the parameters."""
-        one = jnp.ones((1, 2), jnp.int32)
-        return self.model.init(rng, one, jnp.array([2]), one, train=False)["params"]
+    def adapter(self) -> ModelAdapter:
+        """The model with the layout of its batches."""
+        sizes = self.tokenizers.source.vocabulary_size, self.tokenizers.target.vocabulary_size
+        return adapter(self.config, *sizes, supervised=bool(self._task.guided_alignment))
 
     def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
         """Cross entropy of every real target token, given those before it."""
-        inputs = batch["source"], batch["source_lengths"], batch["target_in"]
         guided = self._task.guided_alignment
-        options: dict[str, Any] = {}
-        if self.config.model.kind == "transformer_seq2seq":
-            options["weights"] = bool(guided)
-        rngs = {} if rng is None else {"dropout": rng}
-        out: Any = self.model.apply({"params": params}, *inputs, train=rng is not None, rngs=rngs, **options)
+        out = self.adapter.forward(params, batch, rng, attention=False)
         smoothing, lengths = self.config.training.label_smoothing, batch["target_lengths"]
         total, nll = cross_entropy(out.logits, batch["target_out"], lengths, label_smoothing=smoothing)
         metrics = {"nll": nll}
@@ -130,21 +114,28 @@ class TranslationTask(Task):
             total += guided * metrics["alignment"]
         return Loss(total, jnp.sum(lengths), metrics)
 
-    def batches(self, examples: Sequence[SentencePair]) -> Batches:
-        """The training batches; pairs longer than the task's `max_length` are left out."""
-        training, pairs = self.config.training, self.pairs(examples)
-        how = training.batch_tokens, training.buckets, self.config.seed, rows_multiple()
+    def training_batches(self, examples: Sequence[SentencePair]) -> TrainingBatches:
+        """Batch the training pairs; pairs longer than the task's `max_length` are left out."""
+        pairs = self.pairs(examples)
         if not self._task.guided_alignment:
-            return Batches.of_pairs(pairs, *how)
-        links = self._links(examples)
-        lengths = [(len(source) + 1, len(target) + 1) for source, target in pairs]
+            batches = self.batched(pairs)
+        else:
+            links = self._links(examples)
 
-        def fill(shape: Shape, members: Sequence[int]) -> Batch:
-            return fill_pairs(shape, [pairs[i] for i in members]) | {
-                "links": _dense(shape, [links[i] for i in members])
-            }
+            def fill(shape: Shape, members: Sequence[int]) -> Batch:
+                dense = _dense(shape, [links[i] for i in members])
+                return self.adapter.fill([pairs[i] for i in members], shape) | {"links": dense}
 
-        return Batches(lengths, fill, *how)
+            batches = self.batched(pairs, fill)
+        source, target = self.tokenizers.source.vocabulary_size, self.tokenizers.target.vocabulary_size
+        summary = [
+            f"data: {batches.examples:,} training pairs, {len(batches)} batches an epoch, "
+            f"{100 * batches.real_fraction:.0f}% of target positions real",
+            f"vocabulary: {source} source, {target} target tokens",
+        ]
+        if left_out := len(examples) - batches.examples:
+            summary.append(f"left out: {left_out} pairs of more than {self._task.max_length} tokens (task.max_length)")
+        return TrainingBatches(batches, summary)
 
     def pairs(self, examples: Sequence[SentencePair]) -> Pairs:
         """What is trained on, as token numbers: the pairs that are not too long."""
@@ -161,25 +152,15 @@ class TranslationTask(Task):
                 found.append(gold_pairs(pair.alignment or (), source.offsets, target.offsets).sure | {ends})
         return found
 
-    def describe(self, batches: Batches, examples: int) -> list[str]:
-        """Lines for a person on what is trained on; nothing is left out of the training silently."""
-        source, target = self.tokenizers.source.vocabulary_size, self.tokenizers.target.vocabulary_size
-        lines = [
-            f"data: {batches.examples:,} training pairs, {len(batches)} batches an epoch, "
-            f"{100 * batches.real_fraction:.0f}% of target positions real",
-            f"vocabulary: {source} source, {target} target tokens",
-        ]
-        if left_out := examples - batches.examples:
-            lines.append(f"left out: {left_out} pairs of more than {self._task.max_length} tokens (task.max_length)")
-        return lines
-
-    def dev_scores(self, params: PyTree, examples: Sequence[SentencePair], poll: Poll = no_poll) -> dict[str, float]:
+    def validation_metrics(
+        self, params: PyTree, examples: Sequence[SentencePair], poll: Poll = no_poll
+    ) -> dict[str, float]:
         """Score dev quickly: greedy search, BLEU with case."""
         greedy = self.decoding.model_copy(update={"beam": 1, "n_best": 1})
         found = self.translate(params, [p.source for p in examples], greedy, poll)
         return {"dev_bleu": bleu([h[0].text for h in found], [p.target for p in examples])}
 
-    def scores(self, params: PyTree, examples: Sequence[SentencePair], poll: Poll = no_poll) -> dict[str, Any]:
+    def test_metrics(self, params: PyTree, examples: Sequence[SentencePair], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set by BLEU and chrF, and the attention by gold alignment where there is one."""
         decoding = self.decoding
         sources, references = [p.source for p in examples], [p.target for p in examples]
@@ -197,29 +178,28 @@ class TranslationTask(Task):
         return scores
 
     @staticmethod
-    def total(score: str, rows: np.ndarray) -> float:
+    def aggregate(metric: str, rows: np.ndarray) -> float:
         """BLEU and chrF are made of counts, exact match is a mean."""
-        return score_of_counts(score, rows) if score in METRICS else Task.total(score, rows)
+        return score_of_counts(metric, rows) if metric in METRICS else Task.aggregate(metric, rows)
 
-    def example(self, inputs: Sequence[str]) -> SentencePair:
+    def parse_example(self, inputs: Sequence[str]) -> SentencePair:
         """Take a sentence without its translation."""
         text = " ".join(inputs)
         if not text.split():
             raise UserError('the sentence is empty: attnlab show RUN "ein Satz"')
         return SentencePair(text, "")
 
-    def views(self, params: PyTree, example: SentencePair) -> list[View]:
+    def attention_maps(self, params: PyTree, example: SentencePair) -> list[AnyAttentionMap]:
         """Translate a sentence: its best hypotheses with their attention."""
         decoding = self.decoding
         if decoding.n_best == 1:
             decoding = decoding.model_copy(update={"n_best": min(decoding.beam, SHOWN)})
         return [self.attended(example.source, h) for h in self.translate(params, [example.source], decoding)[0]]
 
-    def selected(self, params: PyTree, example: SentencePair, wanted: Selection) -> View:
-        """Translate a sentence, and show one attention of the Transformer when it wrote the best translation."""
+    def selected_attention_map(self, params: PyTree, example: SentencePair, wanted: Selection) -> AnyAttentionMap:
+        """Translate a sentence; return one attention of the model while it decodes the best translation."""
         model = self.config.model
-        if not isinstance(model, TransformerConfig):
-            return super().selected(params, example, wanted)
+        aligned = model.decoder.reported_layer + 1 if isinstance(model, TransformerConfig) else None
         best = self.translate(params, [example.source], self.decoding)[0][0]
         view = self.attended(example.source, best)
         ids = self.tokenizers.source.encode(example.source).ids
@@ -229,22 +209,21 @@ class TranslationTask(Task):
             (len(source), hypotheses.fitting(len(target), self._longest, "the translation")), EOS, np.int32
         )
         forced[0, : len(target)] = target
-        batch = shard_batch({"source": source, "lengths": lengths, "target": forced})
-        found = layers_of(self.model, params, batch["source"], batch["lengths"], batch["target"])
-        chosen = select(found, wanted, "cross", model.decoder.reported_layer + 1)
+        batch = shard_batch({"source": source, "source_lengths": lengths, "target_in": forced})
+        chosen = select(layers_of(self.adapter, params, batch), wanted, "cross", aligned)
         rows, columns, across, down = {
-            "cross": (view.target_tokens, view.source_tokens, "source", "target"),
-            "encoder": (view.source_tokens, view.source_tokens, "attended to", "attending"),
-            "decoder": (view.target_tokens, [START, *view.target_tokens[:-1]], "written before", "written next"),
+            "cross": (view.row_labels, view.column_labels, "source", "target"),
+            "encoder": (view.column_labels, view.column_labels, "attended to", "attending"),
+            "decoder": (view.row_labels, [START, *view.row_labels[:-1]], "written before", "written next"),
         }[chosen.kind]
         return replace(
             view,
-            source_tokens=columns,
-            target_tokens=rows,
+            column_labels=columns,
+            row_labels=rows,
             weights=chosen.weights[: len(rows), : len(columns)],
-            across=across,
-            down=down,
-            parts=(Part(len(rows), chosen.title, down, given=chosen.kind == "encoder"),),
+            column_label=across,
+            row_label=down,
+            row_groups=(RowGroup(len(rows), chosen.title, down, from_input=chosen.kind == "encoder"),),
         )
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
@@ -252,7 +231,7 @@ class TranslationTask(Task):
         found = self.tokenizers.source.encode_batch(list(texts))
         return list(dict.fromkeys(word for one in found for word in one.unknown_words))
 
-    def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
+    def predict(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
         """Translate: an empty line for an empty one.
 
         With `n_best` (None is the config's) above 1, so many lines for each instead, as Moses writes them:
@@ -262,7 +241,7 @@ class TranslationTask(Task):
         for number, found in enumerate(self.translate(params, lines, decoding), start=first):
             yield from hypotheses.lines(number, found, decoding.n_best)
 
-    def lengths(self, examples: Sequence[SentencePair]) -> dict[str, list[int]]:
+    def token_lengths(self, examples: Sequence[SentencePair]) -> dict[str, list[int]]:
         """Tokens of both sides."""
         source, target = self._encoded(examples)
         return {"source": list(map(len, source)), "target": list(map(len, target))}
@@ -272,22 +251,24 @@ class TranslationTask(Task):
         """Read all data and tell what they are like, both sides and their overlap with training."""
         return str(check.check(config, data_dir, rows_multiple()))
 
-    def attended(self, text: str, hypothesis: Hypothesis) -> Attended:
+    def attended(self, text: str, hypothesis: Hypothesis) -> AttentionMap:
         """A translation of `text` with names for its tokens and those of the source, end tokens included."""
         source, model = self.tokenizers.source.encode(text), self.config.model
-        parts: tuple[Part, ...] = ()
+        groups: tuple[RowGroup, ...] = ()
         if isinstance(model, TransformerConfig):
             which = title("cross", model.decoder.reported_layer + 1, model.decoder.layers, model.heads)
-            parts = (Part(len(hypothesis.weights), which, "target"),)
-        return Attended(
-            source_tokens=[*source.surface, END],
-            target_tokens=[*(self.tokenizers.target.token(i) for i in hypothesis.tokens), END],
+            groups = (RowGroup(len(hypothesis.weights), which, "target"),)
+        return AttentionMap(
+            column_labels=[*source.surface, END],
+            row_labels=[*(self.tokenizers.target.token(i) for i in hypothesis.tokens), END],
             weights=hypothesis.weights,
-            translation=hypothesis.text,
+            prediction=hypothesis.text,
             score=hypothesis.score,
-            source=text,
-            parts=parts,
-            unknown=tuple(dict.fromkeys(source.unknown_words)),
+            input=text,
+            row_label="target",
+            column_label="source",
+            row_groups=groups,
+            unknown_words=tuple(dict.fromkeys(source.unknown_words)),
         )
 
     def translate(
@@ -306,7 +287,7 @@ class TranslationTask(Task):
         results = [[Hypothesis("", [], 0.0, np.ones((1, 1), np.float32))] for _ in texts]
         full = [index for index, tokens in enumerate(ids) if tokens]
         batches = self.source_batches([ids[i] for i in full], decoding.beam)
-        for chosen, source, lengths in polled(batches, poll, len(full)):
+        for chosen, source, lengths in with_poll(batches, poll, len(full)):
             batch = shard_batch({"source": source, "lengths": lengths})
             found = jax.tree.map(np.asarray, decode(params, batch["source"], batch["lengths"]))
             for row, index in enumerate(chosen):
@@ -322,7 +303,7 @@ class TranslationTask(Task):
         target = [[BOS, *ids] for ids in target]
         width = hypotheses.fitting(max(map(len, target), default=1), self._longest, "with its start token a target")
         results: list[np.ndarray] = [np.zeros((0, 0))] * len(pairs)
-        for chosen, ids, lengths in polled(self.source_batches(source, 1), poll, len(pairs)):
+        for chosen, ids, lengths in with_poll(self.source_batches(source, 1), poll, len(pairs)):
             forced = np.full((len(ids), width), EOS, np.int32)
             for row, index in enumerate(chosen):
                 forced[row, : len(target[index])] = target[index]

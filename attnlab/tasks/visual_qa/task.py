@@ -1,6 +1,5 @@
 """Questions about images: the likeliest of the answers seen in training, where the model looked, and the controls."""
 
-import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +11,6 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Array, PyTree
 
 from attnlab.config import Experiment
@@ -22,17 +20,27 @@ from attnlab.config.models.visual_qa import VisualAnswerer as Config
 from attnlab.config.visual_qa import VisualQA
 from attnlab.data.images.pixels import as_bytes, pixels
 from attnlab.data.records import Splits
-from attnlab.data.text.batching import Batch, Batches
+from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
-from attnlab.data.text.tokenizer import EOS, Tokenizer, train
+from attnlab.data.text.tokenizer import Tokenizer, train
 from attnlab.data.visual_qa import load
 from attnlab.data.visual_qa.records import ImageQuestion
-from attnlab.models.visual_qa import VisualAnswerer
-from attnlab.tasks.attention_map import Regarded, View, heading
-from attnlab.tasks.base import Column, Poll, Task, no_poll, one_answer, polled, rows_multiple, settings
+from attnlab.tasks.adapter import ModelAdapter
+from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap, ImageAttentionMap, RowGroup
+from attnlab.tasks.base import (
+    Metric,
+    Poll,
+    Task,
+    TrainingBatches,
+    no_poll,
+    refuse_n_best,
+    settings,
+    with_poll,
+)
 from attnlab.tasks.bootstrap import interval
-from attnlab.tasks.image_inputs import Pictures
+from attnlab.tasks.image_inputs import ImageInputs
 from attnlab.tasks.layer_attention import Selection, layers_of, select, title
+from attnlab.tasks.visual_qa.adapters import VisualAnswererAdapter
 from attnlab.training.objective import Loss, cross_entropy
 from attnlab.training.steps import shard_batch
 
@@ -53,15 +61,15 @@ class Answer(NamedTuple):
 class VisualQATask(Task):
     """The model of an experiment with its vocabulary and the answers it knows."""
 
-    measure = "dev_accuracy"
-    unit = "questions"
-    asks = "the path of an image file, a tab, and a question"
-    columns = (
-        Column("accuracy"),
-        Column("accuracy_shuffled_images"),
-        Column("accuracy_question_only"),
-        Column("accuracy_image_only"),
-        Column("usual_answer_to_question"),
+    monitor = "dev_accuracy"
+    loss_unit = "questions"
+    input_format = "the path of an image file, a tab, and a question"
+    reported_metrics = (
+        Metric("accuracy"),
+        Metric("accuracy_shuffled_images"),
+        Metric("accuracy_question_only"),
+        Metric("accuracy_image_only"),
+        Metric("usual_answer_to_question"),
     )
 
     config: Experiment
@@ -99,94 +107,67 @@ class VisualQATask(Task):
         write = lambda found: json.dumps(found, ensure_ascii=False, indent=1) + "\n"  # noqa: E731
         return {VOCABULARY: self.tokenizer.to_json(), ANSWERS: write(self.answers), SEEN: write(self.usual)}
 
-    def identity(self) -> Mapping[str, str]:
-        """Fingerprints of the vocabulary, the answers and of frozen weights."""
-        prepared = "\n".join(self.files().values())
-        return {"vocabulary": hashlib.sha256(prepared.encode()).hexdigest(), **self.pictures.identity()}
-
     @property
     def task(self) -> VisualQA:
         """The task's part of the config."""
         return settings(self.config, VisualQA)
 
     @cached_property
-    def pictures(self) -> Pictures:
+    def image_inputs(self) -> ImageInputs:
         """How images reach the model."""
         assert isinstance(self.config.model, Config)
-        return Pictures(self.config.model.image, self.task.image_size)
+        return ImageInputs(self.config.model.image, self.task.image_size)
+
+    def weight_fingerprints(self) -> dict[str, str]:
+        """Return the fingerprint of frozen weights of the image encoder."""
+        return dict(self.image_inputs.fingerprints())
 
     @cached_property
-    def model(self) -> nn.Module:
-        """The Linen module; its parameters live elsewhere."""
-        assert isinstance(self.config.model, Config)
-        return VisualAnswerer(self.config.model, self.tokenizer.vocabulary_size, len(self.answers))
-
-    def initialize(self, rng: Array) -> PyTree:
-        """Draw the parameters."""
-        question, cells = jnp.ones((1, 2), jnp.int32), jnp.array([self.pictures.cells])
-        return self.model.init(rng, self.pictures.blank(1), cells, question, jnp.array([2]), train=False)["params"]
+    def adapter(self) -> ModelAdapter:
+        """The model with the layout of its batches."""
+        sizes = self.tokenizer.vocabulary_size, len(self.answers)
+        return VisualAnswererAdapter(self.config.model, self.image_inputs, *sizes)
 
     def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
         """Cross entropy of the answers."""
-        rngs = {} if rng is None else {"dropout": rng}
-        out: Any = self.model.apply({"params": params}, *self._inputs(batch), train=rng is not None, rngs=rngs)
+        out = self.adapter.forward(params, batch, rng, attention=False)
         real = (batch["lengths"] > 0).astype(jnp.int32)
         smoothing = self.config.training.label_smoothing
         smoothed, nll = cross_entropy(out.logits[:, None], batch["answer"][:, None], real, label_smoothing=smoothing)
         right = jnp.sum((jnp.argmax(out.logits, axis=-1) == batch["answer"]) & (real > 0)).astype(jnp.float32)
         return Loss(smoothed, jnp.sum(real), {"nll": nll, "accuracy": right})
 
-    def batches(self, examples: Sequence[ImageQuestion]) -> Batches:
-        """The training batches; questions longer than the task's `max_length` are left out."""
+    def training_batches(self, examples: Sequence[ImageQuestion]) -> TrainingBatches:
+        """Batch the training questions; those longer than the task's `max_length` are left out."""
         ids = self._ids([asked.question for asked in examples])
         kept = [n for n, tokens in enumerate(ids) if len(tokens) <= self.task.max_length]
-        images = self.pictures.prepared([e.image for e in examples], [e.name for e in examples])
+        images = self.image_inputs.prepared([e.image for e in examples], [e.name for e in examples])
         number = {answer: n for n, answer in enumerate(self.answers)}
-        training = self.config.training
 
         def fill(shape: Shape, members: Sequence[int]) -> Batch:
             chosen = [kept[i] for i in members]
-            batch = self._batch(shape.rows, shape.target, [images[n] for n in chosen], [ids[n] for n in chosen])
-            batch["answer"][: len(chosen)] = [number[examples[n].answer] for n in chosen]
-            return batch
+            return self.adapter.fill([(images[n], ids[n], number[examples[n].answer]) for n in chosen], shape)
 
-        lengths = [(len(ids[n]) + 1,) * 2 for n in kept]
-        return Batches(
-            [(n, m) for n, m in lengths],
-            fill,
-            training.batch_tokens,
-            training.buckets,
-            seed=self.config.seed,
-            row_multiple=rows_multiple(),
-        )
-
-    def _batch(self, rows: int, width: int, images: Sequence[np.ndarray], ids: Sequence[Sequence[int]]) -> Batch:
-        batch = {name: np.zeros(rows, np.int32) for name in ("cells", "lengths", "answer")}
-        batch |= {"image": self.pictures.blank(rows), "question": np.zeros((rows, width), np.int32)}
-        for row, (image, tokens) in enumerate(zip(images, ids, strict=True)):
-            batch["image"][row], batch["cells"][row] = image, self.pictures.cells
-            batch["question"][row, : len(tokens) + 1] = [*tokens, EOS]
-            batch["lengths"][row] = len(tokens) + 1
-        return batch
-
-    def describe(self, batches: Batches, examples: int) -> list[str]:
-        """Lines for a person on what is trained on."""
-        side, size = self.pictures.side, self.task.image_size
-        lines = [
+        batches = self.batched([(None, ids[n], 0) for n in kept], fill)
+        side, size = self.image_inputs.side, self.task.image_size
+        summary = [
             f"data: {batches.examples:,} questions, {len(batches)} batches an epoch, "
             f"{100 * batches.real_fraction:.0f}% of positions real",
             f"vocabulary: {self.tokenizer.vocabulary_size} tokens, {len(self.answers)} answers; "
             f"images of {size}×{size} pixels, {side}×{side} cells",
         ]
-        if left_out := examples - batches.examples:
-            lines.append(f"left out: {left_out} questions of more than {self.task.max_length} tokens (task.max_length)")
-        return lines
+        if left_out := len(examples) - batches.examples:
+            limit = self.task.max_length
+            summary.append(f"left out: {left_out} questions of more than {limit} tokens (task.max_length)")
+        return TrainingBatches(batches, summary)
 
-    def dev_scores(self, params: PyTree, examples: Sequence[ImageQuestion], poll: Poll = no_poll) -> dict[str, float]:
+    def validation_metrics(
+        self, params: PyTree, examples: Sequence[ImageQuestion], poll: Poll = no_poll
+    ) -> dict[str, float]:
         """Score dev: how many questions are answered as they should be."""
         return {"dev_accuracy": 100.0 * float(np.mean(self._right(params, examples, poll)))}
 
-    def scores(self, params: PyTree, examples: Sequence[ImageQuestion], poll: Poll = no_poll) -> dict[str, Any]:
+    def test_metrics(self, params: PyTree, examples: Sequence[ImageQuestion], poll: Poll = no_poll) -> dict[str, Any]:
         """Score a test set, beside the controls that tell what the accuracy owes to image and question.
 
         Returns: in percent `accuracy` with its 95% interval and that of each answer; and
@@ -216,24 +197,35 @@ class VisualQATask(Task):
             "usual_answer_to_question": percent(usual),
             "questions": len(examples),
             "accuracy_by_answer": by_answer,
-            "each": {"accuracy": 100.0 * right},
+            "per_example": {"accuracy": 100.0 * right},
         }
 
-    def example(self, inputs: Sequence[str]) -> ImageQuestion:
+    def parse_example(self, inputs: Sequence[str]) -> ImageQuestion:
         """Read an image file and take a question."""
         if len(inputs) < 2:
             raise UserError('an image and a question are needed: attnlab show RUN image.png "what color is the shape?"')
         return _read(inputs[0], " ".join(inputs[1:]))
 
-    def views(self, params: PyTree, example: ImageQuestion) -> list[View]:
+    def attention_maps(self, params: PyTree, example: ImageQuestion) -> list[AnyAttentionMap]:
         """Answer a question, and say where on the image each of its words looked."""
         (found,) = self.ask(params, [example])
         words = self.tokenizer.encode(example.question).surface
-        side, image = self.pictures.side, pixels(example.image, self.task.image_size, example.name)
+        side, image = self.image_inputs.side, pixels(example.image, self.task.image_size, example.name)
         weights = found.weights[: len(words)].reshape(-1, side, side)
-        above = heading(example.question, found.text, example.answer)
         unknown = tuple(self.unknown_words([example.question]))
-        return [Regarded(image, words, weights, found.text, found.probability, above, self._which, unknown)]
+        return [
+            ImageAttentionMap(
+                image=image,
+                row_labels=words,
+                weights=weights,
+                prediction=found.text,
+                score=found.probability,
+                reference=example.answer,
+                question=example.question,
+                title=self._which,
+                unknown_words=unknown,
+            )
+        ]
 
     @property
     def _which(self) -> str:
@@ -243,42 +235,54 @@ class VisualQATask(Task):
         layers, heads = getattr(fusion, "layers", 0), getattr(fusion, "heads", 0)
         return title("cross", layers, layers, heads) if layers else ""
 
-    def selected(self, params: PyTree, example: ImageQuestion, wanted: Selection) -> View:
-        """Answer a question, and show where one layer and head looked, or the mean of the heads."""
-        if not self._which:
-            return super().selected(params, example, wanted)
-        (view,) = self.views(params, example)
-        assert isinstance(view, Regarded)
+    def selected_attention_map(self, params: PyTree, example: ImageQuestion, wanted: Selection) -> AnyAttentionMap:
+        """Answer a question; return the attention of its words to the image, or of the image to its words."""
+        (view,) = self.attention_maps(params, example)
+        assert isinstance(view, ImageAttentionMap)
         (ids,) = self._ids([example.question])
-        ((_, image, _),) = self.pictures.batches([example.image], [example.name])
-        batch = shard_batch(self._batch(len(image), -(-(len(ids) + 1) // 8) * 8, [image[0]], [ids]))
-        found = layers_of(self.model, params, *self._inputs(batch))
-        chosen = select(found, wanted, "cross")
-        weights = chosen.weights[: len(ids), : self.pictures.cells].reshape(-1, self.pictures.side, self.pictures.side)
-        return replace(view, weights=weights, title=chosen.title)
+        ((_, image, _),) = self.image_inputs.batches([example.image], [example.name])
+        batch = shard_batch(self.adapter.fill([(image[0], ids, 0)]))
+        chosen = select(layers_of(self.adapter, params, batch), wanted, "cross")
+        if chosen.kind == "image_to_question":
+            groups = (RowGroup(1, chosen.title, "image"),)
+            return AttentionMap(
+                ["image as a whole"],
+                view.row_labels,
+                chosen.weights[:, : len(view.row_labels)],
+                view.prediction,
+                view.score,
+                reference=view.reference,
+                input=example.question,
+                question=example.question,
+                row_label="image",
+                column_label="question",
+                row_groups=groups,
+                unknown_words=view.unknown_words,
+            )
+        weights = chosen.weights[: len(ids), : self.image_inputs.cells].reshape(
+            -1, self.image_inputs.side, self.image_inputs.side
+        )
+        rows = view.row_labels if chosen.kind == "cross" else ["question as a whole"]
+        return replace(view, row_labels=rows, weights=weights, title=chosen.title)
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Words of the questions that the vocabulary lacks; what stands before a tab is the path of an image."""
         found = self.tokenizer.encode_batch([text.rpartition("\t")[2] for text in texts])
         return list(dict.fromkeys(word for one in found for word in one.unknown_words))
 
-    @staticmethod
-    def _inputs(batch: Mapping[str, Any]) -> list[Any]:
-        return [batch[name] for name in ("image", "cells", "question", "lengths")]
-
-    def answer(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
+    def predict(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
         """Answer the question about the image of each line; an empty line for an empty one."""
-        one_answer(n_best)
+        refuse_n_best(n_best)
         given = []
         for number, line in enumerate(lines, start=first + 1):
             path, tab, question = line.partition("\t")
             if line.strip() and not (tab and question.strip()):
-                raise UserError(f"line {number}: expected {self.asks}")
+                raise UserError(f"line {number}: expected {self.input_format}")
             given.append(_read(path.strip(), question.strip()) if line.strip() else None)
         found = iter(self.ask(params, [asked for asked in given if asked is not None]))
         yield from (next(found).text if asked is not None else "" for asked in given)
 
-    def lengths(self, examples: Sequence[ImageQuestion]) -> dict[str, list[int]]:
+    def token_lengths(self, examples: Sequence[ImageQuestion]) -> dict[str, list[int]]:
         """Tokens of the questions."""
         return {"question": [len(ids) for ids in self._ids([asked.question for asked in examples])]}
 
@@ -297,9 +301,10 @@ class VisualQATask(Task):
         width = -(-(max(map(len, ids), default=0) + 1) // 8) * 8
         results = []
         images, names = [e.image for e in examples], [e.name for e in examples]
-        for chosen, image, _ in polled(self.pictures.batches(images, names, ROWS), poll, len(examples)):
-            shown = self.pictures.blank(len(chosen)) if blank else image[: len(chosen)]
-            batch = self._batch(len(image), width, list(shown), [ids[n] for n in chosen])
+        for chosen, image, _ in with_poll(self.image_inputs.batches(images, names, ROWS), poll, len(examples)):
+            shown = self.image_inputs.blank(len(chosen)) if blank else image[: len(chosen)]
+            members = [(picture, ids[n], 0) for picture, n in zip(shown, chosen, strict=True)]
+            batch = self.adapter.fill(members, Shape(len(image), width, width))
             found = jax.device_get(self._probabilities(params, shard_batch(batch)))
             for row in range(len(chosen)):
                 best = int(np.argmax(found[0][row]))
@@ -309,7 +314,7 @@ class VisualQATask(Task):
     @cached_property
     def _probabilities(self) -> Callable[..., Any]:
         def probabilities(params: PyTree, batch: Mapping[str, Array]) -> tuple[Array, Array]:
-            out: Any = self.model.apply({"params": params}, *self._inputs(batch), train=False)
+            out = self.adapter.forward(params, batch, attention=False)
             return jax.nn.softmax(out.logits), out.weights
 
         return jax.jit(probabilities)

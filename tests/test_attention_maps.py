@@ -1,16 +1,19 @@
 """What a trained model's answers look like where a normalizer makes negative weights."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from attnlab import viz
 from attnlab.config.load import load
-from attnlab.tasks.attention_map import Attended, heading
+from attnlab.tasks.attention_map import AttentionMap
 from attnlab.tasks.registry import task_class
 from attnlab.viz import page
+from attnlab.viz.panels import panels
+from attnlab.viz.picture import draw
+from attnlab.viz.text import heading
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
@@ -32,19 +35,29 @@ def test_negative_weights_are_shown_as_they_are(tmp_path: Path, name: str, chang
     task = task_class(config).prepare(config, splits, None)
     initialize = jax.jit(task.initialize)
     drawn = (jax.tree.map(lambda leaf: 3.0 * leaf, initialize(jax.random.key(seed))) for seed in range(20))
-    views = (task.views(params, task.example([line]))[0] for params in drawn)
-    view = next(view for view in views if isinstance(view, Attended) and (view.weights < 0).any())
-    assert view.panels[0].signed
-    viz.alignment(view, tmp_path / "a.png")
-    assert "below 0 is red" in page.page(view.source, [view])
+    views = (task.attention_maps(params, task.parse_example([line]))[0] for params in drawn)
+    view = next(view for view in views if isinstance(view, AttentionMap) and (view.weights < 0).any())
+    assert panels(view)[0].signed
+    draw(view, tmp_path / "a.png")
+    assert "negative weights are red" in page.render([view])
 
 
 def test_a_heading_tells_what_is_right_where_it_is_known():
-    assert heading("", "cat", "") == heading("", "cat", []) == "cat"
-    assert heading("Who?", "Ann", ["Ann", "she", "Ann"]) == "Q: Who?\nA: Ann    (gold: Ann / she)"
+    bare = AttentionMap(["a"], ["b"], np.ones((1, 1)), "cat", 0.0)
+    assert heading(bare) == "cat"
+    known = replace(bare, question="Who?", prediction="Ann", reference="Ann / she")
+    assert heading(known) == "Q: Who?\nA: Ann    (reference: Ann / she)"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("weights", np.ones((1, 2))), ("weights", np.array([[np.nan]])), ("evidence", (1,))]
+)
+def test_labels_weights_and_evidence_have_to_fit(name, value):
+    with pytest.raises(ValueError, match=name):
+        replace(AttentionMap(["a"], ["b"], np.ones((1, 1)), "cat", 0.0), **{name: value})
 
 
 def test_strongest_color_is_the_largest_of_small_and_of_large_weights():
-    tops = [Attended(["a", "b"], ["c"], np.array([[low, high]]), "", 0.0).panels[0].top
+    tops = [panels(AttentionMap(["c"], ["a", "b"], np.array([[low, high]]), "", 0.0))[0].top
             for low, high in ((0.1, 0.2), (0.4, 0.6), (0.0, 1.0 + 1e-6), (-3.0, 2.0), (0.0, 0.0))]  # fmt: skip
     assert tops == [0.2, 1.0, 1.0, 3.0, 1.0]

@@ -9,89 +9,89 @@ function paint(element, share, negative = false) {
   element.classList.toggle("faint", share < FAINT);
 }
 
-// A word among others, whatever the direction of its letters.
-function apart(word) {
+// Isolate the direction of a word's letters from the text around it.
+function isolate(word) {
   return `\u2068${word.textContent}\u2069`;
 }
 
 function setUp(section) {
-  const source = [...section.querySelectorAll(".source button")];
-  const target = [...section.querySelectorAll(".target button")];
+  const columns = [...section.querySelectorAll(".columns button")];
+  const rows = [...section.querySelectorAll(".rows button")];
   const heads = [...section.querySelectorAll("thead th:not(.sum)")];
-  const rows = [...section.querySelectorAll("tbody tr:not(.part)")];
-  const cells = rows.map(row => [...row.querySelectorAll("td:not(.sum)")]);
+  const tableRows = [...section.querySelectorAll("tbody tr:not(.group)")];
+  const cells = tableRows.map(row => [...row.querySelectorAll("td:not(.sum)")]);
   const weights = cells.map(row => row.map(cell => Number(cell.textContent || 0)));
-  const said = section.querySelector(".said");
-  const scales = rows.map(row => row.closest("tbody").dataset);
+  const status = section.querySelector(".status");
+  const scales = tableRows.map(row => row.closest("tbody").dataset);
   let kept = null;
 
   function show(element, t, s) {
     const share = Math.abs(weights[t][s]) / Number(scales[t].top);
-    paint(element, "rooted" in scales[t] ? Math.sqrt(share) : share, weights[t][s] < 0);
+    paint(element, "squareRoot" in scales[t] ? Math.sqrt(share) : share, weights[t][s] < 0);
   }
 
   cells.forEach((row, t) => row.forEach((cell, s) => show(cell, t, s)));
 
   function clear() {
-    for (const button of [...source, ...target]) {
+    for (const button of [...columns, ...rows]) {
       paint(button, 0);
       button.classList.remove("chosen");
       button.setAttribute("aria-pressed", "false");
     }
     for (const element of section.querySelectorAll("table .chosen")) element.classList.remove("chosen");
-    said.textContent = "";
+    status.textContent = "";
   }
 
-  function rest() {
+  function showMeans() {
     clear();
-    for (const word of source) paint(word, Math.abs(word.dataset.mean), word.dataset.mean < 0);
+    for (const word of columns) paint(word, Math.abs(word.dataset.mean), word.dataset.mean < 0);
   }
 
-  function say(word, verb, words, of) {
+  function announce(word, verb, words, of) {
     const largest = of.map((weight, i) => [weight, i]).filter(([weight]) => Math.abs(weight) >= 0.01);
     largest.sort((a, b) => Math.abs(b[0]) - Math.abs(a[0]));
-    const list = largest.slice(0, 5).map(([weight, i]) => `${apart(words[i])} ${weight.toFixed(3)}`);
-    said.textContent = `${apart(word)} ${verb} ${list.join(", ") || "nothing by 0.01 or more"}`;
+    const list = largest.slice(0, 5).map(([weight, i]) => `${isolate(words[i])} ${weight.toFixed(3)}`);
+    status.textContent = `${isolate(word)} ${verb} ${list.join(", ") || "nothing by 0.01 or more"}`;
   }
 
-  function light(button) {
+  function highlight(button) {
     clear();
-    const t = target.indexOf(button), s = source.indexOf(button);
+    const t = rows.indexOf(button), s = columns.indexOf(button);
     button.classList.add("chosen");
     if (button === kept) button.setAttribute("aria-pressed", "true");
     if (t >= 0) {
-      source.forEach((word, i) => show(word, t, i));
-      rows[t].classList.add("chosen");
-      say(button, "attended to", source, weights[t]);
+      columns.forEach((word, i) => show(word, t, i));
+      tableRows[t].classList.add("chosen");
+      announce(button, "attended to", columns, weights[t]);
     } else {
       const column = weights.map(row => row[s]);
-      target.forEach((word, i) => show(word, i, s));
+      rows.forEach((word, i) => show(word, i, s));
       heads[s].classList.add("chosen");
       cells.forEach(row => row[s].classList.add("chosen"));
-      say(button, "was attended to by", target, column);
+      announce(button, "was attended to by", rows, column);
     }
   }
 
-  function settle() {
+  function restore() {
     const focused = section.contains(document.activeElement) && document.activeElement.matches(".words button");
-    if (kept) light(kept);
-    else if (focused && document.activeElement.matches(":focus-visible")) light(document.activeElement);
-    else rest();
+    if (kept) highlight(kept);
+    else if (focused && document.activeElement.matches(":focus-visible")) highlight(document.activeElement);
+    else showMeans();
   }
 
-  for (const words of [source, target]) {
+  for (const words of [columns, rows]) {
     words.forEach((button, i) => {
       button.tabIndex = i === 0 ? 0 : -1;
-      button.addEventListener("mouseenter", () => light(button));
-      button.addEventListener("mouseleave", settle);
+      button.addEventListener("mouseenter", () => highlight(button));
+      button.addEventListener("mouseleave", restore);
       button.addEventListener("focus", () => {
         words.forEach(other => { other.tabIndex = other === button ? 0 : -1; });
-        light(button);
+        highlight(button);
       });
-      button.addEventListener("blur", settle);
+      button.addEventListener("blur", restore);
       button.addEventListener("click", () => {
         kept = kept === button ? null : button;
-        light(button);
+        highlight(button);
       });
       button.addEventListener("keydown", event => {
         const to = { ArrowLeft: i - 1, ArrowRight: i + 1, Home: 0, End: words.length - 1 }[event.key];
@@ -102,17 +102,17 @@ function setUp(section) {
       });
     });
   }
-  rows.forEach((row, t) => {
-    row.addEventListener("mouseenter", () => light(target[t]));
-    row.addEventListener("mouseleave", settle);
+  tableRows.forEach((row, t) => {
+    row.addEventListener("mouseenter", () => highlight(rows[t]));
+    row.addEventListener("mouseleave", restore);
   });
   section.addEventListener("keydown", event => {
     if (event.key === "Escape") {
       kept = null;
-      rest();
+      showMeans();
     }
   });
-  rest();
+  showMeans();
 }
 
-document.querySelectorAll(".hypothesis").forEach(setUp);
+document.querySelectorAll(".prediction").forEach(setUp);

@@ -1,0 +1,114 @@
+"""What a task needs from a model: how its inputs are batched, and how it is initialized, embedded and applied."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, PyTree
+
+from attnlab.data.text.batching import Batch
+from attnlab.data.text.buckets import Shape
+from attnlab.layers.capture import LayerAttention, apply_with_attention
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a model computes for a batch.
+
+    Attributes:
+        logits: [b ...].
+        attention: a record for each layer that attends; empty if it was not asked for.
+        auxiliary_loss: [b] of each example, to be added to the loss of its prediction.
+        weights: the weights that the task shows by default and may supervise; None for a model without any.
+    """
+
+    logits: Array
+    attention: list[LayerAttention]
+    auxiliary_loss: Array
+    weights: Any = None
+
+
+class ModelAdapter(ABC):
+    """A model with the layout of its batches; one class for each kind of model of a task.
+
+    A new kind of model subclasses this: it sets `model` and `input_names`, and defines `lengths` and `arrays`.
+
+    Attributes:
+        model: the Linen module; its parameters live elsewhere.
+        input_names: arrays of a batch in the order of the model's arguments.
+    """
+
+    model: nn.Module
+    input_names: ClassVar[tuple[str, ...]]
+
+    @property
+    @abstractmethod
+    def example_batch(self) -> Batch:
+        """A small batch to initialize the model with."""
+
+    @abstractmethod
+    def lengths(self, example: Any) -> tuple[int, int]:
+        """Return how many source and target positions an encoded example takes in a batch."""
+
+    @abstractmethod
+    def arrays(self, examples: Sequence[Any], shape: Shape) -> Batch:
+        """Return the arrays of a batch; rows beyond the examples are filler, which no loss counts."""
+
+    def fill(self, examples: Sequence[Any], shape: Shape | None = None) -> Batch:
+        """Return the batch of some encoded examples; None is the smallest shape that holds them."""
+        if shape is None:
+            widths = [max(sizes) for sizes in zip(*map(self.lengths, examples), strict=True)]
+            shape = Shape(-(-len(examples) // jax.device_count()) * jax.device_count(), *widths)
+        return self.arrays(examples, shape)
+
+    def inputs(self, batch: Mapping[str, Any]) -> list[Any]:
+        """Return the model's positional arguments."""
+        return [jnp.asarray(batch[name]) for name in self.input_names]
+
+    def initialize(self, rng: Array) -> PyTree:
+        """Draw the parameters."""
+        return self.model.init(rng, *self.inputs(self.example_batch), train=False)["params"]
+
+    def embed(self, params: PyTree, batch: Mapping[str, Any]) -> PyTree:
+        """Return the embeddings of the inputs, to be passed to `forward(embedded=...)`, changed or not."""
+        return self.model.apply({"params": params}, *self.inputs(batch), method="embed")
+
+    def forward(
+        self,
+        params: PyTree,
+        batch: Mapping[str, Any],
+        rng: Array | None = None,
+        embedded: PyTree | None = None,
+        *,
+        attention: bool = True,
+    ) -> Output:
+        """Apply the model to a batch.
+
+        Args:
+            params: of `model`.
+            batch: as `fill` makes it.
+            rng: for dropout; None is evaluation.
+            embedded: used in place of the embeddings of the inputs.
+            attention: return the weights of all layers; without them training does not have to store any.
+        """
+        options: dict[str, Any] = {"train": rng is not None, **self.options(attention)}
+        if rng is not None:
+            options["rngs"] = {"dropout": rng}
+        if embedded is not None:
+            options["embedded"] = embedded
+        if attention:
+            raw, layers = apply_with_attention(self.model, {"params": params}, *self.inputs(batch), **options)
+            return self.output(raw, layers)
+        return self.output(self.model.apply({"params": params}, *self.inputs(batch), **options), [])
+
+    def options(self, attention: bool) -> dict[str, Any]:
+        """Return further keyword arguments of the model."""
+        return {}
+
+    def output(self, raw: Any, layers: list[LayerAttention]) -> Output:
+        """Return the record of what the model returned."""
+        return Output(raw.logits, layers, jnp.zeros(raw.logits.shape[0]), raw.weights)

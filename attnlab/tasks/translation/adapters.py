@@ -1,0 +1,49 @@
+"""How each kind of model translates a batch of sentence pairs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from attnlab.config import Experiment
+from attnlab.data.text.batching import Batch, fill_pairs
+from attnlab.data.text.buckets import Shape
+from attnlab.models.seq2seq import RecurrentSeq2Seq
+from attnlab.models.transformer import TransformerSeq2Seq
+from attnlab.tasks.adapter import ModelAdapter
+
+
+class RecurrentAdapter(ModelAdapter):
+    """The recurrent encoder and decoder. An example is a pair of source and target token numbers."""
+
+    input_names = ("source", "source_lengths", "target_in")
+
+    def __init__(self, config: Any, source_vocabulary: int, target_vocabulary: int, supervised: bool = False) -> None:
+        self.model = RecurrentSeq2Seq(config, source_vocabulary, target_vocabulary)
+
+    @property
+    def example_batch(self) -> Batch:
+        return self.arrays([([1], [1])], Shape(1, 2, 2))
+
+    def lengths(self, example: tuple[Sequence[int], Sequence[int]]) -> tuple[int, int]:
+        return len(example[0]) + 1, len(example[1]) + 1
+
+    def arrays(self, examples: Sequence[Any], shape: Shape) -> Batch:
+        return fill_pairs(shape, examples)
+
+
+class TransformerAdapter(RecurrentAdapter):
+    """The Transformer. Without supervision of its attention, training does not compute the weights."""
+
+    def __init__(self, config: Any, source_vocabulary: int, target_vocabulary: int, supervised: bool = False) -> None:
+        self.model = TransformerSeq2Seq(config, source_vocabulary, target_vocabulary)
+        self._supervised = supervised
+
+    def options(self, attention: bool) -> dict[str, Any]:
+        return {"weights": attention or self._supervised}
+
+
+ADAPTERS = {"recurrent_seq2seq": RecurrentAdapter, "transformer_seq2seq": TransformerAdapter}
+
+
+def adapter(config: Experiment, source_vocabulary: int, target_vocabulary: int, supervised: bool) -> ModelAdapter:
+    """Return the adapter of an experiment's model."""
+    return ADAPTERS[config.model.kind](config.model, source_vocabulary, target_vocabulary, supervised)

@@ -1,0 +1,38 @@
+"""How the model takes a batch of images with questions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from attnlab.data.text.batching import Batch
+from attnlab.data.text.buckets import Shape
+from attnlab.data.text.tokenizer import EOS
+from attnlab.models.visual_qa import VisualAnswerer
+from attnlab.tasks.adapter import ModelAdapter
+from attnlab.tasks.image_inputs import ImageInputs
+
+
+class VisualAnswererAdapter(ModelAdapter):
+    """The visual answerer. An example is an image, the token numbers of a question, and the number of its answer."""
+
+    input_names = ("image", "cells", "question", "lengths")
+
+    def __init__(self, config: Any, images: ImageInputs, vocabulary: int, answers: int) -> None:
+        self.model, self._images = VisualAnswerer(config, vocabulary, answers), images
+
+    @property
+    def example_batch(self) -> Batch:
+        return self.arrays([(self._images.blank(1)[0], [1], 0)], Shape(1, 2, 2))
+
+    def lengths(self, example: tuple[np.ndarray, Sequence[int], int]) -> tuple[int, int]:
+        return len(example[1]) + 1, len(example[1]) + 1
+
+    def arrays(self, examples: Sequence[tuple[np.ndarray, Sequence[int], int]], shape: Shape) -> Batch:
+        batch: Batch = {name: np.zeros(shape.rows, np.int32) for name in ("cells", "lengths", "answer")}
+        batch |= {"image": self._images.blank(shape.rows), "question": np.zeros((shape.rows, shape.target), np.int32)}
+        for row, (image, tokens, answer) in enumerate(examples):
+            batch["image"][row], batch["cells"][row] = image, self._images.cells
+            batch["question"][row, : len(tokens) + 1] = [*tokens, EOS]
+            batch["lengths"][row], batch["answer"][row] = len(tokens) + 1, answer
+        return batch
