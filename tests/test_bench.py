@@ -105,11 +105,11 @@ def torch_names(params: dict, config: Any) -> dict[str, np.ndarray]:
             forget = np.repeat([0.0, 1.0, 0.0, 0.0], len(named[name]) // 4)  # ours adds this 1 in the cell
             named[name] = np.asarray(named[name]) + forget
     if config.attention is not None and config.attention.score.kind == "additive":
-        score = decoder["attend"]["score"]
-        named |= {"attend.w_query.weight": score["w_query"].T, "attend.v": score["v"]}
-        named["attend.w_key.weight"] = score["w_key"]["kernel"].T
+        score = decoder["attention"]["attend"]["score"]
+        named |= {"attend.w_query.weight": score["w_query"][0].T, "attend.v": score["v"][0]}
+        named["attend.w_key.weight"] = score["w_key"][0].T
     if config.attention is not None and config.attention.score.kind == "general":
-        named["attend.w_key.weight"] = decoder["attend"]["score"]["w"]["kernel"].T
+        named["attend.w_key.weight"] = decoder["attention"]["attend"]["score"]["w"][0]
     return {name: np.asarray(array, np.float32) for name, array in named.items()}
 
 

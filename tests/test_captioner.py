@@ -101,7 +101,7 @@ def test_hard_attention_sees_one_cell_and_still_learns_where_to_look():
     used = [apply(model, variables, IMAGE, CELLS, TARGET).logits for _ in range(2)]
     np.testing.assert_array_equal(*used)
     loss = lambda v: jnp.sum(apply(model, v, IMAGE, CELLS, TARGET, train=True, rngs=rngs).logits ** 2)  # noqa: E731
-    slope = jax.jit(jax.grad(loss))(variables)["params"]["attend"]["score"]
+    slope = jax.jit(jax.grad(loss))(variables)["params"]["attention"]["attend"]["score"]
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(slope)) > 1e-6
 
 

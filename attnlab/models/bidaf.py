@@ -145,10 +145,10 @@ class BidafReader(nn.Module):
                 passage, passage_lengths, question, question_lengths, passage_letters, question_letters
             )
         inside = jnp.arange(passage.shape[1])[None, :] < passage_lengths[:, None]
-        asked = jnp.arange(question.shape[1])[None, :] < question_lengths[:, None]
+        question_valid = jnp.arange(question.shape[1])[None, :] < question_lengths[:, None]
         in_question = jnp.ones(question.shape)
         h, _ = self._context(embedded.passage, match, inside, train)
-        u, last = self._context(embedded.question, in_question, asked, train)
+        u, last = self._context(embedded.question, in_question, question_valid, train)
         g, by_question, by_passage = self._flow(h, u, last, inside, question_lengths, train)
         return self._point(g, inside, by_question, by_passage, train)
 

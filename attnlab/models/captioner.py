@@ -129,7 +129,7 @@ class ShowAttendTell(nn.Module):
         return jax.random.gumbel(self.make_rng("dropout"), (words, rows, cells))
 
 
-def _drawn(weights: Float[Array, "b s"], noise: Float[Array, "b s"]) -> Float[Array, "b s"]:
+def _drawn(weights: Float[Array, "b s"], noise: Float[Array, "b #s"]) -> Float[Array, "b s"]:
     """One cell for each row, with the derivative of its weights; a row without weight stays empty."""
     best = jnp.argmax(jnp.where(weights > 0, jnp.log(jnp.maximum(weights, 1e-30)) + noise, -jnp.inf), axis=-1)
     one = jax.nn.one_hot(best, weights.shape[-1], dtype=weights.dtype) * jnp.any(weights > 0, axis=-1, keepdims=True)
