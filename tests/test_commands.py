@@ -68,7 +68,7 @@ WITH_DATA = {
     "'task.data={kind: parallel_text, source: de, target: en, train: train, dev: val, "
     "test: {test_2016_flickr: test_2016_flickr}}'": r"trained: runs/multi30k_de_en_additive-s1",
     "attnlab train experiments/captioning/flickr8k_soft.yaml --data DIR "
-    "'task.data={kind: flickr8k, images: Flicker8k_Dataset, captions: Flickr8k.token.txt, lists: "
+    "'task.data={kind: flickr8k, images: Flicker8k_Dataset, captions: Flickr8k.token.txt, split_files: "
     "{train: Flickr_8k.trainImages.txt, dev: Flickr_8k.devImages.txt, test: Flickr_8k.testImages.txt}}'":
         r"trained: runs/flickr8k_soft-s1",
 }  # fmt: skip
