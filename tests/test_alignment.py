@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnlab.data.translation.records import Link
+from attnlab.tasks.attention_map import AttentionMap
 from attnlab.tasks.translation.alignment import (
     Gold,
     alignment_score,
@@ -142,6 +143,6 @@ def test_gold_refuses_sure_links_that_are_not_possible():
     ("weights", "message"),
     [(np.ones((2, 1)), "need"), (np.array([[np.nan], [1], [1]]), "finite")],
 )
-def test_attended_refuses_weights_that_do_not_fit(weights, message):
+def test_an_attention_map_refuses_weights_that_do_not_fit(weights, message):
     with pytest.raises(ValueError, match=message):
-        Attended(["a"], ["b", "c", "d"], weights, "b c d", 0.0)
+        AttentionMap(["b", "c", "d"], ["a"], weights, "b c d", 0.0)

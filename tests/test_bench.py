@@ -28,7 +28,7 @@ SOURCES, TARGETS = 13, 11
 
 
 def experiment(
-    *, score: str | None = "additive", form: str = "bahdanau", cell: str = "gru", **model: Any
+    *, score: str | None = "additive", variant: str = "bahdanau", cell: str = "gru", **model: Any
 ) -> Experiment:
     settings = {"kind": score} | ({"hidden": 5} if score == "additive" else {})
     tree = {
@@ -42,7 +42,7 @@ def experiment(
             "kind": "recurrent_seq2seq",
             "embedding": 6,
             "encoder": {"cell": cell, "hidden": 4},
-            "decoder": {"cell": cell, "hidden": 8, "form": form},
+            "decoder": {"cell": cell, "hidden": 8, "variant": variant},
             "attention": None if score is None else {"score": settings},
         }
         | model,
@@ -170,10 +170,10 @@ def both_sides(config: Experiment) -> tuple[TrainState, Any, Any]:
     "settings",
     [
         {},
-        {"form": "luong"},
-        {"score": "general", "form": "luong", "tie_embeddings": "none"},
+        {"variant": "luong"},
+        {"score": "general", "variant": "luong", "tie_embeddings": "none"},
         {"score": "scaled_dot"},
-        {"score": "dot", "cell": "lstm", "form": "luong"},
+        {"score": "dot", "cell": "lstm", "variant": "luong"},
         {"score": None},
         {"cell": "lstm", "encoder": {"cell": "lstm", "hidden": 4, "layers": 2}},
     ],

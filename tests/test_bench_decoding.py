@@ -15,7 +15,7 @@ LAYERS = {"layers": 1}
 TRANSFORMER = {"kind": "transformer_seq2seq", "width": 16, "heads": 2, "feed_forward": 16, "max_length": 24}
 RECURRENT = {
     "kind": "recurrent_seq2seq", "embedding": 6, "encoder": {"cell": "gru", "hidden": 4},
-    "decoder": {"cell": "gru", "hidden": 8, "form": "luong"}, "attention": {"score": {"kind": "dot"}},
+    "decoder": {"cell": "gru", "hidden": 8, "variant": "luong"}, "attention": {"score": {"kind": "dot"}},
 }  # fmt: skip
 
 

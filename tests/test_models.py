@@ -132,7 +132,7 @@ MODELS: dict[str, tuple[Any, tuple[Any, ...], list[str]]] = {
     ),
     "bidaf_reader": (
         BidafReader(
-            configs.BidafReader(characters=extractive_qa.Characters(embedding=2, filters=2, width=2), **READER),
+            configs.BidafReader(characters=extractive_qa.Characters(embedding=2, filters=2, kernel_size=2), **READER),
             VOCABULARY,
             5,
         ),

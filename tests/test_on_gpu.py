@@ -55,7 +55,7 @@ def test_float32_is_the_oracle_and_its_gradients_those_of_float64(sample, implem
     allowed = tolerance("float32") * (1 + np.abs(finite).max(initial=0.0))
     assert_near(found.output, expected["output"], allowed)
     for extra in extras.requested(sample.returns()):
-        if extra.name != "top_k" and not extra.chosen:
+        if extra.name != "top_k" and not extra.selects:
             assert_near(getattr(found, extra.name), expected[extra.name], allowed)
     for slope, of_float64 in zip(slopes, by_float64, strict=True):
         largest = np.abs(of_float64).max(initial=1.0)

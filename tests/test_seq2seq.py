@@ -27,7 +27,7 @@ TARGET = jnp.array([[1, 4, 5, 6], [1, 7, 8, 9]])
 
 def build(score="additive", variant="bahdanau", cell="gru", **more) -> tuple[RecurrentSeq2Seq, dict]:
     data = {"attention": SCORES[score], "embedding": 6, "encoder": {"cell": cell, "hidden": 4},
-            "decoder": {"cell": cell, "hidden": 8, "form": form}, **more}  # fmt: skip
+            "decoder": {"cell": cell, "hidden": 8, "variant": variant}, **more}  # fmt: skip
     return initialized(Config.model_validate(data))
 
 
@@ -44,18 +44,18 @@ def apply(model, variables, *arguments, train=False, method="__call__", rngs=Non
 
 SOME = [("additive", "bahdanau"), ("general", "luong"), ("none", "luong")]
 FEW = pytest.mark.parametrize(
-    ("score", "form"),
+    ("score", "variant"),
     [
         pytest.param(*pair, marks=() if pair in SOME else pytest.mark.slow)
         for pair in itertools.product(SCORES, ["bahdanau", "luong"])
     ],
 )
-EVERY = pytest.mark.parametrize(("score", "form"), list(itertools.product(SCORES, ["bahdanau", "luong"])))
+EVERY = pytest.mark.parametrize(("score", "variant"), list(itertools.product(SCORES, ["bahdanau", "luong"])))
 
 
 @EVERY
-def test_weights_are_of_real_source_tokens_and_add_up_to_one(score, form):
-    model, variables = build(score, form)
+def test_weights_are_of_real_source_tokens_and_add_up_to_one(score, variant):
+    model, variables = build(score, variant)
     out = apply(model, variables, SOURCE, LENGTHS, TARGET)
     chex.assert_shape([out.logits, out.weights], [(2, 4, 11), (2, 4, 5)])
     if score == "none":
@@ -66,8 +66,8 @@ def test_weights_are_of_real_source_tokens_and_add_up_to_one(score, form):
 
 
 @EVERY
-def test_padding_and_filler_rows_change_nothing(score, form):
-    model, variables = build(score, form)
+def test_padding_and_filler_rows_change_nothing(score, variant):
+    model, variables = build(score, variant)
     alone = apply(model, variables, SOURCE[1:, :3], LENGTHS[1:], TARGET[1:])
     filler = jnp.concatenate([SOURCE, jnp.zeros((1, 5), int)])
     target = jnp.concatenate([TARGET, jnp.zeros((1, 4), int)])
@@ -78,11 +78,11 @@ def test_padding_and_filler_rows_change_nothing(score, form):
 
 
 @pytest.mark.parametrize(
-    ("score", "form", "cell"),
+    ("score", "variant", "cell"),
     [*((*every, "gru") for every in itertools.product(SCORES, ["bahdanau", "luong"])), ("additive", "luong", "lstm")],
 )
-def test_one_token_at_a_time_equals_all_at_once(score, form, cell):
-    model, variables = build(score, form, cell)
+def test_one_token_at_a_time_equals_all_at_once(score, variant, cell):
+    model, variables = build(score, variant, cell)
     together = apply(model, variables, SOURCE, LENGTHS, TARGET)
     memory, state = apply(model, variables, SOURCE, LENGTHS, method="encode")
     for position in range(TARGET.shape[1]):
@@ -93,8 +93,8 @@ def test_one_token_at_a_time_equals_all_at_once(score, form, cell):
 
 
 @FEW
-def test_every_parameter_gets_a_finite_gradient_and_a_filler_batch_none_that_is_not(score, form):
-    model, variables = build(score, form)
+def test_every_parameter_gets_a_finite_gradient_and_a_filler_batch_none_that_is_not(score, variant):
+    model, variables = build(score, variant)
 
     @jax.jit
     @jax.grad

@@ -18,6 +18,7 @@ from attnlab.config.story_qa import Babi, GeneratedStories
 from attnlab.data.records import Splits
 from attnlab.data.story_qa import babi, generated
 from attnlab.data.story_qa.encoder import Vocabulary
+from attnlab.data.story_qa.records import StoryQuestion
 from attnlab.data.text.buckets import Shape
 from attnlab.models.memory_network import MemoryNetwork, ages, position_encoding
 from attnlab.tasks.story_qa.metrics import story_scores
@@ -153,7 +154,7 @@ STORY = jnp.array([[[2, 3, 0], [4, 5, 6], [7, 3, 2]], [[6, 5, 0], [2, 2, 2], [0,
 
 
 def build(**changes):
-    config = MemoryConfig(**({"width": 8, "hops": 3, "jitter": 0.0} | changes))
+    config = MemoryConfig(**({"width": 8, "hops": 3, "time_noise": 0.0} | changes))
     model = MemoryNetwork(config, 9, 10)
     inputs = STORY, jnp.array([3, 2]), jnp.array([[2, 3, 0], [5, 0, 0]])
     return model, drawn(functools.partial(model.init, train=False), *inputs), inputs
@@ -227,7 +228,7 @@ def experiment(model: dict, steps: int, **training) -> Experiment:
     })  # fmt: skip
 
 
-MEMORY = {"kind": "memory_network", "width": 16, "hops": 1, "jitter": 0.0}
+MEMORY = {"kind": "memory_network", "width": 16, "hops": 1, "time_noise": 0.0}
 TRANSFORMER = {
     "kind": "transformer_story_reader",
     "encoder": {"layers": 2, "width": 32, "heads": 2, "feed_forward": 64, "token_types": 2, "dropout": 0.0},

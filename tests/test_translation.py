@@ -18,7 +18,8 @@ from attnlab.training.objective import guided_alignment
 from attnlab.training.optimizer import optimizer
 
 RECURRENT = {
-    "kind": "recurrent_seq2seq", "embedding": 16, "encoder": {"hidden": 16}, "decoder": {"hidden": 32, "form": "luong"},
+    "kind": "recurrent_seq2seq", "embedding": 16, "encoder": {"hidden": 16},
+    "decoder": {"hidden": 32, "variant": "luong"},
     "attention": {"score": {"kind": "additive", "hidden": 16}},
 }  # fmt: skip
 TRANSFORMER = {
@@ -134,7 +135,7 @@ ROWS = [("Hallo", "Hi."), ("Tag", "hi. "), ("Lauf", "Run!"), ("Renn", "Run!"), (
 
 def split_config(**changes) -> TsvToSplit:
     return TsvToSplit(
-        **{"source": "de", "target": "en", "file": "pairs.tsv", "by": "en", "dev": 1, "test": 1} | changes
+        **{"source": "de", "target": "en", "file": "pairs.tsv", "group_by": "en", "dev": 1, "test": 1} | changes
     )
 
 
@@ -164,4 +165,4 @@ def test_too_few_rows_and_a_wrong_column_are_told(folder):
     with pytest.raises(UserError, match="6 rows leave none to train on after dev 3 and test 4"):
         tsv.read_and_split(split_config(dev=3, test=4), folder)
     with pytest.raises(ValueError, match="by fr is neither source de nor target en"):
-        split_config(by="fr")
+        split_config(group_by="fr")

@@ -80,18 +80,26 @@ class Comparison:
         return "\n".join([*lines, self.as_json()])
 
 
+def _encoder_states(model: TransformerSeq2Seq, source: Array, lengths: Array, *, train: bool) -> Array:
+    return model.encoder(model.embed(source), lengths, train=train)
+
+
+def _decoder_output(model: TransformerSeq2Seq, memory: Array, lengths: Array, written: Array, *, train: bool) -> Any:
+    return model.decoder(memory, lengths, written, train=train)
+
+
 def make_full_decode(model: TransformerSeq2Seq, config: Decoding) -> Search:
     """Build the jitted greedy search without a cache; called as what `make_decode` builds."""
     apply: Any = model.apply
 
     def decode(params: PyTree, source: Array, lengths: Array) -> Hypotheses:
-        memory = apply({"params": params}, source, lengths, train=False, method="read")
+        memory = apply({"params": params}, source, lengths, train=False, method=_encoder_states)
         written = jnp.zeros((source.shape[0], config.max_length + 1), jnp.int32)
 
         def advance(state: tuple[Array, Array], token: Array) -> tuple[Any, Array, Array]:
             written, step = state
             written = written.at[:, step].set(token)
-            logits = apply({"params": params}, memory, lengths, written, train=False, method="write").logits
+            logits = apply({"params": params}, memory, lengths, written, train=False, method=_decoder_output).logits
             here = jax.lax.dynamic_index_in_dim(logits, step, axis=1, keepdims=False)
             return (written, step + 1), jax.nn.log_softmax(here), jnp.zeros((written.shape[0], 1))
 

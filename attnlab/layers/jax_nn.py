@@ -1,6 +1,6 @@
 """A drop-in for `jax.nn.dot_product_attention`, and arrays that broadcast to [*B, N, T, S] made parts of attention."""
 
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def jax_nn_dot_product_attention(
     query_seq_lengths: ArrayLike | None = None,
     key_value_seq_lengths: ArrayLike | None = None,
     local_window_size: int | tuple[int, int] | None = None,
-    implementation: Literal["xla", "cudnn"] | None = None,
+    implementation: str | None = None,
     return_residual: bool = False,
 ) -> Any:
     """Attend with the signature, defaults and meaning of `jax.nn.dot_product_attention`.

@@ -44,7 +44,7 @@ class Output:
 class DecoderState:
     """All that one decoder step hands to the next."""
 
-    cell: State
+    cell: State | Any
     readout: Float[Array, "b e"] | Any
     """The previous readout, for input feeding; without columns in the Bahdanau form."""
 

@@ -35,6 +35,10 @@ class ShowAttendTell(Config):
     dropout: Probability = 0.0
     """Dropout rate of embeddings and states."""
 
+    @property
+    def max_positions(self) -> None:
+        """How many positions there are: any number."""
+
     @model_validator(mode="after")
     def _fits_the_decoder(self) -> Self:
         if self.attention is not None:

@@ -48,6 +48,10 @@ class RecurrentSeq2Seq(Config):
     tie_embeddings: Literal["none", "output", "all"] = "output"
     """output: target embedding = output projection; all: the source embedding too (needs a joint vocabulary)."""
 
+    @property
+    def max_positions(self) -> None:
+        """How many positions there are: any number."""
+
     @model_validator(mode="after")
     def _attends_step_by_step(self) -> Self:
         if self.attention is not None:

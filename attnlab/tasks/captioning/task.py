@@ -280,7 +280,7 @@ class CaptioningTask(Task):
     def attention(self, params: PyTree, examples: Sequence[CaptionedImage], poll: Poll = no_poll) -> list[np.ndarray]:
         """Return the attention [words + 1, cells] when the model is made to write each image's first caption."""
         targets = [[BOS, *ids] for ids in self._ids([e.captions[0] for e in examples])]
-        longest = getattr(self.config.model, "longest", None)
+        longest = self.config.model.max_positions  # pyright: ignore[reportAttributeAccessIssue]
         width = hypotheses.fitting(max(map(len, targets), default=1), longest, "with its start token a caption")
         results: list[np.ndarray] = []
         images, names = [e.image for e in examples], [e.name for e in examples]

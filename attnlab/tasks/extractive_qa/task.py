@@ -202,8 +202,8 @@ class ExtractiveQATask(Task):
                 f"{name}_ci95": interval(ours),
                 f"sliding_window_{name}": found.second,
                 f"sliding_window_{name}_ci95": interval(100.0 * theirs),
-                f"{name}_over_window": found.difference,
-                f"{name}_over_window_ci95": None if found.low is None else [found.low, found.high],
+                f"{name}_over_baseline": found.difference,
+                f"{name}_over_baseline_ci95": None if found.low is None else [found.low, found.high],
             }
         return scores | {"answers": dict(zip(unique_ids(one.id for one in examples), answers, strict=True))}
 

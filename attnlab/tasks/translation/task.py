@@ -329,7 +329,7 @@ class TranslationTask(Task):
     @property
     def _longest(self) -> int | None:
         """How many positions a model with learned ones has."""
-        return getattr(self.config.model, "longest", None)
+        return self.config.model.max_positions  # pyright: ignore[reportAttributeAccessIssue]
 
     def _encoded(self, pairs: Sequence[SentencePair]) -> tuple[list[list[int]], list[list[int]]]:
         source = self.tokenizers.source.encode_batch([p.source for p in pairs])
