@@ -22,6 +22,7 @@ from attnlab.bench.gpu_record import Part, Record
 from attnlab.bench.process import Ended, started
 from attnlab.bench.ready import Ready, Refusal
 from attnlab.bench.results import Outcome, Report, Result
+from attnlab.cli import bench
 from attnlab.config.errors import UserError
 from attnlab.results import marked_text
 
@@ -342,7 +343,7 @@ def test_mistaken_options_are_one_line(arguments, says, capsys):
 
 
 def test_the_command_names_every_part():
-    assert tuple(gpu_parts.PARTS) == cli.GPU_PARTS
+    assert tuple(gpu_parts.PARTS) == bench.GPU_PARTS
 
 
 def test_without_a_gpu_it_is_refused(monkeypatch, capsys, tmp_path):

@@ -237,7 +237,9 @@ def test_tiny_runs_through_the_command_line(name: str, data_dir: Path, picture: 
         asked = inputs_of(config.task.kind, picture)
         line = "\t".join(asked)
         assert attnlab("predict", run, text=f"{line}\n{line}\n").count("\n") == 2
-        drawn = [Path(line.split(": ", 1)[1]) for line in attnlab("show", run, *asked).splitlines()]
+        shown = dict(line.split(": ", 1) for line in attnlab("show", run, *asked).splitlines())
+        assert "prediction" in shown
+        drawn = [Path(shown[name]) for name in ("picture", "page")]
         assert drawn[0].read_bytes().startswith(b"\x89PNG")
         assert all("<b>" not in page.read_text() for page in drawn[1:])
     assert load(run / "config.yaml") == load(experiment(name), tiny=True)

@@ -156,7 +156,7 @@ class Picky:
     def unknown_words(self, texts):
         return []
 
-    def answer(self, params, lines, first, n_best):
+    def predict(self, params, lines, first, n_best):
         for number, line in enumerate(lines, start=first + 1):
             if "bad" in line:
                 raise UserError(f"line {number}: bad")
@@ -264,7 +264,10 @@ def _mean_loss(config, data) -> float:
     """Take the first 50 steps by hand."""
     task = TranslationTask.prepare(config, splits := TranslationTask.load(config, data))
     state = initial_state(task.initialize, config.training, config.seed)
-    step, batches = make_train_step(task.loss, config.training, config.seed), task.batches(splits.train).iterate(0)
+    step, batches = (
+        make_train_step(task.loss, config.training, config.seed),
+        task.training_batches(splits.train).batches.iterate(0),
+    )
     losses = []
     for _ in range(50):
         state, metrics = step(state, shard_batch(next(batches)))

@@ -1,6 +1,7 @@
 """The experiments at hand: those of the current directory, and those that come with attnlab."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from itertools import groupby
 from pathlib import Path
@@ -64,8 +65,9 @@ def describe(topics: Sequence[str]) -> Iterator[str]:
         yield f"Experiments of {name} (attnlab train FILE):"
         for path, question in folders[name]:
             yield from (f"  {path}", f"      {question}")
-            if results := expected(find_config(path)):
-                yield f"      {results.summary()}"
+            with suppress(UserError):  # a file that cannot be trained is listed too
+                if results := expected(find_config(path)):
+                    yield f"      {results.summary()}"
         yield ""
     if "settings" in chosen:
         yield from _settings()

@@ -200,8 +200,8 @@ class ExtractiveQATask(Task):
             found = paired_difference(ours, 100.0 * theirs)
             scores |= {
                 f"{name}_ci95": interval(ours),
-                f"sliding_window_{name}": found.second,
-                f"sliding_window_{name}_ci95": interval(100.0 * theirs),
+                f"lexical_baseline_{name}": found.second,
+                f"lexical_baseline_{name}_ci95": interval(100.0 * theirs),
                 f"{name}_over_baseline": found.difference,
                 f"{name}_over_baseline_ci95": None if found.low is None else [found.low, found.high],
             }
