@@ -50,15 +50,15 @@ Say = Callable[[str], None]
 def machine(dtype: str) -> dict[str, Any]:
     """Ask a process of its own what there is: versions, commit, cores, backend and devices of jax."""
     environment = os.environ | _environment(host_devices(), dtype)
-    asked = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", WORKER, "machine"], env=environment, stdout=subprocess.PIPE, text=True, check=False
     )
-    if asked.returncode:
-        raise UserError(f"bench attention: jax does not start (code {asked.returncode}), see above")
-    return json.loads(asked.stdout.splitlines()[-1])
+    if completed.returncode:
+        raise UserError(f"bench attention: jax does not start (code {completed.returncode}), see above")
+    return json.loads(completed.stdout.splitlines()[-1])
 
 
-def measure(
+def benchmark(
     cases: Sequence[Case],
     peers: Sequence[Peer],
     rounds: int,

@@ -111,7 +111,7 @@ def read(encoder: TransformerEncoder, source: Pretrained) -> tuple[PyTree, list[
     return {"embedding": {"embedding": words[source.rows]}, "body": {"entry": entry, **layers}}, tensors.left()
 
 
-def told(encoder: TransformerEncoder, source: Pretrained) -> str:
+def describe(encoder: TransformerEncoder, source: Pretrained) -> str:
     """Say which weights these are, what of them is not used, and where the encoder attends otherwise than BERT."""
     _, ignored = read(encoder, source)
     rest = f"; ignored: {', '.join(ignored)}" if ignored else ""

@@ -134,7 +134,7 @@ class ClassificationTask(Task):
         summary = [
             f"data: {batches.examples:,} texts to train on, {len(batches)} batches an epoch, {real:.0f}% not padding",
             f"vocabulary: {words:,} tokens",
-            *([] if self.weights is None else [bert.told(_encoder(self.config), self.weights)]),
+            *([] if self.weights is None else [bert.describe(_encoder(self.config), self.weights)]),
             *self._left_out(examples, found),
         ]
         return TrainingBatches(batches, summary)
