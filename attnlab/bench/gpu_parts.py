@@ -59,7 +59,7 @@ Keep = Callable[[Mapping[str, Any]], None]
 
 
 class BudgetExceeded(Exception):
-    """Time is up; what was kept holds. The message says what is missing."""
+    """Raised when the time budget is used up; results saved so far are valid. The message names what is missing."""
 
 
 def conformance(setting: Setting, budget: Budget, keep: Keep, before: Mapping[str, Any]) -> None:

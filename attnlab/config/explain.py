@@ -60,7 +60,7 @@ def kind_of(model: type[BaseModel]) -> str | None:
 
 
 def _follow(root: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[Place, type[BaseModel] | None]:
-    """Turn pydantic's location, where a chosen kind is a step, into the path of keys and the class around its end."""
+    """Convert pydantic's location, in which a kind is a step, to the path of keys and the class of the last key."""
     place: list[str] = []
     parent: type[BaseModel] | None = None
     choices = [root]
@@ -79,7 +79,13 @@ def _follow(root: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[Place, t
 
 
 def _message(error: Any, place: Place, parent: type[BaseModel] | None) -> tuple[Place, str]:
-    """`around` is the class whose field the mistake is in; None for an entry of a plain mapping, or for the whole."""
+    """Return the place and the message of an error.
+
+    Args:
+        error: one of pydantic's errors.
+        place: path of keys.
+        parent: class of the field that is wrong; None for an entry of a plain mapping, or for the whole config.
+    """
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
     fields = parent.model_fields if parent else {}
     field = fields.get(place[-1]) if place else None

@@ -112,7 +112,7 @@ def read(encoder: TransformerEncoder, source: Pretrained) -> tuple[PyTree, list[
 
 
 def describe(encoder: TransformerEncoder, source: Pretrained) -> str:
-    """Say which weights these are, what of them is not used, and where the encoder attends otherwise than BERT."""
+    """Describe pretrained weights: file, fingerprint, ignored tensors, and layers whose attention is not BERT's."""
     _, ignored = read(encoder, source)
     rest = f"; ignored: {', '.join(ignored)}" if ignored else ""
     others = [place for place, attention in encoder.attentions().items() if attention != SELF]

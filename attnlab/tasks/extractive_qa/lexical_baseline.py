@@ -1,4 +1,4 @@
-"""The sliding window: which span of a passage lies where the words of the question do? It learns nothing.
+"""Lexical baseline: the span of a passage whose neighborhood shares most words with the question; nothing is learned.
 
 For a candidate answer A, a question Q and the words p_1 … p_n of the passage, with S the set of their words,
 
@@ -8,7 +8,8 @@ Candidates here are the runs of up to `LONGEST` words that neither begin nor end
 punctuation and no word of the question, in the sentence that shares most with the question (SQuAD's authors took
 constituents of parsed sentences). Of candidates that score alike the first, and of those the longest, is the answer.
 
-Reference: Richardson, Burges & Renshaw 2013, algorithm 1; Rajpurkar et al. 2016, section 5.1.
+Reference: Richardson, Burges & Renshaw 2013, algorithm 1 (called sliding window there); Rajpurkar et al. 2016,
+section 5.1.
 """
 
 import math
@@ -33,7 +34,7 @@ _PIECE = re.compile(rf"{WORD}|[^\w\s]")
 
 
 def answer(question: PassageQuestion) -> str:
-    """Answer a question by the sliding window; the empty text where the passage has no candidate."""
+    """Return the lexical baseline's answer to a question, the empty text if the passage has no candidate."""
     words = [(composed(found.group()).lower(), *found.span()) for found in re.finditer(_PIECE, question.passage)]
     question_words = set(re.findall(WORD, composed(question.question).lower()))
     counts = Counter(word for word, _, _ in words)

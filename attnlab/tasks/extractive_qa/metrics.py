@@ -44,7 +44,7 @@ def f1(gold: str, answer: str) -> float:
 
 
 def per_question_scores(gold: Sequence[Sequence[str]], answers: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Score every answer by the gold one it fits best: exact match [n] and F1 [n], between 0 and 1.
+    """Return exact match [n] and F1 [n] of every answer, between 0 and 1: the best over its reference answers.
 
     Args:
         gold: right answers of each question, none where there is no answer. Of several those without a word ("The"

@@ -183,7 +183,7 @@ class ExtractiveQATask(Task):
         return {"dev_f1": 100.0 * float(f1s.mean()), "dev_exact": 100.0 * float(exacts.mean())}
 
     def test_metrics(self, params: PyTree, examples: Sequence[PassageQuestion], poll: Poll = no_poll) -> dict[str, Any]:
-        """Score a test set as SQuAD's program does, and the sliding window beside it.
+        """Score a test set as SQuAD's program does, with the lexical baseline for comparison.
 
         `answers` is what the official program reads: id -> text.
         """
@@ -200,10 +200,10 @@ class ExtractiveQATask(Task):
             found = paired_difference(ours, 100.0 * theirs)
             scores |= {
                 f"{name}_ci95": interval(ours),
-                f"sliding_window_{name}": found.second,
-                f"sliding_window_{name}_ci95": interval(100.0 * theirs),
-                f"{name}_over_window": found.difference,
-                f"{name}_over_window_ci95": None if found.low is None else [found.low, found.high],
+                f"lexical_baseline_{name}": found.second,
+                f"lexical_baseline_{name}_ci95": interval(100.0 * theirs),
+                f"{name}_over_baseline": found.difference,
+                f"{name}_over_baseline_ci95": None if found.low is None else [found.low, found.high],
             }
         return scores | {"answers": dict(zip(unique_ids(one.id for one in examples), answers, strict=True))}
 
@@ -294,7 +294,7 @@ class ExtractiveQATask(Task):
         Scores of windows can be compared since in each of them no answer competes with the words. There is no answer
         (where the task allows that) when the score of none, the smallest of all windows, exceeds that of the best span
         by more than `task.null_threshold`. Of spans that read alike, in windows that overlap or in other places, the
-        best is told.
+        best is returned.
         """
         windows = self.reader.encode(examples)
         task, found = settings(self.config, ExtractiveQA), [[] for _ in examples]

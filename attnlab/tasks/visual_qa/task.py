@@ -1,4 +1,4 @@
-"""Questions about images: the likeliest of the answers seen in training, where the model looked, and the controls."""
+"""Visual question answering: the most likely training answer, its attention over the image, and control experiments."""
 
 import json
 from collections import Counter, defaultdict
@@ -50,7 +50,7 @@ ROWS = 256
 
 
 class Answer(NamedTuple):
-    """An answer, its probability, and where each word of the question looked, [words cells]."""
+    """An answer, its probability, and the attention of each word of the question over the image, [words cells]."""
 
     text: str
     probability: float
@@ -211,7 +211,7 @@ class VisualQATask(Task):
         return _read(inputs[0], " ".join(inputs[1:]))
 
     def attention_maps(self, params: PyTree, example: ImageQuestion) -> list[AnyAttentionMap]:
-        """Answer a question, and say where on the image each of its words looked."""
+        """Answer a question and return the attention of each of its words over the image."""
         (found,) = self.ask(params, [example])
         words = self.tokenizer.encode(example.question).surface
         side, image = self.image_inputs.side, pixels(example.image, self.task.image_size, example.name)
