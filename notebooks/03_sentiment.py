@@ -82,7 +82,7 @@ for name in ("accuracy", "macro_f1", "ece"):
 assert scores["accuracy"] > 90
 
 # %% [markdown]
-# `predict` gives the class and its probability; `attention` says where the model looked.
+# `predict` gives the class and its probability; `attention` returns the attention map.
 
 # %%
 texts = [

@@ -147,7 +147,7 @@ def test_one_part_that_fails_leaves_the_others(run, capsys):
 
     def cut(setting, budget, keep, before):
         keep({"results": [1]})
-        raise gpu_parts.Cut("1 is missing")
+        raise gpu_parts.BudgetExceeded("1 is missing")
 
     parts = run({"mistaken": mistaken, "broken": broken, "cut": cut, "good": good}).parts
     told = {name: (part.status, part.why, len(part.result.get("results", ()))) for name, part in parts.items()}
@@ -190,7 +190,7 @@ def test_the_same_command_goes_on_with_what_is_missing(run):
     def cut(setting, budget, keep, before):
         seen.append(dict(before))
         keep({"results": [*before.get("results", ()), 1]})
-        raise gpu_parts.Cut("more is missing")
+        raise gpu_parts.BudgetExceeded("more is missing")
 
     run({"done": done, "cut": cut})
     again = run({"done": done, "cut": cut}).parts
@@ -209,12 +209,12 @@ def test_time_that_a_part_leaves_goes_to_those_after_it(run):
 def test_a_case_that_was_measured_is_not_measured_again(monkeypatch):
     left: list[Case] = []
 
-    def measure(cases, peers, rounds, environment, against, directory, tell, show, budget):
+    def benchmark(cases, peers, rounds, environment, against, directory, tell, show, budget):
         left.extend(cases)
 
-    monkeypatch.setattr(attention, "measure", measure)
+    monkeypatch.setattr(attention, "benchmark", benchmark)
     setting = gpu_parts.Setting(ENVIRONMENT, False, None, print)
-    with pytest.raises(gpu_parts.Cut, match="35 of 36 cases did not begin in time"):
+    with pytest.raises(gpu_parts.BudgetExceeded, match="35 of 36 cases did not begin in time"):
         gpu_parts.attend(setting, unlimited(), lambda result: None, measured())
     assert len(left) == 35
     assert {case.variant for case in left} == set(gpu_parts.cases.VARIANTS)
@@ -225,7 +225,7 @@ def test_a_case_that_was_measured_is_not_measured_again(monkeypatch):
 def test_no_case_begins_when_the_time_is_used_up(tmp_path):
     told: list[str] = []
     case = Case("full", "forward", Shape(1, 1, 8, 4), "float32")
-    report = attention.measure(
+    report = attention.benchmark(
         [case, case], [Peer("plan")], 3, {"backend": "cpu"}, (), tmp_path, told.append, print, Budget(0.0)
     )
     assert (report.results, told) == ((), ["no time is left for 2 of 2 cases"])
@@ -235,7 +235,7 @@ def test_a_training_that_does_not_end_in_time_is_ended():
     command = [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
     process = subprocess.Popen(command, **pipes)
-    with pytest.raises(gpu_parts.Cut, match="did not end in time"):
+    with pytest.raises(gpu_parts.BudgetExceeded, match="did not end in time"):
         gpu_parts._ended(process, Budget(0.3))
     assert process.returncode == -9
     failing = subprocess.Popen([sys.executable, "-c", "print('why'); exit(3)"], **pipes)

@@ -141,10 +141,10 @@ def test_a_made_up_folder_is_bert(tmp_path: Path, prefix: str, renamed: Callable
         np.testing.assert_allclose(found[row, :length], expected, atol=2e-5)
     _, ignored = bert.read(BERT, source)
     assert ignored == sorted([f"{prefix}pooler.dense.bias", "cls.x"])
-    assert all(name in bert.told(BERT, source) for name in ignored)
-    assert "not what the weights" not in bert.told(BERT, source)
+    assert all(name in bert.describe(BERT, source) for name in ignored)
+    assert "not what the weights" not in bert.describe(BERT, source)
     other = BERT.replace(per_layer={1: Attention(score=Cosine())})
-    assert bert.told(other, source).endswith("not what the weights were trained with: per_layer.1")
+    assert bert.describe(other, source).endswith("not what the weights were trained with: per_layer.1")
 
 
 def test_special_tokens_come_first_and_no_text_is_read_as_one(folder: Path):
@@ -223,7 +223,7 @@ def test_weights_in_shards_are_the_same_encoder(folder: Path):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}))
     source = Pretrained(folder)
     chex.assert_trees_all_equal(bert.read(BERT, source)[0], whole)
-    assert "model.safetensors.index.json, sha256 " in bert.told(BERT, source)
+    assert "model.safetensors.index.json, sha256 " in bert.describe(BERT, source)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

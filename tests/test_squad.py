@@ -16,7 +16,14 @@ from attnlab.data.extractive_qa import squad, subjqa
 from attnlab.data.extractive_qa.records import AnswerSpan, PassageQuestion, unique_ids
 from attnlab.data.extractive_qa.windows import best_spans, tokens_of, windows
 from attnlab.tasks.extractive_qa import lexical_baseline
-from attnlab.tasks.extractive_qa.metrics import best_by_threshold, each, exact, f1, normalize, squad_scores
+from attnlab.tasks.extractive_qa.metrics import (
+    best_by_threshold,
+    exact,
+    f1,
+    normalize,
+    per_question_scores,
+    squad_scores,
+)
 
 PARTLY = [["1976"], ["Beyoncé and Bruno Mars"], ["climate change"]]
 
@@ -57,7 +64,7 @@ def test_normalize():
 
 
 def test_the_best_gold_answer_counts_and_wordless_ones_do_not():
-    exacts, f1s = each([["big cat", "cat"], ["the", "dog"], []], ["cat", "", ""])
+    exacts, f1s = per_question_scores([["big cat", "cat"], ["the", "dog"], []], ["cat", "", ""])
     assert exacts.tolist() == [1.0, 0.0, 1.0]
     assert f1s.tolist() == [1.0, 0.0, 1.0]
 

@@ -15,7 +15,7 @@ IDENTIFIERS = {
     "Attended", "Regarded", "View", "Facts", "Each", "each", "Asked", "asked", "AsSequence", "Between", "Cut", "Entry",
     "Fused", "Lists", "Visits", "Attend", "Storyteller", "SpanReader", "VisualQuestions", "around", "carry_out",
     "contain", "dev_scores", "hopeless", "in_turn", "measure", "plainly", "remember", "told", "with_reverse",
-    "lexical_baseline_exact", "lexical_baseline_f1", "f1_over_baseline",
+    "sliding_window_exact", "sliding_window_f1", "f1_over_window",
 }  # fmt: skip
 """Names that no function, class, argument, attribute or module has."""
 PHRASES = (

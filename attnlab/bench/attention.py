@@ -48,17 +48,17 @@ Say = Callable[[str], None]
 
 
 def machine(dtype: str) -> dict[str, Any]:
-    """Ask a process of its own what there is: versions, commit, cores, backend and devices of jax."""
+    """Return versions, commit, cores, and the backend and devices of jax, as a separate process finds them."""
     environment = os.environ | _environment(host_devices(), dtype)
-    asked = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", WORKER, "machine"], env=environment, stdout=subprocess.PIPE, text=True, check=False
     )
-    if asked.returncode:
-        raise UserError(f"bench attention: jax does not start (code {asked.returncode}), see above")
-    return json.loads(asked.stdout.splitlines()[-1])
+    if completed.returncode:
+        raise UserError(f"bench attention: jax does not start (code {completed.returncode}), see above")
+    return json.loads(completed.stdout.splitlines()[-1])
 
 
-def measure(
+def benchmark(
     cases: Sequence[Case],
     peers: Sequence[Peer],
     rounds: int,
@@ -69,19 +69,19 @@ def measure(
     show: Callable[[Result], None],
     budget: Budget | None = None,
 ) -> Report:
-    """Measure all cases, or those that there is time for.
+    """Benchmark the peers on all cases, or on as many as the budget allows.
 
     Args:
-        cases: what, in this order.
-        peers: who.
-        rounds: turns of each.
-        environment: of the machine, kept with the results.
-        against: whom a ratio is taken against: the first of these that was timed.
-        directory: gets results.json, written anew after every case: what is measured is kept.
-        tell: is told how far it is, a line at a time.
-        show: is shown every case when it is measured.
-        budget: no case is begun when it is used up, and nobody is waited for longer than `PREPARE` and `TURN`;
-            None for as long as it takes.
+        cases: the cases, in the order in which they are run.
+        peers: the implementations to compare.
+        rounds: number of timed turns of each peer.
+        environment: description of the machine, stored with the results.
+        against: peers to use as the baseline of ratios; the first of them that was timed is used.
+        directory: where results.json is written, again after every case, so that finished cases are kept.
+        tell: called with each line of progress.
+        show: called with each result.
+        budget: no case starts once it is used up, and no peer may take longer than `PREPARE` and `TURN`; None for no
+            limit.
     """
     results: list[Result] = []
     report = Report(environment, ())
@@ -117,7 +117,7 @@ class _Limits:
         return min(seconds, max(self._budget.left(), LEAST)) if self._limited else float("inf")
 
     def ended(self, peer: Peer) -> None:
-        """Remember that a peer's process ended while it was to have a case ready."""
+        """Record that a peer's process ended while it prepared a case."""
         self._ended[peer] += self._limited
 
     def given_up(self, peer: Peer) -> bool:

@@ -30,7 +30,7 @@ def bench(plan: Plan, out: Path | None = None) -> Path:
     backend, devices = environment["backend"], environment["device_count"]
     environment |= {"command": sys.argv, "begun": begun, "rounds": plan.rounds}
     console = _console()
-    report = attention.measure(
+    report = attention.benchmark(
         plan.cases(backend),
         plan.crew(devices, backend),
         plan.rounds,

@@ -11,7 +11,7 @@ from typing import Any
 
 from attnlab.bench import attention, gpu_record
 from attnlab.bench.budget import Budget
-from attnlab.bench.gpu_parts import PARTS, ROOT, Cut, Setting
+from attnlab.bench.gpu_parts import PARTS, ROOT, BudgetExceeded, Setting
 from attnlab.bench.gpu_record import Part, Record
 from attnlab.config.errors import UserError
 
@@ -82,8 +82,8 @@ def _run(name: str, setting: Setting, budget: Budget, record: Record, out: Path)
     try:
         PARTS[name][1](setting, budget, keep, earlier)
         part.status, part.why = "done", ""
-    except Cut as cut:
-        part.status, part.why = "cut", str(cut)
+    except BudgetExceeded as error:
+        part.status, part.why = "cut", str(error)
     except UserError as error:
         part.status, part.why = "failed", str(error)
     except Exception as error:  # the other parts are still worth running

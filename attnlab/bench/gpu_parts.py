@@ -58,8 +58,8 @@ Keep = Callable[[Mapping[str, Any]], None]
 """Is given what a part has so far, which is written."""
 
 
-class Cut(Exception):
-    """Time is up; what was kept holds. The message says what is missing."""
+class BudgetExceeded(Exception):
+    """Raised when the time budget is used up; results saved so far are valid. The message names what is missing."""
 
 
 def conformance(setting: Setting, budget: Budget, keep: Keep, before: Mapping[str, Any]) -> None:
@@ -90,7 +90,7 @@ def conformance(setting: Setting, budget: Budget, keep: Keep, before: Mapping[st
     failures = [{"test": test["test"], "why": test["why"]} for test in tests if test["outcome"] == "failed"]
     keep({"passed": count("passed"), "failed": len(failures), "skipped": count("skipped"), "failures": failures})
     if code is None:
-        raise Cut("the rest of the tests did not end in time")
+        raise BudgetExceeded("the rest of the tests did not end in time")
     if not tests:
         raise UserError(f"pytest ended with code {code} and ran no test, see above")
 
@@ -214,13 +214,13 @@ def _measure(
         keep(Report(environment, tuple(found)).plain())
 
     with tempfile.TemporaryDirectory() as temporary:
-        attention.measure(
+        attention.benchmark(
             left, [Peer(name) for name in names], rounds, environment, AGAINST, Path(temporary), setting.tell, show,
             budget,
         )  # fmt: skip
     if len(found) < len(wanted):
         rest = [case for case in wanted if case not in {result.case for result in found}]
-        raise Cut(f"{len(rest)} of {len(wanted)} cases did not begin in time, {rest[0]} the first")
+        raise BudgetExceeded(f"{len(rest)} of {len(wanted)} cases did not begin in time, {rest[0]} the first")
 
 
 def _wait(process: subprocess.Popen[str], budget: Budget) -> int | None:
@@ -240,7 +240,7 @@ def _ended(process: subprocess.Popen[str], budget: Budget, stopped: bool = False
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        raise Cut("a training did not end in time") from None
+        raise BudgetExceeded("a training did not end in time") from None
     if process.returncode and not (stopped and process.returncode == 128 + signal.SIGTERM):
         last = said.strip().splitlines()[-1] if said.strip() else "it said nothing"
         raise UserError(f"attnlab train ended with code {process.returncode}: {last}")

@@ -107,8 +107,8 @@ def _section(record: Record) -> Iterator[str]:
 
 
 def _outcome(name: str, part: Part) -> str:
-    told = {"conformance": _conformance, "training": _training, "resume": _resume}.get(name, _count)
-    what = told(part.result) if part.result else ""
+    summarize = {"conformance": _conformance, "training": _training, "resume": _resume}.get(name, _count)
+    what = summarize(part.result) if part.result else ""
     status = part.status if part.status != "done" or not what else ""
     return "; ".join(filter(None, [status, what, part.why])) or part.status
 

@@ -18,7 +18,7 @@ LAYERS = {"gru": nn.GRU, "lstm": nn.LSTM}
 CELLS = {"gru": nn.GRUCell, "lstm": nn.LSTMCell}
 
 
-class Attend(nn.Module):
+class DecoderAttention(nn.Module):
     """Softmax attention with the config's score; keys are prepared once a batch."""
 
     def __init__(self, config: Attention, query_width: int, width: int):
@@ -67,7 +67,7 @@ class Seq2Seq(nn.Module):
         )
         self.bridge = nn.Linear(width, decoder.hidden)
         self.cell = CELLS[decoder.cell](config.embedding + (config.embedding if luong else width), decoder.hidden)
-        self.attend = None if config.attention is None else Attend(config.attention, decoder.hidden, width)
+        self.attend = None if config.attention is None else DecoderAttention(config.attention, decoder.hidden, width)
         self.readout = nn.Linear(decoder.hidden + width + (0 if luong else config.embedding), config.embedding)
         self.output = nn.Linear(config.embedding, target_vocabulary)
         if config.tie_embeddings != "none":

@@ -139,8 +139,12 @@ def _refuse(config: Config) -> None:
     attentions = [(f"{name}.{at}", one) for name, stack in stacks.items() for at, one in stack.attentions().items()]
     attentions.append(("decoder.cross_attention", config.decoder.cross_attention))
     for place, attention in attentions:
-        told = attention.model_dump()
-        if any(told[part]["kind"] != kind["kind"] for part, kind in plain.items()) or told["mods"] or told["mask"]:
+        settings = attention.model_dump()
+        if (
+            any(settings[part]["kind"] != kind["kind"] for part, kind in plain.items())
+            or settings["mods"]
+            or settings["mask"]
+        ):
             raise UserError(f"bench training: model.{place}: the PyTorch peer attends by scaled_dot and softmax alone")
     refused = {
         "positions": config.positions.kind not in ("sinusoidal", "none"),

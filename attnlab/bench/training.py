@@ -227,7 +227,7 @@ def _prepare(
     batches += _one_of_each_shape(stream)
     arrays: dict[str, Any] = {f"{n}/{name}": array for n, b in enumerate(batches) for name, array in b.items()}
     np.savez(directory / "batches.npz", **arrays)
-    told = {
+    contents = {
         "experiment": experiment.model_dump(mode="json"),
         "source_vocabulary": source,
         "target_vocabulary": target,
@@ -235,7 +235,7 @@ def _prepare(
         "device": work["device"],
         "threads": cores(),
     }
-    (directory / "work.json").write_text(json.dumps(told), encoding="utf-8")
+    (directory / "work.json").write_text(json.dumps(contents), encoding="utf-8")
     real, positions = (sum(size(b) for b in batches[:count]) for size in (_real_tokens, _positions))
     return batches, list(range(count, len(batches))), real / positions
 

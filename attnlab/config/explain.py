@@ -60,9 +60,9 @@ def kind_of(model: type[BaseModel]) -> str | None:
 
 
 def _follow(root: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[Place, type[BaseModel] | None]:
-    """Turn pydantic's location, where a chosen kind is a step, into the path of keys and the class around its end."""
+    """Convert pydantic's location, in which a kind is a step, to the path of keys and the class of the last key."""
     place: list[str] = []
-    around: type[BaseModel] | None = None
+    parent: type[BaseModel] | None = None
     choices = [root]
     for step in loc:
         if step == "[key]":  # pydantic's way to say that the name itself is wrong
@@ -71,17 +71,23 @@ def _follow(root: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[Place, t
         if len(choices) > 1 and step in chosen:
             choices = [chosen[step]]
             continue
-        around = choices[0] if choices else None
+        parent = choices[0] if choices else None
         place.append(str(step))
-        field = around.model_fields.get(str(step)) if around else None
+        field = parent.model_fields.get(str(step)) if parent else None
         choices = models_of(field.annotation) if field else []
-    return tuple(place), around
+    return tuple(place), parent
 
 
-def _message(error: Any, place: Place, around: type[BaseModel] | None) -> tuple[Place, str]:
-    """`around` is the class whose field the mistake is in; None for an entry of a plain mapping, or for the whole."""
+def _message(error: Any, place: Place, parent: type[BaseModel] | None) -> tuple[Place, str]:
+    """Return the place and the message of an error.
+
+    Args:
+        error: one of pydantic's errors.
+        place: path of keys.
+        parent: class of the field that is wrong; None for an entry of a plain mapping, or for the whole config.
+    """
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
-    fields = around.model_fields if around else {}
+    fields = parent.model_fields if parent else {}
     field = fields.get(place[-1]) if place else None
     if kind == "extra_forbidden":
         return place, f"unknown key{_nearest(place[-1], list(fields))}"
@@ -93,7 +99,7 @@ def _message(error: Any, place: Place, around: type[BaseModel] | None) -> tuple[
         return (*place, "kind"), f"is missing; one of {', '.join(_kinds(field))}"
     if kind == "union_tag_invalid":
         return (*place, "kind"), f"unknown kind {shortened(context['tag'])}{_nearest(context['tag'], _kinds(field))}"
-    schema = _schema_of(around, place[-1]) if around and field else {}
+    schema = _schema_of(parent, place[-1]) if parent and field else {}
     if kind == "literal_error":
         return place, f"unknown value {shortened(given)}{_nearest(str(given), _literals(schema))}"
     if kind.startswith(("greater_than", "less_than")):
@@ -128,9 +134,9 @@ def _limits(schema: dict[str, Any]) -> str:
     )
 
 
-def _schema_of(around: type[BaseModel], name: str) -> dict[str, Any]:
+def _schema_of(parent: type[BaseModel], name: str) -> dict[str, Any]:
     """JSON schema of one field; of its value when null is allowed too."""
-    schema = around.model_json_schema()["properties"].get(name, {})
+    schema = parent.model_json_schema()["properties"].get(name, {})
     return schema["anyOf"][0] if "anyOf" in schema else schema
 
 

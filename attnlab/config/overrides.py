@@ -16,14 +16,14 @@ WARMUP: Place = ("training", "optimizer", "warmup_steps")
 def parse_override(text: str) -> tuple[Place, Any]:
     dotted, equals, value = text.partition("=")
     place = tuple(dotted.strip().split("."))
-    told = f"override {cut(text)!r}"
+    where = f"override {cut(text)!r}"
     if not equals or not all(place):
-        raise UserError(f"{told}: expected key.path=value, such as model.dropout=0.2")
+        raise UserError(f"{where}: expected key.path=value, such as model.dropout=0.2")
     if len(place) > DEEPEST:
-        raise UserError(f"{told}: {len(place)} keys inside one another; no setting is so deep")
+        raise UserError(f"{where}: {len(place)} keys inside one another; no setting is so deep")
     if not value.strip():
-        raise UserError(f"{told}: has no value after '='; null means none")
-    return place, parse_value(value, told)
+        raise UserError(f"{where}: has no value after '='; null means none")
+    return place, parse_value(value, where)
 
 
 def apply(data: dict[str, Any], place: Place, value: Any) -> Place:

@@ -145,8 +145,8 @@ class Translation(Config):
         if model.kind == "recurrent_seq2seq" and model.attention is None:
             needed = {"guided_alignment": self.guided_alignment}
             needed["decoding.coverage_penalty"] = self.decoding.coverage_penalty
-            for name, asked in needed.items():
-                if asked:
+            for name, value in needed.items():
+                if value:
                     return f"task.{name} needs model.attention"
         if model.kind == "transformer_seq2seq":
             longest = max(self.max_length, self.decoding.max_length) + 1

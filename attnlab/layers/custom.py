@@ -128,9 +128,9 @@ class CustomFunction:
     @property
     def _keywords(self) -> dict[str, inspect.Parameter]:
         given, names = list(inspect.signature(self.function).parameters.values()), self.config.arguments
-        count, told = len(names), " and ".join(names)
+        count, listed = len(names), " and ".join(names)
         if any(one.kind is not inspect.Parameter.KEYWORD_ONLY for one in given[count:]):
-            raise self._wrong(f"after {told} all arguments are by keyword: write * before them")
+            raise self._wrong(f"after {listed} all arguments are by keyword: write * before them")
         positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         if len(given) < count or any(one.kind not in positional for one in given[:count]):
             raise self._wrong(f"expected ({', '.join(names)}, *, …)")

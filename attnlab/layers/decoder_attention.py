@@ -36,7 +36,7 @@ class Memory:
         return Memory(keys, values, lengths, summary, self.score)
 
 
-Attend = Callable[[Memory, Float[Array, "b d"]], tuple[Float[Array, "b c"], Float[Array, "b s"]]]
+AttentionFunction = Callable[[Memory, Float[Array, "b d"]], tuple[Float[Array, "b c"], Float[Array, "b s"]]]
 """(memory, query) -> (context, weights), a pure function."""
 
 
@@ -60,7 +60,7 @@ class DecoderAttention(nn.Module):
         keys, score = project_keys(self.attend.bind().score, values)
         return Memory(keys, values, lengths, summary, score)
 
-    def function(self) -> Attend:
+    def function(self) -> AttentionFunction:
         """Return the pure function (memory, query) -> (context, weights), free to be used in `jax.lax.scan`."""
         if self.config is None:
             return _summary

@@ -111,8 +111,8 @@ def read(encoder: TransformerEncoder, source: Pretrained) -> tuple[PyTree, list[
     return {"embedding": {"embedding": words[source.rows]}, "body": {"entry": entry, **layers}}, tensors.left()
 
 
-def told(encoder: TransformerEncoder, source: Pretrained) -> str:
-    """Say which weights these are, what of them is not used, and where the encoder attends otherwise than BERT."""
+def describe(encoder: TransformerEncoder, source: Pretrained) -> str:
+    """Describe pretrained weights: file, fingerprint, ignored tensors, and layers whose attention is not BERT's."""
     _, ignored = read(encoder, source)
     rest = f"; ignored: {', '.join(ignored)}" if ignored else ""
     others = [place for place, attention in encoder.attentions().items() if attention != SELF]

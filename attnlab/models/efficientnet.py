@@ -76,8 +76,8 @@ class Depthwise(nn.Module):
         size, stride, (_, height, width, features) = self.kernel, self.stride, states.shape
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (size, size, 1, features))
         rows, columns = -(-height // stride), -(-width // stride)
-        around = [max((n - 1) * stride + size - old, 0) for n, old in ((rows, height), (columns, width))]
-        padded = jnp.pad(states, ((0, 0), *((n // 2, n - n // 2) for n in around), (0, 0)))
+        padding = [max((n - 1) * stride + size - old, 0) for n, old in ((rows, height), (columns, width))]
+        padded = jnp.pad(states, ((0, 0), *((n // 2, n - n // 2) for n in padding), (0, 0)))
         total = self.param("bias", nn.initializers.zeros_init(), (features,))
         for m in range(size):
             for n in range(size):

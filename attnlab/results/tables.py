@@ -90,7 +90,7 @@ def render(runs: Sequence[RunRecord]) -> str:
 
 
 def rows(runs: Sequence[RunRecord]) -> Iterator[Row]:
-    """Make one row for each group and test set; experiments with the same name are told apart by a run's name."""
+    """Yield one row for each group and test set; experiments with the same name also get the name of a run."""
     distinct = {run.directory.resolve(): run for run in runs}
     groups = group_by_config(distinct.values())
     names = [(group.kind, group.name) for group in groups]

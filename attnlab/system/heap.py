@@ -19,8 +19,8 @@ def keep_freed_memory() -> bool:
     Returns: whether that was done: not where the C library is another, nor where the environment already says how it
         is to allocate (`GLIBC_TUNABLES`, `MALLOC_…`).
     """
-    told = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)
-    if told or platform.libc_ver()[0] != "glibc":
+    configured = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)
+    if configured or platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return all([mallopt(M_ARENA_MAX, 1), mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, -1)])

@@ -66,12 +66,13 @@ def lines(number: int, found: Sequence[Hypothesis], n_best: int) -> Iterator[str
 
 
 def fitting(tokens: int, longest: int | None, what: str) -> int:
-    """Round a width up, as few widths are compiled for, to what a model has positions for; or say it is too much.
+    """Round a number of tokens up to a multiple of 16, so that few shapes are compiled, but at most to `longest`.
 
     Args:
-        tokens: needed, those for start and end counted.
-        longest: positions that the model has; None: any number.
-        what: takes the tokens, for a person.
+        tokens: number of tokens needed, including start and end.
+        longest: number of positions of the model; None for no limit.
+        what: name of the text, for the error message.
+    Raises: `UserError` if the model has fewer than `tokens` positions.
     """
     width = -(-tokens // 16) * 16
     if longest is None:

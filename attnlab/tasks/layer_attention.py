@@ -106,13 +106,13 @@ def select(layers: Sequence[LayerAttention], wanted: Selection, kind: str, layer
     """
     if not layers:
         raise UserError("--attention, --layer and --head: this model has no attention")
-    kinds = list(dict.fromkeys(each.kind for each in layers))
+    kinds = list(dict.fromkeys(attention.kind for attention in layers))
     default_kind = kind if kind in kinds else kinds[0]
     chosen = wanted.attention or default_kind
     if chosen not in kinds:
         valid = ", ".join(f"{name} ({NAMES[name]})" for name in kinds)
         raise UserError(f"--attention {chosen}: this model has {valid}")
-    numbered = {each.layer: each.weights for each in layers if each.kind == chosen}
+    numbered = {attention.layer: attention.weights for attention in layers if attention.kind == chosen}
     default = layer if layer is not None and chosen == kind else max(numbered)
     number = default if wanted.layer is None else wanted.layer
     if number not in numbered:

@@ -21,9 +21,9 @@ def without(scores: dict[str, Any], notes: Mapping[str, str]) -> dict[str, Any]:
     >>> without(scores, {"bleu": "why"})
     {'bleu': None, 'bleu_ci95': None, 'chrf': 9.0, 'per_example': {'chrf': []}, 'bleu_note': 'why'}
     """
-    each = {name: rows for name, rows in scores["per_example"].items() if name not in notes}
+    per_example = {name: rows for name, rows in scores["per_example"].items() if name not in notes}
     gone = {name: None for noted in notes for name in (noted, f"{noted}_ci95") if name in scores}
-    return scores | gone | {"per_example": each} | {f"{name}_note": why for name, why in notes.items()}
+    return scores | gone | {"per_example": per_example} | {f"{name}_note": why for name, why in notes.items()}
 
 
 def few(scores: Mapping[str, Any], name: str) -> bool:

@@ -27,7 +27,7 @@ class Hypotheses:
     scores: Float[Array, "b n"]
     """Log-probability divided by the length penalty; −inf where the search found fewer hypotheses."""
     weights: Float[Array, "b n l+1 s"]
-    """Row i is where the model looked when it wrote token i; row `length` is the end token's."""
+    """Row i is the attention to the source when token i was generated; row `length` is that of the end token."""
 
 
 def make_decode(model: nn.Module, config: Decoding) -> Callable[[PyTree, Array, Array], Hypotheses]:

@@ -18,15 +18,15 @@ from attnlab.training.atomic_files import write_whole, writing
 
 DISCARDED = "metrics.discarded.jsonl"
 """Beside the log: every line that was ever removed from it."""
-Entry = dict[str, Any]
+LogEntry = dict[str, Any]
 
 
-def read_log(path: Path, notify: Callable[[str], None]) -> list[Entry]:
+def read_log(path: Path, notify: Callable[[str], None]) -> list[LogEntry]:
     """Return the entries of a log in order, empty before its first line; incomplete lines are reported and skipped."""
     return [entry for _, entry in _lines(path, notify) if entry is not None]
 
 
-def rewind(path: Path, step: int, notify: Callable[[str], None]) -> list[Entry]:
+def rewind(path: Path, step: int, notify: Callable[[str], None]) -> list[LogEntry]:
     """Remove entries of later steps and incomplete lines from a log; return all entries as they were before.
 
     The removed lines are copied to `DISCARDED` first.
@@ -128,7 +128,7 @@ def plain_value(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def _lines(path: Path, notify: Callable[[str], None]) -> list[tuple[bytes, Entry | None]]:
+def _lines(path: Path, notify: Callable[[str], None]) -> list[tuple[bytes, LogEntry | None]]:
     """Return every line of a log with its entry, None if it is not valid."""
     try:
         content = path.read_bytes()
@@ -136,7 +136,7 @@ def _lines(path: Path, notify: Callable[[str], None]) -> list[tuple[bytes, Entry
         return []
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    lines: list[tuple[bytes, Entry | None]] = []
+    lines: list[tuple[bytes, LogEntry | None]] = []
     for number, line in enumerate(content.splitlines(), start=1):
         try:
             entry = json.loads(line)

@@ -62,12 +62,14 @@ def render(
             "image": _png(first.image),
             "height": first.image.shape[0],
             "width": first.image.shape[1],
-            "maps": [_image_map(each) for each in shown if isinstance(each, ImageAttentionMap)],
+            "maps": [
+                _image_map(attention_map) for attention_map in shown if isinstance(attention_map, ImageAttentionMap)
+            ],
         }
         return _template("image_attention_map.html").render(context)
     context |= {
         "input": _split_at_words(_printable(first.input), first.unknown_words),
-        "maps": [_token_map(each) for each in shown if isinstance(each, AttentionMap)],
+        "maps": [_token_map(attention_map) for attention_map in shown if isinstance(attention_map, AttentionMap)],
     }
     return _template("attention_map.html").render(context)
 
@@ -174,7 +176,7 @@ def _png(image: np.ndarray) -> str:
 
 
 def _that_fit(attention_maps: Sequence[AnyAttentionMap]) -> list[AnyAttentionMap]:
-    cells = np.cumsum([each.weights.size for each in attention_maps])
+    cells = np.cumsum([attention_map.weights.size for attention_map in attention_maps])
     most = MOST_CELLS // (8 if isinstance(attention_maps[0], ImageAttentionMap) else 1)  # a cell takes more bytes
     return list(attention_maps[: max(int(np.searchsorted(cells, most, side="right")), 1)])
 

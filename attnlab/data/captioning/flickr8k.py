@@ -36,8 +36,8 @@ def read(config: Flickr8k, data_dir: Path) -> Splits[CaptionedImage]:
         else:
             unused[split] += 1
     for split, count in unused.items():
-        told = f"{count:,} image{'s' if count > 1 else ''} of the split {split!r}"
-        print(f"attnlab: {path}: {told} left out; train, val and test are used", file=sys.stderr)
+        skipped = f"{count:,} image{'s' if count > 1 else ''} of the split {split!r}"
+        print(f"attnlab: {path}: {skipped} left out; train, val and test are used", file=sys.stderr)
     for split, examples in splits.items():
         if not examples:
             raise UserError(f"{path}: no images of the split {split}; expected some of train, val and test each")

@@ -62,30 +62,30 @@ def parse(line: str, where: str) -> Tree:
     """
     tokens: list[str] = []
     nodes: list[tuple[int, int, int]] = []
-    around: list[int] = []
+    open_nodes: list[int] = []
     before = ""
     for piece in _PIECE.findall(line):
         if before == "(":
             if piece not in ("0", "1", "2", "3", "4"):
                 raise UserError(f"{where}: {piece[:40]!r} after '('; expected a label of 0 to 4")
-            if len(around) == DEEPEST:
+            if len(open_nodes) == DEEPEST:
                 raise UserError(f"{where}: nested more than {DEEPEST} deep; expected the tree of a sentence")
-            around.append(len(nodes))
+            open_nodes.append(len(nodes))
             nodes.append((len(tokens), -1, int(piece)))
-        elif nodes and not around:
+        elif nodes and not open_nodes:
             raise UserError(f"{where}: {piece!r} after the end of the tree; expected one tree a line")
         elif piece == ")":
-            if not around or nodes[around[-1]][0] == len(tokens):
+            if not open_nodes or nodes[open_nodes[-1]][0] == len(tokens):
                 raise UserError(f"{where}: ')' where no word has come; expected a tree such as (3 (2 a) (4 hit))")
-            start, _, label = nodes[around[-1]]
-            nodes[around.pop()] = (start, len(tokens), label)
+            start, _, label = nodes[open_nodes[-1]]
+            nodes[open_nodes.pop()] = (start, len(tokens), label)
         elif piece != "(":
-            if not around:
+            if not open_nodes:
                 raise UserError(f"{where}: {piece!r} outside a tree; expected a tree such as (3 (2 a) (4 hit))")
             tokens.append(str(_ESCAPES.get(piece, piece)).replace("\\/", "/").replace("\\*", "*"))
         before = piece
-    if around or not nodes or before == "(":
-        raise UserError(f"{where}: the tree does not end: {len(around) + (before == '(')} ')' missing")
+    if open_nodes or not nodes or before == "(":
+        raise UserError(f"{where}: the tree does not end: {len(open_nodes) + (before == '(')} ')' missing")
     return Tree(tuple(tokens), tuple(nodes))
 
 

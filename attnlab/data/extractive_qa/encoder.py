@@ -105,10 +105,10 @@ class PassageEncoder:
     def encode(self, questions: Sequence[PassageQuestion]) -> list[Window]:
         """Read questions with the windows of their passages, in order."""
         self._learn_passages(questions)
-        asked = [self._text(found) for found in self.tokenizer.encode_batch([one.question for one in questions])]
+        encoded = [self._text(found) for found in self.tokenizer.encode_batch([one.question for one in questions])]
         return [
             window
-            for number, (one, text) in enumerate(zip(questions, asked, strict=True))
+            for number, (one, text) in enumerate(zip(questions, encoded, strict=True))
             for window in self._windows(number, one, text)
         ]
 
@@ -117,10 +117,10 @@ class PassageEncoder:
         offsets = window.passage.offsets
         return question.passage[offsets[window.first + first][0] : offsets[window.first + last][1]]
 
-    def _windows(self, number: int, one: PassageQuestion, asked: EncodedText) -> list[Window]:
+    def _windows(self, number: int, one: PassageQuestion, encoded: EncodedText) -> list[Window]:
         passage, config = self._passages[one.passage], self.config
         most = config.max_question
-        short = EncodedText(asked.ids[:most], asked.letters[:most], asked.surface[:most], asked.offsets[:most])
+        short = EncodedText(encoded.ids[:most], encoded.letters[:most], encoded.surface[:most], encoded.offsets[:most])
         words = set(short.surface)
         match = np.array([word in words for word in passage.surface], np.float32)
         target = one.target

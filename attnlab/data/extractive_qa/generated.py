@@ -66,9 +66,9 @@ def _question(rng: random.Random, count: int, name: str) -> PassageQuestion:
     # the first person is tall and gets something old, of the others one or the other is true, in turn
     tall = [n == 0 or n % 2 == 1 for n in range(count)]
     old = [n % 2 == 0 for n in range(count)]
-    told = [f"{person} {rng.choice(GET)} the {thing}." for person, thing in zip(people, things, strict=True)]
-    rng.shuffle(told)
-    passage = " ".join(told)
+    sentences = [f"{person} {rng.choice(GET)} the {thing}." for person, thing in zip(people, things, strict=True)]
+    rng.shuffle(sentences)
+    passage = " ".join(sentences)
     who = [f"{'tall' if is_so else 'small'} {person}" for person, is_so in zip(people, tall, strict=True)]
     what = [f"the {'old' if is_so else 'new'} {thing}" for thing, is_so in zip(things, old, strict=True)]
     rng.shuffle(who)

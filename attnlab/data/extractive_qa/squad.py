@@ -55,17 +55,17 @@ def _questions(document: Any, path: Path) -> Iterator[PassageQuestion]:
         for p, paragraph in enumerate(_list(article, "paragraphs", in_article)):
             in_paragraph = f"{in_article}.paragraphs[{p}]"
             passage = _text(paragraph, "context", in_paragraph)
-            for q, asked in enumerate(_list(paragraph, "qas", in_paragraph)):
+            for q, entry in enumerate(_list(paragraph, "qas", in_paragraph)):
                 where = f"{in_paragraph}.qas[{q}]"
-                question = _text(asked, "question", where)
-                yield PassageQuestion(parse_id(asked.get("id"), where), question, passage, _answers(asked, where))
+                question = _text(entry, "question", where)
+                yield PassageQuestion(parse_id(entry.get("id"), where), question, passage, _answers(entry, where))
 
 
-def _answers(asked: dict[str, Any], where: str) -> tuple[AnswerSpan, ...]:
-    none = asked.get("is_impossible")
+def _answers(entry: dict[str, Any], where: str) -> tuple[AnswerSpan, ...]:
+    none = entry.get("is_impossible")
     if not (none is None or isinstance(none, bool)):
         raise UserError(f"{where}.is_impossible: is {repr(none)[:60]}; expected true or false, without quotation marks")
-    given = [] if none and asked.get("answers") is None else _list(asked, "answers", where)
+    given = [] if none and entry.get("answers") is None else _list(entry, "answers", where)
     if none and given:
         raise UserError(
             f"{where}: is_impossible is true beside {len(given)} answers; an answer that only seems right belongs in "

@@ -30,5 +30,5 @@ def read_arrays(path: Path, names: Sequence[str]) -> list[np.ndarray]:
         with np.load(path, allow_pickle=False) as found:
             return [found[name] for name in names]
     except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-        told = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: not a .npz with {', '.join(names)} ({type(error).__name__}: {told})") from error
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: not a .npz with {', '.join(names)} ({type(error).__name__}: {reason})") from error

@@ -22,7 +22,7 @@ VARIABLE = "ATTNLAB_CACHE"
 """Environment variable that names the cache directory."""
 ROWS = 32
 """Images computed at a time."""
-TOLD_EVERY = 20.0
+REPORT_EVERY = 20.0
 """Seconds between two lines of progress."""
 
 
@@ -69,16 +69,16 @@ def features(
     keys = [_key(image) for image in images]
     paths = tuple(folder / key[:2] / f"{key}.npy" for key in keys)
     missing = {path: index for index, path in enumerate(paths) if _load(path) is None}
-    done, start, told = 0, time.monotonic(), time.monotonic()
+    done, start, reported = 0, time.monotonic(), time.monotonic()
     for chunk in _chunks(list(missing.items()), ROWS):
         batch = [pixels(images[index], size, names[index] if names else f"image {index}") for _, index in chunk]
         filled = np.stack([*batch, *[batch[0]] * (ROWS - len(batch))])
         for (path, _), found in zip(chunk, compute(filled), strict=False):
             _save(path, found)
         done += len(chunk)
-        if time.monotonic() - told > TOLD_EVERY:
-            told = time.monotonic()
-            rate = done / (told - start)
+        if time.monotonic() - reported > REPORT_EVERY:
+            reported = time.monotonic()
+            rate = done / (reported - start)
             left = (len(missing) - done) / rate
             print(f"features: {done:,} of {len(missing):,} images, {rate:.0f}/s, {left:.0f} s to go", file=sys.stderr)
     return Stored(paths)

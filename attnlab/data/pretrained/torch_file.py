@@ -129,8 +129,8 @@ def _program(file: BinaryIO, path: Path) -> Any:
     except UserError:
         raise
     except Exception as error:  # of a program that is no pickle, or handles its stack wrongly
-        told = " ".join(str(error)[:100].split())
-        raise UserError(f"{path}: not a file of torch.save ({type(error).__name__}: {told})") from error
+        reason = " ".join(str(error)[:100].split())
+        raise UserError(f"{path}: not a file of torch.save ({type(error).__name__}: {reason})") from error
     raise UserError(f"{path}: the pickle has no end")
 
 

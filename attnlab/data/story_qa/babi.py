@@ -47,7 +47,7 @@ def read(config: Babi, data_dir: Path | None) -> Splits[StoryQuestion]:
 def read_file(path: Path) -> list[list[StoryQuestion]]:
     """Read one file: the questions of each of its stories."""
     stories: list[list[StoryQuestion]] = []
-    told: dict[int, str] = {}
+    sentences: dict[int, str] = {}
     for number, line in enumerate(read_lines(path), start=1):
         where = f"{path}:{number}"
         count, _, rest = line.strip().partition(" ")
@@ -55,24 +55,24 @@ def read_file(path: Path) -> list[list[StoryQuestion]]:
             raise UserError(f"{where}: expected a number, a space and a sentence, not {line[:60]!r}")
         if int(count) == 1 or not stories:
             stories.append([])
-            told = {}
+            sentences = {}
         if "\t" in rest:
-            stories[-1].append(_question(rest, told, where))
+            stories[-1].append(_question(rest, sentences, where))
         else:
-            told[int(count)] = rest.strip()
+            sentences[int(count)] = rest.strip()
     if not any(stories):
         raise UserError(f"{path}: no question; expected lines such as '3 Where is Mary?<TAB>bathroom<TAB>1'")
     return [story for story in stories if story]
 
 
-def _question(line: str, told: dict[int, str], where: str) -> StoryQuestion:
+def _question(line: str, sentences: dict[int, str], where: str) -> StoryQuestion:
     question, answer, *rest = (part.strip() for part in line.split("\t"))
-    places = {number: place for place, number in enumerate(told)}
+    places = {number: place for place, number in enumerate(sentences)}
     facts = []
     for number in " ".join(rest).split():
         if not _NUMBER.fullmatch(number) or int(number) not in places:
             raise UserError(f"{where}: the fact {number[:20]!r} is not the number of a sentence before the question")
         facts.append(places[int(number)])
-    if not (question and answer and told):
+    if not (question and answer and sentences):
         raise UserError(f"{where}: a question needs sentences before it, and an answer after a tab")
-    return StoryQuestion(tuple(told.values()), question, parse_label(answer, f"{where}: the answer"), tuple(facts))
+    return StoryQuestion(tuple(sentences.values()), question, parse_label(answer, f"{where}: the answer"), tuple(facts))

@@ -58,7 +58,7 @@ def _story(config: GeneratedStories, rng: random.Random) -> StoryQuestion | None
     if not questions:
         return None
     question, answer, facts = rng.choice(questions)
-    return StoryQuestion(tuple(world.told), question, answer, facts)
+    return StoryQuestion(tuple(world.sentences), question, answer, facts)
 
 
 @dataclass
@@ -76,7 +76,7 @@ class _World:
 
     rng: random.Random
     things: bool
-    told: list[str] = field(default_factory=list)
+    sentences: list[str] = field(default_factory=list)
     place: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Person -> where they are, and the sentence that says so."""
     carried: dict[str, _Carried] = field(default_factory=dict)
@@ -140,8 +140,8 @@ class _World:
         self.carried[thing] = _Carried(self._tell(person, LEAVE, thing), person, self.place[person])
 
     def _tell(self, person: str, verbs: tuple[str, ...], what: str) -> int:
-        self.told.append(f"{person} {self.rng.choice(verbs)} {what}.")
-        return len(self.told) - 1
+        self.sentences.append(f"{person} {self.rng.choice(verbs)} {what}.")
+        return len(self.sentences) - 1
 
     def _place_of(self, fact: int) -> str:
-        return self.told[fact].rstrip(".").rpartition(" ")[2]
+        return self.sentences[fact].rstrip(".").rpartition(" ")[2]

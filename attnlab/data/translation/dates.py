@@ -201,8 +201,8 @@ def _digits(text: str, places: Places) -> tuple[Word, ...]:
         said = _present(places, *(group + name for name in names), *(("hundreds",) if power == 3 else ()))
         if digit == "0":
             said = _present(places, *(group + name for name in names if name in ("teen", "tens")))
-        around = _present(places, f"{group}hundred", "thousand", f"{group}unit", "article", "suffix")
-        words.append(Word(digit, index > 0, sure=said[:1], possible=() if said else around))
+        neighbors = _present(places, f"{group}hundred", "thousand", f"{group}unit", "article", "suffix")
+        words.append(Word(digit, index > 0, sure=said[:1], possible=() if said else neighbors))
     return tuple(words)
 
 

@@ -23,8 +23,8 @@ def read(config: EasyVqa, data_dir: Path) -> Splits[ImageQuestion]:
     if len(images) <= config.dev_images:
         raise UserError(f"task.data.dev_images {config.dev_images}: there are only {len(images)} training images")
     first = images[-config.dev_images]
-    kept, held_out = ([asked for index, asked in train if (index >= first) == dev] for dev in (False, True))
-    return Splits(tuple(kept), tuple(held_out), {"test": tuple(asked for _, asked in test)})
+    kept, held_out = ([question for index, question in train if (index >= first) == dev] for dev in (False, True))
+    return Splits(tuple(kept), tuple(held_out), {"test": tuple(question for _, question in test)})
 
 
 def _split(data_dir: Path, name: str) -> list[tuple[int, ImageQuestion]]:

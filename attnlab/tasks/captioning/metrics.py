@@ -59,18 +59,18 @@ def caption_scores(hypotheses: Sequence[str], references: References, *, resampl
     (100.0, 100.0, 100.0)
     """
     hypotheses, references = _clean(hypotheses, references)
-    each = {
+    per_image = {
         "rouge_l": 100 * rouge_l(hypotheses, references),
         "cider_d": 100 * cider_d(hypotheses, references),
         "exact_match": np.array([100.0 * (h in r) for h, r in zip(hypotheses, references, strict=True)]),
     }
     scores: dict[str, Any] = {f"bleu_{order}": bleu(hypotheses, references, order) for order in ORDERS}
-    scores |= {name: round(float(values.mean()), 6) for name, values in each.items()}
+    scores |= {name: round(float(values.mean()), 6) for name, values in per_image.items()}
     counts = np.asarray(_metric(4)._extract_corpus_statistics(list(hypotheses), _streams(references)))
     scores["bleu_4_ci95"] = interval(counts, bleu_of_counts, resamples)
-    scores |= {f"{name}_ci95": interval(values, resamples=resamples) for name, values in each.items()}
+    scores |= {f"{name}_ci95": interval(values, resamples=resamples) for name, values in per_image.items()}
     signature = {"bleu_signature": _signature(hypotheses, references)}
-    scores |= signature | {"images": len(hypotheses), "per_example": {"bleu_4": counts, **each}}
+    scores |= signature | {"images": len(hypotheses), "per_example": {"bleu_4": counts, **per_image}}
     return without(scores, undefined(references))
 
 

@@ -197,7 +197,7 @@ class CaptioningTask(Task):
         return read_example(inputs[0])
 
     def attention_maps(self, params: PyTree, example: CaptionedImage) -> list[AnyAttentionMap]:
-        """Describe an image: its captions with where the model looked for each word."""
+        """Caption an image; return the attention map of each caption, with a row for each of its words."""
         return [self._image_map(example, found) for found in self.caption(params, [example], self.task.decoding)[0]]
 
     def _image_map(self, example: CaptionedImage, found: Hypothesis) -> ImageAttentionMap:

@@ -25,15 +25,15 @@ def classification_scores(
         macro_f1 are made of, a row a text.
     """
     answers = probabilities.argmax(axis=1)
-    measures: dict[str, Callable[[np.ndarray], float]] = {
+    metrics: dict[str, Callable[[np.ndarray], float]] = {
         "accuracy": lambda rows: accuracy(answers[rows], labels[rows]),
         "macro_f1": lambda rows: macro_f1(confusion(answers[rows], labels[rows], probabilities.shape[1])),
         "ece": lambda rows: calibration_error(probabilities[rows], labels[rows], bins),
     }
     whole = np.arange(len(labels))
     scores: dict[str, Any] = {}
-    for name, measure in measures.items():
-        scores[name], scores[f"{name}_ci95"] = measure(whole), interval(whole, measure, seed=seed)
+    for name, metric in metrics.items():
+        scores[name], scores[f"{name}_ci95"] = metric(whole), interval(whole, metric, seed=seed)
     right = np.take_along_axis(probabilities, labels[:, None], axis=1)
     table = confusion(answers, labels, probabilities.shape[1])
     return scores | {
@@ -118,7 +118,7 @@ def rationale_scores(weights: list[np.ndarray], gold: list[np.ndarray]) -> dict[
     Returns: in percent: rationale_mass, the share of the weight that lies on deciding tokens; rationale_hit, how often
         the token of most weight is one; rationale_share, the share of tokens that are (what uniform weights get).
     """
-    means = [np.abs(each).mean(axis=0) for each in weights]
+    means = [np.abs(hops).mean(axis=0) for hops in weights]
     mass = [float(mean[true].sum() / max(mean.sum(), 1e-9)) for mean, true in zip(means, gold, strict=True)]
     hit = [bool(true[mean.argmax()]) for mean, true in zip(means, gold, strict=True)]
     share = [float(true.mean()) for true in gold]

@@ -1,4 +1,4 @@
-"""Classification: texts in, classes with their probabilities out, and where the model looked."""
+"""Text classification: class probabilities of a text, with the attention over its tokens."""
 
 import json
 from collections import Counter
@@ -134,7 +134,7 @@ class ClassificationTask(Task):
         summary = [
             f"data: {batches.examples:,} texts to train on, {len(batches)} batches an epoch, {real:.0f}% not padding",
             f"vocabulary: {words:,} tokens",
-            *([] if self.weights is None else [bert.told(_encoder(self.config), self.weights)]),
+            *([] if self.weights is None else [bert.describe(_encoder(self.config), self.weights)]),
             *self._left_out(examples, found),
         ]
         return TrainingBatches(batches, summary)
@@ -175,7 +175,7 @@ class ClassificationTask(Task):
         return LabeledText(" ".join(text.split()), "")
 
     def attention_maps(self, params: PyTree, example: LabeledText) -> list[AnyAttentionMap]:
-        """Classify a text, and say where the model looked: a row a hop, or a row a layer and head."""
+        """Classify a text and return its attention map, with a row for each hop, or for each layer and head."""
         if not self.reader.surface(example.text):
             raise UserError("the text has no token: nothing of it can be read")
         ((found, rows, names),) = self.looks(params, [example.text])
@@ -267,10 +267,10 @@ class ClassificationTask(Task):
     def looks(
         self, params: PyTree, texts: Sequence[str], poll: Poll = no_poll
     ) -> list[tuple[np.ndarray, np.ndarray, list[str]]]:
-        """Return for each text the probabilities [c], where the model looked [r s], and the names of the rows.
+        """Return for each text the probabilities [c], the attention weights [r s], and the names of their rows.
 
-        A row is a hop of the pooling; where a Transformer pools without attention, the attention of a layer's head:
-        of [CLS] where that is the answer's place, else the mean over the tokens that ask, marks among them.
+        A row is a hop of the pooling. Where a Transformer pools without attention, it is a head of a layer instead: the
+        attention of [CLS] if the class is predicted from it, else the mean over all tokens, special tokens included.
         """
         ids = [one.ids for one in self.reader.encode(texts)]
         uniform = np.full(len(self.labels), 1 / len(self.labels))

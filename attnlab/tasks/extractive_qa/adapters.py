@@ -82,9 +82,9 @@ class BidafAdapter(ReaderAdapter):
             batch[f"{name}_letters"] = np.zeros((rows, width, self._letters), np.int32)
         batch["match"] = np.zeros((rows, positions), np.float32)
         for row, window in enumerate(examples):
-            asked, first, last = window.question, window.first, window.last
-            batch["question"][row, : len(asked.ids)] = asked.ids
-            batch["question_letters"][row, : len(asked.ids)] = asked.letters
+            encoded, first, last = window.question, window.first, window.last
+            batch["question"][row, : len(encoded.ids)] = encoded.ids
+            batch["question_letters"][row, : len(encoded.ids)] = encoded.letters
             batch["passage"][row, : window.length] = window.passage.ids[first:last]
             batch["passage_letters"][row, : window.length] = window.passage.letters[first:last]
             batch["match"][row, : window.length] = window.match

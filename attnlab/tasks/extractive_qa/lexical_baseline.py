@@ -1,4 +1,4 @@
-"""The sliding window: which span of a passage lies where the words of the question do? It learns nothing.
+"""Lexical baseline: the span of a passage whose neighborhood shares most words with the question; nothing is learned.
 
 For a candidate answer A, a question Q and the words p_1 … p_n of the passage, with S the set of their words,
 
@@ -8,7 +8,8 @@ Candidates here are the runs of up to `LONGEST` words that neither begin nor end
 punctuation and no word of the question, in the sentence that shares most with the question (SQuAD's authors took
 constituents of parsed sentences). Of candidates that score alike the first, and of those the longest, is the answer.
 
-Reference: Richardson, Burges & Renshaw 2013, algorithm 1; Rajpurkar et al. 2016, section 5.1.
+Reference: Richardson, Burges & Renshaw 2013, algorithm 1 (called sliding window there); Rajpurkar et al. 2016,
+section 5.1.
 """
 
 import math
@@ -33,15 +34,15 @@ _PIECE = re.compile(rf"{WORD}|[^\w\s]")
 
 
 def answer(question: PassageQuestion) -> str:
-    """Answer a question by the sliding window; the empty text where the passage has no candidate."""
+    """Return the lexical baseline's answer to a question, the empty text if the passage has no candidate."""
     words = [(composed(found.group()).lower(), *found.span()) for found in re.finditer(_PIECE, question.passage)]
-    asked = set(re.findall(WORD, composed(question.question).lower()))
+    question_words = set(re.findall(WORD, composed(question.question).lower()))
     counts = Counter(word for word, _, _ in words)
     content = {word: math.log(1 + 1 / count) for word, count in counts.items()}
     best, found = -1.0, ""
-    for first, last in _sentences([word for word, _, _ in words], asked - FUNCTION_WORDS):
-        for start, end in _candidates([word for word, _, _ in words], first, last, asked):
-            chosen = {word for word, _, _ in words[start:end]} | asked
+    for first, last in _sentences([word for word, _, _ in words], question_words - FUNCTION_WORDS):
+        for start, end in _candidates([word for word, _, _ in words], first, last, question_words):
+            chosen = {word for word, _, _ in words[start:end]} | question_words
             near = max(start - len(chosen), 0), min(end + len(chosen), len(words))
             values = [content[word] if word in chosen else 0.0 for word, _, _ in words[near[0] : near[1]]]
             score = _largest(values, len(chosen), start - near[0], end - near[0])
@@ -50,22 +51,22 @@ def answer(question: PassageQuestion) -> str:
     return found
 
 
-def _sentences(words: Sequence[str], asked: set[str]) -> list[tuple[int, int]]:
+def _sentences(words: Sequence[str], question_words: set[str]) -> list[tuple[int, int]]:
     """Start and end of the sentences with the most words of the question."""
     ends = [number + 1 for number, word in enumerate(words) if word in ".?!"] + [len(words)]
     found = [(start, end) for start, end in zip([0, *ends], ends, strict=False) if end > start]
-    shared = [len(asked & set(words[start:end])) for start, end in found]
+    shared = [len(question_words & set(words[start:end])) for start, end in found]
     return [one for one, share in zip(found, shared, strict=True) if share == max(shared)]
 
 
-def _candidates(words: Sequence[str], first: int, last: int, asked: set[str]) -> list[tuple[int, int]]:
+def _candidates(words: Sequence[str], first: int, last: int, question_words: set[str]) -> list[tuple[int, int]]:
     """Start and end of the candidates in a sentence: earlier ones first, longer ones before shorter."""
     return [
         (start, end)
         for start in range(first, last)
         for end in range(min(start + LONGEST, last), start, -1)
         if not {words[start], words[end - 1]} & FUNCTION_WORDS
-        and all(word[0].isalnum() and word not in asked for word in words[start:end])
+        and all(word[0].isalnum() and word not in question_words for word in words[start:end])
     ]
 
 

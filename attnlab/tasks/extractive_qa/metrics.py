@@ -43,8 +43,8 @@ def f1(gold: str, answer: str) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def each(gold: Sequence[Sequence[str]], answers: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Score every answer by the gold one it fits best: exact match [n] and F1 [n], between 0 and 1.
+def per_question_scores(gold: Sequence[Sequence[str]], answers: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return exact match [n] and F1 [n] of every answer, between 0 and 1: the best over its reference answers.
 
     Args:
         gold: right answers of each question, none where there is no answer. Of several those without a word ("The"
@@ -76,7 +76,7 @@ def squad_scores(gold: Sequence[Sequence[str]], answers: Sequence[str]) -> dict[
     """
     if not answers:
         raise ValueError("no questions to score")
-    exacts, f1s = each(gold, answers)
+    exacts, f1s = per_question_scores(gold, answers)
     has = _have_answers(gold)
     scores: dict[str, float | int] = {"exact": _percent(exacts), "f1": _percent(f1s), "total": len(answers)}
     if has.any() and not has.all():
@@ -102,7 +102,7 @@ def best_by_threshold(
     >>> best_by_threshold([["1976"], []], ["1976", "1980"], [-1.0, 2.0])["best_exact"]
     100.0
     """
-    exacts, f1s = each(gold, answers)
+    exacts, f1s = per_question_scores(gold, answers)
     has, sure = _have_answers(gold), np.asarray(no_answer, float)
     if sure.shape != has.shape:
         raise ValueError(f"{len(sure)} numbers in no_answer for {len(has)} questions")

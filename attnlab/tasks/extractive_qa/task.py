@@ -41,7 +41,7 @@ from attnlab.tasks.base import (
 from attnlab.tasks.bootstrap import interval, paired_difference
 from attnlab.tasks.extractive_qa import lexical_baseline
 from attnlab.tasks.extractive_qa.adapters import ReaderAdapter, adapter
-from attnlab.tasks.extractive_qa.metrics import best_by_threshold, each, squad_scores
+from attnlab.tasks.extractive_qa.metrics import best_by_threshold, per_question_scores, squad_scores
 from attnlab.tasks.layer_attention import Selection, layers_of, select
 from attnlab.training.objective import Loss
 from attnlab.training.steps import shard_batch
@@ -167,7 +167,7 @@ class ExtractiveQATask(Task):
         summary = [
             f"data: {len(examples):,} questions, {batches.examples:,} windows, {len(batches)} batches an epoch, "
             f"{100 * batches.real_fraction:.0f}% of positions real; vocabulary: {vocabulary:,}",
-            "" if self.weights is None else bert.told(_encoder(self.config), self.weights),
+            "" if self.weights is None else bert.describe(_encoder(self.config), self.weights),
             f"left out: {len(lost)} questions; {_why_left_out(examples[lost[0]], most)}" if lost else "",
             f"trained on a guessed place: {guessed} answers (no certain one is given)" if guessed else "",
             f"cut: {long} questions of more than {self._most_asked} tokens (task.max_question)" if long else "",
@@ -179,24 +179,24 @@ class ExtractiveQATask(Task):
     ) -> dict[str, float]:
         """Score dev: exact match and F1."""
         answers = [found[0].text for found in self.find(params, examples, poll)]
-        exacts, f1s = each(_gold(examples), answers)
+        exacts, f1s = per_question_scores(_gold(examples), answers)
         return {"dev_f1": 100.0 * float(f1s.mean()), "dev_exact": 100.0 * float(exacts.mean())}
 
     def test_metrics(self, params: PyTree, examples: Sequence[PassageQuestion], poll: Poll = no_poll) -> dict[str, Any]:
-        """Score a test set as SQuAD's program does, and the sliding window beside it.
+        """Score a test set as SQuAD's program does, with the lexical baseline for comparison.
 
         `answers` is what the official program reads: id -> text.
         """
-        asked, gold = self.find(params, examples, poll), _gold(examples)
-        answers = [one[0].text for one in asked]
+        ranked, gold = self.find(params, examples, poll), _gold(examples)
+        answers = [one[0].text for one in ranked]
         scores: dict[str, Any] = dict(squad_scores(gold, answers))
         if self._allows_none:
-            scores |= best_by_threshold(gold, [_best_span(one) for one in asked], [_margin(one) for one in asked])
+            scores |= best_by_threshold(gold, [_best_span(one) for one in ranked], [_margin(one) for one in ranked])
         scores["per_example"] = {
-            name: 100.0 * found for name, found in zip(("exact", "f1"), each(gold, answers), strict=True)
+            name: 100.0 * found for name, found in zip(("exact", "f1"), per_question_scores(gold, answers), strict=True)
         }
-        slid = each(gold, [lexical_baseline.answer(one) for one in examples])
-        for (name, ours), theirs in zip(scores["per_example"].items(), slid, strict=True):
+        baseline = per_question_scores(gold, [lexical_baseline.answer(one) for one in examples])
+        for (name, ours), theirs in zip(scores["per_example"].items(), baseline, strict=True):
             found = paired_difference(ours, 100.0 * theirs)
             scores |= {
                 f"{name}_ci95": interval(ours),
@@ -230,13 +230,13 @@ class ExtractiveQATask(Task):
         one = self.find(params, [example])[0][0]
         window = windows[one.window]
         chosen = select(layers_of(self.adapter, params, self._batch([window])), wanted, "encoder")
-        words, asked = self._shown(window, one), self._question(example, window)
+        words, question_words = self._shown(window, one), self._question(example, window)
         if chosen.kind == "context_to_query":
             return replace(
                 best,
                 row_labels=best.column_labels,
-                column_labels=asked,
-                weights=chosen.weights[words, : len(asked)],
+                column_labels=question_words,
+                weights=chosen.weights[words, : len(question_words)],
                 row_label="passage",
                 column_label="question",
                 row_groups=(RowGroup(len(best.column_labels), chosen.title, "passage", from_input=True),),
@@ -246,9 +246,9 @@ class ExtractiveQATask(Task):
             weights, groups = chosen.weights[:, words], (RowGroup(1, chosen.title, "question"),)
             rows = ["question as a whole"]
             return replace(best, row_labels=rows, weights=weights, row_label="question", row_groups=groups)
-        start = len(asked) + 2
+        start = len(question_words) + 2
         places = np.array([*range(start), *range(start + words.start, start + words.stop)])
-        tokens = [CLS, *asked, SEP, *best.column_labels]
+        tokens = [CLS, *question_words, SEP, *best.column_labels]
         cut = f"; of {window.length} words of the passage {len(best.column_labels)} are shown"
         title = chosen.title + (cut if len(best.column_labels) < window.length else "")
         return replace(
@@ -271,13 +271,13 @@ class ExtractiveQATask(Task):
         """Answer line by line, `passage<TAB>question`: an empty line for an empty one, and where there is no answer."""
         refuse_n_best(n_best)
         full = [number for number, line in enumerate(lines) if line.strip()]
-        asked = []
+        questions = []
         for number in full:
             try:
-                asked.append(self.parse_example([lines[number]]))
+                questions.append(self.parse_example([lines[number]]))
             except UserError as error:
                 raise UserError(f"line {first + number + 1}: {error}") from error
-        found = self.find(params, asked) if asked else []
+        found = self.find(params, questions) if questions else []
         answers = {number: " ".join(one[0].text.split()) for number, one in zip(full, found, strict=True)}
         yield from (answers.get(number, "") for number in range(len(lines)))
 
@@ -294,7 +294,7 @@ class ExtractiveQATask(Task):
         Scores of windows can be compared since in each of them no answer competes with the words. There is no answer
         (where the task allows that) when the score of none, the smallest of all windows, exceeds that of the best span
         by more than `task.null_threshold`. Of spans that read alike, in windows that overlap or in other places, the
-        best is told.
+        best is returned.
         """
         windows = self.reader.encode(examples)
         task, found = settings(self.config, ExtractiveQA), [[] for _ in examples]
@@ -312,10 +312,10 @@ class ExtractiveQATask(Task):
         return [self._ranked(spans, float(none)) for spans, none in zip(found, least, strict=True)]
 
     def _ranked(self, spans: list[Found], none: float) -> list[Found]:
-        told: dict[str, Found] = {}
+        distinct: dict[str, Found] = {}
         for one in sorted(spans, key=lambda one: -one.score):
-            told.setdefault(one.text, one)
-        best = list(told.values())[: settings(self.config, ExtractiveQA).n_best]
+            distinct.setdefault(one.text, one)
+        best = list(distinct.values())[: settings(self.config, ExtractiveQA).n_best]
         nothing = Found("", none, 0, (-1, -1))
         if not best:
             return [nothing]
@@ -366,7 +366,7 @@ class ExtractiveQATask(Task):
         between, of_question, first, last = looked
         words = self._shown(window, one)
         start, shown = words.start, words.stop - words.start
-        asked = self._question(example, window)
+        question_words = self._question(example, window)
         names, rows, title = ["answer starts", "answer ends"], [first[words], last[words]], "Where the answer is"
         if of_question.any():
             names, rows = ["question as a whole", *names], [of_question[words], *rows]
@@ -377,8 +377,8 @@ class ExtractiveQATask(Task):
             title += f" (of {window.length} words the {shown} around the answer; the sums are theirs)"
         groups = [RowGroup(len(rows), title, value_label="weight or probability")]
         if between.any():
-            names, rows = [*asked, *names], [*between[: len(asked), words], *rows]
-            groups = [RowGroup(len(asked), self.adapter.title, "question", from_input=True), *groups]
+            names, rows = [*question_words, *names], [*between[: len(question_words), words], *rows]
+            groups = [RowGroup(len(question_words), self.adapter.title, "question", from_input=True), *groups]
         gold = list(dict.fromkeys(answer.text for answer in example.answers))
         spans = window.passage.offsets[window.first + start : window.first + start + shown]
         return AttentionMap(

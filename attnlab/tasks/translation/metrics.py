@@ -88,14 +88,18 @@ def translation_scores(
     if bootstrap < 2:
         raise ValueError(f"bootstrap must be at least 2, not {bootstrap}")
     notes, scores = undefined(references), dict[str, Any]()
-    each = {"exact_match": 100.0 * _matches(hypotheses, references)}
+    per_sentence = {"exact_match": 100.0 * _matches(hypotheses, references)}
     for name, make in METRICS.items():
         metric = make()
         score = _percent(metric.corpus_score(hypotheses, [references]).score)
-        each[name] = np.asarray(metric._extract_corpus_statistics(hypotheses, [references]))
-        found = _interval(metric, each[name].tolist(), bootstrap)
+        per_sentence[name] = np.asarray(metric._extract_corpus_statistics(hypotheses, [references]))
+        found = _interval(metric, per_sentence[name].tolist(), bootstrap)
         scores |= {name: score, f"{name}_ci95": found, f"{name}_signature": str(metric.get_signature())}
-    scores |= {"exact_match": float(each["exact_match"].mean()), "sentences": len(hypotheses), "per_example": each}
+    scores |= {
+        "exact_match": float(per_sentence["exact_match"].mean()),
+        "sentences": len(hypotheses),
+        "per_example": per_sentence,
+    }
     return without(scores, notes)
 
 

@@ -1,4 +1,4 @@
-"""Questions about images: the likeliest of the answers seen in training, where the model looked, and the controls."""
+"""Visual question answering: the most likely training answer, its attention over the image, and control experiments."""
 
 import json
 from collections import Counter, defaultdict
@@ -50,7 +50,7 @@ ROWS = 256
 
 
 class Answer(NamedTuple):
-    """An answer, its probability, and where each word of the question looked, [words cells]."""
+    """An answer, its probability, and the attention of each word of the question over the image, [words cells]."""
 
     text: str
     probability: float
@@ -88,12 +88,14 @@ class VisualQATask(Task):
     def prepare(cls, config: Experiment, splits: Splits[ImageQuestion], data_dir: Path | None = None) -> Self:
         """Learn the words of the questions, the answers, and which is usual."""
         by_question: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        for asked in splits.train:
-            by_question[asked.question][asked.answer] += 1
+        for example in splits.train:
+            by_question[example.question][example.answer] += 1
         total = sum(by_question.values(), Counter())
         best = lambda counts: min(counts, key=lambda answer: (-counts[answer], answer))  # noqa: E731
         usual = {question: best(counts) for question, counts in sorted(by_question.items())} | {"": best(total)}
-        vocabulary = train(settings(config, VisualQA).tokenizer, [asked.question for asked in splits.train], "source")
+        vocabulary = train(
+            settings(config, VisualQA).tokenizer, [example.question for example in splits.train], "source"
+        )
         return cls(config, vocabulary, sorted(total), usual)
 
     @classmethod
@@ -139,7 +141,7 @@ class VisualQATask(Task):
 
     def training_batches(self, examples: Sequence[ImageQuestion]) -> TrainingBatches:
         """Batch the training questions; those longer than the task's `max_length` are left out."""
-        ids = self._ids([asked.question for asked in examples])
+        ids = self._ids([example.question for example in examples])
         kept = [n for n, tokens in enumerate(ids) if len(tokens) <= self.task.max_length]
         images = self.image_inputs.prepared([e.image for e in examples], [e.name for e in examples])
         number = {answer: n for n, answer in enumerate(self.answers)}
@@ -178,12 +180,14 @@ class VisualQATask(Task):
         """
         right = self._right(params, examples, poll)
         order = np.random.default_rng(0).permutation(len(examples))
-        other = [replace(asked, image=examples[n].image) for asked, n in zip(examples, _derange(order), strict=True)]
+        other = [
+            replace(example, image=examples[n].image) for example, n in zip(examples, _derange(order), strict=True)
+        ]
         percent = lambda found: 100.0 * float(np.mean(found))  # noqa: E731
-        usual = [self.usual.get(asked.question, self.usual[""]) == asked.answer for asked in examples]
+        usual = [self.usual.get(example.question, self.usual[""]) == example.answer for example in examples]
         by_answer = {
-            answer: percent([hit for hit, asked in zip(right, examples, strict=True) if asked.answer == answer])
-            for answer in sorted({asked.answer for asked in examples})
+            answer: percent([hit for hit, example in zip(right, examples, strict=True) if example.answer == answer])
+            for answer in sorted({example.answer for example in examples})
         }
         return {
             "accuracy": percent(right),
@@ -191,9 +195,9 @@ class VisualQATask(Task):
             "accuracy_shuffled_images": percent(self._right(params, other, poll)),
             "accuracy_question_only": percent(self._right(params, examples, poll, blank=True)),
             "accuracy_image_only": percent(
-                self._right(params, [replace(asked, question="") for asked in examples], poll)
+                self._right(params, [replace(example, question="") for example in examples], poll)
             ),
-            "usual_answer": percent([self.usual[""] == asked.answer for asked in examples]),
+            "usual_answer": percent([self.usual[""] == example.answer for example in examples]),
             "usual_answer_to_question": percent(usual),
             "questions": len(examples),
             "accuracy_by_answer": by_answer,
@@ -207,7 +211,7 @@ class VisualQATask(Task):
         return _read(inputs[0], " ".join(inputs[1:]))
 
     def attention_maps(self, params: PyTree, example: ImageQuestion) -> list[AnyAttentionMap]:
-        """Answer a question, and say where on the image each of its words looked."""
+        """Answer a question and return the attention of each of its words over the image."""
         (found,) = self.ask(params, [example])
         words = self.tokenizer.encode(example.question).surface
         side, image = self.image_inputs.side, pixels(example.image, self.task.image_size, example.name)
@@ -279,12 +283,12 @@ class VisualQATask(Task):
             if line.strip() and not (tab and question.strip()):
                 raise UserError(f"line {number}: expected {self.input_format}")
             given.append(_read(path.strip(), question.strip()) if line.strip() else None)
-        found = iter(self.ask(params, [asked for asked in given if asked is not None]))
-        yield from (next(found).text if asked is not None else "" for asked in given)
+        found = iter(self.ask(params, [example for example in given if example is not None]))
+        yield from (next(found).text if example is not None else "" for example in given)
 
     def token_lengths(self, examples: Sequence[ImageQuestion]) -> dict[str, list[int]]:
         """Tokens of the questions."""
-        return {"question": [len(ids) for ids in self._ids([asked.question for asked in examples])]}
+        return {"question": [len(ids) for ids in self._ids([example.question for example in examples])]}
 
     def ask(
         self, params: PyTree, examples: Sequence[ImageQuestion], poll: Poll = no_poll, *, blank: bool = False
@@ -297,7 +301,7 @@ class VisualQATask(Task):
             poll: called between batches; may raise to stop.
             blank: show an image of nothing in the place of each.
         """
-        ids = self._ids([asked.question for asked in examples])
+        ids = self._ids([example.question for example in examples])
         width = -(-(max(map(len, ids), default=0) + 1) // 8) * 8
         results = []
         images, names = [e.image for e in examples], [e.name for e in examples]
@@ -323,7 +327,7 @@ class VisualQATask(Task):
         self, params: PyTree, examples: Sequence[ImageQuestion], poll: Poll = no_poll, *, blank: bool = False
     ) -> np.ndarray:
         found = self.ask(params, examples, poll, blank=blank)
-        return np.array([one.text == asked.answer for one, asked in zip(found, examples, strict=True)], float)
+        return np.array([one.text == example.answer for one, example in zip(found, examples, strict=True)], float)
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return [e.ids for e in self.tokenizer.encode_batch(list(texts))]
