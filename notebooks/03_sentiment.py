@@ -34,7 +34,7 @@ from attnlab.config.load import load
 from attnlab.data.classification.load import load as load_data
 
 root = next(folder for folder in [Path.cwd(), *Path.cwd().parents] if (folder / "experiments").is_dir())
-folder = root / "experiments" / "sentiment"
+folder = root / "experiments" / "classification"
 data = load_data(load(folder / "synthetic_sentiment_additive.yaml").task.data, None)
 for example in data.test["test"][:4]:
     print(example.label, "|", example.text, "|", [example.text[start:end] for start, end in example.rationale])

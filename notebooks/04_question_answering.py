@@ -46,7 +46,7 @@ from attnlab.tasks.extractive_qa.metrics import squad_scores
 
 # %%
 for facts in (1, 2, 3):
-    story = generated.generate(GeneratedStories(facts=facts, longest=9, train=1, dev=1, test=1)).train[0]
+    story = generated.generate(GeneratedStories(facts=facts, max_sentences=9, train=1, dev=1, test=1)).train[0]
     for number, sentence in enumerate(story.sentences):
         print("→" if number in story.facts else " ", sentence)
     print(f"  {story.question} {story.answer}\n")
