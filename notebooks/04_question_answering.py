@@ -58,7 +58,7 @@ for facts in (1, 2, 3):
 # %%
 run = Path(tempfile.mkdtemp()) / "stories_1"
 root = next(folder for folder in [Path.cwd(), *Path.cwd().parents] if (folder / "experiments").is_dir())
-config = load(root / "experiments" / "questions" / "story_qa_1_memory.yaml", ["training.steps=1500"])
+config = load(root / "experiments" / "story_qa" / "story_qa_1_memory.yaml", ["training.steps=1500"])
 lab.train(config, run, None)
 found = lab.evaluate(run, None)["test"]
 {name: found[name] for name in ("accuracy", "accuracy_ci95", "fact_mass_max", "fact_mass_max_ci95")}

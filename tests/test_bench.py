@@ -106,7 +106,7 @@ def torch_names(params: dict, config: Any) -> dict[str, np.ndarray]:
             named[name] = np.asarray(named[name]) + forget
     if config.attention is not None and config.attention.score.kind == "additive":
         score = decoder["attention"]["attend"]["score"]
-        named |= {"attend.w_query.weight": score["w_query"][0].T, "attend.v": score["v"][0]}
+        named |= {"attend.w_query.weight": score["w_query"][0].T, "attend.v": score["v"]}
         named["attend.w_key.weight"] = score["w_key"][0].T
     if config.attention is not None and config.attention.score.kind == "general":
         named["attend.w_key.weight"] = decoder["attention"]["attend"]["score"]["w"][0]

@@ -137,8 +137,8 @@ def test_one_head_of_two_widths():
     module = DecoderAttention(config, 4, 6)
     (context, weights), variables = module.init_with_output(jax.random.key(0), source, state, method=attend)
     w = variables["params"]["attend"]["score"]["w"]
-    assert w.shape == (1, 4, 6)
-    logits = np.einsum("bd,de,bse->bs", state, w[0], source)
+    assert w.shape == (4, 6)
+    logits = np.einsum("bd,de,bse->bs", state, w, source)
     expected = np.exp(logits) * np.array([[1] * 5, [1, 1, 1, 0, 0]])
     np.testing.assert_allclose(weights, expected / expected.sum(1, keepdims=True), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(context, np.einsum("bs,bsc->bc", weights, source), rtol=1e-4, atol=1e-5)

@@ -96,7 +96,7 @@ def test_attention_flow_by_the_book(flow: str, kind: str):
     arguments = jnp.array(h), jnp.array(u), jnp.array(u[:, 0]), inside, given[3]
     flowing = jax.jit(lambda variables, *given: model.apply(variables, *given, False, method="_flow"))
     g, by_question, by_passage = flowing(variables, *arguments)
-    w = {name: np.asarray(value)[0] for name, value in variables["params"]["attention"]["score"].items()}
+    w = {name: np.asarray(value) for name, value in variables["params"]["attention"]["score"].items()}
     for b, (t, j) in enumerate(zip((5, 3), (3, 2), strict=True)):
         scores = h[b, :t] @ w["w_query"]
         scores = scores[:, None] + u[b, :j] @ w["w_key"] + (h[b, :t] * w["w_product"]) @ u[b, :j].T

@@ -8,6 +8,8 @@ import optax
 import pytest
 
 from attnlab.config import AdamW, RecurrentSeq2Seq, Sgd, Training
+from attnlab.config import attention as attentions
+from attnlab.layers.scores import Score
 from attnlab.models.seq2seq import RecurrentSeq2Seq as Model
 from attnlab.training.objective import Loss, cross_entropy
 from attnlab.training.optimizer import optimizer, schedule
@@ -139,6 +141,34 @@ def test_vectors_are_not_decayed_and_large_gradients_are_clipped():
     _, state = jax.jit(clipped.update)(jax.tree.map(lambda p: 100 * p, params), clipped.init(params), params)
     moments = [leaf for leaf in jax.tree.leaves(state) if getattr(leaf, "ndim", 0) == 2]
     np.testing.assert_allclose(moments[0], 0.1 / 6**0.5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("score", "vectors"),
+    [
+        (attentions.Additive(hidden=3), {"v"}),
+        (attentions.Concat(hidden=3), {"v"}),
+        (attentions.Trilinear(), {"w_query", "w_key", "w_product"}),
+        (attentions.General(), set()),
+        (
+            attentions.CustomScore(
+                function="mine.py:diagonal",
+                source="from jaxtyping import Array, Float\n"
+                'def diagonal(query, key, *, w: Float[Array, "d"]):\n'
+                "    return (query * w) @ key.T\n",
+            ),
+            {"w"},
+        ),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_the_vectors_of_a_score_decay_only_with_many_heads(score, vectors: set[str]):
+    for heads in (1, 2):
+        params = Score(score, heads, 4, 4).init(jax.random.key(0))["params"]
+        update = optimizer(AdamW(learning_rate=0.1, schedule="constant", weight_decay=0.5), 10)
+        updates, _ = jax.jit(update.update)(jax.tree.map(jnp.zeros_like, params), update.init(params), params)
+        still = {name for name, change in updates.items() if not np.any(change)}
+        assert still == (vectors if heads == 1 else set())
 
 
 @pytest.mark.parametrize("nesterov", [False, True])

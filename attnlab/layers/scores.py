@@ -1,4 +1,4 @@
-"""The module that owns what scores learn, a slice of it for each head."""
+"""The module that owns the learned arrays of a score, with a slice for each head."""
 
 import math
 from collections.abc import Callable
@@ -58,13 +58,16 @@ class Score(nn.Module):
                 names = ("w_query", "w_key", "w_product")
                 return Partial(scores.trilinear, **{name: self._vector(name, self.query_width) for name in names})
             case config.CustomScore():
-                return bound(self, self.config, self.query_width, self.key_width, heads=self.heads)
+                heads = None if self.heads == 1 else self.heads
+                return bound(self, self.config, self.query_width, self.key_width, heads=heads)
 
     def _array(self, name: str, init: Callable[..., Array], *shape: int) -> Any:
         return of_heads(self.param(name, init, (self.heads, *shape)))
 
     def _vector(self, name: str, width: int) -> Any:
-        return self._array(name, nn.initializers.normal(width**-0.5), width)
+        """Return a vector for each head; with one head it is stored as a vector, which weight decay leaves alone."""
+        init = nn.initializers.normal(width**-0.5)
+        return self.param(name, init, (width,)) if self.heads == 1 else self._array(name, init, width)
 
     def _scale(self, start: float, learned: bool) -> Any:
         """Return a number, or the exponential of a learned one, which stays positive."""
