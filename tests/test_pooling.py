@@ -95,17 +95,10 @@ def test_structured_is_the_paper_s_formula():
 
 def test_additive_is_the_formula_with_a_learned_query():
     found, params = pooled(ADDITIVE)
-<<<<<<< HEAD
-    score = {name: np.asarray(array)[0] for name, array in params["attend"]["score"].items()}
-    query = np.asarray(params["queries"]) @ score["w_query"]
-    states = np.asarray(STATES[0])
-    hidden = np.tanh(query[:, None] + (states @ score["w_key"])[None])
-=======
     score = jax.tree.map(np.asarray, params["attend"]["score"])
     query = np.asarray(params["queries"]) @ score["w_query"][0]
     states = np.asarray(STATES[0])
     hidden = np.tanh(query[:, None] + (states @ score["w_key"][0])[None])
->>>>>>> h/equal
     powers = np.exp(hidden @ score["v"])
     np.testing.assert_allclose(found.weights[0], powers / powers.sum(axis=1, keepdims=True), rtol=1e-4)
 
