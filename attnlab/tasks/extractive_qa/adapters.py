@@ -115,7 +115,7 @@ class TransformerAdapter(ReaderAdapter):
 
     def __init__(self, config: Any, reader: PassageEncoder) -> None:
         self.model = TransformerReader(config.model, reader.tokenizer.vocabulary_size)
-        self._layers, self._after = config.model.encoder.layers, config.model.special_tokens_after
+        self._after = config.model.special_tokens_after
 
     def lengths(self, example: Window) -> tuple[int, int]:
         length = len(example.question.ids) + 2 + example.length + self._after

@@ -13,10 +13,10 @@ from jaxtyping import Array, PyTree
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
-from attnlab.config.extractive_qa import ExtractiveQA, GeneratedPassages, PassageQuestionHub, SquadJson
+from attnlab.config.extractive_qa import ExtractiveQA
 from attnlab.config.models.extractive_qa import TransformerReader
 from attnlab.config.models.transformer import TransformerEncoder
-from attnlab.data.extractive_qa import generated, squad, subjqa
+from attnlab.data.extractive_qa import load
 from attnlab.data.extractive_qa.encoder import PassageEncoder, Window
 from attnlab.data.extractive_qa.records import PassageQuestion, unique_ids
 from attnlab.data.extractive_qa.windows import best_spans
@@ -88,18 +88,7 @@ class ExtractiveQATask(Task):
     @staticmethod
     def load(config: Experiment, data_dir: Path | None) -> Splits[PassageQuestion]:
         """Read the questions with their passages."""
-        data = settings(config, ExtractiveQA).data
-        if isinstance(data, GeneratedPassages):
-            return generated.generate(data)
-        if isinstance(data, PassageQuestionHub):
-            return squad.read_hub(data, data_dir)
-        expected = data.train if isinstance(data, SquadJson) else data.train[0]
-        if data_dir is None:
-            needed = f"task.data.kind {data.kind} needs a data directory: give --data DIR or set ATTNLAB_DATA"
-            raise UserError(f"{needed}; expected DIR/{expected}")
-        if not data_dir.is_dir():
-            raise UserError(f"{data_dir}: no such data directory; give --data DIR with DIR/{expected}")
-        return squad.read(data, data_dir) if isinstance(data, SquadJson) else subjqa.read(data, data_dir)
+        return load.load(settings(config, ExtractiveQA).data, data_dir)
 
     @classmethod
     def prepare(cls, config: Experiment, splits: Splits[PassageQuestion], data_dir: Path | None = None) -> Self:

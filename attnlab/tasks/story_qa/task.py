@@ -14,9 +14,9 @@ from jaxtyping import Array, PyTree
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
-from attnlab.config.story_qa import GeneratedStories, StoryQA
+from attnlab.config.story_qa import StoryQA
 from attnlab.data.records import Splits
-from attnlab.data.story_qa import babi, generated
+from attnlab.data.story_qa import load
 from attnlab.data.story_qa.encoder import EncodedStory, Vocabulary
 from attnlab.data.story_qa.records import StoryQuestion
 from attnlab.data.text.batching import evaluation_shapes
@@ -64,8 +64,7 @@ class StoryQATask(Task):
     @staticmethod
     def load(config: Experiment, data_dir: Path | None) -> Splits[StoryQuestion]:
         """Generate the stories, or read them."""
-        data = settings(config, StoryQA).data
-        return generated.generate(data) if isinstance(data, GeneratedStories) else babi.read(data, data_dir)
+        return load.load(settings(config, StoryQA).data, data_dir)
 
     @classmethod
     def prepare(cls, config: Experiment, splits: Splits[StoryQuestion], data_dir: Path | None = None) -> Self:
