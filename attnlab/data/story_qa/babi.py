@@ -21,13 +21,8 @@ HELD_OUT = 10
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
-def read(config: Babi, data_dir: Path | None) -> Splits[StoryQuestion]:
+def read(config: Babi, data_dir: Path) -> Splits[StoryQuestion]:
     """Read all splits."""
-    if data_dir is None:
-        raise UserError(
-            "task.data.kind babi needs a data directory: give --data DIR or set ATTNLAB_DATA; "
-            f"expected DIR/{config.train}"
-        )
     stories = read_file(find(data_dir, config.train))
     if config.dev is None:
         dev = [example for story in stories[HELD_OUT - 1 :: HELD_OUT] for example in story]
