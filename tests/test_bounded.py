@@ -17,7 +17,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from attnlab.config import Bpe, Words
 from attnlab.config.errors import UserError
 from attnlab.config.extractive_qa import ExtractiveQA
-from attnlab.config.json_text import DEEPEST, loads
+from attnlab.config.json_text import MAX_DEPTH, loads
 from attnlab.config.load import load
 from attnlab.data.captioning import flickr8k
 from attnlab.data.classification import trees
@@ -132,7 +132,7 @@ def test_every_reader_of_json_refuses_it_by_its_place(tmp_path: Path, name: str,
 
 
 def test_json_is_read_as_it_was():
-    deep = "[" * DEEPEST + "1.5" + "]" * DEEPEST
+    deep = "[" * MAX_DEPTH + "1.5" + "]" * MAX_DEPTH
     for text in (deep, '{"a": [1, "b", null, {"c": true}]}', "9" * 4_000, '""'):
         assert loads(text) == json.loads(text)
 

@@ -217,12 +217,12 @@ def test_regions_of_tokens_are_those_of_their_words():
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        (["model.attention=null", "model.attention_type=hard"], "need an attention; attention is null"),
+        (["model.attention=null", "model.attention_type=hard"], "need attention, which is null"),
         (["task.data={kind: flickr8k}"], "attention_supervision needs gold regions"),
-        (["model.attention.score={kind: dot}"], "hidden as wide as the image's cells"),
+        (["model.attention.score={kind: dot}"], "hidden equal to the width of the image's cells"),
         (["model.attention.mods=[{kind: alibi}]"], "compares positions"),
         (["model.image={kind: efficientnet_lite0}", "task.image_size=100"], "multiple of 32"),
-        (["model={kind: visual_answerer, fusion: {kind: concat}}"], "cannot describe images"),
+        (["model={kind: visual_answerer, fusion: {kind: concat}}"], "cannot caption images"),
     ],
 )
 def test_what_cannot_be_is_refused_in_words(tmp_path, changes, says):

@@ -185,8 +185,11 @@ def test_a_transformer_solves_it_too_and_shows_every_head(data: Path, tmp_path: 
     ("change", "said"),
     [
         ("task.truncation=middle", "task.truncation"),
-        ("model.pooling={kind: first}", "has no meaning for a recurrent encoder"),
-        ("model={kind: recurrent_classifier, encoder: null, pooling: {kind: last}}", "has no meaning for words alone"),
+        ("model.pooling={kind: first}", "pooling.kind first is not defined for a recurrent encoder"),
+        (
+            "model={kind: recurrent_classifier, encoder: null, pooling: {kind: last}}",
+            "pooling.kind last is not defined for encoder null",
+        ),
         (
             "model.pooling.attention={score: {kind: dot}, mods: [{kind: alibi}]}",
             "compares positions within one sequence",

@@ -171,7 +171,7 @@ def test_any_text_can_be_shown(inputs: list[str], run: Path, monkeypatch: pytest
             "command line: seed: must be at least 0 and below 4294967296, given -3",
         ),
         (["train", str(CONFIG), "--data", "/no/such"], "--data /no/such: no such directory"),
-        (["evaluate", "/no/such"], "/no/such: no such run directory; attnlab train CONFIG --out /no/such makes one"),
+        (["evaluate", "/no/such"], "/no/such: no such run directory; attnlab train CONFIG --out /no/such creates it"),
         (["evaluate", str(CONFIG.parent)], "is not a run directory (it has no config.yaml)"),
         (["predict", "/no/such", "--beam", "3"], "unknown argument --beam"),
         (["show", "/no/such"], "the following arguments are required: INPUT"),
@@ -182,7 +182,7 @@ def test_any_text_can_be_shown(inputs: list[str], run: Path, monkeypatch: pytest
         (["train", "dates_aditive"], "dates_aditive: no such file"),
         (["train", "dates_additive"], "did you mean experiments/translation/dates_additive.yaml?"),
         (["train", "experiments/extractive_qa/dates_dot.yaml"], "did you mean experiments/translation/dates_dot.yaml?"),
-        (["list", "translaton"], "list translaton: no such topic; did you mean translation?"),
+        (["list", "translaton"], "list translaton: unknown topic; did you mean translation?"),
     ],
 )
 def test_mistaken_arguments_are_one_line(
@@ -222,18 +222,18 @@ def test_a_bare_name_of_an_experiment_is_told_its_path(
 def test_a_wrong_run_is_told_which_there_are(run: Path, monkeypatch: pytest.MonkeyPatch):
     folder = run.parent
     monkeypatch.chdir(folder)
-    said = "no such run directory; runs at hand: run; attnlab train CONFIG --out rnu makes one"
+    said = "no such run directory; available runs: run; attnlab train CONFIG --out rnu creates it"
     assert str(missing_run(Path("rnu"))) == f"rnu: {said}"
     what = "is not a run directory (it has no config.yaml)"
-    assert str(missing_run(folder)) == f"{folder}: {what}; runs at hand: {run}"
+    assert str(missing_run(folder)) == f"{folder}: {what}; available runs: {run}"
     (run / "checkpoints").mkdir()
-    assert str(missing_run(run / "checkpoints")) == f"{run / 'checkpoints'}: {what}; runs at hand: {run}"
+    assert str(missing_run(run / "checkpoints")) == f"{run / 'checkpoints'}: {what}; available runs: {run}"
     (folder / "other").mkdir()
     (folder / "other" / "file").touch()
     shutil.move(run, folder / "runs" / "one")
-    assert str(missing_run(Path("other"))) == f"other: {what}; runs at hand: runs/one"
+    assert str(missing_run(Path("other"))) == f"other: {what}; available runs: runs/one"
     shutil.rmtree(folder / "runs")
-    assert str(missing_run(Path("other"))) == f"other: {what}; attnlab train CONFIG makes one, in runs/"
+    assert str(missing_run(Path("other"))) == f"other: {what}; attnlab train CONFIG creates a run in runs/"
 
 
 def test_overrides_may_stand_anywhere(trained: list[tuple]):

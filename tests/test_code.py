@@ -210,7 +210,7 @@ def test_a_run_with_other_code_than_trained_it_is_refused(
     for command in (["predict"], ["show"], ["evaluate"]):
         assert cli.main([*command, str(run), *(["good"] if command == ["show"] else [])]) == 2
         told = capsys.readouterr().err
-        assert f"{run}: the code of mine.py is not the one recorded" in told
+        assert f"{run}: the code of mine.py differs from the recorded one" in told
         assert f"{trained} at training" in told
         assert "--trust" in told
         assert "executes" not in told
@@ -224,7 +224,7 @@ def test_without_a_record_code_is_refused_too(run: Path):
     environment = json.loads((run / "environment.json").read_text())
     del environment["fingerprint"]["code of mine.py"]
     (run / "environment.json").write_text(json.dumps(environment))
-    with pytest.raises(UserError, match=r"no record of it at training\); read it, then give --trust"):
+    with pytest.raises(UserError, match=r"not recorded at training\); read it, then give --trust"):
         lab.load(run)
     assert lab.load(run, trust=True).steps == [2]
 
@@ -248,7 +248,7 @@ def test_training_by_a_received_config_asks_for_trust_where_its_code_is_not_reco
     assert functions_with_source(alone) == {"mine.py:rank", "mine.py:same"}
     for path in (config, str(alone)):
         assert cli.main(["train", path, "--out", str(tmp_path / "new")]) == 2
-        assert f"{path}: the code of mine.py is not the one recorded" in capsys.readouterr().err
+        assert f"{path}: the code of mine.py differs from the recorded one" in capsys.readouterr().err
         assert cli.main(["train", path, "--out", str(tmp_path / "new"), "--trust"]) == 0
     assert [options["trust"] for options in calls] == [False, True, True]
 
@@ -268,7 +268,7 @@ def test_a_file_of_ones_own_needs_no_trust(run: Path, calls: list[dict], tmp_pat
 def test_a_run_does_not_go_on_with_other_code_unless_trusted(run: Path, capsys: pytest.CaptureFixture[str]):
     edit(run)
     config = load(run / "config.yaml")
-    with pytest.raises(UserError, match=r"the code of mine\.py is not the one recorded .* give another --out"):
+    with pytest.raises(UserError, match=r"the code of mine\.py differs from the recorded one .* give another --out"):
         lab.train(config, run, None)
     assert "executes" not in capsys.readouterr().err
     recorded = recorded_code(run)

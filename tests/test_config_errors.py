@@ -38,7 +38,7 @@ def edited(old: str, new: str) -> bytes:
     return GOOD.replace(old, new).encode()
 
 
-# name -> (bytes of the file, what the one line says after `attnlab: <file>`)
+# name -> (bytes of the file, beginning of the message after `attnlab: <file>`)
 BROKEN_FILES = {
     "unknown key": (
         edited("steps: 100", "steps: 100\n  stepz: 3"),
@@ -55,7 +55,7 @@ BROKEN_FILES = {
     ),
     "test set named as another split": (
         edited("data:\n    kind: dates", f"{TSV}{{dev: c.tsv}}"),
-        ":9: task.data.test.dev: dev is the name of another split; a test set needs a name of its own",
+        ":9: task.data.test.dev: dev is the name of another split",
     ),
     "no test set": (edited("data:\n    kind: dates", f"{TSV}{{}}"), ":9: task.data.test: needs at least 1, given {}"),
     "key inside a kind": (
@@ -192,14 +192,14 @@ BROKEN_FILES = {
     "own tag": (edited("steps: 100", "steps: !env STEPS"), ":15: the tag !env is not allowed; a config is data"),
     "a name that leads elsewhere": (
         edited("model:", "name: ../x\nmodel:"),
-        ":7: name: '../x' names files, so it cannot",
+        ":7: name: '../x' ",
     ),
-    "a name of dots": (edited("model:", "name: ..\nmodel:"), ":7: name: '..' cannot name files; give a plain word"),
-    "a name over two lines": (edited("model:", 'name: "a\\nb"\nmodel:'), ":7: name: 'a\\nb' names files, so it cannot"),
-    "a name that turns text around": (edited("model:", 'name: "\\u202ea"\nmodel:'), ":7: name: '\\u202ea' names files"),
+    "a name of dots": (edited("model:", "name: ..\nmodel:"), ":7: name: '..' "),
+    "a name over two lines": (edited("model:", 'name: "a\\nb"\nmodel:'), ":7: name: 'a\\nb' "),
+    "a name that turns text around": (edited("model:", 'name: "\\u202ea"\nmodel:'), ":7: name: '\\u202ea' "),
     "a name too long": (
         edited("model:", f"name: {'ä' * 101}\nmodel:"),
-        f":7: name: '{'ä' * 20}'... names files, so it has at most 200 bytes, given 202",
+        f":7: name: '{'ä' * 20}'... is used as a file name, so it may have at most 200 bytes, given 202",
     ),
     "NUL in a name": (edited("model:", 'name: "a\\0"\nmodel:'), ":7: the character NUL is not allowed"),
     "NUL in a path": (
@@ -229,7 +229,7 @@ BROKEN_FILES = {
         ":15: training.steps: expected a whole number, given",
     ),
     "a key over two lines": (edited("steps: 100", '"st\\neps": 100'), ":15: training.'st\\neps': unknown key"),
-    "half a character": (edited("steps: 100", '"\\ud800": 100'), ":15: not YAML: half a character"),
+    "half a character": (edited("steps: 100", '"\\ud800": 100'), ":15: not YAML: a lone surrogate"),
     "empty": (b"", ": is empty"),
     "only a card": (b"# Does it?\n", ": is empty"),
     "a list": (b"- task\n- model\n", ': expected the keys name, seed, task, model, training; given ["task", "model"]'),
@@ -241,12 +241,12 @@ BROKEN_FILES = {
     "NUL": (edited("steps: 100", "steps: 1\0"), ":15: not YAML: character '\\x00' is not allowed"),
 }
 BROKEN_OVERRIDES = {
-    "name=/tmp/x": "command line: name: '/tmp/x' names files, so it cannot hold '/'; give a plain word",
+    "name=/tmp/x": "command line: name: '/tmp/x' is used as a file name, so it cannot contain '/'",
     "model.drpout=0.2": "command line: model.drpout: unknown key; did you mean dropout?",
     "model.attention.score.kind=adittive": 'command line: model.attention.score.kind: unknown kind "adittive"; did you',
     "model.dropout=2": "command line: model.dropout: must be at least 0 and below 1, given 2",
     "training.steps=ten": 'command line: training.steps: expected a whole number, given "ten"',
-    "training.steps.x=1": "override training.steps.x: training.steps is 100, not a section with keys in it",
+    "training.steps.x=1": "override training.steps.x: training.steps is 100, not a section with keys",
     "task.data.kind=tsv": "command line: task.data.source: is missing",
     "task.decoding.n_best=9": ":1 with the overrides: task.decoding: n_best (9) must not exceed beam (5)",
     "training.steps=": "override 'training.steps=': has no value after '='; null means none",
@@ -266,8 +266,8 @@ def good(tmp_path: Path) -> Path:
     return path
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line that the command tells, having checked that it is one and that the exit code is 2."""
+def message_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return the line that the command prints; check that it is a single line and that the exit code is 2."""
     assert cli.main(arguments) == 2
     output = capsys.readouterr()
     assert output.out == ""
@@ -279,32 +279,32 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return line
 
 
-def test_the_good_one_is_good(good: Path):
+def test_the_unbroken_config_loads(good: Path):
     assert load(good).name == "good"
 
 
-def test_there_are_forty():
+def test_there_are_at_least_forty_broken_files():
     assert len(BROKEN_FILES) >= 40
 
 
 @pytest.mark.parametrize("name", BROKEN_FILES)
 def test_broken_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    content, says = BROKEN_FILES[name]
+    content, message = BROKEN_FILES[name]
     path = tmp_path / "broken.yaml"
     path.write_bytes(content)
-    assert f"attnlab: {path}{says}" in told(capsys, "train", str(path))
+    assert f"attnlab: {path}{message}" in message_of(capsys, "train", str(path))
 
 
 @pytest.mark.parametrize("override", BROKEN_OVERRIDES)
 def test_broken_override(override: str, good: Path, capsys: pytest.CaptureFixture[str]):
-    assert BROKEN_OVERRIDES[override] in told(capsys, "train", str(good), override)
+    assert BROKEN_OVERRIDES[override] in message_of(capsys, "train", str(good), override)
 
 
 LONG = "x" * 50_000
 
 
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("override", "message"),
     [
         (LONG, f"override '{LONG[:57]}...': expected key.path=value"),
         (f"{LONG}=", f"override '{LONG[:57]}...': has no value"),
@@ -313,7 +313,7 @@ LONG = "x" * 50_000
         (f"model.encoder={{{LONG[:999]}: 1, {LONG[:999]}: 2}}", f"{LONG[:57]}... is given twice"),
         (f"model.encoder={{{LONG[:999]}: 1}}", f"model.encoder.{LONG[:57]}...: unknown key"),
         (f"{LONG}=1", f"command line: {LONG[:57]}...: unknown key"),
-        (f"{'a.' * 20_000}a=1", "...': 20001 keys inside one another"),
+        (f"{'a.' * 20_000}a=1", "...': a path of 20001 keys"),
         (f"seed.{LONG}=1", "seed: expected a whole number, given "),
         (f"model.dropout={LONG}", f'given "{LONG[:56]}...'),
         (f"model.kind={LONG}", f'unknown kind "{LONG[:56]}...'),
@@ -322,9 +322,9 @@ LONG = "x" * 50_000
     ids=range(12),
 )
 def test_an_override_that_is_too_long_is_shortened(
-    override: str, says: str, good: Path, capsys: pytest.CaptureFixture[str]
+    override: str, message: str, good: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert says in told(capsys, "train", str(good), override)
+    assert message in message_of(capsys, "train", str(good), override)
 
 
 @pytest.mark.parametrize("arguments", [["--seed", LONG], [f"--{LONG}"], ["--data", LONG]])
@@ -332,11 +332,11 @@ def test_an_argument_that_is_too_long_is_shortened(
     arguments: list[str], good: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    assert "xxx..." in told(capsys, "train", str(good), *arguments)
-    assert "xxx..." in told(capsys, "evaluate", f"{tmp_path}/{LONG}")
+    assert "xxx..." in message_of(capsys, "train", str(good), *arguments)
+    assert "xxx..." in message_of(capsys, "evaluate", f"{tmp_path}/{LONG}")
 
 
-def test_the_largest_seed_is_one_of_its_own():
+def test_the_largest_seed_is_distinct():
     from jax.random import key, key_data
 
     keys = {tuple(key_data(key(seed)).tolist()) for seed in (0, 1, 2**31, 2**32 - 1)}
@@ -345,22 +345,24 @@ def test_the_largest_seed_is_one_of_its_own():
 
 def test_missing_file(good: Path, capsys: pytest.CaptureFixture[str]):
     missing = good.with_name("god.yaml")
-    assert told(capsys, "train", str(missing)) == f"attnlab: {missing}: no such file; did you mean {good}?"
+    assert message_of(capsys, "train", str(missing)) == f"attnlab: {missing}: no such file; did you mean {good}?"
     nowhere = good.parent / "no" / "good.yaml"
-    assert f"there is no directory {nowhere.parent} either" in told(capsys, "train", str(nowhere))
+    assert f"there is no directory {nowhere.parent} either" in message_of(capsys, "train", str(nowhere))
 
 
 def test_directory_for_a_file(good: Path, capsys: pytest.CaptureFixture[str]):
-    assert "is a directory; give the YAML file of an experiment" in told(capsys, "train", str(good.parent))
+    assert "is a directory; give the YAML file of an experiment" in message_of(capsys, "train", str(good.parent))
     (good.parent / "config.yaml").write_text(GOOD)
-    assert f"is a directory; did you mean {good.parent / 'config.yaml'}?" in told(capsys, "train", str(good.parent))
+    assert f"is a directory; did you mean {good.parent / 'config.yaml'}?" in message_of(
+        capsys, "train", str(good.parent)
+    )
 
 
 @pytest.mark.parametrize("arguments", [["data", "check"], ["bench", "training"], ["train"]])
 def test_every_command_that_takes_a_config_tells_it(
     arguments: list[str], good: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert "model.drpout: unknown key" in told(capsys, *arguments, str(good), "model.drpout=0.2")
+    assert "model.drpout: unknown key" in message_of(capsys, *arguments, str(good), "model.drpout=0.2")
 
 
 @pytest.mark.parametrize("name", ["unknown kind", "python tag", "settings that contradict"])

@@ -320,7 +320,7 @@ def test_the_file_is_read_once_and_kept_in_the_config(tmp_path: Path):
     (tmp_path / "mine.py").unlink()
     (tmp_path / "again.yaml").write_text(resolved(config))
     assert load(tmp_path / "again.yaml") == config
-    with pytest.raises(UserError, match=r"^mine.py: no such file, of function: mine.py:low_rank; looked in "):
+    with pytest.raises(UserError, match=r"^mine.py: no such file \(function: mine.py:low_rank\); searched "):
         load(tmp_path / "x.yaml")
     (tmp_path / "mine.py").write_text("def low(query, key): ...")
     with pytest.raises(UserError, match=r"x.yaml:7: model.pooling.attention.score: mine.py: no function low_rank"):

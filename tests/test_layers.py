@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 from weights import drawn
 
 from attnlab.config import attention as attentions
@@ -154,9 +155,13 @@ ABOUT = [mod for mod in MODS if mod.kind not in attentions.BETWEEN_POSITIONS]
 AGAIN = [normalizer for normalizer in NORMALIZERS if normalizer.kind != "gumbel_softmax"]
 
 
+def accepted_by_a_recurrent_decoder(attention: attentions.Attention) -> attentions.Attention:
+    return TypeAdapter(attentions.SingleQueryAttention).validate_python(attention)
+
+
 @pytest.mark.parametrize("attention", rows(ABOUT, [], AGAIN), ids=name)
 def test_every_kind_in_a_recurrent_decoder(attention):
-    module = DecoderAttention(attention.of_single_queries("attention"), 8, 8)
+    module = DecoderAttention(accepted_by_a_recurrent_decoder(attention), 8, 8)
 
     def ask(self):
         memory = self.project_memory(NEAR, LENGTHS, NEAR[:, 0])
@@ -238,9 +243,9 @@ def refused(**parts) -> None:
 @pytest.mark.parametrize(
     ("message", "parts"),
     [
-        ("attention.mods: alibi compares positions within one sequence", {"mods": (attentions.Alibi(),)}),
-        ("attention.mask prefix compares positions", {"mask": mask_configs.Prefix(n=1)}),
-        ("gumbel_softmax draws anew", {"normalizer": normalizer_configs.GumbelSoftmax()}),
+        (r"attention\n.*mods: alibi compares positions within one sequence", {"mods": (attentions.Alibi(),)}),
+        (r"attention\n.*mask: prefix compares positions", {"mask": mask_configs.Prefix(n=1)}),
+        ("gumbel_softmax draws new noise", {"normalizer": normalizer_configs.GumbelSoftmax()}),
         ("cosine needs decoder.hidden", {"score": attentions.Cosine()}),
         ("location replaces the logits", {"mods": (attentions.SoftCap(cap=1.0), attentions.Location(positions=2))}),
     ],

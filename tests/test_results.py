@@ -243,7 +243,7 @@ def test_what_is_missing_is_one_line_that_says_what_to_do(make, capsys, name: st
 
 
 def test_no_such_run(tmp_path: Path):
-    with pytest.raises(UserError, match=r"none: no such run directory; attnlab train CONFIG --out \S*none makes one"):
+    with pytest.raises(UserError, match=r"none: no such run directory; attnlab train CONFIG --out \S*none creates it"):
         record.read(tmp_path / "none")
 
 

@@ -1,4 +1,4 @@
-"""Experiments as data: frozen pydantic models. Nothing here imports jax."""
+"""Experiment configs as frozen pydantic models. Nothing in this package imports jax."""
 
 from attnlab.config.attention import Attention
 from attnlab.config.experiment import Experiment

@@ -1,8 +1,8 @@
-"""What attention is made of: a score, mods, a mask and a normalizer, each chosen by its `kind`."""
+"""Configs of attention: a score, mods, a mask and a normalizer, each selected by its `kind`."""
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from attnlab.config.base import Config
 from attnlab.config.custom import CustomMod, CustomScore
@@ -11,25 +11,25 @@ from attnlab.config.normalizers import Normalizer, Softmax
 
 
 class Dot(Config):
-    """logits = query · key (Luong et al. 2015, "dot"); query and key have the same width."""
+    """logits = query · key (Luong et al. 2015, "dot"); query and key must have the same width."""
 
     kind: Literal["dot"] = "dot"
 
 
 class ScaledDot(Config):
-    """logits = query · key / √d (Vaswani et al. 2017); query and key have the same width."""
+    """logits = query · key / √d (Vaswani et al. 2017); query and key must have the same width."""
 
     kind: Literal["scaled_dot"] = "scaled_dot"
 
 
 class General(Config):
-    """logits = queryᵀ W key, W learned (Luong et al. 2015, "general")."""
+    """logits = queryᵀ W key with a learned W (Luong et al. 2015, "general")."""
 
     kind: Literal["general"] = "general"
 
 
 class Additive(Config):
-    """logits = vᵀ tanh(W_q query + W_k key), all learned (Bahdanau et al. 2015)."""
+    """logits = vᵀ tanh(W_q query + W_k key) with learned v, W_q and W_k (Bahdanau et al. 2015)."""
 
     kind: Literal["additive"] = "additive"
     hidden: PositiveInt = 256
@@ -40,7 +40,7 @@ class Additive(Config):
 
 
 class Concat(Config):
-    """logits = vᵀ tanh(W [query; key]), all learned, W in one piece (Luong et al. 2015, "concat")."""
+    """logits = vᵀ tanh(W [query; key]) with learned v and W (Luong et al. 2015, "concat")."""
 
     kind: Literal["concat"] = "concat"
     hidden: PositiveInt = 256
@@ -51,27 +51,29 @@ class Concat(Config):
 
 
 class Cosine(Config):
-    """logits = scale · cos(query, key) (Graves et al. 2014); query and key have the same width."""
+    """logits = scale · cos(query, key) (Graves et al. 2014); query and key must have the same width."""
 
     kind: Literal["cosine"] = "cosine"
     scale: PositiveFloat = 10.0
-    """Factor of the cosine."""
+    """Factor of the cosine; the initial value if `learned`."""
     learned: bool = False
-    """Learn the scale, one a head, starting there (its logarithm is what is learned)."""
+    """Learn the logarithm of the scale, one value per head."""
 
 
 class NegativeSquaredDistance(Config):
-    """logits = −scale · ‖query − key‖² (Tsai et al. 2019); query and key have the same width."""
+    """logits = −scale · ‖query − key‖² (Tsai et al. 2019); query and key must have the same width."""
 
     kind: Literal["negative_squared_distance"] = "negative_squared_distance"
     scale: PositiveFloat | None = None
-    """null is 1 / (2√d), with which queryᵀ key has the factor of `scaled_dot`."""
+    """Factor of the squared distance; the initial value if `learned`. null uses 1 / (2√d), so that query · key is
+    divided by √d as in `scaled_dot`."""
     learned: bool = False
-    """Learn the scale, one a head, starting there (its logarithm is what is learned)."""
+    """Learn the logarithm of the scale, one value per head."""
 
 
 class Trilinear(Config):
-    """logits = wᵀ [query; key; query ∘ key], w learned (Seo et al. 2017); query and key have the same width."""
+    """logits = wᵀ [query; key; query ∘ key] with a learned w (Seo et al. 2017); query and key must have the same
+    width."""
 
     kind: Literal["trilinear"] = "trilinear"
 
@@ -81,7 +83,7 @@ Score = Annotated[
     Field(discriminator="kind"),
 ]
 ONE_WIDTH = ("dot", "scaled_dot", "cosine", "negative_squared_distance")
-"""Scores of queries and keys that have the same width; with those turned by `rotary` they know the distance alone."""
+"""Scores that need queries and keys of the same width. With rotary positions they depend only on relative position."""
 
 
 class SoftCap(Config):
@@ -89,7 +91,7 @@ class SoftCap(Config):
 
     kind: Literal["soft_cap"] = "soft_cap"
     cap: PositiveFloat
-    """Bound of the absolute value of a logit."""
+    """Upper bound on the absolute value of a logit."""
 
 
 class Alibi(Config):
@@ -99,35 +101,36 @@ class Alibi(Config):
 
 
 class RelativeBias(Config):
-    """logits[i, j] ← logits[i, j] + table[clip(j − i, ±distance)], learned, a table a head (Shaw et al. 2018)."""
+    """logits[i, j] ← logits[i, j] + table[clip(j − i, ±distance)], with one learned table per head (Shaw et al.
+    2018)."""
 
     kind: Literal["relative_bias"] = "relative_bias"
     distance: PositiveInt = 32
-    """Farther keys share an entry on either side."""
+    """Largest distance with an entry of its own, in tokens; farther keys on the same side share that entry."""
 
 
 class T5Bias(Config):
-    """logits[i, j] ← logits[i, j] + table[bucket(j − i)], learned, a table a head (Raffel et al. 2020)."""
+    """logits[i, j] ← logits[i, j] + table[bucket(j − i)], with one learned table per head (Raffel et al. 2020)."""
 
     kind: Literal["t5_bias"] = "t5_bias"
     buckets: Annotated[int, Field(ge=4)] = 32
-    """Number of buckets of distances."""
+    """Number of buckets of relative positions."""
     max_distance: PositiveInt = 128
-    """From here on all keys share the last bucket."""
+    """Distance in tokens from which all keys share the last bucket; must exceed half of `buckets`."""
 
     @model_validator(mode="after")
     def _buckets_reach(self) -> Self:
         if self.max_distance <= self.buckets // 2:
-            raise ValueError(f"max_distance {self.max_distance} is not above {self.buckets // 2}, half of the buckets")
+            raise ValueError(f"max_distance {self.max_distance} must exceed {self.buckets // 2}, half of buckets")
         return self
 
 
 class Location(Config):
-    """logits[i, j] ← queryᵀ w_j, whatever key stands there (Luong et al. 2015, "location"); before other mods."""
+    """logits[i, j] ← queryᵀ w_j, independent of the key (Luong et al. 2015, "location"); must be the first mod."""
 
     kind: Literal["location"] = "location"
     positions: PositiveInt
-    """Number of the w_j; a key farther on counts as the last."""
+    """Number of learned vectors w_j; keys at later positions use the last one."""
 
 
 Mod = Annotated[SoftCap | Alibi | RelativeBias | T5Bias | Location | CustomMod, Field(discriminator="kind")]
@@ -136,63 +139,67 @@ BETWEEN_POSITIONS = ("alibi", "relative_bias", "t5_bias")
 
 
 class Attention(Config):
-    """weights = normalizer(mods(score(query, key)), where the mask lets); "global" attention without a mask."""
+    """weights = normalizer(mods(score(query, key))) over the keys that the mask allows."""
 
     score: Score
-    """How well each key matches each query."""
+    """Function that computes a logit from a query and a key."""
     mods: tuple[Mod, ...] = ()
-    """Applied from left to right."""
+    """Changes to the logits, applied in order after the score."""
     mask: Mask | None = None
-    """Further restricts what may be attended; padding, and in a decoder what comes later, never may."""
+    """Keys that a query may attend to; null allows all of them. Padding is always masked, and so are later tokens in a
+    decoder."""
     normalizer: Normalizer = Softmax()
-    """How logits become weights."""
+    """Function that turns logits into weights."""
 
     @model_validator(mode="after")
     def _location_comes_first(self) -> Self:
         if any(mod.kind == "location" for mod in self.mods[1:]):
-            raise ValueError("mods: location replaces the logits, so it comes first")
+            raise ValueError("mods: location replaces the logits, so it must be the first mod")
         return self
 
     def tiny(self) -> Self:
-        """Shrink what the parts learn."""
+        """Shrink the learned parameters of the parts."""
         mods = tuple(mod.tiny() for mod in self.mods)
         return self.replace(score=self.score.tiny(), mods=mods, normalizer=self.normalizer.tiny())
-
-    def over_another_sequence(self, place: str) -> Self:
-        """Raise where a part compares positions, which two sequences do not share; `place` is where it stands."""
-        _refuse(
-            self, place, mods=BETWEEN_POSITIONS, why="compares positions within one sequence, this attends to another"
-        )
-        if self.mask is not None:
-            raise ValueError(
-                f"{place}.mask {self.mask.kind} compares positions within one sequence; only null fits here"
-            )
-        return self
-
-    def over_the_past(self, place: str) -> Self:
-        """Raise where a part needs the whole sequence, of which a decoder has the beginning only."""
-        why = "needs the length of the whole sequence, which a decoder does not know"
-        _refuse(self, place, mods=("location",), masks=("random_blocks", "big_bird"), normalizers=("local_p",), why=why)
-        return self
-
-    def of_single_queries(self, place: str) -> Self:
-        """Raise where what makes each query in a call of its own, as a recurrent decoder does, cannot use a part."""
-        why = "draws anew for each query of one call, but here every query is a call of its own"
-        _refuse(self, place, normalizers=("gumbel_softmax",), why=why)
-        return self.over_another_sequence(place)
 
 
 def _refuse(
     attention: Attention,
-    place: str,
-    *,
     why: str,
     mods: tuple[str, ...] = (),
     masks: tuple[str, ...] = (),
     normalizers: tuple[str, ...] = (),
 ) -> None:
-    found = [("mods", mod.kind) for mod in attention.mods if mod.kind in mods]
-    found += [("mask", kind) for kind in kinds_in(attention.mask) if kind in masks]
-    found += [("normalizer", kind) for kind in (attention.normalizer.kind,) if kind in normalizers]
-    for part, kind in found:
-        raise ValueError(f"{place}.{part}: {kind} {why}")
+    parts = [("mods", mod.kind, mods) for mod in attention.mods]
+    parts += [("mask", kind, masks) for kind in kinds_in(attention.mask)]
+    parts += [("normalizer", attention.normalizer.kind, normalizers)]
+    for part, kind, refused in parts:
+        if kind in refused:
+            raise ValueError(f"{part}: {kind} {why}")
+
+
+def _between_sequences(attention: Attention) -> Attention:
+    _refuse(attention, "compares positions within one sequence, but this attends to another", mods=BETWEEN_POSITIONS)
+    if attention.mask is not None:
+        raise ValueError(f"mask: {attention.mask.kind} compares positions within one sequence; use null here")
+    return attention
+
+
+def _of_a_decoder(attention: Attention) -> Attention:
+    why = "needs the length of the whole sequence, which a decoder does not know"
+    _refuse(attention, why, mods=("location",), masks=("random_blocks", "big_bird"), normalizers=("local_p",))
+    return attention
+
+
+def _of_single_queries(attention: Attention) -> Attention:
+    why = "draws new noise for each query of one call, but here every query is a separate call"
+    _refuse(attention, why, normalizers=("gumbel_softmax",))
+    return _between_sequences(attention)
+
+
+CrossAttention = Annotated[Attention, AfterValidator(_between_sequences)]
+"""Attention to another sequence; parts that compare positions are refused, as the sequences do not share them."""
+DecoderSelfAttention = Annotated[Attention, AfterValidator(_of_a_decoder)]
+"""Self-attention of a decoder; parts that need the length of the whole sequence are refused."""
+SingleQueryAttention = Annotated[Attention, AfterValidator(_of_single_queries)]
+"""Attention to another sequence by one query per call, as in a recurrent decoder; see also `CrossAttention`."""

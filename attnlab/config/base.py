@@ -6,35 +6,37 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 LONGEST_NAME = 200
-"""Bytes of a name, at most; files that are named after it have longer ones, and a file system takes 255."""
+"""Largest size of a name in bytes; names of files made from it are longer, and a file system allows 255."""
 
 
 def _names_a_file(name: str) -> str:
     wrong = next((character for character in name if character in "/\\" or not character.isprintable()), None)
     if wrong is not None:
-        raise ValueError(f"{name[:40]!r} names files, so it cannot hold {wrong!r}; give a plain word")
+        raise ValueError(f"{name[:40]!r} is used as a file name, so it cannot contain {wrong!r}; use a plain word")
     if not name.strip(". "):
-        raise ValueError(f"{name!r} cannot name files; give a plain word")
+        raise ValueError(f"{name!r} cannot be a file name; use a plain word")
     if (size := len(name.encode())) > LONGEST_NAME:
-        raise ValueError(f"{name[:20]!r}... names files, so it has at most {LONGEST_NAME} bytes, given {size}")
+        raise ValueError(
+            f"{name[:20]!r}... is used as a file name, so it may have at most {LONGEST_NAME} bytes, given {size}"
+        )
     return name
 
 
 FileName = Annotated[str, AfterValidator(_names_a_file)]
-"""A name that files and folders get: no path, nothing that cannot be printed."""
+"""A name for files and folders: no path separator and only printable characters."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""Of a random number generator; jax takes 32 bits of it, so that a larger one would repeat a smaller one."""
+"""Seed of a random number generator, below 2³²: jax uses 32 bits, so a larger seed would repeat a smaller one."""
 
 
 class Config(BaseModel):
-    """Data, not code: compared by value, never changed, read strictly (the text "3" is no number)."""
+    """Base of all configs: frozen, compared by value, validated strictly (the text "3" is not a number)."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
     def replace(self, **fields: object) -> Self:
-        """Return a validated copy with other values of some fields."""
+        """Return a validated copy with new values for some fields."""
         return type(self).model_validate_json(self.model_copy(update=fields).model_dump_json())
 
     def with_limits(self, **limits: int) -> Self:
@@ -42,5 +44,5 @@ class Config(BaseModel):
         return self.replace(**{name: min(getattr(self, name), limit) for name, limit in limits.items()})
 
     def tiny(self) -> Self:
-        """Shrink what takes time; a section that has nothing to shrink stays as it is."""
+        """Return a copy that is small enough to run in seconds; sections with nothing to shrink stay as they are."""
         return self

@@ -1,92 +1,79 @@
-"""Image captioning: the data, and how captions are tokenized and searched for."""
+"""Config of image captioning: data, tokenizer and decoding."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt
 
-from attnlab.config.base import Config, Seed
-from attnlab.config.text import Decoding, TestSets, Words
+from attnlab.config.base import Config
+from attnlab.config.data import DataSeed, DevSize, HubDataset, TestSize, TrainSize
+from attnlab.config.text import Decoding, Words
 
 Objects = Annotated[int, Field(ge=1, le=6)]
 
 
 class Scenes(Config):
-    """Generated: colored shapes on a grid, 64×64 pixels, with captions and where each word's object is."""
+    """Generated images of colored shapes on a grid, 64×64 pixels, with captions and the gold region of each word."""
 
     kind: Literal["scenes"] = "scenes"
-    train: PositiveInt = 16_000
-    """Number of training examples to generate."""
-    dev: PositiveInt = 300
-    """Number of validation examples to generate."""
-    test: PositiveInt = 1_000
-    """Number of test examples to generate."""
+    train: TrainSize = 16_000
+    dev: DevSize = 300
+    test: TestSize = 1_000
     max_objects: Objects = 3
     """Largest number of shapes in an image."""
-    seed: Seed = 0
-    """Seed of the generator of the data, independent of the run's seed."""
+    seed: DataSeed = 0
 
     def tiny(self) -> Self:
-        """Generate little."""
+        """Shrink the generated data."""
         return self.with_limits(train=200, dev=20, test=30, max_objects=2)
 
 
 class Flickr8k(Config):
-    """Images with several captions each (Hodosh et al. 2013), relative to the data directory."""
+    """Flickr8k: images with several captions each (Hodosh et al. 2013)."""
 
     kind: Literal["flickr8k"] = "flickr8k"
     images: str = "flickr8k/images_128.npz"
-    """A folder of image files, or a .npz of `names`, `offsets` and concatenated `jpeg` bytes."""
+    """Folder of image files, or a .npz file with `names`, `offsets` and concatenated `jpeg` bytes."""
     captions: str = "flickr8k/captions.jsonl.gz"
-    """JSON lines of `image`, `split` and `captions`; or the original Flickr8k.token.txt, which needs `split_files`."""
+    """JSON lines with `image`, `split` and `captions`; or the original Flickr8k.token.txt, which needs
+    `split_files`."""
     split_files: dict[Literal["train", "dev", "test"], str] = {}
-    """Split -> file of image names, one a line (Flickr_8k.trainImages.txt …); for the original captions."""
+    """Files with the image names of each split, one per line (Flickr_8k.trainImages.txt …); for the original
+    captions."""
 
 
-class CaptionHub(Config):
-    """A dataset of the Hugging Face hub, or a local folder in its layout (needs the extra `hub`)."""
+class CaptionHub(HubDataset):
+    """A dataset of images with captions from the Hugging Face hub, or a local folder; needs the extra `hub`."""
 
-    kind: Literal["hub"] = "hub"
-    path: str
-    """Name of the dataset on the hub, such as OWNER/NAME, or a local folder."""
-    revision: str | None = None
-    """A commit of the dataset, to pin it; null is the newest."""
-    name: str | None = None
-    """The dataset's configuration."""
     image: str = "image"
-    """Column of the image."""
+    """Name of the image column."""
     captions: Annotated[tuple[str, ...], Field(min_length=1)] = tuple(f"caption_{i}" for i in range(5))
-    """Columns of the captions; a column may hold a list of them."""
-    train: str = "train"
-    """Split to train on."""
-    dev: str = "validation"
-    """Split to validate on."""
-    test: TestSets = {"test": "test"}
-    """Test sets: name -> split."""
+    """Names of the caption columns; a column may contain lists of captions."""
 
 
 CaptionData = Annotated[Scenes | Flickr8k | CaptionHub, Field(discriminator="kind")]
 
 
 class Captioning(Config):
-    """Describe an image; scored by BLEU-1 to 4, CIDEr-D and ROUGE-L, and by exact match and pointing where known."""
+    """Generate a caption for an image. Metrics: BLEU-1 to 4, CIDEr-D and ROUGE-L; on generated images also exact match
+    and pointing accuracy."""
 
     models: ClassVar[tuple[str, ...]] = ("show_attend_tell", "transformer_captioner")
     kind: Literal["captioning"] = "captioning"
     data: CaptionData
-    """Where the examples come from."""
+    """The data."""
     image_size: Annotated[int, Field(ge=16, le=1024)] = 64
-    """Pixels a side; other images are scaled to it."""
+    """Height and width of the images, in pixels; other images are resized."""
     tokenizer: Words = Words(lowercase="both")
-    """How texts become tokens."""
+    """The tokenizer."""
     max_length: PositiveInt = 50
-    """A training caption with more tokens is left out (counted and said)."""
+    """Largest number of tokens in a training caption; longer ones are left out, and their number is reported."""
     decoding: Decoding = Decoding(beam=1, max_length=40)
-    """How the output is searched for."""
+    """The search for the output."""
 
     def incompatibility(self, model: Any) -> str | None:
         """Return why a model cannot be trained on the task, or None."""
         if model.kind not in self.models:
-            return f"model.kind {model.kind} cannot describe images; valid: {', '.join(self.models)}"
+            return f"model.kind {model.kind} cannot caption images; valid: {', '.join(self.models)}"
         if self.decoding.coverage_penalty and model.kind == "show_attend_tell" and model.attention is None:
             return "task.decoding.coverage_penalty needs model.attention"
         if getattr(model, "attention_supervision", 0.0) and self.data.kind != "scenes":
@@ -98,6 +85,6 @@ class Captioning(Config):
         return model.image.incompatibility(self.image_size)
 
     def tiny(self) -> Self:
-        """Shrink what the data, the vocabulary and the search take."""
+        """Shrink the data, the vocabulary and the search."""
         parts = {name: getattr(self, name).tiny() for name in ("data", "tokenizer", "decoding")}
         return self.replace(**parts, max_length=min(self.max_length, 30))

@@ -1,4 +1,4 @@
-"""The experiments at hand: those of the current directory, and those that come with attnlab."""
+"""The available experiments: those in the current directory and those packaged with attnlab."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,16 +13,16 @@ from attnlab.config.expected import expected
 FOLDER = Path("experiments")
 """First part of every experiment's path, in the current directory or inside the package."""
 FIRST = FOLDER / "translation/dates_additive.yaml"
-"""The experiment that a newcomer is advised to train first: it takes two minutes and needs no data."""
+"""The experiment recommended to new users: it takes two minutes and needs no data."""
 
 
 def experiments() -> Iterator[tuple[Path, str]]:
-    """Yield the path and the question of every experiment, the first line of its card.
+    """Yield the path of every experiment, and its question (the first line of its card).
 
     All paths begin with `experiments/`; `find_config` returns the file.
     """
-    found = {FOLDER / path.relative_to(folder) for folder in (_packaged(), FOLDER) for path in folder.rglob("*.yaml")}
-    for path in sorted(found):
+    paths = {FOLDER / path.relative_to(folder) for folder in (_packaged(), FOLDER) for path in folder.rglob("*.yaml")}
+    for path in sorted(paths):
         first = find_config(path).read_text(encoding="utf-8").partition("\n")[0]
         yield path, first.removeprefix("#").strip() if first.startswith("#") else ""
 
@@ -31,7 +31,7 @@ def find_config(config: Path) -> Path:
     """Return the file of a config: the path itself, or else the packaged experiment with that path.
 
     Raises:
-        UserError: there is neither, but there are experiments of that name, which the error suggests.
+        UserError: neither exists, but there are experiments with that name; the error suggests them.
     """
     if config.exists():
         return config
@@ -47,7 +47,7 @@ def describe(topics: Sequence[str]) -> Iterator[str]:
     """Yield the lines of `attnlab list`.
 
     Args:
-        topics: names of folders of experiments, "settings" or "all"; none yields a summary.
+        topics: names of folders of experiments, "settings" or "all"; an empty sequence yields a summary.
     """
     folders: dict[str, list[tuple[Path, str]]] = {}
     for path, question in experiments():
@@ -57,7 +57,7 @@ def describe(topics: Sequence[str]) -> Iterator[str]:
         if topic not in valid:
             near = get_close_matches(topic, valid, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise UserError(f"list {topic}: no such topic; {hint}valid: {', '.join(valid)}")
+            raise UserError(f"list {topic}: unknown topic; {hint}valid: {', '.join(valid)}")
     if not topics:
         yield from _summary(folders)
     chosen = valid if "all" in topics else topics
@@ -74,7 +74,7 @@ def describe(topics: Sequence[str]) -> Iterator[str]:
 
 
 def _packaged() -> Path:
-    """Return the folder of the experiments that come with attnlab: in the package, or beside it in a checkout."""
+    """Return the folder of the packaged experiments: inside the package, or beside it in a source checkout."""
     package = Path(__file__).resolve().parents[1]
     inside = package / FOLDER
     return inside if inside.is_dir() else package.parent / FOLDER
@@ -87,27 +87,27 @@ def _summary(folders: Mapping[str, Sequence[tuple[Path, str]]]) -> Iterator[str]
         yield f"  {name:<{width}}  {len(paths):>3}  {', '.join(_prefixes([path.stem for path, _ in paths]))}"
     yield ""
     yield f"To begin with: attnlab train {FIRST}"
-    yield f"attnlab list {next(iter(folders), 'NAME'):<12} questions and results of the experiments of a folder above"
-    yield "attnlab list settings     all settings that are chosen by name, by task"
+    yield f"attnlab list {next(iter(folders), 'NAME'):<12} questions and results of the experiments of a folder"
+    yield "attnlab list settings     all settings that are selected by name, by task"
     yield "attnlab list all          all of these"
 
 
 def _prefixes(names: Sequence[str]) -> list[str]:
-    """Return the first words of names, and the second where all names with the same first word share it.
+    """Return the first word of each name, with the second word if all names with that first word share it.
 
     >>> _prefixes(["easy_vqa_concat", "easy_vqa_image_only", "scenes_cross_attention"])
     ['easy_vqa', 'scenes']
     """
     prefixes = []
     for first, group in groupby(sorted(name.split("_") for name in names), key=lambda words: words[0]):
-        alike = list(group)
-        seconds = {word for words in alike for word in words[1:2]}
-        prefixes.append("_".join((first, *seconds)) if len(seconds) == 1 < len(alike) else first)
+        same_first = list(group)
+        seconds = {word for words in same_first for word in words[1:2]}
+        prefixes.append("_".join((first, *seconds)) if len(seconds) == 1 < len(same_first) else first)
     return prefixes
 
 
 def _settings() -> Iterator[str]:
-    yield "Settings that are chosen by name (attnlab train FILE key=value):"
+    yield "Settings that are selected by name (attnlab train FILE key=value):"
     for heading, settings in choices():
         yield from ("", f"  {heading}")
         width = max(len(key) for key, _ in settings)

@@ -1,4 +1,4 @@
-"""The settings that are chosen by name, and the values that each may have."""
+"""The settings that are selected by name, and the valid values of each."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
@@ -13,7 +13,7 @@ Setting = tuple[str, list[str]]
 
 
 def choices() -> Iterator[tuple[str, list[Setting]]]:
-    """Yield the settings that are chosen by name, grouped: those of each kind of task, then those of all models.
+    """Yield the settings that are selected by name, grouped by kind of task; the settings of all models come last.
 
     >>> dict(dict(choices())["task.kind=story_qa"])["model.kind"]
     ['memory_network', 'transformer_story_reader']
@@ -28,16 +28,16 @@ def choices() -> Iterator[tuple[str, list[Setting]]]:
 
 def _settings(model: type[BaseModel], place: str) -> Iterator[Setting]:
     for name, field in model.model_fields.items():
-        several = get_origin(field.annotation) is tuple
-        models = models_of(get_args(field.annotation)[0] if several else field.annotation)
+        is_list = get_origin(field.annotation) is tuple
+        models = models_of(get_args(field.annotation)[0] if is_list else field.annotation)
         if model in models:  # recursive, such as a mask made of masks
             continue
         if len(models) > 1:
-            yield f"{place}{name}{'[]' if several else ''}.kind", [kind for kind in map(kind_of, models) if kind]
+            yield f"{place}{name}{'[]' if is_list else ''}.kind", [kind for kind in map(kind_of, models) if kind]
         elif name != "kind":
             if literal := _literals(field.annotation):
                 yield f"{place}{name}", literal
-        if not several:
+        if not is_list:
             yield from _merged(models, f"{place}{name}.")
 
 
@@ -46,10 +46,10 @@ def _literals(annotation: Any) -> list[str]:
 
 
 def _merged(models: list[type[BaseModel]], place: str) -> Iterator[Setting]:
-    """Yield the settings of several kinds of one section; a key that several of them have gets the values of all."""
+    """Yield the settings of several kinds of one section; a key that several kinds have gets the values of all."""
     merged: dict[str, list[str]] = {}
     for model in models:
-        for at, names in _settings(model, place):
-            there = merged.setdefault(at, [])
-            there += [name for name in names if name not in there]
+        for key, names in _settings(model, place):
+            values = merged.setdefault(key, [])
+            values += [name for name in names if name not in values]
     yield from merged.items()

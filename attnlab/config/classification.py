@@ -1,34 +1,31 @@
-"""Classification of texts: the data, how they become tokens, and how long ones are cut."""
+"""Config of text classification: data, tokenizer and truncation."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt
 
-from attnlab.config.base import Config, Seed
+from attnlab.config.base import Config
+from attnlab.config.data import DataSeed, DevSize, HubDataset, TestSets, TestSize, TrainSize
 from attnlab.config.pretrained import vocabulary_mismatch
-from attnlab.config.text import AnyTokenizer, TestSets, Words
+from attnlab.config.text import AnyTokenizer, Words
 
 
 class SyntheticSentiment(Config):
-    """Generated sentences about films with negation, intensifiers and contrast, with gold rationales (no download)."""
+    """Generated sentences about films with negation, intensifiers and contrast, and with gold rationales."""
 
     kind: Literal["synthetic_sentiment"] = "synthetic_sentiment"
-    train: PositiveInt = 12_000
-    """Number of training examples to generate."""
-    dev: PositiveInt = 500
-    """Number of validation examples to generate."""
-    test: PositiveInt = 2_000
-    """Number of test examples to generate."""
-    seed: Seed = 0
-    """Seed of the generator of the data, independent of the run's seed."""
+    train: TrainSize = 12_000
+    dev: DevSize = 500
+    test: TestSize = 2_000
+    seed: DataSeed = 0
 
     def tiny(self) -> Self:
-        """Generate little."""
+        """Shrink the generated data."""
         return self.with_limits(train=400, dev=40, test=60)
 
 
 class Trees(Config):
-    """Trees with a label of 0 to 4 at every node, one a line: the Stanford Sentiment Treebank (plain or .gz)."""
+    """Files with a tree per line and a label of 0 to 4 at each node: the Stanford Sentiment Treebank (plain or .gz)."""
 
     kind: Literal["trees"] = "trees"
     train: str
@@ -36,57 +33,48 @@ class Trees(Config):
     dev: str
     """Validation file."""
     test: TestSets
-    """Test sets: name -> file."""
+    """Files to test on: a mapping of names of test sets to files."""
     classes: Literal[2, 5] = 2
-    """5: SST-5. 2: SST-2, negative (0, 1) and positive (3, 4), neutral nodes left out."""
+    """Number of classes. 5: SST-5; 2: SST-2, negative (0, 1) and positive (3, 4), without neutral nodes."""
     phrases: bool = True
-    """Train on every labeled node, each text once; dev and test are whole sentences always."""
+    """Train on the phrases of all labeled nodes, without duplicates; false trains on whole sentences only. Validation
+    and test examples are always whole sentences."""
 
 
 class LabeledTextFiles(Config):
-    """Texts with labels: JSON lines (.jsonl, .json), or a table with a header (.csv, .tsv); plain or .gz."""
+    """Files of texts with labels: JSON lines (.jsonl, .json), or tables with a header (.csv, .tsv); plain or .gz."""
 
     kind: Literal["labeled_text"] = "labeled_text"
     train: str
     """Training file."""
     dev: str | None = None
-    """null: `dev_share` of train is held out, by a hash of the text."""
+    """Validation file; null holds out `dev_share` of the training examples, selected by a hash of the text."""
     dev_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """Fraction of the training examples that is held out for validation where `dev` is null."""
+    """Fraction of the training examples that is held out for validation if `dev` is null; between 0 and 1."""
     test: TestSets
-    """Test sets: name -> file."""
+    """Files to test on: a mapping of names of test sets to files."""
     text: str = "text"
-    """Column of the text."""
+    """Name of the text column."""
     label: str = "label"
-    """Column of the label: text or a whole number."""
+    """Name of the label column, which contains texts or integers."""
     label_names: dict[str, str] = {}
-    """Label in the file -> what it is called, e.g. {"0": negative, "1": positive}; the others keep their own."""
+    """Names of labels, e.g. {"0": negative, "1": positive}; other labels keep the names in the file."""
 
 
-class LabeledTextHub(Config):
-    """A dataset of the Hugging Face hub, or a local folder in its layout (needs the extra `hub`)."""
+class LabeledTextHub(HubDataset):
+    """A dataset of texts with labels from the Hugging Face hub, or a local folder; needs the extra `hub`."""
 
-    kind: Literal["hub"] = "hub"
-    path: str
-    """Name of the dataset on the hub, such as OWNER/NAME, or a local folder."""
-    revision: str | None = None
-    """A commit of the dataset, to pin it; null is the newest."""
-    name: str | None = None
-    """The dataset's configuration."""
-    train: str = "train"
-    """Split to train on."""
     dev: str | None = "validation"
-    """null: `dev_share` of train is held out, by a hash of the text."""
+    """Name of the validation split; null holds out `dev_share` of the training examples, selected by a hash of the
+    text."""
     dev_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """Fraction of the training examples that is held out for validation where `dev` is null."""
-    test: TestSets = {"test": "test"}
-    """Test sets: name -> split."""
+    """Fraction of the training examples that is held out for validation if `dev` is null; between 0 and 1."""
     text: str = "text"
-    """Column of the text."""
+    """Name of the text column."""
     label: str = "label"
-    """Column of the label."""
+    """Name of the label column."""
     label_names: dict[str, str] = {}
-    """Label in the data -> what it is called; the others keep the names that the dataset gives them."""
+    """Names of labels, e.g. {"0": negative, "1": positive}; other labels keep the names in the dataset."""
 
 
 ClassificationData = Annotated[
@@ -95,23 +83,23 @@ ClassificationData = Annotated[
 
 
 class Classification(Config):
-    """Classify texts; scored by accuracy, macro-F1 and calibration."""
+    """Classify a text. Metrics: accuracy, macro-F1 and expected calibration error."""
 
     models: ClassVar[tuple[str, ...]] = ("recurrent_classifier", "transformer_classifier")
     kind: Literal["classification"] = "classification"
     data: ClassificationData
-    """Where the examples come from."""
+    """The data."""
     tokenizer: AnyTokenizer = Words(lowercase="both")
-    """How texts become tokens."""
+    """The tokenizer."""
     split_contractions: bool = True
-    """Read don't as do n't, as the Penn treebank writes it: the negation is a token wherever it stands."""
+    """Split contractions as in the Penn Treebank, such as don't into do n't, so that the negation is a token."""
     max_length: PositiveInt = 400
-    """Longer texts are cut to this many tokens, in training and in tests (counted and said)."""
+    """Largest number of tokens in a text; longer texts are truncated, and their number is reported."""
     truncation: Literal["head", "tail", "both"] = "head"
-    """What is kept of a text that is too long; both: the first quarter of `max_length` from its head, the rest from
-    its tail (Sun et al. 2019)."""
+    """Part of a long text that is kept. head: its first tokens; tail: its last tokens; both: a quarter of `max_length`
+    tokens from its head and the rest from its tail (Sun et al. 2019)."""
     calibration_bins: Annotated[int, Field(ge=1, le=100)] = 15
-    """Bins of equal width of the calibration error."""
+    """Number of bins of equal width for the expected calibration error."""
 
     def incompatibility(self, model: Any) -> str | None:
         """Return why a model cannot be trained on the task, or None."""
@@ -125,5 +113,5 @@ class Classification(Config):
         return vocabulary_mismatch(model, self.tokenizer)
 
     def tiny(self) -> Self:
-        """Shrink what the data and the vocabulary take."""
+        """Shrink the data, the vocabulary and the length of texts."""
         return self.replace(data=self.data.tiny(), tokenizer=self.tokenizer.tiny(), max_length=min(self.max_length, 30))

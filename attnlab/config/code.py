@@ -1,8 +1,8 @@
-"""The code that a run holds: what is recorded of it at training, and whether it still is that.
+"""Fingerprints of the custom code of a run, recorded at training and compared before the code is executed again.
 
-A run's config.yaml holds the text of its custom parts, and environment.json their sha256, which editing the config does
-not change. So a run is not used with other code than trained it. Who gives away a run may change both: nothing here
-protects from malice, and a run with custom code is to be treated as a program.
+A run's config.yaml holds the source of its custom parts, and environment.json holds their sha256, which editing the
+config does not change. A run is therefore not used with code other than the code that trained it. Whoever distributes a
+run can change both files: this does not protect from malice, so treat a run with custom code as a program.
 """
 
 import json
@@ -15,12 +15,12 @@ from attnlab.config.custom import custom_parts
 from attnlab.config.errors import UserError
 
 CODE = "code of "
-"""How the names of these fingerprints begin, which stand among the others of a run; the file's name follows."""
+"""Prefix of the names of these fingerprints among those of a run; the name of the file follows."""
 TRUST = "read it, then give --trust to execute it"
 
 
 def code_of(config: Any) -> dict[str, str]:
-    """Fingerprint the code of an experiment: {"code of FILE.py": sha256}.
+    """Return the fingerprints of the code of an experiment: {"code of FILE.py": sha256}.
 
     >>> from attnlab.config.custom import CustomMask
     >>> mask = CustomMask(function="mine.py:all_of_them", source="def all_of_them(positions): ...")
@@ -36,31 +36,33 @@ def code_of(config: Any) -> dict[str, str]:
 
 
 def recorded_code(directory: Path) -> dict[str, str]:
-    """Read what was recorded of the code of a run at its training; nothing where the directory is no run."""
+    """Read the fingerprints of code that a run recorded at training; empty if the directory is not a run."""
     try:
-        kept = json.loads((directory / "environment.json").read_text(encoding="utf-8"))["fingerprint"]
-        return {name: str(sha) for name, sha in kept.items() if name.startswith(CODE)}
+        fingerprints = json.loads((directory / "environment.json").read_text(encoding="utf-8"))["fingerprint"]
+        return {name: str(sha) for name, sha in fingerprints.items() if name.startswith(CODE)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 
 def refuse_other_code(where: Path, code: Mapping[str, str], recorded: Mapping[str, str], instead: str) -> None:
-    """Raise where code is not what was recorded.
+    """Raise if code differs from the code recorded at training.
 
     Args:
-        where: the run, or the config, that the code comes from.
-        code: fingerprints of what would be executed.
-        recorded: those of what was executed at training.
-        instead: what to do.
+        where: the run or config that the code comes from.
+        code: fingerprints of the code that would be executed.
+        recorded: fingerprints of the code that was executed at training.
+        instead: advice at the end of the message.
     """
     for name, sha in code.items():
         if recorded.get(name) != sha:
-            there = f"{recorded[name][:12]} at training" if name in recorded else "no record of it at training"
-            raise UserError(f"{where}: the {name} is not the one recorded ({sha[:12]} here, {there}); {instead}")
+            trained = f"{recorded[name][:12]} at training" if name in recorded else "not recorded at training"
+            raise UserError(
+                f"{where}: the {name} differs from the recorded one ({sha[:12]} here, {trained}); {instead}"
+            )
 
 
 def without_code(data: Any) -> Any:
-    """Copy a config as data without the texts of its custom parts, which `refuse_other_code` judges.
+    """Return a copy of a config's data without the source of its custom parts, which `refuse_other_code` compares.
 
     >>> without_code([{"kind": "custom", "function": "mine.py:f", "source": "def f(positions): ...", "modules": {}}])
     [{'kind': 'custom', 'function': 'mine.py:f'}]
@@ -74,7 +76,7 @@ def without_code(data: Any) -> Any:
 
 
 def announced(code: Mapping[str, str]) -> str:
-    """Say in one line which code is executed.
+    """Return a line that names the code that will be executed.
 
     >>> announced({"code of mine.py": "45284f7dd14147ce"})
     'executes the code of mine.py (sha256 45284f7dd141)'

@@ -1,4 +1,4 @@
-"""A part of attention that is a function in a Python file, with the text of the file, which a run keeps."""
+"""Configs of custom parts of attention: a function in a Python file, with the source that a run keeps."""
 
 import ast
 import json
@@ -13,14 +13,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, PositiveInt, mo
 from attnlab.config.base import Config
 
 
-def _file_and_name(given: str) -> str:
-    file, _, name = given.rpartition(":")
+def _file_and_name(function: str) -> str:
+    file, _, name = function.rpartition(":")
     if not (file.endswith(".py") and name.isidentifier()):
-        raise ValueError(f"{given!r} is not FILE.py:NAME, such as scores.py:bilinear")
-    return given
+        raise ValueError(f"{function!r} is not FILE.py:NAME, such as scores.py:bilinear")
+    return function
 
 
-def _numbers_or_truths(settings: Any) -> Any:
+def _numbers_or_booleans(settings: Any) -> Any:
     for name, value in settings.items() if isinstance(settings, dict) else ():
         if not isinstance(value, bool | int | float):
             raise ValueError(f"{name}: expected a number, true or false, given {json.dumps(value)}")
@@ -30,39 +30,39 @@ def _numbers_or_truths(settings: Any) -> Any:
 class Custom(Config):
     """A pure function of one head of one example in a Python file.
 
-    Its signature says what it learns and what can be set (see `layers.custom`). The run keeps the text of the file and
-    of the modules beside it, so training, evaluation and `attnlab.load` of a run execute that text."""
+    Its signature defines its learned arrays and its settings (see `layers.custom`). The run keeps the source of the
+    file and of the modules beside it, and training, evaluation and `attnlab.load` execute that source."""
 
     arguments: ClassVar[tuple[str, ...]]
-    """What the function takes by position."""
+    """Names of the function's positional arguments."""
     part: ClassVar[str]
-    """The key of an attention's config where it stands."""
+    """The key of this part in an attention config."""
 
     kind: Literal["custom"] = "custom"
     function: Annotated[str, AfterValidator(_file_and_name)]
-    """FILE.py:NAME, the file beside the config's or in the working directory."""
+    """FILE.py:NAME, where the file is in the folder of the config or in the working directory."""
     sizes: dict[str, PositiveInt] = {}
-    """Of axes of learned arrays that are not those of query and key: name -> size."""
-    kwargs: Annotated[dict[str, bool | int | float], BeforeValidator(_numbers_or_truths)] = {}
-    """Values for arguments that have a default."""
+    """Sizes of the axes of learned arrays, by name, except those of query and key."""
+    kwargs: Annotated[dict[str, bool | int | float], BeforeValidator(_numbers_or_booleans)] = {}
+    """Values of keyword arguments that have a default."""
     source: str
-    """The file's text; left out in a config that is written by hand."""
+    """Source of the file. Filled in when the config is read, so leave it out in a config written by hand."""
     modules: dict[str, str] = {}
-    """The text of each module in the file's folder that the file imports, by the module's name; likewise."""
+    """Source of each module that the file imports from its own folder, by name. Filled in like `source`."""
 
     @property
     def file(self) -> str:
-        """The file's path."""
+        """Return the path of the file."""
         return self.function.rpartition(":")[0]
 
     @property
     def name(self) -> str:
-        """The function's name."""
+        """Return the name of the function."""
         return self.function.rpartition(":")[2]
 
     @property
     def sha256(self) -> str:
-        """Fingerprint of all the text that is executed."""
+        """Return the fingerprint of all source that is executed."""
         return sha256(json.dumps([self.source, sorted(self.modules.items())]).encode()).hexdigest()
 
     @model_validator(mode="after")
@@ -78,7 +78,7 @@ class Custom(Config):
         return self
 
     def tiny(self) -> Self:
-        """Shrink what it learns."""
+        """Shrink the learned arrays."""
         return self.replace(sizes={name: min(size, 16) for name, size in self.sizes.items()})
 
     def __hash__(self) -> int:
@@ -86,35 +86,36 @@ class Custom(Config):
 
 
 class CustomScore(Custom):
-    """logits by a custom function: f(query [q d], key [k e], *, …) -> [q k]."""
+    """logits computed by a custom function: f(query [q d], key [k e], *, …) -> [q k]."""
 
     arguments = ("query", "key")
     part = "score"
 
 
 class CustomMod(Custom):
-    """logits ← a custom function of them: f(logits [q k], positions, *, …) -> [q k]."""
+    """logits changed by a custom function: f(logits [q k], positions, *, …) -> [q k]."""
 
     arguments = ("logits", "positions")
     part = "mods"
 
 
 class CustomMask(Custom):
-    """Keys by a custom function: f(positions, *, …) -> bool [q k], True for may attend; it learns nothing."""
+    """Mask computed by a custom function without learned arrays: f(positions, *, …) -> bool [q k], True = may
+    attend."""
 
     arguments = ("positions",)
     part = "mask"
 
 
 class CustomNormalizer(Custom):
-    """weights by a custom function: f(logits [q k], where bool [q k], *, …) -> [q k]."""
+    """weights computed by a custom function: f(logits [q k], where bool [q k], *, …) -> [q k]."""
 
     arguments = ("logits", "where")
     part = "normalizer"
 
 
 def custom_parts(config: Any) -> Iterator[Custom]:
-    """Go through the custom parts that stand anywhere in a config.
+    """Yield all custom parts of a config.
 
     >>> score = CustomScore(function="mine.py:dot", source="def dot(query, key): return query @ key.T")
     >>> [part.name for part in custom_parts([{"score": score}])]
@@ -127,12 +128,12 @@ def custom_parts(config: Any) -> Iterator[Custom]:
         config = [getattr(config, name) for name in type(config).model_fields]
     if isinstance(config, dict):
         config = list(config.values())
-    for inside in config if isinstance(config, list | tuple) else ():
-        yield from custom_parts(inside)
+    for value in config if isinstance(config, list | tuple) else ():
+        yield from custom_parts(value)
 
 
 def imported(source: str) -> list[str]:
-    """List the modules that a Python text imports by one word; none where it is not Python.
+    """Return the top-level modules that Python source imports; empty if it is not valid Python.
 
     >>> imported("import shapes, jax.numpy as jnp\\nfrom more import f")
     ['more', 'shapes']
@@ -147,9 +148,9 @@ def imported(source: str) -> list[str]:
 
 
 def _parsed(source: str, file: str) -> ast.Module:
-    """Parse a text, and see that it compiles; nothing of it is executed."""
+    """Parse and compile source without executing it."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # they are given when the text is executed
+        with warnings.catch_warnings(action="ignore"):  # execution shows them
             tree = ast.parse(source)
             compile(tree, file, "exec", dont_inherit=True)
     except SyntaxError as error:

@@ -1,4 +1,4 @@
-"""The source of custom parts (`kind: custom`): read from the files that a config names, and kept in the config."""
+"""Read the source of custom parts (`kind: custom`) from the files that a config names, and add it to the config."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from attnlab.config.yaml_text import parse
 
 
 def functions_with_source(path: Path, overrides: Sequence[str] = ()) -> set[str]:
-    """Return the functions (FILE.py:NAME) whose source is in the config itself, as in that of a run."""
+    """Return the functions (FILE.py:NAME) whose source is in the config itself, as it is in the config of a run."""
     data = parse(read_file(path), str(path)).data
     for change in map(parse_override, overrides):
         apply(data, *change)
@@ -20,20 +20,20 @@ def functions_with_source(path: Path, overrides: Sequence[str] = ()) -> set[str]
 
 
 def add_sources(section: Any, folder: Path) -> None:
-    """Add the source of each function that `kind: custom` names to its section, unless the section has it already.
+    """Add the source of each custom function to its section, unless the section already has it.
 
-    A file is looked for in `folder`, then in the working directory.
+    Files are searched for in `folder`, then in the working directory.
     """
     for custom in _custom_sections(section):
         function = custom.get("function")
         file = Path(function.rpartition(":")[0]) if isinstance(function, str) else Path()
         if file.suffix != ".py" or "source" in custom:
             continue
-        here = [path for path in (folder / file, file) if path.is_file()]
-        if not here:
-            raise UserError(f"{file}: no such file, of function: {function}; looked in {folder} and in {Path.cwd()}")
-        custom["source"] = read_file(here[0])
-        custom.setdefault("modules", _modules(custom["source"], here[0].parent, {}))
+        paths = [path for path in (folder / file, file) if path.is_file()]
+        if not paths:
+            raise UserError(f"{file}: no such file (function: {function}); searched {folder} and {Path.cwd()}")
+        custom["source"] = read_file(paths[0])
+        custom.setdefault("modules", _modules(custom["source"], paths[0].parent, {}))
 
 
 def _custom_sections(section: Any) -> Iterator[dict[str, Any]]:
@@ -43,10 +43,10 @@ def _custom_sections(section: Any) -> Iterator[dict[str, Any]]:
         yield from _custom_sections(part)
 
 
-def _modules(source: str, folder: Path, found: dict[str, str]) -> dict[str, str]:
-    """Read the modules of a folder that a source imports, and those that they import."""
+def _modules(source: str, folder: Path, sources: dict[str, str]) -> dict[str, str]:
+    """Add the source of the modules of a folder that `source` imports, directly or indirectly, to `sources`."""
     for name in imported(source):
-        if name not in found and (file := folder / f"{name}.py").is_file():
-            found[name] = read_file(file)
-            _modules(found[name], folder, found)
-    return found
+        if name not in sources and (file := folder / f"{name}.py").is_file():
+            sources[name] = read_file(file)
+            _modules(sources[name], folder, sources)
+    return sources

@@ -1,8 +1,8 @@
-"""The error of a mistake in a user's input."""
+"""The error for a mistake in a user's input."""
 
 
 class UserError(Exception):
-    """What is wrong, where (file:line or path of the key), and what would be right: one line, no traceback.
+    """A mistake in a user's input: one line with its place (file:line or path of the key) and a valid alternative.
 
-    The command line prints it as `attnlab: <line>` and exits with code 2.
+    The command line prints it as `attnlab: <line>`, without a traceback, and exits with code 2.
     """

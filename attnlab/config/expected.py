@@ -1,6 +1,6 @@
-"""The expected results of an experiment, which stand in the `expected:` block of its YAML file.
+"""The expected results of an experiment: the `expected:` block of its YAML file.
 
-A run ignores the block: it is in no resolved config. A test holds it equal to the archived runs of docs/results.
+A run ignores the block, and resolved configs do not contain it. A test checks it against the runs in docs/results.
 """
 
 from pathlib import Path
@@ -18,19 +18,19 @@ KEY = "expected"
 
 
 class Expected(Config):
-    """What a person may expect of a training: its scores on the test sets, and how long it takes."""
+    """Expected results of an experiment: scores on the test sets, and the time of the training."""
 
     scores: dict[str, dict[str, float]] = {}
-    """Test set -> metric, as in results.json -> value, rounded; empty: the experiment has not been run yet."""
+    """Rounded values by test set and by metric (named as in results.json); empty if the experiment has not been run."""
     seed: Seed = 1
-    """Seed of the run that has these scores."""
+    """Seed of the run with these scores."""
     minutes: PositiveFloat
-    """Time of the training with its evaluations."""
+    """Time of the training including its evaluations, in minutes."""
     machine: str = "2 cores"
-    """What the time was measured on."""
+    """Machine on which the time was measured."""
 
     def summary(self) -> str:
-        """Write one line.
+        """Return the results in one line.
 
         >>> Expected(scores={"test": {"accuracy": 98.6}}, minutes=2).summary()
         'test accuracy 98.6; about 2 minutes on 2 cores (seed 1)'
@@ -41,18 +41,18 @@ class Expected(Config):
         time = f"about {amount:g} {unit}{'' if amount == 1 else 's'} on {self.machine}"
         if not self.scores:
             return f"not run yet; {time}"
-        sets = (
+        scores = (
             f"{name} {', '.join(f'{metric} {value:g}' for metric, value in metrics.items())}"
             for name, metrics in self.scores.items()
         )
-        return f"{'; '.join(sets)}; {time} (seed {self.seed})"
+        return f"{'; '.join(scores)}; {time} (seed {self.seed})"
 
 
 def pop_expected(document: Document) -> Expected | None:
-    """Take the `expected:` block out of a config; return None where it has none.
+    """Remove the `expected:` block from a config and return it; None if the config has none.
 
     Raises:
-        UserError: the block has an unknown key or a wrong value; names file, line and key.
+        UserError: the block has an unknown key or an invalid value; the message names file, line and key.
     """
     if not isinstance(document.data, dict) or KEY not in document.data:
         return None
@@ -65,5 +65,5 @@ def pop_expected(document: Document) -> Expected | None:
 
 
 def expected(path: Path) -> Expected | None:
-    """Read the `expected:` block of an experiment's file; None where it has none."""
+    """Read the `expected:` block of an experiment's file; None if it has none."""
     return pop_expected(parse(read_file(path), str(path)))

@@ -1,4 +1,4 @@
-"""An experiment: the sentence made of a task, a model and a training."""
+"""An experiment: a task, a model and a training."""
 
 from typing import Self
 
@@ -11,14 +11,14 @@ from attnlab.config.training import Training
 
 
 class Experiment(Config):
-    """All that decides the numbers of a run, and nothing else."""
+    """Config of an experiment: all settings that determine the results of a run."""
 
     name: FileName
-    """Filled from the file's name when it is not given; the run's folder is named after it."""
+    """Name of the experiment, which also names the run's folder. By default it is the name of the file."""
     seed: Seed = 1
     """Seed of the initial parameters, of dropout and of the order of the training examples."""
     task: Task
-    """What the model learns to do, and the data."""
+    """The task and its data."""
     model: Model
     """The model that is trained."""
     training: Training
@@ -31,10 +31,10 @@ class Experiment(Config):
         return self
 
     def tiny(self) -> Self:
-        """Make it so small that it runs in seconds: it shows that everything works, not how well.
+        """Return a copy that runs in seconds, to check that everything works.
 
-        Every kind stays, so the same code runs, and its own `-tiny` name keeps runs apart. Idempotent; no number grows
-        except to keep the widths that a dot product needs.
+        All kinds are kept, so that the same code runs; the name gets the suffix `-tiny`, so that runs have separate
+        folders. Idempotent. No number grows, except where a dot product needs equal widths.
         """
         return self.replace(
             name=self.name if self.name.endswith("-tiny") else f"{self.name}-tiny",

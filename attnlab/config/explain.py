@@ -1,4 +1,4 @@
-"""Describe a validation error of pydantic in one line: the path of the key, what was given, what would be right."""
+"""Describe a pydantic validation error in one line: the path of the key, the given value, and what is valid."""
 
 import json
 from difflib import get_close_matches
@@ -21,7 +21,7 @@ _EXPECTED = {
 
 
 def first_mistake(error: ValidationError, root: type[BaseModel]) -> tuple[Place, str]:
-    """Return the place and the message of the error to report (an unknown key often explains a missing one)."""
+    """Return the place and the message of the first error; unknown keys come first, as they explain missing ones."""
     errors = sorted(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
     first = errors[0]
     place, section = _follow(root, first["loc"])
@@ -29,21 +29,21 @@ def first_mistake(error: ValidationError, root: type[BaseModel]) -> tuple[Place,
 
 
 def shortened(value: Any) -> str:
-    """Show a given value as it would be written, cut when long."""
+    """Return a value as JSON, shortened if it is long."""
     return cut(json.dumps(value, ensure_ascii=False))
 
 
-def cut(text: str, most: int = 60) -> str:
-    """Shorten a text that is too long for a message.
+def cut(text: str, limit: int = 60) -> str:
+    """Shorten text that is too long for a message.
 
-    >>> cut("model.dropout=0.2"), cut("a" * 61, most=9)
+    >>> cut("model.dropout=0.2"), cut("a" * 61, limit=9)
     ('model.dropout=0.2', 'aaaaaa...')
     """
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def models_of(annotation: Any) -> list[type[BaseModel]]:
-    """List the config classes that an annotation allows (a union by `kind`, one, or none)."""
+    """Return the config classes that an annotation allows: those of a union, a single class, or none."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) is Annotated:
@@ -54,18 +54,18 @@ def models_of(annotation: Any) -> list[type[BaseModel]]:
 
 
 def kind_of(model: type[BaseModel]) -> str | None:
-    """Say the `kind` by which a config class is chosen; None for a class without kinds."""
+    """Return the `kind` that selects a config class; None for a class without kinds."""
     field = model.model_fields.get("kind")
     return field.default if field else None
 
 
 def _follow(root: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[Place, type[BaseModel] | None]:
-    """Convert pydantic's location, in which a kind is a step, to the path of keys and the class of the last key."""
+    """Convert pydantic's location, in which kinds are steps, to the path of keys and the class of the last key."""
     place: list[str] = []
     parent: type[BaseModel] | None = None
     choices = [root]
     for step in loc:
-        if step == "[key]":  # pydantic's way to say that the name itself is wrong
+        if step == "[key]":  # pydantic's step for an invalid key of a mapping
             break
         chosen = {kind_of(model): model for model in choices}
         if len(choices) > 1 and step in chosen:
@@ -84,7 +84,7 @@ def _message(error: Any, place: Place, parent: type[BaseModel] | None) -> tuple[
     Args:
         error: one of pydantic's errors.
         place: path of keys.
-        parent: class of the field that is wrong; None for an entry of a plain mapping, or for the whole config.
+        parent: class of the invalid field; None for an entry of a plain mapping and for the whole config.
     """
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
     fields = parent.model_fields if parent else {}
@@ -125,23 +125,23 @@ def _literals(schema: dict[str, Any]) -> list[str]:
 
 
 def _limits(schema: dict[str, Any]) -> str:
-    """In words, of a field's schema, or what pydantic says of one entry of a mapping."""
+    """Describe the limits in a field's JSON schema, or in pydantic's context for an entry of a mapping."""
     words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below",
              "ge": "at least", "gt": "above", "le": "at most", "lt": "below"}  # fmt: skip
-    limits = {said: schema[key] for key, said in words.items() if key in schema}
+    limits = {word: schema[key] for key, word in words.items() if key in schema}
     return " and ".join(
-        f"{said} {limit if isinstance(limit, int) else format(limit, 'g')}" for said, limit in limits.items()
+        f"{word} {limit if isinstance(limit, int) else format(limit, 'g')}" for word, limit in limits.items()
     )
 
 
 def _schema_of(parent: type[BaseModel], name: str) -> dict[str, Any]:
-    """JSON schema of one field; of its value when null is allowed too."""
+    """Return the JSON schema of a field; if null is allowed, that of the other values."""
     schema = parent.model_json_schema()["properties"].get(name, {})
     return schema["anyOf"][0] if "anyOf" in schema else schema
 
 
 def dotted(place: Place) -> str:
-    """Write the path of a key with dots; parts that cannot be printed are escaped.
+    """Return the path of a key with dots; unprintable parts are escaped.
 
     >>> dotted(("model", "dropout"))
     'model.dropout'

@@ -1,4 +1,4 @@
-"""Read an experiment from a YAML file and overrides, and write it back. Every mistake is a `UserError` of one line."""
+"""Read an experiment from a YAML file and overrides, and write it as YAML. Mistakes are `UserError`s of one line."""
 
 import copy
 import json
@@ -19,18 +19,17 @@ from attnlab.config.yaml_text import Document, dump, parse
 
 
 def load(path: Path, overrides: Sequence[str] = (), seed: int | None = None, tiny: bool = False) -> Experiment:
-    """Read the experiment of a YAML file.
+    """Read an experiment from a YAML file.
 
     Args:
-        path: the file. Its stem is the experiment's name unless the file gives one; its `expected:` block is ignored.
-        overrides: texts `a.b.c=value`, value in YAML, which win over the file. One that changes a `kind` resets that
-            section to the defaults of the new kind. One that reduces `training.steps` shortens the warm-up of the file
-            in proportion.
+        path: the file. The experiment is named after it unless the file has a `name`; its `expected:` block is ignored.
+        overrides: strings `a.b.c=value` with a YAML value, which override the file. Changing a `kind` resets its
+            section to the defaults of the new kind. Reducing `training.steps` shortens the warm-up in proportion.
         seed: replaces the experiment's seed; None keeps it.
-        tiny: shrink everything so that a run takes seconds; overrides are applied afterward.
+        tiny: shrink the experiment so that a run takes seconds; overrides are applied afterward.
 
     Raises:
-        UserError: one line with the file and line, the path of the key, the value, and what would be valid.
+        UserError: one line with the file and line, the path of the key, the value, and the valid values.
 
     >>> load(Path("no_such.yaml"))
     Traceback (most recent call last):
@@ -51,12 +50,12 @@ def load(path: Path, overrides: Sequence[str] = (), seed: int | None = None, tin
 
 
 def resolved(experiment: Experiment) -> str:
-    """Return the experiment as YAML with every default spelled out, which `load` reads back to an equal one."""
+    """Return an experiment as YAML with all defaults filled in; `load` reads it back to an equal experiment."""
     return dump(experiment.model_dump(mode="json"))
 
 
 def validated(data: Any, where: str) -> Experiment:
-    """Return the experiment of plain data, as `resolved` writes them; `where` names them in an error."""
+    """Return the experiment of plain data such as `resolved` writes; `where` names the data in an error."""
     return _validate(Document(copy.deepcopy(data), {}, where), ())
 
 

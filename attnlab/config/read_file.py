@@ -1,4 +1,4 @@
-"""Read the text of a config or code file; an error suggests the nearest file."""
+"""Read a config or code file; an error suggests the file with the nearest name."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -7,7 +7,7 @@ from attnlab.config.errors import UserError
 
 
 def read_file(path: Path) -> str:
-    """Return the text of a UTF-8 file, or raise a `UserError` that names it."""
+    """Return the text of a UTF-8 file; raise a `UserError` that names the file if it cannot be read."""
     try:
         raw = path.read_bytes()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Tasks: what a model is to do, with the data for it."""
+"""The config of a task: one of those below, selected by `kind`."""
 
 from typing import Annotated
 

@@ -1,39 +1,28 @@
-"""Text: how it becomes tokens, and how a model is searched for the likeliest text."""
+"""Configs of tokenizers and of decoding."""
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from attnlab.config.base import Config, FileName
+from attnlab.config.base import Config
 from attnlab.config.pretrained import Package, Source
 
 
-def _named_apart(name: str) -> str:
-    if name in ("train", "dev"):
-        raise ValueError(f"{name} is the name of another split; a test set needs a name of its own")
-    return name
-
-
-_Name = Annotated[FileName, Field(pattern=r"^[\w.-]+$"), AfterValidator(_named_apart)]
-TestSets = Annotated[dict[_Name, str], Field(min_length=1)]
-"""Name of each test set (it names files too) -> where it is."""
-
-
 class Words(Config):
-    """Words and punctuation marks are the tokens; rare ones become the unknown token."""
+    """Words and punctuation marks as tokens; rare words become the unknown token."""
 
     kind: Literal["words"] = "words"
     vocabulary: PositiveInt = 20_000
-    """Largest vocabulary."""
+    """Largest number of tokens in the vocabulary."""
     min_frequency: PositiveInt = 1
-    """Words that occur less often in training become the unknown token."""
+    """Smallest number of times that a word must occur in the training data; rarer words become the unknown token."""
     joint: bool = False
-    """One vocabulary for both sides."""
+    """Use one vocabulary for source and target."""
     lowercase: Literal["none", "source", "both"] = "none"
-    """Texts that are converted to lower case."""
+    """Which texts are converted to lower case."""
 
     def tiny(self) -> Self:
-        """Keep few words."""
+        """Shrink the vocabulary."""
         return self.with_limits(vocabulary=400)
 
 
@@ -42,29 +31,29 @@ class Bpe(Config):
 
     kind: Literal["bpe"] = "bpe"
     vocabulary: Annotated[int, Field(ge=100)] = 4_000
-    """Largest vocabulary."""
+    """Largest number of tokens in the vocabulary."""
     min_frequency: PositiveInt = 2
-    """Pairs that occur less often are not merged."""
+    """Smallest number of times that a pair must occur to be merged."""
     joint: bool = True
-    """One vocabulary for both sides."""
+    """Use one vocabulary for source and target."""
     lowercase: Literal["none", "source", "both"] = "none"
-    """Texts that are converted to lower case."""
+    """Which texts are converted to lower case."""
 
     def tiny(self) -> Self:
-        """Keep few pieces."""
+        """Shrink the vocabulary."""
         return self.with_limits(vocabulary=400)
 
 
 class PretrainedTokenizer(Config):
-    """The vocabulary of pretrained weights, WordPiece (Wu et al. 2016); case and accents are as their files say."""
+    """WordPiece with the vocabulary of pretrained weights (Wu et al. 2016); their files set case and accents."""
 
     kind: Literal["pretrained"] = "pretrained"
     source: Source = Package()
-    """Where the vocabulary is."""
+    """Source of the vocabulary."""
 
 
 Tokenizer = Annotated[Words | Bpe, Field(discriminator="kind")]
-"""Learned from the training texts."""
+"""Tokenizers that are learned from the training data."""
 AnyTokenizer = Annotated[Words | Bpe | PretrainedTokenizer, Field(discriminator="kind")]
 
 
@@ -72,20 +61,21 @@ WIDEST_BEAM = 64
 
 
 class Decoding(Config):
-    """Beam search; beam 1 is greedy."""
+    """Beam search; a beam of 1 is greedy decoding."""
 
     beam: Annotated[int, Field(ge=1, le=WIDEST_BEAM)] = 5
     """Number of hypotheses that are kept at each step."""
     length_penalty: NonNegativeFloat = 1.0
-    """α of ((5 + length) / 6)^α (Wu et al. 2016, eq. 14); 0 does not normalize by length."""
+    """α of the length normalization ((5 + length) / 6)^α (Wu et al. 2016, eq. 14); 0 disables it."""
     min_length: NonNegativeInt = 0
-    """Shortest output, in tokens, end token not counted."""
+    """Smallest number of tokens in an output, without the end token."""
     max_length: PositiveInt = 100
-    """In tokens, end token not counted."""
+    """Largest number of tokens in an output, without the end token."""
     n_best: PositiveInt = 1
     """Number of hypotheses that are returned, at most `beam`."""
     coverage_penalty: NonNegativeFloat = 0.0
-    """β of β Σ_s log min(Σ_t weights[t, s], 1), added to a hypothesis's score (Wu et al. 2016, eq. 15); 0: none."""
+    """β of the term β Σ_s log min(Σ_t weights[t, s], 1) in the score of a hypothesis (Wu et al. 2016, eq. 15); 0
+    disables it."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -96,5 +86,5 @@ class Decoding(Config):
         return self
 
     def tiny(self) -> Self:
-        """Search little."""
+        """Shrink the search."""
         return self.with_limits(beam=2, n_best=2, min_length=5, max_length=30)

@@ -1,4 +1,4 @@
-"""How the model is trained."""
+"""Config of the training: steps, batches, optimizer, evaluations and checkpoints."""
 
 from typing import Annotated, Literal, Self
 
@@ -8,19 +8,20 @@ from attnlab.config.base import Config, Probability
 
 
 class _Descent(Config):
-    """What all optimizers have: warm-up and decay of the step size, and gradients clipped by their global norm."""
+    """Settings of all optimizers: learning rate schedule, weight decay and gradient clipping."""
 
     kind: str
     learning_rate: PositiveFloat = 1e-3
-    """The peak, reached after the warm-up."""
+    """Peak learning rate, reached at the end of the warm-up."""
     schedule: Literal["constant", "linear", "cosine", "inverse_sqrt"] = "cosine"
-    """After the linear warm-up; linear and cosine end at 0 at the last step."""
+    """Decay of the learning rate after the linear warm-up; linear and cosine reach 0 at the last step."""
     warmup_steps: NonNegativeInt = 0
     """Number of steps over which the learning rate rises linearly from 0."""
     weight_decay: NonNegativeFloat = 0.0
-    """Of all but vectors (biases, scales); a vector that each of many heads has is a row of a matrix, and decays."""
+    """Weight decay of matrices. Vectors such as biases and scales do not decay, unless they have a row for each
+    head."""
     clip_norm: PositiveFloat | None = 1.0
-    """Largest global norm of the gradients; null does not clip."""
+    """Largest global norm of the gradients; null disables clipping."""
 
 
 class AdamW(_Descent):
@@ -28,18 +29,18 @@ class AdamW(_Descent):
 
     kind: Literal["adamw"] = "adamw"
     b1: Probability = 0.9
-    """Decay rate of the mean of the gradients."""
+    """Decay rate of the running mean of the gradients."""
     b2: Probability = 0.999
-    """Decay rate of the mean of their squares."""
+    """Decay rate of the running mean of the squared gradients."""
 
 
 class Sgd(_Descent):
-    """Stochastic gradient descent with momentum; weight decay is a part of the gradient. Rows of an embedding that are
-    rarely read move little, while Adam moves them as far as any other."""
+    """Stochastic gradient descent with momentum; weight decay is added to the gradient. Embeddings of rare tokens
+    change little, while Adam changes them as much as any other."""
 
     kind: Literal["sgd"] = "sgd"
     momentum: Probability = 0.9
-    """Decay rate of the momentum."""
+    """Decay rate of the momentum; 0 is plain gradient descent."""
     nesterov: bool = False
     """Use Nesterov momentum."""
 
@@ -54,26 +55,27 @@ Optimizer = Annotated[AdamW | Sgd, Field(discriminator="kind")]
 
 
 class Training(Config):
-    """Length, batches, optimizer, and intervals of evaluations and checkpoints."""
+    """Number of steps, batches, optimizer, evaluations and checkpoints."""
 
     steps: PositiveInt
     """Number of optimizer steps."""
     batch_tokens: PositiveInt = 2048
-    """Positions in a batch (of the target, where there are two sides), padding counted."""
+    """Largest number of tokens in a batch, including padding; of the target, for source and target."""
     buckets: Annotated[int, Field(ge=1, le=64)] = 8
-    """Number of batch shapes; each is compiled once."""
+    """Number of different batch shapes; each is compiled once."""
     optimizer: Optimizer = AdamW()
     """The optimizer and its learning rate."""
     label_smoothing: Probability = 0.0
-    """Probability mass that is spread evenly over all classes or tokens (Szegedy et al. 2016)."""
+    """Probability mass spread evenly over all classes or tokens (Szegedy et al. 2016)."""
     evaluate_every: PositiveInt = 500
-    """Steps between evaluations on dev, each with a checkpoint."""
+    """Number of steps between evaluations on dev; a checkpoint is written at each."""
     keep_last: PositiveInt = 3
-    """Newest checkpoints kept, beside the best."""
+    """Number of latest checkpoints to keep besides the best one."""
     average_last: Annotated[int, Field(ge=0)] = 0
-    """Average the parameters of this many last checkpoints for the test; 0 takes the best on dev."""
+    """Number of latest checkpoints whose parameters are averaged for the final evaluation; 0 uses the checkpoint that
+    is best on dev."""
     patience: PositiveInt | None = None
-    """Stop after this many evaluations without an improvement on dev; null never stops early."""
+    """Number of evaluations without an improvement on dev after which training stops; null disables early stopping."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -84,6 +86,6 @@ class Training(Config):
         return self
 
     def tiny(self) -> Self:
-        """Take a few small steps."""
+        """Shrink the training to a few small steps."""
         warmed = self.replace(optimizer=self.optimizer.with_limits(warmup_steps=2))
         return warmed.with_limits(steps=8, batch_tokens=512, buckets=1, evaluate_every=4)

@@ -1,111 +1,97 @@
-"""Translation: the data, how they become tokens, and how the answer is decoded."""
+"""Config of translation: data, tokenizer and decoding."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from attnlab.config.base import Config, Seed
-from attnlab.config.text import Decoding, TestSets, Tokenizer
+from attnlab.config.data import DataSeed, DevSize, HubDataset, TestSets, TestSize, TrainSize
+from attnlab.config.text import Decoding, Tokenizer
 
 
 class Dates(Config):
-    """Generated: German dates and numbers in words, to English words or ISO, with gold alignments (no download)."""
+    """Generated German dates and numbers in words, to be translated into English words or ISO format, with gold
+    alignments."""
 
     kind: Literal["dates"] = "dates"
     target: Literal["words", "iso"] = "words"
-    """Language of the target: English words, or ISO dates and digits."""
-    train: PositiveInt = 20_000
-    """Number of training examples to generate."""
-    dev: PositiveInt = 500
-    """Number of validation examples to generate."""
-    test: PositiveInt = 1_000
-    """Number of test examples to generate."""
+    """Format of the target. words: English words; iso: ISO dates and digits."""
+    train: TrainSize = 20_000
+    dev: DevSize = 500
+    test: TestSize = 1_000
     max_items: Annotated[int, Field(ge=1, le=12)] = 4
-    """Longest list of dates and numbers in one sentence."""
-    seed: Seed = 0
-    """Seed of the generator of the data, independent of the run's seed."""
+    """Largest number of dates and numbers in a sentence."""
+    seed: DataSeed = 0
 
     def tiny(self) -> Self:
-        """Generate little; files of a person's own are read whole: what is in them decides what is tested."""
+        """Shrink the generated data."""
         return self.with_limits(train=400, dev=40, test=60, max_items=2)
 
 
 class ParallelText(Config):
-    """Two files a split, line i of one translating line i of the other (plain or .gz), relative to the data directory.
+    """Two files per split with a sentence per line, which translate each other line by line; plain or .gz.
 
-    A prefix `multi30k/train` with languages de and en means multi30k/train.de and multi30k/train.en
-    (or the same with .gz).
+    With languages de and en, the prefix `multi30k/train` stands for multi30k/train.de and multi30k/train.en, or for the
+    same names with .gz.
     """
 
     kind: Literal["parallel_text"] = "parallel_text"
     source: str
-    """Language of the source: the files' ending, e.g. de."""
+    """Source language: the suffix of its files, e.g. de."""
     target: str
-    """Language of the target: the files' ending, e.g. en."""
+    """Target language: the suffix of its files, e.g. en."""
     train: str
     """Prefix of the two training files."""
     dev: str
     """Prefix of the two validation files."""
     test: TestSets
-    """Test sets: name -> prefix of the two files."""
+    """Files to test on: a mapping of names of test sets to prefixes of the two files."""
 
 
 class Tsv(Config):
-    """Tab-separated files with a header line; `source` and `target` name columns. Relative to the data directory."""
+    """Tab-separated files with a header line."""
 
     kind: Literal["tsv"] = "tsv"
     source: str
-    """Column of the source."""
+    """Name of the source column."""
     target: str
-    """Column of the target."""
+    """Name of the target column."""
     train: str
     """Training file."""
     dev: str
     """Validation file."""
     test: TestSets
-    """Test sets: name -> file."""
+    """Files to test on: a mapping of names of test sets to files."""
 
 
-class TranslationHub(Config):
-    """A dataset of the Hugging Face hub, or a local folder in its layout (needs the extra `hub`)."""
+class TranslationHub(HubDataset):
+    """A dataset of sentence pairs from the Hugging Face hub, or a local folder; needs the extra `hub`."""
 
-    kind: Literal["hub"] = "hub"
-    path: str
-    """Name of the dataset on the hub, such as OWNER/NAME, or a local folder."""
-    revision: str | None = None
-    """A commit of the dataset, to pin it; null is the newest."""
-    name: str | None = None
-    """The dataset's configuration."""
     source: str
-    """Column of the source; a dotted name reaches into a dictionary column, e.g. translation.de."""
+    """Name of the source column; a dotted name is a key of a dictionary column, e.g. translation.de."""
     target: str
-    """Column of the target."""
-    train: str = "train"
-    """Split to train on."""
-    dev: str = "validation"
-    """Split to validate on."""
-    test: TestSets = {"test": "test"}
-    """Test sets: name -> split."""
+    """Name of the target column."""
 
 
 class TsvToSplit(Config):
-    """One tab-separated file with a header line, to be split here: equal sentences never stand in two splits."""
+    """A tab-separated file with a header line that is split into training, validation and test sets; rows with the same
+    sentence stay in one split."""
 
     kind: Literal["tsv_to_split"] = "tsv_to_split"
     source: str
-    """Column of the source."""
+    """Name of the source column."""
     target: str
-    """Column of the target."""
+    """Name of the target column."""
     file: str
-    """The file."""
+    """Path of the file."""
     group_by: str
-    """The column whose equal sentences stay together."""
+    """Column whose equal sentences stay in one split: the value of `source` or of `target`."""
     dev: PositiveInt = 1_000
-    """Rows, at least; one more where the last sentence has several translations."""
+    """Smallest number of rows in the validation set; there are more if its last sentence has several translations."""
     test: PositiveInt = 2_000
-    """Rows of the test set, at least, as for `dev`."""
+    """Smallest number of rows in the test set, as for `dev`."""
     seed: Seed = 0
-    """Seed of the split, independent of the run's seed."""
+    """Seed of the split, below 2³² and independent of the run's seed."""
 
     @model_validator(mode="after")
     def _group_by_source_or_target(self) -> Self:
@@ -118,21 +104,22 @@ TranslationData = Annotated[Dates | ParallelText | Tsv | TsvToSplit | Translatio
 
 
 class Translation(Config):
-    """Translate a sentence; scored by BLEU and chrF (sacrebleu)."""
+    """Translate a sentence. Metrics: BLEU and chrF (sacrebleu)."""
 
     models: ClassVar[tuple[str, ...]] = ("recurrent_seq2seq", "transformer_seq2seq")
     kind: Literal["translation"] = "translation"
     data: TranslationData
-    """Where the examples come from."""
+    """The data."""
     tokenizer: Tokenizer
-    """How texts become tokens."""
+    """The tokenizer."""
     guided_alignment: NonNegativeFloat = 0.0
-    """Weight of the cross entropy of attention to gold alignment in the loss (Garg et al. 2019); 0: attention is free.
-    Needs data with gold alignment."""
+    """Weight of the loss term for guided alignment, the cross entropy between attention and gold alignment (Garg et al.
+    2019); 0 disables it. Needs data with gold alignments."""
     max_length: PositiveInt = 100
-    """A training pair with more tokens than this on a side is left out (counted and said)."""
+    """Largest number of tokens in the source or target of a training pair; longer pairs are left out, and their number
+    is reported."""
     decoding: Decoding = Decoding()
-    """How the output is searched for."""
+    """The search for the output."""
 
     def incompatibility(self, model: Any) -> str | None:
         """Return why a model cannot be trained on the task, or None."""
@@ -141,7 +128,7 @@ class Translation(Config):
         if model.tie_embeddings == "all" and not self.tokenizer.joint:
             return "model.tie_embeddings all needs task.tokenizer.joint: true"
         if self.guided_alignment and self.data.kind != "dates":
-            return f"task.guided_alignment needs gold alignment, which task.data.kind {self.data.kind} has none of"
+            return f"task.guided_alignment needs gold alignments, which task.data.kind {self.data.kind} does not have"
         if model.kind == "recurrent_seq2seq" and model.attention is None:
             needed = {"guided_alignment": self.guided_alignment}
             needed["decoding.coverage_penalty"] = self.decoding.coverage_penalty
@@ -158,6 +145,6 @@ class Translation(Config):
         return None
 
     def tiny(self) -> Self:
-        """Shrink what the data, the vocabulary and the search take."""
+        """Shrink the data, the vocabulary and the search."""
         parts = {name: getattr(self, name).tiny() for name in ("data", "tokenizer", "decoding")}
         return self.replace(**parts, max_length=min(self.max_length, 30))

@@ -1,98 +1,83 @@
-"""Visual question answering: questions about images, answered by one of the answers of the training set."""
+"""Config of visual question answering: classification over the answers of the training set."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt
 
-from attnlab.config.base import Config, Seed
+from attnlab.config.base import Config
 from attnlab.config.captioning import Objects
-from attnlab.config.text import TestSets, Words
+from attnlab.config.data import DataSeed, DevSize, HubDataset, TestSize, TrainSize
+from attnlab.config.text import Words
 
 
 class SceneQuestions(Config):
-    """Generated: the same scenes with questions about colors, shapes, places and numbers."""
+    """Generated images of colored shapes, as in captioning, with questions about colors, shapes, places and numbers."""
 
     kind: Literal["scene_questions"] = "scene_questions"
-    train: PositiveInt = 16_000
-    """Number of training examples to generate."""
-    dev: PositiveInt = 500
-    """Number of validation examples to generate."""
-    test: PositiveInt = 2_000
-    """Number of test examples to generate."""
+    train: TrainSize = 16_000
+    dev: DevSize = 500
+    test: TestSize = 2_000
     max_objects: Objects = 3
     """Largest number of shapes in an image."""
-    seed: Seed = 0
-    """Seed of the generator of the data, independent of the run's seed."""
+    seed: DataSeed = 0
 
     def tiny(self) -> Self:
-        """Generate little."""
+        """Shrink the generated data."""
         return self.with_limits(train=200, dev=20, test=30, max_objects=2)
 
 
 class EasyVqa(Config):
-    """Questions about single shapes (the package easy-vqa), relative to the data directory; dev is held out."""
+    """Questions about images of single shapes (the package easy-vqa); the validation set is held out from training."""
 
     kind: Literal["easy_vqa"] = "easy_vqa"
     train: str = "easy_vqa/train"
-    """`easy_vqa/train` is train_images.npz with train_questions.jsonl.gz, or the package's folder train/ with
-    questions.json and images/."""
+    """Path of the training set: `easy_vqa/train` is train_images.npz with train_questions.jsonl.gz, or the package's
+    folder train/ with questions.json and images/."""
     test: str = "easy_vqa/test"
-    """The test set, in the format of `train`."""
+    """Path of the test set, in the format of `train`."""
     dev_images: PositiveInt = 400
-    """So many of the training images, the last ones, are dev."""
+    """Number of training images, the last ones, that are held out for validation."""
 
     def tiny(self) -> Self:
-        """Hold out little."""
+        """Shrink the validation set."""
         return self.with_limits(dev_images=4)
 
 
-class ImageQuestionHub(Config):
-    """A dataset of the Hugging Face hub, or a local folder in its layout (needs the extra `hub`)."""
+class ImageQuestionHub(HubDataset):
+    """A dataset of questions about images from the Hugging Face hub, or a local folder; needs the extra `hub`."""
 
-    kind: Literal["hub"] = "hub"
-    path: str
-    """Name of the dataset on the hub, such as OWNER/NAME, or a local folder."""
-    revision: str | None = None
-    """A commit of the dataset, to pin it; null is the newest."""
-    name: str | None = None
-    """The dataset's configuration."""
     image: str = "image"
-    """Column of the image."""
+    """Name of the image column."""
     question: str = "question"
-    """Column of the question."""
+    """Name of the question column."""
     answer: str = "answer"
-    """Column of the answer."""
-    train: str = "train"
-    """Split to train on."""
-    dev: str = "validation"
-    """Split to validate on."""
-    test: TestSets = {"test": "test"}
-    """Test sets: name -> split."""
+    """Name of the answer column."""
 
 
 QuestionData = Annotated[SceneQuestions | EasyVqa | ImageQuestionHub, Field(discriminator="kind")]
 
 
 class VisualQA(Config):
-    """Answer a question about an image, from the answers seen in training; scored by accuracy beside its controls."""
+    """Answer a question about an image by one of the answers of the training set. Metrics: accuracy, also with
+    shuffled images, without the image, and without the question."""
 
     models: ClassVar[tuple[str, ...]] = ("visual_answerer",)
     kind: Literal["visual_qa"] = "visual_qa"
     data: QuestionData
-    """Where the examples come from."""
+    """The data."""
     image_size: Annotated[int, Field(ge=16, le=1024)] = 64
-    """Pixels a side; other images are scaled to it."""
+    """Height and width of the images, in pixels; other images are resized."""
     tokenizer: Words = Words(lowercase="both")
-    """How texts become tokens."""
+    """The tokenizer."""
     max_length: PositiveInt = 40
-    """A training question with more tokens is left out (counted and said)."""
+    """Largest number of tokens in a training question; longer ones are left out, and their number is reported."""
 
     def incompatibility(self, model: Any) -> str | None:
         """Return why a model cannot be trained on the task, or None."""
         if model.kind not in self.models:
-            return f"model.kind {model.kind} cannot answer about images; valid: {', '.join(self.models)}"
+            return f"model.kind {model.kind} cannot answer questions about images; valid: {', '.join(self.models)}"
         return model.image.incompatibility(self.image_size)
 
     def tiny(self) -> Self:
-        """Shrink what the data and the vocabulary take."""
+        """Shrink the data and the vocabulary."""
         return self.replace(data=self.data.tiny(), tokenizer=self.tokenizer.tiny())

@@ -1,4 +1,4 @@
-"""YAML as plain data: YAML 1.2's scalars, no tags, no aliases, no duplicate keys; each key remembers its line."""
+"""Parse YAML to plain data: YAML 1.2 scalars, no tags, aliases or duplicate keys; the line of each key is recorded."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from attnlab.config.errors import UserError
 from attnlab.config.explain import cut
 
 _FLOAT = re.compile(r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?$|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$")
-_SCALARS = {  # what a plain word means; anything else is text (so `no` is Norwegian, and 1e-3 is a number)
+_SCALARS = {  # plain scalars that are not strings (so `no` is a string, and 1e-3 is a number)
     "tag:yaml.org,2002:null": (re.compile(r"~$|null$|Null$|NULL$|$"), ["~", "n", "N", ""]),
     "tag:yaml.org,2002:bool": (re.compile(r"true$|True$|TRUE$|false$|False$|FALSE$"), list("tTfF")),
     "tag:yaml.org,2002:int": (re.compile(r"[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789")),
@@ -24,11 +24,11 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what either YAML 1.1 or we would read as something else than text."""
+    """Dumper that quotes strings which YAML 1.1 or `_Loader` would read as another type."""
 
 
 def _style(text: str) -> str | None:
-    """As a block where that is read back the same: in a block U+0085 would be a line's end like any other."""
+    """Return the style of a string: a block for several lines, unless it has U+0085, a line end in a block."""
     return ('"' if "\x85" in text else "|") if "\n" in text else None
 
 
@@ -43,14 +43,14 @@ _Dumper.add_representer(
 
 @dataclass(frozen=True)
 class Document:
-    """The data of one YAML text, where it came from, and the line of each key by its path."""
+    """The data of a YAML document, the name of its source (`where`), and the line of each key by its path."""
 
     data: Any
     lines: dict[tuple[str, ...], int]
     where: str
 
     def line_of(self, place: tuple[str, ...]) -> str:
-        """Say file:line of the key, or of the nearest section around it."""
+        """Return file:line of a key, or of the nearest enclosing section."""
         for end in range(len(place), 0, -1):
             if place[:end] in self.lines:
                 return f"{self.where}:{self.lines[place[:end]]}"
@@ -58,7 +58,7 @@ class Document:
 
 
 def parse(text: str, where: str) -> Document:
-    """Read one YAML document; `where` names the text in the one line that tells what is wrong with it."""
+    """Parse a YAML document; `where` names its source in a `UserError`."""
     lines: dict[tuple[str, ...], int] = {}
     try:
         loader = _Loader(text)
@@ -75,11 +75,11 @@ def parse(text: str, where: str) -> Document:
         line = text.count("\n", 0, error.position) + 1
         raise UserError(f"{where}:{line}: not YAML: character {text[error.position]!r} is not allowed") from None
     except (RecursionError, ValueError):
-        raise UserError(f"{where}: not a config: nested too deeply, or a number too long") from None
+        raise UserError(f"{where}: not a config: nested too deeply, or a number is too long") from None
 
 
 def parse_value(text: str, where: str) -> Any:
-    """Read one YAML value, such as the right-hand side of an override."""
+    """Parse a YAML value, such as the right-hand side of an override."""
     try:
         return parse(text, where).data
     except UserError as error:
@@ -87,7 +87,7 @@ def parse_value(text: str, where: str) -> Any:
 
 
 def dump(data: Any) -> str:
-    """Write data as YAML in the order it has."""
+    """Return data as YAML; keys keep their order."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -100,9 +100,9 @@ def _check(node: yaml.Node, place: tuple[str, ...], lines: dict, where: str, see
             f"{at}: the tag {cut(node.tag.replace('tag:yaml.org,2002:', '!!'))} is not allowed; a config is data"
         )
     if isinstance(node, yaml.ScalarNode) and any("\ud800" <= character <= "\udfff" for character in node.value):
-        raise UserError(f"{at}: not YAML: half a character (a lone surrogate)")
+        raise UserError(f"{at}: not YAML: a lone surrogate (half a character)")
     if isinstance(node, yaml.ScalarNode) and "\0" in node.value:
-        raise UserError(f"{at}: the character NUL is not allowed; no file and no text has it")
+        raise UserError(f"{at}: the character NUL is not allowed")
     seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
@@ -114,10 +114,10 @@ def _check(node: yaml.Node, place: tuple[str, ...], lines: dict, where: str, see
             if not isinstance(key, yaml.ScalarNode):
                 raise UserError(f"{where}:{line}: a key must be a word, not a list or a section")
             key.tag = "tag:yaml.org,2002:str"
-            inside = (*place, key.value)
-            if inside in lines:
+            path = (*place, key.value)
+            if path in lines:
                 raise UserError(
-                    f"{where}:{line}: {'.'.join(map(cut, inside))} is given twice, first on line {lines[inside]}"
+                    f"{where}:{line}: {'.'.join(map(cut, path))} is given twice, first on line {lines[path]}"
                 )
-            lines[inside] = line
-            _check(value, inside, lines, where, seen)
+            lines[path] = line
+            _check(value, path, lines, where, seen)

@@ -1,4 +1,4 @@
-"""Models: what is trained."""
+"""Configs of models, selected by `kind`."""
 
 from typing import Annotated
 

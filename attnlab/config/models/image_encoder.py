@@ -1,4 +1,4 @@
-"""Image encoders: networks that turn an image into a grid of features."""
+"""Configs of image encoders: networks that turn an image into a grid of cells with features."""
 
 from typing import Annotated, Literal, Self
 
@@ -8,26 +8,26 @@ from attnlab.config.base import Config
 
 
 class SmallCnn(Config):
-    """A convolutional network trained from scratch: 3×3 convolutions of stride 2, each followed by others of 1×1."""
+    """A convolutional network trained from scratch: stages of a 3×3 convolution of stride 2 and 1×1 convolutions."""
 
     kind: Literal["small_cnn"] = "small_cnn"
     channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=6)] = (32, 64, 128)
-    """Of each stage; a stage halves height and width: three make a grid of 8×8 of 64 pixels a side, and a cell sees
-    15 of them."""
+    """Number of channels of each stage. A stage halves height and width: three stages turn 64×64 pixels into 8×8 cells
+    with a receptive field of 15×15 pixels."""
     context: bool = False
-    """End with a 3×3 convolution, by which a cell knows its neighbors."""
+    """End with a 3×3 convolution, which adds the neighbors of a cell to its receptive field."""
 
     @property
     def width(self) -> int:
-        """Features of a cell."""
+        """Return the number of features of a cell."""
         return self.channels[-1]
 
     def grid_size(self, image_size: int) -> int:
-        """Cells a side of the grid."""
+        """Return the number of cells along each side of the grid."""
         return -(-image_size // 2 ** len(self.channels))
 
     def incompatibility(self, image_size: int) -> str | None:
-        """Return why the encoder cannot take images of this size, or None."""
+        """Return why the encoder does not accept images of this size, or None."""
         return None
 
     def tiny(self) -> Self:
@@ -35,25 +35,26 @@ class SmallCnn(Config):
 
 
 class EfficientNetLite0(Config):
-    """EfficientNet-Lite0 trained on ImageNet, frozen (extra `vision`); its features are computed once and kept."""
+    """EfficientNet-Lite0 trained on ImageNet, frozen; needs the extra `vision`. Its features are computed once and
+    cached."""
 
     kind: Literal["efficientnet_lite0"] = "efficientnet_lite0"
     layer: Literal["blocks", "head"] = "head"
-    """blocks: 320 features of the last block; head: 1,280, after one more convolution and its ReLU6."""
+    """blocks: the 320 features of the last block; head: the 1,280 features after one more convolution with ReLU6."""
     width: PositiveInt = 512
-    """Features of a cell after a learned projection."""
+    """Number of features of a cell after a learned projection."""
 
     def grid_size(self, image_size: int) -> int:
-        """Cells a side of the grid: one for 32 pixels."""
+        """Return the number of cells along each side of the grid: one for every 32 pixels."""
         return -(-image_size // 32)
 
     @property
     def backbone_features(self) -> int:
-        """Features of a cell before the projection."""
+        """Return the number of features of a cell before the projection."""
         return {"blocks": 320, "head": 1280}[self.layer]
 
     def incompatibility(self, image_size: int) -> str | None:
-        """Return why the encoder cannot take images of this size, or None."""
+        """Return why the encoder does not accept images of this size, or None."""
         if image_size % 32:
             return f"task.image_size {image_size}: efficientnet_lite0 needs a multiple of 32 (it was trained at 224)"
         return None

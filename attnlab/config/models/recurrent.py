@@ -1,38 +1,38 @@
-"""The recurrent sequence-to-sequence model."""
+"""Config of the recurrent sequence-to-sequence model."""
 
 from typing import Literal, Self
 
 from pydantic import PositiveInt, model_validator
 
-from attnlab.config.attention import ONE_WIDTH, Attention
+from attnlab.config.attention import ONE_WIDTH, SingleQueryAttention
 from attnlab.config.base import Config, Probability
 
 
 class Encoder(Config):
-    """Bidirectional recurrent encoder; an annotation is 2 × hidden wide."""
+    """Bidirectional recurrent encoder; its states have width 2 × hidden."""
 
     cell: Literal["gru", "lstm"] = "gru"
     """Kind of recurrent cell."""
     hidden: PositiveInt = 256
-    """Units a direction."""
+    """Number of units per direction."""
     layers: PositiveInt = 1
     """Number of recurrent layers."""
 
 
 class Decoder(Config):
-    """Recurrent decoder of one layer that attends to the encoder's annotations at every step."""
+    """Recurrent decoder with one layer, which attends to the states of the encoder at every step."""
 
     cell: Literal["gru", "lstm"] = "gru"
     """Kind of recurrent cell."""
     hidden: PositiveInt = 256
-    """Units of the recurrent state."""
+    """Number of units."""
     variant: Literal["bahdanau", "luong"] = "bahdanau"
-    """bahdanau: attend with the previous state (Bahdanau et al. 2015);
-    luong: attend with the current state and feed the attentional vector to the next step (Luong et al. 2015)."""
+    """bahdanau: the previous state is the query (Bahdanau et al. 2015). luong: the current state is the query, and the
+    attentional vector is an input of the next step (Luong et al. 2015)."""
 
 
 class RecurrentSeq2Seq(Config):
-    """Recurrent sequence-to-sequence model, with attention or (`attention: null`) without."""
+    """Recurrent sequence-to-sequence model, with or without attention."""
 
     kind: Literal["recurrent_seq2seq"] = "recurrent_seq2seq"
     embedding: PositiveInt = 256
@@ -41,22 +41,18 @@ class RecurrentSeq2Seq(Config):
     """The recurrent encoder."""
     decoder: Decoder = Decoder()
     """The recurrent decoder."""
-    attention: Attention | None
-    """null is the control without attention: at every step the decoder sees the encoder's final states."""
+    attention: SingleQueryAttention | None
+    """Attention of the decoder to the states of the encoder. null is the control without attention: at every step the
+    decoder gets the final states of the encoder."""
     dropout: Probability = 0.0
     """Dropout rate of embeddings and states."""
     tie_embeddings: Literal["none", "output", "all"] = "output"
-    """output: target embedding = output projection; all: the source embedding too (needs a joint vocabulary)."""
+    """Embeddings that share their weights. none: no sharing; output: target embedding and output projection; all:
+    source embedding too, which needs a joint vocabulary."""
 
     @property
     def max_positions(self) -> None:
-        """How many positions there are: any number."""
-
-    @model_validator(mode="after")
-    def _attends_step_by_step(self) -> Self:
-        if self.attention is not None:
-            self.attention.of_single_queries("attention")
-        return self
+        """Return the largest number of positions: None, as there is no limit."""
 
     @model_validator(mode="after")
     def _dot_products_need_one_width(self) -> Self:
@@ -64,12 +60,12 @@ class RecurrentSeq2Seq(Config):
             if self.decoder.hidden != 2 * self.encoder.hidden:
                 raise ValueError(
                     f"attention.score.kind {self.attention.score.kind} needs decoder.hidden = 2 × encoder.hidden "
-                    f"(an annotation's width): {self.decoder.hidden} is not {2 * self.encoder.hidden}"
+                    f"(the width of its states): {self.decoder.hidden} is not {2 * self.encoder.hidden}"
                 )
         return self
 
     def tiny(self) -> Self:
-        """Keep the kinds, and the widths that a dot product needs."""
+        """Shrink the widths; keep those equal that a dot product needs."""
         return self.replace(
             embedding=min(self.embedding, 16),
             encoder=self.encoder.replace(hidden=16),

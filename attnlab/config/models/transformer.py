@@ -1,11 +1,20 @@
-"""Transformers: encoder, decoder and both together. What each layer attends with is an `Attention`, as everywhere."""
+"""Configs of Transformers: encoder, decoder, and both together. Each layer has an `Attention`, as in other models."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from attnlab.config.attention import ONE_WIDTH, Alibi, Attention, RelativeBias, ScaledDot, T5Bias
+from attnlab.config.attention import (
+    ONE_WIDTH,
+    Alibi,
+    Attention,
+    CrossAttention,
+    DecoderSelfAttention,
+    RelativeBias,
+    ScaledDot,
+    T5Bias,
+)
 from attnlab.config.base import Config, Probability
 
 SELF = Attention(score=ScaledDot())
@@ -16,7 +25,7 @@ class LayerNorm(Config):
 
     kind: Literal["layer_norm"] = "layer_norm"
     epsilon: PositiveFloat = 1e-5
-    """ε; BERT has 1e-12."""
+    """ε, which is added to the variance; BERT uses 1e-12."""
 
 
 class RmsNorm(Config):
@@ -24,110 +33,113 @@ class RmsNorm(Config):
 
     kind: Literal["rms_norm"] = "rms_norm"
     epsilon: PositiveFloat = 1e-6
-    """ε, which keeps the denominator above 0."""
+    """ε, which is added to the mean square."""
 
 
 Norm = Annotated[LayerNorm | RmsNorm, Field(discriminator="kind")]
 
 
 class NoPositions(Config):
-    """No positions; a decoder infers order from its causal mask (Haviv et al. 2022)."""
+    """No representation of positions; a decoder infers them from its causal mask (Haviv et al. 2022)."""
 
     kind: Literal["none"] = "none"
 
 
 class Learned(Config):
-    """A learned vector for each position up to `max_length` is added to the embeddings (Gehring et al. 2017)."""
+    """A learned vector for each position up to `max_length`, added to the token embeddings (Gehring et al. 2017)."""
 
     kind: Literal["learned"] = "learned"
 
 
 class Sinusoidal(Config):
-    """Sines and cosines of each position are added to the embeddings (Vaswani et al. 2017, section 3.5)."""
+    """Sines and cosines of each position, added to the token embeddings (Vaswani et al. 2017, section 3.5)."""
 
     kind: Literal["sinusoidal"] = "sinusoidal"
 
 
 class Rotary(Config):
-    """Queries and keys are turned by their positions (Su et al. 2021)."""
+    """Rotary embeddings: queries and keys are rotated by angles proportional to their positions (Su et al. 2021)."""
 
     kind: Literal["rotary"] = "rotary"
     base: PositiveFloat = 10000.0
-    """Base of the wavelengths; a larger one turns features more slowly."""
+    """Base of the wavelengths; a larger base rotates features more slowly."""
     interleaved: bool = False
-    """Pair neighboring features (the paper, GPT-J), not feature m with m + d/2 (LLaMA)."""
+    """true rotates pairs of neighboring features (the paper, GPT-J); false rotates features m and m + d/2 (LLaMA)."""
 
 
 Positions = Annotated[
     NoPositions | Learned | Sinusoidal | Rotary | Alibi | RelativeBias | T5Bias, Field(discriminator="kind")
 ]
-"""Positions by a mod of the logits are that mod: it is added to every layer's own; all layers share T5's table."""
+"""Representations of positions. A mod of the logits is added to the mods of every layer; all layers share T5's
+table."""
 
 
 class Block(Config):
-    """What all layers of a Transformer have in common, and how tokens enter it."""
+    """Settings that all layers of a Transformer share, and those of its token embeddings."""
 
     width: PositiveInt = 256
-    """Of the states between layers."""
+    """Width of the states between layers."""
     heads: PositiveInt = 4
     """Number of attention heads."""
     kv_heads: PositiveInt | None = None
-    """Heads of keys and values, each shared by heads / kv_heads of the queries; null: as many as heads."""
+    """Number of heads of keys and values, each shared by heads / kv_heads query heads; null uses `heads`."""
     head_width: PositiveInt | None = None
-    """Features of a head; null is width / heads."""
+    """Number of features of a head; null uses width / heads."""
     feed_forward: PositiveInt = 1024
-    """Width of the hidden layer between attentions."""
+    """Width of the hidden layer of the feed-forward network."""
     activation: Literal["relu", "gelu", "gelu_tanh", "swiglu"] = "relu"
-    """gelu is the exact one (BERT), gelu_tanh its approximation (GPT-2); swiglu has a gate (Shazeer 2020)."""
+    """Activation of the feed-forward network: gelu is exact (BERT), gelu_tanh its approximation (GPT-2), and swiglu has
+    a gate (Shazeer 2020)."""
     norm: Norm = LayerNorm()
-    """Kind of normalization of the states."""
+    """Normalization of the states."""
     norm_position: Literal["pre", "post"] = "pre"
     """pre: x + f(norm(x)) (Xiong et al. 2020); post: norm(x + f(x)) (Vaswani et al. 2017)."""
     final_norm: bool | None = None
-    """Norm after the last layer; null: with pre, not with post."""
+    """Normalize after the last layer; null does so exactly with norm_position pre."""
     biases: bool = True
-    """Of all linear maps in the layers."""
+    """Add biases to all linear maps of the layers."""
     positions: Positions = Sinusoidal()
-    """How the model represents the order of tokens."""
+    """Representation of the positions of tokens."""
     max_length: PositiveInt = 256
-    """Longest sequence of learned positions, and of a search (its start token counted): the cache holds as many."""
+    """Largest number of tokens, including the start token: of a sequence with learned positions, and of the cache in
+    decoding."""
     scale_embeddings: bool = True
-    """Multiply embeddings by √width (Vaswani et al. 2017, section 3.4)."""
+    """Multiply token embeddings by √width (Vaswani et al. 2017, section 3.4)."""
     embedding_norm: bool = False
-    """Norm after the embeddings (BERT)."""
+    """Normalize after the embeddings, as in BERT."""
     dropout: Probability = 0.1
-    """Of embeddings and of what each sublayer adds."""
+    """Dropout rate of the embeddings and of the output of each sublayer."""
     attention_dropout: Probability = 0.0
-    """Of attention weights."""
+    """Dropout rate of the attention weights."""
     activation_dropout: Probability = 0.0
-    """Of the hidden layer of the feed-forward network."""
+    """Dropout rate of the hidden layer of the feed-forward network."""
     remat: bool = False
-    """Compute a layer again in the backward pass: less memory, about a third more time."""
+    """Recompute each layer in the backward pass, which saves memory and takes about a third more time."""
 
     @property
     def max_positions(self) -> int | None:
-        """Longest sequence that can be read; None: any."""
+        """Return the length of the longest sequence; None if there is no limit."""
         return self.max_length if self.positions.kind == "learned" else None
 
     @property
     def head_features(self) -> int:
-        """Features of a head."""
+        """Return the number of features of a head."""
         return self.head_width or self.width // self.heads
 
     @property
     def key_heads(self) -> int:
-        """Heads of keys and values."""
+        """Return the number of heads of keys and values."""
         return self.kv_heads or self.heads
 
     @property
     def has_final_norm(self) -> bool:
-        """Whether a norm follows the last layer."""
+        """Return whether a norm follows the last layer."""
         return self.norm_position == "pre" if self.final_norm is None else self.final_norm
 
     def with_position_mods(self, attention: Attention) -> Attention:
-        """Append the mod by which the model represents positions to a layer's own mods.
+        """Append the mod that represents positions to the mods of a layer's attention.
 
-        T5's bias is not appended: its table belongs to all layers together.
+        T5's bias is not appended, as all layers share its table.
         """
         positions = self.positions
         if isinstance(positions, Alibi | RelativeBias):
@@ -135,7 +147,7 @@ class Block(Config):
         return attention
 
     def tiny(self) -> Self:
-        """Keep the heads, and a head's width even."""
+        """Shrink the widths; keep the number of heads, and an even width of a head."""
         narrow = 4 * self.heads
         width = min(self.width, narrow) if self.head_width is None else min(self.width, 16)
         head_width = None if self.head_width is None else min(self.head_width, 4)
@@ -144,13 +156,11 @@ class Block(Config):
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
         if self.head_width is None and self.width % self.heads:
-            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}; give head_width")
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}; set head_width")
         if self.heads % self.key_heads:
-            raise ValueError(f"heads {self.heads} is no multiple of kv_heads {self.key_heads}")
+            raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.key_heads}")
         if self.positions.kind == "rotary" and self.head_features % 2:
-            raise ValueError(
-                f"positions rotary turns pairs of features; a head has {self.head_features}, an odd number"
-            )
+            raise ValueError(f"positions rotary needs an even number of features per head, not {self.head_features}")
         return self
 
 
@@ -158,43 +168,44 @@ def _fields(config: Config) -> dict:
     return {name: getattr(config, name) for name in type(config).model_fields}
 
 
-def _exist(chosen: Mapping[int, Attention], layers: int, place: str) -> None:
-    for layer in chosen:
+def _check_numbers(per_layer: Mapping[int, Attention], layers: int, place: str) -> None:
+    for layer in per_layer:
         if layer >= layers:
-            raise ValueError(f"{place}.{layer}: the layers go from 0 to {layers - 1}")
+            raise ValueError(f"{place}.{layer}: no such layer; valid: 0 to {layers - 1}")
 
 
 class Stack(Config):
-    """Layers that attend to their own sequence."""
+    """Layers of self-attention and feed-forward network."""
 
     layers: PositiveInt = 6
     """Number of layers."""
     attention: Attention = SELF
-    """Of every layer to its own sequence."""
+    """Self-attention of the layers."""
     per_layer: dict[NonNegativeInt, Attention] = {}
-    """In its place in the layers of these numbers, from 0 on."""
+    """Self-attention of single layers instead of `attention`, by the number of the layer, from 0."""
 
     def self_attention(self, layer: int) -> Attention:
         """Return the self-attention of a layer."""
         return self.per_layer.get(layer, self.attention)
 
     def attentions(self) -> Mapping[str, Attention]:
-        """List the attentions to the own sequence, by where they stand."""
-        return {"attention": self.attention} | {f"per_layer.{n}": one for n, one in self.per_layer.items()}
+        """Return all self-attentions by their keys in the config."""
+        named = {f"per_layer.{layer}": attention for layer, attention in self.per_layer.items()}
+        return {"attention": self.attention} | named
 
     def named_layers(self) -> tuple[int, ...]:
-        """List the layers that the config names by number."""
+        """Return the numbers of the layers that the config names."""
         return tuple(self.per_layer)
 
     def tiny(self) -> Self:
-        """Keep two layers, or as many as are named."""
+        """Shrink to two layers, or to as many as the config names."""
         layers = min(self.layers, max((2, *(layer + 1 for layer in self.named_layers()))))
-        kept = {layer: one.tiny() for layer, one in self.per_layer.items()}
-        return super().tiny().replace(layers=layers, attention=self.attention.tiny(), per_layer=kept)
+        per_layer = {layer: attention.tiny() for layer, attention in self.per_layer.items()}
+        return super().tiny().replace(layers=layers, attention=self.attention.tiny(), per_layer=per_layer)
 
     @model_validator(mode="after")
     def _layers_exist(self) -> Self:
-        _exist(self.per_layer, self.layers, "per_layer")
+        _check_numbers(self.per_layer, self.layers, "per_layer")
         return self
 
     def __hash__(self) -> int:
@@ -202,15 +213,20 @@ class Stack(Config):
 
 
 class DecoderStack(Stack):
-    """Layers that attend to what was written so far, and then to another sequence or a picture: the memory."""
+    """Layers of causal self-attention, cross-attention to the memory (a sequence or an image), and feed-forward
+    network."""
 
-    cross_attention: Attention = SELF
-    """Of every layer to the memory."""
-    cross_per_layer: dict[NonNegativeInt, Attention] = {}
-    """In its place in the layers of these numbers, from 0 on."""
+    attention: DecoderSelfAttention = SELF
+    """Self-attention of the layers."""
+    per_layer: dict[NonNegativeInt, DecoderSelfAttention] = {}
+    """Self-attention of single layers instead of `attention`, by the number of the layer, from 0."""
+    cross_attention: CrossAttention = SELF
+    """Cross-attention of the layers to the memory."""
+    cross_per_layer: dict[NonNegativeInt, CrossAttention] = {}
+    """Cross-attention of single layers instead of `cross_attention`, by the number of the layer, from 0."""
     alignment_layer: NonNegativeInt | None = None
-    """Whose attention to the memory, averaged over heads, is reported as that of each token; null: the last but one
-    (Garg et al. 2019), or the only one."""
+    """Number of the layer whose cross-attention, averaged over heads, is reported as the attention of each token; null
+    uses the second to last layer (Garg et al. 2019), or the only one."""
 
     def memory_attention(self, layer: int) -> Attention:
         """Return the cross-attention of a layer."""
@@ -218,7 +234,7 @@ class DecoderStack(Stack):
 
     @property
     def reported_layer(self) -> int:
-        """Number of the layer whose attention is reported."""
+        """Return the number of the layer whose attention is reported."""
         return max(self.layers - 2, 0) if self.alignment_layer is None else self.alignment_layer
 
     def named_layers(self) -> tuple[int, ...]:
@@ -226,47 +242,42 @@ class DecoderStack(Stack):
         return (*super().named_layers(), *self.cross_per_layer, *aligning)
 
     def tiny(self) -> Self:
-        kept = {layer: one.tiny() for layer, one in self.cross_per_layer.items()}
-        return super().tiny().replace(cross_attention=self.cross_attention.tiny(), cross_per_layer=kept)
+        per_layer = {layer: attention.tiny() for layer, attention in self.cross_per_layer.items()}
+        return super().tiny().replace(cross_attention=self.cross_attention.tiny(), cross_per_layer=per_layer)
 
     @model_validator(mode="after")
-    def _decodes(self) -> Self:
-        _exist(self.cross_per_layer, self.layers, "cross_per_layer")
+    def _memory_layers_exist(self) -> Self:
+        _check_numbers(self.cross_per_layer, self.layers, "cross_per_layer")
         if self.reported_layer >= self.layers:
-            raise ValueError(f"alignment_layer {self.reported_layer}: the layers go from 0 to {self.layers - 1}")
-        for place, attention in self.attentions().items():
-            attention.over_the_past(place)
-        self.cross_attention.over_another_sequence("cross_attention")
-        for layer, attention in self.cross_per_layer.items():
-            attention.over_another_sequence(f"cross_per_layer.{layer}")
+            raise ValueError(f"alignment_layer {self.reported_layer}: no such layer; valid: 0 to {self.layers - 1}")
         return self
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())
 
 
-def _turned(block: Block, stack: Stack, place: str) -> None:
-    """Rotary positions mean something to scores that do not change when query and key are turned alike."""
+def _check_rotary(block: Block, stack: Stack, place: str) -> None:
+    """Raise if a score with rotary positions changes when query and key are rotated by the same angle."""
     if block.positions.kind != "rotary":
         return
-    for at, attention in stack.attentions().items():
+    for name, attention in stack.attentions().items():
         if attention.score.kind not in ONE_WIDTH:
             raise ValueError(
-                f"{place}{at}.score {attention.score.kind} is not invariant to turning; positions rotary need one of "
+                f"{place}{name}.score {attention.score.kind} is not invariant to rotation; rotary needs one of "
                 f"{', '.join(ONE_WIDTH)}"
             )
 
 
 class TransformerEncoder(Block, Stack):
-    """Tokens in, one state a token out. With post-norm, learned positions, token types, embedding norm, exact gelu and
-    ε = 1e-12 it is BERT's encoder."""
+    """Transformer encoder. With post-norm, learned positions, token types, embedding norm, exact gelu and ε = 1e-12 it
+    is BERT's encoder."""
 
     token_types: NonNegativeInt = 0
-    """Kinds of tokens with embeddings of their own (BERT: 2 for sentences A and B); 0: none."""
+    """Number of token types with a learned embedding (BERT: 2, for sentences A and B); 0 uses none."""
 
     @model_validator(mode="after")
     def _rotary_fits(self) -> Self:
-        _turned(self, self, "")
+        _check_rotary(self, self, "")
         return self
 
     def __hash__(self) -> int:
@@ -274,16 +285,16 @@ class TransformerEncoder(Block, Stack):
 
 
 class TransformerDecoder(Block, DecoderStack):
-    """Tokens written so far and a memory in, logits of the next token out."""
+    """Transformer decoder: computes the logits of the next token from the previous tokens and the memory."""
 
     memory_width: PositiveInt | None = None
-    """Features of the memory (of a picture's, say); null is the decoder's own width."""
+    """Width of the memory, such as that of an image encoder; null uses `width`."""
     tie_embeddings: bool = True
-    """The embedding is the output projection too."""
+    """Use the token embedding as output projection too."""
 
     @model_validator(mode="after")
     def _rotary_fits(self) -> Self:
-        _turned(self, self, "")
+        _check_rotary(self, self, "")
         return self
 
     def __hash__(self) -> int:
@@ -291,22 +302,23 @@ class TransformerDecoder(Block, DecoderStack):
 
 
 class TransformerSeq2Seq(Block):
-    """Encoder and decoder of the same width (Vaswani et al. 2017)."""
+    """Transformer encoder and decoder of the same width (Vaswani et al. 2017)."""
 
     kind: Literal["transformer_seq2seq"] = "transformer_seq2seq"
     encoder: Stack = Stack()
-    """The layers of the encoder."""
+    """Layers of the encoder."""
     decoder: DecoderStack = DecoderStack()
-    """The layers of the decoder."""
+    """Layers of the decoder."""
     tie_embeddings: Literal["none", "output", "all"] = "output"
-    """output: target embedding = output projection; all: the source embedding too (needs a joint vocabulary)."""
+    """Embeddings that share their weights. none: no sharing; output: target embedding and output projection; all:
+    source embedding too, which needs a joint vocabulary."""
 
     def encoder_config(self) -> TransformerEncoder:
-        """The encoder with all that it shares with the decoder."""
+        """Return the config of the encoder, with the settings that it shares with the decoder."""
         return TransformerEncoder(**self._shared(), **_fields(self.encoder))
 
     def decoder_config(self) -> TransformerDecoder:
-        """The decoder with all that it shares with the encoder."""
+        """Return the config of the decoder, with the settings that it shares with the encoder."""
         return TransformerDecoder(
             **self._shared(), **_fields(self.decoder), tie_embeddings=self.tie_embeddings != "none"
         )
@@ -319,6 +331,6 @@ class TransformerSeq2Seq(Block):
 
     @model_validator(mode="after")
     def _rotary_fits(self) -> Self:
-        _turned(self, self.encoder, "encoder.")
-        _turned(self, self.decoder, "decoder.")
+        _check_rotary(self, self.encoder, "encoder.")
+        _check_rotary(self, self.decoder, "decoder.")
         return self
