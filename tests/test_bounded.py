@@ -98,7 +98,7 @@ READERS: dict[str, tuple[Callable[[Path, str], Path], Callable[[Path], object]]]
     ),
     "flickr8k": (
         lambda f, t: second(f / "d.jsonl", {"image": "i", "split": "train", "captions": ["c"]}, f'{{"image": {t}}}'),
-        flickr8k._json_lines,
+        flickr8k._json_rows,
     ),
     "easy_vqa": (vqa, lambda path: easy_vqa._split(path.parent, "a")),
     "easy_vqa, a folder": (lambda f, t: first(f / "questions.json", t), lambda path: easy_vqa._folder(path.parent)),
@@ -311,14 +311,14 @@ def test_a_torch_file_whose_storage_is_larger_than_the_file(tmp_path: Path):
     made = tensor("7", 6, (2,), (1,)).replace(b"J" + struct.pack("<i", 6), b"\x8a\x08" + struct.pack("<q", 2**60))
     content = saved(state(a=made), {"7": np.arange(6, dtype=np.float32)})
     path.write_bytes(content[:-32] + struct.pack("<q", 2**60) + content[-24:])
-    assert "ends in the middle" in refusal(lambda: torch_file.read(path))
+    assert "the file is truncated" in refusal(lambda: torch_file.read(path))
 
 
 def test_a_torch_file_that_hands_one_storage_out_endlessly(tmp_path: Path):
     path, numbers = tmp_path / "weights.pth", {"7": np.arange(100, dtype=np.float32)}
     names = [f"t{n}" for n in range(5_000)]
     path.write_bytes(saved(state(**{name: tensor("7", 100, (100,), (1,)) for name in names}), numbers))
-    assert "500,000 numbers of which 100 are in the file" in refusal(lambda: torch_file.read(path))
+    assert "500,000 numbers, but only 100 are in the file" in refusal(lambda: torch_file.read(path))
     path.write_bytes(saved(state(**{name: tensor("7", 100, (100,), (1,)) for name in names[:8]}), numbers))
     assert len(torch_file.read(path)) == 8
 

@@ -123,18 +123,18 @@ def test_guessed_places_are_trained_on_only_where_there_are_no_others(tmp_path: 
         (document(answers=[{"text": "Rome"}]), r"qas\[0\].answers\[0\].answer_start: expected a number"),
         (document(answers=[{"text": "Rome", "answer_start": 15, "span": "sure"}]), "span: 'sure'; valid: official"),
         (document(question=3), r"paragraphs\[0\].qas\[0\].question: is int, not text"),
-        ({"data": []}, "no question in it"),
+        ({"data": []}, "no questions; expected"),
         (document(is_impossible="false"), r"qas\[0\].is_impossible: is 'false'; expected true or false, without quot"),
         (document(is_impossible=0), r"is_impossible: is 0; expected true or false"),
-        (document(is_impossible=True), r"qas\[0\]: is_impossible is true beside 1 answers; .* plausible_answers"),
+        (document(is_impossible=True), r"qas\[0\]: is_impossible is true, but there are 1 answers; .* plausible_"),
         (
             document(answers=[{"text": "", "answer_start": -1}]),
-            r"answers\[0\].answer_start: .* from 0 on, not -1; no ans",
+            r"answers\[0\].answer_start: .* from 0 on, not -1; an unans",
         ),
         (document(answers=[{"text": "Rome", "answer_start": True}]), r"answers\[0\].answer_start: .* not True"),
         (document(answers=[{"text": "Rome", "answer_start": 10**4000}]), r"answers\[0\].answer_start: .* not 1000"),
         (document(answers=[{"text": "Rome", "answer_start": 15.0}]), r"answers\[0\].answer_start: .* not 15.0"),
-        (document(id=[1]), r"qas\[0\]: the id is list; expected text or a number"),
+        (document(id=[1]), r"qas\[0\]: the id is list; expected text or an integer"),
     ],
 )
 def test_mistakes_in_squad_are_told(tmp_path: Path, content: dict, said: str):
@@ -159,12 +159,12 @@ def test_subjqa(tmp_path: Path):
     assert [len(part) for part in found.splits().values()] == [4, 2, 2]
     assert [one.target for one in found.dev] == [AnswerSpan("good", 6), None]
     for wrong, said in (
-        ({"answer": None}, "null together"),
+        ({"answer": None}, "must both be null"),
         ({"context": None}, "must not be null"),
         ({"question": 1}, "is int, not text"),
         ({"answer_start": -3}, "answer_start: expected a number of characters from 0 on, not -3"),
         ({"answer_start": True}, "answer_start: expected a number of characters from 0 on, not True"),
-        ({"id": {}}, "the id is dict; expected text or a number"),
+        ({"id": {}}, "the id is dict; expected text or an integer"),
     ):
         (tmp_path / "b.jsonl").write_text(json.dumps(rows[0]) + "\n" + json.dumps(rows[0] | wrong))
         with pytest.raises(UserError, match=f"b.jsonl:2: .*{said}"):
@@ -192,7 +192,7 @@ def test_two_questions_of_one_id_are_refused_where_answers_are_kept_by_id(tmp_pa
     given = document()
     asked = given["data"][0]["paragraphs"][0]["qas"]
     asked += [asked[0] | {"id": "r"}, asked[0] | {"question": "Where not?"}]
-    with pytest.raises(UserError, match=r"d.json: 2 questions have the id 'q'; give each its own"):
+    with pytest.raises(UserError, match=r"d.json: 2 questions have the id 'q'; ids must be unique"):
         squad.read_file(write(tmp_path / "d.json", given))
     asked[2]["id"] = None
     assert len({one.id for one in squad.read_file(write(tmp_path / "d.json", given))}) == 3, "null is no name"
@@ -206,8 +206,8 @@ def test_two_questions_of_one_id_are_refused_where_answers_are_kept_by_id(tmp_pa
 def test_rows_of_the_hub_are_checked_as_files_are():
     row = {"id": "q", "question": "Where?", "context": PASSAGE}
     for answers, said in (
-        ({"text": ["Rome"], "answer_start": []}, "two lists of one length"),
-        ({"text": "Rome", "answer_start": [1, 2, 3, 4]}, "two lists of one length"),
+        ({"text": ["Rome"], "answer_start": []}, "two lists of equal length"),
+        ({"text": "Rome", "answer_start": [1, 2, 3, 4]}, "two lists of equal length"),
         ({"text": ["Rome"], "answer_start": [-1]}, r"answers\[0\].answer_start: .* not -1"),
     ):
         with pytest.raises(UserError, match=f"here, row 3.*{said}"):

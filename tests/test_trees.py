@@ -74,10 +74,10 @@ def test_sentences_alone_are_the_roots(folder: Path) -> None:
         ("(3 (2 A) (2 film)", "1 ')' missing"),
         ("(3 (2 A) (2 film)))", "after the end"),
         ("(3 (2 A) (7 film))", "'7' after '('; expected a label of 0 to 4"),
-        ("(3 (2 A) (2 ))", "no word"),
+        ("(3 (2 A) (2 ))", "before any word"),
         ("A film", "'A' outside a tree"),
-        ("", "does not end"),
-        (")", "no word"),
+        ("", "is not closed"),
+        (")", "before any word"),
         ("(3 A) (2 b)", "after the end"),
     ],
 )

@@ -48,7 +48,7 @@ def test_every_wide_type_is_read(tmp_path: Path, kind: str):
 
 @pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2"])
 def test_float8_is_refused_by_name(tmp_path: Path, kind: str):
-    with pytest.raises(UserError, match=rf"model\.safetensors: b is {NAMES[kind]}, float8 .*F32, F16 or BF16"):
+    with pytest.raises(UserError, match=rf"model\.safetensors: b is {NAMES[kind]}: float8 .*F32, F16 or BF16"):
         weights.read(stored(tmp_path, a="float32", b=kind))
 
 
@@ -81,14 +81,23 @@ SECOND = "model-00002-of-00002.safetensors"
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda f: (f / SECOND).unlink(), rf"{SECOND}: no such file, but model\.safetensors\.index\.json names it"),
-        (lambda f: save_file({"d": VALUES}, f / SECOND), rf"{SECOND}: no tensor c, which .*index\.json says is there"),
-        (lambda f: (f / SECOND).write_text(POINTER), rf"{SECOND}: a pointer of Git LFS, .*git lfs pull"),
-        (lambda f: (f / SECOND).write_bytes((f / SECOND).read_bytes()[:-3]), rf"{SECOND}: not a whole file"),
+        (lambda f: (f / SECOND).unlink(), rf"{SECOND}: no such file, but model\.safetensors\.index\.json lists it"),
+        (lambda f: save_file({"d": VALUES}, f / SECOND), rf"{SECOND}: no tensor c, which .*index\.json lists"),
+        (lambda f: (f / SECOND).write_text(POINTER), rf"{SECOND}: a Git LFS pointer, .*git lfs pull"),
+        (
+            lambda f: (f / SECOND).write_bytes((f / SECOND).read_bytes()[:-3]),
+            rf"{SECOND}: not a valid safetensors file",
+        ),
         (lambda f: (f / weights.INDEX).write_text("{}"), r"index\.json: weight_map must name"),
-        (lambda f: (f / weights.INDEX).write_text('{"weight_map": {"a": "../x.safetensors"}}'), "of this folder"),
-        (lambda f: (f / weights.INDEX).write_text('{"weight_map": {"a": 1}}'), r"\.safetensors file of this folder"),
-        (lambda f: (f / weights.INDEX).write_text(POINTER), r"index\.json: a pointer of Git LFS"),
+        (
+            lambda f: (f / weights.INDEX).write_text('{"weight_map": {"a": "../x.safetensors"}}'),
+            "weight_map .*in this folder",
+        ),
+        (
+            lambda f: (f / weights.INDEX).write_text('{"weight_map": {"a": 1}}'),
+            r"weight_map .*\.safetensors file in this folder",
+        ),
+        (lambda f: (f / weights.INDEX).write_text(POINTER), r"index\.json: a Git LFS pointer"),
     ],
 )
 def test_shards_that_do_not_fit_are_told(tmp_path: Path, spoil, says: str):
@@ -122,8 +131,8 @@ def test_pointers_of_git_lfs_are_told_what_to_do(tmp_path: Path):
         "x.jpg": lambda: pixels(as_bytes(POINTER.encode()), 8, "x.jpg"),
     }
     for name, ask in asked.items():
-        with pytest.raises(UserError, match=rf"{name}: a pointer of Git LFS, .*git lfs pull"):
+        with pytest.raises(UserError, match=rf"{name}: a Git LFS pointer, .*git lfs pull"):
             ask()
     (tmp_path / "tokenizer.json").unlink()
-    with pytest.raises(UserError, match=r"vocab\.txt: a pointer of Git LFS"):
+    with pytest.raises(UserError, match=r"vocab\.txt: a Git LFS pointer"):
         _ = source.tokenizer

@@ -6,15 +6,15 @@ from attnlab.config.errors import UserError
 
 
 def require(data_dir: Path | None, kind: str, expected: str) -> Path:
-    """Return the data directory, or raise where none is given or it does not exist.
+    """Return the data directory; raise if it is not set or does not exist.
 
     Args:
-        data_dir: the directory; None: none was given.
-        kind: of the data, `task.data.kind`.
-        expected: a path below the directory, named in the error.
+        data_dir: the directory; None if it is not set.
+        kind: kind of the data, `task.data.kind`.
+        expected: a path in the directory, for the error.
 
     Raises:
-        UserError: one line that says how to give the directory.
+        UserError: one line that says how to set the directory.
 
     >>> require(None, "babi", "en-10k/qa1_train.txt")
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""Write generated data as files, in the formats that the readers of its task take."""
+"""Write generated data to files, in the formats that the readers of its task accept."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -34,19 +34,18 @@ FileData = Tsv | LabeledTextFiles | Babi | SquadJson | Flickr8k | EasyVqa
 def export(config: Any, folder: Path, examples: int | None = None) -> FileData:
     """Write all splits of generated data into a new folder.
 
-    Gold alignments, rationales and regions are not written, except the supporting facts of stories: the readers take
-    none.
+    Of the gold annotations only the supporting facts of stories are written, as the other readers do not read any.
 
     Args:
-        config: `task.data` of an experiment, of a generated kind.
-        folder: does not exist yet, or is empty.
-        examples: number of examples of each split, at most; None writes all.
+        config: `task.data` of an experiment with generated data.
+        folder: a folder that does not exist or is empty.
+        examples: largest number of examples per split; None writes all.
 
     Returns:
         The config that reads the files, with paths relative to `folder`.
 
     Raises:
-        UserError: the data is not generated, or the folder has files in it.
+        UserError: the data is not generated, or the folder is not empty.
     """
     if type(config) not in _EXPORTERS:
         kinds = ", ".join(kind.model_fields["kind"].default for kind in _EXPORTERS)
@@ -70,7 +69,7 @@ def _translation(corpus: ParallelCorpus, folder: Path) -> Tsv:
 
 def _classification(splits: Splits[LabeledText], folder: Path) -> LabeledTextFiles:
     for name, examples in splits.splits().items():
-        _write_json(folder / f"{name}.jsonl", [{"text": one.text, "label": one.label} for one in examples])
+        _write_json(folder / f"{name}.jsonl", [{"text": example.text, "label": example.label} for example in examples])
     return LabeledTextFiles(train="train.jsonl", dev="dev.jsonl", test={"test": "test.jsonl"})
 
 
@@ -88,11 +87,10 @@ def _story_qa(splits: Splits[StoryQuestion], folder: Path) -> Babi:
 def _extractive_qa(splits: Splits[PassageQuestion], folder: Path) -> SquadJson:
     for name, examples in splits.splits().items():
         paragraphs = []
-        for one in examples:
-            answers = [{"text": answer.text, "answer_start": answer.start} for answer in one.answers]
-            paragraphs.append(
-                {"context": one.passage, "qas": [{"id": one.id, "question": one.question, "answers": answers}]}
-            )
+        for example in examples:
+            answers = [{"text": answer.text, "answer_start": answer.start} for answer in example.answers]
+            questions = [{"id": example.id, "question": example.question, "answers": answers}]
+            paragraphs.append({"context": example.passage, "qas": questions})
         document = {"version": "1.1", "data": [{"title": "generated", "paragraphs": paragraphs}]}
         _write(folder / f"{name}.json", [json.dumps(document, ensure_ascii=False)])
     return SquadJson(train="train.json", dev="dev.json", test={"test": "test.json"})
@@ -136,4 +134,4 @@ _EXPORTERS: Mapping[type, tuple[Callable[[Any], Any], Callable[[Any, Path], File
     Scenes: (captioning.generate, _captioning),
     SceneQuestions: (visual_qa.generate, _visual_qa),
 }
-"""Config of generated data -> its generator, and the writer of its examples."""
+"""The generator and the writer of examples for each config class of generated data."""

@@ -1,4 +1,4 @@
-"""Pointers of Git LFS: what a clone holds in the place of large files where Git LFS is not installed."""
+"""Git LFS pointers, which a clone without Git LFS contains instead of large files."""
 
 from attnlab.config.errors import UserError
 
@@ -6,16 +6,15 @@ POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def refuse_pointer(content: bytes, where: object) -> None:
-    """Refuse a file that is a pointer, and say how the file itself is fetched.
+    """Raise if a file is a Git LFS pointer; the error says how to fetch the file itself.
 
     Args:
-        content: of the file, at least its first 40 bytes.
-        where: what an error calls it.
+        content: the file, or at least its first 40 bytes.
+        where: name of the file for the error.
 
     >>> refuse_pointer(b"PK", "images.npz")
     """
     if content.startswith(POINTER):
         raise UserError(
-            f"{where}: a pointer of Git LFS, not the file itself; in the clone it came with run "
-            "git lfs install && git lfs pull"
+            f"{where}: a Git LFS pointer, not the file itself; run git lfs install && git lfs pull in its repository"
         )

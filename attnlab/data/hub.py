@@ -1,38 +1,27 @@
-"""Datasets of the Hugging Face hub, or a local folder in its layout (the extra `hub`)."""
+"""Load datasets of the Hugging Face hub, or local folders in its layout; needs the extra `hub`."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from attnlab.config.data import HubDataset
 from attnlab.config.errors import UserError
 
 
-class Source(Protocol):
-    """The fields of a config that name a dataset of the hub."""
+def rows(config: HubDataset, split: str, data_dir: Path | None) -> tuple[Any, str]:
+    """Load a split; return a `datasets.Dataset`, and its name for errors.
 
-    @property
-    def path(self) -> str: ...
-
-    @property
-    def name(self) -> str | None: ...
-
-    @property
-    def revision(self) -> str | None: ...
-
-
-def rows(source: Source, split: str, data_dir: Path | None) -> tuple[Any, str]:
-    """Load one split as a `datasets.Dataset`; return it with its place, for errors.
-
-    A local folder of that path, below the data directory or the working directory, comes before the hub.
+    A local folder with the path of the config, in the data directory or the working directory, has precedence over the
+    hub.
     """
     try:
         import datasets
     except ImportError as error:
         raise UserError("task.data.kind hub needs datasets: in the checkout, pip install -e '.[hub]'") from error
-    path = _folder(source.path, data_dir)
+    path = _folder(config.path, data_dir)
     where = f"{path} (split {split})"
     try:
-        return datasets.load_dataset(path, source.name, revision=source.revision, split=split), where
-    except Exception as error:  # the package raises many kinds, of several libraries
+        return datasets.load_dataset(path, config.name, revision=config.revision, split=split), where
+    except Exception as error:  # of several libraries
         line = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(f"{where}: {line}") from error
 

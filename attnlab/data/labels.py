@@ -1,4 +1,4 @@
-"""Labels of classes, and answers that a model chooses among like classes."""
+"""Parse the labels of classes, and answers that a model predicts as classes."""
 
 import re
 import unicodedata
@@ -8,31 +8,31 @@ from attnlab.data.text.letters import attached, composed
 
 _NEGATIVE = re.compile(r"-\d+")
 _INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode categories of controls, direction marks, separators of lines and paragraphs, and surrogates."""
+"""Unicode categories of control characters, direction marks, line and paragraph separators, and surrogates."""
 
 
-def parse_label(given: object, where: str) -> str:
-    """Normalize a label: strip it, collapse runs of spaces, and compose its letters (NFC).
+def parse_label(label: object, where: str) -> str:
+    """Return a label without surrounding spaces and runs of spaces, with composed characters (NFC).
 
     Args:
-        given: text or a whole number from 0 on.
+        label: text, or an integer of at least 0.
         where: file, line and column, for the error.
 
     Raises:
-        UserError: the label is empty, negative, not a text or whole number, or holds invisible characters.
+        UserError: the label is empty, negative, neither text nor an integer, or contains invisible characters.
 
     >>> parse_label(" very  good ", "here"), parse_label(1, "here")
     ('very good', '1')
     """
-    name = str(given).strip() if isinstance(given, str | int) and not isinstance(given, bool) else ""
-    shown = ascii(given) if isinstance(given, str) and not given.isprintable() else repr(given)
+    name = str(label).strip() if isinstance(label, str | int) and not isinstance(label, bool) else ""
+    quoted = ascii(label) if isinstance(label, str) and not label.isprintable() else repr(label)
     if not name or _NEGATIVE.fullmatch(name):
-        raise UserError(f"{where} is {shown[:80]}; expected a name or a whole number from 0 on")
+        raise UserError(f"{where} is {quoted[:80]}; expected a name or an integer of at least 0")
     if invisible := [character for character in name if _invisible(character)]:
         plain = "".join(character if not _invisible(character) else " " for character in name)
         raise UserError(
-            f"{where} is {shown[:80]}: U+{ord(invisible[0]):04X} in it cannot be seen, or breaks its line; "
-            f"{' '.join(plain.split())[:80]!r} would be right"
+            f"{where} is {quoted[:80]}, which contains the invisible character U+{ord(invisible[0]):04X}; "
+            f"did you mean {' '.join(plain.split())[:80]!r}?"
         )
     return composed(" ".join(name.split()))
 

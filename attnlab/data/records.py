@@ -1,4 +1,4 @@
-"""The splits of a data set, and fingerprints of their content."""
+"""The splits of a dataset, and fingerprints of their content."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,32 +10,32 @@ import numpy as np
 Example = TypeVar("Example")
 
 Span = tuple[int, int]
-"""Start and end of a piece of text in characters, end exclusive."""
+"""Start and end (exclusive) of a part of a text, in characters."""
 
 
 @dataclass(frozen=True)
 class Splits(Generic[Example]):
-    """The examples of a data set: a training set, a validation set (`dev`) and one or several named test sets."""
+    """The examples of a dataset: a training set, a validation set (`dev`), and at least one test set with a name."""
 
     train: tuple[Example, ...]
     dev: tuple[Example, ...]
     test: dict[str, tuple[Example, ...]]
 
     def splits(self) -> dict[str, tuple[Example, ...]]:
-        """Return all splits by name: train, dev, and each test set under its own name."""
+        """Return all splits by name: train, dev, and the test sets."""
         return {"train": self.train, "dev": self.dev, **self.test}
 
     def map(self, function: Callable[[Example], Example]) -> Self:
-        """Apply a function to every example of every split."""
+        """Return splits with a function applied to every example."""
         parts = {name: tuple(map(function, examples)) for name, examples in self.splits().items()}
         return replace(self, train=parts.pop("train"), dev=parts.pop("dev"), test=parts)
 
     def fingerprint(self) -> str:
-        """Return the sha256 of all examples with their order and their splits."""
+        """Return the sha256 of all examples, their order, and their splits."""
         return _sha256(self.splits())
 
     def fingerprint_of(self, split: str) -> str:
-        """Return the sha256 of the examples of one split, which does not depend on the split's name."""
+        """Return the sha256 of the examples of a split, independent of the split's name."""
         return _sha256({"": self.splits()[split]})
 
 
@@ -50,7 +50,7 @@ def _sha256(splits: Mapping[str, Sequence[Any]]) -> str:
 
 
 def _content(example: Any) -> Iterator[bytes]:
-    """Yield the fields of an example as bytes: text and arrays with their lengths; a field that is None yields none."""
+    """Yield the fields of an example as bytes; texts and arrays are preceded by their sizes, and None is skipped."""
     for field in fields(example):
         value = getattr(example, field.name)
         if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Flickr8k and what has its form: images in a folder or a .npz, and several captions for each."""
+"""Read Flickr8k, or other data in its format: images in a folder or a .npz file, with several captions each."""
 
 import sys
 from collections import Counter, defaultdict
@@ -18,56 +18,55 @@ from attnlab.data.records import Splits
 from attnlab.data.text.lines import find, read_lines
 
 NAMES = {"train": "train", "dev": "dev", "val": "dev", "validation": "dev", "test": "test"}
-"""Split as a file calls it -> split; images of other splits (extra) are counted and not used."""
+"""Split by its name in a file; images of other splits (such as extra) are counted and not used."""
 
 
 def read(config: Flickr8k, data_dir: Path) -> Splits[CaptionedImage]:
-    """Read all splits; images stay encoded until they are needed."""
-    image = _images(data_dir / config.images)
+    """Read all splits; images stay encoded."""
+    load_image = _image_loader(data_dir / config.images)
     path = find(data_dir, config.captions)
-    rows = _listed(config, data_dir, path) if config.split_files else _json_lines(path)
+    rows = _original_rows(config, data_dir, path) if config.split_files else _json_rows(path)
     splits: dict[str, list[CaptionedImage]] = {"train": [], "dev": [], "test": []}
     unused: Counter[str] = Counter()
     for where, name, split, texts in rows:
         if split in NAMES:
-            splits[NAMES[split]].append(CaptionedImage(image(name, where), texts, name=name))
+            splits[NAMES[split]].append(CaptionedImage(load_image(name, where), texts, name=name))
         elif near := get_close_matches(split.strip().lower(), NAMES, n=1, cutoff=0.75):
-            raise UserError(f"{where}: no split {split!r}; did you mean {near[0]!r}?")
+            raise UserError(f"{where}: unknown split {split!r}; did you mean {near[0]!r}?")
         else:
             unused[split] += 1
     for split, count in unused.items():
-        skipped = f"{count:,} image{'s' if count > 1 else ''} of the split {split!r}"
-        print(f"attnlab: {path}: {skipped} left out; train, val and test are used", file=sys.stderr)
+        images = f"{count:,} image{'s' if count > 1 else ''} of the split {split!r}"
+        print(f"attnlab: {path}: ignored {images}; the splits are train, val and test", file=sys.stderr)
     for split, examples in splits.items():
         if not examples:
-            raise UserError(f"{path}: no images of the split {split}; expected some of train, val and test each")
+            raise UserError(f"{path}: no images of the split {split}; train, val and test need at least one image each")
     return Splits(tuple(splits["train"]), tuple(splits["dev"]), {"test": tuple(splits["test"])})
 
 
 Row = tuple[str, str, str, tuple[str, ...]]
-"""File and line, image, split, captions."""
+"""File and line, name of the image, split, and captions."""
 
 
-def _json_lines(path: Path) -> list[Row]:
+def _json_rows(path: Path) -> list[Row]:
     rows = []
     for number, line in enumerate(read_lines(path), start=1):
         where = f"{path}:{number}"
         if line.startswith(("1", "2", "0")) and "\t" in line:
-            raise UserError(f"{where}: looks like Flickr8k.token.txt, which needs task.data.split_files beside it")
+            raise UserError(f"{where}: this looks like Flickr8k.token.txt, which also needs task.data.split_files")
         try:
-            found = loads(line)
-            name, split, texts = found["image"], found["split"], found["captions"]
+            row = loads(line)
+            name, split, texts = row["image"], row["split"], row["captions"]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{where}: expected JSON with image, split and captions ({error!r})") from error
-        good = isinstance(texts, list) and all(isinstance(text, str) for text in [name, split, *texts])
-        if not good:
-            raise UserError(f"{where}: captions must be a list of texts, and image and split texts")
+        if not (isinstance(texts, list) and all(isinstance(text, str) for text in [name, split, *texts])):
+            raise UserError(f"{where}: captions must be a list of strings, and image and split must be strings")
         rows.append((where, name, split, checked_captions(texts, where)))
     return rows
 
 
-def _listed(config: Flickr8k, data_dir: Path, path: Path) -> list[Row]:
-    """The original files: `name.jpg#0<TAB>caption` a line, and a list of names for each split."""
+def _original_rows(config: Flickr8k, data_dir: Path, path: Path) -> list[Row]:
+    """Read the original files: lines `name.jpg#0<TAB>caption`, and a file of image names for each split."""
     texts: dict[str, list[str]] = defaultdict(list)
     for number, line in enumerate(read_lines(path), start=1):
         key, tab, text = line.partition("\t")
@@ -76,24 +75,24 @@ def _listed(config: Flickr8k, data_dir: Path, path: Path) -> list[Row]:
         texts[key.rpartition("#")[0]] += checked_captions([text], f"{path}:{number}")
     rows = []
     for split, name in config.split_files.items():
-        listed = find(data_dir, name)
-        for number, image in enumerate(read_lines(listed), start=1):
-            where = f"{listed}:{number}"
+        names = find(data_dir, name)
+        for number, image in enumerate(read_lines(names), start=1):
+            where = f"{names}:{number}"
             if image not in texts:
                 raise UserError(f"{where}: {image} has no caption in {path}")
             rows.append((where, image, split, tuple(texts[image])))
     return rows
 
 
-def _images(path: Path) -> Callable[[str, str], np.ndarray]:
-    """Make the function from an image's name (and where it stands, for errors) to its encoded bytes."""
+def _image_loader(path: Path) -> Callable[[str, str], np.ndarray]:
+    """Return a function from the name of an image, and its place for errors, to the image's encoded bytes."""
     if path.is_dir():
         return lambda name, where: _file(path, name, where)
     packed = _packed(path)
 
     def image(name: str, where: str) -> np.ndarray:
         if name not in packed:
-            raise UserError(f"{where}: {path} holds no image {name}")
+            raise UserError(f"{where}: no image {name} in {path}")
         return packed[name]
 
     return image
@@ -101,7 +100,7 @@ def _images(path: Path) -> Callable[[str, str], np.ndarray]:
 
 def _file(folder: Path, name: str, where: str) -> np.ndarray:
     if Path(name).name != name:
-        raise UserError(f"{where}: {name!r} is no plain file name")
+        raise UserError(f"{where}: {name!r} must be a file name without folders")
     try:
         return as_bytes((folder / name).read_bytes())
     except OSError as error:
@@ -110,8 +109,8 @@ def _file(folder: Path, name: str, where: str) -> np.ndarray:
 
 def _packed(path: Path) -> Mapping[str, np.ndarray]:
     if not path.exists():
-        raise UserError(f"{path}: no such file or folder; expected a folder of images, or a .npz of them")
+        raise UserError(f"{path}: no such file or folder; expected a folder of images or a .npz file")
     jpeg, offsets, names = read_arrays(path, ["jpeg", "offsets", "names"])
     if len(offsets) != len(names) + 1 or offsets[-1] > len(jpeg):
-        raise UserError(f"{path}: {len(names)} names, {len(offsets)} offsets: one more offset than names is right")
+        raise UserError(f"{path}: {len(names)} names, {len(offsets)} offsets; expected one more offset than names")
     return {str(name): jpeg[offsets[n] : offsets[n + 1]] for n, name in enumerate(names)}

@@ -1,4 +1,4 @@
-"""Captioned images of a dataset of the Hugging Face hub, or of a local folder in its layout (the extra `hub`)."""
+"""Read captioned images from the Hugging Face hub, or from a local folder in its layout."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from attnlab.data.records import Splits
 
 
 def read(config: CaptionHub, data_dir: Path | None) -> Splits[CaptionedImage]:
-    """Read all splits; a column of captions may hold a text or a list of texts."""
+    """Read all splits; a column of captions contains texts or lists of texts."""
 
     def split(name: str) -> tuple[CaptionedImage, ...]:
         examples = []

@@ -7,20 +7,20 @@ from attnlab.config.captioning import CaptionData, CaptionHub, Scenes
 from attnlab.data import directory
 from attnlab.data.captioning import flickr8k, hub, scenes
 from attnlab.data.captioning.records import CaptionedImage
-from attnlab.data.images.duplicates import warn_of_shared_images
+from attnlab.data.images.duplicates import warn_about_shared_images
 from attnlab.data.records import Splits
 from attnlab.data.text.letters import composed
 
 
 def load(config: CaptionData, data_dir: Path | None) -> Splits[CaptionedImage]:
-    """Read or generate all splits of captioned images; letters of captions are composed (NFC).
+    """Read or generate all splits of captioned images; characters of captions are composed (NFC).
 
     Args:
         config: `task.data` of an experiment.
-        data_dir: the directory that paths are relative to; None is fine for generated data and the hub.
+        data_dir: the directory that paths are relative to; may be None for generated data and the hub.
 
     Raises:
-        UserError: a file is missing or broken; names the file and the line.
+        UserError: a file is missing or invalid; the message names the file and the line.
     """
     if isinstance(config, Scenes):
         return scenes.generate(config)
@@ -28,5 +28,5 @@ def load(config: CaptionData, data_dir: Path | None) -> Splits[CaptionedImage]:
         splits = hub.read(config, data_dir)
     else:
         splits = flickr8k.read(config, directory.require(data_dir, config.kind, config.captions))
-    warn_of_shared_images(splits)
+    warn_about_shared_images(splits)
     return splits.map(lambda example: replace(example, captions=tuple(map(composed, example.captions))))

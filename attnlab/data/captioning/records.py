@@ -1,4 +1,4 @@
-"""Images with captions."""
+"""Examples of captioning: images with captions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ class CaptionedImage:
     """An image and its reference captions."""
 
     image: np.ndarray
-    """uint8: the pixels [height width 3], or [n] the bytes of an image file."""
+    """uint8 pixels [height width 3], or the bytes [n] of an image file."""
     captions: tuple[str, ...]
     regions: tuple[Box | None, ...] | None = None
-    """Gold region of each word of the first caption, None for a word without one (a, of, left); None altogether where
-    no gold regions are known."""
+    """Gold region of each word of the first caption, None for words without a region (a, of, left); None if there are
+    no gold regions."""
     name: str = ""
 
 
 def checked_captions(texts: Sequence[str], where: str) -> tuple[str, ...]:
-    """Return the captions of an image, or raise where there is none, or one has no letter or digit.
+    """Return the captions of an image; raise if there are none, or if a caption has no letter or digit.
 
     >>> checked_captions(["A dog ."], "captions.jsonl:1")
     ('A dog .',)

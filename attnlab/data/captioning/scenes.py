@@ -1,4 +1,4 @@
-"""Captions of generated scenes."""
+"""Generate scenes with captions."""
 
 import random
 
@@ -9,7 +9,7 @@ from attnlab.data.records import Splits
 
 
 def generate(config: Scenes) -> Splits[CaptionedImage]:
-    """Generate all splits; each is a function of the seed, and a longer split begins with a shorter one."""
+    """Generate all splits; each depends only on the seed, and a longer split begins with a shorter one."""
 
     def split(name: str, count: int) -> tuple[CaptionedImage, ...]:
         rng = random.Random(f"scenes {config.seed} {name}")

@@ -1,4 +1,4 @@
-"""Labeled texts of the Hugging Face hub, or of a local folder in its layout (the extra `hub`)."""
+"""Read labeled texts from the Hugging Face hub, or from a local folder in its layout."""
 
 from pathlib import Path
 
@@ -10,19 +10,19 @@ from attnlab.data.classification.records import LabeledText, LabeledTextSplits, 
 
 
 def read(config: LabeledTextHub, data_dir: Path | None) -> LabeledTextSplits:
-    """Read all splits; labels that the dataset names (`ClassLabel`) get their names unless the config has others."""
+    """Read all splits; labels get the names in the dataset (`ClassLabel`) unless the config has others."""
     parts = {"train": config.train, **({"dev": config.dev} if config.dev else {}), **config.test}
     splits: dict[str, tuple[LabeledText, ...]] = {}
     places: dict[str, str] = {}
     names: dict[str, str] = {}
     for name, part in parts.items():
         rows, places[name] = hub.rows(config, part, data_dir)
-        found = enumerate(rows, start=1)
         splits[name] = tuple(
-            parse_row(row, config.text, config.label, f"{places[name]}, row {number}") for number, row in found
+            parse_row(row, config.text, config.label, f"{places[name]}, row {number}")
+            for number, row in enumerate(rows, start=1)
         )
         if not splits[name]:
-            raise UserError(f"{places[name]}: no rows; expected one text a row")
-        own = getattr(rows.features.get(config.label), "names", None) or ()
-        names |= {str(number): label for number, label in enumerate(own)}
+            raise UserError(f"{places[name]}: no rows; expected one text per row")
+        class_names = getattr(rows.features.get(config.label), "names", None) or ()
+        names |= {str(number): label for number, label in enumerate(class_names)}
     return labeled_splits(splits, places, names | config.label_names, config.dev_share)

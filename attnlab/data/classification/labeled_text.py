@@ -1,4 +1,4 @@
-"""Files of labeled texts: JSON lines, or tables with a header (.csv, .tsv), plain or gzip."""
+"""Read files of labeled texts: JSON lines, or tables with a header (.csv, .tsv), plain or gzip."""
 
 import csv
 from collections.abc import Callable, Iterator, Mapping
@@ -14,20 +14,20 @@ from attnlab.data.labels import parse_label
 from attnlab.data.text.lines import find, read_lines, refuse_broken
 
 Row = tuple[str, Mapping[str, Any]]
-"""Where it stands, as FILE:LINE, and what is in it."""
+"""The place FILE:LINE and the fields of a row."""
 
 
 def read(config: LabeledTextFiles, data_dir: Path) -> LabeledTextSplits:
-    """Read all splits; without a file for dev, a share of train is held out."""
-    paths = {"train": config.train, **({"dev": config.dev} if config.dev else {}), **config.test}
-    found = {name: find(data_dir, path) for name, path in paths.items()}
-    splits = {name: read_examples(path, config.text, config.label) for name, path in found.items()}
-    places = {name: str(path) for name, path in found.items()}
+    """Read all splits; without a validation file, part of the training examples is held out."""
+    files = {"train": config.train, **({"dev": config.dev} if config.dev else {}), **config.test}
+    paths = {name: find(data_dir, file) for name, file in files.items()}
+    splits = {name: read_examples(path, config.text, config.label) for name, path in paths.items()}
+    places = {name: str(path) for name, path in paths.items()}
     return labeled_splits(splits, places, config.label_names, config.dev_share)
 
 
 def read_examples(path: Path, text: str, label: str) -> tuple[LabeledText, ...]:
-    """Read the columns of text and label of one file, in the format that its name tells."""
+    """Read the text and label columns of a file; the suffix of its name decides on the format."""
     suffix = Path(path.name.removesuffix(".gz")).suffix
     if suffix.lower() not in FORMATS:
         raise UserError(f"{path}: unknown suffix {suffix!r}; valid: {', '.join(FORMATS)}, each also with .gz")
@@ -36,7 +36,7 @@ def read_examples(path: Path, text: str, label: str) -> tuple[LabeledText, ...]:
 
 
 def parse_row(row: Mapping[str, Any], text: str, label: str, where: str) -> LabeledText:
-    """Take text and label from a row; a label may be a whole number (`class_name`), runs of white space become a space.
+    """Return the labeled text of a row; runs of white space in the text become a single space (see also `parse_label`).
 
     >>> parse_row({"text": "fine", "label": 1}, "text", "label", "here")
     LabeledText(text='fine', label='1', rationale=None)
@@ -48,16 +48,17 @@ def parse_row(row: Mapping[str, Any], text: str, label: str, where: str) -> Labe
             hint = (
                 f"; did you mean task.data.{setting}={near[0]}?" if near else f" (task.data.{setting} names the column)"
             )
-            raise UserError(f"{where}: no {name!r}; this row has: {', '.join(map(str, row))[:200] or 'nothing'}{hint}")
-    written, given = row[text], row[label]
-    if not isinstance(written, str):
-        raise UserError(f"{where}: {text!r} holds {type(written).__name__}, not text")
-    refuse_broken(joined := " ".join(written.split()), where)
-    return LabeledText(joined, parse_label(given, f"{where}: {label!r}"))
+            raise UserError(
+                f"{where}: no {name!r}; columns of this row: {', '.join(map(str, row))[:200] or 'none'}{hint}"
+            )
+    if not isinstance(row[text], str):
+        raise UserError(f"{where}: {text!r} is {type(row[text]).__name__}, not text")
+    refuse_broken(joined := " ".join(row[text].split()), where)
+    return LabeledText(joined, parse_label(row[label], f"{where}: {label!r}"))
 
 
 def _rows_of_json(path: Path) -> Iterator[Row]:
-    expected = 'expected an object a line, such as {"text": "...", "label": 1}'
+    expected = 'expected one object per line, such as {"text": "...", "label": 1}'
     for number, line in enumerate(read_lines(path), start=1):
         where = f"{path}:{number}"
         row = parse(line, where, expected)
@@ -76,7 +77,7 @@ def _rows_of_csv(path: Path) -> Iterator[Row]:
 
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Read records apart by commas, where a quoted field may hold commas, line breaks and doubled quotation marks."""
+    """Read comma-separated records; a quoted field may contain commas, line breaks and doubled quotation marks."""
     reader, first = csv.reader((f"{line}\n" for line in read_lines(path)), strict=True), 1
     while True:
         try:
@@ -92,17 +93,19 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _rows_of_table(path: Path, records: Iterator[tuple[int, list[str]]], separator: str) -> Iterator[Row]:
     _, names = next(records)
     if len(names) == 1:
-        raise UserError(f"{path}:1: the header names one column, {names[0][:200]!r}; {separator} stands between two")
+        raise UserError(
+            f"{path}:1: the header has a single column, {names[0][:200]!r}; columns are separated by {separator}"
+        )
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"{path}:1: the header names the column {twice!r} {names.count(twice)} times; once is right")
+        raise UserError(f"{path}:1: the header has the column {twice!r} {names.count(twice)} times")
     number = 1
     for number, fields in records:
         if len(fields) != len(names):
-            raise UserError(f"{path}:{number}: {len(fields)} fields, but the header names {len(names)}")
+            raise UserError(f"{path}:{number}: {len(fields)} fields, but the header has {len(names)} columns")
         yield f"{path}:{number}", dict(zip(names, fields, strict=True))
     if number == 1:
-        raise UserError(f"{path}:1: no rows after the header; expected one text a row")
+        raise UserError(f"{path}:1: no rows after the header; expected one text per row")
 
 
 FORMATS: Mapping[str, Callable[[Path], Iterator[Row]]] = {
@@ -111,4 +114,4 @@ FORMATS: Mapping[str, Callable[[Path], Iterator[Row]]] = {
     ".csv": _rows_of_csv,
     ".tsv": _rows_of_tsv,
 }
-"""End of a file's name -> what reads it."""
+"""The reader for each suffix of a file's name."""

@@ -13,10 +13,10 @@ def load(config: ClassificationData, data_dir: Path | None) -> LabeledTextSplits
 
     Args:
         config: `task.data` of an experiment.
-        data_dir: the directory that paths are relative to; None is fine for generated data and the hub.
+        data_dir: the directory that paths are relative to; may be None for generated data and the hub.
 
     Raises:
-        UserError: a file is missing or broken; names the file and the line.
+        UserError: a file is missing or invalid; the message names the file and the line.
     """
     if isinstance(config, SyntheticSentiment):
         return synthetic_sentiment.generate(config)

@@ -1,4 +1,4 @@
-"""Labeled texts, and the splits of a classification data set with the order of the classes."""
+"""Examples of classification: labeled texts, and the splits of a dataset with the order of its classes."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from attnlab.data.text.letters import composed
 
 @dataclass(frozen=True)
 class LabeledText:
-    """A text and its label; `rationale` holds the spans of the text that decide the label, None where unknown."""
+    """A text and its label; `rationale` has the spans of the text that determine the label, None if unknown."""
 
     text: str
     label: str
@@ -22,7 +22,7 @@ class LabeledText:
 
 @dataclass(frozen=True)
 class LabeledTextSplits(Splits[LabeledText]):
-    """The splits of a classification data set, and the classes in their order."""
+    """The splits of a classification dataset, and its classes in order."""
 
     labels: tuple[str, ...]
 
@@ -30,25 +30,25 @@ class LabeledTextSplits(Splits[LabeledText]):
 def labeled_splits(
     splits: Mapping[str, Sequence[LabeledText]], places: Mapping[str, str], names: Mapping[str, str], dev_share: float
 ) -> LabeledTextSplits:
-    """Assemble splits: order the labels (numbers by size, others alphabetically) and give them their names.
+    """Return splits with ordered labels (numbers by value, others alphabetically), replaced by their names.
 
     Args:
         splits: "train", optionally "dev", and the test sets.
-        places: name of each split -> the file or dataset that it comes from, for errors.
-        names: label -> name of its class; labels with the same name become one class.
-        dev_share: fraction of train that is held out where there is no "dev".
+        places: file or dataset of each split, for errors.
+        names: name of the class of each label; labels with the same name become one class.
+        dev_share: fraction of train that is held out if there is no "dev".
 
     Raises:
-        UserError: a split has a label that is not in train, there are fewer than two classes, or too few texts.
+        UserError: a split has a label that is not in train, or there are fewer than two classes or too few texts.
     """
     known = {example.label for example in splits["train"]}
     for name, examples in splits.items():
         for example in examples:
             if example.label not in known:
-                label, there = example.label[:80], [one[:80] for one in sorted(known)]
-                near = get_close_matches(label, there, n=1)
+                label, valid = example.label[:80], [name[:80] for name in sorted(known)]
+                near = get_close_matches(label, valid, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise UserError(f"{places[name]}: the label {label!r} is not in train ({', '.join(there[:8])}){hint}")
+                raise UserError(f"{places[name]}: the label {label!r} is not in train ({', '.join(valid[:8])}){hint}")
     numbers = all(label.isascii() and label.isdecimal() for label in known)
     ordered = sorted(known, key=_size if numbers else None)
     names = {
@@ -57,31 +57,31 @@ def labeled_splits(
     }
     labels = tuple(dict.fromkeys(names.get(label, label) for label in ordered))
     if len(labels) < 2:
-        raise UserError(f"{places['train']}: there are no labels but {list(labels)!r}; two classes at least are needed")
+        raise UserError(f"{places['train']}: the only labels are {list(labels)!r}; expected at least two classes")
     named = {
         split: tuple(replace(example, label=names.get(example.label, example.label)) for example in examples)
         for split, examples in splits.items()
     }
     train, dev = named.pop("train"), named.pop("dev", None)
     if dev is None:
-        texts, different = len(train), len({example.text for example in train})
+        texts, distinct = len(train), len({example.text for example in train})
         train, dev = hold_out(train, dev_share)
         if not (train and dev):
             raise UserError(
-                f"{places['train']}: {texts:,} texts, {different:,} different ones among them, are too few to hold out "
-                f"{dev_share:.0%} for dev (equal texts stay together); name a file in task.data.dev"
+                f"{places['train']}: {texts:,} texts ({distinct:,} distinct) are too few to hold out {dev_share:.0%} "
+                "for dev, as equal texts stay together; set task.data.dev"
             )
     return LabeledTextSplits(train, dev, named, labels=labels)
 
 
 def _size(number: str) -> tuple[int, str]:
-    """Return a sort key of a whole number of any length; of equal numbers the shorter text comes first."""
+    """Return the sort key of an integer of any length; of equal integers the shorter text comes first."""
     digits = number.lstrip("0")
     return len(digits), f"{digits} {len(number)}"
 
 
 def hold_out(examples: Iterable[LabeledText], share: float) -> tuple[tuple[LabeledText, ...], tuple[LabeledText, ...]]:
-    """Split examples into train and dev by a hash of the text, so that equal texts stay together on every machine.
+    """Split examples into train and dev by a hash of the text, so that equal texts stay together.
 
     >>> train, dev = hold_out([LabeledText(str(n), "") for n in range(1000)], 0.1)
     >>> len(train), len(dev)

@@ -1,9 +1,9 @@
-"""Generated sentiment data: sentences about films from a small grammar, with the words that decide the label.
+"""Generate sentiment data: sentences about films from a small grammar, with the words that determine the label.
 
-The effect of a word depends on its place: a negation turns the adjective in its scope ("not bad", "far from funny",
+The effect of a word depends on its context: a negation inverts the adjective in its scope ("not bad", "far from funny",
 "I doubt that the plot is dull"), and of two contrasted clauses the main one counts ("although it is witty, it is
-slow"). So no count of words solves the task: each label has each word about as often. A sentence belongs to one split
-only, whatever the seed.
+slow"). So word counts do not solve the task: each word is about equally frequent for both labels. A sentence belongs to
+the same split for all seeds.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ ADJECTIVES = (
         "charming", "elegant", "deep", "bold", "warm", "smart", "thrilling", "honest", "graceful",
     ),
 )  # fmt: skip
-"""By label."""
+"""Adjectives of each label."""
 NEUTRAL = ("long", "short", "French", "old", "loud", "quiet", "Italian", "recent", "colorful", "famous")
 DEGREES = ("very", "really", "truly", "quite", "rather", "remarkably", "so")
 NEGATIONS = ("not", "never", "hardly", "far from", "anything but", "by no means")
@@ -36,17 +36,17 @@ DENIALS = ("it is not true that", "I do not think that", "I doubt that", "nobody
 _SPLITS = ("test", "dev") + ("train",) * 8
 
 Words = list[tuple[str, bool]]
-"""Each with whether it decides the label."""
+"""Words, each with whether it determines the label."""
 
 
 def split_of(text: str) -> str:
-    """Return the split of a sentence, by its hash: a tenth each for dev and test."""
+    """Return the split of a sentence, determined by its hash: a tenth each for dev and test."""
     digest = hashlib.sha256(text.encode()).digest()
     return _SPLITS[int.from_bytes(digest[:8], "big") % len(_SPLITS)]
 
 
 def generate(config: SyntheticSentiment) -> LabeledTextSplits:
-    """Generate all splits; each is a function of the seed, and a longer one begins with the shorter one."""
+    """Generate all splits; each depends only on the seed, and a longer split begins with a shorter one."""
     splits = {
         name: tuple(_draw(config.seed, name, count))
         for name, count in (("train", config.train), ("dev", config.dev), ("test", config.test))
@@ -59,14 +59,14 @@ def _draw(seed: int, split: str, count: int) -> list[LabeledText]:
     examples: list[LabeledText] = []
     while len(examples) < count:
         label = rng.randrange(2)
-        example = _written(_sentence(label, rng), LABELS[label])
+        example = _labeled_text(_sentence(label, rng), LABELS[label])
         if split_of(example.text) == split:
             examples.append(example)
     return examples
 
 
 def _sentence(label: int, rng: random.Random) -> Words:
-    """Write a sentence: of clauses that agree, or of which the main one counts."""
+    """Return a sentence of one clause, of clauses that agree, or of a main clause and its contrast."""
     main, other = _clause(label, rng), _plain(_clause(1 - label, rng))
     match rng.choices(range(8), (2, 1, 1, 1, 1, 4, 3, 3))[0]:
         case 0:
@@ -88,9 +88,9 @@ def _sentence(label: int, rng: random.Random) -> Words:
 
 
 def _clause(label: int, rng: random.Random, deniable: bool = True) -> Words:
-    """Write a clause that says `label`: as it is, or by denying the opposite.
+    """Return a clause with the meaning of `label`, which may deny the opposite.
 
-    Before "and" nothing is denied by DENIALS, whose scope would not be clear.
+    Before "and" a clause has none of DENIALS, as their scope would be ambiguous.
     """
     if deniable and rng.random() < 0.2:
         return [*_words(rng.choice(DENIALS), True), *_clause(1 - label, rng, deniable=False)]
@@ -100,13 +100,13 @@ def _clause(label: int, rng: random.Random, deniable: bool = True) -> Words:
 
 
 def _not_only(label: int, rng: random.Random) -> Words:
-    """Write what looks like a negation and a contrast, and is neither."""
+    """Return "not only ... but also ...", which looks like a negation and a contrast but is neither."""
     first, second = _adjective(label, rng), _adjective(label, rng)
     return [*_subject(rng), *_words("not only"), *first, *_words("but also"), *second]
 
 
 def _aside(rng: random.Random) -> Words:
-    """Write a clause that says nothing about the label."""
+    """Return a clause that is unrelated to the label."""
     negation = _words("not") if rng.random() < 0.4 else []
     return [*_subject(rng), *negation, *_degree(rng), *_words(rng.choice(NEUTRAL))]
 
@@ -131,7 +131,7 @@ def _plain(words: Words) -> Words:
     return [(word, False) for word, _ in words]
 
 
-def _written(words: Sequence[tuple[str, bool]], label: str) -> LabeledText:
+def _labeled_text(words: Sequence[tuple[str, bool]], label: str) -> LabeledText:
     text, spans = "", []
     for word, decides in words:
         word = word if text else word[:1].upper() + word[1:]

@@ -1,4 +1,4 @@
-"""Encode texts for classification: split contractions, tokenize, and truncate to the longest length."""
+"""Encode texts for classification: split contractions, tokenize, and truncate."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _AT_ONCE = 1000
 
 
 class EncodedText(NamedTuple):
-    """A text as token numbers, and its length in tokens before truncation."""
+    """The token ids of a text, and its length in tokens before truncation."""
 
     ids: np.ndarray
     length: int
@@ -28,31 +28,38 @@ class EncodedText(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TextEncoder:
-    """Encodes texts by a vocabulary, as the task's config says."""
+    """Encodes texts with a vocabulary and the settings of the task's config."""
 
     config: Classification
     tokenizer: Tokenizer
 
     @classmethod
     def fit(cls, config: Classification, texts: Sequence[str], data_dir: Path | None = None) -> Self:
-        """Learn the vocabulary from training texts, or take that of pretrained weights (see `vocabulary`)."""
-        return cls(config, vocabulary(config.tokenizer, [_written(config, text) for text in texts], data_dir))
+        """Learn the vocabulary from training texts, or use that of pretrained weights (see `vocabulary`)."""
+        return cls(
+            config, vocabulary(config.tokenizer, [_with_split_contractions(config, text) for text in texts], data_dir)
+        )
 
     def encode(self, texts: Sequence[str]) -> list[EncodedText]:
-        """Encode texts."""
+        """Return the ids of texts."""
         return [
             EncodedText(np.asarray(encoding.ids, np.int32)[self._kept(encoding)], len(encoding.ids))
             for encoding in self._encoded(texts)
         ]
 
     def surface(self, text: str) -> list[str]:
-        """Return the piece of the text that each of its tokens stands for, after truncation."""
+        """Return the part of the text that each of its tokens covers, after truncation."""
         (encoding,) = self._encoded([text])
         return [encoding.surface[place] for place in self._kept(encoding)]
 
     def unknown(self, texts: Sequence[str]) -> list[str]:
         """Return the words of texts that are not in the vocabulary, after truncation."""
-        return [one.surface[place] for one in self._encoded(texts) for place in one.unknown if place in self._kept(one)]
+        return [
+            encoding.surface[place]
+            for encoding in self._encoded(texts)
+            for place in encoding.unknown
+            if place in self._kept(encoding)
+        ]
 
     def gold(self, example: LabeledText) -> np.ndarray:
         """Return which tokens of a text belong to its rationale, after truncation."""
@@ -64,27 +71,27 @@ class TextEncoder:
 
     def _encoded(self, texts: Sequence[str]) -> Iterator[Encoding]:
         for start in range(0, len(texts), _AT_ONCE):
-            chunk = [_written(self.config, text) for text in texts[start : start + _AT_ONCE]]
+            chunk = [_with_split_contractions(self.config, text) for text in texts[start : start + _AT_ONCE]]
             yield from self.tokenizer.encode_batch(chunk)
 
     def _kept(self, encoding: Encoding) -> np.ndarray:
         return kept_positions(len(encoding.ids), self.config.max_length, self.config.truncation)
 
 
-def kept_positions(length: int, most: int, keep: str) -> np.ndarray:
-    """Return which tokens of a text of `length` are kept by truncation.
+def kept_positions(length: int, limit: int, keep: str) -> np.ndarray:
+    """Return the positions of the tokens that truncation to `limit` tokens keeps.
 
     >>> kept_positions(10, 4, "both").tolist(), kept_positions(3, 4, "both").tolist()
     ([0, 7, 8, 9], [0, 1, 2])
     """
-    if length <= most:
+    if length <= limit:
         return np.arange(length)
-    head = {"head": most, "tail": 0, "both": most // 4}[keep]
-    return np.concatenate([np.arange(head), np.arange(length - (most - head), length)])
+    head = {"head": limit, "tail": 0, "both": limit // 4}[keep]
+    return np.concatenate([np.arange(head), np.arange(length - (limit - head), length)])
 
 
 def fill_batch(shape: Shape, members: Sequence[tuple[np.ndarray, int]]) -> Batch:
-    """Fill a batch of (token numbers, label): tokens [b s], lengths [b] (0 for padding rows), labels [b]."""
+    """Return a batch of (ids, label) pairs: tokens [b s], lengths [b] (0 for padding rows), labels [b]."""
     tokens = np.zeros((shape.rows, shape.source), np.int32)
     lengths, labels = np.zeros(shape.rows, np.int32), np.zeros(shape.rows, np.int32)
     for row, (ids, label) in enumerate(members):
@@ -93,5 +100,5 @@ def fill_batch(shape: Shape, members: Sequence[tuple[np.ndarray, int]]) -> Batch
     return {"tokens": tokens, "lengths": lengths, "labels": labels}
 
 
-def _written(config: Classification, text: str) -> str:
+def _with_split_contractions(config: Classification, text: str) -> str:
     return contractions.split(text) if config.split_contractions else text

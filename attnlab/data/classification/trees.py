@@ -1,4 +1,4 @@
-"""Trees with a label at every node, as the Stanford Sentiment Treebank has them: `(3 (2 Not) (1 bad))`, one a line."""
+"""Read trees with a label at every node, one per line, as in the Stanford Sentiment Treebank: `(3 (2 Not) (1 bad))`."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -13,27 +13,27 @@ from attnlab.data.text.lines import find, read_lines
 FIVE = ("very negative", "negative", "neutral", "positive", "very positive")
 TWO = ("negative", "positive")
 NEUTRAL = 2
-DEEPEST = 500
-"""Nodes inside one another: of each the text is written out, so that time and memory grow with their square."""
+MAX_DEPTH = 500
+"""Largest depth of a tree: as the text of each node is stored, time and memory grow with the square of the depth."""
 _PIECE = re.compile(r"[()]|[^\s()]+")
 _ESCAPES = {"-LRB-": "(", "-RRB-": ")", "``": '"', "''": '"'}
-"""How the Penn treebank writes what would disturb it."""
+"""Escape sequences of the Penn Treebank."""
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A sentence and the label of each of its nodes: (first token, end, label), the root first."""
+    """A sentence, and its nodes (first token, end, label), the root first."""
 
     tokens: tuple[str, ...]
     nodes: tuple[tuple[int, int, int], ...]
 
     def text(self, node: tuple[int, int, int]) -> str:
-        """What stands below a node, with a space between tokens."""
+        """Return the text of a node, with a space between tokens."""
         return " ".join(self.tokens[node[0] : node[1]])
 
 
 def read(config: Trees, data_dir: Path) -> LabeledTextSplits:
-    """Read all splits: phrases or sentences of train, sentences of the others."""
+    """Read all splits: phrases or sentences for training, sentences for validation and test."""
     names = FIVE if config.classes == 5 else TWO
 
     def sentences(name: str) -> tuple[LabeledText, ...]:
@@ -45,15 +45,15 @@ def read(config: Trees, data_dir: Path) -> LabeledTextSplits:
 
 
 def read_trees(path: Path) -> list[Tree]:
-    """Read one file; an empty line is refused."""
+    """Read the trees of a file; an empty line is an error."""
     return [parse(line, f"{path}:{number}") for number, line in enumerate(read_lines(path), start=1)]
 
 
 def parse(line: str, where: str) -> Tree:
-    """Read one tree.
+    """Parse a tree.
 
     Args:
-        line: the tree; the brackets of a sentence are written -LRB- and -RRB-.
+        line: the tree; parentheses of the sentence are written -LRB- and -RRB-.
         where: file and line, for the error.
 
     >>> tree = parse("(3 (1 Not) (1 bad))", "here")
@@ -68,15 +68,15 @@ def parse(line: str, where: str) -> Tree:
         if before == "(":
             if piece not in ("0", "1", "2", "3", "4"):
                 raise UserError(f"{where}: {piece[:40]!r} after '('; expected a label of 0 to 4")
-            if len(open_nodes) == DEEPEST:
-                raise UserError(f"{where}: nested more than {DEEPEST} deep; expected the tree of a sentence")
+            if len(open_nodes) == MAX_DEPTH:
+                raise UserError(f"{where}: nested more than {MAX_DEPTH} deep; expected the tree of a sentence")
             open_nodes.append(len(nodes))
             nodes.append((len(tokens), -1, int(piece)))
         elif nodes and not open_nodes:
-            raise UserError(f"{where}: {piece!r} after the end of the tree; expected one tree a line")
+            raise UserError(f"{where}: {piece!r} after the end of the tree; expected one tree per line")
         elif piece == ")":
             if not open_nodes or nodes[open_nodes[-1]][0] == len(tokens):
-                raise UserError(f"{where}: ')' where no word has come; expected a tree such as (3 (2 a) (4 hit))")
+                raise UserError(f"{where}: ')' before any word; expected a tree such as (3 (2 a) (4 hit))")
             start, _, label = nodes[open_nodes[-1]]
             nodes[open_nodes.pop()] = (start, len(tokens), label)
         elif piece != "(":
@@ -85,12 +85,12 @@ def parse(line: str, where: str) -> Tree:
             tokens.append(str(_ESCAPES.get(piece, piece)).replace("\\/", "/").replace("\\*", "*"))
         before = piece
     if open_nodes or not nodes or before == "(":
-        raise UserError(f"{where}: the tree does not end: {len(open_nodes) + (before == '(')} ')' missing")
+        raise UserError(f"{where}: the tree is not closed: {len(open_nodes) + (before == '(')} ')' missing")
     return Tree(tuple(tokens), tuple(nodes))
 
 
 def _labeled(trees: Sequence[Tree], names: tuple[str, ...], phrases: bool) -> Iterator[LabeledText]:
-    """Name the labels; of phrases each text comes once, with the label it has first (the treebank has one a text)."""
+    """Yield texts with named labels; each phrase is yielded once, with its first label."""
     seen: set[str] = set()
     for tree in trees:
         for node in tree.nodes if phrases else tree.nodes[:1]:

@@ -1,7 +1,7 @@
-"""The JSON of SQuAD 1.1 and 2.0, and data sets of the Hugging Face hub with SQuAD's columns.
+"""Read the JSON files of SQuAD 1.1 and 2.0, and datasets of the Hugging Face hub with the columns of SQuAD.
 
-Beside each `answer_start` a file may have `span`: where it is `heuristic` the start was guessed, and an answer whose
-start is `official` or `unique` is preferred as what a model is trained on (`Question.target`).
+An answer may have the field `span`: `heuristic` means that its start was guessed, and answers with `official` or
+`unique` are preferred for training (`PassageQuestion.target`).
 """
 
 from collections.abc import Iterator
@@ -28,23 +28,23 @@ def read(config: SquadJson, data_dir: Path) -> Splits[PassageQuestion]:
 
 
 def read_file(path: Path) -> tuple[PassageQuestion, ...]:
-    """Read one file, plain or gzip; mistakes are told with their place, such as data[0].paragraphs[2].qas[1]."""
+    """Read a file, plain or gzip; errors name the place of a mistake, such as data[0].paragraphs[2].qas[1]."""
     questions = tuple(_questions(_json(path), path))
     if not questions:
-        raise UserError(f"{path}: no question in it; expected data[].paragraphs[].qas[] as SQuAD has them")
+        raise UserError(f"{path}: no questions; expected data[].paragraphs[].qas[] as in SQuAD")
     refuse_repeated_ids(questions, str(path))
     return to_character_offsets(questions, str(path))
 
 
 def read_hub(config: PassageQuestionHub, data_dir: Path | None) -> Splits[PassageQuestion]:
-    """Read a data set with the columns id, context, question and answers {text, answer_start}."""
+    """Read a dataset with the columns id, context, question and answers {text, answer_start}."""
 
     def split(name: str) -> tuple[PassageQuestion, ...]:
         rows, where = hub.rows(config, name, data_dir)
-        found = tuple(_row(row, f"{where}, row {number}", number) for number, row in enumerate(rows, start=1))
-        if not found:
-            raise UserError(f"{where}: no rows; expected one question a row")
-        return to_character_offsets(found, where)
+        questions = tuple(_row(row, f"{where}, row {number}", number) for number, row in enumerate(rows, start=1))
+        if not questions:
+            raise UserError(f"{where}: no rows; expected one question per row")
+        return to_character_offsets(questions, where)
 
     return Splits(split(config.train), split(config.dev), {name: split(part) for name, part in config.test.items()})
 
@@ -62,25 +62,23 @@ def _questions(document: Any, path: Path) -> Iterator[PassageQuestion]:
 
 
 def _answers(entry: dict[str, Any], where: str) -> tuple[AnswerSpan, ...]:
-    none = entry.get("is_impossible")
-    if not (none is None or isinstance(none, bool)):
-        raise UserError(f"{where}.is_impossible: is {repr(none)[:60]}; expected true or false, without quotation marks")
-    given = [] if none and entry.get("answers") is None else _list(entry, "answers", where)
-    if none and given:
+    impossible = entry.get("is_impossible")
+    if not (impossible is None or isinstance(impossible, bool)):
+        raise UserError(f"{where}.is_impossible: is {repr(impossible)[:60]}; expected true or false, without quotes")
+    answers = [] if impossible and entry.get("answers") is None else _list(entry, "answers", where)
+    if impossible and answers:
         raise UserError(
-            f"{where}: is_impossible is true beside {len(given)} answers; an answer that only seems right belongs in "
-            "plausible_answers"
+            f"{where}: is_impossible is true, but there are {len(answers)} answers; answers that only seem correct "
+            "belong in plausible_answers"
         )
-    return tuple(_answer(one, f"{where}.answers[{n}]") for n, one in enumerate(given))
+    return tuple(_answer(answer, f"{where}.answers[{n}]") for n, answer in enumerate(answers))
 
 
-def _answer(given: Any, where: str) -> AnswerSpan:
-    text = _text(given, "text", where)
-    start, span = given.get("answer_start"), given.get("span")
+def _answer(answer: Any, where: str) -> AnswerSpan:
+    text = _text(answer, "text", where)
+    start, span = answer.get("answer_start"), answer.get("span")
     if span not in SPANS:
-        raise UserError(
-            f"{where}.span: {repr(span)[:40]}; valid: {', '.join(str(s) for s in SPANS if s)}, or none given"
-        )
+        raise UserError(f"{where}.span: {repr(span)[:40]}; valid: {', '.join(str(s) for s in SPANS if s)}, or no span")
     return parse_answer(text, start, f"{where}.", span != GUESSED)
 
 
@@ -88,29 +86,29 @@ def _row(row: Any, where: str, number: int) -> PassageQuestion:
     question, passage = _text(row, "question", where), _text(row, "context", where)
     answers = row.get("answers")
     if not isinstance(answers, dict) or not {"text", "answer_start"} <= set(answers):
-        raise UserError(f"{where}: column 'answers' should hold the lists text and answer_start")
+        raise UserError(f"{where}: column 'answers' must contain the lists text and answer_start")
     texts, starts = answers["text"], answers["answer_start"]
     if not (isinstance(texts, list) and isinstance(starts, list) and len(texts) == len(starts)):
-        raise UserError(f"{where}: column 'answers' should hold two lists of one length, text and answer_start")
+        raise UserError(f"{where}: column 'answers' must contain two lists of equal length, text and answer_start")
     pairs = enumerate(zip(texts, starts, strict=True))
-    found = tuple(parse_answer(text, start, f"{where}, answers[{n}].") for n, (text, start) in pairs)
-    return PassageQuestion(parse_id(row.get("id"), str(number)), question, passage, found)
+    parsed = tuple(parse_answer(text, start, f"{where}, answers[{n}].") for n, (text, start) in pairs)
+    return PassageQuestion(parse_id(row.get("id"), str(number)), question, passage, parsed)
 
 
 def _list(section: Any, name: str, where: str) -> list[Any]:
-    found = section.get(name) if isinstance(section, dict) else None
-    if not isinstance(found, list):
-        what = "is missing" if found is None else f"is {type(found).__name__}, not a list"
-        raise UserError(f"{where}.{name}: {what}; expected data[].paragraphs[].qas[].answers[] as SQuAD has them")
-    return found
+    value = section.get(name) if isinstance(section, dict) else None
+    if not isinstance(value, list):
+        problem = "is missing" if value is None else f"is {type(value).__name__}, not a list"
+        raise UserError(f"{where}.{name}: {problem}; expected data[].paragraphs[].qas[].answers[] as in SQuAD")
+    return value
 
 
 def _text(section: Any, name: str, where: str) -> str:
-    found = section.get(name) if isinstance(section, dict) else None
-    if not isinstance(found, str):
-        what = "is missing" if found is None else f"is {type(found).__name__}, not text"
-        raise UserError(f"{where}.{name}: {what}")
-    return found
+    value = section.get(name) if isinstance(section, dict) else None
+    if not isinstance(value, str):
+        problem = "is missing" if value is None else f"is {type(value).__name__}, not text"
+        raise UserError(f"{where}.{name}: {problem}")
+    return value
 
 
 def _json(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""SubjQA: JSON lines `question context answer answer_start` about reviews; an answer null means there is none."""
+"""Read SubjQA: JSON lines with `question`, `context`, `answer` and `answer_start`; null answers are unanswerable."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from attnlab.data.text.lines import find, read_lines
 
 
 def read(config: SubjQa, data_dir: Path) -> Splits[PassageQuestion]:
-    """Read all splits; several files of one split are read one after the other."""
+    """Read all splits; a split may have several files."""
 
     def split(names: tuple[str, ...]) -> tuple[PassageQuestion, ...]:
         return tuple(question for name in names for question in read_file(find(data_dir, name)))
@@ -22,7 +22,7 @@ def read(config: SubjQa, data_dir: Path) -> Splits[PassageQuestion]:
 
 
 def read_file(path: Path) -> tuple[PassageQuestion, ...]:
-    """Read one file, plain or gzip."""
+    """Read a file, plain or gzip."""
     lines = enumerate(read_lines(path), start=1)
     return to_character_offsets([_question(line, f"{path}:{number}") for number, line in lines], str(path))
 
@@ -34,7 +34,7 @@ def _question(line: str, where: str) -> PassageQuestion:
     question, passage = (_field(row, name, str, where) for name in ("question", "context"))
     answer, start = (_field(row, name, kind, where) for name, kind in (("answer", str), ("answer_start", int)))
     if (answer is None) != (start is None):
-        raise UserError(f"{where}: answer and answer_start are null together or not at all")
+        raise UserError(f"{where}: answer and answer_start must both be null, or neither")
     if question is None or passage is None:
         raise UserError(f"{where}: question and context must not be null")
     answers = () if answer is None else (parse_answer(answer, start, f"{where}: "),)

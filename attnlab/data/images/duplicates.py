@@ -1,4 +1,4 @@
-"""Warn of images that are in two splits."""
+"""Warn about images that are in two splits."""
 
 import hashlib
 import sys
@@ -11,7 +11,7 @@ import numpy as np
 from attnlab.data.records import Splits
 
 
-class Named(Protocol):
+class ImageExample(Protocol):
     """An example with an image."""
 
     @property
@@ -21,18 +21,18 @@ class Named(Protocol):
     def name(self) -> str: ...
 
 
-def warn_of_shared_images(splits: Splits[Any]) -> None:
-    """Print to stderr how many images are, byte for byte, in two splits, which leaks test data into training."""
+def warn_about_shared_images(splits: Splits[Any]) -> None:
+    """Print to stderr the number of images that are in two splits, byte for byte, which leaks test data."""
     hashes = {split: _hashes(examples) for split, examples in splits.splits().items()}
-    for (one, first), (other, second) in combinations(hashes.items(), 2):
-        if both := [content for content in second if content in first]:
-            count = f"{len(both):,} of {len(second):,} images of {other} {'are' if len(both) > 1 else 'is'}"
-            names = f"{second[both[0]]} of {other} is {first[both[0]]} of {one}"
-            print(f"attnlab: {count} also in {one}; {names}", file=sys.stderr)
+    for (first, first_images), (second, second_images) in combinations(hashes.items(), 2):
+        if shared := [content for content in second_images if content in first_images]:
+            count = f"{len(shared):,} of {len(second_images):,} images of {second} {'are' if len(shared) > 1 else 'is'}"
+            names = f"{second_images[shared[0]]} of {second} is {first_images[shared[0]]} of {first}"
+            print(f"attnlab: {count} also in {first}; {names}", file=sys.stderr)
 
 
-def _hashes(examples: Sequence[Named]) -> dict[bytes, str]:
-    """Return the images of a split, sha256 -> name; examples of the same name share an image."""
+def _hashes(examples: Sequence[ImageExample]) -> dict[bytes, str]:
+    """Return the names of the images of a split by their sha256; examples with the same name share an image."""
     named, hashes = {example.name: example.image for example in examples}, dict[bytes, str]()
     for name, image in named.items():
         content = f"{image.shape} ".encode() + np.ascontiguousarray(image).tobytes()

@@ -1,7 +1,7 @@
-"""Features of images that are computed once: a file an image, named by the hash of all that its features depend on.
+"""Cache features of images on disk: one file per image, named by a hash of everything its features depend on.
 
-So a training that stops goes on where it was, two data sets that share images share their features, and nothing has to
-be thrown away when an image, the weights or the size change. Delete the directory whenever you like.
+An interrupted computation continues where it stopped, datasets with common images share their features, and no file
+becomes invalid when an image, the weights or the size change. The directory can be deleted at any time.
 """
 
 import hashlib
@@ -21,21 +21,21 @@ from attnlab.data.images.pixels import READING, pixels
 VARIABLE = "ATTNLAB_CACHE"
 """Environment variable that names the cache directory."""
 ROWS = 32
-"""Images computed at a time."""
+"""Number of images in a batch."""
 REPORT_EVERY = 20.0
 """Seconds between two lines of progress."""
 
 
 def directory() -> Path:
-    """Say where features are kept: $ATTNLAB_CACHE, else attnlab in $XDG_CACHE_HOME or ~/.cache."""
-    if chosen := os.environ.get(VARIABLE):
-        return Path(chosen)
+    """Return the cache directory: $ATTNLAB_CACHE, or else attnlab in $XDG_CACHE_HOME or ~/.cache."""
+    if path := os.environ.get(VARIABLE):
+        return Path(path)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attnlab"
 
 
 @dataclass(frozen=True)
 class Stored(Sequence[np.ndarray]):
-    """The features of images in order, each read from its file when it is asked for."""
+    """The features of images, each read from its file on access."""
 
     paths: tuple[Path, ...]
 
@@ -43,10 +43,10 @@ class Stored(Sequence[np.ndarray]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
-        found = _load(self.paths[index])
-        if found is None:
-            raise UserError(f"{self.paths[index]}: is gone or damaged; start again, and it is computed again")
-        return found
+        array = _load(self.paths[index])
+        if array is None:
+            raise UserError(f"{self.paths[index]}: missing or damaged; run the command again to compute it again")
+        return array
 
 
 def features(
@@ -56,14 +56,14 @@ def features(
     identity: str,
     names: Sequence[str] = (),
 ) -> Stored:
-    """Compute the features of all images that are not known yet, and keep them.
+    """Return the features of images; compute and store those that are not in the cache.
 
     Args:
-        images: as of `Captioned`.
-        size: pixels a side at which they are computed.
-        compute: pixels [b h w 3] -> features [b s f].
-        identity: of what computes them, e.g. the hash of its weights; other features have another.
-        names: of the images, for errors.
+        images: uint8 pixels [height width 3], or the bytes [n] of an image file.
+        size: height and width in pixels at which the features are computed.
+        compute: function from pixels [b h w 3] to features [b s f].
+        identity: identity of `compute`, e.g. the hash of its weights; different features have different identities.
+        names: names of the images, for errors.
     """
     folder = directory() / "features" / hashlib.sha256(f"{identity} {size} {READING}".encode()).hexdigest()[:16]
     keys = [_key(image) for image in images]
@@ -72,15 +72,16 @@ def features(
     done, start, reported = 0, time.monotonic(), time.monotonic()
     for chunk in _chunks(list(missing.items()), ROWS):
         batch = [pixels(images[index], size, names[index] if names else f"image {index}") for _, index in chunk]
-        filled = np.stack([*batch, *[batch[0]] * (ROWS - len(batch))])
-        for (path, _), found in zip(chunk, compute(filled), strict=False):
-            _save(path, found)
+        padded = np.stack([*batch, *[batch[0]] * (ROWS - len(batch))])
+        for (path, _), array in zip(chunk, compute(padded), strict=False):
+            _save(path, array)
         done += len(chunk)
         if time.monotonic() - reported > REPORT_EVERY:
             reported = time.monotonic()
             rate = done / (reported - start)
-            left = (len(missing) - done) / rate
-            print(f"features: {done:,} of {len(missing):,} images, {rate:.0f}/s, {left:.0f} s to go", file=sys.stderr)
+            remaining = (len(missing) - done) / rate
+            progress = f"{done:,} of {len(missing):,} images, {rate:.0f}/s, {remaining:.0f} s left"
+            print(f"features: {progress}", file=sys.stderr)
     return Stored(paths)
 
 
@@ -99,14 +100,14 @@ def _load(path: Path) -> np.ndarray | None:
         return None
 
 
-def _save(path: Path, found: np.ndarray) -> None:
-    """Write a file that is whole or not there, also when two write it at once."""
+def _save(path: Path, array: np.ndarray) -> None:
+    """Write a file atomically, also if several processes write it at the same time."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            np.save(file, found)
+            np.save(file, array)
         os.replace(file.name, path)
     except OSError as error:
         raise UserError(
-            f"{path.parent}: features cannot be kept here ({error.strerror}); set {VARIABLE} to a directory with room"
+            f"{path.parent}: features cannot be stored here ({error.strerror}); set {VARIABLE} to another directory"
         ) from error

@@ -1,11 +1,11 @@
-"""Generated scenes: colored shapes on a 4×4 grid, described in reading order, with the gold region of every word.
+"""Generate scenes: colored shapes on a 4×4 grid, described in reading order, with the gold region of each word.
 
     scene    = object {relation object}
     object   = "a" size color shape
-    relation = "left of" (the next object stands in the same row) | "above" (in a lower one)
+    relation = "left of" (the next object is in the same row) | "above" (it is in a lower row)
 
-The caption is a function of the scene, and belongs to one split only, whatever the seed: no caption of a test image is
-that of a training image, though each of its words occurs in training.
+The caption is a function of the scene, and belongs to the same split for all seeds: no test image has the caption of a
+training image, but each of its words occurs in training.
 """
 
 import hashlib
@@ -40,17 +40,17 @@ class Thing:
 
     @property
     def row(self) -> int:
-        """Row of the grid, from the top."""
+        """Return the row of the grid, from the top."""
         return self.place // SIDE
 
     @property
     def box(self) -> Box:
-        """The pixels of its cell."""
+        """Return the pixels of the object's cell."""
         left, top = CELL * (self.place % SIDE), CELL * self.row
         return (left, top, left + CELL, top + CELL)
 
     def words(self) -> tuple[str, ...]:
-        """Return the words of its description."""
+        """Return the words that describe the object."""
         return ("a", self.size, self.color, self.shape)
 
 
@@ -59,7 +59,7 @@ Scene = tuple[Thing, ...]
 
 
 def split_of(text: str) -> str:
-    """Return the split of a caption, by its hash: a tenth of all captions each for dev and test.
+    """Return the split of a caption, determined by its hash: a tenth each for dev and test.
 
     >>> split_of("a large red circle")
     'train'
@@ -69,7 +69,7 @@ def split_of(text: str) -> str:
 
 
 def caption(scene: Scene) -> tuple[str, tuple[Box | None, ...]]:
-    """Describe a scene: return the caption, and for each of its words the box of its object, or None.
+    """Return the caption of a scene, and for each of its words the box of its object or None.
 
     >>> caption((Thing(0, "small", "red", "cross"), Thing(3, "large", "blue", "circle")))[0]
     'a small red cross left of a large blue circle'
@@ -83,7 +83,7 @@ def caption(scene: Scene) -> tuple[str, tuple[Box | None, ...]]:
 
 
 def draw(scene: Scene, rng: random.Random) -> np.ndarray:
-    """Draw a scene, [64 64 3] uint8: each object at a random position within its cell, on noisy gray."""
+    """Return an image of a scene, [64 64 3] uint8: each object at a random position in its cell, on noisy gray."""
     noise = np.random.default_rng(rng.getrandbits(64))
     gray = noise.normal(rng.uniform(60.0, 200.0), 4.0, (SIDE * CELL, SIDE * CELL, 1))
     image = np.repeat(gray, 3, axis=2)
@@ -98,10 +98,10 @@ def draw(scene: Scene, rng: random.Random) -> np.ndarray:
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def sample(split: str, most: int, rng: random.Random) -> Scene:
-    """Sample scenes of at most `most` objects until the caption of one belongs to the split."""
+def sample(split: str, max_objects: int, rng: random.Random) -> Scene:
+    """Sample a scene with at most `max_objects` objects, whose caption belongs to the split."""
     while True:
-        places = sorted(rng.sample(range(SIDE * SIDE), rng.randint(1, most)))
+        places = sorted(rng.sample(range(SIDE * SIDE), rng.randint(1, max_objects)))
         things = (tuple(rng.choice(list(part)) for part in (SIZES, COLORS, SHAPES)) for _ in places)
         scene = tuple(Thing(place, *thing) for place, thing in zip(places, things, strict=True))
         if split_of(caption(scene)[0]) == split:

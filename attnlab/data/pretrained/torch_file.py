@@ -1,12 +1,12 @@
-"""Reads tensors from a file of `torch.save` without torch and without running what is in it.
+"""Read tensors from a file of `torch.save` without torch and without executing the file.
 
-Such a file is a pickle: a program that may call anything. Here no pickle is run. `pickletools.genops` takes the program
-apart into its instructions, and the few that a dictionary of tensors is made of are acted out below; every other
-instruction, and every name but those of tensors and storages, is refused.
+Such a file is a pickle: a program that can call any function. Here no pickle is executed. `pickletools.genops` parses
+the program, and the few instructions that a dictionary of tensors needs are interpreted below; every other instruction,
+and every name except those of tensors and storages, is refused.
 
-Time and memory are bounded by the size of the file: a tuple inside a tuple holds numbers alone (of tuples that hold
-each other twice, to be compared or hashed takes time exponential in their depth), keys are texts or numbers, what is
-said of a value is cut short, and no more numbers are handed out than a few times those in the file.
+Time and memory are bounded by the size of the file: a tuple in a tuple contains only numbers (comparing or hashing
+tuples that contain each other twice takes time exponential in their depth), keys are strings or integers, values in
+messages are shortened, and the tensors have at most a small multiple of the numbers in the file.
 """
 
 import io
@@ -31,9 +31,9 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _MADE = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _AXES = 32
-"""Axes of a tensor, at most."""
+"""Largest number of axes of a tensor."""
 _SHARED = 16
-"""How many times a number of the file may be handed out, on the average (tensors may share a storage)."""
+"""Largest ratio of numbers in tensors to numbers in the file, as tensors may share a storage."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class _Tensor:
 
 
 class _Name(str):
-    """A name that the program mentions; it is never looked up."""
+    """A name in the program, which is never resolved."""
 
 
 _MARK = object()
@@ -62,7 +62,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """Read a dictionary of tensors (a state_dict) in the format of torch before 1.6.
 
     Raises:
-        UserError: the file is missing or damaged, has another format, or holds anything but tensors.
+        UserError: the file is missing or damaged, has another format, or contains anything but tensors.
     """
     try:
         with path.open("rb") as file:
@@ -73,36 +73,38 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 def _read(file: BinaryIO, path: Path) -> dict[str, np.ndarray]:
     if file.read(2) == b"PK":
-        raise UserError(f"{path}: torch's newer format (a zip file) is not read; save it as safetensors")
+        raise UserError(
+            f"{path}: the zip format of torch 1.6 and later is not supported; save the weights as safetensors"
+        )
     file.seek(0)
     if [_program(file, path), _program(file, path)] != [MAGIC, PROTOCOL]:
         raise UserError(f"{path}: not a file of torch.save")
-    system, found, keys = (_program(file, path) for _ in range(3))
+    system, state, keys = (_program(file, path) for _ in range(3))
     if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise UserError(f"{path}: was written on a machine of another byte order")
-    if not isinstance(found, dict) or not isinstance(keys, list):
-        raise UserError(f"{path}: holds no dictionary of tensors")
-    tensors = {name: value for name, value in found.items() if isinstance(value, _Tensor)}
-    if len(tensors) != len(found) or not all(isinstance(name, str) for name in tensors):
-        raise UserError(f"{path}: holds more than named tensors")
+        raise UserError(f"{path}: was written on a machine with another byte order")
+    if not isinstance(state, dict) or not isinstance(keys, list):
+        raise UserError(f"{path}: not a dictionary of tensors")
+    tensors = {name: value for name, value in state.items() if isinstance(value, _Tensor)}
+    if len(tensors) != len(state) or not all(isinstance(name, str) for name in tensors):
+        raise UserError(f"{path}: contains more than named tensors")
     storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
     if len(keys) != len(storages) or set(map(str, keys)) != storages.keys():
-        raise UserError(f"{path}: holds {len(keys)} storages, but its tensors name {len(storages)}")
+        raise UserError(f"{path}: contains {len(keys)} storages, but its tensors use {len(storages)}")
     content = {key: _content(file, storages[key], path) for key in keys}
-    wanted, there = sum(math.prod(one.shape) for one in tensors.values()), sum(map(len, content.values()))
-    if wanted > _SHARED * there:
-        raise UserError(f"{path}: tensors of {wanted:,} numbers of which {there:,} are in the file")
+    used, stored = sum(math.prod(tensor.shape) for tensor in tensors.values()), sum(map(len, content.values()))
+    if used > _SHARED * stored:
+        raise UserError(f"{path}: tensors of {used:,} numbers, but only {stored:,} are in the file")
     return {name: _array(tensor, content, path) for name, tensor in tensors.items()}
 
 
 def _content(file: BinaryIO, storage: _Storage, path: Path) -> np.ndarray:
     count = int.from_bytes(file.read(8), "little")
     if count != storage.size:
-        raise UserError(f"{path}: a storage of {count:,} numbers that no tensor announces")
-    wanted = count * np.dtype(storage.dtype).itemsize
-    if wanted > path.stat().st_size - file.tell():
-        raise UserError(f"{path}: ends in the middle of its numbers; fetch it again")
-    return np.frombuffer(file.read(wanted), storage.dtype)
+        raise UserError(f"{path}: a storage has {count:,} numbers, but {storage.size:,} are declared")
+    size = count * np.dtype(storage.dtype).itemsize
+    if size > path.stat().st_size - file.tell():
+        raise UserError(f"{path}: the file is truncated; download it again")
+    return np.frombuffer(file.read(size), storage.dtype)
 
 
 def _array(tensor: _Tensor, content: dict[str, np.ndarray], path: Path) -> np.ndarray:
@@ -115,7 +117,7 @@ def _array(tensor: _Tensor, content: dict[str, np.ndarray], path: Path) -> np.nd
 
 
 def _program(file: BinaryIO, path: Path) -> Any:
-    """Act out one pickle up to its end; the file stands behind it."""
+    """Interpret a pickle and return its result; the file is then positioned after its end."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     try:
@@ -124,18 +126,18 @@ def _program(file: BinaryIO, path: Path) -> Any:
                 (result,) = stack
                 return result
             if not _step(operation.name, argument, stack, memo):
-                shown = str(argument or "")[:60]
-                raise UserError(f"{path}: byte {place}: {operation.name} {shown}: only tensors are read")
+                instruction = f"{operation.name} {str(argument or '')[:60]}"
+                raise UserError(f"{path}: byte {place}: {instruction}: only tensors are allowed")
     except UserError:
         raise
-    except Exception as error:  # of a program that is no pickle, or handles its stack wrongly
+    except Exception as error:  # not a pickle, or one that uses its stack incorrectly
         reason = " ".join(str(error)[:100].split())
         raise UserError(f"{path}: not a file of torch.save ({type(error).__name__}: {reason})") from error
     raise UserError(f"{path}: the pickle has no end")
 
 
 def _step(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> bool:
-    """Act out one instruction; say whether it is one of those that tensors need."""
+    """Interpret an instruction; return False if it is not allowed."""
     match name:
         case "PROTO":
             pass
@@ -176,7 +178,7 @@ def _step(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> b
         case "REDUCE":
             arguments, function = stack.pop(), stack.pop()
             stack.append(_called(function, arguments))
-        case "BUILD":  # attributes of the dictionary (its version): nothing that is needed
+        case "BUILD":  # attributes of the dictionary (its version), which are not needed
             stack.pop()
         case _:
             return False
@@ -184,7 +186,7 @@ def _step(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> b
 
 
 def _marked(stack: list[Any]) -> list[Any]:
-    """Take what lies above the last mark."""
+    """Remove the last mark and the items above it from the stack; return the items."""
     start = next(place for place in reversed(range(len(stack))) if stack[place] is _MARK)
     items = stack[start + 1 :]
     del stack[start:]
@@ -192,15 +194,15 @@ def _marked(stack: list[Any]) -> list[Any]:
 
 
 def _tuple(parts: list[Any]) -> tuple[Any, ...]:
-    """Make a tuple, whose tuples hold numbers alone, as shapes and strides do."""
-    if any(isinstance(one, tuple) and not all(type(number) is int for number in one) for one in parts):
-        raise ValueError("a tuple of tuples that are not of numbers")
+    """Return a tuple; tuples in it must contain only integers, as shapes and strides do."""
+    if any(isinstance(part, tuple) and not all(type(number) is int for number in part) for part in parts):
+        raise ValueError("a nested tuple with items other than integers")
     return tuple(parts)
 
 
 def _key(key: Any) -> str | int:
     if not isinstance(key, str | int):
-        raise ValueError(f"a key that is {type(key).__name__}")
+        raise ValueError(f"a key of type {type(key).__name__}")
     return key
 
 
@@ -208,28 +210,28 @@ def _storage(identity: Any) -> _Storage:
     kind, dtype, key, _, size, _ = identity
     known = isinstance(dtype, _Name) and dtype in _STORAGES and isinstance(key, str)
     if not isinstance(kind, str) or kind != "storage" or not known or not isinstance(size, int):
-        raise ValueError("a reference that is no storage")
+        raise ValueError("a reference to something other than a storage")
     return _Storage(_STORAGES[dtype], key, size)
 
 
 def _called(function: Any, arguments: tuple[Any, ...]) -> Any:
-    """What the two functions that are allowed would make, as plain data."""
+    """Return the result of one of the two allowed functions as plain data."""
     if not isinstance(function, _Name):
-        raise ValueError(f"{type(function).__name__} is called")
+        raise ValueError(f"a call of {type(function).__name__}")
     if function == _DICT and not arguments:
         return {}
     if function == _TENSOR and isinstance(arguments[0], _Storage):
         storage, offset, shape, strides = arguments[:4]
         if not (isinstance(shape, tuple) and isinstance(strides, tuple) and len(shape) == len(strides) <= _AXES):
-            raise ValueError("a tensor whose shape and strides do not fit")
+            raise ValueError("a tensor whose shape and strides do not match")
         if not all(type(number) is int and abs(number) < 2**63 for number in (offset, *shape, *strides)):
-            raise ValueError("a tensor whose shape and strides are no numbers")
+            raise ValueError("a tensor whose shape and strides are not integers")
         return _Tensor(storage, offset, shape, strides)
     raise ValueError(f"{function} of {len(arguments)} arguments")
 
 
 def holds_only(content: bytes) -> bool:
-    """Tell whether bytes are one pickle made of what `read` accepts (for tests of what is refused).
+    """Return whether bytes are a pickle with only the instructions that `read` accepts (for tests).
 
     >>> holds_only(b"cos\\nsystem\\n(S'true'\\ntR.")
     False

@@ -1,4 +1,4 @@
-"""Weights in the format safetensors, as the Hugging Face hub lays them out: in one file, or in shards with an index."""
+"""Read weights in safetensors format, in the layout of the Hugging Face hub: a single file, or shards with an index."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from attnlab.data.git_lfs import refuse_pointer
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 OTHER = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack", "model.onnx")
-"""Weights in formats that are not read (the first is a pickle, which runs code when it is read)."""
+"""Weights in formats that are not supported (the first is a pickle, which executes code on loading)."""
 _TYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "U64": "<u8", "I32": "<i4", "U32": "<u4", "I16": "<i2",
     "U16": "<u2", "I8": "i1", "U8": "u1", "BOOL": "?",
@@ -22,31 +22,31 @@ _TYPES = {
 
 
 def path_of(folder: Path) -> Path:
-    """Return the file that stands for the weights of a folder: the one of them all, or the index of the shards."""
+    """Return the file with the weights of a folder, or the index of its shards."""
     return folder / INDEX if not (folder / FILE).is_file() and (folder / INDEX).is_file() else folder / FILE
 
 
 def read(folder: Path) -> dict[str, np.ndarray]:
-    """Read all tensors; bfloat16 as float32, which holds each of its numbers.
+    """Read all tensors; bfloat16 is converted to float32 without loss.
 
     Raises:
-        UserError: a file is missing, damaged or a pointer of Git LFS, the shards are not those of the index, the
-            weights are there in another format only, or a tensor has a type that is not read, such as float8.
+        UserError: a file is missing, damaged or a Git LFS pointer, the shards do not match the index, the weights are
+            in another format, or a tensor has an unsupported type such as float8.
     """
     if path_of(folder).name == FILE:
         return _tensors(_file(folder, FILE))
-    found: dict[str, np.ndarray] = {}
+    tensors: dict[str, np.ndarray] = {}
     shards = _shards(folder)
     for name in dict.fromkeys(shards.values()):
-        held = _tensors(_file(folder, name))
-        found |= {tensor: value for tensor, value in held.items() if shards.get(tensor) == name}
-    if missing := [tensor for tensor in shards if tensor not in found]:
-        raise UserError(f"{folder / shards[missing[0]]}: no tensor {missing[0]}, which {INDEX} says is there")
-    return found
+        shard = _tensors(_file(folder, name))
+        tensors |= {tensor: value for tensor, value in shard.items() if shards.get(tensor) == name}
+    if missing := [tensor for tensor in shards if tensor not in tensors]:
+        raise UserError(f"{folder / shards[missing[0]]}: no tensor {missing[0]}, which {INDEX} lists for this file")
+    return tensors
 
 
 def fingerprint(folder: Path) -> str:
-    """Hash the weights (sha256): the file, or the hashes of the shards in the order of their names."""
+    """Return the sha256 of the weights: of the file, or of the hashes of the shards in the order of their names."""
     if path_of(folder).name == FILE:
         return _hash(_file(folder, FILE))
     names = sorted(set(_shards(folder).values()))
@@ -54,15 +54,15 @@ def fingerprint(folder: Path) -> str:
 
 
 def _shards(folder: Path) -> dict[str, str]:
-    """Tensor -> the file that holds it, as the index says."""
+    """Return the name of the file of each tensor, from the index."""
     path = _file(folder, INDEX)
-    found = read_json(path, dict, "object of JSON").get("weight_map")
-    plain = isinstance(found, dict) and all(
-        isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors") for name in found.values()
+    files = read_json(path, dict, "index of the weights").get("weight_map")
+    valid = isinstance(files, dict) and all(
+        isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors") for name in files.values()
     )
-    if not (found and plain):
-        raise UserError(f"{path}: weight_map must name, for each tensor, a .safetensors file of this folder")
-    return found
+    if not (files and valid):
+        raise UserError(f"{path}: weight_map must name a .safetensors file in this folder for each tensor")
+    return files
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -72,10 +72,10 @@ def _file(folder: Path, name: str) -> Path:
             refuse_pointer(file.read(100), path)
         return path
     if name != FILE:
-        raise UserError(f"{path}: no such file, but {INDEX} names it; fetch the folder again")
+        raise UserError(f"{path}: no such file, but {INDEX} lists it; download the folder again")
     if other := next((other for other in OTHER if (folder / other).is_file()), None):
         raise UserError(
-            f"{path}: no such file, and {other} is not read; write it once, with torch and transformers: python -c "
+            f"{path}: no such file, and {other} is not supported; convert it with torch and transformers: python -c "
             f"\"from transformers import AutoModel; AutoModel.from_pretrained('{folder}').save_pretrained('{folder}')\""
         )
     raise UserError(f"{path}: no such file; expected {FILE}, or shards with {INDEX}")
@@ -83,10 +83,9 @@ def _file(folder: Path, name: str) -> Path:
 
 def _tensors(path: Path) -> dict[str, np.ndarray]:
     try:
-        found = deserialize(path.read_bytes())
-        return {name: _array(path, name, stored) for name, stored in found}
+        return {name: _array(path, name, stored) for name, stored in deserialize(path.read_bytes())}
     except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: not a whole file of safetensors ({error})") from error
+        raise UserError(f"{path}: not a valid safetensors file ({error})") from error
 
 
 def _array(path: Path, name: str, stored: Mapping[str, Any]) -> np.ndarray:
@@ -94,8 +93,8 @@ def _array(path: Path, name: str, stored: Mapping[str, Any]) -> np.ndarray:
     if kind == "BF16":  # the upper half of a float32
         return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32).reshape(stored["shape"])
     if kind not in _TYPES:
-        known = "float8" if kind.startswith("F8") else "a type"
-        raise UserError(f"{path}: {name} is {kind}, {known} that is not read; save the weights as F32, F16 or BF16")
+        type_name = "float8" if kind.startswith("F8") else kind
+        raise UserError(f"{path}: {name} is {kind}: {type_name} is not supported; save the weights as F32, F16 or BF16")
     return np.frombuffer(data, _TYPES[kind]).reshape(stored["shape"])
 
 

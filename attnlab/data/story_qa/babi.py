@@ -1,9 +1,9 @@
-"""Files of the bAbI tasks: numbered sentences, and questions with their answer and the numbers of their facts.
+"""Read files of the bAbI tasks: numbered sentences, and questions with their answers and the numbers of their facts.
 
     1 Mary moved to the bathroom.
     2 Where is Mary?<TAB>bathroom<TAB>1
 
-A number 1 begins a new story. Every question is an example, with all sentences before it.
+The number 1 begins a new story. Each question is an example, with all sentences before it.
 """
 
 import re
@@ -17,7 +17,7 @@ from attnlab.data.story_qa.records import StoryQuestion
 from attnlab.data.text.lines import find, read_lines
 
 HELD_OUT = 10
-"""One story of so many is dev where no file is named for it."""
+"""One out of this many stories is held out if the config has no validation file."""
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
@@ -28,7 +28,9 @@ def read(config: Babi, data_dir: Path) -> Splits[StoryQuestion]:
         dev = [example for story in stories[HELD_OUT - 1 :: HELD_OUT] for example in story]
         train = [e for number, story in enumerate(stories, start=1) if number % HELD_OUT for e in story]
         if not dev:
-            raise UserError(f"{data_dir / config.train}: {len(stories)} stories are too few to hold a tenth out")
+            raise UserError(
+                f"{data_dir / config.train}: {len(stories)} stories are too few to hold out a tenth for dev"
+            )
     else:
         train = [example for story in stories for example in story]
         dev = [example for story in read_file(find(data_dir, config.dev)) for example in story]
@@ -40,7 +42,7 @@ def read(config: Babi, data_dir: Path) -> Splits[StoryQuestion]:
 
 
 def read_file(path: Path) -> list[list[StoryQuestion]]:
-    """Read one file: the questions of each of its stories."""
+    """Return the questions of each story of a file."""
     stories: list[list[StoryQuestion]] = []
     sentences: dict[int, str] = {}
     for number, line in enumerate(read_lines(path), start=1):
@@ -69,5 +71,5 @@ def _question(line: str, sentences: dict[int, str], where: str) -> StoryQuestion
             raise UserError(f"{where}: the fact {number[:20]!r} is not the number of a sentence before the question")
         facts.append(places[int(number)])
     if not (question and answer and sentences):
-        raise UserError(f"{where}: a question needs sentences before it, and an answer after a tab")
+        raise UserError(f"{where}: a question needs sentences before it and an answer after a tab")
     return StoryQuestion(tuple(sentences.values()), question, parse_label(answer, f"{where}: the answer"), tuple(facts))

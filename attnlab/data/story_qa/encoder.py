@@ -1,4 +1,4 @@
-"""Encode stories as word numbers, and fill the batches of the models: tables of sentences or one sequence."""
+"""Encode stories as word ids, and fill batches for the models: sentences as rows, or a single sequence."""
 
 import json
 import re
@@ -18,13 +18,13 @@ from attnlab.data.text.letters import WORD, composed
 
 PAD, UNKNOWN, START, BREAK = range(4)
 SPECIALS = ("<pad>", "<unk>", "<s>", "<sep>")
-"""Words 0 to 3. No word of a text is encoded as one of them except as the unknown word."""
+"""Words 0 to 3. Of these, text can only be encoded as the unknown word."""
 OF_STORY = 1
-"""Token type of the story; that of the question is 0."""
+"""Token type of the story; the question has type 0."""
 
 
 def split_words(text: str) -> list[str]:
-    """Split a text into lower-case words; punctuation is dropped.
+    """Split text into lower-case words without punctuation.
 
     >>> split_words("Where is Mary?")
     ['where', 'is', 'mary']
@@ -33,36 +33,36 @@ def split_words(text: str) -> list[str]:
 
 
 def split_words_cased(text: str) -> list[str]:
-    """Split a text into words without changing their case."""
+    """Split text into words without punctuation; keep their case."""
     return re.findall(WORD, composed(text))
 
 
 class EncodedStory(NamedTuple):
-    """A story, its question and its answer as word numbers; `answer` is 0 where it is unknown."""
+    """The word ids of a story, its question and its answer; `answer` is 0 if it is not known."""
 
     sentences: tuple[tuple[int, ...], ...]
     question: tuple[int, ...]
     answer: int
     facts: tuple[int, ...]
-    """Supporting facts among the sentences that are kept."""
+    """Indices of the supporting facts among the kept sentences."""
     left_out: int
-    """Number of earlier sentences that are not kept."""
+    """Number of earlier sentences that are left out."""
 
     @property
     def tokens(self) -> int:
-        """Length of question and story as one sequence."""
+        """Return the length of question and story as a single sequence."""
         return len(self.question) + 2 + sum(map(len, self.sentences))
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words of stories, questions and answers by number; an answer is one entry, even if it has a space."""
+    """The words of stories, questions and answers by id; an answer is a single entry, even if it contains a space."""
 
     words: tuple[str, ...]
 
     @classmethod
     def fit(cls, stories: Iterable[StoryQuestion]) -> Self:
-        """Build the vocabulary of the words and answers of training stories, in alphabetical order."""
+        """Return the vocabulary of the words and answers of training stories, in alphabetical order."""
         words: set[str] = set()
         for story in stories:
             words.update(word for text in (*story.sentences, story.question) for word in split_words(text))
@@ -71,11 +71,11 @@ class Vocabulary:
 
     @cached_property
     def numbers(self) -> dict[str, int]:
-        """Number of each word."""
+        """Return the id of each word."""
         return {word: number for number, word in enumerate(self.words)}
 
     def encode(self, story: StoryQuestion, memory: int) -> EncodedStory:
-        """Encode a story, of which the last `memory` sentences are kept."""
+        """Encode the last `memory` sentences of a story, its question and its answer."""
         left_out = max(len(story.sentences) - memory, 0)
         sentences = tuple(self._numbers(text) for text in story.sentences[left_out:])
         facts = tuple(fact - left_out for fact in story.facts if fact >= left_out)
@@ -83,7 +83,7 @@ class Vocabulary:
         return EncodedStory(sentences, self._numbers(story.question), answer, facts, left_out)
 
     def unknown(self, text: str) -> list[str]:
-        """Return the words of a text that are not in the vocabulary, in their original case."""
+        """Return the words of text that are not in the vocabulary, in their original case."""
         return [word for word in split_words_cased(text) if word.lower() not in self.numbers]
 
     def to_json(self) -> str:
@@ -100,20 +100,20 @@ class Vocabulary:
 
 
 def memory_batch(shape: Shape, members: Sequence[EncodedStory], words: int) -> Batch:
-    """Fill a batch of stories as tables of sentences: story [b n w], sentences [b], question [b w], answer [b].
+    """Return a batch of stories as rows of sentences: story [b n w], sentences [b], question [b w], answer [b].
 
     Args:
-        shape: of the batch; `source` counts sentences.
-        members: the stories; rows beyond them have no sentences and are padding.
-        words: length of a sentence, padding counted.
+        shape: shape of the batch; `source` is the number of sentences.
+        members: the stories; further rows are padding.
+        words: length of a sentence including padding.
     """
     story = np.zeros((shape.rows, shape.source, words), np.int32)
     question = np.zeros((shape.rows, words), np.int32)
-    for row, read in enumerate(members):
-        question[row, : len(read.question)] = read.question
-        for place, sentence in enumerate(read.sentences):
+    for row, member in enumerate(members):
+        question[row, : len(member.question)] = member.question
+        for place, sentence in enumerate(member.sentences):
             story[row, place, : len(sentence)] = sentence
-    counts = [len(read.sentences) for read in members]
+    counts = [len(member.sentences) for member in members]
     return {
         "story": story,
         "sentences": _column(shape, counts),
@@ -123,20 +123,20 @@ def memory_batch(shape: Shape, members: Sequence[EncodedStory], words: int) -> B
 
 
 def sequence_batch(shape: Shape, members: Sequence[EncodedStory]) -> Batch:
-    """Fill a batch of questions and stories as single sequences: tokens, types, sentence [b t], lengths, answer [b].
+    """Return a batch of questions and stories as single sequences: tokens, types, sentence [b t], lengths, answer [b].
 
     `<s>` question `<sep>` sentence 1 sentence 2 …; `sentence` is the index of each token's sentence, or −1.
     """
     tokens, types, sentence = (np.full((shape.rows, shape.source), fill, np.int32) for fill in (PAD, 0, -1))
-    for row, read in enumerate(members):
-        start = len(read.question) + 2
-        tokens[row, :start] = (START, *read.question, BREAK)
-        types[row, start : read.tokens] = OF_STORY
-        for number, words in enumerate(read.sentences):
+    for row, member in enumerate(members):
+        start = len(member.question) + 2
+        tokens[row, :start] = (START, *member.question, BREAK)
+        types[row, start : member.tokens] = OF_STORY
+        for number, words in enumerate(member.sentences):
             tokens[row, start : start + len(words)] = words
             sentence[row, start : start + len(words)] = number
             start += len(words)
-    lengths = _column(shape, [read.tokens for read in members])
+    lengths = _column(shape, [member.tokens for member in members])
     return {
         "tokens": tokens,
         "types": types,
@@ -147,7 +147,7 @@ def sequence_batch(shape: Shape, members: Sequence[EncodedStory]) -> Batch:
 
 
 def _answers(shape: Shape, members: Sequence[EncodedStory]) -> np.ndarray:
-    return _column(shape, [read.answer for read in members])
+    return _column(shape, [member.answer for member in members])
 
 
 def _column(shape: Shape, values: Sequence[int]) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Batches of few fixed shapes, in an order that is a function of the seed and the step alone.
+"""Batches of a few fixed shapes, in an order that depends only on the seed.
 
-Any batch can be asked for at any time, so a run that stopped goes on with exactly the batches it would have had.
+The batch of any step can be computed directly, so a resumed run continues with the same batches as an unbroken one.
 """
 
 import threading
@@ -13,35 +13,35 @@ from attnlab.data.text.buckets import Shape, assign, choose
 from attnlab.data.text.tokenizer import BOS, EOS
 
 Batch = dict[str, np.ndarray]
-"""Arrays with the rows of a batch first. Of pairs: int32, padded with 0: source [b s] (w1 … wn EOS),
+"""Arrays whose first axis is the batch. For pairs: int32, padded with 0: source [b s] (w1 … wn EOS),
 source_lengths [b], target_in [b t] (BOS w1 … wn), target_out [b t] (w1 … wn EOS), target_lengths [b] (n + 1).
-A row of lengths 0 is a filler."""
+A row with lengths 0 is padding."""
 
 Fill = Callable[[Shape, Sequence[int]], Batch]
-"""(shape, numbers of the members) -> a batch of `shape.rows` rows; those beyond the members are filler."""
+"""Function (shape, indices of examples) -> batch of `shape.rows` rows; rows beyond the examples are padding."""
 
 Pairs = Sequence[tuple[Sequence[int], Sequence[int]]]
-"""Source and target of each pair as token numbers, without BOS and EOS."""
+"""Token ids of the source and the target of each pair, without BOS and EOS."""
 
 _EVALUATION_SHAPES = 6
 _PREFETCHED = 8
 
 
 def training_pairs(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], longest: int) -> Pairs:
-    """The pairs that are trained on: those with no more than `longest` tokens on either side (EOS not counted)."""
+    """Return the pairs with at most `longest` tokens in source and in target, without EOS."""
     return [(s, t) for s, t in zip(sources, targets, strict=True) if max(len(s), len(t)) <= longest]
 
 
 class Batches:
-    """The training batches of all steps; each example comes exactly once an epoch.
+    """The training batches of all steps; each example occurs exactly once per epoch.
 
     Args:
-        lengths: positions of the source and of the target of every example (twice the same where there is one side).
-        fill: makes the arrays of a batch.
-        batch_tokens: target positions in a batch, padding counted.
-        buckets: number of shapes, at most.
-        seed: of the order.
-        row_multiple: rows of a batch are a multiple of this (the number of devices).
+        lengths: number of source and of target positions of each example (equal for tasks without a target sequence).
+        fill: function that returns the arrays of a batch.
+        batch_tokens: largest number of target positions in a batch, including padding.
+        buckets: largest number of shapes.
+        seed: seed of the order.
+        row_multiple: the number of rows of a batch is a multiple of this (the number of devices).
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Batches:
         row_multiple: int = 1,
     ) -> None:
         if not lengths:
-            raise UserError("no training examples are left: task.max_length is shorter than every one of them")
+            raise UserError("no training examples are left: all of them are longer than task.max_length")
         self._fill, self._seed = fill, seed
         source, target = ([pair[side] for pair in lengths] for side in (0, 1))
         self._shapes = choose(source, target, batch_tokens, buckets, row_multiple)
@@ -65,44 +65,44 @@ class Batches:
 
     @classmethod
     def of_pairs(cls, pairs: Pairs, batch_tokens: int, buckets: int, seed: int, row_multiple: int = 1) -> "Batches":
-        """Batch pairs of token sequences (see `Batch`)."""
+        """Return the batches of pairs of token sequences (see `Batch`)."""
         lengths = [(len(source) + 1, len(target) + 1) for source, target in pairs]
         fill = lambda shape, members: fill_pairs(shape, [pairs[i] for i in members])  # noqa: E731
         return cls(lengths, fill, batch_tokens, buckets, seed, row_multiple)
 
     def __len__(self) -> int:
-        """Number of batches in an epoch."""
+        """Return the number of batches in an epoch."""
         return sum(-(-len(m) // shape.rows) for shape, m in zip(self._shapes, self._members, strict=True))
 
     @property
     def examples(self) -> int:
-        """Number of examples in an epoch."""
+        """Return the number of examples in an epoch."""
         return sum(map(len, self._members))
 
     @property
     def shapes(self) -> list[tuple[int, int, int]]:
-        """Rows, source positions and target positions of each kind of batch."""
+        """Return rows, source positions and target positions of each shape of batch."""
         return [(shape.rows, shape.source, shape.target) for shape in self._shapes]
 
     @property
     def real_fraction(self) -> float:
-        """Share of target positions in an epoch that hold a token and no padding."""
+        """Return the fraction of target positions in an epoch that are not padding."""
         return self._real[1] / self._positions("target")
 
     @property
     def real_source_fraction(self) -> float:
-        """Share of source positions in an epoch that hold a token and no padding."""
+        """Return the fraction of source positions in an epoch that are not padding."""
         return self._real[0] / self._positions("source")
 
     def batch(self, step: int) -> Batch:
-        """Return the batch of a step, counted from 0 through all epochs."""
+        """Return the batch of a step; steps are counted from 0 over all epochs."""
         epoch, index = divmod(step, len(self))
         shape, members = self._plan(epoch)[index]
         return self._fill(shape, members.tolist())
 
     def iterate(self, start_step: int = 0) -> Iterator[Batch]:
-        """Go through the batches from a step on, without end; a thread prepares the next ones (grain)."""
-        import grain  # takes two seconds and imports jax: only where it is used
+        """Yield the batches from a step on, without end; a thread of grain prepares the next ones."""
+        import grain  # takes two seconds and imports jax
 
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_PREFETCHED)
         batches = iter(grain.MapDataset.source(_Steps(self)).to_iter_dataset(options))
@@ -114,7 +114,7 @@ class Batches:
         return sum(-(-len(m) // shape.rows) * shape.rows * getattr(shape, side) for shape, m in parts)
 
     def _plan(self, epoch: int) -> list[tuple[Shape, np.ndarray]]:
-        """List the batches of an epoch: pairs shuffled within their bucket, then the batches of all buckets."""
+        """Return the batches of an epoch: examples are shuffled within buckets, then the batches of all buckets."""
         with self._lock:
             if epoch not in self._plans:
                 rng = np.random.default_rng([self._seed, epoch])
@@ -123,13 +123,13 @@ class Batches:
                     order = rng.permutation(members)
                     plan += [(shape, order[i : i + shape.rows]) for i in range(0, len(order), shape.rows)]
                 shuffled = [plan[i] for i in rng.permutation(len(plan))]
-                self._plans = {kept: self._plans[kept] for kept in self._plans if abs(kept - epoch) <= 1}
+                self._plans = {other: plan for other, plan in self._plans.items() if abs(other - epoch) <= 1}
                 self._plans[epoch] = shuffled
             return self._plans[epoch]
 
 
 class _Steps:
-    """All steps as a source for grain."""
+    """Data source of grain with the batches of all steps."""
 
     def __init__(self, batches: Batches) -> None:
         self._batches = batches
@@ -145,7 +145,7 @@ class _Steps:
 
 
 def fill_pairs(shape: Shape, pairs: Pairs) -> Batch:
-    """Make the arrays of a batch of pairs (see `Batch`)."""
+    """Return the arrays of a batch of pairs (see `Batch`)."""
     sizes = {"source": shape.source, "target_in": shape.target, "target_out": shape.target}
     batch = {name: np.zeros((shape.rows, size), np.int32) for name, size in sizes.items()}
     lengths = {name: np.zeros(shape.rows, np.int32) for name in ("source_lengths", "target_lengths")}
@@ -160,17 +160,17 @@ def fill_pairs(shape: Shape, pairs: Pairs) -> Batch:
 def evaluation_batches(
     sources: Sequence[Sequence[int]], batch_tokens: int, row_multiple: int = 1, longest: int | None = None
 ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-    """Batch sources for decoding, shortest first; none is left out. See `evaluation_shapes`.
+    """Yield batches of all sources for decoding, shortest first (see `evaluation_shapes`).
 
     Args:
-        sources: token numbers without EOS, which is added here.
-        batch_tokens: source positions in a batch, padding counted.
-        row_multiple: rows of a batch are a multiple of this.
-        longest: positions that a model takes, EOS counted; None: any.
+        sources: token ids without EOS, which is added.
+        batch_tokens: largest number of source positions in a batch, including padding.
+        row_multiple: the number of rows of a batch is a multiple of this.
+        longest: largest number of positions of the model, including EOS; None for no limit.
 
     Yields:
-        The indices of the sources in the first rows, the int32 sources [b s], and their lengths [b] (EOS counted;
-        rows beyond the indices are fillers of length 0).
+        The indices of the sources in the first rows, the int32 sources [b s], and their lengths [b] including EOS (rows
+        beyond the indices are padding of length 0).
     """
     lengths = [len(source) + 1 for source in sources]
     for chosen, shape in evaluation_shapes(lengths, batch_tokens, row_multiple, longest):
@@ -181,19 +181,19 @@ def evaluation_batches(
 def evaluation_shapes(
     lengths: Sequence[int], batch_tokens: int, row_multiple: int = 1, longest: int | None = None
 ) -> Iterator[tuple[list[int], Shape]]:
-    """Share examples of these lengths out to batches, shortest first; none is left out.
+    """Yield batches of all examples, shortest first.
 
-    At most six shapes, and always from the same few (powers of two and 1.5 times these), so that one call
-    after another compiles little.
+    There are at most six shapes, whose widths are powers of two or 1.5 times a power of two, so that repeated calls
+    compile few shapes.
 
     Args:
-        lengths: positions of each example.
-        batch_tokens: positions in a batch, padding counted.
-        row_multiple: rows of a batch are a multiple of this.
-        longest: positions that a model takes, which no batch exceeds; None: any.
+        lengths: number of positions of each example.
+        batch_tokens: largest number of positions in a batch, including padding.
+        row_multiple: the number of rows of a batch is a multiple of this.
+        longest: largest number of positions of the model; None for no limit.
 
     Yields:
-        The indices of the examples in the first rows, and the shape (of `source` positions, and one of target).
+        The indices of the examples in the first rows, and the shape (its `source` is the width, its `target` is 1).
     """
     counts = np.asarray(lengths, int)
     if longest is not None and len(counts) and counts.max() > longest:
@@ -203,15 +203,15 @@ def evaluation_shapes(
     for width in _widths(counts):
         end = int(np.searchsorted(counts[order], width, side="right"))
         width = width if longest is None else min(width, longest)
-        most = max(batch_tokens // width // row_multiple, 1)
-        rows = row_multiple * min(most, _power_of_two(-(-(end - start) // row_multiple)))
+        limit = max(batch_tokens // width // row_multiple, 1)
+        rows = row_multiple * min(limit, _power_of_two(-(-(end - start) // row_multiple)))
         for first in range(start, end, rows):
             yield order[first : min(first + rows, end)].tolist(), Shape(rows, width, 1)
         start = end
 
 
 def _widths(lengths: np.ndarray) -> list[int]:
-    """Widths that hold all lengths: of the fixed ones those in use, the cheapest to miss left out beyond six."""
+    """Return at most six widths for all lengths: the fixed widths in use, without those that save the least padding."""
     widths = [8]
     while len(lengths) and widths[-1] < lengths.max():
         power = _power_of_two(widths[-1])

@@ -1,4 +1,4 @@
-"""Choosing the few shapes of batches that pad least."""
+"""Choose a few shapes of batches with as little padding as possible."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ import numpy as np
 SOURCE_COST = 0.5
 """Cost of a padded source position, in padded target positions (a decoder works more than an encoder)."""
 _CANDIDATES = 40
-"""Lengths considered a side."""
+"""Number of lengths that are considered for source and for target."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The arrays of one bucket: `rows` pairs of `source` and `target` positions."""
+    """The shape of the batches of a bucket: `rows` pairs with `source` and `target` positions."""
 
     rows: int
     source: int
@@ -23,17 +23,17 @@ class Shape:
 def choose(
     source: Sequence[int], target: Sequence[int], batch_tokens: int, buckets: int, row_multiple: int = 1
 ) -> list[Shape]:
-    """Choose at most `buckets` shapes, each at least as long as the one before on both sides.
+    """Return at most `buckets` shapes, each at least as long as the one before in source and target.
 
-    A pair belongs to the first shape it fits. Of all chains of shapes through the candidate lengths this is the
-    one with fewest positions in an epoch, the fillers of each bucket's last batch counted (dynamic programming).
+    A pair belongs to the first shape that it fits in. Of all sequences of shapes with the candidate lengths, these have
+    the fewest positions in an epoch, including the padding rows of the last batch of each bucket (dynamic programming).
 
     Args:
-        source: length of every pair's source, end token counted.
-        target: length of every pair's target, end token counted.
-        batch_tokens: target positions in a batch, at most (but never less than `row_multiple` rows).
-        buckets: number of shapes, at most.
-        row_multiple: rows of a batch are a multiple of this.
+        source: length of the source of each pair, including the end token.
+        target: length of the target of each pair, including the end token.
+        batch_tokens: largest number of target positions in a batch, which has at least `row_multiple` rows.
+        buckets: largest number of shapes.
+        row_multiple: the number of rows of a batch is a multiple of this.
     """
     if not source:
         return []
@@ -65,7 +65,7 @@ def choose(
 
 
 def assign(shapes: Sequence[Shape], source: Sequence[int], target: Sequence[int]) -> list[np.ndarray]:
-    """Return the indices of each shape's pairs."""
+    """Return the indices of the pairs of each shape."""
     first = np.full(len(source), len(shapes))
     for index in reversed(range(len(shapes))):
         first[(np.asarray(source) <= shapes[index].source) & (np.asarray(target) <= shapes[index].target)] = index
@@ -73,19 +73,19 @@ def assign(shapes: Sequence[Shape], source: Sequence[int], target: Sequence[int]
 
 
 def _candidates(lengths: Sequence[int]) -> np.ndarray:
-    """Lengths where a bucket may end: all of them, or some an equal share of pairs or an equal length apart."""
+    """Return lengths at which a bucket may end: all lengths, or quantiles and equally spaced lengths."""
     distinct = np.unique(lengths)
     if len(distinct) <= _CANDIDATES:
         return distinct
-    shares = np.quantile(lengths, np.linspace(0, 1, _CANDIDATES // 2), method="higher")
+    quantiles = np.quantile(lengths, np.linspace(0, 1, _CANDIDATES // 2), method="higher")
     spread = np.linspace(distinct[0], distinct[-1], _CANDIDATES // 2).round().astype(int)
-    return np.unique(np.concatenate([shares, spread]))
+    return np.unique(np.concatenate([quantiles, spread]))
 
 
 def _rows(pairs: np.ndarray, target: int, batch_tokens: int, multiple: int) -> np.ndarray:
-    """Rows of a batch: as many as `batch_tokens` lets in, but not more than there are pairs for."""
-    most = max(batch_tokens // target // multiple, 1) * multiple
-    return np.clip(-(-pairs // multiple) * multiple, multiple, most)
+    """Return the number of rows of a batch: as many as `batch_tokens` allows, but no more than the pairs need."""
+    largest = max(batch_tokens // target // multiple, 1) * multiple
+    return np.clip(-(-pairs // multiple) * multiple, multiple, largest)
 
 
 def _shapes(

@@ -1,4 +1,4 @@
-"""English contractions as the Penn treebank writes them: don't is do n't, it's is it 's."""
+"""Split English contractions as in the Penn Treebank: don't into do n't, it's into it 's."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ _SECOND = re.compile(r"(?<=[^\W\d_])(?=(?:n't|'(?:s|re|ve|ll|d|m))\b)", re.IGNOR
 
 
 def split(text: str) -> str:
-    """Put a space where a contraction's second word begins; ’ becomes '. What is split already stays.
+    """Insert a space before the second word of each contraction; ’ becomes '. Contractions that are split stay.
 
     >>> split("Don’t say it's bad, you can't do n't.")
     "Do n't say it 's bad, you ca n't do n't."
@@ -18,7 +18,7 @@ def split(text: str) -> str:
 
 
 def moved(text: str, spans: Sequence[Span]) -> list[Span]:
-    """Tell where pieces of a text stand in what `split` makes of it.
+    """Convert spans of a text to spans of the result of `split`.
 
     >>> text = "it's bad"
     >>> [split(text)[start:end] for start, end in moved(text, [(5, 8)])]

@@ -1,18 +1,18 @@
-"""Letters written in several characters: which characters belong to the one before, and the composed spelling (NFC).
+"""Letters of several characters: which characters belong to the letter before, and composition (NFC).
 
-`ë` may be one character or an `e` with U+0308 after it, and 한 one character or three jamo; the two spellings are the
-same text (Unicode Standard Annex 15). Texts that are only read, written or compared are composed where they enter.
-Passages that answers are cut from stay as they are, so that offsets count in the original.
+`ë` may be one character or an `e` followed by U+0308, and 한 one character or three jamo; both are the same text
+(Unicode Standard Annex 15). Texts are composed when they are loaded, except passages with answer spans, so that offsets
+refer to the original passage.
 """
 
 import unicodedata
 
 _JOINERS = "\u200c\u200d"
-"""Zero width non-joiner and joiner: they shape the letter before (the end of a Malayalam chillu)."""
+"""Zero width non-joiner and joiner, which shape the letter before, such as the end of a Malayalam chillu."""
 
 
 def composed(text: str) -> str:
-    """Write each letter in as few characters as Unicode has for it (NFC).
+    """Return text with composed characters (NFC).
 
     >>> composed("Zoe\\u0308") == "Zo\\u00eb"
     True
@@ -21,7 +21,7 @@ def composed(text: str) -> str:
 
 
 def attached(character: str) -> bool:
-    """Tell whether a character is a part of the letter before it: a mark, a jamo that is no initial, or a joiner.
+    """Return whether a character is part of the letter before it: a mark, a jamo that is not an initial, or a joiner.
 
     >>> [attached(character) for character in "e\\u0308\\u0e35\\u1161a"]
     [False, True, True, True, False]
@@ -36,7 +36,7 @@ def attached(character: str) -> bool:
 
 _PLACES = (*range(0x300, 0x1F000), *range(0xE0100, 0xE01F0))
 MARKS = "".join(character for character in map(chr, _PLACES) if attached(character))
-"""All attached characters, to be put into a class of a regular expression; Python's `\\w` has few of them."""
+"""All attached characters, for a character class of a regular expression; Python's `\\w` lacks most of them."""
 
 WORD = rf"\w[\w{MARKS}]*"
-"""Regular expression of a word with its marks: `\\w+` makes three words of हिन्दी, and none whole of ที่นี่."""
+"""Regular expression of a word with its marks; `\\w+` would split हिन्दी and ที่นี่ into several words."""

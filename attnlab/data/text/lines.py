@@ -1,4 +1,4 @@
-"""Reading text files line by line: what is harmless is repaired, all else is refused with its file and line."""
+"""Read the lines of text files; defects are errors with file and line, except byte order marks and CR LF."""
 
 import gzip
 import io
@@ -9,37 +9,37 @@ from attnlab.config.errors import UserError
 from attnlab.data.git_lfs import refuse_pointer
 
 LONGEST_LINE = 100_000
-"""Characters in a line beyond which a line break must be missing."""
+"""Largest number of characters in a line; in longer lines a line break must be missing."""
 LARGEST, RATIO = 64 * 2**20, 50
-"""Bytes that a gzip file may unpack to, and how many times its own size beyond them; text is packed 2 to 20 times."""
+"""Largest unpacked size of a gzip file in bytes; above it, the largest compression ratio (text has 2 to 20)."""
 
 
 def find(data_dir: Path, name: str) -> Path:
-    """Find a file of the data directory, as named or with `.gz`."""
-    tried = [data_dir / name] + ([] if name.endswith(".gz") else [data_dir / f"{name}.gz"])
-    for path in tried:
+    """Return the path of a file in the data directory: `name`, or else `name` with `.gz`."""
+    paths = [data_dir / name] + ([] if name.endswith(".gz") else [data_dir / f"{name}.gz"])
+    for path in paths:
         if path.is_file():
             return path
-    also = "".join(f", nor {path.name}" for path in tried[1:])
-    raise UserError(f"{tried[0]}: no such file{also}; expected there, under the data directory {data_dir}")
+    also = "".join(f", nor {path.name}" for path in paths[1:])
+    raise UserError(f"{paths[0]}: no such file{also}, in the data directory {data_dir}")
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read a UTF-8 file, plain or gzip, into its lines, without their line ends.
+    """Return the lines of a UTF-8 file, plain or gzip, without line ends.
 
-    A byte order mark at the start and the CR of a CR LF are taken away; nothing else is changed, and no line is
-    left out. A last line without a line end counts; empty lines count.
+    A byte order mark at the start and the CR of CR LF are removed; nothing else is changed. Empty lines and a last line
+    without a line end are included.
 
     Raises:
-        UserError: the file is missing, empty, or no whole gzip file, or a line is not UTF-8, is longer than
-            LONGEST_LINE, or holds a NUL or a bare CR.
+        UserError: the file is missing, empty, or a damaged gzip file, or a line is not UTF-8, is longer than
+            LONGEST_LINE, or contains a NUL or a bare CR.
     """
     content = read_bytes(path)
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(f"{path}:1: the file is UTF-16, not UTF-8; convert it with: iconv -f UTF-16 -t UTF-8")
     content = content.removeprefix(b"\xef\xbb\xbf")
     if not content:
-        raise UserError(f"{path}: the file is empty; expected one sentence or row a line")
+        raise UserError(f"{path}: the file is empty; expected one sentence or row per line")
     lines = content.split(b"\n")
     if not lines[-1]:
         lines.pop()
@@ -47,27 +47,27 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file, plain or gzip, whole.
+    """Return the content of a file, plain or gzip.
 
     Raises:
-        UserError: it is missing or no whole gzip file, or unpacks to more than LARGEST and RATIO allow.
+        UserError: the file is missing, is a damaged gzip file, or exceeds the limits LARGEST and RATIO.
     """
     try:
         content = path.read_bytes()
         refuse_pointer(content, path)
         if not content.startswith(b"\x1f\x8b"):
             return content
-        most = max(LARGEST, RATIO * len(content))
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
-            unpacked = packed.read(most + 1)
-        if len(unpacked) > most:
+        limit = max(LARGEST, RATIO * len(content))
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as archive:
+            unpacked = archive.read(limit + 1)
+        if len(unpacked) > limit:
             raise UserError(
-                f"{path}: {len(content):,} bytes unpack to more than {most:,}; text does not pack that well. "
-                f"If it is right all the same, unpack it: gunzip {path.name}"
+                f"{path}: {len(content):,} bytes unpack to more than {limit:,}, which is too much for text; "
+                f"if the file is valid, unpack it: gunzip {path.name}"
             )
         return unpacked
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{path}: damaged gzip file ({error}); fetch it again") from error
+        raise UserError(f"{path}: damaged gzip file ({error}); download it again") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); expected a UTF-8 text file") from error
 
@@ -84,7 +84,7 @@ def _line(raw: bytes, path: Path, number: int) -> str:
 
 
 def refuse_broken(text: str, where: str) -> None:
-    """Refuse a text that no sentence can be: a NUL, a line break inside, a lone surrogate, or endless length."""
+    """Raise if a text cannot be a line: it contains a NUL, a line break or a lone surrogate, or is too long."""
     if len(text) > LONGEST_LINE:
         raise UserError(
             f"{where}: a line of {len(text):,} characters (at most {LONGEST_LINE:,}); is a line break missing?"
@@ -93,4 +93,4 @@ def refuse_broken(text: str, where: str) -> None:
         if character in text:
             raise UserError(f"{where}: {name} inside the line (character {text.index(character) + 1}); remove it")
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise UserError(f"{where}: half of a surrogate pair, which is no character; write the text as UTF-8")
+        raise UserError(f"{where}: a lone surrogate, which is not a character; write the text as UTF-8")

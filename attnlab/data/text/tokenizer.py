@@ -1,7 +1,7 @@
-"""Text to token numbers and back, by `tokenizers`: whole words or byte-pair encoding.
+"""Convert text to token ids and back with `tokenizers`: whole words or byte-pair encoding.
 
-A text is cut into words and single punctuation marks; `▁` before a piece stands for the space before it, so that
-joining the tokens gives the text back.
+Text is split into words and single punctuation marks; `▁` before a piece represents the space before it, so that
+joining the tokens restores the text.
 """
 
 import hashlib
@@ -28,10 +28,10 @@ from attnlab.data.translation.records import ParallelCorpus
 
 PAD, BOS, EOS, UNK = range(4)
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
-"""Names of tokens 0 to 3. No text is ever read as one of them: `<` is always a token of its own."""
+"""Names of tokens 0 to 3. Text is never encoded as one of them, as `<` is always a separate token."""
 
 UNKNOWN = (SPECIALS[UNK], "[UNK]")
-"""Names of UNK, here and in WordPiece."""
+"""Names of UNK, in trained vocabularies and in WordPiece."""
 
 _SPACE = "▁"
 _PIECE = rf"{_SPACE}?(?:[\p{{L}}\p{{M}}\p{{N}}]+|[^\p{{L}}\p{{M}}\p{{N}}{_SPACE}])"
@@ -40,7 +40,7 @@ _BLANKS = r"\s+"
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """The tokens of one text; nothing is added at its ends."""
+    """The tokens of a text, without special tokens at its ends."""
 
     text: str
     ids: list[int]
@@ -48,30 +48,30 @@ class Encoding:
 
     @cached_property
     def tokens(self) -> list[str]:
-        """The tokens as one reads them: without the mark of a space, unless it is all there is."""
+        """Return the tokens for display, without the mark of a space, unless that is the whole token."""
         return [_display(token) for token in self.raw.tokens]
 
     @cached_property
     def surface(self) -> list[str]:
-        """What stands in the text where each token was read: an unknown or lower-cased one as it was written."""
+        """Return the part of the text that each token covers, in its original case and also for unknown tokens."""
         return [self.text[start:end] or token for (start, end), token in zip(self.offsets, self.tokens, strict=True)]
 
     @cached_property
     def unknown(self) -> list[int]:
-        """Places of the tokens that the vocabulary lacks."""
+        """Return the positions of unknown tokens."""
         return [place for place, token in enumerate(self.raw.tokens) if token in UNKNOWN]
 
     @property
     def unknown_words(self) -> list[str]:
-        """What stands in the text at these places: words, or pieces of them."""
+        """Return the words, or parts of words, at the positions of unknown tokens."""
         return [self.surface[place] for place in self.unknown]
 
     @cached_property
     def offsets(self) -> list[Span]:
-        """Where in the text each token stands, in characters: without the space before it, with the last letter whole.
+        """Return the span of each token in characters, without the space before it and with complete letters.
 
-        Marks and jamo that a normalizer composes into the letter before, or takes away, belong to no token in
-        the library's offsets; here they belong to the token of their letter.
+        Marks and jamo that a normalizer composes into the letter before, or removes, belong to no token in the offsets
+        of the library; here they belong to the token of their letter.
         """
         starts, spans = sorted(start for start, _ in self.raw.offsets), []
         for start, end in self.raw.offsets:
@@ -86,10 +86,10 @@ class Encoding:
 
 
 class Tokenizer:
-    """A trained vocabulary of one side, or of both.
+    """A trained tokenizer of source, target, or both.
 
-    `decode(encode(text).ids) == text` up to unknown tokens, runs and ends of white space (one space, none),
-    Unicode composition (NFC), the character ▁ (it becomes _) and, where the config says so, case.
+    `decode(encode(text).ids) == text` up to unknown tokens, white space (runs become a single space, ends are
+    stripped), Unicode composition (NFC), the character ▁ (which becomes _) and, with `lowercase`, case.
     """
 
     def __init__(self, inner: tokenizers.Tokenizer) -> None:
@@ -98,28 +98,28 @@ class Tokenizer:
 
     @property
     def vocabulary_size(self) -> int:
-        """Number of tokens, the four special ones counted."""
+        """Return the number of tokens, including the four special ones."""
         return self._inner.get_vocab_size()
 
     def encode(self, text: str) -> Encoding:
-        """Cut a text into tokens; neither BOS nor EOS is added."""
+        """Return the tokens of a text, without BOS and EOS."""
         raw = self._inner.encode(text)
         return Encoding(text, raw.ids, raw)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
-        """Cut many texts into tokens."""
+        """Return the tokens of each text, without BOS and EOS."""
         raws = self._inner.encode_batch(list(texts))
         return [Encoding(text, raw.ids, raw) for text, raw in zip(texts, raws, strict=True)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Join tokens to a text; PAD, BOS and EOS are left out, UNK is written as `<unk>` (of WordPiece `[UNK]`)."""
+        """Return the text of token ids, without PAD, BOS and EOS; UNK becomes `<unk>`, or `[UNK]` in WordPiece."""
         if isinstance(self._inner.model, models.WordPiece):
             return self._inner.decode([int(i) for i in ids if i not in (PAD, BOS, EOS)], skip_special_tokens=False)
         pieces = (self._unknown if i == UNK else self._piece(i) for i in ids if i not in (PAD, BOS, EOS))
         return "".join(pieces).replace(_SPACE, " ").removeprefix(" ")
 
     def token(self, index: int) -> str:
-        """Name one token as one reads it."""
+        """Return a token for display."""
         return _display(self._piece(index))
 
     def _piece(self, index: int) -> str:
@@ -129,16 +129,16 @@ class Tokenizer:
         return piece
 
     def save(self, path: Path) -> None:
-        """Write the JSON of the `tokenizers` library."""
+        """Write the tokenizer as JSON of the `tokenizers` library."""
         path.write_text(self.to_json(), encoding="utf-8")
 
     def to_json(self) -> str:
-        """The tokenizer as JSON of the `tokenizers` library."""
+        """Return the tokenizer as JSON of the `tokenizers` library."""
         return self._inner.to_str(pretty=True)
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote."""
+        """Load what `save` wrote."""
         plain = read(path, dict, "tokenizer")
         refuse_unbounded(plain, str(path), (_PIECE, _BLANKS))
         try:
@@ -149,7 +149,7 @@ class Tokenizer:
 
 @dataclass(frozen=True, eq=False)
 class Tokenizers:
-    """The tokenizers of both sides; one and the same where the vocabulary and the reading are."""
+    """The tokenizers of source and target, which are the same object if they are equal."""
 
     source: Tokenizer
     target: Tokenizer
@@ -161,16 +161,16 @@ class Tokenizers:
         self.target.save(directory / "target.json")
 
     def files(self) -> dict[str, str]:
-        """What `save` writes: name -> text."""
+        """Return the content of the files that `save` writes, by name."""
         return {"source.json": self.source.to_json(), "target.json": self.target.to_json()}
 
     def fingerprint(self) -> str:
-        """Hash of both (sha256)."""
+        """Return the sha256 of both tokenizers."""
         return hashlib.sha256("\n".join(self.files().values()).encode()).hexdigest()
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Read what `save` wrote."""
+        """Load what `save` wrote."""
         source, target = directory / "source.json", directory / "target.json"
         first, second = Tokenizer.load(source), Tokenizer.load(target)
         return cls(first, first if source.read_bytes() == target.read_bytes() else second)
@@ -182,23 +182,23 @@ def train(
     side: Literal["source", "target", "joint"],
     split: str | None = None,
 ) -> Tokenizer:
-    """Learn a vocabulary from the texts of one side, or of both.
+    """Train a tokenizer on the texts of source, target, or both.
 
     Args:
-        config: words or bpe, and how many.
-        texts: of the training part only.
-        side: decides on the case; "joint" is lower-cased only where both sides are.
-        split: a regular expression whose matches inside a word become pieces of their own.
+        config: kind and size of the vocabulary.
+        texts: training texts.
+        side: side of the texts, for `lowercase`; "joint" texts are lower-cased only if both sides are.
+        split: regular expression whose matches within a word become separate pieces; None does not split words.
     """
     lower = config.lowercase == "both" or (config.lowercase == "source" and side == "source")
-    reading = _Reading(lower, split)
-    return Tokenizer(reading.tokenizer(_learn(config, reading, texts)))
+    preprocessing = _Preprocessing(lower, split)
+    return Tokenizer(preprocessing.tokenizer(_learn(config, preprocessing, texts)))
 
 
 def train_tokenizers(config: TokenizerConfig, corpus: ParallelCorpus) -> Tokenizers:
-    """Learn the vocabularies of a corpus from its training part alone."""
-    source = _Reading(config.lowercase != "none", corpus.source_split)
-    target = _Reading(config.lowercase == "both", corpus.target_split)
+    """Train the tokenizers of a corpus on its training examples."""
+    source = _Preprocessing(config.lowercase != "none", corpus.source_split)
+    target = _Preprocessing(config.lowercase == "both", corpus.target_split)
     sources, targets = ([pair.source for pair in corpus.train], [pair.target for pair in corpus.train])
     if not config.joint:
         return Tokenizers(
@@ -214,14 +214,14 @@ def train_tokenizers(config: TokenizerConfig, corpus: ParallelCorpus) -> Tokeniz
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """How a text becomes pieces, within which tokens are found."""
+class _Preprocessing:
+    """Normalization and pre-tokenization of a text into pieces, which are then split into tokens."""
 
     lower: bool
     split: str | None
 
     def tokenizer(self, model: models.Model) -> tokenizers.Tokenizer:
-        """Put this reading before a model."""
+        """Return a tokenizer with this normalization and pre-tokenization and a model."""
         inner = tokenizers.Tokenizer(model)
         lower = [normalizers.Lowercase()] if self.lower else []
         inner.normalizer = normalizers.Sequence([
@@ -236,7 +236,7 @@ class _Reading:
         return inner
 
     def pieces(self, texts: Sequence[str]) -> list[str]:
-        """Write each text as its pieces, one a line."""
+        """Return the pieces of each text, one per line."""
         inner = self.tokenizer(models.WordLevel({}, ""))
         normalize, cut = inner.normalizer.normalize_str, inner.pre_tokenizer.pre_tokenize_str
         return ["\n".join(piece for piece, _ in cut(normalize(text))) for text in texts]
@@ -244,7 +244,7 @@ class _Reading:
 
 @dataclass(frozen=True)
 class _Pieces:
-    """The reading of texts that are already cut, a piece a line."""
+    """Pre-tokenization of texts that are already split into pieces, one per line."""
 
     def tokenizer(self, model: models.Model) -> tokenizers.Tokenizer:
         inner = tokenizers.Tokenizer(model)
@@ -252,8 +252,8 @@ class _Pieces:
         return inner
 
 
-def _learn(config: TokenizerConfig, reading: _Reading | _Pieces, texts: Iterable[str]) -> models.Model:
-    """Train a model of `tokenizers`; return it without the library's own search for special tokens in a text."""
+def _learn(config: TokenizerConfig, preprocessing: _Preprocessing | _Pieces, texts: Iterable[str]) -> models.Model:
+    """Train a model of `tokenizers`; return it without the library's matching of special tokens in texts."""
     options = {
         "vocab_size": config.vocabulary, "min_frequency": config.min_frequency,
         "special_tokens": list(SPECIALS), "show_progress": False,
@@ -261,26 +261,26 @@ def _learn(config: TokenizerConfig, reading: _Reading | _Pieces, texts: Iterable
     if isinstance(config, Words):
         model, trainer = models.WordLevel(unk_token=SPECIALS[UNK]), trainers.WordLevelTrainer(**options)
     else:
-        texts, most = list(texts), config.vocabulary // 2
+        texts, limit = list(texts), config.vocabulary // 2
         model = models.BPE(unk_token=SPECIALS[UNK])
-        alphabet = _alphabet(reading.tokenizer(model), texts, most)
-        trainer = trainers.BpeTrainer(**options, limit_alphabet=most, initial_alphabet=alphabet)
-    inner = reading.tokenizer(model)
+        alphabet = _alphabet(preprocessing.tokenizer(model), texts, limit)
+        trainer = trainers.BpeTrainer(**options, limit_alphabet=limit, initial_alphabet=alphabet)
+    inner = preprocessing.tokenizer(model)
     inner.train_from_iterator(texts, trainer)
     plain = json.loads(inner.to_str()) | {"added_tokens": []}
     return tokenizers.Tokenizer.from_str(json.dumps(plain)).model
 
 
-def _alphabet(inner: tokenizers.Tokenizer, texts: Sequence[str], most: int) -> list[str]:
-    """The `most` most frequent characters: rarer ones become unknown rather than fill the vocabulary.
+def _alphabet(inner: tokenizers.Tokenizer, texts: Sequence[str], limit: int) -> list[str]:
+    """Return the `limit` most frequent characters; rarer ones become unknown and do not fill the vocabulary.
 
-    Equally frequent ones are taken in their order in Unicode (the library takes them at random).
+    Ties are broken by Unicode order (the library breaks them at random).
     """
     counts: Counter[str] = Counter()
     for text in texts:
         normalized = inner.normalizer.normalize_str(text) if inner.normalizer else text
         counts.update("".join(piece for piece, _ in inner.pre_tokenizer.pre_tokenize_str(normalized)))
-    return sorted(sorted(counts), key=lambda character: -counts[character])[:most]
+    return sorted(sorted(counts), key=lambda character: -counts[character])[:limit]
 
 
 def _display(piece: str) -> str:

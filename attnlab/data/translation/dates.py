@@ -1,8 +1,7 @@
-"""Generated translation data: German dates and numbers in words, to English words or to digits, with gold alignment.
+"""Generate translation data: German dates and numbers in words, to English words or to digits, with gold alignments.
 
-Texts come from num2words (numerals) and Babel's CLDR (names of months and days, lists). The meaning of every
-item (a calendar day, a number) belongs to one split only, whatever the seed: a date of the test set is in no
-training sentence.
+The words come from num2words (numerals) and Babel's CLDR (names of months and days, lists). Each date or number belongs
+to the same split for all seeds: a date of the test set is in no training sentence.
 """
 
 import hashlib
@@ -24,17 +23,17 @@ _COMMA = Phrase((Piece(",", glued=True),), (Word(",", glued=True, sure=(0,)),))
 _SPLITS = ("test", "dev") + ("train",) * 8
 
 Places = dict[str, int]
-"""Place in the number -> index of the source piece."""
+"""Index of the source piece of each place of a number, such as tens."""
 
 
 def split_of(meaning: date | int) -> str:
-    """Return the split of a date or number, by a hash of its meaning: a tenth each for dev and test."""
+    """Return the split of a date or number, determined by its hash: a tenth each for dev and test."""
     digest = hashlib.sha256(f"{type(meaning).__name__} {meaning}".encode()).digest()
     return _SPLITS[int.from_bytes(digest[:8], "big") % len(_SPLITS)]
 
 
 def generate(config: Dates) -> ParallelCorpus:
-    """Generate all splits; each is a function of the seed, and a longer one begins with the shorter one."""
+    """Generate all splits; each depends only on the seed, and a longer split begins with a shorter one."""
     splits = {
         name: tuple(_sentences(config, name, count))
         for name, count in (("train", config.train), ("dev", config.dev), ("test", config.test))
@@ -94,7 +93,7 @@ def _item(meaning: date | int, words: bool, weekday: bool) -> Phrase:
 
 
 def _range(split: str, words: bool, rng: random.Random) -> Phrase:
-    """Write "von … bis …" with two numbers, or "vom … bis zum …" with two dates in the dative."""
+    """Return "von … bis …" with two numbers, or "vom … bis zum …" with two dates in the dative."""
     kind = rng.choice((_any_date, _any_number))
     low, high = sorted((_draw(split, rng, kind), _draw(split, rng, kind)))
     dates = kind is _any_date
@@ -106,7 +105,7 @@ def _range(split: str, words: bool, rng: random.Random) -> Phrase:
 
 
 def _and(items: int, words: bool) -> Phrase:
-    """Join the last item: CLDR's list patterns ("A und B", "A and B", "A, B, and C"); a comma between ISO dates."""
+    """Return the words before the last item: CLDR's list pattern ("A, B, and C"), or a comma between ISO dates."""
     if not words:
         return Phrase((Piece("und"),), (Word(",", glued=True, sure=(0,)),))
     key = "2" if items == 2 else "end"
@@ -134,7 +133,7 @@ def _number(value: int, words: bool) -> Phrase:
 
 
 def _date(day: date, words: bool, start: tuple[str, ...]) -> Phrase:
-    """Write a date out; `start` is ("weekday", article), (article,) or, in the dative after vom and zum, ()."""
+    """Return a date; `start` is ("weekday", article), (article,) or, in the dative after vom and zum, ()."""
     weekday = start[:1] == ("weekday",)
     lead = (Piece(_GERMAN.days["format"]["wide"][day.weekday()]), Piece(",", glued=True)) if weekday else ()
     article = tuple(Piece(text) for text in start[-1:])
@@ -168,14 +167,14 @@ def _iso_date(day: date, weekday: bool, days: Places, month: int, years: Places)
 
 
 def _english(parts: tuple[tuple[str, str], ...], places: Places) -> tuple[Word, ...]:
-    """Link each English part to the German part of the same place; joints only possibly."""
-    words, after_joint = [], False
+    """Align each English part with the German part of the same place; hyphens have possible links only."""
+    words, after_hyphen = [], False
     for index, (text, place) in enumerate(parts, start=1):
         sure, possible = _english_links(place, places)
         if index == len(parts):
             possible += _present(places, "suffix", "article")
-        words.append(Word(text, glued=after_joint or text == "-", sure=sure, possible=possible))
-        after_joint = text == "-"
+        words.append(Word(text, glued=after_hyphen or text == "-", sure=sure, possible=possible))
+        after_hyphen = text == "-"
     return tuple(words)
 
 
@@ -192,17 +191,17 @@ def _english_links(place: str, places: Places) -> tuple[tuple[int, ...], tuple[i
 
 
 def _digits(text: str, places: Places) -> tuple[Word, ...]:
-    """Link each digit to the word that says it; a zero that no word says, possibly to the words around its place."""
+    """Align each digit with its word; a zero without a word has possible links to the words of neighboring places."""
     words = []
     for index, digit in enumerate(text):
         power = len(text) - 1 - index
         group = "thousands." if power >= 3 else ""
         names = {0: ("unit", "teen", "tens"), 1: ("tens", "teen"), 2: ("hundreds",)}[power % 3]
-        said = _present(places, *(group + name for name in names), *(("hundreds",) if power == 3 else ()))
+        own = _present(places, *(group + name for name in names), *(("hundreds",) if power == 3 else ()))
         if digit == "0":
-            said = _present(places, *(group + name for name in names if name in ("teen", "tens")))
+            own = _present(places, *(group + name for name in names if name in ("teen", "tens")))
         neighbors = _present(places, f"{group}hundred", "thousand", f"{group}unit", "article", "suffix")
-        words.append(Word(digit, index > 0, sure=said[:1], possible=() if said else neighbors))
+        words.append(Word(digit, index > 0, sure=own[:1], possible=() if own else neighbors))
     return tuple(words)
 
 

@@ -1,4 +1,4 @@
-"""Sentence pairs of a dataset of the Hugging Face hub, or of a local folder in its layout (the extra `hub`)."""
+"""Read sentence pairs from the Hugging Face hub, or from a local folder in its layout."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -26,10 +26,10 @@ def read(config: TranslationHub, data_dir: Path | None) -> ParallelCorpus:
 def _pairs(rows: Any, where: str, config: TranslationHub) -> tuple[SentencePair, ...]:
     pairs = []
     for number, row in enumerate(rows, start=1):
-        here = f"{where}, row {number}"
-        pairs.append(SentencePair(_text(row, config.source, here), _text(row, config.target, here)))
+        place = f"{where}, row {number}"
+        pairs.append(SentencePair(_text(row, config.source, place), _text(row, config.target, place)))
     if not pairs:
-        raise UserError(f"{where}: no rows; expected one pair a row")
+        raise UserError(f"{where}: no rows; expected one pair per row")
     return tuple(pairs)
 
 
@@ -43,6 +43,6 @@ def _text(row: Mapping[str, Any], name: str, where: str) -> str:
             raise UserError(f"{where}: no column {name!r}{hint}")
         value = value[part]
     if not isinstance(value, str):
-        raise UserError(f"{where}: column {name!r} holds {type(value).__name__}, not text")
+        raise UserError(f"{where}: column {name!r} is {type(value).__name__}, not text")
     refuse_broken(value, f"{where}, column {name!r}")
     return value

@@ -10,14 +10,14 @@ from attnlab.data.translation.records import ParallelCorpus, SentencePair
 
 
 def load(config: TranslationData, data_dir: Path | None) -> ParallelCorpus:
-    """Read or generate all splits of sentence pairs; letters of both sides are composed (NFC), as tokenizers do.
+    """Read or generate all splits of sentence pairs, with composed characters (NFC), as in tokenizers.
 
     Args:
         config: `task.data` of an experiment.
-        data_dir: the directory that paths are relative to; None is fine for generated data and the hub.
+        data_dir: the directory that paths are relative to; may be None for generated data and the hub.
 
     Raises:
-        UserError: a file is missing or broken; names the file and the line.
+        UserError: a file is missing or invalid; the message names the file and the line.
     """
     if isinstance(config, Dates):
         return dates.generate(config)

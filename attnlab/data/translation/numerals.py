@@ -1,7 +1,7 @@
-"""Numerals of num2words cut into their parts, each part with its place in the number.
+"""Split numerals of num2words into parts, each with its place in the number.
 
-`zwei|und|vierzig` and `forty|-|two` share the places unit and tens, so the parts that mean the same
-are those of the same place: this is where the gold alignment of the embedded task comes from.
+`zwei|und|vierzig` and `forty|-|two` share the places unit and tens. Parts of the same place have the same meaning,
+which defines the gold alignment of the generated task.
 """
 
 import re
@@ -26,7 +26,7 @@ _ENGLISH |= {num2words(value, lang="en", to="ordinal"): _kind(value) for value i
 
 
 def _pattern() -> str:
-    """Match one part of a German numeral: longest first; an ordinal's ending only at the end of a word."""
+    """Return a pattern of the parts of German numerals, longest first; ordinal suffixes match only at a word's end."""
     ordinals = [rf"{word}n?\b" for word in _IRREGULAR_ORDINALS]
     cardinals = sorted((word for word in _GERMAN if word not in (*_IRREGULAR_ORDINALS, "ste", "te")), key=len)
     return "|".join([*ordinals, *reversed(cardinals), r"s?ten?\b"])
@@ -45,46 +45,46 @@ def _places(words: tuple[str, ...], kinds: list[str]) -> tuple[tuple[str, str], 
     return tuple(placed)
 
 
-def _cut_german(text: str) -> tuple[tuple[str, str], ...]:
+def _split_german(text: str) -> tuple[tuple[str, str], ...]:
     words = tuple(re.findall(GERMAN_PARTS, text))
     if "".join(words) != text:
-        raise ValueError(f"the German numeral {text!r} has a part that is not known: {words}")
+        raise ValueError(f"the German numeral {text!r} has an unknown part: {words}")
     return _places(words, [_GERMAN[word] if word in _GERMAN else _GERMAN[word.removesuffix("n")] for word in words])
 
 
-def _cut_english(text: str) -> tuple[tuple[str, str], ...]:
+def _split_english(text: str) -> tuple[tuple[str, str], ...]:
     words = tuple(re.findall(r"[a-z]+|-", text.replace(" and ", " ").replace(",", "")))
     return _places(words, [_ENGLISH[word] for word in words])
 
 
 @cache
 def german_number(value: int) -> tuple[tuple[str, str], ...]:
-    """Write a number out in German, cut into (part, place)."""
-    return _cut_german(num2words(value, lang="de"))
+    """Return a number in German words as (part, place) pairs."""
+    return _split_german(num2words(value, lang="de"))
 
 
 @cache
 def german_year(value: int) -> tuple[tuple[str, str], ...]:
-    """Write a year out in German (neunzehnhundert…), cut into (part, place)."""
-    return _cut_german(num2words(value, lang="de", to="year"))
+    """Return a year in German words (neunzehnhundert…) as (part, place) pairs."""
+    return _split_german(num2words(value, lang="de", to="year"))
 
 
 @cache
 def german_ordinal(value: int, dative: bool) -> tuple[tuple[str, str], ...]:
-    """Write an ordinal out in German, in the nominative or (-n) the dative, cut into (part, place)."""
-    return _cut_german(num2words(value, lang="de", to="ordinal") + ("n" if dative else ""))
+    """Return an ordinal in German words, in the nominative or the dative (-n), as (part, place) pairs."""
+    return _split_german(num2words(value, lang="de", to="ordinal") + ("n" if dative else ""))
 
 
 @cache
 def english_number(value: int) -> tuple[tuple[str, str], ...]:
-    """Write a number out in American English (without "and"), cut into (part, place)."""
-    return _cut_english(num2words(value, lang="en"))
+    """Return a number in American English words (without "and") as (part, place) pairs."""
+    return _split_english(num2words(value, lang="en"))
 
 
 @cache
 def english_year(value: int) -> tuple[tuple[str, str], ...]:
-    """Write a year out in English, cut into (part, place); the first part of nineteen|ten has the place century."""
-    parts = _cut_english(num2words(value, lang="en", to="year"))
+    """Return a year in English words as (part, place) pairs; the first part of nineteen|ten has the place century."""
+    parts = _split_english(num2words(value, lang="en", to="year"))
     if any(place in ("hundred", "thousand") for _, place in parts):
         return parts
     return ((parts[0][0], "century"), *parts[1:])
@@ -92,5 +92,5 @@ def english_year(value: int) -> tuple[tuple[str, str], ...]:
 
 @cache
 def english_ordinal(value: int) -> tuple[tuple[str, str], ...]:
-    """Write an ordinal out in English, cut into (part, place)."""
-    return _cut_english(num2words(value, lang="en", to="ordinal"))
+    """Return an ordinal in English words as (part, place) pairs."""
+    return _split_english(num2words(value, lang="en", to="ordinal"))

@@ -1,4 +1,4 @@
-"""Parallel text in two files a split (plain or gzip): line i of one translates line i of the other."""
+"""Read parallel text from two files per split (plain or gzip): line i of one file translates line i of the other."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def read(config: ParallelText, data_dir: Path) -> ParallelCorpus:
 
 
 def read_pairs(source: Path, target: Path) -> tuple[SentencePair, ...]:
-    """Read two files of equally many lines."""
+    """Read two files with the same number of lines."""
     sources, targets = read_lines(source), read_lines(target)
     if len(sources) != len(targets):
         shorter = min((source, sources), (target, targets), key=lambda file: len(file[1]))

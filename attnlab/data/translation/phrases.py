@@ -1,4 +1,4 @@
-"""Phrases of the embedded task: pieces of German, words of the target, and which piece each word comes from."""
+"""Phrases of generated translation data: pieces of German, words of the target, and their alignment."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from attnlab.data.translation.records import Link, SentencePair
 
 @dataclass(frozen=True)
 class Piece:
-    """A token of text; `glued` says that no space stands before it."""
+    """A token of text; if `glued`, there is no space before it."""
 
     text: str
     glued: bool = False
@@ -16,19 +16,19 @@ class Piece:
 
 @dataclass(frozen=True)
 class Word(Piece):
-    """A token of the target with the source pieces (by index in its phrase) it comes from."""
+    """A token of the target with its sure and possible links to source pieces, which are indices in its phrase."""
 
     sure: tuple[int, ...] = ()
     possible: tuple[int, ...] = ()
 
     def shifted(self, by: int) -> "Word":
-        """Count source pieces from another start."""
+        """Return the word with shifted indices of source pieces."""
         return Word(self.text, self.glued, tuple(i + by for i in self.sure), tuple(i + by for i in self.possible))
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """Source pieces and their translation."""
+    """Source pieces and their translation, with alignment."""
 
     source: tuple[Piece, ...]
     target: tuple[Word, ...]
@@ -48,7 +48,7 @@ def _write(pieces: tuple[Piece, ...]) -> tuple[str, list[Span]]:
 
 
 def pair(phrase: Phrase) -> SentencePair:
-    """Write a phrase out as two sentences with character-span links."""
+    """Return a phrase as a sentence pair with links between spans of characters."""
     source, source_spans = _write(phrase.source)
     target, target_spans = _write(phrase.target)
     links = [

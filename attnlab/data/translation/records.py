@@ -1,4 +1,4 @@
-"""Sentence pairs with their gold alignment, and the splits of a parallel corpus."""
+"""Examples of translation: sentence pairs with their gold alignment, and the splits of a parallel corpus."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from attnlab.data.records import Span, Splits
 
 @dataclass(frozen=True)
 class Link:
-    """A gold alignment link between a span of the source and a span of the target.
+    """A gold alignment link between a span of the source and a span of the target, in characters.
 
-    A link is sure or merely possible (Och & Ney 2003).
+    A link is sure or only possible (Och & Ney 2003).
     """
 
     source: Span
@@ -19,7 +19,7 @@ class Link:
 
 @dataclass(frozen=True)
 class SentencePair:
-    """A sentence and its translation; `alignment` is None where no gold alignment is known."""
+    """A sentence and its translation; `alignment` is None if there is no gold alignment."""
 
     source: str
     target: str
@@ -28,11 +28,11 @@ class SentencePair:
 
 @dataclass(frozen=True)
 class ParallelCorpus(Splits[SentencePair]):
-    """The splits of a translation data set with their languages."""
+    """The splits of a translation dataset with their languages."""
 
     source_language: str
     target_language: str
     source_split: str | None = None
-    """Regular expression whose matches inside a source word become tokens of their own; None: words stay whole."""
+    """Regular expression whose matches within a source word become separate tokens; None does not split words."""
     target_split: str | None = None
-    """The same for the target."""
+    """The same for target words."""

@@ -1,4 +1,4 @@
-"""Questions about images of a dataset of the Hugging Face hub, or of a local folder in its layout (the extra `hub`)."""
+"""Read questions about images from the Hugging Face hub, or from a local folder in its layout."""
 
 from pathlib import Path
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from attnlab.config.visual_qa import ImageQuestionHub, QuestionData, SceneQuestions
 from attnlab.data import directory
-from attnlab.data.images.duplicates import warn_of_shared_images
+from attnlab.data.images.duplicates import warn_about_shared_images
 from attnlab.data.records import Splits
 from attnlab.data.text.letters import composed
 from attnlab.data.visual_qa import easy_vqa, hub, scenes
@@ -13,14 +13,14 @@ from attnlab.data.visual_qa.records import ImageQuestion
 
 
 def load(config: QuestionData, data_dir: Path | None) -> Splits[ImageQuestion]:
-    """Read or generate all splits of questions about images; letters of questions are composed (NFC).
+    """Read or generate all splits of questions about images; characters of questions are composed (NFC).
 
     Args:
         config: `task.data` of an experiment.
-        data_dir: the directory that paths are relative to; None is fine for generated data and the hub.
+        data_dir: the directory that paths are relative to; may be None for generated data and the hub.
 
     Raises:
-        UserError: a file is missing or broken; names the file and the line.
+        UserError: a file is missing or invalid; the message names the file and the line.
     """
     if isinstance(config, SceneQuestions):
         return scenes.generate(config)
@@ -28,5 +28,5 @@ def load(config: QuestionData, data_dir: Path | None) -> Splits[ImageQuestion]:
         splits = hub.read(config, data_dir)
     else:
         splits = easy_vqa.read(config, directory.require(data_dir, config.kind, f"{config.train}_questions.jsonl.gz"))
-    warn_of_shared_images(splits)
+    warn_about_shared_images(splits)
     return splits.map(lambda example: replace(example, question=composed(example.question)))

@@ -1,4 +1,4 @@
-"""Questions about images."""
+"""Examples of visual question answering: questions about images."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ class ImageQuestion:
     """An image, a question about it, and the answer."""
 
     image: np.ndarray
-    """uint8: the pixels [height width 3], or [n] the bytes of an image file."""
+    """uint8 pixels [height width 3], or the bytes [n] of an image file."""
     question: str
     answer: str
     name: str = ""

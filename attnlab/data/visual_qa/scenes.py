@@ -1,4 +1,4 @@
-"""Questions about generated scenes."""
+"""Generate scenes with questions."""
 
 import random
 
@@ -8,11 +8,11 @@ from attnlab.data.records import Splits
 from attnlab.data.visual_qa.records import ImageQuestion
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
-"""Answers to how many things there are."""
+"""Answers to questions about the number of objects."""
 
 
 def generate(config: SceneQuestions) -> Splits[ImageQuestion]:
-    """Generate all splits; each is a function of the seed, and a longer split begins with a shorter one."""
+    """Generate all splits; each depends only on the seed, and a longer split begins with a shorter one."""
 
     def split(name: str, count: int) -> tuple[ImageQuestion, ...]:
         rng = random.Random(f"scene questions {config.seed} {name}")
@@ -27,14 +27,14 @@ def generate(config: SceneQuestions) -> Splits[ImageQuestion]:
 
 
 def question_about(scene: scenes.Scene, rng: random.Random) -> tuple[str, str]:
-    """Sample a question about a scene and its only answer.
+    """Sample a question about a scene with a unique answer.
 
-    The object in question is sampled before the answer is known, and half of the yes-no questions are true, so that the
-    question alone says little about the answer.
+    The object of the question is sampled before the answer, and half of the yes-no questions are true, so that the
+    question alone tells little about the answer.
     """
     thing = rng.choice(scene)
-    sure = {"color": _alone(scene, shape=thing.shape), "shape": _alone(scene, color=thing.color)}
-    kinds = ["is", "count", *(kind for kind, alone in sure.items() if alone)]
+    unique = {"color": _is_unique(scene, shape=thing.shape), "shape": _is_unique(scene, color=thing.color)}
+    kinds = ["is", "count", *(kind for kind, is_unique in unique.items() if is_unique)]
     match rng.choice(kinds):
         case "color":
             return f"what color is the {thing.shape}?", thing.color
@@ -46,11 +46,13 @@ def question_about(scene: scenes.Scene, rng: random.Random) -> tuple[str, str]:
             if rng.random() < 0.5:
                 color, shape = thing.color, thing.shape
             else:
-                there = {(other.color, other.shape) for other in scene}
-                color, shape = rng.choice([(c, s) for c in scenes.COLORS for s in scenes.SHAPES if (c, s) not in there])
+                present = {(other.color, other.shape) for other in scene}
+                color, shape = rng.choice(
+                    [(c, s) for c in scenes.COLORS for s in scenes.SHAPES if (c, s) not in present]
+                )
             yes = any((other.color, other.shape) == (color, shape) for other in scene)
             return f"is there a {color} {shape}?", "yes" if yes else "no"
 
 
-def _alone(scene: scenes.Scene, **what: str) -> bool:
-    return sum(all(getattr(thing, name) == value for name, value in what.items()) for thing in scene) == 1
+def _is_unique(scene: scenes.Scene, **attributes: str) -> bool:
+    return sum(all(getattr(thing, name) == value for name, value in attributes.items()) for thing in scene) == 1
