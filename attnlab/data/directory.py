@@ -5,18 +5,18 @@ from pathlib import Path
 from attnlab.config.errors import UserError
 
 
-def require(data_dir: Path | None, kind: str, expected: str) -> Path:
+def require(data_dir: Path | None, setting: str, expected: str) -> Path:
     """Return the data directory; raise if it is not set or does not exist.
 
     Args:
         data_dir: the directory; None if it is not set.
-        kind: kind of the data, `task.data.kind`.
+        setting: the setting that needs the directory, for the error.
         expected: a path in the directory, for the error.
 
     Raises:
         UserError: one line that says how to set the directory.
 
-    >>> require(None, "babi", "en-10k/qa1_train.txt")
+    >>> require(None, "task.data.kind babi", "en-10k/qa1_train.txt")
     Traceback (most recent call last):
     ...
     attnlab.config.errors.UserError: task.data.kind babi needs a data directory: give --data DIR or set ATTNLAB_DATA; \
@@ -24,8 +24,7 @@ expected DIR/en-10k/qa1_train.txt
     """
     if data_dir is None:
         raise UserError(
-            f"task.data.kind {kind} needs a data directory: give --data DIR or set ATTNLAB_DATA; "
-            f"expected DIR/{expected}"
+            f"{setting} needs a data directory: give --data DIR or set ATTNLAB_DATA; expected DIR/{expected}"
         )
     if not data_dir.is_dir():
         raise UserError(f"{data_dir}: no such data directory; give --data DIR with DIR/{expected}")

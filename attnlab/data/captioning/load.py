@@ -1,6 +1,5 @@
 """Load the captioned images of an experiment."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from attnlab.config.captioning import CaptionData, CaptionHub, Scenes
@@ -9,11 +8,10 @@ from attnlab.data.captioning import flickr8k, hub, scenes
 from attnlab.data.captioning.records import CaptionedImage
 from attnlab.data.images.duplicates import warn_about_shared_images
 from attnlab.data.records import Splits
-from attnlab.data.text.letters import composed
 
 
 def load(config: CaptionData, data_dir: Path | None) -> Splits[CaptionedImage]:
-    """Read or generate all splits of captioned images; characters of captions are composed (NFC).
+    """Read or generate all splits of captioned images.
 
     Args:
         config: `task.data` of an experiment.
@@ -27,6 +25,6 @@ def load(config: CaptionData, data_dir: Path | None) -> Splits[CaptionedImage]:
     if isinstance(config, CaptionHub):
         splits = hub.read(config, data_dir)
     else:
-        splits = flickr8k.read(config, directory.require(data_dir, config.kind, config.captions))
+        splits = flickr8k.read(config, directory.require(data_dir, f"task.data.kind {config.kind}", config.captions))
     warn_about_shared_images(splits)
-    return splits.map(lambda example: replace(example, captions=tuple(map(composed, example.captions))))
+    return splits

@@ -7,6 +7,7 @@ import numpy as np
 
 from attnlab.config.errors import UserError
 from attnlab.data.images.pixels import Box
+from attnlab.data.text.letters import composed
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,10 @@ class CaptionedImage:
 
 
 def checked_captions(texts: Sequence[str], where: str) -> tuple[str, ...]:
-    """Return the captions of an image; raise if there are none, or if a caption has no letter or digit.
+    """Return the captions of an image with composed characters (NFC).
+
+    Raises:
+        UserError: there are no captions, or one of them has no letter or digit.
 
     >>> checked_captions(["A dog ."], "captions.jsonl:1")
     ('A dog .',)
@@ -33,4 +37,4 @@ def checked_captions(texts: Sequence[str], where: str) -> tuple[str, ...]:
     for number, text in enumerate(texts, start=1):
         if not any(map(str.isalnum, text)):
             raise UserError(f"{where}: caption {number} of {len(texts)} has no word ({text[:20]!r}); remove it")
-    return tuple(texts)
+    return tuple(map(composed, texts))

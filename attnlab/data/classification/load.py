@@ -22,5 +22,5 @@ def load(config: ClassificationData, data_dir: Path | None) -> LabeledTextSplits
         return synthetic_sentiment.generate(config)
     if isinstance(config, LabeledTextHub):
         return hub.read(config, data_dir)
-    folder = directory.require(data_dir, config.kind, config.train)
+    folder = directory.require(data_dir, f"task.data.kind {config.kind}", config.train)
     return trees.read(config, folder) if isinstance(config, Trees) else labeled_text.read(config, folder)

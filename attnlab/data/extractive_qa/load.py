@@ -24,5 +24,5 @@ def load(config: ExtractiveQAData, data_dir: Path | None) -> Splits[PassageQuest
     if isinstance(config, PassageQuestionHub):
         return squad.read_hub(config, data_dir)
     train = config.train if isinstance(config, SquadJson) else config.train[0]
-    folder = directory.require(data_dir, config.kind, train)
+    folder = directory.require(data_dir, f"task.data.kind {config.kind}", train)
     return squad.read(config, folder) if isinstance(config, SquadJson) else subjqa.read(config, folder)

@@ -21,6 +21,7 @@ from attnlab.config.errors import UserError
 from attnlab.config.json_text import read
 from attnlab.config.pretrained import Folder, Source
 from attnlab.config.text import AnyTokenizer, PretrainedTokenizer
+from attnlab.data import directory
 from attnlab.data.git_lfs import refuse_pointer
 from attnlab.data.pretrained import weights
 from attnlab.data.text.bounded import refuse_unbounded
@@ -43,11 +44,9 @@ class Pretrained:
     def find(cls, source: Source, data_dir: Path | None) -> Self:
         """Return the weights of an installed package, without importing it, or those of a folder."""
         if isinstance(source, Folder):
-            if data_dir is None and not Path(source.path).is_absolute():
-                raise UserError(
-                    f"{source.path}: the path of pretrained weights is relative to the data directory: give --data DIR"
-                )
-            folder = (data_dir or Path()) / source.path
+            folder = Path(source.path)
+            if not folder.is_absolute():
+                folder = directory.require(data_dir, f"the folder {folder} of pretrained weights", str(folder)) / folder
             if not folder.is_dir():
                 raise UserError(f"{folder}: no such folder; expected one with {EXPECTED}")
             return cls(folder)

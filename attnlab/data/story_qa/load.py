@@ -21,4 +21,4 @@ def load(config: StoryData, data_dir: Path | None) -> Splits[StoryQuestion]:
     """
     if isinstance(config, GeneratedStories):
         return generated.generate(config)
-    return babi.read(config, directory.require(data_dir, config.kind, config.train))
+    return babi.read(config, directory.require(data_dir, f"task.data.kind {config.kind}", config.train))

@@ -29,9 +29,9 @@ def _read(config: TranslationHub | ParallelText | Tsv | TsvToSplit, data_dir: Pa
         case TranslationHub():
             return hub.read(config, data_dir)
         case TsvToSplit():
-            return tsv.read_and_split(config, directory.require(data_dir, config.kind, config.file))
+            return tsv.read_and_split(config, directory.require(data_dir, f"task.data.kind {config.kind}", config.file))
         case Tsv():
-            return tsv.read(config, directory.require(data_dir, config.kind, config.train))
+            return tsv.read(config, directory.require(data_dir, f"task.data.kind {config.kind}", config.train))
         case ParallelText():
-            folder = directory.require(data_dir, config.kind, f"{config.train}.{config.source}")
+            folder = directory.require(data_dir, f"task.data.kind {config.kind}", f"{config.train}.{config.source}")
             return parallel_text.read(config, folder)

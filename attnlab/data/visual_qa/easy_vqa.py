@@ -12,6 +12,7 @@ from attnlab.data.images.arrays import read_arrays
 from attnlab.data.images.pixels import as_bytes
 from attnlab.data.labels import parse_label
 from attnlab.data.records import Splits
+from attnlab.data.text.letters import composed
 from attnlab.data.text.lines import find, read_lines
 from attnlab.data.visual_qa.records import ImageQuestion
 
@@ -77,7 +78,8 @@ def _question(parts: tuple[Any, ...], images: Any, where: str) -> tuple[int, Ima
     known = isinstance(index, int) and (index in images if isinstance(images, dict) else 0 <= index < len(images))
     if not known:
         raise UserError(f"{where}: no image {index!r} among {len(images)} images")
-    return index, ImageQuestion(images[index], question, parse_label(answer, f"{where}: the answer"), f"image {index}")
+    label = parse_label(answer, f"{where}: the answer")
+    return index, ImageQuestion(images[index], composed(question), label, f"image {index}")
 
 
 def _packed(path: Path) -> np.ndarray:

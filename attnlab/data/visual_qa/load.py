@@ -1,19 +1,17 @@
 """Load the questions about images of an experiment."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from attnlab.config.visual_qa import ImageQuestionHub, QuestionData, SceneQuestions
 from attnlab.data import directory
 from attnlab.data.images.duplicates import warn_about_shared_images
 from attnlab.data.records import Splits
-from attnlab.data.text.letters import composed
 from attnlab.data.visual_qa import easy_vqa, hub, scenes
 from attnlab.data.visual_qa.records import ImageQuestion
 
 
 def load(config: QuestionData, data_dir: Path | None) -> Splits[ImageQuestion]:
-    """Read or generate all splits of questions about images; characters of questions are composed (NFC).
+    """Read or generate all splits of questions about images.
 
     Args:
         config: `task.data` of an experiment.
@@ -27,6 +25,7 @@ def load(config: QuestionData, data_dir: Path | None) -> Splits[ImageQuestion]:
     if isinstance(config, ImageQuestionHub):
         splits = hub.read(config, data_dir)
     else:
-        splits = easy_vqa.read(config, directory.require(data_dir, config.kind, f"{config.train}_questions.jsonl.gz"))
+        expected = f"{config.train}_questions.jsonl.gz"
+        splits = easy_vqa.read(config, directory.require(data_dir, f"task.data.kind {config.kind}", expected))
     warn_about_shared_images(splits)
-    return splits.map(lambda example: replace(example, question=composed(example.question)))
+    return splits
