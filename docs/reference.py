@@ -1,6 +1,6 @@
-"""Write the pages of `docs/config`: every config key with its type, default and meaning, from the pydantic models.
+"""Write the pages of `docs/config`: all config keys with type, default and meaning, from the pydantic models.
 
-`python docs/reference.py` writes them; a test fails while a page differs from what this writes.
+Run `python docs/reference.py`; a test fails if a page is not up to date.
 """
 
 import re
@@ -19,46 +19,46 @@ from attnlab.config.explain import kind_of, models_of
 FOLDER = Path(__file__).parent / "config"
 Model = type[BaseModel]
 PARTS = ("attention", "masks", "normalizers", "custom")
-"""Modules of attnlab.config that page `attention` describes, wherever in an experiment their classes are used."""
+"""Modules of attnlab.config whose classes the page `attention` describes."""
 INTRODUCTIONS = {
     "index": """# Config keys
 
-An experiment is a YAML file with the keys of this page. Three of its parts have pages of their own:
+An experiment is a YAML file with the keys on this page. Three of its parts have separate pages:
 
 - [Tasks](tasks.md): the task, its data, its tokenizer and its decoding
 - [Models](models.md): the architectures
 - [Attention](attention.md): scores, mods, masks and normalizers
 
-`attnlab list settings` prints every `kind`, and `attnlab data check CONFIG` reads a config without training.
+`attnlab list settings` prints all kinds, and `attnlab data check CONFIG` checks a config and its data without training.
 
-On the command line a key is written with dots, and its value as YAML:
+On the command line a key is a path with dots, and its value is YAML:
 
     attnlab train experiments/translation/dates_additive.yaml model.encoder.cell=lstm --seed 2 --out runs/lstm
 
-A key with several kinds is a mapping that names one of them, such as `score: {kind: additive, hidden: 64}`. Unknown
-keys and values of another type are errors.
+The value of a key with several kinds is a mapping with a `kind`, such as `score: {kind: additive, hidden: 64}`. Unknown
+keys and values of a wrong type are errors.
 """,
     "tasks": """# Config keys of tasks
 
-What stands under `task:` in a config, a section for each `kind`. [Your own data](../data.md) shows the files that each
-kind of data reads. Paths are relative to the directory that `--data` or `ATTNLAB_DATA` names.
+The keys under `task:` in a config, with a section for each `kind`. [Your own data](../data.md) describes the files of
+each kind of data. Paths are relative to the data directory, which is set by `--data` or `ATTNLAB_DATA`.
 """,
     "models": """# Config keys of models
 
-What stands under `model:` in a config, a section for each `kind`. The keys of a model's [attention](attention.md) have
-a page of their own.
+The keys under `model:` in a config, with a section for each `kind`. The keys of a model's [attention](attention.md)
+have a separate page.
 """,
     "attention": """# Config keys of attention
 
-What stands under `attention:`, `cross_attention:` and `per_layer:` in a model's config. The functions behind the kinds
-are explained in [Attention](../attention/index.md).
+The keys under `attention:`, `cross_attention:` and `per_layer:` in the config of a model.
+[Attention](../attention/index.md) describes the functions of the kinds.
 """,
 }
 
 
 @dataclass(frozen=True)
 class Group:
-    """The config classes that one key allows, described together under one heading."""
+    """The config classes that a key allows, which are described under a common heading."""
 
     key: str
     parent: str
@@ -67,7 +67,7 @@ class Group:
 
 
 def allowed_models(annotation: Any) -> tuple[Model, ...]:
-    """Return the config classes of a field: of its value, or of the entries of its list or mapping."""
+    """Return the config classes of a field: those of its value, or of the entries of its list or mapping."""
     entries = [part for part in get_args(annotation) if part is not Ellipsis]
     if get_origin(annotation) in (tuple, dict):
         return tuple(models_of(entries[-1]))
@@ -75,40 +75,40 @@ def allowed_models(annotation: Any) -> tuple[Model, ...]:
 
 
 def groups() -> list[Group]:
-    """Collect the groups of an experiment's keys, each where it is used first."""
-    found = {(Experiment,): Group("experiment", "", (Experiment,), "index")}
+    """Return the groups of the keys of an experiment, in the order of their first use."""
+    groups: dict[tuple[Model, ...], Group] = {(Experiment,): Group("experiment", "", (Experiment,), "index")}
 
     def visit(model: Model, name: str, page: str) -> None:
         for key, field in model.model_fields.items():
             models = allowed_models(field.annotation)
-            if not models or models in found:
+            if not models or models in groups:
                 continue
             home = {"task": "tasks", "model": "models"}.get(key, page)
             home = "attention" if models[0].__module__.rpartition(".")[2] in PARTS else home
-            found[models] = Group(key, name, models, home)
-            for each in models:
-                visit(each, kind_of(each) or key, home)
+            groups[models] = Group(key, name, models, home)
+            for inner in models:
+                visit(inner, kind_of(inner) or key, home)
 
     visit(Experiment, "experiment", "index")
-    return list(found.values())
+    return list(groups.values())
 
 
-def titles(every: list[Group]) -> dict[tuple[Model, ...], str]:
-    """Return the heading of each group: its key, and the kind that has the key where several differ."""
-    keys = [group.key for group in every]
+def titles(all_groups: list[Group]) -> dict[tuple[Model, ...], str]:
+    """Return the heading of each group: its key, and if several groups have the key, the kind that it belongs to."""
+    keys = [group.key for group in all_groups]
     return {
         group.models: f"`{group.key}`" if keys.count(group.key) == 1 else f"`{group.key}` of `{group.parent}`"
-        for group in every
+        for group in all_groups
     }
 
 
 def slug(heading: str) -> str:
-    """Return the anchor that GitHub makes of a heading."""
+    """Return the anchor of a heading on GitHub."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def cell(text: str) -> str:
-    """Write a text in a cell of a Markdown table."""
+    """Return text as a cell of a Markdown table."""
     outside = re.split(r"(`[^`]*`)", " ".join(text.split()))
     return "".join(part if part.startswith("`") else re.sub(r"([*<\[])", r"\\\1", part) for part in outside).replace(
         "|", "\\|"
@@ -116,7 +116,7 @@ def cell(text: str) -> str:
 
 
 def type_of(schema: dict[str, Any]) -> str:
-    """Write the type of a value in words, from its JSON schema."""
+    """Return the type of a value in words, from its JSON schema."""
     if "anyOf" in schema:
         return " or ".join(type_of(part) for part in schema["anyOf"])
     if "enum" in schema or "const" in schema:
@@ -138,32 +138,32 @@ def type_of(schema: dict[str, Any]) -> str:
 
 
 def default_of(field: FieldInfo) -> str:
-    """Write the default of a field as YAML; "required" where the key must be given."""
+    """Return the default of a field as YAML, or "required"."""
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
-        value = written(value) or "its defaults"
+        value = without_defaults(value) or "its defaults"
     text = (
         yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).removesuffix("...\n").strip()
     )
     return text if text == "its defaults" else f"`{text}`"
 
 
-def written(value: Any) -> Any:
-    """Return a value as a config would write it: of a section its kind, and what differs from the defaults."""
+def without_defaults(value: Any) -> Any:
+    """Return a value as data; sections have only their kind and the keys that differ from their defaults."""
     if not isinstance(value, BaseModel):
-        return [written(each) for each in value] if isinstance(value, tuple) else value
+        return [without_defaults(item) for item in value] if isinstance(value, tuple) else value
     fields = type(value).model_fields
     return {
-        name: written(getattr(value, name))
+        name: without_defaults(getattr(value, name))
         for name, field in fields.items()
         if name == "kind" or field.is_required() or getattr(value, name) != field.get_default(call_default_factory=True)
     }
 
 
 def rows(model: Model, links: dict[tuple[Model, ...], str]) -> Iterator[str]:
-    """Write the table of a class: key, type, default, meaning."""
+    """Yield the lines of the table of a class: key, type, default, meaning."""
     schema = model.model_json_schema()
     properties = schema.get("$defs", {}).get(model.__name__, schema).get("properties", {})
     keys = {key: field for key, field in model.model_fields.items() if key != "kind"}
@@ -176,12 +176,12 @@ def rows(model: Model, links: dict[tuple[Model, ...], str]) -> Iterator[str]:
         kind = f"mapping of layer numbers to {kind}" if models and get_origin(field.annotation) is dict else kind
         kind = f"{kind} or `null`" if models and type(None) in get_args(field.annotation) else kind
         if not field.description:
-            raise ValueError(f"{model.__module__}.{model.__name__}.{key} has no meaning; write a docstring below it")
+            raise ValueError(f"{model.__module__}.{model.__name__}.{key} has no description; add a docstring below it")
         yield f"| `{key}` | {kind} | {default_of(field).replace('|', chr(92) + '|')} | {cell(field.description)} |"
 
 
 def section(group: Group, title: str, links: dict[tuple[Model, ...], str]) -> Iterator[str]:
-    """Write the section of a group."""
+    """Yield the lines of the section of a group."""
     if len(group.models) == 1 and not kind_of(group.models[0]):
         (model,) = group.models
         yield from ("", f"## {title}", "", cell(model.__doc__ or ""), *rows(model, links))
@@ -198,17 +198,17 @@ def section(group: Group, title: str, links: dict[tuple[Model, ...], str]) -> It
 
 def pages() -> dict[str, str]:
     """Return the text of each page by its name."""
-    every = groups()
-    heading = titles(every)
-    written = {page: [text.strip()] for page, text in INTRODUCTIONS.items()}
-    for group in every:
+    all_groups = groups()
+    heading = titles(all_groups)
+    lines = {page: [text.strip()] for page, text in INTRODUCTIONS.items()}
+    for group in all_groups:
         links = {
             other.models: f"[{heading[other.models]}]"
             f"({'' if other.page == group.page else other.page + '.md'}#{slug(heading[other.models])})"
-            for other in every
+            for other in all_groups
         }
-        written[group.page] += section(group, heading[group.models], links)
-    return {page: "\n".join(lines) + "\n" for page, lines in written.items()}
+        lines[group.page] += section(group, heading[group.models], links)
+    return {page: "\n".join(text) + "\n" for page, text in lines.items()}
 
 
 if __name__ == "__main__":
