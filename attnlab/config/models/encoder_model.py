@@ -40,7 +40,7 @@ class EncoderModel(Config):
     """Pretrained weights of the encoder, which add [CLS] before the text, as in their training; null initializes the
     encoder randomly."""
     append_sep: bool | None = None
-    """Add [SEP] after the text; null adds it exactly if `pretrained` is set."""
+    """Add [SEP] after the text; null adds it only if `pretrained` is set."""
 
     @property
     def special_tokens_after(self) -> int:

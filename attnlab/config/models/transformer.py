@@ -95,7 +95,7 @@ class Block(Config):
     norm_position: Literal["pre", "post"] = "pre"
     """pre: x + f(norm(x)) (Xiong et al. 2020); post: norm(x + f(x)) (Vaswani et al. 2017)."""
     final_norm: bool | None = None
-    """Normalize after the last layer; null does so exactly with norm_position pre."""
+    """Normalize after the last layer; null does so only for norm_position pre."""
     biases: bool = True
     """Add biases to all linear maps of the layers."""
     positions: Positions = Sinusoidal()
