@@ -50,7 +50,7 @@ def equal(first: Batch, second: Batch) -> bool:
     return first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
 
 
-def test_one_batch_written_out() -> None:
+def test_arrays_of_a_batch() -> None:
     pairs = [((7, 8), (9,)), ((6,), (5, 4))]
     batch = Batches.of_pairs(pairs, batch_tokens=12, buckets=1, seed=0, row_multiple=3).batch(0)
     order = np.argsort(-batch["source_lengths"], kind="stable")
@@ -82,13 +82,13 @@ def test_each_pair_comes_once_an_epoch_in_few_shapes(count: int, tokens: int, bu
 def test_real_fractions_are_what_the_batches_hold() -> None:
     batches = Batches.of_pairs(made_up(800), 512, 6, seed=0, row_multiple=2)
     epoch = [batches.batch(step) for step in range(len(batches))]
-    for side, said in (("source", batches.real_source_fraction), ("target", batches.real_fraction)):
+    for side, fraction in (("source", batches.real_source_fraction), ("target", batches.real_fraction)):
         array = "source" if side == "source" else "target_in"
         real = sum(int(batch[f"{side}_lengths"].sum()) for batch in epoch)
-        assert said == pytest.approx(real / sum(batch[array].size for batch in epoch))
+        assert fraction == pytest.approx(real / sum(batch[array].size for batch in epoch))
 
 
-def test_a_step_alone_decides_its_batch() -> None:
+def test_a_batch_depends_only_on_its_step() -> None:
     pairs = made_up(300)
     batches, again = (Batches.of_pairs(pairs, 256, 4, seed=5, row_multiple=2) for _ in range(2))
     steps = list(range(3 * len(batches)))
@@ -103,9 +103,9 @@ def test_epochs_and_seeds_have_other_orders() -> None:
     size = len(first)
     epochs = [[rows(first.batch(step)) for step in range(start, start + size)] for start in (0, size)]
     epochs.append([rows(other.batch(step)) for step in range(size)])
-    for one, two in itertools.combinations(epochs, 2):
-        assert one != two
-        assert {frozenset(batch) for batch in one} != {frozenset(batch) for batch in two}, "pairs meet other pairs"
+    for first, second in itertools.combinations(epochs, 2):
+        assert first != second
+        assert {frozenset(batch) for batch in first} != {frozenset(batch) for batch in second}, "pairs meet other pairs"
 
 
 @pytest.mark.parametrize("start", [0, 1, 17, 1000])

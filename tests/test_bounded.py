@@ -314,7 +314,7 @@ def test_a_torch_file_whose_storage_is_larger_than_the_file(tmp_path: Path):
     assert "the file is truncated" in refusal(lambda: torch_file.read(path))
 
 
-def test_a_torch_file_that_hands_one_storage_out_endlessly(tmp_path: Path):
+def test_a_torch_file_whose_tensors_repeat_a_storage_is_refused(tmp_path: Path):
     path, numbers = tmp_path / "weights.pth", {"7": np.arange(100, dtype=np.float32)}
     names = [f"t{n}" for n in range(5_000)]
     path.write_bytes(saved(state(**{name: tensor("7", 100, (100,), (1,)) for name in names}), numbers))

@@ -65,13 +65,13 @@ def test_the_report_is_legible(folder: Path) -> None:
     assert max(map(len, text.splitlines())) < 240
 
 
-def test_the_first_bad_line_is_told_by_file_and_number(folder: Path) -> None:
+def test_the_first_invalid_line_is_reported_by_file_and_number(folder: Path) -> None:
     (folder / "b.en").write_bytes(b"\xff\n")
     with pytest.raises(UserError, match=r"b\.en:1: byte 1 of the line \(0xff\) is not UTF-8"):
         check(experiment(Translation(data=PARALLEL, tokenizer=Words())), folder)
 
 
-def test_all_pairs_too_long_is_told_not_an_error(folder: Path) -> None:
+def test_no_remaining_pair_is_reported_without_an_error(folder: Path) -> None:
     write(folder, train=("a b c\n", "a b c\n"))
     report = check(experiment(Translation(data=PARALLEL, tokenizer=Bpe(vocabulary=100), max_length=1)), folder)
     assert (report.splits["train"].too_long, report.batches) == (1, 0)
@@ -90,10 +90,10 @@ def test_batches_are_counted_as_the_training_cuts_them() -> None:
         name="x", task=Translation(data=data, tokenizer=Words()), model=RecurrentSeq2Seq(attention=None),
         training=Training(steps=1, batch_tokens=64, buckets=2),
     )  # fmt: skip
-    said = TranslationTask.check(config, None)
+    text = TranslationTask.check(config, None)
     splits = TranslationTask.load(config, None)
     batches = TranslationTask.prepare(config, splits).training_batches(splits.train).batches
-    assert f"Batches an epoch: {len(batches):,} " in said
+    assert f"Batches an epoch: {len(batches):,} " in text
     assert all(rows % jax.device_count() == 0 for rows, _, _ in batches.shapes)
     assert jax.device_count() > 1
     assert check(config, None).batches != len(batches), "as on one device: the test would not see the difference"

@@ -48,8 +48,8 @@ def test_what_is_exported_reads_back_the_same(task: str, most: int | None, tmp_p
     assert read.keys() == generated.keys()
     for split, examples in generated.items():
         assert len(read[split]) == len(examples[:most]) > 0
-        for one, other in zip(read[split], examples, strict=False):
-            assert content(one, fields) == content(other, fields)
+        for example, other in zip(read[split], examples, strict=False):
+            assert content(example, fields) == content(other, fields)
 
 
 def test_the_command_prints_the_config_that_reads_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

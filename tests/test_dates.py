@@ -148,7 +148,7 @@ def test_sure_links_join_words_that_translate_each_other() -> None:
             assert target in words or (source, target) == ("zwei", "twenty")
 
 
-def test_sure_links_of_digits_join_the_word_that_says_them() -> None:
+def test_sure_links_of_digits_connect_their_words() -> None:
     corpus = load(Dates(target="iso", train=3000, dev=1, test=1), None)
     values = {num2words(n, lang="de"): str(n) for n in BASIC}
     values |= {"ein": "1", "erste": "1", "dritte": "3", "siebte": "7", "achte": "8", "hundert": "0", "tausend": "0"}

@@ -100,7 +100,7 @@ GENERATED = [
 
 
 @pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.stem)
-def test_the_card_of_a_generated_task_says_what_its_language_is(path: Path):
+def test_the_card_of_a_generated_task_describes_its_language(path: Path):
     (line,) = (line for line in path.read_text().splitlines() if line.startswith("# language: "))
     assert int(re.search(r"language: (\d+) words", line)[1]) == learned_words(data_of(path))
 

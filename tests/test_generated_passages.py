@@ -43,18 +43,18 @@ def test_no_sentence_shares_more_words_with_the_question_and_no_place_is_the_ans
     places = [0] * 5
     for question in questions:
         sentences = question.passage.rstrip(".").split(". ")
-        asked = set(re.findall(r"\w+", question.question))
-        assert len({len(asked & set(sentence.split())) for sentence in sentences}) == 1
+        words = set(re.findall(r"\w+", question.question))
+        assert len({len(words & set(sentence.split())) for sentence in sentences}) == 1
         places[[sentence.split()[0] for sentence in sentences].index(question.answers[0].text)] += 1
     assert max(places) < 260, "of 1,000, a fifth each"
     assert not any(lexical_baseline.answer(question) == question.answers[0].text for question in questions[:50])
 
 
-def test_splits_depend_on_the_seed_alone_and_share_nothing():
-    one, again = (generated.generate(GeneratedPassages(**FEW)) for _ in range(2))
+def test_splits_depend_only_on_the_seed_and_are_disjoint():
+    splits, again = (generated.generate(GeneratedPassages(**FEW)) for _ in range(2))
     other = generated.generate(GeneratedPassages(seed=1, **FEW))
-    assert one.fingerprint() == again.fingerprint() != other.fingerprint()
+    assert splits.fingerprint() == again.fingerprint() != other.fingerprint()
     longer = generated.generate(GeneratedPassages(**(FEW | {"train": 400})))
-    assert longer.train[:300] == one.train
-    for split, questions in one.splits().items():
+    assert longer.train[:300] == splits.train
+    for split, questions in splits.splits().items():
         assert {generated.split_of(question) for question in questions} == {split}

@@ -69,7 +69,7 @@ def test_the_original_files_of_flickr_give_the_same(flickr, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "message"),
     [
         ("{", r"captions\.jsonl:1: expected JSON"),
         ('{"image": "0.jpg", "split": "train", "captions": []}', r"captions\.jsonl:1: the image has no caption"),
@@ -88,22 +88,22 @@ def test_the_original_files_of_flickr_give_the_same(flickr, tmp_path):
         ("1.jpg#0\tA thing", "needs task.data.split_files"),
     ],
 )
-def test_broken_captions_are_told_with_file_and_line(flickr, line, says):
+def test_invalid_captions_are_reported_by_file_and_line(flickr, line, message):
     (flickr / "captions.jsonl").write_text(line + "\n")
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         load_captions(Flickr8k(captions="captions.jsonl"), flickr)
 
 
-def test_splits_that_are_not_used_are_counted(flickr, capsys):
+def test_unused_splits_are_counted(flickr, capsys):
     load_captions(Flickr8k(), flickr)
     assert "ignored 1 image of the split 'extra'" in capsys.readouterr().err
     lines = [json.dumps({"image": f"{n}.jpg", "split": split, "captions": ["a"]})
              for n, split in enumerate(["train", "val", "test", "restval", "restval", "extra"])]  # fmt: skip
     (flickr / "captions.jsonl").write_text("\n".join(lines))
     load_captions(Flickr8k(captions="captions.jsonl"), flickr)
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 2
-    assert "2 images of the split 'restval'" in told[0]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "2 images of the split 'restval'" in lines[0]
 
 
 @pytest.mark.parametrize("text", ["", "  ", "...", "!\u00a0?"])
@@ -119,7 +119,7 @@ def test_an_empty_caption_is_refused_in_the_original_files_too(tmp_path, text):
         load_captions(config, tmp_path)
 
 
-def test_an_image_in_two_splits_is_told(flickr, tmp_path, capsys):
+def test_an_image_in_two_splits_is_reported(flickr, tmp_path, capsys):
     splits = {"0.jpg": "train", "1.jpg": "train", "2.jpg": "val", "3.jpg": "test", "4.jpg": "test"}
     lines = [json.dumps({"image": name, "split": split, "captions": ["a"]}) for name, split in splits.items()]
     (flickr / "images").mkdir()
@@ -135,9 +135,9 @@ def test_an_image_in_two_splits_is_told(flickr, tmp_path, capsys):
     load_captions(Flickr8k(images="images", captions="captions.jsonl"), flickr)
     assert "2 of 3 images of test are also in train; 3.jpg of test" in capsys.readouterr().err
     load_questions(easy_vqa(tmp_path, QUESTIONS), tmp_path)  # test is train again
-    told = capsys.readouterr().err.splitlines()
-    assert told[0].startswith("attnlab: 3 of 4 images of test are also in train; image 0 of test is image 0 of train")
-    assert len(told) == 2, "and one in dev"
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("attnlab: 3 of 4 images of test are also in train; image 0 of test is image 0 of train")
+    assert len(lines) == 2, "and one in dev"
 
 
 def test_names_do_not_lead_out_of_the_folder(flickr):
@@ -170,8 +170,8 @@ QUESTIONS = [{"question": f"is it {n}?", "answer": "yes", "image": n % 4} for n 
 
 def test_dev_has_images_that_training_has_not(tmp_path):
     splits = load_questions(easy_vqa(tmp_path, QUESTIONS), tmp_path)
-    assert {int(asked.image[0, 0, 0]) for asked in splits.train} == {0, 1, 2}
-    assert {int(asked.image[0, 0, 0]) for asked in splits.dev} == {3}
+    assert {int(example.image[0, 0, 0]) for example in splits.train} == {0, 1, 2}
+    assert {int(example.image[0, 0, 0]) for example in splits.dev} == {3}
     assert len(splits.test["test"]) == 8
 
 
@@ -184,9 +184,9 @@ def test_the_layout_of_the_package_gives_the_same(tmp_path):
         rows = [[row["question"], row["answer"], row["image"]] for row in QUESTIONS]
         (tmp_path / part / "questions.json").write_text(json.dumps(rows))
     loose = load_questions(EasyVqa(train="train", test="test", dev_images=1), tmp_path)
-    for one, other in zip(packed.train, loose.train, strict=True):
-        assert (one.question, one.answer) == (other.question, other.answer)
-        np.testing.assert_array_equal(pixels(one.image, 8), pixels(other.image, 8))
+    for example, other in zip(packed.train, loose.train, strict=True):
+        assert (example.question, example.answer) == (other.question, other.answer)
+        np.testing.assert_array_equal(pixels(example.image, 8), pixels(other.image, 8))
 
 
 @pytest.mark.parametrize("index", [4, -1, "0", None])
@@ -245,14 +245,14 @@ def test_gray_levels_of_any_depth_keep_their_brightness(image):
 
 
 @pytest.mark.parametrize(
-    ("values", "says"),
+    ("values", "message"),
     [
         (np.array([[0, np.nan]]), "nan"), (np.array([[0, np.inf]]), "inf"), (np.array([[-1.0, 1]]), "from -1 to 1"),
         (np.array([[0, 1.5]]), "to 1.5"), (np.array([[0, 1e6]]), r"to 1e\+06"),
     ],
 )  # fmt: skip
-def test_gray_levels_without_a_scale_are_refused(values, says):
-    with pytest.raises(UserError, match=rf"x\.tif: gray levels .*{says}.* expected 0 to 1, 0 to 255 or 0 to 65,535"):
+def test_gray_levels_without_a_scale_are_refused(values, message):
+    with pytest.raises(UserError, match=rf"x\.tif: gray levels .*{message}.* expected 0 to 1, 0 to 255 or 0 to 65,535"):
         pixels(saved(values.astype(np.float32)), 8, "x.tif")
     with pytest.raises(UserError, match="from -5 to 9 in integers"):
         pixels(saved(np.array([[-5, 9]], np.int32)), 8)
@@ -263,7 +263,7 @@ CORNERS = np.kron(np.array([[10, 80], [150, 220]], np.uint8), np.ones((32, 32), 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_images_stand_upright_whatever_the_camera_noted(format, orientation):
+def test_images_are_rotated_by_their_exif_orientation(format, orientation):
     if format == "WEBP" and not features_of_pillow.check("webp"):
         pytest.skip("this Pillow has no WebP")
     lying = {1: CORNERS, 2: CORNERS[:, ::-1], 3: CORNERS[::-1, ::-1], 4: CORNERS[::-1], 5: CORNERS.T,
@@ -292,7 +292,7 @@ def test_damaged_exif_does_not_damage_the_image(exif):
     np.testing.assert_array_equal(pixels(as_bytes(content.getvalue()), 64)[..., 0], CORNERS)
 
 
-def test_what_is_no_image_is_told_in_one_line(tmp_path):
+def test_files_that_are_not_images_are_refused_in_one_line(tmp_path):
     whole = encoded(100, (64, 64))
     for name, content in {"text.jpg": b"hello", "half.jpg": whole[: len(whole) // 2], "empty.png": b""}.items():
         (tmp_path / name).write_bytes(content)
@@ -302,7 +302,7 @@ def test_what_is_no_image_is_told_in_one_line(tmp_path):
         read_image(tmp_path / "absent.jpg", 8)
 
 
-def test_an_endless_image_is_refused_unread():
+def test_an_image_that_is_too_large_is_refused_before_decoding():
     side = int(LARGEST**0.5) + 10
     content = io.BytesIO()
     Image.new("1", (side, side)).save(content, "PNG")
@@ -317,23 +317,23 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 
 def test_features_are_computed_once_for_the_same_content(cache):
-    asked = []
+    batch_sizes = []
 
     def compute(batch: np.ndarray) -> np.ndarray:
-        asked.append(len(batch))
+        batch_sizes.append(len(batch))
         return batch.reshape(len(batch), 4, -1).astype(np.float16)
 
     images = [np.full((8, 8, 3), n, np.uint8) for n in range(40)]
-    found = features.features(images, 8, compute, "one")
-    assert len(asked) == 2
-    np.testing.assert_array_equal(found[39], compute(images[39][None])[0])
+    computed = features.features(images, 8, compute, "one")
+    assert len(batch_sizes) == 2
+    np.testing.assert_array_equal(computed[39], compute(images[39][None])[0])
     again = features.features(images[::-1], 8, lambda batch: pytest.fail("computed again"), "one")
-    np.testing.assert_array_equal(again[0], found[39])
-    before = len(asked)
+    np.testing.assert_array_equal(again[0], computed[39])
+    before = len(batch_sizes)
     features.features([*images, np.zeros((8, 8, 3), np.uint8) + 99], 8, compute, "one")
-    assert len(asked) == before + 1, "only the new one"
+    assert len(batch_sizes) == before + 1, "only the new one"
     features.features(images[:1], 8, compute, "another")
-    assert len(asked) == before + 2, "other weights, other features"
+    assert len(batch_sizes) == before + 2, "other weights, other features"
 
 
 def test_features_of_images_that_are_read_otherwise_are_computed_anew(cache, monkeypatch):
@@ -367,7 +367,7 @@ def test_hub_images_are_read_from_a_local_folder(tmp_path):
     captioned = load_captions(CaptionHub(path="pictures", captions=("caption_0", "caption_1")), tmp_path)
     assert [e.captions for e in captioned.dev] == [("a b", "d"), ("c", "e")]
     assert abs(int(pixels(captioned.train[1].image, 8).mean()) - 50) < 3
-    asked = load_questions(ImageQuestionHub(path="pictures"), tmp_path)
-    assert [(e.question, e.answer) for e in asked.test["test"]] == [("q?", "x"), ("r?", "y")]
+    splits = load_questions(ImageQuestionHub(path="pictures"), tmp_path)
+    assert [(e.question, e.answer) for e in splits.test["test"]] == [("q?", "x"), ("r?", "y")]
     with pytest.raises(UserError, match="row 1: no column 'caption_9'; did you mean"):
         load_captions(CaptionHub(path="pictures", captions=("caption_9",)), tmp_path)

@@ -53,7 +53,7 @@ def test_numbers_are_in_the_order_of_their_size_and_get_names(folder: Path) -> N
     assert (named.dev[0].label, named.test["test"][0].label) == ("a", "weak")
 
 
-def test_labels_of_one_name_are_one_class(folder: Path) -> None:
+def test_labels_with_the_same_name_are_one_class(folder: Path) -> None:
     found = load(jsonl(label_names={"0": "low", "5": "low", "10": "high"}), folder)
     assert found.labels == ("low", "high")
     assert sum(example.label == "low" for example in found.train) == 200
@@ -78,13 +78,13 @@ def test_blanks_and_spellings_of_a_label_make_no_class_of_their_own(tmp_path: Pa
     assert {example.label for examples in found.splits().values() for example in examples} == set(found.labels)
 
 
-def test_a_class_has_one_line_in_what_predict_writes(folder: Path) -> None:
+def test_a_class_is_a_single_line_of_predict(folder: Path) -> None:
     message = refusal(lambda: load(jsonl(label_names={"0": "lo\tw"}), folder))
     assert r"the name of '0' (task.data.label_names) is 'lo\tw'" in message
     assert "did you mean 'lo w'?" in message
 
 
-def test_answers_that_are_classes_are_checked_as_labels_are(tmp_path: Path) -> None:
+def test_answers_are_checked_like_labels(tmp_path: Path) -> None:
     """Stories and questions about images are answered by a class, a line each."""
     story = tmp_path / "story.txt"
     story.write_text("1 Ann moved.\n2 Who moved?\tAnn\u2028Bob\t1\n", encoding="utf-8")
@@ -109,7 +109,7 @@ def test_a_class_that_train_lacks_suggests_the_nearest(folder: Path, label: str,
 
 
 @pytest.mark.parametrize(("texts", "different"), [(["a"] * 200, 1), (["a", "b", "a", "b"], 2), (["a"], 1)])
-def test_too_few_to_hold_out_counts_the_different_texts(folder: Path, texts: list[str], different: int) -> None:
+def test_too_few_texts_to_hold_out_are_counted(folder: Path, texts: list[str], different: int) -> None:
     write(
         folder / "train.jsonl", [{"text": t, "label": n % 2} for n, t in enumerate(texts)] + [{"text": "a", "label": 1}]
     )
@@ -167,7 +167,7 @@ def test_a_table_with_commas_and_quoted_fields(tmp_path: Path, ending: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("text,label\n", ":1: no rows after the header"),
         ("text;label\na;1\n", ":1: the header has a single column, 'text;label'; columns are separated by a comma"),
@@ -181,9 +181,9 @@ def test_a_table_with_commas_and_quoted_fields(tmp_path: Path, ending: str) -> N
         ),
     ],
 )
-def test_a_bad_table_is_told_with_its_line(folder: Path, text: str, said: str) -> None:
+def test_an_invalid_table_is_refused_by_its_line(folder: Path, text: str, expected: str) -> None:
     (folder / "test.csv").write_text(text)
-    assert f"{folder / 'test.csv'}{said}" in refusal(lambda: load(jsonl(test={"test": "test.csv"}), folder))
+    assert f"{folder / 'test.csv'}{expected}" in refusal(lambda: load(jsonl(test={"test": "test.csv"}), folder))
 
 
 def test_an_unknown_format_is_refused_by_name(folder: Path) -> None:
@@ -194,7 +194,7 @@ def test_an_unknown_format_is_refused_by_name(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "expected"),
     [
         ('{"text": "a"}', "no 'label'; columns of this row: text (task.data.label names the column)"),
         (
@@ -232,14 +232,14 @@ def test_an_unknown_format_is_refused_by_name(folder: Path) -> None:
         ('{"text": "\\ud800", "label": 0}', "a lone surrogate"),
     ],
 )
-def test_a_bad_row_is_told_with_its_line(folder: Path, row: str, said: str) -> None:
+def test_an_invalid_row_is_refused_by_its_line(folder: Path, row: str, expected: str) -> None:
     (folder / "test.jsonl").write_text(f'{{"text": "a", "label": 0}}\n{row}\n')
     message = refusal(lambda: load(jsonl(), folder))
     assert f"{folder / 'test.jsonl'}:2: " in message
-    assert said in message
+    assert expected in message
 
 
-def test_what_no_classification_can_be_is_refused(folder: Path) -> None:
+def test_invalid_classification_data_is_refused(folder: Path) -> None:
     write(folder / "test.jsonl", [{"text": "a", "label": 7}])
     assert refusal(lambda: load(jsonl(), folder)) == (
         f"{folder / 'test.jsonl'}: the label '7' is not in train (0, 10, 5)"
@@ -283,7 +283,7 @@ def test_contractions(text: str, split: str) -> None:
     assert contractions.split(split) == split
 
 
-def test_pieces_are_found_again_after_splitting() -> None:
+def test_spans_are_converted_after_splitting_contractions() -> None:
     text = "I don't say it's bad, isn't it"
     for piece in ("I", "don", "n't", "say", "bad", "isn't", "it"):
         start = text.index(piece)

@@ -132,7 +132,7 @@ def test_a_perfect_translation_of_decomposed_text_matches(tmp_path: Path):
     assert pair.source == "Zoë läuft"
 
 
-def test_a_column_is_found_in_either_spelling(tmp_path: Path):
+def test_a_column_matches_in_either_normalization_form(tmp_path: Path):
     name = "français"
     for form in ("NFC", "NFD"):
         header = unicodedata.normalize("NFC" if form == "NFD" else "NFD", f"{name}\ten")

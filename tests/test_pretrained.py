@@ -161,12 +161,12 @@ def test_special_tokens_come_first_and_no_text_is_read_as_one(folder: Path):
     assert tokenizer.decode([1, *tokenizer.encode("good films, very").ids, 2, 0]) == "good films, very"
 
 
-def test_case_is_kept_where_the_folder_says_so(folder: Path):
+def test_case_is_kept_if_the_folder_sets_it(folder: Path):
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     assert Pretrained(folder).tokenizer.encode("the The").tokens == ["the", "[UNK]"]
 
 
-def test_a_line_of_a_vocabulary_ends_where_its_file_says(folder: Path):
+def test_lines_of_a_vocabulary_end_at_line_feeds_only(folder: Path):
     lines = [*VOCABULARY[:7], "\u2028", *VOCABULARY[7:]]
     (folder / "vocab.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     source = Pretrained(folder)
@@ -227,16 +227,16 @@ def test_weights_in_shards_are_the_same_encoder(folder: Path):
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told_in_a_line(folder: Path, mistake: str):
-    spoil, said = MISTAKES[mistake]
+def test_a_mistake_is_an_error_of_one_line(folder: Path, mistake: str):
+    spoil, message = MISTAKES[mistake]
     spoil(folder)
     with pytest.raises(UserError) as error:
         bert.read(BERT, Pretrained.find(Folder(path=folder.name), folder.parent))
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_source_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_source_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(UserError, match="nowhere: no such folder"):
         Pretrained.find(Folder(path="nowhere"), tmp_path)
     with pytest.raises(UserError, match="needs a data directory: give --data DIR"):
@@ -374,7 +374,7 @@ def test_a_text_may_be_as_long_as_there_are_positions(name: str, data_dir: Path)
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_a_text_of_nothing_but_control_characters_is_told(name: str, data_dir: Path):
+def test_a_text_of_control_characters_is_reported(name: str, data_dir: Path):
     config = experiment(name)
     task = task_class(config).prepare(config, task_class(config).load(config, data_dir), data_dir)
     line = "\u200b\x00" + ("" if name == "sst2" else "\tgood?")
@@ -385,7 +385,7 @@ def test_a_text_of_nothing_but_control_characters_is_told(name: str, data_dir: P
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("task.tokenizer={kind: words}", "model.pretrained needs the vocabulary of the same weights, task.tokenizer"),
         ("task.tokenizer={kind: pretrained, source: {kind: folder, path: other}}", "needs the vocabulary of the same"),
@@ -395,10 +395,10 @@ def test_a_text_of_nothing_but_control_characters_is_told(name: str, data_dir: P
     ],
 )
 @pytest.mark.parametrize("name", FILES)
-def test_what_does_not_fit_is_told_before_anything_is_read(name: str, change: str, said: str):
+def test_mismatches_are_refused_before_any_file_is_read(name: str, change: str, message: str):
     with pytest.raises(UserError) as error:
         load(ROOT / "experiments" / FILES[name], [change])
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 

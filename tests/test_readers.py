@@ -58,7 +58,7 @@ def test_cr_lf_and_bom_are_taken_away(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "line", "said"),
+    ("content", "line", "expected"),
     [
         (b"ein\nM\xe4nner\n", 2, "byte 2 of the line (0xe4) is not UTF-8"),
         (b"ein\nzwei\ndrei \xc3", 3, "not UTF-8"),
@@ -73,12 +73,12 @@ def test_cr_lf_and_bom_are_taken_away(tmp_path: Path, name: str) -> None:
 )
 @pytest.mark.parametrize("name", ["x", "x.gz"])
 def test_a_bad_line_is_refused_by_file_and_line(
-    tmp_path: Path, name: str, content: bytes, line: int, said: str
+    tmp_path: Path, name: str, content: bytes, line: int, expected: str
 ) -> None:
     path = write(tmp_path / name, content)
     message = refusal(lambda: read_lines(path))
     assert message.startswith(f"{path}:{line}: ")
-    assert said in message
+    assert expected in message
 
 
 def test_the_longest_line_is_read(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_tsv_reads_two_columns_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "where", "said"),
+    ("content", "where", "expected"),
     [
         ("id\ten\n1\tone\n", ":1", "no column 'de' in the header (id, en)"),
         ("id\tde \ten\n1\tein\tone\n", ":1", "did you mean 'de '?"),
@@ -164,14 +164,16 @@ def test_tsv_reads_two_columns_by_name(tmp_path: Path) -> None:
         ("", "", "the file is empty"),
     ],
 )
-def test_a_broken_tsv_is_refused_by_file_and_line(tmp_path: Path, content: str | bytes, where: str, said: str) -> None:
+def test_a_broken_tsv_is_refused_by_file_and_line(
+    tmp_path: Path, content: str | bytes, where: str, expected: str
+) -> None:
     path = write(tmp_path / "x.tsv", content)
     message = refusal(lambda: read_tsv(path, "de", "en"))
     assert message.startswith(f"{path}{where}: ")
-    assert said in message
+    assert expected in message
 
 
-def test_a_missing_file_or_directory_is_said_with_how_to_get_it(tmp_path: Path) -> None:
+def test_a_missing_file_or_directory_is_an_error_with_advice(tmp_path: Path) -> None:
     message = refusal(lambda: load(TSV, None))
     assert "--data DIR" in message
     assert "ATTNLAB_DATA" in message
@@ -208,7 +210,7 @@ def test_the_fingerprint_tells_any_change() -> None:
     assert len({base, *changed}) == 1 + len(changed)
 
 
-def test_without_its_package_the_hub_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_of_the_hub_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     assert "pip install -e '.[hub]'" in refusal(lambda: load(TranslationHub(path="x", source="de", target="en"), None))
 
@@ -237,7 +239,7 @@ def test_a_local_folder_in_the_hubs_layout_is_read(hub: Path) -> None:
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"source": "translation.dd"}, "row 1: no column 'translation.dd'; did you mean 'de'?"),
         ({"source": "de"}, "row 1: no column 'de'"),
@@ -246,6 +248,6 @@ def test_a_local_folder_in_the_hubs_layout_is_read(hub: Path) -> None:
         ({"path": "nowhere"}, "nowhere (split "),
     ],
 )
-def test_what_a_hub_dataset_lacks_is_said(hub: Path, change: dict[str, str], said: str) -> None:
+def test_a_missing_column_or_split_of_the_hub_is_named(hub: Path, change: dict[str, str], expected: str) -> None:
     config = TranslationHub(path="set", source="translation.de", target="translation.en").model_copy(update=change)
-    assert said in refusal(lambda: load(config, hub))
+    assert expected in refusal(lambda: load(config, hub))

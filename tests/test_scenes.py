@@ -23,17 +23,17 @@ def test_same_seed_same_data_and_longer_begins_with_shorter(splits):
     assert generate(SMALL).fingerprint() == splits.fingerprint()
     assert generate(SMALL.replace(seed=1)).fingerprint() != splits.fingerprint()
     shorter = generate(SMALL.replace(train=30))
-    for one, other in zip(shorter.train, splits.train[:30], strict=True):
-        assert one.captions == other.captions
-        np.testing.assert_array_equal(one.image, other.image)
+    for example, other in zip(shorter.train, splits.train[:30], strict=True):
+        assert example.captions == other.captions
+        np.testing.assert_array_equal(example.image, other.image)
 
 
 def test_no_caption_is_in_two_splits_and_every_test_word_is_in_training(splits):
-    said = {name: {e.captions[0] for e in examples} for name, examples in splits.splits().items()}
-    assert not said["train"] & said["dev"]
-    assert not said["train"] & said["test"]
-    assert not said["dev"] & said["test"]
-    words = {name: {word for text in texts for word in text.split()} for name, texts in said.items()}
+    captions = {name: {e.captions[0] for e in examples} for name, examples in splits.splits().items()}
+    assert not captions["train"] & captions["dev"]
+    assert not captions["train"] & captions["test"]
+    assert not captions["dev"] & captions["test"]
+    words = {name: {word for text in texts for word in text.split()} for name, texts in captions.items()}
     assert words["test"] <= words["train"]
 
 
@@ -59,7 +59,7 @@ def test_caption_tells_relations_in_reading_order():
     )
 
 
-def test_sizes_and_shapes_are_told_apart_by_what_is_painted():
+def test_sizes_and_shapes_differ_in_their_pixels():
     areas = {
         (shape, size): scenes._inside(shape, half, 8.0, 8.0).sum()
         for shape in scenes.SHAPES
@@ -69,7 +69,7 @@ def test_sizes_and_shapes_are_told_apart_by_what_is_painted():
     assert all(areas[shape, "large"] > 2 * areas[shape, "small"] for shape in scenes.SHAPES)
 
 
-def test_questions_have_the_one_answer_that_the_scene_gives():
+def test_questions_have_a_unique_answer():
     rng = random.Random(0)
     scene = (scenes.Thing(0, "small", "red", "cross"), scenes.Thing(9, "large", "blue", "circle"))
     found = {questions.question_about(scene, rng) for _ in range(300)}
@@ -87,5 +87,5 @@ def test_questions_have_the_one_answer_that_the_scene_gives():
 
 def test_half_of_the_yes_no_questions_are_true():
     examples = questions.generate(SceneQuestions(train=1500)).train
-    answers = [asked.answer for asked in examples if asked.question.startswith("is")]
+    answers = [example.answer for example in examples if example.question.startswith("is")]
     assert 0.45 < np.mean([answer == "yes" for answer in answers]) < 0.55

@@ -81,8 +81,8 @@ PASSAGE = "The cat sat in Rome. In Rome it rained."
 
 
 def document(**question) -> dict:
-    asked = {"id": "q", "question": "Where?", "answers": [{"text": "Rome", "answer_start": 15}]} | question
-    return {"version": "2.0", "data": [{"title": "t", "paragraphs": [{"context": PASSAGE, "qas": [asked]}]}]}
+    entry = {"id": "q", "question": "Where?", "answers": [{"text": "Rome", "answer_start": 15}]} | question
+    return {"version": "2.0", "data": [{"title": "t", "paragraphs": [{"context": PASSAGE, "qas": [entry]}]}]}
 
 
 def write(path: Path, content: object) -> Path:
@@ -117,7 +117,7 @@ def test_guessed_places_are_trained_on_only_where_there_are_no_others(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ({"date": []}, r"d.json.data: is missing; expected data\[\]"),
         (document(answers=[{"text": "Rome"}]), r"qas\[0\].answers\[0\].answer_start: expected a number"),
@@ -137,12 +137,12 @@ def test_guessed_places_are_trained_on_only_where_there_are_no_others(tmp_path: 
         (document(id=[1]), r"qas\[0\]: the id is list; expected text or an integer"),
     ],
 )
-def test_mistakes_in_squad_are_told(tmp_path: Path, content: dict, said: str):
-    with pytest.raises(UserError, match=said):
+def test_mistakes_in_squad_are_refused_by_place(tmp_path: Path, content: dict, message: str):
+    with pytest.raises(UserError, match=message):
         squad.read_file(write(tmp_path / "d.json", content))
 
 
-def test_what_is_no_json_is_told(tmp_path: Path):
+def test_files_that_are_not_json_are_refused(tmp_path: Path):
     (tmp_path / "d.json").write_text('{"data":\n]')
     with pytest.raises(UserError, match=r"d.json:2: not JSON"):
         squad.read_file(tmp_path / "d.json")
@@ -157,8 +157,8 @@ def test_subjqa(tmp_path: Path):
     config = SubjQa(train=("a.jsonl", "a.jsonl"), dev=("a.jsonl",), test={"test": "a.jsonl"})
     found = subjqa.read(config, tmp_path)
     assert [len(part) for part in found.splits().values()] == [4, 2, 2]
-    assert [one.target for one in found.dev] == [AnswerSpan("good", 6), None]
-    for wrong, said in (
+    assert [question.target for question in found.dev] == [AnswerSpan("good", 6), None]
+    for wrong, message in (
         ({"answer": None}, "must both be null"),
         ({"context": None}, "must not be null"),
         ({"question": 1}, "is int, not text"),
@@ -167,7 +167,7 @@ def test_subjqa(tmp_path: Path):
         ({"id": {}}, "the id is dict; expected text or an integer"),
     ):
         (tmp_path / "b.jsonl").write_text(json.dumps(rows[0]) + "\n" + json.dumps(rows[0] | wrong))
-        with pytest.raises(UserError, match=f"b.jsonl:2: .*{said}"):
+        with pytest.raises(UserError, match=f"b.jsonl:2: .*{message}"):
             subjqa.read_file(tmp_path / "b.jsonl")
 
 
@@ -185,32 +185,32 @@ def test_a_folder_in_the_hubs_layout(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     found = squad.read_hub(PassageQuestionHub(path="mine"), tmp_path)
     assert [len(part) for part in found.splits().values()] == [2, 2, 2]
-    assert [one.target for one in found.train] == [AnswerSpan("Rome", 15), None]
+    assert [question.target for question in found.train] == [AnswerSpan("Rome", 15), None]
 
 
-def test_two_questions_of_one_id_are_refused_where_answers_are_kept_by_id(tmp_path: Path):
+def test_repeated_ids_are_refused(tmp_path: Path):
     given = document()
-    asked = given["data"][0]["paragraphs"][0]["qas"]
-    asked += [asked[0] | {"id": "r"}, asked[0] | {"question": "Where not?"}]
+    entries = given["data"][0]["paragraphs"][0]["qas"]
+    entries += [entries[0] | {"id": "r"}, entries[0] | {"question": "Where not?"}]
     with pytest.raises(UserError, match=r"d.json: 2 questions have the id 'q'; ids must be unique"):
         squad.read_file(write(tmp_path / "d.json", given))
-    asked[2]["id"] = None
-    assert len({one.id for one in squad.read_file(write(tmp_path / "d.json", given))}) == 3, "null is no name"
+    entries[2]["id"] = None
+    assert len({question.id for question in squad.read_file(write(tmp_path / "d.json", given))}) == 3, "null is no name"
     row = {"id": "same", "question": "How?", "context": "It is good.", "answer": "good", "answer_start": 6}
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, [row, row | {"answer": "is", "answer_start": 3}, row])))
-    names = unique_ids(one.id for one in subjqa.read_file(tmp_path / "a.jsonl"))
+    names = unique_ids(question.id for question in subjqa.read_file(tmp_path / "a.jsonl"))
     assert names == ["same", "same#2", "same#3"], "SubjQA's annotators share an id; none is lost"
     assert unique_ids(["a", "a#2", "a", "a"]) == ["a", "a#2", "a#3", "a#4"]
 
 
 def test_rows_of_the_hub_are_checked_as_files_are():
     row = {"id": "q", "question": "Where?", "context": PASSAGE}
-    for answers, said in (
+    for answers, message in (
         ({"text": ["Rome"], "answer_start": []}, "two lists of equal length"),
         ({"text": "Rome", "answer_start": [1, 2, 3, 4]}, "two lists of equal length"),
         ({"text": ["Rome"], "answer_start": [-1]}, r"answers\[0\].answer_start: .* not -1"),
     ):
-        with pytest.raises(UserError, match=f"here, row 3.*{said}"):
+        with pytest.raises(UserError, match=f"here, row 3.*{message}"):
             squad._row(row | {"answers": answers}, "here, row 3", 3)
 
 
@@ -231,15 +231,17 @@ def test_places_counted_by_another_rule_are_converted(rule: str, tmp_path: Path,
     given = document(answers=[{"text": w, "answer_start": p} for w, p in zip(words, places, strict=True)])
     given["data"][0]["paragraphs"][0]["context"] = EMOJI
     (found,) = squad.read_file(write(tmp_path / "d.json", given))
-    assert [(one.text, one.start) for one in found.answers] == [(word, EMOJI.index(word)) for word in words]
-    said = capfd.readouterr().err
-    assert f"d.json: answer_start counts {rule}; converted" in said
-    assert said.count("\n") == 1
+    assert [(answer.text, answer.start) for answer in found.answers] == [(word, EMOJI.index(word)) for word in words]
+    message = capfd.readouterr().err
+    assert f"d.json: answer_start counts {rule}; converted" in message
+    assert message.count("\n") == 1
     rows = [
         {"question": "?", "context": EMOJI, "answer": w, "answer_start": p} for w, p in zip(words, places, strict=True)
     ]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert [one.answers[0].start for one in subjqa.read_file(tmp_path / "a.jsonl")] == [EMOJI.index(w) for w in words]
+    assert [question.answers[0].start for question in subjqa.read_file(tmp_path / "a.jsonl")] == [
+        EMOJI.index(w) for w in words
+    ]
 
 
 def test_places_counted_in_the_composed_text_are_converted(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
@@ -247,8 +249,10 @@ def test_places_counted_in_the_composed_text_are_converted(tmp_path: Path, capfd
     given = document(answers=[{"text": word, "answer_start": EMOJI.index(word)} for word in ("Köln", "한국", "left")])
     given["data"][0]["paragraphs"][0]["context"] = passage = unicodedata.normalize("NFD", EMOJI)
     (found,) = squad.read_file(write(tmp_path / "d.json", given))
-    assert [one.text for one in found.answers] == [unicodedata.normalize("NFD", w) for w in ("Köln", "한국", "left")]
-    assert all(passage.startswith(one.text, one.start) for one in found.answers)
+    assert [answer.text for answer in found.answers] == [
+        unicodedata.normalize("NFD", w) for w in ("Köln", "한국", "left")
+    ]
+    assert all(passage.startswith(answer.text, answer.start) for answer in found.answers)
     assert "counts characters of the composed text (NFC)" in capfd.readouterr().err
 
 
@@ -264,7 +268,9 @@ def test_what_no_rule_explains_stays_as_it_is(tmp_path: Path, capfd: pytest.Capt
         given = document(answers=answers)
         given["data"][0]["paragraphs"][0]["context"] = EMOJI
         (found,) = squad.read_file(write(tmp_path / "d.json", given))
-        assert [(one.text, one.start) for one in found.answers] == [(a["text"], a["answer_start"]) for a in answers]
+        assert [(answer.text, answer.start) for answer in found.answers] == [
+            (a["text"], a["answer_start"]) for a in answers
+        ]
     assert capfd.readouterr().err == ""
 
 
@@ -284,7 +290,7 @@ def official(gold: list[list[str]], answers: list[str], no_answer: list[float]) 
             best, threshold = now, no_answer[n]
     found = {"best_exact": 100.0 * best / len(gold), "best_exact_thresh": threshold}
     for name, kind in (("HasAns", True), ("NoAns", False)):
-        part = [score for score, one in zip(scores, has, strict=True) if one == kind]
+        part = [score for score, flag in zip(scores, has, strict=True) if flag == kind]
         found |= {f"{name}_exact": 100.0 * sum(part) / len(part), f"{name}_total": len(part)}
     return found
 
@@ -324,7 +330,7 @@ def test_best_spans_are_those_of_trying_all():
         start, end = rng.normal(size=(2, length))
         every = [(start[i] + end[j], i, j) for i in range(length) for j in range(i, min(i + 3, length))]
         found = best_spans(start, end, 3, 4)
-        assert [one[1:] for one in found] == [one[1:] for one in sorted(every, reverse=True)[:4]]
+        assert [span[1:] for span in found] == [span[1:] for span in sorted(every, reverse=True)[:4]]
 
 
 def test_the_sliding_window_points_near_the_words_of_the_question():

@@ -42,12 +42,12 @@ def everything(found: LabeledTextSplits) -> list[LabeledText]:
     return [example for part in found.splits().values() for example in part]
 
 
-def test_labels_are_what_the_sentences_say(found: LabeledTextSplits) -> None:
+def test_labels_match_the_sentences(found: LabeledTextSplits) -> None:
     for example in everything(found):
         assert read(example.text) == example.label, example.text
 
 
-def test_rationales_are_adjectives_and_what_turns_them(found: LabeledTextSplits) -> None:
+def test_rationales_are_adjectives_and_their_negations(found: LabeledTextSplits) -> None:
     words = {"it", "is", "not", "true", "that", "i", "do", "think", "doubt", "nobody", "says", "never", "hardly", "far",
              "from", "anything", "but", "by", "no", "means", *ADJECTIVES[0], *ADJECTIVES[1]}  # fmt: skip
     for example in everything(found):

@@ -116,7 +116,7 @@ def test_batches_of_texts_are_encoded_as_single_ones(tokenizer: Tokenizer) -> No
     assert [e.ids for e in tokenizer.encode_batch(TEXTS)] == [tokenizer.encode(text).ids for text in TEXTS]
 
 
-def test_unknown_tokens_are_said() -> None:
+def test_unknown_tokens_are_listed() -> None:
     words = train(Words(), ["ein Hund"], "source")
     encoding = words.encode("ein Drache schläft")
     assert encoding.ids[1:] == [UNK, UNK]
@@ -129,7 +129,7 @@ def test_unknown_tokens_are_said() -> None:
 @pytest.mark.parametrize(
     ("config", "unknown"), [(Words(), ["Zebra", "gnu", "日本"]), (Bpe(vocabulary=300), ["日", "本"])]
 )
-def test_unknown_words_are_found_as_they_stand_in_the_text(config: Words | Bpe, unknown: list[str]) -> None:
+def test_unknown_words_are_returned_as_in_the_text(config: Words | Bpe, unknown: list[str]) -> None:
     found = train(config, TEXTS * 3, "joint").encode("ein Zebra, ein gnu  日本 <unk>")
     assert found.unknown_words == unknown
     assert [found.ids[place] for place in found.unknown] == [UNK] * len(unknown)
@@ -140,7 +140,7 @@ def test_a_number_outside_the_vocabulary_is_an_error(tokenizer: Tokenizer) -> No
         tokenizer.decode([tokenizer.vocabulary_size])
 
 
-def test_the_vocabulary_is_as_large_as_said_at_most() -> None:
+def test_the_vocabulary_has_at_most_the_given_size() -> None:
     assert train(Words(vocabulary=10), TEXTS, "joint").vocabulary_size == 10
     many = ["".join(chr(c) for c in range(0x4E00 + i, 0x4E00 + i + 50)) for i in range(0, 5000, 50)]
     for size in (100, 200, 400):
@@ -167,7 +167,7 @@ def test_a_split_pattern_cuts_inside_words() -> None:
     assert words.decode(encoding.ids) == "einundzwanzig und"
 
 
-def test_joint_is_one_object_and_separate_is_two() -> None:
+def test_joint_tokenizers_are_the_same_object() -> None:
     data = corpus(("ein Hund", "a dog"))
     joint = train_tokenizers(Words(joint=True), data)
     assert joint.source is joint.target
@@ -202,7 +202,7 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path, config: Words | Bpe) -> No
     assert (after.source is after.target) == (before.source is before.target)
 
 
-def test_a_broken_file_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_broken_file_is_an_error_of_one_line(tmp_path: Path) -> None:
     path = tmp_path / "source.json"
     with pytest.raises(UserError, match=r"source\.json"):
         Tokenizer.load(path)

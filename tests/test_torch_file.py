@@ -101,7 +101,7 @@ def test_a_tensor_outside_its_numbers_is_refused(read, made):
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04rest", b"text", pickle.dumps(1, 2)])
-def test_other_files_are_told_apart(read, content):
+def test_other_files_are_refused(read, content):
     with pytest.raises(UserError, match=r"weights\.pth"):
         read(content)
 

@@ -63,13 +63,13 @@ def test_two_classes_leave_neutral_nodes_out_and_keep_whole_sentences_for_tests(
     assert found.labels == ("negative", "positive")
 
 
-def test_sentences_alone_are_the_roots(folder: Path) -> None:
+def test_without_phrases_only_the_roots_are_used(folder: Path) -> None:
     assert [e.text for e in load(config(2, False), folder).train] == ["A good film", "( bad film )"]
     assert [e.text for e in load(config(5, False), folder).train] == ["A good film", "( bad film )", "A film"]
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("(3 (2 A) (2 film)", "1 ')' missing"),
         ("(3 (2 A) (2 film)))", "after the end"),
@@ -81,11 +81,11 @@ def test_sentences_alone_are_the_roots(folder: Path) -> None:
         ("(3 A) (2 b)", "after the end"),
     ],
 )
-def test_a_broken_tree_is_told_with_its_line(tmp_path: Path, line: str, said: str) -> None:
+def test_an_invalid_tree_is_refused_by_its_line(tmp_path: Path, line: str, message: str) -> None:
     for name in ("dev", "test"):
         (tmp_path / name).write_text("(1 (2 A) (1 plot))\n")
     (tmp_path / "train").write_text(f"(3 (2 A) (2 film))\n{line}\n")
     with pytest.raises(UserError) as error:
         load(config(2, True), tmp_path)
     assert f"{tmp_path / 'train'}:2: " in str(error.value)
-    assert said in str(error.value)
+    assert message in str(error.value)

@@ -32,8 +32,8 @@ def stored(folder: Path, **types: str) -> Path:
         place = [len(data), len(data) + len(numbers)]
         header[name] = {"dtype": NAMES[kind], "shape": list(VALUES.shape), "data_offsets": place}
         data += numbers
-    said = json.dumps(header).encode()
-    (folder / weights.FILE).write_bytes(struct.pack("<Q", len(said)) + said + data)
+    text = json.dumps(header).encode()
+    (folder / weights.FILE).write_bytes(struct.pack("<Q", len(text)) + text + data)
     return folder
 
 
@@ -79,7 +79,7 @@ SECOND = "model-00002-of-00002.safetensors"
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("spoil", "message"),
     [
         (lambda f: (f / SECOND).unlink(), rf"{SECOND}: no such file, but model\.safetensors\.index\.json lists it"),
         (lambda f: save_file({"d": VALUES}, f / SECOND), rf"{SECOND}: no tensor c, which .*index\.json lists"),
@@ -100,15 +100,15 @@ SECOND = "model-00002-of-00002.safetensors"
         (lambda f: (f / weights.INDEX).write_text(POINTER), r"index\.json: a Git LFS pointer"),
     ],
 )
-def test_shards_that_do_not_fit_are_told(tmp_path: Path, spoil, says: str):
+def test_shards_that_do_not_match_are_refused(tmp_path: Path, spoil, message: str):
     spoil(sharded(tmp_path))
-    with pytest.raises(UserError, match=says) as error:
+    with pytest.raises(UserError, match=message) as error:
         weights.read(tmp_path)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5"])
-def test_weights_in_another_format_are_told_what_to_do(tmp_path: Path, name: str):
+def test_weights_in_another_format_are_refused_with_advice(tmp_path: Path, name: str):
     (tmp_path / name).write_bytes(b"x")
     for ask in (weights.read, weights.fingerprint):
         with pytest.raises(
@@ -118,7 +118,7 @@ def test_weights_in_another_format_are_told_what_to_do(tmp_path: Path, name: str
         assert "\n" not in str(error.value)
 
 
-def test_pointers_of_git_lfs_are_told_what_to_do(tmp_path: Path):
+def test_git_lfs_pointers_are_refused_with_advice(tmp_path: Path):
     for name in (weights.FILE, "tokenizer.json", "vocab.txt", "config.json", "train.tsv", "images.npz"):
         (tmp_path / name).write_text(POINTER)
     source = Pretrained(tmp_path)
