@@ -25,6 +25,7 @@ from attnlab.layers.decoder_attention import DecoderAttention
 from attnlab.layers.masks import mask
 from attnlab.layers.mixer import Context
 from attnlab.layers.multi_head import CrossAttention, SelfAttention
+from attnlab.layers.scores import Score
 
 STATES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 8)), jnp.float32)
 NEAR = 0.3 * STATES
@@ -75,8 +76,6 @@ NEEDED = {
     "local_p": {"width": 2.0, "hidden": 3},
 }
 """What a kind needs, or should be smaller here."""
-SINGLE = {"cosine", "negative_squared_distance", "temperature", "entmax", "sigmoid"}
-"""Kinds that may learn their number."""
 
 
 def every(union, extra: bool = True) -> list:
@@ -88,13 +87,25 @@ def every(union, extra: bool = True) -> list:
             found.append(model(function=f"mine.py:{model.part}", source=CUSTOM))
             continue
         found.append(model(**NEEDED.get(kind, {})))
-        if kind in SINGLE and extra:
+        if "learned" in model.model_fields and extra:
             found.append(model(**NEEDED.get(kind, {}), learned=True))
     return found
 
 
 SCORES, MODS = every(attentions.Score), every(attentions.Mod)
 MASKS, NORMALIZERS = every(mask_configs.Mask), every(normalizer_configs.Normalizer)
+
+
+@pytest.mark.parametrize("config", SCORES, ids=lambda config: config.kind)
+def test_scores_declare_whether_they_are_rotation_invariant(config):
+    query, key, square = (
+        jnp.asarray(np.random.default_rng(seed).normal(size=(3, 3)), jnp.float32) for seed in (0, 1, 2)
+    )
+    rotation = jnp.linalg.qr(square)[0]
+    module = Score(config, heads=1, query_width=3, key_width=3)
+    score, _ = module.init_with_output(jax.random.key(0))
+    difference = jnp.abs(score(query @ rotation, key @ rotation) - score(query, key)).max()
+    assert (difference < 1e-5) == config.rotation_invariant
 
 
 def rows(mods: list, chosen_masks: list, normalizers: list) -> list:
@@ -247,6 +258,7 @@ def refused(**parts) -> None:
         (r"attention\n.*mask: prefix compares positions", {"mask": mask_configs.Prefix(n=1)}),
         ("gumbel_softmax draws new noise", {"normalizer": normalizer_configs.GumbelSoftmax()}),
         ("cosine needs decoder.hidden", {"score": attentions.Cosine()}),
+        ("trilinear needs decoder.hidden", {"score": attentions.Trilinear()}),
         ("location replaces the logits", {"mods": (attentions.SoftCap(cap=1.0), attentions.Location(positions=2))}),
     ],
 )

@@ -4,18 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rows import NORMALIZERS
+from rows import NORMALIZERS, SCORES
 
-from attnlab.functional import normalizers, scores
+from attnlab.functional import normalizers
 from attnlab.functional.attention import attention
 
 pytestmark = pytest.mark.usefixtures("strict")
-OF_ONE_WIDTH = {
-    "dot": scores.dot,
-    "scaled_dot": scores.scaled_dot,
-    "cosine": scores.cosine,
-    "negative_squared_distance": scores.negative_squared_distance,
-}
+UNLEARNED = {row.name: row.part for row in SCORES if row.shapes in ({}, {"scale": ""})}
+"""Scores that need no learned arrays."""
 
 
 def attended(queries: int, keys: int, width: int, implementation: str, **parts) -> jax.Array:
@@ -44,12 +40,12 @@ def test_a_hard_draw_without_keys():
     np.testing.assert_array_equal(attended(2, 0, 4, "dense", normalizer=draw), np.zeros((2, 2, 3)))
 
 
-@pytest.mark.parametrize("score", OF_ONE_WIDTH)
+@pytest.mark.parametrize("score", UNLEARNED)
 @pytest.mark.parametrize("implementation", ["dense", "block_sparse"])
 def test_vectors_of_width_0_are_all_alike(score, implementation):
-    output = attended(3, 5, 0, implementation, score=OF_ONE_WIDTH[score])
+    output = attended(3, 5, 0, implementation, score=UNLEARNED[score])
     np.testing.assert_allclose(output, np.ones((3, 2, 3)), rtol=1e-6)
-    assert attended(3, 0, 4, implementation, score=OF_ONE_WIDTH[score]).tolist() == np.zeros((3, 2, 3)).tolist()
+    assert attended(3, 0, 4, implementation, score=UNLEARNED[score]).tolist() == np.zeros((3, 2, 3)).tolist()
 
 
 def test_the_one_best_of_vectors_of_width_0_is_the_first():

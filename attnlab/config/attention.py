@@ -1,6 +1,6 @@
 """Configs of attention: a score, mods, a mask and a normalizer, each selected by its `kind`."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
@@ -10,25 +10,38 @@ from attnlab.config.masks import Mask, kinds_in
 from attnlab.config.normalizers import Normalizer, Softmax
 
 
-class Dot(Config):
+class ScoreConfig(Config):
+    """Base class of the configs of scores, with the properties that models check."""
+
+    equal_widths: ClassVar[bool] = False
+    """Whether query and key must have the same width."""
+    rotation_invariant: ClassVar[bool] = False
+    """Whether the logits stay the same if query and key are rotated alike, as `rotary` positions require."""
+
+
+class Dot(ScoreConfig):
     """logits = query · key (Luong et al. 2015, "dot"); query and key must have the same width."""
 
+    equal_widths = True
+    rotation_invariant = True
     kind: Literal["dot"] = "dot"
 
 
-class ScaledDot(Config):
+class ScaledDot(ScoreConfig):
     """logits = query · key / √d (Vaswani et al. 2017); query and key must have the same width."""
 
+    equal_widths = True
+    rotation_invariant = True
     kind: Literal["scaled_dot"] = "scaled_dot"
 
 
-class General(Config):
+class General(ScoreConfig):
     """logits = queryᵀ W key with a learned W (Luong et al. 2015, "general")."""
 
     kind: Literal["general"] = "general"
 
 
-class Additive(Config):
+class Additive(ScoreConfig):
     """logits = vᵀ tanh(W_q query + W_k key) with learned v, W_q and W_k (Bahdanau et al. 2015)."""
 
     kind: Literal["additive"] = "additive"
@@ -39,7 +52,7 @@ class Additive(Config):
         return self.with_limits(hidden=16)
 
 
-class Concat(Config):
+class Concat(ScoreConfig):
     """logits = vᵀ tanh(W [query; key]) with learned v and W (Luong et al. 2015, "concat")."""
 
     kind: Literal["concat"] = "concat"
@@ -50,9 +63,11 @@ class Concat(Config):
         return self.with_limits(hidden=16)
 
 
-class Cosine(Config):
+class Cosine(ScoreConfig):
     """logits = scale · cos(query, key) (Graves et al. 2014); query and key must have the same width."""
 
+    equal_widths = True
+    rotation_invariant = True
     kind: Literal["cosine"] = "cosine"
     scale: PositiveFloat = 10.0
     """Factor of the cosine; the initial value if `learned`."""
@@ -60,9 +75,11 @@ class Cosine(Config):
     """Learn the logarithm of the scale, one value per head."""
 
 
-class NegativeSquaredDistance(Config):
+class NegativeSquaredDistance(ScoreConfig):
     """logits = −scale · ‖query − key‖² (Tsai et al. 2019); query and key must have the same width."""
 
+    equal_widths = True
+    rotation_invariant = True
     kind: Literal["negative_squared_distance"] = "negative_squared_distance"
     scale: PositiveFloat | None = None
     """Factor of the squared distance; the initial value if `learned`. null uses 1 / (2√d), so that query · key is
@@ -71,10 +88,11 @@ class NegativeSquaredDistance(Config):
     """Learn the logarithm of the scale, one value per head."""
 
 
-class Trilinear(Config):
+class Trilinear(ScoreConfig):
     """logits = wᵀ [query; key; query ∘ key] with a learned w (Seo et al. 2017); query and key must have the same
     width."""
 
+    equal_widths = True
     kind: Literal["trilinear"] = "trilinear"
 
 
@@ -82,8 +100,10 @@ Score = Annotated[
     Dot | ScaledDot | General | Additive | Concat | Cosine | NegativeSquaredDistance | Trilinear | CustomScore,
     Field(discriminator="kind"),
 ]
-ONE_WIDTH = ("dot", "scaled_dot", "cosine", "negative_squared_distance")
-"""Scores that need queries and keys of the same width. With rotary positions they depend only on relative position."""
+ROTATION_INVARIANT = tuple(
+    score.model_fields["kind"].default for score in get_args(get_args(Score)[0]) if score.rotation_invariant
+)
+"""Scores that depend only on relative position if positions are `rotary`."""
 
 
 class SoftCap(Config):

@@ -90,6 +90,8 @@ class CustomScore(Custom):
 
     arguments = ("query", "key")
     part = "score"
+    equal_widths: ClassVar[bool] = False
+    rotation_invariant: ClassVar[bool] = False
 
 
 class CustomMod(Custom):

@@ -6,14 +6,14 @@ from attnlab.config import Experiment
 from attnlab.tasks.base import Task
 
 CLASSES = {
-    "translation": "TranslationTask",
-    "classification": "ClassificationTask",
-    "story_qa": "StoryQATask",
-    "extractive_qa": "ExtractiveQATask",
-    "captioning": "CaptioningTask",
-    "visual_qa": "VisualQATask",
+    "translation": "attnlab.tasks.translation.task:TranslationTask",
+    "classification": "attnlab.tasks.classification.task:ClassificationTask",
+    "story_qa": "attnlab.tasks.story_qa.task:StoryQATask",
+    "extractive_qa": "attnlab.tasks.extractive_qa.task:ExtractiveQATask",
+    "captioning": "attnlab.tasks.captioning.task:CaptioningTask",
+    "visual_qa": "attnlab.tasks.visual_qa.task:VisualQATask",
 }
-"""`task.kind` of a config -> class in `attnlab.tasks.<kind>.task`, which is imported on first use."""
+"""`task.kind` of a config -> module and class, as in an entry point; the module is imported on first use."""
 
 
 def task_class(config: Experiment) -> type[Task]:
@@ -23,4 +23,5 @@ def task_class(config: Experiment) -> type[Task]:
 
 def task_class_of_kind(kind: str) -> type[Task]:
     """Return the class that implements a kind of task."""
-    return getattr(import_module(f"attnlab.tasks.{kind}.task"), CLASSES[kind])
+    module, _, name = CLASSES[kind].partition(":")
+    return getattr(import_module(module), name)

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import NonNegativeFloat, PositiveInt, model_validator
 
-from attnlab.config.attention import ONE_WIDTH, SingleQueryAttention
+from attnlab.config.attention import SingleQueryAttention
 from attnlab.config.base import Config, Probability
 from attnlab.config.models.image_encoder import ImageEncoder, SmallCnn
 from attnlab.config.models.transformer import TransformerDecoder
@@ -45,7 +45,7 @@ class ShowAttendTell(Config):
     @model_validator(mode="after")
     def _fits_the_decoder(self) -> Self:
         if self.attention is not None:
-            if self.attention.score.kind in ONE_WIDTH and self.hidden != self.image.width:
+            if self.attention.score.equal_widths and self.hidden != self.image.width:
                 raise ValueError(
                     f"attention.score.kind {self.attention.score.kind} needs hidden equal to the width of the image's "
                     f"cells: {self.hidden} is not {self.image.width}"

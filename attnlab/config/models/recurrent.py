@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import PositiveInt, model_validator
 
-from attnlab.config.attention import ONE_WIDTH, SingleQueryAttention
+from attnlab.config.attention import SingleQueryAttention
 from attnlab.config.base import Config, Probability
 
 
@@ -55,8 +55,8 @@ class RecurrentSeq2Seq(Config):
         """Return the largest number of positions: None, as there is no limit."""
 
     @model_validator(mode="after")
-    def _dot_products_need_one_width(self) -> Self:
-        if self.attention is not None and self.attention.score.kind in ONE_WIDTH:
+    def _score_needs_equal_widths(self) -> Self:
+        if self.attention is not None and self.attention.score.equal_widths:
             if self.decoder.hidden != 2 * self.encoder.hidden:
                 raise ValueError(
                     f"attention.score.kind {self.attention.score.kind} needs decoder.hidden = 2 × encoder.hidden "

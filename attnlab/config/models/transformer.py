@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from attnlab.config.attention import (
-    ONE_WIDTH,
+    ROTATION_INVARIANT,
     Alibi,
     Attention,
     CrossAttention,
@@ -261,10 +261,10 @@ def _check_rotary(block: Block, stack: Stack, place: str) -> None:
     if block.positions.kind != "rotary":
         return
     for name, attention in stack.attentions().items():
-        if attention.score.kind not in ONE_WIDTH:
+        if not attention.score.rotation_invariant:
             raise ValueError(
                 f"{place}{name}.score {attention.score.kind} is not invariant to rotation; rotary needs one of "
-                f"{', '.join(ONE_WIDTH)}"
+                f"{', '.join(ROTATION_INVARIANT)}"
             )
 
 
