@@ -153,14 +153,13 @@ def test_a_block_called_empty_or_full_is(recipe, queries, keys, sizes, order):
         rows, columns = rows[: 1 + queries // 2], columns[: 1 + keys // 2]
     blocks = blocks_of(rows, sizes[0]), blocks_of(columns, sizes[1])
     some, every = truly(truth, *blocks)
-    for outlined in (mask, mask.outline()):
-        may_some, must_every = outlined.classify(*blocks)
-        assert may_some.shape == must_every.shape == some.shape
-        assert not (some & ~np.asarray(may_some)).any()
-        assert not (np.asarray(must_every) & ~every).any()
-        assert outlined.structured or np.all(may_some)
-        if not jax.tree.leaves(outlined):
-            assert type(may_some) is type(must_every) is np.ndarray
+    may_some, must_every = mask.classify(*blocks)
+    assert may_some.shape == must_every.shape == some.shape
+    assert not (some & ~np.asarray(may_some)).any()
+    assert not (np.asarray(must_every) & ~every).any()
+    assert mask.structured or np.all(may_some)
+    if not jax.tree.leaves(mask):
+        assert type(may_some) is type(must_every) is np.ndarray
     assert repr(mask)
 
 
@@ -201,21 +200,6 @@ def test_blocks_in_a_row_are_told_exactly(name):
     np.testing.assert_array_equal(found_some, some)
     exact_full = name not in ("strided", "fixed", "dilated")
     np.testing.assert_array_equal(found_every if exact_full else found_every & ~every, every if exact_full else False)
-
-
-def test_an_unknown_width_leaves_what_the_other_side_tells():
-    blocks = blocks_of(np.arange(8), 2)
-
-    def told(left: jax.Array) -> jax.Array:
-        outline = masks.sliding_window(left, 1, 0).outline()
-        some, every = outline.classify(blocks, blocks)
-        assert isinstance(some, np.ndarray)
-        np.testing.assert_array_equal(some, np.arange(4)[None, :] <= np.arange(4)[:, None] + 1)
-        assert not every.any()
-        assert not (~outline).classify(blocks, blocks)[1].all()
-        return left
-
-    jax.jit(told)(jnp.int32(3))
 
 
 @pytest.mark.parametrize(
@@ -277,18 +261,6 @@ def test_blocks_of_documents_are_told_in_a_compiled_function():
             found_some, found_every = classify(mask, jnp.asarray(place, jnp.int32))
             np.testing.assert_array_equal(found_some, some)
             np.testing.assert_array_equal(found_every, every)
-
-
-def test_the_outline_is_known_before_the_documents_are():
-    @jax.jit
-    def known(mask):
-        blocks = blocks_of(np.arange(8), 2)
-        some, every = mask.outline().classify(blocks, blocks)
-        assert some.sum() == 10
-        assert not every.any()
-        return mask.classify(blocks, blocks)[0]
-
-    assert known(masks.causal(0) & masks.segments(jnp.repeat(jnp.arange(4), 2))).sum() == 4
 
 
 @pytest.mark.parametrize(
