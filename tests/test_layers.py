@@ -226,6 +226,23 @@ def test_masks_say_what_their_configs_say(chosen):
         assert where.reshape(3, 2, 3, 2).any(axis=(1, 3)).sum() >= 6
 
 
+@pytest.mark.parametrize(
+    ("message", "parts"),
+    [
+        ("normalizer: local_p", {"normalizer": normalizer_configs.LocalP(width=1.0, hidden=2)}),
+        ("mods: location", {"mods": (attentions.Location(positions=6),)}),
+    ],
+)
+def test_a_step_refuses_parts_that_depend_on_the_whole_sequence(message, parts):
+    """They index the queries of the call from position 0 on, so a later step would use the wrong query or none."""
+    layer = SelfAttention(BLOCK, attentions.Attention(score=attentions.ScaledDot(), **parts))
+    state = layer.init_state(2, jnp.float32)
+    context = Context(LENGTHS, masks.lengths(LENGTHS))
+    variables = layer.init(jax.random.key(0), STATES, context, train=False)
+    with pytest.raises(ValueError, match=f"attention.{message}"):
+        layer.apply(variables, state, STATES[:, :1], method="step")
+
+
 def test_attention_with_score_and_normalizer_alone_is_read_as_before():
     old = '{"score": {"kind": "additive", "hidden": 4}, "normalizer": {"kind": "softmax"}}'
     assert attentions.Attention.model_validate_json(old) == attentions.Attention(score=attentions.Additive(hidden=4))

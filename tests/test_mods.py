@@ -84,17 +84,17 @@ def test_t5_bias(buckets, furthest, bidirectional, x64):
 def test_buckets_at_every_distance(buckets, furthest, bidirectional):
     distances = np.arange(-2 * furthest, 2 * furthest + 1)
     expected = [book.t5_bucket(int(d), buckets, bidirectional, furthest) for d in distances]
-    np.testing.assert_array_equal(mods.t5_buckets(distances, buckets, bidirectional, furthest), expected)
+    np.testing.assert_array_equal(mods._t5_buckets(distances, buckets, bidirectional, furthest), expected)
 
 
 def test_buckets_where_they_change_in_t5():
     """The starts of the wide buckets of T5's encoder (32 buckets to 128) and decoder."""
     encoder = [8, 12, 16, 23, 32, 46, 64, 91]
     for bucket, start in enumerate(encoder, start=8):
-        assert mods.t5_buckets(np.array([-start, 1 - start, start]), 32).tolist() == [bucket, bucket - 1, bucket + 16]
+        assert mods._t5_buckets(np.array([-start, 1 - start, start]), 32).tolist() == [bucket, bucket - 1, bucket + 16]
     decoder = [16, 19, 21, 24, 27, 31, 35, 40, 46, 52, 59, 67, 77, 87, 99, 113]
     for bucket, start in enumerate(decoder, start=16):
-        found = mods.t5_buckets(np.array([-start, 1 - start, start]), 32, bidirectional=False).tolist()
+        found = mods._t5_buckets(np.array([-start, 1 - start, start]), 32, bidirectional=False).tolist()
         assert found == [bucket, bucket - 1, 0]
 
 

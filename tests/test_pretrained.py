@@ -88,7 +88,7 @@ def states(encoder: TransformerEncoder, source: Pretrained, tokens: np.ndarray, 
     model = Model(encoder, source.tokenizer.vocabulary_size)
     inputs = jnp.asarray(tokens, jnp.int32), jnp.asarray(lengths, jnp.int32), jnp.asarray(types, jnp.int32)
     drawn = jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs, train=False))["params"]
-    params = bert.placed(drawn, encoder, source)
+    params = bert.replace_parameters(drawn, encoder, source)
     return np.asarray(jax.jit(lambda p: model.apply({"params": p}, *inputs, train=False))(params))
 
 
@@ -139,12 +139,12 @@ def test_a_made_up_folder_is_bert(tmp_path: Path, prefix: str, renamed: Callable
     for row, length in enumerate(lengths):
         expected = by_hand(plain, source.rows[tokens[row, :length]], types[row, :length])
         np.testing.assert_allclose(found[row, :length], expected, atol=2e-5)
-    _, ignored = bert.read(BERT, source)
+    _, ignored = bert.read_parameters(BERT, source)
     assert ignored == sorted([f"{prefix}pooler.dense.bias", "cls.x"])
-    assert all(name in bert.describe(BERT, source) for name in ignored)
-    assert "not what the weights" not in bert.describe(BERT, source)
+    assert all(name in bert.describe_weights(BERT, source) for name in ignored)
+    assert "attention differs" not in bert.describe_weights(BERT, source)
     other = BERT.replace(per_layer={1: Attention(score=Cosine())})
-    assert bert.describe(other, source).endswith("not what the weights were trained with: per_layer.1")
+    assert bert.describe_weights(other, source).endswith("attention differs from the pretrained model's in: per_layer.1")
 
 
 def test_special_tokens_come_first_and_no_text_is_read_as_one(folder: Path):
@@ -214,7 +214,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 def test_weights_in_shards_are_the_same_encoder(folder: Path):
-    whole, _ = bert.read(BERT, Pretrained(folder))
+    whole, _ = bert.read_parameters(BERT, Pretrained(folder))
     (folder / "model.safetensors").unlink()
     found = tensors()
     shards = {name: f"model-{number % 2 + 1:05d}-of-00002.safetensors" for number, name in enumerate(found)}
@@ -222,8 +222,8 @@ def test_weights_in_shards_are_the_same_encoder(folder: Path):
         save_file({name: value for name, value in found.items() if shards[name] == shard}, folder / shard)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}))
     source = Pretrained(folder)
-    chex.assert_trees_all_equal(bert.read(BERT, source)[0], whole)
-    assert "model.safetensors.index.json, sha256 " in bert.describe(BERT, source)
+    chex.assert_trees_all_equal(bert.read_parameters(BERT, source)[0], whole)
+    assert "model.safetensors.index.json, sha256 " in bert.describe_weights(BERT, source)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -231,7 +231,7 @@ def test_a_mistake_is_told_in_a_line(folder: Path, mistake: str):
     spoil, said = MISTAKES[mistake]
     spoil(folder)
     with pytest.raises(UserError) as error:
-        bert.read(BERT, Pretrained.find(Folder(path=folder.name), folder.parent))
+        bert.read_parameters(BERT, Pretrained.find(Folder(path=folder.name), folder.parent))
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -429,7 +429,7 @@ def test_minilm_reads_texts_as_its_own_tokenizer_does():
 @minilm
 def test_minilm_is_loaded_whole():
     source = Pretrained.find(Package(), None)
-    _, ignored = bert.read(MINILM, source)
+    _, ignored = bert.read_parameters(MINILM, source)
     assert ignored == ["embeddings.position_ids", "pooler.dense.bias", "pooler.dense.weight"]
 
 

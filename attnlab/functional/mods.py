@@ -145,7 +145,7 @@ class T5Bias:
                 'write parts.map_over(table, "h") for [N, buckets], the transpose of T5\'s [buckets, N]'
             )
         distances = np.arange(-self.max_distance, self.max_distance + 1)
-        buckets = t5_buckets(distances, self.table.shape[0], self.bidirectional, self.max_distance)
+        buckets = _t5_buckets(distances, self.table.shape[0], self.bidirectional, self.max_distance)
         return _relative_bias(logits, positions, table=self.table[jnp.asarray(buckets, jnp.int32)])
 
 
@@ -167,11 +167,11 @@ def t5_bias(table: Array | MappedArray, *, bidirectional: bool = True, max_dista
     >>> t5_bias(jnp.arange(32.0))(jnp.zeros((1, 3)), places).tolist()
     [[0.0, 17.0, 31.0]]
     """
-    t5_buckets(np.arange(1), _last(table), bidirectional, max_distance)
+    _t5_buckets(np.arange(1), _last(table), bidirectional, max_distance)
     return T5Bias(table, bidirectional, max_distance)
 
 
-def t5_buckets(distances: np.ndarray, buckets: int, bidirectional: bool = True, max_distance: int = 128) -> np.ndarray:
+def _t5_buckets(distances: np.ndarray, buckets: int, bidirectional: bool = True, max_distance: int = 128) -> np.ndarray:
     """Return the bucket of each relative position j − i, as in T5.
 
     Half of the buckets of a side hold one distance each, 0, 1, …; the others grow geometrically to max_distance.
@@ -183,7 +183,7 @@ def t5_buckets(distances: np.ndarray, buckets: int, bidirectional: bool = True, 
         max_distance: as in `t5_bias`.
     Returns: integers from 0 to buckets − 1, of the shape of the distances.
 
-    >>> t5_buckets(np.array([-91, -90, -8, 0, 1, 7, 12]), 32).tolist()
+    >>> _t5_buckets(np.array([-91, -90, -8, 0, 1, 7, 12]), 32).tolist()
     [15, 14, 8, 0, 17, 23, 25]
     """
     side = buckets // 2 if bidirectional else buckets

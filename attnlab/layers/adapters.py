@@ -39,7 +39,8 @@ def linen_attention_fn(**options: Any) -> Callable[..., Array]:
       mask [T, S] for all heads and examples);
     - a `precision` other than None selects the implementation "dense";
     - a single query with several keys and a mask is a step of Flax's decoding, whose position Flax does not pass: mods
-      other than soft_cap, and masks other than lengths, are refused there (`attnlab.cache` decodes with all of them);
+      other than soft_cap, masks other than lengths, and normalizers that depend on positions are refused there
+      (`attnlab.cache` decodes with all of them);
     - `bias` is added after the mods, so that no soft cap undoes a bias of −1e9;
     - a numeric mask holds 0 and 1: any other value is refused (an additive mask is a `bias`); under jit, where the
       values are unknown, it makes all outputs NaN;
@@ -210,7 +211,7 @@ def _truth_values(mask: ArrayLike | None) -> tuple[Array | None, Array | None]:
         other = values[(values != 0) & (values != 1)].ravel()[0]
         raise ValueError(
             f"attention_fn: mask holds 0 and 1 (1 = may attend), but contains {other}; "
-            "pass a mask that is added to the logits as bias=mask"
+            "write bias=mask to add it to the logits"
         )
     return mask == 1, None
 
@@ -223,12 +224,16 @@ def _check_one_query(options: dict[str, Any]) -> None:
     """Refuse parts that depend on the position of a single query, which Flax's decoding does not pass."""
     soft_cap = mods.soft_cap(1.0).func
     positional = [mod for mod in options.get("mods", ()) if getattr(mod, "func", mod) is not soft_cap]
-    mask = options.get("mask")
-    if positional or not (mask is None or isinstance(mask, Lengths)):
-        part = "the mods" if positional else "the mask"
+    mask, normalizer = options.get("mask"), options.get("normalizer")
+    wrong = {
+        "the mods": bool(positional),
+        "the mask": not (mask is None or isinstance(mask, Lengths)),
+        "the normalizer": isinstance(getattr(normalizer, "func", normalizer), normalizers.Positional),
+    }
+    if part := next((name for name, is_wrong in wrong.items() if is_wrong), None):
         raise ValueError(
-            f"attention_fn: Flax's decode=True does not pass the position of the query, so {part} may be wrong; "
-            "use soft_cap and masks.lengths only, or decode with attnlab.cache, which supports all mods and masks"
+            f"attention_fn: Flax's decode=True does not pass the position of the query, so {part} may be wrong; use "
+            "soft_cap, masks.lengths and a normalizer without positions, or decode with attnlab.cache"
         )
 
 

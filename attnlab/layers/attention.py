@@ -108,7 +108,8 @@ class Attention(nn.Module):
             key: keys of as many heads as the queries, or of fewer, each shared by several query heads.
             value: values, of as many heads as the keys.
             lengths: keys of each example that are not padding.
-            mask: which query may attend to which key; None lets all attend to the first `lengths` keys.
+            mask: which query may attend to which key, padding included, in place of the restriction to `lengths`; None
+                lets every query attend to the first `lengths` keys. The config's mask is not applied here.
             mods: applied after the config's own mods.
             returns: fields of `AttentionOutput`.
             implementation: as in `functional.attention`; None chooses by size.
@@ -140,7 +141,18 @@ class Attention(nn.Module):
         mask: masks.Mask | None = None,
         mods: Sequence[Any] = (),
     ) -> tuple[Float[Array, "b q h v"], cache.Cache]:
-        """Attend from the next queries to all keys up to each of them; return the output and the extended cache."""
+        """Attend from the next queries to all keys up to each of them; return the output and the extended cache.
+
+        Args:
+            query: queries of the next tokens.
+            key: keys of the next tokens.
+            value: values of the next tokens.
+            past: the previous tokens.
+            mask: a mask of the whole sequence, combined with the causal mask by "and"; None for no other mask.
+            mods: applied after the config's own mods.
+        Raises: ValueError if the config has a part that depends on the queries or the length of the whole sequence.
+        """
+        self.config.over_the_past("attention")
         tokens, capacity = query.shape[1], past.key.shape[1]
         lengths = jax.numpy.broadcast_to(past.length + tokens, query.shape[:1])
         options = self._options(query, capacity, lengths, mods, (), False)
@@ -167,5 +179,6 @@ class Attention(nn.Module):
     def _recorded(self, result: Any, layer: int | None = None) -> AttentionOutput:
         output = result if isinstance(result, AttentionOutput) else AttentionOutput(result)
         if output.weights is not None:
-            record(self, output.weights, kind=self.kind, stack=self.stack, layer=layer or self.layer)
+            number = self.layer if layer is None else layer
+            record(self, output.weights, kind=self.kind, stack=self.stack, layer=number)
         return output

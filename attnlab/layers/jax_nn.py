@@ -67,7 +67,7 @@ def jax_nn_dot_product_attention(
     if mask is not None and jnp.asarray(mask).dtype != jnp.bool_:
         raise ValueError(
             f"jax_nn_dot_product_attention: mask must hold truth values, not {jnp.asarray(mask).dtype}; "
-            "pass a mask of 0 and 1 as mask=mask.astype(bool), and one that is added to the logits as bias=mask"
+            "write mask=mask.astype(bool) for a mask of 0 and 1, or bias=mask to add it to the logits"
         )
     arrays = [x if x.ndim == 4 else x[None] for x in (query, key, value)]
     allowed = masks.causal("upper_left") if is_causal else None
@@ -106,7 +106,7 @@ def with_arrays(
         added["mask"] = restrict(options.get("mask"), masks.array(where, axes))
     if bias is not None:
         if jnp.asarray(bias).dtype == jnp.bool_:
-            raise ValueError("attention: bias is added to the logits, but holds truth values; pass it as mask=bias")
+            raise ValueError("attention: bias is added to the logits, but holds truth values; write mask=bias")
         array, axes = _named("bias", jnp.asarray(bias), shape)
         added["mods"] = (*options.get("mods", ()), mods.bias(array, axes))
     return added

@@ -40,7 +40,10 @@ class Pooling(nn.Module):
     def __call__(
         self, states: Float[Array, "b s d"], lengths: Int[Array, " b"], last: Float[Array, "b d"], *, train: bool
     ) -> Pooled:
-        """Pool the first `lengths` states of each text; a text of length 0 is pooled to zeros.
+        """Pool the first `lengths` states of each text.
+
+        A text of length 0 has weights 0, and is pooled to zeros except by `first` and `last`, which return a state
+        unchanged.
 
         Args:
             states: states of all tokens, padding included.

@@ -28,7 +28,7 @@ ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
 OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 
-def find(model: Any, data_dir: Path | None) -> Pretrained | None:
+def find_weights(model: Any, data_dir: Path | None) -> Pretrained | None:
     """Return the pretrained weights that a model's config names, or None if it names none.
 
     Raises:
@@ -63,7 +63,7 @@ def _check_sizes(encoder: TransformerEncoder, source: Pretrained) -> None:
         )
 
 
-def read(encoder: TransformerEncoder, source: Pretrained) -> tuple[PyTree, list[str]]:
+def read_parameters(encoder: TransformerEncoder, source: Pretrained) -> tuple[PyTree, list[str]]:
     """Read an encoder's parameters; return them with the names of the tensors that were not used.
 
     Args:
@@ -117,19 +117,19 @@ def read(encoder: TransformerEncoder, source: Pretrained) -> tuple[PyTree, list[
     return {"embedding": {"embedding": words[source.rows]}, "body": {"entry": entry, **layers}}, tensors.unused()
 
 
-def describe(encoder: TransformerEncoder, source: Pretrained) -> str:
-    """Describe pretrained weights: file, fingerprint, ignored tensors, and layers with another attention than BERT's."""
-    _, unused = read(encoder, source)
+def describe_weights(encoder: TransformerEncoder, source: Pretrained) -> str:
+    """Describe pretrained weights: file, fingerprint, ignored tensors, and layers whose attention is not BERT's."""
+    _, unused = read_parameters(encoder, source)
     ignored = f"; ignored: {', '.join(unused)}" if unused else ""
     changed = [layer for layer, attention in encoder.attentions().items() if attention != SELF]
     differing = f"; attention differs from the pretrained model's in: {', '.join(changed)}" if changed else ""
     return f"pretrained: {source.weights}, sha256 {source.fingerprint[:12]}{ignored}{differing}"
 
 
-def placed(initial: PyTree, encoder: TransformerEncoder, source: Pretrained) -> PyTree:
+def replace_parameters(initial: PyTree, encoder: TransformerEncoder, source: Pretrained) -> PyTree:
     """Replace initial parameters by pretrained ones; parameters that are not in the file keep their initial values."""
     params: dict[tuple[str, ...], Any] = flatten_dict(initial)  # pyright: ignore[reportAssignmentType]
-    stored: dict[tuple[str, ...], Any] = flatten_dict(read(encoder, source)[0])  # pyright: ignore[reportAssignmentType]
+    stored: dict[tuple[str, ...], Any] = flatten_dict(read_parameters(encoder, source)[0])  # pyright: ignore[reportAssignmentType]
     for path, value in stored.items():
         if path not in params or params[path].shape != value.shape:
             raise ValueError(f"{'/'.join(path)} {value.shape}: no such parameter of the encoder")
