@@ -1,4 +1,4 @@
-"""Masks by the book: of one query and one key, in plain Python, from the definition in the paper."""
+"""The oracle of masks: for one query and one key, in plain Python, from the definition in the paper."""
 
 from collections.abc import Callable, Sequence
 

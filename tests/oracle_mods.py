@@ -1,4 +1,4 @@
-"""Mods and rotary positions by the book: Python floats, one logit at a time, nothing from the library it judges."""
+"""The oracle of mods and rotary positions: Python floats, one logit at a time, independent of the library."""
 
 import cmath
 import math

@@ -1,6 +1,6 @@
-"""Normalizers by the book: pure Python over the list of a row's allowed logits, each from its definition.
+"""The oracle of normalizers: pure Python over the list of a row's allowed logits, from the definitions.
 
-Nothing is shared with the library: its sparse weights come from sorting or from bisecting another unknown than here.
+Nothing is shared with the library, whose sparse weights come from sorting or from bisection of another quantity.
 """
 
 import math

@@ -1,6 +1,6 @@
-"""The parts under test, a row each: a name, how to draw its parameters, its oracle. A new part is a new row.
+"""The parts under test, one row each: a name, a function that draws its parameters, and its oracle.
 
-Every law of test_conformance.py is then checked on it.
+A new part is a new row; every property in test_conformance.py is then checked on it.
 """
 
 from collections.abc import Callable
@@ -105,8 +105,8 @@ def cap(logits, positions):
 
 
 def _soft_cap_alibi(draw, size: Size):
-    one = lambda logit, i, j, head: oracle_mods.alibi(oracle_mods.soft_cap(logit, 1.5), i, j, head, size.N)  # noqa: E731
-    return (mods.soft_cap(1.5), mods.alibi(size.N)), one
+    expected = lambda logit, i, j, head: oracle_mods.alibi(oracle_mods.soft_cap(logit, 1.5), i, j, head, size.N)  # noqa: E731
+    return (mods.soft_cap(1.5), mods.alibi(size.N)), expected
 
 
 def _tables_per_head(draw, size: Size):

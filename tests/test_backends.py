@@ -1,4 +1,4 @@
-"""The contract of a backend: a fourth one is planned, chosen by name, run, and refused with its reason."""
+"""The interface of a backend: a registered backend is planned, selected by name, run, and refused with its reason."""
 
 from collections.abc import Iterator
 

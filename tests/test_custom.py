@@ -1,4 +1,4 @@
-"""Custom parts: equal to the library's where they are the same, and told in a line where they are wrong."""
+"""Custom parts equal the library's own where these exist, and errors in them are reported in one line."""
 
 import functools
 import re
@@ -157,7 +157,7 @@ def test_arrays_are_initialized_by_their_defaults_and_settings_override_others()
 
 
 @pytest.mark.parametrize("settings", [{"center": True, "times": 2}, {"center": False, "times": 3}], ids=str)
-def test_settings_stay_what_they_are_when_compiled(settings: dict):
+def test_settings_are_python_values_under_jit(settings: dict):
     module = Score(custom("power", kwargs=settings), 2, 4, 4)
     variables = module.init(jax.random.key(0))
     query, key, value = normal(1, 5, 2, 4), normal(2, 6, 2, 4), normal(3, 6, 2, 4)
@@ -308,7 +308,7 @@ def test_an_invalid_initial_value_is_reported(start: str, message: str):
 
 
 def test_an_axis_of_query_and_key_must_have_one_width():
-    with pytest.raises(UserError, match="d is the width of query and key, .* 4 and 5"):
+    with pytest.raises(UserError, match=r"d is the width of query and key, .* 4 and 5"):
         custom_function(custom("low_rank", sizes={"r": 2})).learned(4, 5)
 
 
@@ -350,12 +350,12 @@ def test_the_page_of_custom_parts_works_as_it_stands(tmp_path: Path):
     chosen = load(tmp_path / "x.yaml").model.encoder.attention
     assert [part.name for part in custom_parts(chosen)] == ["low_rank", "recency", "nearby", "taylor_softmax"]
     module = SelfAttention(Block(width=8, heads=2), chosen)
-    given = normal(0, 1, 12, 8), Context(jnp.array([12]), masks.lengths(jnp.array([12])))
-    variables = module.init(jax.random.key(0), *given, train=False)
+    inputs = normal(0, 1, 12, 8), Context(jnp.array([12]), masks.lengths(jnp.array([12])))
+    variables = module.init(jax.random.key(0), *inputs, train=False)
     assert {name: array.shape for name, array in variables["params"]["attend"]["score"].items()} == {
         "w_query": (2, 4, 64), "w_key": (2, 4, 64)
     }  # fmt: skip
-    weights = apply_with_attention(module, variables, *given, train=False)[1][0].weights
+    weights = apply_with_attention(module, variables, *inputs, train=False)[1][0].weights
     near = abs(np.arange(12)[:, None] - np.arange(12)) <= 8
     np.testing.assert_array_equal(weights > 0, np.broadcast_to(near, (1, 2, 12, 12)))
     np.testing.assert_allclose(weights.sum(axis=-1), 1.0, rtol=1e-6)

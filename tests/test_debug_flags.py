@@ -1,4 +1,4 @@
-"""JAX's flags that look for mistakes find none: NaN, Inf, and ranks that are promoted, compiled and not."""
+"""JAX's debug flags raise no error: NaN, Inf and rank promotion, in compiled and eager calls."""
 
 from contextlib import ExitStack
 
@@ -71,7 +71,7 @@ def test_an_empty_row_has_no_lse():
 
 
 @pytest.mark.usefixtures("_flags")
-def test_nan_of_the_inputs_is_still_found():
+def test_nan_in_the_inputs_is_still_detected():
     this = problem(SCORES[1], mask="lengths")
     query, key, value = this.inputs
     with pytest.raises(FloatingPointError, match="nan"):

@@ -1,7 +1,7 @@
-"""Logits of any size that the inputs' dtype can make: no implementation errs much further than `dense` does.
+"""Large logits, up to the limit of the inputs' dtype: no implementation is much less accurate than `dense`.
 
-A logit of 1e5 in float32 is known to 1/128 alone, so a result may be far from float64's, but blocks may add nothing to
-that: at most 4 times the error of `dense` and 4 units in the last place (of the largest number of a result).
+A logit of 1e5 in float32 is accurate only to 1/128, so a result may be far from that of float64. Blocks must not add
+to the error: it is at most 4 times that of `dense` and 4 units in the last place (of the largest number of a result).
 """
 
 from collections.abc import Callable
@@ -103,7 +103,7 @@ def test_blocks_err_no_further_than_dense(draw, dtype):
         arrays.append(jnp.asarray(np.zeros(where.shape) if bias is None else bias, jnp.float32))
         true = expected(*arrays, where)
         for name in ("dense", *BLOCKWISE):
-            compiled.setdefault(name, optimized(found(name, mask), *arrays))
+            compiled.setdefault(name, optimized(actual(name, mask), *arrays))
         dense = compiled["dense"](*arrays)
         for name in BLOCKWISE:
             for what, mine, theirs, exact in zip(RESULTS, compiled[name](*arrays), dense, true, strict=True):

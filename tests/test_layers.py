@@ -1,6 +1,6 @@
-"""Every kind of score, mod, mask and normalizer that a config can name builds, runs and learns, in many heads and one.
+"""Every kind of score, mod, mask and normalizer in a config can be built, run and trained, with one head and several.
 
-A row combines one kind of each family, so that all of them are met in few compilations.
+A row combines one kind of each family, so that all kinds are tested in few compilations.
 """
 
 import functools
@@ -80,16 +80,16 @@ SINGLE = {"cosine", "negative_squared_distance", "temperature", "entmax", "sigmo
 
 def every(union, extra: bool = True) -> list:
     """One config of each kind of a union, and one that learns its number where it may."""
-    found = []
+    result = []
     for model in models_of(union):
         kind = model.model_fields["kind"].default
         if issubclass(model, Custom):
-            found.append(model(function=f"mine.py:{model.part}", source=CUSTOM))
+            result.append(model(function=f"mine.py:{model.part}", source=CUSTOM))
             continue
-        found.append(model(**NEEDED.get(kind, {})))
+        result.append(model(**NEEDED.get(kind, {})))
         if kind in SINGLE and extra:
-            found.append(model(**NEEDED.get(kind, {}), learned=True))
-    return found
+            result.append(model(**NEEDED.get(kind, {}), learned=True))
+    return result
 
 
 SCORES, MODS = every(attentions.Score), every(attentions.Mod)
@@ -118,11 +118,11 @@ def learned(output, variables, *arguments) -> set[str]:
     """Assert that output and gradients are finite; tell which leaves get a gradient at all."""
 
     def total(variables):
-        found = output(variables, *arguments)
-        return jnp.sum(found**2), found
+        result = output(variables, *arguments)
+        return jnp.sum(result**2), result
 
-    slopes, found = jax.jit(jax.grad(total, has_aux=True))(variables)
-    chex.assert_tree_all_finite((found, slopes))
+    slopes, result = jax.jit(jax.grad(total, has_aux=True))(variables)
+    chex.assert_tree_all_finite((result, slopes))
     return {jax.tree_util.keystr(path) for path, leaf in jax.tree.leaves_with_path(slopes) if np.any(leaf)}
 
 
@@ -141,10 +141,10 @@ def test_every_kind_in_many_heads(attention):
     def output(variables, states):
         return module.apply(variables, states, context, train=False)
 
-    found = output(variables, STATES)
+    result = output(variables, STATES)
     moved = output(variables, jnp.concatenate([STATES[:, :3], STATES[:, 3:] + 1.0], axis=1))
-    chex.assert_shape(found, (2, 5, 8))
-    np.testing.assert_allclose(moved[1, :3], found[1, :3], atol=1e-5)
+    chex.assert_shape(result, (2, 5, 8))
+    np.testing.assert_allclose(moved[1, :3], result[1, :3], atol=1e-5)
     rngs = {"dropout": jax.random.key(0)}
     leaves = learned(lambda v: module.apply(v, STATES, context, train=True, rngs=rngs), variables)
     assert leaves == learnable(variables, attention)
@@ -179,16 +179,16 @@ def test_weights_are_returned_and_change_no_bit():
         return self(STATES, *self.project_memory(STATES), LENGTHS, train=False, weights=weights)
 
     variables = drawn(functools.partial(module.init, method=functools.partial(ask, weights=True)))
-    asked, plain = (
+    requested, plain = (
         jax.jit(functools.partial(module.apply, method=functools.partial(ask, weights=weights)))(variables)
         for weights in (True, False)
     )
-    np.testing.assert_array_equal(asked[0], plain[0])
+    np.testing.assert_array_equal(requested[0], plain[0])
     assert plain[1] is None
-    np.testing.assert_allclose(asked[1].sum(-1), 1.0, atol=1e-6)
+    np.testing.assert_allclose(requested[1].sum(-1), 1.0, atol=1e-6)
 
 
-def test_gumbel_noise_is_drawn_in_training_alone():
+def test_gumbel_noise_is_drawn_only_in_training():
     normalizer = normalizer_configs.GumbelSoftmax()
     module = SelfAttention(BLOCK, attentions.Attention(score=attentions.Dot(), normalizer=normalizer))
     context = Context(LENGTHS, masks.lengths(LENGTHS))
@@ -203,7 +203,7 @@ def test_gumbel_noise_is_drawn_in_training_alone():
 
 
 @pytest.mark.parametrize("chosen", MASKS, ids=lambda mask: mask.kind)
-def test_masks_say_what_their_configs_say(chosen):
+def test_masks_equal_those_of_their_configs(chosen):
     where = np.asarray(mask(chosen, 6, longest=6).dense(6, 6))
     np.testing.assert_array_equal(mask(chosen, 4, longest=6).dense(4, 4), where[:4, :4])
     i, j = np.arange(6)[:, None], np.arange(6)[None, :]
@@ -243,7 +243,7 @@ def test_a_step_refuses_parts_that_depend_on_the_whole_sequence(message, parts):
         layer.apply(variables, state, STATES[:, :1], method="step")
 
 
-def test_attention_with_score_and_normalizer_alone_is_read_as_before():
+def test_a_config_with_score_and_normalizer_only_is_valid():
     old = '{"score": {"kind": "additive", "hidden": 4}, "normalizer": {"kind": "softmax"}}'
     assert attentions.Attention.model_validate_json(old) == attentions.Attention(score=attentions.Additive(hidden=4))
 

@@ -1,4 +1,4 @@
-"""Weights of the hub: the types that are read, shards, and files that are no weights but often stand in their place."""
+"""Files of weights: the supported types, shards, and errors for files in other formats."""
 
 import json
 import struct
@@ -32,18 +32,18 @@ def stored(folder: Path, **types: str) -> Path:
         place = [len(data), len(data) + len(numbers)]
         header[name] = {"dtype": NAMES[kind], "shape": list(VALUES.shape), "data_offsets": place}
         data += numbers
-    said = json.dumps(header).encode()
-    (folder / weights.FILE).write_bytes(struct.pack("<Q", len(said)) + said + data)
+    message = json.dumps(header).encode()
+    (folder / weights.FILE).write_bytes(struct.pack("<Q", len(message)) + message + data)
     return folder
 
 
 @pytest.mark.parametrize("kind", ["bfloat16", "float16", "float32", "float64"])
 def test_every_wide_type_is_read(tmp_path: Path, kind: str):
-    found = weights.read(stored(tmp_path, a=kind))["a"]
+    result = weights.read(stored(tmp_path, a=kind))["a"]
     expected = VALUES.astype(getattr(ml_dtypes, kind, kind)).astype(np.float64)
-    np.testing.assert_array_equal(found.astype(np.float64), expected)
-    np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
-    assert found.dtype == (np.float32 if kind == "bfloat16" else kind)
+    np.testing.assert_array_equal(result.astype(np.float64), expected)
+    np.testing.assert_array_equal(np.signbit(result), np.signbit(expected))
+    assert result.dtype == (np.float32 if kind == "bfloat16" else kind)
 
 
 @pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2"])
@@ -62,9 +62,9 @@ def sharded(folder: Path) -> Path:
 
 
 def test_two_shards_are_read_as_one(tmp_path: Path):
-    found = weights.read(sharded(tmp_path))
-    assert sorted(found) == ["a", "b", "c"]
-    np.testing.assert_array_equal(found["c"], 3 * VALUES)
+    result = weights.read(sharded(tmp_path))
+    assert sorted(result) == ["a", "b", "c"]
+    np.testing.assert_array_equal(result["c"], 3 * VALUES)
     source = Pretrained(tmp_path)
     assert source.weights == tmp_path / weights.INDEX
     before = source.fingerprint
@@ -91,7 +91,7 @@ SECOND = "model-00002-of-00002.safetensors"
         (lambda f: (f / weights.INDEX).write_text(POINTER), r"index\.json: a pointer of Git LFS"),
     ],
 )
-def test_shards_that_do_not_fit_are_told(tmp_path: Path, spoil, says: str):
+def test_inconsistent_shards_are_reported(tmp_path: Path, spoil, says: str):
     spoil(sharded(tmp_path))
     with pytest.raises(UserError, match=says) as error:
         weights.read(tmp_path)
@@ -99,7 +99,7 @@ def test_shards_that_do_not_fit_are_told(tmp_path: Path, spoil, says: str):
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5"])
-def test_weights_in_another_format_are_told_what_to_do(tmp_path: Path, name: str):
+def test_the_error_for_another_format_of_weights_suggests_what_to_do(tmp_path: Path, name: str):
     (tmp_path / name).write_bytes(b"x")
     for ask in (weights.read, weights.fingerprint):
         with pytest.raises(
@@ -109,11 +109,11 @@ def test_weights_in_another_format_are_told_what_to_do(tmp_path: Path, name: str
         assert "\n" not in str(error.value)
 
 
-def test_pointers_of_git_lfs_are_told_what_to_do(tmp_path: Path):
+def test_the_error_for_pointers_of_git_lfs_suggests_what_to_do(tmp_path: Path):
     for name in (weights.FILE, "tokenizer.json", "vocab.txt", "config.json", "train.tsv", "images.npz"):
         (tmp_path / name).write_text(POINTER)
     source = Pretrained(tmp_path)
-    asked = {
+    calls = {
         weights.FILE: source.tensors,
         "config.json": lambda: source.config,
         "tokenizer.json": lambda: source.tokenizer,
@@ -121,9 +121,9 @@ def test_pointers_of_git_lfs_are_told_what_to_do(tmp_path: Path):
         "images.npz": lambda: read_arrays(tmp_path / "images.npz", ["images"]),
         "x.jpg": lambda: pixels(as_bytes(POINTER.encode()), 8, "x.jpg"),
     }
-    for name, ask in asked.items():
+    for name, call in calls.items():
         with pytest.raises(UserError, match=rf"{name}: a pointer of Git LFS, .*git lfs pull"):
-            ask()
+            call()
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"vocab\.txt: a pointer of Git LFS"):
         _ = source.tokenizer

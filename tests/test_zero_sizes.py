@@ -1,4 +1,4 @@
-"""Sizes of 0: no keys, no queries, vectors of width 0. A number comes out, and finite gradients."""
+"""Sizes of 0: no keys, no queries, vectors of width 0; results and gradients are finite."""
 
 import jax
 import jax.numpy as jnp

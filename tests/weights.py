@@ -1,4 +1,4 @@
-"""Weights at random, tables that start at 0 too: NumPy draws them, so that nothing is compiled for them."""
+"""Random parameters for tests, also for tables initialized to 0; drawn by NumPy, so that nothing is compiled."""
 
 from collections.abc import Callable
 

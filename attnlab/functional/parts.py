@@ -111,5 +111,5 @@ def floats(tree: Any) -> tuple[list[Array], list[Any], Callable[[list[Array], li
         sources = {True: iter(floating), False: iter(others)}
         return jax.tree.unflatten(structure, [next(sources[bool(kind)]) for kind in kinds])
 
-    groups = [[leaf for leaf, kind in zip(leaves, kinds, strict=True) if kind is wanted] for wanted in (True, False)]
+    groups = [[leaf for leaf, kind in zip(leaves, kinds, strict=True) if kind is group] for group in (True, False)]
     return groups[0], groups[1], combine

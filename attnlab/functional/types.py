@@ -60,7 +60,7 @@ class Extent(NamedTuple):
     name: str
     """"query" or "key"."""
     count: Size
-    given: bool = False
+    explicit: bool = False
     """Whether positions are passed as an argument; otherwise they are 0 … count − 1."""
     bounds: tuple[int, int] | None = None
     """The smallest and the largest of the passed positions; None if they are known only at run time."""
@@ -73,7 +73,7 @@ class Extent(NamedTuple):
             size: entries of the array along this axis.
             instead: suggestion if the array has a single entry.
         """
-        if not self.given:
+        if not self.explicit:
             if size != self.count:
                 hint = f"; {instead}" if instead and size == 1 else ""
                 raise ValueError(f"{name} has {size} positions, but the inputs have {self.count}{hint}")
@@ -86,7 +86,7 @@ def extent(name: str, count: Size, positions: Any) -> Extent:
     """Return the `Extent` of queries (or keys) from their number and their positions.
 
     >>> extent("query", 2, jnp.array([5, 9]))
-    Extent(name='query', count=2, given=True, bounds=(5, 9))
+    Extent(name='query', count=2, explicit=True, bounds=(5, 9))
     """
     values = known(positions)
     bounds = None if values is None or not values.size else (int(values.min()), int(values.max()))

@@ -46,7 +46,7 @@ class Lengths(Structured):
                 continue
             if values.min() < 0:
                 raise ValueError(f"lengths: the number of {along.name} positions must be 0 or more, not {values.min()}")
-            if not along.given and isinstance(along.count, int) and values.max() > along.count:
+            if not along.explicit and isinstance(along.count, int) and values.max() > along.count:
                 raise ValueError(f"lengths: {values.max()} {along.name} positions, but the inputs have {along.count}")
 
     def leaf_ranks(self) -> tuple[int, ...]:

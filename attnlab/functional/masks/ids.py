@@ -37,7 +37,7 @@ class Segments(Structured):
 
     def check(self, queries: Extent, keys: Extent) -> None:
         sizes = self.sizes()
-        if not (queries.given or keys.given) and sizes != (queries.count, keys.count):
+        if not (queries.explicit or keys.explicit) and sizes != (queries.count, keys.count):
             raise ValueError(
                 f"segments: ids for {sizes[0]} queries and {sizes[1]} keys, "
                 f"but the inputs have {queries.count} and {keys.count}"

@@ -71,13 +71,13 @@ class BlockLayout(Mask):
         rows, columns = self._table.shape[-2:]
         expected = [-(-along.count // size) for along, size in zip((queries, keys), self.block, strict=True)]
         for along, blocks, count in ((queries, rows, expected[0]), (keys, columns, expected[1])):
-            if not along.given and blocks != count:
+            if not along.explicit and blocks != count:
                 raise ValueError(
                     f"block_layout: the layout has {rows} × {columns} blocks, but {queries.count} queries and "
                     f"{keys.count} keys make {expected[0]} × {expected[1]} blocks of {self.block[0]} × {self.block[1]}"
                 )
         for axis, size, along in (("q", rows * self.block[0], queries), ("k", columns * self.block[1], keys)):
-            if along.given:
+            if along.explicit:
                 along.check(f"block_layout: axis {axis} of the layout", size)
 
     def leaf_ranks(self) -> tuple[int, ...]:
