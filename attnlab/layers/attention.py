@@ -56,8 +56,8 @@ class Attention(nn.Module):
     Reference: Bahdanau et al. 2015; Luong et al. 2015; Vaswani et al. 2017.
 
     >>> from attnlab.config.attention import ScaledDot
-    >>> layer, x = Attention(Config(score=ScaledDot()), 1, 4, 4), jnp.ones((2, 3, 4))
-    >>> layer.apply({}, x, x, x, jnp.array([3, 0]), train=False).output[:, 0, 0].tolist()
+    >>> layer, x = Attention(Config(score=ScaledDot()), 1, 4, 4), jax.numpy.ones((2, 3, 4))
+    >>> layer.apply({}, x, x, x, jax.numpy.array([3, 0]), train=False).output[:, 0, 0].tolist()
     [1.0, 0.0]
     """
 

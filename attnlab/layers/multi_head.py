@@ -25,7 +25,7 @@ from attnlab.layers.mixer import Context
 
 
 class FusedDense(nn.Module):
-    """Several dense layers of the same input as one matrix product, each initialized on its own."""
+    """Several dense layers of the same input as one matrix product, each with its own Glorot initialization."""
 
     features: tuple[int, ...]
     use_bias: bool
@@ -93,7 +93,20 @@ class KeyValues:
 
 
 class SelfAttention(_MultiHead):
-    """Multi-head self-attention: every token attends to the tokens of its own sequence."""
+    """Multi-head self-attention: every token attends to the tokens of its own sequence.
+
+    A sequence mixer (`mixer.SequenceMixer`), whose state is a key-value cache.
+
+    Numerics: as `functional.attention`; outputs of padding are meaningless. After the cache overflows, `step` gives NaN.
+    Reference: Vaswani et al. 2017, section 3.2.2; Ainslie et al. 2023 for fewer key heads.
+
+    >>> from attnlab.config.attention import ScaledDot
+    >>> from attnlab.functional import masks
+    >>> layer, states = SelfAttention(Block(width=8, heads=2), Config(score=ScaledDot())), jnp.ones((1, 3, 8))
+    >>> context = Context(jnp.array([3]), masks.causal())
+    >>> layer.init_with_output(jax.random.key(0), states, context, train=False)[0].shape
+    (1, 3, 8)
+    """
 
     kind: ClassVar[Kind] = "self"
 
@@ -141,7 +154,19 @@ class SelfAttention(_MultiHead):
 
 
 class CrossAttention(_MultiHead):
-    """Multi-head cross-attention: every token attends to a memory, another sequence's states or an image's features."""
+    """Multi-head cross-attention: every token attends to a memory, another sequence's states or an image's features.
+
+    The memory is projected once by `project_memory`; its width may differ from that of the states.
+
+    Numerics: as `functional.attention`; a memory of length 0 gives the bias of the output projection.
+    Reference: Vaswani et al. 2017, section 3.2.3.
+
+    >>> from attnlab.config.attention import ScaledDot
+    >>> layer, memory = CrossAttention(Block(width=8, heads=2), Config(score=ScaledDot())), jnp.ones((1, 5, 6))
+    >>> attend = lambda layer, states: layer(states, *layer.project_memory(memory), jnp.array([5]), train=False)
+    >>> nn.init_with_output(attend, layer)(jax.random.key(0), jnp.ones((1, 3, 8)))[0][0].shape
+    (1, 3, 8)
+    """
 
     kind: ClassVar[Kind] = "cross"
 

@@ -1,4 +1,4 @@
-"""The interface of a backend: whether it supports a call of `attention`, what the call would cost, and running it.
+"""The interface of a backend: whether it supports a call of `attention`, its estimated cost, and running the call.
 
 A backend is a subclass of `Backend` in its own file, added to `BACKENDS` in `backends/__init__.py` (or by `register`).
 It must pass the conformance suite, whose tests run on every registered backend.
