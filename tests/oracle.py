@@ -27,7 +27,7 @@ def additive(query: Vector, key: Vector, v: Vector, w_query=None, w_key=None) ->
 
 
 def softmax(logits: list[float]) -> list[float]:
-    """Weights of the allowed logits alone."""
+    """Return the softmax weights of the allowed logits."""
     if not logits:
         return []
     top = max(logits)
@@ -43,7 +43,7 @@ def log_sum_exp(logits: list[float]) -> float:
 
 
 def top_keys(weights: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """The weights and the keys of the `top` largest of each row, the earlier one of two that are equal."""
+    """Return the `top` largest weights of each row with their keys, the earlier key first if they are equal."""
     keys = np.zeros((*weights.shape[:-1], top), int)
     for place in np.ndindex(*weights.shape[:-1]):
         row = weights[place]

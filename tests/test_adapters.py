@@ -77,7 +77,7 @@ def test_linen_sows_the_weights():
 
 
 def test_linen_decodes_with_its_cache():
-    """One token at a time: Flax's cache gives keys that are not written yet, and the mask to hide them."""
+    """One token at a time: Flax's cache passes keys that are not written yet, with a mask that hides them."""
     tokens = draw(2, 5, 8)
     theirs = linen.MultiHeadDotProductAttention(4, decode=True)
     ours = linen.MultiHeadDotProductAttention(4, decode=True, attention_fn=linen_attention_fn())
@@ -237,7 +237,7 @@ ADDITIVE = {
 @pytest.mark.parametrize("library", FUNCTIONS)
 @pytest.mark.parametrize("kind", ADDITIVE)
 def test_an_additive_mask_is_no_mask(library, kind):
-    """Refused where its values are known; inside jit the output is NaN, and never that of the inverted mask."""
+    """Refused if its values are known; inside jit the output is NaN, never that of the inverted mask."""
     fn, mask = FUNCTIONS[library][0](), jnp.asarray(ADDITIVE[kind])
     with pytest.raises(ValueError, match=r"mask holds 0 and 1 .* write bias=mask"):
         fn(QUERY, KEY, VALUE, mask=mask)
@@ -270,7 +270,7 @@ def test_weights_that_are_sown_are_nan_too_where_a_mask_is_additive():
 
 
 def test_jax_nn_lengths_past_the_end_are_all():
-    """As there; the core refuses them."""
+    """As in jax.nn; `masks.lengths` refuses them."""
     options = {"key_value_seq_lengths": jnp.array([9, 3], jnp.int32), "query_seq_lengths": jnp.array([5, 7], jnp.int32)}
     result, expected = (
         f(QUERY, KEY, VALUE, **options) for f in (jax_nn_dot_product_attention, jax.nn.dot_product_attention)
@@ -347,7 +347,7 @@ def test_sown_weights_are_those_before_dropout(shared):
 
 
 def products(jaxpr) -> list:
-    """The precision of every product of matrices, those of inner programs too."""
+    """Return the precision of every matrix product in a program, inner programs included."""
     result = []
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":

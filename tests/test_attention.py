@@ -148,7 +148,7 @@ def test_an_annotation_of_the_core_is_checked_under_test():
 
 
 def unchecked(*args, **options):
-    """`attention` as outside the tests, where no annotation is checked and it must see for itself."""
+    """Return `attention` without the checks of annotations, as users call it."""
     return attention.__wrapped__(*args, **options)
 
 
@@ -237,7 +237,7 @@ for change in (
 
 
 def test_errors_without_checked_annotations_are_one_line_with_the_argument_and_the_call():
-    """In its own process, since jaxtyping checks annotations first under pytest."""
+    """Run in a separate process, since under pytest jaxtyping checks annotations first."""
     printed = subprocess.run([sys.executable, "-c", WRONG], capture_output=True, text=True, check=True).stdout
     expected = [
         ("attention: score ", "'dot'", "score=scores.dot"),

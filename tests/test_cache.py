@@ -30,7 +30,7 @@ def cut(arrays, start: int, stop: int):
 
 
 def decoded(arrays, prompt: int, step, **options) -> tuple[jax.Array, cache.Cache]:
-    """Take `prompt` tokens at once and the others one at a time."""
+    """Decode `prompt` tokens at once and the others one at a time."""
     state, outputs = cache.init(arrays[1], arrays[2], CAPACITY), []
     at = 0
     while at < TOKENS:

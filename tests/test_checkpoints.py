@@ -62,7 +62,7 @@ def files(directory: Path) -> list[str]:
 
 
 def restored_step(directory: Path) -> tuple[int | None, list[str]]:
-    """The step that is restored, checked for the right values, and what was said."""
+    """Return the restored step, after checking its values, and the messages."""
     messages: list[str] = []
     result = Checkpoints(directory, 3, messages.append).restore(state(0))
     assert result is None or same(result[1], state(result[0]))
@@ -274,7 +274,7 @@ class Killed(BaseException):
 
 
 def test_killed_before_any_change_on_the_disk_there_is_a_good_checkpoint(tmp_path, monkeypatch):
-    """Every place where saving touches the disk, in turn: the kill happens there, and a new process comes."""
+    """The process is killed at every disk operation of saving in turn, and a new process starts."""
 
     def small(step: int) -> dict[str, np.ndarray]:
         return {"a": np.full(3, step, np.int32)}

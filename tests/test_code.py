@@ -59,7 +59,7 @@ training: {steps: 2}
 
 
 def written(folder: Path) -> Path:
-    """An experiment and the code that it names."""
+    """Write an experiment and the code that it names."""
     folder.mkdir(exist_ok=True)
     (folder / "mine.py").write_text(MINE)
     for name, text in MODULES.items():
@@ -74,7 +74,7 @@ def mod(source: str, **modules: str) -> CustomMod:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose files of code are no more."""
+    """Return a run whose source files of code were deleted."""
     folder = tmp_path_factory.mktemp("code")
     run = lab.train(load(written(folder / "here"), tiny=True), folder / "run", None)
     shutil.rmtree(folder / "here")
@@ -83,7 +83,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
-    """A copy of it, as one receives it from somebody."""
+    """Return a copy of the run, as received from another user."""
     return Path(shutil.copytree(trained, tmp_path / "received"))
 
 
@@ -231,7 +231,7 @@ def test_without_a_record_code_is_refused_too(run: Path):
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
-    """Stands in for training: what it is told besides the experiment and places."""
+    """Replace training, and record its arguments other than the experiment and paths."""
     result: list[dict] = []
     monkeypatch.setattr(lab, "train", lambda *arguments, **options: result.append(options))
     return result

@@ -34,7 +34,7 @@ ACCURATE = 1e-10
 def evaluate(
     sample: Sample, implementation: str, slopes: bool = True, drawn: str = "float64", dtype: str | None = "float64"
 ) -> tuple[AttentionOutput, list[jax.Array]]:
-    """Attend, and differentiate a number made of all results by every learnable array (or do not).
+    """Call attention, and optionally differentiate a number computed from all results by every learnable array.
 
     The numbers are drawn in one dtype, and computed with in another (None: as they are drawn).
     """
@@ -96,7 +96,7 @@ def assert_equals_the_oracle_and_the_slopes_of_dense(sample: Sample, implementat
 
 @pytest.mark.parametrize(("number", "sample"), list(enumerate(COVER)), ids=str)
 def test_all_equal_the_oracle_and_blocks_the_slopes_of_dense(number, sample, x64):
-    """The slopes of one of the two in turn: they differ in which blocks they visit, which the values tell too."""
+    """Gradients are checked for one of the two in turn: they differ only in the blocks that they visit."""
     result, slopes = reference(sample)
     assert_is_oracle(sample, result, 1e-12)
     chex.assert_tree_all_finite(slopes)
@@ -260,7 +260,7 @@ def test_float64_stays_float64_and_narrower_numbers_are_computed_in_float32(impl
 @every_implementation
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_low_precision_errs_at_most_twice_as_far_as_the_naive_computation(dtype, implementation):
-    """The rule by which flash attention is tested: against float64, compared with all of it in low precision."""
+    """As flash attention's authors test: the error against float64 is compared with that of low precision."""
     rng = np.random.default_rng(0)
     query, key, value, change = (jnp.asarray(rng.standard_normal((2, 70, 2, 16)), dtype) for _ in range(4))
 
@@ -312,7 +312,7 @@ def test_lse_has_the_weights_for_gradient(implementation):
 @on_gpu
 @pytest.mark.parametrize("implementation", BLOCKWISE)
 def test_dropout_does_not_depend_on_blocks(implementation):
-    """The values are the unit vectors, so that the output is the weights that are left."""
+    """The values are unit vectors, so that the output is the weights after dropout."""
     rng = np.random.default_rng(0)
     query, key = (jnp.asarray(rng.standard_normal((2, n, 2, 4)), jnp.float32) for n in (9, 11))
     value = jnp.broadcast_to(jnp.eye(11)[None, :, None], (2, 11, 2, 11))

@@ -23,7 +23,7 @@ def _flags():
 
 
 def differentiated(this, implementation: str):
-    """Return the output's number and its slopes, of finite inputs under a mask that leaves rows empty."""
+    """Return a number computed from the output and its gradients, for finite inputs and a mask with empty rows."""
 
     def number(params, inputs):
         parts = this.options() | {"score": this.bind(params)}
@@ -64,7 +64,7 @@ def test_weights_and_a_cache():
 
 @pytest.mark.usefixtures("_flags")
 def test_an_empty_row_has_no_lse():
-    """−∞ by definition: JAX checks what a compiled function returns, and so what is asked for."""
+    """It is −∞ by definition, and JAX checks the results of a compiled function."""
     this = problem(SCORES[1], mask="lengths")
     with pytest.raises(FloatingPointError, match="inf"):
         attention(*this.inputs, mask=this.mask, returns=("lse",))

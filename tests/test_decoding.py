@@ -37,7 +37,7 @@ def advance_of(table: np.ndarray, width: int):
 
 
 def best_by_enumeration(table: np.ndarray, config: Decoding) -> list[tuple[float, tuple[int, ...]]]:
-    """All sentences of one example with their scores, best first."""
+    """Return all sentences of an example with their scores, best first."""
     sentences = []
     for length in range(config.min_length, config.max_length + 1):
         for words in itertools.product(WORDS, repeat=length):
@@ -98,7 +98,7 @@ def test_lengths_are_kept(table):
 
 @pytest.mark.parametrize("width", [1, 3])
 def test_neither_neighbors_nor_filler_change_a_result(table, width):
-    """Decoded alone, beside slower sentences and beside filler: the same hypotheses."""
+    """The hypotheses are equal alone, beside longer sentences and beside padding rows."""
     config = Decoding(beam=width, n_best=width, max_length=30)
     search = greedy if width == 1 else beam
     advance, state = advance_of(table, width)

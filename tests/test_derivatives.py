@@ -19,7 +19,7 @@ SMOOTH = [name for name in NORMALIZERS if name not in NOT_A_DERIVATIVE]
 
 
 def check_derivatives(sample: Sample, implementation: str, dropout_rate: float = 0.0) -> None:
-    """Second order, forward and reverse, by every learnable array, against finite differences."""
+    """Check second derivatives, forward and reverse, by every learnable array, against finite differences."""
     this = sample.problem()
     learned, constant, together = learnable(this)
 
@@ -35,7 +35,7 @@ def check_derivatives(sample: Sample, implementation: str, dropout_rate: float =
 
 
 def assert_differentiates(number: Callable[[Arrays], jax.Array], x: Arrays) -> None:
-    """Hold first derivatives, and second ones made in the four ways, along random lines against differences.
+    """Compare first derivatives, and second derivatives in four ways, with differences along random lines.
 
     As `jax.test_util.check_grads` of order 2, in three compilations.
     """
@@ -70,7 +70,7 @@ def assert_differentiates(number: Callable[[Arrays], jax.Array], x: Arrays) -> N
 
 
 def smooth(number: int) -> Sample:
-    """Each list a step further, of what is smooth, on a few numbers."""
+    """Return the next sample of smooth parts on a few numbers."""
     sample = cover_sample(number)
     return replace(sample, normalizer=SMOOTH[number % len(SMOOTH)], size=SIZES[1 + 2 * (number % 2)])
 

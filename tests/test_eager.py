@@ -171,7 +171,7 @@ def test_masks_are_compared_and_hashed_by_what_they_are_made_of():
 
 
 def test_objects_are_read_again_whatever_of_them_changes(monkeypatch):
-    """Attributes that are no fields, of functions, of containers; names that a function looks up by itself."""
+    """Attributes that are not fields, of functions and containers; names that a function looks up."""
 
     @dataclass
     class Scale:

@@ -26,7 +26,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * mmap.PAGES
 
 
 def clean_faults(**environment: str) -> tuple[bool, float]:
-    """Whether it took hold, and how many of 8 blocks the kernel had to clear."""
+    """Return whether the setting took effect, and how many of 8 blocks the kernel had to clear."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     command = [sys.executable, "-c", FAULTS]
     message = subprocess.run(

@@ -79,7 +79,7 @@ SINGLE = {"cosine", "negative_squared_distance", "temperature", "entmax", "sigmo
 
 
 def every(union, extra: bool = True) -> list:
-    """One config of each kind of a union, and one that learns its number where it may."""
+    """Return a config of each kind of a union, with a learned number if the kind allows it."""
     result = []
     for model in models_of(union):
         kind = model.model_fields["kind"].default
@@ -97,7 +97,7 @@ MASKS, NORMALIZERS = every(mask_configs.Mask), every(normalizer_configs.Normaliz
 
 
 def rows(mods: list, chosen_masks: list, normalizers: list) -> list:
-    """As many attentions as it takes to meet every kind once; an exponential normalizer where a kind needs no other."""
+    """Return the fewest attention configs that contain every kind once."""
     count = max(map(len, (SCORES, mods, chosen_masks, normalizers)))
     pick = lambda kinds, n: kinds[n % len(kinds)] if kinds else None  # noqa: E731
     return [
@@ -115,7 +115,7 @@ def name(attention) -> str:
 
 
 def learned(output, variables, *arguments) -> set[str]:
-    """Assert that output and gradients are finite; tell which leaves get a gradient at all."""
+    """Assert that output and gradients are finite, and return the paths of the leaves with a nonzero gradient."""
 
     def total(variables):
         result = output(variables, *arguments)

@@ -54,7 +54,7 @@ def table(may, queries: int, keys: int) -> np.ndarray:
 
 
 def atom(name: str, arguments: tuple, queries: int, keys: int) -> tuple[masks.Mask, np.ndarray]:
-    """A mask that is no combination, and its truth values."""
+    """Return a mask that is not a combination, and its truth values."""
     if name in ("causal", "sliding_window", "dilated", "strided"):
         return getattr(masks, name)(*arguments), table(getattr(book, name)(*arguments), queries, keys)
     if name == "fixed":
@@ -108,7 +108,7 @@ def atom(name: str, arguments: tuple, queries: int, keys: int) -> tuple[masks.Ma
 
 
 def cook(recipe: tuple, queries: int, keys: int) -> tuple[masks.Mask, np.ndarray]:
-    """The mask that the recipe names, and the same as a table of truth values."""
+    """Return the mask of a recipe, and its table of truth values."""
     match recipe:
         case ("not", inner):
             mask, truth = cook(inner, queries, keys)
@@ -124,13 +124,13 @@ def cook(recipe: tuple, queries: int, keys: int) -> tuple[masks.Mask, np.ndarray
 
 
 def blocks_of(positions: np.ndarray, size: int) -> np.ndarray:
-    """Cut into blocks; the last is filled up with its last position."""
+    """Divide positions into blocks; the last is padded with its last position."""
     short = -len(positions) % size
     return np.concatenate([positions, np.repeat(positions[-1:], short)]).reshape(-1, size)
 
 
 def truly(truth: np.ndarray, query_blocks: np.ndarray, key_blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Whether any pair of each block may attend, and whether all may."""
+    """Return, for each block, whether any pair may attend and whether all may."""
     pairs = [[truth[np.ix_(rows, columns)] for columns in key_blocks] for rows in query_blocks]
     return np.array([[p.any() for p in row] for row in pairs]), np.array([[p.all() for p in row] for row in pairs])
 

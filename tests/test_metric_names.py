@@ -19,7 +19,7 @@ PAGE = (ROOT / "docs/metrics.md").read_text()
 
 
 def printed(scores: dict) -> list[str]:
-    """Keys of what `evaluate` prints a line of."""
+    """Return the keys of the metrics that `evaluate` prints."""
     values = ((key, value) for key, value in scores.items() if not key.endswith(("_ci95", "_signature")))
     return [key for key, value in values if not isinstance(value, dict | list)]
 

@@ -22,7 +22,7 @@ TARGET = jnp.array([[1, 4, 5, 6], [1, 7, 8, 9]])
 
 
 class CumulativeMean(nn.Module):
-    """Mean of a learned map of all tokens so far, with the sum and the count as state."""
+    """A mixer that averages a learned projection of all tokens so far; its state is the sum and the count."""
 
     config: config.Block
     attention: Any

@@ -238,7 +238,7 @@ def test_rotary_for_longer_texts(name, x64):
 
 
 def test_frequencies_of_llama_and_yarn_as_published():
-    """Fast pairs stay to the last bit, slow ones are divided, and what lies between falls along the ramp."""
+    """Fast pairs are unchanged to the last bit, slow pairs are divided, and those between follow the ramp."""
     plain = 5e5 ** (np.arange(0, 128, 2) / -128)
     ratio = rotary_scaling.llama3(**LLAMA3).frequencies(5e5, 128) / plain
     turns = 8192 * plain / (2 * np.pi)

@@ -18,7 +18,7 @@ every_implementation = pytest.mark.parametrize("implementation", BACKENDS)
 
 
 def gradient(this: Problem, mask, implementation, rows=slice(None)):
-    """Of a number made of the output and the finite extras of these queries: a compiled function of the inputs."""
+    """Return the compiled gradient of a number computed from the output and the finite extras of some queries."""
 
     def number(inputs, params):
         options = this.options() | {"score": this.bind(params), "mask": mask}

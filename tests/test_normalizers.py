@@ -74,12 +74,12 @@ def call(normalizer, logits, where=None, head=2, example=1, first=0):
 
 @cache
 def compiled(name: str):
-    """That of a row as a function of logits and mask, compiled once for all that ask it of numbers of one shape."""
+    """Return the normalizer of a row as a compiled function of logits and mask, cached by shape."""
     return jax.jit(lambda logits, where=None: call(ALL[name][0], logits, where))
 
 
 def draw(seed: int, rows: int = 5, keys: int = 6, scale: float = 1.5, dtype="float64"):
-    """Logits, and a mask that leaves the third row one key and the fourth none."""
+    """Draw logits, and a mask that leaves one key to the third row and none to the fourth."""
     rng = np.random.default_rng(seed)
     where = rng.random((rows, keys)) < 0.7
     where[2] = np.arange(keys) == 1
@@ -150,7 +150,7 @@ def test_sparsemax_is_the_projection_of_optax(x64):
 
 
 def test_sparsemax_is_the_best_of_all_supports():
-    """Not only of those that are prefixes of the sorted logits."""
+    """All supports are tried, not only prefixes of the sorted logits."""
     for seed in range(20):
         row = np.random.default_rng(seed).standard_normal(6).tolist()
         points = []
@@ -280,7 +280,7 @@ def test_differentiates_twice_forward_and_reverse(name, x64):
 
 @pytest.mark.parametrize("name", ["sparsemax", "entmax15", pytest.param("entmax_1.3", marks=pytest.mark.slow)])
 def test_reverse_over_reverse_through_a_loop(name, x64):
-    """Where JAX would forget the rule of a `custom_jvp`."""
+    """In this case JAX drops the rule of a `custom_jvp`."""
     logits, where = (jnp.stack(x) for x in zip(*[draw(seed) for seed in range(3)], strict=True))
 
     def twice(mapped):
@@ -427,7 +427,7 @@ def test_the_noise_is_not_that_of_dropout():
 
 
 def test_dropout_draws_what_it_drew():
-    """Its bits are threefry's, by plain Python."""
+    """Its bits equal threefry's in plain Python."""
     key = tuple(jax.random.bits(KEY, (2,), jnp.uint32).tolist())
     own = book.threefry(key, (3, 1))
     bits = [[book.threefry(own, (i, j))[0] for j in (5, 6)] for i in (0, 9)]

@@ -43,7 +43,7 @@ MINILM = BERT.replace(layers=6, width=384, heads=12, feed_forward=1536, max_leng
 
 
 def tensors(prefix: str = "") -> dict[str, np.ndarray]:
-    """Drawn weights by the names that BERT's files have."""
+    """Draw weights under the names of BERT's files."""
     draw = np.random.default_rng(0)
     shapes: dict[str, tuple[int, ...]] = {
         "embeddings.word_embeddings.weight": (len(VOCABULARY) + 3, WIDTH),
@@ -65,7 +65,7 @@ def tensors(prefix: str = "") -> dict[str, np.ndarray]:
 
 
 def write(folder: Path, tensors: dict[str, np.ndarray] | None = None, **settings: object) -> Path:
-    """A folder as the hub lays it out."""
+    """Write a folder with the layout of the hub."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "model_type": "bert", "hidden_size": WIDTH, "num_attention_heads": HEADS, "num_hidden_layers": LAYERS,
@@ -84,7 +84,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def states(encoder: TransformerEncoder, source: Pretrained, tokens: np.ndarray, lengths: list[int], types: np.ndarray):
-    """What our encoder makes of tokens with the weights of a source."""
+    """Return the states of our encoder with the weights of a source."""
     model = Model(encoder, source.tokenizer.vocabulary_size)
     inputs = jnp.asarray(tokens, jnp.int32), jnp.asarray(lengths, jnp.int32), jnp.asarray(types, jnp.int32)
     drawn = jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs, train=False))["params"]
@@ -93,7 +93,7 @@ def states(encoder: TransformerEncoder, source: Pretrained, tokens: np.ndarray, 
 
 
 def by_hand(tensors: dict[str, np.ndarray], tokens: np.ndarray, types: np.ndarray) -> np.ndarray:
-    """BERT of one sequence in NumPy float64, by the names and numbers of the file (Devlin et al. 2019)."""
+    """Compute BERT for one sequence in NumPy float64 from the tensors of the file (Devlin et al. 2019)."""
     tensors = {name: value.astype(np.float64) for name, value in tensors.items()}
     erf = np.vectorize(math.erf)
 

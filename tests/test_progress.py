@@ -128,7 +128,7 @@ def test_a_printed_line_is_neither_wrapped_nor_parsed_as_markup():
 
 
 class Gone(io.StringIO):
-    """A terminal or a pipe that is no longer there, or a full disk."""
+    """A closed terminal or pipe, or a full disk."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__()

@@ -35,19 +35,19 @@ def table(score, query, key, **params):
 
 
 def ready(query, key, v):
-    """Additive on what comes projected."""
+    """Compute the additive score of projected queries and keys."""
     return scores.additive(query, key, w_query=None, w_key=None, v=v)
 
 
 def both(score, *arguments):
-    """The logits of a score, and the cotangents of all that goes into it; the last argument is that of the logits."""
+    """Return the logits of a score and the cotangents of its inputs; the last argument is the logits' cotangent."""
     *inputs, ct = arguments
     logits, pull = jax.vjp(score, *inputs)
     return logits, pull(ct)
 
 
 def slopes_by_the_book(query, key, v, ct):
-    """Cotangents of the additive logits, from tanh' = 1 / cosh², one number at a time."""
+    """Compute the cotangents of the additive logits from tanh' = 1 / cosh², one number at a time."""
     query, key, v, ct = (np.asarray(x, np.float64) for x in (query, key, v, ct))
     by_query, by_key, by_v = np.zeros_like(query), np.zeros_like(key), np.zeros_like(v)
     for i, j, a in np.ndindex(len(query), len(key), len(v)):
@@ -60,7 +60,7 @@ def slopes_by_the_book(query, key, v, ct):
 
 
 def extreme(scale, dtype="float32"):
-    """Pre-activations of this size, of mixed signs, some of which cancel or nearly do."""
+    """Return pre-activations of this magnitude with mixed signs, some of which cancel or nearly cancel."""
     query, key, v, ct, near = drawn((T, A), (S, A), (A,), (T, S), (A,), dtype="float64")
     query, key = np.asarray(query) * scale, np.asarray(key) * scale
     key[:3] = -query[0], near - query[1], query[2]

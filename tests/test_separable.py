@@ -43,7 +43,7 @@ def of_unit_length(query, key):
 
 
 class Centered:
-    """Holds a part of attnlab, and does something else."""
+    """A part that wraps a part of attnlab and computes something else."""
 
     def __init__(self, fn):
         self.fn = fn

@@ -84,7 +84,7 @@ def test_lengths_at_their_ends_are_taken():
 
 
 def test_values_cost_nothing_inside_jit():
-    """What only the run knows is not asked for: one program serves all, and nothing of a check is in it."""
+    """Values known only at run time are not checked: one program serves all, and it contains no checks."""
     lengths = jnp.full(B, 3)
     program = jax.make_jaxpr(lambda lengths, at: attention(q, k, v, mask=masks.lengths(lengths), query_positions=at))
     text = str(program(lengths, LATER))

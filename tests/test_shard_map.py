@@ -28,7 +28,7 @@ def mesh(axis: str = "device"):
 
 
 def problem(name: str, implementation: str):
-    """Return attention as a function of what is learned: query, key, value, and a matrix and a bias that all share."""
+    """Return attention as a function of query, key, value, and a shared matrix and bias."""
     options = dict(CASES[name])
     own = options.pop("mods", ())
     block_size = None if implementation == "dense" else (2, 3)

@@ -25,7 +25,7 @@ with graceful_shutdown() as stop:
 
 @pytest.fixture(autouse=True)
 def default_handlers():
-    """Undo what `nohup` and background jobs of a shell set: they start a process with SIGHUP or SIGINT ignored."""
+    """Restore the handlers that `nohup` and background jobs of a shell set to ignore."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number in SIGNALS:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -108,7 +108,7 @@ def test_a_signal_during_a_long_call_is_raised_after_it():
 
 @pytest.mark.parametrize("number", WARNINGS)
 def test_a_warning_that_comes_again_and_a_kill_after_it_let_the_state_be_saved(number):
-    """SLURM warns, and kills later; beyond a limit of CPU time SIGXCPU comes every second."""
+    """SLURM warns before it kills; after a limit of CPU time SIGXCPU repeats every second."""
     program = [sys.executable, "-c", SAVES]
     with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"ready\n"
@@ -136,7 +136,7 @@ with graceful_shutdown() as stop:
 
 @pytest.mark.parametrize("number", WARNINGS)
 def test_a_warning_that_is_ignored_stays_ignored(number):
-    """As SIGHUP is under nohup."""
+    """SIGHUP is ignored under nohup."""
     before = signal.signal(number, signal.SIG_IGN)
     try:
         with graceful_shutdown() as stop:
@@ -147,7 +147,7 @@ def test_a_warning_that_is_ignored_stays_ignored(number):
 
 
 def test_saving_continues_after_the_terminal_is_closed():
-    """After SIGHUP nothing can be written to stderr; the line that would be said is not needed."""
+    """After SIGHUP nothing can be written to stderr, and the message is not needed."""
     script = SAVES.replace("import sys", "import os, sys; os.close(2); os.open('/dev/full', os.O_WRONLY)")
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"ready\n"
@@ -190,7 +190,7 @@ except BaseException:
 
 @pytest.mark.parametrize("module", ["attnlab.cli", "pydantic", "jax"])
 def test_ctrl_c_during_imports_gives_no_traceback(module, tmp_path):
-    """One of the modules takes its time, and would turn Ctrl-C into another exception."""
+    """One of the modules imports slowly, and would turn Ctrl-C into another exception."""
     hold = (
         "import sys, importlib.abc, importlib.util\n"
         "class Hold(importlib.abc.MetaPathFinder):\n"

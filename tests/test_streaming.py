@@ -43,7 +43,7 @@ def test_memory_with_a_mask(mask, backward, megabytes):
 
 
 def test_statistics_store_no_row_of_every_query():
-    """Of 4096 × 4096 weights of 8 heads, 512 MiB."""
+    """The 4096 × 4096 weights of 8 heads would need 512 MiB."""
     returns = ("lse", "max", "entropy", "distance", "key_mass", extras.top_k(4))
     assert temporary_bytes(4096, False, implementation="streaming", returns=returns) <= 64 * 2**20
 
@@ -51,7 +51,7 @@ def test_statistics_store_no_row_of_every_query():
 @pytest.mark.parametrize("implementation", ["streaming", "block_sparse"])
 @pytest.mark.parametrize("length", [1, 5, 7, 8])
 def test_rows_that_pad_a_block_count_in_no_statistic(length, implementation):
-    """The last block repeats its last query; the mass of the keys is that of the queries there are."""
+    """The last block repeats its last query, which must not count in the mass of the keys."""
     query, key, value = (jax.random.normal(jax.random.key(i), (length, 2, 4)) for i in range(3))
     options = {"implementation": implementation, "block_size": (4, 3), "returns": ("key_mass", "weights")}
     for normalizer in (normalizers.softmax, normalizers.entmax15):
@@ -72,7 +72,7 @@ def problem():
 
 
 def slopes_of(implementation: str, **options):
-    """The output and its derivatives by all that can be learned, as a function of one example."""
+    """Return the output and its derivatives by all learnable arrays, as a function of one example."""
 
     def number(learned, lengths):
         query, key, value, w, sink = learned
@@ -158,7 +158,7 @@ class TestTransformations:
 
     @pytest.mark.parametrize("implementation", BLOCKWISE)
     def test_masks_use_the_passed_positions(self, implementation):
-        """A decoder goes on at 4: its rows are those of the whole."""
+        """A decoder that continues at position 4 has the rows of the whole sequence."""
         query, key, value = (x[0] for x in list(problem().values())[:3])
         mask = masks.causal(0) & masks.sliding_window(3, 0, 0)
         call = jax.jit(
@@ -200,7 +200,7 @@ def test_a_grid_holds_everything_once(length, block):
 
 
 def test_unmasked_blocks_are_known_at_compile_time_under_vmap_too():
-    """A mask without arrays is classified in NumPy, whatever is mapped over."""
+    """A mask without arrays is classified in NumPy for any mapped axes."""
     seen = []
     mask = masks.sliding_window(256, 0).fitted(4096, 4096, 1)
 

@@ -173,7 +173,7 @@ def test_the_vectors_of_a_score_decay_only_with_many_heads(score, vectors: set[s
 
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_sgd_has_momentum_and_decays_matrices_by_their_gradient(nesterov: bool):
-    """By the book: g ← ∇ + λ p, v ← μ v + g, p ← p − η v, or with Nesterov p ← p − η (g + μ v)."""
+    """By definition: g ← ∇ + λ p, v ← μ v + g, p ← p − η v, or with Nesterov p ← p − η (g + μ v)."""
     params = {"w": jnp.full((2, 2), 2.0), "b": jnp.ones(2)}
     config = Sgd(
         learning_rate=0.1, schedule="constant", momentum=0.5, weight_decay=0.25, clip_norm=None, nesterov=nesterov

@@ -191,7 +191,7 @@ def test_remat_gives_the_same_gradients():
 
 
 def full_greedy(model, variables, row: int, longest: int) -> list[int]:
-    """The likeliest token after another, the whole text read anew for each; padded, which a decoder does not see."""
+    """Decode greedily without a cache, by a full forward pass over the padded text for each token."""
     text = [BOS]
     while len(text) <= longest:
         padded = jnp.asarray([text + [PAD] * (longest + 1 - len(text))])
@@ -214,7 +214,7 @@ def test_search_writes_what_the_full_forward_would():
 
 
 def test_beam_search_reorders_the_cache():
-    """With beams as many as there are, the best of the beam scores no less than the greedy one, by the full forward."""
+    """With all beams, the best hypothesis scores at least as high as the greedy one in a full forward pass."""
     model, variables = seq2seq()
     result = make_decode(model, Decoding(beam=4, n_best=4, max_length=4, length_penalty=0.0))(
         variables["params"], SOURCE, LENGTHS
@@ -234,7 +234,7 @@ def test_beam_search_reorders_the_cache():
 
 
 def flax_weights(variables, heads: int) -> dict:
-    """The weights of `SelfAttention` or `CrossAttention` in the places of Flax's module."""
+    """Return the weights of `SelfAttention` or `CrossAttention` under the names of Flax's module."""
     params = variables["params"]
     names = ["query", "key", "value"]
     if "qkv" in params:

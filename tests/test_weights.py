@@ -25,7 +25,7 @@ NAMES = {
 
 
 def stored(folder: Path, **types: str) -> Path:
-    """Write VALUES once for each name, in a type: the length of a header, the header, the numbers."""
+    """Write VALUES under each name in a dtype: the length of the header, the header, the numbers."""
     header, data = {}, b""
     for name, kind in types.items():
         numbers = VALUES.astype(getattr(ml_dtypes, kind, kind)).tobytes()

@@ -19,7 +19,7 @@ OF_ONE_WIDTH = {
 
 
 def attended(queries: int, keys: int, width: int, implementation: str, **parts) -> jax.Array:
-    """Return the output, of which it checks that the gradients are finite."""
+    """Return the output, after checking that the gradients are finite."""
     arrays = jnp.ones((queries, 2, width)), jnp.ones((keys, 2, width)), jnp.ones((keys, 2, 3))
 
     def number(*arrays):
@@ -34,7 +34,7 @@ def attended(queries: int, keys: int, width: int, implementation: str, **parts) 
 @pytest.mark.parametrize("implementation", ["dense", "block_sparse"])
 @pytest.mark.parametrize("normalizer", ["hardmax", "top_k", "local_p"])
 def test_without_keys_the_output_is_0(normalizer, implementation):
-    """Of width 0 besides."""
+    """Also for width 0."""
     output = attended(3, 0, 0, implementation, normalizer=NORMALIZERS[normalizer][0])
     np.testing.assert_array_equal(output, np.zeros((3, 2, 3)))
 

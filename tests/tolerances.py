@@ -22,6 +22,6 @@ def tolerance(dtype: str) -> float:
 
 
 def assert_close(result: object, expected: object, dtype: str) -> None:
-    """Compare with the table; NaN and −inf must stand at the same places."""
+    """Compare with the tolerance of the table; NaN and −inf must be at the same positions."""
     wide = np.asarray(result).astype(np.float64)
     np.testing.assert_allclose(wide, expected, rtol=tolerance(dtype), atol=tolerance(dtype))

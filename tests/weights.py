@@ -8,7 +8,7 @@ import numpy as np
 
 
 def drawn(init: Callable[..., dict], *arguments, spread: float = 0.4) -> dict:
-    """Variables of the shapes that `init` would give for these arguments."""
+    """Draw variables of the shapes that `init` returns for these arguments."""
     shapes = jax.eval_shape(init, {"params": jax.random.key(0), "dropout": jax.random.key(1)}, *arguments)
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda a: jnp.asarray(spread * rng.normal(size=a.shape), a.dtype), shapes)

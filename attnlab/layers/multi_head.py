@@ -97,7 +97,7 @@ class SelfAttention(_MultiHead):
 
     A sequence mixer (`mixer.SequenceMixer`), whose state is a key-value cache.
 
-    Numerics: as `functional.attention`; outputs of padding are meaningless. After the cache overflows, `step` gives NaN.
+    Numerics: as `functional.attention`; padding has meaningless outputs. `step` gives NaN after the cache overflows.
     Reference: Vaswani et al. 2017, section 3.2.2; Ainslie et al. 2023 for fewer key heads.
 
     >>> from attnlab.config.attention import ScaledDot
