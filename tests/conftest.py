@@ -25,7 +25,7 @@ if version("jaxlib").startswith("0.10."):  # a process ends at once where a flag
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose what jax runs on, before it starts: two CPU devices, or with `-m gpu` the device that it finds."""
+    """Choose the devices of jax before it starts: two CPU devices, or with `-m gpu` the default device."""
     if config.option.markexpr.startswith("gpu"):
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         jax.config.update("jax_default_matmul_precision", "highest")  # products of float32, not of TF32
@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Say what a GPU's tests run on."""
+    """Print the device of the GPU's tests."""
     if not config.option.markexpr.startswith("gpu"):
         return None
     return f"jax {jax.__version__} on {jax.default_backend()}: {jax.devices()[0].device_kind}"
@@ -52,7 +52,7 @@ def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def elsewhere(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Run every test in an empty directory, so that none depends on what a person left in theirs (`runs/`, say).
+    """Run every test in an empty directory, so that no test depends on files such as `runs/`.
 
     It must be empty again after the test.
     """
@@ -73,6 +73,6 @@ def strict() -> Iterator[None]:
 
 @pytest.fixture
 def x64() -> Iterator[None]:
-    """64-bit types exist."""
+    """Enable 64-bit types."""
     with jax.enable_x64(True):
         yield

@@ -1,7 +1,7 @@
-"""Usual mistakes: a call as somebody who knows another library writes it, what its error names, and what it writes.
+"""Common mistakes: a call as a user of another library writes it, the name in its error, and the suggested code.
 
-Run as a program it makes every one of them and prints the errors as JSON. It is a process of its own: under pytest
-the annotations are checked, and jaxtyping would speak first.
+Run as a program it makes every mistake and prints the errors as JSON. It runs in a separate process, because pytest
+checks the annotations, so that jaxtyping would raise first.
 """
 
 # ruff: noqa: F401  the calls are texts

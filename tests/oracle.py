@@ -1,4 +1,4 @@
-"""Attention by the book: NumPy float64, one number at a time, nothing taken from the library it judges."""
+"""The oracle of attention: NumPy float64, one number at a time, independent of the library."""
 
 import math
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def additive(query: Vector, key: Vector, v: Vector, w_query=None, w_key=None) ->
 
 
 def softmax(logits: list[float]) -> list[float]:
-    """Weights of the allowed logits alone."""
+    """Return the softmax weights of the allowed logits."""
     if not logits:
         return []
     top = max(logits)
@@ -43,7 +43,7 @@ def log_sum_exp(logits: list[float]) -> float:
 
 
 def top_keys(weights: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """The weights and the keys of the `top` largest of each row, the earlier one of two that are equal."""
+    """Return the `top` largest weights of each row with their keys, the earlier key first if they are equal."""
     keys = np.zeros((*weights.shape[:-1], top), int)
     for place in np.ndindex(*weights.shape[:-1]):
         row = weights[place]
@@ -65,7 +65,7 @@ def attention(
     *batch, queries, heads, _ = query.shape
     keys, key_heads = key.shape[-3:-1]
     weights = np.zeros((*batch, heads, queries, keys))
-    found = {
+    result = {
         "output": np.zeros((*batch, queries, heads, value.shape[-1])),
         "weights": weights,
         "scores": np.full(weights.shape, -np.inf),
@@ -84,15 +84,15 @@ def attention(
         logits = [mod(logit, i, j, head) for j, logit in zip(allowed, scores, strict=True)]
         number = int(np.ravel_multi_index(example, tuple(batch))) if batch else 0
         row = normalizer(logits, allowed, i, head, number)
-        for j, told, logit, weight in zip(allowed, scores, logits, row, strict=True):
-            found["scores"][*place, j] = told
-            found["logits"][*place, j] = logit
-            found["weights"][*place, j] = weight
-            found["output"][*example, i, head] += weight * value[*example, j, key_head]
-        found["lse"][place] = log_sum_exp(logits)
-        found["max"][place] = max(logits, default=-math.inf)
-        found["entropy"][place] = -math.fsum(w * math.log(w) for w in row if w > 0)
-        found["distance"][place] = math.fsum(w * abs(i - j) for j, w in zip(allowed, row, strict=True))
+        for j, raw_score, logit, weight in zip(allowed, scores, logits, row, strict=True):
+            result["scores"][*place, j] = raw_score
+            result["logits"][*place, j] = logit
+            result["weights"][*place, j] = weight
+            result["output"][*example, i, head] += weight * value[*example, j, key_head]
+        result["lse"][place] = log_sum_exp(logits)
+        result["max"][place] = max(logits, default=-math.inf)
+        result["entropy"][place] = -math.fsum(w * math.log(w) for w in row if w > 0)
+        result["distance"][place] = math.fsum(w * abs(i - j) for j, w in zip(allowed, row, strict=True))
         for j, weight in zip(allowed, row, strict=True):
-            found["key_mass"][*example, head, j] += weight
-    return found
+            result["key_mass"][*example, head, j] += weight
+    return result

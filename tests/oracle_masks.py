@@ -1,4 +1,4 @@
-"""Masks by the book: of one query and one key, in plain Python, from the definition in the paper."""
+"""The oracle of masks: for one query and one key, in plain Python, from the definition in the paper."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,7 +11,7 @@ def causal(offset: int = 0) -> May:
 
 
 def sliding_window(left: int, right: int, offset: int = 0) -> May:
-    """The keys counted off from the query's own place."""
+    """Count keys from the query's own position."""
     return lambda i, j: j in [i + offset + step for step in range(-left, right + 1)]
 
 
@@ -33,7 +33,7 @@ def strided(stride: int, offset: int = 0) -> May:
 
 
 def fixed(stride: int, summary: int, offset: int = 0) -> May:
-    """Sparse Transformer, section 4.3: one's own stretch, and the last `summary` of every stretch."""
+    """Sparse Transformer, section 4.3: the query's own stretch, and the last `summary` keys of every stretch."""
 
     def may(i: int, j: int) -> bool:
         i += offset
@@ -61,7 +61,7 @@ def segments(query_ids: Sequence[int], key_ids: Sequence[int]) -> May:
 
 
 def block_layout(layout: Sequence[Sequence[bool]], rows: int, columns: int) -> May:
-    """The block a position is in, found by counting whole blocks before it."""
+    """Find the block of a position by counting the whole blocks before it."""
 
     def block(position: int, size: int) -> int:
         number = 0

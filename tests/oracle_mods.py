@@ -1,4 +1,4 @@
-"""Mods and rotary positions by the book: Python floats, one logit at a time, nothing from the library it judges."""
+"""The oracle of mods and rotary positions: Python floats, one logit at a time, independent of the library."""
 
 import cmath
 import math
@@ -33,7 +33,7 @@ def relative(table: np.ndarray, i: int, j: int) -> float:
 
 
 def t5_bucket(distance: int, buckets: int, bidirectional: bool, max_distance: int) -> int:
-    """By the widths of the buckets: the first beyond the exact ones with exact · (max / exact)^(m / n) > distance."""
+    """Find the bucket by width: the first after the exact buckets with exact · (max / exact)^(m / n) > distance."""
     behind = 0
     if bidirectional:
         buckets //= 2
@@ -56,7 +56,7 @@ def t5_bucket(distance: int, buckets: int, bidirectional: bool, max_distance: in
 def rotary(
     row: np.ndarray, position: int, base: float = 10000.0, interleaved: bool = False, speeds: list[float] | None = None
 ) -> np.ndarray:
-    """One head of one token: each pair of features is a complex number that is multiplied by e^{iθ}."""
+    """Rotate one head of one token: each pair of features is a complex number that is multiplied by e^{iθ}."""
     width = len(row)
     turned = np.zeros(width)
     for m in range(width // 2):
@@ -68,7 +68,7 @@ def rotary(
 
 
 def llama3(base: float, width: int, factor: float, length: int, low: float, high: float) -> list[float]:
-    """The published cases, by wavelengths: short ones stay, long ones are divided, those between are mixed."""
+    """Scale by wavelength as published: short ones are unchanged, long ones divided, those between interpolated."""
     speeds = []
     for m in range(width // 2):
         speed = 1.0 / base ** (2 * m / width)
@@ -83,7 +83,7 @@ def llama3(base: float, width: int, factor: float, length: int, low: float, high
 
 
 def yarn(base: float, width: int, factor: float, length: int, fast: float, slow: float, whole: bool) -> list[float]:
-    """The published ramp over pairs: from the one that turns `fast` times in the length to that of `slow` times."""
+    """Scale along the published ramp, from the pair with `fast` rotations in the length to that with `slow`."""
 
     def pair_that_turns(times: float) -> float:
         # θ_m = 2π · times / length, solved for m.

@@ -1,6 +1,6 @@
-"""Normalizers by the book: pure Python over the list of a row's allowed logits, each from its definition.
+"""The oracle of normalizers: pure Python over the list of a row's allowed logits, from the definitions.
 
-Nothing is shared with the library: its sparse weights come from sorting or from bisecting another unknown than here.
+Nothing is shared with the library, whose sparse weights come from sorting or from bisection of another quantity.
 """
 
 import math
@@ -18,7 +18,7 @@ def softmax(logits: Row, temperature: float = 1.0, sink: float | None = None) ->
 
 
 def sparsemax(logits: Row) -> list[float]:
-    """The point of the simplex nearest to the logits: of all numbers of keys, the one whose solution is optimal."""
+    """Project the logits to the simplex: of all support sizes, return the optimal solution."""
     top = max(logits, default=0.0)  # weights depend on differences alone
     logits = [x - top for x in logits]
     down = sorted(logits, reverse=True)
@@ -89,7 +89,7 @@ def threefry(key: tuple[int, int], counter: tuple[int, int]) -> tuple[int, int]:
 def gumbel_softmax(
     logits: Row, keys: Sequence[int], query: int, head: int, example: int, *, key: tuple[int, int], temperature: float
 ) -> list[float]:
-    """`key` is the two words that the library hashes under."""
+    """Sample with `key`, the two words that the library hashes with."""
     own = threefry(key, (example, head))
     uniform = [((threefry(own, (query, j))[0] >> 9) + 0.5) / 2**23 for j in keys]
     return softmax([x - math.log(-math.log(u)) for x, u in zip(logits, uniform, strict=True)], temperature)
@@ -108,5 +108,5 @@ def local_p(
 
 
 def by_row(normalizer: Callable[..., list[float]], **bound: float) -> Callable[..., list[float]]:
-    """Bind parameters."""
+    """Bind the parameters of a row."""
     return lambda logits, *place: normalizer(logits, *place, **bound)

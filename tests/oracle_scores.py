@@ -1,4 +1,4 @@
-"""The other scores by the book: NumPy float64, one pair at a time."""
+"""The oracle of scores: NumPy float64, one pair at a time."""
 
 import math
 

@@ -1,6 +1,6 @@
-"""The parts under test, a row each: a name, how to draw its parameters, its oracle. A new part is a new row.
+"""The parts under test, one row each: a name, a function that draws its parameters, and its oracle.
 
-Every law of test_conformance.py is then checked on it.
+A new part is a new row; every property in test_conformance.py is then checked on it.
 """
 
 from collections.abc import Callable
@@ -95,7 +95,7 @@ SCORES = [
 
 
 def tilt(logits, positions, *, slope):
-    """A mod that a user might write: it needs positions, the head and a parameter, and does not commute with `cap`."""
+    """A custom mod that uses positions, the head and a parameter, and does not commute with `cap`."""
     distance = positions.rows - positions.columns + positions.head
     return logits + slope * distance.astype(logits.dtype)
 
@@ -105,12 +105,12 @@ def cap(logits, positions):
 
 
 def _soft_cap_alibi(draw, size: Size):
-    one = lambda logit, i, j, head: oracle_mods.alibi(oracle_mods.soft_cap(logit, 1.5), i, j, head, size.N)  # noqa: E731
-    return (mods.soft_cap(1.5), mods.alibi(size.N)), one
+    expected = lambda logit, i, j, head: oracle_mods.alibi(oracle_mods.soft_cap(logit, 1.5), i, j, head, size.N)  # noqa: E731
+    return (mods.soft_cap(1.5), mods.alibi(size.N)), expected
 
 
 def _tables_per_head(draw, size: Size):
-    """Both kinds of learned tables, short enough that distances are clipped and buckets shared."""
+    """Draw both kinds of learned tables, short enough that distances are clipped and buckets shared."""
     near, t5 = draw(size.N, 3), draw(size.N, 8)
 
     def one(logit, i, j, head):
@@ -204,14 +204,14 @@ def _causal(alignment):
 
 
 def _causal_by_example(rng: np.random.Generator, size: Size):
-    """Queries that continue caches of different lengths."""
+    """Draw a causal mask of queries that continue caches of different lengths."""
     offsets = rng.integers(-1, size.S, size.batch)
     mask = masks.causal(jnp.asarray(offsets, jnp.int32))
     return mask, lambda b, h, i, j: oracle_masks.causal(offsets[b])(i, j)
 
 
 def _window_by_example(rng: np.random.Generator, size: Size):
-    """A window of another width and place in each example, open to the right, beside an array."""
+    """Draw a window of different width and offset in each example, unlimited to the right."""
     widths, offsets = (rng.integers(0, size.S, size.batch) for _ in range(2))
     array, chosen = _random_array("b q k")(rng, size)
     mask = masks.sliding_window(jnp.asarray(widths, jnp.int32), None, jnp.asarray(offsets, jnp.int32)) & array
@@ -236,7 +236,7 @@ def _composed(rng: np.random.Generator, size: Size):
 
 
 def _aligned(make, truth, *arguments):
-    """A mask that needs an alignment, with its last query at the last key."""
+    """Return a mask that needs an alignment, with the last query at the last key."""
 
     def draw(rng: np.random.Generator, size: Size):
         may = truth(*arguments, offset=size.S - size.T)
@@ -322,7 +322,7 @@ class Problem:
         return {"score": self.bind(self.params), "mods": self.mods, "mask": self.mask, "normalizer": self.normalizer}
 
     def expected(self, rounded: Callable[[float], float] = float) -> dict[str, np.ndarray]:
-        """By the oracle; `rounded` is applied to every score, every logit after the mods, and every weight."""
+        """Compute the oracle's results; `rounded` is applied to every score, logit after the mods, and weight."""
         return self._oracle(rounded)
 
 
@@ -335,7 +335,7 @@ def problem(
     dtype: str = "float32",
     per_head_params: bool = False,
 ) -> Problem:
-    """Draw a problem; what is rounded to `dtype` is rounded for the oracle too."""
+    """Draw a problem; arrays rounded to `dtype` are rounded for the oracle too."""
     rng = np.random.default_rng(sum(map(ord, f"{score}{size}{mask}{mods}")))
     axes = {"D": size.D, "E": size.D if "E" in score.ties else size.E, "A": size.A}
     axes["D+E"] = axes["D"] + axes["E"]

@@ -27,7 +27,7 @@ OPTIMIZED = {"xla_backend_optimization_level": 3} | (
 
 @dataclass(frozen=True)
 class Sample:
-    """One point of the product."""
+    """A combination of parts, extras and sizes."""
 
     score: str
     mods: str
@@ -45,7 +45,7 @@ class Sample:
         return draw_problem(BY_NAME[self.score], self.size, self.mask, self.mods, self.normalizer, dtype)
 
     def returns(self) -> tuple[str | extras.Extra, ...]:
-        """Every extra in one of three."""
+        """Return every extra in one of three samples."""
         some = extras.weights(rows=(self.size.T - 1, 0), heads=(self.size.N - 1,))
         groups = ("weights", "scores", "logits", extras.top_k(min(3, self.size.S))), ("lse", "max", "distance")
         return (*groups, ("entropy", "key_mass", some))[self.group]
@@ -83,7 +83,7 @@ def learnable(this: Problem, dtype: str | None = "float64"):
 
 
 def solver(this: Problem, returns=("weights", "lse", "entropy"), compiled=None, **changes):
-    """`attention` of this problem's parts as a compiled function of its inputs."""
+    """Return `attention` with the parts of a problem as a compiled function of its inputs."""
     call = lambda inputs: attention(*inputs, **this.options() | changes, returns=returns)  # noqa: E731
     return jax.jit(call, compiler_options=compiled)
 

@@ -1,4 +1,4 @@
-"""The contract of a backend: a fourth one is planned, chosen by name, run, and refused with its reason."""
+"""The interface of a backend: a registered backend is planned, selected by name, run, and refused with its reason."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ LONG = jax.ShapeDtypeStruct((1, 4096, 8, 64), jnp.float32)
 
 
 class Fused(Backend):
-    """Softmax attention by `jax.nn`, without masks, mods and extras: what a fused kernel's file looks like."""
+    """Softmax attention by `jax.nn`, without masks, mods and extras: an example of a fused kernel's backend."""
 
     name = "fused"
 
@@ -122,7 +122,7 @@ def test_no_backend_left_is_an_error_with_every_reason(fused):
 
 
 def test_the_entry_names_no_backend():
-    """What differs between backends is data and methods of theirs."""
+    """Differences between backends are in their data and methods."""
     import inspect
 
     from attnlab.functional.backends import execute, sharded

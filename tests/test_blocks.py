@@ -1,4 +1,4 @@
-"""Blocks: sequences are divided evenly, and every unmasked logit is covered once, from the start of its run."""
+"""Blocks: sequences are divided evenly, and every unmasked logit is covered exactly once."""
 
 import dataclasses
 import functools

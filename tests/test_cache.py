@@ -1,4 +1,4 @@
-"""Decoding with a cache: the same rows as attention over the whole sequence, whatever the steps."""
+"""Decoding with a cache: the rows equal those of attention over the whole sequence, for any division into steps."""
 
 import functools
 
@@ -30,7 +30,7 @@ def cut(arrays, start: int, stop: int):
 
 
 def decoded(arrays, prompt: int, step, **options) -> tuple[jax.Array, cache.Cache]:
-    """Take `prompt` tokens at once and the others one at a time."""
+    """Decode `prompt` tokens at once and the others one at a time."""
     state, outputs = cache.init(arrays[1], arrays[2], CAPACITY), []
     at = 0
     while at < TOKENS:
@@ -128,17 +128,17 @@ def test_gradients_reach_every_token(x64):
         return jnp.sum(jnp.sin(decoded(arrays, 3, cache.attend)[0]))
 
     expected = jax.jit(jax.grad(lambda arrays: jnp.sum(jnp.sin(attention(*arrays, mask=masks.causal())))))(arrays)
-    for found, wanted in zip(jax.jit(jax.grad(by_steps))(arrays), expected, strict=True):
-        assert_close(found, wanted, "float64")
+    for result, gradient in zip(jax.jit(jax.grad(by_steps))(arrays), expected, strict=True):
+        assert_close(result, gradient, "float64")
 
 
 def test_strict_types_and_extras(strict):
     arrays = sequence(dtype="bfloat16")
     attend = jax.jit(functools.partial(cache.attend, returns=("weights", "lse")))
-    found, _ = attend(cache.init(*arrays[1:], CAPACITY), *arrays)
-    assert found.output.dtype == jnp.bfloat16
-    assert found.weights.shape == (2, 4, TOKENS, CAPACITY)
-    assert not found.weights[..., TOKENS:].any()
+    result, _ = attend(cache.init(*arrays[1:], CAPACITY), *arrays)
+    assert result.output.dtype == jnp.bfloat16
+    assert result.weights.shape == (2, 4, TOKENS, CAPACITY)
+    assert not result.weights[..., TOKENS:].any()
 
 
 def test_an_overflow_stores_nothing_and_gives_nan():

@@ -1,4 +1,4 @@
-"""Models that describe images: laws of both, a small twin that is learned, and the task from end to end."""
+"""Captioning models: properties of both, a small solvable data set that is learned, and the task end to end."""
 
 import functools
 
@@ -92,7 +92,7 @@ def test_filler_changes_nothing_and_its_gradients_are_finite(name):
     chex.assert_tree_all_finite(slopes)
 
 
-def test_hard_attention_sees_one_cell_and_still_learns_where_to_look():
+def test_hard_attention_uses_a_single_cell_and_still_trains():
     model, variables = built("hard")
     rngs = {"dropout": jax.random.key(1)}
     first = apply(model, variables, IMAGE, CELLS, TARGET, train=True, rngs=rngs)
@@ -117,8 +117,8 @@ def test_a_draw_has_the_frequencies_and_the_gradient_of_its_weights():
 
 def test_unevenness_is_xus_penalty_of_real_words_and_rows():
     weights = jnp.array([[[0.5, 0.5], [1.0, 0.0], [9.0, 9.0]], [[1.0, 1.0]] * 3])
-    found = unevenness(weights, jnp.array([2, 0]))
-    np.testing.assert_allclose(found, (1 - 1.5) ** 2 + (1 - 0.5) ** 2)
+    result = unevenness(weights, jnp.array([2, 0]))
+    np.testing.assert_allclose(result, (1 - 1.5) ** 2 + (1 - 0.5) ** 2)
 
 
 def test_only_words_with_a_region_are_guided():
@@ -130,7 +130,7 @@ def test_only_words_with_a_region_are_guided():
     assert not slope[0, 1].any()
 
 
-def test_grids_of_encoders_are_as_the_config_says():
+def test_image_encoders_return_the_grid_of_the_config():
     for config, size in ((SmallCnn(channels=(4, 4, 4)), 64), (CNN, 16), (SmallCnn(channels=(4, 4)), 30)):
         pictures = ImageInputs(config, size)
         grid, _ = jax.eval_shape(ImageEncoder(config).init_with_output, jax.random.key(0), pictures.blank(1))
@@ -179,10 +179,10 @@ def test_single_objects_are_learned_and_pointed_at_and_the_run_can_be_used(tmp_p
     path = tmp_path / "one.yaml"
     path.write_text(SCENES)
     run = lab.train(load(path), tmp_path / "run", None)
-    found = lab.evaluate(run, None)["test"]
-    assert found["exact_match"] >= 90
-    assert found["pointing"] >= 90
-    assert 0 < found["region_mass"] <= 100
+    result = lab.evaluate(run, None)["test"]
+    assert result["exact_match"] >= 90
+    assert result["pointing"] >= 90
+    assert 0 < result["region_mass"] <= 100
     trained = lab.load(run)
     examples = trained.task.load(trained.run.config, None).test["test"]
     files = []

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there; one changed bit anywhere is seen; the newest good one is used."""
+"""Checkpoints: written atomically, any changed bit is detected, and the newest intact one is used."""
 
 import contextlib
 import errno
@@ -62,21 +62,21 @@ def files(directory: Path) -> list[str]:
 
 
 def restored_step(directory: Path) -> tuple[int | None, list[str]]:
-    """The step that is restored, checked for the right values, and what was said."""
-    said: list[str] = []
-    found = Checkpoints(directory, 3, said.append).restore(state(0))
-    assert found is None or same(found[1], state(found[0]))
-    return found and found[0], said
+    """Return the restored step, after checking its values, and the messages."""
+    messages: list[str] = []
+    result = Checkpoints(directory, 3, messages.append).restore(state(0))
+    assert result is None or same(result[1], state(result[0]))
+    return result and result[0], messages
 
 
 def test_the_newest_comes_back_bit_for_bit_in_its_structure(three):
-    step, found = Checkpoints(three, 3).restore(state(0))
+    step, result = Checkpoints(three, 3).restore(state(0))
     assert step == 300
-    assert same(found, state(300))
-    assert jax.tree.structure(found) == jax.tree.structure(state(0))
+    assert same(result, state(300))
+    assert jax.tree.structure(result) == jax.tree.structure(state(0))
 
 
-def test_a_chosen_step_and_none_that_is_not_there(three):
+def test_restoring_a_given_step_returns_none_if_it_does_not_exist(three):
     checkpoints = Checkpoints(three, 3)
     assert checkpoints.restore(state(0), step=200)[0] == 200
     assert checkpoints.restore(state(0), step=150) is None
@@ -87,11 +87,11 @@ def test_a_chosen_step_and_none_that_is_not_there(three):
 def test_best_and_last_may_read_a_part(three):
     checkpoints = Checkpoints(three, 3)
     like = {"params": jax.eval_shape(lambda: state(0)["params"])}
-    step, found = checkpoints.best(like)
-    assert (step, same(found, {"params": state(100)["params"]})) == (100, True)
+    step, result = checkpoints.best(like)
+    assert (step, same(result, {"params": state(100)["params"]})) == (100, True)
     last = checkpoints.last(like, 2)
     assert [step for step, _ in last] == [200, 300]
-    assert all(same(found["params"], state(step)["params"]) for step, found in last)
+    assert all(same(result["params"], state(step)["params"]) for step, result in last)
     assert [step for step, _ in checkpoints.last(like, 9)] == [100, 200, 300]
 
 
@@ -105,7 +105,7 @@ def test_keeps_the_newest_and_the_best(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["4", "5", "6"]
 
 
-def test_a_temporary_one_leaves_what_is_kept_as_in_an_unbroken_run(tmp_path):
+def test_a_temporary_checkpoint_does_not_change_which_others_are_kept(tmp_path):
     like = {"step": state(0)["step"]}
     checkpoints = Checkpoints(tmp_path, keep_last=2)
     checkpoints.save(10, state(10), best=True)
@@ -125,7 +125,7 @@ def test_a_step_can_be_saved_again(three):
 
 
 @pytest.mark.parametrize("at", [0.0, 0.5, 1.0])
-def test_one_flipped_bit_in_each_file_in_turn_is_seen(three, tmp_path, at):
+def test_a_flipped_bit_in_any_file_is_detected(three, tmp_path, at):
     names = files(three / "300")
     assert MANIFEST in names
     assert len(names) > 10
@@ -134,11 +134,11 @@ def test_one_flipped_bit_in_each_file_in_turn_is_seen(three, tmp_path, at):
         content = bytearray((copy / "300" / name).read_bytes())
         content[round(at * (len(content) - 1))] ^= 1 << hash_of(name) % 8
         (copy / "300" / name).write_bytes(content)
-        step, said = restored_step(copy)
+        step, messages = restored_step(copy)
         assert step == 200, name
-        assert len(said) == 1
-        assert said[0].startswith(f"checkpoint 300 is damaged ({name}: ")
-        assert said[0].endswith("resuming from 200")
+        assert len(messages) == 1
+        assert messages[0].startswith(f"checkpoint 300 is damaged ({name}: ")
+        assert messages[0].endswith("resuming from 200")
         assert (copy / "300.damaged").is_dir()
         assert restored_step(copy) == (200, []), "said once, then out of the way"
         shutil.rmtree(copy)
@@ -181,8 +181,8 @@ def test_a_file_cut_lengthened_emptied_or_deleted_is_seen(three, tmp_path, damag
         copy = shutil.copytree(three, tmp_path / "copy")
         if damage is not empty or (copy / "300" / name).stat().st_size:
             damage(copy / "300" / name)
-            step, said = restored_step(copy)
-            assert (step, len(said)) == (200, 1), name
+            step, messages = restored_step(copy)
+            assert (step, len(messages)) == (200, 1), name
         shutil.rmtree(copy)
 
 
@@ -191,29 +191,29 @@ def test_an_empty_directory_another_steps_and_a_stranger_are_no_checkpoints(thre
     shutil.copytree(three / "100", three / "500")
     (three / "600.writing").mkdir()
     (three / "007").mkdir()
-    step, said = restored_step(three)
+    step, messages = restored_step(three)
     assert step == 300
-    assert [line.split(" (")[0] for line in said] == ["checkpoint 500 is damaged", "checkpoint 400 is damaged"]
+    assert [line.split(" (")[0] for line in messages] == ["checkpoint 500 is damaged", "checkpoint 400 is damaged"]
 
 
-def test_when_all_are_damaged_there_is_none_and_it_is_said(three):
+def test_if_all_checkpoints_are_damaged_none_is_restored_and_a_message_is_printed(three):
     for step in (100, 200, 300):
         cut(three / str(step) / "arrays" / "rng" / "0")
-    step, said = restored_step(three)
+    step, messages = restored_step(three)
     assert step is None
-    assert len(said) == 3
-    assert all(line.endswith("there is no other") for line in said)
+    assert len(messages) == 3
+    assert all(line.endswith("there is no other") for line in messages)
     assert Checkpoints(three, 3).steps() == [100, 200, 300], "nothing to go on from: nothing is moved"
 
 
 def test_a_damaged_best_gives_way_to_the_newest(three):
     cut(three / "100" / "arrays" / "step" / "0")
-    said: list[str] = []
-    assert Checkpoints(three, 3, said.append).best({"step": state(0)["step"]})[0] == 300
-    assert said[0].endswith("resuming from 300")
+    messages: list[str] = []
+    assert Checkpoints(three, 3, messages.append).best({"step": state(0)["step"]})[0] == 300
+    assert messages[0].endswith("resuming from 300")
 
 
-def test_a_damaged_manifest_pushes_no_good_one_out(three):
+def test_a_checkpoint_with_a_damaged_manifest_does_not_replace_an_intact_one(three):
     for step in (200, 300):
         cut(three / str(step) / MANIFEST)
     Checkpoints(three, keep_last=2).save(400, state(400))
@@ -224,11 +224,11 @@ def test_a_damaged_manifest_pushes_no_good_one_out(three):
 
 def test_a_reader_moves_nothing_and_writes_nothing(three):
     cut(three / "300" / "arrays" / "step" / "0")
-    said: list[str] = []
-    reader = Checkpoints(three, 3, said.append, writable=False)
+    messages: list[str] = []
+    reader = Checkpoints(three, 3, messages.append, writable=False)
     assert reader.restore(state(0))[0] == 200
     assert (three / "300").is_dir()
-    assert len(said) == 1
+    assert len(messages) == 1
     with pytest.raises(RuntimeError, match="for reading"):
         reader.save(400, state(400))
 
@@ -258,7 +258,7 @@ def test_only_plain_arrays_with_paths_of_their_own_are_saved(tmp_path):
     assert checkpoints.steps() == []
 
 
-def test_a_failed_write_is_told_and_leaves_the_others(three, monkeypatch):
+def test_a_failed_write_is_reported_and_keeps_the_others(three, monkeypatch):
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
@@ -274,7 +274,7 @@ class Killed(BaseException):
 
 
 def test_killed_before_any_change_on_the_disk_there_is_a_good_checkpoint(tmp_path, monkeypatch):
-    """Every place where saving touches the disk, in turn: the kill happens there, and a new process comes."""
+    """The process is killed at every disk operation of saving in turn, and a new process starts."""
 
     def small(step: int) -> dict[str, np.ndarray]:
         return {"a": np.full(3, step, np.int32)}
@@ -294,7 +294,7 @@ def test_killed_before_any_change_on_the_disk_there_is_a_good_checkpoint(tmp_pat
 
         return wrapped
 
-    found: list[int] = []
+    result: list[int] = []
     while True:
         killed_at += 1
         touched = 0
@@ -311,11 +311,11 @@ def test_killed_before_any_change_on_the_disk_there_is_a_good_checkpoint(tmp_pat
                 pass
         step, restored = Checkpoints(copy, keep_last=1).restore(small(0))
         assert same(restored, small(step))
-        found.append(step)
+        result.append(step)
         Checkpoints(copy, keep_last=1).save(500, small(500), best=True)
         assert os.listdir(copy) == ["500"], "what the kill left behind is cleared away"
-    assert found == sorted(found)
-    assert set(found) == {300, 400}
+    assert result == sorted(result)
+    assert set(result) == {300, 400}
 
 
 SAVE_FOREVER = """
@@ -338,11 +338,11 @@ def test_kill_9_while_saving(tmp_path):
         time.sleep(0.1 * np.random.default_rng().random())
         process.send_signal(signal.SIGKILL)
         written = [3, *map(int, process.stdout.read().split())][-1]
-    said: list[str] = []
-    step, found = Checkpoints(tmp_path, 2, said.append).restore(like)
+    messages: list[str] = []
+    step, result = Checkpoints(tmp_path, 2, messages.append).restore(like)
     assert step in (written, written + 1)
-    assert not said
-    assert all((leaf == step).all() for leaf in found.values())
+    assert not messages
+    assert all((leaf == step).all() for leaf in result.values())
 
 
 def sharded(devices: int) -> NamedSharding:
@@ -355,9 +355,9 @@ def test_another_number_of_devices(tmp_path, written_on, read_on):
     checkpoints = Checkpoints(tmp_path, 1)
     checkpoints.save(1, {"a": jax.device_put(array, sharded(written_on))})
     like = {"a": jax.ShapeDtypeStruct((4, 2), jnp.float32, sharding=sharded(read_on))}
-    found = checkpoints.restore(like)[1]["a"]
-    assert found.sharding == sharded(read_on)
-    assert same(found, array)
+    result = checkpoints.restore(like)[1]["a"]
+    assert result.sharding == sharded(read_on)
+    assert same(result, array)
 
 
 def test_another_process_with_more_devices(three):
@@ -377,25 +377,25 @@ print(len(kernel.devices()), float(kernel.sum()))
 
 
 def test_nothing_is_pickled_and_the_manifest_is_json(three):
-    found = json.loads((three / "100" / MANIFEST).read_text())
-    assert (found["step"], found["best"], found["metrics"]) == (100, True, {"dev_bleu": 10.0})
-    assert set(found["files"]) == set(files(three / "100")) - {MANIFEST}
+    result = json.loads((three / "100" / MANIFEST).read_text())
+    assert (result["step"], result["best"], result["metrics"]) == (100, True, {"dev_bleu": 10.0})
+    assert set(result["files"]) == set(files(three / "100")) - {MANIFEST}
     assert not [name for name in files(three) if name.endswith((".pkl", ".pickle", ".npy"))]
 
 
-@pytest.mark.parametrize("given", ["../checkpoints", "../sub/../checkpoints", "link"])
-def test_however_the_path_is_written_and_wherever_one_goes_then(three, monkeypatch, given):
+@pytest.mark.parametrize("path", ["../checkpoints", "../sub/../checkpoints", "link"])
+def test_paths_are_resolved_once_whatever_their_form(three, monkeypatch, path):
     (three.parent / "sub").mkdir()
     (three.parent / "sub" / "link").symlink_to(three)
     monkeypatch.chdir(three.parent / "sub")
-    said: list[str] = []
-    checkpoints = Checkpoints(Path(given), 3, said.append)
+    messages: list[str] = []
+    checkpoints = Checkpoints(Path(path), 3, messages.append)
     monkeypatch.chdir("/")
     assert checkpoints.restore(state(0))[0] == 300
     checkpoints.save(400, state(400))
     assert same(checkpoints.best(state(0))[1], state(100))
     assert checkpoints.restore(state(0))[0] == 400
-    assert said == []
+    assert messages == []
     assert sorted(os.listdir(three)) == ["100", "200", "300", "400"]
 
 
@@ -428,16 +428,20 @@ TROUBLE: list[Exception] = []
 @pytest.mark.parametrize("place", ["_sha256", "read_bytes", "restore"])
 def test_what_cannot_be_read_is_not_damaged_and_nothing_is_moved(three, monkeypatch, trouble, says, place):
     TROUBLE[:] = [trouble]
-    said: list[str] = []
-    checkpoints = Checkpoints(three, 3, said.append)
+    messages: list[str] = []
+    checkpoints = Checkpoints(three, 3, messages.append)
     owner = {"_sha256": manifest, "read_bytes": Path, "restore": checkpoints._orbax}[place]
     monkeypatch.setattr(owner, place, unreadable)
-    asked = [lambda: checkpoints.restore(state(0)), lambda: checkpoints.best(state(0)), lambda: checkpoints.last({}, 2)]
-    for ask in asked:
+    calls = [
+        lambda: checkpoints.restore(state(0)),
+        lambda: checkpoints.best(state(0)),
+        lambda: checkpoints.last({}, 2),
+    ]
+    for call in calls:
         with pytest.raises(UserError, match=rf"^{three}/\d00: cannot be read: {says}.*; nothing was changed$"):
-            ask()
+            call()
     monkeypatch.undo()
-    assert said == []
+    assert messages == []
     assert restored_step(three) == (300, [])
 
 
@@ -467,7 +471,7 @@ def test_a_directory_that_cannot_be_listed_has_not_no_checkpoints(three, monkeyp
             Checkpoints(three, 3).steps()
 
 
-def test_one_unreadable_after_a_damaged_one_leaves_both_where_they_are(three, monkeypatch):
+def test_an_unreadable_checkpoint_after_a_damaged_one_moves_neither(three, monkeypatch):
     cut(three / "300" / MANIFEST)
     checkpoints = Checkpoints(three, 3, pytest.fail)
     TROUBLE[:] = [OSError(errno.EIO, "Input/output error")]
@@ -484,11 +488,11 @@ def test_a_file_where_a_directory_should_be_and_the_reverse_are_damages(three):
     kernel = three / "300" / "arrays" / "rng" / "0"
     kernel.unlink()
     kernel.mkdir()
-    step, said = restored_step(three)
-    assert (step, len(said)) == (200, 1)
+    step, messages = restored_step(three)
+    assert (step, len(messages)) == (200, 1)
 
 
-def test_a_disk_too_full_for_a_checkpoint_is_told_before_it_is_begun(three, monkeypatch):
+def test_a_disk_too_full_for_a_checkpoint_is_reported_before_writing(three, monkeypatch):
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state(400)))
     free = SimpleNamespace(free=needed - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)

@@ -1,4 +1,4 @@
-"""The code of custom parts: what of it a run keeps, when it is executed, and what it cannot do to a command."""
+"""The code of custom parts: what a run records of it, when it is executed, and how its errors are contained."""
 
 import json
 import shutil
@@ -59,7 +59,7 @@ training: {steps: 2}
 
 
 def written(folder: Path) -> Path:
-    """An experiment and the code that it names."""
+    """Write an experiment and the code that it names."""
     folder.mkdir(exist_ok=True)
     (folder / "mine.py").write_text(MINE)
     for name, text in MODULES.items():
@@ -74,7 +74,7 @@ def mod(source: str, **modules: str) -> CustomMod:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose files of code are no more."""
+    """Return a run whose source files of code were deleted."""
     folder = tmp_path_factory.mktemp("code")
     run = lab.train(load(written(folder / "here"), tiny=True), folder / "run", None)
     shutil.rmtree(folder / "here")
@@ -83,7 +83,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
-    """A copy of it, as one receives it from somebody."""
+    """Return a copy of the run, as received from another user."""
     return Path(shutil.copytree(trained, tmp_path / "received"))
 
 
@@ -140,7 +140,7 @@ def test_annotations_may_be_texts_and_escapes_odd():
 
 
 @pytest.mark.parametrize(
-    ("source", "modules", "said"),
+    ("source", "modules", "message"),
     [
         ("import sys\nsys.exit(3)", {}, "m.py:2: cannot be executed: SystemExit: 3"),
         ("raise SystemExit", {}, "m.py:1: cannot be executed: SystemExit"),
@@ -150,19 +150,19 @@ def test_annotations_may_be_texts_and_escapes_odd():
         ("raise ValueError('x' * 999)", {}, f"m.py:1: cannot be executed: ValueError: {'x' * 200}..."),
     ],
 )
-def test_code_that_ends_the_process_when_it_is_imported_is_one_line(source: str, modules: dict, said: str):
+def test_code_that_ends_the_process_when_it_is_imported_is_one_line(source: str, modules: dict, message: str):
     config = mod(f"{source}\ndef f(logits, positions): return logits", **modules)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         custom_function(config)
-    assert str(told.value).startswith(said)
-    assert len(str(told.value).splitlines()) == 1
+    assert str(error.value).startswith(message)
+    assert len(str(error.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("what", ["SystemExit(3)", "GeneratorExit", "AssertionError('no')"])
 def test_code_that_ends_the_process_when_it_is_called_is_one_line(what: str):
-    found = custom_function(CustomMask(function="m.py:f", source=f"def f(positions):\n    raise {what}"))
+    result = custom_function(CustomMask(function="m.py:f", source=f"def f(positions):\n    raise {what}"))
     with pytest.raises(UserError, match=r"^m\.py:2: (SystemExit: 3|GeneratorExit|AssertionError: no)$"):
-        found.code.guarded(found.function)(None)
+        result.code.guarded(result.function)(None)
 
 
 def test_ctrl_c_stays_ctrl_c():
@@ -171,7 +171,7 @@ def test_ctrl_c_stays_ctrl_c():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("def rank(query, key): ...\n    x", "mine.py:2: not Python: unexpected indent"),
         ("return 3\ndef rank(query, key): ...", "mine.py:1: not Python: 'return' outside function"),
@@ -179,16 +179,16 @@ def test_ctrl_c_stays_ctrl_c():
         ("x = " + "(" * 5000 + ")" * 5000, "mine.py:"),
     ],
 )
-def test_what_is_no_python_is_told_before_anything_is_executed(text: str, said: str, tmp_path: Path):
+def test_invalid_python_is_reported_before_anything_is_executed(text: str, message: str, tmp_path: Path):
     path = written(tmp_path)
     (tmp_path / "mine.py").write_text(text)
-    with pytest.raises(UserError, match=r"x.yaml:7: model.pooling.attention.score: mine.py") as told:
+    with pytest.raises(UserError, match=r"x.yaml:7: model.pooling.attention.score: mine.py") as error:
         load(path)
-    assert said in str(told.value)
-    assert len(str(told.value).splitlines()) == 1
+    assert message in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
 
 
-def test_training_records_the_code_and_a_line_says_when_it_is_executed(run: Path, capsys: pytest.CaptureFixture[str]):
+def test_training_records_the_code_and_prints_a_line_when_it_is_executed(run: Path, capsys: pytest.CaptureFixture[str]):
     recorded = recorded_code(run)
     assert recorded == code_of(load(run / "config.yaml"))
     assert json.loads((run / "environment.json").read_text())["fingerprint"]["code of mine.py"] in recorded.values()
@@ -206,18 +206,27 @@ def test_a_run_with_other_code_than_trained_it_is_refused(
     old: str, new: str, run: Path, capsys: pytest.CaptureFixture[str]
 ):
     edit(run, old, new)
-    trained, found = recorded_code(run)["code of mine.py"][:12], code_of(load(run / "config.yaml"))
+    trained, result = recorded_code(run)["code of mine.py"][:12], code_of(load(run / "config.yaml"))
     for command in (["predict"], ["show"], ["evaluate"]):
         assert cli.main([*command, str(run), *(["good"] if command == ["show"] else [])]) == 2
+<<<<<<< HEAD
         told = capsys.readouterr().err
         assert f"{run}: the code of mine.py differs from the recorded one" in told
         assert f"{trained} at training" in told
         assert "--trust" in told
         assert "executes" not in told
         assert len(told.splitlines()) == 1
+=======
+        error = capsys.readouterr().err
+        assert f"{run}: the code of mine.py is not the one recorded" in error
+        assert f"{trained} at training" in error
+        assert "--trust" in error
+        assert "executes" not in error
+        assert len(error.splitlines()) == 1
+>>>>>>> h21/core
     opened = lab.load(run, trust=True)
     assert len(opened.predict(["good"])) == 1
-    assert f"executes the code of mine.py (sha256 {found['code of mine.py'][:12]})" in capsys.readouterr().err
+    assert f"executes the code of mine.py (sha256 {result['code of mine.py'][:12]})" in capsys.readouterr().err
 
 
 def test_without_a_record_code_is_refused_too(run: Path):
@@ -231,10 +240,10 @@ def test_without_a_record_code_is_refused_too(run: Path):
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
-    """Stands in for training: what it is told besides the experiment and places."""
-    found: list[dict] = []
-    monkeypatch.setattr(lab, "train", lambda *arguments, **options: found.append(options))
-    return found
+    """Replace training, and record its arguments other than the experiment and paths."""
+    result: list[dict] = []
+    monkeypatch.setattr(lab, "train", lambda *arguments, **options: result.append(options))
+    return result
 
 
 def test_training_by_a_received_config_asks_for_trust_where_its_code_is_not_recorded(
@@ -253,7 +262,7 @@ def test_training_by_a_received_config_asks_for_trust_where_its_code_is_not_reco
     assert [options["trust"] for options in calls] == [False, True, True]
 
 
-def test_a_file_of_ones_own_needs_no_trust(run: Path, calls: list[dict], tmp_path: Path):
+def test_a_local_file_needs_no_trust(run: Path, calls: list[dict], tmp_path: Path):
     path = written(tmp_path / "mine")
     assert functions_with_source(path) == set()
     assert cli.main(["train", str(path), "--out", str(tmp_path / "new")]) == 0

@@ -1,7 +1,7 @@
-"""The laws of attention, each checked on every part (rows.py) against the oracle (oracle.py, tolerances.py).
+"""The properties of attention, each checked on every part (rows.py) against the oracle (oracle.py, tolerances.py).
 
-The product score × mod × mask × normalizer × returns × block size × size is sampled: every list is gone through in
-turn, as many times as the longest needs, so that every row occurs with others beside it; `slow` draws more.
+The product score × mod × mask × normalizer × returns × block size × size is sampled: all lists are cycled until the
+longest is used up, so that every row occurs in combination with others; `slow` samples more.
 """
 
 from dataclasses import replace
@@ -34,7 +34,7 @@ ACCURATE = 1e-10
 def evaluate(
     sample: Sample, implementation: str, slopes: bool = True, drawn: str = "float64", dtype: str | None = "float64"
 ) -> tuple[AttentionOutput, list[jax.Array]]:
-    """Attend, and differentiate a number made of all results by every learnable array (or do not).
+    """Call attention, and optionally differentiate a number computed from all results by every learnable array.
 
     The numbers are drawn in one dtype, and computed with in another (None: as they are drawn).
     """
@@ -45,15 +45,15 @@ def evaluate(
         inputs, params, mods, normalizer = together(learned, constant)
         parts = {"score": this.bind(params), "mods": mods, "mask": this.mask, "normalizer": normalizer}
         how = {"implementation": implementation, "block_size": sample.block_size, "returns": sample.returns()}
-        found = attention(*inputs, **parts, **how)
-        numbers = [x for x in jax.tree.leaves(found) if jnp.issubdtype(x.dtype, jnp.floating)]
+        result = attention(*inputs, **parts, **how)
+        numbers = [x for x in jax.tree.leaves(result) if jnp.issubdtype(x.dtype, jnp.floating)]
         numbers = [widen(x) for x in numbers]
-        return sum(jnp.sin(jnp.where(jnp.isfinite(x), x, 0.0)).sum() for x in numbers), found
+        return sum(jnp.sin(jnp.where(jnp.isfinite(x), x, 0.0)).sum() for x in numbers), result
 
     if not slopes:
         return jax.jit(number)(learned)[1], []
-    (_, found), by_learned = jax.jit(jax.value_and_grad(number, has_aux=True))(learned)
-    return found, by_learned
+    (_, result), by_learned = jax.jit(jax.value_and_grad(number, has_aux=True))(learned)
+    return result, by_learned
 
 
 @cache
@@ -66,29 +66,29 @@ def by_the_book(sample: Sample) -> dict[str, np.ndarray]:
     return sample.problem().expected()
 
 
-def assert_is_oracle(sample: Sample, found: AttentionOutput, tolerance: float) -> None:
+def assert_is_oracle(sample: Sample, result: AttentionOutput, tolerance: float) -> None:
     expected = by_the_book(replace(sample, group=0, block_size=None))
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)  # noqa: E731
-    close(found.output, expected["output"])
-    assert found.output.dtype == jnp.float64
+    close(result.output, expected["output"])
+    assert result.output.dtype == jnp.float64
     for extra in extras.requested(sample.returns()):
         if extra.name == "top_k":
             weights, _ = oracle.top_keys(expected["weights"], extra.top)
-            close(found.top_k.weights, weights)
+            close(result.top_k.weights, weights)
             # By what they weigh: of two keys that weigh the same, either may come first.
-            close(np.take_along_axis(expected["weights"], np.asarray(found.top_k.keys), axis=-1), weights)
+            close(np.take_along_axis(expected["weights"], np.asarray(result.top_k.keys), axis=-1), weights)
         else:
             whole = expected[extra.name]
             whole = whole[..., extra.heads, :, :][..., extra.rows, :] if extra.selects else whole
-            close(getattr(found, extra.name), whole)
+            close(getattr(result, extra.name), whole)
 
 
 # The values and the gradients are right
 
 
 def assert_equals_the_oracle_and_the_slopes_of_dense(sample: Sample, implementation: str) -> None:
-    found, slopes = evaluate(sample, implementation)
-    assert_is_oracle(sample, found, ACCURATE)
+    result, slopes = evaluate(sample, implementation)
+    assert_is_oracle(sample, result, ACCURATE)
     chex.assert_tree_all_finite(slopes)
     for slope, expected in zip(slopes, reference(sample)[1], strict=True):
         np.testing.assert_allclose(slope, expected, rtol=ACCURATE, atol=ACCURATE)
@@ -96,9 +96,9 @@ def assert_equals_the_oracle_and_the_slopes_of_dense(sample: Sample, implementat
 
 @pytest.mark.parametrize(("number", "sample"), list(enumerate(COVER)), ids=str)
 def test_all_equal_the_oracle_and_blocks_the_slopes_of_dense(number, sample, x64):
-    """The slopes of one of the two in turn: they differ in which blocks they visit, which the values tell too."""
-    found, slopes = reference(sample)
-    assert_is_oracle(sample, found, 1e-12)
+    """Gradients are checked for one of the two in turn: they differ only in the blocks that they visit."""
+    result, slopes = reference(sample)
+    assert_is_oracle(sample, result, 1e-12)
     chex.assert_tree_all_finite(slopes)
     both = BLOCKWISE if number % 2 else BLOCKWISE[::-1]
     assert_equals_the_oracle_and_the_slopes_of_dense(sample, both[0])
@@ -134,9 +134,9 @@ def test_the_samples_cover_every_row():
 )
 def test_each_head_may_have_its_own_parameters(score, implementation, x64):
     this = draw_problem(BY_NAME[score], dtype="float64", per_head_params=True)
-    found = solve(this, implementation=implementation)
+    result = solve(this, implementation=implementation)
     for name in ("output", "weights", "lse", "entropy"):
-        assert_close(getattr(found, name), this.expected()[name], "float64")
+        assert_close(getattr(result, name), this.expected()[name], "float64")
 
 
 # One call is as good as another
@@ -251,16 +251,16 @@ def test_float64_stays_float64_and_narrower_numbers_are_computed_in_float32(impl
         this = draw_problem(BY_NAME["additive"], dtype=dtype)
         names = ("lse", "weights", "entropy", "max", "distance", "key_mass", "scores", "logits")
         call = solver(this, names, implementation=implementation)
-        found = jax.eval_shape(call, this.inputs)
-        assert found.output.dtype == dtype
-        assert {getattr(found, name).dtype.name for name in names if name != "logits"} == {inside}, dtype
+        result = jax.eval_shape(call, this.inputs)
+        assert result.output.dtype == dtype
+        assert {getattr(result, name).dtype.name for name in names if name != "logits"} == {inside}, dtype
 
 
 @on_gpu
 @every_implementation
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_low_precision_errs_at_most_twice_as_far_as_the_naive_computation(dtype, implementation):
-    """The rule by which flash attention is tested: against float64, compared with all of it in low precision."""
+    """As flash attention's authors test: the error against float64 is compared with that of low precision."""
     rng = np.random.default_rng(0)
     query, key, value, change = (jnp.asarray(rng.standard_normal((2, 70, 2, 16)), dtype) for _ in range(4))
 
@@ -279,9 +279,9 @@ def test_low_precision_errs_at_most_twice_as_far_as_the_naive_computation(dtype,
     with jax.enable_x64(True):
         exact = jax.jit(lambda *inputs: both(naive, *inputs))(*(x.astype("float64") for x in (query, key, value)))
     rough = jax.jit(lambda *inputs: both(naive, *inputs))(query, key, value)
-    found = jax.jit(lambda *inputs: both(ours, *inputs))(query, key, value)
+    result = jax.jit(lambda *inputs: both(ours, *inputs))(query, key, value)
     error = lambda x, y: np.abs(np.asarray(x, np.float64) - np.asarray(y)).max()  # noqa: E731
-    for mine, theirs, true in zip(found, rough, exact, strict=True):
+    for mine, theirs, true in zip(result, rough, exact, strict=True):
         assert mine.dtype == dtype
         assert error(mine, true) <= 2 * error(theirs, true)
 
@@ -291,8 +291,8 @@ def test_low_precision_errs_at_most_twice_as_far_as_the_naive_computation(dtype,
 def test_any_lengths_will_do(queries, keys, implementation, x64):
     size = Size((), T=queries, S=keys, N=2, K=1, D=3, E=3, V=2, A=2)
     sample = Sample("scaled_dot", "no_mods", "no_mask", "softmax", size, group=1, block_size=(16, 32))
-    found = solve(sample.problem(), returns=sample.returns(), implementation=implementation, block_size=(16, 32))
-    assert_is_oracle(sample, found, ACCURATE)
+    result = solve(sample.problem(), returns=sample.returns(), implementation=implementation, block_size=(16, 32))
+    assert_is_oracle(sample, result, ACCURATE)
 
 
 @on_gpu
@@ -301,8 +301,8 @@ def test_lse_has_the_weights_for_gradient(implementation):
     def lse(logits):
         key = logits[:, None, None]  # against the query 1, its score is the logit itself
         how = {"implementation": implementation, "block_size": (1, 4)}
-        found = attention(jnp.ones((1, 1, 1)), key, key, returns=("lse", "weights"), **how)
-        return found.lse[0, 0], found.weights[0, 0]
+        result = attention(jnp.ones((1, 1, 1)), key, key, returns=("lse", "weights"), **how)
+        return result.lse[0, 0], result.weights[0, 0]
 
     logits = jnp.asarray(np.random.default_rng(0).standard_normal(6), jnp.float32)
     slope, weights = jax.jit(jax.grad(lse, has_aux=True))(logits)
@@ -312,7 +312,7 @@ def test_lse_has_the_weights_for_gradient(implementation):
 @on_gpu
 @pytest.mark.parametrize("implementation", BLOCKWISE)
 def test_dropout_does_not_depend_on_blocks(implementation):
-    """The values are the unit vectors, so that the output is the weights that are left."""
+    """The values are unit vectors, so that the output is the weights after dropout."""
     rng = np.random.default_rng(0)
     query, key = (jnp.asarray(rng.standard_normal((2, n, 2, 4)), jnp.float32) for n in (9, 11))
     value = jnp.broadcast_to(jnp.eye(11)[None, :, None], (2, 11, 2, 11))
@@ -320,15 +320,15 @@ def test_dropout_does_not_depend_on_blocks(implementation):
     def left(implementation, block_size=None):
         def number(query):
             how = {"implementation": implementation, "block_size": block_size, "mask": masks.causal(3)}
-            found = attention(query, key, value, dropout_rate=0.4, rng=jax.random.key(7), **how)
-            return jnp.sin(found).sum(), found
+            result = attention(query, key, value, dropout_rate=0.4, rng=jax.random.key(7), **how)
+            return jnp.sin(result).sum(), result
 
-        slope, found = jax.jit(jax.grad(number, has_aux=True))(query)
-        return found, slope
+        slope, result = jax.jit(jax.grad(number, has_aux=True))(query)
+        return result, slope
 
     expected, expected_slope = left("dense")
     for block_size in ((2, 3), (5, 16)):
-        found, slope = left(implementation, block_size)
-        np.testing.assert_array_equal(found == 0.0, expected == 0.0)
-        assert_close(found, expected, "float32")
+        result, slope = left(implementation, block_size)
+        np.testing.assert_array_equal(result == 0.0, expected == 0.0)
+        assert_close(result, expected, "float32")
         assert_close(slope, expected_slope, "float32")

@@ -1,4 +1,4 @@
-"""Custom parts: equal to the library's where they are the same, and told in a line where they are wrong."""
+"""Custom parts equal the library's own where these exist, and errors in them are reported in one line."""
 
 import functools
 import re
@@ -144,20 +144,20 @@ def test_one_head_of_two_widths():
     np.testing.assert_allclose(context, np.einsum("bs,bsc->bc", weights, source), rtol=1e-4, atol=1e-5)
 
 
-def test_arrays_start_as_their_defaults_say_and_settings_replace_others():
-    found = custom_function(custom("low_rank", sizes={"r": 3}, kwargs={"temperature": 4.0}))
-    w, bias = found.learned(5, 5)
+def test_arrays_are_initialized_by_their_defaults_and_settings_override_others():
+    function = custom_function(custom("low_rank", sizes={"r": 3}, kwargs={"temperature": 4.0}))
+    w, bias = function.learned(5, 5)
     assert (w.name, w.shape, bias.name, bias.shape) == ("w", (5, 3), "bias", ())
     drawn = w.start(jax.random.key(0), w.shape)
     np.testing.assert_allclose(drawn.T @ drawn, np.eye(3), atol=1e-5)
     assert bias.start(jax.random.key(0), ()) == 1.0
-    logits = found.part(jnp.ones((2, 5)), jnp.ones((3, 5)), w=jnp.ones((5, 3)), bias=1.0)
+    logits = function.part(jnp.ones((2, 5)), jnp.ones((3, 5)), w=jnp.ones((5, 3)), bias=1.0)
     np.testing.assert_allclose(logits, np.full((2, 3), (75 + 1) / 4.0))
     assert custom_function(custom("plain")).learned(4, 4) == []
 
 
 @pytest.mark.parametrize("settings", [{"center": True, "times": 2}, {"center": False, "times": 3}], ids=str)
-def test_settings_stay_what_they_are_when_compiled(settings: dict):
+def test_settings_are_python_values_under_jit(settings: dict):
     module = Score(custom("power", kwargs=settings), 2, 4, 4)
     variables = module.init(jax.random.key(0))
     query, key, value = normal(1, 5, 2, 4), normal(2, 6, 2, 4), normal(3, 6, 2, 4)
@@ -168,8 +168,8 @@ def test_settings_stay_what_they_are_when_compiled(settings: dict):
 
     w = variables["params"]["w"]
     centered = key - jnp.mean(key, axis=-1, keepdims=True) if settings["center"] else key
-    asked = jnp.stack([query[:, h] @ jnp.linalg.matrix_power(w[h], settings["times"]) for h in range(2)], axis=1)
-    np.testing.assert_allclose(output(variables), attention(asked, centered, value, score=scores.dot), rtol=1e-4)
+    projected = jnp.stack([query[:, h] @ jnp.linalg.matrix_power(w[h], settings["times"]) for h in range(2)], axis=1)
+    np.testing.assert_allclose(output(variables), attention(projected, centered, value, score=scores.dot), rtol=1e-4)
     before = output._cache_size()
     output(variables)
     assert output._cache_size() == before
@@ -177,24 +177,24 @@ def test_settings_stay_what_they_are_when_compiled(settings: dict):
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
-        (custom("low_rank"), r"the axis r of w has no size; give score.sizes: \{r: 64\}"),
-        (custom("low_rank", sizes={"r": 2, "z": 3}), "sizes.z: no axis of a learned array that is free"),
-        (custom("low_rank", sizes={"r": 2, "q": 3}), "sizes.q: no axis of a learned array that is free"),
-        (custom("low_rank", sizes={"r": 2}, kwargs={"temp": 1}), "kwargs.temp: no such argument; there are te"),
-        (custom("loose"), "w is neither an array by its annotation, to be learned, nor has it a default"),
-        (custom("third"), r"all arguments are by keyword: write \* before them"),
+        (custom("low_rank"), r"axis r of w .* score.sizes: \{r: 64\}"),
+        (custom("low_rank", sizes={"r": 2, "z": 3}), "sizes.z: .* axis of a learned array"),
+        (custom("low_rank", sizes={"r": 2, "q": 3}), "sizes.q: .* axis of a learned array"),
+        (custom("low_rank", sizes={"r": 2}, kwargs={"temp": 1}), "kwargs.temp: .* temperature"),
+        (custom("loose"), "w is not annotated as an array, .* no default"),
+        (custom("third"), r"query and key must be keyword-only: write \* before them"),
         (CustomScore(function="a/mine.py:f", source="import nothing_of_the_kind\ndef f(query, key): pass"),
          "^a/mine.py:1: cannot be executed: ModuleNotFoundError: No module named 'nothing_of_the_kind'$"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_function_is_one_line(config: CustomScore, said: str):
+def test_an_invalid_function_is_reported_in_one_line(config: CustomScore, message: str):
     def use():
-        found = custom_function(config)
-        return found.learned(4, 4), found.part
+        function = custom_function(config)
+        return function.learned(4, 4), function.part
 
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         use()
 
 
@@ -246,12 +246,12 @@ CALLS = {
 
 
 @pytest.mark.parametrize(
-    ("part", "text", "said"),
+    ("part", "text", "message"),
     [
         ("score", "def f(query): ...", r"expected \(query, key, \*, …\)"),
         ("mods", "def f(logits): ...", r"expected \(logits, positions, \*, …\)"),
         ("mask", "def f(): ...", r"expected \(positions, \*, …\)"),
-        ("mask", "def f(query, key, head): ...", r"after positions all arguments are by keyword"),
+        ("mask", "def f(query, key, head): ...", r"arguments after positions must be keyword-only"),
         ("normalizer", "def f(*, where): ...", r"expected \(logits, where, \*, …\)"),
         ("normalizer", "def f(*both): ...", r"expected \(logits, where, \*, …\)"),
         ("score", "def f(query, key): return query @ query.T", r"float32\[2, 2\]; .* numbers \[q k\] .* here \[2, 3\]"),
@@ -260,40 +260,40 @@ CALLS = {
         ("mask", "def f(positions): return positions.rows", r"int32\[2, 1\]; .* truth values \[q k\]"),
         ("mask", "def f(positions): return positions.key > 0", r"bool\[3\]; .* here \[2, 3\]"),
         ("normalizer", "def f(logits, where): return logits.sum(-1)", r"float32\[2\]; .* here \[2, 3\]"),
-        ("normalizer", "def f(logits, where): ...", "answered NoneType, not an array"),
+        ("normalizer", "def f(logits, where): ...", "returned NoneType, not an array"),
         ("mods", "def f(logits, positions): return logits @ logits", "^m.py:1: TypeError: dot_general requires"),
     ],
 )
-def test_what_a_part_takes_and_answers_is_told_by_its_shape(part: str, text: str, said: str):
-    kind, given = CALLS[part]
+def test_wrong_arguments_and_results_of_a_part_are_reported_with_their_shapes(part: str, text: str, message: str):
+    kind, arguments = CALLS[part]
 
     def use():
-        found = custom_function(kind(function="m.py:f", source=text))
-        return found.learned(), found.part(*given)
+        function = custom_function(kind(function="m.py:f", source=text))
+        return function.learned(), function.part(*arguments)
 
-    with pytest.raises(UserError, match=said) as told:
+    with pytest.raises(UserError, match=message) as error:
         use()
-    assert str(told.value).startswith("m.py:")
-    assert len(str(told.value).splitlines()) == 1
+    assert str(error.value).startswith("m.py:")
+    assert len(str(error.value).splitlines()) == 1
 
 
-def test_a_mask_learns_nothing():
+def test_a_mask_cannot_have_learned_arrays():
     text = "from jaxtyping import Array, Float\ndef f(positions, *, w: Float[Array, '3']): ..."
-    with pytest.raises(UserError, match=r"m\.py:f: w is an array, to be learned, and a mask learns nothing"):
+    with pytest.raises(UserError, match=r"m\.py:f: w is a learned array, .*mask"):
         custom_mask(CustomMask(function="m.py:f", source=text))
 
 
 @pytest.mark.parametrize(
-    ("start", "said"),
+    ("start", "message"),
     [
-        ("None", "m.py:f: w starts at None, not at a number or by a function"),
-        ("True", "m.py:f: w starts at True, not at a number or by a function"),
-        ("lambda rng, shape: 1.0", r"m.py:f: w starts with the shape \[\], its annotation is \[3\]"),
+        ("None", "m.py:f: w has default None, not a number or a function"),
+        ("True", "m.py:f: w has default True, not a number or a function"),
+        ("lambda rng, shape: 1.0", r"m.py:f: w starts with shape \[\], .* \[3\]"),
         ("lambda shape: 1.0", "^m.py: w: TypeError: .* takes 1 positional argument but 2 were given"),
         ("lambda rng, shape: sys.exit(4)", "^m.py:2: w: SystemExit: 4$"),
     ],
 )
-def test_a_start_that_is_none_is_told(start: str, said: str):
+def test_an_invalid_initial_value_is_reported(start: str, message: str):
     text = (
         "import sys; from jaxtyping import Array, Float\n"
         f"def f(logits, positions, *, w: Float[Array, '3'] = {start}): ..."
@@ -303,12 +303,12 @@ def test_a_start_that_is_none_is_told(start: str, said: str):
         learned = custom_function(CustomMod(function="m.py:f", source=text)).learned()
         return learned[0].start(jax.random.key(0), (3,))
 
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         use()
 
 
-def test_an_axis_that_both_share_is_of_one_width():
-    with pytest.raises(UserError, match="d is the width of query and key, which are 4 and 5 wide"):
+def test_an_axis_of_query_and_key_must_have_one_width():
+    with pytest.raises(UserError, match=r"d is the width of query and key, .* 4 and 5"):
         custom_function(custom("low_rank", sizes={"r": 2})).learned(4, 5)
 
 
@@ -350,12 +350,12 @@ def test_the_page_of_custom_parts_works_as_it_stands(tmp_path: Path):
     chosen = load(tmp_path / "x.yaml").model.encoder.attention
     assert [part.name for part in custom_parts(chosen)] == ["low_rank", "recency", "nearby", "taylor_softmax"]
     module = SelfAttention(Block(width=8, heads=2), chosen)
-    given = normal(0, 1, 12, 8), Context(jnp.array([12]), masks.lengths(jnp.array([12])))
-    variables = module.init(jax.random.key(0), *given, train=False)
+    inputs = normal(0, 1, 12, 8), Context(jnp.array([12]), masks.lengths(jnp.array([12])))
+    variables = module.init(jax.random.key(0), *inputs, train=False)
     assert {name: array.shape for name, array in variables["params"]["attend"]["score"].items()} == {
         "w_query": (2, 4, 64), "w_key": (2, 4, 64)
     }  # fmt: skip
-    weights = apply_with_attention(module, variables, *given, train=False)[1][0].weights
+    weights = apply_with_attention(module, variables, *inputs, train=False)[1][0].weights
     near = abs(np.arange(12)[:, None] - np.arange(12)) <= 8
     np.testing.assert_array_equal(weights > 0, np.broadcast_to(near, (1, 2, 12, 12)))
     np.testing.assert_allclose(weights.sum(axis=-1), 1.0, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""JAX's flags that look for mistakes find none: NaN, Inf, and ranks that are promoted, compiled and not."""
+"""JAX's debug flags raise no error: NaN, Inf and rank promotion, in compiled and eager calls."""
 
 from contextlib import ExitStack
 
@@ -23,7 +23,7 @@ def _flags():
 
 
 def differentiated(this, implementation: str):
-    """Return the output's number and its slopes, of finite inputs under a mask that leaves rows empty."""
+    """Return a number computed from the output and its gradients, for finite inputs and a mask with empty rows."""
 
     def number(params, inputs):
         parts = this.options() | {"score": this.bind(params)}
@@ -64,14 +64,14 @@ def test_weights_and_a_cache():
 
 @pytest.mark.usefixtures("_flags")
 def test_an_empty_row_has_no_lse():
-    """−∞ by definition: JAX checks what a compiled function returns, and so what is asked for."""
+    """It is −∞ by definition, and JAX checks the results of a compiled function."""
     this = problem(SCORES[1], mask="lengths")
     with pytest.raises(FloatingPointError, match="inf"):
         attention(*this.inputs, mask=this.mask, returns=("lse",))
 
 
 @pytest.mark.usefixtures("_flags")
-def test_nan_of_the_inputs_is_still_found():
+def test_nan_in_the_inputs_is_still_detected():
     this = problem(SCORES[1], mask="lengths")
     query, key, value = this.inputs
     with pytest.raises(FloatingPointError, match="nan"):

@@ -1,4 +1,4 @@
-"""Search against the definition: every sentence of a small language is enumerated and scored."""
+"""Greedy and beam search against their definition: every sentence of a small language is enumerated and scored."""
 
 import itertools
 
@@ -37,7 +37,7 @@ def advance_of(table: np.ndarray, width: int):
 
 
 def best_by_enumeration(table: np.ndarray, config: Decoding) -> list[tuple[float, tuple[int, ...]]]:
-    """All sentences of one example with their scores, best first."""
+    """Return all sentences of an example with their scores, best first."""
     sentences = []
     for length in range(config.min_length, config.max_length + 1):
         for words in itertools.product(WORDS, repeat=length):
@@ -54,18 +54,18 @@ def test_a_wide_beam_finds_the_best_sentences_there_are(table, penalty, shortest
     config = Decoding(beam=64, n_best=4, length_penalty=penalty, min_length=shortest, max_length=longest)
     assert config.beam >= width
     advance, state = advance_of(table, config.beam)
-    found = jax.device_get(beam(advance, state, lengths=LENGTHS, positions=POSITIONS, config=config))
+    result = jax.device_get(beam(advance, state, lengths=LENGTHS, positions=POSITIONS, config=config))
     for row in range(ROWS):
         expected = best_by_enumeration(table[row], config)[:4]
-        np.testing.assert_allclose(found.scores[row], [score for score, _ in expected], rtol=1e-5)
-        words = [tuple(found.tokens[row, n, : found.lengths[row, n]].tolist()) for n in range(4)]
+        np.testing.assert_allclose(result.scores[row], [score for score, _ in expected], rtol=1e-5)
+        words = [tuple(result.tokens[row, n, : result.lengths[row, n]].tolist()) for n in range(4)]
         assert words == [words for _, words in expected]
 
 
 def test_greedy_takes_the_likeliest_token_at_every_step(table):
     config = Decoding(beam=1, max_length=6)
     advance, state = advance_of(table, 1)
-    found = jax.device_get(greedy(advance, state, lengths=LENGTHS, positions=POSITIONS, config=config))
+    result = jax.device_get(greedy(advance, state, lengths=LENGTHS, positions=POSITIONS, config=config))
     for row in range(ROWS):
         words, last, total = [], BOS, 0.0
         while last != EOS:
@@ -73,8 +73,8 @@ def test_greedy_takes_the_likeliest_token_at_every_step(table):
             last, before = max(allowed, key=lambda token: table[row, last, token]), last
             total += float(table[row, before, last])
             words += [last] if last != EOS else []
-        assert found.tokens[row, 0, : found.lengths[row, 0]].tolist() == words
-        np.testing.assert_allclose(found.scores[row, 0], total / ((6 + len(words)) / 6), rtol=1e-5)
+        assert result.tokens[row, 0, : result.lengths[row, 0]].tolist() == words
+        np.testing.assert_allclose(result.scores[row, 0], total / ((6 + len(words)) / 6), rtol=1e-5)
 
 
 @pytest.mark.parametrize("width", [1, 3])
@@ -82,38 +82,38 @@ def test_the_attention_returned_is_that_of_the_step_that_wrote_the_token(table, 
     config = Decoding(beam=width, n_best=width, max_length=6)
     advance, state = advance_of(table, width)
     search = greedy if width == 1 else beam
-    found = jax.device_get(search(advance, state, lengths=LENGTHS, positions=POSITIONS, config=config))
+    result = jax.device_get(search(advance, state, lengths=LENGTHS, positions=POSITIONS, config=config))
     for row, n in itertools.product(range(ROWS), range(width)):
-        words = found.tokens[row, n, : found.lengths[row, n]].tolist()
+        words = result.tokens[row, n, : result.lengths[row, n]].tolist()
         expected = [[last, step] for step, last in enumerate([BOS, *words])]
-        assert found.weights[row, n, : len(words) + 1].tolist() == expected
+        assert result.weights[row, n, : len(words) + 1].tolist() == expected
 
 
 def test_lengths_are_kept(table):
     config = Decoding(beam=2, n_best=2, min_length=3, max_length=4)
     advance, state = advance_of(table, 2)
-    found = jax.device_get(beam(advance, state, lengths=LENGTHS, positions=POSITIONS, config=config))
-    assert set(found.lengths.ravel().tolist()) <= {3, 4}
+    result = jax.device_get(beam(advance, state, lengths=LENGTHS, positions=POSITIONS, config=config))
+    assert set(result.lengths.ravel().tolist()) <= {3, 4}
 
 
 @pytest.mark.parametrize("width", [1, 3])
 def test_neither_neighbors_nor_filler_change_a_result(table, width):
-    """Decoded alone, beside slower sentences and beside filler: the same hypotheses."""
+    """The hypotheses are equal alone, beside longer sentences and beside padding rows."""
     config = Decoding(beam=width, n_best=width, max_length=30)
     search = greedy if width == 1 else beam
     advance, state = advance_of(table, width)
     together = search(advance, state, lengths=LENGTHS.at[2].set(0), positions=POSITIONS, config=config)
     for row in range(2):
-        one, start = advance_of(np.repeat(table[row : row + 1], ROWS, axis=0), width)
-        alone = search(one, start, lengths=LENGTHS.at[1:].set(0), positions=POSITIONS, config=config)
+        advance, start = advance_of(np.repeat(table[row : row + 1], ROWS, axis=0), width)
+        alone = search(advance, start, lengths=LENGTHS.at[1:].set(0), positions=POSITIONS, config=config)
         jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[row], b[0]), together, alone)  # noqa: B023
 
 
 def test_coverage_penalty_is_its_definition_and_ignores_padding():
     weights = np.array([[[0.5, 0.0, 0.9], [0.75, 0.25, 0.0]]])
     expected = 0.4 * (np.log(1.0) + np.log(0.25))
-    found = coverage_penalty(jnp.asarray(weights), jnp.array([2]), 0.4)
-    np.testing.assert_allclose(found, [expected], rtol=1e-6)
+    result = coverage_penalty(jnp.asarray(weights), jnp.array([2]), 0.4)
+    np.testing.assert_allclose(result, [expected], rtol=1e-6)
 
 
 @pytest.mark.parametrize("width", [1, 64])
@@ -125,9 +125,9 @@ def test_coverage_is_part_of_the_score(table, width):
     scores = {}
     for config in (plain, covering):
         advance, state = advance_of(table, width)
-        found = jax.device_get(search(advance, state, lengths=LENGTHS, positions=POSITIONS, config=config))
+        result = jax.device_get(search(advance, state, lengths=LENGTHS, positions=POSITIONS, config=config))
         scores[config] = {
-            tuple(found.tokens[0, n, : found.lengths[0, n]].tolist()): float(found.scores[0, n])
+            tuple(result.tokens[0, n, : result.lengths[0, n]].tolist()): float(result.scores[0, n])
             for n in range(config.n_best)
         }
     for words, score in scores[covering].items():

@@ -1,4 +1,4 @@
-"""It differentiates: second order, forward and reverse, by every learnable array, against finite differences."""
+"""Derivatives: second order, forward and reverse, for every learnable array, against finite differences."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +19,7 @@ SMOOTH = [name for name in NORMALIZERS if name not in NOT_A_DERIVATIVE]
 
 
 def check_derivatives(sample: Sample, implementation: str, dropout_rate: float = 0.0) -> None:
-    """Second order, forward and reverse, by every learnable array, against finite differences."""
+    """Check second derivatives, forward and reverse, by every learnable array, against finite differences."""
     this = sample.problem()
     learned, constant, together = learnable(this)
 
@@ -27,15 +27,15 @@ def check_derivatives(sample: Sample, implementation: str, dropout_rate: float =
         inputs, params, mods, normalizer = together(learned, constant)
         parts = {"score": this.bind(params), "mods": mods, "mask": this.mask, "normalizer": normalizer}
         how = {"implementation": implementation, "block_size": sample.block_size, "returns": ("lse", "entropy")}
-        found = attention(*inputs, **parts, **how, dropout_rate=dropout_rate, rng=jax.random.key(3))
-        lse = jnp.where(jnp.isfinite(found.lse), found.lse, 0.0)
-        return sum(jnp.sin(x).sum() for x in (found.output, lse, found.entropy))
+        result = attention(*inputs, **parts, **how, dropout_rate=dropout_rate, rng=jax.random.key(3))
+        lse = jnp.where(jnp.isfinite(result.lse), result.lse, 0.0)
+        return sum(jnp.sin(x).sum() for x in (result.output, lse, result.entropy))
 
     assert_differentiates(number, learned)
 
 
 def assert_differentiates(number: Callable[[Arrays], jax.Array], x: Arrays) -> None:
-    """Hold first derivatives, and second ones made in the four ways, along random lines against differences.
+    """Compare first derivatives, and second derivatives in four ways, with differences along random lines.
 
     As `jax.test_util.check_grads` of order 2, in three compilations.
     """
@@ -63,14 +63,14 @@ def assert_differentiates(number: Callable[[Arrays], jax.Array], x: Arrays) -> N
     u, w = ([jnp.asarray(rng.standard_normal(a.shape)) for a in x] for _ in range(2))
     (after, slope_after), (before, slope_before) = moved(1e-5, u), moved(-1e-5, u)
     close = partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6)
-    for found in first(x, u):
-        close(found, (after - before) / 2e-5)
-    for found in second(x, u, w):
-        close(found, (dot(slope_after, w) - dot(slope_before, w)) / 2e-5)
+    for result in first(x, u):
+        close(result, (after - before) / 2e-5)
+    for result in second(x, u, w):
+        close(result, (dot(slope_after, w) - dot(slope_before, w)) / 2e-5)
 
 
 def smooth(number: int) -> Sample:
-    """Each list a step further, of what is smooth, on a few numbers."""
+    """Return the next sample of smooth parts on a few numbers."""
     sample = cover_sample(number)
     return replace(sample, normalizer=SMOOTH[number % len(SMOOTH)], size=SIZES[1 + 2 * (number % 2)])
 

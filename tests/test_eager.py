@@ -1,4 +1,4 @@
-"""Eager calls in blocks: compiled once for equal parts and shapes, and never of a value that has changed."""
+"""Eager calls in blocks: compiled once for equal parts and shapes, and again after a value has changed."""
 
 import functools
 from dataclasses import InitVar, dataclass
@@ -100,7 +100,7 @@ def structure(function):
     return jax.tree.structure(Partial(function))
 
 
-def test_fingerprints_tell_functions_apart():
+def test_different_functions_have_different_fingerprints():
     make = lambda number: lambda x: x + number  # noqa: E731
     same = [of_structure(structure(make(0.0))) for _ in range(2)]
     assert same[0] == same[1]
@@ -171,7 +171,7 @@ def test_masks_are_compared_and_hashed_by_what_they_are_made_of():
 
 
 def test_objects_are_read_again_whatever_of_them_changes(monkeypatch):
-    """Attributes that are no fields, of functions, of containers; names that a function looks up by itself."""
+    """Attributes that are not fields, of functions and containers; names that a function looks up."""
 
     @dataclass
     class Scale:

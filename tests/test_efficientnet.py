@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 from its package: features equal to those of the PyTorch implementation (development only)."""
+"""EfficientNet-Lite0: features equal those of the PyTorch implementation (a development dependency)."""
 
 import importlib.util
 
@@ -24,7 +24,7 @@ def test_a_depthwise_convolution_is_what_flax_computes():
         np.testing.assert_allclose(ours.apply(variables, states), theirs.apply(variables, states), atol=1e-5)
 
 
-def test_without_the_package_it_is_said_what_to_install(monkeypatch):
+def test_the_error_without_the_package_names_what_to_install(monkeypatch):
     monkeypatch.setattr(efficientnet, "PACKAGE", "no_such_package_of_weights")
     with pytest.raises(UserError, match=r"\[vision\]"):
         efficientnet.weights_file()
@@ -41,9 +41,9 @@ def test_features_equal_those_of_pytorch():
     path = efficientnet.weights_file()
     theirs = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(path)).eval()
     pixels = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3)).astype(np.uint8)
-    given = (torch.tensor(pixels).permute(0, 3, 1, 2).float() - efficientnet.MEAN) / efficientnet.SCALE
+    normalized = (torch.tensor(pixels).permute(0, 3, 1, 2).float() - efficientnet.MEAN) / efficientnet.SCALE
     with torch.no_grad():
-        wanted = theirs.extract_features(given).permute(0, 2, 3, 1).reshape(2, 49, 1280).numpy()
+        expected = theirs.extract_features(normalized).permute(0, 2, 3, 1).reshape(2, 49, 1280).numpy()
     params = efficientnet.parameters(path)
-    found = jax.jit(efficientnet.EfficientNetLite0().apply)({"params": params}, pixels)
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    result = jax.jit(efficientnet.EfficientNetLite0().apply)({"params": params}, pixels)
+    np.testing.assert_allclose(result, expected, atol=1e-4)

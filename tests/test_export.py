@@ -1,4 +1,4 @@
-"""`jax.export` with a symbolic batch or symbolic lengths: what is exported computes what the call does."""
+"""`jax.export` with a symbolic batch or symbolic lengths: the exported function equals the call."""
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +70,7 @@ def test_chosen_rows_of_symbolically_many_are_refused():
         exported(lambda *x: attention(*x, returns=(extras.weights(rows=[0]),)).weights, "length")
 
 
-def test_the_plan_says_what_only_the_run_can_tell():
+def test_the_plan_marks_values_known_only_at_run_time():
     plans = []
     exported(lambda *x: plans.append(plan(*x, mask=masks.causal("lower_right"))), "both lengths")
     assert plans[0].implementation == "dense"

@@ -1,4 +1,4 @@
-"""The heap that keeps what is freed."""
+"""The heap setting that keeps freed memory."""
 
 import os
 import platform
@@ -26,11 +26,13 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * mmap.PAGES
 
 
 def clean_faults(**environment: str) -> tuple[bool, float]:
-    """Whether it took hold, and how many of 8 blocks the kernel had to clear."""
+    """Return whether the setting took effect, and how many of 8 blocks the kernel had to clear."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     command = [sys.executable, "-c", FAULTS]
-    said = subprocess.run(command, env=clean | environment, capture_output=True, text=True, check=True).stdout.split()
-    return said[0] == "True", float(said[1])
+    message = subprocess.run(
+        command, env=clean | environment, capture_output=True, text=True, check=True
+    ).stdout.split()
+    return message[0] == "True", float(message[1])
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
@@ -41,5 +43,5 @@ def test_pages_of_a_freed_block_are_used_again():
 
 
 @pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
-def test_what_the_environment_says_stands(name: str):
+def test_settings_of_the_environment_are_kept(name: str):
     assert clean_faults(**{name: "" if name == "GLIBC_TUNABLES" else "8"})[0] is False

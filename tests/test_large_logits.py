@@ -1,7 +1,7 @@
-"""Logits of any size that the inputs' dtype can make: no implementation errs much further than `dense` does.
+"""Large logits, up to the limit of the inputs' dtype: no implementation is much less accurate than `dense`.
 
-A logit of 1e5 in float32 is known to 1/128 alone, so a result may be far from float64's, but blocks may add nothing to
-that: at most 4 times the error of `dense` and 4 units in the last place (of the largest number of a result).
+A logit of 1e5 in float32 is accurate only to 1/128, so a result may be far from that of float64. Blocks must not add
+to the error: it is at most 4 times that of `dense` and 4 units in the last place (of the largest number of a result).
 """
 
 from collections.abc import Callable
@@ -28,31 +28,31 @@ def add_bias(logits, positions, *, bias):
 
 
 def products(rng: np.random.Generator, size: float):
-    """Inner products that are this large, mostly one key a query; no power of two divides them (width 12)."""
+    """Return inner products of this magnitude, mostly one key per query; no power of two divides them (width 12)."""
     return rng.standard_normal((QUERIES, 12)) * size**0.5, rng.standard_normal((KEYS, 12)) * size**0.5, None
 
 
 def ties(rng: np.random.Generator, size: float):
-    """The same, of few different numbers: many keys share the largest logit, and no logit is rounded (width 16)."""
+    """Return products with few values: many keys share the largest logit, and no logit is rounded (width 16)."""
     step = 2.0 ** round(np.log2(size) / 2)
     return rng.integers(-1, 2, (QUERIES, 16)) * step, rng.integers(-1, 2, (KEYS, 16)) * step, None
 
 
 def padding(rng: np.random.Generator, size: float):
-    """A number such as −1e9 on the first keys, in the place of a mask; rows that see no other key are not empty."""
+    """Return a bias such as −1e9 on the first keys instead of a mask; rows without other keys are not empty."""
     bias = np.zeros((QUERIES, KEYS))
     bias[:, : KEYS - 30] = -size
     return rng.standard_normal((QUERIES, 12)), rng.standard_normal((KEYS, 12)), bias
 
 
 def biases(rng: np.random.Generator, size: float):
-    """A learned bias that has grown."""
+    """Return a large learned bias."""
     bias = rng.standard_normal((QUERIES, KEYS)) * size
     return rng.standard_normal((QUERIES, 12)), rng.standard_normal((KEYS, 12)), bias
 
 
 def expected(query, key, value, change, bias, where):
-    """Softmax attention and its reverse rule, in NumPy's float64."""
+    """Compute softmax attention and its reverse rule in NumPy float64."""
     query, key, value, change, bias = (np.asarray(x).astype(np.float64) for x in (query, key, value, change, bias))
     scale = query.shape[1] ** -0.5
     logits = np.where(where, query @ key.T * scale + bias, -np.inf)
@@ -78,7 +78,7 @@ def found(implementation: str, mask: masks.Mask | None) -> Callable[..., tuple[j
 
 
 def optimized(function: Callable, *inputs):
-    """As users compile it: what is fused with what decides how often a number is rounded."""
+    """Compiled as by users: the fusion of operations decides how often a number is rounded."""
     return jax.jit(function).lower(*inputs).compile(compiler_options=OPTIMIZED)
 
 
@@ -103,7 +103,7 @@ def test_blocks_err_no_further_than_dense(draw, dtype):
         arrays.append(jnp.asarray(np.zeros(where.shape) if bias is None else bias, jnp.float32))
         true = expected(*arrays, where)
         for name in ("dense", *BLOCKWISE):
-            compiled.setdefault(name, optimized(found(name, mask), *arrays))
+            compiled.setdefault(name, optimized(actual(name, mask), *arrays))
         dense = compiled["dense"](*arrays)
         for name in BLOCKWISE:
             for what, mine, theirs, exact in zip(RESULTS, compiled[name](*arrays), dense, true, strict=True):

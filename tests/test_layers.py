@@ -1,6 +1,6 @@
-"""Every kind of score, mod, mask and normalizer that a config can name builds, runs and learns, in many heads and one.
+"""Every kind of score, mod, mask and normalizer in a config can be built, run and trained, with one head and several.
 
-A row combines one kind of each family, so that all of them are met in few compilations.
+A row combines one kind of each family, so that all kinds are tested in few compilations.
 """
 
 import functools
@@ -79,17 +79,24 @@ NEEDED = {
 
 
 def every(union, extra: bool = True) -> list:
-    """One config of each kind of a union, and one that learns its number where it may."""
-    found = []
+    """Return a config of each kind of a union, with a learned number if the kind allows it."""
+    result = []
     for model in models_of(union):
         kind = model.model_fields["kind"].default
         if issubclass(model, Custom):
-            found.append(model(function=f"mine.py:{model.part}", source=CUSTOM))
+            result.append(model(function=f"mine.py:{model.part}", source=CUSTOM))
             continue
+<<<<<<< HEAD
         found.append(model(**NEEDED.get(kind, {})))
         if "learned" in model.model_fields and extra:
             found.append(model(**NEEDED.get(kind, {}), learned=True))
     return found
+=======
+        result.append(model(**NEEDED.get(kind, {})))
+        if kind in SINGLE and extra:
+            result.append(model(**NEEDED.get(kind, {}), learned=True))
+    return result
+>>>>>>> h21/core
 
 
 SCORES, MODS = every(attentions.Score), every(attentions.Mod)
@@ -109,7 +116,7 @@ def test_scores_declare_whether_they_are_rotation_invariant(config):
 
 
 def rows(mods: list, chosen_masks: list, normalizers: list) -> list:
-    """As many attentions as it takes to meet every kind once; an exponential normalizer where a kind needs no other."""
+    """Return the fewest attention configs that contain every kind once."""
     count = max(map(len, (SCORES, mods, chosen_masks, normalizers)))
     pick = lambda kinds, n: kinds[n % len(kinds)] if kinds else None  # noqa: E731
     return [
@@ -127,14 +134,14 @@ def name(attention) -> str:
 
 
 def learned(output, variables, *arguments) -> set[str]:
-    """Assert that output and gradients are finite; tell which leaves get a gradient at all."""
+    """Assert that output and gradients are finite, and return the paths of the leaves with a nonzero gradient."""
 
     def total(variables):
-        found = output(variables, *arguments)
-        return jnp.sum(found**2), found
+        result = output(variables, *arguments)
+        return jnp.sum(result**2), result
 
-    slopes, found = jax.jit(jax.grad(total, has_aux=True))(variables)
-    chex.assert_tree_all_finite((found, slopes))
+    slopes, result = jax.jit(jax.grad(total, has_aux=True))(variables)
+    chex.assert_tree_all_finite((result, slopes))
     return {jax.tree_util.keystr(path) for path, leaf in jax.tree.leaves_with_path(slopes) if np.any(leaf)}
 
 
@@ -153,10 +160,10 @@ def test_every_kind_in_many_heads(attention):
     def output(variables, states):
         return module.apply(variables, states, context, train=False)
 
-    found = output(variables, STATES)
+    result = output(variables, STATES)
     moved = output(variables, jnp.concatenate([STATES[:, :3], STATES[:, 3:] + 1.0], axis=1))
-    chex.assert_shape(found, (2, 5, 8))
-    np.testing.assert_allclose(moved[1, :3], found[1, :3], atol=1e-5)
+    chex.assert_shape(result, (2, 5, 8))
+    np.testing.assert_allclose(moved[1, :3], result[1, :3], atol=1e-5)
     rngs = {"dropout": jax.random.key(0)}
     leaves = learned(lambda v: module.apply(v, STATES, context, train=True, rngs=rngs), variables)
     assert leaves == learnable(variables, attention)
@@ -195,16 +202,16 @@ def test_weights_are_returned_and_change_no_bit():
         return self(STATES, *self.project_memory(STATES), LENGTHS, train=False, weights=weights)
 
     variables = drawn(functools.partial(module.init, method=functools.partial(ask, weights=True)))
-    asked, plain = (
+    requested, plain = (
         jax.jit(functools.partial(module.apply, method=functools.partial(ask, weights=weights)))(variables)
         for weights in (True, False)
     )
-    np.testing.assert_array_equal(asked[0], plain[0])
+    np.testing.assert_array_equal(requested[0], plain[0])
     assert plain[1] is None
-    np.testing.assert_allclose(asked[1].sum(-1), 1.0, atol=1e-6)
+    np.testing.assert_allclose(requested[1].sum(-1), 1.0, atol=1e-6)
 
 
-def test_gumbel_noise_is_drawn_in_training_alone():
+def test_gumbel_noise_is_drawn_only_in_training():
     normalizer = normalizer_configs.GumbelSoftmax()
     module = SelfAttention(BLOCK, attentions.Attention(score=attentions.Dot(), normalizer=normalizer))
     context = Context(LENGTHS, masks.lengths(LENGTHS))
@@ -219,7 +226,7 @@ def test_gumbel_noise_is_drawn_in_training_alone():
 
 
 @pytest.mark.parametrize("chosen", MASKS, ids=lambda mask: mask.kind)
-def test_masks_say_what_their_configs_say(chosen):
+def test_masks_equal_those_of_their_configs(chosen):
     where = np.asarray(mask(chosen, 6, longest=6).dense(6, 6))
     np.testing.assert_array_equal(mask(chosen, 4, longest=6).dense(4, 4), where[:4, :4])
     i, j = np.arange(6)[:, None], np.arange(6)[None, :]
@@ -242,7 +249,24 @@ def test_masks_say_what_their_configs_say(chosen):
         assert where.reshape(3, 2, 3, 2).any(axis=(1, 3)).sum() >= 6
 
 
-def test_attention_with_score_and_normalizer_alone_is_read_as_before():
+@pytest.mark.parametrize(
+    ("message", "parts"),
+    [
+        ("normalizer: local_p", {"normalizer": normalizer_configs.LocalP(width=1.0, hidden=2)}),
+        ("mods: location", {"mods": (attentions.Location(positions=6),)}),
+    ],
+)
+def test_a_step_refuses_parts_that_depend_on_the_whole_sequence(message, parts):
+    """They index the queries of the call from position 0 on, so a later step would use the wrong query or none."""
+    layer = SelfAttention(BLOCK, attentions.Attention(score=attentions.ScaledDot(), **parts))
+    state = layer.init_state(2, jnp.float32)
+    context = Context(LENGTHS, masks.lengths(LENGTHS))
+    variables = layer.init(jax.random.key(0), STATES, context, train=False)
+    with pytest.raises(ValueError, match=f"attention.{message}"):
+        layer.apply(variables, state, STATES[:, :1], method="step")
+
+
+def test_a_config_with_score_and_normalizer_only_is_valid():
     old = '{"score": {"kind": "additive", "hidden": 4}, "normalizer": {"kind": "softmax"}}'
     assert attentions.Attention.model_validate_json(old) == attentions.Attention(score=attentions.Additive(hidden=4))
 

@@ -1,4 +1,4 @@
-"""Masks: their algebra against plain truth values, their alignment, and what they refuse."""
+"""Masks: their algebra against truth values, their alignment, and their errors."""
 
 import tracemalloc
 
@@ -54,7 +54,7 @@ def table(may, queries: int, keys: int) -> np.ndarray:
 
 
 def atom(name: str, arguments: tuple, queries: int, keys: int) -> tuple[masks.Mask, np.ndarray]:
-    """A mask that is no combination, and its truth values."""
+    """Return a mask that is not a combination, and its truth values."""
     if name in ("causal", "sliding_window", "dilated", "strided"):
         return getattr(masks, name)(*arguments), table(getattr(book, name)(*arguments), queries, keys)
     if name == "fixed":
@@ -66,9 +66,9 @@ def atom(name: str, arguments: tuple, queries: int, keys: int) -> tuple[masks.Ma
         *numbers, traced = arguments
         if name == "window_of_one_side":
             numbers = [None if numbers[1] else numbers[0], numbers[0] if numbers[1] else None, numbers[2]]
-        told = [jnp.int32(n) if place in traced and n is not None else n for place, n in enumerate(numbers)]
+        error = [jnp.int32(n) if place in traced and n is not None else n for place, n in enumerate(numbers)]
         truth = book.sliding_window(*(queries + keys + 9 if n is None else n for n in numbers))
-        return masks.sliding_window(*told), table(truth, queries, keys)
+        return masks.sliding_window(*error), table(truth, queries, keys)
     if name == "lengths":
         real = min(arguments[0], queries), min(arguments[1], keys)
         return masks.lengths(real[1], queries=real[0]), table(book.lengths(*real), queries, keys)
@@ -77,8 +77,8 @@ def atom(name: str, arguments: tuple, queries: int, keys: int) -> tuple[masks.Ma
         return masks.prefix(jnp.int32(n) if traced else n), table(book.prefix(n), queries, keys)
     if name == "global_tokens":
         tokens, traced, offset = arguments
-        given = jnp.asarray([*tokens, -9], jnp.int32) if traced else tokens
-        return masks.global_tokens(given, offset), table(book.global_tokens(tokens, offset), queries, keys)
+        positions = jnp.asarray([*tokens, -9], jnp.int32) if traced else tokens
+        return masks.global_tokens(positions, offset), table(book.global_tokens(tokens, offset), queries, keys)
     if name == "first_tokens":
         n, offset = arguments
         return masks.global_tokens(n, offset), table(book.global_tokens(range(n), offset), queries, keys)
@@ -108,7 +108,7 @@ def atom(name: str, arguments: tuple, queries: int, keys: int) -> tuple[masks.Ma
 
 
 def cook(recipe: tuple, queries: int, keys: int) -> tuple[masks.Mask, np.ndarray]:
-    """The mask that the recipe names, and the same as a table of truth values."""
+    """Return the mask of a recipe, and its table of truth values."""
     match recipe:
         case ("not", inner):
             mask, truth = cook(inner, queries, keys)
@@ -124,13 +124,13 @@ def cook(recipe: tuple, queries: int, keys: int) -> tuple[masks.Mask, np.ndarray
 
 
 def blocks_of(positions: np.ndarray, size: int) -> np.ndarray:
-    """Cut into blocks; the last is filled up with its last position."""
+    """Divide positions into blocks; the last is padded with its last position."""
     short = -len(positions) % size
     return np.concatenate([positions, np.repeat(positions[-1:], short)]).reshape(-1, size)
 
 
 def truly(truth: np.ndarray, query_blocks: np.ndarray, key_blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Whether any pair of each block may attend, and whether all may."""
+    """Return, for each block, whether any pair may attend and whether all may."""
     pairs = [[truth[np.ix_(rows, columns)] for columns in key_blocks] for rows in query_blocks]
     return np.array([[p.any() for p in row] for row in pairs]), np.array([[p.all() for p in row] for row in pairs])
 
@@ -143,7 +143,7 @@ def truly(truth: np.ndarray, query_blocks: np.ndarray, key_blocks: np.ndarray) -
     sizes=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     order=st.sampled_from(["straight", "shuffled", "some"]),
 )
-def test_a_block_called_empty_or_full_is(recipe, queries, keys, sizes, order):
+def test_blocks_classified_as_empty_or_full_are(recipe, queries, keys, sizes, order):
     mask, truth = cook(recipe, queries, keys)
     rng = np.random.default_rng(queries)
     rows, columns = np.arange(queries), np.arange(keys)
@@ -153,14 +153,13 @@ def test_a_block_called_empty_or_full_is(recipe, queries, keys, sizes, order):
         rows, columns = rows[: 1 + queries // 2], columns[: 1 + keys // 2]
     blocks = blocks_of(rows, sizes[0]), blocks_of(columns, sizes[1])
     some, every = truly(truth, *blocks)
-    for outlined in (mask, mask.outline()):
-        may_some, must_every = outlined.classify(*blocks)
-        assert may_some.shape == must_every.shape == some.shape
-        assert not (some & ~np.asarray(may_some)).any()
-        assert not (np.asarray(must_every) & ~every).any()
-        assert outlined.structured or np.all(may_some)
-        if not jax.tree.leaves(outlined):
-            assert type(may_some) is type(must_every) is np.ndarray
+    may_some, must_every = mask.classify(*blocks)
+    assert may_some.shape == must_every.shape == some.shape
+    assert not (some & ~np.asarray(may_some)).any()
+    assert not (np.asarray(must_every) & ~every).any()
+    assert mask.structured or np.all(may_some)
+    if not jax.tree.leaves(mask):
+        assert type(may_some) is type(must_every) is np.ndarray
     assert repr(mask)
 
 
@@ -193,7 +192,7 @@ EXACT = {
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_blocks_in_a_row_are_told_exactly(name):
+def test_contiguous_blocks_are_classified_exactly(name):
     mask, truth = cook(EXACT[name], 16, 20)
     blocks = blocks_of(np.arange(16), 4), blocks_of(np.arange(20), 4)
     some, every = truly(truth, *blocks)
@@ -201,21 +200,6 @@ def test_blocks_in_a_row_are_told_exactly(name):
     np.testing.assert_array_equal(found_some, some)
     exact_full = name not in ("strided", "fixed", "dilated")
     np.testing.assert_array_equal(found_every if exact_full else found_every & ~every, every if exact_full else False)
-
-
-def test_an_unknown_width_leaves_what_the_other_side_tells():
-    blocks = blocks_of(np.arange(8), 2)
-
-    def told(left: jax.Array) -> jax.Array:
-        outline = masks.sliding_window(left, 1, 0).outline()
-        some, every = outline.classify(blocks, blocks)
-        assert isinstance(some, np.ndarray)
-        np.testing.assert_array_equal(some, np.arange(4)[None, :] <= np.arange(4)[:, None] + 1)
-        assert not every.any()
-        assert not (~outline).classify(blocks, blocks)[1].all()
-        return left
-
-    jax.jit(told)(jnp.int32(3))
 
 
 @pytest.mark.parametrize(
@@ -248,7 +232,7 @@ def test_caches_of_different_lengths_beside_an_array():
     row, column = np.arange(2)[:, None] + lengths[:, None, None], np.arange(6)[None, :]
     expected = (column <= row) & (column >= row - widths[:, None, None]) & where
     np.testing.assert_array_equal(call(lengths, widths), expected)
-    with pytest.raises(ValueError, match=r"batch axes \(3,\), the inputs have \(2,\)"):
+    with pytest.raises(ValueError, match=r"batch axes \(3,\), .*the inputs have \(2,\)"):
         masks.causal(jnp.arange(3)).batch_axes((2,))
 
 
@@ -261,7 +245,7 @@ def test_a_window_leaves_few_blocks():
     assert masks.causal().sparsity(8192, 8192, (128, 256)) == 1 - (32 * 33) / (64 * 32)
 
 
-def test_blocks_of_documents_are_told_in_a_compiled_function():
+def test_blocks_of_segments_are_classified_in_a_compiled_function():
     blocks = blocks_of(np.arange(8), 2)
 
     @jax.jit
@@ -277,18 +261,6 @@ def test_blocks_of_documents_are_told_in_a_compiled_function():
             found_some, found_every = classify(mask, jnp.asarray(place, jnp.int32))
             np.testing.assert_array_equal(found_some, some)
             np.testing.assert_array_equal(found_every, every)
-
-
-def test_the_outline_is_known_before_the_documents_are():
-    @jax.jit
-    def known(mask):
-        blocks = blocks_of(np.arange(8), 2)
-        some, every = mask.outline().classify(blocks, blocks)
-        assert some.sum() == 10
-        assert not every.any()
-        return mask.classify(blocks, blocks)[0]
-
-    assert known(masks.causal(0) & masks.segments(jnp.repeat(jnp.arange(4), 2))).sum() == 4
 
 
 @pytest.mark.parametrize(
@@ -328,15 +300,15 @@ def test_each_head_has_its_own_blocks(traced):
 
 def test_big_bird_sees_its_window_the_global_blocks_and_some_at_random():
     mask = masks.big_bird(2, window=3, global_blocks=2, random=2, seed=0, heads=2)
-    found = np.stack([mask.dense(20, 20, head) for head in range(2)])
-    layout = found[:, ::2, ::2]
-    np.testing.assert_array_equal(found, layout.repeat(2, 1).repeat(2, 2))
+    result = np.stack([mask.dense(20, 20, head) for head in range(2)])
+    layout = result[:, ::2, ::2]
+    np.testing.assert_array_equal(result, layout.repeat(2, 1).repeat(2, 2))
     a, b = np.indices((10, 10))
-    told = (abs(a - b) <= 1) | np.isin(a, [0, 9]) | np.isin(b, [0, 9])
-    assert layout[:, told].all()
-    assert ((layout & ~told).sum(-1)[:, 1:-1] == 2).all()
+    error = (abs(a - b) <= 1) | np.isin(a, [0, 9]) | np.isin(b, [0, 9])
+    assert layout[:, error].all()
+    assert ((layout & ~error).sum(-1)[:, 1:-1] == 2).all()
     assert (layout[0] != layout[1]).any()
-    np.testing.assert_array_equal(found[0], masks.big_bird(2, window=3, random=2, seed=0).dense(20, 20))
+    np.testing.assert_array_equal(result[0], masks.big_bird(2, window=3, random=2, seed=0).dense(20, 20))
 
 
 def test_random_blocks_are_the_same_for_the_same_seed():
@@ -372,7 +344,7 @@ def test_static_masks_that_are_equal_are_one_key():
     assert masks.block_layout(np.eye(2, dtype=bool), 2) != masks.block_layout(np.ones((2, 2), bool), 2)
 
 
-def test_repr_says_the_mask_and_draws_it():
+def test_repr_is_the_expression_and_the_map_of_blocks():
     mask = (masks.causal("upper_left") | masks.prefix(1)) & ~masks.segments(jnp.array([0, 0, 1]))
     assert repr(mask) == (
         "(causal('upper_left') | prefix(1)) & ~segments(int32[3])\n"
@@ -404,7 +376,7 @@ def test_repr_says_the_mask_and_draws_it():
         (masks.array(jnp.ones((2, 3), bool)) & masks.causal(), 'array(bool[2,3], "q k") & causal()'),
     ],
 )
-def test_the_expression_is_what_one_would_write(mask, expression):
+def test_the_expression_is_the_code_of_the_mask(mask, expression):
     assert repr(mask).splitlines()[0] == expression
 
 
@@ -424,7 +396,7 @@ def test_repr_inside_jit_is_the_expression_alone():
     assert repr(jax.tree.map(lambda _: object(), concrete)) == "lengths(object)"
 
 
-def test_a_mask_of_ones_own_is_classified_with_care():
+def test_a_custom_mask_is_classified_conservatively():
     @jax.tree_util.register_static
     class Diagonal(masks.Mask):
         def __call__(self, positions):
@@ -451,8 +423,8 @@ def test_algebra_is_that_of_truth_values(recipe, queries, keys):
 def test_dense_equals_the_predicate(name, size: Size):
     mask, may = MASKS[name](np.random.default_rng(1), size)
     for head in range(size.N):
-        found = np.asarray(mask.dense(size.T, size.S, head))
-        full = np.broadcast_to(found, (*size.batch, size.T, size.S))
+        result = np.asarray(mask.dense(size.T, size.S, head))
+        full = np.broadcast_to(result, (*size.batch, size.T, size.S))
         expected = [may(place[:-2], head, place[-2], place[-1]) for place in np.ndindex(full.shape)]
         np.testing.assert_array_equal(full, np.reshape(expected, full.shape))
 
@@ -486,10 +458,10 @@ def test_every_mask_that_compares_positions_needs_an_alignment(name):
         make(*arguments).classify(np.array([[0]]), np.array([[0]]))
     with pytest.raises(ValueError, match=f"{name}: alignment .*'middle'"):
         make.__wrapped__(*arguments, "middle")
-    said = (range(1),) if name == "global_tokens" else arguments
+    output = (range(1),) if name == "global_tokens" else arguments
     for alignment, offset in [("lower_right", 2), ("upper_left", 0), (-1, -1)]:
-        found = make(*arguments, alignment=alignment).dense(3, 5)
-        np.testing.assert_array_equal(found, table(truth(*said, offset=offset), 3, 5))
+        result = make(*arguments, alignment=alignment).dense(3, 5)
+        np.testing.assert_array_equal(result, table(truth(*output, offset=offset), 3, 5))
 
 
 @pytest.mark.parametrize(
@@ -575,7 +547,7 @@ def test_a_mask_is_a_pytree_with_its_lengths_as_leaves():
         ),
         (
             lambda: masks.lengths(jnp.array([1, 2])).batch_axes((3,)),
-            r"mask has batch axes \(2,\), the inputs have \(3,\)",
+            r"mask has batch axes \(2,\), .*the inputs have \(3,\)",
         ),
     ],
 )
@@ -584,7 +556,7 @@ def test_errors_name_the_mask_and_the_value(make, message):
         make()
 
 
-def test_a_mask_combines_with_masks_alone():
+def test_a_mask_combines_only_with_masks():
     with pytest.raises(TypeError):
         masks.causal() & jnp.ones((2, 2), bool)
     with pytest.raises(TypeError):

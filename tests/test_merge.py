@@ -1,4 +1,4 @@
-"""Merging: attention over parts of the keys, put together, is attention over all of them."""
+"""Merging: attention over parts of the keys, merged, equals attention over all keys."""
 
 import jax
 import jax.numpy as jnp
@@ -44,11 +44,11 @@ def whole(query, key, value, normalizer=normalizers.softmax):
 @pytest.mark.usefixtures("strict", "x64")
 class TestMerge:
     def test_equals_attention_over_all_keys(self):
-        found, expected = merged(*problem()), jax.jit(whole)(*problem())
+        result, expected = merged(*problem()), jax.jit(whole)(*problem())
         for name in ("output", "lse", "max"):
-            assert_close(getattr(found, name), getattr(expected, name), "float64")
+            assert_close(getattr(result, name), getattr(expected, name), "float64")
 
-    def test_a_sink_is_said_to_the_merge(self):
+    def test_a_sink_is_passed_to_merge(self):
         sink = jnp.array([0.5, -1.0, 2.0, -jnp.inf])
         expected = jax.jit(lambda *inputs: whole(*inputs, normalizers.softmax_with_sink(map_over(sink, "h"))))
         assert_close(merged(*problem(), sink).output, expected(*problem()).output, "float64")
@@ -57,8 +57,8 @@ class TestMerge:
         @jax.jit
         def number(lse, first, second, sink):
             parts = AttentionOutput(first, lse=lse[0]), AttentionOutput(second, lse=lse[1])
-            found = merge(parts, sink=sink)
-            return jnp.sin(found.output).sum() + jnp.sin(jnp.where(jnp.isfinite(found.lse), found.lse, 0.0)).sum()
+            result = merge(parts, sink=sink)
+            return jnp.sin(result.output).sum() + jnp.sin(jnp.where(jnp.isfinite(result.lse), result.lse, 0.0)).sum()
 
         first, second, sink = draw(1, 3, 2, 4), draw(2, 3, 2, 4), jnp.float64(0.3)
         check_grads(number, (draw(0, 2, 2, 3), first, second, sink), order=2, eps=1e-5, rtol=1e-6, atol=1e-6)
@@ -72,10 +72,10 @@ class TestMerge:
         assert merge(parts).output.item() == 2.0
 
     def test_low_precision_is_merged_in_float32(self):
-        found = merged(*problem("bfloat16"))
-        assert found.output.dtype == jnp.bfloat16
-        assert found.lse.dtype == jnp.float32
-        assert_close(found.output, jax.jit(whole)(*problem("bfloat16")).output, "bfloat16")
+        result = merged(*problem("bfloat16"))
+        assert result.output.dtype == jnp.bfloat16
+        assert result.lse.dtype == jnp.float32
+        assert_close(result.output, jax.jit(whole)(*problem("bfloat16")).output, "bfloat16")
 
 
 def test_parts_that_do_not_fit_raise():

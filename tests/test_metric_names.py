@@ -1,4 +1,4 @@
-"""Every metric that is printed has one name, and docs/metrics.md explains it under that name and its key."""
+"""Every printed metric has a display name, and docs/metrics.md explains it under that name and its key."""
 
 import io
 import json
@@ -19,19 +19,19 @@ PAGE = (ROOT / "docs/metrics.md").read_text()
 
 
 def printed(scores: dict) -> list[str]:
-    """Keys of what `evaluate` prints a line of."""
+    """Return the keys of the metrics that `evaluate` prints."""
     values = ((key, value) for key, value in scores.items() if not key.endswith(("_ci95", "_signature")))
     return [key for key, value in values if not isinstance(value, dict | list)]
 
 
 def rows() -> dict[str, str]:
     """Key -> name, of all tables of the page."""
-    found = {}
+    result = {}
     for line in PAGE.splitlines():
         if match := re.fullmatch(r"\| ([^|`]+) \| (`[^|]+`) \|.*", line):
             keys = [key.strip("` ") for key in match[2].split(",")]
-            found |= dict(zip(keys, match[1].split("; "), strict=True))
-    return found
+            result |= dict(zip(keys, match[1].split("; "), strict=True))
+    return result
 
 
 @pytest.mark.parametrize("kept", KEPT, ids=lambda path: path.name)
@@ -43,9 +43,9 @@ def test_every_score_that_is_kept_has_a_name_and_is_explained(kept: Path):
 
 
 def test_the_page_has_every_metric_under_its_one_name():
-    found = rows()
-    assert set(metric_names.NAMES) - found.keys() == set()
-    for key, name in found.items():
+    result = rows()
+    assert set(metric_names.NAMES) - result.keys() == set()
+    for key, name in result.items():
         assert metric_names.name(key.replace("_N", "_3")) == name.replace("N", "3") if "_N" in key else name, key
 
 
@@ -66,6 +66,6 @@ def test_the_terminal_uses_these_names():
     assert "step 5: F1 on dev 31.25, weight on gold facts, best hop on dev 2.00 (best so far)" in screen.getvalue()
 
 
-def test_a_key_that_is_no_metric_is_no_known_one():
+def test_an_unknown_key_is_not_known():
     assert not metric_names.known("accuracies")
     assert not metric_names.known("bleu_5")

@@ -1,4 +1,4 @@
-"""A Transformer decoder and beam search know nothing of a sequence mixer but its contract."""
+"""A Transformer decoder and beam search depend only on the protocol of a sequence mixer."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ TARGET = jnp.array([[1, 4, 5, 6], [1, 7, 8, 9]])
 
 
 class CumulativeMean(nn.Module):
-    """Mean of a learned map of all tokens so far, with the sum and the count as state."""
+    """A mixer that averages a learned projection of all tokens so far; its state is the sum and the count."""
 
     config: config.Block
     attention: Any
@@ -71,11 +71,11 @@ def test_steps_equal_the_whole_and_beam_search_reorders_the_state(mixer):
     assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(state))
 
     search = Decoding(beam=3, n_best=3, max_length=4, length_penalty=0.0, min_length=4)
-    found = make_decode(model, search)(variables["params"], SOURCE, LENGTHS)
+    result = make_decode(model, search)(variables["params"], SOURCE, LENGTHS)
     for rank in range(3):
-        tokens = np.asarray(found.tokens)[:, rank]
+        tokens = np.asarray(result.tokens)[:, rank]
         written = jnp.concatenate([jnp.ones((2, 1), jnp.int32), jnp.asarray(tokens[:, :4])], axis=1)
         following = np.concatenate([tokens[:, :4], np.full((2, 1), 2)], axis=1)
         log_probs = np.asarray(jax.nn.log_softmax(whole(written).logits))
         expected = np.take_along_axis(log_probs, following[..., None], axis=-1).sum((1, 2))
-        np.testing.assert_allclose(np.asarray(found.scores)[:, rank], expected, atol=1e-4)
+        np.testing.assert_allclose(np.asarray(result.scores)[:, rank], expected, atol=1e-4)

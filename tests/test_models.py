@@ -1,4 +1,4 @@
-"""What holds for every model: it accepts embeddings in place of its inputs, and returns the attention of its layers."""
+"""Properties of every model: it accepts embeddings instead of its inputs, and returns the attention of its layers."""
 
 import functools
 from typing import Any
@@ -184,6 +184,6 @@ def test_a_model_takes_its_embeddings_and_returns_its_attention(name):
         return sum(jnp.sum(leaf[0] ** 2) for leaf in finite)
 
     chex.assert_trees_all_equal(forward(variables, embedded), expected)
-    found = slopes(variables, embedded)
-    chex.assert_tree_all_finite(found)
-    assert all(np.any(leaf) for leaf in jax.tree.leaves(found))
+    result = slopes(variables, embedded)
+    chex.assert_tree_all_finite(result)
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(result))

@@ -1,4 +1,4 @@
-"""Mods and rotary positions: each against its definition, on blocks of any rows and columns, and their gradients."""
+"""Mods and rotary positions against their definitions, on blocks of any rows and columns, and their gradients."""
 
 import doctest
 import math
@@ -34,10 +34,10 @@ def positions(rows=ROWS, columns=COLUMNS, head=0):
     return Positions(*numbers)
 
 
-def assert_mod(mod, one, head=0):
+def assert_mod(mod, oracle, head=0):
     """Compare a mod on a block with a function of (logit, i, j)."""
     (logits,) = drawn((len(ROWS), len(COLUMNS)), seed=1)
-    expected = [[one(float(logits[r, c]), i, j) for c, j in enumerate(COLUMNS)] for r, i in enumerate(ROWS)]
+    expected = [[oracle(float(logits[r, c]), i, j) for c, j in enumerate(COLUMNS)] for r, i in enumerate(ROWS)]
     compiled = jax.jit(lambda mod, logits, at: mod(logits, at))
     assert_close(compiled(mod, logits, positions(head=head)), np.array(expected), "float64")
     single = logits.astype("float32")
@@ -84,30 +84,30 @@ def test_t5_bias(buckets, furthest, bidirectional, x64):
 def test_buckets_at_every_distance(buckets, furthest, bidirectional):
     distances = np.arange(-2 * furthest, 2 * furthest + 1)
     expected = [book.t5_bucket(int(d), buckets, bidirectional, furthest) for d in distances]
-    np.testing.assert_array_equal(mods.t5_buckets(distances, buckets, bidirectional, furthest), expected)
+    np.testing.assert_array_equal(mods._t5_buckets(distances, buckets, bidirectional, furthest), expected)
 
 
 def test_buckets_where_they_change_in_t5():
     """The starts of the wide buckets of T5's encoder (32 buckets to 128) and decoder."""
     encoder = [8, 12, 16, 23, 32, 46, 64, 91]
     for bucket, start in enumerate(encoder, start=8):
-        assert mods.t5_buckets(np.array([-start, 1 - start, start]), 32).tolist() == [bucket, bucket - 1, bucket + 16]
+        assert mods._t5_buckets(np.array([-start, 1 - start, start]), 32).tolist() == [bucket, bucket - 1, bucket + 16]
     decoder = [16, 19, 21, 24, 27, 31, 35, 40, 46, 52, 59, 67, 77, 87, 99, 113]
     for bucket, start in enumerate(decoder, start=16):
-        found = mods.t5_buckets(np.array([-start, 1 - start, start]), 32, bidirectional=False).tolist()
-        assert found == [bucket, bucket - 1, 0]
+        result = mods._t5_buckets(np.array([-start, 1 - start, start]), 32, bidirectional=False).tolist()
+        assert result == [bucket, bucket - 1, 0]
 
 
 def test_location_replaces_the_score(x64):
     query, w = drawn((41, 3), (3, 42))
     assert_mod(mods.location(query, w), lambda logit, i, j: float(np.dot(np.asarray(query)[i], np.asarray(w)[:, j])))
     batch = drawn((2, 5, 2, 3), (2, 6, 2, 3), (2, 6, 2, 1), (3, 6))
-    told = []
+    caught = []
     for score in (scores.dot, scores.scaled_dot):
         by_location = mods.location(map_over(batch[0].swapaxes(-3, -2), "b h"), batch[3])
-        told.append(attention(*batch[:3], score=score, mods=(by_location,), returns=("logits",)).logits)
-    np.testing.assert_array_equal(*told)
-    assert_close(told[0], np.einsum("btnd,dl->bntl", batch[0], batch[3]), "float64")
+        caught.append(attention(*batch[:3], score=score, mods=(by_location,), returns=("logits",)).logits)
+    np.testing.assert_array_equal(*caught)
+    assert_close(caught[0], np.einsum("btnd,dl->bntl", batch[0], batch[3]), "float64")
 
 
 @pytest.mark.parametrize("axes", ["", "k", "q", "q k", "h k", "b", "b q", "b h q k"])
@@ -166,10 +166,10 @@ def test_rotary(interleaved, x64):
     (features,) = drawn((2, 3, 2, 6))
     chosen = jnp.asarray([[0, 5, 1000], [7, 8, 9]], jnp.int32)
     call = jax.jit(lambda x, places: rotary(x, places, base=100.0, interleaved=interleaved))
-    found, row_found = call(features, chosen), call(features, chosen[0])
+    result, row_found = call(features, chosen), call(features, chosen[0])
     for b, t, n in np.ndindex(2, 3, 2):
         turn = lambda place: book.rotary(np.asarray(features[b, t, n]), place, 100.0, interleaved)  # noqa: B023, E731
-        assert_close(found[b, t, n], turn(int(chosen[b, t])), "float64")
+        assert_close(result[b, t, n], turn(int(chosen[b, t])), "float64")
         assert_close(row_found[b, t, n], turn(int(chosen[0, t])), "float64")
     assert_close(rotary(features), rotary(features, jnp.arange(3)), "float64")
 
@@ -230,15 +230,15 @@ def test_rotary_for_longer_texts(name, x64):
     np.testing.assert_allclose(scaling.frequencies(base, 16), speeds, rtol=1e-12)
     (features,) = drawn((2, 1, 16))
     places = jnp.asarray([3, 70000])
-    found = rotary(features, places, base=base, scaling=scaling)
+    result = rotary(features, places, base=base, scaling=scaling)
     factor = {"yarn": 0.1 * math.log(4.0) + 1.0, "yarn without a slow pair": 0.1 * math.log(2.0) + 1.0}.get(name, 1.0)
     for t, place in enumerate(places):
         rotated = book.rotary(np.asarray(features[t, 0]), int(place), speeds=speeds)
-        assert_close(found[t, 0], factor * rotated, "float64")
+        assert_close(result[t, 0], factor * rotated, "float64")
 
 
 def test_frequencies_of_llama_and_yarn_as_published():
-    """Fast pairs stay to the last bit, slow ones are divided, and what lies between falls along the ramp."""
+    """Fast pairs are unchanged to the last bit, slow pairs are divided, and those between follow the ramp."""
     plain = 5e5 ** (np.arange(0, 128, 2) / -128)
     ratio = rotary_scaling.llama3(**LLAMA3).frequencies(5e5, 128) / plain
     turns = 8192 * plain / (2 * np.pi)
@@ -257,12 +257,12 @@ def test_frequencies_of_llama_and_yarn_as_published():
 @pytest.mark.parametrize("interleaved", [False, True])
 def test_rotary_of_a_part_of_the_features(interleaved, x64):
     (features,) = drawn((3, 2, 10))
-    found = rotary(features, base=100.0, rotary_dim=4, interleaved=interleaved)
-    np.testing.assert_array_equal(found[..., 4:], features[..., 4:])
-    np.testing.assert_array_equal(found[..., :4], rotary(features[..., :4], base=100.0, interleaved=interleaved))
+    result = rotary(features, base=100.0, rotary_dim=4, interleaved=interleaved)
+    np.testing.assert_array_equal(result[..., 4:], features[..., 4:])
+    np.testing.assert_array_equal(result[..., :4], rotary(features[..., :4], base=100.0, interleaved=interleaved))
     for t, n in np.ndindex(3, 2):
         rotated = book.rotary(np.asarray(features[t, n, :4]), t, 100.0, interleaved)
-        assert_close(found[t, n, :4], rotated, "float64")
+        assert_close(result[t, n, :4], rotated, "float64")
     scaled = rotary(features, base=5e5, rotary_dim=6, scaling=rotary_scaling.llama3(**LLAMA3))
     speeds = book.llama3(5e5, 6, 8.0, 8192, 1.0, 4.0)
     assert_close(scaled[2, 1, :6], book.rotary(np.asarray(features[2, 1, :6]), 2, speeds=speeds), "float64")
@@ -315,6 +315,6 @@ def test_rotary_refuses(call, named, meant):
 
 @pytest.mark.parametrize("module", [mods, rotary_module, rotary_scaling], ids=lambda module: module.__name__)
 def test_examples_run(module):
-    found = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert found.attempted
-    assert not found.failed
+    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.attempted
+    assert not result.failed

@@ -1,4 +1,4 @@
-"""Normalizers by themselves: values against plain Python, gradients, and the laws of `where`."""
+"""Normalizers on their own: values against plain Python, gradients, and the handling of `where`."""
 
 import itertools
 import math
@@ -74,12 +74,12 @@ def call(normalizer, logits, where=None, head=2, example=1, first=0):
 
 @cache
 def compiled(name: str):
-    """That of a row as a function of logits and mask, compiled once for all that ask it of numbers of one shape."""
+    """Return the normalizer of a row as a compiled function of logits and mask, cached by shape."""
     return jax.jit(lambda logits, where=None: call(ALL[name][0], logits, where))
 
 
 def draw(seed: int, rows: int = 5, keys: int = 6, scale: float = 1.5, dtype="float64"):
-    """Logits, and a mask that leaves the third row one key and the fourth none."""
+    """Draw logits, and a mask that leaves one key to the third row and none to the fourth."""
     rng = np.random.default_rng(seed)
     where = rng.random((rows, keys)) < 0.7
     where[2] = np.arange(keys) == 1
@@ -102,7 +102,7 @@ def expected(name: str, logits, where, head=2, example=1):
 
 
 @every
-def test_equals_the_book(name, x64):
+def test_equals_the_oracle(name, x64):
     for scale in (0.1, 1.5, 30.0):
         logits, where = draw(0, scale=scale)
         for mask in (where, None):
@@ -115,19 +115,19 @@ def test_equals_the_book(name, x64):
 def test_equals_the_book_on_long_rows(name, x64):
     for scale in (0.01, 3.0):
         logits, _ = draw(1, keys=500, scale=scale)
-        found = np.asarray(compiled(name)(logits))
-        np.testing.assert_allclose(found, expected(name, np.asarray(logits), None), rtol=1e-10, atol=1e-13)
-        np.testing.assert_allclose(found.sum(axis=1), 1.0, rtol=1e-13)
+        result = np.asarray(compiled(name)(logits))
+        np.testing.assert_allclose(result, expected(name, np.asarray(logits), None), rtol=1e-10, atol=1e-13)
+        np.testing.assert_allclose(result.sum(axis=1), 1.0, rtol=1e-13)
 
 
 @every
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_narrow_dtypes_are_computed_in_float32(name, dtype):
     logits, where = draw(2, dtype=dtype)
-    found = compiled(name)(logits, where)
-    assert found.dtype == dtype
+    result = compiled(name)(logits, where)
+    assert result.dtype == dtype
     step = {"float32": 2e-6, "bfloat16": 2**-8, "float16": 2**-10}[dtype]
-    np.testing.assert_allclose(np.asarray(found, "float32"), expected(name, logits, where), rtol=step, atol=step)
+    np.testing.assert_allclose(np.asarray(result, "float32"), expected(name, logits, where), rtol=step, atol=step)
 
 
 @every
@@ -138,8 +138,8 @@ def test_float64_stays(name, x64):
 @pytest.mark.parametrize("name", SUMS_TO_ONE)
 def test_weights_of_a_row_add_up_to_one(name):
     logits, where = draw(3, rows=5, keys=200, scale=5.0, dtype="float32")
-    found = np.asarray(compiled(name)(logits, where))
-    np.testing.assert_allclose(found.sum(axis=1), [1, 1, 1, 0, 1], rtol=2e-6)
+    result = np.asarray(compiled(name)(logits, where))
+    np.testing.assert_allclose(result.sum(axis=1), [1, 1, 1, 0, 1], rtol=2e-6)
 
 
 def test_sparsemax_is_the_projection_of_optax(x64):
@@ -150,7 +150,7 @@ def test_sparsemax_is_the_projection_of_optax(x64):
 
 
 def test_sparsemax_is_the_best_of_all_supports():
-    """Not only of those that are prefixes of the sorted logits."""
+    """All supports are tried, not only prefixes of the sorted logits."""
     for seed in range(20):
         row = np.random.default_rng(seed).standard_normal(6).tolist()
         points = []
@@ -259,8 +259,8 @@ def test_vmap_equals_the_loop(name, x64):
     pairs = [draw(seed) for seed in range(3)]
     logits, where = (np.stack(x) for x in zip(*pairs, strict=True))
     mapped = np.asarray(jax.jit(jax.vmap(compiled(name)))(logits, where))
-    for found, pair in zip(mapped, pairs, strict=True):
-        np.testing.assert_allclose(found, compiled(name)(*pair), rtol=1e-14, atol=1e-15)
+    for result, pair in zip(mapped, pairs, strict=True):
+        np.testing.assert_allclose(result, compiled(name)(*pair), rtol=1e-14, atol=1e-15)
 
 
 # Gradients
@@ -280,7 +280,7 @@ def test_differentiates_twice_forward_and_reverse(name, x64):
 
 @pytest.mark.parametrize("name", ["sparsemax", "entmax15", pytest.param("entmax_1.3", marks=pytest.mark.slow)])
 def test_reverse_over_reverse_through_a_loop(name, x64):
-    """Where JAX would forget the rule of a `custom_jvp`."""
+    """In this case JAX drops the rule of a `custom_jvp`."""
     logits, where = (jnp.stack(x) for x in zip(*[draw(seed) for seed in range(3)], strict=True))
 
     def twice(mapped):
@@ -351,11 +351,11 @@ def test_hard_choices_learn_by_the_softmax(x64):
     np.testing.assert_allclose(hard, slopes(jax.jacrev, normalizers.softmax), rtol=1e-14)
     np.testing.assert_allclose(hard, slopes(jax.jacfwd, normalizers.hardmax), rtol=1e-14, atol=1e-16)
     drawn, soft = (normalizers.gumbel_softmax(KEY, 0.5, hard=hard) for hard in (True, False))
-    one, other = (jax.jit(lambda x, where, n=n: call(n, x, where)) for n in (drawn, soft))
-    weights = np.asarray(one(logits, where))
+    sampled, relaxed = (jax.jit(lambda x, where, n=n: call(n, x, where)) for n in (drawn, soft))
+    weights = np.asarray(sampled(logits, where))
     assert set(np.unique(weights)) == {0.0, 1.0}
-    np.testing.assert_array_equal(weights.argmax(1), np.asarray(other(logits, where)).argmax(1))
-    np.testing.assert_allclose(slopes(jax.jacrev, one), slopes(jax.jacrev, other))
+    np.testing.assert_array_equal(weights.argmax(1), np.asarray(relaxed(logits, where)).argmax(1))
+    np.testing.assert_allclose(slopes(jax.jacrev, sampled), slopes(jax.jacrev, relaxed))
 
 
 # Softmax and its names
@@ -375,8 +375,8 @@ def test_a_sink_is_one_more_key_without_a_value(x64):
     logits, where = draw(11)
     column = jnp.full((5, 1), 0.6)
     more = jnp.concatenate([logits, column], 1), jnp.concatenate([where, jnp.ones((5, 1), bool)], 1)
-    found = normalizers.Softmax(sink=0.6)(logits, where)
-    np.testing.assert_allclose(found, normalizers.softmax(*more)[:, :-1], rtol=1e-14)
+    result = normalizers.Softmax(sink=0.6)(logits, where)
+    np.testing.assert_allclose(result, normalizers.softmax(*more)[:, :-1], rtol=1e-14)
     np.testing.assert_array_equal(
         normalizers.softmax_with_sink(-jnp.inf)(logits, where), normalizers.softmax(logits, where)
     )
@@ -405,13 +405,13 @@ def test_the_noise_does_not_depend_on_the_block():
     logits, _ = draw(13, dtype="float32")
     whole = call(normalizer, logits)
     at = Positions(jnp.array([3, 1]), jnp.array([4, 0, 1, 2, 3, 5]), jnp.int32(2), jnp.int32(1))
-    found = normalizer(logits[at.rows, at.columns], None, at)
-    np.testing.assert_allclose(found, whole[at.rows, at.columns], rtol=1e-6)
+    result = normalizer(logits[at.rows, at.columns], None, at)
+    np.testing.assert_allclose(result, whole[at.rows, at.columns], rtol=1e-6)
     for other in (call(normalizer, logits, head=3), call(normalizer, logits, example=0)):
         assert not np.allclose(other, whole)
 
 
-def test_the_noise_draws_each_key_as_often_as_the_softmax_says():
+def test_the_noise_samples_keys_with_the_probabilities_of_the_softmax():
     logits = jnp.broadcast_to(jnp.array([1.0, 0.0, -1.0, 0.5]), (20_000, 4))
     drawn = jax.jit(lambda x: jnp.mean(call(normalizers.gumbel_softmax(KEY, 0.3, hard=True), x), axis=0))(logits)
     share = np.asarray(normalizers.softmax(logits[0]))
@@ -427,7 +427,7 @@ def test_the_noise_is_not_that_of_dropout():
 
 
 def test_dropout_draws_what_it_drew():
-    """Its bits are threefry's, by plain Python."""
+    """Its bits equal threefry's in plain Python."""
     key = tuple(jax.random.bits(KEY, (2,), jnp.uint32).tolist())
     own = book.threefry(key, (3, 1))
     bits = [[book.threefry(own, (i, j))[0] for j in (5, 6)] for i in (0, 9)]

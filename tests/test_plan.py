@@ -65,7 +65,7 @@ def test_the_text_has_the_reason_for_and_against_every_backend():
 
 
 def test_every_axis_is_named():
-    """A reader from PyTorch sees that the heads were taken for positions."""
+    """The plan shows if heads were interpreted as positions, as with arrays of PyTorch."""
     text = str(plan(*shapes(4096, 512, heads=4)))
     assert (
         "examples: 1; queries: 4096 in 4 heads of width 64; keys: 512 in 4 heads of width 64, values of width 64"
@@ -100,7 +100,7 @@ def test_it_is_public():
 
 
 def unchecked(**options):
-    """`attention` as outside the tests, where no annotation is checked and it must see for itself."""
+    """Return `attention` without the checks of annotations, as users call it."""
     query, key, value = (jnp.ones((2, length, 4, 3)) for length in (5, 6, 6))
     return attention.__wrapped__(query, key, value, **options)
 

@@ -1,4 +1,4 @@
-"""Pooling: each way against its formula, blind to padding, and finite for a text without a token."""
+"""Pooling: each kind against its formula, independent of padding, and finite for a text of length 0."""
 
 from functools import partial
 
@@ -33,11 +33,11 @@ def module(way: dict) -> Pooling:
 
 def pooled(way: dict, states: jax.Array = STATES, lengths: jax.Array = LENGTHS) -> tuple[Pooled, dict]:
     last = jnp.tile(LAST, (len(states) // len(LAST), 1))
-    found, variables = jax.jit(partial(module(way).init_with_output, train=False))(
+    result, variables = jax.jit(partial(module(way).init_with_output, train=False))(
         jax.random.key(2), states, lengths, last
     )
-    assert isinstance(found, Pooled)
-    return found, variables.get("params", {})
+    assert isinstance(result, Pooled)
+    return result, variables.get("params", {})
 
 
 @pytest.mark.parametrize("way", WAYS, ids=NAMES)
@@ -46,10 +46,10 @@ def test_padding_and_fillers_change_nothing(way: dict):
     real = (jnp.arange(6)[None, :] < LENGTHS[:, None])[..., None]
     both = jnp.concatenate([STATES, jnp.where(real, STATES, 99.0)])
     longer = jnp.pad(both, ((0, 0), (0, 3), (0, 0)), constant_values=7.0)
-    found, _ = pooled(way, longer, jnp.tile(LENGTHS, 2))
-    chex.assert_shape(found.weights, (6, hops, 9))
-    chex.assert_shape(found.vector, (6, 4 * hops))
-    clean, dirty = (jax.tree.map(lambda a, half=half: a[half], found) for half in (slice(0, 3), slice(3, 6)))
+    result, _ = pooled(way, longer, jnp.tile(LENGTHS, 2))
+    chex.assert_shape(result.weights, (6, hops, 9))
+    chex.assert_shape(result.vector, (6, 4 * hops))
+    clean, dirty = (jax.tree.map(lambda a, half=half: a[half], result) for half in (slice(0, 3), slice(3, 6)))
     chex.assert_trees_all_equal(clean, dirty)
     beyond = np.arange(9)[None, None, :] >= np.array([6, 4, 1])[:, None, None]
     assert not np.asarray(clean.weights)[np.broadcast_to(beyond, (3, hops, 9))].any()
@@ -62,9 +62,9 @@ def test_a_text_without_tokens_is_finite_with_its_gradient(way: dict):
 
     def total(variables: dict, states: jax.Array) -> jax.Array:
         rngs = {"dropout": jax.random.key(3)}
-        found = module(way).apply(variables, states, jnp.array([0, 4, 0]), LAST, train=True, rngs=rngs)
-        assert isinstance(found, Pooled)
-        return jnp.sum(found.vector) + jnp.sum(found.weights**2) + jnp.sum(found.penalty)
+        result = module(way).apply(variables, states, jnp.array([0, 4, 0]), LAST, train=True, rngs=rngs)
+        assert isinstance(result, Pooled)
+        return jnp.sum(result.vector) + jnp.sum(result.weights**2) + jnp.sum(result.penalty)
 
     value, gradients = jax.jit(jax.value_and_grad(total, argnums=(0, 1)))(variables, STATES)
     chex.assert_tree_all_finite((value, gradients))
@@ -76,31 +76,31 @@ def test_mean_is_the_mean_and_max_the_largest():
     states = np.asarray(STATES)
     for way, expected in (("mean", [states[i, :n].mean(0) for i, n in enumerate((6, 4, 1))]),
                           ("max", [states[i, :n].max(0) for i, n in enumerate((6, 4, 1))])):  # fmt: skip
-        found, _ = pooled({"kind": way})
-        np.testing.assert_allclose(found.vector, expected, rtol=1e-5)
-        np.testing.assert_allclose(found.weights.sum(axis=2), 1.0, rtol=1e-6)
+        result, _ = pooled({"kind": way})
+        np.testing.assert_allclose(result.vector, expected, rtol=1e-5)
+        np.testing.assert_allclose(result.weights.sum(axis=2), 1.0, rtol=1e-6)
 
 
 def test_structured_is_the_paper_s_formula():
-    found, params = pooled(STRUCTURED)
+    result, params = pooled(STRUCTURED)
     w_1, w_2 = np.asarray(params["w_1"]["kernel"]).T, np.asarray(params["queries"])
     for row, length in enumerate((6, 4, 1)):
         states = np.asarray(STATES[row, :length])
         powers = np.exp(w_2 @ np.tanh(w_1 @ states.T))
         a = powers / powers.sum(axis=1, keepdims=True)
-        np.testing.assert_allclose(found.weights[row, :, :length], a, rtol=1e-5)
-        np.testing.assert_allclose(found.vector[row], (a @ states).ravel(), rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(found.penalty[row], 0.5 * ((a @ a.T - np.eye(3)) ** 2).sum(), rtol=1e-5)
+        np.testing.assert_allclose(result.weights[row, :, :length], a, rtol=1e-5)
+        np.testing.assert_allclose(result.vector[row], (a @ states).ravel(), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(result.penalty[row], 0.5 * ((a @ a.T - np.eye(3)) ** 2).sum(), rtol=1e-5)
 
 
 def test_additive_is_the_formula_with_a_learned_query():
-    found, params = pooled(ADDITIVE)
+    result, params = pooled(ADDITIVE)
     score = jax.tree.map(np.asarray, params["attend"]["score"])
     query = np.asarray(params["queries"]) @ score["w_query"][0]
     states = np.asarray(STATES[0])
     hidden = np.tanh(query[:, None] + (states @ score["w_key"][0])[None])
     powers = np.exp(hidden @ score["v"])
-    np.testing.assert_allclose(found.weights[0], powers / powers.sum(axis=1, keepdims=True), rtol=1e-4)
+    np.testing.assert_allclose(result.weights[0], powers / powers.sum(axis=1, keepdims=True), rtol=1e-4)
 
 
 def test_hops_that_look_elsewhere_have_no_penalty():

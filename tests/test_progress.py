@@ -1,4 +1,4 @@
-"""What is shown of a training: rates without compilation and evaluation, an honest time to go, one moving line."""
+"""Progress of a training: rates without compilation and evaluation, the remaining time, one updated line."""
 
 import errno
 import io
@@ -42,7 +42,7 @@ def test_plain_lines_come_at_intervals_and_at_the_end():
     assert "\r" not in screen.getvalue()
 
 
-def test_the_end_is_said_where_it_was_not():
+def test_the_last_line_is_printed_at_the_end():
     progress, clock, screen = shown()
     with progress:
         take_steps(progress, clock, range(1, 102), 0.5)
@@ -59,7 +59,7 @@ def test_the_loss_is_the_mean_since_the_last_line_weighted_by_count():
     assert [line.split(", ")[1] for line in screen.lines()] == ["loss 2.500", "loss 6.000", "loss 4.000"]
 
 
-def test_compilation_is_told_apart_and_slows_no_rate():
+def test_compilation_is_shown_separately_and_excluded_from_the_rate():
     progress, clock, screen = shown()
     with progress:
         take_steps(progress, clock, range(1, 3), 7.0, compiling=True)
@@ -119,7 +119,7 @@ def test_a_terminal_has_one_line_that_moves(width):
     assert "loss 2.500, 3,000 tokens/s" in after, "the last line stays, whole"
 
 
-def test_a_said_line_is_neither_broken_nor_read_as_markup():
+def test_a_printed_line_is_neither_wrapped_nor_parsed_as_markup():
     progress, _, screen = shown(width=20)
     line = "checkpoint [bold]300[/bold] is damaged (params.encoder.kernel/0: sha256 differs); going on from 200"
     with progress:
@@ -128,7 +128,7 @@ def test_a_said_line_is_neither_broken_nor_read_as_markup():
 
 
 class Gone(io.StringIO):
-    """A terminal or a pipe that is no longer there, or a full disk."""
+    """A closed terminal or pipe, or a full disk."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class Gone(io.StringIO):
 
 @pytest.mark.parametrize("terminal", [True, False])
 @pytest.mark.parametrize("number", [errno.EIO, errno.EPIPE, errno.ENOSPC])
-def test_a_screen_that_is_gone_stops_no_training(number, terminal, monkeypatch):
+def test_training_continues_after_the_terminal_is_closed(number, terminal, monkeypatch):
     monkeypatch.setattr("sys.stderr", Gone(OSError(number, "gone")))
     clock = Clock()
     progress = Progress(100, 0, clock=clock)
@@ -152,7 +152,7 @@ def test_a_screen_that_is_gone_stops_no_training(number, terminal, monkeypatch):
     assert progress._console.quiet
 
 
-def test_before_the_first_step_a_line_says_that_it_is_compiling():
+def test_compilation_is_announced_before_the_first_step():
     progress, clock, screen = shown()
     with progress:
         progress.compiling()
@@ -167,11 +167,11 @@ def test_before_the_first_step_a_line_says_that_it_is_compiling():
 
 
 def test_evaluations_on_dev_show_how_far_they_are():
-    asked = []
+    polls = []
     progress, clock, screen = shown()
     with progress:
         take_steps(progress, clock, range(1, 3), 1.0)
-        poll = progress.evaluating(lambda: asked.append(clock.now))
+        poll = progress.evaluating(lambda: polls.append(clock.now))
         for done in (0, 100, 200, 300):
             poll(done, 300)
             clock.now += 6
@@ -179,7 +179,7 @@ def test_evaluations_on_dev_show_how_far_they_are():
         progress.evaluated(2, {"dev_bleu": 1.0}, best=False)
         take_steps(progress, clock, range(3, 30), 1.0)
     assert "step 2/1000, evaluating on dev: 200 of 300" in screen.lines()
-    assert len(asked) == 5, "the poll that may stop is called each time"
+    assert len(polls) == 5, "the poll that may stop is called each time"
     assert "300 tokens/s" in screen.lines()[-1], "its time slows no rate"
 
 
@@ -188,7 +188,7 @@ def evaluating(**console) -> tuple[EvaluationProgress, Clock, Screen]:
     return EvaluationProgress("test", 1000, Console(file=screen, **{"width": 200, **console}), clock), clock, screen
 
 
-def test_an_evaluation_begins_with_a_line_and_tells_the_time_to_go_without_compilation():
+def test_an_evaluation_prints_a_first_line_and_the_remaining_time_without_compilation():
     progress, clock, screen = evaluating()
     with progress:
         assert screen.lines() == ["test: 1,000 examples; compiling first"]
@@ -206,7 +206,7 @@ def test_an_evaluation_begins_with_a_line_and_tells_the_time_to_go_without_compi
     ]
 
 
-def test_a_second_pass_is_told_apart_and_measured_anew():
+def test_a_second_pass_is_numbered_and_timed_again():
     progress, clock, screen = evaluating()
     with progress:
         for seconds in (1, 10):

@@ -1,4 +1,4 @@
-"""Recurrent layers against loops in NumPy float64, and the law of padding."""
+"""Recurrent layers against loops in NumPy float64; padding leaves the state unchanged."""
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,8 @@ def test_gru_is_its_equations():
     u = h @ w + b
     r, z = sigmoid(x[:, :3] + u[:, :3]), sigmoid(x[:, 3:6] + u[:, 3:6])
     n = np.tanh(x[:, 6:] + r * u[:, 6:])
-    (found,) = gru(*(jnp.asarray(x, jnp.float32),), (jnp.asarray(h, jnp.float32),), jnp.float32(w), jnp.float32(b))
-    np.testing.assert_allclose(found, (1 - z) * n + z * h, atol=1e-6)
+    (result,) = gru(*(jnp.asarray(x, jnp.float32),), (jnp.asarray(h, jnp.float32),), jnp.float32(w), jnp.float32(b))
+    np.testing.assert_allclose(result, (1 - z) * n + z * h, atol=1e-6)
 
 
 def test_lstm_is_its_equations():
@@ -28,9 +28,9 @@ def test_lstm_is_its_equations():
     i, f, g, o = np.split(x + h @ w + b, 4, axis=-1)
     memory = sigmoid(f + 1) * c + sigmoid(i) * np.tanh(g)
     state = (jnp.float32(h), jnp.float32(c))
-    found = lstm(jnp.float32(x), state, jnp.float32(w), jnp.float32(b))
-    np.testing.assert_allclose(found[1], memory, atol=1e-6)
-    np.testing.assert_allclose(found[0], sigmoid(o) * np.tanh(memory), atol=1e-6)
+    result = lstm(jnp.float32(x), state, jnp.float32(w), jnp.float32(b))
+    np.testing.assert_allclose(result[1], memory, atol=1e-6)
+    np.testing.assert_allclose(result[0], sigmoid(o) * np.tanh(memory), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["gru", "lstm"])

@@ -1,4 +1,4 @@
-"""Scores: what the conformance suite does not ask. Above all of the additive one: right at any size, at little cost."""
+"""Scores beyond the conformance suite, in particular the accuracy and cost of the additive score."""
 
 import doctest
 
@@ -35,19 +35,19 @@ def table(score, query, key, **params):
 
 
 def ready(query, key, v):
-    """Additive on what comes projected."""
+    """Compute the additive score of projected queries and keys."""
     return scores.additive(query, key, w_query=None, w_key=None, v=v)
 
 
 def both(score, *arguments):
-    """The logits of a score, and the cotangents of all that goes into it; the last argument is that of the logits."""
+    """Return the logits of a score and the cotangents of its inputs; the last argument is the logits' cotangent."""
     *inputs, ct = arguments
     logits, pull = jax.vjp(score, *inputs)
     return logits, pull(ct)
 
 
 def slopes_by_the_book(query, key, v, ct):
-    """Cotangents of the additive logits, from tanh' = 1 / cosh², one number at a time."""
+    """Compute the cotangents of the additive logits from tanh' = 1 / cosh², one number at a time."""
     query, key, v, ct = (np.asarray(x, np.float64) for x in (query, key, v, ct))
     by_query, by_key, by_v = np.zeros_like(query), np.zeros_like(key), np.zeros_like(v)
     for i, j, a in np.ndindex(len(query), len(key), len(v)):
@@ -60,7 +60,7 @@ def slopes_by_the_book(query, key, v, ct):
 
 
 def extreme(scale, dtype="float32"):
-    """Pre-activations of this size, of mixed signs, some of which cancel or nearly do."""
+    """Return pre-activations of this magnitude with mixed signs, some of which cancel or nearly cancel."""
     query, key, v, ct, near = drawn((T, A), (S, A), (A,), (T, S), (A,), dtype="float64")
     query, key = np.asarray(query) * scale, np.asarray(key) * scale
     key[:3] = -query[0], near - query[1], query[2]
@@ -81,20 +81,20 @@ def value_and_slopes():
 @pytest.mark.parametrize("scale", SCALES)
 def test_additive_is_right_at_any_size(scale, dtype, value_and_slopes, x64):
     query, key, v, ct = extreme(scale, dtype)
-    logits, found = value_and_slopes(query, key, v, ct)
+    logits, result = value_and_slopes(query, key, v, ct)
     bound = {"float32": 1e-5, "float64": 1e-12}[dtype]
     np.testing.assert_allclose(logits, table(oracle.additive, query, key, v=v), rtol=0, atol=bound)
-    for by, expected in zip(found, slopes_by_the_book(query, key, v, ct), strict=True):
+    for by, expected in zip(result, slopes_by_the_book(query, key, v, ct), strict=True):
         assert by.dtype == dtype
         np.testing.assert_allclose(by, expected, rtol=0, atol=bound)
 
 
 def test_additive_at_infinity_and_nan(value_and_slopes, x64):
     query, key, v, ct = extreme(1.0)
-    logits, found = value_and_slopes(query.at[0].set(jnp.inf).at[1].set(-jnp.inf), key, v, ct)
+    logits, result = value_and_slopes(query.at[0].set(jnp.inf).at[1].set(-jnp.inf), key, v, ct)
     np.testing.assert_allclose(logits[0], jnp.full(S, v.sum()), atol=1e-5)
     np.testing.assert_allclose(logits[1], jnp.full(S, -v.sum()), atol=1e-5)
-    chex.assert_tree_all_finite(found)
+    chex.assert_tree_all_finite(result)
     logits, _ = value_and_slopes(query.at[2].set(jnp.nan), key, v, ct)
     np.testing.assert_array_equal(jnp.isnan(logits), jnp.arange(T)[:, None] == jnp.full((1, S), 2))
 
@@ -103,10 +103,10 @@ def test_additive_at_infinity_and_nan(value_and_slopes, x64):
 def test_additive_under_vmap_equals_the_loop_even_where_one_example_overflows(spoiled):
     query, key, v, ct = drawn((3, T, A), (3, S, A), (A,), (3, T, S))
     query = query.at[1].multiply(spoiled)
-    found = jax.jit(jax.vmap(lambda *x: both(ready, *x), in_axes=(0, 0, None, 0)))(query, key, v, ct)
-    one = jax.jit(lambda *x: both(ready, *x))
-    loop = [one(query[n], key[n], v, ct[n]) for n in range(3)]
-    chex.assert_trees_all_close(found, jax.tree.map(lambda *x: jnp.stack(x), *loop), atol=1e-5, rtol=1e-5)
+    result = jax.jit(jax.vmap(lambda *x: both(ready, *x), in_axes=(0, 0, None, 0)))(query, key, v, ct)
+    single = jax.jit(lambda *x: both(ready, *x))
+    loop = [single(query[n], key[n], v, ct[n]) for n in range(3)]
+    chex.assert_trees_all_close(result, jax.tree.map(lambda *x: jnp.stack(x), *loop), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -158,13 +158,13 @@ def test_concat_equals_the_network_on_the_pair_put_together(x64):
 
     ct = drawn((T, S), seed=1, dtype="float64")[0]
     whole = jax.jit(lambda *x: both(lambda q, k, w, v: scores.concat(q, k, w=w, v=v), *x))
-    found, slopes = whole(query, key, w, v, ct)
+    result, slopes = whole(query, key, w, v, ct)
     expected, literal_slopes = jax.jit(lambda *x: both(literal, *x))(query, key, w, v, ct)
-    assert_close(found, expected, "float64")
+    assert_close(result, expected, "float64")
     for by, by_literal in zip(slopes, literal_slopes, strict=True):
         np.testing.assert_allclose(by, by_literal, rtol=0, atol=1e-12)
     factored = jax.jit(lambda q, k, w, v: scores.additive(q, k, w_query=w[:3], w_key=w[3:], v=v))(query, key, w, v)
-    assert_close(found, factored, "float64")
+    assert_close(result, factored, "float64")
 
 
 def test_cosine_of_a_zero_vector_is_zero_with_gradient_zero():
@@ -207,7 +207,7 @@ def test_distances_have_no_gradient_by_a_common_shift_and_the_right_one_apart(x6
     np.testing.assert_allclose(by_query.sum(0) + by_key.sum(0), np.zeros(4), atol=1e-12)
 
 
-def test_scale_is_one_over_root_d_unless_said():
+def test_the_default_scale_is_one_over_root_d():
     query, key = drawn((3, 4), (5, 4))
     np.testing.assert_array_equal(scores.scaled_dot(query, key), scores.dot(query, key) / 2)
     np.testing.assert_array_equal(scores.scaled_dot(query, key, scale=2.0), scores.dot(query, key) * 2)
@@ -220,9 +220,9 @@ def test_a_score_of_the_user_with_parameters_of_each_head():
         return (query * w[None, :]) @ key.T
 
     call = jax.jit(lambda query, key, score: attention(query, key, key, score=score))
-    each = call(query, key, per_head(Partial(weighted, w=w)))
-    one = [call(query[:, [n]], key[:, [n]], Partial(weighted, w=w[n])) for n in range(2)]
-    np.testing.assert_allclose(each, np.concatenate(one, axis=1), atol=1e-6)
+    together = call(query, key, per_head(Partial(weighted, w=w)))
+    separate = [call(query[:, [n]], key[:, [n]], Partial(weighted, w=w[n])) for n in range(2)]
+    np.testing.assert_allclose(together, np.concatenate(separate, axis=1), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -239,6 +239,6 @@ def test_widths_that_do_not_fit_raise(call, message):
 
 @pytest.mark.parametrize("module", [distances, feed_forward, products], ids=lambda module: module.__name__)
 def test_examples_run(module):
-    found = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert found.attempted
-    assert not found.failed
+    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.attempted
+    assert not result.failed

@@ -1,4 +1,4 @@
-"""Custom parts that no block can honor are seen: they are computed by `dense`, and refused where blocks are named."""
+"""Custom parts that blocks cannot compute are detected: `dense` computes them, other implementations refuse them."""
 
 import functools
 
@@ -43,7 +43,7 @@ def of_unit_length(query, key):
 
 
 class Centered:
-    """Holds a part of attnlab, and does something else."""
+    """A part that wraps a part of attnlab and computes something else."""
 
     def __init__(self, fn):
         self.fn = fn
@@ -78,15 +78,15 @@ CASES = [*(("queries", options) for options in QUERIES.values()), *(("keys", opt
 
 @pytest.mark.parametrize(("mixed", "options"), CASES, ids=[*QUERIES, *(f"keys: {name}" for name in KEYS)])
 def test_what_no_block_can_honor_is_for_dense(mixed, options):
-    told = plan(q, q, q, **{"mask": MASK, **options})
-    assert told.implementation == "dense"
-    assert f"mixes {mixed}" in str(told)
+    error = plan(q, q, q, **{"mask": MASK, **options})
+    assert error.implementation == "dense"
+    assert f"mixes {mixed}" in str(error)
     for blocks in ("streaming", "block_sparse"):
         with pytest.raises(ValueError, match=rf'mixes {mixed}.* write implementation="dense"'):
             plan(q, q, q, implementation=blocks, **options)
 
 
-def test_what_needs_its_masked_keys_is_not_for_blocks_that_are_skipped():
+def test_a_part_that_needs_masked_keys_does_not_run_on_skipped_blocks():
     assert plan(q, q, q, mask=MASK, normalizer=over_all_keys).implementation == "streaming"
     with pytest.raises(ValueError, match=r'mixes masked keys.* write implementation="streaming"'):
         plan(q, q, q, mask=MASK, normalizer=over_all_keys, implementation="block_sparse")
@@ -152,7 +152,7 @@ def test_an_object_that_changes_is_tried_again():
     assert plan(q, q, q, score=score, mask=MASK).implementation == "dense"
 
 
-def test_masked_keys_are_no_matter_of_a_mesh():
+def test_a_mesh_allows_parts_that_mix_masked_keys():
     mesh = jax.make_mesh((1,), ("x",))
     how = {"normalizer": over_all_keys, "mask": MASK, "mesh": mesh}
     assert attention(q, q, q, **how).shape == q.shape

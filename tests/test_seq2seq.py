@@ -1,4 +1,4 @@
-"""Laws of the model: padding and filler change nothing, one step at a time equals all at once, gradients are finite."""
+"""Recurrent sequence-to-sequence model: padding has no influence, steps equal the whole, gradients are finite."""
 
 import functools
 import itertools

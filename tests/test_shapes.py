@@ -1,6 +1,6 @@
-"""Which shapes are shared and which are whole: size 1 along batch and heads, positions longer than the inputs.
+"""Shared and full axes: size 1 along batch and heads, positions longer than the inputs.
 
-What is refused stands in mistakes.py.
+Errors are tested in mistakes.py.
 """
 
 import jax
@@ -43,11 +43,11 @@ def test_size_1_is_shared_along_batch_and_heads(batch, heads, implementation):
     def loss(array, number, make):
         return jnp.sum(jnp.sin(attention(q, k, v, implementation=implementation, **options(array, number, make))))
 
-    found, expected = (
+    result, expected = (
         jax.jit(jax.value_and_grad(lambda *xs, make=make: loss(*xs, make), argnums=(0, 1)))(array, number)
         for make in (lambda x, shape: x, jnp.broadcast_to)
     )
-    jax.tree.map(lambda a, b: assert_close(a, b, "float32"), found, expected)
+    jax.tree.map(lambda a, b: assert_close(a, b, "float32"), result, expected)
 
 
 def test_a_mask_that_is_shared_is_written_out_whole():
@@ -68,14 +68,14 @@ LONG = {
 @pytest.mark.parametrize("name", LONG)
 def test_what_is_longer_than_any_position_is_taken_at_the_positions(name):
     whole = draw(9, S, seed=5)
-    found = attend(q, k, v, query_positions=LATER, **LONG[name](whole))
-    assert_close(found, attend(q, k, v, **LONG[name](whole[3:8])), "float32")
+    result = attend(q, k, v, query_positions=LATER, **LONG[name](whole))
+    assert_close(result, attend(q, k, v, **LONG[name](whole[3:8])), "float32")
 
 
-def test_a_length_goes_by_positions_where_those_are_given():
+def test_lengths_apply_to_positions_if_these_are_passed():
     at = jnp.arange(S) + 10
-    found = attend(q, k, v, key_positions=at, mask=masks.lengths(14))
-    assert_close(found, attend(q, k, v, mask=masks.lengths(4)), "float32")
+    result = attend(q, k, v, key_positions=at, mask=masks.lengths(14))
+    assert_close(result, attend(q, k, v, mask=masks.lengths(4)), "float32")
 
 
 def test_lengths_at_their_ends_are_taken():
@@ -84,7 +84,7 @@ def test_lengths_at_their_ends_are_taken():
 
 
 def test_values_cost_nothing_inside_jit():
-    """What only the run knows is not asked for: one program serves all, and nothing of a check is in it."""
+    """Values known only at run time are not checked: one program serves all, and it contains no checks."""
     lengths = jnp.full(B, 3)
     program = jax.make_jaxpr(lambda lengths, at: attention(q, k, v, mask=masks.lengths(lengths), query_positions=at))
     text = str(program(lengths, LATER))
@@ -103,5 +103,5 @@ def test_the_cache_takes_a_length_up_to_its_capacity():
 def test_an_array_for_each_example_is_seen_under_vmap():
     bias = draw(2, 3, T, S, seed=6)
     inner = lambda q, k, v, bias: attention(q, k, v, mods=(mods.bias(bias, "q k"),))  # noqa: E731
-    found = jax.jit(jax.vmap(jax.vmap(inner)))(q, k, v, bias)
-    assert_close(found, attend(q, k, v, mods=(mods.bias(bias, "b q k"),)), "float32")
+    result = jax.jit(jax.vmap(jax.vmap(inner)))(q, k, v, bias)
+    assert_close(result, attend(q, k, v, mods=(mods.bias(bias, "b q k"),)), "float32")

@@ -28,7 +28,7 @@ def mesh(axis: str = "device"):
 
 
 def problem(name: str, implementation: str):
-    """Return attention as a function of what is learned: query, key, value, and a matrix and a bias that all share."""
+    """Return attention as a function of query, key, value, and a shared matrix and bias."""
     options = dict(CASES[name])
     own = options.pop("mods", ())
     block_size = None if implementation == "dense" else (2, 3)
@@ -72,10 +72,10 @@ def test_values_and_gradients_are_those_of_one_device(name, implementation):
         alone = call
     divided = jax.shard_map(call, mesh=mesh(), in_specs=specs, out_specs=P("device"))
     learned = tuple(range(5))
-    found, expected = (
+    result, expected = (
         jax.jit(jax.value_and_grad(lambda *x, f=f: total(f(*x)), learned))(*arrays) for f in (divided, alone)
     )
-    for mine, true in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    for mine, true in zip(jax.tree.leaves(result), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(mine, true, rtol=2e-5, atol=2e-6)
 
 
@@ -87,8 +87,8 @@ def test_second_derivatives_and_forward_mode():
         slope = jax.grad(lambda query: total(f(query, *arrays[1:])))
         return jax.jvp(slope, (query,), (jnp.cos(query),))[1], jax.grad(lambda query: total(slope(query)))(query)
 
-    found, expected = (jax.jit(lambda query, f=f: curvature(f, query))(arrays[0]) for f in (divided, call))
-    for mine, true in zip(found, expected, strict=True):
+    result, expected = (jax.jit(lambda query, f=f: curvature(f, query))(arrays[0]) for f in (divided, call))
+    for mine, true in zip(result, expected, strict=True):
         np.testing.assert_allclose(mine, true, rtol=2e-4, atol=1e-5)
 
 

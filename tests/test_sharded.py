@@ -1,4 +1,4 @@
-"""`mesh` divides a call among devices, by what divides best, and changes nothing."""
+"""`mesh` divides a call among devices without changing the result."""
 
 import contextlib
 
@@ -37,11 +37,11 @@ def call(split: str, implementation: str, mesh: Mesh | None):
         query, key, value, bias = learned
         parts = {"mods": (mods.bias(bias, "h q k"), mods.alibi(heads)), "mask": mask}
         how = {"implementation": implementation, "block_size": (2, 3), "mesh": mesh}
-        found = attention(query, key, value, **parts, **how, **drop, returns=returns)
-        return jnp.sin(found.output).sum() + jnp.sin(found.key_mass).sum(), found
+        result = attention(query, key, value, **parts, **how, **drop, returns=returns)
+        return jnp.sin(result.output).sum() + jnp.sin(result.key_mass).sum(), result
 
-    slopes, found = jax.jit(jax.grad(number, has_aux=True))((query, key, value, bias))
-    return found, slopes
+    slopes, result = jax.jit(jax.grad(number, has_aux=True))((query, key, value, bias))
+    return result, slopes
 
 
 PAIRS = [
@@ -56,8 +56,8 @@ PAIRS = [
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("split", "implementation"), PAIRS)
 def test_division_changes_nothing(split, implementation):
-    found, expected = call(split, implementation, mesh()), call(split, "dense", None)
-    for mine, true in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    result, expected = call(split, implementation, mesh()), call(split, "dense", None)
+    for mine, true in zip(jax.tree.leaves(result), jax.tree.leaves(expected), strict=True):
         assert_close(mine, true, "float64")
 
 
@@ -96,16 +96,16 @@ def test_inputs_of_an_explicit_mesh_are_divided_by_the_compiler(sharding, implem
 
     def number(query):
         parts = {"mods": (bias,), "mask": masks.causal() & masks.lengths(jnp.array(5))}
-        found = attention(query, query, query, **parts, **how, returns=("weights", "key_mass", "top_k"))
-        return jnp.sin(found.output).sum(), found
+        result = attention(query, query, query, **parts, **how, returns=("weights", "key_mass", "top_k"))
+        return jnp.sin(result.output).sum(), result
 
     call = jax.jit(jax.grad(number, has_aux=True))
     with jax.set_mesh(explicit) if with_context else contextlib.nullcontext():
-        slope, found = call(jax.device_put(whole, NamedSharding(explicit, spec)))
-    assert jax.typeof(found.output).sharding.spec == PartitionSpec(*spec, *[None] * (4 - len(spec)))
-    assert jax.typeof(slope).sharding.spec == jax.typeof(found.output).sharding.spec
+        slope, result = call(jax.device_put(whole, NamedSharding(explicit, spec)))
+    assert jax.typeof(result.output).sharding.spec == PartitionSpec(*spec, *[None] * (4 - len(spec)))
+    assert jax.typeof(slope).sharding.spec == jax.typeof(result.output).sharding.spec
     expected = call(whole)
-    for mine, true in zip(*map(jax.tree.leaves, ((slope, found), expected)), strict=True):
+    for mine, true in zip(*map(jax.tree.leaves, ((slope, result), expected)), strict=True):
         np.testing.assert_allclose(mine, true, rtol=2e-5, atol=2e-6)
 
 
@@ -115,10 +115,10 @@ def test_queries_and_heads_keep_their_devices_and_an_axis_serves_once():
     shard = lambda *spec: jax.device_put(whole, NamedSharding(explicit, PartitionSpec(*spec)))  # noqa: E731
     query, key = shard("one", "two"), shard("one")
     rows = (extras.weights(rows=[3], heads=[1]),)
-    found = jax.jit(lambda q, k: (attention_weights(q, k), attention(q, k, k, returns=rows).weights))(query, key)
-    assert [jax.typeof(x).sharding.spec for x in found] == [
+    result = jax.jit(lambda q, k: (attention_weights(q, k), attention(q, k, k, returns=rows).weights))(query, key)
+    assert [jax.typeof(x).sharding.spec for x in result] == [
         PartitionSpec("two", "one", None),
         PartitionSpec(*[None] * 3),
     ]
-    for mine, true in zip(found, (attention_weights(whole, whole), np.asarray(found[0])[1:2, 3:4]), strict=True):
+    for mine, true in zip(result, (attention_weights(whole, whole), np.asarray(result[0])[1:2, 3:4]), strict=True):
         np.testing.assert_allclose(mine, true, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""The first Ctrl-C or SIGTERM only asks; the second quits at once, even in the middle of a compilation."""
+"""The first Ctrl-C or SIGTERM requests a stop; the second quits at once, even during a compilation."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ with graceful_shutdown() as stop:
 
 @pytest.fixture(autouse=True)
 def default_handlers():
-    """Undo what `nohup` and background jobs of a shell set: they start a process with SIGHUP or SIGINT ignored."""
+    """Restore the handlers that `nohup` and background jobs of a shell set to ignore."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number in SIGNALS:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -42,15 +42,15 @@ def wait_until(condition) -> None:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_first_signal_is_told_at_the_next_poll(number, capfd):
+def test_the_first_signal_is_raised_at_the_next_poll(number, capfd):
     with graceful_shutdown() as stop:
         stop.poll()
         os.kill(os.getpid(), number)
         with pytest.raises(Interrupted) as caught:
             stop.poll()
         assert caught.value.signal_number == number
-        told = []
-        wait_until(lambda: told.append(capfd.readouterr().err) or "stopping after this step" in "".join(told))
+        error = []
+        wait_until(lambda: error.append(capfd.readouterr().err) or "stopping after this step" in "".join(error))
 
 
 def test_afterwards_all_is_as_before():
@@ -96,7 +96,7 @@ def test_the_second_signal_quits_at_once_inside_a_long_call(first, second):
         assert time.monotonic() - start < 5
 
 
-def test_one_signal_inside_a_long_call_is_told_after_it():
+def test_a_signal_during_a_long_call_is_raised_after_it():
     program = [sys.executable, "-c", PROGRAM.format(power=6)]
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
@@ -108,7 +108,7 @@ def test_one_signal_inside_a_long_call_is_told_after_it():
 
 @pytest.mark.parametrize("number", WARNINGS)
 def test_a_warning_that_comes_again_and_a_kill_after_it_let_the_state_be_saved(number):
-    """SLURM warns, and kills later; beyond a limit of CPU time SIGXCPU comes every second."""
+    """SLURM warns before it kills; after a limit of CPU time SIGXCPU repeats every second."""
     program = [sys.executable, "-c", SAVES]
     with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"ready\n"
@@ -136,7 +136,7 @@ with graceful_shutdown() as stop:
 
 @pytest.mark.parametrize("number", WARNINGS)
 def test_a_warning_that_is_ignored_stays_ignored(number):
-    """As SIGHUP is under nohup."""
+    """SIGHUP is ignored under nohup."""
     before = signal.signal(number, signal.SIG_IGN)
     try:
         with graceful_shutdown() as stop:
@@ -146,8 +146,8 @@ def test_a_warning_that_is_ignored_stays_ignored(number):
         assert signal.signal(number, before) is signal.SIG_IGN
 
 
-def test_a_terminal_that_is_gone_stops_no_saving():
-    """After SIGHUP nothing can be written to stderr; the line that would be said is not needed."""
+def test_saving_continues_after_the_terminal_is_closed():
+    """After SIGHUP nothing can be written to stderr, and the message is not needed."""
     script = SAVES.replace("import sys", "import os, sys; os.close(2); os.open('/dev/full', os.O_WRONLY)")
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"ready\n"
@@ -169,7 +169,7 @@ with exit_on_signal("evaluate: stopped"):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_work_that_leaves_nothing_half_done_stops_at_once_with_a_line(number):
+def test_work_without_cleanup_stops_at_once_with_one_line(number):
     with subprocess.Popen([sys.executable, "-c", STOPS], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"ready\n"
         process.send_signal(number)
@@ -190,7 +190,7 @@ except BaseException:
 
 @pytest.mark.parametrize("module", ["attnlab.cli", "pydantic", "jax"])
 def test_ctrl_c_during_imports_gives_no_traceback(module, tmp_path):
-    """One of the modules takes its time, and would turn Ctrl-C into another exception."""
+    """One of the modules imports slowly, and would turn Ctrl-C into another exception."""
     hold = (
         "import sys, importlib.abc, importlib.util\n"
         "class Hold(importlib.abc.MetaPathFinder):\n"

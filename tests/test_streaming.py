@@ -1,4 +1,4 @@
-"""What only blocks can get wrong: memory, transformations of the call, lists of blocks, positions that are given."""
+"""Properties specific to blocks: memory, transformations of the call, schedules of blocks, passed positions."""
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,7 @@ def test_memory_with_a_mask(mask, backward, megabytes):
 
 
 def test_statistics_store_no_row_of_every_query():
-    """Of 4096 × 4096 weights of 8 heads, 512 MiB."""
+    """The 4096 × 4096 weights of 8 heads would need 512 MiB."""
     returns = ("lse", "max", "entropy", "distance", "key_mass", extras.top_k(4))
     assert temporary_bytes(4096, False, implementation="streaming", returns=returns) <= 64 * 2**20
 
@@ -51,14 +51,14 @@ def test_statistics_store_no_row_of_every_query():
 @pytest.mark.parametrize("implementation", ["streaming", "block_sparse"])
 @pytest.mark.parametrize("length", [1, 5, 7, 8])
 def test_rows_that_pad_a_block_count_in_no_statistic(length, implementation):
-    """The last block repeats its last query; the mass of the keys is that of the queries there are."""
+    """The last block repeats its last query, which must not count in the mass of the keys."""
     query, key, value = (jax.random.normal(jax.random.key(i), (length, 2, 4)) for i in range(3))
     options = {"implementation": implementation, "block_size": (4, 3), "returns": ("key_mass", "weights")}
     for normalizer in (normalizers.softmax, normalizers.entmax15):
         call = jax.jit(lambda *inputs, by=normalizer: attention(*inputs, normalizer=by, **options))
-        found = jax.tree.map(np.asarray, call(query, key, value))
-        np.testing.assert_allclose(found.key_mass, found.weights.sum(axis=-2), rtol=1e-6, atol=1e-6)
-        np.testing.assert_allclose(found.key_mass.sum(axis=-1), length, rtol=1e-6)
+        result = jax.tree.map(np.asarray, call(query, key, value))
+        np.testing.assert_allclose(result.key_mass, result.weights.sum(axis=-2), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(result.key_mass.sum(axis=-1), length, rtol=1e-6)
 
 
 # A call is transformed like any function
@@ -72,15 +72,15 @@ def problem():
 
 
 def slopes_of(implementation: str, **options):
-    """The output and its derivatives by all that can be learned, as a function of one example."""
+    """Return the output and its derivatives by all learnable arrays, as a function of one example."""
 
     def number(learned, lengths):
         query, key, value, w, sink = learned
         mask = masks.lengths(lengths) & masks.causal("lower_right")
         score, normalizer = Partial(scores.general, w=w), normalizers.softmax_with_sink(sink)
         parts = {"score": score, "mask": mask, "normalizer": normalizer}
-        found = attention(query, key, value, **parts, implementation=implementation, **HOW, **options)
-        return jnp.sin(found).sum(), found
+        result = attention(query, key, value, **parts, implementation=implementation, **HOW, **options)
+        return jnp.sin(result).sum(), result
 
     def slopes(query, key, value, lengths, w, sink):
         return jax.grad(number, has_aux=True)((query, key, value, w, sink), lengths)
@@ -113,11 +113,11 @@ class TestTransformations:
         fixed = {name: x if name in mapped else x[2] for name, x in arrays.items()}
         axes = tuple(0 if name in mapped else None for name in arrays)
         function = slopes_of(implementation)
-        found = jax.jit(jax.vmap(function, in_axes=axes))(*fixed.values())
-        one = jax.jit(slopes_of("dense"))
+        result = jax.jit(jax.vmap(function, in_axes=axes))(*fixed.values())
+        dense = jax.jit(slopes_of("dense"))
         for number in range(3):
-            expected = one(*(x[number] if name in mapped else x for name, x in fixed.items()))
-            for mine, true in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            expected = dense(*(x[number] if name in mapped else x for name, x in fixed.items()))
+            for mine, true in zip(jax.tree.leaves(result), jax.tree.leaves(expected), strict=True):
                 assert_close(mine[number], true, "float64")
 
     @pytest.mark.parametrize("implementation", BLOCKWISE)
@@ -149,16 +149,16 @@ class TestTransformations:
             step = lambda sum, xs: (sum + jnp.sin(number(*xs)).sum(), None)  # noqa: E731
             return jax.lax.scan(step, jnp.zeros(()), (learned, lengths))[0]
 
-        found = jax.jit(jax.grad(total))(learned)
-        one = jax.jit(slopes_of("dense"))
+        result = jax.jit(jax.grad(total))(learned)
+        dense = jax.jit(slopes_of("dense"))
         for number_of in range(3):
-            expected = one(*(x[number_of] for x in arrays))[0]
-            for mine, true in zip(found, expected, strict=True):
+            expected = dense(*(x[number_of] for x in arrays))[0]
+            for mine, true in zip(result, expected, strict=True):
                 assert_close(mine[number_of], true, "float64")
 
     @pytest.mark.parametrize("implementation", BLOCKWISE)
-    def test_positions_that_are_given_are_those_that_masks_see(self, implementation):
-        """A decoder goes on at 4: its rows are those of the whole."""
+    def test_masks_use_the_passed_positions(self, implementation):
+        """A decoder that continues at position 4 has the rows of the whole sequence."""
         query, key, value = (x[0] for x in list(problem().values())[:3])
         mask = masks.causal(0) & masks.sliding_window(3, 0, 0)
         call = jax.jit(
@@ -176,12 +176,12 @@ class TestTransformations:
         def call(sink):
             normalizer, mask = normalizers.softmax_with_sink(sink), masks.causal(-1)
             how = {"implementation": implementation, **HOW}
-            found = attention(query, key, value, normalizer=normalizer, mask=mask, **how)
-            return jnp.sin(found).sum(), found
+            result = attention(query, key, value, normalizer=normalizer, mask=mask, **how)
+            return jnp.sin(result).sum(), result
 
-        slope, found = jax.jit(jax.grad(call, has_aux=True))(jnp.asarray(-jnp.inf))
-        assert (found[0] == 0.0).all()
-        assert jnp.isfinite(found).all()
+        slope, result = jax.jit(jax.grad(call, has_aux=True))(jnp.asarray(-jnp.inf))
+        assert (result[0] == 0.0).all()
+        assert jnp.isfinite(result).all()
         assert slope == 0.0
 
 
@@ -200,7 +200,7 @@ def test_a_grid_holds_everything_once(length, block):
 
 
 def test_unmasked_blocks_are_known_at_compile_time_under_vmap_too():
-    """A mask without arrays is classified in NumPy, whatever is mapped over."""
+    """A mask without arrays is classified in NumPy for any mapped axes."""
     seen = []
     mask = masks.sliding_window(256, 0).fitted(4096, 4096, 1)
 

@@ -1,4 +1,4 @@
-"""The training step: what it minimizes, how fast it steps, and that sharing a batch over devices changes nothing."""
+"""The training step: its objective and learning rates; sharding a batch over devices changes nothing."""
 
 import chex
 import jax
@@ -95,15 +95,15 @@ def test_the_same_seed_and_step_draw_the_same_dropout():
     start = initial_state(initialize(model), training, seed=1)
 
     def losses(step) -> list[float]:
-        state, found = jax.tree.map(jnp.copy, start), []
+        state, result = jax.tree.map(jnp.copy, start), []
         for _ in range(2):
             state, metrics = step(state, shard_batch(BATCH))
-            found.append(float(metrics["loss"]))
-        return found
+            result.append(float(metrics["loss"]))
+        return result
 
-    one, other = (make_train_step(loss_of(model), training, seed) for seed in (1, 2))
-    assert losses(one) == losses(one)
-    assert losses(one) != losses(other)
+    first, second = (make_train_step(loss_of(model), training, seed) for seed in (1, 2))
+    assert losses(first) == losses(first)
+    assert losses(first) != losses(second)
 
 
 def test_a_batch_shape_is_compiled_once():
@@ -126,8 +126,8 @@ def test_a_batch_shape_is_compiled_once():
 )
 def test_schedules(name, rates):
     config = AdamW(learning_rate=1.0, schedule=name, warmup_steps=2)
-    found = jax.jit(jax.vmap(schedule(config, 6)))(jnp.arange(6))
-    np.testing.assert_allclose(found, rates, atol=1e-6)
+    result = jax.jit(jax.vmap(schedule(config, 6)))(jnp.arange(6))
+    np.testing.assert_allclose(result, rates, atol=1e-6)
 
 
 def test_vectors_are_not_decayed_and_large_gradients_are_clipped():
@@ -173,7 +173,7 @@ def test_the_vectors_of_a_score_decay_only_with_many_heads(score, vectors: set[s
 
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_sgd_has_momentum_and_decays_matrices_by_their_gradient(nesterov: bool):
-    """By the book: g ← ∇ + λ p, v ← μ v + g, p ← p − η v, or with Nesterov p ← p − η (g + μ v)."""
+    """By definition: g ← ∇ + λ p, v ← μ v + g, p ← p − η v, or with Nesterov p ← p − η (g + μ v)."""
     params = {"w": jnp.full((2, 2), 2.0), "b": jnp.ones(2)}
     config = Sgd(
         learning_rate=0.1, schedule="constant", momentum=0.5, weight_decay=0.25, clip_norm=None, nesterov=nesterov

@@ -1,4 +1,4 @@
-"""Laws of the Transformer: Flax from the same weights, BERT in NumPy, no token sees a later one, cache equals full."""
+"""Transformers: equal to Flax with the same weights and to BERT in NumPy, causal, and equal with and without cache."""
 
 import functools
 import math
@@ -67,7 +67,7 @@ def test_shapes():
     assert not out.weights[1, :, 3:].any()
 
 
-def test_training_computes_no_weights_unless_asked():
+def test_training_computes_weights_only_on_request():
     model, variables = seq2seq()
     options = {"train": True, "rngs": {"dropout": jax.random.key(0)}}
     shape = lambda **more: jax.eval_shape(  # noqa: E731
@@ -85,11 +85,11 @@ def test_attention_of_every_layer_and_head_changes_no_bit():
     np.testing.assert_array_equal(out.logits, plain.logits)
     names = ["encoder/layer_1/self_attention"]
     names += [f"decoder/layer_{n}/{kind}_attention" for kind in ("self", "cross") for n in (1, 2)]
-    found = {layer.name: layer.weights for layer in layers}
-    assert list(found) == names
-    chex.assert_shape([found[names[0]], found["decoder/layer_2/cross_attention"]], [(2, 4, 5, 5), (2, 4, 4, 5)])
+    result = {layer.name: layer.weights for layer in layers}
+    assert list(result) == names
+    chex.assert_shape([result[names[0]], result["decoder/layer_2/cross_attention"]], [(2, 4, 5, 5), (2, 4, 4, 5)])
     reported = apply(model, variables, SOURCE, LENGTHS, TARGET, train=False).weights
-    np.testing.assert_allclose(found["decoder/layer_1/cross_attention"].mean(1), reported, atol=1e-6)
+    np.testing.assert_allclose(result["decoder/layer_1/cross_attention"].mean(1), reported, atol=1e-6)
 
 
 def test_padding_and_filler_rows_change_nothing():
@@ -102,7 +102,7 @@ def test_padding_and_filler_rows_change_nothing():
     chex.assert_tree_all_finite(among)
 
 
-def test_no_token_sees_a_later_one():
+def test_tokens_do_not_depend_on_later_tokens():
     model, variables = seq2seq()
     before = apply(model, variables, SOURCE, LENGTHS, TARGET, train=False).logits
     after = apply(model, variables, SOURCE, LENGTHS, TARGET.at[:, 2].set(10), train=False).logits
@@ -191,7 +191,7 @@ def test_remat_gives_the_same_gradients():
 
 
 def full_greedy(model, variables, row: int, longest: int) -> list[int]:
-    """The likeliest token after another, the whole text read anew for each; padded, which a decoder does not see."""
+    """Decode greedily without a cache, by a full forward pass over the padded text for each token."""
     text = [BOS]
     while len(text) <= longest:
         padded = jnp.asarray([text + [PAD] * (longest + 1 - len(text))])
@@ -207,34 +207,34 @@ def full_greedy(model, variables, row: int, longest: int) -> list[int]:
 def test_search_writes_what_the_full_forward_would():
     model, variables = seq2seq()
     params = variables["params"]
-    found = make_decode(model, Decoding(beam=1, max_length=5))(params, SOURCE, LENGTHS)
+    result = make_decode(model, Decoding(beam=1, max_length=5))(params, SOURCE, LENGTHS)
     for row in range(2):
-        assert found.tokens[row, 0, : found.lengths[row, 0]].tolist() == full_greedy(model, variables, row, 5)
-    chex.assert_shape(found.weights, (2, 1, 6, 5))
+        assert result.tokens[row, 0, : result.lengths[row, 0]].tolist() == full_greedy(model, variables, row, 5)
+    chex.assert_shape(result.weights, (2, 1, 6, 5))
 
 
 def test_beam_search_reorders_the_cache():
-    """With beams as many as there are, the best of the beam scores no less than the greedy one, by the full forward."""
+    """With all beams, the best hypothesis scores at least as high as the greedy one in a full forward pass."""
     model, variables = seq2seq()
-    found = make_decode(model, Decoding(beam=4, n_best=4, max_length=4, length_penalty=0.0))(
+    result = make_decode(model, Decoding(beam=4, n_best=4, max_length=4, length_penalty=0.0))(
         variables["params"], SOURCE, LENGTHS
     )
     for row in range(2):
         for n in range(4):
-            length = int(found.lengths[row, n])
-            words = found.tokens[row, n, :length].tolist()
+            length = int(result.lengths[row, n])
+            words = result.tokens[row, n, :length].tolist()
             text = jnp.asarray([[BOS, *words, *[PAD] * (4 - length)]])
             out = apply(model, variables, SOURCE[row : row + 1], LENGTHS[row : row + 1], text, train=False)
             log_probs = jax.nn.log_softmax(out.logits[0])
             total = sum(float(log_probs[i, token]) for i, token in enumerate([*words, EOS]))
-            np.testing.assert_allclose(found.scores[row, n], total, rtol=1e-4)
+            np.testing.assert_allclose(result.scores[row, n], total, rtol=1e-4)
 
 
 # Multi-head attention
 
 
 def flax_weights(variables, heads: int) -> dict:
-    """The weights of `SelfAttention` or `CrossAttention` in the places of Flax's module."""
+    """Return the weights of `SelfAttention` or `CrossAttention` under the names of Flax's module."""
     params = variables["params"]
     names = ["query", "key", "value"]
     if "qkv" in params:
@@ -257,9 +257,9 @@ def test_self_attention_is_that_of_flax(causal):
     where = masks.lengths(LENGTHS) & masks.causal() if causal else masks.lengths(LENGTHS)
     context = Context(LENGTHS, where)
     variables = weights_of(ours, MEMORY, context, train=False)
-    found = apply(ours, variables, MEMORY, context, train=False)
+    result = apply(ours, variables, MEMORY, context, train=False)
     expected = jax.jit(theirs.apply)(flax_weights(variables, 2), MEMORY, mask=where.dense(5, 5)[:, None])
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
 def test_cross_attention_is_that_of_flax():
@@ -274,10 +274,10 @@ def test_cross_attention_is_that_of_flax():
 
     states = MEMORY[:, :3] + 1.0
     variables = weights_of(Whole(), states)
-    found = jax.jit(Whole().apply)(variables, states)
+    result = jax.jit(Whole().apply)(variables, states)
     weights = flax_weights({"params": variables["params"]["cross"]}, 2)
     where = (jnp.arange(5)[None] < LENGTHS[:, None])[:, None, None, :]
-    np.testing.assert_allclose(found, jax.jit(theirs.apply)(weights, states, MEMORY, mask=where), atol=1e-5)
+    np.testing.assert_allclose(result, jax.jit(theirs.apply)(weights, states, MEMORY, mask=where), atol=1e-5)
     assert ours.config == block
 
 
@@ -322,10 +322,10 @@ def test_the_encoder_can_be_bert():
     model = TransformerEncoder(config.TransformerEncoder(**BERT), VOCABULARY)
     types = jnp.array([[0, 0, 1, 1, 1], [0, 1, 1, 0, 0]])
     variables = weights_of(model, SOURCE, LENGTHS, types, train=False)
-    found = apply(model, variables, SOURCE, LENGTHS, types, train=False)
+    result = apply(model, variables, SOURCE, LENGTHS, types, train=False)
     expected = bert(variables["params"], np.asarray(SOURCE), np.asarray(types), np.asarray(LENGTHS))
     real = np.arange(5)[None] < np.asarray(LENGTHS)[:, None]
-    np.testing.assert_allclose(found[real], expected[real], atol=2e-5)
+    np.testing.assert_allclose(result[real], expected[real], atol=2e-5)
 
 
 def test_segments_do_not_see_each_other():
@@ -338,14 +338,14 @@ def test_segments_do_not_see_each_other():
     np.testing.assert_allclose(packed[0, 3:], alone[0], atol=1e-5)
 
 
-def test_dropout_draws_what_it_says():
+def test_dropout_drops_at_its_rate():
     drawn = np.stack([keep(jax.random.key(seed), 0.3, (64, 64)) for seed in range(20)]).astype(float) - 0.7
     spread = 4 * 0.21 / math.sqrt(drawn.size)
     assert abs(drawn.mean()) < spread / math.sqrt(0.21)
     others = [drawn[:, 1:] * drawn[:, :-1], drawn[:, :, 1:] * drawn[:, :, :-1], drawn[1:] * drawn[:-1]]
     assert all(abs(product.mean()) < spread for product in others)
-    found = Dropout(0.3).apply({}, jnp.ones((64, 64)), train=True, rngs={"dropout": jax.random.key(0)})
-    np.testing.assert_allclose(np.unique(found), [0.0, 1 / 0.7], rtol=1e-6)
+    result = Dropout(0.3).apply({}, jnp.ones((64, 64)), train=True, rngs={"dropout": jax.random.key(0)})
+    np.testing.assert_allclose(np.unique(result), [0.0, 1 / 0.7], rtol=1e-6)
 
 
 def test_dropout_acts_in_training_alone():
@@ -394,9 +394,9 @@ def test_learns_to_reverse():
     state = optimizer.init(params)
 
     @jax.jit
-    def step(params, state, source, given, expected):
+    def step(params, state, source, prefix, expected):
         def loss(params):
-            logits = model.apply({"params": params}, source, lengths, given, train=True).logits
+            logits = model.apply({"params": params}, source, lengths, prefix, train=True).logits
             return optax.softmax_cross_entropy_with_integer_labels(logits, expected).mean()
 
         updates, state = optimizer.update(jax.grad(loss)(params), state)
@@ -405,8 +405,8 @@ def test_learns_to_reverse():
     for _ in range(400):
         params, state = step(params, state, *batch())
     source, _, expected = batch()
-    found = make_decode(model, Decoding(beam=1, max_length=6))(params, source, lengths)
-    assert (found.tokens[:, 0, :5] == expected[:, :5]).all(axis=1).mean() > 0.98
+    result = make_decode(model, Decoding(beam=1, max_length=6))(params, source, lengths)
+    assert (result.tokens[:, 0, :5] == expected[:, :5]).all(axis=1).mean() > 0.98
 
 
 # Configs that make no sense

@@ -100,7 +100,7 @@ SECOND = "model-00002-of-00002.safetensors"
         (lambda f: (f / weights.INDEX).write_text(POINTER), r"index\.json: a Git LFS pointer"),
     ],
 )
-def test_shards_that_do_not_match_are_refused(tmp_path: Path, spoil, message: str):
+def test_inconsistent_shards_are_reported(tmp_path: Path, spoil, message: str):
     spoil(sharded(tmp_path))
     with pytest.raises(UserError, match=message) as error:
         weights.read(tmp_path)

@@ -1,4 +1,4 @@
-"""Sizes of 0: no keys, no queries, vectors of width 0. A number comes out, and finite gradients."""
+"""Sizes of 0: no keys, no queries, vectors of width 0; results and gradients are finite."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ UNLEARNED = {row.name: row.part for row in SCORES if row.shapes in ({}, {"scale"
 
 
 def attended(queries: int, keys: int, width: int, implementation: str, **parts) -> jax.Array:
-    """Return the output, of which it checks that the gradients are finite."""
+    """Return the output, after checking that the gradients are finite."""
     arrays = jnp.ones((queries, 2, width)), jnp.ones((keys, 2, width)), jnp.ones((keys, 2, 3))
 
     def number(*arrays):
@@ -30,7 +30,7 @@ def attended(queries: int, keys: int, width: int, implementation: str, **parts) 
 @pytest.mark.parametrize("implementation", ["dense", "block_sparse"])
 @pytest.mark.parametrize("normalizer", ["hardmax", "top_k", "local_p"])
 def test_without_keys_the_output_is_0(normalizer, implementation):
-    """Of width 0 besides."""
+    """Also for width 0."""
     output = attended(3, 0, 0, implementation, normalizer=NORMALIZERS[normalizer][0])
     np.testing.assert_array_equal(output, np.zeros((3, 2, 3)))
 

@@ -1,4 +1,4 @@
-"""How far a result may lie from the float64 oracle, by dtype and device. Never loosened to make a test pass."""
+"""The accepted difference of a result from the float64 oracle, by dtype and device. Never loosened to pass a test."""
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ def tolerance(dtype: str) -> float:
     return TOLERANCES[dtype, jax.default_backend()]
 
 
-def assert_close(found: object, expected: object, dtype: str) -> None:
-    """Compare with the table; NaN and −inf must stand at the same places."""
-    wide = np.asarray(found).astype(np.float64)
+def assert_close(result: object, expected: object, dtype: str) -> None:
+    """Compare with the tolerance of the table; NaN and −inf must be at the same positions."""
+    wide = np.asarray(result).astype(np.float64)
     np.testing.assert_allclose(wide, expected, rtol=tolerance(dtype), atol=tolerance(dtype))

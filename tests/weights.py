@@ -1,4 +1,4 @@
-"""Weights at random, tables that start at 0 too: NumPy draws them, so that nothing is compiled for them."""
+"""Random parameters for tests, also for tables initialized to 0; drawn by NumPy, so that nothing is compiled."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def drawn(init: Callable[..., dict], *arguments, spread: float = 0.4) -> dict:
-    """Variables of the shapes that `init` would give for these arguments."""
+    """Draw variables of the shapes that `init` returns for these arguments."""
     shapes = jax.eval_shape(init, {"params": jax.random.key(0), "dropout": jax.random.key(1)}, *arguments)
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda a: jnp.asarray(spread * rng.normal(size=a.shape), a.dtype), shapes)

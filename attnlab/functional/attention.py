@@ -36,23 +36,23 @@ class AttentionOutput(NamedTuple):
 
     output: Float[Array, "*B T N V"]
     weights: Float[Array, "*B N T S"] | None = None
-    """The weights before dropout: each row sums to one (softmax) or is empty."""
+    """The weights before dropout; with softmax each row sums to 1, or to 0 if it is fully masked."""
     scores: Float[Array, "*B N T S"] | None = None
     """The scores before the mods; −inf where masked."""
     logits: Float[Array, "*B N T S"] | None = None
     """The logits after the mods; −inf where masked."""
     lse: Float[Array, "*B N T"] | None = None
-    """log Σ exp(logits) over the allowed keys; −inf for an empty row."""
+    """log Σ exp(logits) over the allowed keys; −inf for a fully masked row."""
     entropy: Float[Array, "*B N T"] | None = None
     """−Σ w log w of each row of weights, in nats."""
     max: Float[Array, "*B N T"] | None = None
-    """The largest allowed logit; −inf for an empty row."""
+    """The largest allowed logit; −inf for a fully masked row."""
     distance: Float[Array, "*B N T"] | None = None
     """Σ w |i − j|: the mean distance from a query to the keys it attends to, in positions."""
     top_k: TopKeys | None = None
     """The keys with the largest weights: `weights` and `keys`, each [*B, N, T, k]."""
     key_mass: Float[Array, "*B N S"] | None = None
-    """The sum of the weights that each key gets from all queries."""
+    """Σ_i weights[i, j]: the sum of the weights of each key over all queries."""
 
 
 @suggest_arguments()
@@ -100,9 +100,10 @@ def attention(
             heads)`. They do not change the output.
         implementation: "dense", "streaming", "block_sparse", or None for the fastest by estimate; `plan` returns which
             and why. "streaming" and "block_sparse" compute blocks, so a custom score or mod must compute every pair of
-            a query and a key independently, and a normalizer every query. Parts that do not (an average over queries,
-            say) are detected by calling them on a few numbers; only "dense" supports them.
-        block_size: (queries, keys) of a block of those two; None for the fastest on this kind of device.
+            a query and a key independently, and a normalizer every query. Other parts, such as an average over queries,
+            are detected by calling them on a few numbers; only "dense" supports them.
+        block_size: (queries, keys) of a block of "streaming" or "block_sparse"; None for the fastest on this kind of
+            device.
         mesh: devices along one axis, which divide the key heads, or else the examples, the query heads, or the
             queries. None for one device, or for inputs that are sharded already.
     Returns: output [*B, T, N, V] in the dtype of the values; an `AttentionOutput` when `returns` names any extra.
@@ -127,8 +128,9 @@ def plan(query: Any, key: Any, value: Any, *, implementation: str | None = None,
     """Return how `attention` computes a call with these arguments, and why; print it to read it.
 
     Args: those of `attention`; query, key and value may be `jax.ShapeDtypeStruct`s.
-    Returns: `Plan`: the implementation, its block size, its estimated peak memory, and the reason for and against every
-        implementation.
+    Returns: a `Plan`: the implementation, its block size, its estimated peak memory, and the reason for or against
+        every implementation.
+    Numerics: nothing is computed; shapes and dtypes are evaluated abstractly.
 
     >>> import jax.numpy as jnp
     >>> shape = jax.ShapeDtypeStruct((1, 4096, 8, 64), jnp.float32)

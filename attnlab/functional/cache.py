@@ -1,7 +1,7 @@
 """A key-value cache for incremental decoding, with buffers of a fixed length.
 
-A step appends the keys and values of its tokens (one, or the many of a prompt) and lets their queries attend to all
-stored tokens. The length is an array, so no step compiles anything anew.
+A step appends the keys and values of its tokens (one token, or a whole prompt) and lets their queries attend to all
+stored tokens. The length is an array, so steps do not compile again.
 """
 
 from dataclasses import dataclass
@@ -65,8 +65,8 @@ def append(cache: Cache, key: Float[Array, "*B T K E"], value: Float[Array, "*B 
 
     Args:
         cache: the previous tokens.
-        key: of the next tokens, in the dtype of the cache, with rotary positions already applied (`positions`).
-        value: of the next tokens, likewise.
+        key: keys of the next tokens, in the dtype of the cache, with rotary positions already applied (`positions`).
+        value: values of the next tokens, in the dtype of the cache.
     Returns: a cache longer by T. If the T tokens do not fit, none of them is stored, and the length still grows by T,
         beyond the capacity: a compiled program cannot raise, so check `overflowed`.
     Numerics: differentiable. If the old cache is donated to `jax.jit`, the buffers are updated in place.
@@ -125,13 +125,13 @@ def attend(
 
     Args:
         cache: the previous tokens.
-        query: [*B, T, N, D], of the next tokens.
-        key: of the next tokens.
-        value: of the next tokens.
-        mask: a mask in addition to the causal one, for the whole sequence with itself.
+        query: [*B, T, N, D], queries of the next tokens.
+        key: [*B, T, K, E], keys of the next tokens.
+        value: [*B, T, K, V], values of the next tokens.
+        mask: a mask of the whole sequence with itself, combined with the causal mask by "and"; None for no other mask.
         options: arguments of `attention`: score, mods, normalizer, returns and so on. Positions are those in the whole
             sequence.
-    Returns: the result of `attention` for the T queries over the L slots of the buffers, and the longer cache.
+    Returns: the result of `attention` for the T queries over the L slots of the buffers, and the extended cache.
     Numerics: all outputs are NaN after an overflow, so that it is noticed.
 
     >>> empty = init(jnp.ones((1, 1, 2)), jnp.ones((1, 1, 1)), capacity=4)
@@ -162,7 +162,7 @@ def attend(
 @partial(register_dataclass, data_fields=["mask"], meta_fields=[])
 @dataclass(frozen=True, repr=False)
 class _Fitted(masks.Mask):
-    """A mask fitted to the whole sequence, not to the call."""
+    """A mask that is fitted to the whole sequence already, not to the queries and keys of a call."""
 
     mask: Any
 

@@ -1,4 +1,4 @@
-"""Checks of the arguments of `attention`, before anything is computed; every error says what to write instead."""
+"""Checks of the arguments of `attention`, before anything is computed; every error suggests the right code."""
 
 import functools
 import inspect
@@ -30,14 +30,14 @@ TAKES = {"score": ("query", "key"), "mods": ("logits", "positions"), "normalizer
 def check_arrays(**arrays: Any) -> None:
     """Raise for anything but arrays of JAX or NumPy."""
     for name, array in arrays.items():
-        home = type(array).__module__.split(".")[0]
-        if home in ("torch", "tensorflow"):
-            convert = f"{name}.detach().cpu().numpy()" if home == "torch" else f"{name}.numpy()"
-            raise ValueError(f"attention: {name} is a tensor of {home}; write jnp.asarray({convert})")
+        library = type(array).__module__.split(".")[0]
+        if library in ("torch", "tensorflow"):
+            convert = f"{name}.detach().cpu().numpy()" if library == "torch" else f"{name}.numpy()"
+            raise ValueError(f"attention: {name} is a tensor of {library}; write jnp.asarray({convert})")
         if not all(hasattr(array, attribute) for attribute in ("shape", "dtype", "ndim")):
-            made = "write attention(query, key, value) with arrays, or attention_weights(query, key) without values"
-            made = f"write jnp.asarray({name})" if isinstance(array, list | tuple | float | int) else made
-            raise ValueError(f"attention: {name} must be an array, not {described(array)}; {made}")
+            hint = "write attention(query, key, value) with arrays, or attention_weights(query, key) without values"
+            hint = f"write jnp.asarray({name})" if isinstance(array, list | tuple | float | int) else hint
+            raise ValueError(f"attention: {name} must be an array, not {described(array)}; {hint}")
         if isinstance(array, jax.ShapeDtypeStruct):
             raise ValueError(
                 f"attention: {name} is a ShapeDtypeStruct, not an array; write plan(...) or jax.eval_shape(...)"
@@ -80,34 +80,35 @@ def check_mask(mask: Any, query: Array, key: Array) -> None:
     """Raise for anything but a mask or None."""
     if mask is None or isinstance(mask, Mask):
         return
-    what = f"attention: mask must be a mask of attnlab.masks, not {type(mask).__name__}"
+    problem = f"attention: mask must be a mask of attnlab.masks, not {type(mask).__name__}"
     if isinstance(mask, str):
-        made = [name for name in masks.__all__ if name.islower()]
-        near = get_close_matches(mask, made, n=1)
-        raise ValueError(f"{what} {mask!r}; " + (_call(near[0]) if near else f"masks are made by {', '.join(made)}"))
+        names = [name for name in masks.__all__ if name.islower()]
+        near = get_close_matches(mask, names, n=1)
+        hint = _call(near[0]) if near else f"masks are made by {', '.join(names)}"
+        raise ValueError(f"{problem} {mask!r}; {hint}")
     if isinstance(mask, list | tuple) and any(isinstance(item, Mask) for item in mask):
-        together = " & ".join(item.expression() if isinstance(item, Mask) else "..." for item in mask)
-        raise ValueError(f"{what}; combine masks with & and |: mask={together}")
+        combined = " & ".join(item.expression() if isinstance(item, Mask) else "..." for item in mask)
+        raise ValueError(f"{problem}; combine masks with & and |: mask={combined}")
     if isinstance(mask, Array | np.ndarray | list):
         shape, dtype = np.shape(mask), np.asarray(mask).dtype if isinstance(mask, list) else mask.dtype
         axes = _axes(shape, query, key)
-        made = f'masks.array(where, axes="{axes}")'
+        code = f'masks.array(where, axes="{axes}")'
         if jnp.issubdtype(dtype, jnp.floating):
-            made += f' for booleans, or mods=(mods.bias(mask, "{axes}"),) to add it to the logits'
+            code += f' for booleans, or mods=(mods.bias(mask, "{axes}"),) to add it to the logits'
         elif jnp.issubdtype(dtype, jnp.integer) and shape == query.shape[:-3]:
-            made = "mask=masks.lengths(mask)"
-        raise ValueError(f"{what} {list(shape)}; write {made}")
+            code = "mask=masks.lengths(mask)"
+        raise ValueError(f"{problem} {list(shape)}; write {code}")
     name = getattr(mask, "__name__", "")
     if callable(mask) and hasattr(masks, name):
-        raise ValueError(f"{what} {name}; {_call(name)}")
+        raise ValueError(f"{problem} {name}; {_call(name)}")
     if callable(mask):
-        raise ValueError(f"{what}; write mask=masks.from_fn({name if name.isidentifier() else 'mask'})")
-    raise ValueError(f"{what} {described(mask)}; write mask=None, or masks.lengths(n) for the first n keys")
+        raise ValueError(f"{problem}; write mask=masks.from_fn({name if name.isidentifier() else 'mask'})")
+    raise ValueError(f"{problem} {described(mask)}; write mask=None, or masks.lengths(n) for the first n keys")
 
 
 def _call(name: str) -> str:
-    needs = any(p.default is p.empty for p in inspect.signature(getattr(masks, name)).parameters.values())
-    return f"call it: masks.{name}({'...' if needs else ''})"
+    required = any(p.default is p.empty for p in inspect.signature(getattr(masks, name)).parameters.values())
+    return f"call it: masks.{name}({'...' if required else ''})"
 
 
 def _axes(shape: Sequence[int], query: Array, key: Array) -> str:
@@ -129,8 +130,8 @@ def check_parts(score: Any, mods: Any, normalizer: Any, query: Array) -> None:
         raise ValueError(
             f"attention: mods must be a tuple of functions, not {described(mods)}; write mods=() or mods=(mod,)"
         )
-    own = {"score": score, **{f"mods[{n}]": mod for n, mod in enumerate(mods)}, "normalizer": normalizer}
-    for name, part in own.items():
+    parts = {"score": score, **{f"mods[{n}]": mod for n, mod in enumerate(mods)}, "normalizer": normalizer}
+    for name, part in parts.items():
         _check_part(name, part)
     heads, batch = query.shape[-2], query.ndim - 3
     for number, mod in enumerate(mods):
@@ -140,33 +141,33 @@ def check_parts(score: Any, mods: Any, normalizer: Any, query: Array) -> None:
                 f"write mods.alibi({heads})"
             )
     if (family := as_softmax(normalizer)) is not None:  # blocks read its parameters without calling it
-        for what, number in (("temperature: t", family.temperature), ("softmax_with_sink: sink", family.sink)):
+        for name, number in (("temperature: t", family.temperature), ("softmax_with_sink: sink", family.sink)):
             array, axes = (number.array, number.axes) if isinstance(number, MappedArray) else (number, ())
-            check_scalar(what, np.shape(array)[batch * ("b" in axes) + ("h" in axes) :])
+            check_scalar(name, np.shape(array)[batch * ("b" in axes) + ("h" in axes) :])
 
 
 def _check_part(argument: str, part: Any) -> None:
     """Raise unless a part is a function of its arguments with all keyword parameters bound."""
     kind = argument.partition("[")[0]
     family, takes = FAMILIES[kind], TAKES[kind]
-    home = family.__name__.rpartition(".")[2]
+    module = family.__name__.rpartition(".")[2]
     call = f"{argument.partition('[')[0]}={'({},)' if kind == 'mods' else '{}'}"
     if not callable(part):
         names = [name for name in dir(family) if name.islower() and callable(getattr(family, name))]
         near = get_close_matches(part, names, n=1) if isinstance(part, str) else []
         hint = f"; write {call.format(_example(family, near[0]))}" if near else ""
         raise ValueError(
-            f"attention: {argument} must be a function, such as those of attnlab.{home}, not {described(part)}{hint}"
+            f"attention: {argument} must be a function, such as those of attnlab.{module}, not {described(part)}{hint}"
         )
     function = getattr(part, "func", part)
     name = getattr(function, "__name__", type(function).__name__)
     if getattr(family, name, None) is function:
-        name = f"{home}.{name}"
+        name = f"{module}.{name}"
     if isinstance(part, type):
         raise ValueError(
             f"attention: {argument} is the class {name}, not an instance; write {call.format(name + '(...)')}"
         )
-    if function is part and name.startswith(f"{home}.") and _positional(function)[:1] not in (["logits"], ["query"]):
+    if function is part and name.startswith(f"{module}.") and _positional(function)[:1] not in (["logits"], ["query"]):
         raise ValueError(f"attention: {argument} {name} makes a part; write {call.format(_example(family, name))}")
     if isinstance(part, functools.partial) and not isinstance(part, jax.tree_util.Partial):
         if any(axes for axes in flatten_mapped((part.args, part.keywords))[1]):
@@ -188,11 +189,11 @@ def _check_part(argument: str, part: Any) -> None:
 
 
 def _example(family: Any, name: str) -> str:
-    """Return the code of a part: its name if it is a part itself, else the call that makes it."""
+    """Return the code of a part: its name if it is a part itself, otherwise the call that makes it."""
     name = name.rpartition(".")[2]
-    first = _positional(getattr(family, name))
-    whole = f"{family.__name__.rpartition('.')[2]}.{name}"
-    return whole if first[:1] in (["logits"], ["query"]) else f"{whole}({', '.join(first[:1])})"
+    first = _positional(getattr(family, name))[:1]
+    function = f"{family.__name__.rpartition('.')[2]}.{name}"
+    return function if first in (["logits"], ["query"]) else f"{function}({', '.join(first)})"
 
 
 def _positional(function: Any) -> list[str]:
@@ -281,5 +282,5 @@ def described(value: Any) -> str:
     """Describe a value in one line: an array by dtype and shape, a short value by its repr, others by type."""
     if isinstance(getattr(value, "shape", None), tuple) and hasattr(value, "dtype"):
         return f"{value.dtype}[{', '.join(map(str, value.shape))}]"
-    written = repr(value) if isinstance(value, str | int | float | bool | type(None)) else ""
-    return written if 0 < len(written) <= 40 else type(value).__name__
+    text = repr(value) if isinstance(value, str | int | float | bool | type(None)) else ""
+    return text if 0 < len(text) <= 40 else type(value).__name__

@@ -4,6 +4,7 @@
 hand-written transpose; JAX derives every other derivative from a reference implementation of the same function.
 """
 
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,10 +25,10 @@ def custom_transpose(
 ) -> Function:
     """Return `function` with a custom reverse rule; its other derivatives are those of `reference`.
 
-    The tangent J t of y = function(fixed, x) is posed as the second half of the solution of the triangular system
+    The tangent J t of y = function(fixed, x) is the second half of the solution of the triangular system
     [[1, 0], [−J, 1]] (a, b) = (t, 0), for which `jax.lax.custom_linear_solve` takes a custom solution: (a, b) =
     (t, J t), and transposed (t + Jᵀ u, u). Derivatives of J itself come from the matrix of the system, that is from
-    `reference`, so reverse over reverse and forward over reverse are right.
+    `reference`, so reverse over reverse and forward over reverse are correct.
 
     Args:
         function: (fixed, x) -> y. `fixed` and `x` are pytrees; all leaves of x and y are floating-point arrays. It is
@@ -64,11 +65,11 @@ def custom_transpose(
 
         def solve(_: Any, vector: tuple[Any, Any]) -> tuple[Any, Any]:
             change, result = vector
-            return change, jax.tree.map(lambda a, b: a + b, result, push(change))
+            return change, _add(result, push(change))
 
         def transposed(_: Any, vector: tuple[Any, Any]) -> tuple[Any, Any]:
             change, result = vector
-            return jax.tree.map(lambda a, b: a + b, change, transpose(fixed, x, y, result)), result
+            return _add(change, transpose(fixed, x, y, result)), result
 
         start = _depend_on((tangents[1], jax.tree.map(jnp.zeros_like, y)), _total(tangents[1]))
         return y, lax.custom_linear_solve(matrix, start, solve, transposed)[1]
@@ -100,14 +101,18 @@ def reference_derivatives() -> Iterator[None]:
 
 
 def _with_current_precision(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Fix the function to the present `jax.default_matmul_precision`, whenever it is traced."""
+    """Return the function traced with the current `jax.default_matmul_precision`, whenever it is traced."""
     precision: str | None = getattr(jax.config, "jax_default_matmul_precision")  # noqa: B009, which jax does not declare
 
-    def under(*args: Any) -> Any:
+    def with_precision(*args: Any) -> Any:
         with jax.default_matmul_precision(precision):
             return function(*args)
 
-    return under
+    return with_precision
+
+
+def _add(trees: Any, others: Any) -> Any:
+    return jax.tree.map(operator.add, trees, others)
 
 
 def _total(arrays: Any) -> jax.Array:

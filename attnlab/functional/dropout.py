@@ -16,7 +16,7 @@ def keep(
     query_positions: QueryPositions,
     key_positions: KeyPositions,
 ) -> Bool[Array, "q k"]:
-    """Draw which weights of one head of one example are kept.
+    """Draw the dropout mask of the weights of one head of one example.
 
     keep[i, j] ~ Bernoulli(1 − rate), from `random.bits`
 
@@ -25,7 +25,9 @@ def keep(
         rate: probability that a weight is dropped, in [0, 1).
         example: index of the example, row-major over the batch axes.
         head: index of the query head.
-    Returns: True where kept; no value depends on which others are drawn with it.
+        query_positions: positions of the queries.
+        key_positions: positions of the keys.
+    Returns: True where kept; each value depends on its own query and key only, not on the others of the call.
     Reference: Salmon et al. 2011 (Threefry, a counter-based generator).
 
     >>> import jax
@@ -43,6 +45,11 @@ def drop(weights: Weights, kept: Bool[Array, "q k"], rate: float) -> Weights:
 
     dropped[i, j] = weights[i, j] / (1 − rate)    where kept, else 0
 
+    Args:
+        weights: weights of one head.
+        kept: the dropout mask of `keep`.
+        rate: probability that a weight is dropped, in [0, 1).
+    Returns: the weights after dropout, in their dtype.
     Reference: Srivastava et al. 2014, section 10 ("inverted" dropout).
 
     >>> drop(jnp.array([[0.5, 0.5]]), jnp.array([[True, False]]), 0.5).tolist()

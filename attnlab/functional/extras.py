@@ -45,7 +45,7 @@ class Extra:
 
     name: str
     top: int = 0
-    """The number of keys of "top_k"; 0 for 8, or all keys where there are fewer."""
+    """The number of keys of "top_k"; 0 for 8, or all keys if there are fewer."""
     rows: tuple[int, ...] | None = None
     heads: tuple[int, ...] | None = None
 
@@ -64,13 +64,16 @@ class Extra:
 def top_k(k: int) -> Extra:
     """Return the k keys with the largest weights for each query, as `TopKeys`.
 
-    The name "top_k" by itself returns 8, or all keys where there are fewer.
+    The name "top_k" by itself returns 8 keys, or all keys if there are fewer.
+
+    Args:
+        k: number of keys, from 1 to S.
 
     >>> top_k(2).top
     2
     """
     if k < 1:
-        raise ValueError(f"extras.top_k: k is at least 1, not {k}")
+        raise ValueError(f"extras.top_k: k must be at least 1, not {k}")
     return Extra("top_k", top=k)
 
 
@@ -91,11 +94,11 @@ def weights(rows: Sequence[int] | None = None, heads: Sequence[int] | None = Non
 
 
 def _scatter(block: Array, rows: Rows, fill: float) -> Array:
-    """Scatter the columns to their places among all S keys."""
+    """Scatter the columns to their indices among all S keys."""
     if rows.columns is None:
         return block
-    whole = jnp.full((block.shape[0], rows.keys), fill, block.dtype)
-    return whole.at[:, rows.columns].set(block, mode="drop")
+    all_keys = jnp.full((block.shape[0], rows.keys), fill, block.dtype)
+    return all_keys.at[:, rows.columns].set(block, mode="drop")
 
 
 def _key_mass(rows: Rows) -> Array:
@@ -113,8 +116,8 @@ def _top_keys(rows: Rows, top: int) -> TopKeys:
     if missing:
         block = jnp.pad(block, ((0, 0), (0, missing)))
         columns = jnp.pad(columns, (0, missing), constant_values=rows.keys)
-    largest, places = jax.lax.top_k(block, top)
-    return TopKeys(largest, jnp.minimum(columns[places], rows.keys - 1))  # padding has weight 0
+    largest, indices = jax.lax.top_k(block, top)
+    return TopKeys(largest, jnp.minimum(columns[indices], rows.keys - 1))  # padding has weight 0
 
 
 ROWWISE: dict[str, Callable[[Rows], Array]] = {
@@ -126,12 +129,13 @@ ROWWISE: dict[str, Callable[[Rows], Array]] = {
     "max": lambda rows: statistics.largest(rows.logits, rows.where),
     "distance": lambda rows: statistics.distance(rows.weights, rows.positions),
 }
-"""One value or one row per query."""
+"""Extras with a value or a row for each query."""
 
 SUMMED: dict[str, Callable[[Rows], Array]] = {"key_mass": _key_mass}
-"""Sums over the queries."""
+"""Extras that are sums over the queries."""
 
 NAMES = (*ROWWISE, "top_k", *SUMMED)
+"""Names of all extras."""
 
 
 def requested(returns: Any) -> tuple[Extra, ...]:

@@ -23,8 +23,8 @@ def merge(parts: Sequence[AttentionOutput], *, sink: Any = None) -> AttentionOut
         parts: the results of `attention` of the same queries for each part of the keys, with `normalizer=softmax`
             and at least `returns=("lse",)`. A part may have no temperature (scale its score instead) and no sink
             (pass it here). Pass `key_positions`, so that mods and masks use the positions in the whole sequence.
-        sink: a number, or an array [] or [N], of `normalizers.softmax_with_sink`; None for none.
-    Returns: `AttentionOutput` of output, lse, and max where every part has it; the other fields are None.
+        sink: a number, or an array [] or [N], of `normalizers.softmax_with_sink`; None for no sink.
+    Returns: an `AttentionOutput` with output, lse, and max if every part has it; the other fields are None.
     Numerics: shifted by the largest lse, so nothing overflows. An lse of magnitude L is itself rounded to
         float32, which changes the share of a part by a factor of up to 1 ± L · 2⁻²⁴; for logits above about 1e3, use
         one call for all keys, or float64. A part in which a query is fully masked (lse −inf) gets share 0; a query
@@ -34,7 +34,7 @@ def merge(parts: Sequence[AttentionOutput], *, sink: Any = None) -> AttentionOut
 
     >>> from attnlab.functional.attention import attention
     >>> query, key, value = jnp.ones((1, 1, 1)), jnp.zeros((3, 1, 1)), jnp.arange(3.0).reshape(3, 1, 1)
-    >>> halves = [attention(query, key[at], value[at], returns=("lse",)) for at in (slice(0, 1), slice(1, 3))]
+    >>> halves = [attention(query, key[part], value[part], returns=("lse",)) for part in (slice(0, 1), slice(1, 3))]
     >>> merge(halves).output.ravel().tolist()
     [1.0]
     """
@@ -56,8 +56,8 @@ def merge(parts: Sequence[AttentionOutput], *, sink: Any = None) -> AttentionOut
     if sink is not None:
         level = jnp.broadcast_to(jnp.asarray(sink, lse.dtype), lse.shape[-2:-1])
         finite = jnp.where(lse == -jnp.inf, 0.0, lse)
-        left = jax.nn.sigmoid(finite - jnp.broadcast_to(level[:, None], lse.shape))
-        shares *= jnp.moveaxis(left, -2, -1)[..., None]
+        without_sink = jax.nn.sigmoid(finite - jnp.broadcast_to(level[:, None], lse.shape))
+        shares *= jnp.moveaxis(without_sink, -2, -1)[..., None]
     output = sum(
         shares[..., number, None].astype(widen(part.output).dtype) * widen(part.output)
         for number, part in enumerate(parts)

@@ -1,7 +1,7 @@
 """Mods: functions that modify the logits between score and mask, `mod(logits [q k], positions) -> logits [q k]`.
 
 A mod is called on blocks of logits; `positions` are the positions of the block's queries and keys. Learned arrays are
-its leaves; `parts.map_over` wraps an array of which every head ("h") or example ("b") has its own:
+its leaves; `parts.map_over` wraps an array with a slice for each head ("h") or example ("b"):
 
     mods.relative_bias(map_over(tables, "h"))
 """
@@ -32,8 +32,8 @@ def soft_cap(cap: float | int | Array) -> Mod:
     logits ← cap · tanh(logits / cap)
 
     Args:
-        cap: the bound, a positive number or a learned [].
-    Returns: a mod; logits between −cap and cap, almost unchanged near 0.
+        cap: the bound, a positive number or a learned scalar array [].
+    Returns: a mod; its logits lie between −cap and cap, and are almost unchanged near 0.
     Numerics: the gradient of a logit far beyond the cap vanishes.
     Reference: Bello et al. 2016, "Neural combinatorial optimization", eq. 16; Gemma Team 2024, section 2.
 
@@ -95,7 +95,7 @@ def _slopes(heads: int) -> list[float]:
 
 
 def relative_bias(table: Array | MappedArray) -> Mod:
-    """Add a learned bias for each relative position up to R, and one for all beyond it on either side.
+    """Add a learned bias for each relative position up to R, and a shared bias for all greater ones on either side.
 
     logits[i, j] ← logits[i, j] + table[R + clip(j − i, −R, R)]
 
@@ -103,7 +103,7 @@ def relative_bias(table: Array | MappedArray) -> Mod:
 
     Args:
         table: [2R + 1], from the key farthest before the query to the key farthest after it; wrapped by
-            `parts.map_over` if heads or examples have their own.
+            `parts.map_over` if each head or example has its own table.
     Returns: a mod with the table as its leaf.
     Numerics: added in the dtype of the logits.
     Reference: Shaw, Uszkoreit & Vaswani 2018, eq. 5 (the clipping); Raffel et al. 2020, section 2.1 (scalars).
@@ -145,7 +145,7 @@ class T5Bias:
                 'write parts.map_over(table, "h") for [N, buckets], the transpose of T5\'s [buckets, N]'
             )
         distances = np.arange(-self.max_distance, self.max_distance + 1)
-        buckets = t5_buckets(distances, self.table.shape[0], self.bidirectional, self.max_distance)
+        buckets = _t5_buckets(distances, self.table.shape[0], self.bidirectional, self.max_distance)
         return _relative_bias(logits, positions, table=self.table[jnp.asarray(buckets, jnp.int32)])
 
 
@@ -155,10 +155,10 @@ def t5_bias(table: Array | MappedArray, *, bidirectional: bool = True, max_dista
     logits[i, j] ← logits[i, j] + table[bucket(j − i)]
 
     Args:
-        table: [buckets], wrapped by `parts.map_over` if heads have their own (as in T5, with 32 buckets).
-        bidirectional: True in an encoder: half of the buckets are for keys after the query. False in a decoder: all are
-            for keys before it, and keys after it share bucket 0.
-        max_distance: all distances from here on share the last bucket.
+        table: [buckets], wrapped by `parts.map_over` if each head has its own table (as in T5, with 32 buckets).
+        bidirectional: True in an encoder: half of the buckets are for keys after the query. False in a decoder: all
+            buckets are for keys before it, and keys after it share bucket 0.
+        max_distance: distance from which on all keys share the last bucket.
     Returns: a mod with the table as its leaf.
     Numerics: the buckets equal those of T5, whose logarithms are in float32.
     Reference: Raffel et al. 2020, section 2.1; its code, `_relative_position_bucket`.
@@ -167,16 +167,23 @@ def t5_bias(table: Array | MappedArray, *, bidirectional: bool = True, max_dista
     >>> t5_bias(jnp.arange(32.0))(jnp.zeros((1, 3)), places).tolist()
     [[0.0, 17.0, 31.0]]
     """
-    t5_buckets(np.arange(1), _last(table), bidirectional, max_distance)
+    _t5_buckets(np.arange(1), _last(table), bidirectional, max_distance)
     return T5Bias(table, bidirectional, max_distance)
 
 
-def t5_buckets(distances: np.ndarray, buckets: int, bidirectional: bool = True, max_distance: int = 128) -> np.ndarray:
+def _t5_buckets(distances: np.ndarray, buckets: int, bidirectional: bool = True, max_distance: int = 128) -> np.ndarray:
     """Return the bucket of each relative position j − i, as in T5.
 
     Half of the buckets of a side hold one distance each, 0, 1, …; the others grow geometrically to max_distance.
 
-    >>> t5_buckets(np.array([-91, -90, -8, 0, 1, 7, 12]), 32).tolist()
+    Args:
+        distances: key position − query position, of any shape.
+        buckets: number of buckets.
+        bidirectional: as in `t5_bias`.
+        max_distance: as in `t5_bias`.
+    Returns: integers from 0 to buckets − 1, of the shape of the distances.
+
+    >>> _t5_buckets(np.array([-91, -90, -8, 0, 1, 7, 12]), 32).tolist()
     [15, 14, 8, 0, 17, 23, 25]
     """
     side = buckets // 2 if bidirectional else buckets
@@ -190,8 +197,8 @@ def t5_buckets(distances: np.ndarray, buckets: int, bidirectional: bool = True, 
     ratio = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(exact))
     growing = ratio / np.float32(math.log(max_distance / exact)) * np.float32(side - exact)
     far = np.minimum(exact + growing.astype(np.int64), side - 1)
-    behind = side * (distances > 0) if bidirectional else 0
-    return behind + np.where(distance < exact, distance, far)
+    first = side * (distances > 0) if bidirectional else 0
+    return first + np.where(distance < exact, distance, far)
 
 
 def location(query: Array | MappedArray, w: Array | MappedArray) -> Mod:
@@ -199,15 +206,15 @@ def location(query: Array | MappedArray, w: Array | MappedArray) -> Mod:
 
     logits[i, j] ← query_iᵀ w_j
 
-    The score before it has no effect and gets gradient 0; use any, such as `scores.dot`.
+    The score has no effect and gets gradient 0; pass any score, such as `scores.dot`.
 
     Args:
         query: [T, d], the queries of one head of one example: `map_over(query, "b h")` for [*B, N, T, d].
         w: [d, L], a column for each key position; keys beyond L use the last column. `map_over(w, "h")` for
             [N, d, L].
     Returns: a mod with both as its leaves.
-    Numerics: accumulated in the dtype of the logits. Given positions of queries are below T; inside jit, where they
-        are unknown, positions beyond the end use the last query.
+    Numerics: accumulated in the dtype of the logits. `query_positions` must be below T; inside jit, where they are
+        unknown, positions beyond the end use the last query.
     Reference: Luong, Pham & Manning 2015, eq. 8, "location".
 
     >>> places = Positions(jnp.arange(1), jnp.array([1, 0]), jnp.array(0), jnp.array(0))
@@ -247,8 +254,8 @@ class Bias:
 
     def __call__(self, logits: Logits, positions: Positions) -> Logits:
         rows = _take(self.array, positions.query, 0) if "q" in self.axes else self.array[None]
-        whole = _take(rows, positions.key, 1) if "k" in self.axes else rows[:, None]
-        return logits + jnp.broadcast_to(whole, logits.shape).astype(logits.dtype)
+        block = _take(rows, positions.key, 1) if "k" in self.axes else rows[:, None]
+        return logits + jnp.broadcast_to(block, logits.shape).astype(logits.dtype)
 
     def check(self, queries: Extent, keys: Extent) -> None:
         """Raise if the array does not have an entry for every query and key."""
@@ -266,7 +273,7 @@ def bias(array: Array, axes: str = "b h q k") -> Mod:
     logits[i, j] ← logits[i, j] + array[…, i, j]
 
     Args:
-        array: any numbers, learned or not. To forbid a key use a mask, not a large negative number.
+        array: floating-point numbers, learned or not. To mask a key use a mask, not a large negative number.
         axes: its axes, in this order and separated by spaces: b (all batch axes *B), h (query heads), q, k. An axis
             that is left out is shared: "h k" is a bias of every key in every head. Axes b and h of size 1 are shared
             too; q and k are as long as the inputs, or longer than every given position.
@@ -294,8 +301,8 @@ def bias(array: Array, axes: str = "b h q k") -> Mod:
     return Bias(map_over(array, front) if front else array, tuple(name for name in names if name in "qk"))
 
 
-def _take(array: Array, places: Array, axis: int) -> Array:
-    return jnp.take(array, places, axis=axis, mode="clip")
+def _take(array: Array, indices: Array, axis: int) -> Array:
+    return jnp.take(array, indices, axis=axis, mode="clip")
 
 
 def _shape(array: Any) -> tuple[int, ...]:

@@ -6,25 +6,30 @@ import jax
 from jax import Array
 
 
-def scalar(what: str, value: Any, dtype: Any) -> Array:
+def scalar(name: str, value: Any, dtype: Any) -> Array:
     """Convert a scalar parameter to an array []; raise for an array with axes, which would broadcast over the keys.
+
+    Args:
+        name: names the part and the parameter in an error, such as "temperature: t".
+        value: a number or an array [].
+        dtype: dtype of the result.
 
     >>> scalar("temperature: t", 2.0, "float32").shape
     ()
     """
     array = jax.numpy.asarray(value, dtype)
-    check_scalar(what, array.shape)
+    check_scalar(name, array.shape)
     return array
 
 
-def check_scalar(what: str, shape: tuple[int, ...]) -> None:
-    """Raise unless a shape is that of a scalar.
+def check_scalar(name: str, shape: tuple[int, ...]) -> None:
+    """Raise unless a shape is that of a scalar; `name` as in `scalar`.
 
     >>> check_scalar("temperature: t", ())
     """
     if shape:
-        name = what.split()[-1]
+        parameter = name.split()[-1]
         raise ValueError(
-            f"{what} must be a scalar, not an array {list(shape)}; "
-            f'write parts.map_over({name}, "h") for one per head, parts.map_over({name}, "b") for one per example'
+            f"{name} must be a scalar, not an array {list(shape)}; write "
+            f'parts.map_over({parameter}, "h") for one per head, parts.map_over({parameter}, "b") for one per example'
         )

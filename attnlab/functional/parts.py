@@ -1,4 +1,4 @@
-"""Parts (scores, mods, normalizers) as pytrees, and arrays of theirs that are mapped over heads or examples."""
+"""Parts (scores, mods, normalizers) as pytrees, with arrays that may be mapped over heads or examples."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ def map_over(array: Array, axes: str) -> MappedArray:
     """Map an array of a part over heads, examples, or both; the part is called with one slice of it.
 
     Args:
-        array: with these leading axes: *B for "b" (all batch axes of the call), N for "h" (query heads), *B, N
-            for "b h".
+        array: an array with the leading axes *B for "b" (all batch axes of the call), N for "h" (query heads), or
+            *B, N for "b h".
         axes: "b", "h" or "b h".
     Returns: a `MappedArray`, to be bound to a part in place of the array. Any other array is shared by all heads and
         examples, whatever its shape.
@@ -65,8 +65,8 @@ def per_example(part: Part) -> Part:
 
 def _map_all(part: Part, axis: str) -> Part:
     def mapped(leaf: Any) -> MappedArray:
-        own = leaf if isinstance(leaf, MappedArray) else MappedArray(leaf, ())
-        return MappedArray(own.array, tuple(sorted({*own.axes, axis})))
+        array = leaf if isinstance(leaf, MappedArray) else MappedArray(leaf, ())
+        return MappedArray(array.array, tuple(sorted({*array.axes, axis})))
 
     return jax.tree.map(mapped, as_part(part), is_leaf=_is_mapped)
 
@@ -76,7 +76,7 @@ def _is_mapped(node: Any) -> bool:
 
 
 def as_part(part: Part) -> Part:
-    """Return the part as a pytree; a plain function becomes one without arrays.
+    """Return the part as a pytree; a plain function becomes a pytree without arrays.
 
     >>> jax.tree.leaves(as_part(max))
     []
@@ -111,5 +111,5 @@ def floats(tree: Any) -> tuple[list[Array], list[Any], Callable[[list[Array], li
         sources = {True: iter(floating), False: iter(others)}
         return jax.tree.unflatten(structure, [next(sources[bool(kind)]) for kind in kinds])
 
-    groups = [[leaf for leaf, kind in zip(leaves, kinds, strict=True) if kind is which] for which in (True, False)]
+    groups = [[leaf for leaf, kind in zip(leaves, kinds, strict=True) if kind is group] for group in (True, False)]
     return groups[0], groups[1], combine

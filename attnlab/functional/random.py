@@ -24,7 +24,9 @@ def bits(
         rng: a key of `jax.random`, of any implementation.
         example: index of the example, row-major over the batch axes.
         head: index of the query head.
-    Returns: no value depends on which others are drawn with it.
+        query_positions: positions of the queries.
+        key_positions: positions of the keys.
+    Returns: the bits; each depends on its own query and key only, not on the others of the call.
     Reference: Salmon et al. 2011 (Threefry, a counter-based generator).
 
     >>> rng, zero, three = jax.random.key(0), jnp.int32(0), jnp.arange(3)

@@ -33,11 +33,10 @@ def rotary(
     Args:
         features: queries or keys.
         positions: integers [T], or [*B, T] if examples differ; None for 0 … T − 1.
-        base: the slowest pair completes a rotation in 2π · base^(1 − 2/R) positions; a number, None for 10000.
+        base: a positive number; the slowest pair completes a rotation in 2π · base^(1 − 2/R) positions. None for 10000.
         interleaved: False pairs feature m with m + R/2 (GPT-NeoX, LLaMA in Hugging Face); True pairs neighbors, 2m with
             2m + 1 (the paper, GPT-J). Weights trained with one do not work with the other.
-        rotary_dim: R, the number of features to rotate, the first ones; even. None for all, or as many as the tables
-            have.
+        rotary_dim: R, an even number: the first R features are rotated. None for all, or as many as the tables have.
         scaling: frequencies for longer texts than in training (`rotary_scaling`); None for base only.
         tables: (cos, sin) instead of base and scaling, with a column for each pair: [T, R/2] or [*B, T, R/2] for these
             queries; [P, R/2] for positions 0 … P − 1 if positions are given. Tables of Hugging Face repeat each column:
@@ -85,7 +84,7 @@ def _compute(
     """Return cos and sin of the angles of every position, [T, R/2] or [*B, T, R/2]."""
     width = _width(features, rotary_dim)
     if scaling is None:
-        speeds = jnp.asarray(base, dtype) ** (jnp.arange(0, width, 2, dtype=dtype) / -width)
+        frequencies = jnp.asarray(base, dtype) ** (jnp.arange(0, width, 2, dtype=dtype) / -width)
     elif not isinstance(scaling, Scaling):
         raise ValueError(
             f"rotary: scaling must be made by rotary_scaling, not {type(scaling).__name__}; write "
@@ -94,10 +93,10 @@ def _compute(
     elif not isinstance(base, float | int) or base <= 1.0:
         raise ValueError(f"rotary: with a scaling, base must be a number above 1, not {base!r}; write base=10000.0")
     else:
-        speeds = jnp.asarray(scaling.frequencies(base, width), dtype)
+        frequencies = jnp.asarray(scaling.frequencies(base, width), dtype)
     if positions is None:
         positions = jnp.arange(features.shape[-3], dtype=jnp.int32)
-    angles = positions.astype(dtype)[..., None] * speeds.reshape([1] * positions.ndim + [-1])
+    angles = positions.astype(dtype)[..., None] * frequencies.reshape([1] * positions.ndim + [-1])
     factor = 1.0 if scaling is None else scaling.attention_factor
     cos, sin = jnp.cos(angles), jnp.sin(angles)
     return (cos, sin) if factor == 1.0 else (factor * cos, factor * sin)
@@ -111,12 +110,12 @@ def _lookup(tables: Any, features: Array, positions: Any, rotary_dim: int | None
             f"rotary: tables must be two arrays of one shape, (cos, sin), not {shapes or type(tables).__name__}; "
             "write tables=(cos, sin)"
         )
-    (*front, pairs), (*batch, queries, _, whole) = shapes[0], features.shape
-    if 2 * pairs > whole or rotary_dim not in (None, 2 * pairs):
-        rotated = f"{whole} features" if rotary_dim is None else f"rotary_dim {rotary_dim}"
+    (*front, pairs), (*batch, queries, _, total) = shapes[0], features.shape
+    if 2 * pairs > total or rotary_dim not in (None, 2 * pairs):
+        rotated = f"{total} features" if rotary_dim is None else f"rotary_dim {rotary_dim}"
         raise ValueError(
             f"rotary: tables {list(shapes[0])} must have a column for each pair of {rotated}; for tables that "
-            f"repeat each column write cos[..., :{(rotary_dim or whole) // 2}]"
+            f"repeat each column write cos[..., :{(rotary_dim or total) // 2}]"
         )
     cos, sin = (jnp.asarray(table).astype(dtype) for table in tables)
     if positions is None:
@@ -137,25 +136,25 @@ def _lookup(tables: Any, features: Array, positions: Any, rotary_dim: int | None
             f"rotary: the tables have positions 0 to {length - 1}, but positions go from {values.min()} to "
             f"{values.max()}"
         )
-    at = jnp.where(positions < 0, length, positions)
-    cos, sin = (table.at[at].get(mode="fill", fill_value=jnp.nan) for table in (cos, sin))
+    index = jnp.where(positions < 0, length, positions)
+    cos, sin = (table.at[index].get(mode="fill", fill_value=jnp.nan) for table in (cos, sin))
     return cos, sin
 
 
 def _width(features: Array, rotary_dim: int | None) -> int:
     """Return the number of features to rotate."""
-    whole = features.shape[-1]
+    width = features.shape[-1]
     if rotary_dim is None:
-        if whole % 2:
+        if width % 2:
             raise ValueError(
-                f"rotary: the number of features must be even, since they are paired, not {whole}; "
-                f"write rotary_dim={whole - 1} to rotate only the first ones"
+                f"rotary: the number of features must be even, since they are paired, not {width}; "
+                f"write rotary_dim={width - 1} to rotate only the first ones"
             )
-        return whole
-    if type(rotary_dim) is not int or not 0 < rotary_dim <= whole or rotary_dim % 2:
+        return width
+    if type(rotary_dim) is not int or not 0 < rotary_dim <= width or rotary_dim % 2:
         raise ValueError(
-            f"rotary: rotary_dim must be an even integer from 2 to {whole}, not {rotary_dim!r}; "
-            f"write rotary_dim={max(whole // 4 * 2, 2)}"
+            f"rotary: rotary_dim must be an even integer from 2 to {width}, not {rotary_dim!r}; "
+            f"write rotary_dim={max(width // 4 * 2, 2)}"
         )
     return rotary_dim
 

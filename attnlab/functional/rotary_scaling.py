@@ -19,7 +19,7 @@ class Scaling:
     change: Callable[[np.ndarray, float | int], np.ndarray]
     """(frequencies [D/2], base) -> frequencies, in float64."""
     attention_factor: float | int = 1.0
-    """A factor of queries and keys, and so its square of the logits."""
+    """A factor of queries and keys; the logits are multiplied by its square."""
 
     def frequencies(self, base: float | int, width: int) -> np.ndarray:
         """Return the frequencies [width / 2], in radians per position.
@@ -137,6 +137,6 @@ def yarn(
     return Scaling(change, 0.1 * math.log(factor) + 1.0 if attention_factor is None else attention_factor)
 
 
-def _at_least(scaling: str, name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
-        raise ValueError(f"{scaling}: {name} must be a number of {least} or more, not {value!r}; write {name}={least}")
+def _at_least(scaling: str, name: str, value: object, low: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < math.inf:
+        raise ValueError(f"{scaling}: {name} must be a number of {low} or more, not {value!r}; write {name}={low}")

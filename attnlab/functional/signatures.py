@@ -1,4 +1,4 @@
-"""Errors for wrong arguments that suggest the right call, also for the argument names of other libraries."""
+"""Errors for wrong arguments, which suggest the right call, also for argument names of other libraries."""
 
 import functools
 import inspect
@@ -100,14 +100,14 @@ def keywords(function: Callable[..., Any] | None) -> set[str]:
     return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
-def check_names(function: str, given: Iterable[str], names: Collection[str]) -> None:
+def check_names(function: str, passed: Iterable[str], names: Collection[str]) -> None:
     """Raise for an unknown argument name, and suggest the right one.
 
     >>> check_names("attention", ["mask"], ["mask", "score"])
     """
-    for name in given:
+    for name in passed:
         if name not in names:
-            near = get_close_matches(name, [own for own in names if own != "key"], n=1)
+            near = get_close_matches(name, [known for known in names if known != "key"], n=1)
             instead = near[0] + "=..." if near else f"one of {', '.join(sorted(names))}"
             raise TypeError(f"{function}: unexpected argument {name}; write {ELSEWHERE.get(name, instead)}")
 
@@ -115,27 +115,26 @@ def check_names(function: str, given: Iterable[str], names: Collection[str]) -> 
 def _misplaced(function: str, signature: inspect.Signature, names: set[str], args: Any, kwargs: Any) -> str:
     """Return an error message for a repeated, missing or superfluous argument."""
     parameters = signature.parameters.values()
-    places = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     required = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
     by_name = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-    written = f"write {function}({', '.join(f'{name}=...' if name in by_name else name for name in required)})"
-    if repeated := [name for name in places[: len(args)] if name in kwargs]:
+    hint = f"write {function}({', '.join(f'{name}=...' if name in by_name else name for name in required)})"
+    if repeated := [name for name in positional[: len(args)] if name in kwargs]:
         random = f"; for a random key write {_RNG}" if repeated == ["key"] and "rng" in names else ""
-        return f"{function}: {repeated[0]} is given twice, by position and by name{random or '; ' + written}"
-    if len(args) <= len(places):
-        missing = [name for name in required if name not in kwargs and name not in places[: len(args)]]
-        return f"{function}: missing argument {', '.join(missing)}; {written}"
-    if not places:
-        return f"{function}: it takes no arrays, it returns the function that does; write {function}()"
-    home = type(args[len(places)]).__module__.rpartition("functional.")[2].split(".")[0]
-    name = {"mods": "mods", "normalizers": "normalizer"}.get(home, "mask" if "mask" in by_name else "")
-    example = f"{function}({', '.join([*places, *([f'{name}=...'] if name else [])])})"
-    return (
-        f"{function}: {len(args)} arguments by position, but only {', '.join(places)} are positional; write {example}"
-    )
+        return f"{function}: {repeated[0]} is given twice, by position and by name{random or '; ' + hint}"
+    if len(args) <= len(positional):
+        missing = [name for name in required if name not in kwargs and name not in positional[: len(args)]]
+        return f"{function}: missing argument {', '.join(missing)}; {hint}"
+    if not positional:
+        return f"{function}: it takes no arrays, but returns the function that does; write {function}()"
+    module = type(args[len(positional)]).__module__.rpartition("functional.")[2].split(".")[0]
+    name = {"mods": "mods", "normalizers": "normalizer"}.get(module, "mask" if "mask" in by_name else "")
+    example = f"{function}({', '.join([*positional, *([f'{name}=...'] if name else [])])})"
+    count = f"{len(args)} arguments by position, but only {', '.join(positional)} are positional"
+    return f"{function}: {count}; write {example}"
 
 
-def check_callable(what: str, function: Any, names: tuple[str, ...]) -> None:
+def check_callable(label: str, function: Any, names: tuple[str, ...]) -> None:
     """Raise unless a function can be called with these positional arguments.
 
     >>> check_callable("mod", lambda logits, positions: logits, ("logits", "positions"))
@@ -150,4 +149,4 @@ def check_callable(what: str, function: Any, names: tuple[str, ...]) -> None:
         name = getattr(getattr(function, "func", function), "__name__", type(function).__name__)
         expected = ", ".join(names)
         write = f"lambda {expected}: ..." if not name.isidentifier() else f"def {name}({expected})"
-        raise ValueError(f"{what} is called with ({expected}), but {name} takes {signature}; write {write}") from None
+        raise ValueError(f"{label} is called with ({expected}), but {name} takes {signature}; write {write}") from None

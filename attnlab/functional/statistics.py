@@ -8,7 +8,7 @@ from attnlab.functional.types import Logits, Positions, Weights, Where
 
 
 def masked_logits(logits: Logits, where: Where | None = None) -> Logits:
-    """Set the logits that are not allowed to −inf.
+    """Set masked logits to −inf.
 
     >>> masked_logits(jnp.array([[1.0, 2.0]]), jnp.array([[True, False]])).tolist()
     [[1.0, -inf]]
@@ -17,10 +17,10 @@ def masked_logits(logits: Logits, where: Where | None = None) -> Logits:
 
 
 def largest(logits: Logits, where: Where | None = None) -> Float[Array, " q"]:
-    """Return the largest allowed logit of each query; −inf for an empty row.
+    """Return the largest allowed logit of each query; −inf for a fully masked row.
 
-    Numerics: its gradient is 1 at the first of the largest, taken by its index: the gradient of `jnp.max` compares
-        logits with the maximum, and is 0 where the compiler rounds the two differently.
+    Numerics: the gradient is 1 at the first of the largest logits, which is selected by its index. (The gradient of
+        `jnp.max` compares logits with the maximum, and is 0 where the compiler rounds the two differently.)
 
     >>> largest(jnp.array([[1.0, 2.0]]), jnp.array([[True, False]])).tolist()
     [1.0]
@@ -28,8 +28,8 @@ def largest(logits: Logits, where: Where | None = None) -> Float[Array, " q"]:
     logits = masked_logits(logits, where)
     if logits.shape[1] == 0:
         return jnp.full(logits.shape[0], -jnp.inf, logits.dtype)
-    at = jnp.argmax(logits, axis=1, keepdims=True)
-    return jnp.take_along_axis(logits, at, axis=1)[:, 0]
+    index = jnp.argmax(logits, axis=1, keepdims=True)
+    return jnp.take_along_axis(logits, index, axis=1)[:, 0]
 
 
 def lse(logits: Logits, where: Where | None = None) -> Float[Array, " q"]:
@@ -37,8 +37,8 @@ def lse(logits: Logits, where: Where | None = None) -> Float[Array, " q"]:
 
     lse_i = log Σ_{j allowed} exp(logits[i, j])
 
-    Returns: −inf for an empty row, whose gradient is 0.
-    Numerics: shifted by the largest allowed logit; its gradient is the softmax weights.
+    Returns: −inf for a fully masked row, with gradient 0.
+    Numerics: shifted by the largest allowed logit; the gradient is the softmax weights.
 
     >>> round(float(lse(jnp.zeros((1, 2)))[0]), 4)
     0.6931
@@ -56,7 +56,7 @@ def entropy(weights: Weights) -> Float[Array, " q"]:
 
     entropy_i = −Σ_j weights[i, j] log weights[i, j]    with 0 log 0 = 0
 
-    Returns: 0 for one key alone (or none), log k for k equal weights.
+    Returns: 0 for a single key or a fully masked row, log k for k equal weights.
     Numerics: the gradient is −log w − 1, and 0 at a weight of 0.
 
     >>> round(float(entropy(jnp.array([[0.5, 0.5, 0.0]]))[0]), 4)
@@ -67,11 +67,11 @@ def entropy(weights: Weights) -> Float[Array, " q"]:
 
 
 def key_mass(weights: Weights) -> Float[Array, " k"]:
-    """Return the sum of the weights that each key gets from all queries.
+    """Return the sum of the weights of each key over all queries.
 
     key_mass_j = Σ_i weights[i, j]
 
-    Also called the attention a token receives; in translation, the coverage of a source word.
+    Also called the attention that a token receives; in translation, the coverage of a source word.
 
     >>> key_mass(jnp.array([[0.5, 0.5], [0.0, 1.0]])).tolist()
     [0.5, 1.5]
@@ -84,11 +84,11 @@ def distance(weights: Weights, positions: Positions) -> Float[Array, " q"]:
 
     distance_i = Σ_j weights[i, j] |p_i − p_j|
 
-    Returns: at least 0; 0 for an empty row. Where weights do not sum to one it is a sum, not a mean.
+    Returns: at least 0; 0 for a fully masked row. If the weights do not sum to 1 it is a sum, not a mean.
     Reference: Vig & Belinkov 2019, section 4.1.2 ("mean attention distance").
 
-    >>> at = Positions(jnp.array([2]), jnp.array([0, 2]), jnp.int32(0), jnp.int32(0))
-    >>> distance(jnp.array([[0.5, 0.5]]), at).tolist()
+    >>> positions = Positions(jnp.array([2]), jnp.array([0, 2]), jnp.int32(0), jnp.int32(0))
+    >>> distance(jnp.array([[0.5, 0.5]]), positions).tolist()
     [1.0]
     """
     return jnp.sum(weights * jnp.abs(positions.rows - positions.columns).astype(weights.dtype), axis=1)

@@ -1,12 +1,12 @@
 """Types of arrays and parts, and the definition of all axes.
 
-One head of one example (what a part sees):
+One head of one example, the arguments of a part:
 
-    q  queries          d  features of a query (and of a key, where the two must agree)
-    k  keys             e  features of a key, where they may differ from the query's
+    q  queries          d  features of a query (and of a key, if the two must be equal)
+    k  keys             e  features of a key, if they may differ from the query's
     v  value features   a  width of a score's hidden layer
 
-Whole arrays (what the entry takes); the layout of `jax.nn.dot_product_attention` and Flax:
+Whole arrays, the arguments of `attention`, in the layout of `jax.nn.dot_product_attention` and Flax:
 
     *B batch axes, any number, none included    T  queries    N  query heads, N % K == 0
     S  keys                                     K  key heads  D, E, V  features
@@ -22,7 +22,7 @@ from jax.core import Tracer
 from jaxtyping import Bool, Float, Int
 
 Size = Any
-"""A number of examples, queries or keys: an int, or a symbolic one under `jax.export`."""
+"""A number of examples, queries or keys: an int, or a symbolic dimension under `jax.export`."""
 Query = Float[Array, "q d"]
 Key = Float[Array, "k d"]
 Logits = Float[Array, "q k"]
@@ -55,53 +55,58 @@ class Positions(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """The number of queries (or keys) of a call, and the range of their positions where it is known."""
+    """The number of queries (or keys) of a call, and the range of their positions if it is known."""
 
     name: str
     """"query" or "key"."""
     count: Size
-    given: bool = False
-    """Whether positions are given as an argument; otherwise they are 0 … count − 1."""
+    explicit: bool = False
+    """Whether positions are passed as an argument; otherwise they are 0 … count − 1."""
     bounds: tuple[int, int] | None = None
-    """The smallest and the largest of the given positions; None where they are known only at run time."""
+    """The smallest and the largest of the passed positions; None if they are known only at run time."""
 
-    def check(self, what: str, size: Size, instead: str = "") -> None:
-        """Raise unless an array with `size` entries along this axis has one for every position."""
-        if not self.given:
+    def check(self, name: str, size: Size, instead: str = "") -> None:
+        """Raise unless an array with `size` entries along this axis has an entry for every position.
+
+        Args:
+            name: names the axis in the error.
+            size: entries of the array along this axis.
+            instead: suggestion if the array has a single entry.
+        """
+        if not self.explicit:
             if size != self.count:
                 hint = f"; {instead}" if instead and size == 1 else ""
-                raise ValueError(f"{what} has {size} positions, the inputs have {self.count}{hint}")
+                raise ValueError(f"{name} has {size} positions, but the inputs have {self.count}{hint}")
         elif self.bounds is not None and isinstance(size, int) and not 0 <= self.bounds[0] <= self.bounds[1] < size:
-            raise ValueError(
-                f"{what} has {size} positions, the {self.name}_positions go from {self.bounds[0]} to {self.bounds[1]}"
-            )
+            low, high = self.bounds
+            raise ValueError(f"{name} has {size} positions, but the {self.name}_positions go from {low} to {high}")
 
 
 def extent(name: str, count: Size, positions: Any) -> Extent:
     """Return the `Extent` of queries (or keys) from their number and their positions.
 
     >>> extent("query", 2, jnp.array([5, 9]))
-    Extent(name='query', count=2, given=True, bounds=(5, 9))
+    Extent(name='query', count=2, explicit=True, bounds=(5, 9))
     """
     values = known(positions)
     bounds = None if values is None or not values.size else (int(values.min()), int(values.max()))
     return Extent(name, count, positions is not None, bounds)
 
 
-def named_axes(given: Any) -> str:
-    """Return an error text for wrong names of axes, with the names that were probably meant.
+def named_axes(axes: Any) -> str:
+    """Return an error text for wrong names of axes, or for a wrong rank, with the names that were probably meant.
 
     >>> named_axes("bk")
     'must be some of "b h q k" in this order, separated by spaces; write axes="b k"'
     """
-    if isinstance(given, int):
-        return f'write axes="{ {1: "k", 2: "q k", 3: "b q k", 4: "b h q k"}.get(given, "b h q k") }"'
-    letters = [letter for letter in "bhqk" if letter in str(given)] or ["q", "k"]
+    if isinstance(axes, int):
+        return f'write axes="{ {1: "k", 2: "q k", 3: "b q k", 4: "b h q k"}.get(axes, "b h q k") }"'
+    letters = [letter for letter in "bhqk" if letter in str(axes)] or ["q", "k"]
     return f'must be some of "b h q k" in this order, separated by spaces; write axes="{" ".join(letters)}"'
 
 
 def known(array: Any) -> np.ndarray | None:
-    """Return the values of an array, or None where they are known only at run time (inside jit, or on another host).
+    """Return the values of an array, or None if they are known only at run time (inside jit, or on another host).
 
     >>> known(jnp.arange(2)).tolist()
     [0, 1]

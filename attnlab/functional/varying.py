@@ -1,7 +1,7 @@
 """Varying axes inside a caller's `jax.shard_map`: the axes of the mesh over which an array may differ.
 
 With `check_vma=True`, the default, the carry of a loop and both branches of a `cond` must vary over the same axes. New
-zeros vary over none, while the terms added to them vary like the inputs.
+zeros vary over no axis, while the terms added to them vary like the inputs.
 """
 
 from typing import Any, TypeVar

@@ -1,9 +1,9 @@
-"""Attention as every model has it: one module assembles score, mods, mask, normalizer and rng from a config.
+"""The attention module of all models: it assembles score, mods, mask, normalizer and rng from a config.
 
     output_i = Σ_j weights[i, j] value_j,    weights[i] = normalizer(mods(score(query_i, key)), where = mask[i])
 
-Cross-attention, self-attention and pooling by learned queries differ in where queries and keys come from. One head is
-`heads=1`; its queries, keys and values may lack the axis of heads.
+Cross-attention, self-attention and pooling by learned queries differ only in the source of queries and keys. A single
+head is `heads=1`; its queries, keys and values may lack the axis of heads.
 """
 
 from collections.abc import Sequence
@@ -25,12 +25,13 @@ from attnlab.layers.normalizers import Normalizer, draws
 from attnlab.layers.scores import Score, ScoreFunction
 
 DENSE_LOGITS = 2**24
-"""A call of up to so many logits, with rows of at most DENSE_KEYS, is computed densely: quicker than in blocks."""
+"""Most logits of a call that is computed densely, which is faster than in blocks; its rows have at most DENSE_KEYS."""
 DENSE_KEYS = 256
+"""Most keys of a call that is computed densely."""
 
 
 class BoundAttention(NamedTuple):
-    """Score, mods and normalizer with their learned arrays bound: pure functions, free to be used in `jax.lax.scan`."""
+    """Score, mods and normalizer with their learned arrays bound: pure functions, safe to use in `jax.lax.scan`."""
 
     score: ScoreFunction
     mods: BoundMods
@@ -39,12 +40,26 @@ class BoundAttention(NamedTuple):
     def options(
         self, query: Float[Array, "b q h d"], lengths: Int[Array, " b"], rng: Array | None = None
     ) -> dict[str, Any]:
-        """Return the score, mods and normalizer for a call of `functional.attention` with these queries."""
+        """Return the score, mods and normalizer for a call of `functional.attention` with `query`."""
         return {"score": self.score, "mods": self.mods(query), "normalizer": self.normalizer(query, lengths, rng)}
 
 
 class Attention(nn.Module):
-    """Attention of queries to keys and values, with what its score, mods and normalizer learn."""
+    """Attention of queries to keys and values; the parameters are those of its score, mods and normalizer.
+
+        output_i = Σ_j weights[i, j] value_j,    weights[i] = normalizer(mods(score(query_i, key)), where = mask[i])
+
+    The queries, keys and values are attended to as they are: the projections of multi-head attention belong to
+    `multi_head.SelfAttention` and `multi_head.CrossAttention`.
+
+    Numerics: as `functional.attention`; a query that may attend to nothing gets 0.
+    Reference: Bahdanau et al. 2015; Luong et al. 2015; Vaswani et al. 2017.
+
+    >>> from attnlab.config.attention import ScaledDot
+    >>> layer, x = Attention(Config(score=ScaledDot()), 1, 4, 4), jax.numpy.ones((2, 3, 4))
+    >>> layer.apply({}, x, x, x, jax.numpy.array([3, 0]), train=False).output[:, 0, 0].tolist()
+    [1.0, 0.0]
+    """
 
     config: Config
     heads: int
@@ -55,13 +70,13 @@ class Attention(nn.Module):
     kind: Kind = "cross"
     """Which sequence attends to which, as in `capture.LayerAttention`."""
     stack: str = "decoder"
-    """The part of the model that the layer belongs to, likewise."""
+    """The part of the model that the layer belongs to, as in `capture.LayerAttention`."""
     layer: int | None = None
-    """Number of the layer, likewise."""
+    """Number of the layer in its stack, as in `capture.LayerAttention`."""
     dropout: float = 0.0
-    """Of the weights."""
+    """Probability that a weight is dropped in training, in [0, 1)."""
     bidirectional: bool = True
-    """False where queries attend only to keys before them."""
+    """False if queries attend only to earlier keys."""
 
     def setup(self) -> None:
         self.score = Score(self.config.score, self.heads, self.query_width, self.key_width)
@@ -86,29 +101,30 @@ class Attention(nn.Module):
         layer: int | None = None,
         train: bool,
     ) -> AttentionOutput:
-        """Return the output and the extras that `returns` names, and record the weights where they are asked for.
+        """Return the output and the extras in `returns`; record the weights if the model is applied with recording.
 
         Args:
-            query: of all heads, or without their axis of one.
-            key: of as many heads, or of fewer, each shared by several of the queries.
-            value: likewise.
+            query: queries of all heads; with a single head the axis of heads may be missing.
+            key: keys of as many heads as the queries, or of fewer, each shared by several query heads.
+            value: values, of as many heads as the keys.
             lengths: keys of each example that are not padding.
-            mask: which query may attend to which key; None lets all attend to the first `lengths` keys.
-            mods: applied after the config's own.
+            mask: which query may attend to which key, padding included, in place of the restriction to `lengths`; None
+                lets every query attend to the first `lengths` keys. The config's mask is not applied here.
+            mods: applied after the config's own mods.
             returns: fields of `AttentionOutput`.
             implementation: as in `functional.attention`; None chooses by size.
-            layer: number of the layer, where one module stands for several.
-            train: apply dropout, and sample with a random normalizer (needs the rng "dropout").
-        Returns: an `AttentionOutput`, whose fields lack the axis of heads where the query does.
+            layer: number of the layer, if the module is shared by several layers; None is the module's own.
+            train: whether to apply dropout and to sample with a random normalizer (needs the rng "dropout").
+        Returns: an `AttentionOutput`; its fields lack the axis of heads if the query lacks it.
         """
         if query.ndim == 3:
             query, key, value = (array[:, :, None] for array in (query, key, value))
-            found = self(
+            result = self(
                 query, key, value, lengths, mask=mask, mods=mods, returns=returns, implementation=implementation,
                 layer=layer, train=train,
             )  # fmt: skip
-            extras = jax.tree.map(lambda extra: extra[:, 0], found._replace(output=None))
-            return extras._replace(output=found.output[:, :, 0])
+            extras = jax.tree.map(lambda extra: extra[:, 0], result._replace(output=None))
+            return extras._replace(output=result.output[:, :, 0])
         options = self._options(query, key.shape[1], lengths, mods, returns, train)
         if implementation is not None:
             options["implementation"] = implementation
@@ -125,12 +141,23 @@ class Attention(nn.Module):
         mask: masks.Mask | None = None,
         mods: Sequence[Any] = (),
     ) -> tuple[Float[Array, "b q h v"], cache.Cache]:
-        """Let the next queries attend to all keys up to each; return the longer cache too."""
+        """Attend from the next queries to all keys up to each of them; return the output and the extended cache.
+
+        Args:
+            query: queries of the next tokens.
+            key: keys of the next tokens.
+            value: values of the next tokens.
+            past: the previous tokens.
+            mask: a mask of the whole sequence, combined with the causal mask by "and"; None for no other mask.
+            mods: applied after the config's own mods.
+        Raises: ValueError if the config has a part that depends on the queries or the length of the whole sequence.
+        """
+        self.config.over_the_past("attention")
         tokens, capacity = query.shape[1], past.key.shape[1]
         lengths = jax.numpy.broadcast_to(past.length + tokens, query.shape[:1])
         options = self._options(query, capacity, lengths, mods, (), False)
-        found, longer = cache.attend(past, query, key, value, mask=mask, **options)
-        return self._recorded(found).output, longer
+        result, extended = cache.attend(past, query, key, value, mask=mask, **options)
+        return self._recorded(result).output, extended
 
     def _options(
         self, query: Array, keys: int, lengths: Array, mods: Sequence[Any], returns: Sequence[str], train: bool
@@ -138,7 +165,7 @@ class Attention(nn.Module):
         rate = self.dropout if train else 0.0
         rng = self.make_rng("dropout") if train and (rate > 0.0 or draws(self.config.normalizer)) else None
         options = self.bind().options(query, lengths, rng)
-        few = keys <= DENSE_KEYS and query.shape[0] * query.shape[2] * query.shape[1] * keys <= DENSE_LOGITS
+        small = keys <= DENSE_KEYS and query.shape[0] * query.shape[2] * query.shape[1] * keys <= DENSE_LOGITS
         if recording(self) and "weights" not in returns:
             returns = (*returns, "weights")
         return options | {
@@ -146,11 +173,12 @@ class Attention(nn.Module):
             "dropout_rate": rate,
             "rng": rng if rate else None,
             "returns": tuple(returns),
-            "implementation": "dense" if few else None,
+            "implementation": "dense" if small else None,
         }
 
-    def _recorded(self, found: Any, layer: int | None = None) -> AttentionOutput:
-        output = found if isinstance(found, AttentionOutput) else AttentionOutput(found)
+    def _recorded(self, result: Any, layer: int | None = None) -> AttentionOutput:
+        output = result if isinstance(result, AttentionOutput) else AttentionOutput(result)
         if output.weights is not None:
-            record(self, output.weights, kind=self.kind, stack=self.stack, layer=layer or self.layer)
+            number = self.layer if layer is None else layer
+            record(self, output.weights, kind=self.kind, stack=self.stack, layer=number)
         return output

@@ -1,6 +1,6 @@
-"""Attention weights of a model as records: every module that attends records them, `apply_with_attention` returns them.
+"""Capture of attention weights: every attention module records its weights, `apply_with_attention` returns them.
 
-Recording costs nothing unless it is asked for, and it does not change a bit of the model's output.
+Recording has no cost unless it is turned on, and it does not change a bit of the model's output.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ Kind = Literal[
     "image_to_question",
 ]  # fmt: skip
 """Which sequence attends to which: `decoder` is a recurrent decoder's attention to its source, `hop` a memory network's
-attention to its sentences, the last four belong to models that read two inputs."""
+attention to its sentences, and the last four belong to models with two inputs."""
 
 
 @partial(register_dataclass, data_fields=["weights"], meta_fields=["name", "kind", "stack", "layer"])
@@ -27,14 +27,15 @@ class LayerAttention:
     """The attention weights of one layer, for every example, head, query and key."""
 
     name: str
-    """Where the layer stands in the model, such as "decoder/layer_2/cross_attention"."""
+    """Path of the layer in the model, such as "decoder/layer_2/cross_attention"."""
     kind: Kind
+    """Which sequence attends to which."""
     stack: str
     """The part of the model that the layer belongs to, such as "encoder", "decoder" or "fusion"."""
     layer: int | None
-    """Number of the layer in its stack, from 1; None where the stack has only one."""
+    """Number of the layer in its stack, from 1; None if the stack has only one."""
     weights: Float[Array, "b h q k"] | Any
-    """Before dropout; padding included."""
+    """Weights in [0, 1] before dropout, padding included."""
 
 
 def recording(module: nn.Module) -> bool:
@@ -48,11 +49,11 @@ def record(
     """Record the attention weights of a layer, if this application of the model records any.
 
     Args:
-        module: the module that attends, bound.
+        module: the bound module that computes the weights.
         weights: before dropout.
         kind: which sequence attends to which.
         stack: the part of the model that the layer belongs to.
-        layer: its number there, from 1; None where the stack has only one.
+        layer: its number in the stack, from 1; None if the stack has only one.
     """
     if not recording(module):
         return
@@ -67,14 +68,14 @@ def apply_with_attention(
     """Apply a model and return its output together with the attention weights of all its layers.
 
     The output equals that of `model.apply(variables, *args, **kwargs)` to the bit. Works for every model, under `jit`
-    and inside other transformations.
+    and other transformations.
 
     Args:
-        model: any module that holds layers that attend.
+        model: any module with attention layers.
         variables: as for `model.apply`.
         args: as for `model.apply`.
         kwargs: as for `model.apply`: `method=`, `rngs=`, and keyword arguments of the method.
-    Returns: the output, and a record for each layer: stack by stack and kind by kind, layers in order.
+    Returns: the output, and one record per layer, ordered by stack, kind and number of the layer.
 
     >>> class Pooled(nn.Module):
     ...     @nn.compact

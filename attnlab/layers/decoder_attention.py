@@ -17,19 +17,21 @@ from attnlab.layers.scores import project_keys
 
 @struct.dataclass
 class Memory:
-    """An encoded source: all that a decoder needs of it at every step."""
+    """An encoded source, prepared once for all steps of a decoder."""
 
     keys: Float[Array, "b s e"] | Any
-    """As projected for the score."""
+    """Keys, projected by the score; without attention of width 0."""
     values: Float[Array, "b s c"] | Any
+    """The encoded source itself; without attention of width 0."""
     lengths: Int[Array, " b"] | Any
+    """Tokens of each source that are not padding."""
     summary: Float[Array, "b m"] | Any
-    """The encoder's final states; without attention the whole context."""
+    """The encoder's final states; without attention they are the context of every step."""
     score: Any
-    """The rest of the score, of (query, projected key); None without attention."""
+    """The score as a function of (query, projected key); None without attention."""
 
     def repeat(self, times: int) -> "Memory":
-        """Return the memory with every source `times` times in a row, for beam search."""
+        """Return the memory with every source repeated `times` times in a row, for beam search."""
         keys, values, lengths, summary = (
             jnp.repeat(a, times, axis=0) for a in (self.keys, self.values, self.lengths, self.summary)
         )
@@ -37,15 +39,34 @@ class Memory:
 
 
 AttentionFunction = Callable[[Memory, Float[Array, "b d"]], tuple[Float[Array, "b c"], Float[Array, "b s"]]]
-"""(memory, query) -> (context, weights), a pure function."""
+"""Pure function (memory, query) -> (context, weights)."""
 
 
 class DecoderAttention(nn.Module):
-    """Attention of one query at a time to an encoded source; without a config, the context is the source's summary."""
+    """Attention of one query at a time to an encoded source; without a config, the context is the source's summary.
+
+        context = Σ_s weights[s] value_s,    weights = normalizer(mods(score(query, key)), where = s < length)
+
+    The keys are projected once by `project_memory`; `function` returns the attention of one step for use in
+    `jax.lax.scan`.
+
+    Numerics: as `functional.attention`; a source of length 0 has context 0 and weights 0.
+    Reference: Bahdanau et al. 2015, section 3.1; Luong et al. 2015, section 3.1.
+
+    >>> from attnlab.config.attention import Dot
+    >>> layer, source = DecoderAttention(Config(score=Dot()), 4, 4), jnp.ones((1, 3, 4))
+    >>> memory = layer.apply({}, source, jnp.array([2]), source[:, 0], method="project_memory")
+    >>> context, weights = layer.apply({}, method="function")(memory, jnp.ones((1, 4)))
+    >>> context.tolist(), weights.tolist()
+    ([[1.0, 1.0, 1.0, 1.0]], [[0.5, 0.5, 0.0]])
+    """
 
     config: Config | None
+    """Attention's config; None for no attention."""
     query_width: int
+    """Features of the queries, the decoder's states."""
     key_width: int
+    """Features of the encoded source."""
 
     def setup(self) -> None:
         if self.config is not None:
@@ -54,14 +75,20 @@ class DecoderAttention(nn.Module):
     def project_memory(
         self, values: Float[Array, "b s c"], lengths: Int[Array, " b"], summary: Float[Array, "b m"]
     ) -> Memory:
-        """Project the source to keys, once for all steps."""
+        """Project the encoded source to keys, once for all steps.
+
+        Args:
+            values: the encoded source, padding included.
+            lengths: tokens of each source that are not padding.
+            summary: the encoder's final states.
+        """
         if self.config is None:
             return Memory(values[..., :0], values[..., :0], lengths, summary, None)
         keys, score = project_keys(self.attend.bind().score, values)
         return Memory(keys, values, lengths, summary, score)
 
     def function(self) -> AttentionFunction:
-        """Return the pure function (memory, query) -> (context, weights), free to be used in `jax.lax.scan`."""
+        """Return the pure function (memory, query) -> (context, weights), safe to use in `jax.lax.scan`."""
         if self.config is None:
             return _summary
         bound = self.attend.bind()

@@ -1,4 +1,4 @@
-"""Dropout whose random numbers cost little: on a CPU those of `flax.linen.Dropout` take a tenth of a training step."""
+"""Dropout with cheap random numbers: on a CPU those of `flax.linen.Dropout` take a tenth of a training step."""
 
 import math
 
@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 
 class Dropout(nn.Module):
-    """Set features to 0 with probability `rate` in training, and scale the others up by 1 / (1 − rate).
+    """Dropout: in training, features are set to 0 with probability `rate` and the others scaled by 1 / (1 − rate).
 
     Reference: Srivastava et al. 2014, section 10 ("inverted" dropout).
     """
@@ -18,7 +18,7 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, features: Float[Array, "*axes"], *, train: bool) -> Float[Array, "*axes"]:
-        """Drop with the rng "dropout"; without training, or at rate 0, return the features as they are."""
+        """Apply dropout with the rng "dropout"; return the features unchanged if `train` is False or the rate is 0."""
         if not train or not self.rate:
             return features
         kept = keep(self.make_rng("dropout"), self.rate, features.shape)
@@ -26,17 +26,18 @@ class Dropout(nn.Module):
 
 
 def keep(rng: Array, rate: float, shape: tuple[int, ...]) -> Bool[Array, "*axes"]:
-    """Draw which of so many numbers are kept.
+    """Draw a dropout mask.
 
     keep[n] = hash(n) ≥ rate · 2³²,    hash = the finalizer of MurmurHash3, keyed at its start and middle by rng
 
-    Two multiplications a number, seven times as quick as a counter-based generator: enough for dropout, for which
-    neighbors, rates and draws must look independent, and no secret hangs on it.
+    It needs two multiplications per number and is seven times as fast as a counter-based generator. It is not
+    cryptographically secure, but for dropout it is enough that neighbors, rates and draws look independent.
 
     Args:
-        rng: a key of `jax.random`; another one gives another draw.
-        rate: probability that a number is dropped, in [0, 1).
-    Returns: True where kept.
+        rng: a key of `jax.random`.
+        rate: probability that a feature is dropped, in [0, 1).
+        shape: shape of the features.
+    Returns: truth values of that shape, True for features that are kept.
     Reference: Appleby 2011, MurmurHash3 (`fmix32`).
 
     >>> bool(abs(keep(jax.random.key(0), 0.25, (100, 100)).mean() - 0.75) < 0.01)

@@ -1,4 +1,4 @@
-"""From a mask's config to the mask of `functional.masks` that it names."""
+"""Building the mask of `functional.masks` that a config names."""
 
 from functools import partial, reduce
 from operator import and_, or_
@@ -10,14 +10,15 @@ from attnlab.layers.custom import custom_mask
 
 
 def mask(chosen: config.Mask, positions: int, longest: int) -> masks.Mask:
-    """Build the mask that a config names, of a sequence with itself.
+    """Build the mask of a config for self-attention.
 
-    Blocks at random are drawn for `longest` positions, of which a shorter sequence has the first: so what a text may
-    see depends on nothing but its places, not on how much padding stands behind it.
+    Random blocks are drawn for `longest` positions, and a shorter sequence uses the first of them, so that the mask
+    depends only on positions, not on the amount of padding.
 
     Args:
-        positions: of the sequence, padding counted.
-        longest: of a sequence that the model is made for; a longer one has blocks drawn for its own length.
+        chosen: config of the mask.
+        positions: length of the sequence, padding included.
+        longest: greatest length that the model is configured for; for a longer sequence, blocks are drawn anew.
 
     >>> both = config.AnyOf(masks=(config.Prefix(n=1), config.SlidingWindow(left=0)))
     >>> mask(both, 2, longest=8).dense(2, 2).astype(int).tolist()
@@ -50,6 +51,6 @@ def mask(chosen: config.Mask, positions: int, longest: int) -> masks.Mask:
 
 
 def _first(drawn: Drawn, positions: int, longest: int) -> masks.Mask:
-    """What of the blocks drawn for the longest sequence concerns the first `positions`."""
-    blocks, shown = (-(-length // drawn.block) for length in (max(positions, longest), positions))
-    return masks.block_layout(drawn.layout(blocks, blocks, 0)[:shown, :shown], drawn.block)
+    """Return the blocks of the first `positions` out of those drawn for the longest sequence."""
+    blocks, needed = (-(-length // drawn.block) for length in (max(positions, longest), positions))
+    return masks.block_layout(drawn.layout(blocks, blocks, 0)[:needed, :needed], drawn.block)

@@ -1,7 +1,7 @@
-"""The contract of a sequence mixer: the sublayer of a Transformer layer in which tokens exchange information.
+"""The protocol of a sequence mixer: the sublayer of a Transformer layer in which tokens exchange information.
 
-Softmax self-attention with a key-value cache is one (`multi_head.SelfAttention`). A Transformer layer and a search know
-nothing of a mixer's state but that it is a pytree of arrays [b ...], whose rows a search may reorder.
+Softmax self-attention with a key-value cache is a mixer (`multi_head.SelfAttention`). Transformer layers and beam
+search only assume that a mixer's state is a pytree of arrays [b ...], whose rows beam search may reorder.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from attnlab.functional import masks
 
 
 class Context(NamedTuple):
-    """What a mixer is given besides the states of a sequence."""
+    """Inputs of a mixer besides the states of a sequence."""
 
     lengths: Int[Array, " b"]
     """Tokens of each row that are not padding."""
     mask: masks.Mask
-    """Which token may attend to which; a mixer that cannot honor it raises."""
+    """Which token may attend to which; a mixer that cannot honor it raises an error."""
     mods: tuple[Any, ...] = ()
     """Mods that encode positions, shared by all layers."""
 
@@ -28,17 +28,34 @@ class SequenceMixer(Protocol):
     """A module that mixes the states of a sequence, all at once or token by token with the same outputs."""
 
     def __call__(self, states: Float[Array, "b t d"], context: Context, *, train: bool) -> Float[Array, "b t d"]:
-        """Return the output for all tokens at once."""
+        """Return the output for all tokens at once.
+
+        Args:
+            states: states of a batch of sequences, padding included.
+            context: lengths, mask and mods.
+            train: whether to apply dropout (needs the rng "dropout").
+        """
         ...
 
     def init_state(self, rows: int, dtype: Any) -> PyTree:
-        """Return the state before the first token, arrays [b ...]; a decoder's mixer alone needs one."""
+        """Return the state before the first token, arrays [b ...]; only the mixer of a decoder needs it.
+
+        Args:
+            rows: b, the number of sequences.
+            dtype: dtype of the states.
+        """
         ...
 
     def step(
         self, state: PyTree, states: Float[Array, "b t d"], mods: tuple[Any, ...] = ()
     ) -> tuple[PyTree, Float[Array, "b t d"]]:
-        """Return the state after the next tokens, and the output for them."""
+        """Return the state after the next tokens, and the output for them.
+
+        Args:
+            state: the state before these tokens.
+            states: states of the next tokens.
+            mods: mods that encode positions, shared by all layers.
+        """
         ...
 
 

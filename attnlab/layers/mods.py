@@ -1,4 +1,4 @@
-"""The module that owns what mods learn: tables of distances, one a head, and a vector for each position."""
+"""The module that owns the learned arrays of mods: tables of biases by distance, and vectors for positions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ Bound = Callable[[Float[Array, "b t n d"]], tuple[Any, ...]]
 
 
 class Mods(nn.Module):
-    """Mods with what they learn, a slice of it for each head."""
+    """Mods with their learned arrays, which have a slice for each head."""
 
     config: tuple[kinds.Mod, ...]
     heads: int
@@ -28,7 +28,7 @@ class Mods(nn.Module):
 
     @nn.compact
     def __call__(self) -> Bound:
-        """Return the pure function from queries to mods; only `location` looks at the queries."""
+        """Return the pure function from queries to mods; only `location` depends on the queries."""
         binds = [self._bind(f"{mod.kind}_{place}", mod) for place, mod in enumerate(self.config)]
         return lambda query: tuple(bind(query) for bind in binds)
 
@@ -54,6 +54,6 @@ class Mods(nn.Module):
                 return lambda query: mods.location(map_over(jnp.swapaxes(query, -3, -2), "b h"), w)
 
     def _param(self, name: str, *shape: int) -> Array:
-        """Tables start at 0, vectors small, so that at first all positions are alike or nearly so."""
+        """Create a table of zeros or small random vectors, so that positions hardly matter at initialization."""
         init = nn.initializers.zeros_init() if len(shape) == 1 else nn.initializers.normal(self.width**-0.5)
         return self.param(name, init, (self.heads, *shape))

@@ -1,8 +1,8 @@
-"""Multi-head attention on the core: to the own sequence, at once or token by token with a cache, and to a memory.
+"""Multi-head self-attention (all tokens at once, or token by token with a cache) and cross-attention.
 
 head_h = attention(x W_q^h, y W_k^h, y W_v^h),    output = [head_1; …; head_N] W_o    (Vaswani et al. 2017, 3.2.2)
 
-With fewer heads of keys and values than of queries several share one (Ainslie et al. 2023).
+With fewer key heads than query heads, several query heads share a key head (Ainslie et al. 2023).
 """
 
 from collections.abc import Sequence
@@ -25,14 +25,14 @@ from attnlab.layers.mixer import Context
 
 
 class FusedDense(nn.Module):
-    """Several dense layers of the same input as one matrix product, each initialized on its own."""
+    """Several dense layers of the same input as one matrix product, each with its own Glorot initialization."""
 
     features: tuple[int, ...]
     use_bias: bool
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "b t d"]) -> list[Array]:
-        """Return the output of each map, [b t f]."""
+        """Return the output [b t f] of each layer."""
         width, total = inputs.shape[-1], sum(self.features)
         kernel = self.param("kernel", self._draw, (width, total))
         outputs = inputs @ kernel
@@ -44,11 +44,12 @@ class FusedDense(nn.Module):
     def _draw(self, rng: Array, shape: tuple[int, int]) -> Array:
         glorot = nn.initializers.glorot_uniform()
         rngs = jax.random.split(rng, len(self.features))
-        return jnp.concatenate([glorot(one, (shape[0], f)) for one, f in zip(rngs, self.features, strict=True)], axis=1)
+        kernels = [glorot(kernel_rng, (shape[0], f)) for kernel_rng, f in zip(rngs, self.features, strict=True)]
+        return jnp.concatenate(kernels, axis=1)
 
 
 class _MultiHead(nn.Module):
-    """Attention of several heads, and the map of their outputs to the width of the states."""
+    """Attention with several heads, and the projection of their outputs to the width of the states."""
 
     config: Block
     attention: Config
@@ -73,7 +74,7 @@ class _MultiHead(nn.Module):
         raise NotImplementedError
 
     def merge(self, heads: Float[Array, "b t n e"]) -> Float[Array, "b t d"]:
-        """Map the heads' outputs to the width of the states."""
+        """Project the concatenated outputs of the heads to the width of the states."""
         return self.output(heads.reshape(*heads.shape[:2], -1))
 
     def split(self, features: Array, heads: int) -> Float[Array, "b t n e"]:
@@ -83,15 +84,29 @@ class _MultiHead(nn.Module):
 
 @struct.dataclass
 class KeyValues:
-    """Keys and values of the tokens so far, the state of self-attention; all rows are equally long."""
+    """The state of self-attention: keys and values of the tokens so far, of equal number in all rows."""
 
     key: Float[Array, "b l k e"] | Any
     value: Float[Array, "b l k e"] | Any
     length: Int[Array, " b"] | Any
+    """Number of tokens so far, the same for every row."""
 
 
 class SelfAttention(_MultiHead):
-    """Every token attends to its own sequence."""
+    """Multi-head self-attention: every token attends to the tokens of its own sequence.
+
+    A sequence mixer (`mixer.SequenceMixer`), whose state is a key-value cache.
+
+    Numerics: as `functional.attention`; padding has meaningless outputs. `step` gives NaN after the cache overflows.
+    Reference: Vaswani et al. 2017, section 3.2.2; Ainslie et al. 2023 for fewer key heads.
+
+    >>> from attnlab.config.attention import ScaledDot
+    >>> from attnlab.functional import masks
+    >>> layer, states = SelfAttention(Block(width=8, heads=2), Config(score=ScaledDot())), jnp.ones((1, 3, 8))
+    >>> context = Context(jnp.array([3]), masks.causal())
+    >>> layer.init_with_output(jax.random.key(0), states, context, train=False)[0].shape
+    (1, 3, 8)
+    """
 
     kind: ClassVar[Kind] = "self"
 
@@ -101,16 +116,16 @@ class SelfAttention(_MultiHead):
         self.qkv = FusedDense(tuple(heads * config.head_features for heads in widths), config.biases)
 
     def __call__(self, states: Float[Array, "b t d"], context: Context, *, train: bool) -> Float[Array, "b t d"]:
-        """Return the output for all tokens at once; the config's mask restricts that of the context further."""
+        """Return the output for all tokens at once; the masks of config and context are combined by "and"."""
         query, key, value = self._projected(states, None)
         where = context.mask
         if self.attention.mask is not None:
             where &= mask(self.attention.mask, key.shape[1], self.config.max_length)
-        found = self.attend(query, key, value, context.lengths, mask=where, mods=context.mods, train=train)
-        return self.merge(found.output)
+        result = self.attend(query, key, value, context.lengths, mask=where, mods=context.mods, train=train)
+        return self.merge(result.output)
 
     def init_state(self, rows: int, dtype: Any) -> KeyValues:
-        """Return an empty cache of config.max_length tokens."""
+        """Return an empty cache with a capacity of config.max_length tokens."""
         config = self.config
         buffer = jnp.zeros((rows, config.max_length, config.key_heads, config.head_features), dtype)
         return KeyValues(buffer, buffer, jnp.zeros(rows, jnp.int32))
@@ -118,14 +133,14 @@ class SelfAttention(_MultiHead):
     def step(
         self, state: KeyValues, states: Float[Array, "b t d"], mods: Sequence[Any] = ()
     ) -> tuple[KeyValues, Float[Array, "b t d"]]:
-        """Return the longer cache, and the output for the next tokens, each of which attends to all up to itself."""
+        """Return the extended cache, and the output for the next tokens, each of which attends to all up to itself."""
         past = cache.Cache(state.key, state.value, state.length[0])
         query, key, value = self._projected(states, cache.positions(past, states.shape[1]))
-        own, capacity = self.attention.mask, past.key.shape[1]
-        where = None if own is None else mask(own, capacity, capacity)
-        output, longer = self.attend.step(query, key, value, past, mask=where, mods=mods)
-        length = jnp.broadcast_to(longer.length, state.length.shape)
-        return KeyValues(longer.key, longer.value, length), self.merge(output)
+        mask_config, capacity = self.attention.mask, past.key.shape[1]
+        where = None if mask_config is None else mask(mask_config, capacity, capacity)
+        output, extended = self.attend.step(query, key, value, past, mask=where, mods=mods)
+        length = jnp.broadcast_to(extended.length, state.length.shape)
+        return KeyValues(extended.key, extended.value, length), self.merge(output)
 
     def _projected(self, states: Array, positions: Array | None) -> tuple[Array, Array, Array]:
         config = self.config
@@ -133,13 +148,25 @@ class SelfAttention(_MultiHead):
         query = self.split(query, config.heads)
         key, value = self.split(key, config.key_heads), self.split(value, config.key_heads)
         if isinstance(config.positions, Rotary):
-            turn = {"base": config.positions.base, "interleaved": config.positions.interleaved}
-            query, key = rotary(query, positions, **turn), rotary(key, positions, **turn)
+            options = {"base": config.positions.base, "interleaved": config.positions.interleaved}
+            query, key = rotary(query, positions, **options), rotary(key, positions, **options)
         return query, key, value
 
 
 class CrossAttention(_MultiHead):
-    """Every token attends to a memory: another sequence's states, or the features of an image."""
+    """Multi-head cross-attention: every token attends to a memory, another sequence's states or an image's features.
+
+    The memory is projected once by `project_memory`; its width may differ from that of the states.
+
+    Numerics: as `functional.attention`; a memory of length 0 gives the bias of the output projection.
+    Reference: Vaswani et al. 2017, section 3.2.3.
+
+    >>> from attnlab.config.attention import ScaledDot
+    >>> layer, memory = CrossAttention(Block(width=8, heads=2), Config(score=ScaledDot())), jnp.ones((1, 5, 6))
+    >>> attend = lambda layer, states: layer(states, *layer.project_memory(memory), jnp.array([5]), train=False)
+    >>> nn.init_with_output(attend, layer)(jax.random.key(0), jnp.ones((1, 3, 8)))[0][0].shape
+    (1, 3, 8)
+    """
 
     kind: ClassVar[Kind] = "cross"
 
@@ -167,5 +194,5 @@ class CrossAttention(_MultiHead):
         """Attend to the first `lengths` keys of each row; return the weights too if `weights` is set."""
         query = self.split(self.query(states), self.config.heads)
         returns = ("weights",) if weights else ()
-        found = self.attend(query, key, value, lengths, returns=returns, train=train)
-        return self.merge(found.output), found.weights
+        result = self.attend(query, key, value, lengths, returns=returns, train=train)
+        return self.merge(result.output), result.weights

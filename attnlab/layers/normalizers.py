@@ -1,4 +1,4 @@
-"""The module that owns what normalizers learn, a number or a small network for each head."""
+"""The module that owns the learned arrays of normalizers: a number or a small network for each head."""
 
 import math
 from collections.abc import Callable
@@ -25,16 +25,16 @@ FIXED = {
     "linear": normalizers.linear,
     "hardmax": normalizers.hardmax,
 }
-"""Those that neither learn nor have a number."""
+"""Normalizers without parameters or options."""
 
 
 def draws(config: kinds.Normalizer) -> bool:
-    """Whether training draws weights at random, and so needs an rng."""
+    """Return whether a normalizer samples its weights in training, and so needs an rng."""
     return isinstance(config, kinds.GumbelSoftmax)
 
 
 class Normalizer(nn.Module):
-    """A normalizer with what it learns, one a head."""
+    """A normalizer with its learned arrays, which have a slice for each head."""
 
     config: kinds.Normalizer
     heads: int
@@ -48,10 +48,10 @@ class Normalizer(nn.Module):
             return self._local_p(self.config)
         if isinstance(self.config, kinds.GumbelSoftmax):
             return self._gumbel_softmax(self.config)
-        fixed = FIXED[self.config.kind] if self.config.kind in FIXED else self._of_a_number()
+        fixed = FIXED[self.config.kind] if self.config.kind in FIXED else self._parameterized()
         return lambda query, lengths, rng: fixed
 
-    def _of_a_number(self) -> Any:
+    def _parameterized(self) -> Any:
         match self.config:
             case kinds.SoftmaxWithSink(sink=sink):
                 return normalizers.softmax_with_sink(map_over(self._learned("sink", sink), "h"))
@@ -75,10 +75,10 @@ class Normalizer(nn.Module):
         return self.param(name, nn.initializers.constant(start), (self.heads,))
 
     def _gumbel_softmax(self, chosen: kinds.GumbelSoftmax) -> Bound:
-        still = normalizers.hardmax if chosen.hard else normalizers.temperature(chosen.temperature)
+        noiseless = normalizers.hardmax if chosen.hard else normalizers.temperature(chosen.temperature)
 
         def bound(query: Array, lengths: Array, rng: Array | None) -> Any:
-            return still if rng is None else normalizers.gumbel_softmax(rng, chosen.temperature, chosen.hard)
+            return noiseless if rng is None else normalizers.gumbel_softmax(rng, chosen.temperature, chosen.hard)
 
         return bound
 

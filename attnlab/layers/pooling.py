@@ -1,6 +1,6 @@
-"""From the states of a text to one vector: means, maxima, chosen states, or attention by learned queries.
+"""Pooling of the states of a text to one vector: mean, maximum, first or last state, or attention by learned queries.
 
-Every way says what weight it gave each token, so that they can be looked at side by side.
+Every kind of pooling returns the weight of each token, so that they can be compared.
 """
 
 from typing import Any, NamedTuple
@@ -22,17 +22,17 @@ Attentive = config.Attentive | config.Structured
 
 
 class Pooled(NamedTuple):
-    """What is made of the states of a batch of texts."""
+    """The pooled states of a batch of texts."""
 
     vector: Float[Array, "b c"]
     weights: Float[Array, "b r s"]
-    """One row a hop; of `max`, the share of features that each token gave; of `last`, all on the last token."""
+    """One row per hop; for `max`, the share of features whose maximum is at the token; for `last`, all on the last."""
     penalty: Float[Array, " b"]
-    """What the config adds to the loss of each text."""
+    """Penalty of the config, added to the loss of each text."""
 
 
 class Pooling(nn.Module):
-    """Pool as the config says."""
+    """Pooling of the kind that the config names."""
 
     config: config.Pooling
 
@@ -40,13 +40,16 @@ class Pooling(nn.Module):
     def __call__(
         self, states: Float[Array, "b s d"], lengths: Int[Array, " b"], last: Float[Array, "b d"], *, train: bool
     ) -> Pooled:
-        """Pool the first `lengths` states of each text; a text without any is pooled to zeros.
+        """Pool the first `lengths` states of each text.
+
+        A text of length 0 has weights 0, and is pooled to zeros except by `first` and `last`, which return a state
+        unchanged.
 
         Args:
-            states: of every token.
-            lengths: tokens of each text.
-            last: what `last` pools to: for a recurrent encoder the last state of each direction.
-            train: let a random normalizer draw (needs the rng "dropout").
+            states: states of all tokens, padding included.
+            lengths: tokens of each text that are not padding.
+            last: the vector of `last`: for a recurrent encoder the last state of each direction.
+            train: whether a random normalizer samples (needs the rng "dropout").
         """
         pooled = self._pool(states, lengths, last, train)
         if not isinstance(self.config, Attentive):
@@ -55,25 +58,25 @@ class Pooling(nn.Module):
 
     def _pool(self, states: Array, lengths: Array, last: Array, train: bool) -> Pooled:
         where = jnp.arange(states.shape[1])[None, :] < lengths[:, None]
-        nothing = jnp.zeros(states.shape[0], states.dtype)
+        no_penalty = jnp.zeros(states.shape[0], states.dtype)
         match self.config:
             case config.Mean():
                 weights = normalizers.softmax(jnp.zeros(where.shape, states.dtype), where)[:, None, :]
-                return Pooled(_pooled(weights[:, None], states), weights, nothing)
+                return Pooled(_pooled(weights[:, None], states), weights, no_penalty)
             case config.Max():
                 vector, weights = largest(states, where)
-                return Pooled(vector, weights[:, None, :], nothing)
+                return Pooled(vector, weights[:, None, :], no_penalty)
             case config.First():
-                return Pooled(states[:, 0], _on(jnp.zeros_like(lengths), where), nothing)
+                return Pooled(states[:, 0], _one_hot(jnp.zeros_like(lengths), where), no_penalty)
             case config.Last():
-                return Pooled(last, _on(lengths - 1, where), nothing)
+                return Pooled(last, _one_hot(lengths - 1, where), no_penalty)
             case config.Attentive(penalty=rate) | config.Structured(penalty=rate):
-                found = self._attended(self.config, states, lengths, train)
-                vector = found.output.reshape(states.shape[0], -1)
-                return Pooled(vector, found.weights, rate * redundancy(found.weights))
+                attended = self._attend(self.config, states, lengths, train)
+                vector = attended.output.reshape(states.shape[0], -1)
+                return Pooled(vector, attended.weights, rate * redundancy(attended.weights))
 
-    def _attended(self, chosen: Attentive, states: Array, lengths: Array, train: bool) -> Any:
-        """Attend to the tokens from every learned query."""
+    def _attend(self, chosen: Attentive, states: Array, lengths: Array, train: bool) -> Any:
+        """Attend from every learned query to the tokens."""
         if isinstance(chosen, config.Structured):
             keys = jnp.tanh(nn.Dense(chosen.hidden, use_bias=False, name="w_1")(states))
             attention = AttentionConfig(score=Dot(), normalizer=chosen.normalizer)
@@ -87,9 +90,9 @@ class Pooling(nn.Module):
 
 
 def redundancy(weights: Float[Array, "b r s"]) -> Float[Array, " b"]:
-    """Tell how alike the hops of each text are, and how spread out each is.
+    """Compute the penalty on hops of a text that are similar to each other or spread over many tokens.
 
-    P = ‖A Aᵀ − I‖²_F, which is 0 where every hop has all its weight on a token of its own
+    P = ‖A Aᵀ − I‖²_F, which is 0 if every hop has all its weight on a single token, different from those of other hops
 
     Reference: Lin et al. 2017, eq. 8.
 
@@ -101,18 +104,18 @@ def redundancy(weights: Float[Array, "b r s"]) -> Float[Array, " b"]:
 
 
 def largest(states: Float[Array, "b s d"], where: Any) -> tuple[Float[Array, "b d"], Float[Array, "b s"]]:
-    """Take each feature's largest value among the tokens that count, and tell what share of them each token gave.
+    """Return the maximum of each feature over the unmasked tokens, and the share of features with maximum per token.
 
     >>> vector, share = largest(jnp.array([[[1.0, 5.0], [2.0, 3.0]]]), jnp.array([[True, True]]))
     >>> vector.tolist(), share.tolist()
     ([[2.0, 5.0]], [[0.5, 0.5]])
     """
     low = jnp.finfo(states.dtype).min
-    counted = jnp.where(where[..., None], states, low)
-    some = jnp.any(where, axis=1, keepdims=True)
-    vector = jnp.where(some, jnp.max(counted, axis=1), 0.0)
-    winners = jax.nn.one_hot(jnp.argmax(counted, axis=1), states.shape[1], dtype=states.dtype)
-    return vector, jnp.where(some, jnp.mean(winners, axis=1), 0.0)
+    masked = jnp.where(where[..., None], states, low)
+    nonempty = jnp.any(where, axis=1, keepdims=True)
+    vector = jnp.where(nonempty, jnp.max(masked, axis=1), 0.0)
+    winners = jax.nn.one_hot(jnp.argmax(masked, axis=1), states.shape[1], dtype=states.dtype)
+    return vector, jnp.where(nonempty, jnp.mean(winners, axis=1), 0.0)
 
 
 def _pooled(weights: Float[Array, "b 1 r s"], states: Float[Array, "b s d"]) -> Float[Array, "b c"]:
@@ -120,7 +123,7 @@ def _pooled(weights: Float[Array, "b 1 r s"], states: Float[Array, "b s d"]) -> 
     return pooled.reshape(states.shape[0], -1)
 
 
-def _on(place: Int[Array, " b"], where: Any) -> Float[Array, "b 1 s"]:
-    """All weight on one token, none where there is none."""
-    chosen = (jnp.arange(where.shape[1])[None, :] == place[:, None]) & where
+def _one_hot(position: Int[Array, " b"], where: Any) -> Float[Array, "b 1 s"]:
+    """Return weights with all weight on one token, or 0 everywhere if that token is masked."""
+    chosen = (jnp.arange(where.shape[1])[None, :] == position[:, None]) & where
     return chosen.astype(jnp.float32)[:, None, :]

@@ -9,7 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
 State = tuple[Float[Array, "b h"], ...]
-"""A cell's state; its first array is the output (h)."""
+"""State of a cell; its first array is the output h."""
 
 
 def gru(gates: Float[Array, "b g"], state: State, kernel: Float[Array, "h g"], bias: Float[Array, " g"]) -> State:
@@ -20,7 +20,7 @@ def gru(gates: Float[Array, "b g"], state: State, kernel: Float[Array, "h g"], b
     The reset gate acts after the product with W_n (as in cuDNN and PyTorch), not before it as in the paper.
 
     Args:
-        gates: the input's part of the three pre-activations, in the order r, z, n.
+        gates: the input's contribution to the three pre-activations, in the order r, z, n.
         state: (h,).
         kernel: W, the recurrent weights.
         bias: b, the recurrent bias.
@@ -47,7 +47,7 @@ def lstm(gates: Float[Array, "b g"], state: State, kernel: Float[Array, "h g"], 
     i, f, g, o = split(x + W h + b); c' = σ(f + 1) ⊙ c + σ(i) ⊙ tanh(g); h' = σ(o) ⊙ tanh(c')
 
     Args:
-        gates: the input's part of the four pre-activations, in the order i, f, g, o.
+        gates: the input's contribution to the four pre-activations, in the order i, f, g, o.
         state: (h, c).
         kernel: W, the recurrent weights.
         bias: b, the recurrent bias; the forget gate has 1 added (Jozefowicz et al. 2015).
@@ -66,7 +66,7 @@ def lstm(gates: Float[Array, "b g"], state: State, kernel: Float[Array, "h g"], 
 
 
 class Kind(NamedTuple):
-    """What distinguishes one cell from another: its step, how many gates and how many arrays of state."""
+    """A kind of cell: its step, number of gates and number of state arrays."""
 
     step: Callable[..., State]
     gates: int
@@ -74,25 +74,26 @@ class Kind(NamedTuple):
 
 
 CELLS = {"gru": Kind(gru, 3, 1), "lstm": Kind(lstm, 4, 2)}
+"""The kinds of cells by the name that a config uses."""
 
 
 def _orthogonal_gates(rng: Array, shape: tuple[int, int]) -> Array:
-    """One orthogonal matrix a gate (Saxe et al. 2014)."""
+    """Draw an orthogonal matrix for each gate (Saxe et al. 2014)."""
     hidden, width = shape
     orthogonal = nn.initializers.orthogonal()
-    gates = [orthogonal(one, (hidden, hidden)) for one in jax.random.split(rng, width // hidden)]
+    gates = [orthogonal(gate_rng, (hidden, hidden)) for gate_rng in jax.random.split(rng, width // hidden)]
     return jnp.concatenate(gates, axis=-1)
 
 
 class Cell(nn.Module):
-    """The recurrent weights of a cell; what its input adds to the gates is computed by the caller."""
+    """The recurrent weights of a cell; the caller computes the input's contribution to the gates."""
 
     kind: Literal["gru", "lstm"]
     hidden: int
 
     @nn.compact
     def __call__(self) -> Callable[[Float[Array, "b g"], State], State]:
-        """Return the step as a pure function of (gates, state), free to be used inside `jax.lax.scan`."""
+        """Return the step as a pure function of (gates, state), safe to use in `jax.lax.scan`."""
         cell = CELLS[self.kind]
         width = cell.gates * self.hidden
         kernel = self.param("kernel", _orthogonal_gates, (self.hidden, width))
@@ -101,12 +102,12 @@ class Cell(nn.Module):
 
 
 def initial_state(kind: Literal["gru", "lstm"], hidden: Float[Array, "b h"]) -> State:
-    """The state whose output is `hidden`; an LSTM's memory starts there too."""
+    """Return the state with output `hidden`; an LSTM's memory starts at the same values."""
     return (hidden,) * CELLS[kind].states
 
 
 class Direction(nn.Module):
-    """One direction of a recurrent layer over padded sequences; padding changes nothing."""
+    """One direction of a recurrent layer over padded sequences; padding leaves the state unchanged."""
 
     kind: Literal["gru", "lstm"]
     hidden: int
@@ -116,14 +117,14 @@ class Direction(nn.Module):
     def __call__(
         self, inputs: Float[Array, "b t d"], valid: Bool[Array, "b t"]
     ) -> tuple[Float[Array, "b t h"], Float[Array, "b h"]]:
-        """Return the output at every position and the last state's output (that of the last token read)."""
+        """Return the output at every position, and the output after the last token in reading order."""
         gates = nn.Dense(CELLS[self.kind].gates * self.hidden, name="input")(inputs)
         cell = Cell(self.kind, self.hidden, name="recurrent")()
 
-        def step(state: State, at: tuple[Array, Array]) -> tuple[State, Array]:
-            gates, valid = at
+        def step(state: State, inputs: tuple[Array, Array]) -> tuple[State, Array]:
+            gates, valid = inputs
             new = cell(gates, state)
-            state = jax.tree.map(lambda n, o: jnp.where(valid[:, None], n, o), new, state)
+            state = jax.tree.map(lambda after, before: jnp.where(valid[:, None], after, before), new, state)
             return state, state[0]
 
         start = initial_state(self.kind, jnp.zeros((inputs.shape[0], self.hidden), inputs.dtype))
@@ -142,7 +143,7 @@ class Bidirectional(nn.Module):
     def __call__(
         self, inputs: Float[Array, "b t d"], valid: Bool[Array, "b t"]
     ) -> tuple[Float[Array, "b t c"], Float[Array, "b c"]]:
-        """Return annotations [forward; backward] and the two last outputs, joined the same way."""
+        """Return the outputs [forward; backward] at every position, and the two last outputs, concatenated too."""
         forward, last = Direction(self.kind, self.hidden, reverse=False, name="forward")(inputs, valid)
         backward, first = Direction(self.kind, self.hidden, reverse=True, name="backward")(inputs, valid)
         return jnp.concatenate([forward, backward], axis=-1), jnp.concatenate([last, first], axis=-1)

@@ -23,7 +23,7 @@ GLOROT = nn.initializers.glorot_uniform(batch_axis=0)
 
 
 class Score(nn.Module):
-    """A score with its learned arrays: the function of `functional.scores` that a config names."""
+    """A score with its learned arrays: the function of `functional.scores` named by a config."""
 
     config: config.Score
     heads: int
@@ -65,33 +65,33 @@ class Score(nn.Module):
         return of_heads(self.param(name, init, (self.heads, *shape)))
 
     def _vector(self, name: str, width: int) -> Any:
-        """Return a vector for each head; with one head it is stored as a vector, which weight decay leaves alone."""
+        """Return a vector for each head; with one head it is stored as a vector, which has no weight decay."""
         init = nn.initializers.normal(width**-0.5)
         return self.param(name, init, (width,)) if self.heads == 1 else self._array(name, init, width)
 
     def _scale(self, start: float, learned: bool) -> Any:
-        """Return a number, or the exponential of a learned one, which stays positive."""
+        """Return a number, or the exponential of a learned number, which stays positive."""
         if not learned:
             return start
         return of_heads(jnp.exp(self.param("log_scale", nn.initializers.constant(math.log(start)), (self.heads,))))
 
 
 def of_heads(array: Float[Array, "h ..."]) -> Any:
-    """Mark an array as one slice for each head; of one head, return its slice."""
+    """Mark the first axis of an array as the heads; with one head, return its slice."""
     return array[0] if array.shape[0] == 1 else map_over(array, "h")
 
 
 def project_keys(score: Any, keys: Float[Array, "b k e"]) -> tuple[Float[Array, "b k a"], Any]:
-    """Apply to the keys, once, what a score of one head does to keys alone.
+    """Project keys once, and return them with the rest of the score.
 
     score(query, key) = rest(query, projected key)
 
-    A decoder that queries the same keys at every step then repeats only the rest. Scores that do nothing to keys alone
-    are returned as they are.
+    A decoder that queries the same keys at every step then computes only the rest. Keys and score are returned
+    unchanged if the score has no projection of keys.
 
     Args:
         score: as returned by `Score` for one head.
-        keys: of every example.
+        keys: keys of every example.
     Returns: the projected keys, and the rest of the score.
 
     >>> keys, rest = project_keys(Partial(scores.general, w=jnp.ones((2, 3))), jnp.ones((1, 4, 3)))

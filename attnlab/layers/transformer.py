@@ -25,35 +25,36 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def norm(config: Block, name: str | None = None) -> nn.Module:
-    """Make the norm that a config names."""
+    """Build the norm that a config names."""
     if isinstance(config.norm, LayerNorm):
         return nn.LayerNorm(epsilon=config.norm.epsilon, name=name)
     return nn.RMSNorm(epsilon=config.norm.epsilon, name=name)
 
 
 def sinusoids(positions: Int[Array, " t"], width: int) -> Float[Array, "t d"]:
-    """Encode positions by sines and cosines of falling frequencies: all sines, then all cosines.
+    """Encode positions by sines and cosines of decreasing frequencies: all sines, then all cosines.
 
     p[i, m] = sin(i · 10000^(−2m/d)),  p[i, d/2 + m] = cos(i · 10000^(−2m/d))    for m = 0 … d/2 − 1
 
-    The paper has sines and cosines in turn; the order of features means nothing to a learned map.
+    The paper alternates sines and cosines; the order of features does not matter to a learned projection.
 
     Args:
-        positions: from 0 on.
-        width: d; an odd one ends with a 0.
-    Returns: numbers in [−1, 1], of float32.
+        positions: positions, from 0.
+        width: d; if it is odd, the last feature is 0.
+    Returns: the encodings, in [−1, 1].
+    Numerics: float32.
     Reference: Vaswani et al. 2017, section 3.5.
 
     >>> sinusoids(jnp.arange(1), 4).tolist()
     [[0.0, 0.0, 1.0, 1.0]]
     """
-    speeds = 10000.0 ** (-jnp.arange(width // 2, dtype=jnp.float32) * 2 / width)
-    angles = positions.astype(jnp.float32)[:, None] * speeds[None, :]
+    frequencies = 10000.0 ** (-jnp.arange(width // 2, dtype=jnp.float32) * 2 / width)
+    angles = positions.astype(jnp.float32)[:, None] * frequencies[None, :]
     return jnp.pad(jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=1), ((0, 0), (0, width % 2)))
 
 
 class InputEmbedding(nn.Module):
-    """Embedded tokens as the first layer takes them: with scale, positions, types, norm and dropout."""
+    """The input of the first layer: embedded tokens with scale, positions, token types, norm and dropout."""
 
     config: Block
     token_types: int = 0
@@ -67,7 +68,7 @@ class InputEmbedding(nn.Module):
         *,
         train: bool,
     ) -> Float[Array, "b t d"]:
-        """Prepare tokens of which the first stands at position `start` (None: 0)."""
+        """Return the input states of tokens whose first has the position `start` (None: 0)."""
         config, (length, width) = self.config, embedded.shape[1:]
         states = embedded * math.sqrt(width) if config.scale_embeddings else embedded
         positions = jnp.arange(length, dtype=jnp.int32) + (0 if start is None else start)
@@ -83,20 +84,23 @@ class InputEmbedding(nn.Module):
             types = nn.Embed(self.token_types, width, embedding_init=nn.initializers.normal(0.02), name="token_types")
             states += types(jnp.zeros(embedded.shape[:2], jnp.int32) if token_types is None else token_types)
         elif token_types is not None:
-            raise ValueError("token types are given, but the config has token_types 0")
+            raise ValueError("token_types were passed, but the config has token_types 0")
         if config.embedding_norm:
             states = norm(config, "norm")(states)
         return Dropout(config.dropout)(states, train=train)
 
 
 class FeedForward(nn.Module):
-    """output = W_2 f(W_1 x), or with a gate W_2 (f(W_g x) ⊙ W_1 x) (Vaswani et al. 2017, eq. 2; Shazeer 2020)."""
+    """A feed-forward network: W_2 f(W_1 x), or with a gate W_2 (f(W_g x) ⊙ W_1 x).
+
+    Reference: Vaswani et al. 2017, equation 2; Shazeer 2020.
+    """
 
     config: Block
 
     @nn.compact
     def __call__(self, states: Float[Array, "b t d"], *, train: bool) -> Float[Array, "b t d"]:
-        """Map every state by itself."""
+        """Apply the network to every state on its own."""
         config, activate = self.config, ACTIVATIONS[self.config.activation]
         gated = config.activation == "swiglu"
         hidden = FusedDense((config.feed_forward,) * (2 if gated else 1), config.biases, name="hidden")(states)
@@ -107,7 +111,7 @@ class FeedForward(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Sublayers with a residual connection and a norm each."""
+    """A layer whose sublayers each have a residual connection and a norm."""
 
     config: Block
     attention: Attention
@@ -133,7 +137,7 @@ class _Layer(nn.Module):
         return self.residual(self.feed_forward_norm, states, network, train)[0]
 
     def setup_shared(self) -> None:
-        """Make the modules that both kinds of layers have."""
+        """Build the modules that encoder and decoder layers share."""
         self.self_norm = norm(self.config)
         self.feed_forward = FeedForward(self.config)
         self.feed_forward_norm = norm(self.config)
@@ -162,8 +166,8 @@ class DecoderLayer(_Layer):
     mixer: MakeMixer = SelfAttention
 
     def setup(self) -> None:
-        at: Any = {"bidirectional": False, "stack": "decoder", "layer": self.layer}
-        self.self_attention: Any = self.mixer(self.config, self.attention, **at)
+        options: Any = {"bidirectional": False, "stack": "decoder", "layer": self.layer}
+        self.self_attention: Any = self.mixer(self.config, self.attention, **options)
         self.cross_attention = CrossAttention(self.config, self.cross, stack="decoder", layer=self.layer)
         self.cross_norm = norm(self.config)
         self.setup_shared()

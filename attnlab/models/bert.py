@@ -1,6 +1,6 @@
-"""Weights of BERT's family (Devlin et al. 2019) as parameters of `TransformerEncoder`: which tensor is which.
+"""Loading of BERT's weights (Devlin et al. 2019) as parameters of `TransformerEncoder`.
 
-y = x Wᵀ + b    in the files, as PyTorch has it; here y = x W + b, and W_q, W_k and W_v are one matrix side by side.
+Files store matrices for y = x Wᵀ + b, as PyTorch does; here y = x W + b, and W_q, W_k and W_v are concatenated.
 """
 
 from collections.abc import Mapping
@@ -23,50 +23,56 @@ SIZES = {
 }  # fmt: skip
 """Setting of the encoder -> its name in config.json."""
 DEFAULTS = {"hidden_act": "gelu", "type_vocab_size": 2, "layer_norm_eps": 1e-12, "max_position_embeddings": 512}
-"""What BERT's own config.json may leave out."""
+"""Values of settings that BERT's own config.json may omit."""
 ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
 OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 
-def find(model: Any, data_dir: Path | None) -> Pretrained | None:
-    """Find the weights that a model's config starts from, and see that they fit; None where it draws its own."""
+def find_weights(model: Any, data_dir: Path | None) -> Pretrained | None:
+    """Return the pretrained weights that a model's config names, or None if it names none.
+
+    Raises:
+        UserError: they are missing, or their sizes differ from the encoder's.
+    """
     if getattr(model, "pretrained", None) is None:
         return None
     source = Pretrained.find(model.pretrained, data_dir)
-    refuse_other_sizes(model.encoder, source)
+    _check_sizes(model.encoder, source)
     return source
 
 
-def refuse_other_sizes(encoder: TransformerEncoder, source: Pretrained) -> None:
-    """Refuse weights of another size or kind than the encoder; one line names both numbers."""
-    given, path = DEFAULTS | source.config, source.folder / "config.json"
-    kind = given.get("model_type", "bert")
-    if kind != "bert" or given.get("position_embedding_type", "absolute") != "absolute":
-        found = kind if kind != "bert" else f"position_embedding_type {given['position_embedding_type']}"
-        raise UserError(f"{path}: {found}; only bert with absolute positions can be loaded")
-    for place, name in SIZES.items():
-        ours: Any = encoder
-        for part in place.split("."):
-            ours = getattr(ours, part)
-        theirs = given.get(name)
-        theirs = ACTIVATIONS.get(str(theirs), theirs)
-        if ours != theirs:
-            raise UserError(f"model.encoder.{place} {ours} differs from {name} {theirs} of {path}")
-    if encoder.max_length > given["max_position_embeddings"]:
+def _check_sizes(encoder: TransformerEncoder, source: Pretrained) -> None:
+    """Raise a `UserError` if the weights are of another kind or size than the encoder."""
+    settings, path = DEFAULTS | source.config, source.folder / "config.json"
+    kind = settings.get("model_type", "bert")
+    if kind != "bert" or settings.get("position_embedding_type", "absolute") != "absolute":
+        other = kind if kind != "bert" else f"position_embedding_type {settings['position_embedding_type']}"
+        raise UserError(f"{path}: {other}; only bert with absolute positions can be loaded")
+    for key, name in SIZES.items():
+        expected: Any = encoder
+        for part in key.split("."):
+            expected = getattr(expected, part)
+        stored = settings.get(name)
+        stored = ACTIVATIONS.get(str(stored), stored)
+        if expected != stored:
+            raise UserError(f"model.encoder.{key} {expected} differs from {name} {stored} of {path}")
+    if encoder.max_length > settings["max_position_embeddings"]:
         raise UserError(
             f"model.encoder.max_length {encoder.max_length} exceeds max_position_embeddings "
-            f"{given['max_position_embeddings']} of {path}"
+            f"{settings['max_position_embeddings']} of {path}"
         )
 
 
-def read(encoder: TransformerEncoder, source: Pretrained) -> tuple[PyTree, list[str]]:
-    """Read an encoder's parameters, and name the tensors of the file that have no place in it.
+def read_parameters(encoder: TransformerEncoder, source: Pretrained) -> tuple[PyTree, list[str]]:
+    """Read an encoder's parameters; return them with the names of the tensors that were not used.
 
     Args:
-        encoder: with `max_length` positions, at most as many as the file has.
-        source: names of its tensors may begin with `bert.`; norms may have gamma and beta, as of old.
+        encoder: config of the encoder; its `max_length` is at most the number of positions in the file.
+        source: the weights; names of tensors may begin with `bert.`, and norms may have the old names gamma and beta.
+    Raises:
+        UserError: a tensor is missing, or its shape differs from the encoder's.
     """
-    refuse_other_sizes(encoder, source)
+    _check_sizes(encoder, source)
     tensors = _Tensors(source)
     width, inner = encoder.width, encoder.feed_forward
 
@@ -82,19 +88,19 @@ def read(encoder: TransformerEncoder, source: Pretrained) -> tuple[PyTree, list[
             "bias": tensors.take(f"{name}.LayerNorm.bias", width),
         }
 
-    def layer(at: str) -> dict[str, Any]:
-        parts = [linear(f"{at}.attention.self.{name}", width, width) for name in ("query", "key", "value")]
+    def layer(prefix: str) -> dict[str, Any]:
+        parts = [linear(f"{prefix}.attention.self.{name}", width, width) for name in ("query", "key", "value")]
         return {
             "self_attention": {
                 "qkv": {name: np.concatenate([part[name] for part in parts], axis=-1) for name in ("kernel", "bias")},
-                "output": linear(f"{at}.attention.output.dense", width, width),
+                "output": linear(f"{prefix}.attention.output.dense", width, width),
             },
-            "self_norm": norm(f"{at}.attention.output"),
+            "self_norm": norm(f"{prefix}.attention.output"),
             "feed_forward": {
-                "hidden": linear(f"{at}.intermediate.dense", width, inner),
-                "output": linear(f"{at}.output.dense", inner, width),
+                "hidden": linear(f"{prefix}.intermediate.dense", width, inner),
+                "output": linear(f"{prefix}.output.dense", inner, width),
             },
-            "feed_forward_norm": norm(f"{at}.output"),
+            "feed_forward_norm": norm(f"{prefix}.output"),
         }
 
     words = tensors.take("embeddings.word_embeddings.weight", None, width)
@@ -108,54 +114,54 @@ def read(encoder: TransformerEncoder, source: Pretrained) -> tuple[PyTree, list[
         types = tensors.take("embeddings.token_type_embeddings.weight", encoder.token_types, width)
         entry["token_types"] = {"embedding": types}
     layers = {f"layer_{n}": layer(f"encoder.layer.{n}") for n in range(encoder.layers)}
-    return {"embedding": {"embedding": words[source.rows]}, "body": {"entry": entry, **layers}}, tensors.left()
+    return {"embedding": {"embedding": words[source.rows]}, "body": {"entry": entry, **layers}}, tensors.unused()
 
 
-def describe(encoder: TransformerEncoder, source: Pretrained) -> str:
+def describe_weights(encoder: TransformerEncoder, source: Pretrained) -> str:
     """Describe pretrained weights: file, fingerprint, ignored tensors, and layers whose attention is not BERT's."""
-    _, ignored = read(encoder, source)
-    rest = f"; ignored: {', '.join(ignored)}" if ignored else ""
-    others = [place for place, attention in encoder.attentions().items() if attention != SELF]
-    unlike = f"; not what the weights were trained with: {', '.join(others)}" if others else ""
-    return f"pretrained: {source.weights}, sha256 {source.fingerprint[:12]}{rest}{unlike}"
+    _, unused = read_parameters(encoder, source)
+    ignored = f"; ignored: {', '.join(unused)}" if unused else ""
+    changed = [layer for layer, attention in encoder.attentions().items() if attention != SELF]
+    differing = f"; attention differs from the pretrained model's in: {', '.join(changed)}" if changed else ""
+    return f"pretrained: {source.weights}, sha256 {source.fingerprint[:12]}{ignored}{differing}"
 
 
-def placed(drawn: PyTree, encoder: TransformerEncoder, source: Pretrained) -> PyTree:
-    """Put pretrained parameters in the place of drawn ones; what a file has not (a score's own, say) stays drawn."""
-    ours: dict[tuple[str, ...], Any] = flatten_dict(drawn)  # pyright: ignore[reportAssignmentType]
-    theirs: dict[tuple[str, ...], Any] = flatten_dict(read(encoder, source)[0])  # pyright: ignore[reportAssignmentType]
-    for path, value in theirs.items():
-        if path not in ours or ours[path].shape != value.shape:
+def replace_parameters(initial: PyTree, encoder: TransformerEncoder, source: Pretrained) -> PyTree:
+    """Replace initial parameters by pretrained ones; parameters that are not in the file keep their initial values."""
+    params: dict[tuple[str, ...], Any] = flatten_dict(initial)  # pyright: ignore[reportAssignmentType]
+    stored: dict[tuple[str, ...], Any] = flatten_dict(read_parameters(encoder, source)[0])  # pyright: ignore[reportAssignmentType]
+    for path, value in stored.items():
+        if path not in params or params[path].shape != value.shape:
             raise ValueError(f"{'/'.join(path)} {value.shape}: no such parameter of the encoder")
-    return unflatten_dict({**ours, **theirs})
+    return unflatten_dict({**params, **stored})
 
 
 class _Tensors:
-    """The tensors of a file by their names in today's BERT, each to be taken once."""
+    """The tensors of a file under current names of BERT; each can be taken once."""
 
     def __init__(self, source: Pretrained) -> None:
         self._path = source.weights
-        found = source.tensors()
-        prefix = "bert." if any(name.startswith("bert.") for name in found) else ""
-        self._names: Mapping[str, str] = {_today(name.removeprefix(prefix)): name for name in found}
-        self._found = found
+        tensors = source.tensors()
+        prefix = "bert." if any(name.startswith("bert.") for name in tensors) else ""
+        self._names: Mapping[str, str] = {_current_name(name.removeprefix(prefix)): name for name in tensors}
+        self._unused = tensors
 
     def take(self, name: str, *shape: int | None) -> np.ndarray:
-        """Take a tensor of a shape, None for any length."""
+        """Return a tensor of the expected shape, in which None is any size."""
         if name not in self._names:
             raise UserError(f"{self._path}: no tensor {name}")
-        value = self._found.pop(self._names[name])
-        if value.shape != tuple(have if want is None else want for want, have in zip_longest(shape, value.shape)):
-            wanted = ", ".join("any" if want is None else str(want) for want in shape)
-            raise UserError(f"{self._path}: {name} is {list(value.shape)}, expected [{wanted}]")
+        value = self._unused.pop(self._names[name])
+        if value.shape != tuple(size if want is None else want for want, size in zip_longest(shape, value.shape)):
+            expected = ", ".join("any" if want is None else str(want) for want in shape)
+            raise UserError(f"{self._path}: {name} is {list(value.shape)}, expected [{expected}]")
         return value.astype(np.float32)
 
-    def left(self) -> list[str]:
-        """Name what nobody took."""
-        return sorted(self._found)
+    def unused(self) -> list[str]:
+        """Return the names of the tensors that were not taken."""
+        return sorted(self._unused)
 
 
-def _today(name: str) -> str:
+def _current_name(name: str) -> str:
     for old, new in OLD_NAMES.items():
         name = name.replace(old, new)
     return name

@@ -1,6 +1,6 @@
-"""Readers that point at the span of a passage that answers a question.
+"""Bidirectional attention flow (BiDAF): a reader that predicts the span of a passage that answers a question.
 
-Bidirectional attention flow, for passage states h_t and question states u_j:
+For passage states h_t and question states u_j:
 
     S[t, j] = score(h_t, u_j)
     ũ_t = Σ_j normalizer(S[t])_j u_j                      every word of the passage attends to the question
@@ -8,10 +8,11 @@ Bidirectional attention flow, for passage states h_t and question states u_j:
     g_t = [h_t; ũ_t; h_t ∘ ũ_t; h_t ∘ h̃]
     start = w_s [g; m],  end = w_e [g; m'],  m = BiRNN(g), m' = BiRNN(m)
 
-Without the question's attention g_t = [h_t; ũ_t; h_t ∘ ũ_t]; without any, ũ_t is the question's last states.
+Without the attention of the question to the passage, g_t = [h_t; ũ_t; h_t ∘ ũ_t]; without any attention, ũ_t is the
+question's last states.
 
-Place 0 of the logits stands for "no answer here", place t + 1 for word t. Reference: Seo et al. 2017; the place of no
-answer: Levy et al. 2017.
+Position 0 of the logits stands for "no answer", position t + 1 for word t. Reference: Seo et al. 2017; for the position
+of "no answer": Levy et al. 2017.
 """
 
 from typing import Any, NamedTuple
@@ -33,11 +34,11 @@ from attnlab.layers.normalizers import Normalizer, draws
 from attnlab.layers.recurrent import Bidirectional
 
 VECTORS = nn.initializers.normal(0.1)
-"""Of words and letters."""
+"""Initializer of the embeddings of words and letters."""
 
 
 class ReaderEmbeddings(NamedTuple):
-    """The vectors of the words of a batch, before the highway network."""
+    """The embeddings of the words of a batch, before the highway network."""
 
     passage: Float[Array, "b t e"]
     question: Float[Array, "b j e"]
@@ -45,42 +46,42 @@ class ReaderEmbeddings(NamedTuple):
 
 @struct.dataclass
 class Pointers:
-    """What a reader says of a batch."""
+    """Output of a reader for a batch."""
 
     start: Float[Array, "b places"] | Any
-    """Logits of the answer's first word; place 0 is no answer. −inf beyond the passage."""
+    """Logits of the answer's first word; position 0 is no answer. −inf beyond the passage."""
     end: Float[Array, "b places"] | Any
-    """The same of its last word."""
+    """Logits of the answer's last word, likewise."""
     question: Float[Array, "b t j"] | Any
-    """Attention of each word of the passage over the question; zeros without attention."""
+    """Attention weights of each word of the passage over the question; zeros without attention."""
     passage: Float[Array, "b t"] | Any
-    """Attention of the question over the passage; zeros without it."""
+    """Attention weights of the question over the passage; zeros without attention."""
 
 
 class CharacterConvolution(nn.Module):
-    """What stands out in a word's letters: each filter's largest answer over all places (Kim 2014)."""
+    """A convolution over the letters of a word, with the maximum of each filter over all positions (Kim 2014)."""
 
     config: Characters
     letters: int
 
     @nn.compact
     def __call__(self, words: Int[Array, "b t c"]) -> Float[Array, "b t f"]:
-        """Read the letters of every word; letters of number 0 are padding."""
+        """Return the features of every word from its letters; letter 0 is padding."""
         config = self.config
         vectors = nn.Embed(self.letters, config.embedding, embedding_init=VECTORS)(words) * (words > 0)[..., None]
         flat = vectors.reshape(-1, *vectors.shape[2:])
-        found = nn.Conv(config.filters, (config.kernel_size,), name="filters")(flat)
-        return jax.nn.relu(jnp.max(found, axis=1)).reshape(*words.shape[:2], config.filters)
+        features = nn.Conv(config.filters, (config.kernel_size,), name="filters")(flat)
+        return jax.nn.relu(jnp.max(features, axis=1)).reshape(*words.shape[:2], config.filters)
 
 
 class Highway(nn.Module):
-    """y = gate ⊙ relu(W x + b) + (1 − gate) ⊙ x, layer upon layer (Srivastava et al. 2015)."""
+    """A highway network: y = gate ⊙ relu(W x + b) + (1 − gate) ⊙ x in each layer (Srivastava et al. 2015)."""
 
     layers: int
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
-        """Pass every vector through by itself."""
+        """Apply the network to every vector on its own."""
         for layer in range(self.layers):
             gate = nn.Dense(x.shape[-1], bias_init=nn.initializers.constant(-1.0), name=f"gate_{layer}")(x)
             new = jax.nn.relu(nn.Dense(x.shape[-1], name=f"new_{layer}")(x))
@@ -89,12 +90,13 @@ class Highway(nn.Module):
 
 
 class BidafReader(nn.Module):
-    """Passage and question in, logits of the answer's first and last word out."""
+    """BiDAF: maps passage and question to the logits of the answer's first and last word."""
 
     config: Config
     vocabulary: int
+    """Number of words, padding and unknown included."""
     letters: int
-    """Number of letters that are told apart, padding and unknown counted."""
+    """Number of letters, padding and unknown included."""
 
     def setup(self) -> None:
         config = self.config
@@ -130,15 +132,15 @@ class BidafReader(nn.Module):
         """Return logits of the answer's first and last word.
 
         Args:
-            passage: words.
-            passage_lengths: how many of them are real; 0 for filler.
-            question: words.
-            question_lengths: how many of them are real.
-            passage_letters: letters of each word; without a column where the model reads none.
-            question_letters: likewise.
-            match: 1 for the words of the passage that the question has too; used where the config says so.
-            train: apply dropout (needs the rng "dropout").
-            embedded: used in place of the embeddings of passage and question; see `embed`.
+            passage: words of the passage.
+            passage_lengths: number of them that are not padding; 0 for a padding row.
+            question: words of the question.
+            question_lengths: number of them that are not padding.
+            passage_letters: letters of each word of the passage; without columns if the model does not use letters.
+            question_letters: letters of each word of the question, likewise.
+            match: 1 for words of the passage that occur in the question; used with `exact_match` in the config.
+            train: whether to apply dropout (needs the rng "dropout").
+            embedded: replaces the embeddings of passage and question; see `embed`.
         """
         if embedded is None:
             embedded = self.embed(
@@ -149,8 +151,8 @@ class BidafReader(nn.Module):
         in_question = jnp.ones(question.shape)
         h, _ = self._context(embedded.passage, match, inside, train)
         u, last = self._context(embedded.question, in_question, question_valid, train)
-        g, by_question, by_passage = self._flow(h, u, last, inside, question_lengths, train)
-        return self._point(g, inside, by_question, by_passage, train)
+        g, over_question, over_passage = self._flow(h, u, last, inside, question_lengths, train)
+        return self._point(g, inside, over_question, over_passage, train)
 
     def embed(
         self,
@@ -162,7 +164,7 @@ class BidafReader(nn.Module):
         question_letters: Int[Array, "b j c"],
         *_: Any,
     ) -> ReaderEmbeddings:
-        """Return the vectors of all words, their letters' features included; takes the arguments of `__call__`."""
+        """Return the embeddings of all words with the features of their letters; takes the arguments of `__call__`."""
         return ReaderEmbeddings(self._vectors(passage, passage_letters), self._vectors(question, question_letters))
 
     def _vectors(self, words: Array, letters: Array) -> Array:
@@ -172,7 +174,7 @@ class BidafReader(nn.Module):
         return jnp.concatenate(parts, axis=-1)
 
     def _context(self, vectors: Array, match: Array, valid: Array, train: bool) -> tuple[Array, Array]:
-        """Return the contextual states of words, and the last ones of both directions."""
+        """Return the contextual states of words, and the last states of both directions."""
         embedded = self.highway(vectors)
         if self.config.exact_match:
             embedded = jnp.concatenate([embedded, match[..., None]], axis=-1)
@@ -181,49 +183,52 @@ class BidafReader(nn.Module):
     def _flow(
         self, h: Array, u: Array, last: Array, inside: Bool[Array, "b t"], lengths: Array, train: bool
     ) -> tuple[Array, Array, Array]:
-        """What each word of the passage knows of the question, and the weights of both attentions."""
-        nowhere = jnp.zeros(h.shape[:2], h.dtype)
+        """Return the question-aware states of the passage, and the weights over the question and over the passage."""
+        no_weights = jnp.zeros(h.shape[:2], h.dtype)
         if self.config.attention is None:
-            seen, by_question = jnp.broadcast_to(last[:, None], h.shape), jnp.zeros((*h.shape[:2], u.shape[1]), h.dtype)
-            return jnp.concatenate([h, seen, h * seen], axis=-1), by_question, nowhere
-        found: Any = self.attention(h, u, u, lengths, returns=("weights", "max"), implementation="dense", train=train)
-        parts, by_passage = [h, found.output, h * found.output], nowhere
+            context = jnp.broadcast_to(last[:, None], h.shape)
+            over_question = jnp.zeros((*h.shape[:2], u.shape[1]), h.dtype)
+            return jnp.concatenate([h, context, h * context], axis=-1), over_question, no_weights
+        result: Any = self.attention(h, u, u, lengths, returns=("weights", "max"), implementation="dense", train=train)
+        parts, over_passage = [h, result.output, h * result.output], no_weights
         if self.config.flow == "both":
-            regarded, by_passage = self._regarded(h, last, found.max, jnp.sum(inside, axis=1), train)
-            parts.append(h * regarded)
-        return jnp.concatenate(parts, axis=-1), found.weights, by_passage
+            context, over_passage = self._attend_to_passage(h, last, result.max, jnp.sum(inside, axis=1), train)
+            parts.append(h * context)
+        return jnp.concatenate(parts, axis=-1), result.weights, over_passage
 
-    def _regarded(self, h: Array, last: Array, logits: Array, lengths: Array, train: bool) -> tuple[Array, Array]:
-        """The mean of the passage's states that the question attends to as one, and its weights."""
+    def _attend_to_passage(
+        self, h: Array, last: Array, logits: Array, lengths: Array, train: bool
+    ) -> tuple[Array, Array]:
+        """Return the mean of the passage's states weighted by the question's attention, and the weights."""
         question = last[:, None, None, :]
         random = train and draws(self.to_passage.config)
-        found: Any = attention(
+        result: Any = attention(
             question,
             jnp.where(jnp.isfinite(logits), logits, 0.0)[:, :, None, None],
             h[:, :, None, :],
-            score=_given,
+            score=_logits,
             mask=masks.lengths(lengths),
             normalizer=self.to_passage()(question, lengths, self.make_rng("dropout") if random else None),
             returns=("weights",),
             implementation="dense",
         )
-        record(self, found.weights, kind="query_to_context", stack="reader")
-        return found.output[:, :, 0], found.weights[:, 0, 0]
+        record(self, result.weights, kind="query_to_context", stack="reader")
+        return result.output[:, :, 0], result.weights[:, 0, 0]
 
-    def _point(self, g: Array, inside: Array, by_question: Array, by_passage: Array, train: bool) -> Pointers:
+    def _point(self, g: Array, inside: Array, over_question: Array, over_passage: Array, train: bool) -> Pointers:
         drop = lambda x: self.dropout(x, train=train)  # noqa: E731
         m = g
         for layer in self.modeling:
             m, _ = layer(drop(m), inside)
         m_end, _ = self.to_end(drop(m), inside)
         ends = []
-        for read, states, none in ((self.start, m, self.none[0]), (self.end, m_end, self.none[1])):
-            logits = read(drop(jnp.concatenate([g, states], axis=-1)))[..., 0]
+        for dense, states, no_answer in ((self.start, m, self.none[0]), (self.end, m_end, self.none[1])):
+            logits = dense(drop(jnp.concatenate([g, states], axis=-1)))[..., 0]
             logits = jnp.where(inside, logits, -jnp.inf)
-            ends.append(jnp.concatenate([jnp.broadcast_to(none, (len(logits), 1)), logits], axis=1))
-        return Pointers(ends[0], ends[1], by_question, by_passage)
+            ends.append(jnp.concatenate([jnp.broadcast_to(no_answer, (len(logits), 1)), logits], axis=1))
+        return Pointers(ends[0], ends[1], over_question, over_passage)
 
 
-def _given(query: Array, key: Array) -> Array:
-    """The score whose keys are the logits themselves."""
+def _logits(query: Array, key: Array) -> Array:
+    """Return the keys as logits: the score of keys that are logits already."""
     return jnp.broadcast_to(key.T, (len(query), len(key)))

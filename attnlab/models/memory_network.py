@@ -1,4 +1,4 @@
-"""End-to-end memory network: a question asks the sentences of a story several times over.
+"""End-to-end memory network: a question attends to the sentences of a story in several hops.
 
     m_i = Σ_j l_j ∘ A x_ij + T_A(i),  c_i = Σ_j l_j ∘ C x_ij + T_C(i)    a sentence as key and as value
     p = attend(u, m),  o = Σ_i p_i c_i,  u ← u + o                       one hop
@@ -20,50 +20,50 @@ from attnlab.layers.attention import Attention
 from attnlab.layers.dropout import Dropout
 
 SMALL = nn.initializers.normal(0.1)
-"""As in the paper, section 4.2."""
+"""Initializer of all parameters, as in the paper, section 4.2."""
 
 
 class StoryEmbeddings(NamedTuple):
-    """The embeddings of a batch of stories, before what encodes the age of a sentence is added."""
+    """The embeddings of a batch of stories, without the temporal encoding of the sentences."""
 
     sentences: tuple[Float[Array, "b n d"], ...]
-    """Of every sentence, by each of the embedding matrices."""
+    """Embeddings of all sentences, for each of the embedding matrices."""
     question: Float[Array, "b 1 d"]
 
 
 @struct.dataclass
 class Answers:
-    """What the model says of a batch."""
+    """Output of the model for a batch."""
 
     logits: Float[Array, "b v"] | Any
-    """Of every word of the vocabulary as the answer."""
+    """Logits of every word of the vocabulary as the answer."""
     weights: Float[Array, "b h n"] | Any
-    """Attention of each hop over the sentences."""
+    """Attention weights of each hop over the sentences."""
 
 
 def position_encoding(lengths: Int[Array, "*b"], words: int, width: int) -> Float[Array, "*b w d"]:
-    """Weigh the features of a word by where it stands in its sentence.
+    """Compute the weights of a word's features by its position in the sentence.
 
     l[j, k] = (1 − j/J) − (k/d) (1 − 2j/J),    j = 1 … J, k = 1 … d
 
     Args:
         lengths: J, words of each sentence.
-        words: places in a sentence; those beyond its length mean nothing.
-        width: d.
-    Returns: between −1 and 1 for the words of the sentence.
+        words: positions in a sentence; those beyond its length are meaningless.
+        width: d, number of features.
+    Returns: the weights, in [−1, 1] for the words of the sentence.
     Reference: Sukhbaatar et al. 2015, section 4.1.
 
     >>> position_encoding(jnp.array(2), 2, 2).tolist()
     [[0.5, 0.5], [0.0, 1.0]]
     """
-    once, of_feature = _shares(lengths, words)
-    return once[..., None] - of_feature[..., None] * _features(width)
+    constant, slope = _coefficients(lengths, words)
+    return constant[..., None] - slope[..., None] * _features(width)
 
 
-def _shares(lengths: Int[Array, "*b"], words: int) -> tuple[Float[Array, "*b w"], Float[Array, "*b w"]]:
-    """The two numbers of a place in `position_encoding`: 1 − j/J, and what is multiplied by k/d."""
-    place = jnp.arange(1, words + 1, dtype=jnp.float32) / jnp.maximum(lengths, 1)[..., None]
-    return 1 - place, 1 - 2 * place
+def _coefficients(lengths: Int[Array, "*b"], words: int) -> tuple[Float[Array, "*b w"], Float[Array, "*b w"]]:
+    """Return the two terms of a position in `position_encoding`: 1 − j/J, and 1 − 2j/J, the factor of k/d."""
+    position = jnp.arange(1, words + 1, dtype=jnp.float32) / jnp.maximum(lengths, 1)[..., None]
+    return 1 - position, 1 - 2 * position
 
 
 def _features(width: int) -> Float[Array, " d"]:
@@ -71,14 +71,14 @@ def _features(width: int) -> Float[Array, " d"]:
 
 
 def ages(lengths: Int[Array, " b"], sentences: int, jitter: float, rng: Array | None) -> Int[Array, "b n"]:
-    """Tell how long ago each sentence was: 1 for the last one of a story, 2 for that before it.
+    """Compute the age of each sentence: 1 for the last sentence of a story, 2 for the sentence before it.
 
     Args:
         lengths: sentences of each story.
-        sentences: n; those beyond a story's length have age 0.
-        jitter: with this probability a gap follows a sentence, which makes it and all before it older by one.
-        rng: None leaves no gaps.
-    Returns: between 0 and 2n.
+        sentences: n, padding included; padding has age 0.
+        jitter: probability of a gap after a sentence, which makes it and all sentences before it older by one.
+        rng: rng of the gaps; None for no gaps.
+    Returns: the ages, in 0 … 2n.
     Reference: Sukhbaatar et al. 2015, section 4.1, "learning time invariance by injecting random noise".
 
     >>> ages(jnp.array([2, 3]), 3, 0.1, None).tolist()
@@ -92,12 +92,12 @@ def ages(lengths: Int[Array, " b"], sentences: int, jitter: float, rng: Array | 
 
 
 class MemoryNetwork(nn.Module):
-    """Story and question in, logits of the answer's word out."""
+    """An end-to-end memory network: maps a story and a question to the logits of the answer's word."""
 
     config: Config
     vocabulary: int
     memory: int
-    """Sentences, at most."""
+    """Greatest number of sentences of a story."""
 
     def setup(self) -> None:
         self.tables = self.config.hops + 1 if self.config.tying == "adjacent" else 2
@@ -106,10 +106,10 @@ class MemoryNetwork(nn.Module):
     def embed(
         self, story: Int[Array, "b n w"], sentences: Int[Array, " b"], question: Int[Array, "b w"]
     ) -> StoryEmbeddings:
-        """Return the embeddings of the sentences and of the question, without what encodes their age."""
+        """Return the embeddings of the sentences and of the question, without the temporal encoding."""
         bags = self._bags(story)
-        memories = [self._read(table, bags) for table in self.words]
-        return StoryEmbeddings(tuple(memories), self._read(self.words[0], self._bags(question[:, None])))
+        memories = [self._embed(table, bags) for table in self.words]
+        return StoryEmbeddings(tuple(memories), self._embed(self.words[0], self._bags(question[:, None])))
 
     @nn.compact
     def __call__(
@@ -124,11 +124,11 @@ class MemoryNetwork(nn.Module):
         """Return logits of the answer.
 
         Args:
-            story: words of each sentence; words of number 0 are padding.
-            sentences: how many of them are real.
-            question: words.
-            train: apply dropout, and jitter the ages (needs the rng "dropout").
-            embedded: used in place of the embeddings of the sentences and the question; see `embed`.
+            story: words of each sentence; word 0 is padding.
+            sentences: number of sentences that are not padding.
+            question: words of the question; word 0 is padding.
+            train: whether to apply dropout and to jitter the ages (needs the rng "dropout").
+            embedded: replaces the embeddings of the sentences and the question; see `embed`.
         """
         config, longest = self.config, story.shape[1]
         adjacent, tables = config.tying == "adjacent", self.tables
@@ -138,9 +138,9 @@ class MemoryNetwork(nn.Module):
             jittered = train and config.time_noise
             age = ages(sentences, longest, config.time_noise, self.make_rng("dropout") if jittered else None)
             times = self.param("times", SMALL, (tables, 2 * self.memory + 1, config.width))
-            since = jax.nn.one_hot(age, 2 * longest + 1)
+            one_hot = jax.nn.one_hot(age, 2 * longest + 1)
             memories = [
-                memory + since @ table[: 2 * longest + 1] for memory, table in zip(memories, times, strict=True)
+                memory + one_hot @ table[: 2 * longest + 1] for memory, table in zip(memories, times, strict=True)
             ]
         dropout = Dropout(config.dropout)
         between = None if adjacent else nn.Dense(config.width, use_bias=False, name="between")
@@ -152,12 +152,12 @@ class MemoryNetwork(nn.Module):
         for hop in range(config.hops):
             key, value = (memories[hop], memories[hop + 1]) if adjacent else memories
             attend = attends[hop if adjacent else 0]
-            found = attend(
+            result = attend(
                 dropout(state, train=train), key, value, sentences, returns=("weights",), implementation="dense",
                 layer=hop + 1, train=train,
             )  # fmt: skip
-            state = (state if between is None else between(state)) + found.output
-            weights.append(found.weights)
+            state = (state if between is None else between(state)) + result.output
+            weights.append(result.weights)
         if adjacent:
             logits = state[:, 0] @ self.words[-1].T
         else:
@@ -165,14 +165,14 @@ class MemoryNetwork(nn.Module):
         return Answers(logits, jnp.concatenate(weights, axis=1))
 
     def _bags(self, words: Int[Array, "b n w"]) -> Float[Array, "s b n v"]:
-        """Count the words of each sentence, under either share of the position encoding: all that a sentence is."""
+        """Return bags of words of the sentences, one for each coefficient of the position encoding."""
         real = words > 0
-        shares = [jnp.ones(words.shape)]
+        coefficients = [jnp.ones(words.shape)]
         if self.config.encoding == "position":
-            shares = list(_shares(jnp.sum(real, axis=-1), words.shape[-1]))
-        return jnp.einsum("sbnw,bnwv->sbnv", jnp.stack(shares) * real, jax.nn.one_hot(words, self.vocabulary))
+            coefficients = list(_coefficients(jnp.sum(real, axis=-1), words.shape[-1]))
+        return jnp.einsum("sbnw,bnwv->sbnv", jnp.stack(coefficients) * real, jax.nn.one_hot(words, self.vocabulary))
 
-    def _read(self, table: Float[Array, "v d"], bags: Float[Array, "s b n v"]) -> Float[Array, "b n d"]:
-        """Make a vector of each sentence: Σ_j l_j ∘ A x_j, the places summed up before the product with A."""
-        read = bags @ table
-        return read[0] if len(read) == 1 else read[0] - read[1] * _features(self.config.width)
+    def _embed(self, table: Float[Array, "v d"], bags: Float[Array, "s b n v"]) -> Float[Array, "b n d"]:
+        """Embed each sentence as Σ_j l_j ∘ A x_j, summing over the positions before the product with A."""
+        sums = bags @ table
+        return sums[0] if len(sums) == 1 else sums[0] - sums[1] * _features(self.config.width)

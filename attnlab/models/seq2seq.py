@@ -1,4 +1,4 @@
-"""Recurrent sequence-to-sequence model with attention, in the two classical forms, or without.
+"""Recurrent sequence-to-sequence model with attention in the two classical variants, or without attention.
 
 Encoder: annotations = [forward; backward] states of a bidirectional recurrent network.
 
@@ -10,8 +10,8 @@ Luong, Pham & Manning 2015 (attend with the current state, input feeding):
     state_t = cell([y_{t−1}; readout_{t−1}], state_{t−1}), context_t = attend(state_t),
     readout_t = tanh(W [state_t; context_t])
 
-Both: logits_t = E readout_t + b, with E the target embedding when embeddings are tied. (Bahdanau et al. have a
-maxout in the place of this tanh.)
+Both: logits_t = E readout_t + b, with E the target embedding if embeddings are tied. (Bahdanau et al. have a maxout
+layer instead of this tanh.)
 """
 
 from collections.abc import Callable
@@ -33,24 +33,24 @@ EMBEDDING_INIT = nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_a
 
 @struct.dataclass
 class Output:
-    """What the model says of a batch."""
+    """Output of the model for a batch."""
 
     logits: Float[Array, "b t v"] | Any
     weights: Float[Array, "b t s"] | Any
-    """Attention of each target position over the source; zeros without attention."""
+    """Attention weights of each target position over the source; zeros without attention."""
 
 
 @struct.dataclass
 class DecoderState:
-    """All that one decoder step hands to the next."""
+    """The state of the decoder between two steps."""
 
     cell: State | Any
     readout: Float[Array, "b e"] | Any
-    """The previous readout, for input feeding; without columns in the Bahdanau form."""
+    """The previous readout, for input feeding; of width 0 in the Bahdanau variant."""
 
 
 class Encoder(nn.Module):
-    """Embed and read the source in both directions."""
+    """A bidirectional recurrent encoder of the embedded source."""
 
     config: Config
 
@@ -58,7 +58,7 @@ class Encoder(nn.Module):
     def __call__(
         self, embedded: Float[Array, "b s e"], valid: Bool[Array, "b s"], *, train: bool
     ) -> tuple[Array, Array]:
-        """Return annotations [b s c] and the summary [b c] of the last layer."""
+        """Return annotations [b s c] and the final states [b c] of the last layer."""
         config = self.config.encoder
         dropout = nn.Dropout(self.config.dropout, deterministic=not train)
         outputs, summary = embedded, embedded[:, 0]
@@ -68,11 +68,11 @@ class Encoder(nn.Module):
 
 
 Step = Callable[[Memory, DecoderState, Array], tuple[DecoderState, tuple[Array, Array]]]
-"""(memory, state, the input's part of the gates) -> (state, (features of the readout, attention weights))."""
+"""(memory, state, contribution of the input to the gates) -> (state, (features of the readout, attention weights))."""
 
 
 class Decoder(nn.Module):
-    """One recurrent layer that attends at every step. Its steps are pure functions of (memory, state, input)."""
+    """A recurrent layer with attention at every step. Its steps are pure functions of (memory, state, input)."""
 
     config: Config
 
@@ -94,7 +94,7 @@ class Decoder(nn.Module):
         self.b_readout = self.param("b_readout", nn.initializers.zeros_init(), (config.embedding,))
 
     def start(self, annotations: Array, lengths: Array, summary: Array) -> tuple[Memory, DecoderState]:
-        """Prepare the source and the state before the first target token."""
+        """Return the memory for an encoded source, and the state before the first target token."""
         state = initial_state(self.config.decoder.cell, jnp.tanh(self.bridge(summary)))
         feed = self.config.embedding if self.config.decoder.variant == "luong" else 0
         return self.attention.project_memory(annotations, lengths, summary), DecoderState(
@@ -104,7 +104,7 @@ class Decoder(nn.Module):
     def __call__(
         self, memory: Memory, state: DecoderState, embedded: Float[Array, "b t e"]
     ) -> tuple[DecoderState, Float[Array, "b t e"], Float[Array, "b t s"]]:
-        """Read target embeddings; return the state after them, readouts and attention weights."""
+        """Return the state after the target embeddings, the readouts and the attention weights."""
         step = {"bahdanau": self._bahdanau, "luong": self._luong}[self.config.decoder.variant]()
         gates = jnp.swapaxes(self.input(embedded), 0, 1)
         state, outs = jax.lax.scan(lambda state, gates: step(memory, state, gates), state, gates)
@@ -146,7 +146,7 @@ class Decoder(nn.Module):
 
 
 class RecurrentSeq2Seq(nn.Module):
-    """Source tokens and target tokens in, logits of the next target token out."""
+    """A recurrent encoder and decoder: maps source and target tokens to the logits of the next target token."""
 
     config: Config
     source_vocabulary: int
@@ -182,10 +182,10 @@ class RecurrentSeq2Seq(nn.Module):
 
         Args:
             source: tokens of the source.
-            source_lengths: how many of them are real; 0 for filler.
+            source_lengths: number of them that are not padding; 0 for a padding row.
             target: tokens that begin with the start token.
-            train: apply dropout (needs the rng "dropout").
-            embedded: used in place of the embeddings of the source; see `embed`.
+            train: whether to apply dropout (needs the rng "dropout").
+            embedded: replaces the embeddings of the source; see `embed`.
         """
         memory, state = self.encode(source, source_lengths, train=train, embedded=embedded)
         _, output = self.decode(memory, state, target, train=train)
@@ -199,7 +199,7 @@ class RecurrentSeq2Seq(nn.Module):
         train: bool,
         embedded: Float[Array, "b s e"] | None = None,
     ) -> tuple[Memory, DecoderState]:
-        """Encode the source: the memory that the decoder attends to, and the decoder's first state."""
+        """Encode the source; return the memory that the decoder attends to, and the decoder's first state."""
         states = self.embed(source) if embedded is None else embedded
         valid = jnp.arange(source.shape[1])[None, :] < source_lengths[:, None]
         annotations, summary = self.encoder(states, valid, train=train)
@@ -208,7 +208,7 @@ class RecurrentSeq2Seq(nn.Module):
     def decode(
         self, memory: Memory, state: DecoderState, target: Int[Array, "b t"], *, train: bool
     ) -> tuple[DecoderState, Output]:
-        """Read target tokens (one of them when searching) and say what may follow each."""
+        """Return the state after the target tokens (one of them in beam search), and the logits of the next tokens."""
         embedded = self.dropout(self.target_embedding(target), deterministic=not train)
         state, readout, weights = self.decoder(memory, state, embedded)
         readout = self.dropout(readout, deterministic=not train)

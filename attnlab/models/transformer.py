@@ -1,10 +1,10 @@
-"""Transformers: an encoder, a decoder, and both together, of layers that attend by any `Attention`.
+"""Transformers: an encoder, a decoder, and both together, with any attention config in each layer.
 
-Encoder: states = layers(entry(embedded tokens)); decoder: the same, causal, and every layer attends to a memory too;
-logits_t = E state_t + b, with E the target embedding when embeddings are tied.
+Encoder: states = layers(entry(embedded tokens)); decoder: the same, but causal, and every layer attends to a memory
+too; logits_t = E state_t + b, with E the target embedding if embeddings are tied.
 
-The weights of all layers and heads are returned by `layers.capture.apply_with_attention`. `Output.weights` is one
-layer's attention to the memory, the mean of its heads.
+The weights of all layers and heads are returned by `layers.capture.apply_with_attention`. `Output.weights` are the
+weights of one layer over the memory, averaged over its heads.
 
 Reference: Vaswani et al. 2017; pre-norm: Xiong et al. 2020.
 """
@@ -33,34 +33,35 @@ class Output:
 
     logits: Float[Array, "b t v"] | Any
     weights: Any
-    """Attention of each target position over the memory [b t s]: one layer's, the mean of its heads; None when it was
-    not asked for."""
+    """Attention weights [b t s] of each target position over the memory: of one layer, averaged over its heads; None if
+    they were not requested."""
 
 
 @struct.dataclass
 class Memory:
-    """What a decoder attends to: keys and values [b s k e] of every layer, and how many of each row are real."""
+    """The projected memory of a decoder: keys and values [b s k e] for every layer."""
 
     layers: tuple[tuple[Array, Array], ...]
     lengths: Int[Array, " b"] | Any
+    """Number of keys of each row that are not padding."""
 
     def repeat(self, times: int) -> "Memory":
-        """Return the memory with every row `times` times in a row, for beam search."""
+        """Return the memory with every row repeated `times` times in a row, for beam search."""
         return jax.tree.map(lambda a: jnp.repeat(a, times, axis=0), self)
 
 
 @struct.dataclass
 class DecoderState:
-    """All that one step of a decoder hands to the next; all rows are equally long."""
+    """The state of a decoder between two steps."""
 
     layers: tuple[PyTree, ...]
     """The state of each layer's sequence mixer."""
     length: Int[Array, " b"] | Any
-    """Tokens so far."""
+    """Number of tokens so far, the same for every row."""
 
 
 class EncoderBody(nn.Module):
-    """An encoder of vectors that are already embedded (tokens', or features of a picture)."""
+    """A Transformer encoder of embedded tokens or of image features."""
 
     config: config.TransformerEncoder
 
@@ -74,7 +75,7 @@ class EncoderBody(nn.Module):
         *,
         train: bool,
     ) -> Float[Array, "b s d"]:
-        """Return the states of each row, as `TransformerEncoder.__call__`."""
+        """Return the states of each row; see `TransformerEncoder.__call__`."""
         config = self.config
         states = InputEmbedding(config, config.token_types, name="entry")(
             embedded, token_types=token_types, train=train
@@ -91,7 +92,7 @@ class EncoderBody(nn.Module):
 
 
 class DecoderBody(nn.Module):
-    """A decoder of vectors that are already embedded."""
+    """A Transformer decoder of embedded tokens."""
 
     config: config.TransformerDecoder
     mixer: MakeMixer = SelfAttention
@@ -128,10 +129,10 @@ class DecoderBody(nn.Module):
         states = self.entry(embedded, train=train)
         reported = None
         for n, layer in enumerate(self.layers):
-            aligns = weights and n == self.config.reported_layer
-            states, found = layer(states, memory, lengths, self.mods, train, aligns)
-            reported = found if aligns else reported
-        return self._last(states), None if reported is None else jnp.mean(reported, axis=1)
+            report = weights and n == self.config.reported_layer
+            states, layer_weights = layer(states, memory, lengths, self.mods, train, report)
+            reported = layer_weights if report else reported
+        return self._normed(states), None if reported is None else jnp.mean(reported, axis=1)
 
     def start(self, memory: Float[Array, "b s c"], lengths: Int[Array, " b"]) -> tuple[Memory, DecoderState]:
         """Project the memory, and return the state before the first token."""
@@ -147,20 +148,20 @@ class DecoderBody(nn.Module):
         states = self.entry(embedded, state.length[0], train=False)
         new, reported = [], None
         for n, (layer, past, projected) in enumerate(zip(self.layers, state.layers, memory.layers, strict=True)):
-            aligns = n == self.config.reported_layer
-            past, states, weights = layer.step(past, states, projected, memory.lengths, self.mods, aligns)
+            report = n == self.config.reported_layer
+            past, states, weights = layer.step(past, states, projected, memory.lengths, self.mods, report)
             new.append(past)
-            reported = weights if aligns else reported
+            reported = weights if report else reported
         assert reported is not None
         length = state.length + embedded.shape[1]
-        return DecoderState(tuple(new), length), self._last(states), jnp.mean(reported, axis=1)
+        return DecoderState(tuple(new), length), self._normed(states), jnp.mean(reported, axis=1)
 
-    def _last(self, states: Array) -> Array:
+    def _normed(self, states: Array) -> Array:
         return self.final_norm(states) if self.config.has_final_norm else states
 
 
 class TransformerEncoder(nn.Module):
-    """Tokens in, states out."""
+    """A Transformer encoder: maps tokens to states."""
 
     config: config.TransformerEncoder
     vocabulary: int
@@ -183,22 +184,23 @@ class TransformerEncoder(nn.Module):
         train: bool,
         embedded: Float[Array, "b s d"] | None = None,
     ) -> Float[Array, "b s d"]:
-        """Return a state for every token; those of padding are meaningless.
+        """Return a state for every token; states of padding are meaningless.
 
         Args:
-            tokens: of each row.
-            lengths: real tokens of each row; 0 for filler.
+            tokens: tokens of each row, padding included.
+            lengths: tokens of each row that are not padding; 0 for a padding row.
             token_types: in 0 … config.token_types − 1; None is all 0.
-            segments: several sequences in a row: a token attends to those of its own number. None: one sequence.
-            train: apply dropout (needs the rng "dropout").
-            embedded: used in place of the embeddings of the tokens; see `embed`.
+            segments: number of each token's sequence, for several packed sequences in a row: tokens attend only within
+                their sequence. None: one sequence per row.
+            train: whether to apply dropout (needs the rng "dropout").
+            embedded: replaces the embeddings of the tokens; see `embed`.
         """
         states = self.embed(tokens) if embedded is None else embedded
         return self.body(states, lengths, token_types, segments, train=train)
 
 
 class TransformerDecoder(nn.Module):
-    """Tokens written so far and a memory [b s c] (an encoder's states, features of a picture) in, logits out."""
+    """A Transformer decoder: maps target tokens and a memory (an encoder's states or image features) to logits."""
 
     config: config.TransformerDecoder
     vocabulary: int
@@ -219,14 +221,18 @@ class TransformerDecoder(nn.Module):
         train: bool,
         weights: bool | None = None,
     ) -> Output:
-        """Teacher forcing: `target` begins with the start token; logits[:, i] are of the token after target[:, i].
+        """Return logits under teacher forcing: logits[:, i] predict the token after target[:, i].
 
         Args:
-            weights: compute Output.weights; None: when not training.
+            memory: states that the decoder attends to, padding included.
+            lengths: states of each row that are not padding; 0 for a padding row.
+            target: tokens that begin with the start token.
+            train: whether to apply dropout (needs the rng "dropout").
+            weights: whether to return Output.weights; None: if `train` is False.
         """
-        wanted = not train if weights is None else weights
-        states, attended = self.body(self.embedding(target), memory, lengths, train=train, weights=wanted)
-        return Output(self.readout(states, self.embedding), attended)
+        weights = not train if weights is None else weights
+        states, over_memory = self.body(self.embedding(target), memory, lengths, train=train, weights=weights)
+        return Output(self.readout(states, self.embedding), over_memory)
 
     def start(self, memory: Float[Array, "b s c"], lengths: Int[Array, " b"]) -> tuple[Memory, DecoderState]:
         """Project the memory, and return the state before the first of config.max_length tokens."""
@@ -237,19 +243,19 @@ class TransformerDecoder(nn.Module):
     ) -> tuple[DecoderState, Output]:
         """Return the state after the next target tokens, and their logits and weights."""
         if train:
-            raise ValueError("decode continues a text token by token; training takes whole ones by __call__")
-        state, states, attended = self.body.step(state, self.embedding(target), memory)
-        return state, Output(self.readout(states, self.embedding), attended)
+            raise ValueError("decode is for inference, token by token; call the module itself to train")
+        state, states, over_memory = self.body.step(state, self.embedding(target), memory)
+        return state, Output(self.readout(states, self.embedding), over_memory)
 
 
 class TransformerSeq2Seq(nn.Module):
-    """Encoder and decoder: source and target tokens in, logits out; called like `seq2seq.RecurrentSeq2Seq`."""
+    """A Transformer encoder and decoder: maps source and target tokens to logits, like `seq2seq.RecurrentSeq2Seq`."""
 
     config: config.TransformerSeq2Seq
     source_vocabulary: int
     target_vocabulary: int
     mixer: MakeMixer = SelfAttention
-    """Of the decoder's layers."""
+    """Makes the sequence mixer of each layer of the decoder."""
 
     def setup(self) -> None:
         config = self.config
@@ -276,11 +282,11 @@ class TransformerSeq2Seq(nn.Module):
 
         Args:
             source: tokens of the source.
-            source_lengths: how many of them are real; 0 for filler.
+            source_lengths: number of them that are not padding; 0 for a padding row.
             target: tokens that begin with the start token.
-            train: apply dropout (needs the rng "dropout").
-            weights: compute Output.weights; None: when not training.
-            embedded: used in place of the embeddings of the source; see `embed`.
+            train: whether to apply dropout (needs the rng "dropout").
+            weights: whether to return Output.weights; None: if `train` is False.
+            embedded: replaces the embeddings of the source; see `embed`.
         """
         states = self.embed(source) if embedded is None else embedded
         memory = self.encoder(states, source_lengths, train=train)
@@ -289,18 +295,18 @@ class TransformerSeq2Seq(nn.Module):
     def encode(
         self, source: Int[Array, "b s"], source_lengths: Int[Array, " b"], *, train: bool = False
     ) -> tuple[Memory, DecoderState]:
-        """Encode the source: the projected memory, and the decoder's state before the first token."""
+        """Encode the source; return the projected memory, and the decoder's state before the first token."""
         return self.decoder.start(self.encoder(self.embed(source), source_lengths, train=train), source_lengths)
 
     def decode(
         self, memory: Memory, state: DecoderState, target: Int[Array, "b t"], *, train: bool = False
     ) -> tuple[DecoderState, Output]:
-        """Return the state after the next target tokens and their output, as `TransformerDecoder.decode`."""
+        """Return the state after the next target tokens, and their output; see `TransformerDecoder.decode`."""
         return self.decoder.decode(memory, state, target, train=train)
 
 
 class _Readout(nn.Module):
-    """States to logits, by the embedding or by a matrix of its own."""
+    """The output layer: logits from the tied embedding or from a separate matrix."""
 
     vocabulary: int
     tied: bool
@@ -317,10 +323,10 @@ def _table(vocabulary: int, width: int, name: str | None = None) -> nn.Embed:
 
 
 def _shared_mods(module: nn.Module, block: config.Block, *, bidirectional: bool) -> tuple[Any, ...]:
-    """The mods of positions that all layers share: T5's table."""
+    """Return the position mods that all layers share: the bias of T5."""
     if not isinstance(block.positions, config.T5Bias):
         return ()
     chosen = block.positions
     table = module.param("t5_bias", nn.initializers.zeros_init(), (block.heads, chosen.buckets))
-    own = map_over(table, "h")
-    return (functional.t5_bias(own, bidirectional=bidirectional, max_distance=chosen.max_distance),)
+    bias = functional.t5_bias(map_over(table, "h"), bidirectional=bidirectional, max_distance=chosen.max_distance)
+    return (bias,)

@@ -1,8 +1,8 @@
-"""A Transformer that reads question and passage as one sequence and points at the span that answers.
+"""A Transformer that reads question and passage as one sequence and predicts the span of the answer.
 
-    start = w_s state,  end = w_e state        of every word of the passage, and of the first token for no answer
+    start_t = w_s state_t,  end_t = w_e state_t    for every word t of the passage, and the first token for no answer
 
-Reference: Devlin et al. 2019, section 4.2 and 4.3.
+Reference: Devlin et al. 2019, sections 4.2 and 4.3.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from attnlab.models.transformer import EncoderBody
 
 
 class TransformerReader(nn.Module):
-    """`<s>` question `</s>` passage (`</s>`) in, logits of the answer's first and last word out."""
+    """A span reader: maps `<s>` question `</s>` passage (`</s>`) to logits of the answer's first and last word."""
 
     config: Config
     vocabulary: int
@@ -41,30 +41,30 @@ class TransformerReader(nn.Module):
         train: bool,
         embedded: Float[Array, "b n d"] | None = None,
     ) -> Pointers:
-        """Point at the answer.
+        """Return logits of the answer's first and last word.
 
         Args:
-            tokens: question and passage.
-            lengths: real tokens of each row, marks counted; 0 for filler.
-            start: number of the passage's first token.
-            match: 1 for the tokens of the passage that the question has too; used where the config says so.
-            train: apply dropout (needs the rng "dropout").
-            embedded: used in place of the embeddings of the tokens; see `embed`.
+            tokens: question and passage with special tokens, padding included.
+            lengths: tokens of each row that are not padding; 0 for a padding row.
+            start: index of the passage's first token.
+            match: 1 for tokens of the passage that occur in the question; used with `exact_match` in the config.
+            train: whether to apply dropout (needs the rng "dropout").
+            embedded: replaces the embeddings of the tokens; see `embed`.
         """
         encoder, width = self.config.encoder, self.config.encoder.width
         states = self.embed(tokens) if embedded is None else embedded
         if self.config.exact_match:
             matches = self.param("match", nn.initializers.normal(width**-0.5), (width,))
             states += match[..., None] * matches
-        place = jnp.arange(tokens.shape[1])[None, :]
-        types = (place >= start[:, None]).astype(jnp.int32) if encoder.token_types else None
+        position = jnp.arange(tokens.shape[1])[None, :]
+        types = (position >= start[:, None]).astype(jnp.int32) if encoder.token_types else None
         states = EncoderBody(encoder, name="body")(states, lengths, types, train=train)
         logits = nn.Dense(2, name="pointers")(states)
-        at = jnp.minimum(start[:, None] + place, tokens.shape[1] - 1)
-        words = jnp.take_along_axis(logits, at[..., None], axis=1)
+        in_passage = jnp.minimum(start[:, None] + position, tokens.shape[1] - 1)
+        words = jnp.take_along_axis(logits, in_passage[..., None], axis=1)
         words = jnp.where(
-            (place < (lengths - start - self.config.special_tokens_after)[:, None])[..., None], words, -jnp.inf
+            (position < (lengths - start - self.config.special_tokens_after)[:, None])[..., None], words, -jnp.inf
         )
         both = jnp.concatenate([logits[:, :1], words], axis=1)
-        nowhere = jnp.zeros((*tokens.shape, 0), states.dtype)
-        return Pointers(both[..., 0], both[..., 1], nowhere, jnp.zeros(tokens.shape, states.dtype))
+        no_weights = jnp.zeros((*tokens.shape, 0), states.dtype)
+        return Pointers(both[..., 0], both[..., 1], no_weights, jnp.zeros(tokens.shape, states.dtype))

@@ -1,4 +1,4 @@
-"""Models that answer a question about an image: two encoders, and a fusion in which the two meet.
+"""Visual question answering: encoders of question and image, and a fusion of both.
 
 q_1 … q_n are the states of the question's words, q its summary (the last states), v_1 … v_m the image's cells.
 
@@ -7,7 +7,7 @@ co_attention           v̂ = attend(q; v), q̂ = attend(v̂; q_1 … q_n), f = [
 cross_attention        x_i = q_i, then in every layer x ← x + cross(norm(x); v), x ← x + ffn(norm(x));
                        x̂ = norm(mean x), f = [q; x̂; q ⊙ x̂]
 gated_cross_attention  the same with x + tanh(α) cross(…) and x + tanh(β) ffn(…), α = β = 0 at first
-                       (Alayrac et al. 2022, section 2.2): at first the image is not seen, and it comes in by learning
+                       (Alayrac et al. 2022, section 2.2): at initialization the image has no influence
 question_only, image_only   f = q, f = mean v
 
 logits = W₂ relu(W₁ f)
@@ -32,7 +32,7 @@ from attnlab.models.seq2seq import EMBEDDING_INIT
 
 
 class VisualEmbeddings(NamedTuple):
-    """The inputs of a batch as the model first sees them."""
+    """The embedded inputs of a batch."""
 
     image: Float[Array, "b m c"]
     """Features of the image's cells."""
@@ -42,23 +42,24 @@ class VisualEmbeddings(NamedTuple):
 
 @struct.dataclass
 class Answers:
-    """What the model says of a batch."""
+    """Output of the model for a batch."""
 
     logits: Float[Array, "b a"] | Any
-    """One for each known answer."""
+    """Logits of the answers."""
     weights: Float[Array, "b n m"] | Any
-    """Where on the image each word of the question looked (the last layer's, the mean of its heads); where the whole
-    question looks at once (co_attention), all words have the same. Zeros without attention."""
+    """Attention weights of each word of the question over the image, of the last layer, averaged over its heads. With
+    co_attention the question attends as a whole, so that all words have the same weights. Zeros without attention."""
     words: Float[Array, "b n"] | Any
-    """Weights of the question's words when they are attended to (co_attention); zeros elsewhere."""
+    """Attention weights over the words of the question with co_attention; otherwise zeros."""
 
 
 class VisualAnswerer(nn.Module):
-    """Image and question in, logits of the known answers out."""
+    """A classifier over the known answers: maps an image and a question to their logits."""
 
     config: config.VisualAnswerer
     vocabulary: int
     answers: int
+    """Number of known answers."""
 
     def setup(self) -> None:
         self.image = ImageEncoder(self.config.image)
@@ -84,11 +85,12 @@ class VisualAnswerer(nn.Module):
         """Return logits of the answers.
 
         Args:
-            image: as `ImageEncoder` takes it.
-            cells: cells of each image; 0 for filler.
-            question: words; lengths of them are real.
-            train: apply dropout (needs the rng "dropout").
-            embedded: used in place of the features of the image and the embeddings of the question; see `embed`.
+            image: pixels or features, as for `ImageEncoder`.
+            cells: cells of each image; 0 for a padding row.
+            question: words of each question, padding included.
+            lengths: words of each question that are not padding.
+            train: whether to apply dropout (needs the rng "dropout").
+            embedded: replaces the features of the image and the embeddings of the question; see `embed`.
         """
         config, width = self.config, self.config.hidden
         dropout = nn.Dropout(config.dropout, deterministic=not train)
@@ -119,9 +121,9 @@ class VisualAnswerer(nn.Module):
                 sizes: Any = {"heads": 1, "query_width": width, "key_width": width, "stack": "fusion"}
                 to_image = Attention(attention, **sizes, kind="question_to_image", name="to_image")
                 to_words = Attention(attention, **sizes, kind="image_to_question", name="to_words")
-                seen, where = _attend(to_image, summary, grid, cells)
-                read, words = _attend(to_words, seen, states, lengths)
-                return _joined(read, seen), jnp.broadcast_to(where[:, None, :], weights.shape), words
+                image, over_cells = _attend(to_image, summary, grid, cells)
+                question, words = _attend(to_words, image, states, lengths)
+                return _joined(question, image), jnp.broadcast_to(over_cells[:, None, :], weights.shape), words
             case _:
                 gated = isinstance(fusion, config.GatedCrossAttention)
                 block = Block(
@@ -138,7 +140,7 @@ class VisualAnswerer(nn.Module):
 
 
 class _CrossLayer(nn.Module):
-    """Attention of the words to the image and a feed-forward network, pre-norm, with a tanh gate each or without."""
+    """Pre-norm cross-attention of the words to the image, then a feed-forward network, with optional tanh gates."""
 
     block: Block
     attention: Any
@@ -153,9 +155,9 @@ class _CrossLayer(nn.Module):
         dropout = nn.Dropout(self.block.dropout, deterministic=not train)
         cross = CrossAttention(self.block, self.attention, stack="fusion", layer=self.layer, name="cross")
         normed = nn.LayerNorm(name="cross_norm")(states)
-        made, weights = cross(normed, *cross.project_memory(grid), cells, train=train, weights=True)
+        output, weights = cross(normed, *cross.project_memory(grid), cells, train=train, weights=True)
         assert weights is not None
-        states += self._gate("cross_gate") * dropout(made)
+        states += self._gate("cross_gate") * dropout(output)
         feed = FeedForward(self.block, name="feed_forward")
         return states + self._gate("feed_gate") * dropout(
             feed(nn.LayerNorm(name="feed_norm")(states), train=train)
@@ -166,13 +168,13 @@ class _CrossLayer(nn.Module):
 
 
 def _attend(attention: Attention, query: Array, values: Array, lengths: Array) -> tuple[Array, Array]:
-    """Return the context [b d] and the weights [b k] of one query in each example."""
-    found: Any = attention(
+    """Return the context [b d] and the weights [b k] of a single query per example."""
+    result: Any = attention(
         query[:, None], values, values, lengths, returns=("weights",), implementation="dense", train=False
     )
-    return found.output[:, 0], found.weights[:, 0]
+    return result.output[:, 0], result.weights[:, 0]
 
 
 def _joined(question: Float[Array, "b d"], image: Float[Array, "b d"]) -> Float[Array, "b 3*d"]:
-    """[q; v; q ⊙ v]: a product lets one side choose among the features of the other."""
+    """Return [q; v; q ⊙ v]; the product lets the question select features of the image, and vice versa."""
     return jnp.concatenate([question, image, question * image], axis=-1)

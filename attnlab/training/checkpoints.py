@@ -67,7 +67,7 @@ class Checkpoints:
         return self._numbered("")
 
     def damaged(self) -> list[int]:
-        """Return the steps whose checkpoints were found damaged and moved aside, in ascending order."""
+        """Return the steps whose checkpoints are damaged and were moved aside, in ascending order."""
         return self._numbered(r"\.damaged")
 
     def save(
@@ -85,7 +85,7 @@ class Checkpoints:
           step: the name of the checkpoint; an existing one is replaced.
           state: a tree of arrays; a PRNG key as its key data.
           metrics: validation metrics, written to the manifest.
-          best: this is the best so far: it is kept until a later one is.
+          best: whether this is the best checkpoint so far, which is kept until a later one is better.
           temporary: written by an interruption, to resume from: the next save removes it, and `last` ignores it, so
             that an interrupted run keeps and averages the same checkpoints as an uninterrupted one.
           running_sums: numbers of the training loop, see `running_sums`.
@@ -228,7 +228,7 @@ class Checkpoints:
             self._discard(self.directory / str(step))
 
     def _discard(self, directory: Path) -> None:
-        """Remove a checkpoint; a kill in the middle leaves nothing that looks like one."""
+        """Remove a checkpoint; a kill in the middle leaves no partial checkpoint."""
         if directory.is_dir():
             leaving = directory.with_name(f"{directory.name}.removing")
             directory.rename(leaving)
@@ -278,8 +278,8 @@ def _placed(array: np.ndarray, like: Any) -> Any:
 def _refuse_misfit(directory: Path, saved: dict[str, str], expected: dict[str, str], whole: bool) -> None:
     for name in [*expected, *(saved if whole else ())]:
         if saved.get(name) != expected.get(name):
-            here, there = expected.get(name, "nothing"), saved.get(name, "nothing")
-            raise UserError(f"{directory}: {name} is {there} in the checkpoint, {here} in this model")
+            in_model, in_checkpoint = expected.get(name, "nothing"), saved.get(name, "nothing")
+            raise UserError(f"{directory}: {name} is {in_checkpoint} in the checkpoint, {in_model} in this model")
 
 
 def _flush(path: Path) -> None:

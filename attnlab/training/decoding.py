@@ -1,4 +1,4 @@
-"""From a model to sentences: greedy and beam search, compiled, with the attention of every token kept."""
+"""Decoding: compiled greedy and beam search, which return the attention weights of every token too."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,19 +19,19 @@ Advance = Callable[[Any, Int[Array, " n"]], tuple[Any, Float[Array, "n v"], Floa
 
 @struct.dataclass
 class Hypotheses:
-    """Translations of a batch, best first."""
+    """The hypotheses of a batch, best first."""
 
     tokens: Int[Array, "b n l+1"]
     lengths: Int[Array, "b n"]
-    """In tokens, without the end token."""
+    """Tokens of each hypothesis, without the end token."""
     scores: Float[Array, "b n"]
-    """Log-probability divided by the length penalty; −inf where the search found fewer hypotheses."""
+    """Log-probability divided by the length penalty; −inf beyond the number of hypotheses of the search."""
     weights: Float[Array, "b n l+1 s"]
-    """Row i is the attention to the source when token i was generated; row `length` is that of the end token."""
+    """Row i holds the attention weights over the source when token i was generated; row `length` is the end token's."""
 
 
 def make_decode(model: nn.Module, config: Decoding) -> Callable[[PyTree, Array, Array], Hypotheses]:
-    """Build the jitted (params, source [b ...], source_lengths [b]) -> Hypotheses: greedy where beam is 1."""
+    """Build the jitted function (params, source [b ...], source_lengths [b]) -> Hypotheses; a beam of 1 is greedy."""
 
     apply: Any = model.apply
 
@@ -45,21 +45,23 @@ def make_decode(model: nn.Module, config: Decoding) -> Callable[[PyTree, Array, 
 
         search = greedy if config.beam == 1 else beam
         last = jax.ShapeDtypeStruct((lengths.shape[0] * config.beam,), jnp.int32)
-        positions = jax.eval_shape(advance, state, last)[2].shape[-1]  # of an image's cells, not its pixels
+        positions = jax.eval_shape(advance, state, last)[2].shape[-1]  # for an image, its cells, not its pixels
         return search(advance, state, lengths=lengths, positions=positions, config=config)
 
     return jax.jit(decode)
 
 
 def length_penalty(length: Array, alpha: float) -> Array:
-    """((5 + length) / 6)^α, the end token counted (Wu et al. 2016, equation 14)."""
+    """Compute ((5 + length) / 6)^α, with the end token counted in the length (Wu et al. 2016, equation 14)."""
     return ((5.0 + length) / 6.0) ** alpha
 
 
 def coverage_penalty(weights: Float[Array, "... l s"], lengths: Int[Array, "..."], beta: float) -> Float[Array, "..."]:
-    """β Σ_s log min(Σ_t weights[t, s], 1) over the first `lengths` positions (Wu et al. 2016, equation 15): at most 0.
+    """Compute β Σ_s log min(Σ_t weights[t, s], 1) over the first `lengths` positions: at most 0.
 
-    What was looked at altogether less than once costs; a position that was never looked at costs as one of 1e-3.
+    It penalizes source positions with a total weight below 1; the total is clipped at 1e-3 from below.
+
+    Reference: Wu et al. 2016, equation 15.
     """
     covered = jnp.clip(jnp.sum(weights, axis=-2), 1e-3, 1.0)
     real = jnp.arange(weights.shape[-1]) < lengths[..., None]
@@ -67,7 +69,11 @@ def coverage_penalty(weights: Float[Array, "... l s"], lengths: Int[Array, "..."
 
 
 def _allowed(log_probs: Float[Array, "... v"], step: Array, config: Decoding) -> Float[Array, "... v"]:
-    """Rule out tokens that cannot follow: padding and start never, the end not too early, nothing else too late."""
+    """Set log-probabilities of invalid tokens to −inf.
+
+    Padding and the start token are never valid, the end token is invalid before `min_length`, and all other tokens are
+    invalid from `max_length` on.
+    """
     token = jnp.arange(log_probs.shape[-1])
     end = token == EOS
     allowed = (token != PAD) & (token != BOS) & ~(end & (step < config.min_length)) & (end | (step < config.max_length))
@@ -75,7 +81,7 @@ def _allowed(log_probs: Float[Array, "... v"], step: Array, config: Decoding) ->
 
 
 def greedy(advance: Advance, state: Any, *, lengths: Int[Array, " b"], positions: int, config: Decoding) -> Hypotheses:
-    """Take the likeliest token at every step; rows whose source has length 0 are filler, and nothing waits for them."""
+    """Select the likeliest token at every step; rows with a source of length 0 are padding and end at once."""
     real, source_lengths = lengths > 0, lengths
     rows, steps = real.shape[0], config.max_length + 1
 
@@ -85,12 +91,12 @@ def greedy(advance: Advance, state: Any, *, lengths: Int[Array, " b"], positions
 
     def body(carry: tuple) -> tuple:
         step, state, last, finished, total, tokens, lengths, weights = carry
-        state, log_probs, attended = advance(state, last)
+        state, log_probs, step_weights = advance(state, last)
         log_probs = _allowed(log_probs, step, config)
         token = jnp.argmax(log_probs, axis=-1).astype(jnp.int32)
         total = jnp.where(finished, total, total + jnp.max(log_probs, axis=-1))
         tokens = tokens.at[:, step].set(jnp.where(finished | (token == EOS), PAD, token))
-        weights = weights.at[:, step].set(jnp.where(finished[:, None], 0.0, attended))
+        weights = weights.at[:, step].set(jnp.where(finished[:, None], 0.0, step_weights))
         finished = finished | (token == EOS)
         return step + 1, state, token, finished, total, tokens, jnp.where(finished, lengths, lengths + 1), weights
 
@@ -107,7 +113,7 @@ def greedy(advance: Advance, state: Any, *, lengths: Int[Array, " b"], positions
 
 @struct.dataclass
 class _Beams:
-    """Hypotheses with what they cost: log-probabilities while alive, penalised scores once ended."""
+    """Hypotheses with scores: log-probabilities of live hypotheses, penalized scores of finished ones."""
 
     scores: Float[Array, "b k"]
     tokens: Int[Array, "b k l"]
@@ -116,7 +122,7 @@ class _Beams:
 
 
 def _to_rank(rows: Array, rank: int) -> Array:
-    """Give [b] as many axes of length 1 behind as a rank asks for."""
+    """Reshape [b] to [b, 1, …, 1] of the given rank."""
     return rows.reshape(-1, *[1] * (rank - 1))
 
 
@@ -127,38 +133,38 @@ def _best(beams: _Beams, count: int) -> _Beams:
 
 
 def beam(advance: Advance, state: Any, *, lengths: Int[Array, " b"], positions: int, config: Decoding) -> Hypotheses:
-    """Keep the `beam` likeliest unfinished hypotheses and the `beam` best-scored finished ones.
+    """Keep the `beam` likeliest live hypotheses and the `beam` finished hypotheses with the best scores.
 
-    At every step each live hypothesis is also offered ended. The search of a row is over, and its finished
-    hypotheses stay as they are, when no live one, scored at its present length, beats the worst of the finished ones
-    kept, or at the longest length. So a row's result does not depend on the others of its batch; with a length
-    penalty a longer hypothesis than those tried might score better (with α = 0 none can). Rows whose source has
-    length 0 are filler, and nothing waits for them.
+    At every step each live hypothesis is also a candidate with the end token. The search of a row ends at the greatest
+    length, or when no live hypothesis, scored at its present length, exceeds the worst finished hypothesis that is
+    kept; from then on its finished hypotheses do not change. So the result of a row does not depend on the other rows
+    of the batch; with a length penalty a longer hypothesis might score better (with α = 0 none can). Rows with a source
+    of length 0 are padding and finished at the start.
     """
     real = lengths > 0
     rows, width, steps = real.shape[0], config.beam, config.max_length + 1
 
     def cond(carry: tuple) -> Array:
-        step, _, _, _, _, going = carry
-        return (step < steps) & jnp.any(going)
+        step, _, _, _, _, active = carry
+        return (step < steps) & jnp.any(active)
 
     def body(carry: tuple) -> tuple:
-        step, state, last, live, done, going = carry
-        state, log_probs, attended = advance(state, last.reshape(-1))
+        step, state, last, live, done, active = carry
+        state, log_probs, step_weights = advance(state, last.reshape(-1))
         log_probs = _allowed(log_probs.reshape(rows, width, -1), step, config) + live.scores[..., None]
-        live = replace(live, weights=live.weights.at[:, :, step].set(attended.reshape(rows, width, positions)))
+        live = replace(live, weights=live.weights.at[:, :, step].set(step_weights.reshape(rows, width, positions)))
 
         scores = log_probs[..., EOS] / length_penalty(step + 1, config.length_penalty)
         if config.coverage_penalty:
-            written = jnp.broadcast_to(lengths[:, None], (rows, width))
-            scores += coverage_penalty(live.weights, written, config.coverage_penalty)
+            source_lengths = jnp.broadcast_to(lengths[:, None], (rows, width))
+            scores += coverage_penalty(live.weights, source_lengths, config.coverage_penalty)
         ended = replace(live, scores=scores)
         merged = _best(jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), done, ended), width)
-        done = jax.tree.map(lambda new, old: jnp.where(_to_rank(going, new.ndim), new, old), merged, done)
+        done = jax.tree.map(lambda new, old: jnp.where(_to_rank(active, new.ndim), new, old), merged, done)
 
-        going_on = log_probs.at[..., EOS].set(-jnp.inf)
-        scores, choice = jax.lax.top_k(going_on.reshape(rows, -1), width)
-        parent, token = choice // going_on.shape[-1], (choice % going_on.shape[-1]).astype(jnp.int32)
+        continued = log_probs.at[..., EOS].set(-jnp.inf)
+        scores, choice = jax.lax.top_k(continued.reshape(rows, -1), width)
+        parent, token = choice // continued.shape[-1], (choice % continued.shape[-1]).astype(jnp.int32)
         pick = jax.vmap(lambda a, i: a[i])
         live = _Beams(
             scores,
@@ -168,8 +174,8 @@ def beam(advance: Advance, state: Any, *, lengths: Int[Array, " b"], positions: 
         )
         flat = (parent + width * jnp.arange(rows)[:, None]).reshape(-1)
         attainable = live.scores[:, 0] / length_penalty(step + 1, config.length_penalty)
-        going = going & (attainable > done.scores[:, -1])
-        return step + 1, jax.tree.map(lambda a: a[flat], state), token, live, done, going
+        active = active & (attainable > done.scores[:, -1])
+        return step + 1, jax.tree.map(lambda a: a[flat], state), token, live, done, active
 
     empty = _Beams(
         jnp.full((rows, width), -jnp.inf),

@@ -114,7 +114,7 @@ class Log:
             write()
         except OSError as error:
             if self._tensorboard is not None:
-                with suppress(OSError):  # it tries again what it could not write
+                with suppress(OSError):  # closing retries the failed write
                     self._tensorboard.close()
             self._tensorboard = None
             self._notify(

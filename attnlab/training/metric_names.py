@@ -79,7 +79,7 @@ def name(key: str) -> str:
 
 
 def known(key: str) -> bool:
-    """Return whether a key has a name, or is a variant of one that has.
+    """Return whether a key has a display name, or is a variant of such a key.
 
     >>> known("dev_f1"), known("my_own")
     (True, False)

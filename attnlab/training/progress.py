@@ -104,7 +104,7 @@ class Progress(_Line):
             self.print(self._line())
 
     def compiling(self) -> None:
-        """Announce, before the first step, that it is being compiled."""
+        """Print, before the first step, that it is being compiled."""
         if self._step < self._steps:
             self.print("compiling the training step: a few seconds to a few minutes without output")
 
@@ -146,7 +146,7 @@ class Progress(_Line):
         self.print(f"step {step}: {metrics}{' (best so far)' if best else ''}")
 
     def _lap(self) -> float:
-        """Seconds since the last call."""
+        """Return the seconds since the last call."""
         now = self._clock()
         spent, self._last = now - self._last, now
         return spent

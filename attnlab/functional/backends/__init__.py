@@ -1,6 +1,6 @@
-"""Backends: how attention is computed. Each is one file that implements the contract of `base.Backend`.
+"""Backends: how attention is computed. Each is one file that implements `base.Backend`.
 
-`BACKENDS` lists them; of those that take the same estimated time, the planner chooses the first.
+`BACKENDS` lists them; of backends with the same estimated time, the planner chooses the first.
 """
 
 from attnlab.functional.backends.base import Backend

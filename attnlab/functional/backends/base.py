@@ -1,7 +1,7 @@
-"""The contract of a backend: whether it supports a call of `attention`, what the call would cost, and running it.
+"""The interface of a backend: whether it supports a call of `attention`, its estimated cost, and running the call.
 
-A backend is a subclass of `Backend` in a file of its own, added to `BACKENDS` in `backends/__init__.py` (or by
-`register`), and passes the conformance suite, whose laws run on every registered backend.
+A backend is a subclass of `Backend` in its own file, added to `BACKENDS` in `backends/__init__.py` (or by `register`).
+It must pass the conformance suite, whose tests run on every registered backend.
 """
 
 from abc import ABC, abstractmethod
@@ -20,15 +20,15 @@ class Cost:
     """The estimated cost of a call's forward pass."""
 
     seconds: float | None
-    """None where a length is symbolic."""
+    """Estimated time; None if a length is symbolic."""
     peak_bytes: int | None
-    """Bytes that exist at once beyond inputs and outputs; None where a length is symbolic."""
+    """Peak memory beyond inputs and outputs, in bytes; None if a length is symbolic."""
     reason: str
-    """What this cost comes from, printed by `plan` whether or not the backend is chosen."""
+    """The main source of this cost, printed by `plan` whether or not the backend is chosen."""
     block_size: tuple[int, int] | None = None
     """Queries and keys of a block; None for a backend without blocks."""
     computed: float | None = 1.0
-    """The share of the logits that is computed, in [0, 1]; None where it depends on values known at run time."""
+    """The share of the logits that is computed, in [0, 1]; None if it depends on values known at run time."""
 
 
 class Backend(ABC):
@@ -37,14 +37,14 @@ class Backend(ABC):
     name: str
     """Its name as `attention(..., implementation=name)`."""
     op_by_op: bool = False
-    """Whether an eager call runs well operation by operation; otherwise it is compiled (and the program cached)."""
+    """Whether eager calls run operation by operation; otherwise they are compiled, and the program is cached."""
 
     @abstractmethod
     def supports(self, call: Call) -> str | None:
         """Return why this backend cannot run the call, or None if it can.
 
         The planner calls it in the order of estimated times and stops at the first None, so it may be slow. The reason
-        is a clause that follows the backend's name.
+        must read as a clause after the backend's name.
         """
 
     @abstractmethod

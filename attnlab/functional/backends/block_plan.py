@@ -20,18 +20,18 @@ from attnlab.functional.backends.tuning import TUNING
 from attnlab.functional.normalizers import as_softmax
 
 UNKNOWN_SHARE = 0.5
-"""The share of logits assumed to be computed where it depends on values known at run time."""
+"""The share of logits that is assumed to be computed if it depends on values known at run time."""
 
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """How a call is divided into blocks."""
+    """The division of a call into blocks."""
 
     size: tuple[int, int]
     computed: float | None
-    """The share of the logits in blocks that are not fully masked; None where it depends on values of the run."""
+    """The share of the logits in blocks that are not fully masked; None if it depends on values known at run time."""
     divides_keys: bool
-    """Whether keys are divided too (the softmax family), or every block has whole rows."""
+    """Whether keys are divided too (the softmax family); otherwise every block has whole rows."""
 
 
 def block_plan(call: Call) -> BlockPlan:
@@ -48,19 +48,19 @@ def block_plan(call: Call) -> BlockPlan:
 
 
 def row_block(keys: int, device: str) -> tuple[int, int]:
-    """Return the number of queries whose whole rows exist at once, and the granularity at which keys are gathered."""
+    """Return the number of queries whose whole rows are in memory at once, and the number of keys gathered together."""
     return max(min(256, TUNING[device].row_logits // max(keys, 1)), 1), 64
 
 
 def unmasked_columns(indices: BlockIndices, keys: BlockGrid) -> np.ndarray | None:
     """Return the keys that each query block may attend to, [m, …], with S as padding.
 
-    Returns: None where most keys are unmasked, or where it depends on values known at run time.
+    Returns: None if most keys are unmasked, or if it depends on values known at run time.
     """
     if not all(isinstance(x, np.ndarray) for x in indices):
         return None
     pairs = zip(*indices, strict=True)
-    blocks_of_row = [np.concatenate([full[:some], partial[:rest]]) for full, some, partial, rest in pairs]
+    blocks_of_row = [np.concatenate([full[:n_full], partial[:n_partial]]) for full, n_full, partial, n_partial in pairs]
     longest = max(map(len, blocks_of_row))
     if 4 * longest > 3 * keys.count:
         return None
@@ -105,7 +105,7 @@ def _lengths(call: Call) -> str:
 
 
 def _fastest_blocks(call: Call, queries: int, keys: int) -> tuple[tuple[int, int], float | None]:
-    """Return the block size with the smallest estimated time, and the share of logits that its blocks compute."""
+    """Return the block size with the smallest estimated time, and the share of the logits in the computed blocks."""
     mask, options, tuning = call.heads.mask, call.options, TUNING[call.options.device]
     times = tuning.block_times if options.mesh is None else tuning.sharded_block_times
     times = times if options.block_size is None else {options.block_size: 1}
@@ -130,7 +130,7 @@ def _fastest_blocks(call: Call, queries: int, keys: int) -> tuple[tuple[int, int
 
 
 def _computed_rows(call: Call) -> float:
-    """Return the share of logits that is computed where a normalizer needs whole rows."""
+    """Return the share of the logits that is computed if a normalizer needs whole rows."""
     mask, keys = call.heads.mask, call.sizes.keys
     if mask is None or not mask.structured or mask.by_head or _known_at_run_time(call):
         return 1.0
@@ -142,20 +142,20 @@ def _computed_rows(call: Call) -> float:
 
 
 def _known_at_run_time(call: Call) -> bool:
-    """Whether the mask or the positions hold arrays."""
+    """Return whether the mask or the positions hold arrays."""
     heads = call.heads
     return heads.query_positions is not None or heads.key_positions is not None or bool(jax.tree.leaves(heads.mask))
 
 
 def _shapes_of_heads(call: Call) -> list[Head]:
-    """Return heads without features, to evaluate the mask of: one, or all where the mask differs among them."""
+    """Return heads without features, to evaluate the mask: all of them if the mask differs by head, otherwise one."""
     count = call.heads.head_index.array.size if call.heads.mask.by_head else 1
     shape = replace(call.heads, query=np.empty((call.sizes.queries, 0)), key=np.empty((call.sizes.keys, 0)))
     return [replace(shape, head_index=index) for index in range(count)]
 
 
 def _copied_bytes(call: Call) -> int:
-    """Return the bytes of inputs and output copied head by head; of one example where their number is symbolic."""
+    """Return the bytes of inputs and output copied head by head; of one example if their number is symbolic."""
     heads = call.heads
     arrays = [x.array for x in (heads.query, heads.key, heads.value) if x is not None]
     sizes = [math.prod(n for n in x.shape if isinstance(n, int)) * x.dtype.itemsize for x in arrays]

@@ -1,7 +1,7 @@
 """Grids of blocks of queries and keys, and the schedule of key blocks that each query block computes.
 
-Where the mask is known at compile time, key blocks need not lie on a grid of their own size: a run of keys that a block
-of queries may attend to is covered from its start, which may be any multiple of `KEY_ALIGNMENT`.
+If the mask is known at compile time, key blocks need not lie on a grid of their own size: a run of keys that a block of
+queries may attend to is covered from its start, which may be any multiple of `KEY_ALIGNMENT`.
 """
 
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from jax import Array
 from attnlab.functional.backends.call import Head
 
 KEY_ALIGNMENT = 128
-"""Key blocks may start at multiples of this."""
+"""Key blocks may start at multiples of this number."""
 
 
 class BlockGrid(NamedTuple):
@@ -30,27 +30,27 @@ class BlockGrid(NamedTuple):
         return self.count * self.size - self.length
 
     def split(self, rows: Array) -> Array:
-        """[length, ...] -> [count, size, ...], padded with the last row."""
+        """Divide rows [length, ...] into blocks [count, size, ...], padded with the last row."""
         if self.padding:
             rows = jnp.pad(rows, [(0, self.padding)] + [(0, 0)] * (rows.ndim - 1), mode="edge")
         return rows.reshape(self.count, self.size, *rows.shape[1:])
 
     def split_positions(self, positions: Any) -> Any:
-        """[length] -> [count, size], padded with the last position; NumPy stays NumPy."""
+        """Divide positions [length] into blocks [count, size], padded with the last position; NumPy stays NumPy."""
         xp = np if isinstance(positions, np.ndarray) else jnp
         return xp.pad(positions, (0, self.padding), mode="edge").reshape(self.count, self.size)
 
     def valid(self) -> np.ndarray:
-        """[count, size]: False for padding."""
+        """Return which rows are valid, [count, size]: False for padding."""
         return (np.arange(self.count * self.size) < self.length).reshape(self.count, self.size)
 
     def join(self, blocks: Array) -> Array:
-        """[count, size, ...] -> [length, ...], without the padding."""
+        """Join blocks [count, size, ...] to rows [length, ...], without the padding."""
         return blocks.reshape(self.count * self.size, *blocks.shape[2:])[: self.length]
 
 
 def block_grid(length: int, block_size: int) -> BlockGrid:
-    """Divide a sequence into the fewest blocks of at most `block_size`, of sizes as even as possible.
+    """Divide a sequence into the fewest blocks of at most `block_size`, with sizes as equal as possible.
 
     >>> block_grid(300, 256)
     BlockGrid(length=300, count=2, size=150)
@@ -60,7 +60,7 @@ def block_grid(length: int, block_size: int) -> BlockGrid:
 
 
 class BlockIndices(NamedTuple):
-    """The key blocks that each query block computes: [m, at most n] indices, of which the first [m] are valid."""
+    """The key blocks that each query block computes: indices [m, at most n], and the counts [m] of valid ones."""
 
     full: Any
     full_counts: Any
@@ -76,7 +76,7 @@ def all_blocks(queries: BlockGrid, keys: BlockGrid, masked: bool) -> BlockIndice
 
 
 def unmasked_blocks(head: Head, queries: BlockGrid, keys: BlockGrid) -> BlockIndices:
-    """Return the key blocks that are not fully masked; NumPy where the mask is known at compile time."""
+    """Return the key blocks that are not fully masked; in NumPy if the mask is known at compile time."""
     if head.mask is None:
         return all_blocks(queries, keys, masked=False)
     query_blocks, key_blocks = queries.split_positions(head.rows()), keys.split_positions(head.columns())
@@ -101,18 +101,18 @@ def _indices_of_true(selected: Any, xp: Any) -> tuple[Any, Any]:
 
 
 class BlockSchedule(NamedTuple):
-    """The first key of each key block that a query block computes: [m, at most n], of which the first [m] are valid."""
+    """The first key of each key block that a query block computes: [m, at most n], and the counts [m] of valid ones."""
 
     full: Any
     full_counts: Any
     partial: Any
     partial_counts: Any
     first: Any
-    """[m, n]: the first key of each partial block that belongs to it; those before it belong to another block."""
+    """[m, n]: the first key that each partial block computes; earlier keys in it belong to another block."""
     block: int
     """Keys of a block."""
     padded: int
-    """The number of keys with padding, so that every block lies within them."""
+    """The number of keys including padding, with which no block exceeds the keys."""
 
     @property
     def steps(self) -> int | None:
@@ -143,28 +143,29 @@ def _aligned_schedule(some: np.ndarray, full: np.ndarray, width: int, length: in
 
     Args:
         some: [m, n], whether any logit of a cell of `KEY_ALIGNMENT` keys is unmasked.
-        full: [m, n], whether all are.
+        full: [m, n], whether all logits of the cell are.
     """
     count, cells = some.shape
     rows, index = np.arange(count), np.arange(cells)
     after = np.where(some, index, cells)[:, ::-1]
     after = np.pad(np.minimum.accumulate(after, axis=1)[:, ::-1], ((0, 0), (0, 1)), constant_values=cells)
     filled = np.pad(np.cumsum(full, axis=1), ((0, 0), (1, 0)))
-    starts, firsts, wholes = [], [], []
+    starts, firsts, fulls = [], [], []
     cursor = np.zeros(count, np.int64)
     while (after[rows, cursor] < cells).any():
         first = after[rows, cursor]
         start = np.minimum(first, cells - width)
-        whole = (filled[rows, start + width] - filled[rows, start] == width) & (start == first)
-        starts, firsts, wholes = [*starts, start], [*firsts, first], [*wholes, whole]
+        is_full = (filled[rows, start + width] - filled[rows, start] == width) & (start == first)
+        starts, firsts, fulls = [*starts, start], [*firsts, first], [*fulls, is_full]
         cursor = np.minimum(first + width, cells)
     if not starts:
-        starts, firsts, wholes = [np.zeros(count, int)], [np.full(count, cells)], [np.zeros(count, bool)]
-    start, first, whole = (np.stack(x, axis=1) for x in (starts, firsts, wholes))
-    real = first < cells
-    (full_order, full_counts), (order, counts) = _indices_of_true(real & whole, np), _indices_of_true(real & ~whole, np)
+        starts, firsts, fulls = [np.zeros(count, int)], [np.full(count, cells)], [np.zeros(count, bool)]
+    start, first, is_full = (np.stack(x, axis=1) for x in (starts, firsts, fulls))
+    valid = first < cells
+    full_order, full_counts = _indices_of_true(valid & is_full, np)
+    order, counts = _indices_of_true(valid & ~is_full, np)
     pairs = (start, full_order), (start, order), (first, order)
-    full_at, partial_at, first_at = (
+    full_keys, partial_keys, first_keys = (
         (np.take_along_axis(a, o, axis=1) * KEY_ALIGNMENT).astype(np.int32) for a, o in pairs
     )
-    return BlockSchedule(full_at, full_counts, partial_at, counts, first_at, width * KEY_ALIGNMENT, length)
+    return BlockSchedule(full_keys, full_counts, partial_keys, counts, first_keys, width * KEY_ALIGNMENT, length)

@@ -1,6 +1,6 @@
 """Attention that computes only the blocks of logits that are not fully masked.
 
-The mask tells which those are without being written out (`Mask.classify`); the blocks are computed as in `streaming`.
+The mask classifies blocks without being computed itself (`Mask.classify`); the blocks are computed as in `streaming`.
 """
 
 from attnlab.functional.backends.base import Backend, Cost, Results
@@ -10,7 +10,7 @@ from attnlab.functional.backends.streaming import run_blocks
 
 
 class BlockSparse(Backend):
-    """Skip the blocks that are fully masked."""
+    """The backend that skips fully masked blocks."""
 
     name = "block_sparse"
 

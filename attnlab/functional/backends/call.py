@@ -1,7 +1,7 @@
-"""A call of `attention` as a backend receives it: arrays marked with the axes that they carry, and options.
+"""A call of `attention` as a backend receives it: arrays with named leading axes, and options.
 
-Every array is marked with its leading axes, by one letter each: b examples (all batch axes flattened), t queries, s
-keys, k key heads, g query heads that share a key head. Mapping over heads and sharding over devices read these marks.
+The leading axes of every array have one-letter names: b examples (all batch axes flattened), t queries, s keys, k key
+heads, g query heads that share a key head. Mapping over heads and sharding over devices use these names.
 """
 
 import math
@@ -28,18 +28,18 @@ T = TypeVar("T")
 @register_dataclass
 @dataclass(frozen=True, eq=False)
 class Operands:
-    """The arrays and functions of a call, in the shapes that `attention` takes; a pytree."""
+    """The arrays and functions of a call, in the shapes of the arguments of `attention`; a pytree."""
 
     query: Any
     key: Any
     value: Any
-    """None where only weights are computed."""
+    """None if only weights are computed."""
     score: Any
     mods: Any
     normalizer: Any
     mask: Any
     rng: Any
-    """For dropout, or None."""
+    """Rng of dropout; None for no dropout."""
     query_positions: Any
     """None for 0 … T − 1, which are known at compile time."""
     key_positions: Any
@@ -51,7 +51,8 @@ class Operands:
 class Head(Operands):
     """The operands of one head of one example: query [T, D], key [S, E], value [S, V].
 
-    Inside a `Call` every array still has its leading axes, as a `MappedArray`; `map_heads` maps over them.
+    Inside a `Call` every array still has the leading axes of heads and examples, as a `MappedArray`; `map_heads` maps
+    over them.
     """
 
     head_index: Any
@@ -60,7 +61,7 @@ class Head(Operands):
     """Index of the example, row-major over the batch axes."""
 
     def rows(self) -> Any:
-        """Return the positions of the queries, as a NumPy array where they are known at compile time."""
+        """Return the positions of the queries, as a NumPy array if they are known at compile time."""
         return _arange(self.query.shape[0]) if self.query_positions is None else self.query_positions
 
     def columns(self) -> Any:
@@ -88,9 +89,9 @@ class Options:
 
     dropout_rate: float = 0.0
     returns: tuple[Extra, ...] = ()
-    """Extras of all rows and heads, which a backend returns."""
+    """Extras of all rows and heads, which the backend returns."""
     selected: tuple[Extra, ...] = ()
-    """Extras of some rows or heads, each computed by a call of its own."""
+    """Extras of some rows or heads, each computed by a separate call."""
     block_size: tuple[int, int] | None = None
     mesh: Mesh | None = None
     device: str = "cpu"
@@ -100,7 +101,7 @@ class Options:
 @partial(register_dataclass, data_fields=["heads"], meta_fields=["options"])
 @dataclass(frozen=True, eq=False)
 class Call:
-    """What a backend runs: the operands of all heads, and options."""
+    """The input of a backend: the operands of all heads, and options."""
 
     heads: Head
     options: Options
@@ -154,7 +155,7 @@ class Sizes:
 
     @property
     def total_heads(self) -> int:
-        """Heads of all examples; of one example where their number is symbolic."""
+        """Number of query heads of all examples; of one example if the number of examples is symbolic."""
         return self.heads * (self.examples if isinstance(self.examples, int) else 1)
 
     @property
@@ -164,7 +165,7 @@ class Sizes:
 
     @property
     def logits(self) -> int:
-        """Number of logits of all heads; of one example where the number of examples is symbolic."""
+        """Number of logits of all heads; of one example if the number of examples is symbolic."""
         return self.total_heads * self.queries * self.keys
 
     def __str__(self) -> str:
@@ -176,7 +177,7 @@ class Sizes:
 
 
 def fold(operands: Operands) -> Head:
-    """Flatten the batch axes of every array, split its head axis into k and g, and mark the axes that it carries."""
+    """Flatten the batch axes of every array, split its head axis into k and g, and name its leading axes."""
     query, key, value = operands.query, operands.key, operands.value
     batch, (queries, heads) = query.shape[:-3], query.shape[-3:-1]
     keys, key_heads = key.shape[-3:-1]
@@ -184,7 +185,8 @@ def fold(operands: Operands) -> Head:
 
     def fold_part(name: str, part: Any) -> Any:
         arrays, axes, structure = flatten_mapped(part)
-        folded = [_fold_axes(name, x, own, batch, (key_heads, group)) for x, own in zip(arrays, axes, strict=True)]
+        pairs = zip(arrays, axes, strict=True)
+        folded = [_fold_axes(name, array, front, batch, (key_heads, group)) for array, front in pairs]
         return jax.tree.unflatten(structure, folded)
 
     def fold_positions(positions: Array | None, length: Size, axis: str) -> Any:
@@ -216,29 +218,29 @@ def _fold_mask(mask: Mask | None, batch: tuple[Size, ...], heads: tuple[int, int
         return None
     leaves, structure = jax.tree.flatten(mask)
     axes = [() if axis is None else ("b",) for axis in mask.batch_axes(batch)]
-    folded = [_fold_axes("mask", leaf, own, batch, heads) for leaf, own in zip(leaves, axes, strict=True)]
+    folded = [_fold_axes("mask", leaf, front, batch, heads) for leaf, front in zip(leaves, axes, strict=True)]
     return jax.tree.unflatten(structure, folded)
 
 
 def _fold_axes(name: str, array: Any, axes: tuple[str, ...], batch: tuple[Size, ...], heads: tuple[int, int]) -> Any:
-    """Check an array against its axes "b" and "h", and replace them by one axis of examples and two of heads.
+    """Check an array against its axes "b" and "h", and replace them by an axis of examples and two axes of heads.
 
-    An axis of size 1 is shared by all; where all axes of a letter have size 1, the letter is dropped.
+    An axis of size 1 is shared by all; if all axes of a letter have size 1, the letter is dropped.
     """
     if not axes:
         return array
     array, lengths = jnp.asarray(array), {"b": batch, "h": (math.prod(heads),)}
     expected = sum((lengths[axis] for axis in axes), ())
     front, rest = array.shape[: len(expected)], array.shape[len(expected) :]
-    if len(front) < len(expected) or any(size not in (1, all) for size, all in zip(front, expected, strict=True)):
+    if len(front) < len(expected) or any(size not in (1, count) for size, count in zip(front, expected, strict=True)):
         raise ValueError(
             f"attention: an array of the {name} mapped over {' '.join(axes)!r} must begin with the axes {expected}; "
             f"its shape is {array.shape}"
         )
     folded, kept = {"b": (math.prod(batch),), "h": heads}, []
     for axis in axes:
-        own, front = front[: len(lengths[axis])], front[len(lengths[axis]) :]
-        if own == lengths[axis] or any(size != 1 for size in own):
+        sizes, front = front[: len(lengths[axis])], front[len(lengths[axis]) :]
+        if sizes == lengths[axis] or any(size != 1 for size in sizes):
             kept.append(axis)
     if kept != list(axes) or array.shape[: len(expected)] != expected:
         shared = [size if axis in kept else 1 for axis in axes for size in lengths[axis]]
@@ -249,7 +251,7 @@ def _fold_axes(name: str, array: Any, axes: tuple[str, ...], batch: tuple[Size, 
 
 
 def select(call: Call, rows: tuple[int, ...] | None, heads: tuple[int, ...] | None) -> Call:
-    """Keep some queries and query heads, without values; query heads that share a key head get a copy of it each."""
+    """Return the call for some queries and query heads, without values; each selected head has its own key head."""
     sizes, operands = call.sizes, call.heads
     if not isinstance(sizes.queries, int):
         raise ValueError(
@@ -268,9 +270,9 @@ def select(call: Call, rows: tuple[int, ...] | None, heads: tuple[int, ...] | No
             return leaf
         array, axes = leaf.array, leaf.axes
         if "g" in axes:
-            at = axes.index("k")
-            array = array.reshape(*array.shape[:at], sizes.heads, *array.shape[at + 2 :])
-            array = jnp.expand_dims(jnp.take(array, jnp.asarray(heads), axis=at), at + 1)
+            axis = axes.index("k")
+            array = array.reshape(*array.shape[:axis], sizes.heads, *array.shape[axis + 2 :])
+            array = jnp.expand_dims(jnp.take(array, jnp.asarray(heads), axis=axis), axis + 1)
         elif "k" in axes:
             array = jnp.take(array, jnp.asarray(heads) // sizes.group, axis=axes.index("k"))
         if "t" in axes:

@@ -1,4 +1,4 @@
-"""Attention with all logits and weights in memory: the reference that every other backend must equal.
+"""Attention with all logits and weights in memory: the reference for all other backends.
 
 `dense_head` is the whole method, for one head of one example; `streaming` calls it on blocks of rows.
 """
@@ -24,13 +24,14 @@ from attnlab.functional.types import Logits, Positions, Size, Weights, Where, wi
 
 @dataclass(frozen=True)
 class LogitTimes:
-    """Seconds for a logit written to memory and read again."""
+    """Seconds to write a logit to memory and read it again."""
 
     cached: int
     """The number of logits that fit into the cache."""
     cached_seconds: float
+    """Seconds for a logit in the cache."""
     seconds: float
-    """For more logits than that."""
+    """Seconds for a logit outside the cache."""
 
 
 LOGIT_TIMES: Mapping[str, LogitTimes] = {
@@ -41,7 +42,7 @@ LOGIT_TIMES: Mapping[str, LogitTimes] = {
 
 
 class Dense(Backend):
-    """Compute all logits and all weights at once."""
+    """The backend that computes all logits and all weights at once."""
 
     name = "dense"
     op_by_op = True
@@ -82,12 +83,15 @@ def dense_head(
     keys: Size | None = None,
     valid_queries: Array | None = None,
 ) -> dict[str, Any]:
-    """Score, modify, mask, normalize, drop out and pool: [q d], [k e], [k v] -> [q v] and the extras.
+    """Compute attention of one head: [q d], [k e], [k v] -> the output [q v] and the extras, by name.
 
     Args:
-        columns: indices of these keys among all `keys`, for the extras; None when these are all.
-        valid_keys: [k], False for padding; None when there is none.
-        valid_queries: [q], False for padding; None when there is none.
+        head: operands of one head of one example, or of a block of it.
+        options: dropout rate and extras.
+        columns: indices of these keys among all `keys`, for the extras; None if they are all keys.
+        valid_keys: [k], False for padding; None for no padding.
+        keys: number of all keys; None if these are all keys.
+        valid_queries: [q], False for padding; None for no padding.
     """
     positions = head.positions()
     query, key, value = head.query, head.key, head.value
@@ -147,7 +151,7 @@ def _check_shape(part: str, result: Array, shape: tuple[Size, ...]) -> Array:
 
 
 def drop(head: Head, weights: Weights, positions: Positions, rate: float) -> Weights:
-    """Apply dropout to the weights of a block, where there is an rng."""
+    """Apply dropout to the weights of a block, if there is an rng."""
     if head.rng is None:
         return weights
     kept = dropout.keep(head.rng, rate, positions.example, positions.head, positions.query, positions.key)

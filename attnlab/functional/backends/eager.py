@@ -15,14 +15,14 @@ from jax.core import Tracer
 from attnlab.functional.backends.fingerprint import NoFingerprint, of_structure
 
 KEPT = 128
-"""The number of compiled calls kept, the least recently used first to go."""
+"""The number of compiled calls that are kept; the least recently used is dropped first."""
 
 Function = Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True)
 class _Program:
-    """Everything that a call is compiled for; equal to another one with equal fingerprints."""
+    """The inputs of a compilation; two are equal if their fingerprints are."""
 
     function: Function
     static: Hashable
@@ -37,12 +37,12 @@ class _Program:
 def compiled_once(function: Function, static: Hashable, arrays: Any) -> Any:
     """Return `function(static, arrays)`, compiled once for equal `static`, parts and shapes.
 
-    Under `jax.jit` the function is called as it is. So it is where a function in `arrays` reads something without a
-    fingerprint: a large array (bind it by `Partial`), or an object of a user's class that is not a dataclass.
+    The function is not compiled under `jax.jit`, nor if a function in `arrays` reads a value without a fingerprint:
+    a large array (bind it by `Partial`), or an object of a user's class that is not a dataclass.
 
     Args:
         function: a function of a module, so that it is the same object in every call.
-        static: everything that is not an array.
+        static: all arguments that are not arrays.
         arrays: a pytree; functions among its nodes are compared by `fingerprint`.
 
     >>> compiled_once(lambda factor, x: factor * x, 2.0, jax.numpy.ones(2)).tolist()
@@ -61,7 +61,7 @@ def compiled_once(function: Function, static: Hashable, arrays: Any) -> Any:
 
 @lru_cache(maxsize=KEPT)
 def _compiled(program: _Program) -> Callable[[_Program, list[Any]], Any]:
-    # The program is an argument too, so that JAX traces the present one if it traces again (for another precision).
+    # The program is an argument too, so that JAX traces the current program if it traces again (for another precision).
     return jax.jit(lambda program, leaves: program(leaves), static_argnums=0)
 
 

@@ -19,6 +19,8 @@ def execute(operands: Operands, options: Options, implementation: str | None) ->
     """Compute the output and the extras of a call, in the shapes of `AttentionOutput`.
 
     Args:
+        operands: arrays and functions, checked.
+        options: static options.
         implementation: the name of a backend, or None for the fastest.
     """
 
@@ -34,9 +36,9 @@ def execute(operands: Operands, options: Options, implementation: str | None) ->
 
 
 def _is_op_by_op(backend: Backend, options: Options) -> bool:
-    """Return whether an eager call needs no compilation.
+    """Return whether an eager call runs operation by operation.
 
-    With JAX's debug flags it does: they check for NaN and Inf after every operation, and masked logits are −∞.
+    With JAX's debug flags it is compiled: they check for NaN and Inf after every operation, and masked logits are −∞.
     """
     if any(getattr(jax.config, flag) for flag in ("jax_debug_nans", "jax_debug_infs")):
         return False

@@ -1,7 +1,7 @@
-"""Fingerprints of parts: parts with equal fingerprints compute the same, so they share a compiled program.
+"""Fingerprints of parts: parts with equal fingerprints compute the same function, so they share a compiled program.
 
 A user's function may read variables that change between two calls. The values that it reads (its closure, defaults and
-globals, and those of the functions it calls) are therefore part of its fingerprint.
+globals, and those of the functions that it calls) are therefore part of its fingerprint.
 """
 
 import dis
@@ -29,14 +29,14 @@ INERT = {
     "__hash__", "__repr__", "__eq__", "__orig_bases__", "__parameters__", "__abstractmethods__",
     "__dataclass_params__", "__dataclass_fields__", "__init__", "__replace__",
 }  # fmt: skip
-"""Attributes of a class that calls of its objects do not read; those set by `__init__` are read from the object."""
+"""Attributes of a class that calls of its objects do not read; attributes set by `__init__` belong to the object."""
 WRITTEN_IN_C = (
     types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType,
     types.GetSetDescriptorType, types.MemberDescriptorType,
 )  # fmt: skip
 """Types of class attributes that hold no other Python values."""
 LARGEST = 2**16
-"""The most bytes of an array that is part of a fingerprint; a larger one would be kept alive."""
+"""The most bytes of an array in a fingerprint; larger arrays would be kept alive by the cache."""
 
 
 class NoFingerprint(Exception):
@@ -88,8 +88,8 @@ def _of(value: Any, seen: tuple[int, ...]) -> Hashable:
     if isinstance(value, FunctionType):
         return _of_function(value, within)
     if isinstance(value, type):
-        own = {name: part for name, part in vars(value).items() if name not in INERT}
-        kept = {name: getattr(part, "fget", part) for name, part in own.items() if not name.startswith("_abc_")}
+        parts = {name: part for name, part in vars(value).items() if name not in INERT}
+        kept = {name: getattr(part, "fget", part) for name, part in parts.items() if not name.startswith("_abc_")}
         return value, _of(kept, within), tuple(_of(base, within) for base in value.__bases__)
     if is_dataclass(value):
         read = tuple(_of(getattr(value, field.name), within) for field in fields(value))
@@ -113,8 +113,8 @@ def is_trusted(value: Any) -> bool:
     """
     if isinstance(value, ModuleType):
         return value.__name__.partition(".")[0] in TRUSTED
-    home = getattr(value, "__module__", None) or ("builtins" if isinstance(value, BuiltinFunctionType) else "")
-    resolved: Any = sys.modules.get(home) if home.partition(".")[0] in TRUSTED else None
+    module = getattr(value, "__module__", None) or ("builtins" if isinstance(value, BuiltinFunctionType) else "")
+    resolved: Any = sys.modules.get(module) if module.partition(".")[0] in TRUSTED else None
     for name in getattr(value, "__qualname__", "").split("."):
         resolved = getattr(resolved, name, None)
     return resolved is value
@@ -138,8 +138,8 @@ def _of_function(function: FunctionType, within: tuple[int, ...]) -> Hashable:
     if UNSEEN & names or not all(module.partition(".")[0] in TRUSTED for module in _imports(function.__code__)):
         raise NoFingerprint(function.__name__)
     read = {name: function.__globals__[name] for name in sorted(names & function.__globals__.keys())}
-    given = cells, function.__defaults__, function.__kwdefaults__, vars(function), read
-    return function.__code__, *(_of(part, within) for part in given)
+    inputs = cells, function.__defaults__, function.__kwdefaults__, vars(function), read
+    return function.__code__, *(_of(part, within) for part in inputs)
 
 
 def _names(code: CodeType) -> set[str]:

@@ -1,11 +1,11 @@
 """Softmax attention of one head, block by block, with the running maximum and sum of each row (flash attention).
 
-Forward, each row keeps its largest logit m, the sum l of exp(logit − m), and the output so far in units of exp(m);
-every new block of keys rescales them. Backward, the weights of a block are recomputed as exp(logit − m) / l. Nothing of
-size T×S exists, forward or backward.
+The forward pass keeps for each row its largest logit m, the sum l of exp(logit − m), and the output so far in units of
+exp(m); every new block of keys rescales them. The backward pass recomputes the weights of a block as
+exp(logit − m) / l. No array of size T×S is stored in either pass.
 
-The difference logit − m is computed first, and m and l are kept apart: rounding a logit of magnitude L times log₂ e, or
-m + log l, would change an exponent by L · 2⁻²⁴, which is not small for large L.
+The difference logit − m is computed first, and m and l are stored separately: rounding a logit of magnitude L times
+log₂ e, or m + log l, would change an exponent by L · 2⁻²⁴, which is not small for large L.
 
 References: Milakov & Gimelshein 2018 (the running sum); Rabe & Staats 2021; Dao et al. 2022, algorithms 1 and 4.
 """
@@ -29,16 +29,16 @@ from attnlab.functional.varying import vary_like
 
 
 class RowStats(NamedTuple):
-    """The statistics of each row that give its weights: weight = exp(logit − largest) / total."""
+    """The statistics from which the weights of a row are recomputed: weight = exp(logit − largest) / total."""
 
     largest: Array
-    """[T]; −inf for an empty row."""
+    """[T]; −inf for a fully masked row."""
     total: Array
-    """[T], Σ exp(logit − largest), at least 1; 0 for an empty row."""
+    """[T], Σ exp(logit − largest), at least 1; 0 for a fully masked row."""
 
 
 class BlockedHead(NamedTuple):
-    """One head divided into blocks, and the schedule of its blocks."""
+    """A head divided into blocks, and the schedule of its blocks."""
 
     head: Head
     """With query [m, bq, d], query positions [m, bq], and padded keys, values and key positions."""
@@ -66,16 +66,16 @@ class BlockedHead(NamedTuple):
         return valid & self.head.mask(positions)
 
     def logits(self, parts: Any, query: Array, key: Array, positions: Positions) -> Array:
-        """Score a block and apply the mods, with these parts in place of the head's."""
+        """Score a block and apply the mods, with `parts` (score, mods) instead of the head's own."""
         score, mods = parts
         return logits_of(replace(self.head, score=score, mods=mods), query, key, positions)
 
     def scan_keys(self, i: Any, step: Any, state: Any) -> Any:
         """Fold `step(state, start, first)` over the key blocks of query block i; `first` is None for full blocks."""
-        at = self.schedule
+        schedule = self.schedule
         for starts, counts, firsts in (
-            (at.full, at.full_counts, None),
-            (at.partial, at.partial_counts, at.first),
+            (schedule.full, schedule.full_counts, None),
+            (schedule.partial, schedule.partial_counts, schedule.first),
         ):
             if starts.shape[1] and not (isinstance(counts, np.ndarray) and not counts.any()):
                 equal_count = int(counts[0]) if isinstance(counts, np.ndarray) and (counts == counts[0]).all() else None
@@ -94,7 +94,7 @@ class BlockedHead(NamedTuple):
 
 
 def divide(head: Head, options: Options, skip: bool) -> BlockedHead:
-    """Divide a head into blocks, and schedule all of them, or those that are not fully masked (`skip`)."""
+    """Divide a head into blocks, and schedule all blocks, or only those that are not fully masked (`skip`)."""
     bq, bk = options.block_size or (512, 256)
     queries = block_grid(head.query.shape[0], bq)
     count = head.key.shape[0]
@@ -150,15 +150,15 @@ def reverse(blocked: BlockedHead, output: Array, stats: RowStats, d_output: Arra
 
     dlogits = weights ∘ (d_output valueᵀ − Δ),    Δ_i = d_output_i · output_i − d_total_i total_i
 
-    Where a weight is 1, the output of the row is that value and the two products are equal; their difference, which is
-    rounding error, is set to 0, since the large keys that give such weights would multiply it.
+    If a weight is 1, the output of the row is that value and the two products are equal. Their difference, which is
+    rounding error, is set to 0, since it would be multiplied by the large keys that cause such weights.
     """
     head, queries = blocked.head, blocked.queries
     learned, constant, parts_of = floats((head.score, head.mods))
     dtype = accumulation_dtype(head.query, head.key, head.value)
     rate = blocked.options.dropout_rate
     d_output, output = d_output.astype(dtype), output.astype(dtype)
-    # With exp(logits − largest) in place of the weights, the division of each row by its total moves to d_output.
+    # With exp(logits − largest) instead of the weights, the division of each row by its total moves to d_output.
     share = 1.0 / jnp.where(stats.largest == -jnp.inf, 1.0, stats.total)
     d_output = d_output * share[:, None]
     offset = jnp.sum(d_output * output, axis=1)
@@ -187,8 +187,8 @@ def reverse(blocked: BlockedHead, output: Array, stats: RowStats, d_output: Arra
             d_weights = jnp.matmul(d_out, value.T)
             dropped = powers
             if head.rng is not None:
-                at = positions.example, positions.head, positions.query, positions.key
-                kept = dropout.keep(head.rng, rate, *at)
+                indices = positions.example, positions.head, positions.query, positions.key
+                kept = dropout.keep(head.rng, rate, *indices)
                 dropped, d_weights = dropout.drop(powers, kept, rate), dropout.drop(d_weights, kept, rate)
             changes = d_weights - (offset[i] - d_total[i])[:, None]
             d_logits = powers * jnp.where(powers == single[i][:, None], d_total[i][:, None], changes)

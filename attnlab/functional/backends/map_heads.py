@@ -1,4 +1,4 @@
-"""Mapping a function of one head of one example over all heads and examples, with the operands' marked axes."""
+"""Mapping a function of one head of one example over all heads and examples, by the named axes of the operands."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,19 +17,19 @@ Mapped = Callable[[list[Array]], Any]
 
 
 def map_heads(function: Callable[[Any], Any], operands: Any, sequential: bool) -> Any:
-    """Map a function of one head of one example over all; its results get the leading axes [b, k, g].
+    """Map a function of one head of one example over all heads; its results get the leading axes [b, k, g].
 
     Args:
-        function: takes a tree like `operands`, with every array stripped of its axes b, k and g.
-        operands: a tree whose arrays are `MappedArray`s, or shared by all heads.
-        sequential: True for one head after another, so that its blocks stay in cache; False for all at once.
+        function: takes a tree like `operands` whose arrays lack the axes b, k and g.
+        operands: a tree of arrays; those that are not `MappedArray`s are shared by all heads.
+        sequential: True to compute one head after another, so that its blocks stay in cache; False for all at once.
     """
     arrays, axes, structure = flatten_mapped(operands)
     arrays = [jnp.asarray(x) for x in arrays]
 
     mapped: Mapped = lambda arrays: function(jax.tree.unflatten(structure, arrays))  # noqa: E731
     for depth, letter in reversed(list(enumerate(AXES))):
-        in_axes = [_axis_index(own, letter, AXES[:depth]) for own in axes]
+        in_axes = [_axis_index(front, letter, AXES[:depth]) for front in axes]
         mapped = _sequential_map(mapped, in_axes) if sequential else jax.vmap(mapped, in_axes=(in_axes,))
     return mapped(arrays)
 
@@ -37,19 +37,22 @@ def map_heads(function: Callable[[Any], Any], operands: Any, sequential: bool) -
 def map_heads_summed(
     function: Callable[[Any], list[Array]], operands: Any, like: list[MappedArray], sequential: bool
 ) -> list[Array]:
-    """Map a function over all heads, and sum each result over the axes that its array in `like` does not carry.
+    """Map a function over all heads, and sum each result over the axes that its array in `like` lacks.
 
-    The results are gradients: the gradient of an array shared by heads or examples is the sum of theirs.
+    The results are gradients: the gradient of an array shared by heads or examples is the sum of their gradients.
 
     Args:
-        function: returns an array shaped like each of `like`, without its axes b, k and g.
+        function: returns, for each array of `like`, an array of its shape without the axes b, k and g.
+        operands: as in `map_heads`.
+        like: the arrays whose gradients are computed.
+        sequential: as in `map_heads`.
     """
     arrays, axes, structure = flatten_mapped(operands)
     arrays = [jnp.asarray(x) for x in arrays]
 
     mapped: Mapped = lambda arrays: function(jax.tree.unflatten(structure, arrays))  # noqa: E731
     for depth, letter in reversed(list(enumerate(AXES))):
-        in_axes = [_axis_index(own, letter, AXES[:depth]) for own in axes]
+        in_axes = [_axis_index(front, letter, AXES[:depth]) for front in axes]
         out_axes = [_axis_index(x.axes, letter, AXES[:depth]) for x in like]
         inner = [_inner_shape(x, AXES[: depth + 1]) for x in like]
         mapped = _summed_map(mapped, in_axes, out_axes, inner, sequential)
@@ -58,7 +61,7 @@ def map_heads_summed(
 
 
 def _axis_index(axes: tuple[str, ...], letter: str, outer: str) -> int | None:
-    """Return the index of an axis once the outer ones are mapped over; None if the array does not carry it."""
+    """Return the index of an axis after the outer axes are mapped over; None if the array lacks it."""
     remaining = [axis for axis in axes if axis not in outer]
     return remaining.index(letter) if letter in remaining else None
 
@@ -70,7 +73,7 @@ def _inner_shape(array: MappedArray, letters: str) -> jax.ShapeDtypeStruct:
 
 
 def _slices(arrays: list[Array], axes: list[int | None]) -> tuple[list[Array], Callable[[list[Array]], list[Array]]]:
-    """Return the arrays that carry the axis, moved to the front, and a function that merges slices with the others."""
+    """Return the arrays with the axis, moved to the front, and a function that merges their slices with the others."""
     fronts = [jnp.moveaxis(x, axis, 0) for x, axis in zip(arrays, axes, strict=True) if axis is not None]
 
     def merge(slices: list[Array]) -> list[Array]:
@@ -99,7 +102,7 @@ def _summed_map(
     inner: list[jax.ShapeDtypeStruct],
     sequential: bool,
 ) -> Mapped:
-    """Map over one axis, stacking each result along its axis in `out_axes`, or summing it where that is None."""
+    """Map over one axis, and stack each result along its axis in `out_axes`, or sum it if that is None."""
 
     def mapped(arrays: list[Array]) -> list[Array]:
         fronts, merge = _slices(arrays, in_axes)

@@ -1,7 +1,7 @@
-"""Containment of NaN and Inf: a masked key or value that holds one must reach no output, though 0 × NaN is NaN.
+"""Handling of NaN and Inf: those in masked keys or values must not reach the output, although 0 × NaN is NaN.
 
-A query, key or value that holds NaN or Inf is replaced by finite numbers before the computation, and the rows of the
-results that may attend to it are set to NaN afterwards, so that no gradient passes through it either.
+A query, key or value that contains NaN or Inf is replaced by finite numbers before the computation. Afterwards the rows
+of the results that may attend to it are set to NaN, so that no gradient passes through it either.
 """
 
 from typing import NamedTuple
@@ -15,19 +15,19 @@ from attnlab.functional.types import Where
 
 
 class Nonfinite(NamedTuple):
-    """Which queries, keys and values hold NaN or Inf."""
+    """Truth values of the queries, keys and values that contain NaN or Inf."""
 
     query: Bool[Array, " q"]
     key: Bool[Array, " k"]
     value: Bool[Array, " k"]
 
     def any(self) -> Bool[Array, ""]:
-        """Return whether any does."""
+        """Return whether any query, key or value contains NaN or Inf."""
         return self.query.any() | self.key.any() | self.value.any()
 
 
 class Visible(NamedTuple):
-    """What each query may attend to."""
+    """For each query, whether it may attend to any key, to a nonfinite key, and to a nonfinite value."""
 
     any_key: Bool[Array, " q"]
     nonfinite_key: Bool[Array, " q"]
@@ -35,14 +35,16 @@ class Visible(NamedTuple):
 
 
 class NanRows(NamedTuple):
-    """The rows to set to NaN: `weights` in everything computed from weights or logits, `output` in the output."""
+    """The rows to set to NaN."""
 
     weights: Bool[Array, " q"]
+    """Rows of all results that are computed from weights or logits."""
     output: Bool[Array, " q"]
+    """Rows of the output."""
 
 
 def replace(query: Array, key: Array, value: Array | None) -> tuple[Array, Array, Array | None, Nonfinite]:
-    """Replace every query, key and value that holds NaN or Inf, and return which those are.
+    """Replace every query, key and value that contains NaN or Inf, and return which ones were replaced.
 
     Values become 0. Queries and keys become 1, since a score may divide by the norm of its arguments.
     """
@@ -53,33 +55,38 @@ def replace(query: Array, key: Array, value: Array | None) -> tuple[Array, Array
 
 
 def visible(where: Where, nonfinite: Nonfinite) -> Visible:
-    """Return what each query of a block may attend to; `nonfinite` is of the block's queries and keys."""
-    any_nonfinite = lambda which: (where & which[None, :]).any(axis=1)  # noqa: E731
+    """Return which queries of a block may attend to nonfinite keys or values.
+
+    Args:
+        where: the mask of the block.
+        nonfinite: the nonfinite queries, keys and values of the block.
+    """
+    any_nonfinite = lambda selected: (where & selected[None, :]).any(axis=1)  # noqa: E731
     return Visible(where.any(axis=1), any_nonfinite(nonfinite.key), any_nonfinite(nonfinite.value))
 
 
 def nan_rows(visible: Visible, nonfinite: Nonfinite) -> NanRows:
-    """Return the rows to set to NaN: those that attend to a nonfinite key or value, and nonfinite queries themselves.
+    """Return the rows to set to NaN: queries that may attend to a nonfinite key or value, and nonfinite queries.
 
-    A nonfinite query that may attend to nothing is an empty row like any other.
+    A nonfinite query that is fully masked is an empty row like any other, with output 0.
     """
     weights = visible.nonfinite_key | (nonfinite.query & visible.any_key)
     return NanRows(weights, weights | visible.nonfinite_value)
 
 
-def set_nan(rows: Float[Array, "q *axes"], which: Bool[Array, " q"]) -> Float[Array, "q *axes"]:
-    """Set these rows to NaN."""
-    # No array of NaN by itself: `jax_debug_nans` would stop at it where nothing is compiled.
-    return jnp.where(which.reshape(-1, *[1] * (rows.ndim - 1)), jnp.nan, rows)
+def set_nan(rows: Float[Array, "q *axes"], selected: Bool[Array, " q"]) -> Float[Array, "q *axes"]:
+    """Set the selected rows to NaN."""
+    # No separate array of NaN: in an eager call `jax_debug_nans` would stop at it.
+    return jnp.where(selected.reshape(-1, *[1] * (rows.ndim - 1)), jnp.nan, rows)
 
 
-def set_zero(rows: Array, which: Array) -> Array:
-    """Set these rows to 0."""
-    return jnp.where(which[:, None], jnp.zeros_like(rows), rows)
+def set_zero(rows: Array, selected: Array) -> Array:
+    """Set the selected rows to 0."""
+    return jnp.where(selected[:, None], jnp.zeros_like(rows), rows)
 
 
-def _set_one(rows: Array, which: Array) -> Array:
-    return jnp.where(which[:, None], jnp.ones_like(rows), rows)
+def _set_one(rows: Array, selected: Array) -> Array:
+    return jnp.where(selected[:, None], jnp.ones_like(rows), rows)
 
 
 def _is_nonfinite(rows: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The choice of a backend for a call, and the reasons for and against each."""
+"""The choice of a backend for a call, and the reason for or against each backend."""
 
 import math
 from dataclasses import dataclass, field
@@ -14,14 +14,14 @@ class Plan:
 
     implementation: str
     peak_bytes: int | None
-    """Estimated memory of the forward pass beyond inputs and outputs: of one example where their number is symbolic,
-    None where a length is."""
+    """Estimated memory of the forward pass beyond inputs and outputs, in bytes: of one example if the number of
+    examples is symbolic; None if a length is symbolic."""
     block_size: tuple[int, int] | None
-    """Queries and keys of a block, forward; None where the implementation has no blocks."""
+    """Queries and keys of a block in the forward pass; None if the implementation has no blocks."""
     computed: float | None
-    """The share of the logits that is computed, in [0, 1]; None where it depends on values known at run time."""
+    """The share of the logits that is computed, in [0, 1]; None if it depends on values known at run time."""
     reasons: dict[str, str] = field(default_factory=dict)
-    """Name of every backend -> why it was chosen, or why not."""
+    """Name of every backend -> the reason why it was or was not chosen."""
     sizes: str = ""
     """How the axes of the inputs were interpreted."""
 
@@ -37,9 +37,12 @@ class Plan:
 
 
 def choose(call: Call, name: str | None = None) -> Plan:
-    """Choose the backend with this name, or the fastest by estimated time that supports the call.
+    """Choose the backend with this name, or the backend with the smallest estimated time that supports the call.
 
-    Raises: ValueError where no backend has this name, or it does not support the call.
+    Args:
+        call: the call of `attention`.
+        name: name of a backend; None for the fastest.
+    Raises: ValueError if no backend has this name, or if it does not support the call.
     """
     if name is not None and name not in BACKENDS:
         raise ValueError(
@@ -61,7 +64,7 @@ def choose(call: Call, name: str | None = None) -> Plan:
 
 
 def _first_supporting(call: Call, backends: list[Backend]) -> tuple[str | None, dict[str, str]]:
-    """Return the first backend that supports the call, and why those before it do not."""
+    """Return the first backend that supports the call, and the reasons why the backends before it do not."""
     unsupported = {}
     for backend in backends:
         why = backend.supports(call)
@@ -72,7 +75,7 @@ def _first_supporting(call: Call, backends: list[Backend]) -> tuple[str | None, 
 
 
 def _unsupported_message(call: Call, name: str | None, unsupported: dict[str, str], by_time: list[str]) -> str:
-    """Return why no candidate supports the call, and the fastest backend that does in place of the one named."""
+    """Return the reasons why no candidate supports the call, with the fastest backend that does as a suggestion."""
     if name is None:
         return "no implementation supports this call; " + "; ".join(
             f"{other}: {why}" for other, why in unsupported.items()
@@ -83,15 +86,15 @@ def _unsupported_message(call: Call, name: str | None, unsupported: dict[str, st
 
 
 def _reason(name: str, chosen: str, by_name: bool, costs: dict[str, Cost]) -> str:
-    """Return why a backend that supports the call, or was not checked, is or is not the one chosen."""
+    """Return the reason for or against a backend that supports the call, or that was not checked."""
     reason = costs[name].reason
     if name == chosen:
         return f"selected by name ({reason})" if by_name else reason
-    seconds, least = _seconds(costs[name]), _seconds(costs[chosen])
+    seconds, fastest = _seconds(costs[name]), _seconds(costs[chosen])
     if by_name:
         return f"{chosen} is selected by name ({reason})"
-    if math.isfinite(seconds) and seconds > 1.05 * least > 0.0:
-        return f"{reason} (estimated at {seconds / least:.1f} times the time of {chosen})"
+    if math.isfinite(seconds) and seconds > 1.05 * fastest > 0.0:
+        return f"{reason} (estimated at {seconds / fastest:.1f} times the time of {chosen})"
     return reason
 
 

@@ -1,10 +1,10 @@
-"""Check that a custom part may be computed block by block, by calling it on a few numbers at trace time.
+"""Checks that custom parts can be computed block by block, by calling them on a few numbers at trace time.
 
 A score, a mod and a predicate of `masks.from_fn` must compute each pair of a query and a key independently of all other
-pairs; a normalizer must compute each query independently of the others, and of which masked keys are present. Nothing
-in a function's signature promises that, and blocks of a part that mixes queries, say, would be wrong without an error.
-So each custom part is called on 5 queries together and on each of them alone, and the results are compared. A part that
-cannot be called so (it needs other sizes, or arrays of the caller's trace) is assumed to be separable.
+pairs; a normalizer must compute each query independently of the others, and of which masked keys are present. A
+function's signature does not guarantee that, and the blocks of a part that mixes queries would be wrong without an
+error. So each custom part is called on 5 queries together and on each of them alone, and the results are compared. A
+part that cannot be called this way (it needs other sizes, or arrays of the caller's trace) is assumed to be separable.
 """
 
 from collections.abc import Callable, Hashable, Iterator
@@ -26,8 +26,9 @@ from attnlab.functional.parts import flatten_mapped
 from attnlab.functional.types import Positions
 
 QUERIES, KEYS = 5, 7
+"""The sizes on which parts are called."""
 ROUNDING = 1e-2
-"""The largest difference, relative to the largest result, that two ways to compute the same numbers may have."""
+"""The largest difference, relative to the largest result, that is attributed to rounding."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,11 @@ def mixing(call: Call) -> Mixing | None:
             continue
         arrays, axes, structure = flatten_mapped(part)
         shapes = tuple(
-            (tuple(x.shape[len(own) :]), x.dtype) for x, own in zip(map(jnp.asarray, arrays), axes, strict=True)
+            (tuple(x.shape[len(front) :]), x.dtype) for x, front in zip(map(jnp.asarray, arrays), axes, strict=True)
         )
         try:
             mixed = _mixed(kind, structure, shapes, (call.sizes.width, call.sizes.key_width))
-        except Exception:  # whatever a user's function raises on numbers that are not its own
+        except Exception:  # a user's function may raise any exception on these numbers
             continue
         if mixed:
             return Mixing(kind, name, mixed)
@@ -77,41 +78,40 @@ def _predicates(mask: Mask | None) -> Iterator[Mask]:
 
 
 def _custom_name(part: Any) -> str:
-    """Return the name of a user's function, "" for one of attnlab."""
+    """Return the name of a user's function; "" for a function of attnlab."""
     while (inner := _wrapped(part)) is not None:
         part = inner
-    home = part if hasattr(part, "__name__") else type(part)
-    return "" if _is_own(home) else home.__name__
+    function = part if hasattr(part, "__name__") else type(part)
+    return "" if _is_of_attnlab(function) else function.__name__
 
 
 def _wrapped(part: Any) -> Any:
     """Return the function that a `partial`, or an object of attnlab, wraps; None if it wraps none."""
     if isinstance(part, partial):
         return part.func
-    own = _is_own(type(part))
-    return next(
-        (inner for name in ("normalizer", "fn") if own and (inner := getattr(part, name, None)) is not None), None
-    )
+    if not _is_of_attnlab(type(part)):
+        return None
+    return next((inner for name in ("normalizer", "fn") if (inner := getattr(part, name, None)) is not None), None)
 
 
-def _is_own(home: Any) -> bool:
+def _is_of_attnlab(function: Any) -> bool:
     """Return whether attnlab defines this object under its name (`functools.wraps` copies names)."""
-    return (home.__module__ or "").split(".")[0] == "attnlab" and is_trusted(home)
+    return (function.__module__ or "").split(".")[0] == "attnlab" and is_trusted(function)
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A part without its arrays; equal to another one that computes the same."""
+    """A part without its arrays; two parts are equal if they compute the same function."""
 
     fingerprint: Hashable
     structure: Any = field(compare=False)
 
 
 def _mixed(kind: str, structure: Any, shapes: tuple[Any, ...], widths: tuple[int, int]) -> str:
-    """Check a part, or return the cached result of an equal one."""
+    """Check a part, or return the cached result of an equal part."""
     try:
         fingerprint = of_structure(structure)
-    except NoFingerprint:  # it may compute something else by now
+    except NoFingerprint:  # it may have changed since it was checked
         return _check.__wrapped__(kind, _Part(None, structure), shapes, widths)
     return _check(kind, _Part(fingerprint, structure), shapes, widths)
 
@@ -170,18 +170,18 @@ def _normalizer(normalizer: Callable[..., Array], widths: tuple[int, int]) -> di
 
     def weights(rows: Any, columns: Any) -> Array:
         positional = isinstance(getattr(normalizer, "func", normalizer), Positional)
-        more = (_positions(rows, columns),) if positional else ()
+        extra = (_positions(rows, columns),) if positional else ()
         block = np.ix_(rows, columns)
-        return normalizer(jnp.asarray(logits[block]), jnp.asarray(where[block]), *more)
+        return normalizer(jnp.asarray(logits[block]), jnp.asarray(where[block]), *extra)
 
     rows, columns = np.arange(QUERIES), np.arange(KEYS + 1)
     whole = weights(rows, columns)
     rows_alone = [weights(rows[i : i + 1], columns) for i in rows]
     allowed = [weights(rows[i : i + 1], columns[where[i]]) for i in rows]
-    left_out = jnp.concatenate([x[:, where[i]] for i, x in zip(rows, rows_alone, strict=True)], axis=1)
+    masked = jnp.concatenate([x[:, where[i]] for i, x in zip(rows, rows_alone, strict=True)], axis=1)
     return {
         "queries": _differ(whole, jnp.concatenate(rows_alone)),
-        "masked keys": _differ(left_out, jnp.concatenate(allowed, axis=1)),
+        "masked keys": _differ(masked, jnp.concatenate(allowed, axis=1)),
     }
 
 

@@ -1,7 +1,7 @@
 """Attention in memory linear in the length: blocks of queries and, for the softmax family, blocks of keys.
 
-The softmax family is computed by `flash`. Any other normalizer needs whole rows, which exist for one block of queries
-at a time. Extras are computed in a pass of their own, so that they cannot change the output.
+The softmax family is computed by `flash`. Any other normalizer needs whole rows, which are stored for one block of
+queries at a time. Extras are computed in a separate pass, so that they cannot change the output.
 """
 
 from dataclasses import replace
@@ -31,7 +31,7 @@ from attnlab.functional.varying import vary_like
 
 
 class Streaming(Backend):
-    """Compute all blocks of logits, one after another (flash attention)."""
+    """The backend that computes all blocks of logits, one after another (flash attention)."""
 
     name = "streaming"
 
@@ -55,7 +55,7 @@ class Streaming(Backend):
 
 
 def run_blocks(call: Call, skip: bool) -> Results:
-    """Compute all blocks, or those that are not fully masked (`skip`)."""
+    """Compute all blocks, or only those that are not fully masked (`skip`)."""
     options, sequential = call.options, TUNING[call.options.device].sequential_heads
     if not call.sizes.logits:
         return map_heads(lambda head: dense_head(head, options), call.heads, sequential=False)
@@ -65,14 +65,14 @@ def run_blocks(call: Call, skip: bool) -> Results:
         return map_heads(lambda head: whole_rows(head, options, skip), heads, sequential)
     results = {}
     if options.returns:
-        own_blocks = replace(options, block_size=None)
+        row_options = replace(options, block_size=None)
         without_values = replace(heads, value=None)
-        results = map_heads(lambda head: whole_rows(head, own_blocks, skip), without_values, sequential)
+        results = map_heads(lambda head: whole_rows(head, row_options, skip), without_values, sequential)
     return results | {"output": _softmax_output(heads, family, options, skip)}
 
 
 def whole_rows(head: Head, options: Options, skip: bool) -> dict[str, Any]:
-    """Compute blocks of queries with whole rows of logits, or with the keys that are not masked for the block."""
+    """Compute blocks of queries with whole rows of logits, or only with the keys that are unmasked for the block."""
     keys = head.key.shape[0]
     bq, bk = options.block_size or row_block(keys, options.device)
     queries, key_grid = block_grid(head.query.shape[0], bq), block_grid(keys, bk)
@@ -108,7 +108,7 @@ def _softmax_output(heads: Head, family: Softmax, options: Options, skip: bool) 
     def apply_sink(head: tuple[Array, RowStats, Any]) -> Array:
         output, (largest, total), sink = head
         if sink is not None:
-            empty = largest == -jnp.inf  # such a row has output 0, and its sink may be −∞
+            empty = largest == -jnp.inf  # the output is 0, and the sink may be −∞
             above = jnp.where(empty, 0.0, largest) - jnp.asarray(sink).astype(largest.dtype)
             share = jax.nn.sigmoid(above + jnp.log(jnp.where(empty, 1.0, total)))[:, None]
             is_nan = jnp.isnan(output)  # no gradient through NaN
@@ -125,7 +125,7 @@ def _divide_by(logits: Logits, positions: Positions, temperature: Any) -> Logits
 
 
 def _finite(head: Head, options: Options) -> tuple[Head, nonfinite.Nonfinite, Array]:
-    """Return one masked head with finite arrays, what was replaced, and the rows of the output that become NaN."""
+    """Return a masked head with finite arrays, the replaced rows, and the rows of the output that become NaN."""
     query, key, value, bad = nonfinite.replace(head.query, head.key, head.value)
     positions = head.positions()
     queries = block_grid(positions.query.size, row_block(positions.key.size, options.device)[0])
@@ -140,7 +140,7 @@ def _finite(head: Head, options: Options) -> tuple[Head, nonfinite.Nonfinite, Ar
         rows = queries.split_positions(positions.query)
         return jnp.zeros_like(needed), queries.join(lax.map(block, (rows, bad_queries)))
 
-    # A loop of at most one iteration: where all heads are computed at once, a `lax.cond` would always compute it. The
+    # A loop of at most one iteration: if all heads are computed at once, a `lax.cond` would always compute it. The
     # barrier makes the iteration depend on the state, or the compiler would move it out of the loop.
     state = bad.any(), vary_like(jnp.zeros(query.shape[0], bool), query)
     nan_rows = lax.while_loop(lambda state: state[0], search, state)[1]
@@ -209,7 +209,7 @@ class _RowStatsExtra(Extra):
 
 
 def _differentiable(heads: Head) -> Head:
-    """Remove what gets no gradient here."""
+    """Remove the operands that get no gradient from the custom rule."""
     return replace(heads, normalizer=(), rng=None, mask=None)
 
 
@@ -217,4 +217,4 @@ def _learned(heads: Head) -> list[MappedArray]:
     """Return the floating-point arrays of a call in their order, with their axes."""
     arrays, axes, _ = flatten_mapped(_differentiable(heads))
     pairs = zip(arrays, axes, strict=True)
-    return [MappedArray(x, own) for x, own in pairs if jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating)]
+    return [MappedArray(x, front) for x, front in pairs if jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating)]

@@ -4,26 +4,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 BlockTimes = Mapping[tuple[int, int], int]
-"""Block size (queries, keys) -> time of one block in µs; the first is used where nothing can be skipped. Larger blocks
-take less time per logit, smaller ones fit the edges of a mask better."""
+"""Block size (queries, keys) -> time of one block in µs; the first is used if no block can be skipped. Larger blocks
+take less time per logit, smaller blocks fit the edges of a mask better."""
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """How blocks run best on a kind of device."""
+    """The tuning of blocks for a kind of device."""
 
     sequential_heads: bool
-    """One head after another, so that its blocks stay in cache; otherwise all heads at once."""
+    """Whether heads are computed one after another, so that their blocks stay in cache; otherwise all at once."""
     block_times: BlockTimes
-    """For a call on one device."""
+    """Times of a call on one device."""
     sharded_block_times: BlockTimes
-    """For a call that a mesh divides among devices."""
+    """Times of a call that a mesh divides among devices."""
     row_logits: int
-    """Number of logits of whole rows of a head that exist at once, where a normalizer needs whole rows."""
+    """Number of logits of a head in memory at once if a normalizer needs whole rows."""
     startup: float
-    """Seconds that a loop over blocks costs before its first block."""
+    """Seconds before the first block of a loop over blocks."""
     logit_time: float
-    """Seconds for a logit in the largest block."""
+    """Seconds per logit in the largest block."""
 
 
 _GPU_BLOCK_TIMES = {(2048, 1024): 152, (1024, 1024): 96, (1024, 512): 68, (512, 512): 54, (256, 256): 44}
@@ -46,6 +46,6 @@ TUNING: Mapping[str, Tuning] = {
         logit_time=9e-12,
     ),
 }
-"""CPU: measured for one head of width 64 on two cores together, or on a core of its own
+"""CPU: measured for one head of width 64, on two cores together or on one core each
 (docs/attention/implementations.md). GPU: estimated, not yet measured (`attnlab bench gpu` measures it), from 40 µs to
 launch the kernels of a block and five passes over the logits of 8 heads at 3 TB/s."""

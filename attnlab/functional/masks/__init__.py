@@ -2,8 +2,10 @@
 
 A mask is called with the positions of a block of one head of one example (`types.Positions`) and returns booleans [q,
 k], so nothing of size T×S is stored; `classify` returns which blocks are empty or full without evaluating every pair. A
-mask is a pytree: ids, lengths and arrays are leaves (new values compile nothing anew), the rest is static. A leaf may
+mask is a pytree: ids, lengths and arrays are leaves (new values do not compile again), the rest is static. A leaf may
 have leading batch axes *B.
+
+A query that a mask allows no key is a fully masked row: its output and weights are 0, with finite gradients.
 """
 
 from attnlab.functional.masks.algebra import And, Mask, Not, Or

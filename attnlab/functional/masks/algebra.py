@@ -28,17 +28,13 @@ class Mask(BaseMask):
         """Return this mask for these numbers of queries, keys and query heads (None: any); raise if it does not fit."""
         return self
 
-    def outline(self) -> "Mask":
-        """Return an upper bound of the mask without arrays, so that `classify` can be evaluated at compile time."""
-        return Open() if jax.tree.leaves(self) else self
-
     def placed(self, queries: int, keys: int, heads: int | None = None) -> "Mask":
         """Return this mask for queries at 0 … queries − 1 and keys at 0 … keys − 1; raise if it does not fit."""
         self.check(Extent("query", queries), Extent("key", keys))
         return self.fitted(queries, keys, heads)
 
     def dense(self, queries: int, keys: int, head: int = 0) -> Bool[Array, "*B q k"]:
-        """Return the mask as an array [queries, keys], with leading batch axes where its arrays carry them."""
+        """Return the mask as an array [queries, keys], with the batch axes of its arrays, if any, in front."""
         mask = self.placed(queries, keys)
         leaves, treedef = jax.tree.flatten(mask)
         fronts = {leaf.shape[: leaf.ndim - rank] for leaf, rank in zip(leaves, mask.leaf_ranks(), strict=True)}
@@ -101,27 +97,17 @@ class Mask(BaseMask):
 def _other(sign: str, other: object) -> Mask:
     if isinstance(other, Mask):
         return other
-    what = picture.describe(other)
-    made = "masks.array(where, axes)" if hasattr(other, "shape") else "call a function of masks"
-    raise TypeError(f"a mask can only be combined with a mask, not with {what}; write mask {sign} {made}")
+    code = "masks.array(where, axes)" if hasattr(other, "shape") else "call a function of masks"
+    raise TypeError(
+        f"a mask can only be combined with a mask, not with {picture.describe(other)}; write mask {sign} {code}"
+    )
 
 
 class Structured(Mask):
     """A mask that can classify its blocks, and is the same for all heads."""
 
     by_head = False
-    tells = (True, True)
-
-
-@partial(register_dataclass, data_fields=[], meta_fields=[])
-@dataclass(frozen=True, repr=False, eq=False)
-class Open(Mask):
-    """Unknown: any block may be empty, partial or full; made by `outline`."""
-
-    by_head = False
-
-    def expression(self) -> str:
-        return "?"
+    can_classify = (True, True)
 
 
 class _Both(Mask):
@@ -139,9 +125,6 @@ class _Both(Mask):
     def check(self, queries: Extent, keys: Extent) -> None:
         self.left.check(queries, keys)
         self.right.check(queries, keys)
-
-    def outline(self) -> Mask:
-        return self._with(lambda mask: mask.outline())
 
     def leaf_ranks(self) -> tuple[int, ...]:
         return self.left.leaf_ranks() + self.right.leaf_ranks()
@@ -161,7 +144,7 @@ class _Both(Mask):
 @partial(register_dataclass, data_fields=["left", "right"], meta_fields=[])
 @dataclass(frozen=True, repr=False, eq=False)
 class And(_Both):
-    """May attend where both masks allow it: left & right."""
+    """The intersection of two masks, left & right: a query may attend to a key if both masks allow it."""
 
     left: Mask
     right: Mask
@@ -174,8 +157,8 @@ class And(_Both):
         return left[0] & right[0], left[1] & right[1]
 
     @property
-    def tells(self) -> tuple[bool, bool]:  # pyright: ignore
-        left, right = self.left.tells, self.right.tells
+    def can_classify(self) -> tuple[bool, bool]:  # pyright: ignore
+        left, right = self.left.can_classify, self.right.can_classify
         return left[0] or right[0], left[1] and right[1]
 
     def expression(self) -> str:
@@ -186,7 +169,7 @@ class And(_Both):
 @partial(register_dataclass, data_fields=["left", "right"], meta_fields=[])
 @dataclass(frozen=True, repr=False, eq=False)
 class Or(_Both):
-    """May attend where either mask allows it: left | right."""
+    """The union of two masks, left | right: a query may attend to a key if either mask allows it."""
 
     left: Mask
     right: Mask
@@ -199,8 +182,8 @@ class Or(_Both):
         return left[0] | right[0], left[1] | right[1]
 
     @property
-    def tells(self) -> tuple[bool, bool]:  # pyright: ignore
-        left, right = self.left.tells, self.right.tells
+    def can_classify(self) -> tuple[bool, bool]:  # pyright: ignore
+        left, right = self.left.can_classify, self.right.can_classify
         return left[0] and right[0], left[1] or right[1]
 
     def expression(self) -> str:
@@ -210,7 +193,7 @@ class Or(_Both):
 @partial(register_dataclass, data_fields=["mask"], meta_fields=[])
 @dataclass(frozen=True, repr=False, eq=False)
 class Not(Mask):
-    """May attend where the mask does not allow it: ~mask."""
+    """The complement of a mask, ~mask: a query may attend to a key if the mask does not allow it."""
 
     mask: Mask
 
@@ -227,9 +210,6 @@ class Not(Mask):
     def check(self, queries: Extent, keys: Extent) -> None:
         self.mask.check(queries, keys)
 
-    def outline(self) -> Mask:
-        return Not(self.mask.outline())
-
     def leaf_ranks(self) -> tuple[int, ...]:
         return self.mask.leaf_ranks()
 
@@ -244,8 +224,8 @@ class Not(Mask):
         return self.mask.by_head
 
     @property
-    def tells(self) -> tuple[bool, bool]:  # pyright: ignore
-        empty, full = self.mask.tells
+    def can_classify(self) -> tuple[bool, bool]:  # pyright: ignore
+        empty, full = self.mask.can_classify
         return full, empty
 
     def expression(self) -> str:

@@ -1,4 +1,4 @@
-"""The alignment of the positions of queries and keys, and checks of the integers that masks are made of."""
+"""The alignment of the positions of queries and keys, and checks of the integer arguments of masks."""
 
 import operator
 from dataclasses import dataclass, replace
@@ -111,10 +111,10 @@ def field_text(number: Any) -> str:
     return repr(number.value) if isinstance(number, Static) else "None" if number is None else describe(number)
 
 
-def static_integer(name: str, what: str, value: Any, least: int) -> int:
-    """Return a Python integer; raise for another type, or if it is too small or too large.
+def static_integer(mask: str, name: str, value: Any, minimum: int) -> int:
+    """Return an argument of a mask as a Python integer; raise for another type, or if it is too small or too large.
 
-    >>> static_integer("sliding_window", "left", 3, least=0)
+    >>> static_integer("sliding_window", "left", 3, minimum=0)
     3
     """
     try:
@@ -122,11 +122,11 @@ def static_integer(name: str, what: str, value: Any, least: int) -> int:
             raise TypeError
         number = operator.index(value)
     except TypeError:
-        raise ValueError(f"{name}: {what} must be a Python integer, not {value!r}") from None
-    if number < least:
-        raise ValueError(f"{name}: {what} must be at least {least}, not {number}")
+        raise ValueError(f"{mask}: {name} must be a Python integer, not {value!r}") from None
+    if number < minimum:
+        raise ValueError(f"{mask}: {name} must be at least {minimum}, not {number}")
     if number > LARGEST:
-        raise ValueError(f"{name}: {what} must be at most {LARGEST}, since positions are int32, not {number}")
+        raise ValueError(f"{mask}: {name} must be at most {LARGEST}, since positions are int32, not {number}")
     return number
 
 

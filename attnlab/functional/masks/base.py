@@ -1,4 +1,4 @@
-"""The contract of a mask: a predicate on positions, and what else its callers may ask of it."""
+"""The interface of a mask: a predicate on positions, and the properties that backends and checks use."""
 
 import jax
 import numpy as np
@@ -12,26 +12,26 @@ from attnlab.functional.types import Extent, Positions, Size, Where
 
 
 class BaseMask:
-    """What the backends need of a mask: its values at positions, and which blocks are empty or full.
+    """The interface of a mask: its values at positions, and the blocks that are known to be empty or full.
 
     The defaults of all methods but `__call__` are conservative.
     """
 
     by_head: bool = True
-    """Whether it may differ between heads."""
-    tells: tuple[bool, bool] = (False, False)
+    """Whether the mask may differ between heads."""
+    can_classify: tuple[bool, bool] = (False, False)
     """Whether `classify` can determine that a block is (empty, full)."""
 
     def __call__(self, positions: Positions) -> Where:
-        """Return which of these queries may attend to which of these keys."""
+        """Return the mask of a block, [q, k], at these positions: True = may attend."""
         raise NotImplementedError(f"{type(self).__name__} must implement __call__")
 
     def __eq__(self, other: object) -> bool:
-        """Return whether both masks are of the same kind with equal arrays; a traced array equals itself only."""
+        """Return whether both masks are of the same kind with equal arrays; a traced array equals only itself."""
         if not isinstance(other, BaseMask):
             return NotImplemented
-        (mine, structure), (theirs, other_structure) = jax.tree.flatten(self), jax.tree.flatten(other)
-        return structure == other_structure and all(map(_equal, mine, theirs))
+        (leaves, structure), (other_leaves, other_structure) = jax.tree.flatten(self), jax.tree.flatten(other)
+        return structure == other_structure and all(map(_equal, leaves, other_leaves))
 
     def __hash__(self) -> int:
         leaves, structure = jax.tree.flatten(self)
@@ -53,7 +53,7 @@ class BaseMask:
         return ()
 
     def sizes(self) -> tuple[int | None, int | None]:
-        """Return the numbers of queries and keys, or None where its arrays do not determine them."""
+        """Return the numbers of queries and keys, each None if its arrays do not determine it."""
         return None, None
 
     def reach(self) -> int:
@@ -63,17 +63,18 @@ class BaseMask:
     @property
     def structured(self) -> bool:
         """Whether `classify` can find empty blocks, so that skipping may be faster."""
-        return self.tells[0]
+        return self.can_classify[0]
 
     def batch_axes(self, batch: tuple[Size, ...]) -> list[int | None]:
-        """Return, for each leaf, 0 if it carries the batch axes (full or of size 1), None if all examples share it."""
+        """Return, for each leaf, 0 if it has the batch axes (of their length or 1), None if all examples share it."""
         axes: list[int | None] = []
         for leaf, rank in zip(jax.tree.leaves(self), self.leaf_ranks(), strict=True):
             front = leaf.shape[: leaf.ndim - rank]
             if front and (
-                len(front) != len(batch) or any(size not in (1, all) for size, all in zip(front, batch, strict=True))
+                len(front) != len(batch)
+                or any(size not in (1, count) for size, count in zip(front, batch, strict=True))
             ):
-                raise ValueError(f"an array of the mask has batch axes {front}, the inputs have {batch}")
+                raise ValueError(f"an array of the mask has batch axes {front}, but the inputs have {batch}")
             axes.append(0 if front else None)
         return axes
 
@@ -83,15 +84,15 @@ class BaseMask:
         key_blocks: Int[Array | np.ndarray, "n bk"],
         head: Int[Array, ""] | int = 0,
     ) -> tuple[Bool[Array | np.ndarray, "m n"], Bool[Array | np.ndarray, "m n"]]:
-        """Classify blocks as empty, partial or full, without writing the mask out.
+        """Classify blocks as empty, partial or full, without computing the mask.
 
         Args:
             query_blocks: the positions of each block of queries, in any order, with gaps or repeats.
             key_blocks: the positions of each block of keys, likewise.
             head: index of the query head.
-        Returns: (some, every). Where `some` is False, no query of the block may attend to any of its keys; where
-            `every` is True, every query may attend to every key. NumPy arrays, computed without tracing, where the
-            positions are NumPy arrays and the mask holds no JAX array. The arrays of the mask are those of one example.
+        Returns: (some, every). If `some` is False, no query of the block may attend to any of its keys; if `every` is
+            True, every query may attend to every key. NumPy arrays, computed without tracing, if the positions are
+            NumPy arrays and the mask holds no JAX array. The arrays of the mask must be those of one example.
         """
         blocks = Blocks(narrowed(query_blocks), narrowed(key_blocks), head)
         shape = (blocks.query.shape[0], blocks.key.shape[0])
@@ -103,7 +104,7 @@ class BaseMask:
         return np.ones((1, 1), bool), np.zeros((1, 1), bool)
 
 
-def _equal(one: Array | np.ndarray, other: Array | np.ndarray) -> bool:
-    if one is other or isinstance(one, Tracer) or isinstance(other, Tracer):
-        return one is other
-    return one.shape == other.shape and one.dtype == other.dtype and bool(np.array_equal(one, other))
+def _equal(leaf: Array | np.ndarray, other: Array | np.ndarray) -> bool:
+    if leaf is other or isinstance(leaf, Tracer) or isinstance(other, Tracer):
+        return leaf is other
+    return leaf.shape == other.shape and leaf.dtype == other.dtype and bool(np.array_equal(leaf, other))

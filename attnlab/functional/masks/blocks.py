@@ -12,7 +12,7 @@ BlockClasses = tuple[Table, Table]
 
 
 class Blocks(NamedTuple):
-    """m blocks of queries against n blocks of keys, of one head."""
+    """The positions of m blocks of queries and n blocks of keys, for one head."""
 
     query: Table
     """Positions [m, bq], in any order."""
@@ -31,7 +31,7 @@ class Blocks(NamedTuple):
 
 
 def narrowed(blocks: Table) -> Table:
-    """Return NumPy positions as int32, as JAX's are.
+    """Return NumPy positions as int32, the dtype of JAX's positions.
 
     >>> narrowed(np.arange(2)).dtype
     dtype('int32')

@@ -26,14 +26,14 @@ class Dense(Mask):
     where: Any
     axes: tuple[str, ...]
 
-    tells = (True, True)
+    can_classify = (True, True)
 
     @property
     def by_head(self) -> bool:  # pyright: ignore
         return "h" in self.axes
 
     def _table(self, head: Any) -> Any:
-        """The array of one head with both axes q and k, of length 1 where the mask lacks one."""
+        """Return the array of one head with both axes q and k; an axis that the mask lacks has length 1."""
         table = self.where[head] if self.by_head else self.where
         table = table if "q" in self.axes else table[None]
         return table if "k" in self.axes else table[:, None]
@@ -55,7 +55,7 @@ class Dense(Mask):
         if size == 1:
             where = jnp.squeeze(self.where, self.axes.index("h") - len(self.axes))
             return Dense(where, tuple(axis for axis in self.axes if axis != "h"))
-        raise ValueError(f"array: axis h of the mask has {size} positions, the inputs have {heads}")
+        raise ValueError(f"array: axis h of the mask has {size} positions, but the inputs have {heads}")
 
     def check(self, queries: Extent, keys: Extent) -> None:
         sizes = self._sizes
@@ -80,6 +80,8 @@ class Dense(Mask):
 
 def array(where: Array, axes: str = "q k") -> Mask:
     """Make a mask from an array of booleans with named axes.
+
+    may[i, j] = where[…, i, j]
 
     Args:
         where: True where a query may attend to a key.
@@ -132,11 +134,13 @@ class FromFn(Mask):
 def from_fn(fn: Callable[[Array, Array, Array], Array]) -> Mask:
     """Make a mask from a function `fn(query_position, key_position, head)` that returns True for may attend.
 
+    may[i, j] = fn(i, j, head)
+
     Args:
         fn: a function of positions [q, 1] and [1, k] and a head [] that returns booleans which broadcast to [q, k].
             Arrays are bound with `jax.tree_util.Partial`, and shared by all examples.
-    Returns: a mask with the bound arrays as leaves. Its blocks cannot be classified, so none is skipped; combined by &
-        with another mask, the empty blocks of that mask are.
+    Returns: a mask with the bound arrays as leaves. Its blocks cannot be classified, so that none is skipped; combined
+        by & with another mask, the empty blocks of that mask are skipped.
 
     >>> from_fn(lambda query, key, head: (query - key) % 2 == 0).dense(2, 3).astype(int).tolist()
     [[1, 0, 1], [0, 1, 0]]

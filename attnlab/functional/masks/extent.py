@@ -19,7 +19,7 @@ from attnlab.functional.types import Extent, Positions, Where, known
 @partial(register_dataclass, data_fields=["keys", "queries"], meta_fields=[])
 @dataclass(frozen=True, repr=False, eq=False)
 class Lengths(Structured):
-    """Padding is masked; made by `lengths`."""
+    """The mask of padding; made by `lengths`."""
 
     keys: Any
     queries: Any
@@ -46,7 +46,7 @@ class Lengths(Structured):
                 continue
             if values.min() < 0:
                 raise ValueError(f"lengths: the number of {along.name} positions must be 0 or more, not {values.min()}")
-            if not along.given and isinstance(along.count, int) and values.max() > along.count:
+            if not along.explicit and isinstance(along.count, int) and values.max() > along.count:
                 raise ValueError(f"lengths: {values.max()} {along.name} positions, but the inputs have {along.count}")
 
     def leaf_ranks(self) -> tuple[int, ...]:
@@ -68,9 +68,9 @@ def lengths(keys: Array | int | None = None, queries: Array | int | None = None)
 
     Args:
         keys: number of valid keys (the source lengths), integers [*B], or [] for all examples; from 0 to the number of
-            keys. Inside jit, where the values are unknown, larger ones mean all keys and negative ones none.
+            keys. Inside jit, where the values are unknown, a larger number means all keys and a negative number none.
         queries: number of valid queries, likewise; None for no padding. At least one of the two is required.
-    Returns: a mask with the lengths as leaves: new lengths compile nothing anew.
+    Returns: a mask with the lengths as leaves, so that new lengths do not compile again.
     Numerics: an example of length 0 has empty rows: output 0, finite gradients.
 
     >>> lengths(jnp.array([1, 3])).dense(1, 3).astype(int).tolist()
@@ -84,7 +84,7 @@ def lengths(keys: Array | int | None = None, queries: Array | int | None = None)
 @partial(register_dataclass, data_fields=["traced"], meta_fields=["static"])
 @dataclass(frozen=True, repr=False, eq=False)
 class Prefix(Structured):
-    """All queries attend to the first keys; made by `prefix`."""
+    """The mask in which all queries attend to the first keys; made by `prefix`."""
 
     traced: Any
     static: int | None
@@ -130,4 +130,4 @@ def prefix(n: Array | np.ndarray | int) -> Mask:
     """
     if isinstance(n, Array | np.ndarray):
         return Prefix(integer_array("prefix", n), None)
-    return Prefix(None, static_integer("prefix", "n", n, least=0))
+    return Prefix(None, static_integer("prefix", "n", n, minimum=0))

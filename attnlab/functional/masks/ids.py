@@ -18,7 +18,7 @@ from attnlab.functional.types import Extent, Positions, Where
 @partial(register_dataclass, data_fields=["query_ids", "key_ids"], meta_fields=[])
 @dataclass(frozen=True, repr=False, eq=False)
 class Segments(Structured):
-    """Queries attend within their own packed sequence; made by `segments`."""
+    """The mask of packed sequences: queries attend within their own sequence; made by `segments`."""
 
     query_ids: Any
     key_ids: Any
@@ -37,13 +37,13 @@ class Segments(Structured):
 
     def check(self, queries: Extent, keys: Extent) -> None:
         sizes = self.sizes()
-        if not (queries.given or keys.given) and sizes != (queries.count, keys.count):
+        if not (queries.explicit or keys.explicit) and sizes != (queries.count, keys.count):
             raise ValueError(
                 f"segments: ids for {sizes[0]} queries and {sizes[1]} keys, "
                 f"but the inputs have {queries.count} and {keys.count}"
             )
-        for what, size, along in (("queries", sizes[0], queries), ("keys", sizes[1], keys)):
-            along.check(f"segments: the ids of {what}", size)
+        for name, size, along in (("queries", sizes[0], queries), ("keys", sizes[1], keys)):
+            along.check(f"segments: the ids of {name}", size)
 
     def leaf_ranks(self) -> tuple[int, ...]:
         return (1,) if self.key_ids is None else (1, 1)
@@ -57,15 +57,15 @@ class Segments(Structured):
 
 
 def segments(query_ids: Array | np.ndarray, key_ids: Array | np.ndarray | None = None) -> Mask:
-    """Let a query attend to the keys of its own sequence only, where several sequences are packed into one row.
+    """Let a query attend only to the keys of its own sequence, for several sequences packed into one row.
 
     may[i, j] = query_ids[i] = key_ids[j]
 
     Args:
         query_ids: the sequence of each query, integers [*B, T], or [T] for all examples.
         key_ids: the sequence of each key, [*B, S] or [S], in the same dtype; None for self-attention.
-    Returns: a mask with the ids as leaves: new documents compile nothing anew. Blocks are classified by their smallest
-        and largest id, which is most precise where ids do not decrease along the row.
+    Returns: a mask with the ids as leaves, so that new ids do not compile again. Blocks are classified by their
+        smallest and largest id, which is most precise if ids do not decrease along the row.
     Numerics: padding with an id of its own attends to padding; mask it with `& lengths(...)`.
     Reference: Raffel et al. 2020, section 3.1.2 (packing); Krell et al. 2021 (without contamination).
 
@@ -76,7 +76,7 @@ def segments(query_ids: Array | np.ndarray, key_ids: Array | np.ndarray | None =
     queries, keys = integer_array("segments", query_ids), integer_array("segments", key_ids)
     for ids in (queries, keys):
         if ids is not None and ids.ndim == 0:
-            raise ValueError("segments: ids must be an array [*B, T], one for each position, not a scalar")
+            raise ValueError("segments: ids must be an array [*B, T] with an id for each position, not a scalar")
     if queries is not None and keys is not None and queries.dtype != keys.dtype:
         raise ValueError(f"segments: query_ids and key_ids must have one dtype, not {queries.dtype} and {keys.dtype}")
     return Segments(queries, keys)

@@ -1,4 +1,4 @@
-"""Masks by blocks: a layout of which block may attend to which."""
+"""Masks given as a layout of blocks: which block of queries may attend to which block of keys."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -32,13 +32,13 @@ class StaticTable:
 @partial(register_dataclass, data_fields=["traced"], meta_fields=["static", "block", "axes"])
 @dataclass(frozen=True, repr=False, eq=False)
 class BlockLayout(Mask):
-    """Whole blocks may attend or not; made by `block_layout`."""
+    """The mask of a layout of blocks; made by `block_layout`."""
 
     traced: Any
     static: StaticTable | None
     block: tuple[int, int]
     axes: tuple[str, ...]
-    tells = (True, True)
+    can_classify = (True, True)
 
     @property
     def _table(self) -> Any:
@@ -71,13 +71,13 @@ class BlockLayout(Mask):
         rows, columns = self._table.shape[-2:]
         expected = [-(-along.count // size) for along, size in zip((queries, keys), self.block, strict=True)]
         for along, blocks, count in ((queries, rows, expected[0]), (keys, columns, expected[1])):
-            if not along.given and blocks != count:
+            if not along.explicit and blocks != count:
                 raise ValueError(
                     f"block_layout: the layout has {rows} × {columns} blocks, but {queries.count} queries and "
                     f"{keys.count} keys make {expected[0]} × {expected[1]} blocks of {self.block[0]} × {self.block[1]}"
                 )
         for axis, size, along in (("q", rows * self.block[0], queries), ("k", columns * self.block[1], keys)):
-            if along.given:
+            if along.explicit:
                 along.check(f"block_layout: axis {axis} of the layout", size)
 
     def leaf_ranks(self) -> tuple[int, ...]:
@@ -97,12 +97,12 @@ def block_layout(layout: Array | np.ndarray | list | tuple, block: int | tuple[i
     may[i, j] = layout[⌊i / block_q⌋, ⌊j / block_k⌋]
 
     Args:
-        layout: booleans. A NumPy array or nested lists are static: empty blocks are known at compile time, and another
-            layout compiles anew. A JAX array is a leaf.
+        layout: booleans. A NumPy array or nested lists are static: empty blocks are known at compile time, and a
+            different layout compiles again. A JAX array is a leaf.
         block: positions in a block, one integer or (queries, keys). The last block may be shorter.
         axes: the axes of the layout: "q k", "h q k" (one layout per query head), or for a JAX array also "b q k" or
             "b h q k" (b for all batch axes *B).
-    Returns: a mask.
+    Returns: a mask, with the layout as its leaf if it is a JAX array.
     Reference: Gray, Radford & Kingma 2017 (block-sparse kernels).
 
     >>> block_layout([[True, False], [True, True]], 2).dense(3, 3).astype(int).tolist()
@@ -123,6 +123,6 @@ def block_layout(layout: Array | np.ndarray | list | tuple, block: int | tuple[i
     sides = (block, block) if not isinstance(block, tuple) else block
     if len(sides) != 2:
         raise ValueError(f"block_layout: block must be an integer or (queries, keys), not {block}")
-    rows, columns = (static_integer("block_layout", "block", side, least=1) for side in sides)
+    rows, columns = (static_integer("block_layout", "block", side, minimum=1) for side in sides)
     static = None if isinstance(table, Array) else StaticTable(table.shape, table.tobytes())
     return BlockLayout(table if traced else None, static, (rows, columns), names)

@@ -26,7 +26,7 @@ from attnlab.functional.types import Positions, Where
 
 
 def _same_phase(blocks: Blocks, period: int) -> BlockClasses:
-    """Return, for each block, whether any query and key may be equal modulo the period, and whether all are."""
+    """Return, for each block, whether any query and key may be congruent modulo the period, and whether all are."""
     (first, last), (low, high) = Blocks(blocks.query % period, blocks.key % period, None).rows_and_columns
     constant = (first == last) & (low == high)
     return ~constant | (first == low), constant & (first == low)
@@ -71,13 +71,13 @@ class Dilated(Aligned):
 
 
 def dilated(window: int, dilation: int, alignment: Alignment = None) -> Mask:
-    """Let query i attend to every dilation-th key around it, half of the window on each side.
+    """Let query i attend to every `dilation`-th key around it, with half of the window on each side.
 
     may[i, j] = |j − i| ≤ ⌊window / 2⌋ · dilation  and  j ≡ i  (mod dilation),   i counted with the offset
 
     Args:
-        window: number of keys besides its own, even, at least 0.
-        dilation: distance between them, at least 1; 1 is `sliding_window(window // 2, window // 2)`.
+        window: number of keys besides the query's own, even, at least 0.
+        dilation: distance between these keys, at least 1; 1 is `sliding_window(window // 2, window // 2)`.
         alignment: as in `causal`; required when the numbers of queries and keys differ.
     Returns: a mask whose only array is an array of offsets; `dilated(...) & causal()` is its left half.
     Reference: Beltagy, Peters & Cohan 2020 (Longformer), section 3.1, figure 2c.
@@ -86,10 +86,10 @@ def dilated(window: int, dilation: int, alignment: Alignment = None) -> Mask:
     ([[True]], [1, 0, 1, 0, 1])
     """
     alignment = valid_alignment("dilated", alignment)
-    window = static_integer("dilated", "window", window, least=0)
+    window = static_integer("dilated", "window", window, minimum=0)
     if window % 2:
         raise ValueError(f"dilated: window must be even, with half of it on each side, not {window}")
-    return Dilated(window, static_integer("dilated", "dilation", dilation, least=1), alignment)
+    return Dilated(window, static_integer("dilated", "dilation", dilation, minimum=1), alignment)
 
 
 @partial(register_dataclass, data_fields=["alignment"], meta_fields=["stride"])
@@ -108,11 +108,11 @@ class Strided(Aligned):
     def bounds(self, blocks: Blocks) -> BlockClasses:
         blocks = self.aligned(blocks)
         (first, last), (low, high) = blocks.rows_and_columns
-        least, most = first - high, last - low
+        nearest, farthest = first - high, last - low
         may, agree = _same_phase(blocks, self.stride)
-        past = least.clip(0, None)
-        some = (most >= 0) & ((past <= self.stride) | may & _holds_multiple(past, most, self.stride))
-        return some, (least >= 0) & ((most <= self.stride) | agree)
+        past = nearest.clip(0, None)
+        some = (farthest >= 0) & ((past <= self.stride) | may & _holds_multiple(past, farthest, self.stride))
+        return some, (nearest >= 0) & ((farthest <= self.stride) | agree)
 
     def reach(self) -> int:
         return map_size(self.stride)
@@ -122,7 +122,7 @@ class Strided(Aligned):
 
 
 def strided(stride: int, alignment: Alignment = None) -> Mask:
-    """Let query i attend to the last `stride` keys and to every stride-th key before them: both heads in one.
+    """Let query i attend to the last `stride` keys and to every `stride`-th key before them.
 
     A¹_i = {j : max(0, i − l) ≤ j ≤ i},   A²_i = {j ≤ i : (i − j) mod l = 0},   may[i, j] = j ∈ A¹_i ∪ A²_i
 
@@ -139,7 +139,7 @@ def strided(stride: int, alignment: Alignment = None) -> Mask:
     [0, 1, 0, 1, 1, 1]
     """
     alignment = valid_alignment("strided", alignment)
-    return Strided(static_integer("strided", "stride", stride, least=1), alignment)
+    return Strided(static_integer("strided", "stride", stride, minimum=1), alignment)
 
 
 @partial(register_dataclass, data_fields=["alignment"], meta_fields=["stride", "summary"])
@@ -176,9 +176,11 @@ class Fixed(Aligned):
 
 
 def fixed(stride: int, summary: int, alignment: Alignment = None) -> Mask:
-    """Let query i attend to its own chunk and to the last few keys of every earlier chunk: both heads in one.
+    """Let query i attend to its own chunk and to the last few keys of every earlier chunk.
 
     A¹_i = {j ≤ i : ⌊j / l⌋ = ⌊i / l⌋},   A²_i = {j ≤ i : j mod l ≥ l − c},   may[i, j] = j ∈ A¹_i ∪ A²_i
+
+    As in `strided`, the paper's two heads are merged into one.
 
     Args:
         stride: l, the length of a chunk, at least 1.
@@ -192,8 +194,8 @@ def fixed(stride: int, summary: int, alignment: Alignment = None) -> Mask:
     [0, 0, 1, 0, 0, 1, 1, 1]
     """
     alignment = valid_alignment("fixed", alignment)
-    stride = static_integer("fixed", "stride", stride, least=1)
-    if (summary := static_integer("fixed", "summary", summary, least=1)) > stride:
+    stride = static_integer("fixed", "stride", stride, minimum=1)
+    if (summary := static_integer("fixed", "summary", summary, minimum=1)) > stride:
         raise ValueError(f"fixed: summary must be at most the stride {stride}, not {summary}")
     return Fixed(stride, summary, alignment)
 
@@ -201,7 +203,7 @@ def fixed(stride: int, summary: int, alignment: Alignment = None) -> Mask:
 @partial(register_dataclass, data_fields=["traced", "alignment"], meta_fields=["static"])
 @dataclass(frozen=True, repr=False, eq=False)
 class GlobalTokens(Aligned):
-    """A few tokens attend to all and are attended to by all; made by `global_tokens`."""
+    """The mask of global tokens, which attend to all and are attended to by all; made by `global_tokens`."""
 
     traced: Any
     static: int | tuple[int, ...] | None
@@ -241,7 +243,7 @@ class GlobalTokens(Aligned):
 
 
 def global_tokens(tokens: Array | np.ndarray | Sequence[int] | int, alignment: Alignment = None) -> Mask:
-    """Let a few tokens attend to all and be attended to by all; to be added to another mask by |.
+    """Let a few tokens attend to all and be attended to by all; usually combined with another mask by |.
 
     may[i, j] = i ∈ G or j ∈ G,   i counted with the offset
 
@@ -265,6 +267,8 @@ def global_tokens(tokens: Array | np.ndarray | Sequence[int] | int, alignment: A
         return GlobalTokens(traced, None, alignment)
     if isinstance(tokens, Sequence):
         return GlobalTokens(
-            None, tuple(sorted({static_integer("global_tokens", "a position", t, least=0) for t in tokens})), alignment
+            None,
+            tuple(sorted({static_integer("global_tokens", "a position", t, minimum=0) for t in tokens})),
+            alignment,
         )
-    return GlobalTokens(None, static_integer("global_tokens", "tokens", tokens, least=0), alignment)
+    return GlobalTokens(None, static_integer("global_tokens", "tokens", tokens, minimum=0), alignment)

@@ -35,7 +35,7 @@ def mask_repr(mask: Any) -> str:
     from_fn(max)
     """
     try:
-        if any(mask.tells) and all(map(_is_known, jax.tree.leaves(mask))):
+        if any(mask.can_classify) and all(map(_is_known, jax.tree.leaves(mask))):
             known = jax.tree.map(np.asarray, mask)  # inside jit, JAX would trace computations on known arrays
             queries, keys = known.sizes()
             queries, keys = queries or keys or known.reach(), keys or queries or known.reach()

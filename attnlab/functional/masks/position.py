@@ -1,16 +1,15 @@
-"""Masks by distance: causal and sliding windows, the same for all examples or one for each."""
+"""Masks by distance: causal masks and sliding windows, shared by all examples or different for each."""
 
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import and_
 from typing import Any
 
-import jax
 import numpy as np
 from jax import Array
 from jax.tree_util import register_dataclass
 
-from attnlab.functional.masks.algebra import And, Mask, Open
+from attnlab.functional.masks.algebra import Mask
 from attnlab.functional.masks.alignment import (
     Aligned,
     Alignment,
@@ -29,7 +28,7 @@ from attnlab.functional.types import Positions, Where, known
 @partial(register_dataclass, data_fields=["alignment"], meta_fields=[])
 @dataclass(frozen=True, repr=False, eq=False)
 class Causal(Aligned):
-    """No query attends to a later key; made by `causal`."""
+    """The causal mask; made by `causal`."""
 
     alignment: Any
     name = "causal"
@@ -70,7 +69,7 @@ def causal(alignment: Alignment = None) -> Mask:
 @partial(register_dataclass, data_fields=["left", "right", "alignment"], meta_fields=[])
 @dataclass(frozen=True, repr=False, eq=False)
 class SlidingWindow(Aligned):
-    """A query attends to the keys around it; made by `sliding_window`."""
+    """The mask of a sliding window; made by `sliding_window`."""
 
     left: Any
     """`Static`, an array [*B], or None for no limit on this side."""
@@ -102,16 +101,6 @@ class SlidingWindow(Aligned):
             some, every = [*some, nearest <= right], [*every, farthest <= right]
         return reduce(and_, some), reduce(and_, every)
 
-    def outline(self) -> Mask:
-        if jax.tree.leaves(self.alignment):
-            return Open()
-        left, right = (side if isinstance(side, Static) else None for side in (self.left, self.right))
-        if (left, right) == (self.left, self.right):
-            return self
-        if left is None and right is None:
-            return Open()
-        return And(SlidingWindow(left, right, self.alignment), Open())
-
     def reach(self) -> int:
         return map_size(max(int(np.max(side)) for side in self._sides if side is not None))
 
@@ -131,14 +120,14 @@ def sliding_window(
     Longformer's window of w, half on each side, is `sliding_window(w // 2, w // 2)`.
 
     Args:
-        left: number of keys before its own position, at least 0: a Python integer (static); an integer array [*B], one
-            for each example, or [] for all, which may be traced; None for no limit.
+        left: number of keys before its own position, at least 0: a Python integer (static); an integer array [*B] with
+            a number for each example, or [] for all, which may be traced; None for no limit.
         right: number of keys after its own position, likewise; `sliding_window(None, 0)` is `causal()`. At most one
             of left and right is None.
         alignment: as in `causal`; required when the numbers of queries and keys differ.
-    Returns: a mask whose leaves are the arrays among these: new widths compile nothing anew, while the empty blocks of
-        static widths are known at compile time.
-    Numerics: an array with a negative width raises where its values are known, and follows the equation inside jit.
+    Returns: a mask whose leaves are the arrays among these arguments: new widths do not compile again, while the empty
+        blocks of static widths are known at compile time.
+    Numerics: an array with a negative width raises if its values are known, and follows the equation inside jit.
     Reference: Beltagy, Peters & Cohan 2020, section 3.1; Luong et al. 2015, section 3.2 (local-m, a window of 2D + 1).
 
     >>> sliding_window(1, 0).dense(3, 3).astype(int).tolist()
@@ -157,7 +146,7 @@ def _side(name: str, width: Any) -> Any:
     if width is None:
         return None
     if not isinstance(width, Array | np.ndarray):
-        return Static(static_integer("sliding_window", name, width, least=0))
+        return Static(static_integer("sliding_window", name, width, minimum=0))
     values = known(width := integer_array("sliding_window", width))
     if values is not None and values.size and values.min() < 0:
         raise ValueError(f"sliding_window: {name} must be at least 0, not {values.min()}")

@@ -16,10 +16,10 @@ from attnlab.functional.types import Positions, Size, Where
 
 
 class Drawn(Mask):
-    """A layout drawn at random once the numbers of queries and keys are known."""
+    """A random layout of blocks, drawn when the numbers of queries and keys are known."""
 
     name = "this mask"
-    tells = (True, True)
+    can_classify = (True, True)
     block: int
     heads: int | None
 
@@ -33,7 +33,7 @@ class Drawn(Mask):
 
     def fitted(self, queries: Size, keys: Size, heads: int | None = None) -> Mask:
         if None not in (heads, self.heads) and heads != self.heads:
-            raise ValueError(f"{self.name}: heads is {self.heads}, the inputs have {heads} heads")
+            raise ValueError(f"{self.name}: heads is {self.heads}, but the inputs have {heads} heads")
         shape = math.ceil(queries / self.block), math.ceil(keys / self.block)
         if self.heads is None:
             return block_layout(self.layout(*shape, 0), self.block)
@@ -55,7 +55,7 @@ class Drawn(Mask):
 
 
 def _add_random(layout: np.ndarray, count: int, seed: int, head: int) -> np.ndarray:
-    """Add `count` random blocks to each row, of those that are still masked."""
+    """Add `count` random blocks to each row of the layout, out of the masked blocks."""
     rng = np.random.default_rng((seed, head))
     for row in layout:
         masked = np.flatnonzero(~row)
@@ -89,8 +89,8 @@ def random_blocks(block: int, count: int, *, seed: int, heads: int | None = None
 
     Args:
         block: positions in a block, at least 1.
-        count: number of key blocks for each query block, at least 0; all of them where there are fewer.
-        seed: of the random numbers, at least 0; the same seed and sizes give the same blocks.
+        count: number of key blocks for each query block, at least 0; all of them if there are fewer.
+        seed: seed of the random numbers, at least 0; the same seed and sizes give the same blocks.
         heads: number of query heads, for a layout per head; None for one layout for all heads.
     Returns: a static mask, drawn when the numbers of queries and keys are known.
     Reference: Zaheer et al. 2020 (BigBird), section 2, and appendix D for blocks.
@@ -99,32 +99,32 @@ def random_blocks(block: int, count: int, *, seed: int, heads: int | None = None
     16
     """
     block, count = (
-        static_integer("random_blocks", "block", block, least=1),
-        static_integer("random_blocks", "count", count, least=0),
+        static_integer("random_blocks", "block", block, minimum=1),
+        static_integer("random_blocks", "count", count, minimum=0),
     )
-    seed = static_integer("random_blocks", "seed", seed, least=0)
-    heads = None if heads is None else static_integer("random_blocks", "heads", heads, least=1)
+    seed = static_integer("random_blocks", "seed", seed, minimum=0)
+    heads = None if heads is None else static_integer("random_blocks", "heads", heads, minimum=1)
     return RandomBlocks(block, count, seed, heads)
 
 
-@partial(register_dataclass, data_fields=[], meta_fields=["block", "window", "whole", "count", "seed", "heads"])
+@partial(register_dataclass, data_fields=[], meta_fields=["block", "window", "global_blocks", "count", "seed", "heads"])
 @dataclass(frozen=True, repr=False, eq=False)
 class BigBird(Drawn):
     """Window, global and random blocks; made by `big_bird`."""
 
     block: int
     window: int
-    whole: int
+    global_blocks: int
     count: int
     seed: int
     heads: int | None
     name = "big_bird"
 
     def layout(self, rows: int, columns: int, head: int) -> np.ndarray:
-        place = np.arange(rows)
-        first, last = (self.whole + 1) // 2, self.whole // 2
-        is_global = (place < first) | (place >= rows - last)
-        near = abs(place[:, None] - place[None, :]) <= self.window // 2
+        block = np.arange(rows)
+        first, last = (self.global_blocks + 1) // 2, self.global_blocks // 2
+        is_global = (block < first) | (block >= rows - last)
+        near = abs(block[:, None] - block[None, :]) <= self.window // 2
         return _add_random(near | is_global[:, None] | is_global[None, :], self.count, self.seed, head)
 
     def fitted(self, queries: Size, keys: Size, heads: int | None = None) -> Mask:
@@ -136,7 +136,7 @@ class BigBird(Drawn):
 
     def expression(self) -> str:
         heads = "" if self.heads is None else f", heads={self.heads}"
-        parts = f"window={self.window}, global_blocks={self.whole}, random={self.count}, seed={self.seed}"
+        parts = f"window={self.window}, global_blocks={self.global_blocks}, random={self.count}, seed={self.seed}"
         return f"big_bird({self.block}, {parts}{heads})"
 
 
@@ -156,10 +156,10 @@ def big_bird(
     Args:
         block: positions in a block, at least 1.
         window: number of blocks in the window, its own included; odd.
-        global_blocks: blocks that attend to all and are attended to by all (of existing tokens: the paper's ITC); half
-            of them, rounded up, at the beginning, the others at the end.
-        random: number of random blocks for each block, besides the others.
-        seed: of the random numbers, at least 0.
+        global_blocks: number of blocks that attend to all and are attended to by all (existing tokens, the paper's
+            ITC); half of them, rounded up, are at the beginning, the others at the end.
+        random: number of random blocks for each block, in addition to the others.
+        seed: seed of the random numbers, at least 0.
         heads: number of query heads, for a layout per head; None for one layout for all heads.
     Returns: a static mask, drawn when the number of positions is known. The defaults are those of the paper's base
         model, which has blocks of 64.
@@ -169,10 +169,10 @@ def big_bird(
     ████████
     """
     counts = {"block": (block, 1), "window": (window, 1), "global_blocks": (global_blocks, 0), "random": (random, 0)}
-    for name, (value, least) in counts.items():
-        static_integer("big_bird", name, value, least)
+    for name, (value, minimum) in counts.items():
+        static_integer("big_bird", name, value, minimum)
     if window % 2 == 0:
         raise ValueError(f"big_bird: window must be odd, with half of it on each side, not {window}")
-    seed = static_integer("big_bird", "seed", seed, least=0)
-    heads = None if heads is None else static_integer("big_bird", "heads", heads, least=1)
+    seed = static_integer("big_bird", "seed", seed, minimum=0)
+    heads = None if heads is None else static_integer("big_bird", "heads", heads, minimum=1)
     return BigBird(block, window, global_blocks, random, seed, heads)

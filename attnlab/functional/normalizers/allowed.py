@@ -10,7 +10,7 @@ from attnlab.functional.types import widen
 def guard(
     logits: Float[Array, "*axes"], where: Bool[Array, "*axes"] | None = None
 ) -> tuple[Float[Array, "*axes"], Bool[Array, "*axes"]]:
-    """Return the logits in float32 at least, with 0 where masked, and which are allowed.
+    """Return the logits in float32 at least, with 0 where masked, and the truth values of the allowed logits.
 
     A logit of −inf is masked too. No gradient reaches masked logits.
 
@@ -25,7 +25,7 @@ def guard(
 
 
 def positive_part(x: Float[Array, "*axes"]) -> Float[Array, "*axes"]:
-    """Return max(x, 0), with derivative 0 at 0; NaN stays.
+    """Return max(x, 0), with derivative 0 at 0; NaN stays NaN.
 
     >>> positive_part(jnp.array([-1.0, 2.0])).tolist()
     [0.0, 2.0]

@@ -1,4 +1,4 @@
-"""The softmax and its variants: temperature, and a sink that takes a share of the weight without being a key."""
+"""The softmax and its variants: with a temperature, and with a sink logit in the denominator."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from attnlab.functional.types import widen
 def softmax(
     logits: Float[Array, "*axes"], where: Bool[Array, "*axes"] | None = None, *, axis: int = -1
 ) -> Float[Array, "*axes"]:
-    """Normalize logits by the softmax: weights proportional to their exponentials, which sum to one.
+    """Normalize logits by the softmax: weights are proportional to their exponentials and sum to one.
 
     weights[i, j] = exp(logits[i, j]) / Σ_{k allowed} exp(logits[i, k])    where j is allowed, else 0
 
@@ -26,9 +26,9 @@ def softmax(
 
     Args:
         logits: any real numbers; −inf is masked.
-        where: True where a query may attend to a key; None where it may attend to all.
+        where: True where a query may attend to a key; None if all keys are allowed.
         axis: the axis of the keys.
-    Returns: weights in [0, 1] that sum to one along `axis`, or are all 0 where all keys are masked.
+    Returns: weights in [0, 1] that sum to one along `axis`, or are all 0 if all keys are masked.
     Numerics: shifted by the largest allowed logit; computed in float32 for bfloat16 and float16. Masked logits (NaN,
         ±inf) reach no weight and no gradient; a fully masked row has gradient 0. Differentiable in forward and reverse
         mode, to any order.
@@ -62,13 +62,13 @@ def softmax_plus_one(
 
 
 def temperature(t: Any) -> "Softmax":
-    """Return the softmax of logits divided by a temperature; a low one sharpens the weights.
+    """Return the softmax of logits divided by a temperature; a low temperature sharpens the weights.
 
     weights[i, j] = exp(logits[i, j] / t) / Σ_{k allowed} exp(logits[i, k] / t)    where j is allowed, else 0
 
     Args:
         t: a positive number or array [], which may be learned; `parts.map_over(t, "h")` for one per head.
-    Returns: a normalizer.
+    Returns: a normalizer, whose weights lie in [0, 1] and sum to one.
     Numerics: as in `softmax`.
     Reference: Hinton, Vinyals & Dean 2015, eq. 1.
 
@@ -90,8 +90,8 @@ def softmax_with_sink(sink: Any) -> "Softmax":
     value.
 
     Args:
-        sink: a number or array [], which may be learned; −inf for none; `parts.map_over(sink, "h")` for one per head.
-    Returns: a normalizer.
+        sink: a number or array [], which may be learned; `parts.map_over(sink, "h")` for one per head; −inf for none.
+    Returns: a normalizer, whose weights lie in [0, 1) and sum to less than one.
     Numerics: as in `softmax`; a fully masked row adds nothing to the gradient of the sink.
     Reference: OpenAI 2025, "gpt-oss-120b & gpt-oss-20b Model Card", section 2.2; Miller 2023.
 

@@ -1,4 +1,4 @@
-"""Normalizers of each logit independently: the weights of a query need not sum to one, and keys do not compete."""
+"""Normalizers that are applied to each logit independently, so that the weights of a query need not sum to one."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -17,14 +17,14 @@ def sigmoid(bias: Any = None) -> "Sigmoid":
 
     weights[i, j] = 1 / (1 + exp(−(logits[i, j] + bias)))    where j is allowed, else 0
 
-    At initialization the weights over n keys sum to about n / 2 unless the bias is about −log n: Ramapuram et al. set
-    it so, with n the longest sequence in training. Here the caller sets it, since n may be that or the length of the
-    row.
+    At initialization the weights over n keys sum to about n / 2 unless the bias is about −log n. Ramapuram et al. set
+    it to −log n with n the length of the longest sequence in training. Here the caller sets it, since n may be that
+    length or the number of keys of the row.
 
     Args:
         bias: a number or array [], which may be learned; `parts.map_over(bias, "h")` for one per head; None for 0.
     Returns: a normalizer; its weights lie in [0, 1] and do not sum to one.
-    Numerics: as everywhere in `normalizers`. Smooth; a fully masked row adds nothing to the gradient of the bias.
+    Numerics: as for all `normalizers`. Smooth; a fully masked row adds nothing to the gradient of the bias.
     Reference: Ramapuram et al. 2024, "Theory, Analysis, and Best Practices for Sigmoid Self-Attention", eq. 3.
 
     >>> sigmoid()(jnp.array([0.0, jnp.nan]), jnp.array([True, False])).tolist()
@@ -60,9 +60,9 @@ def relu_over_length(
 
     Args:
         logits: any real numbers; −inf is masked, and not counted.
-        where: True where a query may attend to a key; None where it may attend to all.
-    Returns: weights ≥ 0 that do not sum to one.
-    Numerics: as everywhere in `normalizers`. The derivative at a logit of 0 is 0.
+        where: True where a query may attend to a key; None if all keys are allowed.
+    Returns: weights ≥ 0, which do not sum to one.
+    Numerics: as for all `normalizers`. The derivative at a logit of 0 is 0.
     Reference: Wortsman et al. 2023, "Replacing softmax with ReLU in Vision Transformers", section 3.
 
     >>> relu_over_length(jnp.array([3.0, -1.0, 9.0]), jnp.array([True, True, False])).tolist()
@@ -84,9 +84,9 @@ def linear(logits: Float[Array, "*axes"], where: Bool[Array, "*axes"] | None = N
 
     Args:
         logits: any real numbers; −inf is masked.
-        where: True where a query may attend to a key; None where it may attend to all.
+        where: True where a query may attend to a key; None if all keys are allowed.
     Returns: weights of any sign.
-    Numerics: as everywhere in `normalizers`.
+    Numerics: as for all `normalizers`.
     Reference: Schlag, Irie & Schmidhuber 2021, "Linear Transformers Are Secretly Fast Weight Programmers", eq. 3
         to 6; von Oswald et al. 2023, eq. 3.
 

@@ -1,4 +1,4 @@
-"""Normalizers that select keys: the k largest logits, the largest one, or one drawn at random."""
+"""Normalizers that select keys: those with the k largest logits, that with the largest, or a random sample."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ def top_k(k: int) -> "TopK":
     Ties are resolved in favor of the first keys. It saves no computation: all logits are computed.
 
     Args:
-        k: number of keys, 1 or more; where fewer are allowed, the softmax is over those.
+        k: number of keys, 1 or more; if fewer are allowed, the softmax is over all allowed keys.
     Returns: a normalizer; its weights sum to one, with at most k nonzero per row.
     Numerics: as in `softmax`. The selection has no gradient: the derivative is that of the softmax over selected keys.
     Reference: Gupta et al. 2021, "Memory-efficient Transformers via Top-k Attention", section 2; Zhao et al. 2019.
@@ -49,8 +49,8 @@ class TopK:
     ) -> Float[Array, "*rows k"]:
         safe, may = guard(logits, where)
         constant = jnp.where(may, jax.lax.stop_gradient(safe), -jnp.inf)
-        least = jax.lax.top_k(constant, min(self.k, constant.shape[-1]))[0][..., -1:]
-        above, tied = constant > least, constant == least
+        smallest = jax.lax.top_k(constant, min(self.k, constant.shape[-1]))[0][..., -1:]
+        above, tied = constant > smallest, constant == smallest
         room = self.k - jnp.sum(above, axis=-1, keepdims=True)
         selected = above | tied & (jnp.cumsum(tied, axis=-1) <= room) | jnp.isnan(constant)
         return softmax(logits, may & selected)
@@ -59,14 +59,14 @@ class TopK:
 def hardmax(logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | None = None) -> Float[Array, "*rows k"]:
     """Normalize to weight 1 for the largest allowed logit and 0 for all others.
 
-    weights[i, j] = 1 for the first j among the allowed that have the largest logits[i, j], else 0
+    weights[i, j] = 1 for the first allowed key j with the largest logits[i, j], else 0
 
     The limit of `temperature(t)` for t → 0. Its derivative, which is 0 almost everywhere, is replaced by that of the
     softmax, so that it can be trained (straight-through).
 
     Args: as in `softmax`.
-    Returns: one-hot rows; all 0 where all keys are masked.
-    Numerics: as everywhere in `normalizers`. The derivatives, forward and reverse, are those of `softmax`.
+    Returns: one-hot rows; all 0 if all keys are masked.
+    Numerics: as for all `normalizers`. The derivatives, forward and reverse, are those of `softmax`.
     Reference: Xu et al. 2015, section 4.1 (hard attention); Bengio, Léonard & Courville 2013 (straight-through).
 
     >>> hardmax(jnp.array([1.0, 2.0, 2.0])).tolist()
@@ -79,7 +79,7 @@ def hardmax(logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | Non
 def gumbel_softmax(rng: Any, temperature: Any = 1.0, hard: bool = False) -> "GumbelSoftmax":
     """Return the softmax of noisy logits, a differentiable sample of one key with the probabilities of the softmax.
 
-    weights[i] = softmax((logits[i] + noise[i]) / temperature)    over the allowed
+    weights[i] = softmax((logits[i] + noise[i]) / temperature)    over the allowed keys
     noise[i, j] = −log(−log(u[i, j])),    u uniform in (0, 1)
 
     The largest of logits + noise is key j with probability softmax(logits)[j] at any temperature; the weights
@@ -90,14 +90,14 @@ def gumbel_softmax(rng: Any, temperature: Any = 1.0, hard: bool = False) -> "Gum
             head, query, key), so it does not depend on how positions are divided into blocks, and it is independent of
             dropout with the same rng.
         temperature: a positive number or array [].
-        hard: True for weight 1 of the sampled key and 0 of the others, with the derivative of the weights above.
+        hard: whether the sampled key has weight 1 and all others 0, with the derivative of the weights above.
     Returns: a `Positional` normalizer; its weights sum to one.
     Numerics: as in `softmax`. The noise has 23 random bits, the same in every dtype, and lies in [−2.9, 16.7].
         With `hard`, ties go to the first key and the derivative is straight-through.
     Reference: Jang, Gu & Poole 2017, eq. 2 and section 2.2; Maddison, Mnih & Teh 2017.
 
-    >>> at = Positions(jnp.arange(1), jnp.arange(3), jnp.int32(0), jnp.int32(0))
-    >>> sorted(gumbel_softmax(jax.random.key(0), hard=True)(jnp.zeros((1, 3)), None, at)[0].tolist())
+    >>> positions = Positions(jnp.arange(1), jnp.arange(3), jnp.int32(0), jnp.int32(0))
+    >>> sorted(gumbel_softmax(jax.random.key(0), hard=True)(jnp.zeros((1, 3)), None, positions)[0].tolist())
     [0.0, 0.0, 1.0]
     """
     if isinstance(rng, int | float | None):
@@ -135,10 +135,10 @@ _STREAM = 0x67756D62
 
 
 def _straight_through(logits: Array, weights: Array) -> Array:
-    """Return the one-hot of the largest logit with the derivative of the weights; NaN and empty rows stay."""
+    """Return the one-hot of the largest logit with the derivative of the weights; NaN and empty rows are unchanged."""
     if logits.shape[-1] == 0:
         return weights
     best = jnp.argmax(logits, axis=-1, keepdims=True)
-    place = jax.lax.broadcasted_iota(best.dtype, logits.shape, logits.ndim - 1)
-    hard = ((place == best) & (logits != -jnp.inf)).astype(weights.dtype)
+    index = jax.lax.broadcasted_iota(best.dtype, logits.shape, logits.ndim - 1)
+    hard = ((index == best) & (logits != -jnp.inf)).astype(weights.dtype)
     return hard + (weights - jax.lax.stop_gradient(weights))

@@ -27,10 +27,10 @@ def sparsemax(logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | N
 
     Args:
         logits: any real numbers; −inf is masked.
-        where: True where a query may attend to a key; None where it may attend to all.
+        where: True where a query may attend to a key; None if all keys are allowed.
     Returns: weights in [0, 1] that sum to one, many of them exactly 0.
-    Numerics: as everywhere in `normalizers`. Exact, by sorting, and so is the gradient, which is discontinuous where a
-        key enters the support; there it is that of the smaller support. Second derivatives are 0.
+    Numerics: as for all `normalizers`. Exact, by sorting, and so is the gradient, which is discontinuous where a key
+        enters the support; at that point it is the gradient of the smaller support. Second derivatives are 0.
     Reference: Martins & Astudillo 2016, algorithm 1 and proposition 2.
 
     >>> sparsemax(jnp.array([1.0, 0.5, -1.0])).tolist()
@@ -50,8 +50,8 @@ def entmax15(logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | No
 
     Args: as in `sparsemax`.
     Returns: weights in [0, 1] that sum to one, some of them exactly 0.
-    Numerics: as everywhere in `normalizers`. Exact, by sorting; so are the gradient, which is continuous, and
-        derivatives up to the third.
+    Numerics: as for all `normalizers`. Exact, by sorting; so are the gradient, which is continuous, and derivatives up
+        to the third.
     Reference: Peters, Niculae & Martins 2019, algorithm 2.
 
     >>> [round(weight, 4) for weight in entmax15(jnp.array([1.0, 0.0, -9.0])).tolist()]
@@ -72,12 +72,12 @@ def entmax(alpha: Any) -> "Entmax":
 
     Args:
         alpha: a number or array [], 1 or more, which may be learned; `parts.map_over(alpha, "h")` for one per head. The
-            caller keeps learned ones in [1, 2], as 1 + sigmoid(a).
+            caller keeps a learned α in [1, 2], for example as 1 + sigmoid(a).
     Returns: a normalizer; its weights lie in [0, 1] and sum to one, with 0 for keys far below the largest logit.
-    Numerics: as everywhere in `normalizers`. The threshold is bisected to the last bit. Derivatives up to the third
-        with respect to logits and α are those of the implicit function, also at and near α = 1, where the power becomes
-        the exponential. Above 2 the slope at the edge of the support is infinite, and weights there lose digits. An
-        array α below 1 gives NaN. `entmax15` and `sparsemax` are several times as fast.
+    Numerics: as for all `normalizers`. The threshold is bisected to the last bit. Derivatives up to the third with
+        respect to logits and α are those of the implicit function, also at and near α = 1, where the power becomes the
+        exponential. Above 2 the slope at the edge of the support is infinite, and weights near it are less accurate.
+        An array α below 1 gives NaN. `entmax15` and `sparsemax` are several times as fast.
     Reference: Peters, Niculae & Martins 2019, eq. 8; Correia, Niculae & Martins 2019, section 3 (α learned).
 
     >>> weights = entmax(2.0)(jnp.array([1.0, 0.5, -1.0]))
@@ -142,7 +142,7 @@ def _entmax15_threshold(gaps: Array) -> Array:
 
 
 def _ranked(gaps: Array) -> tuple[Array, Array]:
-    """Return the gaps in descending order, and 1, 2, 3 ... of the same rank.
+    """Return the gaps in descending order, and their ranks 1, 2, 3 … in an array with as many axes.
 
     Keys 1 or more below the largest have weight 0, so their gaps are set to −1 (NaN stays NaN).
     """

@@ -29,7 +29,7 @@ def local_p(center: Any, width: Any, axes: str = "") -> "LocalP":
             positions have no window.
         width: D, a positive number or array []: positions on either side.
         axes: the leading axes of center, as in `parts.map_over`: "b" for [*B, T], "h" for [N, T], "b h" for [*B, N, T];
-            "" where all heads and examples share it.
+            "" if all heads and examples share it.
     Returns: a `Positional` normalizer; its weights sum to at most one. A window without an allowed key is a fully
         masked row.
     Numerics: as in `softmax`. Differentiable in center and width through the Gaussian; the selection of keys in the
@@ -37,8 +37,8 @@ def local_p(center: Any, width: Any, axes: str = "") -> "LocalP":
         gives NaN.
     Reference: Luong, Pham & Manning 2015, section 3.2, eq. 9 and 10.
 
-    >>> at = Positions(jnp.arange(1), jnp.arange(4), jnp.int32(0), jnp.int32(0))
-    >>> weights = local_p(jnp.array([0.5]), 1.0)(jnp.zeros((1, 4)), None, at)
+    >>> positions = Positions(jnp.arange(1), jnp.arange(4), jnp.int32(0), jnp.int32(0))
+    >>> weights = local_p(jnp.array([0.5]), 1.0)(jnp.zeros((1, 4)), None, positions)
     >>> [round(weight, 4) for weight in weights[0].tolist()]
     [0.3033, 0.3033, 0.0, 0.0]
     """
@@ -77,6 +77,9 @@ def predicted_center(query: Query, w: Float[Array, "d a"], v: Float[Array, " a"]
     For one head of one example: `jax.vmap` it over heads and batch, and pass the result to `local_p` with `axes="b h"`.
 
     Args:
+        query: queries of width d.
+        w: W, learned.
+        v: output weights of the hidden layer, learned.
         length: S, the number of keys of this example, a number or array [].
     Returns: positions in (0, S).
     Numerics: computed and returned in float32 for narrower queries (bfloat16 cannot represent position 257).

@@ -15,11 +15,11 @@ def cosine(query: Query, key: Key, *, scale: Scale = 1.0) -> Logits:
     logits[i, j] = scale · query_i · key_j / (‖query_i‖ ‖key_j‖)
 
     Args:
-        query: as wide as the keys.
-        key: as wide as the queries.
-        scale: a number or a learned [], the inverse of a temperature. With scale 1 the softmax weights
+        query: queries of the same width as the keys.
+        key: keys of the same width as the queries.
+        scale: a number or a learned scalar array [], the inverse of a temperature. With scale 1 the softmax weights
             differ by a factor of at most e².
-    Returns: logits between −scale and scale.
+    Returns: logits, in [−scale, scale].
     Numerics: computed in float32 for bfloat16 and float16. The logits and the gradient of a zero vector are 0. Accurate
         for vectors of any length, also where its square overflows or underflows.
     Reference: Graves, Wayne & Danihelka 2014, eq. 6 (content addressing; scale is its β).
@@ -51,15 +51,15 @@ def negative_squared_distance(query: Query, key: Key, *, scale: Scale = 1.0) -> 
     A softmax of it is the kernel regression of Nadaraya and Watson with a Gaussian kernel; `scale` is 1 / (2σ²).
 
     Args:
-        query: as wide as the keys.
-        key: as wide as the queries.
-        scale: a number or a learned [].
+        query: queries of the same width as the keys.
+        key: keys of the same width as the queries.
+        scale: a number or a learned scalar array [].
     Returns: logits, at most 0 for a positive scale.
     Numerics: computed in float32 for bfloat16 and float16, as 2 q·k − ‖q‖² − ‖k‖² relative to the median of the keys,
         without an array [q k d]. The three terms cancel where a query and a key are much closer to each other than
-        to that median: the error is about ε · (‖q‖² + ‖k‖²), relative to the median, with ε = 1e-7 in float32, so two
-        equal vectors at a distance of 100 from it score within 1e-2 of 0. A large common offset, or a distant masked
-        key, costs no accuracy.
+        to that median: the error is about ε · (‖q‖² + ‖k‖²), relative to the median, with ε = 1e-7 in float32, so the
+        logit of two equal vectors at a distance of 100 from it is within 1e-2 of 0. A large common offset, or a distant
+        masked key, does not reduce the accuracy.
     Reference: Tsai et al. 2019, "Transformer Dissection", section 3.2, the RBF kernel.
 
     >>> negative_squared_distance(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0], [-3.0, -4.0]]), scale=0.5).tolist()

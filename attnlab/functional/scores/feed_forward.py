@@ -1,7 +1,7 @@
 """Additive scores without storing the hidden layer [q k a], forward or in reverse.
 
-tanh(x + y) = 1 − 2 / (1 + e^{2x} e^{2y}), so exponentials are computed once per token, and only products, a sum and a
-division for every (query, key, hidden unit), summed a few terms at a time.
+tanh(x + y) = 1 − 2 / (1 + e^{2x} e^{2y}), so exponentials are computed once per token, and every (query, key, hidden
+unit) needs only products, a sum and a division; a few terms are summed at a time.
 """
 
 import math
@@ -18,11 +18,11 @@ from attnlab.functional.types import Logits, accumulation_dtype
 from attnlab.functional.varying import vary_like
 
 UNROLLED = 16
-"""Terms added in one pass over the result: more cost compile time, fewer cost memory traffic."""
+"""Terms added in one pass over the result: more terms increase compile time, fewer increase memory traffic."""
 SQUARINGS = 2
 """e^{2x} is stored as its root of order 2^SQUARINGS, which moves overflow from |x| = 44 to 177 in float32."""
 FEW = 2
-"""With at most this many queries (or keys), [q k a] is hardly larger than the inputs and is stored."""
+"""Most queries (or keys) for which [q k a] is stored, since it is hardly larger than the inputs."""
 
 
 def additive(
@@ -41,15 +41,15 @@ def additive(
     learned projections.
 
     Args:
-        query: of width d.
-        key: of width e.
+        query: queries of width d.
+        key: keys of width e.
         w_query: W_q; None for queries that are already projected (then d = a).
         w_key: W_k; None for keys that are already projected (then e = a), as in a decoder that projects its keys once
             and attends at every step.
         v: the output weights of the hidden layer.
-    Returns: logits between −‖v‖₁ and ‖v‖₁.
+    Returns: logits, in [−‖v‖₁, ‖v‖₁].
     Numerics: computed in float32 for bfloat16 and float16. No array [q k a] is stored, forward or in reverse.
-        Accurate for inputs of any size, also where W_qᵀ query_i ≈ −W_kᵀ key_j: to about 1e-6 · ‖v‖₁ in float32.
+        Accurate to about 1e-6 · ‖v‖₁ in float32, for inputs of any magnitude, also where W_qᵀ query_i ≈ −W_kᵀ key_j.
     Reference: Bahdanau, Cho & Bengio 2015, appendix A.1.2.
 
     >>> logits = additive(jnp.ones((1, 2)), jnp.ones((3, 2)), w_query=jnp.eye(2), w_key=None, v=jnp.ones(2))
@@ -76,11 +76,11 @@ def concat(
     The same function as `additive` with W = [W_q; W_k], and computed that way, without concatenating pairs.
 
     Args:
-        query: of width d.
-        key: of width e.
+        query: queries of width d.
+        key: keys of width e.
         w: W, with c = d + e rows: the first d for the query, the others for the key.
         v: the output weights of the hidden layer.
-    Returns: logits between −‖v‖₁ and ‖v‖₁.
+    Returns: logits, in [−‖v‖₁, ‖v‖₁].
     Numerics: as in `additive`.
     Reference: Luong, Pham & Manning 2015, eq. 8, "concat".
 

@@ -8,7 +8,7 @@ from attnlab.functional.parameters import scalar
 from attnlab.functional.types import Key, Logits, Query, accumulation_dtype
 
 Scale = float | int | Float[Array, ""]
-"""A number or a learned array []."""
+"""A number or a learned scalar array []."""
 
 
 def dot(query: Query, key: Key) -> Logits:
@@ -19,8 +19,8 @@ def dot(query: Query, key: Key) -> Logits:
     Not `scaled_dot`: these logits grow with the width d (their variance is d for unit-variance features).
 
     Args:
-        query: as wide as the keys.
-        key: as wide as the queries.
+        query: queries of the same width as the keys.
+        key: keys of the same width as the queries.
     Returns: logits, unbounded.
     Numerics: accumulated in float32 for bfloat16 and float16 (and returned so), in the dtype itself otherwise.
     Reference: Luong, Pham & Manning 2015, eq. 8, "dot".
@@ -33,7 +33,7 @@ def dot(query: Query, key: Key) -> Logits:
 
 
 def check_equal_width(score: str, query: Array, key: Array) -> None:
-    """Raise unless queries and keys have equal width, in the name of a score.
+    """Raise unless queries and keys have equal width; `score` is the name in the error.
 
     >>> check_equal_width("cosine", jnp.ones((2, 4)), jnp.ones((3, 4)))
     """
@@ -50,10 +50,10 @@ def scaled_dot(query: Query, key: Key, *, scale: Scale | None = None) -> Logits:
     logits[i, j] = scale · query_i · key_j
 
     Args:
-        query: as wide as the keys; d is this width.
-        key: as wide as the queries.
-        scale: a number or a learned []; None for 1/√d (1 for width 0).
-    Returns: logits, unbounded; with scale None of variance one for independent unit-variance features.
+        query: queries of width d.
+        key: keys of width d.
+        scale: a number or a learned scalar array []; None for 1/√d (1 for width 0).
+    Returns: logits, unbounded; with scale None their variance is 1 for independent unit-variance features.
     Numerics: as in `dot`; the products are scaled, not the queries.
     Reference: Vaswani et al. 2017, eq. 1.
 
@@ -75,8 +75,8 @@ def general(query: Query, key: Float[Array, "k e"], *, w: Float[Array, "d e"]) -
     `dot` is the case W = I. Not additive attention: there is no nonlinearity.
 
     Args:
-        query: of width d.
-        key: of width e, which may differ from d.
+        query: queries of width d.
+        key: keys of width e, which may differ from d.
         w: W, learned.
     Returns: logits, unbounded.
     Numerics: as in `dot`; queryᵀ W is computed first, so the additional cost is one product with the queries.

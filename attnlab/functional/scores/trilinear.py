@@ -24,17 +24,17 @@ def trilinear(
     where the logits themselves are used (the attention from question to passage in BiDAF).
 
     Args:
-        query: as wide as the keys.
-        key: as wide as the queries.
+        query: queries of the same width as the keys.
+        key: keys of the same width as the queries.
         w_query: w_q, the part of w for the query.
-        w_key: w_k, for the key.
-        w_product: w_p, for their product.
+        w_key: w_k, the part for the key.
+        w_product: w_p, the part for their product.
     Returns: logits, unbounded.
-    Numerics: computed in float32 for bfloat16 and float16. No array [q k d] exists.
+    Numerics: computed in float32 for bfloat16 and float16. No array [q k d] is stored.
     Reference: Seo et al. 2017, section 2, attention flow layer.
 
-    >>> one = jnp.ones(2)
-    >>> trilinear(jnp.ones((1, 2)), jnp.ones((3, 2)), w_query=one, w_key=one, w_product=one).tolist()
+    >>> w = jnp.ones(2)
+    >>> trilinear(jnp.ones((1, 2)), jnp.ones((3, 2)), w_query=w, w_key=w, w_product=w).tolist()
     [[6.0, 6.0, 6.0]]
     """
     check_equal_width("trilinear", query, key)

@@ -76,7 +76,7 @@ class ClassificationTask(Task):
     @classmethod
     def prepare(cls, config: Experiment, splits: Any, data_dir: Path | None = None) -> Self:
         """Learn the vocabulary from the training texts, and take over the classes."""
-        weights = bert.find(config.model, data_dir)
+        weights = bert.find_weights(config.model, data_dir)
         reader = TextEncoder.fit(settings(config, Classification), [example.text for example in splits.train], data_dir)
         return cls(config, reader, splits.labels, weights)
 
@@ -113,7 +113,7 @@ class ClassificationTask(Task):
         """Let the encoder start from pretrained weights, if there are."""
         if self.weights is None:
             return params
-        return params | {"encoder": bert.placed(params["encoder"], _encoder(self.config), self.weights)}
+        return params | {"encoder": bert.replace_parameters(params["encoder"], _encoder(self.config), self.weights)}
 
     def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
         """Cross entropy of the right classes, and what the pooling adds (the penalty of its hops)."""
@@ -134,7 +134,7 @@ class ClassificationTask(Task):
         summary = [
             f"data: {batches.examples:,} texts to train on, {len(batches)} batches an epoch, {real:.0f}% not padding",
             f"vocabulary: {words:,} tokens",
-            *([] if self.weights is None else [bert.describe(_encoder(self.config), self.weights)]),
+            *([] if self.weights is None else [bert.describe_weights(_encoder(self.config), self.weights)]),
             *self._left_out(examples, found),
         ]
         return TrainingBatches(batches, summary)

@@ -95,7 +95,7 @@ class ExtractiveQATask(Task):
         """Learn the vocabularies."""
         if config.training.label_smoothing:
             raise UserError("training.label_smoothing: spans have no smoothed loss; 0 is right")
-        weights = bert.find(config.model, data_dir)
+        weights = bert.find_weights(config.model, data_dir)
         reader = PassageEncoder.fit(settings(config, ExtractiveQA), _letters(config), splits.train, data_dir)
         return cls(config, reader, weights)
 
@@ -126,7 +126,7 @@ class ExtractiveQATask(Task):
         """Let the encoder start from pretrained weights, if there are."""
         if self.weights is None:
             return params
-        return bert.placed(params, _encoder(self.config), self.weights)
+        return bert.replace_parameters(params, _encoder(self.config), self.weights)
 
     def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
         """Cross entropy of the answer's first and of its last word (or of none) among all words of the window."""
@@ -156,7 +156,7 @@ class ExtractiveQATask(Task):
         summary = [
             f"data: {len(examples):,} questions, {batches.examples:,} windows, {len(batches)} batches an epoch, "
             f"{100 * batches.real_fraction:.0f}% of positions real; vocabulary: {vocabulary:,}",
-            "" if self.weights is None else bert.describe(_encoder(self.config), self.weights),
+            "" if self.weights is None else bert.describe_weights(_encoder(self.config), self.weights),
             f"left out: {len(lost)} questions; {_why_left_out(examples[lost[0]], most)}" if lost else "",
             f"trained on a guessed place: {guessed} answers (no certain one is given)" if guessed else "",
             f"cut: {long} questions of more than {self._most_asked} tokens (task.max_question)" if long else "",

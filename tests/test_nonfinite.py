@@ -1,4 +1,4 @@
-"""What is masked is not there: whole rows, NaN behind the mask, weights, and masks that must say how they align."""
+"""Masked keys and values have no influence: fully masked rows, NaN and Inf, weights, and alignment of causal masks."""
 
 import chex
 import jax
@@ -18,15 +18,15 @@ every_implementation = pytest.mark.parametrize("implementation", BACKENDS)
 
 
 def gradient(this: Problem, mask, implementation, rows=slice(None)):
-    """Of a number made of the output and the finite extras of these queries: a compiled function of the inputs."""
+    """Return the compiled gradient of a number computed from the output and the finite extras of some queries."""
 
     def number(inputs, params):
         options = this.options() | {"score": this.bind(params), "mask": mask}
-        found = attention(*inputs, **options, returns=("weights", "lse", "entropy"), implementation=implementation)
-        lse = found.lse[..., rows]
-        extras = [found.weights[..., rows, :] ** 2, found.entropy[..., rows], jnp.where(jnp.isfinite(lse), lse, 0.0)]
-        total = jnp.sin(found.output[..., rows, :, :]).sum() + sum(extra.sum() for extra in extras)
-        return total, found
+        result = attention(*inputs, **options, returns=("weights", "lse", "entropy"), implementation=implementation)
+        lse = result.lse[..., rows]
+        extras = [result.weights[..., rows, :] ** 2, result.entropy[..., rows], jnp.where(jnp.isfinite(lse), lse, 0.0)]
+        total = jnp.sin(result.output[..., rows, :, :]).sum() + sum(extra.sum() for extra in extras)
+        return total, result
 
     both = jax.jit(jax.grad(number, argnums=(0, 1), has_aux=True))
     return lambda inputs: both(inputs, this.params)
@@ -46,14 +46,14 @@ def test_an_empty_row_is_zero_with_finite_gradients(score, normalizer, implement
     this = draw_problem(BY_NAME[score], normalizer=normalizer)
     where = jnp.ones((SMALL.T, SMALL.S), bool).at[1].set(False)
     mask = masks.array(where) & masks.lengths(jnp.array([SMALL.S, 0, 2]))
-    slopes, found = gradient(this, mask, implementation)(this.inputs)
-    empty = {"output": found.output[:, 1], "weights": found.weights[:, :, 1], "entropy": found.entropy[:, :, 1]}
-    empty |= {"all output": found.output[1], "all weights": found.weights[1]}
+    slopes, result = gradient(this, mask, implementation)(this.inputs)
+    empty = {"output": result.output[:, 1], "weights": result.weights[:, :, 1], "entropy": result.entropy[:, :, 1]}
+    empty |= {"all output": result.output[1], "all weights": result.weights[1]}
     assert all((x == 0.0).all() for x in empty.values())
-    assert (found.lse[:, :, 1] == -jnp.inf).all()
-    assert (found.lse[1] == -jnp.inf).all()
+    assert (result.lse[:, :, 1] == -jnp.inf).all()
+    assert (result.lse[1] == -jnp.inf).all()
     if normalizer in POSITIVE:
-        assert (found.weights[0, :, 0] > 0.0).all()
+        assert (result.weights[0, :, 0] > 0.0).all()
     chex.assert_tree_all_finite(slopes)
     by_query, by_key, by_value = slopes[0]
     for unseen in (by_query[:, 1], by_query[1], by_key[1], by_value[1]):
@@ -72,15 +72,15 @@ def test_nan_behind_the_mask_reaches_nothing(score, normalizer, implementation):
     for poison in (np.nan, np.inf, -np.inf):
         bad_key, bad_value = jnp.where(padding, poison, key), jnp.where(padding, poison, value)
         for inputs in [(query, bad_key, value), (query, key, bad_value), (query, bad_key, bad_value)]:
-            slopes, found = call(inputs)
-            jax.tree.map(np.testing.assert_array_equal, found, clean)
+            slopes, result = call(inputs)
+            jax.tree.map(np.testing.assert_array_equal, result, clean)
             chex.assert_tree_all_finite(slopes)
             chex.assert_trees_all_close(slopes, clean_slopes, rtol=1e-5, atol=1e-6)
 
 
 @every_implementation
 @few_and_many
-def test_nan_reaches_the_queries_that_may_see_it_and_no_other(score, normalizer, implementation):
+def test_nan_reaches_only_the_queries_that_may_attend_to_it(score, normalizer, implementation):
     this = draw_problem(BY_NAME[score], normalizer=normalizer)
     mask, first = masks.causal("upper_left"), 3
     query, key, value = this.inputs
@@ -98,20 +98,20 @@ def test_nan_reaches_the_queries_that_may_see_it_and_no_other(score, normalizer,
 
 
 @every_implementation
-def test_a_query_that_is_nan_spoils_itself_alone_and_only_if_it_sees_something(implementation):
+def test_a_nan_query_makes_only_its_own_row_nan_unless_it_is_fully_masked(implementation):
     this = draw_problem(BY_NAME["general"])
     mask = masks.lengths(SMALL.S, queries=jnp.array([2, 5, 5]))
     query, key, value = this.inputs
     call = gradient(this, mask, implementation, slice(3))
     clean_slopes, clean = call(this.inputs)
-    slopes, found = call((query.at[0, 2:].set(jnp.nan), key, value))
-    jax.tree.map(np.testing.assert_array_equal, found, clean)
+    slopes, result = call((query.at[0, 2:].set(jnp.nan), key, value))
+    jax.tree.map(np.testing.assert_array_equal, result, clean)
     chex.assert_tree_all_finite(slopes)
-    slopes, found = call((query.at[1, 4, 2].set(jnp.inf), key, value))
-    assert jnp.isnan(found.output[1, 4, 2]).all()
-    spoiled = jnp.isnan(found.output).any(axis=-1)
+    slopes, result = call((query.at[1, 4, 2].set(jnp.inf), key, value))
+    assert jnp.isnan(result.output[1, 4, 2]).all()
+    spoiled = jnp.isnan(result.output).any(axis=-1)
     assert spoiled.sum() == 1
-    np.testing.assert_array_equal(found.output[~spoiled], clean.output[~spoiled])
+    np.testing.assert_array_equal(result.output[~spoiled], clean.output[~spoiled])
     chex.assert_trees_all_close(slopes, clean_slopes, rtol=1e-5, atol=1e-6)
 
 
@@ -121,8 +121,8 @@ def test_a_query_that_is_nan_spoils_itself_alone_and_only_if_it_sees_something(i
 )
 def test_a_masked_weight_is_exactly_zero(mask, implementation):
     this = draw_problem(BY_NAME["scaled_dot"], mask=mask)
-    found = solve(this, implementation=implementation, block_size=(2, 3))
-    np.testing.assert_array_equal(found.weights == 0.0, this.expected()["weights"] == 0.0)
+    result = solve(this, implementation=implementation, block_size=(2, 3))
+    np.testing.assert_array_equal(result.weights == 0.0, this.expected()["weights"] == 0.0)
 
 
 @every_implementation
