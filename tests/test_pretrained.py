@@ -320,7 +320,7 @@ def test_bert_reads_marks_as_it_was_trained(name: str, data_dir: Path):
     batch = next(task.training_batches(splits.train).batches.iterate(0))
     if name == "squad":
         length, start = int(batch["lengths"][0]), int(batch["starts"][0])
-        row = [task.reader.tokenizer.token(n) for n in batch["tokens"][0, :length]]
+        row = [task.tokenizer.token(n) for n in batch["tokens"][0, :length]]
         assert (row[0], row[start - 1], row[-1], row.count("[SEP]")) == ("[CLS]", "[SEP]", "[SEP]", 2)
         batch = jax.tree.map(jnp.asarray, batch)
         out = jax.jit(lambda params: task.adapter.forward(params, batch).logits)(
@@ -329,12 +329,12 @@ def test_bert_reads_marks_as_it_was_trained(name: str, data_dir: Path):
         assert np.isfinite(np.asarray(out[0, 0])).sum() == length - start, "its words and none, but not [SEP]"
         return
     params = jax.jit(task.initialize)(jax.random.key(0))
-    ids = task.reader.encode(["a good film"])[0].ids
+    ids = task.text_encoder.encode(["a good film"])[0].ids
     tokens = np.zeros((2, 6), np.int32)
     tokens[0, :3], tokens[1, 3:] = ids, 9
     read = jax.jit(functools.partial(task.model.apply, train=False))
     found = read({"params": params}, jnp.asarray(tokens), jnp.array([3, 0]))
-    reference = Model(config.model.encoder, task.reader.tokenizer.vocabulary_size)
+    reference = Model(config.model.encoder, task.tokenizer.vocabulary_size)
     whole = jnp.asarray([[1, *ids, 2]], jnp.int32)
     encode = jax.jit(functools.partial(reference.apply, train=False))
     (first,) = np.asarray(encode({"params": params["encoder"]}, whole, jnp.array([5])))[:, 0]
@@ -349,8 +349,8 @@ def test_marks_are_there_however_a_text_is_pooled(data_dir: Path):
     (view,) = task.attention_maps(params, task.parse_example(["good film"]))
     assert view.column_labels == ["[CLS]", "good", "film", "[SEP]"]
     np.testing.assert_allclose(view.weights.sum(axis=1), 1.0, atol=1e-5)
-    reference = Model(config.model.encoder, task.reader.tokenizer.vocabulary_size)
-    whole = jnp.asarray([[1, *task.reader.encode(["good film"])[0].ids, 2]], jnp.int32)
+    reference = Model(config.model.encoder, task.tokenizer.vocabulary_size)
+    whole = jnp.asarray([[1, *task.text_encoder.encode(["good film"])[0].ids, 2]], jnp.int32)
     encode = jax.jit(functools.partial(reference.apply, train=False))
     states = np.asarray(encode({"params": params["encoder"]}, whole, jnp.array([4])))
     logits = states[0].mean(axis=0) @ params["classes"]["kernel"] + params["classes"]["bias"]
