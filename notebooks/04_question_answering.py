@@ -131,7 +131,7 @@ print(squad_scores(gold, ["Eiffel tower!", "1889", ""]))
 # %%
 text = "The Eiffel Tower was built in 1889. It is made of iron. About 7 million people visit it in a year."
 asked = ["When was the Eiffel Tower built?", "What is it made of?", "How many people visit it in a year?"]
-answers = [lexical_baseline.answer(PassageQuestion("", one, text, ())) for one in asked]
+answers = [lexical_baseline.predict(PassageQuestion("", one, text, ())) for one in asked]
 print(answers)
 paired_difference(np.array([100.0, 50, 100, 0] * 20), np.array([50.0, 50, 0, 0] * 20))
 

@@ -31,7 +31,8 @@ from attnlab import lab
 from attnlab.config.captioning import Scenes
 from attnlab.config.load import load
 from attnlab.data.captioning import scenes
-from attnlab.tasks.captioning.metrics import caption_scores, pointing
+from attnlab.tasks.captioning.metrics import caption_scores
+from attnlab.tasks.captioning.pointing import pointing
 
 # %% [markdown]
 # ## The scenes

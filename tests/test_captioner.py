@@ -19,7 +19,8 @@ from attnlab.config.models.image_encoder import EfficientNetLite0, SmallCnn
 from attnlab.config.normalizers import Sparsemax
 from attnlab.models import captioner
 from attnlab.models.image_encoder import ImageEncoder
-from attnlab.tasks.captioning.task import by_token, elsewhere, unevenness
+from attnlab.tasks.captioning.losses import attention_supervision, doubly_stochastic
+from attnlab.tasks.captioning.pointing import token_regions
 from attnlab.tasks.image_inputs import ImageInputs
 
 CNN = SmallCnn(channels=(4, 8))
@@ -115,17 +116,17 @@ def test_a_draw_has_the_frequencies_and_the_gradient_of_its_weights():
     np.testing.assert_allclose(slope, jnp.arange(4.0))
 
 
-def test_unevenness_is_xus_penalty_of_real_words_and_rows():
+def test_doubly_stochastic_is_xus_penalty_of_real_words_and_rows():
     weights = jnp.array([[[0.5, 0.5], [1.0, 0.0], [9.0, 9.0]], [[1.0, 1.0]] * 3])
-    result = unevenness(weights, jnp.array([2, 0]))
-    np.testing.assert_allclose(result, (1 - 1.5) ** 2 + (1 - 0.5) ** 2)
+    found = doubly_stochastic(weights, jnp.array([2, 0]))
+    np.testing.assert_allclose(found, (1 - 1.5) ** 2 + (1 - 0.5) ** 2)
 
 
-def test_only_words_with_a_region_are_guided():
+def test_only_words_with_a_region_are_supervised():
     weights = jnp.array([[[0.25, 0.75], [0.5, 0.5], [0.0, 1.0]]])
     gold = jnp.array([[[True, False], [False, False], [True, False]]])
-    np.testing.assert_allclose(elsewhere(weights, gold), -np.log(0.25) - np.log(1e-4), rtol=1e-5)
-    slope = jax.grad(lambda w: elsewhere(w, gold))(weights)
+    np.testing.assert_allclose(attention_supervision(weights, gold), -np.log(0.25) - np.log(1e-4), rtol=1e-5)
+    slope = jax.grad(lambda w: attention_supervision(w, gold))(weights)
     assert slope[0, 0, 0] < 0
     assert not slope[0, 1].any()
 
@@ -211,7 +212,7 @@ def test_regions_of_tokens_are_those_of_their_words():
     encoding = tokenizer.encode("a small, red box")
     box = (0, 0, 1, 1)
     assert encoding.tokens == ["a", "small", ",", "red", "box"]
-    assert by_token([None, box, None, box], encoding) == [None, box, box, None, box]
+    assert token_regions([None, box, None, box], encoding) == [None, box, box, None, box]
 
 
 @pytest.mark.parametrize(

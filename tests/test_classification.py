@@ -121,8 +121,8 @@ def test_an_answer_does_not_depend_on_its_neighbors(run: Path):
     alone = [opened.task.probabilities(opened.params, [text])[0] for text in texts]
     np.testing.assert_allclose(together, alone, atol=1e-6)
     np.testing.assert_allclose(together.sum(axis=1), 1.0)
-    looked = opened.task.looks(opened.params, texts)
-    np.testing.assert_allclose([found for found, _, _ in looked], together, atol=1e-6)
+    classified = opened.task.classify(opened.params, texts)
+    np.testing.assert_allclose([text.probabilities for text in classified], together, atol=1e-6)
 
 
 def test_show_has_a_row_a_hop_that_adds_up_to_one(run: Path):
@@ -140,9 +140,9 @@ def test_a_run_tells_what_it_is_trained_on_and_keeps_its_classes(run: Path, data
     config = lab.load(run).run.config
     task = ClassificationTask.prepare(config, ClassificationTask.load(config, data))
     examples = [LabeledText("a " * 20, "x"), LabeledText("x y", "x"), LabeledText(" ", "y"), LabeledText("y x", "y")]
-    said = task.training_batches(examples).summary
-    assert said[0].startswith("data: 3 texts")
-    assert said[2:] == [
+    summary = task.training_batches(examples).summary
+    assert summary[0].startswith("data: 3 training texts")
+    assert summary[2:] == [
         "classes: x 50.0%, y 50.0%", "cut: 1 texts to 12 tokens, the head kept (task.max_length)",
         "left out: 1 texts without a token",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The attention of one layer and head that a person asks for: of every task whose model is a Transformer."""
+"""Selection of the attention of one layer and head, for every task."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,8 +11,9 @@ from PIL import Image
 from attnlab import lab
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
+from attnlab.layers.capture import LayerAttention
 from attnlab.tasks.attention_map import AttentionMap, ImageAttentionMap
-from attnlab.tasks.layer_attention import LayerAttention, Selection, select, title
+from attnlab.tasks.layer_attention import Selection, select, title
 from attnlab.tasks.registry import task_class
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -36,8 +37,8 @@ def picture(tmp_path: Path) -> str:
     return str(path)
 
 
-def selected(task, params, inputs: list[str], wanted: Selection):
-    return task.selected_attention_map(params, task.parse_example(inputs), wanted)
+def selected(task, params, inputs: list[str], selection: Selection):
+    return task.selected_attention_map(params, task.parse_example(inputs), selection)
 
 
 def rows_add_up(view) -> None:
@@ -101,7 +102,7 @@ def test_an_encoder_shows_what_every_token_attends_to(path, changes, inputs, tok
         selected(task, params, inputs, Selection("cross"))
 
 
-def test_a_caption_shows_where_it_looked_and_what_it_had_written(picture: str):
+def test_a_caption_shows_cross_attention_and_decoder_self_attention(picture: str):
     task, params = prepared("captioning/scenes_transformer.yaml")
     plain = task.attention_maps(params, task.parse_example([picture]))[0]
     cross = selected(task, params, [picture], Selection("cross"))
@@ -159,7 +160,7 @@ def test_a_model_without_transformer_layers_shows_the_attention_that_it_has(path
         selected(task, params, inputs, Selection("self"))
 
 
-def test_a_model_without_attention_says_so():
+def test_a_model_without_attention_is_refused():
     task, params = prepared("translation/dates_none.yaml")
     with pytest.raises(UserError, match="no attention"):
         selected(task, params, ["der dritte Mai"], Selection(layer=1))
@@ -167,20 +168,26 @@ def test_a_model_without_attention_says_so():
 
 def layers() -> list[LayerAttention]:
     draw = np.random.default_rng(0)
-    return [LayerAttention(kind, n, draw.random((4, 2, 3))) for kind in ("cross", "decoder") for n in (1, 2, 3)]
+    return [
+        LayerAttention(f"decoder/layer_{n}/{kind}_attention", kind, "decoder", n, draw.random((4, 2, 3)))
+        for kind in ("cross", "self")
+        for n in (1, 2, 3)
+    ]
 
 
-def test_what_is_not_wanted_otherwise_is_as_the_task_shows_it():
-    found = layers()
-    np.testing.assert_allclose(select(found, Selection(head=2), "cross", 2).weights, found[1].weights[1])
-    np.testing.assert_allclose(select(found, Selection("decoder"), "cross", 2).weights, found[5].weights.mean(axis=0))
-    np.testing.assert_allclose(select(found, Selection(layer=1), "cross").weights, found[0].weights.mean(axis=0))
+def test_options_that_are_not_set_have_the_defaults_of_the_task():
+    records = layers()
+    np.testing.assert_allclose(select(records, Selection(head=2), "cross", 2).weights, records[1].weights[1])
+    np.testing.assert_allclose(
+        select(records, Selection("decoder"), "cross", 2).weights, records[5].weights.mean(axis=0)
+    )
+    np.testing.assert_allclose(select(records, Selection(layer=1), "cross").weights, records[0].weights.mean(axis=0))
     assert not Selection()
     assert Selection(head=1)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "says"),
+    ("selection", "message"),
     [
         (Selection("self"), "--attention self: this model has cross (cross-attention), decoder (decoder self-att"),
         (Selection("encoder"), "--attention encoder: "),
@@ -190,19 +197,19 @@ def test_what_is_not_wanted_otherwise_is_as_the_task_shows_it():
         (Selection(head=-1), "--head -1: "),
     ],
 )
-def test_what_the_model_does_not_have_is_refused_with_what_it_has(wanted, says):
+def test_what_the_model_does_not_have_is_refused_with_what_it_has(selection, message):
     with pytest.raises(UserError) as refused:
-        select(layers(), wanted, "cross")
-    assert says in str(refused.value)
+        select(layers(), selection, "cross")
+    assert message in str(refused.value)
 
 
 def test_from_python_too():
-    asked = []
+    calls = []
     task = SimpleNamespace(
         parse_example=lambda inputs: inputs,
-        selected_attention_map=lambda params, example, wanted: asked.append((example, wanted)),
+        selected_attention_map=lambda params, example, selection: calls.append((example, selection)),
     )
     trained = lab.TrainedModel(SimpleNamespace(), task)  # pyright: ignore[reportArgumentType]
     trained.__dict__["_restored"] = ([], {})
     trained.attention("a text", attention="encoder", layer=2, head=1)
-    assert asked == [(("a text",), Selection("encoder", 2, 1))]
+    assert calls == [(("a text",), Selection("encoder", 2, 1))]

@@ -86,17 +86,10 @@ def every(union, extra: bool = True) -> list:
         if issubclass(model, Custom):
             result.append(model(function=f"mine.py:{model.part}", source=CUSTOM))
             continue
-<<<<<<< HEAD
-        found.append(model(**NEEDED.get(kind, {})))
-        if "learned" in model.model_fields and extra:
-            found.append(model(**NEEDED.get(kind, {}), learned=True))
-    return found
-=======
         result.append(model(**NEEDED.get(kind, {})))
-        if kind in SINGLE and extra:
+        if "learned" in model.model_fields and extra:
             result.append(model(**NEEDED.get(kind, {}), learned=True))
     return result
->>>>>>> h21/core
 
 
 SCORES, MODS = every(attentions.Score), every(attentions.Mod)

@@ -163,20 +163,12 @@ def test_special_tokens_come_first_and_no_text_is_encoded_as_one(folder: Path):
     assert tokenizer.decode([1, *tokenizer.encode("good films, very").ids, 2, 0]) == "good films, very"
 
 
-<<<<<<< HEAD
-def test_case_is_kept_if_the_folder_sets_it(folder: Path):
-=======
 def test_case_is_kept_if_the_folder_configures_it(folder: Path):
->>>>>>> h21/core
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     assert Pretrained(folder).tokenizer.encode("the The").tokens == ["the", "[UNK]"]
 
 
-<<<<<<< HEAD
-def test_lines_of_a_vocabulary_end_at_line_feeds_only(folder: Path):
-=======
 def test_a_vocabulary_is_read_with_the_line_ends_of_its_file(folder: Path):
->>>>>>> h21/core
     lines = [*VOCABULARY[:7], "\u2028", *VOCABULARY[7:]]
     (folder / "vocab.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     source = Pretrained(folder)
@@ -237,28 +229,16 @@ def test_weights_in_shards_are_the_same_encoder(folder: Path):
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-<<<<<<< HEAD
-def test_a_mistake_is_an_error_of_one_line(folder: Path, mistake: str):
-    spoil, message = MISTAKES[mistake]
-    spoil(folder)
-    with pytest.raises(UserError) as error:
-        bert.read(BERT, Pretrained.find(Folder(path=folder.name), folder.parent))
-=======
 def test_a_mistake_is_reported_in_one_line(folder: Path, mistake: str):
     spoil, message = MISTAKES[mistake]
     spoil(folder)
     with pytest.raises(UserError) as error:
         bert.read_parameters(BERT, Pretrained.find(Folder(path=folder.name), folder.parent))
->>>>>>> h21/core
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-<<<<<<< HEAD
-def test_a_missing_source_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-=======
 def test_a_missing_source_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
->>>>>>> h21/core
     with pytest.raises(UserError, match="nowhere: no such folder"):
         Pretrained.find(Folder(path="nowhere"), tmp_path)
     with pytest.raises(UserError, match="needs a data directory: give --data DIR"):
@@ -342,7 +322,7 @@ def test_bert_reads_marks_as_it_was_trained(name: str, data_dir: Path):
     batch = next(task.training_batches(splits.train).batches.iterate(0))
     if name == "squad":
         length, start = int(batch["lengths"][0]), int(batch["starts"][0])
-        row = [task.reader.tokenizer.token(n) for n in batch["tokens"][0, :length]]
+        row = [task.tokenizer.token(n) for n in batch["tokens"][0, :length]]
         assert (row[0], row[start - 1], row[-1], row.count("[SEP]")) == ("[CLS]", "[SEP]", "[SEP]", 2)
         batch = jax.tree.map(jnp.asarray, batch)
         out = jax.jit(lambda params: task.adapter.forward(params, batch).logits)(
@@ -351,12 +331,12 @@ def test_bert_reads_marks_as_it_was_trained(name: str, data_dir: Path):
         assert np.isfinite(np.asarray(out[0, 0])).sum() == length - start, "its words and none, but not [SEP]"
         return
     params = jax.jit(task.initialize)(jax.random.key(0))
-    ids = task.reader.encode(["a good film"])[0].ids
+    ids = task.text_encoder.encode(["a good film"])[0].ids
     tokens = np.zeros((2, 6), np.int32)
     tokens[0, :3], tokens[1, 3:] = ids, 9
     read = jax.jit(functools.partial(task.model.apply, train=False))
     result = read({"params": params}, jnp.asarray(tokens), jnp.array([3, 0]))
-    reference = Model(config.model.encoder, task.reader.tokenizer.vocabulary_size)
+    reference = Model(config.model.encoder, task.tokenizer.vocabulary_size)
     whole = jnp.asarray([[1, *ids, 2]], jnp.int32)
     encode = jax.jit(functools.partial(reference.apply, train=False))
     (first,) = np.asarray(encode({"params": params["encoder"]}, whole, jnp.array([5])))[:, 0]
@@ -371,8 +351,8 @@ def test_marks_are_there_however_a_text_is_pooled(data_dir: Path):
     (view,) = task.attention_maps(params, task.parse_example(["good film"]))
     assert view.column_labels == ["[CLS]", "good", "film", "[SEP]"]
     np.testing.assert_allclose(view.weights.sum(axis=1), 1.0, atol=1e-5)
-    reference = Model(config.model.encoder, task.reader.tokenizer.vocabulary_size)
-    whole = jnp.asarray([[1, *task.reader.encode(["good film"])[0].ids, 2]], jnp.int32)
+    reference = Model(config.model.encoder, task.tokenizer.vocabulary_size)
+    whole = jnp.asarray([[1, *task.text_encoder.encode(["good film"])[0].ids, 2]], jnp.int32)
     encode = jax.jit(functools.partial(reference.apply, train=False))
     states = np.asarray(encode({"params": params["encoder"]}, whole, jnp.array([4])))
     logits = states[0].mean(axis=0) @ params["classes"]["kernel"] + params["classes"]["bias"]
@@ -396,11 +376,7 @@ def test_a_text_may_be_as_long_as_there_are_positions(name: str, data_dir: Path)
 
 
 @pytest.mark.parametrize("name", TINY)
-<<<<<<< HEAD
-def test_a_text_of_control_characters_is_reported(name: str, data_dir: Path):
-=======
 def test_a_text_of_control_characters_only_is_reported(name: str, data_dir: Path):
->>>>>>> h21/core
     config = experiment(name)
     task = task_class(config).prepare(config, task_class(config).load(config, data_dir), data_dir)
     line = "\u200b\x00" + ("" if name == "sst2" else "\tgood?")
@@ -421,11 +397,7 @@ def test_a_text_of_control_characters_only_is_reported(name: str, data_dir: Path
     ],
 )
 @pytest.mark.parametrize("name", FILES)
-<<<<<<< HEAD
-def test_mismatches_are_refused_before_any_file_is_read(name: str, change: str, message: str):
-=======
 def test_settings_that_do_not_fit_are_reported_before_anything_is_read(name: str, change: str, message: str):
->>>>>>> h21/core
     with pytest.raises(UserError) as error:
         load(ROOT / "experiments" / FILES[name], [change])
     assert message in str(error.value)

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from attnlab.tasks.bootstrap import FEWEST, interval, paired_difference, smallest_p
+from attnlab.tasks.bootstrap import MIN_EXAMPLES, interval, paired_difference, smallest_p
 from attnlab.tasks.captioning.metrics import caption_scores
 from attnlab.tasks.classification.metrics import classification_scores
 from attnlab.tasks.story_qa.metrics import story_scores
@@ -30,11 +30,11 @@ def answered(count: int) -> dict:
 
 @pytest.mark.parametrize("scored", [classified, translated, captioned, answered])
 def test_every_score_has_an_interval_from_twenty_examples_on(scored):
-    for count in (1, 2, FEWEST - 1, FEWEST):
+    for count in (1, 2, MIN_EXAMPLES - 1, MIN_EXAMPLES):
         found = {name: value for name, value in scored(count).items() if name.endswith("_ci95")}
         assert len(found) >= 3
         for name, value in found.items():
-            assert (value is not None) == (count >= FEWEST), (name, count)
+            assert (value is not None) == (count >= MIN_EXAMPLES), (name, count)
 
 
 def test_of_one_example_nothing_is_sure():

@@ -85,7 +85,7 @@ def test_a_missing_interval_and_a_score_that_says_nothing_are_told(make, capsys,
     assert table(few)[4] == "| `synthetic_sentiment_dot` | test | 50.0 | 87 s |"
     assert "No interval: fewer than 20 examples." in table(few)[-1]
     assert "bootstrap" not in table(few)[-1]
-    note = "no reference has 4 tokens, so BLEU is 0 even if all is right"
+    note = "no reference has 4 tokens, so BLEU is 0 even for perfect translations"
     scores = {"bleu": None, "bleu_ci95": None, "bleu_note": note, "chrf": 50.0, "chrf_ci95": [40.0, 60.0]}
     short = make("short", DATES, {"a": scores, "b": {"bleu": 30.0}})
     lines = table(short)

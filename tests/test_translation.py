@@ -12,7 +12,7 @@ from attnlab.config.errors import UserError
 from attnlab.config.translation import TsvToSplit
 from attnlab.data.translation import tsv
 from attnlab.data.translation.records import Link, SentencePair
-from attnlab.tasks.base import no_poll
+from attnlab.tasks.poll import no_poll
 from attnlab.tasks.translation.task import TranslationTask
 from attnlab.training.objective import guided_alignment
 from attnlab.training.optimizer import optimizer
@@ -56,10 +56,10 @@ def test_pieces_of_words_are_aligned_word_by_word(monkeypatch):
     source, target = task.tokenizers.source.encode(pair.source), task.tokenizers.target.encode(pair.target)
     assert min(len(source.ids), len(target.ids)) > 2
     weights = np.zeros((len(target.ids) + 1, len(source.ids) + 1))
-    for row, (start, _) in enumerate(target.offsets):  # each piece looks at one piece of the right word alone
+    for row, (start, _) in enumerate(target.offsets):  # each piece attends to one piece of the linked word
         weights[row, len(source.ids) - 1 if start < 5 else 0] = 1.0
     monkeypatch.setattr(TranslationTask, "attention", lambda *_: [weights])
-    assert task._alignment({}, [pair], no_poll)["aer"] == 0.0
+    assert task._alignment_scores({}, [pair], no_poll)["aer"] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_transformer_must_be_long_enough_for_the_sentences():
         experiment(TRANSFORMER | {"max_length": 30})
 
 
-def test_a_sentence_may_be_as_long_as_there_are_positions_and_a_longer_one_is_told():
+def test_a_sentence_with_more_tokens_than_positions_is_refused():
     config = experiment({**TRANSFORMER, "positions": {"kind": "learned"}, "max_length": 41})
     task = TranslationTask.prepare(config, TranslationTask.load(config, None))
     params = jax.jit(task.initialize)(jax.random.key(0))
@@ -117,7 +117,7 @@ def test_a_sentence_may_be_as_long_as_there_are_positions_and_a_longer_one_is_to
         task.attention(params, [SentencePair("drei", "3 " * 41)])
 
 
-def test_a_transformer_translates_and_tells_where_it_looked():
+def test_a_transformer_translates_and_shows_its_attention():
     config = experiment(TRANSFORMER)
     corpus = TranslationTask.load(config, None)
     task = TranslationTask.prepare(config, corpus)

@@ -206,7 +206,7 @@ def _pairs(experiment: Experiment, data_dir: Path | None, directory: Path, made_
     if made_up:
         size = invented.vocabulary_of(experiment)
         return {"pairs": invented.pairs(size), "tokenizers": None, "vocabularies": (size, size)}
-    corpus = TranslationTask.load(experiment, data_dir)
+    corpus: Any = TranslationTask.load(experiment, data_dir)
     task = TranslationTask.prepare(experiment, corpus)
     tokenizers = task.tokenizers
     tokenizers.save(directory / "tokenizers")

@@ -205,7 +205,12 @@ def _between_sequences(attention: Attention) -> Attention:
     return attention
 
 
-def _of_a_decoder(attention: Attention) -> Attention:
+def check_decoder_attention(attention: Attention) -> Attention:
+    """Return an attention config that a decoder can apply to the tokens so far.
+
+    Raises:
+        ValueError: a part depends on the length of the whole sequence.
+    """
     why = "needs the length of the whole sequence, which a decoder does not know"
     _refuse(attention, why, mods=("location",), masks=("random_blocks", "big_bird"), normalizers=("local_p",))
     return attention
@@ -219,7 +224,7 @@ def _of_single_queries(attention: Attention) -> Attention:
 
 CrossAttention = Annotated[Attention, AfterValidator(_between_sequences)]
 """Attention to another sequence; parts that compare positions are refused, as the sequences do not share them."""
-DecoderSelfAttention = Annotated[Attention, AfterValidator(_of_a_decoder)]
+DecoderSelfAttention = Annotated[Attention, AfterValidator(check_decoder_attention)]
 """Self-attention of a decoder; parts that need the length of the whole sequence are refused."""
 SingleQueryAttention = Annotated[Attention, AfterValidator(_of_single_queries)]
 """Attention to another sequence by one query per call, as in a recurrent decoder; see also `CrossAttention`."""

@@ -15,6 +15,7 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from attnlab.config.attention import Attention as Config
+from attnlab.config.attention import check_decoder_attention
 from attnlab.functional import cache, masks
 from attnlab.functional.attention import AttentionOutput, attention
 from attnlab.layers.capture import Kind, record, recording
@@ -152,7 +153,7 @@ class Attention(nn.Module):
             mods: applied after the config's own mods.
         Raises: ValueError if the config has a part that depends on the queries or the length of the whole sequence.
         """
-        self.config.over_the_past("attention")
+        check_decoder_attention(self.config)
         tokens, capacity = query.shape[1], past.key.shape[1]
         lengths = jax.numpy.broadcast_to(past.length + tokens, query.shape[:1])
         options = self._options(query, capacity, lengths, mods, (), False)

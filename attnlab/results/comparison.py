@@ -11,8 +11,8 @@ from attnlab.results.groups import RunGroup
 from attnlab.results.per_example import per_example_file
 from attnlab.results.tables import ABOUT, line
 from attnlab.tasks.base import Metric
-from attnlab.tasks.bootstrap import FEWEST, RESAMPLES, Difference, paired_difference
-from attnlab.tasks.notes import FEW
+from attnlab.tasks.bootstrap import MIN_EXAMPLES, RESAMPLES, Difference, paired_difference
+from attnlab.tasks.notes import NO_INTERVAL
 
 NOTE = (
     f"[low, high] is the 95% interval of {RESAMPLES:,} draws of the test set's examples (paired bootstrap), and p is "
@@ -53,7 +53,7 @@ def render(first: RunGroup, second: RunGroup) -> str:
         raise UserError(_missing(first, second, shared[0]))
     notes = [f"Not compared: {split}, without per-example scores.\n" for split in shared if split not in pairs]
     notes += [f"{text}\n" for split in pairs for text in _notes(first, second, split)]
-    notes += [f"{FEW.capitalize()} ({split}).\n" for split, (rows, _) in pairs.items() if _few(rows)]
+    notes += [f"{NO_INTERVAL.capitalize()} ({split}).\n" for split, (rows, _) in pairs.items() if _few(rows)]
     if any(len(group.runs) > 1 for group in (first, second)):
         notes.append(f"{SEEDS}\n")
     tables = _tables(first, second, pairs)
@@ -132,7 +132,7 @@ def _cell(group: RunGroup, column: Metric, rows: Rows) -> str:
 
 
 def _few(rows: Rows) -> bool:
-    return any(len(values) < FEWEST for values in rows.values())
+    return any(len(values) < MIN_EXAMPLES for values in rows.values())
 
 
 def _notes(first: RunGroup, second: RunGroup, split: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ from attnlab.results import marked_text
 from attnlab.results.groups import RunGroup, group_by_config
 from attnlab.results.record import RunRecord
 from attnlab.tasks.base import Metric
-from attnlab.tasks.notes import FEW, few
+from attnlab.tasks.notes import NO_INTERVAL, lacks_interval
 
 MARK = "results"
 BEGIN, END = marked_text.pair(MARK)
@@ -158,8 +158,8 @@ def _notes(made: Sequence[Row], common: Mapping[str, str]) -> Iterator[str]:
     alone = [row.runs[0].results[row.split] for row in made if len(row.runs) == 1]
     if any(name.endswith("_ci95") and value for scores in alone for name, value in scores.items()):
         yield "[low, high] is the 95% bootstrap interval over the examples of the test set, for one seed."
-    if any(few(scores, name) for scores in alone for name in scores):
-        yield f"{FEW.capitalize()}."
+    if any(lacks_interval(scores, name) for scores in alone for name in scores):
+        yield f"{NO_INTERVAL.capitalize()}."
     if any(len(row.runs) > 1 for row in made):
         yield "± is the standard deviation over the seeds, after their mean."
     for row in {row.experiment: row for row in made}.values():

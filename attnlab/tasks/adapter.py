@@ -1,4 +1,4 @@
-"""What a task needs from a model: how its inputs are batched, and how it is initialized, embedded and applied."""
+"""The interface between a task and a model: its batches, and how it is initialized, embedded and applied."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ from attnlab.layers.capture import LayerAttention, apply_with_attention
 
 @dataclass(frozen=True)
 class Output:
-    """What a model computes for a batch.
+    """The output of a model for a batch.
 
     Attributes:
         logits: [b ...].
-        attention: a record for each layer that attends; empty if it was not asked for.
-        auxiliary_loss: [b] of each example, to be added to the loss of its prediction.
-        weights: the weights that the task shows by default and may supervise; None for a model without any.
+        attention: a record for each attention layer; empty without `attention=True`.
+        auxiliary_loss: [b] a loss for each example that is added to the loss of its prediction.
+        weights: the attention weights that a task may supervise; None for a model without any.
     """
 
     logits: Array
@@ -35,11 +35,11 @@ class Output:
 class ModelAdapter(ABC):
     """A model with the layout of its batches; one class for each kind of model of a task.
 
-    A new kind of model subclasses this: it sets `model` and `input_names`, and defines `lengths` and `arrays`.
+    A subclass for a new kind of model sets `model` and `input_names`, and defines `lengths` and `arrays`.
 
     Attributes:
         model: the Linen module; its parameters live elsewhere.
-        input_names: arrays of a batch in the order of the model's arguments.
+        input_names: names of the arrays of a batch in the order of the model's arguments.
     """
 
     model: nn.Module
@@ -48,18 +48,18 @@ class ModelAdapter(ABC):
     @property
     @abstractmethod
     def example_batch(self) -> Batch:
-        """A small batch to initialize the model with."""
+        """A small batch for the initialization of the model."""
 
     @abstractmethod
     def lengths(self, example: Any) -> tuple[int, int]:
-        """Return how many source and target positions an encoded example takes in a batch."""
+        """Return the number of source and of target positions that an encoded example takes in a batch."""
 
     @abstractmethod
     def arrays(self, examples: Sequence[Any], shape: Shape) -> Batch:
-        """Return the arrays of a batch; rows beyond the examples are filler, which no loss counts."""
+        """Return the arrays of a batch; rows beyond the examples are filler, which does not contribute to any loss."""
 
     def fill(self, examples: Sequence[Any], shape: Shape | None = None) -> Batch:
-        """Return the batch of some encoded examples; None is the smallest shape that holds them."""
+        """Return a batch of encoded examples; a shape of None is the smallest one that holds them."""
         if shape is None:
             widths = [max(sizes) for sizes in zip(*map(self.lengths, examples), strict=True)]
             shape = Shape(-(-len(examples) // jax.device_count()) * jax.device_count(), *widths)
@@ -70,11 +70,11 @@ class ModelAdapter(ABC):
         return [jnp.asarray(batch[name]) for name in self.input_names]
 
     def initialize(self, rng: Array) -> PyTree:
-        """Draw the parameters."""
+        """Return freshly initialized parameters."""
         return self.model.init(rng, *self.inputs(self.example_batch), train=False)["params"]
 
     def embed(self, params: PyTree, batch: Mapping[str, Any]) -> PyTree:
-        """Return the embeddings of the inputs, to be passed to `forward(embedded=...)`, changed or not."""
+        """Return the embeddings of the inputs, for `forward(embedded=...)`."""
         return self.model.apply({"params": params}, *self.inputs(batch), method="embed")
 
     def forward(
@@ -89,11 +89,11 @@ class ModelAdapter(ABC):
         """Apply the model to a batch.
 
         Args:
-            params: of `model`.
-            batch: as `fill` makes it.
+            params: the parameters of `model`.
+            batch: as returned by `fill`.
             rng: for dropout; None is evaluation.
             embedded: used in place of the embeddings of the inputs.
-            attention: return the weights of all layers; without them training does not have to store any.
+            attention: record the weights of all layers; training does not need them, and need not store them.
         """
         options: dict[str, Any] = {"train": rng is not None, **self.options(attention)}
         if rng is not None:
@@ -110,5 +110,5 @@ class ModelAdapter(ABC):
         return {}
 
     def output(self, raw: Any, layers: list[LayerAttention]) -> Output:
-        """Return the record of what the model returned."""
+        """Convert the model's return value to an `Output`."""
         return Output(raw.logits, layers, jnp.zeros(raw.logits.shape[0]), raw.weights)

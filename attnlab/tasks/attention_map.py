@@ -11,10 +11,10 @@ class RowGroup:
     """Consecutive rows of an attention map that share a title and a color scale.
 
     Attributes:
-        rows: how many.
-        title: what their weights are.
-        label: what the rows are, in a word.
-        value_label: what a number is; not every row has to hold attention weights.
+        rows: number of rows.
+        title: description of their weights.
+        label: name of the rows, in a word.
+        value_label: name of the values; rows may also hold probabilities.
         from_input: whether the rows are tokens of the input rather than of the prediction.
     """
 
@@ -30,21 +30,20 @@ class AttentionMap:
     """Attention weights of a prediction as a matrix with labels.
 
     Attributes:
-        row_labels: one for each row: what attends.
-        column_labels: one for each column: what is attended to.
+        row_labels: a label for each row, which attends.
+        column_labels: a label for each column, which is attended to.
         weights: [rows columns].
         prediction: in words.
         score: of the prediction, as the model ranks it; higher is better.
-        reference: the correct prediction; empty where it is not known.
-        input: the whole input as it was given.
+        reference: the correct prediction; empty if it is not known.
+        input: the whole input as text.
         question: the question that the prediction answers; empty for a task without questions.
-        row_label: what the rows are.
-        column_label: what the columns are.
-        column_format: whether the columns are tokens, whole sentences, or the tokens of a text that is to be read as
-            one.
-        row_groups: groups of rows with a title and a scale each; empty: all rows are one group.
-        evidence: columns that the data mark as evidence for the reference (a rationale, supporting facts).
-        unknown_words: words of the input that the model's vocabulary lacks.
+        row_label: name of the rows.
+        column_label: name of the columns.
+        column_format: whether the columns are tokens, whole sentences, or the tokens of a continuous text.
+        row_groups: groups of rows, each with a title and a scale; empty if all rows are one group.
+        evidence: indices of columns that the data mark as evidence for the reference (a rationale, supporting facts).
+        unknown_words: words of the input that the vocabulary of the model lacks.
     """
 
     row_labels: list[str]
@@ -79,14 +78,14 @@ class ImageAttentionMap:
 
     Attributes:
         image: [height width 3], uint8.
-        row_labels: one for each grid of weights: what attends.
+        row_labels: a label for each grid of weights.
         weights: [row_labels rows columns] on the grid of the image's features.
         prediction: in words.
         score: of the prediction, as the model ranks it; higher is better.
-        reference: the correct prediction; empty where it is not known.
+        reference: the correct prediction; empty if it is not known.
         question: the question that the prediction answers; empty for a task without questions.
-        title: which of the model's attentions this is, where it has several.
-        unknown_words: words of the input that the model's vocabulary lacks.
+        title: description of the weights, if the model has several attention layers or heads.
+        unknown_words: words of the input that the vocabulary of the model lacks.
     """
 
     image: np.ndarray

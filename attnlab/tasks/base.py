@@ -2,10 +2,10 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import jax
 import numpy as np
@@ -19,49 +19,22 @@ from attnlab.data.text.batching import Batch, Batches
 from attnlab.data.text.buckets import Shape
 from attnlab.tasks.adapter import ModelAdapter
 from attnlab.tasks.attention_map import AnyAttentionMap
+from attnlab.tasks.data_check import DataReport, PartStatistics, SplitStatistics, length_quantiles
 from attnlab.tasks.layer_attention import Selection
+from attnlab.tasks.poll import Poll, no_poll
 from attnlab.training import metric_names
 from attnlab.training.objective import Loss
 
-T = TypeVar("T")
-Listed = TypeVar("Listed", bound=tuple[Any, ...])
-QUANTILES = (0.0, 0.5, 0.9, 0.99, 1.0)
-
-
-class Poll(Protocol):
-    """Called between batches with how many examples are done, and of how many; raises to stop."""
-
-    def __call__(self, done: int = 0, total: int = 0) -> None: ...
-
-
-def no_poll(done: int = 0, total: int = 0) -> None:
-    """Never stop."""
-
-
-def with_poll(batches: Iterable[Listed], poll: Poll, total: int) -> Iterator[Listed]:
-    """Iterate over batches, whose first entry is the list of their members; poll before each and at the end.
-
-    >>> list(with_poll([([0, 1], "a"), ([2], "b")], lambda done, total: print(done, "of", total), 3))
-    0 of 3
-    2 of 3
-    3 of 3
-    [([0, 1], 'a'), ([2], 'b')]
-    """
-    done = 0
-    for batch in batches:
-        poll(done, total)
-        yield batch
-        done += len(batch[0])
-    poll(total, total)
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric as tables show it.
+    """A metric as a column of a table.
 
     Attributes:
-        name: among the `Task.test_metrics`.
-        digits: after the decimal point.
+        name: its name in `Task.test_metrics`.
+        digits: number of digits after the decimal point.
     """
 
     name: str
@@ -69,7 +42,7 @@ class Metric:
 
     @property
     def heading(self) -> str:
-        """The heading of its column."""
+        """The heading of the column."""
         return metric_names.name(self.name)
 
 
@@ -78,8 +51,8 @@ class TrainingBatches:
     """The batches to train on.
 
     Attributes:
-        batches: of an epoch.
-        summary: lines on their number and on what was left out or truncated.
+        batches: the batches of each epoch.
+        summary: lines for the log: the number of batches, and which examples are left out or truncated.
     """
 
     batches: Batches
@@ -90,25 +63,27 @@ class Task(ABC):
     """The data, the model and the metrics of an experiment.
 
     Attributes:
-        config: the experiment.
-        monitor: the validation metric that chooses checkpoints; larger is better.
+        load_data: the load function of the task's data: (`task.data` of the config, data directory) -> splits.
+        monitor: the validation metric that selects checkpoints; larger is better.
         loss_unit: what the loss is averaged over, in the plural.
-        input_format: what a line of `predict` and the arguments of `show` contain.
-        reported_metrics: test metrics that `attnlab results` shows, the main one first; absent ones are left out.
+        input_format: description of a line of `predict` and of the arguments of `show`.
+        reported_metrics: test metrics in the table of `attnlab results`, the main one first; absent ones are left out.
+        config: the experiment.
     """
 
+    load_data: ClassVar[Callable[[Any, Path | None], Splits[Any]]]
     monitor: ClassVar[str]
     loss_unit: ClassVar[str]
     input_format: ClassVar[str]
     reported_metrics: ClassVar[tuple[Metric, ...]]
     config: Experiment
     tokenizer: Any
-    """What turns text into token numbers and back; of translation one a side, of stories their vocabulary."""
+    """Converts text to token numbers and back: a tokenizer, for translation a pair, for stories their vocabulary."""
 
-    @staticmethod
-    @abstractmethod
-    def load(config: Experiment, data_dir: Path | None) -> Splits[Any]:
-        """Read or generate all data; mistakes in them are a `UserError` that names file and line."""
+    @classmethod
+    def load(cls, config: Experiment, data_dir: Path | None) -> Splits[Any]:
+        """Read or generate the data of all splits; an error in a file is a `UserError` that names the file and line."""
+        return cls.load_data(config.task.data, data_dir)
 
     @classmethod
     @abstractmethod
@@ -117,26 +92,26 @@ class Task(ABC):
 
         Args:
             config: the experiment.
-            splits: as `load` returns them.
-            data_dir: where pretrained weights may lie.
+            splits: as returned by `load`.
+            data_dir: directory that may hold pretrained weights.
         """
 
     @classmethod
     @abstractmethod
     def restore(cls, config: Experiment, directory: Path) -> Self:
-        """Read the files of a run directory that `files` describes."""
+        """Read the files that `files` returned from the directory of a run."""
 
     @abstractmethod
     def files(self) -> Mapping[str, str]:
-        """Return what `prepare` learned as text files of the run: name -> text."""
+        """Return the vocabularies and labels that `prepare` learned, as text files of the run: name -> text."""
 
     def fingerprints(self) -> Mapping[str, str]:
-        """Return the fingerprints that a run is bound to: of its files, and of weights from elsewhere."""
+        """Return the sha256 of each file of the task, and the fingerprints of weights from outside the run."""
         hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.files().items()}
         return hashes | self.weight_fingerprints()
 
     def weight_fingerprints(self) -> dict[str, str]:
-        """Return the fingerprints of pretrained and frozen weights, if there are any."""
+        """Return the fingerprints of pretrained and of frozen weights, if there are any."""
         return {}
 
     @property
@@ -146,31 +121,31 @@ class Task(ABC):
 
     @property
     def model(self) -> nn.Module:
-        """The Linen module; its parameters live elsewhere."""
+        """The Linen module, without its parameters."""
         return self.adapter.model
 
     def initialize(self, rng: Array) -> PyTree:
-        """Draw the model's parameters; jit-compiled."""
+        """Return freshly initialized parameters; works under `jit`."""
         return self.adapter.initialize(rng)
 
     def load_pretrained(self, params: PyTree) -> PyTree:
-        """Replace drawn parameters by pretrained ones, if the config names any; called once, before the first step."""
+        """Replace initial parameters with pretrained ones if the config names any; called once, before training."""
         return params
 
     @abstractmethod
     def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
-        """Sum the loss over the real examples or tokens of a batch; without an rng there is no dropout."""
+        """Return the summed loss of the real examples or tokens of a batch; without an rng there is no dropout."""
 
     @abstractmethod
     def training_batches(self, examples: Sequence[Any]) -> TrainingBatches:
-        """Batch the training examples; the summary names all that is left out or truncated."""
+        """Return the training batches with a summary of which examples are left out or truncated."""
 
     def batched(self, examples: Sequence[Any], fill: Callable[[Shape, Sequence[int]], Batch] | None = None) -> Batches:
         """Return the training batches of encoded examples.
 
         Args:
             examples: as the adapter takes them.
-            fill: (shape, indices of examples) -> batch; None is the adapter's.
+            fill: (shape, indices of examples) -> batch; None is the adapter's `fill`.
         """
         training = self.config.training
         return Batches(
@@ -190,31 +165,32 @@ class Task(ABC):
     def test_metrics(self, params: PyTree, examples: Sequence[Any], poll: Poll = no_poll) -> dict[str, Any]:
         """Return the metrics on a test split.
 
-        Percents, with `<name>_ci95` = [low, high] (None for too few examples), and `<name>_signature` where there is
-        one. A metric that is meaningless for these data is None, and `<name>_note` gives the reason. `per_example` has
-        what single examples contribute, name -> an array with a row for each example: see `aggregate`.
+        Metrics are percentages, with `<name>_ci95` = [low, high] (None for too few examples), and `<name>_signature`
+        where there is one. A metric that is undefined for these data is None, and `<name>_note` gives the reason.
+        `per_example` holds what single examples contribute, name -> an array with a row for each example; `aggregate`
+        computes the metric from it.
         """
 
     @staticmethod
     def aggregate(metric: str, rows: np.ndarray) -> float:
-        """Return a metric of some examples from their rows of `per_example`: the mean, unless a task overrides it."""
+        """Compute a metric of some examples from their rows of `per_example`: the mean, unless a task overrides it."""
         return float(rows.mean())
 
     @abstractmethod
     def parse_example(self, inputs: Sequence[str]) -> Any:
-        """Parse the arguments of `show`; a `UserError` gives the expected format."""
+        """Parse the arguments of `show`; raise a `UserError` that describes the expected format."""
 
     @abstractmethod
     def attention_maps(self, params: PyTree, example: Any) -> list[AnyAttentionMap]:
         """Return the attention maps of an example's predictions, best prediction first."""
 
     @abstractmethod
-    def selected_attention_map(self, params: PyTree, example: Any, wanted: Selection) -> AnyAttentionMap:
+    def selected_attention_map(self, params: PyTree, example: Any, selection: Selection) -> AnyAttentionMap:
         """Return the attention map of the best prediction for one layer and head, or the mean of the heads."""
 
     @abstractmethod
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
-        """Return the words of texts that the vocabulary lacks, each once, as they are written.
+        """Return the words of texts that the vocabulary lacks, each once, as they are spelled in the texts.
 
         Args:
             texts: lines as `predict` takes them, or the arguments of `show`, joined by a tab.
@@ -222,48 +198,64 @@ class Task(ABC):
 
     @abstractmethod
     def predict(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
-        """Predict line by line: one line of output for each line of input, or `n_best` of them.
+        """Yield one line of output for each line of input, or `n_best` of them.
 
         Args:
-            params: of `model`.
-            lines: each as `input_format` describes.
-            first: number of the first of them, counted from 0.
+            params: the parameters of `model`.
+            lines: lines of input in `input_format`; the prediction of an empty line is empty.
+            first: number of the first line, counted from 0, for messages and for the output of `n_best`.
             n_best: predictions for each line; None is the config's number.
         """
 
     @abstractmethod
     def token_lengths(self, examples: Sequence[Any]) -> dict[str, list[int]]:
-        """Return the lengths in tokens for `data check`: {"source": [...], ...}."""
+        """Return the lengths in tokens of each part of the examples, such as {"source": [...], "target": [...]}."""
+
+    def part_statistics(self, examples: Sequence[Any], train: Sequence[Any]) -> Mapping[str, PartStatistics]:
+        """Return the statistics of each part of the examples of a split, for the data check.
+
+        Args:
+            examples: the examples of a split.
+            train: the training examples, to count overlap with; empty for the training split itself.
+        """
+        return {
+            part: PartStatistics(length_quantiles(lengths)) for part, lengths in self.token_lengths(examples).items()
+        }
+
+    def check_notes(self, examples: Sequence[Any]) -> list[str]:
+        """Return the lines below the table of the data check, from the training examples."""
+        return self.training_batches(examples).summary
 
     @classmethod
-    def check(cls, config: Experiment, data_dir: Path | None) -> str:
-        """Read all data and return a report about them."""
+    def check(cls, config: Experiment, data_dir: Path | None) -> DataReport:
+        """Read all data of an experiment and return their statistics, without training.
+
+        Raises:
+            UserError: the data are missing or broken; names the file and its first bad line.
+        """
         splits = cls.load(config, data_dir)
         task = cls.prepare(config, splits, data_dir)
-        rows = [("split", "part", "examples", "min/50/90/99/max tokens")]
-        for name, examples in splits.splits().items():
-            for part, lengths in task.token_lengths(examples).items():
-                found = np.quantile(lengths, QUANTILES, method="higher") if lengths else [0] * len(QUANTILES)
-                rows.append((name, part, f"{len(examples):,}", "/".join(str(int(length)) for length in found)))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join(
-            [*table, *task.training_batches(splits.train).summary, f"Fingerprint: sha256 {splits.fingerprint()}"]
-        )
+        statistics = {
+            name: SplitStatistics(
+                len(examples), task.part_statistics(examples, () if name == "train" else splits.train)
+            )
+            for name, examples in splits.splits().items()
+        }
+        return DataReport(statistics, tuple(task.check_notes(splits.train)), splits.fingerprint())
 
 
-def settings(config: Experiment, kind: type[T]) -> T:
-    """Return the task section of an experiment, typed."""
+def settings(config: Experiment, kind: type[Settings]) -> Settings:
+    """Return the `task` section of an experiment, typed."""
     assert isinstance(config.task, kind)
     return config.task
 
 
 def refuse_n_best(n_best: int | None) -> None:
-    """Raise `UserError` for `n_best` above 1 in a task with one prediction."""
+    """Raise `UserError` for `n_best` above 1; for tasks with a single prediction."""
     if n_best not in (None, 1):
         raise UserError(f"--n-best {n_best}: this task has one prediction for each line")
 
 
 def rows_multiple() -> int:
-    """Return the number that divides the rows of every batch: that of the devices."""
+    """Return the number of devices; the rows of every batch are a multiple of it."""
     return jax.device_count()

@@ -1,4 +1,4 @@
-"""How sure a score of a test set is, and a difference between two systems: the bootstrap over examples."""
+"""Bootstrap confidence intervals of a test metric, and a paired bootstrap test of the difference of two systems."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,54 +8,54 @@ import numpy as np
 from jaxtyping import Shaped
 
 RESAMPLES = 1000
-"""Draws of the test set, with replacement, behind an interval."""
-FEWEST = 20
-"""Examples below which there is no interval: draws of so few repeat each other, and their percentiles are too narrow
-(of one example they have no width at all)."""
+"""Default number of bootstrap resamples of the test set."""
+MIN_EXAMPLES = 20
+"""Fewest examples for an interval: resamples of fewer examples repeat each other, and their percentiles are too narrow
+(for a single example the interval has no width at all)."""
 SEED = 12345
-"""Of the draws, so that a score is told alike every time."""
-Total = Callable[[np.ndarray], Any]
-"""A score (a number) of rows, one for each example."""
+"""Seed of the resamples, so that an interval is the same every time."""
+Statistic = Callable[[np.ndarray], Any]
+"""(rows, one for each example) -> the value of a metric, a number."""
 
 
 def draws(examples: int, resamples: int = RESAMPLES, seed: int = SEED) -> Iterator[Shaped[np.ndarray, " n"]]:
-    """Draw as many examples as there are, with replacement, again and again."""
+    """Yield the indices of each resample: as many examples as the test set has, drawn with replacement."""
     rng = np.random.default_rng(seed)
     return (rng.integers(examples, size=examples) for _ in range(resamples))
 
 
 def interval(
-    rows: Shaped[np.ndarray, "n *k"], total: Total = np.mean, resamples: int = RESAMPLES, seed: int = SEED
+    rows: Shaped[np.ndarray, "n *k"], statistic: Statistic = np.mean, resamples: int = RESAMPLES, seed: int = SEED
 ) -> list[float] | None:
-    """Return the 95% interval of a score: percentiles of its values on the draws. None below `FEWEST` examples.
+    """Return the 95% bootstrap percentile interval of a metric, or None for fewer than `MIN_EXAMPLES` examples.
 
     Args:
-        rows: what the score is made of, a row for each example.
-        total: makes the score of rows.
-        resamples: draws of the examples.
-        seed: of the draws.
+        rows: the contribution of each example to the metric.
+        statistic: computes the metric from rows.
+        resamples: number of resamples.
+        seed: seed of the resamples.
     Reference: Efron & Tibshirani 1993, section 13.3.
 
     >>> interval(np.ones(20)), interval(np.ones(19))
     ([1.0, 1.0], None)
     """
-    if len(rows) < FEWEST:
+    if len(rows) < MIN_EXAMPLES:
         return None
-    found = [total(rows[chosen]) for chosen in draws(len(rows), resamples, seed)]
-    return np.percentile(found, [2.5, 97.5]).tolist()
+    values = [statistic(rows[indices]) for indices in draws(len(rows), resamples, seed)]
+    return np.percentile(values, [2.5, 97.5]).tolist()
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The scores of two systems on one test set, and how sure it is that they differ.
+    """The values of a metric of two systems on one test set, with interval and p-value of their difference.
 
     Attributes:
-        first: score of the first system.
-        second: of the second.
-        low: where the 95% interval of `first - second` begins; None below `FEWEST` examples.
-        high: where it ends; None where `low` is.
-        p: twice the share of draws in which the difference had the other sign or was none, the scores themselves
-            counted as one more draw; at least `smallest_p`, at most 1. None for a single example.
+        first: value of the first system.
+        second: value of the second system.
+        low: lower end of the 95% interval of `first - second`; None for fewer than `MIN_EXAMPLES` examples.
+        high: its upper end; None where `low` is.
+        p: twice the share of resamples in which the difference is zero or has the opposite sign, the observed
+            difference counted as one more resample; at least `smallest_p`, at most 1. None for a single example.
     """
 
     first: float
@@ -73,50 +73,50 @@ class Difference:
 def paired_difference(
     first: Shaped[np.ndarray, "n *k"],
     second: Shaped[np.ndarray, "n *k"],
-    total: Total = np.mean,
+    statistic: Statistic = np.mean,
     resamples: int = RESAMPLES,
     seed: int = SEED,
     outputs: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Difference:
-    """Compare two systems on the same examples by a paired bootstrap: both are scored on the same draws.
+    """Compare two systems on the same examples by a paired bootstrap: both are scored on the same resamples.
 
-    It tells how much another test set of this kind would differ, not how much another seed of the training would.
-    Of few examples the share of draws alone would claim too much, so p is at least `smallest_p`.
+    The interval reflects how much the difference would vary over test sets of this kind, not over seeds of training.
+    With few examples the share of resamples alone would be overconfident, so p is at least `smallest_p`.
 
     Args:
-        first: what the score of the first system is made of, a row for each example.
-        second: the same of the second, example by example.
-        total: makes the score of rows.
-        resamples: draws of the examples.
-        seed: of the draws.
-        outputs: rows that decide on how many examples the systems differ; None: `first` and `second`. Give them where
+        first: the contribution of each example to the metric of the first system.
+        second: likewise for the second system, in the same order.
+        statistic: computes the metric from rows.
+        resamples: number of resamples.
+        seed: seed of the resamples.
+        outputs: rows that decide on how many examples the systems differ; None uses `first` and `second`. Needed where
             the systems are means over different numbers of runs.
-    Reference: Koehn 2004; Efron & Tibshirani 1993; the draw more: Davison & Hinkley 1997, eq. 4.11.
+    Reference: Koehn 2004; Efron & Tibshirani 1993; the additional resample: Davison & Hinkley 1997, eq. 4.11.
 
     >>> paired_difference(np.array([100.0, 100, 0, 0]), np.array([0.0, 100, 0, 0]), resamples=100).difference
     25.0
     """
     if len(first) != len(second) or not len(first):
         raise ValueError(f"paired scores must be of the same examples, not {first.shape} and {second.shape}")
-    whole = total(first), total(second)
-    scores = float(whole[0]), float(whole[1])
+    observed = statistic(first), statistic(second)
+    scores = float(observed[0]), float(observed[1])
     if len(first) == 1:
         return Difference(*scores, None, None, None)
-    drawn = draws(len(first), resamples, seed)
-    found = np.array([total(first[chosen]) - total(second[chosen]) for chosen in drawn])
-    against = np.sum(found <= 0) if whole[0] > whole[1] else np.sum(found >= 0)
-    share = 1.0 if whole[0] == whole[1] else 2 * (int(against) + 1) / (resamples + 1)
-    low, high = np.percentile(found, [2.5, 97.5]).tolist() if len(first) >= FEWEST else (None, None)
+    resampled = draws(len(first), resamples, seed)
+    differences = np.array([statistic(first[indices]) - statistic(second[indices]) for indices in resampled])
+    opposite = np.sum(differences <= 0) if observed[0] > observed[1] else np.sum(differences >= 0)
+    share = 1.0 if observed[0] == observed[1] else 2 * (int(opposite) + 1) / (resamples + 1)
+    low, high = np.percentile(differences, [2.5, 97.5]).tolist() if len(first) >= MIN_EXAMPLES else (None, None)
     return Difference(*scores, low, high, min(max(share, smallest_p(*(outputs or (first, second)))), 1.0))
 
 
 def smallest_p(first: Shaped[np.ndarray, "n *k"], second: Shaped[np.ndarray, "n *k"]) -> float:
-    """Return the smallest two-sided p that so many paired examples can show: 2 / 2^m, at most 1.
+    """Return the smallest two-sided p-value that is possible with these paired examples: 2 / 2^m, at most 1.
 
-    m counts the examples on which the two systems differ. If the systems were alike, each example's two outputs could
-    as well be swapped. Where they are equal a swap changes nothing, so there are 2^m swaps, all equally likely, and two
-    of them are always as extreme as what was seen: what was seen, and its mirror. For a difference of means this is
-    the sign-flip test, but it holds of any score.
+    m counts the examples on which the two systems differ. Under the null hypothesis the two outputs of each example
+    are exchangeable. Swapping equal outputs changes nothing, so there are 2^m equally likely permutations, and two of
+    them are always as extreme as the observation: the observation and its mirror image. For a difference of means this
+    is the sign-flip test, but it holds for any metric.
 
     Reference: Noreen 1989 (approximate randomization); Riezler & Maxwell 2005.
 

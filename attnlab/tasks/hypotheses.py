@@ -1,4 +1,4 @@
-"""What a search wrote, word by word and with its attention: hypotheses of translation and of captioning."""
+"""Hypotheses of greedy and beam search, as text with their attention; for translation and captioning."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,8 +13,15 @@ from attnlab.training.decoding import Hypotheses
 
 @dataclass(frozen=True, eq=False)
 class Hypothesis:
-    """One text: `weights[i]` is the attention over what was given (a source with its end token, the cells of an image)
-    when token i was written, the end token last."""
+    """A generated text.
+
+    Attributes:
+        text: the decoded tokens.
+        tokens: token numbers, without the end token.
+        score: log-probability divided by the length penalty.
+        weights: [tokens + 1, sources] attention when each token was generated, the end token last, over the tokens of
+            a source text and its end token, or over the cells of an image.
+    """
 
     text: str
     tokens: list[int]
@@ -22,26 +29,30 @@ class Hypothesis:
     weights: np.ndarray
 
 
-def from_search(found: Hypotheses, row: int, decode: Callable[[list[int]], str], given: int) -> list[Hypothesis]:
-    """Take what a search found for one row of a batch, best first.
+def hypotheses_of_row(
+    batch: Hypotheses, row: int, decode: Callable[[list[int]], str], source_length: int
+) -> list[Hypothesis]:
+    """Return the hypotheses of one row of a batch, best first.
 
     Args:
-        decode: makes the text of tokens.
-        given: positions of what was given, padding not counted.
+        batch: result of the search.
+        row: index in the batch.
+        decode: token numbers -> text.
+        source_length: source positions, padding not counted.
     """
-    best: list[Hypothesis] = []
-    for n in range(found.tokens.shape[1]):
-        if n > 0 and not np.isfinite(found.scores[row, n]):
-            break  # the search found fewer
-        length = int(found.lengths[row, n])
-        tokens = found.tokens[row, n, :length].tolist()
-        weights = np.asarray(found.weights)[row, n, : length + 1, :given]
-        best.append(Hypothesis(decode(tokens), tokens, float(found.scores[row, n]), weights))
-    return best
+    hypotheses: list[Hypothesis] = []
+    for n in range(batch.tokens.shape[1]):
+        if n > 0 and not np.isfinite(batch.scores[row, n]):
+            break  # the search returned fewer hypotheses
+        length = int(batch.lengths[row, n])
+        tokens = batch.tokens[row, n, :length].tolist()
+        weights = np.asarray(batch.weights)[row, n, : length + 1, :source_length]
+        hypotheses.append(Hypothesis(decode(tokens), tokens, float(batch.scores[row, n]), weights))
+    return hypotheses
 
 
-def asked_for(decoding: Decoding, n_best: int | None) -> Decoding:
-    """Change how many hypotheses are wanted; None leaves it as the config says. A narrower beam is widened to them."""
+def with_n_best(decoding: Decoding, n_best: int | None) -> Decoding:
+    """Replace the number of hypotheses, and widen a narrower beam to it; None changes nothing."""
     if n_best is None:
         return decoding
     if not 1 <= n_best <= WIDEST_BEAM:
@@ -49,34 +60,34 @@ def asked_for(decoding: Decoding, n_best: int | None) -> Decoding:
     return decoding.replace(n_best=n_best, beam=max(decoding.beam, n_best))
 
 
-def lines(number: int, found: Sequence[Hypothesis], n_best: int) -> Iterator[str]:
-    """Write the best text, or exactly `n_best` as Moses does: `line number ||| text ||| score`.
+def output_lines(number: int, hypotheses: Sequence[Hypothesis], n_best: int) -> Iterator[str]:
+    """Yield the best text, or exactly `n_best` lines in the format of Moses: `line number ||| text ||| score`.
 
-    Where fewer were found (none for an empty line), empty texts of score -inf fill the number up, so that line i in
-    is always lines n_best * i to n_best * (i + 1) - 1 out.
+    If there are fewer hypotheses (none for an empty line), lines with an empty text and the score -inf follow, so that
+    the output of line i is always lines n_best * i to n_best * (i + 1) - 1.
 
-    >>> list(lines(3, [Hypothesis("a b", [5, 6], -0.5, np.ones((3, 1)))], 2))
+    >>> list(output_lines(3, [Hypothesis("a b", [5, 6], -0.5, np.ones((3, 1)))], 2))
     ['3 ||| a b ||| -0.5000', '3 |||  ||| -inf']
     """
     if n_best == 1:
-        yield found[0].text if found else ""
+        yield hypotheses[0].text if hypotheses else ""
     else:
-        written = [f"{number} ||| {one.text} ||| {one.score:.4f}" for one in found]
-        yield from written + [f"{number} |||  ||| -inf"] * (n_best - len(written))
+        lines = [f"{number} ||| {hypothesis.text} ||| {hypothesis.score:.4f}" for hypothesis in hypotheses]
+        yield from lines + [f"{number} |||  ||| -inf"] * (n_best - len(lines))
 
 
-def fitting(tokens: int, longest: int | None, what: str) -> int:
-    """Round a number of tokens up to a multiple of 16, so that few shapes are compiled, but at most to `longest`.
+def padded_length(tokens: int, max_positions: int | None, what: str) -> int:
+    """Round a number of tokens up to a multiple of 16, so that few shapes are compiled, but at most to `max_positions`.
 
     Args:
-        tokens: number of tokens needed, including start and end.
-        longest: number of positions of the model; None for no limit.
+        tokens: number of tokens, including start and end.
+        max_positions: number of positions of the model; None for no limit.
         what: name of the text, for the error message.
     Raises: `UserError` if the model has fewer than `tokens` positions.
     """
     width = -(-tokens // 16) * 16
-    if longest is None:
+    if max_positions is None:
         return width
-    if tokens > longest:
-        raise UserError(f"{what} has {tokens} tokens, and the learned positions hold {longest} (max_length)")
-    return min(width, longest)
+    if tokens > max_positions:
+        raise UserError(f"{what} has {tokens} tokens, and the learned positions hold {max_positions} (max_length)")
+    return min(width, max_positions)

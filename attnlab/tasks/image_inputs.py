@@ -1,6 +1,6 @@
-"""How images reach a model: as pixels, or as features that a frozen network computed of them."""
+"""Inputs of image encoders: pixels, or features that a frozen network computes from them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,17 +12,20 @@ from attnlab.data.images.pixels import pixels
 from attnlab.models import efficientnet
 from attnlab.tasks.base import rows_multiple
 
-ROWS = 64
-"""Images answered at a time."""
+MAX_ROWS = 64
+"""Default of the most images in a batch of an evaluation."""
+
+ImageBatch = tuple[list[int], np.ndarray, np.ndarray]
+"""Indices of the images in the first rows, the images, and the number of cells of each row."""
 
 
 @dataclass(eq=False)
 class ImageInputs:
-    """What the image encoder of a config wants of an image.
+    """Converts images to the inputs of an image encoder.
 
     Attributes:
-        config: the image encoder's.
-        size: pixels a side.
+        config: the config of the image encoder.
+        size: height and width in pixels.
     """
 
     config: ImageEncoder
@@ -30,28 +33,28 @@ class ImageInputs:
 
     @property
     def side(self) -> int:
-        """Cells a side of the grid of features."""
+        """Height and width of the grid of features, in cells."""
         return self.config.grid_size(self.size)
 
     @property
     def cells(self) -> int:
-        """Cells of the grid."""
+        """Number of cells of the grid."""
         return self.side**2
 
     def blank(self, rows: int) -> np.ndarray:
-        """Images of nothing, in the form that the encoder takes: black pixels, or features 0."""
+        """Return inputs without content: black pixels, or features of 0."""
         if isinstance(self.config, SmallCnn):
             return np.zeros((rows, self.size, self.size, 3), np.uint8)
         return np.zeros((rows, self.cells, self.config.backbone_features), np.float16)
 
-    def fingerprints(self) -> Mapping[str, str]:
-        """Fingerprint of the frozen weights, if there are any."""
+    def fingerprints(self) -> dict[str, str]:
+        """Return the fingerprint of the frozen weights, if there are any."""
         if isinstance(self.config, SmallCnn):
             return {}
         return {"image weights": efficientnet.fingerprint(efficientnet.weights_file())}
 
-    def prepared(self, images: Sequence[np.ndarray], names: Sequence[str] = ()) -> Sequence[np.ndarray]:
-        """Give each image the form that the encoder takes; features that are not known yet are computed here."""
+    def encoder_inputs(self, images: Sequence[np.ndarray], names: Sequence[str] = ()) -> Sequence[np.ndarray]:
+        """Convert images to inputs of the encoder; features that are not cached yet are computed here."""
         if isinstance(self.config, SmallCnn):
             return _Pixels(images, self.size, names)
         identity = f"{self.fingerprints()} {self.config.layer}"
@@ -65,22 +68,20 @@ class ImageInputs:
     def _compute(self, batch: np.ndarray) -> np.ndarray:
         return self._extract(batch)
 
-    def batches(self, images: Sequence[np.ndarray], names: Sequence[str], most: int = ROWS) -> "Iterator[Rows]":
-        """Go through images, at most so many at a time; the last rows of a batch may be filler (0 cells)."""
-        prepared = self.prepared(images, names)
+    def batches(
+        self, images: Sequence[np.ndarray], names: Sequence[str], max_rows: int = MAX_ROWS
+    ) -> Iterator[ImageBatch]:
+        """Yield batches of at most `max_rows` images; the last rows of a batch may be filler, which has 0 cells."""
+        inputs = self.encoder_inputs(images, names)
         multiple = rows_multiple()
-        fewest = 1 << max(len(images) - 1, 0).bit_length()
-        rows = -(-min(most, fewest) // multiple) * multiple
+        power_of_two = 1 << max(len(images) - 1, 0).bit_length()
+        rows = -(-min(max_rows, power_of_two) // multiple) * multiple
         for first in range(0, len(images), rows):
-            chosen = list(range(first, min(first + rows, len(images))))
+            indices = list(range(first, min(first + rows, len(images))))
             batch, cells = self.blank(rows), np.zeros(rows, np.int32)
-            for row, index in enumerate(chosen):
-                batch[row], cells[row] = prepared[index], self.cells
-            yield chosen, batch, cells
-
-
-Rows = tuple[list[int], np.ndarray, np.ndarray]
-"""Indices of the images in the first rows, the images, and their cells."""
+            for row, index in enumerate(indices):
+                batch[row], cells[row] = inputs[index], self.cells
+            yield indices, batch, cells
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Selecting the attention of one layer and head among all that a model records."""
+"""Selection of the attention of one layer and head from the records of a model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from attnlab.config.errors import UserError
 from attnlab.data.text.batching import Batch
-from attnlab.layers.capture import LayerAttention as Record
+from attnlab.layers.capture import LayerAttention
 from attnlab.tasks.adapter import ModelAdapter
 
 NAMES = {
@@ -19,12 +19,12 @@ NAMES = {
     "context_to_query": "context-to-query attention", "query_to_context": "query-to-context attention",
     "question_to_image": "question-to-image attention", "image_to_question": "image-to-question attention",
 }  # fmt: skip
-"""Kinds of attention, as options of `attnlab show` and in words."""
+"""Value of `attnlab show --attention` -> the name of this kind of attention."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which attention to show; None is what the task shows by default (of heads, their mean).
+    """Which attention to show; None is the default of the task, and for heads their mean.
 
     Attributes:
         attention: one of `NAMES`.
@@ -43,48 +43,30 @@ class Selection:
 DEFAULT = Selection()
 
 
-@dataclass(frozen=True, eq=False)
-class LayerAttention:
-    """The weights of all heads of one layer for one example.
-
-    Attributes:
-        kind: one of `NAMES`.
-        layer: counted from 1.
-        weights: [h q k], padding included.
-    """
-
-    kind: str
-    layer: int
-    weights: np.ndarray
-
-
-class Selected(NamedTuple):
-    """The attention that was selected; weights [q k], padding included."""
+class SelectedAttention(NamedTuple):
+    """The weights [q k] of the selected head, or the mean of all heads; padding included."""
 
     kind: str
     title: str
     weights: np.ndarray
 
 
-def layers_of(adapter: ModelAdapter, params: PyTree, batch: Batch) -> list[LayerAttention]:
-    """Return the attention of all layers to the first row of a batch."""
+def layers_of_first_example(adapter: ModelAdapter, params: PyTree, batch: Batch) -> list[LayerAttention]:
+    """Return the records of all layers for the first example of a batch, weights [h q k] with padding."""
     records = jax.jit(lambda params, batch: adapter.forward(params, batch).attention)(params, batch)
-    layers = [
-        LayerAttention(_option(record), record.layer or 1, np.asarray(record.weights)[0])
-        for record in jax.device_get(records)
-    ]
-    return sorted(layers, key=lambda layer: (list(NAMES).index(layer.kind), layer.layer))
+    layers = [replace(record, weights=np.asarray(record.weights)[0]) for record in jax.device_get(records)]
+    return sorted(layers, key=lambda layer: (list(NAMES).index(option(layer)), layer.layer or 1))
 
 
-def _option(record: Record) -> str:
-    """Return the option of `attnlab show` for a record: a recurrent decoder's attention is cross-attention."""
-    if record.kind == "self":
-        return record.stack
-    return "cross" if record.kind == "decoder" else record.kind
+def option(layer: LayerAttention) -> str:
+    """Return the value of `attnlab show --attention` for a record; that of a recurrent decoder is cross-attention."""
+    if layer.kind == "self":
+        return layer.stack
+    return "cross" if layer.kind == "decoder" else layer.kind
 
 
 def title(kind: str, layer: int, layers: int, heads: int, head: int | None = None) -> str:
-    """Return which attention is shown, in words.
+    """Return the title of an attention map: kind, layer and head.
 
     >>> title("cross", 2, 6, 8)
     'cross-attention, layer 2 of 6, mean of its 8 heads'
@@ -93,33 +75,35 @@ def title(kind: str, layer: int, layers: int, heads: int, head: int | None = Non
     return f"{NAMES[kind]}, layer {layer} of {layers}, {mean if head is None else f'head {head} of {heads}'}"
 
 
-def select(layers: Sequence[LayerAttention], wanted: Selection, kind: str, layer: int | None = None) -> Selected:
-    """Select one matrix.
+def select(
+    layers: Sequence[LayerAttention], selection: Selection, kind: str, layer: int | None = None
+) -> SelectedAttention:
+    """Return the weights of one head of one layer, or the mean of its heads.
 
     Args:
-        layers: all layers of a model.
-        wanted: the options of `attnlab show`.
-        kind: the kind to show if none is wanted; if the model lacks it, its first.
-        layer: the layer of this kind to show if none is wanted; None is the last.
+        layers: the records of all layers of a model, weights [h q k].
+        selection: the options of `attnlab show`.
+        kind: the kind that is selected by default; the model's first kind if it lacks this one.
+        layer: the layer of this kind that is selected by default; None is the last.
 
-    Raises: `UserError` with the option whose value the model does not have, and the values that it has.
+    Raises:
+        UserError: the model lacks the selected kind, layer or head; names the option, its value and the valid values.
     """
     if not layers:
         raise UserError("--attention, --layer and --head: this model has no attention")
-    kinds = list(dict.fromkeys(attention.kind for attention in layers))
-    default_kind = kind if kind in kinds else kinds[0]
-    chosen = wanted.attention or default_kind
-    if chosen not in kinds:
+    kinds = list(dict.fromkeys(map(option, layers)))
+    selected = selection.attention or (kind if kind in kinds else kinds[0])
+    if selected not in kinds:
         valid = ", ".join(f"{name} ({NAMES[name]})" for name in kinds)
-        raise UserError(f"--attention {chosen}: this model has {valid}")
-    numbered = {attention.layer: attention.weights for attention in layers if attention.kind == chosen}
-    default = layer if layer is not None and chosen == kind else max(numbered)
-    number = default if wanted.layer is None else wanted.layer
+        raise UserError(f"--attention {selected}: this model has {valid}")
+    numbered = {record.layer or 1: record.weights for record in layers if option(record) == selected}
+    default = layer if layer is not None and selected == kind else max(numbered)
+    number = default if selection.layer is None else selection.layer
     if number not in numbered:
-        raise UserError(f"--layer {number}: the {NAMES[chosen]} of this model has layers 1 to {max(numbered)}")
-    weights = numbered[number]
+        raise UserError(f"--layer {number}: the {NAMES[selected]} of this model has layers 1 to {max(numbered)}")
+    weights, head = numbered[number], selection.head
     heads = len(weights)
-    if wanted.head is not None and not 1 <= wanted.head <= heads:
-        raise UserError(f"--head {wanted.head}: layer {number} of the {NAMES[chosen]} has heads 1 to {heads}")
-    matrix = np.mean(weights, axis=0) if wanted.head is None else weights[wanted.head - 1]
-    return Selected(chosen, title(chosen, number, max(numbered), heads, wanted.head), matrix)
+    if head is not None and not 1 <= head <= heads:
+        raise UserError(f"--head {head}: layer {number} of the {NAMES[selected]} has heads 1 to {heads}")
+    matrix = np.mean(weights, axis=0) if head is None else np.asarray(weights[head - 1])
+    return SelectedAttention(selected, title(selected, number, max(numbered), heads, head), matrix)

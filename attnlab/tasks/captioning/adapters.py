@@ -1,4 +1,4 @@
-"""How each kind of model describes a batch of images."""
+"""The adapter of the captioning models: their batches of images and captions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ MODELS = {"show_attend_tell": ShowAttendTell, "transformer_captioner": Transform
 
 
 class CaptionerAdapter(ModelAdapter):
-    """Captioners. An example is an image as the encoder takes it, and the token numbers of a caption."""
+    """A captioning model. An example is an input of the image encoder and the token numbers of a caption."""
 
     input_names = ("image", "cells", "target_in")
 

@@ -1,4 +1,4 @@
-"""How each kind of model classifies a batch of texts."""
+"""The adapter of the classifiers: their batches of texts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ MODELS = {"recurrent_classifier": RecurrentClassifier, "transformer_classifier":
 
 
 class ClassifierAdapter(ModelAdapter):
-    """Classifiers of tokens. An example is the token numbers of a text and the number of its class."""
+    """A classifier. An example is the token numbers of a text and the number of its class."""
 
     input_names = ("tokens", "lengths")
 

@@ -1,8 +1,8 @@
-"""How each kind of model reads a batch of windows, and its attention between question and passage."""
+"""Adapters of the readers: their batches of windows, and their attention between question and passage."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,29 +19,38 @@ from attnlab.models.transformer_reader import TransformerReader
 from attnlab.tasks.adapter import ModelAdapter, Output
 
 
+class QuestionAttention(NamedTuple):
+    """The attention between question and passage; None where a model has none."""
+
+    by_word: Float[Array, "b j t"] | None
+    """Of each word of the question and each word of the passage."""
+    as_whole: Float[Array, "b t"] | None
+    """Of the question as a whole to each word of the passage."""
+
+
 class ReaderAdapter(ModelAdapter):
-    """A model that points at the answer in a window of a passage.
+    """A model that predicts the span of the answer in a window of a passage.
 
     The logits [b 2 t+1] are of the answer's first and last word; position 0 stands for "no answer".
 
     Attributes:
-        title: what the weights of `question_attention` are.
+        question_title: title of the rows of `QuestionAttention.by_word` in an attention map.
     """
 
-    title: str
+    question_title: str
 
     @abstractmethod
-    def question_attention(self, batch: Mapping[str, Any], output: Output) -> Float[Array, "b j t"]:
-        """Return the attention between each word of the question and each word of the passage."""
+    def question_attention(self, batch: Mapping[str, Any], layers: Sequence[LayerAttention]) -> QuestionAttention:
+        """Return the attention between question and passage from the records of all layers."""
 
     def output(self, raw: Pointers, layers: list[LayerAttention]) -> Output:
         logits = jnp.stack([raw.start, raw.end], axis=1)
-        return Output(logits, layers, jnp.zeros(logits.shape[0]), raw)
+        return Output(logits, layers, jnp.zeros(logits.shape[0]))
 
 
-def adapter(config: Experiment, reader: PassageEncoder) -> ReaderAdapter:
+def adapter(config: Experiment, encoder: PassageEncoder) -> ReaderAdapter:
     """Return the adapter of an experiment's model."""
-    return (BidafAdapter if config.model.kind == "bidaf_reader" else TransformerAdapter)(config, reader)
+    return (BidafAdapter if config.model.kind == "bidaf_reader" else TransformerAdapter)(config, encoder)
 
 
 def _column(rows: int, values: Sequence[int]) -> np.ndarray:
@@ -50,41 +59,41 @@ def _column(rows: int, values: Sequence[int]) -> np.ndarray:
     return column
 
 
-def _targets(rows: int, members: Sequence[Window]) -> Batch:
+def _targets(rows: int, windows: Sequence[Window]) -> Batch:
     return {
-        "start": _column(rows, [one.target[0] for one in members]),
-        "end": _column(rows, [one.target[1] for one in members]),
-        "real": _column(rows, [1] * len(members)),
+        "start": _column(rows, [window.target[0] for window in windows]),
+        "end": _column(rows, [window.target[1] for window in windows]),
+        "real": _column(rows, [1] * len(windows)),
     }
 
 
 class BidafAdapter(ReaderAdapter):
-    """The reader with attention flow, which reads question and passage apart."""
+    """Bidirectional attention flow, with separate inputs for question and passage."""
 
     input_names = (
         "passage", "passage_lengths", "question", "question_lengths", "passage_letters", "question_letters", "match",
     )  # fmt: skip
 
-    title = "Where in the question each word of the passage looked"
+    question_title = "Attention of each word of the passage to the question"
 
-    def __init__(self, config: Any, reader: PassageEncoder) -> None:
-        self.model = BidafReader(config.model, reader.tokenizer.vocabulary_size, reader.letter_count)
-        self._letters = reader.longest_word
+    def __init__(self, config: Any, encoder: PassageEncoder) -> None:
+        self.model = BidafReader(config.model, encoder.tokenizer.vocabulary_size, encoder.letter_count)
+        self._letters = encoder.longest_word
 
     def lengths(self, example: Window) -> tuple[int, int]:
         return max(len(example.question.ids), 1), max(example.length, 1)
 
     def arrays(self, examples: Sequence[Window], shape: Shape) -> Batch:
-        rows, question, positions = shape.rows, shape.source, shape.target
+        rows, question_width, passage_width = shape.rows, shape.source, shape.target
         batch: Batch = {}
-        for name, width in (("question", question), ("passage", positions)):
+        for name, width in (("question", question_width), ("passage", passage_width)):
             batch[name] = np.zeros((rows, width), np.int32)
             batch[f"{name}_letters"] = np.zeros((rows, width, self._letters), np.int32)
-        batch["match"] = np.zeros((rows, positions), np.float32)
+        batch["match"] = np.zeros((rows, passage_width), np.float32)
         for row, window in enumerate(examples):
-            encoded, first, last = window.question, window.first, window.last
-            batch["question"][row, : len(encoded.ids)] = encoded.ids
-            batch["question_letters"][row, : len(encoded.ids)] = encoded.letters
+            question_words, first, last = window.question, window.first, window.last
+            batch["question"][row, : len(question_words.ids)] = question_words.ids
+            batch["question_letters"][row, : len(question_words.ids)] = question_words.letters
             batch["passage"][row, : window.length] = window.passage.ids[first:last]
             batch["passage_letters"][row, : window.length] = window.passage.letters[first:last]
             batch["match"][row, : window.length] = window.match
@@ -102,23 +111,29 @@ class BidafAdapter(ReaderAdapter):
             "match": np.ones((1, 1), np.float32),
         }
 
-    def question_attention(self, batch: Mapping[str, Any], output: Output) -> Array:
-        return jnp.swapaxes(output.weights.question, 1, 2)
+    def question_attention(self, batch: Mapping[str, Any], layers: Sequence[LayerAttention]) -> QuestionAttention:
+        """Return context-to-query attention, transposed, and query-to-context attention."""
+        weights = {layer.kind: layer.weights[:, 0] for layer in layers}
+        by_passage, by_question = weights.get("context_to_query"), weights.get("query_to_context")
+        return QuestionAttention(
+            None if by_passage is None else jnp.swapaxes(by_passage, 1, 2),
+            None if by_question is None else by_question[:, 0],
+        )
 
 
 class TransformerAdapter(ReaderAdapter):
-    """The Transformer, which reads question and passage as one sequence."""
+    """The Transformer, whose input is question and passage in one sequence."""
 
     input_names = ("tokens", "lengths", "starts", "match")
 
-    title = "Where in the passage each word of the question looked (last layer, mean of its heads)"
+    question_title = "Attention of each word of the question to the passage (last layer, mean of its heads)"
 
-    def __init__(self, config: Any, reader: PassageEncoder) -> None:
-        self.model = TransformerReader(config.model, reader.tokenizer.vocabulary_size)
-        self._after = config.model.special_tokens_after
+    def __init__(self, config: Any, encoder: PassageEncoder) -> None:
+        self.model = TransformerReader(config.model, encoder.tokenizer.vocabulary_size)
+        self._tokens_after = config.model.special_tokens_after
 
     def lengths(self, example: Window) -> tuple[int, int]:
-        length = len(example.question.ids) + 2 + example.length + self._after
+        length = len(example.question.ids) + 2 + example.length + self._tokens_after
         return length, length
 
     def arrays(self, examples: Sequence[Window], shape: Shape) -> Batch:
@@ -127,7 +142,7 @@ class TransformerAdapter(ReaderAdapter):
         for row, window in enumerate(examples):
             start = len(window.question.ids) + 2
             tokens[row, :start] = [BOS, *window.question.ids, EOS]
-            passage = [*window.passage.ids[window.first : window.last], *[EOS] * self._after]
+            passage = [*window.passage.ids[window.first : window.last], *[EOS] * self._tokens_after]
             tokens[row, start : start + len(passage)] = passage
             match[row, start : start + window.length] = window.match
         starts = [len(window.question.ids) + 2 for window in examples]
@@ -145,11 +160,11 @@ class TransformerAdapter(ReaderAdapter):
             "match": np.ones((1, 3), np.float32),
         }
 
-    def question_attention(self, batch: Mapping[str, Any], output: Output) -> Array:
+    def question_attention(self, batch: Mapping[str, Any], layers: Sequence[LayerAttention]) -> QuestionAttention:
         """Return the last layer's attention of the question's tokens to the passage's, the mean of its heads."""
-        mean = jnp.mean(output.attention[-1].weights, axis=1)
+        mean = jnp.mean(layers[-1].weights, axis=1)
         width, start = mean.shape[1], batch["starts"][:, None]
-        places = jnp.arange(width)[None, :]
-        question = jnp.take_along_axis(mean, jnp.minimum(places + 1, width - 1)[..., None], axis=1)
-        passage = jnp.minimum(start + places, width - 1)[:, None, :]
-        return jnp.take_along_axis(question, passage, axis=2)
+        positions = jnp.arange(width)[None, :]
+        question = jnp.take_along_axis(mean, jnp.minimum(positions + 1, width - 1)[..., None], axis=1)
+        passage = jnp.minimum(start + positions, width - 1)[:, None, :]
+        return QuestionAttention(jnp.take_along_axis(question, passage, axis=2), None)

@@ -1,4 +1,4 @@
-"""Exact match and F1 as SQuAD's own program counts them."""
+"""Exact match and F1 as computed by SQuAD's evaluation program."""
 
 import re
 import string
@@ -11,64 +11,64 @@ _PUNCTUATION = set(string.punctuation)
 
 
 def normalize(text: str) -> str:
-    """Lower the case; take away punctuation, the articles, and all white space but single spaces between words.
+    """Convert to lower case; remove punctuation, articles, and extra white space.
 
     >>> normalize("The  U.S. (a country)")
     'us country'
     """
-    kept = "".join(letter for letter in text.lower() if letter not in _PUNCTUATION)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
+    text = "".join(character for character in text.lower() if character not in _PUNCTUATION)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
-def exact(gold: str, answer: str) -> float:
-    """Tell whether two answers are equal after `normalize`: 1 or 0."""
-    return float(normalize(gold) == normalize(answer))
+def exact(reference: str, answer: str) -> float:
+    """Return 1 if two answers are equal after `normalize`, else 0."""
+    return float(normalize(reference) == normalize(answer))
 
 
-def f1(gold: str, answer: str) -> float:
-    """Score the words two answers have in common: the harmonic mean of precision and recall.
+def f1(reference: str, answer: str) -> float:
+    """Return the harmonic mean of precision and recall of the words of an answer, after `normalize`.
 
-    Where either has no words (no answer is the empty one) it is 1 if both have none, else 0.
+    If either has no words ("no answer" is the empty text), F1 is 1 if both have none, else 0.
 
     >>> f1("the big cat", "a cat"), f1("", ""), f1("", "cat")
     (0.6666666666666666, 1.0, 0.0)
     """
-    right, given = normalize(gold).split(), normalize(answer).split()
-    if not (right and given):
-        return float(right == given)
-    common = sum((Counter(right) & Counter(given)).values())
+    expected, predicted = normalize(reference).split(), normalize(answer).split()
+    if not (expected and predicted):
+        return float(expected == predicted)
+    common = sum((Counter(expected) & Counter(predicted)).values())
     if common == 0:
         return 0.0
-    precision, recall = common / len(given), common / len(right)
+    precision, recall = common / len(predicted), common / len(expected)
     return 2 * precision * recall / (precision + recall)
 
 
-def per_question_scores(gold: Sequence[Sequence[str]], answers: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return exact match [n] and F1 [n] of every answer, between 0 and 1: the best over its reference answers.
+def per_question_scores(references: Sequence[Sequence[str]], answers: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return exact match [n] and F1 [n] of every answer, in [0, 1]: the best over its references.
 
     Args:
-        gold: right answers of each question, none where there is no answer. Of several those without a word ("The"
-            has none) do not count; where all are such, the answer "" is right, as is every other one without a word.
-        answers: the answer to each question; the empty one means there is none.
+        references: reference answers of each question, none if it has no answer. References without words after
+            `normalize` ("The", say) are ignored; if all are, "" is correct, as is every answer without words.
+        answers: the predicted answer to each question; empty for "no answer".
     """
-    if len(gold) != len(answers):
-        raise ValueError(f"{len(answers)} answers for {len(gold)} questions")
+    if len(references) != len(answers):
+        raise ValueError(f"{len(answers)} answers for {len(references)} questions")
     rows = [
-        (max(exact(one, answer) for one in _right(texts)), max(f1(one, answer) for one in _right(texts)))
-        for texts, answer in zip(gold, answers, strict=True)
+        tuple(max(metric(text, answer) for text in _with_words(texts)) for metric in (exact, f1))
+        for texts, answer in zip(references, answers, strict=True)
     ]
     scores = np.array(rows, float).reshape(-1, 2)
     return scores[:, 0], scores[:, 1]
 
 
-def squad_scores(gold: Sequence[Sequence[str]], answers: Sequence[str]) -> dict[str, float | int]:
-    """Score a test set as evaluate-v2.0.py does, in percent.
+def squad_scores(references: Sequence[Sequence[str]], answers: Sequence[str]) -> dict[str, float | int]:
+    """Return the metrics of evaluate-v2.0.py for a test set, in percent.
 
     Args:
-        gold: right answers of each question, none where there is no answer.
-        answers: the answer to each question, "" for none.
-    Returns: exact, f1, total; the same of the questions that have an answer and of those that have none
-        (`HasAns_…`, `NoAns_…`, where there are any of both).
+        references: reference answers of each question, none if it has no answer.
+        answers: the predicted answer to each question; empty for "no answer".
+    Returns: exact, f1, total; the same for questions with an answer and for those without one (`HasAns_…`,
+        `NoAns_…`), if the test set has both.
     Reference: Rajpurkar et al. 2016; Rajpurkar, Jia & Liang 2018 (evaluate-v2.0.py).
 
     >>> squad_scores([["1976"]], ["1976"])
@@ -76,8 +76,8 @@ def squad_scores(gold: Sequence[Sequence[str]], answers: Sequence[str]) -> dict[
     """
     if not answers:
         raise ValueError("no questions to score")
-    exacts, f1s = per_question_scores(gold, answers)
-    has = _have_answers(gold)
+    exacts, f1s = per_question_scores(references, answers)
+    has = _have_answers(references)
     scores: dict[str, float | int] = {"exact": _percent(exacts), "f1": _percent(f1s), "total": len(answers)}
     if has.any() and not has.all():
         for name, rows in (("HasAns", has), ("NoAns", ~has)):
@@ -87,37 +87,36 @@ def squad_scores(gold: Sequence[Sequence[str]], answers: Sequence[str]) -> dict[
 
 
 def best_by_threshold(
-    gold: Sequence[Sequence[str]], answers: Sequence[str], no_answer: Sequence[float]
+    references: Sequence[Sequence[str]], answers: Sequence[str], no_answer: Sequence[float]
 ) -> dict[str, float]:
-    """Find the threshold on `no_answer` with which the scores are best, and those scores, in percent.
+    """Return the best metrics over all thresholds on the score of "no answer", in percent, and those thresholds.
 
     Args:
-        gold: as `squad_scores` takes them.
-        answers: the best answer to each question that is no empty one, whatever threshold the system has.
-        no_answer: how sure the system is of each question that there is none; an answer whose number is above the
-            threshold counts as none.
+        references: as for `squad_scores`.
+        answers: the best nonempty answer to each question, regardless of the threshold of the system.
+        no_answer: the score of "no answer" of each question; above the threshold the prediction is "no answer".
     Returns: `best_exact`, `best_exact_thresh`, `best_f1`, `best_f1_thresh`.
     Reference: Rajpurkar, Jia & Liang 2018 (evaluate-v2.0.py).
 
     >>> best_by_threshold([["1976"], []], ["1976", "1980"], [-1.0, 2.0])["best_exact"]
     100.0
     """
-    exacts, f1s = per_question_scores(gold, answers)
-    has, sure = _have_answers(gold), np.asarray(no_answer, float)
-    if sure.shape != has.shape:
-        raise ValueError(f"{len(sure)} numbers in no_answer for {len(has)} questions")
-    found: dict[str, float] = {}
+    exacts, f1s = per_question_scores(references, answers)
+    has, no_answer_scores = _have_answers(references), np.asarray(no_answer, float)
+    if no_answer_scores.shape != has.shape:
+        raise ValueError(f"{len(no_answer_scores)} numbers in no_answer for {len(has)} questions")
+    best: dict[str, float] = {}
     for name, values in (("exact", exacts), ("f1", f1s)):
-        found[f"best_{name}"], found[f"best_{name}_thresh"] = _best_threshold(values, has, answers, sure)
-    return found
+        best[f"best_{name}"], best[f"best_{name}_thresh"] = _best_threshold(values, has, answers, no_answer_scores)
+    return best
 
 
-def _have_answers(gold: Sequence[Sequence[str]]) -> np.ndarray:
-    """Say which questions have an answer: those that one is given for, be it without a word when normalized."""
-    return np.array([len(texts) > 0 for texts in gold], bool)
+def _have_answers(references: Sequence[Sequence[str]]) -> np.ndarray:
+    """Return which questions have a reference answer, be it one without words after `normalize`."""
+    return np.array([len(texts) > 0 for texts in references], bool)
 
 
-def _right(texts: Sequence[str]) -> list[str]:
+def _with_words(texts: Sequence[str]) -> list[str]:
     return [text for text in texts if normalize(text)] or [""]
 
 
@@ -126,13 +125,13 @@ def _percent(values: np.ndarray) -> float:
 
 
 def _best_threshold(
-    values: np.ndarray, has: np.ndarray, answers: Sequence[str], sure: np.ndarray
+    values: np.ndarray, has: np.ndarray, answers: Sequence[str], no_answer: np.ndarray
 ) -> tuple[float, float]:
-    """Go through the questions from the least sure of no answer on, and give the answers to ever more of them."""
-    now = best = int(np.sum(~has))
+    """Return the best mean of a metric and its threshold; a higher threshold keeps the answers of more questions."""
+    total = best = int(np.sum(~has))
     threshold = 0.0
-    for at in np.argsort(sure, kind="stable"):
-        now = now + (values[at] if has[at] else -1.0 if answers[at] else 0.0)
-        if now > best:
-            best, threshold = now, float(sure[at])
+    for n in np.argsort(no_answer, kind="stable"):
+        total = total + (values[n] if has[n] else -1.0 if answers[n] else 0.0)
+        if total > best:
+            best, threshold = total, float(no_answer[n])
     return 100.0 * float(best) / max(len(has), 1), threshold

@@ -1,10 +1,10 @@
-"""Spans: the piece of a passage that answers a question, or that there is none."""
+"""Extractive question answering: predict the span of a passage that answers a question, or that there is none."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -14,61 +14,46 @@ from jaxtyping import Array, PyTree
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.config.extractive_qa import ExtractiveQA
-from attnlab.config.models.extractive_qa import TransformerReader
-from attnlab.config.models.transformer import TransformerEncoder
+from attnlab.config.models.extractive_qa import BidafReader, TransformerReader
 from attnlab.data.extractive_qa import load
 from attnlab.data.extractive_qa.encoder import PassageEncoder, Window
 from attnlab.data.extractive_qa.records import PassageQuestion, unique_ids
-from attnlab.data.extractive_qa.windows import best_spans
 from attnlab.data.pretrained.source import Pretrained
 from attnlab.data.records import Splits
 from attnlab.data.text.batching import evaluation_shapes
 from attnlab.data.text.buckets import Shape
 from attnlab.data.text.tokenizer import Tokenizer
 from attnlab.models import bert
-from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap, RowGroup
-from attnlab.tasks.base import (
-    Metric,
-    Poll,
-    Task,
-    TrainingBatches,
-    no_poll,
-    refuse_n_best,
-    rows_multiple,
-    settings,
-    with_poll,
-)
+from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap
+from attnlab.tasks.base import Metric, TrainingBatches, refuse_n_best, rows_multiple, settings
 from attnlab.tasks.bootstrap import interval, paired_difference
 from attnlab.tasks.extractive_qa import lexical_baseline
 from attnlab.tasks.extractive_qa.adapters import ReaderAdapter, adapter
+from attnlab.tasks.extractive_qa.attention_maps import WindowAttention, selected_map, span_map, words_around
 from attnlab.tasks.extractive_qa.metrics import best_by_threshold, per_question_scores, squad_scores
-from attnlab.tasks.layer_attention import Selection, layers_of, select
+from attnlab.tasks.extractive_qa.span_prediction import (
+    PredictedSpan,
+    WindowScores,
+    best_span_text,
+    no_answer_margin,
+    predict_spans,
+)
+from attnlab.tasks.layer_attention import Selection, layers_of_first_example, select
+from attnlab.tasks.poll import Poll, no_poll, with_poll
+from attnlab.tasks.pretrained_task import PretrainedTask
+from attnlab.tasks.text_input import parse_lines, predictions_by_line, words_not_in
 from attnlab.training.objective import Loss
 from attnlab.training.steps import shard_batch
 
-EVALUATION_POSITIONS = 8192
-"""Words of passages in one batch of a test."""
-CLS, SEP = "[CLS]", "[SEP]"
-LONGEST_SHOWN = 120
-"""Words of a passage in a picture: those around the answer."""
-
-
-class Found(NamedTuple):
-    """An answer, best first in a list of them; the text is empty where there is none."""
-
-    text: str
-    score: float
-    """log p(first word) + log p(last word) in its window, or the same of no answer."""
-    window: int
-    """Number of its window among those of the question."""
-    place: tuple[int, int]
-    """First and last word in the window; (-1, -1) for none."""
+EVALUATION_WORDS = 8192
+"""Words of passages in one batch of an evaluation, padding counted."""
 
 
 @dataclass(eq=False)
-class ExtractiveQATask(Task):
+class ExtractiveQATask(PretrainedTask):
     """The model of an experiment with its vocabularies."""
 
+    load_data = staticmethod(load.load)
     monitor = "dev_f1"
     loss_unit = "questions"
     input_format = "a passage and a question: two arguments, or one line with a tab between them"
@@ -81,55 +66,39 @@ class ExtractiveQATask(Task):
     )
 
     config: Experiment
-    reader: PassageEncoder
-    weights: Pretrained | None = None
-    """Where the training starts; a trained model needs them no more."""
-
-    @staticmethod
-    def load(config: Experiment, data_dir: Path | None) -> Splits[PassageQuestion]:
-        """Read the questions with their passages."""
-        return load.load(settings(config, ExtractiveQA).data, data_dir)
+    passage_encoder: PassageEncoder
+    pretrained: Pretrained | None = None
 
     @classmethod
     def prepare(cls, config: Experiment, splits: Splits[PassageQuestion], data_dir: Path | None = None) -> Self:
         """Learn the vocabularies."""
         if config.training.label_smoothing:
-            raise UserError("training.label_smoothing: spans have no smoothed loss; 0 is right")
-        weights = bert.find_weights(config.model, data_dir)
-        reader = PassageEncoder.fit(settings(config, ExtractiveQA), _letters(config), splits.train, data_dir)
-        return cls(config, reader, weights)
+            raise UserError("training.label_smoothing: the loss of spans is not smoothed; use 0")
+        pretrained = bert.find_weights(config.model, data_dir)
+        encoder = PassageEncoder.fit(settings(config, ExtractiveQA), _characters(config), splits.train, data_dir)
+        return cls(config, encoder, pretrained)
 
     @classmethod
     def restore(cls, config: Experiment, directory: Path) -> Self:
         """Read the vocabularies of a run."""
-        return cls(config, PassageEncoder.load(settings(config, ExtractiveQA), _letters(config), directory))
+        return cls(config, PassageEncoder.load(settings(config, ExtractiveQA), _characters(config), directory))
 
     def files(self) -> Mapping[str, str]:
-        """The vocabularies."""
-        return self.reader.files()
+        """Return the vocabularies."""
+        return self.passage_encoder.files()
 
     @property
     def tokenizer(self) -> Tokenizer:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Of questions and passages."""
-        return self.reader.tokenizer
-
-    def weight_fingerprints(self) -> dict[str, str]:
-        """Return the fingerprint of pretrained weights."""
-        return {} if self.weights is None else {"pretrained": self.weights.fingerprint}
+        """The tokenizer of questions and passages."""
+        return self.passage_encoder.tokenizer
 
     @cached_property
     def adapter(self) -> ReaderAdapter:
         """The model with the layout of its batches."""
-        return adapter(self.config, self.reader)
-
-    def load_pretrained(self, params: PyTree) -> PyTree:
-        """Let the encoder start from pretrained weights, if there are."""
-        if self.weights is None:
-            return params
-        return bert.replace_parameters(params, _encoder(self.config), self.weights)
+        return adapter(self.config, self.passage_encoder)
 
     def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
-        """Cross entropy of the answer's first and of its last word (or of none) among all words of the window."""
+        """Return the cross-entropy of the answer's first and last word, or of "no answer", over a window's words."""
         logits, real = self.adapter.forward(params, batch, rng, attention=False).logits, batch["real"]
         losses, right = jnp.zeros(real.shape), real > 0
         for side, target in enumerate((batch["start"], batch["end"])):
@@ -139,317 +108,198 @@ class ExtractiveQATask(Task):
         return Loss(total, jnp.sum(real), {"nll": total, "accuracy": jnp.sum(right.astype(jnp.int32))})
 
     def training_batches(self, examples: Sequence[PassageQuestion]) -> TrainingBatches:
-        """Batch every window of the questions that have a target, or are known to have no answer."""
-        windows = self.reader.encode(examples)
-        known = {number for number, one in enumerate(examples) if not one.answers}
-        found = {window.number for window in windows if window.target != (0, 0)}
-        kept = [window for window in windows if window.number in (found if not self._allows_none else found | known)]
+        """Batch the windows of each question with a target, and with `unanswerable` of those without an answer."""
+        windows = self.passage_encoder.encode(examples)
+        trainable = {window.number for window in windows if window.target != (0, 0)}
+        if self._settings.unanswerable:
+            trainable |= {number for number, example in enumerate(examples) if not example.answers}
+        kept = [window for window in windows if window.number in trainable]
         if not kept:
-            reason = _why_left_out(examples[0], settings(self.config, ExtractiveQA).window)
-            raise UserError(f"train: no question is left to be trained on: {reason}")
-        lost = sorted(set(range(len(examples))) - {window.number for window in kept})
-        most = settings(self.config, ExtractiveQA).window
-        guessed = sum(one.target is not None and not one.target.certain for one in examples)
-        long = sum(len(self.reader.tokenizer.encode(one.question).ids) > self._most_asked for one in examples)
+            reason = _reason_left_out(examples[0], self._settings.window)
+            raise UserError(f"train: all questions are left out: {reason}")
         batches = self.batched(kept)
-        vocabulary = self.reader.tokenizer.vocabulary_size
         summary = [
             f"data: {len(examples):,} questions, {batches.examples:,} windows, {len(batches)} batches an epoch, "
-            f"{100 * batches.real_fraction:.0f}% of positions real; vocabulary: {vocabulary:,}",
-            "" if self.weights is None else bert.describe_weights(_encoder(self.config), self.weights),
-            f"left out: {len(lost)} questions; {_why_left_out(examples[lost[0]], most)}" if lost else "",
-            f"trained on a guessed place: {guessed} answers (no certain one is given)" if guessed else "",
-            f"cut: {long} questions of more than {self._most_asked} tokens (task.max_question)" if long else "",
+            f"{100 * batches.real_fraction:.0f}% of positions real; vocabulary: {self.tokenizer.vocabulary_size:,}",
+            *self.pretrained_summary(),
+            *self._exclusions(examples, trainable),
         ]
-        return TrainingBatches(batches, list(filter(None, summary)))
+        return TrainingBatches(batches, summary)
+
+    def _exclusions(self, examples: Sequence[PassageQuestion], trainable: set[int]) -> Iterator[str]:
+        """Yield a line each on questions that are left out, have a guessed answer position, or are truncated."""
+        if left_out := sorted(set(range(len(examples))) - trainable):
+            reason = _reason_left_out(examples[left_out[0]], self._settings.window)
+            yield f"left out: {len(left_out)} questions; {reason}"
+        if guessed := sum(example.target is not None and not example.target.certain for example in examples):
+            yield f"guessed positions: {guessed} answers whose position in the passage the data do not give"
+        limit = self._settings.max_question
+        encodings = self.tokenizer.encode_batch([example.question for example in examples])
+        if truncated := sum(len(encoding.ids) > limit for encoding in encodings):
+            yield f"cut: {truncated} questions of more than {limit} tokens (task.max_question)"
 
     def validation_metrics(
         self, params: PyTree, examples: Sequence[PassageQuestion], poll: Poll = no_poll
     ) -> dict[str, float]:
-        """Score dev: exact match and F1."""
-        answers = [found[0].text for found in self.find(params, examples, poll)]
-        exacts, f1s = per_question_scores(_gold(examples), answers)
+        """Return exact match and F1."""
+        answers = [ranked[0].text for ranked in self.predict_spans(params, examples, poll)]
+        exacts, f1s = per_question_scores(_references(examples), answers)
         return {"dev_f1": 100.0 * float(f1s.mean()), "dev_exact": 100.0 * float(exacts.mean())}
 
     def test_metrics(self, params: PyTree, examples: Sequence[PassageQuestion], poll: Poll = no_poll) -> dict[str, Any]:
-        """Score a test set as SQuAD's program does, with the lexical baseline for comparison.
+        """Return the metrics of SQuAD's evaluation program, and those of the lexical baseline for comparison.
 
-        `answers` is what the official program reads: id -> text.
+        `answers` is the input of the official program: id -> text.
         """
-        ranked, gold = self.find(params, examples, poll), _gold(examples)
-        answers = [one[0].text for one in ranked]
-        scores: dict[str, Any] = dict(squad_scores(gold, answers))
-        if self._allows_none:
-            scores |= best_by_threshold(gold, [_best_span(one) for one in ranked], [_margin(one) for one in ranked])
+        predictions, references = self.predict_spans(params, examples, poll), _references(examples)
+        answers = [ranked[0].text for ranked in predictions]
+        scores: dict[str, Any] = dict(squad_scores(references, answers))
+        if self._settings.unanswerable:
+            texts, margins = map(best_span_text, predictions), map(no_answer_margin, predictions)
+            scores |= best_by_threshold(references, list(texts), list(margins))
+        exact_and_f1 = per_question_scores(references, answers)
         scores["per_example"] = {
-            name: 100.0 * found for name, found in zip(("exact", "f1"), per_question_scores(gold, answers), strict=True)
+            name: 100.0 * values for name, values in zip(("exact", "f1"), exact_and_f1, strict=True)
         }
-        baseline = per_question_scores(gold, [lexical_baseline.answer(one) for one in examples])
-        for (name, ours), theirs in zip(scores["per_example"].items(), baseline, strict=True):
-            found = paired_difference(ours, 100.0 * theirs)
+        baseline = per_question_scores(references, [lexical_baseline.predict(example) for example in examples])
+        for (name, values), baseline_values in zip(scores["per_example"].items(), baseline, strict=True):
+            difference = paired_difference(values, 100.0 * baseline_values)
+            low, high = difference.low, difference.high
             scores |= {
-                f"{name}_ci95": interval(ours),
-                f"lexical_baseline_{name}": found.second,
-                f"lexical_baseline_{name}_ci95": interval(100.0 * theirs),
-                f"{name}_over_baseline": found.difference,
-                f"{name}_over_baseline_ci95": None if found.low is None else [found.low, found.high],
+                f"{name}_ci95": interval(values),
+                f"lexical_baseline_{name}": difference.second,
+                f"lexical_baseline_{name}_ci95": interval(100.0 * baseline_values),
+                f"{name}_over_baseline": difference.difference,
+                f"{name}_over_baseline_ci95": None if low is None else [low, high],
             }
-        return scores | {"answers": dict(zip(unique_ids(one.id for one in examples), answers, strict=True))}
+        return scores | {"answers": dict(zip(unique_ids(example.id for example in examples), answers, strict=True))}
 
     def parse_example(self, inputs: Sequence[str]) -> PassageQuestion:
-        """Take a passage and a question."""
+        """Parse a passage and a question."""
         parts = inputs[0].split("\t") if len(inputs) == 1 else list(inputs)
         if len(parts) != 2 or not all(part.strip() for part in parts):
             raise UserError(f"expected {self.input_format}, not {len(parts)} text{'s' if len(parts) > 1 else ''}")
         return PassageQuestion("", parts[1].strip(), parts[0].strip(), ())
 
     def attention_maps(self, params: PyTree, example: PassageQuestion) -> list[AnyAttentionMap]:
-        """Answer, best answers first: which words of the passage each word of the question had to do with."""
-        windows = self.reader.encode([example])
+        """Return the attention map of each predicted answer, in its window of the passage, best answer first."""
+        windows = self.passage_encoder.encode([example])
         if not windows[0].length:
-            raise UserError("the passage has no token: nothing of it can be read")
-        looks = self._attention(params, windows)
-        (found,) = self.find(params, [example])
-        return [self._view(example, windows[one.window], looks[one.window], one) for one in found]
+            raise UserError("the passage has no tokens")
+        attention = self._window_attention(params, windows)
+        (ranked,) = self.predict_spans(params, [example])
+        question_words, title = self._question_words(example, windows[0]), self.adapter.question_title
+        unknown = tuple(self.unknown_words([example.passage, example.question]))
+        return [
+            span_map(example, windows[span.window], span, attention[span.window], question_words, title, unknown)
+            for span in ranked
+        ]
 
-    def selected_attention_map(self, params: PyTree, example: PassageQuestion, wanted: Selection) -> AnyAttentionMap:
-        """Answer; return the attention within or between question and passage, in the window of the best answer."""
-        best, windows = self.attention_maps(params, example)[0], self.reader.encode([example])
+    def selected_attention_map(self, params: PyTree, example: PassageQuestion, selection: Selection) -> AnyAttentionMap:
+        """Return the selected attention within or between question and passage, in the best answer's window."""
+        best, windows = self.attention_maps(params, example)[0], self.passage_encoder.encode([example])
         assert isinstance(best, AttentionMap)
-        one = self.find(params, [example])[0][0]
-        window = windows[one.window]
-        chosen = select(layers_of(self.adapter, params, self._batch([window])), wanted, "encoder")
-        words, question_words = self._shown(window, one), self._question(example, window)
-        if chosen.kind == "context_to_query":
-            return replace(
-                best,
-                row_labels=best.column_labels,
-                column_labels=question_words,
-                weights=chosen.weights[words, : len(question_words)],
-                row_label="passage",
-                column_label="question",
-                row_groups=(RowGroup(len(best.column_labels), chosen.title, "passage", from_input=True),),
-                evidence=(),
-            )
-        if chosen.kind == "query_to_context":
-            weights, groups = chosen.weights[:, words], (RowGroup(1, chosen.title, "question"),)
-            rows = ["question as a whole"]
-            return replace(best, row_labels=rows, weights=weights, row_label="question", row_groups=groups)
-        start = len(question_words) + 2
-        places = np.array([*range(start), *range(start + words.start, start + words.stop)])
-        tokens = [CLS, *question_words, SEP, *best.column_labels]
-        cut = f"; of {window.length} words of the passage {len(best.column_labels)} are shown"
-        title = chosen.title + (cut if len(best.column_labels) < window.length else "")
-        return replace(
-            best,
-            column_labels=tokens,
-            row_labels=tokens,
-            weights=chosen.weights[np.ix_(places, places)],
-            column_label="attended to",
-            row_label="attending",
-            row_groups=(RowGroup(len(tokens), title, "attending", from_input=True),),
-            evidence=tuple(start + column for column in best.evidence),
-        )
+        span = self.predict_spans(params, [example])[0][0]
+        window = windows[span.window]
+        batch = shard_batch(self.adapter.fill([window]))
+        selected = select(layers_of_first_example(self.adapter, params, batch), selection, "encoder")
+        return selected_map(best, selected, window, words_around(window, span), self._question_words(example, window))
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
-        """Words of passages and questions that the vocabulary lacks."""
-        found = self.reader.tokenizer.encode_batch(list(texts))
-        return list(dict.fromkeys(word for one in found for word in one.unknown_words))
+        """Return the words of passages and questions that the vocabulary lacks."""
+        return words_not_in(self.tokenizer, texts)
 
     def predict(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
-        """Answer line by line, `passage<TAB>question`: an empty line for an empty one, and where there is no answer."""
+        """Yield the answer to each line `passage<TAB>question`; it is empty if the prediction is "no answer"."""
         refuse_n_best(n_best)
-        full = [number for number, line in enumerate(lines) if line.strip()]
-        questions = []
-        for number in full:
-            try:
-                questions.append(self.parse_example([lines[number]]))
-            except UserError as error:
-                raise UserError(f"line {first + number + 1}: {error}") from error
-        found = self.find(params, questions) if questions else []
-        answers = {number: " ".join(one[0].text.split()) for number, one in zip(full, found, strict=True)}
-        yield from (answers.get(number, "") for number in range(len(lines)))
+        examples = parse_lines(lines, first, lambda line: self.parse_example([line]))
+        questions = [example for example in examples if example is not None]
+        predictions = self.predict_spans(params, questions) if questions else []
+        yield from predictions_by_line(examples, (" ".join(ranked[0].text.split()) for ranked in predictions))
 
     def token_lengths(self, examples: Sequence[PassageQuestion]) -> dict[str, list[int]]:
-        """Tokens of passages, of questions, and of the answers that are trained on."""
-        encode = self.reader.tokenizer.encode_batch
-        answers = [one.target.text for one in examples if one.target is not None]
-        texts = {"passage": [one.passage for one in examples], "question": [one.question for one in examples]}
-        return {name: [len(e.ids) for e in encode(found)] for name, found in (texts | {"answer": answers}).items()}
+        """Return the lengths in tokens of passages, questions, and target answers."""
+        texts = {
+            "passage": [example.passage for example in examples],
+            "question": [example.question for example in examples],
+            "answer": [example.target.text for example in examples if example.target is not None],
+        }
+        encode = self.tokenizer.encode_batch
+        return {part: [len(encoding.ids) for encoding in encode(batch)] for part, batch in texts.items()}
 
-    def find(self, params: PyTree, examples: Sequence[PassageQuestion], poll: Poll = no_poll) -> list[list[Found]]:
-        """Find the best answers to each question over all windows of its passage, best first.
+    def predict_spans(
+        self, params: PyTree, examples: Sequence[PassageQuestion], poll: Poll = no_poll
+    ) -> list[list[PredictedSpan]]:
+        """Return the best answers to each question, best first; see `span_prediction.predict_spans`."""
+        windows = self.passage_encoder.encode(examples)
+        return predict_spans(self.passage_encoder, examples, windows, self._window_scores(params, windows, poll))
 
-        Scores of windows can be compared since in each of them no answer competes with the words. There is no answer
-        (where the task allows that) when the score of none, the smallest of all windows, exceeds that of the best span
-        by more than `task.null_threshold`. Of spans that read alike, in windows that overlap or in other places, the
-        best is returned.
-        """
-        windows = self.reader.encode(examples)
-        task, found = settings(self.config, ExtractiveQA), [[] for _ in examples]
-        least, begins = np.full(len(examples), np.inf), {}
-        for index, window in enumerate(windows):
-            begins.setdefault(window.number, index)
-        for chosen, start, end in self._pointed(params, windows, poll):
-            for row, index in enumerate(chosen):
-                window, question = windows[index], examples[windows[index].number]
-                words = slice(1, window.length + 1)
-                least[window.number] = min(least[window.number], start[row, 0] + end[row, 0])
-                for score, first, last in best_spans(start[row, words], end[row, words], task.max_answer, task.n_best):
-                    text = self.reader.answer(question, window, first, last)
-                    found[window.number].append(Found(text, score, index - begins[window.number], (first, last)))
-        return [self._ranked(spans, float(none)) for spans, none in zip(found, least, strict=True)]
-
-    def _ranked(self, spans: list[Found], none: float) -> list[Found]:
-        distinct: dict[str, Found] = {}
-        for one in sorted(spans, key=lambda one: -one.score):
-            distinct.setdefault(one.text, one)
-        best = list(distinct.values())[: settings(self.config, ExtractiveQA).n_best]
-        nothing = Found("", none, 0, (-1, -1))
-        if not best:
-            return [nothing]
-        if not self._allows_none:
-            return best
-        over = none - best[0].score > settings(self.config, ExtractiveQA).null_threshold
-        return [nothing, *best] if over else [best[0], nothing, *best[1:]]
-
-    def _pointed(
-        self, params: PyTree, windows: Sequence[Window], poll: Poll
-    ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-        """Log-probabilities of the first and last words of windows, batch by batch, with the numbers of the windows."""
-        lengths = [self.adapter.lengths(window)[1] for window in windows]
-        question = -(-max((self.adapter.lengths(window)[0] for window in windows), default=1) // 8) * 8
+    def _window_scores(self, params: PyTree, windows: Sequence[Window], poll: Poll) -> Iterator[WindowScores]:
+        """Yield the log-probabilities of windows, batch by batch."""
+        sizes = [self.adapter.lengths(window) for window in windows]
+        question = -(-max((source for source, _ in sizes), default=1) // 8) * 8
         model = self.config.model
-        longest = model.encoder.max_positions if isinstance(model, TransformerReader) else None
-        shapes = evaluation_shapes(lengths, EVALUATION_POSITIONS, rows_multiple(), longest)
-        for chosen, shape in with_poll(shapes, poll, len(windows)):
-            batch = shard_batch(
-                self.adapter.fill([windows[i] for i in chosen], Shape(shape.rows, question, shape.source))
-            )
-            yield chosen, *jax.device_get(self._point(params, batch))
+        max_positions = model.encoder.max_positions if isinstance(model, TransformerReader) else None
+        lengths = [target for _, target in sizes]
+        shapes = evaluation_shapes(lengths, EVALUATION_WORDS, rows_multiple(), max_positions)
+        for indices, shape in with_poll(shapes, poll, len(windows)):
+            members = [windows[i] for i in indices]
+            batch = shard_batch(self.adapter.fill(members, Shape(shape.rows, question, shape.source)))
+            yield indices, *jax.device_get(self._log_probabilities(params, batch))
 
-    def _attention(self, params: PyTree, windows: Sequence[Window]) -> list[tuple[np.ndarray, ...]]:
-        """Weights [j t], and of the passage, the first and the last word [t] each, of every window."""
-        pointers, weights = jax.device_get(self._point_with_attention(params, self._batch(windows)))
-        probabilities = [np.exp(np.asarray(_log_softmax(a)))[:, 1:] for a in (pointers.start, pointers.end)]
-        parts = np.asarray(weights), np.asarray(pointers.passage), *probabilities
-        return [tuple(part[row] for part in parts) for row in range(len(windows))]
+    def _window_attention(self, params: PyTree, windows: Sequence[Window]) -> list[WindowAttention]:
+        """Return the attention of each window."""
+        batch = shard_batch(self.adapter.fill(windows))
+        logits, attention = jax.device_get(self._logits_and_attention(params, batch))
+        first, last = (np.exp(np.asarray(_log_softmax(logits[:, side])))[:, 1:] for side in (0, 1))
+        by_word, as_whole = ([None] * len(windows) if weights is None else np.asarray(weights) for weights in attention)
+        return [WindowAttention(by_word[n], as_whole[n], first[n], last[n]) for n in range(len(windows))]
 
-    def _batch(self, windows: Sequence[Window]) -> Any:
-        return shard_batch(self.adapter.fill(windows))
-
-    @staticmethod
-    def _shown(window: Window, one: Found) -> slice:
-        """Words of a window that are shown: those around the answer."""
-        shown = min(window.length, LONGEST_SHOWN)
-        start = min(max(one.place[0] - shown // 2, 0), window.length - shown)
-        return slice(start, start + shown)
-
-    def _question(self, example: PassageQuestion, window: Window) -> list[str]:
-        """Words of the question that are read."""
-        return self.reader.tokenizer.encode(example.question).surface[: len(window.question.ids)]
-
-    def _view(
-        self, example: PassageQuestion, window: Window, looked: tuple[np.ndarray, ...], one: Found
-    ) -> AttentionMap:
-        between, of_question, first, last = looked
-        words = self._shown(window, one)
-        start, shown = words.start, words.stop - words.start
-        question_words = self._question(example, window)
-        names, rows, title = ["answer starts", "answer ends"], [first[words], last[words]], "Where the answer is"
-        if of_question.any():
-            names, rows = ["question as a whole", *names], [of_question[words], *rows]
-            title = "Where the question as a whole looked, and where the answer is"
-        if min(first.sum(), last.sum()) < 0.995:
-            title += "; what its rows lack of 1: that there is no answer"
-        if shown < window.length:
-            title += f" (of {window.length} words the {shown} around the answer; the sums are theirs)"
-        groups = [RowGroup(len(rows), title, value_label="weight or probability")]
-        if between.any():
-            names, rows = [*question_words, *names], [*between[: len(question_words), words], *rows]
-            groups = [RowGroup(len(question_words), self.adapter.title, "question", from_input=True), *groups]
-        gold = list(dict.fromkeys(answer.text for answer in example.answers))
-        spans = window.passage.offsets[window.first + start : window.first + start + shown]
-        return AttentionMap(
-            column_labels=[example.passage[a:b] for a, b in spans],
-            row_labels=names,
-            weights=np.stack(rows),
-            prediction=one.text or "(no answer)",
-            score=one.score,
-            reference=" / ".join(gold),
-            input=f"{example.question} — {example.passage}",
-            question=example.question,
-            column_label="passage",
-            row_label="question and answer",
-            row_groups=tuple(groups),
-            evidence=tuple(
-                column
-                for column, (begin, end) in enumerate(spans)
-                if any(begin < answer.span[1] and answer.span[0] < end for answer in example.answers)
-            ),
-            unknown_words=tuple(self.unknown_words([example.passage, example.question])),
-        )
+    def _question_words(self, example: PassageQuestion, window: Window) -> list[str]:
+        """Return the words of the question after truncation."""
+        return self.tokenizer.encode(example.question).surface[: len(window.question.ids)]
 
     @property
-    def _allows_none(self) -> bool:
-        return settings(self.config, ExtractiveQA).unanswerable
-
-    @property
-    def _most_asked(self) -> int:
-        return settings(self.config, ExtractiveQA).max_question
+    def _settings(self) -> ExtractiveQA:
+        return settings(self.config, ExtractiveQA)
 
     @cached_property
-    def _point(self) -> Callable[..., Any]:
-        def point(params: PyTree, batch: Any) -> tuple[Array, Array]:
+    def _log_probabilities(self) -> Callable[..., Any]:
+        def log_probabilities(params: PyTree, batch: Any) -> tuple[Array, Array]:
             logits = self.adapter.forward(params, batch, attention=False).logits
             return jax.nn.log_softmax(logits[:, 0]), jax.nn.log_softmax(logits[:, 1])
 
-        return jax.jit(point)
+        return jax.jit(log_probabilities)
 
     @cached_property
-    def _point_with_attention(self) -> Callable[..., Any]:
-        def point(params: PyTree, batch: Any) -> tuple[Any, Array]:
+    def _logits_and_attention(self) -> Callable[..., Any]:
+        def logits_and_attention(params: PyTree, batch: Any) -> tuple[Array, Any]:
             output = self.adapter.forward(params, batch)
-            return output.weights, self.adapter.question_attention(batch, output)
+            return output.logits, self.adapter.question_attention(batch, output.attention)
 
-        return jax.jit(point)
-
-
-def _encoder(config: Experiment) -> TransformerEncoder:
-    assert isinstance(config.model, TransformerReader)
-    return config.model.encoder
+        return jax.jit(logits_and_attention)
 
 
-def _letters(config: Experiment) -> int:
-    characters = getattr(config.model, "characters", None)
-    return 0 if characters is None else characters.max_characters
+def _characters(config: Experiment) -> int:
+    """Return how many characters of each word the model takes."""
+    model = config.model
+    return model.characters.max_characters if isinstance(model, BidafReader) and model.characters else 0
 
 
-def _gold(examples: Sequence[PassageQuestion]) -> list[list[str]]:
-    return [[answer.text for answer in one.answers] for one in examples]
+def _references(examples: Sequence[PassageQuestion]) -> list[list[str]]:
+    return [[answer.text for answer in example.answers] for example in examples]
 
 
-def _why_left_out(one: PassageQuestion, window: int) -> str:
-    """Name a question that is not trained on, and the first of its answers that does not stand where the file says."""
-    named = one.id[:60]
-    if not one.answers:
-        return f"{named} has no answer, which task.unanswerable: true allows"
-    for answer in one.answers:
-        there = one.passage[slice(*answer.span)]
-        if there != answer.text:
-            return f"of {named} the answer {answer.text[:60]!r} is not at character {answer.start} ({there[:60]!r} is)"
-    return f"of {named} no answer is whole in a window of {window} tokens (task.window)"
-
-
-def _best_span(found: Sequence[Found]) -> str:
-    """The best answer that is one, whether the task's threshold lets it through or not."""
-    return next((one.text for one in found if one.text), "")
-
-
-def _margin(found: Sequence[Found]) -> float:
-    """By how much the score of no answer exceeds that of the best span."""
-    none = next(one.score for one in found if not one.text)
-    return none - max((one.score for one in found if one.text), default=none)
+def _reason_left_out(example: PassageQuestion, window: int) -> str:
+    """Return the reason why a question is left out of training."""
+    name = example.id[:60]
+    if not example.answers:
+        return f"{name} has no answer, which task.unanswerable: true allows"
+    for answer in example.answers:
+        text = example.passage[slice(*answer.span)]
+        if text != answer.text:
+            return f"of {name} the answer {answer.text[:60]!r} is not at character {answer.start} ({text[:60]!r} is)"
+    return f"of {name} no answer is whole in a window of {window} tokens (task.window)"
 
 
 def _log_softmax(logits: np.ndarray) -> Any:

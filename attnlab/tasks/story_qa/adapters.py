@@ -1,4 +1,4 @@
-"""How each kind of model reads a batch of stories, and its attention to the sentences."""
+"""Adapters of the models of stories: their batches, and their attention to the sentences."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from attnlab.config import Experiment
 from attnlab.config.models.story_qa import MemoryNetwork as MemoryNetworkConfig
@@ -24,24 +24,24 @@ from attnlab.tasks.adapter import ModelAdapter, Output
 
 
 class StoryAdapter(ModelAdapter):
-    """A model of stories, which also sums up its attention as one row for each step over the sentences.
+    """A model of stories, whose attention is summarized as a row for each step over the sentences.
 
     Attributes:
         steps: labels of the rows of `sentence_attention`.
-        title: what these rows are; empty if they need no title.
-        longest: positions that a story may take; None: any number.
+        title: title of these rows; empty if they need none.
+        max_positions: most positions of a story; None for any number.
     """
 
     steps: list[str]
     title: str = ""
-    longest: int | None
+    max_positions: int | None
 
     @abstractmethod
-    def sentence_attention(self, batch: Mapping[str, Any], output: Output) -> Float[Array, "b h n"]:
-        """Return the attention of each step to each sentence."""
+    def sentence_attention(self, batch: Mapping[str, Any], layers: Sequence[LayerAttention]) -> Float[Array, "b h n"]:
+        """Return the attention of each step to each sentence, from the records of all layers."""
 
-    def labels(self, story: StoryQuestion, memory: int) -> list[str]:
-        """Return a label for each position of a Transformer that reads the last `memory` sentences; else none."""
+    def position_labels(self, story: StoryQuestion, memory: int) -> list[str]:
+        """Return a label for each position of a Transformer whose input is the last `memory` sentences; else none."""
         return []
 
     def lengths(self, example: EncodedStory) -> tuple[int, int]:
@@ -49,12 +49,7 @@ class StoryAdapter(ModelAdapter):
 
     @abstractmethod
     def length(self, example: EncodedStory) -> int:
-        """Return the positions that a story takes in a batch."""
-
-    def with_attention(self, params: PyTree, batch: Batch) -> tuple[Array, Array]:
-        """Return logits, and the attention of each step to each sentence."""
-        output = self.forward(params, batch)
-        return output.logits, self.sentence_attention(batch, output)
+        """Return the number of positions of a story in a batch."""
 
 
 def adapter(config: Experiment, vocabulary: Vocabulary, words: int) -> StoryAdapter:
@@ -63,7 +58,7 @@ def adapter(config: Experiment, vocabulary: Vocabulary, words: int) -> StoryAdap
     Args:
         config: the experiment.
         vocabulary: of the stories.
-        words: positions in a sentence.
+        words: number of words of the longest training sentence.
     """
     if isinstance(config.model, MemoryNetworkConfig):
         return MemoryNetworkAdapter(config, vocabulary, words)
@@ -74,12 +69,12 @@ def adapter(config: Experiment, vocabulary: Vocabulary, words: int) -> StoryAdap
 
 
 class _SentenceTableAdapter(StoryAdapter):
-    """A story is a table of sentences."""
+    """Stories as arrays [b sentences words]."""
 
     input_names = ("story", "sentences", "question")
 
-    def __init__(self, words: int, longest: int | None) -> None:
-        self._words, self.longest = words, longest
+    def __init__(self, words: int, max_positions: int | None) -> None:
+        self._words, self.max_positions = words, max_positions
 
     @property
     def example_batch(self) -> Batch:
@@ -90,7 +85,7 @@ class _SentenceTableAdapter(StoryAdapter):
         return len(example.sentences)
 
     def arrays(self, examples: Sequence[EncodedStory], shape: Shape) -> Batch:
-        widest = max((len(text) for read in examples for text in (*read.sentences, read.question)), default=0)
+        widest = max((len(text) for story in examples for text in (*story.sentences, story.question)), default=0)
         return encoder.memory_batch(shape, examples, max(self._words, widest))
 
 
@@ -102,14 +97,14 @@ class MemoryNetworkAdapter(_SentenceTableAdapter):
         self.model = MemoryNetwork(config.model, len(vocabulary.words), config.task.memory)
         self.steps = [f"hop {n}" for n in range(1, config.model.hops + 1)]
 
-    def sentence_attention(self, batch: Mapping[str, Any], output: Output) -> Array:
-        return output.weights
+    def sentence_attention(self, batch: Mapping[str, Any], layers: Sequence[LayerAttention]) -> Array:
+        return jnp.concatenate([layer.weights[:, 0] for layer in layers], axis=1)
 
 
 class SentenceTransformerAdapter(_SentenceTableAdapter):
-    """The Transformer over sentences, of which the attention of the question is shown."""
+    """The Transformer over sentences; its sentence attention is that of the question."""
 
-    title = "What the question attends to, mean of the heads of each layer"
+    title = "Attention of the question, mean of the heads of each layer"
 
     def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
         positions = config.model.encoder.max_positions
@@ -117,28 +112,28 @@ class SentenceTransformerAdapter(_SentenceTableAdapter):
         self.model = SentenceStoryReader(config.model, len(vocabulary.words))
         self.steps = [f"layer {n}" for n in range(1, config.model.encoder.layers + 1)]
 
-    def labels(self, story: StoryQuestion, memory: int) -> list[str]:
+    def position_labels(self, story: StoryQuestion, memory: int) -> list[str]:
         return [story.question, *story.sentences[-memory:][::-1]]
 
     def output(self, raw: Array, layers: list[LayerAttention]) -> Output:
         return Output(raw, layers, jnp.zeros(raw.shape[0]))
 
-    def sentence_attention(self, batch: Mapping[str, Any], output: Output) -> Array:
-        by_question = _of_first_position(output.attention)[:, :, 1:]
+    def sentence_attention(self, batch: Mapping[str, Any], layers: Sequence[LayerAttention]) -> Array:
+        by_question = _of_first_position(layers)[:, :, 1:]
         order = latest_first(batch["sentences"], by_question.shape[2])
         return jnp.take_along_axis(by_question, order[:, None], axis=2)
 
 
 class WordTransformerAdapter(StoryAdapter):
-    """The Transformer over the words of question and story, of which the attention of the first token is shown."""
+    """The Transformer over the words of question and story; its sentence attention is that of the first token."""
 
-    title = "What the first token attends to, mean of the heads of each layer, summed over the words of a sentence"
+    title = "Attention of the first token, mean of the heads of each layer, summed over the words of a sentence"
     input_names = ("tokens", "types", "lengths")
 
     def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
         self.model = TransformerStoryReader(config.model, len(vocabulary.words))
         self.steps = [f"layer {n}" for n in range(1, config.model.encoder.layers + 1)]
-        self.longest = config.model.encoder.max_positions
+        self.max_positions = config.model.encoder.max_positions
         self._memory = config.task.memory
 
     @property
@@ -152,7 +147,7 @@ class WordTransformerAdapter(StoryAdapter):
     def arrays(self, examples: Sequence[EncodedStory], shape: Shape) -> Batch:
         return encoder.sequence_batch(shape, examples)
 
-    def labels(self, story: StoryQuestion, memory: int) -> list[str]:
+    def position_labels(self, story: StoryQuestion, memory: int) -> list[str]:
         texts = (story.question, *story.sentences[-memory:])
         question, *sentences = [split_words_cased(text) or [text] for text in texts]
         return [SPECIALS[START], *question, SPECIALS[BREAK], *(word for sentence in sentences for word in sentence)]
@@ -160,11 +155,11 @@ class WordTransformerAdapter(StoryAdapter):
     def output(self, raw: Array, layers: list[LayerAttention]) -> Output:
         return Output(raw, layers, jnp.zeros(raw.shape[0]))
 
-    def sentence_attention(self, batch: Mapping[str, Any], output: Output) -> Array:
+    def sentence_attention(self, batch: Mapping[str, Any], layers: Sequence[LayerAttention]) -> Array:
         of_sentence = jax.nn.one_hot(batch["sentence"], self._memory)
-        return jnp.einsum("bht,btn->bhn", _of_first_position(output.attention), of_sentence)
+        return jnp.einsum("bht,btn->bhn", _of_first_position(layers), of_sentence)
 
 
 def _of_first_position(layers: Sequence[LayerAttention]) -> Float[Array, "b l t"]:
-    """Return the attention of the first position in each layer, the mean over heads."""
+    """Return the attention of the first position in each layer, averaged over heads."""
     return jnp.stack([jnp.mean(layer.weights[:, :, 0], axis=1) for layer in layers], axis=1)

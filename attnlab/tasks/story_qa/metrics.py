@@ -1,4 +1,4 @@
-"""What answers about stories are worth, and whether the attention lay on the facts that decide."""
+"""Accuracy of answers about stories, and the attention weight on the supporting facts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,40 +10,41 @@ from attnlab.tasks.bootstrap import RESAMPLES, SEED, interval
 
 
 def story_scores(
-    right: Bool[np.ndarray, " n"],
+    correct: Bool[np.ndarray, " n"],
     weights: Sequence[Float[np.ndarray, "h s"]],
     facts: Sequence[Sequence[int]],
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> dict[str, Any]:
-    """Score answers and attention, in percent, with bootstrap 95% intervals (None of a few stories).
+    """Return the metrics of answers and attention, in percent, with bootstrap 95% intervals (None for few stories).
 
-    fact_mass_h = mean over stories of Σ weights of hop h on the gold facts;
+    fact_mass_h = mean over stories of Σ weights of hop h on the supporting facts;
     fact_mass_max = mean over stories of the largest of them;
-    facts_found = share of gold facts that some hop weighs more than any other sentence.
+    facts_found = share of supporting facts to which some hop gives its largest weight.
 
     Args:
-        right: whether each answer is.
-        weights: of every hop over the sentences of a story.
-        facts: gold facts of each story; stories without any say nothing of the attention.
-        resamples: draws of the test set behind the intervals.
-        seed: of the draws.
-    Returns: the scores, and `per_example`, what those that are known of every story are made of, a row a story.
+        correct: whether each answer is correct.
+        weights: of each hop over the sentences of a story.
+        facts: indices of the supporting facts of each story; the metrics of the attention are of the stories that
+            have any.
+        resamples: number of bootstrap resamples.
+        seed: seed of the resamples.
+    Returns: the metrics, and `per_example`, a row for each story, of the metrics that are defined for all stories.
 
-    >>> found = story_scores(np.array([True]), [np.array([[0.25, 0.75]])], [(1,)])
-    >>> found["accuracy"], found["fact_mass_1"], found["facts_found"]
+    >>> scores = story_scores(np.array([True]), [np.array([[0.25, 0.75]])], [(1,)])
+    >>> scores["accuracy"], scores["fact_mass_1"], scores["facts_found"]
     (100.0, 75.0, 100.0)
     """
-    values = {"accuracy": np.asarray(right, float)}
-    known = [(w, list(gold)) for w, gold in zip(weights, facts, strict=True) if gold]
-    if known:
-        mass = np.array([w[:, gold].sum(axis=1) for w, gold in known], float)
+    values = {"accuracy": np.asarray(correct, float)}
+    annotated = [(w, list(indices)) for w, indices in zip(weights, facts, strict=True) if indices]
+    if annotated:
+        mass = np.array([w[:, indices].sum(axis=1) for w, indices in annotated], float)
         values |= {f"fact_mass_{hop + 1}": mass[:, hop] for hop in range(mass.shape[1])}
         values["fact_mass_max"] = mass.max(axis=1)
-        values["facts_found"] = np.array([np.isin(gold, w.argmax(axis=1)).mean() for w, gold in known])
-    whole = {name: 100.0 * found for name, found in values.items() if len(found) == len(right)}
-    scores: dict[str, Any] = {"per_example": whole}
-    for name, found in values.items():
-        scores[name] = 100.0 * float(found.mean())
-        scores[f"{name}_ci95"] = interval(100.0 * found, resamples=resamples, seed=seed)
+        values["facts_found"] = np.array([np.isin(indices, w.argmax(axis=1)).mean() for w, indices in annotated])
+    complete = {name: 100.0 * rows for name, rows in values.items() if len(rows) == len(correct)}
+    scores: dict[str, Any] = {"per_example": complete}
+    for name, rows in values.items():
+        scores[name] = 100.0 * float(rows.mean())
+        scores[f"{name}_ci95"] = interval(100.0 * rows, resamples=resamples, seed=seed)
     return scores

@@ -1,4 +1,4 @@
-"""How each kind of model translates a batch of sentence pairs."""
+"""Adapters of the translation models: their batches of sentence pairs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from attnlab.tasks.adapter import ModelAdapter
 
 
 class RecurrentAdapter(ModelAdapter):
-    """The recurrent encoder and decoder. An example is a pair of source and target token numbers."""
+    """The recurrent encoder-decoder. An example is a pair of source and target token numbers."""
 
     input_names = ("source", "source_lengths", "target_in")
 
@@ -31,7 +31,7 @@ class RecurrentAdapter(ModelAdapter):
 
 
 class TransformerAdapter(RecurrentAdapter):
-    """The Transformer. Without supervision of its attention, training does not compute the weights."""
+    """The Transformer. Training computes its attention weights only if they are supervised."""
 
     def __init__(self, config: Any, source_vocabulary: int, target_vocabulary: int, supervised: bool = False) -> None:
         self.model = TransformerSeq2Seq(config, source_vocabulary, target_vocabulary)

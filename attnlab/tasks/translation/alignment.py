@@ -1,4 +1,4 @@
-"""Word alignment: from gold links and from attention to pairs of positions, and how far the two agree."""
+"""Word alignment from gold links and from attention weights, and the alignment error rate."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from typing import Self
 
 import numpy as np
 
-from attnlab.data.translation.records import Link
+from attnlab.data.text.tokenizer import Encoding
+from attnlab.data.translation.records import Link, SentencePair
 
 Span = tuple[int, int]
 Pairs = frozenset[tuple[int, int]]
@@ -15,24 +16,24 @@ Pairs = frozenset[tuple[int, int]]
 
 @dataclass(frozen=True)
 class Gold:
-    """Gold alignment of one sentence pair: sure links, and the possible ones that contain them."""
+    """Gold alignment of a sentence pair: sure links, and possible links, which include the sure ones."""
 
     sure: Pairs
     possible: Pairs
 
     def __post_init__(self) -> None:
         if not self.sure <= self.possible:
-            raise ValueError("every sure link must be possible as well")
+            raise ValueError("every sure link must also be a possible link")
 
     def by_word(self, source_words: Sequence[int], target_words: Sequence[int]) -> Self:
-        """Return the links between words; a pair of words is linked as its best linked pair of subwords is."""
+        """Return the links between words: sure if any pair of their subwords is sure, likewise for possible."""
         sure, possible = (by_word(pairs, source_words, target_words) for pairs in (self.sure, self.possible))
         return type(self)(sure=sure, possible=possible)
 
 
 @dataclass(frozen=True)
 class AlignmentScore:
-    """Agreement with gold, pooled over a corpus, in percent."""
+    """Agreement with gold alignment, pooled over a corpus, in percent."""
 
     aer: float
     """Alignment error rate; lower is better."""
@@ -41,20 +42,22 @@ class AlignmentScore:
 
 
 def gold_pairs(links: Iterable[Link], source_offsets: Sequence[Span], target_offsets: Sequence[Span]) -> Gold:
-    """Turn gold links between stretches of text into links between tokens.
+    """Convert gold links between spans of characters to links between tokens.
 
-    A source and a target token are linked when some link touches a character of both.
+    A source and a target token are linked if some link overlaps both of them.
 
     Args:
-        links: by offsets of characters into the two sentences.
-        source_offsets: (start, end) of each source token, end exclusive; without begin, end or padding tokens.
-        target_offsets: the same of the target.
+        links: links between spans of characters of the two sentences.
+        source_offsets: (start, end) of each source token, end exclusive; without start, end or padding tokens.
+        target_offsets: likewise for the target.
 
-    Returns: token pairs; possible ones include the sure ones.
+    Returns: pairs of tokens; the possible ones include the sure ones.
     """
     sure, possible = set(), set()
     for link in links:
-        pairs = [(s, t) for s in _touched(link.source, source_offsets) for t in _touched(link.target, target_offsets)]
+        pairs = [
+            (s, t) for s in _overlapping(link.source, source_offsets) for t in _overlapping(link.target, target_offsets)
+        ]
         possible.update(pairs)
         if link.sure:
             sure.update(pairs)
@@ -64,16 +67,16 @@ def gold_pairs(links: Iterable[Link], source_offsets: Sequence[Span], target_off
 def hard(weights: np.ndarray, source_length: int, target_length: int) -> Pairs:
     """Link each target token to the source token with the largest weight.
 
-    Columns from `source_length` on and rows from `target_length` on (end and padding tokens) are left out before the
-    largest is looked for; of equal ones the first is taken. A row without any weight on the source tokens (a model
-    without attention, an empty row) gets no link.
+    Columns from `source_length` on and rows from `target_length` on (end and padding tokens) are removed first; of
+    equal weights the first wins. A row without any positive weight on the source tokens (a model without attention, an
+    empty row) has no link.
 
     Args:
-        weights: [t s], row i for target token i (the step that wrote it, "alignment at output").
-        source_length: number of real source tokens, which come first.
-        target_length: number of real target tokens, which come first.
+        weights: [t s], row i is the attention of the step that generated target token i.
+        source_length: number of source tokens, without end token and padding.
+        target_length: number of target tokens, without end token and padding.
 
-    Returns: at most one pair a target token.
+    Returns: at most one pair for each target token.
 
     >>> sorted(hard(np.array([[0.1, 0.7, 0.2], [0.3, 0.1, 0.6]]), source_length=2, target_length=2))
     [(0, 1), (1, 0)]
@@ -101,7 +104,7 @@ def diagonal(source_length: int, target_length: int) -> Pairs:
 
 
 def word_of_token(text: str, offsets: Sequence[Span]) -> list[int]:
-    """Tell for each token which white-space separated word of the text it belongs to (by its first visible character).
+    """Return the index of the whitespace-separated word that each token belongs to, by its first visible character.
 
     >>> word_of_token("zwei Katzen", [(0, 4), (4, 8), (8, 11)])
     [0, 1, 1]
@@ -115,7 +118,7 @@ def word_of_token(text: str, offsets: Sequence[Span]) -> list[int]:
 
 
 def by_word(pairs: Collection[tuple[int, int]], source_words: Sequence[int], target_words: Sequence[int]) -> Pairs:
-    """Turn links between subwords into links between words: two words are linked if any of their subwords are.
+    """Convert links between subwords to links between words: two words are linked if any of their subwords are.
 
     >>> sorted(by_word({(0, 0), (1, 0), (2, 1)}, source_words=[0, 0, 1], target_words=[0, 1]))
     [(0, 0), (1, 1)]
@@ -123,40 +126,68 @@ def by_word(pairs: Collection[tuple[int, int]], source_words: Sequence[int], tar
     return frozenset((source_words[s], target_words[t]) for s, t in pairs)
 
 
-def alignment_score(hypotheses: Sequence[Collection[tuple[int, int]]], golds: Sequence[Gold]) -> AlignmentScore:
-    """Compare alignments with gold over a whole corpus.
+def alignment_score(predicted: Sequence[Collection[tuple[int, int]]], golds: Sequence[Gold]) -> AlignmentScore:
+    """Compare alignments with gold alignments over a whole corpus.
 
     precision = |A ∩ P| / |A|,  recall = |A ∩ S| / |S|,  AER = 1 − (|A ∩ S| + |A ∩ P|) / (|A| + |S|)
 
-    with A the links proposed, S the sure and P ⊇ S the possible gold links, each count summed over all sentences
-    before dividing (not a mean over sentences). AER is comparable only between systems scored on the same gold.
+    with A the predicted links, S the sure and P ⊇ S the possible gold links, each count summed over all sentences
+    before the division (not a mean over sentences). AER is comparable only between systems with the same gold.
 
     Args:
-        hypotheses: proposed pairs of each sentence.
-        golds: gold of the same sentences in the same order; between tokens, or words, as the pairs are.
+        predicted: predicted links of each sentence.
+        golds: gold alignment of the same sentences, between tokens or words as the predicted links are.
 
-    Returns: percent. Precision is 0 when nothing is proposed, recall 0 when nothing is sure.
+    Returns: percentages. Precision is 0 without predicted links, recall 0 without sure links.
 
     Reference: Och & Ney 2003, section 4.2.
 
     >>> alignment_score([{(0, 0), (1, 1)}], [Gold(sure=frozenset({(0, 0)}), possible=frozenset({(0, 0), (1, 1)}))])
     AlignmentScore(aer=0.0, precision=100.0, recall=100.0)
     """
-    if len(hypotheses) != len(golds):
-        raise ValueError(f"{len(hypotheses)} alignments for {len(golds)} gold ones")
-    proposed = sum(len(set(a)) for a in hypotheses)
+    if len(predicted) != len(golds):
+        raise ValueError(f"{len(predicted)} alignments for {len(golds)} gold alignments")
+    count = sum(len(set(links)) for links in predicted)
     sure = sum(len(g.sure) for g in golds)
-    if proposed + sure == 0:
-        raise ValueError("no links to score: nothing is proposed and no gold link is sure")
-    in_sure = sum(len(g.sure & set(a)) for a, g in zip(hypotheses, golds, strict=True))
-    in_possible = sum(len(g.possible & set(a)) for a, g in zip(hypotheses, golds, strict=True))
+    if count + sure == 0:
+        raise ValueError("neither predicted links nor sure gold links to score")
+    in_sure = sum(len(gold.sure & set(links)) for links, gold in zip(predicted, golds, strict=True))
+    in_possible = sum(len(gold.possible & set(links)) for links, gold in zip(predicted, golds, strict=True))
     return AlignmentScore(
-        aer=100.0 * (1.0 - (in_sure + in_possible) / (proposed + sure)),
-        precision=100.0 * in_possible / proposed if proposed else 0.0,
+        aer=100.0 * (1.0 - (in_sure + in_possible) / (count + sure)),
+        precision=100.0 * in_possible / count if count else 0.0,
         recall=100.0 * in_sure / sure if sure else 0.0,
     )
 
 
-def _touched(span: Span, offsets: Sequence[Span]) -> list[int]:
+def attention_alignment(
+    weights: Sequence[np.ndarray],
+    pairs: Sequence[SentencePair],
+    source: Sequence[Encoding],
+    target: Sequence[Encoding],
+    words: bool,
+) -> AlignmentScore:
+    """Compare the links of attention weights (see `hard`) with gold alignment.
+
+    Args:
+        weights: [t s] of each pair, with its target as input of the model.
+        pairs: sentence pairs with gold alignment.
+        source: their encoded sources.
+        target: their encoded targets.
+        words: compare links between words rather than tokens.
+    """
+    encoded = list(zip(pairs, source, target, strict=True))
+    links = [hard(w, len(s.ids), len(t.ids)) for w, (_, s, t) in zip(weights, encoded, strict=True)]
+    golds = [gold_pairs(pair.alignment or (), s.offsets, t.offsets) for pair, s, t in encoded]
+    if words:
+        indices = [
+            (word_of_token(pair.source, s.offsets), word_of_token(pair.target, t.offsets)) for pair, s, t in encoded
+        ]
+        links = [by_word(tokens, *sides) for tokens, sides in zip(links, indices, strict=True)]
+        golds = [gold.by_word(*sides) for gold, sides in zip(golds, indices, strict=True)]
+    return alignment_score(links, golds)
+
+
+def _overlapping(span: Span, offsets: Sequence[Span]) -> list[int]:
     start, end = span
     return [i for i, (token_start, token_end) in enumerate(offsets) if token_start < end and start < token_end]

@@ -1,20 +1,26 @@
-"""How the model takes a batch of images with questions."""
+"""The adapter of the visual question answering model: its batches, and its attention to the image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
 from attnlab.data.text.tokenizer import EOS
+from attnlab.layers.capture import LayerAttention
 from attnlab.models.visual_qa import VisualAnswerer
 from attnlab.tasks.adapter import ModelAdapter
 from attnlab.tasks.image_inputs import ImageInputs
 
 
 class VisualAnswererAdapter(ModelAdapter):
-    """The visual answerer. An example is an image, the token numbers of a question, and the number of its answer."""
+    """The visual question answering model.
+
+    An example is an input of the image encoder, the token numbers of a question, and the number of its answer.
+    """
 
     input_names = ("image", "cells", "question", "lengths")
 
@@ -36,3 +42,15 @@ class VisualAnswererAdapter(ModelAdapter):
             batch["question"][row, : len(tokens) + 1] = [*tokens, EOS]
             batch["lengths"][row], batch["answer"][row] = len(tokens) + 1, answer
         return batch
+
+    def image_attention(self, batch: Mapping[str, Any], layers: Sequence[LayerAttention]) -> Float[Array, "b n m"]:
+        """Return the attention of each word of the question to the image, from the records of all layers.
+
+        It is that of the last layer, averaged over its heads. If the question attends as a whole (co-attention), all
+        words have the same weights; without attention the weights are zero.
+        """
+        shape = (*batch["question"].shape, self._images.cells)
+        to_image = [layer.weights for layer in layers if layer.kind in ("cross", "question_to_image")]
+        if not to_image:
+            return jnp.zeros(shape)
+        return jnp.broadcast_to(jnp.mean(to_image[-1], axis=1), shape)

@@ -1,4 +1,4 @@
-"""Readers of passages: the attention flow by the book, no answer, windows merged, and a twin that needs attention."""
+"""Extractive question answering: the models, prediction over windows, "no answer", and a small learnable twin."""
 
 import functools
 import json
@@ -44,17 +44,18 @@ def experiment(model: dict, steps: int = 1, rate: float = 3e-3, **task) -> Exper
 
 def twin(count: int, seed: int, words: int = 30, share_without: float = 0.0) -> tuple[PassageQuestion, ...]:
     """Passages of 'KEY is WORD .' in any order; the question is the key, whose word is the answer."""
-    draw, found = random.Random(seed), []
+    draw, questions = random.Random(seed), []
     for number in range(count):
         keys = draw.sample(KEYS, 4)
-        asked = draw.choice(keys)
-        said = {key: f"w{draw.randrange(words)}" for key in keys}
-        none = draw.random() < share_without
-        told = [key for key in keys if not (none and key == asked)]
-        passage = " ".join(f"{key} is {said[key]} ." for key in told)
-        start = passage.find(f"{asked} is ") + len(f"{asked} is ")
-        found.append(PassageQuestion(str(number), asked, passage, () if none else (AnswerSpan(said[asked], start),)))
-    return tuple(found)
+        question = draw.choice(keys)
+        answers = {key: f"w{draw.randrange(words)}" for key in keys}
+        unanswerable = draw.random() < share_without
+        mentioned = [key for key in keys if not (unanswerable and key == question)]
+        passage = " ".join(f"{key} is {answers[key]} ." for key in mentioned)
+        start = passage.find(f"{question} is ") + len(f"{question} is ")
+        spans = () if unanswerable else (AnswerSpan(answers[question], start),)
+        questions.append(PassageQuestion(str(number), question, passage, spans))
+    return tuple(questions)
 
 
 def prepared(config: Experiment, train: tuple[PassageQuestion, ...]) -> ExtractiveQATask:
@@ -71,11 +72,11 @@ def trained(config: Experiment, train: tuple[PassageQuestion, ...]):
     return task, state.params
 
 
-def inputs(rows: int = 2, words: int = 5, asked: int = 3):
+def inputs(rows: int = 2, words: int = 5, question_words: int = 3):
     rng = np.random.default_rng(0)
-    passage, question = (jnp.array(rng.integers(4, 20, (rows, n))) for n in (words, asked))
-    letters = [jnp.array(rng.integers(1, 9, (rows, n, 4))) for n in (words, asked)]
-    return passage, jnp.array([words, 3]), question, jnp.array([asked, 2]), *letters, jnp.ones((rows, words))
+    passage, question = (jnp.array(rng.integers(4, 20, (rows, n))) for n in (words, question_words))
+    letters = [jnp.array(rng.integers(1, 9, (rows, n, 4))) for n in (words, question_words)]
+    return passage, jnp.array([words, 3]), question, jnp.array([question_words, 2]), *letters, jnp.ones((rows, words))
 
 
 @pytest.mark.parametrize(
@@ -131,8 +132,8 @@ def test_filler_and_padding_change_nothing(attention: dict | None):
     np.testing.assert_allclose(wider.end[:2, :6], out.end, atol=1e-5)
 
     def loss(variables):
-        found = model.apply(variables, *rows, train=False)
-        return -jnp.sum(jax.nn.log_softmax(found.start)[:2, 1] + jax.nn.log_softmax(found.end)[:2, 2])
+        pointers = model.apply(variables, *rows, train=False)
+        return -jnp.sum(jax.nn.log_softmax(pointers.start)[:2, 1] + jax.nn.log_softmax(pointers.end)[:2, 2])
 
     chex.assert_tree_all_finite(jax.jit(jax.grad(loss))(variables))
 
@@ -146,27 +147,27 @@ def test_long_passages_are_read_in_windows_and_answers_merged(model: dict):
     )
     task = prepared(config, examples)
     params = jax.jit(task.initialize)(jax.random.key(0))
-    windows = [window for window in task.reader.encode(examples) if window.number == 6]
+    windows = [window for window in task.passage_encoder.encode(examples) if window.number == 6]
     assert [(w.first, w.last) for w in windows] == [(n, min(n + 8, 40)) for n in range(0, 36, 5)]
     assert [w.target for w in windows if w.target != (0, 0)] == [(4, 4)]
-    found = task.find(params, examples)
-    for answers, example in zip(found, examples, strict=True):
-        assert {len(answers)} <= {2, 3, 4}
-        assert sum(one.text == "" for one in answers) == 1
-        spans = [one for one in answers if one.text]
-        assert all(one.text in example.passage and one.place[1] - one.place[0] < 3 for one in spans)
-        assert [one.score for one in spans] == sorted((one.score for one in spans), reverse=True)
-    alone = task.find(params, examples[6:])[0]
-    np.testing.assert_allclose([one.score for one in alone], [one.score for one in found[6]], atol=1e-4)
-    views = task.attention_maps(params, examples[6])
-    assert all(view.weights.shape == (len(view.row_labels), len(view.column_labels)) for view in views)
-    assert views[0].row_labels[0] == "red"
-    assert (views[0].question, views[0].reference) == ("red", "w2")
-    assert [views[0].column_labels[column] for column in views[0].evidence] == ["w2"]
+    predictions = task.predict_spans(params, examples)
+    for ranked, example in zip(predictions, examples, strict=True):
+        assert {len(ranked)} <= {2, 3, 4}
+        assert sum(span.text == "" for span in ranked) == 1
+        spans = [span for span in ranked if span.text]
+        assert all(span.text in example.passage and span.words[1] - span.words[0] < 3 for span in spans)
+        assert [span.score for span in spans] == sorted((span.score for span in spans), reverse=True)
+    alone = task.predict_spans(params, examples[6:])[0]
+    np.testing.assert_allclose([span.score for span in alone], [span.score for span in predictions[6]], atol=1e-4)
+    maps = task.attention_maps(params, examples[6])
+    assert all(map_.weights.shape == (len(map_.row_labels), len(map_.column_labels)) for map_ in maps)
+    assert maps[0].row_labels[0] == "red"
+    assert (maps[0].question, maps[0].reference) == ("red", "w2")
+    assert [maps[0].column_labels[column] for column in maps[0].evidence] == ["w2"]
 
 
 @pytest.mark.parametrize(("model", "adds_up"), [(BIDAF, ["column", "row"]), (TRANSFORMER, ["", "row"])])
-def test_a_view_keeps_apart_what_adds_up_to_one_over_question_and_over_passage(model: dict, adds_up: list[str]):
+def test_a_map_separates_rows_normalized_over_question_and_over_passage(model: dict, adds_up: list[str]):
     task = prepared(experiment(model), twin(4, 0))
     params = jax.tree.map(jnp.zeros_like, jax.jit(task.initialize)(jax.random.key(0)))
     example = task.parse_example(["red is w1 . green is w2 .", "red green"])
@@ -175,7 +176,7 @@ def test_a_view_keeps_apart_what_adds_up_to_one_over_question_and_over_passage(m
     assert of_passage.row_labels[-2:] == ["answer starts", "answer ends"]
     assert of_question.normalized_axis == adds_up[0]
     np.testing.assert_allclose(of_passage.weights[-2:].sum(axis=1), 8 / 9, rtol=1e-5)
-    assert "that there is no answer" in of_passage.title
+    assert "no answer" in of_passage.title
 
 
 def test_a_threshold_decides_between_a_span_and_none():
@@ -184,10 +185,9 @@ def test_a_threshold_decides_between_a_span_and_none():
     for threshold in (-1e9, 1e9):
         task = prepared(experiment(BIDAF, unanswerable=True, null_threshold=threshold), examples)
         params = jax.jit(task.initialize)(jax.random.key(0))
-        found = task.find(params, examples)
-        texts[threshold] = [one[0].text for one in found]
-        told = [[one.text for one in answers] for answers in found]
-        assert all(len(set(answers)) == len(answers) for answers in told)
+        answers = [[span.text for span in ranked] for ranked in task.predict_spans(params, examples)]
+        texts[threshold] = [ranked[0] for ranked in answers]
+        assert all(len(set(ranked)) == len(ranked) for ranked in answers)
         scores = task.test_metrics(params, examples)
         best[threshold] = {name: scores[name] for name in scores if name.startswith("best_")}
     assert set(texts[-1e9]) == {""}
@@ -217,17 +217,18 @@ def test_words_of_no_training_passage_are_named_in_passage_and_question():
     assert task.attention_maps(params, unknown)[0].unknown_words == ("zebra", "gnu")
 
 
-def test_what_is_left_out_is_said():
-    lost = PassageQuestion("x", "red", "red is w1 .", (AnswerSpan("w9", 7),))
+def test_the_summary_names_left_out_guessed_and_truncated_examples():
+    misplaced = PassageQuestion("x", "red", "red is w1 .", (AnswerSpan("w9", 7),))
     guessed = PassageQuestion("y", "red", "red is w1 .", (AnswerSpan("w1", 7, False),))
-    task = prepared(experiment(BIDAF, max_question=2), train := (*twin(4, 0), lost, guessed))
-    said = "\n".join(task.training_batches((*train, PassageQuestion("z", "a b c", "a", (AnswerSpan("a", 0),)))).summary)
-    assert "left out: 1 questions; of x the answer 'w9' is not at character 7 ('w1' is)" in said
-    assert "a guessed place: 1 answers" in said
-    assert "cut: 1 questions of more than 2" in said
+    task = prepared(experiment(BIDAF, max_question=2), train := (*twin(4, 0), misplaced, guessed))
+    truncated = PassageQuestion("z", "a b c", "a", (AnswerSpan("a", 0),))
+    summary = "\n".join(task.training_batches((*train, truncated)).summary)
+    assert "left out: 1 questions; of x the answer 'w9' is not at character 7 ('w1' is)" in summary
+    assert "guessed positions: 1 answers" in summary
+    assert "cut: 1 questions of more than 2" in summary
 
 
-def test_nothing_left_to_train_on_is_said_with_its_reason():
+def test_no_trainable_question_is_an_error_with_its_reason():
     wrong = PassageQuestion("q7", "red", "red is w1 .", (AnswerSpan("w1", 3),))
     with pytest.raises(UserError, match=r"of q7 the answer 'w1' is not at character 3 \(' i' is\)"):
         prepared(experiment(BIDAF), twin(4, 0)).training_batches((wrong,))
@@ -249,30 +250,32 @@ def test_a_twin_that_attention_solves(model: dict):
 def test_unanswerable_questions_are_learned():
     config = experiment({**BIDAF, "embedding": 24, "hidden": 24}, steps=1200, rate=1e-2, unanswerable=True)
     task, params = trained(config, twin(1500, 0, share_without=0.4))
-    found = task.test_metrics(params, twin(100, 1, share_without=0.4))
-    assert found["HasAns_exact"] >= 85.0
-    assert found["NoAns_exact"] >= 85.0
+    scores = task.test_metrics(params, twin(100, 1, share_without=0.4))
+    assert scores["HasAns_exact"] >= 85.0
+    assert scores["NoAns_exact"] >= 85.0
 
 
-def test_a_run_reads_its_vocabularies_back(tmp_path: Path):
+def test_restore_reads_the_vocabularies_of_a_run(tmp_path: Path):
     config = experiment({**BIDAF, "characters": {"max_characters": 3}})
     task = prepared(config, twin(4, 0))
     for name, text in task.files().items():
         (tmp_path / name).write_text(text)
     again = ExtractiveQATask.restore(config, tmp_path)
     assert again.fingerprints() == task.fingerprints()
-    assert json.loads((tmp_path / "letters.json").read_text()) == again.reader.letters
-    (one,), (other,) = task.reader.encode(twin(1, 5)), again.reader.encode(twin(1, 5))
-    np.testing.assert_array_equal(one.passage.letters, other.passage.letters)
+    assert json.loads((tmp_path / "letters.json").read_text()) == again.passage_encoder.letters
+    (window,), (again_window,) = (
+        encoder.encode(twin(1, 5)) for encoder in (task.passage_encoder, again.passage_encoder)
+    )
+    np.testing.assert_array_equal(window.passage.letters, again_window.passage.letters)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"stride": 50}, "stride 50 exceeds"),
         ({"tokenizer": {"kind": "words", "lowercase": "source"}}, "lowercase source: .*valid: none, both"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(changes: dict, said: str):
-    with pytest.raises(ValueError, match=said):
+def test_settings_that_do_not_fit_are_refused(changes: dict, message: str):
+    with pytest.raises(ValueError, match=message):
         experiment(BIDAF, **changes)

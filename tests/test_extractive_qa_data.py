@@ -335,5 +335,5 @@ def test_best_spans_are_those_of_trying_all():
 
 def test_the_sliding_window_points_near_the_words_of_the_question():
     passage = "Ann lives in Paris. Bob, a baker, was born in Rome. The town of Oslo is cold."
-    assert "Rome" in lexical_baseline.answer(PassageQuestion("", "Where was Bob the baker born?", passage, ()))
-    assert lexical_baseline.answer(PassageQuestion("", "Where?", "of the.", ())) == ""
+    assert "Rome" in lexical_baseline.predict(PassageQuestion("", "Where was Bob the baker born?", passage, ()))
+    assert lexical_baseline.predict(PassageQuestion("", "Where?", "of the.", ())) == ""
