@@ -1,4 +1,4 @@
-"""Extractive question answering: the reader models, prediction over windows, "no answer", and a small learnable twin."""
+"""Extractive question answering: the reader models, prediction over windows, "no answer", and a learnable twin."""
 
 import functools
 import json

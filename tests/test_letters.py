@@ -113,7 +113,9 @@ def test_words_of_stories_captions_and_the_sliding_window_keep_their_marks(text:
     assert words(text).split() == read
     assert words("की") != words("का")
     passage = f"Ann met {text[:-1]} in the park"
-    assert lexical_baseline.predict(PassageQuestion("q", "Who was it that Ann met in the park?", passage, ())) in passage
+    assert (
+        lexical_baseline.predict(PassageQuestion("q", "Who was it that Ann met in the park?", passage, ())) in passage
+    )
 
 
 def test_the_sliding_window_gives_whole_letters():

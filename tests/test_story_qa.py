@@ -265,7 +265,7 @@ def test_a_small_memory_network_learns_where_people_are():
     known = task.attention_maps(params, splits.dev[0])[0]
     assert known.reference == splits.dev[0].answer
     assert known.question == splits.dev[0].question
-    with pytest.raises(UserError, match="line 8: .* question at the end"):
+    with pytest.raises(UserError, match=r"line 8: .* question at the end"):
         list(task.predict(params, ["", "no question"], 6, None))
 
 
