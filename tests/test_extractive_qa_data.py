@@ -37,9 +37,9 @@ PARTLY = [["1976"], ["Beyoncé and Bruno Mars"], ["climate change"]]
     ],
 )
 def test_published_cases(gold, answers, right):
-    found = squad_scores(gold, answers) | best_by_threshold(gold, answers, [0.0] * len(gold))
+    scores = squad_scores(gold, answers) | best_by_threshold(gold, answers, [0.0] * len(gold))
     total = {"exact": right, "f1": right, "best_exact": right, "best_f1": right}
-    assert found == pytest.approx(total | {"total": len(gold), "best_exact_thresh": 0.0, "best_f1_thresh": 0.0})
+    assert scores == pytest.approx(total | {"total": len(gold), "best_exact_thresh": 0.0, "best_f1_thresh": 0.0})
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_guessed_places_are_trained_on_only_where_there_are_no_others(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ({"date": []}, r"d.json.data: is missing; expected data\[\]"),
         (document(answers=[{"text": "Rome"}]), r"qas\[0\].answers\[0\].answer_start: expected a number"),
@@ -137,8 +137,8 @@ def test_guessed_places_are_trained_on_only_where_there_are_no_others(tmp_path: 
         (document(id=[1]), r"qas\[0\]: the id is list; expected text or a number"),
     ],
 )
-def test_mistakes_in_squad_are_told(tmp_path: Path, content: dict, said: str):
-    with pytest.raises(UserError, match=said):
+def test_mistakes_in_squad_are_told(tmp_path: Path, content: dict, message: str):
+    with pytest.raises(UserError, match=message):
         squad.read_file(write(tmp_path / "d.json", content))
 
 
@@ -158,7 +158,7 @@ def test_subjqa(tmp_path: Path):
     found = subjqa.read(config, tmp_path)
     assert [len(part) for part in found.splits().values()] == [4, 2, 2]
     assert [one.target for one in found.dev] == [AnswerSpan("good", 6), None]
-    for wrong, said in (
+    for wrong, message in (
         ({"answer": None}, "null together"),
         ({"context": None}, "must not be null"),
         ({"question": 1}, "is int, not text"),
@@ -167,7 +167,7 @@ def test_subjqa(tmp_path: Path):
         ({"id": {}}, "the id is dict; expected text or a number"),
     ):
         (tmp_path / "b.jsonl").write_text(json.dumps(rows[0]) + "\n" + json.dumps(rows[0] | wrong))
-        with pytest.raises(UserError, match=f"b.jsonl:2: .*{said}"):
+        with pytest.raises(UserError, match=f"b.jsonl:2: .*{message}"):
             subjqa.read_file(tmp_path / "b.jsonl")
 
 
@@ -205,12 +205,12 @@ def test_two_questions_of_one_id_are_refused_where_answers_are_kept_by_id(tmp_pa
 
 def test_rows_of_the_hub_are_checked_as_files_are():
     row = {"id": "q", "question": "Where?", "context": PASSAGE}
-    for answers, said in (
+    for answers, message in (
         ({"text": ["Rome"], "answer_start": []}, "two lists of one length"),
         ({"text": "Rome", "answer_start": [1, 2, 3, 4]}, "two lists of one length"),
         ({"text": ["Rome"], "answer_start": [-1]}, r"answers\[0\].answer_start: .* not -1"),
     ):
-        with pytest.raises(UserError, match=f"here, row 3.*{said}"):
+        with pytest.raises(UserError, match=f"here, row 3.*{message}"):
             squad._row(row | {"answers": answers}, "here, row 3", 3)
 
 
@@ -232,9 +232,9 @@ def test_places_counted_by_another_rule_are_converted(rule: str, tmp_path: Path,
     given["data"][0]["paragraphs"][0]["context"] = EMOJI
     (found,) = squad.read_file(write(tmp_path / "d.json", given))
     assert [(one.text, one.start) for one in found.answers] == [(word, EMOJI.index(word)) for word in words]
-    said = capfd.readouterr().err
-    assert f"d.json: answer_start counts {rule}; converted" in said
-    assert said.count("\n") == 1
+    message = capfd.readouterr().err
+    assert f"d.json: answer_start counts {rule}; converted" in message
+    assert message.count("\n") == 1
     rows = [
         {"question": "?", "context": EMOJI, "answer": w, "answer_start": p} for w, p in zip(words, places, strict=True)
     ]
