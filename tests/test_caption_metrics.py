@@ -7,7 +7,8 @@ import chex
 import numpy as np
 import pytest
 
-from attnlab.tasks.captioning import metrics as metrics
+from attnlab.tasks.captioning import metrics
+from attnlab.tasks.captioning.pointing import pointing
 
 WORDS = ["a", "the", "dog", "man", "red", "runs", "on", "over", "in", "green", "field", "two", "with"]
 
@@ -91,10 +92,10 @@ def test_pointing_counts_words_with_a_region_only():
     weights[0, 5], weights[1, 0], weights[2, 5] = 1.0, 1.0, 0.25
     weights[2, 6] = 0.75
     region = (16, 16, 32, 32)  # of 64×64 pixels in 4×4 cells: cell 5
-    hits, masses = metrics.pointing(weights, [region, None, region], (4, 4), (64, 64))
+    hits, masses = pointing(weights, [region, None, region], (4, 4), (64, 64))
     assert hits == [True, False]
     assert masses == [1.0, 0.25]
-    nowhere = metrics.pointing(np.zeros((1, 16)), [(0, 0, 64, 64)], (4, 4), (64, 64))
+    nowhere = pointing(np.zeros((1, 16)), [(0, 0, 64, 64)], (4, 4), (64, 64))
     assert nowhere == ([False], [0.0])
 
 
