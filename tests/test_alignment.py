@@ -37,14 +37,14 @@ def test_gold_spans_become_token_pairs():
         Link(source=(8, 10), target=(11, 13)),
         Link(source=(0, 3), target=(6, 13), sure=False),
     ]
-    found = gold_pairs(links, source, target)
-    assert found.sure == {(3, 0), (1, 1), (2, 2)}
-    assert found.possible == found.sure | {(0, 1), (0, 2)}
+    alignment = gold_pairs(links, source, target)
+    assert alignment.sure == {(3, 0), (1, 1), (2, 2)}
+    assert alignment.possible == alignment.sure | {(0, 1), (0, 2)}
 
 
 def test_a_span_over_several_tokens_links_them_all():
-    found = gold_pairs([Link(source=(0, 4), target=(0, 2))], [(0, 2), (2, 4), (4, 6)], [(0, 2), (2, 3)])
-    assert found.sure == {(0, 0), (1, 0)}
+    alignment = gold_pairs([Link(source=(0, 4), target=(0, 2))], [(0, 2), (2, 4), (4, 6)], [(0, 2), (2, 3)])
+    assert alignment.sure == {(0, 0), (1, 0)}
 
 
 def test_hard_takes_the_largest_weight_of_each_row():
@@ -54,7 +54,7 @@ def test_hard_takes_the_largest_weight_of_each_row():
 
 def test_hard_leaves_out_end_and_padding():
     weights = np.array([
-        [0.1, 0.2, 0.7, 0.0],  # looks most at the end token (column 2)
+        [0.1, 0.2, 0.7, 0.0],  # attends most to the end token (column 2)
         [0.3, 0.1, 0.6, 0.0],
         [0.0, 0.0, 1.0, 0.0],  # writes the end token
     ])  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a trained model's answers look like where a normalizer makes negative weights."""
+"""Attention maps with negative weights, their headings, and their checks."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -7,7 +7,8 @@ import chex
 import numpy as np
 import pytest
 
-from attnlab.tasks.captioning import metrics as metrics
+from attnlab.tasks.captioning import metrics
+from attnlab.tasks.captioning.pointing import pointing
 
 WORDS = ["a", "the", "dog", "man", "red", "runs", "on", "over", "in", "green", "field", "two", "with"]
 
@@ -23,8 +24,8 @@ def corpus(images: int = 50, seed: int = 0) -> tuple[list[str], list[list[str]]]
 
 def test_bleu_by_hand():
     # 4 of 5 words, 3 of 4 pairs ("x" breaks none at the end); the nearest reference has 5 words, so no penalty
-    found = metrics.bleu(["a b c d x"], [["a b c d e", "q"]], 2)
-    assert found == pytest.approx(100 * np.sqrt(4 / 5 * 3 / 4), abs=1e-4)
+    scores = metrics.bleu(["a b c d x"], [["a b c d e", "q"]], 2)
+    assert scores == pytest.approx(100 * np.sqrt(4 / 5 * 3 / 4), abs=1e-4)
 
 
 def test_a_short_caption_pays_for_the_nearest_reference():
@@ -33,21 +34,21 @@ def test_a_short_caption_pays_for_the_nearest_reference():
 
 def test_all_scores_of_perfect_captions_are_perfect():
     references = [["A man runs over a green field ."], ["Two dogs sit on the red box"]] * 10
-    found = metrics.caption_scores([r[0] for r in references], references, resamples=20)
+    scores = metrics.caption_scores([r[0] for r in references], references, resamples=20)
     for name in ("bleu_1", "bleu_4", "rouge_l", "exact_match"):
-        assert found[name] == 100.0
-    assert found["cider_d"] == pytest.approx(1000.0)
-    assert found["bleu_4_ci95"] == [100.0, 100.0]
+        assert scores[name] == 100.0
+    assert scores["cider_d"] == pytest.approx(1000.0)
+    assert scores["bleu_4_ci95"] == [100.0, 100.0]
 
 
 def test_intervals_hold_the_score_and_narrow_with_more_images():
     widths = []
     for images in (40, 400):
-        found = metrics.caption_scores(*corpus(images))
+        scores = metrics.caption_scores(*corpus(images))
         for name in ("bleu_4", "cider_d", "rouge_l", "exact_match"):
-            low, high = found[f"{name}_ci95"]
-            assert low <= found[name] <= high
-        widths.append(found["bleu_4_ci95"][1] - found["bleu_4_ci95"][0])
+            low, high = scores[f"{name}_ci95"]
+            assert low <= scores[name] <= high
+        widths.append(scores["bleu_4_ci95"][1] - scores["bleu_4_ci95"][0])
     assert widths[1] < widths[0] / 2
 
 
@@ -73,15 +74,15 @@ def test_a_score_that_no_caption_can_change_is_a_note(references, undefined):
 def test_order_of_references_does_not_matter():
     hypotheses, references = corpus()
     turned = [several[::-1] for several in references]
-    found, same = metrics.caption_scores(hypotheses, references), metrics.caption_scores(hypotheses, turned)
-    chex.assert_trees_all_close(found.pop("per_example"), same.pop("per_example"), rtol=1e-12)
-    assert found == same
+    scores, same = metrics.caption_scores(hypotheses, references), metrics.caption_scores(hypotheses, turned)
+    chex.assert_trees_all_close(scores.pop("per_example"), same.pop("per_example"), rtol=1e-12)
+    assert scores == same
 
 
 def test_empty_caption_scores_nothing_and_no_references_are_an_error():
-    found = metrics.caption_scores(["", "a dog"], [["a dog"], ["a man"]], resamples=5)
+    scores = metrics.caption_scores(["", "a dog"], [["a dog"], ["a man"]], resamples=5)
     assert metrics.rouge_l(["", "a"], [["a dog"], ["a"]]).tolist() == [0.0, 1.0]
-    assert found["exact_match"] == 0.0
+    assert scores["exact_match"] == 0.0
     with pytest.raises(ValueError, match="reference"):
         metrics.caption_scores(["a"], [[]])
 
@@ -91,10 +92,10 @@ def test_pointing_counts_words_with_a_region_only():
     weights[0, 5], weights[1, 0], weights[2, 5] = 1.0, 1.0, 0.25
     weights[2, 6] = 0.75
     region = (16, 16, 32, 32)  # of 64×64 pixels in 4×4 cells: cell 5
-    hits, masses = metrics.pointing(weights, [region, None, region], (4, 4), (64, 64))
+    hits, masses = pointing(weights, [region, None, region], (4, 4), (64, 64))
     assert hits == [True, False]
     assert masses == [1.0, 0.25]
-    nowhere = metrics.pointing(np.zeros((1, 16)), [(0, 0, 64, 64)], (4, 4), (64, 64))
+    nowhere = pointing(np.zeros((1, 16)), [(0, 0, 64, 64)], (4, 4), (64, 64))
     assert nowhere == ([False], [0.0])
 
 
@@ -107,12 +108,12 @@ def test_equals_pycocoevalcap(seed):
     from pycocoevalcap.rouge.rouge import Rouge
 
     hypotheses, references = corpus(seed=seed)
-    gold, found = dict(enumerate(references)), {n: [text] for n, text in enumerate(hypotheses)}
+    gold, predicted = dict(enumerate(references)), {n: [text] for n, text in enumerate(hypotheses)}
     np.testing.assert_allclose(
-        metrics.cider_d(hypotheses, references), Cider().compute_score(gold, found)[1], atol=1e-9
+        metrics.cider_d(hypotheses, references), Cider().compute_score(gold, predicted)[1], atol=1e-9
     )
     np.testing.assert_allclose(
-        metrics.rouge_l(hypotheses, references), Rouge().compute_score(gold, found)[1], atol=1e-9
+        metrics.rouge_l(hypotheses, references), Rouge().compute_score(gold, predicted)[1], atol=1e-9
     )
     ours = [metrics.bleu(hypotheses, references, n) for n in metrics.ORDERS]
-    np.testing.assert_allclose(ours, 100 * np.array(Bleu(4).compute_score(gold, found, verbose=0)[0]), atol=1e-4)
+    np.testing.assert_allclose(ours, 100 * np.array(Bleu(4).compute_score(gold, predicted, verbose=0)[0]), atol=1e-4)

@@ -118,8 +118,8 @@ def test_a_draw_has_the_frequencies_and_the_gradient_of_its_weights():
 
 def test_doubly_stochastic_is_xus_penalty_of_real_words_and_rows():
     weights = jnp.array([[[0.5, 0.5], [1.0, 0.0], [9.0, 9.0]], [[1.0, 1.0]] * 3])
-    found = doubly_stochastic(weights, jnp.array([2, 0]))
-    np.testing.assert_allclose(found, (1 - 1.5) ** 2 + (1 - 0.5) ** 2)
+    penalty = doubly_stochastic(weights, jnp.array([2, 0]))
+    np.testing.assert_allclose(penalty, (1 - 1.5) ** 2 + (1 - 0.5) ** 2)
 
 
 def test_only_words_with_a_region_are_supervised():
@@ -180,19 +180,19 @@ def test_single_objects_are_learned_and_pointed_at_and_the_run_can_be_used(tmp_p
     path = tmp_path / "one.yaml"
     path.write_text(SCENES)
     run = lab.train(load(path), tmp_path / "run", None)
-    result = lab.evaluate(run, None)["test"]
-    assert result["exact_match"] >= 90
-    assert result["pointing"] >= 90
-    assert 0 < result["region_mass"] <= 100
+    scores = lab.evaluate(run, None)["test"]
+    assert scores["exact_match"] >= 90
+    assert scores["pointing"] >= 90
+    assert 0 < scores["region_mass"] <= 100
     trained = lab.load(run)
     examples = trained.task.load(trained.run.config, None).test["test"]
     files = []
     for number, example in enumerate(examples[:3]):
         files.append(str(tmp_path / f"{number}.png"))
         Image.fromarray(example.image).save(files[-1])
-    answers = trained.predict([files[0], "", files[1]])
-    assert answers[1] == ""
-    assert answers[0].startswith("a ")
+    captions = trained.predict([files[0], "", files[1]])
+    assert captions[1] == ""
+    assert captions[0].startswith("a ")
     assert len(trained.predict(files[:1], n_best=2)) == 2
     assert [line[0] for line in trained.predict([files[0], "", files[1]], n_best=2)] == [*"001122"]
     assert trained.unknown_words(*files) == []
@@ -216,7 +216,7 @@ def test_regions_of_tokens_are_those_of_their_words():
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         (["model.attention=null", "model.attention_type=hard"], "need attention, which is null"),
         (["task.data={kind: flickr8k}"], "attention_supervision needs gold regions"),
@@ -226,8 +226,8 @@ def test_regions_of_tokens_are_those_of_their_words():
         (["model={kind: visual_answerer, fusion: {kind: concat}}"], "cannot caption images"),
     ],
 )
-def test_what_cannot_be_is_refused_in_words(tmp_path, changes, says):
+def test_what_cannot_be_is_refused_in_words(tmp_path, changes, message):
     path = tmp_path / "one.yaml"
     path.write_text(SCENES)
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         load(path, changes)

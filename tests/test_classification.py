@@ -182,7 +182,7 @@ def test_a_transformer_solves_it_too_and_shows_every_head(data: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("task.truncation=middle", "task.truncation"),
         ("model.pooling={kind: first}", "pooling.kind first is not defined for a recurrent encoder"),
@@ -199,8 +199,8 @@ def test_a_transformer_solves_it_too_and_shows_every_head(data: Path, tmp_path: 
         ("training.optimizer={kind: sgd, momentum: 0, nesterov: true}", "nesterov true needs a momentum above 0"),
     ],
 )
-def test_what_does_not_fit_is_told_in_a_line(change: str, said: str):
+def test_what_does_not_fit_is_told_in_a_line(change: str, message: str):
     with pytest.raises(UserError) as error:
         load(ROOT / "experiments" / "classification" / "synthetic_sentiment_additive.yaml", [change])
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)

@@ -22,16 +22,16 @@ def drawn(count: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarr
 
 def test_macro_f1_by_loops():
     probabilities, labels = drawn(200, 4)
-    answers, scores = probabilities.argmax(axis=1), []
+    predictions, scores = probabilities.argmax(axis=1), []
     for one in range(4):
-        hits = sum(1 for a, b in zip(answers, labels, strict=True) if a == b == one)
-        precision, recall = hits / max(sum(answers == one), 1), hits / max(sum(labels == one), 1)
+        hits = sum(1 for a, b in zip(predictions, labels, strict=True) if a == b == one)
+        precision, recall = hits / max(sum(predictions == one), 1), hits / max(sum(labels == one), 1)
         scores.append(2 * precision * recall / (precision + recall) if hits else 0.0)
-    table = confusion(answers, labels, 4)
+    table = confusion(predictions, labels, 4)
     assert macro_f1(table) == pytest.approx(100 * np.mean(scores))
-    assert accuracy(answers, labels) == pytest.approx(100 * np.trace(table) / 200)
+    assert accuracy(predictions, labels) == pytest.approx(100 * np.trace(table) / 200)
     assert [table[i, j] for i in range(4) for j in range(4)] == [
-        sum((labels == i) & (answers == j)) for i in range(4) for j in range(4)
+        sum((labels == i) & (predictions == j)) for i in range(4) for j in range(4)
     ]
 
 
@@ -72,15 +72,15 @@ def test_scores_lie_in_their_intervals_which_repeat_and_shrink():
 
 
 def test_nll_is_of_the_right_class():
-    found = classification_scores(np.array([[0.5, 0.5], [0.25, 0.75]]), np.array([0, 1]), bins=15)
-    assert found["nll"] == pytest.approx(-np.log([0.5, 0.75]).mean())
-    assert found["majority"] == 50.0
+    scores = classification_scores(np.array([[0.5, 0.5], [0.25, 0.75]]), np.array([0, 1]), bins=15)
+    assert scores["nll"] == pytest.approx(-np.log([0.5, 0.75]).mean())
+    assert scores["majority"] == 50.0
 
 
 def test_rationale_scores():
     weights = [np.array([[0.5, 0.5, 0.0], [0.1, 0.7, 0.2]]), np.array([[0.25, 0.25, 0.5]])]
     gold = [np.array([False, True, False]), np.array([True, True, False])]
-    found = rationale_scores(weights, gold)
-    assert found["rationale_mass"] == pytest.approx(100 * (0.6 + 0.5) / 2)
-    assert found["rationale_hit"] == 50.0
-    assert found["rationale_share"] == pytest.approx(100 * (1 / 3 + 2 / 3) / 2)
+    scores = rationale_scores(weights, gold)
+    assert scores["rationale_mass"] == pytest.approx(100 * (0.6 + 0.5) / 2)
+    assert scores["rationale_hit"] == 50.0
+    assert scores["rationale_share"] == pytest.approx(100 * (1 / 3 + 2 / 3) / 2)

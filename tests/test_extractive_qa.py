@@ -89,13 +89,13 @@ def test_attention_flow_by_the_book(flow: str, kind: str):
     softmax = functools.partial(scipy.special.softmax, axis=-1)
     normalize = {"softmax": softmax, "sparsemax": lambda logits: normalizers.sparsemax(jnp.array(logits))}[kind]
     model = BidafReader(config, 20, 9)
-    given = inputs()
-    variables = drawn(functools.partial(model.init, train=False), *given)
+    batch = inputs()
+    variables = drawn(functools.partial(model.init, train=False), *batch)
     rng = np.random.default_rng(1)
     h, u = rng.normal(size=(2, 5, 12)).astype(np.float32), rng.normal(size=(2, 3, 12)).astype(np.float32)
-    inside = jnp.arange(5)[None] < given[1][:, None]
-    arguments = jnp.array(h), jnp.array(u), jnp.array(u[:, 0]), inside, given[3]
-    flowing = jax.jit(lambda variables, *given: model.apply(variables, *given, False, method="_flow"))
+    inside = jnp.arange(5)[None] < batch[1][:, None]
+    arguments = jnp.array(h), jnp.array(u), jnp.array(u[:, 0]), inside, batch[3]
+    flowing = jax.jit(lambda variables, *batch: model.apply(variables, *batch, False, method="_flow"))
     g, by_question, by_passage = flowing(variables, *arguments)
     w = {name: np.asarray(value) for name, value in variables["params"]["attention"]["score"].items()}
     for b, (t, j) in enumerate(zip((5, 3), (3, 2), strict=True)):
@@ -120,13 +120,13 @@ def test_filler_and_padding_change_nothing(attention: dict | None):
     characters = {"embedding": 3, "filters": 4, "max_characters": 4}
     config = ReaderConfig(**{**BIDAF, "attention": attention, "exact_match": True, "characters": characters})
     model = BidafReader(config, 20, 9)
-    given = inputs()
-    variables = drawn(functools.partial(model.init, train=False), *given)
-    apply = jax.jit(lambda variables, *given: model.apply(variables, *given, train=False))
-    out = apply(variables, *given)
+    batch = inputs()
+    variables = drawn(functools.partial(model.init, train=False), *batch)
+    apply = jax.jit(lambda variables, *batch: model.apply(variables, *batch, train=False))
+    out = apply(variables, *batch)
     chex.assert_shape([out.start, out.end], (2, 6))
     assert np.isneginf(out.start[1, 4:]).all()
-    rows = [jnp.pad(x, [(0, 1), (0, 2)] + [(0, 0)] * (x.ndim - 2)) if x.ndim > 1 else jnp.pad(x, (0, 1)) for x in given]
+    rows = [jnp.pad(x, [(0, 1), (0, 2)] + [(0, 0)] * (x.ndim - 2)) if x.ndim > 1 else jnp.pad(x, (0, 1)) for x in batch]
     wider = apply(variables, *rows)
     np.testing.assert_allclose(wider.start[:2, :6], out.start, atol=1e-5)
     np.testing.assert_allclose(wider.end[:2, :6], out.end, atol=1e-5)

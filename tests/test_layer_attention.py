@@ -126,9 +126,9 @@ def test_a_question_about_an_image_shows_one_head(picture: str):
     mean = selected(task, params, inputs, Selection("cross"))
     assert mean.title == plain.title
     np.testing.assert_allclose(mean.weights, plain.weights, atol=1e-5)
-    one = selected(task, params, inputs, Selection(head=1))
-    assert "head 1 of " in one.title
-    rows_add_up(one)
+    head_map = selected(task, params, inputs, Selection(head=1))
+    assert "head 1 of " in head_map.title
+    rows_add_up(head_map)
 
 
 @pytest.mark.parametrize(

@@ -39,12 +39,12 @@ def sacrebleu_command(tmp_path, hypothesis_lines: list[str], *options: str) -> d
 def test_scores_equal_sacrebleus_command(tmp_path, name, options):
     hypotheses = [*HYPOTHESES[:3], "Ein Straßenmusiker spielt für fremde Fußgänger."] * 5
     scores = metrics.translation_scores(hypotheses, REFERENCES, bootstrap=200)
-    told = sacrebleu_command(tmp_path, hypotheses, *options, "--confidence", "--confidence-n", "200")
-    assert scores[name] == pytest.approx(told["score"], abs=1e-5)
-    assert scores[f"{name}_signature"] == told["signature"]
+    printed = sacrebleu_command(tmp_path, hypotheses, *options, "--confidence", "--confidence-n", "200")
+    assert scores[name] == pytest.approx(printed["score"], abs=1e-5)
+    assert scores[f"{name}_signature"] == printed["signature"]
     low, high = scores[f"{name}_ci95"]
-    assert low < told["confidence_mean"] < high
-    assert (high - low) / 2 == pytest.approx(told["confidence_var"], abs=1e-5)
+    assert low < printed["confidence_mean"] < high
+    assert (high - low) / 2 == pytest.approx(printed["confidence_var"], abs=1e-5)
 
 
 def test_an_interval_may_reach_down_to_no_match_at_all():
@@ -81,8 +81,8 @@ def test_bleu_of_perfect_and_of_empty_translations():
 
 
 def test_exact_match_is_exact_but_for_white_space():
-    found = metrics.exact_match_by_length(["a b", "a  b ", "A b", "ab"], ["a b"] * 4, [1] * 4, parts=1)
-    assert found == [50.0]
+    thirds = metrics.exact_match_by_length(["a b", "a  b ", "A b", "ab"], ["a b"] * 4, [1] * 4, parts=1)
+    assert thirds == [50.0]
 
 
 def test_exact_match_by_length_orders_by_length_and_leaves_no_sentence_out():

@@ -31,16 +31,16 @@ def answered(count: int) -> dict:
 @pytest.mark.parametrize("scored", [classified, translated, captioned, answered])
 def test_every_score_has_an_interval_from_twenty_examples_on(scored):
     for count in (1, 2, MIN_EXAMPLES - 1, MIN_EXAMPLES):
-        found = {name: value for name, value in scored(count).items() if name.endswith("_ci95")}
-        assert len(found) >= 3
-        for name, value in found.items():
+        result = {name: value for name, value in scored(count).items() if name.endswith("_ci95")}
+        assert len(result) >= 3
+        for name, value in result.items():
             assert (value is not None) == (count >= MIN_EXAMPLES), (name, count)
 
 
 def test_of_one_example_nothing_is_sure():
     assert interval(np.array([100.0])) is None
-    found = paired_difference(np.array([100.0]), np.array([0.0]))
-    assert (found.difference, found.low, found.high, found.p) == (100.0, None, None, None)
+    result = paired_difference(np.array([100.0]), np.array([0.0]))
+    assert (result.difference, result.low, result.high, result.p) == (100.0, None, None, None)
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 8])
@@ -50,11 +50,11 @@ def test_p_is_never_below_that_of_the_exact_sign_flip_test(count):
         apart = first - 50.0
         flips = np.array(list(product([1, -1], repeat=count))) @ apart
         exact = np.mean(np.abs(flips) >= abs(apart.sum()) - 1e-9)
-        found = paired_difference(first, np.full(count, 50.0))
+        result = paired_difference(first, np.full(count, 50.0))
         assert exact == pytest.approx(2 / 2**count) == smallest_p(first, np.full(count, 50.0))
-        assert found.p is not None
-        assert found.p >= exact
-        assert found.low is None
+        assert result.p is not None
+        assert result.p >= exact
+        assert result.low is None
 
 
 def test_only_examples_that_differ_count_for_the_smallest_p():
@@ -70,6 +70,6 @@ def test_only_examples_that_differ_count_for_the_smallest_p():
 
 
 def test_many_examples_are_as_before():
-    found = paired_difference(np.full(400, 100.0), np.zeros(400))
-    assert found.p == pytest.approx(2 / 1001)
-    assert (found.low, found.high) == (100.0, 100.0)
+    result = paired_difference(np.full(400, 100.0), np.zeros(400))
+    assert result.p == pytest.approx(2 / 1001)
+    assert (result.low, result.high) == (100.0, 100.0)

@@ -28,7 +28,7 @@ from attnlab.training.steps import initial_state, make_train_step, shard_batch
 FEW = {"train": 300, "dev": 40, "test": 40}
 
 
-def told(sentences: tuple[str, ...]) -> list[tuple[str, str, str]]:
+def events(sentences: tuple[str, ...]) -> list[tuple[str, str, str]]:
     """Who did what with what: read from the words alone."""
     deeds = (
         dict.fromkeys(generated.GO, "go")
@@ -45,7 +45,7 @@ def told(sentences: tuple[str, ...]) -> list[tuple[str, str, str]]:
 def where_things_were(sentences: tuple[str, ...]) -> dict[str, list[str]]:
     """The places of every thing in turn, by following who holds it."""
     place, holder, places = {}, {}, {}
-    for person, deed, what in told(sentences):
+    for person, deed, what in events(sentences):
         if deed == "go":
             place[person] = what
             for thing in [t for t, p in holder.items() if p == person]:
@@ -63,7 +63,7 @@ def where_things_were(sentences: tuple[str, ...]) -> dict[str, list[str]]:
 def test_answers_and_facts_follow_from_the_sentences(facts: int):
     config = GeneratedStories(facts=facts, **FEW)
     for story in generated.generate(config).train:
-        deeds = told(story.sentences)
+        deeds = events(story.sentences)
         assert len(story.sentences) <= config.longest_story
         assert len(story.facts) == facts
         if facts == 1:
@@ -89,12 +89,12 @@ def test_answers_and_facts_follow_from_the_sentences(facts: int):
 
 
 def test_generated_stories_depend_on_the_seed_alone_and_share_nothing_between_splits():
-    one, again = (generated.generate(GeneratedStories(facts=2, **FEW)) for _ in range(2))
+    first, again = (generated.generate(GeneratedStories(facts=2, **FEW)) for _ in range(2))
     other = generated.generate(GeneratedStories(facts=2, seed=1, **FEW))
-    assert one.fingerprint() == again.fingerprint() != other.fingerprint()
+    assert first.fingerprint() == again.fingerprint() != other.fingerprint()
     longer = generated.generate(GeneratedStories(facts=2, **(FEW | {"train": 400})))
-    assert longer.train[:300] == one.train
-    texts = [{(s.sentences, s.question) for s in part} for part in (one.train, one.dev, *one.test.values())]
+    assert longer.train[:300] == first.train
+    texts = [{(s.sentences, s.question) for s in part} for part in (first.train, first.dev, *first.test.values())]
     others = [{(s.sentences, s.question) for s in part} for part in (other.dev, *other.test.values())]
     assert not texts[0] & (texts[1] | texts[2])
     assert not texts[0] & (others[0] | others[1]), "also with another seed"
@@ -117,7 +117,7 @@ def test_babi_files(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("Mary moved.\n", r"qa.txt:1: expected a number"),
         (BABI.replace("\t1", "\t9"), r"qa.txt:3: the fact '9' is not"),
@@ -125,9 +125,9 @@ def test_babi_files(tmp_path: Path):
         ("1 Where?\tattic\t1\n", r"qa.txt:1: the fact '1'"),
     ],
 )
-def test_babi_mistakes_are_told(tmp_path: Path, text: str, said: str):
+def test_babi_mistakes_are_told(tmp_path: Path, text: str, message: str):
     (tmp_path / "qa.txt").write_text(text)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         babi.read_file(tmp_path / "qa.txt")
 
 

@@ -43,8 +43,8 @@ def experiment(model: dict, **task) -> Experiment:
 def test_guided_alignment_is_its_definition():
     weights = np.array([[[0.2, 0.8, 0.0], [0.5, 0.25, 0.25], [1.0, 0.0, 0.0]]])
     links = np.array([[[0, 1, 0], [1, 1, 0], [0, 0, 1]]], float)
-    found = guided_alignment(jnp.asarray(weights), jnp.asarray(links), jnp.array([2]))
-    np.testing.assert_allclose(found, -np.log(0.8) - 0.5 * (np.log(0.5) + np.log(0.25)), rtol=1e-5)
+    loss = guided_alignment(jnp.asarray(weights), jnp.asarray(links), jnp.array([2]))
+    np.testing.assert_allclose(loss, -np.log(0.8) - 0.5 * (np.log(0.5) + np.log(0.25)), rtol=1e-5)
     slope = jax.jit(jax.grad(lambda w: guided_alignment(w, jnp.asarray(links), jnp.array([3]))))(jnp.asarray(weights))
     assert np.isfinite(slope).all()
 
@@ -77,12 +77,12 @@ def test_guiding_makes_attention_follow_gold(model):
     @jax.jit
     def step(params, state):
         def total(params):
-            found = task.loss(params, batch, None)
-            return found.total, found
+            step_loss = task.loss(params, batch, None)
+            return step_loss.total, step_loss
 
-        slope, found = jax.grad(total, has_aux=True)(params)
+        slope, step_loss = jax.grad(total, has_aux=True)(params)
         updates, state = update.update(slope, state, params)
-        return jax.tree.map(jnp.add, params, updates), state, found.metrics["alignment"] / found.count
+        return jax.tree.map(jnp.add, params, updates), state, step_loss.metrics["alignment"] / step_loss.count
 
     state, before = update.init(params), None
     for _ in range(25):

@@ -105,9 +105,9 @@ def test_an_opened_gate_lets_the_image_in():
 def test_shuffled_images_are_never_ones_own():
     for count in (2, 3, 50):
         order = np.random.default_rng(count).permutation(count)
-        found = _derange(order)
-        assert sorted(found) == list(range(count))
-        assert (found != np.arange(count)).all()
+        indices = _derange(order)
+        assert sorted(indices) == list(range(count))
+        assert (indices != np.arange(count)).all()
 
 
 SCENES = """
@@ -134,22 +134,22 @@ def test_questions_are_learned_and_the_controls_are_not_and_the_run_can_be_used(
     path = tmp_path / "one.yaml"
     path.write_text(SCENES)
     run = lab.train(load(path), tmp_path / "run", None)
-    found = lab.evaluate(run, None)["test"]
-    assert found["accuracy"] >= 90
-    low, high = found["accuracy_ci95"]
-    assert low <= found["accuracy"] <= high
+    scores = lab.evaluate(run, None)["test"]
+    assert scores["accuracy"] >= 90
+    low, high = scores["accuracy_ci95"]
+    assert low <= scores["accuracy"] <= high
     for control in ("shuffled_images", "question_only", "image_only"):
-        assert found[f"accuracy_{control}"] < found["accuracy"] - 20
-    assert found["usual_answer"] < found["usual_answer_to_question"] < found["accuracy"]
+        assert scores[f"accuracy_{control}"] < scores["accuracy"] - 20
+    assert scores["usual_answer"] < scores["usual_answer_to_question"] < scores["accuracy"]
     trained = lab.load(run)
-    asked = trained.task.load(trained.run.config, None).test["test"][0]
+    example = trained.task.load(trained.run.config, None).test["test"][0]
     file = tmp_path / "scene.png"
-    Image.fromarray(asked.image).save(file)
+    Image.fromarray(example.image).save(file)
     known = json.loads((run / "answers.json").read_text())
-    found = trained.predict([f"{file}\t{asked.question}", ""])
-    assert found[0] in known
-    assert found[1] == ""
-    (drawn,) = lab.show(run, [str(file), asked.question])
+    predictions = trained.predict([f"{file}\t{example.question}", ""])
+    assert predictions[0] in known
+    assert predictions[1] == ""
+    (drawn,) = lab.show(run, [str(file), example.question])
     assert drawn.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="line 1: expected the path of an image file, a tab"):
         trained.predict([str(file)])

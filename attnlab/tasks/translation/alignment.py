@@ -150,7 +150,7 @@ def alignment_score(predicted: Sequence[Collection[tuple[int, int]]], golds: Seq
     count = sum(len(set(links)) for links in predicted)
     sure = sum(len(g.sure) for g in golds)
     if count + sure == 0:
-        raise ValueError("neither predicted links nor sure gold links to score")
+        raise ValueError("no links to score: neither predicted links nor sure gold links")
     in_sure = sum(len(gold.sure & set(links)) for links, gold in zip(predicted, golds, strict=True))
     in_possible = sum(len(gold.possible & set(links)) for links, gold in zip(predicted, golds, strict=True))
     return AlignmentScore(

@@ -16,6 +16,7 @@ from attnlab.config.errors import UserError
 from attnlab.config.models.recurrent import RecurrentSeq2Seq
 from attnlab.config.models.transformer import TransformerSeq2Seq
 from attnlab.config.translation import Translation
+from attnlab.data.records import Splits
 from attnlab.data.text.batching import Batch, Pairs, evaluation_batches, training_pairs
 from attnlab.data.text.buckets import Shape
 from attnlab.data.text.tokenizer import BOS, EOS, Encoding, Tokenizers, train_tokenizers
@@ -67,8 +68,9 @@ class TranslationTask(Task):
     _decoders: dict[Decoding, Callable[..., Hypotheses]] = field(default_factory=dict)
 
     @classmethod
-    def prepare(cls, config: Experiment, splits: ParallelCorpus, data_dir: Path | None = None) -> Self:
+    def prepare(cls, config: Experiment, splits: Splits[Any], data_dir: Path | None = None) -> Self:
         """Learn the vocabularies."""
+        assert isinstance(splits, ParallelCorpus)
         return cls(config, train_tokenizers(settings(config, Translation).tokenizer, splits))
 
     @classmethod
