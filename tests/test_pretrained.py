@@ -60,8 +60,8 @@ def tensors(prefix: str = "") -> dict[str, np.ndarray]:
             shapes |= {f"encoder.layer.{n}.{name}.weight": size, f"encoder.layer.{n}.{name}.bias": size[:1]}
         for name in ("attention.output", "output"):
             shapes |= {f"encoder.layer.{n}.{name}.LayerNorm.{part}": (WIDTH,) for part in ("weight", "bias")}
-    found = {prefix + name: draw.normal(size=shape).astype(np.float32) * 0.5 for name, shape in shapes.items()}
-    return found | {f"{prefix}pooler.dense.bias": np.zeros(WIDTH, np.float32), "cls.x": np.zeros(1, np.float32)}
+    weights = {prefix + name: draw.normal(size=shape).astype(np.float32) * 0.5 for name, shape in shapes.items()}
+    return weights | {f"{prefix}pooler.dense.bias": np.zeros(WIDTH, np.float32), "cls.x": np.zeros(1, np.float32)}
 
 
 def write(folder: Path, given: dict[str, np.ndarray] | None = None, **settings: object) -> Path:
@@ -134,11 +134,11 @@ def test_a_made_up_folder_is_bert(tmp_path: Path, prefix: str, renamed: Callable
     types = np.array([[0, 0, 1, 1, 1], [0, 1, 1, 0, 0]])[:, : tokens.shape[1]]
     types = np.pad(types, ((0, 0), (0, tokens.shape[1] - types.shape[1])), mode="edge")
     lengths = [tokens.shape[1], 3]
-    found = states(BERT, source, tokens, lengths, types)
+    computed = states(BERT, source, tokens, lengths, types)
     plain = tensors()
     for row, length in enumerate(lengths):
         expected = by_hand(plain, source.rows[tokens[row, :length]], types[row, :length])
-        np.testing.assert_allclose(found[row, :length], expected, atol=2e-5)
+        np.testing.assert_allclose(computed[row, :length], expected, atol=2e-5)
     _, ignored = bert.read(BERT, source)
     assert ignored == sorted([f"{prefix}pooler.dense.bias", "cls.x"])
     assert all(name in bert.describe(BERT, source) for name in ignored)
@@ -153,11 +153,11 @@ def test_special_tokens_come_first_and_no_text_is_read_as_one(folder: Path):
     assert [tokenizer.token(n) for n in range(6)] == [*FIRST, "[unused0]", "the"]
     assert source.rows[:6].tolist() == [0, 4, 5, 3, 1, 2]
     assert sorted(source.rows) == list(range(len(VOCABULARY)))
-    found = tokenizer.encode("The GOOD [SEP] films, É!")
-    assert found.tokens == ["the", "good", "[UNK]", "[UNK]", "[UNK]", "film", "##s", ",", "[UNK]", "[UNK]"]
-    assert found.unknown == [2, 3, 4, 8, 9]
-    assert min(found.ids) >= UNK
-    assert found.surface == ["The", "GOOD", "[", "SEP", "]", "film", "s", ",", "É", "!"]
+    encoding = tokenizer.encode("The GOOD [SEP] films, É!")
+    assert encoding.tokens == ["the", "good", "[UNK]", "[UNK]", "[UNK]", "film", "##s", ",", "[UNK]", "[UNK]"]
+    assert encoding.unknown == [2, 3, 4, 8, 9]
+    assert min(encoding.ids) >= UNK
+    assert encoding.surface == ["The", "GOOD", "[", "SEP", "]", "film", "s", ",", "É", "!"]
     assert tokenizer.decode([1, *tokenizer.encode("good films, very").ids, 2, 0]) == "good films, very"
 
 
@@ -174,9 +174,9 @@ def test_lines_of_a_vocabulary_end_at_line_feeds_only(folder: Path):
 
 
 def changed(folder: Path, change: Callable[[dict[str, np.ndarray]], object]) -> None:
-    found = tensors()
-    change(found)
-    save_file(found, folder / "model.safetensors")
+    stored = tensors()
+    change(stored)
+    save_file(stored, folder / "model.safetensors")
 
 
 QUERY = "encoder.layer.1.attention.self.query.weight"
@@ -216,10 +216,10 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_weights_in_shards_are_the_same_encoder(folder: Path):
     whole, _ = bert.read(BERT, Pretrained(folder))
     (folder / "model.safetensors").unlink()
-    found = tensors()
-    shards = {name: f"model-{number % 2 + 1:05d}-of-00002.safetensors" for number, name in enumerate(found)}
+    stored = tensors()
+    shards = {name: f"model-{number % 2 + 1:05d}-of-00002.safetensors" for number, name in enumerate(stored)}
     for shard in set(shards.values()):
-        save_file({name: value for name, value in found.items() if shards[name] == shard}, folder / shard)
+        save_file({name: value for name, value in stored.items() if shards[name] == shard}, folder / shard)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}))
     source = Pretrained(folder)
     chex.assert_trees_all_equal(bert.read(BERT, source)[0], whole)
@@ -307,7 +307,7 @@ def test_a_trained_run_needs_the_weights_no_more(name: str, data_dir: Path, tmp_
 def test_other_weights_are_another_run(data_dir: Path, tmp_path: Path):
     config, run = experiment("sst2", "training.steps=2"), tmp_path / "run"
     lab.train(config, run, data_dir)
-    changed(data_dir / "tiny_bert", lambda found: found.update({"cls.x": np.ones(1, np.float32)}))
+    changed(data_dir / "tiny_bert", lambda stored: stored.update({"cls.x": np.ones(1, np.float32)}))
     with pytest.raises(UserError, match=r"is another run: .*pretrained"):
         lab.train(config, run, data_dir)
 
@@ -333,13 +333,13 @@ def test_bert_reads_marks_as_it_was_trained(name: str, data_dir: Path):
     tokens = np.zeros((2, 6), np.int32)
     tokens[0, :3], tokens[1, 3:] = ids, 9
     read = jax.jit(functools.partial(task.model.apply, train=False))
-    found = read({"params": params}, jnp.asarray(tokens), jnp.array([3, 0]))
+    output = read({"params": params}, jnp.asarray(tokens), jnp.array([3, 0]))
     reference = Model(config.model.encoder, task.reader.tokenizer.vocabulary_size)
     whole = jnp.asarray([[1, *ids, 2]], jnp.int32)
     encode = jax.jit(functools.partial(reference.apply, train=False))
     (first,) = np.asarray(encode({"params": params["encoder"]}, whole, jnp.array([5])))[:, 0]
     logits = first @ params["classes"]["kernel"] + params["classes"]["bias"]
-    np.testing.assert_allclose(found.logits[0], logits, atol=1e-5)
+    np.testing.assert_allclose(output.logits[0], logits, atol=1e-5)
 
 
 def test_marks_are_there_however_a_text_is_pooled(data_dir: Path):
@@ -421,9 +421,9 @@ def test_minilm_reads_texts_as_its_own_tokenizer_does():
     theirs.no_padding()
     theirs.no_truncation()
     for text in TEXTS:
-        found = source.tokenizer.encode(text)
+        encoding = source.tokenizer.encode(text)
         text = text.replace("[SEP]", "[ SEP ]")  # a text may not write marks: the library would read one
-        assert source.rows[found.ids].tolist() == theirs.encode(text, add_special_tokens=False).ids
+        assert source.rows[encoding.ids].tolist() == theirs.encode(text, add_special_tokens=False).ids
 
 
 @minilm
@@ -447,5 +447,5 @@ def test_minilm_equals_transformers():
             input_ids=torch.tensor(source.rows[tokens]), token_type_ids=torch.tensor(types),
             attention_mask=torch.tensor(mask.astype(int)),
         ).last_hidden_state.numpy()  # fmt: skip
-    found = states(MINILM, source, tokens, lengths, types)
-    assert np.abs(found - expected)[mask].max() < 1e-4
+    computed = states(MINILM, source, tokens, lengths, types)
+    assert np.abs(computed - expected)[mask].max() < 1e-4
