@@ -23,6 +23,10 @@ class _Descent(Config):
     clip_norm: PositiveFloat | None = 1.0
     """Largest global norm of the gradients; null disables clipping."""
 
+    def tiny(self) -> Self:
+        """Shorten the warm-up."""
+        return self.with_limits(warmup_steps=2)
+
 
 class AdamW(_Descent):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
@@ -87,5 +91,4 @@ class Training(Config):
 
     def tiny(self) -> Self:
         """Shrink the training to a few small steps."""
-        warmed = self.replace(optimizer=self.optimizer.with_limits(warmup_steps=2))
-        return warmed.with_limits(steps=8, batch_tokens=512, buckets=1, evaluate_every=4)
+        return super().tiny().with_limits(steps=8, batch_tokens=512, buckets=1, evaluate_every=4)
