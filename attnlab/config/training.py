@@ -64,7 +64,7 @@ class Training(Config):
     steps: PositiveInt
     """Number of optimizer steps."""
     batch_tokens: PositiveInt = 2048
-    """Largest number of tokens in a batch, including padding; of the target, for source and target."""
+    """Largest number of tokens in a batch, including padding; target tokens, if there are source and target."""
     buckets: Annotated[int, Field(ge=1, le=64)] = 8
     """Number of different batch shapes; each is compiled once."""
     optimizer: Optimizer = AdamW()
