@@ -31,7 +31,7 @@ def made_up(count: int, longest: int = 40, seed: int = 0) -> list[Ids]:
 
 def rows(batch: Batch) -> list[Ids]:
     """Take a batch apart again, and check every array of it."""
-    found = []
+    pairs = []
     assert all(array.dtype == np.int32 for array in batch.values())
     for row in range(len(batch["source"])):
         s, t = int(batch["source_lengths"][row]), int(batch["target_lengths"][row])
@@ -42,8 +42,8 @@ def rows(batch: Batch) -> list[Ids]:
             source, given, wanted = (batch[n][row].tolist() for n in ("source", "target_in", "target_out"))
             assert (source[s - 1], given[0], wanted[t - 1]) == (EOS, BOS, EOS)
             assert given[1:t] == wanted[: t - 1]
-            found.append((tuple(source[: s - 1]), tuple(wanted[: t - 1])))
-    return found
+            pairs.append((tuple(source[: s - 1]), tuple(wanted[: t - 1])))
+    return pairs
 
 
 def equal(first: Batch, second: Batch) -> bool:
@@ -70,9 +70,9 @@ def test_each_pair_comes_once_an_epoch_in_few_shapes(count: int, tokens: int, bu
     batches = Batches.of_pairs(pairs, tokens, buckets, seed=3, row_multiple=multiple)
     assert len(batches.shapes) <= buckets
     for epoch in range(2):
-        found = [batches.batch(step) for step in range(epoch * len(batches), (epoch + 1) * len(batches))]
-        assert sorted(itertools.chain(*map(rows, found))) == sorted(pairs)
-        shapes = {(*batch["source"].shape, batch["target_in"].shape[1]) for batch in found}
+        epoch_batches = [batches.batch(step) for step in range(epoch * len(batches), (epoch + 1) * len(batches))]
+        assert sorted(itertools.chain(*map(rows, epoch_batches))) == sorted(pairs)
+        shapes = {(*batch["source"].shape, batch["target_in"].shape[1]) for batch in epoch_batches}
         assert shapes == set(batches.shapes)
     for size, _, target in batches.shapes:
         assert size % multiple == 0

@@ -148,7 +148,7 @@ def test_a_run_tells_what_it_is_trained_on_and_keeps_its_classes(run: Path, data
     ]  # fmt: skip
     assert task.token_lengths(examples) == {"text": [20, 2, 0, 2]}
     (run / "labels.json").rename(run / "elsewhere")
-    with pytest.raises(UserError, match=r"labels\.json: no classes"):
+    with pytest.raises(UserError, match=r"labels\.json: cannot read the classes"):
         lab.load(run)
     (run / "labels.json").write_text('["y", "x"]')
     with pytest.raises(UserError, match=r"labels\.json"):

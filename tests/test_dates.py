@@ -201,8 +201,8 @@ def test_seeds_differ_and_a_seed_is_exact_in_any_process() -> None:
         "print(load(Dates(train=50, dev=5, test=5), None).fingerprint(), 'jax' in sys.modules)"
     )
     environment = os.environ | {"PYTHONHASHSEED": "12345"}
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert found.stdout.split() == [here, "False"]
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert result.stdout.split() == [here, "False"]
 
 
 def test_lengths_and_vocabulary_are_those_of_a_small_task() -> None:

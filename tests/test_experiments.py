@@ -61,12 +61,12 @@ def test_expected_scores_are_those_of_the_archived_run(name: str):
     results = expected(experiment(name))
     archived = ROOT / "docs" / "results" / f"{name}-s{results.seed}" / "results.json"
     assert archived.exists() == bool(results.scores), "scores are expected exactly where a run is archived"
-    found = json.loads(archived.read_text()) if archived.exists() else {}
-    assert results.scores.keys() == found.keys()
+    archived_scores = json.loads(archived.read_text()) if archived.exists() else {}
+    assert results.scores.keys() == archived_scores.keys()
     for split, metrics in results.scores.items():
         assert metrics
         assert all(metric_names.known(metric) for metric in metrics)
-        assert metrics == {metric: round(found[split][metric], 1) for metric in metrics}
+        assert metrics == {metric: round(archived_scores[split][metric], 1) for metric in metrics}
 
 
 def test_expected_results_are_in_no_run_and_a_mistake_in_them_has_its_place(tmp_path: Path):
@@ -86,8 +86,8 @@ def learned_words(data: str) -> int:
     path = next(path for path in GENERATED if data_of(path) == data)
     config = load(path, ["task.data.train=3000", "task.data.dev=20", "task.data.test=20"])  # enough for every word
     task = task_class(config).prepare(config, task_class(config).load(config, None))
-    found = task.tokenizer.source if isinstance(task.tokenizer, Tokenizers) else task.tokenizer
-    return (len(found.words) if isinstance(found, Vocabulary) else found.vocabulary_size) - len(SPECIALS)
+    tokenizer = task.tokenizer.source if isinstance(task.tokenizer, Tokenizers) else task.tokenizer
+    return (len(tokenizer.words) if isinstance(tokenizer, Vocabulary) else tokenizer.vocabulary_size) - len(SPECIALS)
 
 
 def data_of(path: Path) -> str:
@@ -135,12 +135,12 @@ def kinds(section: object) -> list[str]:
 
 
 def test_difference_is_empty_only_between_equals():
-    one = load(experiment("dates_additive"))
-    assert difference(one, one) == []
+    config = load(experiment("dates_additive"))
+    assert difference(config, config) == []
     other = load(experiment("dates_additive"), ["model.dropout=0.2", "training.patience=3"])
-    assert difference(one, other) == [
-        f"model.dropout: {one.model.dropout} in the run, 0.2 here",
-        f"training.patience: {json.dumps(one.training.patience)} in the run, 3 here",
+    assert difference(config, other) == [
+        f"model.dropout: {config.model.dropout} in the run, 0.2 here",
+        f"training.patience: {json.dumps(config.training.patience)} in the run, 3 here",
     ]
 
 
@@ -183,7 +183,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 QUICK = ("multi30k_de_en_none", "story_qa_1_memory")
 """Run by default, also predicted with and shown; the others are slow together."""
-ASKED = (
+PREDICTED = (
     *QUICK,
     "dates_transformer",
     "synthetic_sentiment_additive",
@@ -232,12 +232,12 @@ def test_tiny_runs_through_the_command_line(name: str, data_dir: Path, picture: 
             if metric not in intervals and not aside and not isinstance(value, dict | list):
                 assert metric_names.known(metric), metric
                 assert any(line.startswith(f"  {metric_names.name(metric)} ") for line in lines), metric
-        assert all(found is None or found[0] <= found[1] for found in intervals.values())  # None of few examples
-    if name in ASKED:
-        asked = inputs_of(config.task.kind, picture)
-        line = "\t".join(asked)
+        assert all(bounds is None or bounds[0] <= bounds[1] for bounds in intervals.values())  # None of few examples
+    if name in PREDICTED:
+        arguments = inputs_of(config.task.kind, picture)
+        line = "\t".join(arguments)
         assert attnlab("predict", run, text=f"{line}\n{line}\n").count("\n") == 2
-        shown = dict(line.split(": ", 1) for line in attnlab("show", run, *asked).splitlines())
+        shown = dict(line.split(": ", 1) for line in attnlab("show", run, *arguments).splitlines())
         assert "prediction" in shown
         drawn = [Path(shown[name]) for name in ("picture", "page")]
         assert drawn[0].read_bytes().startswith(b"\x89PNG")

@@ -37,9 +37,9 @@ PARTLY = [["1976"], ["Beyoncé and Bruno Mars"], ["climate change"]]
     ],
 )
 def test_published_cases(gold, answers, right):
-    found = squad_scores(gold, answers) | best_by_threshold(gold, answers, [0.0] * len(gold))
+    scores = squad_scores(gold, answers) | best_by_threshold(gold, answers, [0.0] * len(gold))
     total = {"exact": right, "f1": right, "best_exact": right, "best_f1": right}
-    assert found == pytest.approx(total | {"total": len(gold), "best_exact_thresh": 0.0, "best_f1_thresh": 0.0})
+    assert scores == pytest.approx(total | {"total": len(gold), "best_exact_thresh": 0.0, "best_f1_thresh": 0.0})
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def test_the_best_gold_answer_counts_and_wordless_ones_do_not():
 
 def test_no_answers_of_version_2():
     gold, answers = [["x"], ["y"], [], []], ["x", "z", "w", ""]
-    found = squad_scores(gold, answers) | best_by_threshold(gold, answers, [0.1, 0.6, 0.9, 0.95])
-    assert (found["exact"], found["HasAns_exact"], found["NoAns_exact"]) == (50.0, 50.0, 50.0)
-    assert (found["HasAns_total"], found["NoAns_total"]) == (2, 2)
-    assert (found["best_exact"], found["best_exact_thresh"]) == (75.0, 0.1)
+    scores = squad_scores(gold, answers) | best_by_threshold(gold, answers, [0.1, 0.6, 0.9, 0.95])
+    assert (scores["exact"], scores["HasAns_exact"], scores["NoAns_exact"]) == (50.0, 50.0, 50.0)
+    assert (scores["HasAns_total"], scores["NoAns_total"]) == (2, 2)
+    assert (scores["best_exact"], scores["best_exact_thresh"]) == (75.0, 0.1)
 
 
 PASSAGE = "The cat sat in Rome. In Rome it rained."
@@ -94,26 +94,26 @@ def write(path: Path, content: object) -> Path:
 
 @pytest.mark.parametrize("name", ["d.json", "d.json.gz"])
 def test_a_question_is_read(tmp_path: Path, name: str):
-    (found,) = squad.read_file(write(tmp_path / name, document()))
-    assert found == PassageQuestion("q", "Where?", PASSAGE, (AnswerSpan("Rome", 15),))
-    assert found.target == AnswerSpan("Rome", 15)
+    (question,) = squad.read_file(write(tmp_path / name, document()))
+    assert question == PassageQuestion("q", "Where?", PASSAGE, (AnswerSpan("Rome", 15),))
+    assert question.target == AnswerSpan("Rome", 15)
 
 
 def test_unanswerable(tmp_path: Path):
     given = document(is_impossible=True, answers=[], plausible_answers=[{"text": "Rome", "answer_start": 15}])
-    (found,) = squad.read_file(write(tmp_path / "d.json", given))
-    assert (found.answers, found.target) == ((), None)
+    (question,) = squad.read_file(write(tmp_path / "d.json", given))
+    assert (question.answers, question.target) == ((), None)
 
 
 def test_guessed_places_are_trained_on_only_where_there_are_no_others(tmp_path: Path):
     guessed = {"text": "Rome", "answer_start": 24, "span": "heuristic"}
     certain = {"text": "in Rome", "answer_start": 12, "span": "unique"}
-    (found,) = squad.read_file(write(tmp_path / "d.json", document(answers=[guessed, guessed, certain])))
-    assert found.target == AnswerSpan("in Rome", 12)
-    (found,) = squad.read_file(write(tmp_path / "d.json", document(answers=[guessed])))
-    assert found.target == AnswerSpan("Rome", 24, certain=False)
-    (found,) = squad.read_file(write(tmp_path / "d.json", document(answers=[guessed | {"answer_start": 3}])))
-    assert found.target is None
+    (question,) = squad.read_file(write(tmp_path / "d.json", document(answers=[guessed, guessed, certain])))
+    assert question.target == AnswerSpan("in Rome", 12)
+    (question,) = squad.read_file(write(tmp_path / "d.json", document(answers=[guessed])))
+    assert question.target == AnswerSpan("Rome", 24, certain=False)
+    (question,) = squad.read_file(write(tmp_path / "d.json", document(answers=[guessed | {"answer_start": 3}])))
+    assert question.target is None
 
 
 @pytest.mark.parametrize(
@@ -155,9 +155,9 @@ def test_subjqa(tmp_path: Path):
     ]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     config = SubjQa(train=("a.jsonl", "a.jsonl"), dev=("a.jsonl",), test={"test": "a.jsonl"})
-    found = subjqa.read(config, tmp_path)
-    assert [len(part) for part in found.splits().values()] == [4, 2, 2]
-    assert [question.target for question in found.dev] == [AnswerSpan("good", 6), None]
+    splits = subjqa.read(config, tmp_path)
+    assert [len(part) for part in splits.splits().values()] == [4, 2, 2]
+    assert [question.target for question in splits.dev] == [AnswerSpan("good", 6), None]
     for wrong, message in (
         ({"answer": None}, "must both be null"),
         ({"context": None}, "must not be null"),
@@ -183,9 +183,9 @@ def test_a_folder_in_the_hubs_layout(tmp_path: Path, monkeypatch: pytest.MonkeyP
     folder.mkdir()
     for name in ("train", "validation", "test"):
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    found = squad.read_hub(PassageQuestionHub(path="mine"), tmp_path)
-    assert [len(part) for part in found.splits().values()] == [2, 2, 2]
-    assert [question.target for question in found.train] == [AnswerSpan("Rome", 15), None]
+    splits = squad.read_hub(PassageQuestionHub(path="mine"), tmp_path)
+    assert [len(part) for part in splits.splits().values()] == [2, 2, 2]
+    assert [question.target for question in splits.train] == [AnswerSpan("Rome", 15), None]
 
 
 def test_repeated_ids_are_refused(tmp_path: Path):
@@ -230,8 +230,8 @@ def test_places_counted_by_another_rule_are_converted(rule: str, tmp_path: Path,
     places = [COUNTED[rule](EMOJI[: EMOJI.index(word)]) for word in words]
     given = document(answers=[{"text": w, "answer_start": p} for w, p in zip(words, places, strict=True)])
     given["data"][0]["paragraphs"][0]["context"] = EMOJI
-    (found,) = squad.read_file(write(tmp_path / "d.json", given))
-    assert [(answer.text, answer.start) for answer in found.answers] == [(word, EMOJI.index(word)) for word in words]
+    (question,) = squad.read_file(write(tmp_path / "d.json", given))
+    assert [(answer.text, answer.start) for answer in question.answers] == [(word, EMOJI.index(word)) for word in words]
     message = capfd.readouterr().err
     assert f"d.json: answer_start counts {rule}; converted" in message
     assert message.count("\n") == 1
@@ -248,11 +248,11 @@ def test_places_counted_in_the_composed_text_are_converted(tmp_path: Path, capfd
     """The passage is decomposed, the answers and their places are not: each answer gets the passage's spelling."""
     given = document(answers=[{"text": word, "answer_start": EMOJI.index(word)} for word in ("Köln", "한국", "left")])
     given["data"][0]["paragraphs"][0]["context"] = passage = unicodedata.normalize("NFD", EMOJI)
-    (found,) = squad.read_file(write(tmp_path / "d.json", given))
-    assert [answer.text for answer in found.answers] == [
+    (question,) = squad.read_file(write(tmp_path / "d.json", given))
+    assert [answer.text for answer in question.answers] == [
         unicodedata.normalize("NFD", w) for w in ("Köln", "한국", "left")
     ]
-    assert all(passage.startswith(answer.text, answer.start) for answer in found.answers)
+    assert all(passage.startswith(answer.text, answer.start) for answer in question.answers)
     assert "counts characters of the composed text (NFC)" in capfd.readouterr().err
 
 
@@ -267,8 +267,8 @@ def test_what_no_rule_explains_stays_as_it_is(tmp_path: Path, capfd: pytest.Capt
     ):
         given = document(answers=answers)
         given["data"][0]["paragraphs"][0]["context"] = EMOJI
-        (found,) = squad.read_file(write(tmp_path / "d.json", given))
-        assert [(answer.text, answer.start) for answer in found.answers] == [
+        (question,) = squad.read_file(write(tmp_path / "d.json", given))
+        assert [(answer.text, answer.start) for answer in question.answers] == [
             (a["text"], a["answer_start"]) for a in answers
         ]
     assert capfd.readouterr().err == ""
@@ -288,11 +288,11 @@ def official(gold: list[list[str]], answers: list[str], no_answer: list[float]) 
         now += scores[n] if has[n] else -1 if answers[n] else 0
         if now > best:
             best, threshold = now, no_answer[n]
-    found = {"best_exact": 100.0 * best / len(gold), "best_exact_thresh": threshold}
+    result = {"best_exact": 100.0 * best / len(gold), "best_exact_thresh": threshold}
     for name, kind in (("HasAns", True), ("NoAns", False)):
         part = [score for score, flag in zip(scores, has, strict=True) if flag == kind]
-        found |= {f"{name}_exact": 100.0 * sum(part) / len(part), f"{name}_total": len(part)}
-    return found
+        result |= {f"{name}_exact": 100.0 * sum(part) / len(part), f"{name}_total": len(part)}
+    return result
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -302,18 +302,18 @@ def test_a_gold_answer_without_a_word_is_an_answer(seed: int):
     gold = [["The"], ["the", "an"], [], ["cat"], ["!"], *([draw.choice(["The", "cat", "?"])] for _ in range(9)), []]
     answers = [draw.choice(["", "The", "cat", "dog"]) for _ in gold]
     no_answer = [draw.uniform(-1, 1) for _ in gold]
-    found = squad_scores(gold, answers) | best_by_threshold(gold, answers, no_answer)
+    scores = squad_scores(gold, answers) | best_by_threshold(gold, answers, no_answer)
     right = official(gold, answers, no_answer)
-    assert {name: found[name] for name in right} == pytest.approx(right)
+    assert {name: scores[name] for name in right} == pytest.approx(right)
     assert right["HasAns_total"] == 13
 
 
 def test_windows_hold_every_token_and_overlap():
     for length in range(30):
-        found = windows(length, 7, 3)
-        assert {n for start, end in found for n in range(start, end)} == set(range(length))
-        assert found[-1][1] == length
-        assert all(b[0] - a[0] == 3 for a, b in itertools.pairwise(found))
+        spans = windows(length, 7, 3)
+        assert {n for start, end in spans for n in range(start, end)} == set(range(length))
+        assert spans[-1][1] == length
+        assert all(b[0] - a[0] == 3 for a, b in itertools.pairwise(spans))
     with pytest.raises(ValueError, match="stride 8"):
         windows(9, 7, 8)
 
@@ -329,8 +329,8 @@ def test_best_spans_are_those_of_trying_all():
     for length in (1, 2, 7):
         start, end = rng.normal(size=(2, length))
         every = [(start[i] + end[j], i, j) for i in range(length) for j in range(i, min(i + 3, length))]
-        found = best_spans(start, end, 3, 4)
-        assert [span[1:] for span in found] == [span[1:] for span in sorted(every, reverse=True)[:4]]
+        spans = best_spans(start, end, 3, 4)
+        assert [span[1:] for span in spans] == [span[1:] for span in sorted(every, reverse=True)[:4]]
 
 
 def test_the_sliding_window_points_near_the_words_of_the_question():

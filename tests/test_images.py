@@ -47,9 +47,9 @@ def test_flickr_is_read_by_split_and_images_stay_encoded(flickr):
     assert [e.name for e in splits.train] == ["0.jpg", "1.jpg"]
     assert [e.name for e in splits.dev] == ["2.jpg"]
     assert [e.captions for e in splits.test["test"]] == [("Image 3 .", "A thing ."), ("Image 5 .", "A thing .")]
-    found = pixels(splits.test["test"][0].image, 8)
-    assert found.shape == (8, 8, 3)
-    assert abs(int(found.mean()) - 120) < 3
+    image = pixels(splits.test["test"][0].image, 8)
+    assert image.shape == (8, 8, 3)
+    assert abs(int(image.mean()) - 120) < 3
 
 
 def test_the_original_files_of_flickr_give_the_same(flickr, tmp_path):
@@ -272,8 +272,8 @@ def test_images_are_rotated_by_their_exif_orientation(format, orientation):
     exif[ExifTags.Base.Orientation] = orientation
     content = io.BytesIO()
     Image.fromarray(np.repeat(lying[..., None], 3, axis=2)).save(content, format, exif=exif)
-    found = pixels(as_bytes(content.getvalue()), 64)[16::32, 16::32, 0].astype(int)
-    assert np.abs(found - CORNERS[16::32, 16::32]).max() <= 4
+    corners = pixels(as_bytes(content.getvalue()), 64)[16::32, 16::32, 0].astype(int)
+    assert np.abs(corners - CORNERS[16::32, 16::32]).max() <= 4
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 99])

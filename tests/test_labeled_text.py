@@ -45,18 +45,18 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_numbers_are_in_the_order_of_their_size_and_get_names(folder: Path) -> None:
-    found = load(jsonl(), folder)
-    assert found.labels == ("0", "5", "10")
-    assert found.train[1] == LabeledText("text 1 more", "5")
+    splits = load(jsonl(), folder)
+    assert splits.labels == ("0", "5", "10")
+    assert splits.train[1] == LabeledText("text 1 more", "5")
     named = load(jsonl(label_names={"0": "weak", "5": "fair", "10": "a"}), folder)
     assert named.labels == ("weak", "fair", "a")
     assert (named.dev[0].label, named.test["test"][0].label) == ("a", "weak")
 
 
 def test_labels_with_the_same_name_are_one_class(folder: Path) -> None:
-    found = load(jsonl(label_names={"0": "low", "5": "low", "10": "high"}), folder)
-    assert found.labels == ("low", "high")
-    assert sum(example.label == "low" for example in found.train) == 200
+    splits = load(jsonl(label_names={"0": "low", "5": "low", "10": "high"}), folder)
+    assert splits.labels == ("low", "high")
+    assert sum(example.label == "low" for example in splits.train) == 200
 
 
 def test_blanks_and_spellings_of_a_label_make_no_class_of_their_own(tmp_path: Path) -> None:
@@ -73,9 +73,9 @@ def test_blanks_and_spellings_of_a_label_make_no_class_of_their_own(tmp_path: Pa
         "\u0646\u06cc\u200c\u062f",
     ]
     write(tmp_path / "all.jsonl", [{"text": str(n), "label": label} for n, label in enumerate(rows)])
-    found = load(jsonl(train="all.jsonl", dev="all.jsonl", test={"test": "all.jsonl"}), tmp_path)
-    assert found.labels == ("caf\u00e9", "good", "so so", "\u0646\u06cc\u200c\u062f")
-    assert {example.label for examples in found.splits().values() for example in examples} == set(found.labels)
+    splits = load(jsonl(train="all.jsonl", dev="all.jsonl", test={"test": "all.jsonl"}), tmp_path)
+    assert splits.labels == ("caf\u00e9", "good", "so so", "\u0646\u06cc\u200c\u062f")
+    assert {example.label for examples in splits.splits().values() for example in examples} == set(splits.labels)
 
 
 def test_a_class_is_a_single_line_of_predict(folder: Path) -> None:
@@ -129,10 +129,10 @@ def test_numbers_of_any_length_are_labels(folder: Path) -> None:
 
 
 def test_dev_is_held_out_by_the_text_alone(folder: Path) -> None:
-    found = load(jsonl(dev=None, dev_share=0.2), folder)
-    assert {e.text for e in found.train}.isdisjoint(e.text for e in found.dev)
-    assert len(found.train) + len(found.dev) == 300
-    assert 30 <= len(found.dev) <= 90
+    splits = load(jsonl(dev=None, dev_share=0.2), folder)
+    assert {e.text for e in splits.train}.isdisjoint(e.text for e in splits.dev)
+    assert len(splits.train) + len(splits.dev) == 300
+    assert 30 <= len(splits.dev) <= 90
     twice = [LabeledText(str(n % 50), "a") for n in range(100)]
     parts = hold_out(twice, 0.5)
     assert {e.text for e in parts[0]}.isdisjoint(e.text for e in parts[1])
@@ -150,9 +150,9 @@ def test_a_table_with_other_names(tmp_path: Path) -> None:
     for name in ("train", "dev", "test"):
         (tmp_path / f"{name}.tsv").write_text('kind\tsaid\nDESC\tWhat is "it" ?\nNUM\tHow many ?\n')
     config = LabeledTextFiles(train="train.tsv", dev="dev.tsv", test={"test": "test.tsv"}, text="said", label="kind")
-    found = load(config, tmp_path)
-    assert found.train == (LabeledText('What is "it" ?', "DESC"), LabeledText("How many ?", "NUM"))
-    assert found.labels == ("DESC", "NUM")
+    splits = load(config, tmp_path)
+    assert splits.train == (LabeledText('What is "it" ?', "DESC"), LabeledText("How many ?", "NUM"))
+    assert splits.labels == ("DESC", "NUM")
 
 
 @pytest.mark.parametrize("ending", [".csv", ".CSV.gz"])
@@ -161,9 +161,9 @@ def test_a_table_with_commas_and_quoted_fields(tmp_path: Path, ending: str) -> N
     raw = gzip.compress(text.encode()) if ending.endswith(".gz") else b"\xef\xbb\xbf" + text.encode()
     (tmp_path / f"all{ending}").write_bytes(raw)
     name = f"all{ending}"
-    found = load(jsonl(train=name, dev=name, test={"test": name}), tmp_path)
-    assert found.train == (LabeledText('Good, "very" good', "1"), LabeledText("bad", "0"))
-    assert found.labels == ("0", "1")
+    splits = load(jsonl(train=name, dev=name, test={"test": name}), tmp_path)
+    assert splits.train == (LabeledText('Good, "very" good', "1"), LabeledText("bad", "0"))
+    assert splits.labels == ("0", "1")
 
 
 @pytest.mark.parametrize(
@@ -261,10 +261,10 @@ def test_hub_layout_with_named_labels(tmp_path: Path) -> None:
         rows = {"sentence": [f"{split} {n}" for n in range(count)], "label": [n % 2 for n in range(count)]}
         (tmp_path / "reviews").mkdir(exist_ok=True)
         datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "reviews" / f"{split}.parquet"))
-    found = load(LabeledTextHub(path="reviews", text="sentence"), tmp_path)
-    assert found.labels == ("neg", "pos")
-    assert {name: len(part) for name, part in found.splits().items()} == {"train": 40, "dev": 4, "test": 6}
-    assert found.train[1] == LabeledText("train 1", "pos")
+    splits = load(LabeledTextHub(path="reviews", text="sentence"), tmp_path)
+    assert splits.labels == ("neg", "pos")
+    assert {name: len(part) for name, part in splits.splits().items()} == {"train": 40, "dev": 4, "test": 6}
+    assert splits.train[1] == LabeledText("train 1", "pos")
     held = load(LabeledTextHub(path="reviews", text="sentence", dev=None, test={"val": "validation"}), tmp_path)
     assert (len(held.train) + len(held.dev), len(held.test["val"])) == (40, 4)
     assert "no 'txt'" in refusal(lambda: load(LabeledTextHub(path="reviews", text="txt"), tmp_path))

@@ -15,7 +15,7 @@ NEGATION = r"\b(?:not|never|hardly|far from|anything but|by no means)\b"
 
 
 @pytest.fixture(scope="module")
-def found() -> LabeledTextSplits:
+def splits() -> LabeledTextSplits:
     return load(SyntheticSentiment(train=4000, dev=200, test=600), None)
 
 
@@ -38,43 +38,43 @@ def read(text: str) -> str:
     return "positive" if signs.pop() else "negative"
 
 
-def everything(found: LabeledTextSplits) -> list[LabeledText]:
-    return [example for part in found.splits().values() for example in part]
+def everything(splits: LabeledTextSplits) -> list[LabeledText]:
+    return [example for part in splits.splits().values() for example in part]
 
 
-def test_labels_match_the_sentences(found: LabeledTextSplits) -> None:
-    for example in everything(found):
+def test_labels_match_the_sentences(splits: LabeledTextSplits) -> None:
+    for example in everything(splits):
         assert read(example.text) == example.label, example.text
 
 
-def test_rationales_are_adjectives_and_their_negations(found: LabeledTextSplits) -> None:
+def test_rationales_are_adjectives_and_their_negations(splits: LabeledTextSplits) -> None:
     words = {"it", "is", "not", "true", "that", "i", "do", "think", "doubt", "nobody", "says", "never", "hardly", "far",
              "from", "anything", "but", "by", "no", "means", *ADJECTIVES[0], *ADJECTIVES[1]}  # fmt: skip
-    for example in everything(found):
+    for example in everything(splits):
         assert example.rationale
         pieces = [example.text[start:end].lower() for start, end in example.rationale]
         assert set(pieces) <= words
         assert set(pieces) & {*ADJECTIVES[0], *ADJECTIVES[1]}
 
 
-def test_splits_share_no_sentence_and_grow_at_their_end(found: LabeledTextSplits) -> None:
-    parts = [{example.text for example in part} for part in found.splits().values()]
+def test_splits_share_no_sentence_and_grow_at_their_end(splits: LabeledTextSplits) -> None:
+    parts = [{example.text for example in part} for part in splits.splits().values()]
     assert sum(map(len, parts)) == len(set.union(*parts))
     longer = load(SyntheticSentiment(train=4100, dev=200, test=600), None)
-    assert longer.train[:4000] == found.train
-    assert load(SyntheticSentiment(train=4000, dev=200, test=600, seed=1), None).train != found.train
+    assert longer.train[:4000] == splits.train
+    assert load(SyntheticSentiment(train=4000, dev=200, test=600, seed=1), None).train != splits.train
 
 
-def test_classes_are_balanced(found: LabeledTextSplits) -> None:
-    share = np.mean([example.label == "positive" for example in found.train])
+def test_classes_are_balanced(splits: LabeledTextSplits) -> None:
+    share = np.mean([example.label == "positive" for example in splits.train])
     assert 0.47 < share < 0.53
 
 
-def test_a_bag_of_words_does_not_solve_them(found: LabeledTextSplits) -> None:
+def test_a_bag_of_words_does_not_solve_them(splits: LabeledTextSplits) -> None:
     """Logistic regression on the counts of words, by Newton's method."""
-    vocabulary = sorted({word for example in found.train for word in words(example.text)})
+    vocabulary = sorted({word for example in splits.train for word in words(example.text)})
     place = {word: index for index, word in enumerate(vocabulary)}
-    train, test = (counted(part, place) for part in (found.train, found.test["test"]))
+    train, test = (counted(part, place) for part in (splits.train, splits.test["test"]))
     w = np.zeros(len(place) + 1)
     for _ in range(20):
         p = 1 / (1 + np.exp(-train[0] @ w))

@@ -130,9 +130,9 @@ def test_unknown_tokens_are_listed() -> None:
     ("config", "unknown"), [(Words(), ["Zebra", "gnu", "日本"]), (Bpe(vocabulary=300), ["日", "本"])]
 )
 def test_unknown_words_are_returned_as_in_the_text(config: Words | Bpe, unknown: list[str]) -> None:
-    found = train(config, TEXTS * 3, "joint").encode("ein Zebra, ein gnu  日本 <unk>")
-    assert found.unknown_words == unknown
-    assert [found.ids[place] for place in found.unknown] == [UNK] * len(unknown)
+    encoding = train(config, TEXTS * 3, "joint").encode("ein Zebra, ein gnu  日本 <unk>")
+    assert encoding.unknown_words == unknown
+    assert [encoding.ids[place] for place in encoding.unknown] == [UNK] * len(unknown)
 
 
 def test_a_number_outside_the_vocabulary_is_an_error(tokenizer: Tokenizer) -> None:

@@ -55,10 +55,10 @@ def test_tensors_are_read_with_their_strides_and_offsets(read):
         "b": tensor("7", 6, (3, 2), (1, 3)),
         "c": tensor("7", 6, (2,), (1,), 4),
     }
-    found = read(saved(state(**made), {"7": numbers}))
-    np.testing.assert_array_equal(found["a"], numbers.reshape(2, 3))
-    np.testing.assert_array_equal(found["b"], numbers.reshape(2, 3).T)
-    np.testing.assert_array_equal(found["c"], [4, 5])
+    tensors = read(saved(state(**made), {"7": numbers}))
+    np.testing.assert_array_equal(tensors["a"], numbers.reshape(2, 3))
+    np.testing.assert_array_equal(tensors["b"], numbers.reshape(2, 3).T)
+    np.testing.assert_array_equal(tensors["c"], [4, 5])
 
 
 class Harmful:
@@ -116,7 +116,7 @@ def test_equals_torch(tmp_path):
     torch.save(given, content, _use_new_zipfile_serialization=False)
     path = tmp_path / "weights.pth"
     path.write_bytes(content.getvalue())
-    found = torch_file.read(path)
-    assert found.keys() == given.keys()
+    tensors = torch_file.read(path)
+    assert tensors.keys() == given.keys()
     for name, value in given.items():
-        np.testing.assert_array_equal(found[name], value.numpy())
+        np.testing.assert_array_equal(tensors[name], value.numpy())

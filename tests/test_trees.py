@@ -41,26 +41,26 @@ def test_penn_escapes_are_undone() -> None:
 
 
 def test_five_classes_of_phrases_come_once(folder: Path) -> None:
-    found = load(config(5, True), folder)
-    texts = Counter(example.text for example in found.train)
+    splits = load(config(5, True), folder)
+    texts = Counter(example.text for example in splits.train)
     assert max(texts.values()) == 1
-    assert {example.text: example.label for example in found.train} == {
+    assert {example.text: example.label for example in splits.train} == {
         "A good film": "positive", "A": "neutral", "good film": "very positive", "good": "positive", "film": "neutral",
         "( bad film )": "negative", "(": "neutral", "bad film )": "negative", "bad": "negative", "film )": "neutral",
         ")": "neutral", "A film": "neutral",
     }  # fmt: skip
-    assert [(e.text, e.label) for e in found.dev] == [("Bad film", "very negative"), ("A plot", "neutral")]
+    assert [(e.text, e.label) for e in splits.dev] == [("Bad film", "very negative"), ("A plot", "neutral")]
 
 
 def test_two_classes_leave_neutral_nodes_out_and_keep_whole_sentences_for_tests(folder: Path) -> None:
-    found = load(config(2, True), folder)
-    assert {example.text: example.label for example in found.train} == {
+    splits = load(config(2, True), folder)
+    assert {example.text: example.label for example in splits.train} == {
         "A good film": "positive", "good film": "positive", "good": "positive",
         "( bad film )": "negative", "bad film )": "negative", "bad": "negative",
     }  # fmt: skip
-    assert [(e.text, e.label) for e in found.dev] == [("Bad film", "negative")]
-    assert [(e.text, e.label) for e in found.test["test"]] == [("Good film", "positive")]
-    assert found.labels == ("negative", "positive")
+    assert [(e.text, e.label) for e in splits.dev] == [("Bad film", "negative")]
+    assert [(e.text, e.label) for e in splits.test["test"]] == [("Good film", "positive")]
+    assert splits.labels == ("negative", "positive")
 
 
 def test_without_phrases_only_the_roots_are_used(folder: Path) -> None:

@@ -39,11 +39,11 @@ def stored(folder: Path, **types: str) -> Path:
 
 @pytest.mark.parametrize("kind", ["bfloat16", "float16", "float32", "float64"])
 def test_every_wide_type_is_read(tmp_path: Path, kind: str):
-    found = weights.read(stored(tmp_path, a=kind))["a"]
+    array = weights.read(stored(tmp_path, a=kind))["a"]
     expected = VALUES.astype(getattr(ml_dtypes, kind, kind)).astype(np.float64)
-    np.testing.assert_array_equal(found.astype(np.float64), expected)
-    np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
-    assert found.dtype == (np.float32 if kind == "bfloat16" else kind)
+    np.testing.assert_array_equal(array.astype(np.float64), expected)
+    np.testing.assert_array_equal(np.signbit(array), np.signbit(expected))
+    assert array.dtype == (np.float32 if kind == "bfloat16" else kind)
 
 
 @pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2"])
@@ -62,9 +62,9 @@ def sharded(folder: Path) -> Path:
 
 
 def test_two_shards_are_read_as_one(tmp_path: Path):
-    found = weights.read(sharded(tmp_path))
-    assert sorted(found) == ["a", "b", "c"]
-    np.testing.assert_array_equal(found["c"], 3 * VALUES)
+    tensors = weights.read(sharded(tmp_path))
+    assert sorted(tensors) == ["a", "b", "c"]
+    np.testing.assert_array_equal(tensors["c"], 3 * VALUES)
     source = Pretrained(tmp_path)
     assert source.weights == tmp_path / weights.INDEX
     before = source.fingerprint

@@ -179,8 +179,7 @@ class Attention(Config):
 
     def tiny(self) -> Self:
         """Shrink the learned parameters of the parts."""
-        mods = tuple(mod.tiny() for mod in self.mods)
-        return self.replace(score=self.score.tiny(), mods=mods, normalizer=self.normalizer.tiny())
+        return super().tiny().replace(mods=tuple(mod.tiny() for mod in self.mods))
 
 
 def _refuse(

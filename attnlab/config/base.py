@@ -44,5 +44,7 @@ class Config(BaseModel):
         return self.replace(**{name: min(getattr(self, name), limit) for name, limit in limits.items()})
 
     def tiny(self) -> Self:
-        """Return a copy that is small enough to run in seconds; sections with nothing to shrink stay as they are."""
-        return self
+        """Return a copy that is small enough to run in seconds; by default, only nested configs are shrunk."""
+        sections = {name: getattr(self, name) for name in type(self).model_fields}
+        small = {name: section.tiny() for name, section in sections.items() if isinstance(section, Config)}
+        return self.replace(**small) if small else self

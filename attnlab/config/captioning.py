@@ -86,5 +86,4 @@ class Captioning(Config):
 
     def tiny(self) -> Self:
         """Shrink the data, the vocabulary and the search."""
-        parts = {name: getattr(self, name).tiny() for name in ("data", "tokenizer", "decoding")}
-        return self.replace(**parts, max_length=min(self.max_length, 30))
+        return super().tiny().with_limits(max_length=30)

@@ -114,4 +114,4 @@ class Classification(Config):
 
     def tiny(self) -> Self:
         """Shrink the data, the vocabulary and the length of texts."""
-        return self.replace(data=self.data.tiny(), tokenizer=self.tokenizer.tiny(), max_length=min(self.max_length, 30))
+        return super().tiny().with_limits(max_length=30)

@@ -36,9 +36,4 @@ class Experiment(Config):
         All kinds are kept, so that the same code runs; the name gets the suffix `-tiny`, so that runs have separate
         folders. Idempotent. No number grows, except where a dot product needs equal widths.
         """
-        return self.replace(
-            name=self.name if self.name.endswith("-tiny") else f"{self.name}-tiny",
-            task=self.task.tiny(),
-            model=self.model.tiny(),
-            training=self.training.tiny(),
-        )
+        return super().tiny().replace(name=self.name if self.name.endswith("-tiny") else f"{self.name}-tiny")

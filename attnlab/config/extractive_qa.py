@@ -106,5 +106,4 @@ class ExtractiveQA(Config):
 
     def tiny(self) -> Self:
         """Shrink the generated data, the vocabulary and the windows; files are read in full."""
-        small = self.with_limits(window=60, stride=30, max_question=20, max_answer=8)
-        return small.replace(tokenizer=self.tokenizer.tiny(), data=self.data.tiny())
+        return super().tiny().with_limits(window=60, stride=30, max_question=20, max_answer=8)

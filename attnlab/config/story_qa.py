@@ -63,7 +63,3 @@ class StoryQA(Config):
         if model.kind not in self.models:
             return f"model.kind {model.kind} cannot answer questions about stories; valid: {', '.join(self.models)}"
         return None
-
-    def tiny(self) -> Self:
-        """Shrink the data."""
-        return self.replace(data=self.data.tiny())

@@ -23,6 +23,10 @@ class _Descent(Config):
     clip_norm: PositiveFloat | None = 1.0
     """Largest global norm of the gradients; null disables clipping."""
 
+    def tiny(self) -> Self:
+        """Shorten the warm-up."""
+        return self.with_limits(warmup_steps=2)
+
 
 class AdamW(_Descent):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
@@ -60,7 +64,7 @@ class Training(Config):
     steps: PositiveInt
     """Number of optimizer steps."""
     batch_tokens: PositiveInt = 2048
-    """Largest number of tokens in a batch, including padding; of the target, for source and target."""
+    """Largest number of tokens in a batch, including padding; target tokens, if there are source and target."""
     buckets: Annotated[int, Field(ge=1, le=64)] = 8
     """Number of different batch shapes; each is compiled once."""
     optimizer: Optimizer = AdamW()
@@ -87,5 +91,4 @@ class Training(Config):
 
     def tiny(self) -> Self:
         """Shrink the training to a few small steps."""
-        warmed = self.replace(optimizer=self.optimizer.with_limits(warmup_steps=2))
-        return warmed.with_limits(steps=8, batch_tokens=512, buckets=1, evaluate_every=4)
+        return super().tiny().with_limits(steps=8, batch_tokens=512, buckets=1, evaluate_every=4)

@@ -77,7 +77,3 @@ class VisualQA(Config):
         if model.kind not in self.models:
             return f"model.kind {model.kind} cannot answer questions about images; valid: {', '.join(self.models)}"
         return model.image.incompatibility(self.image_size)
-
-    def tiny(self) -> Self:
-        """Shrink the data and the vocabulary."""
-        return self.replace(data=self.data.tiny(), tokenizer=self.tokenizer.tiny())

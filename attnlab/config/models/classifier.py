@@ -48,9 +48,6 @@ class Attentive(Config):
     """Weight of the loss term ‖A Aᵀ − I‖², where A are the weights of all hops; it encourages hops to attend to
     different tokens (Lin et al. 2017, eq. 8). 0 disables it."""
 
-    def tiny(self) -> Self:
-        return self.replace(attention=self.attention.tiny())
-
 
 class Structured(Config):
     """Structured self-attention: A = normalizer(W₂ tanh(W₁ Hᵀ)), one row of A per hop (Lin et al. 2017, eq. 6)."""
@@ -67,7 +64,7 @@ class Structured(Config):
     """Function that turns the logits of each hop into weights."""
 
     def tiny(self) -> Self:
-        return self.with_limits(hidden=16).replace(normalizer=self.normalizer.tiny())
+        return super().tiny().with_limits(hidden=16)
 
 
 Pooling = Annotated[Mean | Max | Last | First | Attentive | Structured, Field(discriminator="kind")]

@@ -55,7 +55,7 @@ class EncoderModel(Config):
 
     def tiny(self) -> Self:
         """Shrink the encoder; with pretrained weights it keeps its size."""
-        return self if self.pretrained is not None else self.replace(encoder=self.encoder.tiny())
+        return self if self.pretrained is not None else super().tiny()
 
 
 def distinct_token_types(model: Any) -> Any:

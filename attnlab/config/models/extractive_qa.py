@@ -55,12 +55,7 @@ class BidafReader(Config):
 
     def tiny(self) -> Self:
         """Shrink the widths."""
-        return self.replace(
-            embedding=min(self.embedding, 16),
-            hidden=min(self.hidden, 8),
-            characters=None if self.characters is None else self.characters.tiny(),
-            attention=None if self.attention is None else self.attention.tiny(),
-        )
+        return super().tiny().with_limits(embedding=16, hidden=8)
 
 
 class TransformerReader(EncoderModel):

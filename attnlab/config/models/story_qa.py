@@ -36,7 +36,7 @@ class MemoryNetwork(Config):
 
     def tiny(self) -> Self:
         """Shrink the width."""
-        return self.replace(width=min(self.width, 16), attention=self.attention.tiny())
+        return super().tiny().with_limits(width=16)
 
 
 class TransformerStoryReader(Config):
@@ -52,6 +52,3 @@ class TransformerStoryReader(Config):
     @model_validator(mode="after")
     def _two_types_or_none(self) -> Self:
         return distinct_token_types(self)
-
-    def tiny(self) -> Self:
-        return self.replace(encoder=self.encoder.tiny())

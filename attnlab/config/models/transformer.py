@@ -201,7 +201,7 @@ class Stack(Config):
         """Shrink to two layers, or to as many as the config names."""
         layers = min(self.layers, max((2, *(layer + 1 for layer in self.named_layers()))))
         per_layer = {layer: attention.tiny() for layer, attention in self.per_layer.items()}
-        return super().tiny().replace(layers=layers, attention=self.attention.tiny(), per_layer=per_layer)
+        return super().tiny().replace(layers=layers, per_layer=per_layer)
 
     @model_validator(mode="after")
     def _layers_exist(self) -> Self:
@@ -243,7 +243,7 @@ class DecoderStack(Stack):
 
     def tiny(self) -> Self:
         per_layer = {layer: attention.tiny() for layer, attention in self.cross_per_layer.items()}
-        return super().tiny().replace(cross_attention=self.cross_attention.tiny(), cross_per_layer=per_layer)
+        return super().tiny().replace(cross_per_layer=per_layer)
 
     @model_validator(mode="after")
     def _memory_layers_exist(self) -> Self:
@@ -325,9 +325,6 @@ class TransformerSeq2Seq(Block):
 
     def _shared(self) -> dict:
         return {name: getattr(self, name) for name in Block.model_fields}
-
-    def tiny(self) -> Self:
-        return super().tiny().replace(encoder=self.encoder.tiny(), decoder=self.decoder.tiny())
 
     @model_validator(mode="after")
     def _rotary_fits(self) -> Self:

@@ -49,11 +49,10 @@ class CoAttention(Config):
     attention: attentions.SingleQueryAttention
     """Attention of a single query to the words of the question or to the cells of the image."""
 
-    def tiny(self) -> Self:
-        return self.replace(attention=self.attention.tiny())
 
+class _CrossAttentionLayers(Config):
+    """Settings of fusions by layers of cross-attention."""
 
-class _Layers(Config):
     attention: attentions.CrossAttention
     """Attention of the words of the question to the cells of the image."""
     heads: PositiveInt = 4
@@ -61,17 +60,14 @@ class _Layers(Config):
     layers: PositiveInt = 2
     """Number of layers."""
 
-    def tiny(self) -> Self:
-        return self.replace(attention=self.attention.tiny())
 
-
-class CrossAttention(_Layers):
+class CrossAttention(_CrossAttentionLayers):
     """Layers of cross-attention from the words of the question to the image, and of a feed-forward network."""
 
     kind: Literal["cross_attention"] = "cross_attention"
 
 
-class GatedCrossAttention(_Layers):
+class GatedCrossAttention(_CrossAttentionLayers):
     """Like `cross_attention`, but the output of a layer is multiplied by tanh of a learned scalar, 0 at first (Alayrac
     et al. 2022)."""
 
@@ -108,5 +104,4 @@ class VisualAnswerer(Config):
 
     def tiny(self) -> Self:
         """Shrink the widths; keep the number of heads, with at least four features each."""
-        parts = {name: getattr(self, name).tiny() for name in ("image", "question", "fusion")}
-        return self.replace(**parts, hidden=min(self.hidden, max(16, 4 * getattr(self.fusion, "heads", 1))))
+        return super().tiny().with_limits(hidden=max(16, 4 * getattr(self.fusion, "heads", 1)))
