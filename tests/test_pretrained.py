@@ -64,7 +64,7 @@ def tensors(prefix: str = "") -> dict[str, np.ndarray]:
     return result | {f"{prefix}pooler.dense.bias": np.zeros(WIDTH, np.float32), "cls.x": np.zeros(1, np.float32)}
 
 
-def write(folder: Path, tensors: dict[str, np.ndarray] | None = None, **settings: object) -> Path:
+def write(folder: Path, arrays: dict[str, np.ndarray] | None = None, **settings: object) -> Path:
     """Write a folder with the layout of the hub."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
@@ -74,7 +74,7 @@ def write(folder: Path, tensors: dict[str, np.ndarray] | None = None, **settings
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
-    save_file(tensors() if tensors is None else tensors, folder / "model.safetensors")
+    save_file(tensors() if arrays is None else arrays, folder / "model.safetensors")
     return folder
 
 
