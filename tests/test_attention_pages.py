@@ -219,7 +219,7 @@ def test_row_groups_have_their_own_title_and_scale_and_no_sum_where_columns_add_
     view = make_map(["a", "b"], ["c", "d", "e"], weights, prediction="a", row_groups=groups, reference="b")
     html = page.render([view])
     assert Page(html).rows == [
-        ["of words: every column adds up to 1"], ["c", ".3", ".2", ""], ["d", ".7", ".8", ""],
+        ["of words: every column sums to 1"], ["c", ".3", ".2", ""], ["d", ".7", ".8", ""],
         ["of all; the strongest color is 0.3"], ["e", ".1", ".3", "0.400"],
     ]  # fmt: skip
     assert re.findall('data-top="(.*?)"', html) == ["1", "0.3"]

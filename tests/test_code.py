@@ -268,7 +268,7 @@ def test_a_file_of_ones_own_needs_no_trust(run: Path, calls: list[dict], tmp_pat
 def test_a_run_does_not_go_on_with_other_code_unless_trusted(run: Path, capsys: pytest.CaptureFixture[str]):
     edit(run)
     config = load(run / "config.yaml")
-    with pytest.raises(UserError, match=r"the code of mine\.py is not the one recorded .* give another --out"):
+    with pytest.raises(UserError, match=r"the code of mine\.py is not the one recorded .* choose another --out"):
         lab.train(config, run, None)
     assert "executes" not in capsys.readouterr().err
     recorded = recorded_code(run)
