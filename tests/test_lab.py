@@ -413,7 +413,7 @@ def test_pictures_that_cannot_be_written_cost_no_scores(copied, data, capfd):
     err = capfd.readouterr().err
     for number in (1, 2, 3):
         assert re.search(
-            rf"no picture of example {number} of test: .*attention/test_{number}.png: cannot be written", err
+            rf"example {number} of test was not drawn: .*attention/test_{number}.png: cannot be written", err
         )
     assert "training.png: cannot be written: Is a directory" in err
 

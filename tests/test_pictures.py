@@ -14,6 +14,7 @@ from attnlab.tasks.attention_map import AttentionMap, ImageAttentionMap, RowGrou
 from attnlab.viz import fonts
 from attnlab.viz.curves import training_curve
 from attnlab.viz.picture import draw
+from attnlab.viz.text import caveat
 
 matplotlib.use("agg")
 
@@ -273,7 +274,9 @@ def test_row_groups_are_panels_with_title_and_scale(tmp_path, figures):
     assert not first.texts, "sums of rows mean nothing where columns sum to 1"
     assert [text.get_text() for text in second.texts] == ["0.40", "0.30", "sum"]
     written = [text.get_text() for text in figures[0].texts]
-    assert written == ["Q: Which $letter$?", "A: b    (reference: a)", "of words: every column sums to 1", "of all"]
+    assert written[:2] == ["Q: Which $letter$?", "A: b    (reference: a)"]
+    assert written[-2:] == ["of words: every column sums to 1", "of all"]
+    assert " ".join(written[2:-2]) == caveat()
     frames = [axes.get_tightbbox() for axes in (first, second)]
     assert frames[0].y0 > frames[1].y1
     assert all(box.x1 <= figures[0].bbox.x1 for box in boxes(figures[0], figures[0].texts))

@@ -163,7 +163,7 @@ def _image_map(attention_map: ImageAttentionMap) -> dict[str, Any]:
 def _summary(attention_map: AnyAttentionMap) -> dict[str, Any]:
     return {
         "prediction": _printable(attention_map.prediction),
-        "score": f"{attention_map.score:.3f}",
+        "score": f"{round(attention_map.score, 3) + 0.0:.3f}",  # + 0.0: no negative zero
         "reference": _printable(attention_map.reference),
     }
 
