@@ -319,7 +319,8 @@ def test_without_a_good_checkpoint_nothing_is_lost_and_every_command_says_what_t
 def test_a_config_edited_after_training_is_used_by_no_command(copied, data, capfd):
     config = copied / "config.yaml"
     config.write_text(config.read_text().replace("mods: []", "mods: [{kind: soft_cap, cap: 0.001}]"))
-    says = 'was edited after training started: model.attention.mods: [] in training, [{"kind": "soft_cap", "cap": 0.001}] in'
+    difference = 'model.attention.mods: [] in training, [{"kind": "soft_cap", "cap": 0.001}] in'
+    says = f"was edited after training started: {difference}"
     for arguments in (
         ["train", str(config), "--data", str(data)],
         ["evaluate", str(copied)],
