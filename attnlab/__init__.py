@@ -1,7 +1,6 @@
 """attnlab: a laboratory for attention in JAX and Flax.
 
-The public names are imported on first use, so `import attnlab` (and so the command line's
-`--help`) does not import jax.
+The public names are imported on first use, so that `import attnlab` and `attnlab --help` do not import jax.
 """
 
 from importlib import import_module as _import_module

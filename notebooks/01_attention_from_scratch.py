@@ -16,10 +16,10 @@
 #
 # Attention is three verbs: **score** every key against a query, **normalize** the scores into weights,
 # **pool** the values by the weights. We do each by hand in NumPy, then meet the same three in the library,
-# learn a score, and look at where a trained translator looks.
+# learn a score, and inspect the attention of a trained translation model.
 #
-# The words: *queries* ask, *keys* are asked, *values* are what is fetched. In translation a query is the state of
-# the writer of the English sentence; keys and values are the words of the German one.
+# *Queries* are compared with *keys*, and the *values* of the matching keys are averaged. In translation a query is the
+# state of the decoder of the English sentence; keys and values represent the words of the German one.
 
 # %%
 import tempfile
@@ -39,7 +39,7 @@ from attnlab.functional.attention import attention, attention_weights, pool
 # %% [markdown]
 # ## By hand
 #
-# Four German words are the keys, and one query looks for a month. Each word is described by three features:
+# Four German words are the keys, and one query stands for a month. Each word is described by three features:
 # is it a weekday, a month, a number?
 
 # %%
@@ -111,7 +111,7 @@ np.testing.assert_array_equal(halves, found.output)
 print("output", found.output[0, 0], "entropy", found.entropy[0], "nats")
 
 # %% [markdown]
-# A **mask** says who may attend to what: True means may. It meets the normalizer as `where`, never as a large
+# A **mask** defines which keys a query may attend to: True means may attend. It meets the normalizer as `where`, never as a large
 # negative number, so what is masked has weight 0 exactly. Here the last word is padding, and even NaN in it goes
 # nowhere. With nothing left to attend to, the output is 0.
 
@@ -162,7 +162,7 @@ plt.show()
 # %% [markdown]
 # ## A look at an alignment
 #
-# A translator of German dates, with the additive score. If `make run` has trained it, we look at that run; else one
+# A translator of German dates, with the additive score. If `make run` has trained it, that run is used; otherwise one
 # shrunken to seconds is trained here: its picture shows how it is done, not what a trained model sees.
 
 # %%

@@ -176,7 +176,7 @@ def log_sparse_pair(i, j):
 check(loops(laplace_pair, log_sparse_pair, softmax_row), score=score, mask=log_sparse)
 
 # %% [markdown]
-# A mask whose blocks can be told empty or full, without a look inside, says so in `bounds`. Here a query sees its
+# A mask can define in `bounds` which blocks are empty or full, so that they need not be evaluated. Here a query sees its
 # own chunk of the text and the one before. `bounds` gets the lowest and highest position of every block of queries
 # [m, 1] and of keys [1, n], and answers two tables: may any pair of the block attend, may all of them?
 
@@ -205,7 +205,7 @@ print(Chunks(64).map(512, 512, block=32))
 check(loops(laplace_pair, lambda i, j: i // 16 - j // 16 in (0, 1), softmax_row), score=score, mask=Chunks(16))
 
 # %% [markdown]
-# `plan` tells which implementation a call gets, and why not the others:
+# `plan` returns which implementation a call uses, and why not the others:
 
 # %%
 long = jax.ShapeDtypeStruct((1, 4096, 8, 64), jnp.float32)

@@ -53,7 +53,7 @@ for facts in (1, 2, 3):
 
 # %% [markdown]
 # A **memory network** (Sukhbaatar et al. 2015) keeps every sentence as a key and as a value. The question is the query;
-# what a hop finds is added to it, and the next hop asks again. One hop is enough for one fact.
+# the output of a hop is added to it, and the next hop uses the sum as its query. One hop is enough for one fact.
 
 # %%
 run = Path(tempfile.mkdtemp()) / "stories_1"

@@ -16,7 +16,7 @@
 #
 # *Show, attend and tell* (Xu et al. 2015): an image becomes a grid of features, and before every word an LSTM looks at
 # the cells of this grid. Queries are the states of the writer, keys and values the cells. We use generated scenes of
-# shapes, where the place of every word is known, so that "it looks at what it names" can be counted.
+# shapes, where the place of every word is known, so that attention to the named object can be measured.
 
 # %%
 import tempfile
@@ -37,7 +37,7 @@ from attnlab.tasks.captioning.pointing import pointing
 # %% [markdown]
 # ## The scenes
 #
-# An object has a size, a color and a shape; objects are told in reading order. No caption of the test set is in
+# An object has a size, a color and a shape; objects are described in reading order. No caption of the test set is in
 # training: the words are known, their combination is new.
 
 # %%
@@ -53,7 +53,7 @@ list(zip(examples[0].captions[0].split(), examples[0].regions, strict=True))[:4]
 # %% [markdown]
 # ## A trained model
 #
-# If `attnlab train experiments/captioning/scenes_soft.yaml` has been run, we look at that run; else a small one of
+# If `attnlab train experiments/captioning/scenes_soft.yaml` has been run, that run is used; otherwise a small one of
 # single objects is trained here, in a minute or two.
 
 # %%
@@ -98,7 +98,7 @@ plt.show()
 # ## Does it look at what it names?
 #
 # The model is made to write the gold caption, and for every word of an object we see whether its heaviest cell lies on
-# this object (the *pointing game*). A place is 4 of the 64 cells: looking anywhere hits one time in sixteen.
+# this object (the *pointing game*). A place is 4 of the 64 cells, so that random attention hits one time in sixteen.
 
 # %%
 hits = []
@@ -125,4 +125,4 @@ for captions in (
 
 # %% [markdown]
 # `experiments/captioning` swaps the mechanism and nothing else: `scenes_mean` sees the mean of all cells (no
-# attention), `scenes_hard` one drawn cell, `scenes_sparsemax` few, `scenes_transformer` looks with many heads.
+# attention), `scenes_hard` one drawn cell, `scenes_sparsemax` few, `scenes_transformer` uses many heads.

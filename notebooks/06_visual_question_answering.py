@@ -16,7 +16,7 @@
 #
 # A question is read by a recurrent network, an image by a convolutional one. Between them stands the *fusion*, and it
 # is chosen by config: joined vectors (`concat`), `co_attention`, `cross_attention` of every word to the image, or the
-# same behind a tanh gate (`gated_cross_attention`). A high accuracy alone says little about it, because many questions
+# same behind a tanh gate (`gated_cross_attention`). A high accuracy alone is weak evidence for it, because many questions
 # can be guessed; so every score comes with controls.
 
 # %%
@@ -37,7 +37,7 @@ from attnlab.data.visual_qa import scenes
 # %% [markdown]
 # ## The questions
 #
-# Generated scenes, asked about colors, shapes, numbers, and whether something is there.
+# Generated scenes with questions about colors, shapes, numbers and the presence of objects.
 
 # %%
 asked = scenes.generate(SceneQuestions(train=5, dev=1, test=1)).train
@@ -90,7 +90,7 @@ for name in names:
 assert all(found["accuracy"] > found["accuracy_shuffled_images"] for found in scores.values())
 
 # %% [markdown]
-# ## Where each word looks
+# ## Attention of each word
 #
 # In `cross_attention` every word of the question attends to the image. In the picture each word has its own map (of the
 # last layer, the mean of its heads).

@@ -199,7 +199,7 @@ def test_small_weights_are_scaled_and_said_to_be():
     small, large = np.array([[0.05, 0.1]]), np.array([[0.05, 0.9]])
     html = page.render([make_map(["a", "b"], ["fine"], small, column_label="text", row_label="class")])
     assert 'data-top="0.1"' in html
-    assert "text across, class down" in html
+    assert "columns are text, rows are class" in html
     assert "strongest color is 0.1" in html
     html = page.render([make_map(["a", "b"], ["fine"], large)])
     assert 'data-top="1"' in html
@@ -219,7 +219,7 @@ def test_row_groups_have_their_own_title_and_scale_and_no_sum_where_columns_add_
     view = make_map(["a", "b"], ["c", "d", "e"], weights, prediction="a", row_groups=groups, reference="b")
     html = page.render([view])
     assert Page(html).rows == [
-        ["of words: every column adds up to 1"], ["c", ".3", ".2", ""], ["d", ".7", ".8", ""],
+        ["of words: every column sums to 1"], ["c", ".3", ".2", ""], ["d", ".7", ".8", ""],
         ["of all; the strongest color is 0.3"], ["e", ".1", ".3", "0.400"],
     ]  # fmt: skip
     assert re.findall('data-top="(.*?)"', html) == ["1", "0.3"]
@@ -244,7 +244,7 @@ def test_a_page_stays_under_a_megabyte_and_says_what_it_leaves_out():
     html = page.render([uniform] * 64)
     shown = html.count("<details")
     assert 1 <= shown < 64
-    assert f"{64 - shown} more predictions are left out" in html
+    assert f"{64 - shown} more predictions are omitted" in html
     assert len(html.encode()) < 1_000_000
     assert len(page.render([make_map(words[:40], words[:40])]).encode()) < 100_000
 

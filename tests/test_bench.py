@@ -1,4 +1,4 @@
-"""The PyTorch side computes what ours does, and the two take turns on the same batches."""
+"""The PyTorch models take the same training steps as attnlab's, on the same batches."""
 
 import importlib.util
 import json
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attnlab.bench import made_up, training, worker
+from attnlab.bench import synthetic_pairs, training, worker
 from attnlab.bench.budget import Budget
 from attnlab.bench.process import Process
 from attnlab.bench.training import Comparison, Round, Worker, compare
@@ -58,7 +58,7 @@ def experiment(
 
 
 def batch(seed: int) -> dict[str, np.ndarray]:
-    """Four rows of different lengths, the last one a filler."""
+    """A batch of four rows of different lengths, the last one padding."""
     rng = np.random.default_rng(seed)
     source_lengths, target_lengths = np.array([7, 3, 1, 0], np.int32), np.array([2, 5, 4, 0], np.int32)
 
@@ -76,14 +76,14 @@ def batch(seed: int) -> dict[str, np.ndarray]:
 
 
 def torch_names(params: dict, config: Any) -> dict[str, np.ndarray]:
-    """Our parameters under the names and in the layouts of the PyTorch model."""
+    """Return the parameters of attnlab under the names and in the layouts of the PyTorch model."""
     decoder, named = params["decoder"], {}
     for layer in range(config.encoder.layers):
         for direction, ending in (("forward", ""), ("backward", "_reverse")):
             ours = params["encoder"][f"layer_{layer}"][direction]
-            for name, there in (("input", "ih"), ("recurrent", "hh")):
-                named[f"encoder.weight_{there}_l{layer}{ending}"] = ours[name]["kernel"].T
-                named[f"encoder.bias_{there}_l{layer}{ending}"] = ours[name]["bias"]
+            for name, torch_name in (("input", "ih"), ("recurrent", "hh")):
+                named[f"encoder.weight_{torch_name}_l{layer}{ending}"] = ours[name]["kernel"].T
+                named[f"encoder.bias_{torch_name}_l{layer}{ending}"] = ours[name]["bias"]
     named |= {
         "bridge.weight": decoder["bridge"]["kernel"].T,
         "bridge.bias": decoder["bridge"]["bias"],
@@ -102,8 +102,8 @@ def torch_names(params: dict, config: Any) -> dict[str, np.ndarray]:
     }
     if config.decoder.cell == "lstm":
         for name in [name for name in named if "bias_hh" in name]:
-            forget = np.repeat([0.0, 1.0, 0.0, 0.0], len(named[name]) // 4)  # ours adds this 1 in the cell
-            named[name] = np.asarray(named[name]) + forget
+            discard = np.repeat([0.0, 1.0, 0.0, 0.0], len(named[name]) // 4)  # attnlab adds this 1 in the cell
+            named[name] = np.asarray(named[name]) + discard
     if config.attention is not None and config.attention.score.kind == "additive":
         score = decoder["attention"]["attend"]["score"]
         named |= {"attend.w_query.weight": score["w_query"][0].T, "attend.v": score["v"]}
@@ -114,7 +114,7 @@ def torch_names(params: dict, config: Any) -> dict[str, np.ndarray]:
 
 
 def transformer_names(params: dict, config: Any) -> dict[str, np.ndarray]:
-    """The same of a Transformer."""
+    """Return the parameters of a Transformer likewise."""
     named: dict[str, np.ndarray] = {}
 
     def linear(name: str, ours: dict) -> None:
@@ -149,7 +149,7 @@ def transformer_names(params: dict, config: Any) -> dict[str, np.ndarray]:
 
 
 def both_sides(config: Experiment) -> tuple[TrainState, Any, Any]:
-    """Our state and step, and a PyTorch trainer that starts from the same parameters."""
+    """Return the state and step of attnlab, and a PyTorch trainer that starts from the same parameters."""
     import torch
 
     from attnlab.bench.torch_trainer import Trainer
@@ -235,15 +235,15 @@ def test_pytorch_takes_the_same_steps_with_a_transformer(changes):
 
 
 @needs_torch
-def test_what_the_pytorch_transformer_does_not_know_is_refused_by_name():
+def test_settings_that_the_pytorch_transformer_does_not_support_are_refused_by_name():
     from attnlab.bench.torch_transformer import Transformer
 
-    for change, told in (
+    for change, place in (
         ({"positions": {"kind": "rotary"}}, "model.positions"),
         ({"kv_heads": 1}, "model.kv_heads"),
         ({"decoder": {"cross_attention": {"score": {"kind": "additive"}}}}, "model.decoder.cross_attention"),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=place):
             Transformer(TransformerSeq2Seq.model_validate(TRANSFORMER | change), SOURCES, TARGETS)
 
 
@@ -256,19 +256,19 @@ def test_pytorch_drops_out_in_training():
     assert trainer.loss(batch(0)).item() == trainer.loss(batch(0)).item()
 
 
-def test_workers_read_the_batches_that_are_counted_and_see_every_shape_before(tmp_path):
+def test_workers_read_the_measured_batches_and_warm_up_every_shape(tmp_path):
     config = experiment()
-    work = training._pairs(config, None, tmp_path, made_up=False) | {"device": "cpu"}
+    work = training._pairs(config, None, tmp_path, synthetic=False) | {"device": "cpu"}
     batches, warm_up, real = training._prepare(config, work, tmp_path, count=3, row_multiple=2)
     read = worker._load(tmp_path / "batches.npz")
     assert len(read) == len(batches) == 3 + len(warm_up)
-    for one, other in zip(batches, read, strict=True):
-        assert {name: array.tolist() for name, array in one.items()} == {n: a.tolist() for n, a in other.items()}
+    for written, loaded in zip(batches, read, strict=True):
+        assert {n: a.tolist() for n, a in written.items()} == {n: a.tolist() for n, a in loaded.items()}
     shapes = {(b["source"].shape, b["target_in"].shape) for b in batches}
     assert shapes == {(batches[n]["source"].shape, batches[n]["target_in"].shape) for n in warm_up}
     assert len(warm_up) == len(shapes)
-    counted = batches[:3]
-    assert real == sum(b["target_lengths"].sum() for b in counted) / sum(b["target_in"].size for b in counted)
+    measured = batches[:3]
+    assert real == sum(b["target_lengths"].sum() for b in measured) / sum(b["target_in"].size for b in measured)
     assert all(b["source"].shape[0] % 2 == 0 for b in batches)
 
 
@@ -285,45 +285,47 @@ def test_medians_and_ratio():
     assert table[4].split()[:4] == ["ratio", "1.50", "1.00", "2.00"]
 
 
-def says(code: str) -> subprocess.Popen[str]:
-    """A process in the place of a worker."""
+def process_of(code: str) -> subprocess.Popen[str]:
+    """Start a process that replaces a worker."""
     return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def test_a_side_that_dies_is_told():
-    with says('print(\'{"about": "x"}\', flush=True); exit(7)') as process:
+def test_a_side_that_ends_is_reported():
+    with process_of('print(\'{"runtime": "x"}\', flush=True); exit(7)') as process:
         side = Worker("jax", Process(process))
-        with pytest.raises(UserError, match="jax side ended with code 7"):
+        with pytest.raises(UserError, match="jax: process ended with code 7"):
             side.run([0])
 
 
-def test_a_side_that_is_too_slow_is_told():
-    with says('print(\'{"about": "x"}\', flush=True); input(); import time; time.sleep(60)') as process:
+def test_a_side_that_is_too_slow_is_reported():
+    with process_of('print(\'{"runtime": "x"}\', flush=True); input(); import time; time.sleep(60)') as process:
         side = Worker("torch", Process(process))
-        with pytest.raises(UserError, match="torch side gave no answer in 0 s"):
+        with pytest.raises(UserError, match="torch: no response within 0 s"):
             side.run([0], Budget(0.2))
 
 
-def test_made_up_pairs_are_as_long_as_those_of_multi30k():
-    pairs = made_up.pairs(5000, 4000)
+def test_synthetic_pairs_are_as_long_as_those_of_multi30k():
+    pairs = synthetic_pairs.pairs(5000, 4000)
     source, target = (np.array([len(pair[side]) for pair in pairs]) for side in (0, 1))
     assert (source.mean(), source.std()) == pytest.approx((15.9, 6.0), rel=0.05)
     assert (target.mean(), target.std()) == pytest.approx((15.1, 5.2), rel=0.05)
     assert np.corrcoef(source, target)[0, 1] == pytest.approx(0.87, abs=0.03)
     assert min(map(min, (side for pair in pairs for side in pair))) > 3
-    assert pairs[:50] == made_up.pairs(5000, 4000)[:50]
+    assert pairs[:50] == synthetic_pairs.pairs(5000, 4000)[:50]
     with pytest.raises(UserError, match=r"task\.tokenizer\.vocabulary"):
-        made_up.vocabulary_of(experiment().model_copy(update={"task": None}))
+        synthetic_pairs.vocabulary_of(experiment().model_copy(update={"task": None}))
 
 
-def test_a_loss_that_is_not_finite_is_told():
-    with says('print(\'{"about": "x"}\'); print(\'{"seconds": 1.0, "losses": [1.0, NaN]}\'); input()') as process:
+def test_a_loss_that_is_not_finite_is_reported():
+    with process_of(
+        'print(\'{"runtime": "x"}\'); print(\'{"seconds": 1.0, "losses": [1.0, NaN]}\'); input()'
+    ) as process:
         side = Worker("torch", Process(process))
-        with pytest.raises(UserError, match="torch side is not finite: nan"):
+        with pytest.raises(UserError, match="torch is not finite: nan"):
             side.run([0, 1])
 
 
-def test_without_torch_it_is_told_how_to_get_it(monkeypatch):
+def test_without_torch_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"-e '\.\[bench\]'"):
         compare(experiment(), None)
@@ -332,22 +334,22 @@ def test_without_torch_it_is_told_how_to_get_it(monkeypatch):
 @needs_torch
 @pytest.mark.slow
 def test_both_sides_take_turns_in_their_own_processes():
-    told: list[str] = []
-    comparison = compare(experiment(dropout=0.1), None, rounds=2, steps=3, tell=told.append)
+    lines: list[str] = []
+    comparison = compare(experiment(dropout=0.1), None, rounds=2, steps=3, log=lines.append)
     assert len(comparison.rounds) == 2
     assert all(r.tokens > 0 and r.jax_seconds > 0 and r.torch_seconds > 0 for r in comparison.rounds)
     assert "jax" in comparison.jax
     assert "torch" in comparison.torch
-    assert len(told) == 4
+    assert len(lines) == 4
     assert not list(Path.cwd().glob("*.npz"))
 
 
 @needs_torch
 @pytest.mark.slow
-def test_made_up_pairs_train_without_any_data():
+def test_synthetic_pairs_train_without_any_data():
     config = experiment().model_copy(update={"model": TransformerSeq2Seq.model_validate(TRANSFORMER)})
     tree = config.model_dump(mode="json")
     tree["task"]["tokenizer"] = {"kind": "bpe", "vocabulary": 100}
     config = Experiment.model_validate_json(json.dumps(tree))
-    comparison = compare(config, None, rounds=1, steps=1, tell=lambda line: None, made_up=True, budget=Budget(600.0))
+    comparison = compare(config, None, rounds=1, steps=1, log=lambda line: None, synthetic=True, budget=Budget(600.0))
     assert comparison.rounds[0].tokens > 0

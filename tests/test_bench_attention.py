@@ -1,4 +1,4 @@
-"""`bench attention`: its judge is right, its statistics are, workers take turns, who refuses says why."""
+"""`bench attention`: its reference and statistics are right, workers alternate, and refusals have a reason."""
 
 import importlib.util
 import io
@@ -19,8 +19,8 @@ from attnlab import cli
 from attnlab.bench import attention, attention_worker, cases, command, cost_plot, memory, reference, tables
 from attnlab.bench.budget import Budget
 from attnlab.bench.cases import Case, Peer, Plan, Shape
-from attnlab.bench.process import Ended, Process
-from attnlab.bench.results import Outcome, Report, Result, Spread, compared_with, exponent, read
+from attnlab.bench.process import Process, ProcessEnded
+from attnlab.bench.results import Outcome, Report, Result, Spread, choose_baseline, exponent, read
 from attnlab.config.errors import UserError
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="the extra `bench` is not installed")
@@ -42,7 +42,7 @@ def short_window(monkeypatch: pytest.MonkeyPatch):
 
 
 def plain(case: Case, arrays: dict[str, jax.Array]) -> jax.Array:
-    """Attention as one writes it in JAX, to differentiate the reference's values automatically."""
+    """Plain attention in JAX, whose automatic derivatives check the reference."""
     query, key, value = (jnp.moveaxis(arrays[name], 2, 1) for name in ("query", "key", "value"))
     distance = jnp.arange(case.shape.length)[:, None] - jnp.arange(case.shape.length)[None]
     if case.variant == "additive":
@@ -66,24 +66,24 @@ def test_the_reference_is_attention_and_its_gradients(variant, x64, short_window
     monkeypatch.setattr(reference, "ROWS", 7)
     case = Case(variant, "forward_backward", SMALL, "float64")
     arrays = reference.draw(case)
-    rows = reference.chosen_rows(SMALL.length)
+    rows = reference.sample_rows(SMALL.length)
     assert len(rows) == 7
-    right = reference.expected(case, arrays, rows)
-    given = {name: jnp.asarray(arrays[name]) for name in case.arrays}
-    output, pull_back = jax.vjp(lambda given: plain(case, given), given)
-    found = pull_back(jnp.asarray(reference.only_rows(arrays["cotangent"], rows)))[0] | {"output": output}
-    assert right.keys() == found.keys()
-    errors = reference.errors({name: np.asarray(array) for name, array in found.items()}, right, rows)
+    desired = reference.expected(case, arrays, rows)
+    inputs = {name: jnp.asarray(arrays[name]) for name in case.arrays}
+    output, pull_back = jax.vjp(lambda inputs: plain(case, inputs), inputs)
+    actual = pull_back(jnp.asarray(reference.only_rows(arrays["cotangent"], rows)))[0] | {"output": output}
+    assert desired.keys() == actual.keys()
+    errors = reference.errors({name: np.asarray(array) for name, array in actual.items()}, desired, rows)
     assert max(errors.values()) < 1e-12
 
 
 def test_errors_are_relative_and_nan_is_infinite():
-    right = {"output": np.array([[[[2.0]], [[-4.0]]]])}
+    desired = {"output": np.array([[[[2.0]], [[-4.0]]]])}
     rows = np.array([0, 2])
-    found = {"output": np.array([[[[2.0]], [[9.0]], [[-4.4]]]])}
-    assert reference.errors(found, right, rows)["output"] == pytest.approx(0.1)
-    found["output"][0, 1] = np.nan  # in a row that was not computed
-    assert reference.errors(found, right, rows)["output"] == float("inf")
+    actual = {"output": np.array([[[[2.0]], [[9.0]], [[-4.4]]]])}
+    assert reference.errors(actual, desired, rows)["output"] == pytest.approx(0.1)
+    actual["output"][0, 1] = np.nan  # in a row that was not computed
+    assert reference.errors(actual, desired, rows)["output"] == float("inf")
 
 
 @pytest.mark.parametrize("dtype", cases.DTYPES)
@@ -98,7 +98,7 @@ def test_inputs_are_numbers_of_the_dtype(dtype):
 def test_peers_compute_the_reference(name, variant, short_window):
     case = Case(variant, "forward_backward", SMALL, "float32")
     arrays = reference.draw(case)
-    rows = reference.chosen_rows(SMALL.length)
+    rows = reference.sample_rows(SMALL.length)
     if name == "torch":
         from attnlab.bench.torch_attention import prepare
     else:
@@ -113,18 +113,18 @@ def test_peers_compute_the_reference(name, variant, short_window):
     assert max(errors.values()) < reference.LIMITS["float32"]
 
 
-def test_on_all_devices_inputs_are_split_by_heads():
+def test_on_all_devices_inputs_are_sharded_over_heads():
     from attnlab.bench.peers import prepare
 
     case = Case("causal", "forward", SMALL, "float32")
     arrays = reference.draw(case)
     ready = prepare(Peer("dense", 2), case, arrays, arrays["cotangent"])
-    assert ready.note == "inputs split by heads"
-    rows = reference.chosen_rows(SMALL.length)
+    assert ready.note == "inputs sharded over heads"
+    rows = reference.sample_rows(SMALL.length)
     assert reference.errors(ready.check(), reference.expected(case, arrays, rows), rows)["output"] < 2e-5
     odd = replace(case, shape=Shape(1, 3, 8, 8))
     assert prepare(Peer("jax.nn", 2), odd, reference.draw(odd), reference.draw(odd)["cotangent"]).note == (
-        "inputs on every device"
+        "inputs replicated"
     )
 
 
@@ -140,25 +140,25 @@ def test_flex_has_no_backward_on_cpu():
 
 def test_the_peak_of_a_call_is_measured():
     if not Path("/proc/self/clear_refs").exists():
-        pytest.skip("Linux alone tells the peak")
+        pytest.skip("only Linux reports the peak")
 
     def call() -> np.ndarray:
-        np.ones(8_000_000)  # 64 MB, let go at once
+        np.ones(8_000_000)  # 64 MB, freed at once
         return np.ones(1_000_000)
 
     peak = memory.peak_bytes(call, 8_000_000)
     assert peak is None or 50e6 < peak < 80e6
 
 
-def test_a_ratio_is_the_median_of_each_rounds_own():
-    mine, torch = Outcome("plan", "", (1.0, 2.0, 9.0)), Outcome("torch", "", (1.0, 4.0, 3.0))
-    result = Result(Case("full", "forward", SMALL, "float32"), (mine, torch, Outcome("flax", "", why="no")), "torch")
+def test_a_ratio_is_the_median_of_the_ratios_within_a_round():
+    plan, torch = Outcome("plan", "", (1.0, 2.0, 9.0)), Outcome("torch", "", (1.0, 4.0, 3.0))
+    result = Result(Case("full", "forward", SMALL, "float32"), (plan, torch, Outcome("flax", "", reason="no")), "torch")
     assert result.ratio("plan") == Spread(0.75, 1.0, 2.0)
     assert result.milliseconds("plan").median == 2000.0
     assert list(result.timed) == ["plan", "torch"]
     assert replace(result, against=None).ratio("plan") is None
-    assert compared_with(["flax", "flex"], cases.AGAINST) == "flex"
-    assert compared_with(["flax"], cases.AGAINST) is None
+    assert choose_baseline(["flax", "flex"], cases.AGAINST) == "flex"
+    assert choose_baseline(["flax"], cases.AGAINST) is None
 
 
 def test_exponents():
@@ -182,9 +182,9 @@ def a_report() -> Report:
             Outcome(
                 "plan", "jax", (quick,) * 3, peak_bytes=4000 * length, temp_bytes=2_500_000, errors={"output": 1e-7}
             ),
-            Outcome("plan ×2", "jax", (quick / 2,) * 3, peak_bytes=8000 * length, note="inputs split by heads"),
+            Outcome("plan ×2", "jax", (quick / 2,) * 3, peak_bytes=8000 * length, note="inputs sharded over heads"),
             Outcome("torch", "torch", (slow,) * 3, errors={"output": 1e-7}),
-            Outcome("flax", "flax", why="differs: output by 1e+00 of the largest number, not timed"),
+            Outcome("flax", "flax", reason="not timed: relative error of the output is 1e+00"),
         )
         results.append(Result(case, outcomes, "torch"))
     return Report({"cores": 2, "rounds": 3, "packages": {"jax": "1"}, "begun": "today"}, tuple(results))
@@ -198,32 +198,32 @@ def test_results_are_read_as_they_were_written(tmp_path):
     assert summary["ratio_of_medians"] == pytest.approx(128**-0.5)
 
 
-def test_what_is_no_result_is_told(tmp_path):
-    with pytest.raises(UserError, match=r"holds no results\.json"):
+def test_a_file_that_is_not_a_result_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"contains no results\.json"):
         read(tmp_path)
     (tmp_path / "results.json").write_text("[1]")
-    with pytest.raises(UserError, match="not written by attnlab bench attention"):
+    with pytest.raises(UserError, match="is not a result of attnlab bench attention"):
         read(tmp_path)
 
 
-def test_the_table_tells_times_ratios_and_reasons():
+def test_the_table_has_times_ratios_and_reasons():
     console = Console(width=command.WIDTH, record=True, file=io.StringIO())
     console.print(tables.table(a_report().results[0]))
     lines = console.export_text().splitlines()
     assert "full, forward, 1,8,128,64, float32" in lines[0]
     assert "÷ torch" in lines[1]
     assert lines[2].split()[:4] == ["plan", "0.01", "(0.01–0.01)", "0.09"]
-    assert "differs: output by 1e+00" in lines[5]
+    assert "not timed: relative error of the output is 1e+00" in lines[5]
 
 
 def test_the_page_has_a_table_of_ratios_and_one_of_memory():
     page = tables.markdown(a_report())
     assert "| full 1,8,128,64 | torch 0.16 | 0.09 | 0.04 | 1.00 | — <sup>1</sup> |" in page
-    assert "1. differs: output by 1e+00" in page
+    assert "1. not timed: relative error of the output" in page
     assert "| causal 1,8,512,64 | 2 | 4 | — | — |" in page
 
 
-def test_the_picture_names_the_fitted_powers(tmp_path, monkeypatch):
+def test_the_plot_shows_the_fitted_exponents(tmp_path, monkeypatch):
     figures: list[Figure] = []
     draw = cost_plot._draw_panel
     monkeypatch.setattr(cost_plot, "_draw_panel", lambda axes, *a: (figures.append(axes), draw(axes, *a)))
@@ -238,11 +238,11 @@ def test_the_picture_names_the_fitted_powers(tmp_path, monkeypatch):
     assert (tmp_path / "time.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_one_length_is_no_picture(tmp_path):
+def test_a_single_length_is_not_plotted(tmp_path):
     assert cost_plot.draw(a_report().results[:1], tmp_path) == []
 
 
-def test_a_report_of_old_results(tmp_path, capsys):
+def test_a_report_of_earlier_results(tmp_path, capsys):
     a_report().save(tmp_path)
     assert cli.main(["bench", "attention", "--report", str(tmp_path)]) == 0
     assert "written to" in capsys.readouterr().out
@@ -250,11 +250,11 @@ def test_a_report_of_old_results(tmp_path, capsys):
 
 
 def test_plans():
-    assert [str(peer) for peer in Plan(peers=("plan", "torch")).crew(2)] == ["plan", "torch", "plan ×2"]
-    assert [str(peer) for peer in Plan(peers=("plan", "torch"), devices="all").crew(2)] == ["torch", "plan ×2"]
-    assert [str(peer) for peer in Plan(peers=("plan",), devices="all").crew(1)] == ["plan"]
-    assert "cudnn" not in map(str, Plan().crew(2))
-    assert "cudnn" in map(str, Plan().crew(1, "gpu"))
+    assert [str(peer) for peer in Plan(peers=("plan", "torch")).select_peers(2)] == ["plan", "torch", "plan ×2"]
+    assert [str(peer) for peer in Plan(peers=("plan", "torch"), devices="all").select_peers(2)] == ["torch", "plan ×2"]
+    assert [str(peer) for peer in Plan(peers=("plan",), devices="all").select_peers(1)] == ["plan"]
+    assert "cudnn" not in map(str, Plan().select_peers(2))
+    assert "cudnn" in map(str, Plan().select_peers(1, "gpu"))
     lengths = Plan(lengths=(64,), variants=("full", "additive"), modes=("forward",))
     assert [case.shape for case in lengths.cases()] == [Shape(1, 8, 64, 64), Shape(1, 1, 64, 256)]
     assert {case.dtype for case in lengths.cases("gpu")} == {"bfloat16"}
@@ -262,90 +262,92 @@ def test_plans():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
-        (["--shape", "1,2,3"], "--shape 1,2,3: four whole numbers from 1 are needed, B,H,T,D"),
-        (["--shape", "1,8,-5,64"], "--shape 1,8,-5,64: four whole numbers"),
-        (["--length", "512,x"], "--length 512,x: whole numbers from 1"),
-        (["--variant", "causl"], "--variant: 'causl' is none of full, causal"),
+        (["--shape", "1,2,3"], "--shape 1,2,3: must be four positive integers B,H,T,D"),
+        (["--shape", "1,8,-5,64"], "--shape 1,8,-5,64: must be"),
+        (["--length", "512,x"], "--length 512,x: must be"),
+        (["--variant", "causl"], "--variant: unknown name 'causl'; valid: full, causal"),
         (["--variant", "causl"], "did you mean causal?"),
         (["--peers", "torhc"], "did you mean torch?"),
-        (["--against", "nobody"], "--against: 'nobody' is none of"),
+        (["--against", "nobody"], "--against: unknown name 'nobody'"),
         (["--mode", "backward"], "argument --mode: invalid choice: 'backward'"),
         (["--dtype", "int8"], "argument --dtype: invalid choice: 'int8'"),
         (["--rounds", "0"], "--rounds 0: must be at least 1"),
-        (["--report", "/no/such"], "/no/such: holds no results.json"),
+        (["--report", "/no/such"], "/no/such: contains no results.json"),
         (["--out", str(Path(__file__).parent)], "is not empty; --report"),
         (["--out", __file__], "cannot be written"),
         (["--sahpe", "1"], "unknown argument --sahpe"),
     ],
 )
-def test_mistaken_options_are_one_line(arguments, says, capsys):
+def test_mistaken_options_are_one_line(arguments, message, capsys):
     assert cli.main(["bench", "attention", *arguments]) == 2
     line = capsys.readouterr().err
     assert line.startswith("attnlab: ")
     assert line.count("\n") == 1
-    assert says in line
+    assert message in line
 
 
 class Scripted:
-    """In the place of a process: answers what it is told to."""
+    """A replacement of `Process` with scripted responses."""
 
-    about = "scripted"
+    runtime = "scripted"
 
     def __init__(self, directory: Path, case: Case, *, wrong: bool = False, dies: bool = False):
         self._directory, self._case, self._wrong, self._dies, self.turns = directory, case, wrong, dies, 0
 
-    def ask(self, question: dict, seconds: float = float("inf")) -> dict:
-        if "peak_of" in question or "peak" in question:
+    def request(self, message: dict, seconds: float = float("inf")) -> dict:
+        if "peak_of" in message or "peak" in message:
             return {"peak_bytes": 5}
-        if "turn" in question:
+        if "turn" in message:
             self.turns += 1
             if self._dies and self.turns == 2:
-                raise Ended("its process ended with code -9")
+                raise ProcessEnded("process ended with code -9")
             return {"seconds": float(self.turns)}
         with np.load(self._directory / "inputs.npz") as arrays:
-            rows = reference.chosen_rows(self._case.shape.length)
-            right = reference.expected(self._case, dict(arrays), rows)
-        np.savez(self._directory / "found.npz", output=right["output"] + (1.0 if self._wrong else 0.0))
-        return {"found": "found.npz", "compile_seconds": 1.0, "temp_bytes": None, "note": ""}
+            rows = reference.sample_rows(self._case.shape.length)
+            desired = reference.expected(self._case, dict(arrays), rows)
+        np.savez(self._directory / "arrays.npz", output=desired["output"] + (1.0 if self._wrong else 0.0))
+        return {"arrays": "arrays.npz", "compile_seconds": 1.0, "temp_bytes": None, "note": ""}
 
 
-def test_who_differs_is_not_timed_and_who_dies_is_told(tmp_path):
+def test_a_peer_that_differs_is_not_timed_and_one_that_ends_is_reported(tmp_path):
     case = Case("causal", "forward", SMALL, "float32")
-    workers = {
+    processes = {
         "plan": Scripted(tmp_path, case),
         "dense": Scripted(tmp_path, case, wrong=True),
         "flax": Scripted(tmp_path, case, dies=True),
     }
-    crew = SimpleNamespace(
-        backend="cpu", process=lambda peer, dtype, task="time", seconds=0.0: workers[peer.name], forget=lambda *_: None
+    workers = SimpleNamespace(
+        backend="cpu",
+        process=lambda peer, dtype, task="time", seconds=0.0: processes[peer.name],
+        discard=lambda *_: None,
     )
     peers = [Peer("plan"), Peer("dense"), Peer("flax"), Peer("cudnn")]
-    outcomes = attention._measure_case(case, peers, 3, crew, tmp_path, print, attention._Limits(None))  # pyright: ignore
+    outcomes = attention._measure_case(case, peers, 3, workers, tmp_path, print, attention._Limits(None))  # pyright: ignore
     plan, dense, flax, cudnn = outcomes
     assert plan.seconds == (1.0, 2.0, 3.0)
     assert plan.peak_bytes == 5
-    assert dense.why is not None
-    assert dense.why.startswith("differs: output by ")
-    assert (dense.seconds, workers["dense"].turns) == ((), 0)
-    assert (flax.seconds, flax.why) == ((), "its process ended with code -9")
-    assert cudnn.why == "needs a GPU; jax runs on cpu here"
+    assert dense.reason is not None
+    assert dense.reason.startswith("not timed: relative error of the output")
+    assert (dense.seconds, processes["dense"].turns) == ((), 0)
+    assert (flax.seconds, flax.reason) == ((), "process ended with code -9")
+    assert cudnn.reason == "needs a GPU; jax runs on cpu here"
 
 
-def test_who_ends_again_and_again_is_given_up_where_time_is_limited(tmp_path):
+def test_a_peer_that_fails_repeatedly_is_skipped_within_a_budget(tmp_path):
     def gone(*_, **__):
-        raise Ended("gave no answer in 60 s")
+        raise ProcessEnded("no response within 60 s")
 
-    crew = SimpleNamespace(backend="cpu", process=gone, forget=lambda *_: None)
+    workers = SimpleNamespace(backend="cpu", process=gone, discard=lambda *_: None)
     case, budget = Case("causal", "forward", SMALL, "float32"), Budget(600.0)
-    for limits, last in ((attention._Limits(budget), "in 2 cases before"), (attention._Limits(None), "no answer")):
-        for why in ("no answer", "no answer", last):
-            (outcome,) = attention._measure_case(case, [Peer("plan")], 3, crew, tmp_path, print, limits)  # pyright: ignore
-            assert why in (outcome.why or "")
+    for limits, last in ((attention._Limits(budget), "in 2 earlier cases"), (attention._Limits(None), "no response")):
+        for reason in ("no response", "no response", last):
+            (outcome,) = attention._measure_case(case, [Peer("plan")], 3, workers, tmp_path, print, limits)  # pyright: ignore
+            assert reason in (outcome.reason or "")
 
 
-def test_without_torch_it_is_told_how_to_get_it(monkeypatch):
+def test_without_torch_the_reason_is_how_to_install_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "pip install -e '.[bench]'" in (attention._missing(Peer("flex"), "cpu") or "")
 
@@ -353,19 +355,22 @@ def test_without_torch_it_is_told_how_to_get_it(monkeypatch):
 def test_reasons_are_one_line():
     assert attention_worker._line("ValueError: no\n  more of it") == "ValueError: no"
     assert len(attention_worker._line("x" * 1000)) == attention_worker.LONGEST_REASON
-    assert attention_worker._line("") == "no reason given"
+    assert attention_worker._line("") == "no message"
 
 
-def test_a_process_that_dies_is_told():
+def test_a_process_that_ends_is_reported():
     import subprocess
     import sys
 
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", "exit(7)"], **pipes) as process, pytest.raises(Ended, match="code 7"):
+    with (
+        subprocess.Popen([sys.executable, "-c", "exit(7)"], **pipes) as process,
+        pytest.raises(ProcessEnded, match="code 7"),
+    ):
         Process(process)
 
 
-def test_the_command_measures_in_processes_of_their_own(tmp_path, capsys):
+def test_the_command_measures_each_peer_in_its_own_process(tmp_path, capsys):
     options = ["--shape", "1,2,16,8", "--variant", "causal,soft_cap", "--mode", "forward", "--rounds", "2"]
     options += ["--peers", "jax.nn,cudnn", "--out", str(tmp_path / "out")]
     assert cli.main(["bench", "attention", *options]) == 0
@@ -373,8 +378,8 @@ def test_the_command_measures_in_processes_of_their_own(tmp_path, capsys):
     causal, soft_cap = report.results
     assert len(causal.timed["jax.nn"].seconds) == 2
     assert causal.against == "jax.nn"
-    assert "1 cpu device" in causal.timed["jax.nn"].about
-    assert soft_cap.outcomes[0].why == "jax.nn.dot_product_attention has no soft-cap"
+    assert "1 cpu device" in causal.timed["jax.nn"].runtime
+    assert soft_cap.outcomes[0].reason == "jax.nn.dot_product_attention has no soft-cap"
     assert report.environment["rounds"] == 2
     assert (tmp_path / "out" / "tables.md").is_file()
     assert "÷ jax.nn" in capsys.readouterr().out

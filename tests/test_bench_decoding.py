@@ -1,4 +1,4 @@
-"""With and without a cache the same tokens are written, and what is measured is told."""
+"""With and without a cache the same tokens are generated, and all measurements are printed."""
 
 import json
 from typing import Any
@@ -38,20 +38,20 @@ def translator(model: dict[str, Any]) -> tuple[TranslationTask, list[str]]:
 
 
 @pytest.mark.parametrize("length", [pytest.param(None, marks=pytest.mark.slow), 9])
-def test_both_sides_write_the_same_tokens(length: int | None) -> None:
+def test_both_sides_generate_the_same_tokens(length: int | None) -> None:
     task, texts = translator(TRANSFORMER | {"encoder": LAYERS, "decoder": LAYERS})
-    found = compare(task, jax.jit(task.initialize)(jax.random.key(3)), texts, length, rounds=1)
-    assert (found.sentences, found.equal, len(found.full_seconds)) == (7, 7, 1)
-    assert found.tokens == 7 * 10 if length else found.tokens > 7
-    assert found.largest_difference < 1e-4
-    assert json.loads(str(found).splitlines()[-1])["ratio"] == found.ratio > 0
-    assert "the same tokens in 7 of 7" in str(found)
+    comparison = compare(task, jax.jit(task.initialize)(jax.random.key(3)), texts, length, rounds=1)
+    assert (comparison.sentences, comparison.equal, len(comparison.full_seconds)) == (7, 7, 1)
+    assert comparison.tokens == 7 * 10 if length else comparison.tokens > 7
+    assert comparison.largest_difference < 1e-4
+    assert json.loads(str(comparison).splitlines()[-1])["ratio"] == comparison.ratio > 0
+    assert "the same tokens in 7 of 7" in str(comparison)
 
 
-def test_what_has_no_cache_is_refused_and_so_is_too_long_a_text() -> None:
+def test_a_model_without_a_cache_and_too_long_a_text_are_refused() -> None:
     task, texts = translator(RECURRENT)
-    with pytest.raises(UserError, match=r"recurrent_seq2seq has no cache .*transformer_seq2seq"):
+    with pytest.raises(UserError, match=r"recurrent_seq2seq .*transformer_seq2seq"):
         compare(task, {}, texts)
     task, texts = translator(TRANSFORMER | {"encoder": LAYERS, "decoder": LAYERS})
-    with pytest.raises(UserError, match=r"24 tokens; the run's model\.max_length is 24"):
+    with pytest.raises(UserError, match=r"24 tokens .*model\.max_length 24"):
         compare(task, {}, texts, 24)

@@ -1,4 +1,4 @@
-"""`bench gpu`: parts within a budget, each written when it is done; and the whole command, tried on a CPU."""
+"""`bench gpu`: parts within a budget, saved as they complete; and the whole command on a CPU."""
 
 import importlib.util
 import json
@@ -15,11 +15,11 @@ import pytest
 
 from attnlab import cli
 from attnlab.bench import attention, gpu, gpu_parts, gpu_record, peers, pytest_record
-from attnlab.bench.attention_worker import Served
+from attnlab.bench.attention_worker import Server
 from attnlab.bench.budget import Budget, unlimited
 from attnlab.bench.cases import Case, Peer, Shape
 from attnlab.bench.gpu_record import Part, Record
-from attnlab.bench.process import Ended, started
+from attnlab.bench.process import ProcessEnded, start_worker
 from attnlab.bench.ready import Ready, Refusal
 from attnlab.bench.results import Outcome, Report, Result
 from attnlab.cli import bench
@@ -31,13 +31,17 @@ ENVIRONMENT: dict[str, Any] = {
     "backend": "gpu", "devices": ["gpu: NVIDIA H100 80GB HBM3"], "commit": "0123456789abcdef", "dirty": False,
     "packages": {"jax": "0.11.2", "torch": "2.11.0"}, "source": "s", "begun": "today",
 }  # fmt: skip
-TESTED = {"passed": 3, "failed": 1, "skipped": 0, "failures": [{"test": "tests/a.py::test_b[c]", "why": "1 != 2"}]}
+TESTED = {"passed": 3, "failed": 1, "skipped": 0, "failures": [{"test": "tests/a.py::test_b[c]", "reason": "1 != 2"}]}
 
 
 def measured() -> dict[str, Any]:
     case = Case("causal", "forward", Shape(1, 8, 4096, 64), "bfloat16")
-    outcomes = Outcome("plan", "jax", (2e-3,) * 3), Outcome("cudnn", "jax", (1e-3,) * 3), Outcome("torch", "", why="no")
-    return json.loads(json.dumps(Report({"rounds": 3}, (Result(case, outcomes, "cudnn"),)).plain()))
+    outcomes = (
+        Outcome("plan", "jax", (2e-3,) * 3),
+        Outcome("cudnn", "jax", (1e-3,) * 3),
+        Outcome("torch", "", reason="no"),
+    )
+    return json.loads(json.dumps(Report({"rounds": 3}, (Result(case, outcomes, "cudnn"),)).to_json()))
 
 
 def test_a_part_of_a_budget_ends_with_the_whole():
@@ -55,14 +59,14 @@ def test_a_part_of_a_budget_ends_with_the_whole():
 # What is written
 
 
-def test_a_record_is_read_as_it_was_written_and_named_after_its_card(tmp_path):
+def test_a_record_is_named_after_its_card_and_read_back(tmp_path):
     record = Record(ENVIRONMENT, 8.0, {"conformance": Part("done", "", 61.5, TESTED)})
     path = record.save(tmp_path / "new")
     assert path == tmp_path / "new/nvidia_h100_80gb_hbm3.json"
     assert gpu_record.read(path) == record
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     path.write_text("[]")
-    with pytest.raises(UserError, match="not written by attnlab bench gpu"):
+    with pytest.raises(UserError, match="is not a record of attnlab bench gpu"):
         gpu_record.read(path)
 
 
@@ -72,46 +76,46 @@ def test_a_record_that_cannot_be_written_is_one_line(tmp_path):
         Record(ENVIRONMENT, 8.0).save(tmp_path / "file")
 
 
-def test_the_page_tells_what_became_of_each_part(tmp_path):
-    trained = {"ratio": 1.5, "jax_tokens_per_second": 12345.6, "data": "made-up pairs"}
+def test_the_page_has_the_outcome_of_each_part(tmp_path):
+    trained = {"ratio": 1.5, "jax_tokens_per_second": 12345.6, "data": "synthetic pairs"}
     parts = {
         "conformance": Part("cut", "the rest did not end in time", 61.5, TESTED),
         "attention": Part("done", "", 10.0, measured()),
-        "training": Part("done", "", 5.0, {"a": trained, "b": {"why": "no PyTorch"}}),
+        "training": Part("done", "", 5.0, {"a": trained, "b": {"reason": "no PyTorch"}}),
         "resume": Part("done", "", 5.0, {"same_bits": True, "stopped_after": 51, "loss_difference": 0.0}),
-        "blocks": Part("skipped", "no time was left"),
+        "blocks": Part("skipped", "time budget used up"),
     }
     Record(ENVIRONMENT, 8.0, parts).save(tmp_path)
     page = gpu_record.page(tmp_path)
     assert "### NVIDIA H100 80GB HBM3" in page
-    assert "Commit 0123456789, jax 0.11.2, torch 2.11.0, begun today." in page
+    assert "Commit 0123456789, jax 0.11.2, torch 2.11.0, started today." in page
     assert "| conformance | cut; 3 passed, 1 failed (`test_b[c]`); the rest did not end in time | 62 |" in page
     assert "| attention | 1 case | 10 |" in page
-    assert "`a` (made-up pairs): 1.50 times PyTorch's speed, 12,346 target tokens/s; `b`: no PyTorch" in page
-    assert "| resume | stopped after step 51, ended with the same bits | 5 |" in page
-    assert "| blocks | skipped; no time was left | 0 |" in page
+    assert "`a` (synthetic pairs): 1.50 times PyTorch's speed, 12,346 target tokens/s; `b`: no PyTorch" in page
+    assert "| resume | stopped after step 51; final parameters identical bit for bit | 5 |" in page
+    assert "| blocks | skipped; time budget used up | 0 |" in page
     assert "| causal 1,8,4096,64 | cudnn 1.00 | 2.00 | 1.00 | — <sup>1</sup> |" in page
     parts["resume"].result = {"same_bits": False, "loss_difference": 2e-7}
     Record(ENVIRONMENT, 8.0, parts).save(tmp_path)
-    assert "ended with other bits: logged losses differ by 2.0e-07" in gpu_record.page(tmp_path)
+    assert "final parameters differ; largest relative difference of logged losses 2.0e-07" in gpu_record.page(tmp_path)
 
 
-def test_the_page_of_the_docs_is_made_of_the_records_that_are_kept():
+def test_the_page_of_the_docs_agrees_with_the_records():
     assert marked_text.between(ROOT / "docs/performance.md", "gpu") == gpu_record.page(ROOT / "docs/results/gpu"), (
         "make gpu"
     )
 
 
 @pytest.mark.parametrize(
-    ("change", "taken"), [({}, {"conformance", "attention"}), ({"commit": "other"}, {"conformance", "attention"}),
+    ("change", "reused"), [({}, {"conformance", "attention"}), ({"commit": "other"}, {"conformance", "attention"}),
                           ({"source": "other"}, set()), ({"packages": {"jax": "0.12"}}, set())],
 )  # fmt: skip
-def test_parts_that_were_done_by_the_same_source_stand(change, taken, tmp_path):
-    parts = {"conformance": Part("done"), "attention": Part("cut", "time"), "resume": Part("failed", "why")}
+def test_parts_of_the_same_source_are_reused(change, reused, tmp_path):
+    parts = {"conformance": Part("done"), "attention": Part("cut", "time"), "resume": Part("failed", "reason")}
     Record(ENVIRONMENT, 8.0, parts).save(tmp_path)
     later = Record(ENVIRONMENT | change, 8.0)
-    later.take_up(tmp_path)
-    assert set(later.parts) == taken
+    later.restore(tmp_path)
+    assert set(later.parts) == reused
 
 
 # What is run
@@ -119,7 +123,7 @@ def test_parts_that_were_done_by_the_same_source_stand(change, taken, tmp_path):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """The command with parts of the test's own, on a card that is not there."""
+    """Run the command with the parts of a test on a simulated card."""
 
     def run(parts: dict[str, Any], minutes: float = 1.0, restart: bool = False) -> Record:
         monkeypatch.setattr(gpu, "PARTS", {name: (1.0, part) for name, part in parts.items()})
@@ -150,8 +154,8 @@ def test_one_part_that_fails_leaves_the_others(run, capsys):
         raise gpu_parts.BudgetExceeded("1 is missing")
 
     parts = run({"mistaken": mistaken, "broken": broken, "cut": cut, "good": good}).parts
-    told = {name: (part.status, part.why, len(part.result.get("results", ()))) for name, part in parts.items()}
-    assert told == {
+    outcomes = {name: (part.status, part.reason, len(part.result.get("results", ()))) for name, part in parts.items()}
+    assert outcomes == {
         "mistaken": ("failed", "no PyTorch", 0),
         "broken": ("failed", "ZeroDivisionError: by zero", 1),
         "cut": ("cut", "1 is missing", 1),
@@ -160,7 +164,7 @@ def test_one_part_that_fails_leaves_the_others(run, capsys):
     assert "by zero" in capsys.readouterr().err
 
 
-def test_what_a_part_has_is_written_before_it_ends(run, tmp_path):
+def test_intermediate_results_are_saved_before_a_part_ends(run, tmp_path):
     def killed(setting, budget, keep, before):
         keep({"results": [1]})
         raise KeyboardInterrupt
@@ -168,19 +172,19 @@ def test_what_a_part_has_is_written_before_it_ends(run, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run({"first": lambda *_: None, "killed": killed})
     (path,) = tmp_path.glob("*.json")
-    found = gpu_record.read(path).parts
-    assert found["first"].status == "done"
-    assert (found["killed"].status, found["killed"].result) == ("cut", {"results": [1]})
-    assert found["killed"].why == "was ended from outside"
+    parts = gpu_record.read(path).parts
+    assert parts["first"].status == "done"
+    assert (parts["killed"].status, parts["killed"].result) == ("cut", {"results": [1]})
+    assert parts["killed"].reason == "interrupted"
 
 
-def test_no_part_begins_when_the_time_is_used_up(run):
-    begun = []
-    parts = run({"late": lambda *_: begun.append(1)}, minutes=0.01).parts
-    assert (parts["late"].status, parts["late"].why, begun) == ("skipped", "no time was left", [])
+def test_no_part_starts_when_the_time_is_used_up(run):
+    started = []
+    parts = run({"late": lambda *_: started.append(1)}, minutes=0.01).parts
+    assert (parts["late"].status, parts["late"].reason, started) == ("skipped", "time budget used up", [])
 
 
-def test_the_same_command_goes_on_with_what_is_missing(run):
+def test_the_same_command_resumes_with_the_missing_parts(run):
     seen = []
 
     def done(setting, budget, keep, before):
@@ -199,58 +203,61 @@ def test_the_same_command_goes_on_with_what_is_missing(run):
     assert run({"done": done, "cut": cut}, restart=True).parts["cut"].result == {"results": [1]}
 
 
-def test_time_that_a_part_leaves_goes_to_those_after_it(run):
-    given = []
-    parts = {name: lambda setting, budget, keep, before: given.append(budget.left()) for name in "abc"}
+def test_unused_time_goes_to_the_later_parts(run):
+    budgets = []
+    parts = {name: lambda setting, budget, keep, before: budgets.append(budget.left()) for name in "abc"}
     run(parts, minutes=1.0)
-    assert given == pytest.approx([20.0, 30.0, 60.0], abs=2.0)
+    assert budgets == pytest.approx([20.0, 30.0, 60.0], abs=2.0)
 
 
 def test_a_case_that_was_measured_is_not_measured_again(monkeypatch):
     left: list[Case] = []
 
-    def benchmark(cases, peers, rounds, environment, against, directory, tell, show, budget):
+    def benchmark(cases, peers, rounds, environment, against, directory, log, on_result, budget):
         left.extend(cases)
 
     monkeypatch.setattr(attention, "benchmark", benchmark)
     setting = gpu_parts.Setting(ENVIRONMENT, False, None, print)
-    with pytest.raises(gpu_parts.BudgetExceeded, match="35 of 36 cases did not begin in time"):
-        gpu_parts.attend(setting, unlimited(), lambda result: None, measured())
+    with pytest.raises(gpu_parts.BudgetExceeded, match="35 of 36 cases did not start in time"):
+        gpu_parts.compare_attention(setting, unlimited(), lambda result: None, measured())
     assert len(left) == 35
     assert {case.variant for case in left} == set(gpu_parts.cases.VARIANTS)
     assert {case.shape.length for case in left} == {1024, 4096, 16384}
     assert {case.dtype for case in left} == {"bfloat16"}
 
 
-def test_no_case_begins_when_the_time_is_used_up(tmp_path):
-    told: list[str] = []
+def test_no_case_starts_when_the_time_is_used_up(tmp_path):
+    lines: list[str] = []
     case = Case("full", "forward", Shape(1, 1, 8, 4), "float32")
     report = attention.benchmark(
-        [case, case], [Peer("plan")], 3, {"backend": "cpu"}, (), tmp_path, told.append, print, Budget(0.0)
+        [case, case], [Peer("plan")], 3, {"backend": "cpu"}, (), tmp_path, lines.append, print, Budget(0.0)
     )
-    assert (report.results, told) == ((), ["no time is left for 2 of 2 cases"])
+    assert (report.results, lines) == ((), ["time budget used up: 2 of 2 cases were not run"])
 
 
-def test_a_training_that_does_not_end_in_time_is_ended():
+def test_a_training_that_does_not_finish_in_time_is_killed():
     command = [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
     process = subprocess.Popen(command, **pipes)
-    with pytest.raises(gpu_parts.BudgetExceeded, match="did not end in time"):
-        gpu_parts._ended(process, Budget(0.3))
+    with pytest.raises(gpu_parts.BudgetExceeded, match="did not finish in time"):
+        gpu_parts._wait_for_training(process, Budget(0.3))
     assert process.returncode == -9
     failing = subprocess.Popen([sys.executable, "-c", "print('why'); exit(3)"], **pipes)
     with pytest.raises(UserError, match="ended with code 3: why"):
-        gpu_parts._ended(failing, Budget(60.0))
+        gpu_parts._wait_for_training(failing, Budget(60.0))
 
 
-def test_a_process_that_is_too_slow_is_ended_and_told():
-    begun = time.monotonic()
-    with pytest.raises(Ended, match="gave no answer in 0 s"), started("timeit", ["-s", "", "while 1: 0"], {}, 0.3):
+def test_a_process_that_is_too_slow_is_killed_and_reported():
+    start = time.monotonic()
+    with (
+        pytest.raises(ProcessEnded, match="no response within 0 s"),
+        start_worker("timeit", ["-s", "", "while 1: 0"], {}, 0.3),
+    ):
         pass
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - start < 30
 
 
-# What a GPU is spared, and how it is timed
+# Limits and timing on a GPU
 
 
 @pytest.mark.parametrize("length", [4096, 16384])
@@ -259,22 +266,22 @@ def test_a_process_that_is_too_slow_is_ended_and_told():
     [("jax.nn", "full", True), ("dense", "full", True), ("cudnn", "alibi", True), ("cudnn", "full", False),
      ("plan", "full", False), ("block_sparse@512x512", "causal", False)],
 )  # fmt: skip
-def test_16k_times_16k_is_not_written_out(peer, variant, refused, length):
+def test_16k_times_16k_is_not_materialized(peer, variant, refused, length):
     case = Case(variant, "forward", Shape(1, 8, length, 64), "bfloat16")
     if refused and length == 16384:
-        with pytest.raises(Refusal, match=r"would write out (logits|a bias) of (8\.6|4\.3) GB"):
-            peers._refuse_too_much(Peer(peer), case)
+        with pytest.raises(Refusal, match=r"would materialize (logits|a bias) of (8\.6|4\.3) GB"):
+            peers._refuse_large_logits(Peer(peer), case)
     else:
-        peers._refuse_too_much(Peer(peer), case)
+        peers._refuse_large_logits(Peer(peer), case)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="the extra `bench` is not installed")
-def test_pytorch_writes_out_no_bias_of_16k_times_16k():
-    from attnlab.bench.torch_attention import _written_out, additive
+def test_pytorch_materializes_no_bias_of_16k_times_16k():
+    from attnlab.bench.torch_attention import _mask_or_bias, additive
 
     case = Case("alibi", "forward", Shape(1, 8, 16384, 64), "bfloat16")
     with pytest.raises(Refusal, match=r"a bias of 4\.3 GB"):
-        _written_out(case, "cuda")
+        _mask_or_bias(case, "cuda")
     with pytest.raises(Refusal, match="needs"):
         additive(Case("additive", "forward", Shape(1, 1, 4096, 256), "bfloat16"), "cuda")
 
@@ -292,18 +299,18 @@ def test_calls_are_queued_on_a_gpu_and_waited_for_once(monkeypatch):
     assert ready.peak_bytes() is None
 
 
-def test_a_turn_is_timed_by_the_device_where_it_can():
+def test_a_turn_is_timed_by_the_device_where_possible():
     calls: list[int] = []
 
     def seconds(count: int) -> float:
         calls.append(count)
         return 2.0 * count
 
-    served = Served(Peer("plan"), lambda *_: None)  # pyright: ignore[reportArgumentType]
-    served._ready = Ready(lambda: None, dict, lambda: 7, seconds=seconds)
-    assert served.answer({"turn": True}) == {"seconds": 2.0}
+    server = Server(Peer("plan"), lambda *_: None)  # pyright: ignore[reportArgumentType]
+    server._ready = Ready(lambda: None, dict, lambda: 7, seconds=seconds)
+    assert server.handle({"turn": True}) == {"seconds": 2.0}
     assert calls[0] > 1, "a function that takes no time is called several times"
-    assert served.answer({"peak": True}) == {"peak_bytes": 7}
+    assert server.handle({"peak": True}) == {"peak_bytes": 7}
 
 
 # Tests that are counted as they end
@@ -312,34 +319,37 @@ def test_a_turn_is_timed_by_the_device_where_it_can():
 def test_a_test_is_written_down_once_when_it_ends(tmp_path, monkeypatch):
     monkeypatch.setenv(pytest_record.FILE, str(tmp_path / "tests"))
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
-    report = lambda when, outcome, why=None: SimpleNamespace(  # noqa: E731
-        nodeid="a", when=when, outcome=outcome, longrepr=why
+    report = lambda when, outcome, reason=None: SimpleNamespace(  # noqa: E731
+        nodeid="a", when=when, outcome=outcome, longrepr=reason
     )
     crash = SimpleNamespace(reprcrash=SimpleNamespace(message="assert 1 == 2"))
-    for one in (report("setup", "passed"), report("call", "failed", crash), report("setup", "skipped", "no GPU")):
-        pytest_record.pytest_runtest_logreport(one)  # pyright: ignore[reportArgumentType]
+    for test in (report("setup", "passed"), report("call", "failed", crash), report("setup", "skipped", "no GPU")):
+        pytest_record.pytest_runtest_logreport(test)  # pyright: ignore[reportArgumentType]
     monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
     pytest_record.pytest_runtest_logreport(report("call", "passed"))  # pyright: ignore[reportArgumentType]
-    found = [json.loads(line) for line in (tmp_path / "tests").read_text().splitlines()]
-    assert [(one["outcome"], one["why"]) for one in found] == [("failed", "assert 1 == 2"), ("skipped", "no GPU")]
+    records = [json.loads(line) for line in (tmp_path / "tests").read_text().splitlines()]
+    assert [(record["outcome"], record["reason"]) for record in records] == [
+        ("failed", "assert 1 == 2"),
+        ("skipped", "no GPU"),
+    ]
 
 
 # The command
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
-        (["--minutes", "0"], "--minutes 0: a number above 0 is needed"),
+        (["--minutes", "0"], "--minutes 0: must be above 0"),
         (["--parts", "conformanse"], "did you mean conformance?"),
         (["--into", "/no/such/page"], "/no/such/page: cannot be read"),
     ],
 )
-def test_mistaken_options_are_one_line(arguments, says, capsys):
+def test_mistaken_options_are_one_line(arguments, message, capsys):
     assert cli.main(["bench", "gpu", *arguments]) == 2
     line = capsys.readouterr().err
     assert (line.startswith("attnlab: "), line.count("\n")) == (True, 1)
-    assert says in line
+    assert message in line
 
 
 def test_the_command_names_every_part():
@@ -349,7 +359,7 @@ def test_the_command_names_every_part():
 def test_without_a_gpu_it_is_refused(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(attention, "machine", lambda dtype: ENVIRONMENT | {"backend": "cpu"})
     assert cli.main(["bench", "gpu", "--out", str(tmp_path / "out")]) == 2
-    assert "jax sees no GPU here; --tiny tries the command on the CPU" in capsys.readouterr().err
+    assert "jax sees no GPU on this machine; --tiny" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -366,12 +376,12 @@ def test_the_whole_command_on_a_cpu(tmp_path):
     assert parts["conformance"].result["passed"] >= 6
     assert parts["conformance"].result["failed"] == 0
     assert parts["resume"].result["same_bits"]
-    outcomes = {one.peer: one for one in Report.of(parts["attention"].result).results[0].outcomes}
+    outcomes = {outcome.peer: outcome for outcome in Report.of(parts["attention"].result).results[0].outcomes}
     assert outcomes["plan"].seconds
-    assert outcomes["cudnn"].why == "needs a GPU; jax runs on cpu here"
+    assert outcomes["cudnn"].reason == "needs a GPU; jax runs on cpu here"
     if importlib.util.find_spec("torch") is None:
-        assert "PyTorch is not installed" in (outcomes["torch"].why or "")
-        assert all("PyTorch" in one["why"] for one in parts["training"].result.values())
+        assert "PyTorch is not installed" in (outcomes["torch"].reason or "")
+        assert all("PyTorch" in result["reason"] for result in parts["training"].result.values())
     else:
-        assert all(one["ratio"] > 0 for one in parts["training"].result.values())
+        assert all(result["ratio"] > 0 for result in parts["training"].result.values())
     assert marked_text.between(page, "gpu") == gpu_record.page(tmp_path)

@@ -149,7 +149,7 @@ def test_a_text_that_looks_like_an_option_is_told_where_to_stand(
 ):
     assert cli.main(["show", str(run), *inputs]) == 2
     dashed = next(text for text in inputs if text.startswith("-"))
-    assert f"{dashed}; a text that begins with '-' goes after '--': -- {dashed}" in capsys.readouterr().err
+    assert f"{dashed}; put a text that starts with '-' after '--': -- {dashed}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("inputs", [["--", "-good"], ["a", "--", "-b"], ["-5"], ["a", "-"], ["- a b"]])

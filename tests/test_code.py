@@ -268,7 +268,7 @@ def test_a_local_file_needs_no_trust(run: Path, calls: list[dict], tmp_path: Pat
 def test_a_run_does_not_go_on_with_other_code_unless_trusted(run: Path, capsys: pytest.CaptureFixture[str]):
     edit(run)
     config = load(run / "config.yaml")
-    with pytest.raises(UserError, match=r"the code of mine\.py differs from the recorded one .* give another --out"):
+    with pytest.raises(UserError, match=r"the code of mine\.py differs from the recorded one .* choose another --out"):
         lab.train(config, run, None)
     assert "executes" not in capsys.readouterr().err
     recorded = recorded_code(run)

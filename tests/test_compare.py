@@ -137,11 +137,11 @@ def test_the_table_tells_scores_differences_and_settings(make, capsys: pytest.Ca
     assert lines[2].startswith("| test | accuracy | 75.0 | 50.0 | +25.0 [+12.5, +")
     assert lines[2].endswith("| 0.002 |")
     assert lines[4] == "Not compared: dev, without per-example scores."
-    assert lines[6:9] == ["Their configs differ in 1 setting:", "", "- `model.dropout`: 0.4 against 0.2"]
-    assert lines[10] == "They were made with commit 1111111 against attnlab 0.1.0."
-    assert "not how much another seed" in lines[-1]
+    assert lines[6:9] == ["The configs differ in 1 setting:", "", "- `model.dropout`: 0.4 vs. 0.2"]
+    assert lines[10] == "The environments differ: commit 1111111 vs. attnlab 0.1.0."
+    assert "not for the choice of the seed" in lines[-1]
     same = told(capsys, other, other)[1]
-    assert "configs do not differ" in same
+    assert "configs are equal" in same
     assert f"| `{other}` | `{other}` |" in same
 
 
@@ -170,13 +170,13 @@ def test_macro_f1_is_made_of_answers():
 @pytest.mark.parametrize(
     ("changes", "each", "said"),
     [
-        ({"examples": "other"}, {"test": {"accuracy": [1.0]}}, "the examples of test are different"),
+        ({"examples": "other"}, {"test": {"accuracy": [1.0]}}, "the examples of test differ"),
         (
             {"file": "translation/dates_dot"},
             {"test": {"bleu": [1.0]}},
-            "task classification, .* translation",
+            "different tasks: .*one .* classification, .*other .* translation",
         ),
-        ({}, {"dev": {"accuracy": [1.0]}}, "scored on test, .* on dev: none in common"),
+        ({}, {"dev": {"accuracy": [1.0]}}, "no test set in common: .* on test, .* on dev"),
         ({}, {"test": {}}, "other: has no per_example/test.npz; attnlab evaluate .*other --split test"),
         (
             {"results": {"accuracy": 55.5}},
@@ -186,9 +186,9 @@ def test_macro_f1_is_made_of_answers():
         (
             {},
             {"test": {"accuracy": [float("nan")]}},
-            "per_example/test.npz: .*; remove it and evaluate again",
+            "per_example/test.npz: .*; delete it and evaluate again",
         ),
-        ({}, {"test": {"accuracy": []}}, "per_example/test.npz: .*; remove it and evaluate again"),
+        ({}, {"test": {"accuracy": []}}, "per_example/test.npz: .*; delete it and evaluate again"),
     ],
 )
 def test_what_cannot_be_compared_is_told_in_one_line(
@@ -209,7 +209,7 @@ def test_a_damaged_file_of_per_example_scores_is_one_line(make, capsys: pytest.C
     path.write_bytes(content)
     code, out, err = told(capsys, one, other)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert re.search(rf"{path}: .*; remove it and evaluate again", err)
+    assert re.search(rf"{path}: .*; delete it and evaluate again", err)
 
 
 def test_per_example_scores_come_back_exactly_and_equal_ones_as_equal_bytes(tmp_path: Path):
@@ -244,8 +244,8 @@ def test_groups_are_compared_by_the_means_over_their_seeds(make, tmp_path: Path,
     assert "(seeds 1, 2) |" in lines[0]
     assert "(seeds 1, 2, 3) |" in lines[0] or "plain-s1" in lines[0]
     assert "| 80.0 ± 7.1 | 50.0 ± 5.0 | +30.0 [+" in lines[2]
-    assert "± is the standard deviation over the seeds" in out
-    assert "- `model.dropout`: 0.4 against 0.2" in lines
+    assert "mean ± standard deviation over the seeds" in out
+    assert "- `model.dropout`: 0.4 vs. 0.2" in lines
     assert "`seed`" not in out
     assert told(capsys, *plain[:1], *wide, *plain[1:])[1].count("+30.0") == 0, "the group of the first run comes first"
     assert "| 50.0 ± 5.0 | 80.0 ± 7.1 | -30.0 [" in told(capsys, *plain[:1], *wide, *plain[1:])[1]
@@ -263,7 +263,7 @@ def test_two_seeds_of_one_config_are_compared_as_two_runs(make, capsys: pytest.C
     code, out, _ = told(capsys, first, second)
     assert code == 0
     assert "| 75.0 | 50.0 | +25.0 [" in out
-    assert "- `seed`: 1 against 2" in out.splitlines()
+    assert "- `seed`: 1 vs. 2" in out.splitlines()
 
 
 def test_runs_that_are_no_groups_are_refused_with_what_differs(make, capsys: pytest.CaptureFixture[str]):
@@ -276,9 +276,9 @@ def test_runs_that_are_no_groups_are_refused_with_what_differs(make, capsys: pyt
         ((plain[0], wide, Path("--to"), plain[1]), rf"{plain[0]} and {wide}.* model.dropout: 0.2 and 0.4"),
         ((plain[0], data, Path("--to"), wide), rf"{plain[0]} and {data}.* data: d+ and e+"),
         ((plain[0], again, Path("--to"), wide), rf"{again} and {plain[0]}: the same experiment with the same seed"),
-        ((plain[0], other, Path("--to"), wide), rf"{plain[0]} and {other}: the examples of test are different"),
-        ((plain[0], plain[1], other), r"of 1: .*--to"),
-        ((plain[0], wide, data), rf"of 3: {plain[0]}; {wide}; {data}; .*--to"),
+        ((plain[0], other, Path("--to"), wide), rf"{plain[0]} and {other}: the examples of test differ"),
+        ((plain[0], plain[1], other), r"have 1: .*--to"),
+        ((plain[0], wide, data), rf"have 3: {plain[0]}; {wide}; {data}; .*--to"),
     ):
         code, out, err = told(capsys, *runs)
         assert (code, out, err.count("\n")) == (2, "", 1)

@@ -140,10 +140,10 @@ def test_more_answers_than_the_beam_widen_it_and_that_is_said(run, capfd):
     lines = list(lab.predict(run, ["a b c\n"], n_best=4))
     assert [line.split(" ||| ")[:2] for line in lines[:1]] == [["0", "c b a"]]
     assert len(lines) == len({line.split(" ||| ")[1] for line in lines}) == 4
-    assert "--n-best 4: searching with a beam of 4 (the run's is 3)" in capfd.readouterr().err
+    assert "--n-best 4: the beam of 3 is widened to 4" in capfd.readouterr().err
     narrower = list(lab.predict(run, ["a b c\n"], n_best=2, changes=["task.decoding.beam=2"]))
     assert [line.split(" ||| ")[0] for line in narrower] == ["0", "0"]
-    assert "searched" not in capfd.readouterr().err
+    assert "beam" not in capfd.readouterr().err
     with pytest.raises(UserError, match=r"--n-best 65: must be between 1 and 64"):
         list(lab.predict(run, ["a b c\n"], n_best=65))
     with pytest.raises(UserError, match=r"^model.dropout: 0.05 in the run, 0.2 here"):
@@ -223,7 +223,7 @@ def test_another_config_or_other_data_is_refused_with_the_difference(run, data, 
         (tmp_path / path.name).write_text(path.read_text().replace("a", "b"))
     with pytest.raises(UserError, match="fingerprint of the data"):
         lab.train(load(experiment), run, tmp_path)
-    with pytest.raises(UserError, match="trained on other data"):
+    with pytest.raises(UserError, match="trained on different data"):
         lab.evaluate(run, tmp_path)
 
 
@@ -308,20 +308,19 @@ def test_without_a_good_checkpoint_nothing_is_lost_and_every_command_says_what_t
         assert cli.main([command, *arguments]) == 2
         told[command] = capfd.readouterr().err.splitlines()[-1]
     assert told["train"].startswith(
-        f"attnlab: {copied}: no checkpoint is intact (damaged: 150, 300, 450); nothing was changed"
+        f"attnlab: {copied}: no checkpoint is intact (damaged: 150, 300, 450); no file was changed"
     )
     assert told["train"].endswith(f"attnlab train {copied}/config.yaml --restart")
     for command in ("evaluate", "show"):
-        assert f"{copied}: no intact checkpoint to load; attnlab train {copied}/config.yaml" in told[command]
+        assert f"{copied}: no checkpoint is intact; attnlab train {copied}/config.yaml" in told[command]
     assert unchanged(copied) == before
 
 
 def test_a_config_edited_after_training_is_used_by_no_command(copied, data, capfd):
     config = copied / "config.yaml"
     config.write_text(config.read_text().replace("mods: []", "mods: [{kind: soft_cap, cap: 0.001}]"))
-    says = (
-        'was edited after training began: model.attention.mods: [] in training, [{"kind": "soft_cap", "cap": 0.001}] in'
-    )
+    difference = 'model.attention.mods: [] in training, [{"kind": "soft_cap", "cap": 0.001}] in'
+    says = f"was edited after training started: {difference}"
     for arguments in (
         ["train", str(config), "--data", str(data)],
         ["evaluate", str(copied)],
@@ -330,7 +329,7 @@ def test_a_config_edited_after_training_is_used_by_no_command(copied, data, capf
     ):
         assert cli.main(arguments) == 2
         assert f"attnlab: {config}: {says}" in capfd.readouterr().err
-    with pytest.raises(UserError, match="was edited after training began"):
+    with pytest.raises(UserError, match="was edited after training started"):
         lab.load(copied)
 
 
@@ -346,7 +345,7 @@ def test_an_edited_search_is_used(copied):
 def test_nothing_is_scored_where_results_could_not_be_kept(copied, data, monkeypatch, content):
     monkeypatch.setattr(TranslationTask, "test_metrics", lambda *_: pytest.fail("it was scored"))
     (copied / "results.json").write_text(content)
-    with pytest.raises(UserError, match=r"results\.json: is not what attnlab evaluate writes; remove it"):
+    with pytest.raises(UserError, match=r"results\.json: was not written by attnlab evaluate; delete it"):
         lab.evaluate(copied, data)
     assert (copied / "results.json").read_text() == content
 
@@ -374,7 +373,7 @@ def test_a_read_only_run_answers_and_is_not_scored_in_vain(copied, data, read_on
     monkeypatch.setattr(TranslationTask, "test_metrics", lambda *_: pytest.fail("it was scored"))
     assert cli.main(["evaluate", str(copied), "--data", str(data)]) == 2
     err = capfd.readouterr().err
-    assert f"{copied}/results.json.trial: cannot be written: Read-only file system; nothing was scored" in err
+    assert f"{copied}/results.json.trial: cannot be written: Read-only file system; nothing was evaluated" in err
     assert cli.main(["show", str(copied), "a b"]) == 2
     assert re.search(r"show/attention_\d+\.png: cannot be written: Read-only file system", capfd.readouterr().err)
     assert list(lab.predict(copied, ["a b c\n"])) == ["c b a"]
@@ -415,7 +414,7 @@ def test_pictures_that_cannot_be_written_cost_no_scores(copied, data, capfd):
     err = capfd.readouterr().err
     for number in (1, 2, 3):
         assert re.search(
-            rf"no picture of example {number} of test: .*attention/test_{number}.png: cannot be written", err
+            rf"example {number} of test was not drawn: .*attention/test_{number}.png: cannot be written", err
         )
     assert "training.png: cannot be written: Is a directory" in err
 
@@ -438,7 +437,7 @@ def test_a_signal_during_evaluation_says_a_line(copied, data):
 
 def test_numbers_that_were_kept_have_no_weights_to_answer_with():
     kept = Path(__file__).parents[1] / "docs/results/dates_additive-s1"
-    with pytest.raises(UserError, match=r"has no checkpoint.* --out runs/dates_additive-s1 trains it"):
+    with pytest.raises(UserError, match=r"has no checkpoint.* --out runs/dates_additive-s1 trains one"):
         lab.load(kept)
 
 

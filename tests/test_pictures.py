@@ -14,6 +14,7 @@ from attnlab.tasks.attention_map import AttentionMap, ImageAttentionMap, RowGrou
 from attnlab.viz import fonts
 from attnlab.viz.curves import training_curve
 from attnlab.viz.picture import draw
+from attnlab.viz.text import caveat
 
 matplotlib.use("agg")
 
@@ -147,10 +148,10 @@ def test_any_token_is_drawn_as_text(tmp_path, figures, token, shown):
 @pytest.mark.parametrize(
     ("token", "says"),
     [
-        ("ሀሁ", "no font here has ሀ (Ethiopic); install Noto Sans Ethiopic"),
-        ("日本", "no font here has 日 (CJK); install Noto Sans CJK"),
-        ("🎉", "no font here has 🎉 (Party); install Noto Sans Symbols 2 or Noto Emoji"),
-        ("ひらがな", "no font here has ひ (Hiragana); install Noto Sans CJK"),
+        ("ሀሁ", "no installed font has ሀ (Ethiopic); install Noto Sans Ethiopic"),
+        ("日本", "no installed font has 日 (CJK); install Noto Sans CJK"),
+        ("🎉", "no installed font has 🎉 (Party); install Noto Sans Symbols 2 or Noto Emoji"),
+        ("ひらがな", "no installed font has ひ (Hiragana); install Noto Sans CJK"),
     ],
 )
 def test_letters_without_a_font_are_one_line(tmp_path, monkeypatch, token, says):
@@ -270,10 +271,12 @@ def test_row_groups_are_panels_with_title_and_scale(tmp_path, figures):
     assert np.array_equal(np.vstack([first.images[0].get_array(), second.images[0].get_array()]), weights)
     assert (first.images[0].get_clim(), second.images[0].get_clim()) == ((0.0, 1.0), (0.0, 0.3))
     assert (one.get_ylabel(), two.get_ylabel()) == ("attention weight", "probability")
-    assert not first.texts, "sums of rows mean nothing where columns add up to 1"
+    assert not first.texts, "sums of rows mean nothing where columns sum to 1"
     assert [text.get_text() for text in second.texts] == ["0.40", "0.30", "sum"]
     written = [text.get_text() for text in figures[0].texts]
-    assert written == ["Q: Which $letter$?", "A: b    (reference: a)", "of words: every column adds up to 1", "of all"]
+    assert written[:2] == ["Q: Which $letter$?", "A: b    (reference: a)"]
+    assert written[-2:] == ["of words: every column sums to 1", "of all"]
+    assert " ".join(written[2:-2]) == caveat()
     frames = [axes.get_tightbbox() for axes in (first, second)]
     assert frames[0].y0 > frames[1].y1
     assert all(box.x1 <= figures[0].bbox.x1 for box in boxes(figures[0], figures[0].texts))
@@ -285,7 +288,7 @@ def test_small_weights_are_seen_beside_a_large_one_and_the_bar_says_how(tmp_path
     draw(make_map([f"w{i}" for i in range(60)], ["x"], weights), tmp_path / "a.png")
     axes, bar = figures[0].axes
     assert axes.images[0].norm(0.25) == pytest.approx(0.5)
-    assert bar.get_ylabel() == "attention weight\n(color: its square root)"
+    assert bar.get_ylabel() == "attention weight\n(color: square root)"
     assert [label.get_text() for label in bar.get_yticklabels()] == ["0.00", "0.05", "0.20", "0.50", "1.00"]
     assert bar.get_yticks().tolist() == pytest.approx([0, 0.05, 0.2, 0.5, 1])
 

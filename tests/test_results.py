@@ -75,8 +75,8 @@ def test_a_run_is_a_row_and_what_all_share_a_line(make):
         "| `synthetic_sentiment_dot` | test | 84.0 [82.4, 85.7] | 80.0 | 87 s |",
         "",
         "All rows: seed 1; machine 2 cores of Abacus 9; jax 0.10.2; commit 0123456. "
-        "[low, high] is the 95% bootstrap interval over the examples of the test set, for one seed. "
-        "Training is wall time with compilation and evaluations on dev, without pauses between sessions.",
+        "[low, high] is the 95% bootstrap interval over the examples of the test set, for a single seed. "
+        "Training is wall time, including compilation and validation, without pauses between sessions.",
     ]
 
 
@@ -104,7 +104,7 @@ def test_seeds_of_an_experiment_are_one_row_with_their_spread(make):
     lines = table(*reversed(runs))
     assert lines[4] == "| `synthetic_sentiment_dot` | test | 82.0 ± 2.0 | 87 s |"
     assert "All rows: seed 1, 2, 3;" in lines[-1]
-    assert "± is the standard deviation over the seeds, after their mean." in lines[-1]
+    assert "Scores with ± are mean and standard deviation over the seeds." in lines[-1]
     assert "bootstrap" not in lines[-1]
 
 
@@ -148,7 +148,7 @@ def test_overrides_are_told_and_kept(make, tmp_path: Path):
     assert [line.split(" | ")[0] for line in lines if line.startswith("| `")] == [
         "| `synthetic_sentiment_dot` (`plain`)", "| `synthetic_sentiment_dot` (`short`, changed)",
     ]  # fmt: skip
-    assert "`synthetic_sentiment_dot` (`short`, changed) by `training.steps=400`, `model.dropout=0.4`" in lines[-1]
+    assert "`synthetic_sentiment_dot` (`short`, changed) uses `training.steps=400`, `model.dropout=0.4`" in lines[-1]
     assert "`model.dropout=0.4`, `task.data.words=xxx" in lines[-1]
     assert "x...`." in lines[-1]
     assert "seed=2" not in lines[-1]
@@ -164,7 +164,7 @@ def test_overrides_are_told_and_kept(make, tmp_path: Path):
 def test_a_run_given_twice_counts_once_and_a_seed_trained_twice_is_refused(make):
     one, same = make("one"), make("same")
     assert table(one, one) == table(one)
-    with pytest.raises(UserError, match=r"one and .*same: the same experiment with the same seed; give one of them"):
+    with pytest.raises(UserError, match=r"one and .*same: the same experiment with the same seed"):
         table(one, same)
 
 
@@ -173,7 +173,7 @@ def test_time_is_what_was_spent_and_interruptions_are_told(make):
     (row,) = (line for line in table(make("one", interruptions=broken)) if line.startswith("| `"))
     assert row.endswith("| 2 min, resumed 2 times |"), "117.4 s; going on at the end is no interruption"
     lines = table(make("old", interruptions=...))
-    assert lines[-1].endswith("Whether a training was interrupted was not recorded.")
+    assert lines[-1].endswith("Interruptions of training were not recorded.")
     moved = make("moved", resumed=[ENVIRONMENT | {"cores": 1, "processor": None, "commit": None}])
     assert "machine 2 cores of Abacus 9, then 1 core, CPU;" in table(moved)[-1]
     assert "commit 0123456, then attnlab 0.1.0." in table(moved)[-1]
@@ -218,11 +218,11 @@ def test_an_unfinished_run_is_shown_only_when_asked_for_and_says_so(make):
     [
         ("results.json", None, r"run: has not been evaluated; attnlab evaluate \S+/run$"),
         ("results.json", "{}", "has not been evaluated"),
-        ("results.json", "[1]", "results.json: is not what attnlab evaluate writes; remove it and evaluate again"),
+        ("results.json", "[1]", "results.json: was not written by attnlab evaluate; delete it and evaluate again"),
         (
             "results.json",
             '{"test": {"trained_to": 200}}',
-            "test was scored at step 200, .* 400; .*evaluate",
+            "test was evaluated at step 200, .* 400; .*evaluate",
         ),
         ("config.yaml", None, r"run: is not a run directory \(it has no config.yaml\); "),
         ("config.yaml", "name: x\n", "config.yaml: is not the config of a run"),
@@ -262,12 +262,15 @@ def test_the_table_goes_between_the_marks_and_nothing_else_changes(make, tmp_pat
 
 
 @pytest.mark.parametrize("text", ["", tables.BEGIN, tables.END + tables.BEGIN, f"{tables.BEGIN}{tables.END}" * 2])
-def test_marks_that_are_missing_are_told(make, tmp_path: Path, capsys, text: str):
+def test_missing_markers_are_refused(make, tmp_path: Path, capsys, text: str):
     page = tmp_path / "page.md"
     page.write_text(text)
     assert cli.main(["results", str(make("one")), "--into", str(page)]) == 2
-    marks = f"{tables.BEGIN} and after it a line {tables.END}"
-    assert capsys.readouterr().err == f"attnlab: {page}: needs a line {marks}, each once; the table goes between\n"
+    error = capsys.readouterr().err
+    assert error.startswith(f"attnlab: {page}: ")
+    assert tables.BEGIN in error
+    assert tables.END in error
+    assert error.count("\n") == 1
     assert page.read_text() == text
 
 
@@ -302,17 +305,17 @@ def test_what_is_kept_gives_the_same_table_and_holds_numbers_alone(make, tmp_pat
 
 def test_an_archive_without_per_example_scores_says_that_it_cannot_be_compared_again(make, tmp_path: Path):
     run = make("one")
-    assert "cannot be repeated" not in "".join(table(archive.archive(record.read(run), tmp_path / "with")))
+    assert "require retraining" not in "".join(table(archive.archive(record.read(run), tmp_path / "with")))
     shutil.rmtree(run / "per_example")
-    assert "cannot be repeated" not in "".join(table(run)), "it can be evaluated again"
+    assert "require retraining" not in "".join(table(run)), "it can be evaluated again"
     kept = archive.archive(record.read(run), tmp_path / "without")
-    assert re.search(r"`synthetic_sentiment_dot` cannot be repeated until .* retrained", table(kept)[-1])
+    assert re.search(r"`synthetic_sentiment_dot` require retraining", table(kept)[-1])
 
 
 def test_another_run_is_not_written_over_and_no_path_of_a_machine_is_kept(make, tmp_path: Path):
     kept = archive.archive(record.read(make("one")), tmp_path / "kept")
     shutil.rmtree(tmp_path / "one")
-    with pytest.raises(UserError, match=r"kept/one: holds another run"):
+    with pytest.raises(UserError, match=r"kept/one: contains another run"):
         archive.archive(record.read(make("one", seed=2)), tmp_path / "kept")
     assert record.read(kept).seed == 1
     here = make(

@@ -100,9 +100,9 @@ def test_a_run_of_another_config_is_refused_and_untouched(opened):
 
 def test_a_run_of_other_data_is_refused(opened):
     opened().close()
-    with pytest.raises(UserError, match="fingerprint of the data: dddddddddddd in the run, cccccccccccc here"):
+    with pytest.raises(UserError, match="fingerprint of the data: dddddddddddd in the run, cccccccccccc now"):
         opened(fingerprint={**FINGERPRINT, "data": "c" * 64})
-    with pytest.raises(UserError, match="fingerprint of the tokenizer: eeeeeeeeeeee in the run, absent here"):
+    with pytest.raises(UserError, match="fingerprint of the tokenizer: eeeeeeeeeeee in the run, absent now"):
         opened(fingerprint={"data": "d" * 64})
     opened().close()
 
@@ -158,7 +158,7 @@ def test_going_on_in_another_environment_is_told_and_kept(opened, said, monkeypa
     go_on()
     go_on()
     assert len(said) == 1
-    assert "in another environment (python)" in said[0]
+    assert "in a different environment (python)" in said[0]
     with opened() as run:
         environment = json.loads(run.path("environment.json").read_text())
     assert environment["python"] == now["python"]
@@ -168,7 +168,7 @@ def test_going_on_in_another_environment_is_told_and_kept(opened, said, monkeypa
 
 def test_a_second_writer_is_refused_until_the_first_is_done(opened):
     first = opened()
-    with pytest.raises(UserError, match=f"process {os.getpid()} on .* is training into it"):
+    with pytest.raises(UserError, match=f"process {os.getpid()} on .* is training into this run"):
         opened()
     first.close()
     first.close()
@@ -195,7 +195,7 @@ def test_the_lock_of_a_killed_process_is_taken_over(opened, tmp_path):
     command = [sys.executable, "-c", HOLD, tmp_path / "run", tmp_path / "small.yaml"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "open\n"
-        with pytest.raises(UserError, match=f"process {process.pid} on .* is training into it"):
+        with pytest.raises(UserError, match=f"process {process.pid} on .* is training into this run"):
             opened()
         assert Run.read(tmp_path / "run").metrics() == [{"step": 1, "loss": 1.0}]
         process.send_signal(signal.SIGKILL)
@@ -309,7 +309,7 @@ def test_results_of_splits_are_merged(opened):
     assert reader.results() == {"test": {"bleu": 32.0, "signature": "tok:13a"}, "dev": {"bleu": 1}}
     assert json.loads(reader.path("results.json").read_text()) == reader.results()
     reader.path("results.json").write_text("{")
-    with pytest.raises(UserError, match=r"results\.json: not JSON .*evaluate again"):
+    with pytest.raises(UserError, match=r"results\.json: is not JSON .*evaluate again"):
         reader.results()
 
 
@@ -343,7 +343,7 @@ def test_texts_are_written_whole_inside_the_run(opened, tmp_path):
         assert run.write_text("attention/one.html", "<p>ü</p>\n").read_bytes() == "<p>ü</p>\n".encode()
         assert os.listdir(run.path("attention")) == ["one.html"]
         for name in ("../out.txt", str(tmp_path / "out.txt"), "attention/../../out.txt"):
-            with pytest.raises(UserError, match="leads out of the run directory"):
+            with pytest.raises(UserError, match="is outside the run directory"):
                 run.write_text(name, "")
     assert sorted(os.listdir(tmp_path)) == ["run"]
 
@@ -435,7 +435,7 @@ def test_where_no_checkpoint_is_good_training_starts_over_only_when_told_to(tmp_
     for _ in range(2):
         with (
             opened() as run,
-            pytest.raises(UserError, match=rf"run: {says}; nothing was changed.*config\.yaml --restart$"),
+            pytest.raises(UserError, match=rf"run: {says}; no file was changed.*config\.yaml --restart$"),
         ):
             run.restore(state(0))
         assert content_of(run.directory) == before
@@ -443,7 +443,7 @@ def test_where_no_checkpoint_is_good_training_starts_over_only_when_told_to(tmp_
         assert run.restore(state(0), restart=True) is None
         run.log(1, loss=0.5)
     aside = run.path("before-restart-1")
-    assert said[-1].endswith(f"the earlier files are now in {aside}")
+    assert said[-1].endswith(f"the earlier files are in {aside}")
     kept = {name: text for name, text in content_of(aside).items() if not name.startswith("tensorboard")}
     assert kept == {name: before[name] for name in kept}
     assert {name.split("/")[0] for name in kept} >= {"metrics.jsonl", "results.json"}
@@ -576,7 +576,7 @@ def test_results_that_could_not_be_written_are_told_before_anything_is_scored(op
     run.path("per_example").rmdir()
     run.path("per_example").write_text("in the way")
     with pytest.raises(
-        UserError, match=r"per_example/\S*: cannot be written: (File exists|Not a directory); nothing was scored"
+        UserError, match=r"per_example/\S*: cannot be written: (File exists|Not a directory); nothing was evaluated"
     ):
         check_writable(run.directory)
 
@@ -585,7 +585,7 @@ def test_results_that_could_not_be_written_are_told_before_anything_is_scored(op
 def test_results_of_something_else_are_told_before_anything_is_scored(opened, content):
     with opened() as run:
         run.path("results.json").write_text(content)
-    with pytest.raises(UserError, match=r"results\.json: .*; remove it and evaluate again") as refusal:
+    with pytest.raises(UserError, match=r"results\.json: .*; delete it and evaluate again") as refusal:
         check_writable(run.directory)
     assert "\n" not in str(refusal.value)
     assert run.path("results.json").read_text() == content
@@ -625,7 +625,7 @@ def test_a_config_edited_after_training_began_is_refused(opened, tmp_path, old, 
         for ask in asked:
             with pytest.raises(UserError) as refusal:
                 ask()
-            assert f"{directory / 'config.yaml'}: was edited after training began: {says}; put it back" in str(
+            assert f"{directory / 'config.yaml'}: was edited after training started: {says}; restore it" in str(
                 refusal.value
             )
 
@@ -635,7 +635,7 @@ def test_only_the_search_may_be_edited_and_only_for_answers(opened, tmp_path, sa
     config = tmp_path / "run" / "config.yaml"
     edit(config, "  beam: ", "  beam: 1")
     assert Run.read(tmp_path / "run", said.append).config.task.decoding.beam > 10
-    with pytest.raises(UserError, match=r"was edited after training began: task\.decoding\.beam: "):
+    with pytest.raises(UserError, match=r"was edited after training started: task\.decoding\.beam: "):
         opened(load(config))
     assert said == []
 
@@ -657,4 +657,4 @@ def test_a_run_of_before_its_config_was_recorded_is_taken_as_it_stands_and_that_
     assert Run.read(tmp_path / "run", said.append).config == experiment()
     opened().close()
     assert len(said) == 2
-    assert all("the config was not recorded when training began" in line for line in said)
+    assert all("did not record the config" in line for line in said)

@@ -1,17 +1,17 @@
-"""One implementation of attention in a process of its own: prepares a case when told to, and times calls in its turn.
+"""Run one implementation of attention in its own process: prepare cases and time calls on request.
 
     python -m attnlab.bench.attention_worker NAME DEVICES THREADS
     python -m attnlab.bench.attention_worker machine
 
-A line of JSON in, a line of JSON out:
+It reads one JSON request per line from standard input and writes one JSON response per line to standard output:
 
-- {"case": ..., "directory": ...} reads `inputs.npz` there, compiles, writes what it computes to a file there and
-  answers {"found": name of the file, ...}, or {"refused": the reason};
-- {"turn": true} answers {"seconds": of one call};
-- {"peak_of": ..., "directory": ...} compiles a case too, and answers {"peak_bytes": of one call}; {"peak": true} takes
-  the one that is ready.
+- {"case": ..., "directory": ...} reads `inputs.npz` from the directory, compiles the case, and writes the results to a
+  file there; the response is {"arrays": name of the file, ...}, or {"refused": the reason};
+- {"turn": true} times the prepared case; the response is {"seconds": of one call};
+- {"peak_of": ..., "directory": ...} compiles a case and measures its memory; {"peak": true} measures the prepared
+  case. The response is {"peak_bytes": of one call}.
 
-With `machine` it tells what the machine is, and ends.
+With `machine` it prints a description of the machine and exits.
 """
 
 import gc
@@ -32,16 +32,16 @@ from attnlab.bench.memory import die_first
 from attnlab.bench.ready import Ready, Refusal
 
 SHORT = 0.1
-"""Seconds; a function faster than this runs once untimed at every turn, to wake its threads and fill the caches."""
-TURN = 0.02
-"""Seconds that a turn lasts at least: a faster function is called several times, and a call's mean time counts."""
+"""Seconds. A faster function runs once untimed before every turn, to wake its threads and fill the caches."""
+MIN_TURN = 0.02
+"""Minimum seconds of a turn: a faster function is called repeatedly, and the mean time of a call is reported."""
 LONGEST_REASON = 160
 
 Prepare = Callable[[Peer, Case, dict[str, np.ndarray], np.ndarray], Ready]
 
 
 def machine() -> dict[str, Any]:
-    """Describe machine and software; start nothing on a device."""
+    """Return a description of the machine and its software; nothing runs on a device."""
     import importlib.metadata as metadata
     import importlib.util
 
@@ -49,50 +49,50 @@ def machine() -> dict[str, Any]:
 
     from attnlab.training.environment import environment
 
-    found = environment()
-    del found["command"]
-    found["cpu"] = _cpu()
-    found["packages"]["torch"] = metadata.version("torch") if importlib.util.find_spec("torch") else None
-    return found | {"backend": jax.default_backend(), "device_count": jax.device_count()}
+    description = environment()
+    del description["command"]
+    description["cpu"] = _cpu()
+    description["packages"]["torch"] = metadata.version("torch") if importlib.util.find_spec("torch") else None
+    return description | {"backend": jax.default_backend(), "device_count": jax.device_count()}
 
 
-class Served:
-    """A peer and the case it has ready."""
+class Server:
+    """A peer with its prepared case; handles the requests of `attnlab.bench.attention`."""
 
     def __init__(self, peer: Peer, prepare: Prepare):
         self._peer, self._prepare = peer, prepare
         self._ready: Ready | None = None
         self._untimed, self._calls = 1, 0
 
-    def answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Do what a line asks for."""
-        if "turn" in question:
-            assert self._ready is not None, "no case is ready"
+    def handle(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Carry out a request and return its response."""
+        if "turn" in request:
+            assert self._ready is not None, "no case is prepared"
             return {"seconds": self._turn(self._ready)}
-        if "peak" in question:
-            assert self._ready is not None, "no case is ready"
+        if "peak" in request:
+            assert self._ready is not None, "no case is prepared"
             return {"peak_bytes": self._ready.peak_bytes()}
         self._ready = None
         gc.collect()
         try:
-            directory = Path(question["directory"])
-            if "case" in question:
-                return self._take(Case.of(question["case"]), directory)
-            return self._peak(Case.of(question["peak_of"]), directory)
+            directory = Path(request["directory"])
+            if "case" in request:
+                return self._prepare_case(Case.of(request["case"]), directory)
+            return self._peak(Case.of(request["peak_of"]), directory)
         except Refusal as refusal:
             return {"refused": _line(str(refusal))}
-        except Exception as error:  # whatever a library says it cannot do
+        except Exception as error:  # any error of a library is a reason to skip the case
             return {"refused": _line(f"{type(error).__name__}: {error}")}
 
-    def _take(self, case: Case, directory: Path) -> dict[str, Any]:
+    def _prepare_case(self, case: Case, directory: Path) -> dict[str, Any]:
         start = time.perf_counter()
         ready = self._compile(case, directory)
-        found = directory / f"found-{os.getpid()}.npz"
-        np.savez(found, **ready.check())  # pyright: ignore[reportArgumentType]
+        path = directory / f"arrays-{os.getpid()}.npz"
+        np.savez(path, **ready.check())  # pyright: ignore[reportArgumentType]
         compile_seconds = time.perf_counter() - start
         self._ready, self._calls = ready, 0
-        about = {"temp_bytes": ready.temp_bytes, "note": ready.note}
-        return {"found": found.name, "compile_seconds": compile_seconds} | about
+        details = {"temp_bytes": ready.temp_bytes, "note": ready.note}
+        return {"arrays": path.name, "compile_seconds": compile_seconds} | details
 
     def _peak(self, case: Case, directory: Path) -> dict[str, Any]:
         ready = self._compile(case, directory)
@@ -111,7 +111,7 @@ class Served:
         ready.run()
         seconds = time.perf_counter() - start
         self._untimed = 1 if seconds < SHORT else 0
-        self._calls = max(1, round(TURN / max(seconds, 1e-6)))
+        self._calls = max(1, round(MIN_TURN / max(seconds, 1e-6)))
 
     def _turn(self, ready: Ready) -> float:
         if not self._calls:
@@ -127,26 +127,26 @@ class Served:
 
 
 def serve(peer: Peer, threads: int) -> None:
-    """Answer on the standard output as it was at the start; whatever else is printed goes to standard error."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    """Handle requests until standard input ends; everything else that is printed goes to standard error."""
+    responses = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     die_first()
     if peer.name in IN_TORCH:
         from attnlab.bench import torch_attention
 
-        prepare, about = torch_attention.prepare, torch_attention.use_threads(threads)
+        prepare, runtime = torch_attention.prepare, torch_attention.use_threads(threads)
     else:
         from attnlab.bench import peers
 
-        prepare, about = peers.prepare, peers.about()
-    served = Served(peer, prepare)
-    print(json.dumps({"about": about}), file=answers, flush=True)
+        prepare, runtime = peers.prepare, peers.describe_runtime()
+    server = Server(peer, prepare)
+    print(json.dumps({"runtime": runtime}), file=responses, flush=True)
     for line in sys.stdin:
-        print(json.dumps(served.answer(json.loads(line))), file=answers, flush=True)
+        print(json.dumps(server.handle(json.loads(line))), file=responses, flush=True)
 
 
 def _cpu() -> str:
-    """The processor's name, where the system tells it."""
+    """Return the name of the processor, or its architecture where the system has no name."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -155,8 +155,8 @@ def _cpu() -> str:
 
 
 def _line(message: str) -> str:
-    """The first line of a message, not too long."""
-    line = message.strip().splitlines()[0].strip() if message.strip() else "no reason given"
+    """Return the first line of a message, shortened to `LONGEST_REASON` characters."""
+    line = message.strip().splitlines()[0].strip() if message.strip() else "no message"
     return line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 1] + "…"
 
 

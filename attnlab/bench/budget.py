@@ -1,10 +1,10 @@
-"""Seconds that may be spent, and what is left of them."""
+"""A budget of wall time."""
 
 import time
 
 
 class Budget:
-    """A span of wall time that has begun; a part of it ends with the whole at the latest.
+    """A span of wall time that starts now; a part of it never ends later than the whole.
 
     >>> whole = Budget(60.0)
     >>> whole.part(100.0).left() <= 60.0 and whole.part(5.0).left() <= 5.0
@@ -13,22 +13,22 @@ class Budget:
 
     def __init__(self, seconds: float, end: float | None = None):
         self.seconds = seconds
-        self._begun = time.monotonic()
-        self._end = self._begun + seconds if end is None else min(self._begun + seconds, end)
+        self._start = time.monotonic()
+        self._end = self._start + seconds if end is None else min(self._start + seconds, end)
 
     def left(self) -> float:
-        """Return the seconds that are left, not less than 0."""
+        """Return the remaining seconds, at least 0."""
         return max(self._end - time.monotonic(), 0.0)
 
     def spent(self) -> float:
-        """Return the seconds since it began."""
-        return time.monotonic() - self._begun
+        """Return the seconds since the start."""
+        return time.monotonic() - self._start
 
     def part(self, seconds: float) -> "Budget":
-        """Begin a part of so many seconds, or of what is left."""
+        """Start a part of this budget, of `seconds` or of the remaining time if that is less."""
         return Budget(seconds, self._end)
 
 
 def unlimited() -> Budget:
-    """Begin a budget that nothing uses up."""
+    """Start a budget without a limit."""
     return Budget(float("inf"))

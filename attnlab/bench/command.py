@@ -1,4 +1,4 @@
-"""`attnlab bench attention`: measure, print a table a case, write numbers, tables and pictures."""
+"""`attnlab bench attention`: measure, print one table per case, and write numbers, tables and plots."""
 
 import sys
 import time
@@ -12,54 +12,55 @@ from attnlab.bench.cases import Plan
 from attnlab.config.errors import UserError
 
 WIDTH = 160
-"""Columns of a table that goes to a file or a pipe."""
+"""Columns of a table that is written to a file or a pipe."""
 
 
 def bench(plan: Plan, out: Path | None = None) -> Path:
-    """Measure what the plan says.
+    """Measure all cases of a plan.
 
     Args:
-        plan: what.
-        out: the directory to write; None: `runs/bench-attention-TIME`.
-    Returns: the directory with results.json (all times), tables.md, and pictures of time and memory against length.
+        plan: cases, peers and rounds to measure.
+        out: output directory; None for `runs/bench-attention-TIME`.
+
+    Returns: the directory with results.json (all times), tables.md, and plots of time and memory against length.
     """
     directory = out or Path("runs") / time.strftime("bench-attention-%Y%m%d-%H%M%S")
     _make_empty(directory)
-    begun = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    begin = time.strftime("%Y-%m-%d %H:%M:%S %z")
     environment = attention.machine(plan.dtype or "float32")
     backend, devices = environment["backend"], environment["device_count"]
-    environment |= {"command": sys.argv, "begun": begun, "rounds": plan.rounds}
+    environment |= {"command": sys.argv, "begun": begin, "rounds": plan.rounds}
     console = _console()
     report = attention.benchmark(
         plan.cases(backend),
-        plan.crew(devices, backend),
+        plan.select_peers(devices, backend),
         plan.rounds,
         environment,
         plan.against,
         directory,
-        tell=lambda line: print(f"attnlab: {line}", file=sys.stderr, flush=True),
-        show=lambda result: console.print(tables.table(result), ""),
+        log=lambda line: print(f"attnlab: {line}", file=sys.stderr, flush=True),
+        on_result=lambda result: console.print(tables.table(result), ""),
     )
     _write(report, directory, console)
     return directory
 
 
 def report(directory: Path) -> None:
-    """Print the tables of an earlier benchmark, and write its tables and pictures anew."""
-    found, console = results.read(directory), _console()
-    for result in found.results:
+    """Print the tables of an earlier benchmark, and write its tables and plots again."""
+    earlier, console = results.read(directory), _console()
+    for result in earlier.results:
         console.print(tables.table(result), "")
-    _write(found, directory, console)
+    _write(earlier, directory, console)
 
 
 def _write(report: results.Report, directory: Path, console: Console) -> None:
     (directory / "tables.md").write_text(tables.markdown(report), encoding="utf-8")
     written = ["results.json", "tables.md", *cost_plot.draw(report.results, directory)]
     console.print(tables.HOW.format(rounds=report.environment.get("rounds", "the")), style="dim")
-    _say(f"written to {directory}: {', '.join(written)}", console)
+    _print_line(f"written to {directory}: {', '.join(written)}", console)
 
 
-def _say(line: str, console: Console) -> None:
+def _print_line(line: str, console: Console) -> None:
     console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
@@ -74,4 +75,4 @@ def _make_empty(directory: Path) -> None:
     except OSError as error:
         raise UserError(f"--out {directory}: cannot be written: {error.strerror}") from error
     if contents:
-        raise UserError(f"--out {directory}: is not empty; --report {directory} shows what an earlier run measured")
+        raise UserError(f"--out {directory}: is not empty; --report {directory} prints the results of an earlier run")

@@ -1,4 +1,4 @@
-"""Pictures of cost against length: time and memory of every implementation, with the power law that fits each."""
+"""Plots of cost against length: time and memory of every implementation, each with a fitted power law."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,23 +15,23 @@ COLUMNS = 2
 PANEL = (7.4, 3.9)
 """Inches of a panel with its legend."""
 DPI = 120
-LEAST_PEAK = 5e5
-"""Bytes; the system counts no finer than some hundred kilobytes."""
+MIN_PEAK = 5e5
+"""Bytes. Smaller peaks are not plotted: the system's resolution is a few hundred kilobytes."""
 COLORS = {
     "dense": "#6b7a8f", "streaming": "#1f77b4", "block_sparse": "#17a2a2", "plan": "#0b3c8c",
     "torch": "#d62728", "flex": "#ff7f0e", "jax.nn": "#8c6d31", "flax": "#b5a642",
     "cudnn": "#2ca02c", "torch_flash": "#e377c2", "torch_efficient": "#9467bd", "torch_cudnn": "#7f1d1d",
 }  # fmt: skip
-"""Ours are blue and gray, the others warm or green."""
+"""Blue and gray for attnlab, other colors for other libraries."""
 Cost = Callable[[Result, str], float | None]
 Lines = Mapping[str, list[tuple[int, float]]]
 
 
 def draw(results: Sequence[Result], directory: Path) -> list[str]:
-    """Draw the pictures that two lengths or more allow.
+    """Draw the plots of all variants that were measured at two or more lengths.
 
-    Time is divided by examples × heads, so that all shapes of the same width share a line. Memory is not, since heads
-    that are computed in turn share theirs: it has a panel for each number of examples and heads.
+    Time is divided by examples × heads, so that all shapes of the same width share a line. Memory is not divided,
+    because heads that are computed sequentially share memory: each number of examples and heads has its own panel.
 
     Returns: names of the files that were written.
     """
@@ -54,13 +54,13 @@ def _milliseconds(result: Result, peer: str) -> float | None:
 
 def _megabytes(result: Result, peer: str) -> float | None:
     peak = result.timed[peer].peak_bytes
-    return None if peak is None or peak < LEAST_PEAK else peak / 1e6
+    return None if peak is None or peak < MIN_PEAK else peak / 1e6
 
 
 def _panels(results: Sequence[Result], cost: Cost, all_heads: bool) -> dict[str, Lines]:
-    """Lines of points (length, cost) by panel: one of each variant, mode, width and dtype with two lengths or more.
+    """Return the lines of points (length, cost) of each panel: one per variant, mode, width and dtype.
 
-    `all_heads` puts all numbers of examples and heads into one panel.
+    Panels with fewer than two lengths are left out. `all_heads` shares a panel among all numbers of examples and heads.
     """
     panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for result in results:
@@ -73,9 +73,9 @@ def _panels(results: Sequence[Result], cost: Cost, all_heads: bool) -> dict[str,
             value = cost(result, peer)
             if value is not None:
                 lines.setdefault(peer, []).append((case.shape.length, value))
-    shown = {title: {peer: sorted(points) for peer, points in lines.items()} for title, lines in panels.items()}
+    ordered = {title: {peer: sorted(points) for peer, points in lines.items()} for title, lines in panels.items()}
     return {
-        title: lines for title, lines in shown.items()
+        title: lines for title, lines in ordered.items()
         if len({length for points in lines.values() for length, _ in points}) > 1
     }  # fmt: skip
 
@@ -85,16 +85,16 @@ def _picture(panels: Mapping[str, Lines], label: str, path: Path) -> None:
     rows = -(-len(panels) // columns)
     size = (PANEL[0] * columns, PANEL[1] * rows)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained", facecolor="white")
-    every = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, (title, lines) in zip(every, panels.items(), strict=False):
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (title, lines) in zip(grid, panels.items(), strict=False):
         _draw_panel(axes, title, lines, label)
-    for axes in every[len(panels) :]:
+    for axes in grid[len(panels) :]:
         axes.remove()
     FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
 
 
 def _draw_panel(axes: Axes, title: str, lines: Lines, label: str) -> None:
-    """Draw a panel; its legend stands in the order of the lines' right ends, the costliest on top."""
+    """Draw a panel. Its legend is sorted by the right ends of the lines, the costliest first."""
     for peer, points in sorted(lines.items(), key=lambda item: -item[1][-1][1]):
         name, _, devices = peer.partition(" ×")
         fit = exponent(points)
@@ -123,5 +123,5 @@ def _draw_panel(axes: Axes, title: str, lines: Lines, label: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(
         frameon=False, fontsize="small", handlelength=3.2, loc="center left", bbox_to_anchor=(1.0, 0.5),
-        title="fitted: cost ∝ T to the power",
+        title="fit: cost ∝ T to the power of",
     )  # fmt: skip

@@ -1,7 +1,7 @@
-"""The measured peak of memory of one call, by the kernel's own high-water mark. Linux alone can; elsewhere None.
+"""The peak memory of a call, from the high-water mark of the Linux kernel; None on other systems.
 
-The process that measures is started with `ENVIRONMENT`: what the allocator is given back goes back to the system at
-once, so that memory taken anew is seen anew. It costs time, so times are taken in another process.
+The measuring process is started with `ENVIRONMENT`, which makes the allocator return freed memory to the system at
+once, so that every allocation of a call is counted. This slows the process down; times are measured in another one.
 """
 
 import ctypes
@@ -17,18 +17,19 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def peak_bytes(call: Callable[[], Any], output_bytes: int) -> int | None:
-    """Measure how much resident memory a call takes at its peak beyond what stood before it and its own output.
+    """Return the peak resident memory of a call beyond the memory before it and its output.
 
-    To be called when the function is compiled and has run, so that neither compilation nor loading of code counts.
+    The function must have been compiled and called before, so that compilation and loading of code do not count.
 
     Args:
-        call: returns when all is computed; its result is let go.
-        output_bytes: what it returns.
-    Returns: the largest of three calls; None where the system has no such mark.
+        call: returns when its computation is complete; its result is discarded.
+        output_bytes: size of its result.
+
+    Returns: the largest peak of three calls; None where the system has no high-water mark.
     """
     largest = None
     for _ in range(CALLS):
-        if not _give_back_and_reset():
+        if not _reset_peak():
             return None
         before = _status("VmRSS")
         result = call()
@@ -39,7 +40,7 @@ def peak_bytes(call: Callable[[], Any], output_bytes: int) -> int | None:
 
 
 def available_bytes() -> int | None:
-    """Tell how much memory the system can give without swapping; None where it does not say."""
+    """Return the memory that is available without swapping; None where the system does not report it."""
     with suppress(OSError):
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
@@ -48,16 +49,16 @@ def available_bytes() -> int | None:
 
 
 def die_first() -> None:
-    """Ask the kernel to end this process before any other when memory runs out."""
+    """Make this process the first that the kernel kills when memory runs out."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
-def _give_back_and_reset() -> bool:
+def _reset_peak() -> bool:
     gc.collect()
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-        CLEAR.write_text("5", encoding="ascii")  # sets VmHWM to what is resident now
+        CLEAR.write_text("5", encoding="ascii")  # resets VmHWM to the resident memory
         return bool(_status("VmHWM"))
     except (OSError, AttributeError, StopIteration):
         return False

@@ -1,4 +1,4 @@
-"""The implementations in JAX, each a small function: (arrays of the case) -> output [b t h d]."""
+"""The implementations in JAX, each a small function from the arrays of a case to the output [b t h d]."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import Partial
 
-from attnlab.bench.cases import MOST_WRITTEN, SOFT_CAP, WINDOW, Case, Peer
+from attnlab.bench.cases import MAX_LOGITS_BYTES, SOFT_CAP, WINDOW, Case, Peer
 from attnlab.bench.memory import available_bytes, peak_bytes
 from attnlab.bench.ready import Ready, Refusal
 
@@ -20,8 +20,8 @@ Arrays = dict[str, Array]
 Forward = Callable[[Arrays], Any]
 
 
-def ours(case: Case, implementation: str | None, mesh: Mesh | None, block: str = "") -> Forward:
-    """attnlab's own attention by one implementation, or by the one it chooses (None), in blocks like "512x256"."""
+def attnlab_attention(case: Case, implementation: str | None, mesh: Mesh | None, block: str = "") -> Forward:
+    """Return attnlab's attention by an implementation (None: the default choice); `block` is a size like "512x256"."""
     from attnlab.functional.attention import attention
 
     options = _options(case, implementation, mesh)
@@ -35,24 +35,24 @@ def ours(case: Case, implementation: str | None, mesh: Mesh | None, block: str =
     return forward
 
 
-def chosen(case: Case, implementation: str | None, mesh: Mesh | None, arrays: Arrays) -> str:
-    """Tell which implementation and which blocks `ours` works with."""
+def describe_plan(case: Case, implementation: str | None, mesh: Mesh | None, arrays: Arrays) -> str:
+    """Return the implementation and the block size that `attnlab_attention` uses."""
     from attnlab.functional.attention import plan
 
     options = _score(case, arrays) | _options(case, implementation, mesh)
-    found = plan(arrays["query"], arrays["key"], arrays["value"], **options)
-    if found.block_size is None:
-        return found.implementation
-    return f"{found.implementation}, blocks of {found.block_size[0]} × {found.block_size[1]}"
+    planned = plan(arrays["query"], arrays["key"], arrays["value"], **options)
+    if planned.block_size is None:
+        return planned.implementation
+    return f"{planned.implementation}, blocks of {planned.block_size[0]} × {planned.block_size[1]}"
 
 
 def jax_nn(case: Case, implementation: str | None) -> Forward:
-    """`jax.nn.dot_product_attention`: its own causal and window masks; ALiBi as a bias."""
-    _dot_products_alone(case, "jax.nn.dot_product_attention")
+    """Return `jax.nn.dot_product_attention` with its causal and window masks, and ALiBi as a bias."""
+    _refuse_other_scores(case, "jax.nn.dot_product_attention")
     options: dict[str, Any] = {"implementation": implementation, "is_causal": case.variant in ("causal", "alibi")}
     if case.variant == "window":
         options["local_window_size"] = (WINDOW - 1, 0)
-        options["is_causal"] = implementation == "cudnn"  # it has windows of what came before alone
+        options["is_causal"] = implementation == "cudnn"  # cuDNN supports windows of preceding keys only
 
     def forward(arrays: Arrays) -> Array:
         bias = _alibi(case) if case.variant == "alibi" else None
@@ -62,8 +62,8 @@ def jax_nn(case: Case, implementation: str | None) -> Forward:
 
 
 def flax(case: Case) -> Forward:
-    """`flax.linen.dot_product_attention`: masks written out, ALiBi as a bias."""
-    _dot_products_alone(case, "flax.linen.dot_product_attention")
+    """Return `flax.linen.dot_product_attention` with materialized masks, and ALiBi as a bias."""
+    _refuse_other_scores(case, "flax.linen.dot_product_attention")
 
     def forward(arrays: Arrays) -> Array:
         bias = _alibi(case) if case.variant == "alibi" else None
@@ -74,55 +74,55 @@ def flax(case: Case) -> Forward:
 
 
 def prepare(peer: Peer, case: Case, inputs: dict[str, np.ndarray], check_cotangent: np.ndarray) -> Ready:
-    """Compile a case for a peer and put its inputs where they are needed.
+    """Compile a case for a peer and place its inputs on the devices.
 
-    On several devices the inputs stand where a head-parallel program has them: split by heads. Heads that cannot be
-    split evenly stand on every device.
+    With several devices the inputs are sharded over heads, as in a head-parallel program. If the number of heads is
+    not a multiple of the number of devices, they are replicated.
     """
     if len(jax.devices()) < peer.devices:
-        raise Refusal(f"{peer.devices} devices are asked for, jax has {len(jax.devices())}")
+        raise Refusal(f"needs {peer.devices} devices; jax has {len(jax.devices())}")
     if jax.default_backend() != "cpu":
-        _refuse_too_much(peer, case)
+        _refuse_large_logits(peer, case)
     mesh = None
     if peer.devices > 1:
         auto = (jax.sharding.AxisType.Auto,)
         mesh = jax.make_mesh((peer.devices,), ("heads",), axis_types=auto)
     forward = _forward(peer, case, mesh)
     place, note = _placement(case, mesh)
-    given = {name: place(inputs[name]) for name in case.arrays}
+    placed = {name: place(inputs[name]) for name in case.arrays}
     if peer.name == "plan":
-        note = "; ".join(filter(None, [chosen(case, None, mesh, given), note]))
+        note = "; ".join(filter(None, [describe_plan(case, None, mesh, placed), note]))
     cotangents = place(inputs["cotangent"]), place(check_cotangent)
-    compiled = jax.jit(_computing(case, forward)).lower(given, cotangents[0]).compile()
+    compiled = jax.jit(_computation(case, forward)).lower(placed, cotangents[0]).compile()
     temp_bytes = _temp_bytes(compiled, peer.devices)
     free = available_bytes()
     if jax.default_backend() == "cpu" and temp_bytes and free and temp_bytes > 0.9 * free:
-        raise Refusal(f"needs {temp_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
+        raise Refusal(f"needs {temp_bytes / 1e9:.1f} GB; {free / 1e9:.1f} GB are free")
 
     def run() -> Arrays:
-        return jax.block_until_ready(compiled(given, cotangents[0]))
+        return jax.block_until_ready(compiled(placed, cotangents[0]))
 
     def seconds(calls: int) -> float:
         start = time.perf_counter()
         for _ in range(calls - 1):
-            compiled(given, cotangents[0])
+            compiled(placed, cotangents[0])
         run()
         return time.perf_counter() - start
 
     def check() -> dict[str, np.ndarray]:
         wide = np.float64 if case.dtype == "float64" else np.float32
-        return {name: np.asarray(array).astype(wide) for name, array in compiled(given, cotangents[1]).items()}
+        return {name: np.asarray(array).astype(wide) for name, array in compiled(placed, cotangents[1]).items()}
 
-    def measured() -> int | None:
+    def measure_peak() -> int | None:
         if jax.default_backend() != "cpu":
             return None
         return peak_bytes(run, sum(array.nbytes for array in run().values()))
 
-    return Ready(run, check, measured, temp_bytes, note, None if jax.default_backend() == "cpu" else seconds)
+    return Ready(run, check, measure_peak, temp_bytes, note, None if jax.default_backend() == "cpu" else seconds)
 
 
-def about() -> str:
-    """Name what JAX runs on."""
+def describe_runtime() -> str:
+    """Return the version of JAX and its devices."""
     count = jax.device_count()
     return f"jax {jax.__version__}, {count} {jax.default_backend()} device{'s' if count > 1 else ''}"
 
@@ -130,39 +130,39 @@ def about() -> str:
 def _forward(peer: Peer, case: Case, mesh: Mesh | None) -> Forward:
     match peer.name:
         case "plan":
-            return ours(case, None, mesh)
+            return attnlab_attention(case, None, mesh)
         case "jax.nn":
             return jax_nn(case, None)
         case "flax":
             return flax(case)
         case "cudnn":
             if jax.default_backend() != "gpu":
-                raise Refusal(f"cuDNN needs a GPU; jax runs on {jax.default_backend()} here")
+                raise Refusal(f"cuDNN needs a GPU; jax runs on {jax.default_backend()}")
             return jax_nn(case, "cudnn")
         case name:
             implementation, _, block = name.partition("@")
-            return ours(case, implementation, mesh, block)
+            return attnlab_attention(case, implementation, mesh, block)
 
 
-def _refuse_too_much(peer: Peer, case: Case) -> None:
-    """Refuse what would write out queries × keys beyond what a GPU's peers may; a bias counts in the case's dtype."""
+def _refuse_large_logits(peer: Peer, case: Case) -> None:
+    """Refuse a case whose logits (float32) or bias (in the case's dtype) would exceed `MAX_LOGITS_BYTES` on a GPU."""
     if peer.name in ("dense", "jax.nn", "flax"):
-        what, written = "logits", case.written_bytes(4)
+        array, size = "logits", case.logits_bytes(4)
     elif peer.name == "cudnn" and case.variant == "alibi":
-        what, written = "a bias", case.written_bytes(jnp.dtype(case.dtype).itemsize)
+        array, size = "a bias", case.logits_bytes(jnp.dtype(case.dtype).itemsize)
     else:
         return
-    if written > MOST_WRITTEN:
-        raise Refusal(f"would write out {what} of {written / 1e9:.1f} GB")
+    if size > MAX_LOGITS_BYTES:
+        raise Refusal(f"would materialize {array} of {size / 1e9:.1f} GB")
 
 
 def _options(case: Case, implementation: str | None, mesh: Mesh | None) -> dict[str, Any]:
-    said = {"implementation": implementation, "mesh": mesh}
-    return _parts(case) | {name: value for name, value in said.items() if value is not None}
+    options = {"implementation": implementation, "mesh": mesh}
+    return _parts(case) | {name: value for name, value in options.items() if value is not None}
 
 
 def _score(case: Case, arrays: Arrays) -> dict[str, Any]:
-    """The score of a variant that has another than the scaled dot product."""
+    """Return the score of a variant that does not use the scaled dot product, as keyword arguments."""
     from attnlab.functional import scores
 
     if case.variant != "additive":
@@ -171,7 +171,7 @@ def _score(case: Case, arrays: Arrays) -> dict[str, Any]:
 
 
 def _parts(case: Case) -> dict[str, Any]:
-    """Mask and mods of a variant, in our words."""
+    """Return the mask and mods of a variant, as keyword arguments of `attention`."""
     from attnlab.functional import masks, mods
 
     match case.variant:
@@ -187,13 +187,13 @@ def _parts(case: Case) -> dict[str, Any]:
             return {}
 
 
-def _computing(case: Case, forward: Forward) -> Callable[[Arrays, Array], Arrays]:
-    """The function that is compiled: the output, and in mode forward_backward the gradient of each input."""
+def _computation(case: Case, forward: Forward) -> Callable[[Arrays, Array], Arrays]:
+    """Return the function to compile: the output, and in mode forward_backward the gradient of each input."""
 
-    def compute(given: Arrays, cotangent: Array) -> Arrays:
+    def compute(inputs: Arrays, cotangent: Array) -> Arrays:
         if case.mode == "forward":
-            return {"output": forward(given)}
-        output, pull_back = jax.vjp(forward, given)
+            return {"output": forward(inputs)}
+        output, pull_back = jax.vjp(forward, inputs)
         return {"output": output} | pull_back(cotangent)[0]
 
     return compute
@@ -203,25 +203,25 @@ def _placement(case: Case, mesh: Mesh | None) -> tuple[Callable[[np.ndarray], Ar
     dtype = jnp.dtype(case.dtype)
     if mesh is None:
         return lambda array: jnp.asarray(array, dtype), ""
-    split = case.shape.heads % mesh.size == 0
-    by_heads, everywhere = PartitionSpec(None, None, "heads", None), PartitionSpec()
+    sharded = case.shape.heads % mesh.size == 0
+    by_heads, replicated = PartitionSpec(None, None, "heads", None), PartitionSpec()
 
     def place(array: np.ndarray) -> Array:
-        spec = by_heads if split and array.ndim == 4 else everywhere
+        spec = by_heads if sharded and array.ndim == 4 else replicated
         return jax.device_put(jnp.asarray(array, dtype), NamedSharding(mesh, spec))
 
-    return place, "inputs split by heads" if split else "inputs on every device"
+    return place, "inputs sharded over heads" if sharded else "inputs replicated"
 
 
 def _temp_bytes(compiled: Any, devices: int) -> int | None:
-    """The plan of all devices together; jax tells one device's."""
+    """Return the planned temporary memory of all devices; jax reports that of one device."""
     analysis = compiled.memory_analysis()
     return None if analysis is None else devices * int(analysis.temp_size_in_bytes)
 
 
-def _dot_products_alone(case: Case, who: str) -> None:
+def _refuse_other_scores(case: Case, name: str) -> None:
     if case.variant in ("soft_cap", "additive"):
-        raise Refusal(f"{who} has no {'soft-cap' if case.variant == 'soft_cap' else 'additive score'}")
+        raise Refusal(f"{name} has no {'soft-cap' if case.variant == 'soft_cap' else 'additive score'}")
 
 
 def _distance(case: Case) -> Array:
@@ -235,6 +235,6 @@ def _allowed(case: Case) -> Array:
 
 
 def _alibi(case: Case) -> Array:
-    """The bias [1 h t s], written inside the compiled function: the compiler may fuse it."""
+    """Return the bias [1 h t s]; it is built inside the compiled function, so that the compiler may fuse it."""
     slopes = jnp.asarray(case.slopes, jnp.float32)[:, None, None]
     return (-slopes * _distance(case).astype(jnp.float32)).astype(case.dtype)[None]

@@ -1,4 +1,4 @@
-"""A worker process that answers a line of JSON for a line of JSON, and sleeps between."""
+"""A worker process that reads JSON requests and writes JSON responses, one per line."""
 
 import json
 import os
@@ -9,50 +9,52 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-NEVER = float("inf")
-"""Seconds of a patience that does not end."""
+NO_TIMEOUT = float("inf")
 
 
-class Ended(Exception):
-    """The process is gone; the message says how it ended."""
+class ProcessEnded(Exception):
+    """Raised when a worker process has ended or timed out; the message gives the reason."""
 
 
 class Process:
-    """A running worker; made by `started`."""
+    """A running worker process, created by `start_worker`."""
 
-    def __init__(self, process: subprocess.Popen[str], seconds: float = NEVER):
+    def __init__(self, process: subprocess.Popen[str], seconds: float = NO_TIMEOUT):
         self._process = process
-        self.about: str = self._answer(seconds)["about"]
+        self.runtime: str = self._read(seconds)["runtime"]
 
-    def ask(self, question: Mapping[str, Any] | Sequence[Any], seconds: float = NEVER) -> dict[str, Any]:
-        """Send a question and wait for the answer; raise `Ended` where none comes, or none in so many seconds."""
+    def request(self, message: Mapping[str, Any] | Sequence[Any], seconds: float = NO_TIMEOUT) -> dict[str, Any]:
+        """Send a request and return its response; raise `ProcessEnded` if none arrives within `seconds`."""
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it died: no answer comes
-            print(json.dumps(question), file=self._process.stdin, flush=True)
-        return self._answer(seconds)
+        with suppress(BrokenPipeError):  # the process has ended: reading reports it
+            print(json.dumps(message), file=self._process.stdin, flush=True)
+        return self._read(seconds)
 
-    def _answer(self, seconds: float) -> dict[str, Any]:
+    def _read(self, seconds: float) -> dict[str, Any]:
         assert self._process.stdout is not None
-        late = threading.Event()
-        timer = threading.Timer(seconds, lambda: (late.set(), self._process.kill()))
-        if seconds < NEVER:
+        timed_out = threading.Event()
+        timer = threading.Timer(seconds, lambda: (timed_out.set(), self._process.kill()))
+        if seconds < NO_TIMEOUT:
             timer.start()
         line = self._process.stdout.readline()
         timer.cancel()
-        if not line and late.is_set():
-            raise Ended(f"gave no answer in {seconds:.0f} s")
+        if not line and timed_out.is_set():
+            raise ProcessEnded(f"no response within {seconds:.0f} s")
         if not line:
             code = self._process.wait()
             killed = " (killed: out of memory?)" if code == -9 else ""
-            raise Ended(f"its process ended with code {code}{killed}")
+            raise ProcessEnded(f"process ended with code {code}{killed}")
         return json.loads(line)
 
 
 @contextmanager
-def started(
-    module: str, arguments: list[str], environment: Mapping[str, str], seconds: float = NEVER
+def start_worker(
+    module: str, arguments: list[str], environment: Mapping[str, str], seconds: float = NO_TIMEOUT
 ) -> Iterator[Process]:
-    """Start `python -m module arguments`, to which the environment adds, in so many seconds; end it at the exit."""
+    """Start `python -m module arguments` with an extended environment, and kill the process at exit.
+
+    Raises `ProcessEnded` if the process is not ready within `seconds`.
+    """
     command = [sys.executable, "-m", module, *arguments]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "encoding": "utf-8"}
     with subprocess.Popen(command, env=os.environ | environment, **pipes) as process:

@@ -1,4 +1,4 @@
-"""A plugin of pytest that writes a line of JSON for every test as it ends, into the file that the environment names."""
+"""A pytest plugin that writes a line of JSON for every test outcome to the file in `ATTNLAB_TEST_RECORD`."""
 
 import json
 import os
@@ -11,11 +11,11 @@ LONGEST_REASON = 300
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Write what became of a test; workers of xdist leave it to their controller."""
+    """Write the outcome of a test; with xdist only the controller writes."""
     if "PYTEST_XDIST_WORKER" in os.environ or (report.when != "call" and report.outcome == "passed"):
         return
     crash = getattr(report.longrepr, "reprcrash", None)
-    why = str(crash.message if crash else report.longrepr or "").strip()[:LONGEST_REASON]
-    line = {"test": report.nodeid, "outcome": report.outcome, "why": why}
+    reason = str(crash.message if crash else report.longrepr or "").strip()[:LONGEST_REASON]
+    line = {"test": report.nodeid, "outcome": report.outcome, "reason": reason}
     with Path(os.environ[FILE]).open("a", encoding="utf-8") as file:
         print(json.dumps(line), file=file)

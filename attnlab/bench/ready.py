@@ -1,4 +1,4 @@
-"""What a peer has made of a case: a function ready to be timed."""
+"""A case that a peer has prepared: a compiled function that is ready to be timed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ class Ready:
     """A compiled call with its inputs in place."""
 
     run: Callable[[], Any]
-    """Computes all and returns when it is done."""
+    """Runs the call and returns when its results are complete."""
     check: Callable[[], dict[str, np.ndarray]]
-    """The same call with the checking cotangent: "output" [b t h d] and the gradient of each input."""
+    """Runs the call with the cotangent of the check: returns "output" [b t h d] and the gradient of each input."""
     peak_bytes: Callable[[], int | None]
-    """Measures the peak of one call beyond inputs and output; None where it cannot be measured."""
+    """Returns the peak memory of one call beyond inputs and output; None where it cannot be measured."""
     temp_bytes: int | None = None
-    """What the compiler says that the program needs beyond inputs and output."""
+    """Memory beyond inputs and output, according to the compiler."""
     note: str = ""
     seconds: Callable[[int], float] | None = None
-    """On a GPU: queues so many calls, waits for the last, and returns the seconds of all; None: `run` is timed."""
+    """On a GPU: queues a number of calls, waits for the last, and returns the total seconds. None: `run` is timed."""
 
 
 class Refusal(Exception):
-    """A peer cannot do a case; the message is the reason."""
+    """Raised when a peer cannot compute a case; the message is the reason."""

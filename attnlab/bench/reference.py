@@ -1,8 +1,7 @@
-"""Inputs of a case, and what attention of them is, in float64 NumPy and by hand: the judge of every implementation.
+"""The inputs of a case, and its output and gradients in float64 NumPy: the reference for every implementation.
 
-Some query rows are computed, all of them where there are few. The cotangent that checks the gradients is zero in
-all other rows, so that the gradients of keys and values follow from these rows alone: exact at any length, at little
-cost.
+Long cases are computed for a sample of query rows. The cotangent of the gradient check is zero in all other rows, so
+that the gradients of keys and values depend on these rows only and are exact at any length.
 """
 
 import numpy as np
@@ -10,19 +9,20 @@ import numpy as np
 from attnlab.bench.cases import SOFT_CAP, WINDOW, Case
 
 ROWS = 128
-"""Most query rows of a head that are computed."""
+"""Largest number of query rows that are computed per head."""
 LIMITS = {"float64": 1e-12, "float32": 2e-5, "float16": 5e-3, "bfloat16": 3e-2}
-"""The largest error relative to the largest expected number that still counts as the same function."""
+"""Largest accepted error, relative to the largest reference value, by dtype."""
 TF32_LIMIT = 5e-3
-"""For float32 on a GPU, whose products keep 11 bits unless told otherwise."""
+"""Largest accepted error of float32 on a GPU, whose matrix products use TF32 (11 significant bits) by default."""
 
 Arrays = dict[str, np.ndarray]
 
 
 def draw(case: Case, seed: int = 0) -> Arrays:
-    """Draw the inputs [b t h d] and the cotangent of the output, in float32 (float64) but numbers of the case's dtype.
+    """Sample the inputs [b t h d] and the cotangent of the output, rounded to values of the case's dtype.
 
-    The read-out of the additive score has entries of size 1/√d, so that logits are of order one.
+    The arrays are float32 (float64 for a float64 case). The readout of the additive score has entries of size 1/√d,
+    so that logits are of order one.
     """
     rng = np.random.default_rng(seed)
     batch, heads, length, width = case.shape
@@ -33,31 +33,31 @@ def draw(case: Case, seed: int = 0) -> Arrays:
     return {name: _rounded(array, case.dtype) for name, array in arrays.items()}
 
 
-def chosen_rows(length: int, most: int | None = None) -> np.ndarray:
-    """Choose the query rows to compute, at most so many (`ROWS`): the first, the last and some between."""
-    most = most or ROWS
-    if length <= most:
+def sample_rows(length: int, limit: int | None = None) -> np.ndarray:
+    """Return the query rows to compute, at most `limit` (None: `ROWS`): the first, the last and a sample between."""
+    limit = limit or ROWS
+    if length <= limit:
         return np.arange(length)
-    between = np.random.default_rng(1).choice(np.arange(1, length - 1), most - 2, replace=False)
+    between = np.random.default_rng(1).choice(np.arange(1, length - 1), limit - 2, replace=False)
     return np.sort(np.concatenate([[0], between, [length - 1]]))
 
 
 def rows_of(case: Case) -> np.ndarray:
-    """Choose the query rows of a case: fewer where a row costs a tanh for every key and hidden unit."""
+    """Return the query rows of a case; fewer for additive, where a row costs a tanh per key and hidden unit."""
     if case.variant != "additive":
-        return chosen_rows(case.shape.length)
-    return chosen_rows(case.shape.length, min(max(2**27 // (case.shape.length * case.shape.width), 8), ROWS))
+        return sample_rows(case.shape.length)
+    return sample_rows(case.shape.length, min(max(2**27 // (case.shape.length * case.shape.width), 8), ROWS))
 
 
 def only_rows(cotangent: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return the cotangent with zeros in all other rows."""
+    """Return the cotangent with zeros outside the rows."""
     kept = np.zeros_like(cotangent)
     kept[:, rows] = cotangent[:, rows]
     return kept
 
 
 def expected(case: Case, arrays: Arrays, rows: np.ndarray) -> Arrays:
-    """Compute the output at some rows and, in mode forward_backward, the gradients by the cotangent at these rows.
+    """Return the output at the rows and, in mode forward_backward, the gradients for the cotangent at these rows.
 
     Returns: "output" [b rows h d], and a gradient of the shape of each input.
     """
@@ -87,30 +87,30 @@ def expected(case: Case, arrays: Arrays, rows: np.ndarray) -> Arrays:
     return {"output": output} | ({} if case.mode == "forward" else gradients)
 
 
-def errors(found: Arrays, right: Arrays, rows: np.ndarray) -> dict[str, float]:
-    """Return the largest error of each array, relative to the largest number expected in it; infinite for NaN.
+def errors(actual: Arrays, desired: Arrays, rows: np.ndarray) -> dict[str, float]:
+    """Return the largest error of each array, relative to its largest reference value; infinite for NaN.
 
-    The rows of the output that were not computed must at least be finite.
+    Rows of the output that have no reference must be finite.
     """
     result = {}
-    for name, wanted in right.items():
-        whole = found[name].astype(np.float64)
-        given = whole[:, rows] if name == "output" else whole
-        if given.shape != wanted.shape or not np.isfinite(whole).all():
+    for name, reference in desired.items():
+        array = actual[name].astype(np.float64)
+        compared = array[:, rows] if name == "output" else array
+        if compared.shape != reference.shape or not np.isfinite(array).all():
             result[name] = float("inf")
         else:
-            largest = np.abs(wanted).max()
-            result[name] = float(np.abs(given - wanted).max() / (largest if largest else 1.0))
+            largest = np.abs(reference).max()
+            result[name] = float(np.abs(compared - reference).max() / (largest if largest else 1.0))
     return result
 
 
 def _weights(
     case: Case, q: np.ndarray, k: np.ndarray, readout: np.ndarray | None, rows: np.ndarray, head: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return weights [rows k], and logits as the softmax sees them (masked ones included)."""
+    """Return weights [rows k], and the logits that enter the softmax (before masking)."""
     distance = rows[:, None] - np.arange(len(k))[None, :]
     if readout is not None:
-        logits = np.stack([np.tanh(one + k) @ readout for one in q])
+        logits = np.stack([np.tanh(query + k) @ readout for query in q])
     else:
         logits = q @ k.T / case.shape.width**0.5
     if case.variant == "soft_cap":
@@ -136,9 +136,9 @@ def _additive_gradients(
     k: np.ndarray,
     readout: np.ndarray,
 ) -> None:
-    """Add what the logits readout · tanh(q + k) pass back, a query at a time."""
-    for row, one, d_row in zip(rows, q, d_logits, strict=True):
-        hidden = np.tanh(one + k)
+    """Accumulate the gradients of the logits readout · tanh(q + k), one query at a time."""
+    for row, query, d_row in zip(rows, q, d_logits, strict=True):
+        hidden = np.tanh(query + k)
         gradients["readout"] += d_row @ hidden
         d_hidden = d_row[:, None] * (1.0 - hidden**2) * readout
         gradients["query"][at[0], row, at[2]] = d_hidden.sum(axis=0)
@@ -146,7 +146,7 @@ def _additive_gradients(
 
 
 def _rounded(array: np.ndarray, dtype: str) -> np.ndarray:
-    """Round to numbers that the dtype holds; returned in float32, float64 as it is."""
+    """Round to values of the dtype; return float32, or float64 unchanged."""
     if dtype == "float64":
         return array
     if dtype == "float16":

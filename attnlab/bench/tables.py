@@ -1,4 +1,4 @@
-"""Tables of what `bench attention` measured: one a case for the terminal, a few for a page of documentation."""
+"""Tables of the results of `bench attention`: one per case for the terminal, and Markdown tables for a page."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,35 +8,36 @@ from rich.table import Table
 from attnlab.bench.results import Outcome, Report, Result
 
 HOW = (
-    "Time of one call: median over {rounds} interleaved rounds, each implementation in a process of its own. Ratio: "
-    "median of each round's own ratio (quartiles in brackets). Peak MB: measured resident memory of one call beyond "
-    "inputs and output, in another process; planned MB: what XLA's compiled program reserves beyond them."
+    "Time of one call: median over {rounds} interleaved rounds, each implementation in its own process. Ratio: "
+    "median of the ratios within a round (quartiles in parentheses). Peak MB: resident memory of one call beyond its "
+    "inputs and output, measured in another process; planned MB: memory that XLA's compiled program reserves beyond "
+    "them."
 )
 
 
 def table(result: Result) -> Table:
-    """Lay out one case: a row an implementation; who was not timed says why."""
+    """Return the table of a case: one row per implementation, with the reason where it was not timed."""
     against = result.against or "—"
-    made = Table(title=str(result.case), title_justify="left", box=None, header_style="bold", pad_edge=False)
-    made.add_column("", no_wrap=True)
-    for head in ("ms", "(quartiles)", f"÷ {against}", "(quartiles)", "peak MB", "planned MB", "error", "ready in s"):
-        made.add_column(head, justify="left" if head.startswith("(") else "right", no_wrap=True)
-    made.add_column("note", overflow="fold")
+    table = Table(title=str(result.case), title_justify="left", box=None, header_style="bold", pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for heading in ("ms", "(quartiles)", f"÷ {against}", "(quartiles)", "peak MB", "planned MB", "error", "ready in s"):
+        table.add_column(heading, justify="left" if heading.startswith("(") else "right", no_wrap=True)
+    table.add_column("note", overflow="fold")
     for outcome in result.outcomes:
-        made.add_row(outcome.peer, *_cells(result, outcome), outcome.why or outcome.note)
-    return made
+        table.add_row(outcome.peer, *_cells(result, outcome), outcome.reason or outcome.note)
+    return table
 
 
 def markdown(report: Report) -> str:
-    """Write ratios and memory as tables for a page, one of each for every mode, with the machine above."""
+    """Return a Markdown page: the machine, then a table of ratios and a table of memory for every mode."""
     lines = ["# attnlab bench attention", "", _machine(report.environment), ""]
     lines += [HOW.format(rounds=report.environment.get("rounds", "the")), ""]
     for mode in dict.fromkeys(result.case.mode for result in report.results):
         results = [result for result in report.results if result.case.mode == mode]
         title = mode.replace("_", " + ")
-        whys: dict[str, int] = {}
-        lines += [f"## {title}: time relative to the peer in the second column", "", *ratios(results, whys), ""]
-        lines += [f"{number}. {why}" for why, number in whys.items()] + ([""] if whys else [])
+        reasons: dict[str, int] = {}
+        lines += [f"## {title}: time relative to the peer in the second column", "", *ratios(results, reasons), ""]
+        lines += [f"{number}. {reason}" for reason, number in reasons.items()] + ([""] if reasons else [])
         lines += [f"## {title}: peak MB of one call beyond inputs and output", "", *_memory(results), ""]
     return "\n".join(lines)
 
@@ -53,8 +54,8 @@ def _cells(result: Result, outcome: Outcome) -> list[str]:
     return [*figures, *memory, error, ready]
 
 
-def ratios(results: Sequence[Result], whys: dict[str, int]) -> Iterator[str]:
-    """Rows of ratios; a reason is a number that `whys` collects."""
+def ratios(results: Sequence[Result], reasons: dict[str, int]) -> Iterator[str]:
+    """Yield the lines of a table of ratios; reasons are footnotes, whose numbers are collected in `whys`."""
     peers = _peers(results)
     yield "| case (B,H,T,D) | ms of | " + " | ".join(peers) + " |"
     yield "|" + "---|" * (len(peers) + 2)
@@ -65,8 +66,8 @@ def ratios(results: Sequence[Result], whys: dict[str, int]) -> Iterator[str]:
             outcome = outcomes.get(peer)
             if outcome is None:
                 cells.append("")
-            elif outcome.why:
-                cells.append(f"— <sup>{whys.setdefault(outcome.why, len(whys) + 1)}</sup>")
+            elif outcome.reason:
+                cells.append(f"— <sup>{reasons.setdefault(outcome.reason, len(reasons) + 1)}</sup>")
             else:
                 ratio = result.ratio(peer)
                 cells.append(f"{result.milliseconds(peer).median:.2f} ms" if ratio is None else _ratio(ratio.median))
@@ -94,10 +95,11 @@ def _machine(environment: Mapping[str, Any]) -> str:
     changed = " with changes" if environment.get("dirty") else ""
     commit = (environment.get("commit") or "unknown")[:10]
     devices = ", ".join(dict.fromkeys(environment.get("devices", [])))
-    say = environment.get
+    value = environment.get
     return (
-        f"{say('cores')} cores of {say('cpu')}, {say('device_count')} devices ({devices}), Python {say('python')}, "
-        f"{versions}, attnlab {say('attnlab')} at {commit}{changed}, begun {say('begun')}."
+        f"{value('cores')} cores of {value('cpu')}, {value('device_count')} devices ({devices}), "
+        f"Python {value('python')}, {versions}, attnlab {value('attnlab')} at {commit}{changed}, "
+        f"started {value('begun')}."
     )
 
 

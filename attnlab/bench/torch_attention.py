@@ -1,8 +1,8 @@
-"""The implementations in PyTorch: its fused kernels behind `scaled_dot_product_attention`, and compiled FlexAttention.
+"""The implementations in PyTorch: the fused kernels of `scaled_dot_product_attention`, and compiled FlexAttention.
 
-Inputs are [b h t d] and contiguous, PyTorch's own layout. What its kernels cannot express is given as they take it: a
-window as a mask that is written out, ALiBi as a written-out bias, both made before the clock starts. Additive
-attention, for which PyTorch has no kernel, is softmax(tanh(a + b) @ v) as one writes it.
+Inputs are contiguous [b h t d], the layout of PyTorch. A window is a materialized mask and ALiBi a materialized bias,
+because the kernels have no other way to express them; both are built before timing starts. Additive attention, for
+which PyTorch has no kernel, is plain softmax(tanh(a + b) @ v).
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 
-from attnlab.bench.cases import MOST_WRITTEN, SOFT_CAP, WINDOW, Case, Peer
+from attnlab.bench.cases import MAX_LOGITS_BYTES, SOFT_CAP, WINDOW, Case, Peer
 from attnlab.bench.memory import available_bytes, peak_bytes
 from attnlab.bench.ready import Ready, Refusal
 
@@ -24,17 +24,17 @@ KERNELS = {
     "torch_efficient": SDPBackend.EFFICIENT_ATTENTION,
     "torch_cudnn": SDPBackend.CUDNN_ATTENTION,
 }
-"""On a GPU `torch` alone lets PyTorch choose among these."""
+"""Kernels of the peers that do not let PyTorch choose, as the peer `torch` does."""
 
 
 def fused(case: Case, device: str, kernel: SDPBackend | None = None) -> Forward:
-    """`scaled_dot_product_attention`, by the kernel PyTorch chooses or by a certain one."""
+    """Return `scaled_dot_product_attention` with a given kernel, or with PyTorch's choice (None)."""
     if case.variant == "soft_cap":
         raise Refusal("scaled_dot_product_attention has no soft-cap")
-    causal, mask = case.variant == "causal", _written_out(case, device)
+    causal, mask = case.variant == "causal", _mask_or_bias(case, device)
 
-    def forward(given: dict[str, Tensor]) -> Tensor:
-        query, key, value = given["query"], given["key"], given["value"]
+    def forward(tensors: dict[str, Tensor]) -> Tensor:
+        query, key, value = tensors["query"], tensors["key"], tensors["value"]
         if kernel is None:
             return scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
         with sdpa_kernel(kernel):
@@ -44,9 +44,9 @@ def fused(case: Case, device: str, kernel: SDPBackend | None = None) -> Forward:
 
 
 def flex(case: Case, device: str) -> Forward:
-    """FlexAttention, compiled: masks as block masks, ALiBi and soft-cap as functions of a logit."""
+    """Return compiled FlexAttention, with masks as block masks and ALiBi and soft-cap as score mods."""
     if case.variant == "additive":
-        raise Refusal("FlexAttention knows dot products alone, no additive score")
+        raise Refusal("FlexAttention has no additive score")
     if device == "cpu" and case.mode == "forward_backward":
         raise Refusal("FlexAttention has no backward on CPU")
     torch.compiler.reset()
@@ -70,55 +70,55 @@ def flex(case: Case, device: str) -> Forward:
     mod = {"alibi": alibi, "soft_cap": soft_cap}.get(case.variant)
     compiled = torch.compile(flex_attention)
 
-    def forward(given: dict[str, Tensor]) -> Tensor:
-        return compiled(given["query"], given["key"], given["value"], score_mod=mod, block_mask=blocks)  # pyright: ignore
+    def forward(tensors: dict[str, Tensor]) -> Tensor:
+        return compiled(tensors["query"], tensors["key"], tensors["value"], score_mod=mod, block_mask=blocks)  # pyright: ignore
 
     return forward
 
 
 def additive(case: Case, device: str) -> Forward:
-    """softmax(tanh(a + b) @ v), which stores all b·h·t·s·d activations."""
+    """Return softmax(tanh(a + b) @ v), which stores all b·h·t·s·d activations."""
     batch, heads, length, width = case.shape
     needed = batch * heads * length**2 * width * torch.finfo(getattr(torch, case.dtype)).bits // 8 * 2
-    free = available_bytes() if device == "cpu" else MOST_WRITTEN
+    free = available_bytes() if device == "cpu" else MAX_LOGITS_BYTES
     if free and needed > 0.9 * free:
-        raise Refusal(f"needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
+        raise Refusal(f"needs {needed / 1e9:.1f} GB; {free / 1e9:.1f} GB are free")
 
-    def forward(given: dict[str, Tensor]) -> Tensor:
-        logits = torch.tanh(given["query"][:, :, :, None] + given["key"][:, :, None]) @ given["readout"]
-        return torch.softmax(logits, dim=-1) @ given["value"]
+    def forward(tensors: dict[str, Tensor]) -> Tensor:
+        logits = torch.tanh(tensors["query"][:, :, :, None] + tensors["key"][:, :, None]) @ tensors["readout"]
+        return torch.softmax(logits, dim=-1) @ tensors["value"]
 
     return forward
 
 
 def prepare(peer: Peer, case: Case, inputs: dict[str, np.ndarray], check_cotangent: np.ndarray) -> Ready:
-    """Put the inputs where they are needed and make the function ready; FlexAttention compiles at its first call."""
+    """Place the inputs on the device and build the function; FlexAttention compiles at the first call."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
-        torch.cuda.empty_cache()  # the other peers share its memory
+        torch.cuda.empty_cache()  # the other peers share the GPU's memory
     dtype = getattr(torch, case.dtype)
 
     def place(array: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(array)
         return (tensor.transpose(1, 2).contiguous() if array.ndim == 4 else tensor).to(device=device, dtype=dtype)
 
-    given = {name: place(inputs[name]) for name in case.arrays}
+    tensors = {name: place(inputs[name]) for name in case.arrays}
     cotangent, checking = place(inputs["cotangent"]), place(check_cotangent)
     forward, backward = _forward(peer, case, device), case.mode == "forward_backward"
-    for tensor in given.values():
+    for tensor in tensors.values():
         tensor.requires_grad_(backward)
 
     def call(cotangent: Tensor) -> dict[str, Tensor]:
         with torch.set_grad_enabled(backward):
-            output = forward(given)
-            gradients = torch.autograd.grad(output, list(given.values()), cotangent) if backward else ()
-        return {"output": output.detach()} | dict(zip(given, gradients, strict=False))
+            output = forward(tensors)
+            gradients = torch.autograd.grad(output, list(tensors.values()), cotangent) if backward else ()
+        return {"output": output.detach()} | dict(zip(tensors, gradients, strict=False))
 
     def run() -> dict[str, Tensor]:
-        found = call(cotangent)
+        results = call(cotangent)
         if device == "cuda":
             torch.cuda.synchronize()
-        return found
+        return results
 
     def seconds(calls: int) -> float:
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -132,18 +132,18 @@ def prepare(peer: Peer, case: Case, inputs: dict[str, np.ndarray], check_cotange
     def check() -> dict[str, np.ndarray]:
         return {name: _as_array(tensor, case) for name, tensor in call(checking).items()}
 
-    def measured() -> int | None:
+    def measure_peak() -> int | None:
         output_bytes = sum(tensor.nbytes for tensor in run().values())
         return peak_bytes(run, output_bytes) if device == "cpu" else _peak_on_gpu(run, output_bytes)
 
-    return Ready(run, check, measured, note=_note(case, peer), seconds=seconds if device == "cuda" else None)
+    return Ready(run, check, measure_peak, note=_note(case, peer), seconds=seconds if device == "cuda" else None)
 
 
 def use_threads(threads: int) -> str:
-    """Set the number of threads of this process; return what PyTorch runs on, in words."""
+    """Set the number of threads of this process; return the version of PyTorch and its device."""
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
-        torch.set_float32_matmul_precision("high")  # TF32, which jax takes too
+        torch.set_float32_matmul_precision("high")  # TF32, as in jax
         return f"torch {torch.__version__}, {torch.cuda.get_device_name()}"
     return f"torch {torch.__version__}, {torch.get_num_threads()} threads"
 
@@ -155,7 +155,7 @@ def _forward(peer: Peer, case: Case, device: str) -> Forward:
         raise Refusal("needs a GPU that PyTorch can use")
     if case.variant == "additive":
         if peer.name != "torch":
-            raise Refusal("no kernel of PyTorch has an additive score")
+            raise Refusal("PyTorch has no kernel with an additive score")
         return additive(case, device)
     return fused(case, device, KERNELS.get(peer.name))
 
@@ -163,17 +163,17 @@ def _forward(peer: Peer, case: Case, device: str) -> Forward:
 def _note(case: Case, peer: Peer) -> str:
     if peer.name == "flex":
         return ""
-    written = {"window": "mask written out", "alibi": "bias written out", "additive": "softmax(tanh(a + b) @ v)"}
-    return written.get(case.variant, "")
+    notes = {"window": "materialized mask", "alibi": "materialized bias", "additive": "softmax(tanh(a + b) @ v)"}
+    return notes.get(case.variant, "")
 
 
-def _written_out(case: Case, device: str) -> Tensor | None:
+def _mask_or_bias(case: Case, device: str) -> Tensor | None:
     if case.variant not in ("window", "alibi"):
         return None
     dtype = getattr(torch, case.dtype)
-    written = case.written_bytes(dtype.itemsize)
-    if device != "cpu" and case.variant == "alibi" and written > MOST_WRITTEN:
-        raise Refusal(f"would write out a bias of {written / 1e9:.1f} GB")
+    size = case.logits_bytes(dtype.itemsize)
+    if device != "cpu" and case.variant == "alibi" and size > MAX_LOGITS_BYTES:
+        raise Refusal(f"would materialize a bias of {size / 1e9:.1f} GB")
     positions = torch.arange(case.shape.length, device=device, dtype=torch.int32)
     distance = positions[:, None] - positions[None, :]
     if case.variant == "window":

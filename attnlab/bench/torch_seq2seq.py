@@ -1,8 +1,8 @@
-"""The recurrent model of `models/seq2seq.py` in plain PyTorch: the peer that training speed is measured against.
+"""The recurrent model of `models/seq2seq.py` in plain PyTorch: the baseline of `bench training`.
 
-Same sizes, same equations, dropout in the same places. Written as one would write it in
-PyTorch and in its fastest plain form: packed `nn.GRU` for the encoder, a cell in a loop for the decoder, keys projected
-once, readout and logits of all positions at once where no step waits for them.
+It has the same sizes and equations, and dropout in the same places. It is idiomatic PyTorch in its fastest plain form:
+a packed `nn.GRU` as the encoder, a cell in a loop as the decoder, keys projected once, and readout and logits of all
+positions at once where no step depends on them.
 """
 
 import math
@@ -19,7 +19,7 @@ CELLS = {"gru": nn.GRUCell, "lstm": nn.LSTMCell}
 
 
 class DecoderAttention(nn.Module):
-    """Softmax attention with the config's score; keys are prepared once a batch."""
+    """Softmax attention with the score of the config; keys are projected once per batch."""
 
     def __init__(self, config: Attention, query_width: int, width: int):
         super().__init__()
@@ -31,7 +31,7 @@ class DecoderAttention(nn.Module):
         elif config.score.kind == "general":
             self.w_key = nn.Linear(width, query_width, bias=False)
 
-    def prepare(self, annotations: Tensor) -> Tensor:
+    def project_keys(self, annotations: Tensor) -> Tensor:
         return self.w_key(annotations) if self.kind in ("additive", "general") else annotations
 
     def forward(self, query: Tensor, keys: Tensor, values: Tensor, padding: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class DecoderAttention(nn.Module):
 
 
 class Seq2Seq(nn.Module):
-    """Source and target tokens in, logits of the next target token out (teacher forcing)."""
+    """A recurrent encoder and decoder that map source and target tokens to next-token logits (teacher forcing)."""
 
     def __init__(self, config: Config, source_vocabulary: int, target_vocabulary: int):
         super().__init__()
@@ -76,15 +76,16 @@ class Seq2Seq(nn.Module):
         self._initialize()
 
     def forward(self, source: Tensor, source_lengths: Tensor, target: Tensor) -> Tensor:
-        """Return logits [b t v]. A filler row (length 0) is read as one token; its loss does not count.
+        """Return logits [b t v].
 
-        `source_lengths` are the host's, whatever device the rest is on.
+        A padding row (length 0) is encoded as one token; it does not contribute to the loss. `source_lengths` must be
+        on the CPU, whatever the device of the other tensors.
         """
         lengths = source_lengths.clamp(min=1)
         annotations, summary = self._encode(source, lengths)
         embedded = self.dropout(self.target_embedding(target))
         padding = (torch.arange(annotations.shape[1]) >= lengths.unsqueeze(1)).to(source.device)
-        keys = annotations if self.attend is None else self.attend.prepare(annotations)
+        keys = annotations if self.attend is None else self.attend.project_keys(annotations)
 
         def context(hidden: Tensor) -> Tensor:
             return summary if self.attend is None else self.attend(hidden, keys, annotations, padding)
@@ -102,7 +103,7 @@ class Seq2Seq(nn.Module):
         return self.dropout(annotations), torch.cat([hidden[-2], hidden[-1]], dim=-1)
 
     def _bahdanau(self, hidden: Tensor, embedded: Tensor, attend) -> Tensor:
-        """Attend with the previous state; the readouts [b t e] of all steps are computed at once."""
+        """Attend with the previous state; return the readouts [b t e], computed for all steps at once."""
         state, states, contexts = self._start(hidden), [], []
         for word in embedded.unbind(dim=1):
             context = attend(self._hidden(state))
@@ -113,7 +114,7 @@ class Seq2Seq(nn.Module):
         return torch.tanh(self.readout(features))
 
     def _luong(self, hidden: Tensor, embedded: Tensor, attend) -> Tensor:
-        """Attend with the current state and feed the readout to the next step."""
+        """Attend with the current state and feed the readout to the next step; return the readouts [b t e]."""
         state, readouts = self._start(hidden), []
         readout = embedded.new_zeros(embedded.shape[0], embedded.shape[-1])
         for word in embedded.unbind(dim=1):
@@ -130,7 +131,7 @@ class Seq2Seq(nn.Module):
         return state[0] if isinstance(state, tuple) else state
 
     def _initialize(self) -> None:
-        """Scale embeddings to the output they are tied to; start forget gates open, as `layers.recurrent.lstm` does."""
+        """Scale embeddings for the tied output layer, and set forget-gate biases to 1 as in `layers.recurrent.lstm`."""
         for embedding in (self.source_embedding, self.target_embedding):
             nn.init.normal_(embedding.weight, std=embedding.embedding_dim**-0.5)
         nn.init.zeros_(self.output.bias)

@@ -1,4 +1,4 @@
-"""Training steps of the PyTorch peers: the objective and the optimizers of `training/`, fused."""
+"""Training steps of the PyTorch models, with the objective and the (fused) optimizers of `attnlab.training`."""
 
 import math
 
@@ -17,7 +17,7 @@ PAD = 0
 
 
 class Trainer:
-    """The model with its optimizer: takes the steps that `training/steps.py` takes."""
+    """A PyTorch model with its optimizer; takes the same training steps as `attnlab.training.steps`."""
 
     def __init__(self, experiment: Experiment, source_vocabulary: int, target_vocabulary: int, device: str = "cpu"):
         torch.manual_seed(experiment.seed)
@@ -34,16 +34,16 @@ class Trainer:
         if isinstance(config, AdamW):
             self.optimizer = torch.optim.AdamW(groups, lr=rate, betas=(config.b1, config.b2), fused=True)
         else:
-            how = {"momentum": config.momentum, "nesterov": config.nesterov, "fused": True}
-            self.optimizer = torch.optim.SGD(groups, lr=rate, **how)
+            settings = {"momentum": config.momentum, "nesterov": config.nesterov, "fused": True}
+            self.optimizer = torch.optim.SGD(groups, lr=rate, **settings)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: _relative_rate(config, experiment.training.steps, step)
         )
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the smoothed cross entropy, a mean over real target tokens."""
+        """Return the cross entropy with label smoothing, averaged over real target tokens."""
         tensors = {name: torch.from_numpy(array).long() for name, array in batch.items()}
-        lengths = tensors.pop("source_lengths")  # stay with the host, which packs by them
+        lengths = tensors.pop("source_lengths")  # stay on the CPU for packing
         tensors = {name: tensor.to(self.device, non_blocking=True) for name, tensor in tensors.items()}
         logits = self.model(tensors["source"], lengths, tensors["target_in"])
         return F.cross_entropy(
@@ -66,24 +66,24 @@ class Trainer:
 
 
 def use_threads(threads: int, device: str = "cpu") -> str:
-    """Set the number of threads of this process; return what PyTorch runs on, in words."""
+    """Set the number of threads of this process; return the version of PyTorch and its device."""
     torch.set_num_threads(threads)
     if device == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32, which jax takes too
+        torch.set_float32_matmul_precision("high")  # TF32, as in jax
         return f"torch {torch.__version__}, {torch.cuda.get_device_name()}"
     return f"torch {torch.__version__}, {torch.get_num_threads()} threads"
 
 
 def _relative_rate(config: Optimizer, steps: int, step: int) -> float:
-    """Size of a step relative to the peak, as in `training/optimizer.py`."""
+    """Return the learning rate relative to its peak, as in `attnlab.training.optimizer`."""
     warmup = config.warmup_steps
     if step < warmup:
         return (step + 1) / warmup
-    after, rest = step - warmup, max(steps - warmup, 1)
-    done = min(after / rest, 1.0)
+    decay_step, decay_steps = step - warmup, max(steps - warmup, 1)
+    fraction = min(decay_step / decay_steps, 1.0)
     return {
         "constant": 1.0,
-        "linear": 1.0 - done,
-        "cosine": 0.5 * (1.0 + math.cos(math.pi * done)),
-        "inverse_sqrt": math.sqrt(max(warmup, 1) / (after + max(warmup, 1))),
+        "linear": 1.0 - fraction,
+        "cosine": 0.5 * (1.0 + math.cos(math.pi * fraction)),
+        "inverse_sqrt": math.sqrt(max(warmup, 1) / (decay_step + max(warmup, 1))),
     }[config.schedule]

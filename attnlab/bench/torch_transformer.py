@@ -1,9 +1,9 @@
-"""The Transformer of `models/transformer.py` in plain PyTorch: the peer that training speed is measured against.
+"""The Transformer of `models/transformer.py` in plain PyTorch: the baseline of `bench training`.
 
-Same sizes, same equations, dropout in the same places. Written as one would in PyTorch and in its fastest plain
-form: one projection for queries, keys and values, the fused `scaled_dot_product_attention`, logits of all positions at
-once. It knows what the peers have in common: scaled dot products with softmax, sinusoidal positions or none, pre- or
-post-norm, ReLU or gelu.
+It has the same sizes and equations, and dropout in the same places. It is idiomatic PyTorch in its fastest plain form:
+one projection for queries, keys and values, the fused `scaled_dot_product_attention`, and logits of all positions at
+once. It supports scaled dot-product attention with softmax, sinusoidal positions or none, pre- or post-norm, and ReLU
+or GELU.
 """
 
 import math
@@ -19,7 +19,7 @@ ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu}
 
 
 class Attention(nn.Module):
-    """Multi-head attention; queries, keys and values in one projection where they come from one sequence."""
+    """Multi-head attention; self-attention uses one projection for queries, keys and values."""
 
     def __init__(self, config: Config, cross: bool):
         super().__init__()
@@ -33,19 +33,19 @@ class Attention(nn.Module):
         self.cross, self.rate = cross, config.attention_dropout
 
     def forward(self, states: Tensor, memory: Tensor, where: Tensor | None, causal: bool) -> Tensor:
-        """Attend from states [b t d] to memory [b s d]; `where` [b 1 1 s] is True at what may be attended."""
+        """Attend from states [b t d] to memory [b s d]; `where` [b 1 1 s] is True at keys that may be attended to."""
         if self.cross:
             parts = self.query(states), *self.key_value(memory).chunk(2, dim=-1)
         else:
             parts = self.qkv(states).chunk(3, dim=-1)
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         rate = self.rate if self.training else 0.0
-        found = F.scaled_dot_product_attention(query, key, value, where, dropout_p=rate, is_causal=causal)
-        return self.output(found.transpose(1, 2).flatten(2))
+        context = F.scaled_dot_product_attention(query, key, value, where, dropout_p=rate, is_causal=causal)
+        return self.output(context.transpose(1, 2).flatten(2))
 
 
 class Layer(nn.Module):
-    """Attention to the own sequence, in a decoder also to the memory, then a feed-forward network."""
+    """A Transformer layer: self-attention, in a decoder cross-attention to the memory, and a feed-forward network."""
 
     def __init__(self, config: Config, decoder: bool):
         super().__init__()
@@ -60,22 +60,25 @@ class Layer(nn.Module):
         self.dropout, self.inner_dropout = nn.Dropout(config.dropout), nn.Dropout(config.activation_dropout)
         self.pre = config.norm_position == "pre"
 
-    def forward(self, states: Tensor, where: Tensor | None, memory: Tensor | None, seen: Tensor | None) -> Tensor:
+    def forward(
+        self, states: Tensor, where: Tensor | None, memory: Tensor | None, memory_where: Tensor | None
+    ) -> Tensor:
         decoder = memory is not None
-        states = self._around(self.self_norm, states, lambda x: self.self_attention(x, x, where, decoder))
+        states = self._residual(self.self_norm, states, lambda x: self.self_attention(x, x, where, decoder))
         if decoder:
-            states = self._around(self.cross_norm, states, lambda x: self.cross_attention(x, memory, seen, False))
+            attend = lambda x: self.cross_attention(x, memory, memory_where, False)  # noqa: E731
+            states = self._residual(self.cross_norm, states, attend)
         feed = lambda x: self.output(self.inner_dropout(self.activate(self.hidden(x))))  # noqa: E731
-        return self._around(self.feed_forward_norm, states, feed)
+        return self._residual(self.feed_forward_norm, states, feed)
 
-    def _around(self, norm, states: Tensor, sublayer) -> Tensor:
+    def _residual(self, norm, states: Tensor, sublayer) -> Tensor:
         if self.pre:
             return states + self.dropout(sublayer(norm(states)))
         return norm(states + self.dropout(sublayer(states)))
 
 
 class Transformer(nn.Module):
-    """Source and target tokens in, logits of the next target token out (teacher forcing)."""
+    """An encoder-decoder Transformer that maps source and target tokens to next-token logits (teacher forcing)."""
 
     def __init__(self, config: Config, source_vocabulary: int, target_vocabulary: int):
         super().__init__()
@@ -97,19 +100,19 @@ class Transformer(nn.Module):
         self._initialize()
 
     def forward(self, source: Tensor, source_lengths: Tensor, target: Tensor) -> Tensor:
-        """Return logits [b t v]; `source_lengths` are the host's, whatever device the rest is on."""
+        """Return logits [b t v]; `source_lengths` must be on the CPU, whatever the device of the other tensors."""
         where = torch.arange(source.shape[1]) < source_lengths.clamp(min=1)[:, None]
         where = where[:, None, None, :].to(source.device, non_blocking=True)
-        memory = self._enter(self.source_embedding(source))
+        memory = self._embed(self.source_embedding(source))
         for layer in self.encoder:
             memory = layer(memory, where, None, None)
         memory = self.encoder_norm(memory)
-        states = self._enter(self.target_embedding(target))
+        states = self._embed(self.target_embedding(target))
         for layer in self.decoder:
             states = layer(states, None, memory, where)
         return self.readout(self.decoder_norm(states))
 
-    def _enter(self, embedded: Tensor) -> Tensor:
+    def _embed(self, embedded: Tensor) -> Tensor:
         if self.config.scale_embeddings:
             embedded = embedded * math.sqrt(self.config.width)
         if self.config.positions.kind == "sinusoidal":
@@ -133,19 +136,23 @@ def _sinusoids(length: int, width: int) -> Tensor:
 
 
 def _refuse(config: Config) -> None:
-    """Refuse by name what the peer does not know."""
-    plain = {"score": {"kind": "scaled_dot"}, "normalizer": {"kind": "softmax"}}
+    """Raise an error that names a setting which the PyTorch model does not support."""
+    supported = {"score": {"kind": "scaled_dot"}, "normalizer": {"kind": "softmax"}}
     stacks = {"encoder": config.encoder_config(), "decoder": config.decoder_config()}
-    attentions = [(f"{name}.{at}", one) for name, stack in stacks.items() for at, one in stack.attentions().items()]
+    attentions = [
+        (f"{name}.{layer}", attention)
+        for name, stack in stacks.items()
+        for layer, attention in stack.attentions().items()
+    ]
     attentions.append(("decoder.cross_attention", config.decoder.cross_attention))
     for place, attention in attentions:
         settings = attention.model_dump()
         if (
-            any(settings[part]["kind"] != kind["kind"] for part, kind in plain.items())
+            any(settings[part]["kind"] != kind["kind"] for part, kind in supported.items())
             or settings["mods"]
             or settings["mask"]
         ):
-            raise UserError(f"bench training: model.{place}: the PyTorch peer attends by scaled_dot and softmax alone")
+            raise UserError(f"bench training: model.{place}: the PyTorch model supports only scaled_dot with softmax")
     refused = {
         "positions": config.positions.kind not in ("sinusoidal", "none"),
         "norm": config.norm.kind != "layer_norm",
@@ -157,4 +164,4 @@ def _refuse(config: Config) -> None:
     }
     for place, wrong in refused.items():
         if wrong:
-            raise UserError(f"bench training: model.{place}: the PyTorch peer has no such thing")
+            raise UserError(f"bench training: model.{place}: the PyTorch model does not support this value")

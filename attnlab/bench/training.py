@@ -1,8 +1,8 @@
-"""Training speed beside an equivalent PyTorch model: same sizes, same batches, taking turns in one run.
+"""Compare training speed with an equivalent PyTorch model of the same sizes on the same batches.
 
-Each side is a process of its own that waits while the other works. The unit is real target tokens (end tokens counted,
-padding not) in a second of wall time, everything of a step included: moving the batch, forward, backward, update, and
-reading the loss. Compilation is not: every batch shape is run once before.
+Each side is a process that waits while the other one works. Speed is the number of real target tokens (end tokens
+included, padding excluded) per second of wall time. The time of a step includes moving the batch, the forward and
+backward pass, the update, and reading the loss. It excludes compilation: every batch shape is run once before.
 """
 
 import importlib.util
@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from attnlab.bench import made_up as invented
+from attnlab.bench import synthetic_pairs
 from attnlab.bench.budget import Budget, unlimited
-from attnlab.bench.process import Ended, Process, started
+from attnlab.bench.process import Process, ProcessEnded, start_worker
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.data.text.batching import Batch, Batches
@@ -32,21 +32,21 @@ ROUNDS = 8
 STEPS = 20
 """Steps of each side in a round."""
 SIDES = ("jax", "torch")
-FEWEST = 3
-"""Rounds without which there is no median to speak of."""
+MIN_ROUNDS = 3
+"""Rounds that are run even when the budget is used up."""
 DEVICES: Mapping[str, Mapping[str, str]] = {
     "cpu": {"JAX_PLATFORMS": "cpu"},
     "gpu": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.4"},
 }
-"""What the environment of both sides says of the device."""
+"""Environment variables of both sides, by device."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """What both sides did with the same batches, one after the other."""
+    """The times of both sides for the same batches."""
 
     tokens: int
-    """Real target tokens."""
+    """Number of real target tokens."""
     jax_seconds: float
     torch_seconds: float
 
@@ -58,52 +58,54 @@ class Round:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rounds; prints as a table and a line of JSON."""
+    """The times of all rounds; prints as a table and a line of JSON."""
 
     name: str
     jax: str
     torch: str
     real_fraction: float
-    """Share of target positions in the batches that hold a token."""
+    """Fraction of target positions in the batches that are not padding."""
     rounds: tuple[Round, ...]
 
     @property
     def jax_tokens_per_second(self) -> float:
-        """Median over the rounds."""
+        """Median speed of attnlab over the rounds."""
         return median(r.tokens / r.jax_seconds for r in self.rounds)
 
     @property
     def torch_tokens_per_second(self) -> float:
-        """Median over the rounds."""
+        """Median speed of PyTorch over the rounds."""
         return median(r.tokens / r.torch_seconds for r in self.rounds)
 
     @property
     def ratio(self) -> float:
-        """Median over the rounds of each round's own ratio: what slows the whole machine for a while cancels."""
+        """Median of the ratios within a round, in which a temporary slowdown of the whole machine cancels."""
         return median(r.ratio for r in self.rounds)
 
     def as_json(self) -> str:
-        """Everything measured, on one line."""
+        """Return all measurements as one line of JSON."""
         medians = {name: getattr(self, name) for name in ("jax_tokens_per_second", "torch_tokens_per_second", "ratio")}
         return json.dumps(asdict(self) | medians)
 
     def __str__(self) -> str:
-        lines = [f"{self.name}: training, target tokens a second without padding ({self.real_fraction:.0%} are real)"]
+        lines = [
+            f"{self.name}: training, target tokens per second ({1 - self.real_fraction:.0%} of positions are padding)"
+        ]
         lines.append(f"{'':<10}{'median':>8}{'lowest':>8}{'highest':>8}")
-        for name, about in (("attnlab", self.jax), ("PyTorch", self.torch)):
+        for name, runtime in (("attnlab", self.jax), ("PyTorch", self.torch)):
             speeds = self._speeds(name)
             figures = "".join(f"{value:>8,.0f}" for value in (median(speeds), min(speeds), max(speeds)))
-            lines.append(f"{name:<10}{figures}  {about}")
+            lines.append(f"{name:<10}{figures}  {runtime}")
         ratios = [r.ratio for r in self.rounds]
         figures = "".join(f"{value:>8.2f}" for value in (self.ratio, min(ratios), max(ratios)))
-        lines.append(f"{'ratio':<10}{figures}  of {len(ratios)} rounds, the sides taking turns on the same batches")
+        lines.append(f"{'ratio':<10}{figures}  of {len(ratios)} rounds on the same batches, in alternating order")
         return "\n".join([*lines, self.as_json()])
 
     def _speeds(self, name: str) -> list[float]:
         return [r.tokens / (r.jax_seconds if name == "attnlab" else r.torch_seconds) for r in self.rounds]
 
 
-def _tell(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
@@ -112,27 +114,30 @@ def compare(
     data_dir: Path | None,
     rounds: int = ROUNDS,
     steps: int = STEPS,
-    tell: Callable[[str], None] = _tell,
+    log: Callable[[str], None] = _log,
     device: str = "cpu",
-    made_up: bool = False,
+    synthetic: bool = False,
     budget: Budget | None = None,
 ) -> Comparison:
-    """Train both sides in turns and compare their speed.
+    """Train both sides in alternating rounds and compare their speed.
 
     Args:
-        experiment: what is trained; a round is no longer than its training.
-        data_dir: where its data are.
-        rounds: turns of each side; which side goes first alternates.
-        steps: steps in a turn.
-        tell: is told how far it is, a line at a time.
-        device: "cpu", or "gpu" for both sides on the first of them.
-        made_up: take made-up pairs of the lengths of Multi30k's, where the data are missing.
-        budget: after so long no round is begun, and nobody is waited for; None for as long as it takes.
+        experiment: a translation experiment.
+        data_dir: directory of its data.
+        rounds: number of rounds; the side that starts alternates.
+        steps: training steps per round, at most `training.steps`.
+        log: called with each line of progress.
+        device: "cpu", or "gpu" to run both sides on the first GPU.
+        synthetic: train on synthetic pairs with the lengths of Multi30k instead of the experiment's data.
+        budget: no round starts after it is used up, and no worker may take longer; None for no limit.
 
     Returns: the times of every round.
+
+    Raises:
+        UserError: the task is not translation, PyTorch is missing, or a worker failed or timed out.
     """
     if experiment.task.kind != "translation":
-        raise UserError(f"bench training: task.kind {experiment.task.kind} has no peer in PyTorch; valid: translation")
+        raise UserError(f"bench training: no PyTorch model for task.kind {experiment.task.kind}; valid: translation")
     if importlib.util.find_spec("torch") is None:
         raise UserError(
             "bench training compares with PyTorch, which is not installed: pip install -e '.[bench]' in the checkout"
@@ -142,45 +147,45 @@ def compare(
     steps = min(steps, experiment.training.steps)
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         directory = Path(temporary)
-        work = _pairs(experiment, data_dir, directory, made_up) | {"device": device}
+        work = _pairs(experiment, data_dir, directory, synthetic) | {"device": device}
         batches, warm_up, real_fraction = _prepare(experiment, work, directory, rounds * steps, devices)
         start = lambda side: stack.enter_context(_worker(side, directory, devices, device, budget))  # noqa: E731
-        with ThreadPoolExecutor(1 if device == "cpu" else len(SIDES)) as pool:  # a GPU's programs are the host's work
+        with ThreadPoolExecutor(1 if device == "cpu" else len(SIDES)) as pool:  # with a GPU, both sides compile at once
             sides: dict[str, Worker] = dict(zip(SIDES, pool.map(start, SIDES), strict=True))
             for side, seconds in zip(
                 SIDES, pool.map(lambda side: sides[side].run(warm_up, budget), SIDES), strict=True
             ):
-                tell(f"{side}: {len(warm_up)} shapes of batches, {seconds:.1f} s with compilation")
+                log(f"{side}: compiled {len(warm_up)} batch shapes in {seconds:.1f} s")
         measured: list[Round] = []
         for n in range(rounds):
-            if n >= FEWEST and budget.left() == 0.0:
+            if n >= MIN_ROUNDS and budget.left() == 0.0:
                 break
             chunk = list(range(n * steps, (n + 1) * steps))
             measured.append(_round(sides, batches, chunk, SIDES[:: -1 if n % 2 else 1]))
-            tell(f"round {n + 1} of {rounds}: attnlab / PyTorch = {measured[-1].ratio:.2f}")
-        return Comparison(experiment.name, sides["jax"].about, sides["torch"].about, real_fraction, tuple(measured))
+            log(f"round {n + 1} of {rounds}: attnlab / PyTorch = {measured[-1].ratio:.2f}")
+        return Comparison(experiment.name, sides["jax"].runtime, sides["torch"].runtime, real_fraction, tuple(measured))
 
 
 class Worker:
-    """A process that takes steps when told to (see worker.py)."""
+    """A process that takes training steps on request (see worker.py)."""
 
     def __init__(self, side: str, process: Process):
         self._side, self._process = side, process
-        self.about = process.about
+        self.runtime = process.runtime
 
     def run(self, numbers: Sequence[int], budget: Budget | None = None) -> float:
-        """Take a step with each of the batches; return the seconds."""
+        """Take a step with each of the batches and return the total seconds."""
         try:
-            answer = self._process.ask(list(numbers), (budget or unlimited()).left())
-        except Ended as end:
-            raise _broken(self._side, end) from None
-        if not np.isfinite(answer["losses"]).all():
-            raise UserError(f"bench training: the loss of the {self._side} side is not finite: {answer['losses'][-1]}")
-        return answer["seconds"]
+            response = self._process.request(list(numbers), (budget or unlimited()).left())
+        except ProcessEnded as end:
+            raise _worker_error(self._side, end) from None
+        if not np.isfinite(response["losses"]).all():
+            raise UserError(f"bench training: the loss of {self._side} is not finite: {response['losses'][-1]}")
+        return response["seconds"]
 
 
-def _broken(side: str, end: Ended) -> UserError:
-    return UserError(f"bench training: the {side} side {str(end).removeprefix('its process ')}, see above")
+def _worker_error(side: str, end: ProcessEnded) -> UserError:
+    return UserError(f"bench training: {side}: {end}, see above")
 
 
 @contextmanager
@@ -189,9 +194,9 @@ def _worker(side: str, directory: Path, devices: int, device: str, budget: Budge
     name, arguments = "attnlab.bench.worker", [side, str(directory)]
     with ExitStack() as stack:
         try:
-            process = stack.enter_context(started(name, arguments, environment, budget.left()))
-        except Ended as end:
-            raise _broken(side, end) from None
+            process = stack.enter_context(start_worker(name, arguments, environment, budget.left()))
+        except ProcessEnded as end:
+            raise _worker_error(side, end) from None
         yield Worker(side, process)
 
 
@@ -201,11 +206,11 @@ def _round(sides: Mapping[str, Worker], batches: list[Batch], chunk: list[int], 
     return Round(tokens, seconds["jax"], seconds["torch"])
 
 
-def _pairs(experiment: Experiment, data_dir: Path | None, directory: Path, made_up: bool) -> dict[str, Any]:
-    """Return the pairs that are trained on, the sizes of their vocabularies, and where the tokenizers were written."""
-    if made_up:
-        size = invented.vocabulary_of(experiment)
-        return {"pairs": invented.pairs(size), "tokenizers": None, "vocabularies": (size, size)}
+def _pairs(experiment: Experiment, data_dir: Path | None, directory: Path, synthetic: bool) -> dict[str, Any]:
+    """Return the training pairs, the sizes of their vocabularies, and the directory of the saved tokenizers."""
+    if synthetic:
+        size = synthetic_pairs.vocabulary_of(experiment)
+        return {"pairs": synthetic_pairs.pairs(size), "tokenizers": None, "vocabularies": (size, size)}
     corpus: Any = TranslationTask.load(experiment, data_dir)
     task = TranslationTask.prepare(experiment, corpus)
     tokenizers = task.tokenizers
@@ -217,14 +222,14 @@ def _pairs(experiment: Experiment, data_dir: Path | None, directory: Path, made_
 def _prepare(
     experiment: Experiment, work: Mapping[str, Any], directory: Path, count: int, row_multiple: int
 ) -> tuple[list[Batch], list[int], float]:
-    """Write what the workers read; return the batches, the numbers that show every shape once, and the real share.
+    """Write the input files of the workers; return the batches, the warm-up batch numbers, and the real fraction.
 
-    The batches of the warm-up come after the `count` that are measured.
+    The warm-up batches, one per shape, follow the `count` measured batches.
     """
     training, (source, target) = experiment.training, work["vocabularies"]
     stream = Batches.of_pairs(work["pairs"], training.batch_tokens, training.buckets, experiment.seed, row_multiple)
     batches = [stream.batch(step) for step in range(count)]
-    batches += _one_of_each_shape(stream)
+    batches += _one_batch_per_shape(stream)
     arrays: dict[str, Any] = {f"{n}/{name}": array for n, b in enumerate(batches) for name, array in b.items()}
     np.savez(directory / "batches.npz", **arrays)
     contents = {
@@ -240,15 +245,15 @@ def _prepare(
     return batches, list(range(count, len(batches))), real / positions
 
 
-def _one_of_each_shape(stream: Batches) -> list[Batch]:
-    """Pick from an epoch one batch of each shape."""
-    found = {}
+def _one_batch_per_shape(stream: Batches) -> list[Batch]:
+    """Return one batch of each shape from an epoch."""
+    batches = {}
     for step in range(len(stream)):
         batch = stream.batch(step)
-        found.setdefault((batch["source"].shape, batch["target_in"].shape), batch)
-        if len(found) == len(stream.shapes):
+        batches.setdefault((batch["source"].shape, batch["target_in"].shape), batch)
+        if len(batches) == len(stream.shapes):
             break
-    return list(found.values())
+    return list(batches.values())
 
 
 def _real_tokens(batch: Batch) -> int:

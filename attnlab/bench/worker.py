@@ -1,10 +1,10 @@
-"""One side of a comparison in a process of its own: takes training steps when told to, and says how long they took.
+"""One side of `bench training` in its own process: takes training steps on request and times them.
 
     python -m attnlab.bench.worker jax|torch DIRECTORY
 
-DIRECTORY holds `work.json` (experiment, vocabularies, threads) and `batches.npz`. Every line on standard input is a
-JSON list of batch numbers; the answer is one line {"seconds": ..., "losses": [...]}. The sides take turns, so that
-neither slows the other.
+DIRECTORY contains `work.json` (experiment, vocabularies, threads) and `batches.npz`. Every line on standard input is a
+JSON list of batch numbers; the response is one line {"seconds": ..., "losses": [...]}. The sides work alternately, so
+that neither slows the other down.
 """
 
 import json
@@ -27,14 +27,14 @@ Step = Callable[[Batch], float]
 
 
 def jax_side(work: dict[str, Any], experiment: Experiment) -> tuple[Step, str]:
-    """Build attnlab's own training step, data parallel over one host device a core, or on a GPU."""
+    """Build the training step of attnlab, data parallel over one host device per core, or on a GPU."""
     import jax
 
     from attnlab.data.text.tokenizer import Tokenizers
     from attnlab.tasks.translation.task import TranslationTask
     from attnlab.training.steps import initial_state, make_train_step, shard_batch
 
-    if work["tokenizers"] is None:  # made-up pairs: numbers alone
+    if work["tokenizers"] is None:  # synthetic pairs are token ids
         sizes = (SimpleNamespace(vocabulary_size=work[f"{side}_vocabulary"]) for side in ("source", "target"))
         tokenizers: Any = SimpleNamespace(**dict(zip(("source", "target"), sizes, strict=True)))
     else:
@@ -48,39 +48,39 @@ def jax_side(work: dict[str, Any], experiment: Experiment) -> tuple[Step, str]:
         state, metrics = train_step(state, shard_batch(batch))
         return float(jax.block_until_ready(metrics["loss"]))
 
-    where = jax.devices()[0].device_kind if work["device"] == "gpu" else f"{jax.device_count()} host devices"
-    return step, f"jax {jax.__version__}, {where}"
+    device = jax.devices()[0].device_kind if work["device"] == "gpu" else f"{jax.device_count()} host devices"
+    return step, f"jax {jax.__version__}, {device}"
 
 
 def torch_side(work: dict[str, Any], experiment: Experiment) -> tuple[Step, str]:
-    """Build the same step in PyTorch."""
+    """Build the same training step in PyTorch."""
     from attnlab.bench.torch_trainer import Trainer, use_threads
 
     device = "cuda" if work["device"] == "gpu" else "cpu"
-    about = use_threads(work["threads"], device)
-    return Trainer(experiment, work["source_vocabulary"], work["target_vocabulary"], device).step, about
+    runtime = use_threads(work["threads"], device)
+    return Trainer(experiment, work["source_vocabulary"], work["target_vocabulary"], device).step, runtime
 
 
 SIDES = {"jax": jax_side, "torch": torch_side}
 
 
 def serve(side: str, directory: Path) -> None:
-    """Answer on the standard output as it was at the start; whatever else is printed goes to standard error."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    """Handle requests until standard input ends; everything else that is printed goes to standard error."""
+    responses = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    keep_freed_memory()  # as `attnlab train` does; PyTorch gains by it too
+    keep_freed_memory()  # as in `attnlab train`; PyTorch is faster with it too
     work = json.loads((directory / "work.json").read_text(encoding="utf-8"))
-    step, about = SIDES[side](work, Experiment.model_validate_json(json.dumps(work["experiment"])))
+    step, runtime = SIDES[side](work, Experiment.model_validate_json(json.dumps(work["experiment"])))
     batches = _load(directory / "batches.npz")
 
-    def answer(**values: Any) -> None:
-        print(json.dumps(values), file=answers, flush=True)
+    def respond(**values: Any) -> None:
+        print(json.dumps(values), file=responses, flush=True)
 
-    answer(about=about)
+    respond(runtime=runtime)
     for line in sys.stdin:
         start = time.perf_counter()
         losses = [step(batches[number]) for number in json.loads(line)]
-        answer(seconds=time.perf_counter() - start, losses=losses)
+        respond(seconds=time.perf_counter() - start, losses=losses)
 
 
 def _load(path: Path) -> list[Batch]:

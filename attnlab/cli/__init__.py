@@ -1,6 +1,6 @@
-"""The command line: parses arguments and reads the config, then calls the lab.
+"""The command line: parses arguments, reads the config, and calls `attnlab.lab`.
 
-`--help`, `list` and mistakes in arguments import no jax.
+`--help`, `list` and errors in arguments do not import jax.
 """
 
 import io
@@ -16,11 +16,11 @@ from attnlab.config.errors import UserError
 from attnlab.config.explain import cut
 
 LONG_WORD = re.compile(r"\S{300,}")
-"""Words that are shortened in a message: no valid path or key is as long."""
+"""Words that are shortened in messages; no valid path or key is as long."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 success, 2 an error of the user (one line on stderr), 130 Ctrl-C."""
+    """Run a command and return its exit code: 0 success, 2 user error (one line on stderr), 130 Ctrl-C."""
     _escape_unencodable(sys.stdout)
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(str(error))
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of the output is gone, as in `attnlab predict RUN | head`
+    except BrokenPipeError:  # the reader closed the pipe, as in `attnlab predict RUN | head`
         _flush()
         return 141
     except OSError as error:  # a full disk, a file without permission, too many open files
@@ -44,14 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(message: str) -> int:
     _flush()
-    with suppress(OSError):  # the terminal is gone: the exit code remains
+    with suppress(OSError):  # the terminal may be closed; the exit code is still returned
         message = re.sub(LONG_WORD, lambda word: cut(word[0], 200), message)
         print(f"attnlab: {message}", file=sys.stderr, flush=True)
     return 2
 
 
 def _flush() -> None:
-    """Flush standard output; discard what cannot be written, or Python would try again at exit."""
+    """Flush standard output; discard output that cannot be written, or Python would fail at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -59,6 +59,6 @@ def _flush() -> None:
 
 
 def _escape_unencodable(stream: Any) -> None:
-    """Print characters that a terminal cannot encode (× in ASCII) as escapes, as Python does on stderr."""
+    """Make a stream print characters that it cannot encode (× in ASCII) as escapes, as Python does on stderr."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and how they are resolved. Imports no jax."""
+"""Arguments that several commands share, and functions that resolve them. Imports no jax."""
 
 import argparse
 import contextlib
@@ -17,13 +17,13 @@ from attnlab.config.load import load
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises `UserError` for a mistake."""
+    """A parser that raises `UserError` for invalid arguments."""
 
     needs = ""
-    """The message if arguments are missing; empty: list their names."""
+    """Message for missing arguments; empty to list their names."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise `UserError`."""
+        """Raise `UserError` with a message that refers to the help of the command."""
         if self.needs and "are required" in message:
             message = self.needs
         raise UserError(f"{message} (see {self.prog} --help)")
@@ -49,9 +49,9 @@ def add_command(commands: Any, name: str, function: Any, purpose: str) -> Parser
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Add CONFIG, overrides, --seed, --tiny and --data."""
     parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file of an experiment, or RUN/config.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="a setting, e.g. model.dropout=0.2")
-    parser.add_argument("--seed", type=int, metavar="N", help="the experiment's seed")
-    parser.add_argument("--tiny", action="store_true", help="shrink model, steps and generated data")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a setting, e.g. model.dropout=0.2")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of the experiment")
+    parser.add_argument("--tiny", action="store_true", help="quick check: shrink model, steps and generated data")
     add_data(parser)
 
 
@@ -63,7 +63,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
     """Add --trust."""
-    text = "execute the code of custom parts of a run even if it is not the code recorded at training"
+    text = "execute the code of custom parts even if it differs from the code recorded at training"
     parser.add_argument("--trust", action="store_true", help=text)
 
 
@@ -73,12 +73,12 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def experiment_of(options: argparse.Namespace) -> Experiment:
-    """Read the config that the options name."""
+    """Load the config that the options name."""
     return load(catalog.find_config(options.config), options.overrides, seed=options.seed, tiny=options.tiny)
 
 
 def trusted_experiment(options: argparse.Namespace) -> Experiment:
-    """Read the config; raise if it contains code, as a run's config does, that no training recorded."""
+    """Load the config; raise if it contains code, as a run's config does, that was not recorded at training."""
     experiment = experiment_of(options)
     if not options.trust and (
         functions := functions_with_source(catalog.find_config(options.config), options.overrides)
@@ -90,29 +90,29 @@ def trusted_experiment(options: argparse.Namespace) -> Experiment:
 
 
 def experiment_of_run(options: argparse.Namespace) -> Experiment:
-    """Read the config of a run directory; a wrong directory raises before jax is imported."""
+    """Load the config of a run directory; an invalid directory raises before jax is imported."""
     if not (options.run / "config.yaml").is_file():
         raise run_paths.missing_run(options.run)
     return load(options.run / "config.yaml")
 
 
 def data_dir_of(options: argparse.Namespace) -> Path | None:
-    """Return the directory of data sets: --data, else $ATTNLAB_DATA, else None."""
-    given = options.data or (Path(os.environ["ATTNLAB_DATA"]) if os.environ.get("ATTNLAB_DATA") else None)
+    """Return the directory of data sets: --data, otherwise $ATTNLAB_DATA, otherwise None."""
+    directory = options.data or (Path(os.environ["ATTNLAB_DATA"]) if os.environ.get("ATTNLAB_DATA") else None)
     if options.data and not options.data.is_dir():
         raise UserError(f"--data {options.data}: no such directory")
-    return given
+    return directory
 
 
 def default_directory(config: Path, experiment: Experiment) -> Path:
-    """Return the run of a run's own config, else runs/NAME-sSEED."""
+    """Return the run directory of a run's own config.yaml, otherwise runs/NAME-sSEED."""
     if config.name == "config.yaml" and (config.parent / "environment.json").exists():
         return config.parent
     return Path("runs") / f"{experiment.name}-s{experiment.seed}"
 
 
 def overrides_of(options: argparse.Namespace) -> list[str]:
-    """List all overrides of a config; for a run's own config, those of the run come first."""
+    """Return all overrides of a config; for a run's own config.yaml, the recorded overrides come first."""
     recorded: list[str] = []
     if options.config.name == "config.yaml":
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""`attnlab bench`: speed of training, decoding and attention."""
+"""`attnlab bench`: the speed of training, decoding and attention."""
 
 import argparse
 import sys
@@ -42,44 +42,50 @@ def add_commands(commands: Any) -> None:
     add_data(decoding)
     decoding.add_argument("--length", type=int, metavar="N", help="make every translation N tokens long")
     decoding.add_argument(
-        "--sentences", type=int, default=200, metavar="N", help="of the first test set (default: 200)"
+        "--sentences",
+        type=int,
+        default=200,
+        metavar="N",
+        help="use N sentences of the first test set (default: 200)",
     )
     decoding.add_argument("--json", action="store_true", help="print all measurements as JSON instead of a table")
     _add_attention(
         add_command(benches, "attention", _attention, "time and memory of attention compared with other libraries")
     )
-    _add_gpu(add_command(benches, "gpu", _gpu, "everything that needs a GPU, within some minutes"))
+    _add_gpu(add_command(benches, "gpu", _gpu, "tests and measurements that need a GPU, within a time limit"))
 
 
 def _add_attention(parser: argparse.ArgumentParser) -> None:
-    names = (*cases.OURS, *cases.OTHERS)
+    peers = f"peers: {', '.join((*cases.OURS, *cases.OTHERS))}; on a GPU also {', '.join(cases.ON_GPU)} (default: all)"
     add = parser.add_argument
-    add("--shape", action="append", default=[], metavar="B,H,T,D", help="examples, heads, length, width (repeatable)")
-    add("--length", metavar="T,...", help="one example of 8 heads of 64 at these lengths: cost against length")
-    add("--variant", metavar="NAME,...", help=f"of {', '.join(cases.VARIANTS)} (default: all)")
-    add("--mode", choices=[*cases.MODES, "both"], help="default: both")
-    add("--dtype", choices=cases.DTYPES, help="default: float32, on a GPU bfloat16")
-    add("--peers", metavar="NAME,...", help=f"of {', '.join(names)}; on a GPU {', '.join(cases.ON_GPU)} (default: all)")
-    add("--devices", choices=["one", "all", "both"], help="that ours run on (default: both)")
-    add(
-        "--against",
-        metavar="NAME",
-        help="baseline of the ratios (default: torch, else flex, else jax.nn)",
-    )
-    add("--rounds", type=int, metavar="N", help="rounds of each (default: 11)")
-    add("--quick", action="store_true", help="short lengths, full and causal, forward, 3 rounds: a quick check")
+    add("--shape", action="append", default=[], metavar="B,H,T,D", help="batch, heads, length, head width (repeatable)")
+    add("--length", metavar="T,...", help="measure cost against length: one example, 8 heads of width 64")
+    add("--variant", metavar="NAME,...", help=f"variants: {', '.join(cases.VARIANTS)} (default: all)")
+    add("--mode", choices=[*cases.MODES, "both"], help="passes to measure (default: both)")
+    add("--dtype", choices=cases.DTYPES, help="default: float32 on CPU, bfloat16 on GPU")
+    add("--peers", metavar="NAME,...", help=peers)
+    add("--devices", choices=["one", "all", "both"], help="devices of attnlab's implementations (default: both)")
+    add("--against", metavar="NAME", help="baseline of the ratios (default: torch, else flex, else jax.nn)")
+    add("--rounds", type=int, metavar="N", help="number of timed rounds (default: 11)")
+    add("--quick", action="store_true", help="quick check: short lengths, full and causal, forward, 3 rounds")
     add("--out", type=Path, metavar="DIR", help="output directory (default: runs/bench-attention-TIME)")
-    add("--report", type=Path, metavar="DIR", help="measure nothing: print and draw existing results")
+    add("--report", type=Path, metavar="DIR", help="measure nothing: print and plot existing results")
 
 
 def _add_gpu(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--minutes", type=float, default=8.0, metavar="M", help="for all parts together (default: 8)")
-    add("--parts", metavar="NAME,...", help=f"of {', '.join(GPU_PARTS)} (default: all)")
-    add("--out", type=Path, default=Path("docs/results/gpu"), metavar="DIR", help="records (default: docs/results/gpu)")
-    add("--into", type=Path, metavar="FILE", help="write the tables between the marks of this file")
-    add("--tiny", action="store_true", help="small sizes on any device: a quick check")
-    add("--restart", action="store_true", help="repeat measurements of this card")
+    add("--minutes", type=float, default=8.0, metavar="M", help="time limit of all parts together (default: 8)")
+    add("--parts", metavar="NAME,...", help=f"parts: {', '.join(GPU_PARTS)} (default: all)")
+    add(
+        "--out",
+        type=Path,
+        default=Path("docs/results/gpu"),
+        metavar="DIR",
+        help="records (default: docs/results/gpu)",
+    )
+    add("--into", type=Path, metavar="FILE", help="also write the tables between the markers of this file")
+    add("--tiny", action="store_true", help="quick check: small sizes on any device")
+    add("--restart", action="store_true", help="repeat the measurements of this card")
     add_data(parser)
 
 
@@ -104,18 +110,19 @@ def _decoding(options: argparse.Namespace) -> int:
     with interruptible_import():
         from attnlab import lab
         from attnlab.bench import decoding
+        from attnlab.data.translation.records import SentencePair
 
     trained = lab.load(options.run, trust=options.trust)
     tests = trained.task.load(trained.run.config, data_dir).splits()
     name = next(split for split in tests if split not in ("train", "dev"))
-    texts = [getattr(example, "source", "") for example in tests[name][: options.sentences]]
+    texts = [pair.source for pair in tests[name][: options.sentences] if isinstance(pair, SentencePair)]
     comparison = decoding.compare(trained.task, trained.params, texts, options.length)
     print(comparison.as_json() if options.json else comparison)
     return 0
 
 
 def _attention(options: argparse.Namespace) -> int:
-    plan = None if options.report else _plan(options)  # mistakes are reported before anything is imported
+    plan = None if options.report else _plan(options)  # reports invalid options before anything is imported
     with interruptible_import():
         from attnlab.bench import command
 
@@ -128,11 +135,11 @@ def _attention(options: argparse.Namespace) -> int:
 
 def _gpu(options: argparse.Namespace) -> int:
     if not 0 < options.minutes < 1e4:
-        raise UserError(f"--minutes {options.minutes:g}: a number above 0 is needed, e.g. 8")
+        raise UserError(f"--minutes {options.minutes:g}: must be above 0 and below 10000, e.g. 8")
     parts = cases.names_of("--parts", options.parts, GPU_PARTS) if options.parts else GPU_PARTS
     data_dir = data_dir_of(options)
     if options.into is not None:
-        marked_text.between(options.into, "gpu")  # a mistake is reported before anything is measured
+        marked_text.between(options.into, "gpu")  # reports an unusable file before anything is measured
     from attnlab.bench import gpu
 
     gpu.bench(options.minutes, parts, options.out, options.into, data_dir, options.tiny, options.restart)

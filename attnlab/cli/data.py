@@ -22,17 +22,17 @@ from attnlab.system.interrupt import interruptible_import
 
 def add_commands(commands: Any) -> None:
     """Add the commands of this file to the parser."""
-    listing = add_command(commands, "list", _list, "list the experiments and the choices of every setting")
-    listing.add_argument("topics", nargs="*", metavar="TOPIC", help="a folder of experiments, settings, or all")
+    listing = add_command(commands, "list", _list, "list experiments, settings and their valid values")
+    listing.add_argument("topics", nargs="*", metavar="TOPIC", help="a folder of experiments, 'settings', or 'all'")
 
     data = commands.add_parser("data", help="inspect data", allow_abbrev=False)
     data.set_defaults(command=print_help(data))
     data_commands = data.add_subparsers(metavar="COMMAND")
-    add_config(add_command(data_commands, "check", _check, "print counts, lengths and problems"))
-    export = add_command(data_commands, "export", _export, "write generated data as files that its readers take")
+    add_config(add_command(data_commands, "check", _check, "check the data of an experiment and print statistics"))
+    export = add_command(data_commands, "export", _export, "write generated data to files that attnlab can read")
     export.add_argument("config", type=Path, metavar="EXPERIMENT", help="YAML file of an experiment")
     export.add_argument("directory", type=Path, metavar="DIR", help="new directory for the files")
-    export.add_argument("overrides", nargs="*", metavar="key=value", help="a setting, e.g. task.data.seed=1")
+    export.add_argument("overrides", nargs="*", metavar="key=value", help="override a setting, e.g. task.data.seed=1")
     export.add_argument("--examples", type=int, metavar="N", help="at most N examples of each split (default: all)")
 
 
@@ -61,6 +61,6 @@ def _export(options: argparse.Namespace) -> int:
 
     written = export(config.task.data, options.directory, options.examples)
     data = {"kind": written.kind, **written.model_dump(mode="json", exclude_unset=True)}
-    print(f"{options.directory}: written; train on these files with")
+    print(f"written: {options.directory}; to train on these files:")
     print(f"attnlab train {options.config} --data {options.directory} 'task.data={json.dumps(data)}'")
     return 0

@@ -1,4 +1,4 @@
-"""Settings of the host that must be made before jax is imported."""
+"""Host settings that must be applied before jax is imported."""
 
 import json
 import os
@@ -9,9 +9,9 @@ from attnlab.system.heap import keep_freed_memory
 
 
 def prepare_host(run: Path | None = None) -> None:
-    """Give jax one host device per core, for data-parallel training, and keep the memory that it frees.
+    """Set the number of host devices for data-parallel training to one per core, and keep freed memory.
 
-    Call it before jax is imported. A resumed run gets the number of devices that it began with.
+    Call it before jax is imported. A resumed run gets its original number of devices.
     """
     keep_freed_memory()
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -20,7 +20,7 @@ def prepare_host(run: Path | None = None) -> None:
 
 
 def _devices_of(environment: Path) -> str | None:
-    """Return the number of devices of a run; None if the file is invalid, which is reported when the run is opened."""
+    """Return the number of devices of a run; None if the file is invalid (reported when the run is opened)."""
     try:
         devices = json.loads(environment.read_text(encoding="utf-8"))["fingerprint"]["devices"]
         return str(int(devices))

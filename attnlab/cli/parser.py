@@ -1,4 +1,4 @@
-"""The parser of all commands."""
+"""The argument parser of all commands."""
 
 import argparse
 import re
@@ -11,26 +11,28 @@ from attnlab.cli.arguments import Parser, print_help
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse the command line; a mistake raises `UserError`."""
+    """Parse the command line; raise `UserError` for invalid arguments."""
     parser = _parser()
-    if dashed := next(filter(_looks_like_an_option, takewhile(lambda text: text != "--", arguments)), None):
-        parser.error(f"unknown argument {dashed}; a text that begins with '-' goes after '--': -- {dashed}")
+    if dashed := next(filter(_is_short_option, takewhile(lambda text: text != "--", arguments)), None):
+        parser.error(f"unknown argument {dashed}; put a text that starts with '-' after '--': -- {dashed}")
     options, rest = parser.parse_known_args(arguments)
     unknown = [text for text in rest if text.startswith("-") or not hasattr(options, "overrides")]
     if unknown:
         parser.error(f"unknown argument {unknown[0]}")
-    if rest:  # overrides that stand after an option
+    if rest:  # overrides after an option
         options.overrides = [*options.overrides, *rest]
     return options
 
 
-def _looks_like_an_option(text: str) -> bool:
-    """Return whether a word such as -good is neither an option (all but -h begin with --) nor a negative number."""
+def _is_short_option(text: str) -> bool:
+    """Return whether a word such as -good is neither a valid option (-h, --NAME) nor a negative number."""
     return re.fullmatch(r"-[^-\s\d.]\S*", text) is not None and text != "-h"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="attnlab", description="Train and inspect attention: an experiment is a config file.")
+    parser = Parser(
+        prog="attnlab", description="Train models with attention, evaluate them and inspect their attention maps."
+    )
     parser.add_argument("--version", action="version", version=f"attnlab {__version__}")
     parser.set_defaults(command=print_help(parser))
     commands = parser.add_subparsers(metavar="COMMAND")

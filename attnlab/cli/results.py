@@ -8,30 +8,30 @@ from typing import Any
 from attnlab.cli.arguments import add_command
 from attnlab.system.interrupt import interruptible_import
 
-RUN_HELP = "run directory, archive of one, directory of runs, or a pattern such as 'runs/dates-s*'"
+RUN_HELP = "run directory, archived run, directory of runs, or pattern such as 'runs/dates-s*'"
 
 
 def add_commands(commands: Any) -> None:
     """Add the commands of this file to the parser."""
-    results = add_command(commands, "results", _results, "print a table of the results of runs, in Markdown")
+    results = add_command(commands, "results", _results, "print a Markdown table of the results of runs")
     results.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=RUN_HELP)
-    results.add_argument("--into", type=Path, metavar="FILE", help="write the table between the marks of this file")
-    results.add_argument("--save", type=Path, metavar="DIR", help="archive the numbers of every run as DIR/NAME")
-    results.add_argument("--unfinished", action="store_true", help="accept runs whose training has not ended")
+    results.add_argument("--into", type=Path, metavar="FILE", help="write the table between the markers of this file")
+    results.add_argument("--save", type=Path, metavar="DIR", help="archive the numbers of every run in DIR/NAME")
+    results.add_argument("--unfinished", action="store_true", help="accept runs whose training is not complete")
 
-    purpose = "compare two runs, or two groups of runs with different seeds: differences with intervals and p"
+    purpose = "compare two runs, or two groups of runs that differ in the seed: differences, intervals and p-values"
     compare = add_command(commands, "compare", _compare, purpose)
-    compare.needs = "compare takes two runs or groups: attnlab compare RUN RUN, or attnlab compare RUN... --to RUN..."
+    compare.needs = "compare needs two runs or groups: attnlab compare RUN RUN, or attnlab compare RUN... --to RUN..."
     compare.add_argument(
         "runs",
         nargs="+",
         type=Path,
         metavar="RUN",
-        help=f"two runs or groups: each a {RUN_HELP}; more than two are grouped by config. "
+        help=f"two runs or groups, each a {RUN_HELP}; more than two runs are grouped by config. "
         "Differences are first minus second",
     )
-    compare.add_argument("--to", nargs="+", type=Path, metavar="RUN", help="the runs of the second group")
-    compare.add_argument("--unfinished", action="store_true", help="accept runs whose training has not ended")
+    compare.add_argument("--to", nargs="+", type=Path, metavar="RUN", help="runs of the second group")
+    compare.add_argument("--unfinished", action="store_true", help="accept runs whose training is not complete")
 
 
 def _results(options: argparse.Namespace) -> int:

@@ -30,34 +30,34 @@ from attnlab.training.signals import Interrupted, exit_on_signal
 
 def add_commands(commands: Any) -> None:
     """Add the commands of this file to the parser."""
-    train = add_command(commands, "train", _train, "train an experiment, or resume it")
+    train = add_command(commands, "train", _train, "train an experiment, or resume its training")
     add_config(train)
     add_trust(train)
     train.add_argument("--out", type=Path, metavar="DIR", help="run directory (default: runs/NAME-sSEED)")
-    train.add_argument("--restart", action="store_true", help="begin at step 0; existing files are moved aside")
+    train.add_argument("--restart", action="store_true", help="start at step 0; existing files are moved aside")
 
-    purpose = "evaluate a run on its test sets; writes results.json and per_example/"
+    purpose = "evaluate a run on its test sets; write results.json and per_example/"
     evaluate = add_command(commands, "evaluate", _evaluate, purpose)
     add_run(evaluate)
     add_data(evaluate)
     evaluate.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="another decoding, e.g. task.decoding.beam=1; writes nothing"
+        "overrides", nargs="*", metavar="key=value", help="override decoding, e.g. task.decoding.beam=1; writes nothing"
     )
     evaluate.add_argument("--split", action="append", metavar="NAME", help="only this test set, or dev (repeatable)")
 
     predict = add_command(commands, "predict", _predict, "predict an output for every line of standard input")
     add_run(predict)
     predict.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="another decoding, e.g. task.decoding.beam=5"
+        "overrides", nargs="*", metavar="key=value", help="override decoding, e.g. task.decoding.beam=5"
     )
-    predict.add_argument("--n-best", type=int, metavar="N", help="N outputs for each line: number ||| text ||| score")
+    predict.add_argument("--n-best", type=int, metavar="N", help="print N outputs per line: number ||| text ||| score")
 
     show = add_command(commands, "show", _show, "predict one example and draw its attention")
     add_run(show)
     show.add_argument("inputs", nargs="+", metavar="INPUT", help="inputs of the task, e.g. a sentence in quotes")
-    show.add_argument("--attention", metavar="KIND", help="of a Transformer: cross, encoder or decoder")
-    show.add_argument("--layer", type=int, metavar="N", help="of a Transformer, counted from 1")
-    show.add_argument("--head", type=int, metavar="N", help="of that layer, counted from 1 (default: mean over heads)")
+    show.add_argument("--attention", metavar="KIND", help="attention of a Transformer: cross, encoder or decoder")
+    show.add_argument("--layer", type=int, metavar="N", help="layer of a Transformer, from 1")
+    show.add_argument("--head", type=int, metavar="N", help="head of that layer, from 1 (default: mean over heads)")
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -70,9 +70,9 @@ def _train(options: argparse.Namespace) -> int:
     try:
         lab.train(experiment, directory, data_dir, options.restart, overrides_of(options), trust=options.trust)
     except Interrupted as stop:
-        with suppress(OSError):  # the terminal is gone: the exit code remains
+        with suppress(OSError):  # the terminal may be closed; the exit code is still returned
             resume = lab.resume_command(directory, data_dir)
-            print(f"stopped; the state is saved. To resume: {resume}", file=sys.stderr, flush=True)
+            print(f"stopped; the state was saved. To resume: {resume}", file=sys.stderr, flush=True)
         return 128 + stop.signal_number
     print(f"trained: {directory}\nnext: attnlab evaluate {directory}")
     return 0
@@ -82,16 +82,16 @@ def _evaluate(options: argparse.Namespace) -> int:
     experiment = experiment_of_run(options)
     data_dir = data_dir_of(options)
     prepare_host()
-    with exit_on_signal("evaluation stopped; results.json is unchanged, the same command starts again"):
+    with exit_on_signal("evaluation stopped; results.json is unchanged; the same command starts over"):
         from attnlab import lab
         from attnlab.results.scores import UnwrittenScores
         from attnlab.tasks.registry import task_class
 
         main = [column.name for column in task_class(experiment).reported_metrics]
         written: list[Path] = []
-        how = {"wrote": written.append, "trust": options.trust}
+        settings = {"wrote": written.append, "trust": options.trust}
         try:
-            results = lab.evaluate(options.run, data_dir, options.split, options.overrides, **how)
+            results = lab.evaluate(options.run, data_dir, options.split, options.overrides, **settings)
             failure = None
         except UnwrittenScores as unwritten:
             results, failure = unwritten.scores, unwritten
@@ -100,7 +100,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if failure:
         raise failure
     if options.overrides:
-        print("not written: results.json keeps the results of the run as it was trained, without overrides")
+        print("not written: results.json holds only results without overrides")
     for path in written:
         print(f"written: {path}")
     return 0
@@ -138,42 +138,42 @@ def _print_prediction(text: str) -> None:
 
 
 def read_lines(stream: Iterable[bytes]) -> Iterator[str]:
-    """Decode lines that end at newlines only, so that output line i belongs to input line i."""
+    """Yield decoded lines; only newlines end a line, so that output line i belongs to input line i."""
     for number, raw in enumerate(stream, start=1):
         try:
             text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise UserError(f"standard input, line {number}: byte {raw[error.start]:#04x} is not UTF-8 text") from None
         if len(text) > LONGEST_LINE:
-            raise UserError(f"standard input, line {number}: {len(text):,} characters; at most {LONGEST_LINE:,}")
+            raise UserError(f"standard input, line {number}: {len(text):,} characters; the limit is {LONGEST_LINE:,}")
         yield text.rstrip("\r\n")
 
 
 def format_metrics(split: str, metrics: dict[str, Any], main: Collection[str]) -> Iterator[str]:
-    """Format metrics as a table of name, value and 95% interval, with signatures and notes below it.
+    """Yield the lines of a table of name, value and 95% interval, with signatures and notes below it.
 
     Args:
         split: name of the split.
         metrics: metrics of the split.
-        main: metrics that come first.
+        main: names of the metrics that are printed first.
     """
-    shown = {
+    printed = {
         name: metrics[name]
         for name in sorted(metrics, key=lambda name: name not in main)
         if not name.endswith(("_ci95", "_signature", "_note")) and not isinstance(metrics[name], dict | list)
     }
-    names = {name: metric_names.name(name) for name in shown}
+    names = {name: metric_names.name(name) for name in printed}
     width = max(map(len, ("metric", *names.values())))
     yield f"{split}:"
     yield f"  {'metric':<{width}} {'value':>9}  95% interval"
-    for name, value in shown.items():
+    for name, value in printed.items():
         number = "—" if value is None else str(value)
         if isinstance(value, int | float):
             number = f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
         low, high = metrics.get(f"{name}_ci95") or (None, None)
         interval = "" if low is None else f"  {low:,.2f} to {high:,.2f}"
         yield f"  {names[name]:<{width}} {number:>9}{interval}"
-    for name in shown:
+    for name in printed:
         if signature := metrics.get(f"{name}_signature"):
             yield f"  signature of {names[name]}: {signature}"
     from attnlab.tasks import notes

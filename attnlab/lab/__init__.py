@@ -1,4 +1,4 @@
-"""The workflow of an experiment: train, evaluate, predict, show; what notebooks and the command line call."""
+"""The workflow of an experiment: train, evaluate, predict and show, for notebooks and the command line."""
 
 from attnlab.lab.evaluation import evaluate as evaluate
 from attnlab.lab.prediction import predict as predict

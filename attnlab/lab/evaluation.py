@@ -1,4 +1,4 @@
-"""Evaluate a run on its test sets, and draw the attention of a few examples."""
+"""Evaluation of a run on its test sets, with attention maps of a few examples."""
 
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
@@ -16,7 +16,7 @@ from attnlab.training.atomic_files import writing
 from attnlab.training.progress import EvaluationProgress
 
 EXAMPLES = 3
-"""Examples of the first test set whose attention is drawn."""
+"""Number of examples of the first test set whose attention is drawn."""
 
 
 def evaluate(
@@ -31,25 +31,26 @@ def evaluate(
     """Evaluate a run on its test sets; write results.json, per_example/, and the attention of a few examples.
 
     Args:
-        directory: the run.
+        directory: the run directory.
         data_dir: directory of data sets, as in training.
-        splits: names of test sets, or "dev"; None is all test sets.
-        changes: overrides of the decoding, as in `load`; the scores are returned and not written.
-        wrote: receives the path of every file that was written.
+        splits: names of test sets, or "dev"; None for all test sets.
+        changes: overrides of decoding settings, as in `load`; the scores are returned and not written.
+        wrote: called with the path of every file that was written.
         trust: as in `load`.
 
     Returns: {split: {metric: value}}.
+
     Raises:
-        UserError: before scoring, if a split is unknown, the data differ from those of training, or results cannot be
-            written.
-        UnwrittenScores: the scores could not be written; it has them.
+        UserError: a split is unknown, the data differ from the training data, or results cannot be written; raised
+            before the evaluation.
+        UnwrittenScores: the scores could not be written; the exception holds them.
     """
     trained = load(directory, changes, trust=trust)
     config = trained.run.config
     data = task_class(config).load(config, data_dir)
     if (sha256 := data.fingerprint()) != trained.run.fingerprint["data"]:
         recorded = trained.run.fingerprint["data"]
-        raise UserError(f"{directory}: was trained on other data ({recorded[:12]}, here {sha256[:12]})")
+        raise UserError(f"{directory}: was trained on different data (fingerprint {recorded[:12]}, now {sha256[:12]})")
     known = {name: examples for name, examples in data.splits().items() if name != "train"}
     refuse_unknown_splits(splits or (), list(known))
     chosen = splits or list(data.test)
@@ -74,12 +75,12 @@ def evaluate(
 
 
 def refuse_unknown_splits(names: Sequence[str], known: Sequence[str]) -> None:
-    """Raise `UserError`, with the nearest name, if a split is not among the known ones."""
+    """Raise `UserError`, which suggests the nearest name, if a split is unknown."""
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise UserError(f"--split {name}: no such split; valid: {', '.join(known)}{hint}")
+            raise UserError(f"--split {name}: unknown split; valid: {', '.join(known)}{hint}")
 
 
 def _scores(trained: TrainedModel, split: str, examples: Sequence[Any]) -> dict[str, Any]:
@@ -89,14 +90,14 @@ def _scores(trained: TrainedModel, split: str, examples: Sequence[Any]) -> dict[
 
 
 def _draw(trained: TrainedModel, split: str, examples: Sequence[Any], wrote: Callable[[Path], None]) -> None:
-    """Draw the attention of examples and the training curve; report what cannot be written."""
+    """Draw the attention of examples and the training curve; report files that cannot be written."""
     trained.run.notify(f"drawing the attention of {len(examples)} examples")
     for number, example in enumerate(examples, start=1):
         try:
             for path in draw(trained, trained.attention_maps(example, DEFAULT), f"attention/{split}_{number}"):
                 wrote(path)
         except UserError as error:
-            trained.run.notify(f"no picture of example {number} of {split}: {error}")
+            trained.run.notify(f"example {number} of {split} was not drawn: {error}")
     if log := trained.run.metrics():
         try:
             wrote(_draw_curve(log, trained.run.path("training.png")))
@@ -105,7 +106,7 @@ def _draw(trained: TrainedModel, split: str, examples: Sequence[Any], wrote: Cal
 
 
 def _draw_curve(log: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    from attnlab.viz.curves import training_curve  # matplotlib: a second that other commands do not need
+    from attnlab.viz.curves import training_curve  # matplotlib takes a second to import
 
     with writing(path):
         training_curve(log, path)

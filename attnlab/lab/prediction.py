@@ -1,14 +1,16 @@
-"""Predict the outputs of lines."""
+"""Prediction of an output for every input line."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from attnlab.config import Translation
+from attnlab.config.captioning import Captioning
 from attnlab.config.errors import UserError
 from attnlab.lab.trained import load
 from attnlab.viz.text import unknown_words_message
 
 LINES_AT_ONCE = 1024
-"""Lines that are read before their outputs are predicted."""
+"""Number of lines that are read before their outputs are predicted."""
 
 
 def predict(
@@ -22,16 +24,16 @@ def predict(
     """Predict the output of every line, in batches of up to `LINES_AT_ONCE` lines.
 
     Args:
-        directory: the run.
-        lines: inputs in the task's format; an invalid line raises `UserError` after the outputs of those before it.
-        n_best: outputs for each line; None is the config's number. A narrower beam is widened to it.
+        directory: the run directory.
+        lines: inputs in the task's format; an invalid line raises `UserError` after the outputs of the lines before it.
+        n_best: outputs for each line; None for the number in the config. A narrower beam is widened to it.
         changes: as in `load`.
         trust: as in `load`.
     """
     trained, number, warned = load(directory, changes, trust=trust), 0, False
-    beam = getattr(getattr(trained.task.config.task, "decoding", None), "beam", None)
-    if n_best is not None and beam is not None and beam < n_best:
-        trained.run.notify(f"--n-best {n_best}: searching with a beam of {n_best} (the run's is {beam})")
+    task = trained.task.config.task
+    if n_best is not None and isinstance(task, Translation | Captioning) and task.decoding.beam < n_best:
+        trained.run.notify(f"--n-best {n_best}: the beam of {task.decoding.beam} is widened to {n_best}")
     for chunk in _chunks(lines):
         if not warned and (unknown := trained.unknown_words(*chunk)):
             trained.run.notify(unknown_words_message(unknown))
@@ -41,7 +43,7 @@ def predict(
 
 
 def _chunks(lines: Iterable[str]) -> Iterator[list[str]]:
-    """Split lines into lists of at most `LINES_AT_ONCE`; if a line cannot be read, yield those before it first."""
+    """Yield lists of at most `LINES_AT_ONCE` lines; if a line cannot be read, yield the lines before it first."""
     chunk: list[str] = []
     failure = None
     try:

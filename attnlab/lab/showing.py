@@ -1,4 +1,4 @@
-"""Show the attention of one example: a picture and a page."""
+"""Attention maps of a single example as a picture and an HTML page."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,13 +18,13 @@ def show(
     *,
     trust: bool = False,
 ) -> list[Path]:
-    """Predict one example and draw its attention: a picture and a page, in numbered files.
+    """Predict one example and draw its attention as a picture and a page, in numbered files.
 
     Args:
-        directory: the run.
+        directory: the run directory.
         inputs: inputs in the task's format.
-        selection: the attention to draw, if not the task's default.
-        predicted: receives the best prediction.
+        selection: the attention to draw, if not the default of the task.
+        predicted: called with the best prediction.
         trust: as in `load`.
 
     Returns: the paths of the files.
@@ -38,14 +38,14 @@ def show(
 
 
 def draw(trained: TrainedModel, maps: Sequence[AnyAttentionMap], name: str) -> list[Path]:
-    """Draw attention maps into files of the run and return their paths: NAME.png and NAME.html.
+    """Draw attention maps into the files NAME.png and NAME.html of a run and return their paths.
 
     Args:
         trained: the run to write to.
-        maps: of one example, the best prediction first; the picture shows the first one.
-        name: path inside the run, without the ending.
+        maps: attention maps of an example, best prediction first; the picture shows only the first map.
+        name: path inside the run, without extension.
     """
-    from attnlab.viz import page, picture  # matplotlib and Jinja: a second that `load` and `predict` do not need
+    from attnlab.viz import page, picture  # matplotlib and Jinja take a second to import
 
     path = trained.run.path(f"{name}.png")
     with writing(path):

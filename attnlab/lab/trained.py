@@ -1,4 +1,4 @@
-"""Load a trained run: its model, its parameters, and the task that uses them."""
+"""A trained run: its model, its parameters, and its task."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ from attnlab.training.steps import initial_state, replicated
 
 @dataclass(eq=False)
 class TrainedModel:
-    """A trained run: `model`, `params`, `tokenizer`, and `task`, which encodes inputs and decodes outputs."""
+    """A trained model: `model`, `params`, `tokenizer`, and `task`, which encodes inputs and decodes outputs."""
 
     run: Run
     task: Task
 
     @property
     def model(self) -> nn.Module:
-        """The Linen module."""
+        """The Linen module of the model."""
         return self.task.model
 
     @property
@@ -45,12 +45,12 @@ class TrainedModel:
 
     @property
     def params(self) -> PyTree:
-        """The best parameters on dev, or the mean of the last checkpoints if the config says `average_last`."""
+        """The parameters with the best validation metric, or the mean of the last checkpoints with `average_last`."""
         return self._restored[1]
 
     @property
     def steps(self) -> list[int]:
-        """Steps of the checkpoints that `params` come from."""
+        """Steps of the checkpoints that `params` were restored from."""
         return self._restored[0]
 
     @cached_property
@@ -68,19 +68,26 @@ class TrainedModel:
             checkpoints = [] if best is None else [best]
         if not checkpoints:
             raise UserError(
-                f"{self.run.directory}: no intact checkpoint to load; "
+                f"{self.run.directory}: no checkpoint is intact; "
                 f"attnlab train {self.run.directory / CONFIG} resumes training, or reports why it cannot"
             )
         last = max(self.run.checkpoints.steps())
         if last < config.training.steps and not config.training.patience:
             self.run.notify(f"{self.run.directory}: training is at step {last} of {config.training.steps}")
         if (count := len(checkpoints)) < config.training.average_last:
-            averaged = "a single checkpoint is used" if count == 1 else f"the average is over {count} checkpoints"
-            self.run.notify(f"{self.run.directory}: {averaged}, not {config.training.average_last}: no more are intact")
+            averaged = "a single checkpoint is used" if count == 1 else f"{count} checkpoints are averaged"
+            self.run.notify(
+                f"{self.run.directory}: {averaged} instead of {config.training.average_last}; no others are intact"
+            )
         return [step for step, _ in checkpoints], average([tree["params"] for _, tree in checkpoints])
 
     def predict(self, lines: Sequence[str], n_best: int | None = None) -> list[str]:
-        """Predict the output of every line, as `attnlab predict` does; lines have the task's input format."""
+        """Predict the output of every line, like `attnlab predict`.
+
+        Args:
+            lines: inputs in the task's format.
+            n_best: outputs for each line; None for the number in the config.
+        """
         if isinstance(lines, str):
             raise TypeError(f"predict takes a list of lines: predict([{shortened(lines)}])")
         return list(self.predict_lines(lines, 0, n_best))
@@ -90,8 +97,8 @@ class TrainedModel:
 
         Args:
             lines: inputs in the task's format.
-            first: number of the first line, counted from 0.
-            n_best: outputs for each line; None is the config's number.
+            first: number of the first line, from 0.
+            n_best: outputs for each line; None for the number in the config.
         """
         try:
             outputs = list(self.task.predict(self.params, lines, first, n_best))
@@ -104,7 +111,7 @@ class TrainedModel:
         yield from outputs
 
     def unknown_words(self, *texts: str) -> list[str]:
-        """List the words of texts that are not in the vocabulary; the model reads all of them as the unknown word."""
+        """Return the words of texts that are not in the vocabulary; the model replaces them by the unknown word."""
         return self.task.unknown_words(texts)
 
     def attention(
@@ -114,24 +121,27 @@ class TrainedModel:
 
         Args:
             inputs: the inputs of `attnlab show`, in the task's format.
-            attention: a kind of attention that the model has ("cross", "encoder", "decoder", "pooling", ...), and then
-                for the best prediction only.
-            layer: counted from 1.
-            head: counted from 1; None is the mean over heads.
+            attention: a kind of attention of the model ("cross", "encoder", "decoder", "pooling", ...); only the map of
+                the best prediction is returned. None for the default of the task.
+            layer: layer of that attention, from 1.
+            head: head of that layer, from 1; None for the mean over heads.
+
+        Raises:
+            UserError: the model does not have this kind of attention, layer or head.
         """
         if any(isinstance(value, list | tuple) for value in inputs):
             raise TypeError(f"attention takes one example, not a list of them: {self.task.input_format}")
         return self.attention_maps(self.task.parse_example(inputs), Selection(attention, layer, head))
 
     def attention_maps(self, example: Any, selection: Selection) -> list[AnyAttentionMap]:
-        """Return the attention maps of an example: the task's own, or the one of a layer and head."""
+        """Return the attention maps of an example: the default ones of the task, or a selected layer and head."""
         if selection:
             return [self.task.selected_attention_map(self.params, example, selection)]
         return self.task.attention_maps(self.params, example)
 
 
 def average(trees: Sequence[PyTree]) -> PyTree:
-    """Return the mean of several parameter trees, leaf by leaf."""
+    """Return the mean of parameter trees, leaf by leaf."""
     return jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), axis=0), *trees)
 
 
@@ -139,9 +149,12 @@ def load(directory: Path | str, changes: Sequence[str] = (), *, trust: bool = Fa
     """Load a trained run.
 
     Args:
-        directory: the run. The code of its custom parts is executed: treat it as a program.
-        changes: overrides of the decoding, e.g. "task.decoding.beam=1"; nothing else of a trained run can change.
+        directory: the run directory. The code of its custom parts is executed: treat it as a program.
+        changes: overrides of decoding settings, e.g. "task.decoding.beam=1"; other settings cannot be changed.
         trust: execute the code of the run even if it is not the code recorded at training.
+
+    Returns: the trained model; parameters are restored on first use.
+
     Raises:
         UserError: the directory is not a run, has no checkpoint, or was changed after training.
     """
@@ -150,10 +163,10 @@ def load(directory: Path | str, changes: Sequence[str] = (), *, trust: bool = Fa
         if not trust:
             refuse_other_code(run.directory, code, recorded_code(run.directory), TRUST)
         run.notify(f"{run.directory}: {announced(code)}")
-    if not run.checkpoints.steps():  # interrupted before the first one, or an archive as in docs/results
+    if not run.checkpoints.steps():  # interrupted before the first checkpoint, or an archive
         raise UserError(
-            f"{run.directory}: has no checkpoint, so there are no weights to load; "
-            f"attnlab train {run.directory}/config.yaml --out runs/{run.directory.name} trains it"
+            f"{run.directory}: has no checkpoint to load; "
+            f"attnlab train {run.directory}/config.yaml --out runs/{run.directory.name} trains one"
         )
     task = task_class(run.config).restore(_with_decoding(run, changes), run.directory)
     for name, sha256 in task.fingerprints().items():
@@ -163,11 +176,11 @@ def load(directory: Path | str, changes: Sequence[str] = (), *, trust: bool = Fa
 
 
 def _with_decoding(run: Run, changes: Sequence[str]) -> Experiment:
-    """Return the run's config with another decoding."""
+    """Return the run's config with changed decoding settings."""
     if not changes:
         return run.config
     changed = read_config(run.directory / CONFIG, changes)
     for line in difference(run.config, changed):
         if not line.startswith(DECODING):
-            raise UserError(f"{line}; only task.decoding of a trained run can be changed")
+            raise UserError(f"{line}; only task.decoding can be changed in a trained run")
     return changed

@@ -1,4 +1,4 @@
-"""Train an experiment into a run directory, or resume it."""
+"""Training of an experiment into a run directory."""
 
 import shlex
 import sys
@@ -36,11 +36,12 @@ def train(
         config: the experiment.
         directory: the run directory.
         data_dir: directory of data sets; None for an experiment that needs none.
-        restart: begin at step 0; files of an earlier training are moved to before-restart-1/ (2, 3, ...) of the run.
-        overrides: texts `key=value` that made `config` differ from its file; a new run records them for `results`.
-        trust: continue even if the code of the run is not the code recorded at its beginning.
+        restart: start at step 0; files of an earlier training are moved to before-restart-1/ (2, 3, ...) of the run.
+        overrides: texts `key=value` with which `config` differs from its file; a new run records them for `results`.
+        trust: resume even if the code of the run is not the code recorded at the start of training.
 
-    Returns: the directory.
+    Returns: the run directory.
+
     Raises:
         Interrupted: a signal stopped the training; the state is saved.
         UserError: the data are invalid, the directory holds another run, or none of its checkpoints is intact.
@@ -49,7 +50,7 @@ def train(
     code, exists = code_of(config), (Path(directory) / CONFIG).exists()
     recorded = recorded_code(Path(directory)) if exists else code
     if not trust:
-        refuse_other_code(directory, code, recorded, "give another --out, or remove it")
+        refuse_other_code(directory, code, recorded, "choose another --out, or delete it")
     if code:
         print_to_stderr(announced(code))
     splits = task_class(config).load(config, data_dir)
@@ -58,9 +59,9 @@ def train(
         "data": splits.fingerprint(),
         **task.fingerprints(),
         **(recorded if trust else code),
-        "devices": str(jax.device_count()),  # batches are split, and dropout is drawn, device by device
+        "devices": str(jax.device_count()),  # batches and dropout masks depend on it
     }
-    training = task.training_batches(splits.train)  # before the run: data that cannot be batched leave none behind
+    training = task.training_batches(splits.train)  # before the run is created: the data may be unusable
     state = initial_state(task.initialize, config.training, config.seed)
     with Run.open(directory, config, identity, overrides=overrides) as run, graceful_shutdown() as stop:
         for name, text in task.files().items():
@@ -88,7 +89,7 @@ def train(
 
 
 def with_pretrained_weights(state: TrainState, task: Task) -> TrainState:
-    """Replace parameters by pretrained weights, if the config has any, before the first step."""
+    """Return the initial state with the pretrained weights of the config, if it has any."""
     return replace(state, params=jax.device_put(task.load_pretrained(state.params), replicated()))
 
 
@@ -101,11 +102,11 @@ def resume_command(directory: Path, data_dir: Path | None) -> str:
 
 def _length(training: Training) -> str:
     warmup = training.optimizer.warmup_steps
-    return f"training: {training.steps:,} steps" + (f", the first {warmup:,} of them warm-up" if warmup else "")
+    return f"training: {training.steps:,} steps" + (f" with {warmup:,} warm-up steps" if warmup else "")
 
 
 def _describe(state: TrainState) -> list[str]:
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     devices = f"{jax.device_count()} {jax.devices()[0].platform} device{'s' if jax.device_count() > 1 else ''}"
-    lines = [f"model: {count:,} parameters, on {devices}"]
+    lines = [f"model: {count:,} parameters on {devices}"]
     return [*lines, f"resuming from step {int(state.step)}"] if int(state.step) else lines

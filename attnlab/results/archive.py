@@ -1,7 +1,7 @@
-"""Archives of runs: small enough for git, laid out like a run directory and read like one.
+"""Archives of runs, which are small enough for git and have the layout of a run directory.
 
-An archive holds config.yaml, environment.json, metrics.jsonl, results.json and per_example/, but numbers only: no text
-of a data set, no path of a machine, and of the log only the evaluations on dev and the last line.
+An archive contains config.yaml, environment.json, metrics.jsonl, results.json and per_example/, but only numbers: no
+text of a data set, no path of a machine, and only those lines of the log with validation metrics and the last one.
 """
 
 import json
@@ -24,20 +24,21 @@ _PATH = re.compile(r"/\w|~\w*/|\\\\|[A-Za-z]:[/\\]")
 
 
 def archive(record: RunRecord, folder: Path) -> Path:
-    """Write the numbers of a run to a directory of the run's name and return it.
+    """Write the numbers of a run to a directory with the run's name and return the directory.
 
     Args:
         record: the run.
         folder: parent of the directory.
+
     Raises:
-        UserError: the directory holds another run, or the config names a path of this machine.
+        UserError: the directory contains another run, or the config contains an absolute path.
     """
     if path := next(_paths(record.config), None):
-        raise UserError(f"{record.directory / CONFIG}: {path} is a path of this machine: the run is not archived")
+        raise UserError(f"{record.directory / CONFIG}: {path} is a path of this machine; the run cannot be archived")
     directory = folder / record.directory.resolve().name
     existing = directory / CONFIG
     if existing.exists() and parse(existing.read_text(encoding="utf-8"), str(existing)).data != record.config:
-        raise UserError(f"{directory}: holds another run; rename {record.directory} or remove it")
+        raise UserError(f"{directory}: contains another run; rename {record.directory} or remove it")
     environment = {
         **_reduced(record.environment),
         "fingerprint": record.environment["fingerprint"],
@@ -66,7 +67,7 @@ def _reduced(environment: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _numbers(scores: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Select numbers, flat lists of numbers, None, signatures and notes: anything else may hold text of a data set."""
+    """Yield numbers, flat lists of numbers, None, signatures and notes; other values may contain text of a data set."""
     for name, value in scores.items():
         numbers = value is None or _is_number(value) or (isinstance(value, list) and all(map(_is_number, value)))
         if numbers or (name.endswith(("_signature", "_note")) and isinstance(value, str)):
@@ -78,12 +79,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _paths(value: Any, place: str = "") -> Iterator[str]:
-    """Yield every absolute path in a config, as `task.data.file=/home/...`."""
+    """Yield every absolute path in a config, in the form `task.data.file=/home/...`."""
     if isinstance(value, Mapping):
-        for name, inside in value.items():
-            yield from _paths(inside, f"{place}.{name}" if place else str(name))
+        for name, child in value.items():
+            yield from _paths(child, f"{place}.{name}" if place else str(name))
     elif isinstance(value, list):
-        for inside in value:
-            yield from _paths(inside, place)
+        for child in value:
+            yield from _paths(child, place)
     elif isinstance(value, str) and _PATH.match(value):
         yield f"{place}={value}"

@@ -1,4 +1,4 @@
-"""Two groups of runs side by side: their differences on the same test sets, with intervals over the examples."""
+"""Comparison of two groups of runs on the same test sets, with bootstrap intervals over the examples."""
 
 from collections.abc import Iterator, Mapping
 from statistics import mean, stdev
@@ -9,18 +9,18 @@ from attnlab.config.difference import iter_differences
 from attnlab.config.errors import UserError
 from attnlab.results.groups import RunGroup
 from attnlab.results.per_example import per_example_file
-from attnlab.results.tables import ABOUT, line
+from attnlab.results.tables import PROPERTIES, line
 from attnlab.tasks.base import Metric
 from attnlab.tasks.bootstrap import MIN_EXAMPLES, RESAMPLES, Difference, paired_difference
 from attnlab.tasks.notes import NO_INTERVAL
 
 NOTE = (
-    f"[low, high] is the 95% interval of {RESAMPLES:,} draws of the test set's examples (paired bootstrap), and p is "
-    "twice the share of draws in which the difference had the opposite sign or was zero, but at least 2 / 2^m, where m "
-    "is the number of examples on which the two differ. They show how much another test set would differ, not how much "
-    "another seed would."
+    f"[low, high] is the 95% paired-bootstrap interval over {RESAMPLES:,} resamples of the test set's examples. p is "
+    "twice the fraction of resamples in which the difference had the opposite sign or was zero, but at least 2 / 2^m, "
+    "where m is the number of examples on which the two differ. Both account for the choice of test examples, not for "
+    "the choice of the seed."
 )
-SEEDS = "± is the standard deviation over the seeds, after their mean; differences are between means over the seeds."
+SEEDS = "Scores are mean ± standard deviation over the seeds; differences are between means over the seeds."
 Rows = Mapping[str, np.ndarray]
 """Metric -> per-example scores [examples, runs, ...]."""
 
@@ -29,26 +29,26 @@ def render(first: RunGroup, second: RunGroup) -> str:
     """Compare two groups on every test set for which both have per-example scores, in Markdown.
 
     Raises:
-        UserError: they are of different tasks, share no test set, were evaluated on different examples, or one has no
+        UserError: the groups have different tasks, share no test set, were evaluated on different examples, or lack
             per-example scores.
     """
     if first.kind != second.kind:
         raise UserError(
-            f"{first.directories} is a run of the task {first.kind}, {second.directories} of the task {second.kind}"
+            f"different tasks: {first.directories} is a run of {first.kind}, {second.directories} of {second.kind}"
         )
     shared = [split for split in first.splits() if split in second.splits()]
     if not shared:
         raise UserError(
-            f"{first.directories} was scored on {', '.join(first.splits())}, {second.directories} on "
-            f"{', '.join(second.splits())}: none in common"
+            f"no test set in common: {first.directories} was evaluated on {', '.join(first.splits())}, "
+            f"{second.directories} on {', '.join(second.splits())}"
         )
     pairs: dict[str, tuple[Rows, Rows]] = {}
     for split in shared:
-        here, there = first.per_example(split), second.per_example(split)
-        if here and there:
-            if here[0] != there[0]:
-                raise UserError(f"{first.directories} and {second.directories}: the examples of {split} are different")
-            pairs[split] = here[1], there[1]
+        scores, other_scores = first.per_example(split), second.per_example(split)
+        if scores and other_scores:
+            if scores[0] != other_scores[0]:
+                raise UserError(f"{first.directories} and {second.directories}: the examples of {split} differ")
+            pairs[split] = scores[1], other_scores[1]
     if not pairs:
         raise UserError(_missing(first, second, shared[0]))
     notes = [f"Not compared: {split}, without per-example scores.\n" for split in shared if split not in pairs]
@@ -63,20 +63,20 @@ def render(first: RunGroup, second: RunGroup) -> str:
 def differences(first: RunGroup, rows: Rows, other_rows: Rows) -> Iterator[tuple[Metric, Difference]]:
     """Compare every metric that has per-example scores, in the order of the task's columns.
 
-    The score of a group is the mean over its runs of the metric of each.
+    The score of a group is the mean of the metric over its runs.
 
     Args:
-        first: the first group, for its task.
+        first: the first group, which defines the task.
         rows: per-example scores of the first group.
-        other_rows: those of the second, of the same examples in the same order.
+        other_rows: per-example scores of the second group, for the same examples in the same order.
     """
     for column in first.task.reported_metrics:
         name = column.name
         if name in rows and name in other_rows:
-            compared = rows[name], other_rows[name]
-            outputs = compared[0].mean(axis=1), compared[1].mean(axis=1)
+            pair = rows[name], other_rows[name]
+            outputs = pair[0].mean(axis=1), pair[1].mean(axis=1)
             score = lambda rows, name=name: _mean_over_runs(first, name, rows)  # noqa: E731
-            yield column, paired_difference(*compared, score, outputs=outputs)
+            yield column, paired_difference(*pair, score, outputs=outputs)
 
 
 def _mean_over_runs(group: RunGroup, name: str, rows: np.ndarray) -> float:
@@ -84,12 +84,12 @@ def _mean_over_runs(group: RunGroup, name: str, rows: np.ndarray) -> float:
 
 
 def _missing(first: RunGroup, second: RunGroup, split: str) -> str:
-    """Say which run lacks per-example scores, and how to get them."""
+    """Return a message that names a run without per-example scores and the command that writes them."""
     run = next(run for run in (*first.runs, *second.runs) if run.per_example(split) is None)
     if run.archived:
         return (
-            f"{run.directory}: {per_example_file(split)} was not archived: no comparison with this run can be repeated "
-            f"until it is retrained: attnlab train {run.directory}/config.yaml --out runs/{run.directory.name}"
+            f"{run.directory}: {per_example_file(split)} was not archived; to compare this run, retrain it: "
+            f" attnlab train {run.directory}/config.yaml --out runs/{run.directory.name}"
         )
     return (
         f"{run.directory}: has no {per_example_file(split)}; attnlab evaluate {run.directory} --split {split} writes it"
@@ -111,7 +111,7 @@ def _tables(first: RunGroup, second: RunGroup, pairs: Mapping[str, tuple[Rows, R
 
 
 def _headings(first: RunGroup, second: RunGroup) -> list[str]:
-    """Name both groups: by the directory of one run, by the experiment of several; by paths if these are equal."""
+    """Return the headings of both groups, with full paths if the short ones are equal."""
     names = [_heading(group) for group in (first, second)]
     if names[0] == names[1]:
         names = [f"`{group.directories}`" for group in (first, second)]
@@ -136,10 +136,10 @@ def _few(rows: Rows) -> bool:
 
 
 def _notes(first: RunGroup, second: RunGroup, split: str) -> Iterator[str]:
-    """Name the metrics without a score on a test set, and the reason."""
+    """Yield a note for every metric that has no score on a test set, with the reason."""
     for column in first.task.reported_metrics:
-        noted = (run.results[split].get(f"{column.name}_note") for run in (*first.runs, *second.runs))
-        if (reason := next(filter(None, noted), None)) is not None:
+        notes = (run.results[split].get(f"{column.name}_note") for run in (*first.runs, *second.runs))
+        if (reason := next(filter(None, notes), None)) is not None:
             yield f"Not compared: {column.heading} of {split}: {reason}."
 
 
@@ -149,20 +149,20 @@ def _settings(first: RunGroup, second: RunGroup) -> Iterator[str]:
     configs = dict(first.runs[0].config), dict(second.runs[0].config)
     settings = [(place, *values) for place, *values in iter_differences(*configs) if place not in ignored]
     if not settings:
-        yield "Their configs do not differ.\n"
+        yield "The configs are equal.\n"
         return
-    yield f"Their configs differ in {len(settings)} setting{'s' if len(settings) > 1 else ''}:\n"
-    yield from (f"- `{place}`: {value} against {other}" for place, value, other in settings)
+    yield f"The configs differ in {len(settings)} setting{'s' if len(settings) > 1 else ''}:\n"
+    yield from (f"- `{place}`: {value} vs. {other}" for place, value, other in settings)
     yield ""
 
 
 def _environments(first: RunGroup, second: RunGroup) -> Iterator[str]:
-    """List what else may have made a difference: machine, version of jax, commit."""
+    """Yield the differences in machine, version of jax and commit, which may affect the results too."""
     described = {
-        name: tuple(", ".join(dict.fromkeys(map(about, group.runs))) for group in (first, second))
-        for name, about in ABOUT.items()
+        name: tuple(", ".join(dict.fromkeys(map(value_of, group.runs))) for group in (first, second))
+        for name, value_of in PROPERTIES.items()
         if name != "seed"
     }
-    different = [f"{name} {value} against {other}" for name, (value, other) in described.items() if value != other]
+    different = [f"{name} {value} vs. {other}" for name, (value, other) in described.items() if value != other]
     if different:
-        yield f"They were made with {'; '.join(different)}.\n"
+        yield f"The environments differ: {'; '.join(different)}.\n"

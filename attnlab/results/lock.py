@@ -1,4 +1,4 @@
-"""The lock of a run directory: one process trains into it at a time."""
+"""The lock of a run directory, which lets only one process train into it at a time."""
 
 import fcntl
 import os
@@ -8,11 +8,11 @@ from pathlib import Path
 from attnlab.config.errors import UserError
 
 LOCK = "lock"
-"""Name of the file; it is there only while a process holds the lock."""
+"""Name of the file; it exists only while a process holds the lock."""
 
 
 def acquire(path: Path) -> int:
-    """Take the lock and return its descriptor. The system releases the lock of a process that died.
+    """Acquire the lock and return its file descriptor. The system releases the lock when the process ends.
 
     Raises:
       UserError: another process holds it.
@@ -24,7 +24,9 @@ def acquire(path: Path) -> int:
         except BlockingIOError:
             owner = os.pread(lock, 100, 0).decode(errors="replace").strip() or "another process"
             os.close(lock)
-            raise UserError(f"{path.parent}: {owner} is training into it; wait for it or give another --out") from None
+            raise UserError(
+                f"{path.parent}: {owner} is training into this run; wait for it, or choose another --out"
+            ) from None
         if path.exists() and os.path.samestat(os.fstat(lock), path.stat()):
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)

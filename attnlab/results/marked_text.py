@@ -1,4 +1,4 @@
-"""Text between two marks of a file, which a command replaces without changing the rest."""
+"""Text between two markers of a file, which a command replaces without changing the rest."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from attnlab.training.atomic_files import write_whole
 
 
 def pair(name: str) -> tuple[str, str]:
-    """Return the marks of this name.
+    """Return the begin and end markers with a name.
 
     >>> pair("results")
     ('<!-- results: begin -->', '<!-- results: end -->')
@@ -16,31 +16,30 @@ def pair(name: str) -> tuple[str, str]:
 
 
 def insert(text: str, path: Path, name: str) -> None:
-    """Replace the text between the marks of this name; the rest of the file stays byte for byte.
+    """Replace the text between the markers with a name; the rest of the file is unchanged.
 
     Raises:
-        UserError: the file cannot be read or written, or does not hold each mark once and in order.
+        UserError: the file cannot be read or written, or does not contain each marker once and in order.
     """
-    before, after = _around(path, name)
+    before, after = _split_at_markers(path, name)
     write_whole(path, before + b"\n" + text.encode() + after)
 
 
 def between(path: Path, name: str) -> str:
-    """Return the text between the marks of this name."""
-    before, after = _around(path, name)
+    """Return the text between the markers with a name."""
+    before, after = _split_at_markers(path, name)
     return path.read_bytes()[len(before) + 1 : -len(after)].decode()
 
 
-def _around(path: Path, name: str) -> tuple[bytes, bytes]:
-    """Return the content up to the end of the first mark, and from the second mark on."""
+def _split_at_markers(path: Path, name: str) -> tuple[bytes, bytes]:
+    """Return the content up to the end of the first marker, and the content from the second marker on."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     begin, end = pair(name)
-    marks = begin.encode(), end.encode()
-    if not (
-        content.count(marks[0]) == content.count(marks[1]) == 1 and content.index(marks[0]) < content.index(marks[1])
-    ):
-        raise UserError(f"{path}: needs a line {begin} and after it a line {end}, each once; the table goes between")
-    return content[: content.index(marks[0]) + len(marks[0])], content[content.index(marks[1]) :]
+    first, second = begin.encode(), end.encode()
+    once = content.count(first) == content.count(second) == 1
+    if not once or content.index(first) > content.index(second):
+        raise UserError(f"{path}: must contain the line {begin} once, and after it the line {end} once")
+    return content[: content.index(first) + len(first)], content[content.index(second) :]

@@ -1,8 +1,8 @@
-"""Per-example scores of a test set: per_example/SPLIT.npz of a run, and of what is archived of one.
+"""Per-example scores of a test set: per_example/SPLIT.npz of a run or an archive.
 
-A compressed NumPy archive: one array a metric, in the smallest type that holds its numbers exactly, and the
-fingerprint of the examples. Nothing is pickled, and it holds no text of a data set. The file of 25,000 examples with
-two metrics takes 11 kB (as JSON it took 470 kB).
+The file is a compressed NumPy archive with one array per metric, in the smallest type that represents its numbers
+exactly, and the fingerprint of the examples. It contains no pickles and no text of a data set. For 25,000 examples and
+two metrics it takes 11 kB (470 kB as JSON).
 """
 
 import io
@@ -17,19 +17,19 @@ from attnlab.config.errors import UserError
 from attnlab.training.atomic_files import write_whole
 
 PER_EXAMPLE = "per_example"
-"""The folder of these files in a run."""
+"""Folder of these files in a run."""
 FINGERPRINT = "examples"
-"""The entry of an archive that is no metric."""
+"""Entry of the file that is not a metric."""
 _TYPES = (np.uint8, np.int16, np.int32, np.float32)
 
 
 @dataclass(frozen=True)
 class PerExampleScores:
-    """What each example of a split contributes to its metrics.
+    """The contribution of each example of a split to its metrics.
 
     Attributes:
       examples: fingerprint of the split.
-      rows: metric -> an array with one row an example; `Task.aggregate` makes the metric of it.
+      rows: metric -> an array with one row per example; `Task.aggregate` computes the metric from it.
     """
 
     examples: str
@@ -45,7 +45,7 @@ def read_per_example(directory: Path, split: str) -> PerExampleScores | None:
     """Read the per-example scores of a split; None if they were not saved.
 
     Raises:
-      UserError: the file cannot be read, or is not what `attnlab evaluate` writes.
+      UserError: the file cannot be read, or was not written by `attnlab evaluate`.
     """
     path = directory / per_example_file(split)
     try:
@@ -53,7 +53,7 @@ def read_per_example(directory: Path, split: str) -> PerExampleScores | None:
             rows = {name: np.asarray(archive[name], float) for name in archive.files if name != FINGERPRINT}
             examples = str(archive[FINGERPRINT][()])
         if not all(values.ndim and len(values) and np.isfinite(values).all() for values in rows.values()):
-            raise ValueError("every example needs a finite number")
+            raise ValueError("scores must be finite")
         return PerExampleScores(examples, rows)
     except FileNotFoundError:
         return None
@@ -62,12 +62,12 @@ def read_per_example(directory: Path, split: str) -> PerExampleScores | None:
     except (ValueError, TypeError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         reason = f"{type(error).__name__}: {error}"
         raise UserError(
-            f"{path}: is not a file of per-example scores ({reason}); remove it and evaluate again"
+            f"{path}: is not a file of per-example scores ({reason}); delete it and evaluate again"
         ) from None
 
 
 def write_per_example(directory: Path, split: str, scores: PerExampleScores) -> Path:
-    """Write the per-example scores of a split and return the path; equal scores give equal bytes."""
+    """Write the per-example scores of a split and return the path; the bytes depend only on the scores."""
     arrays = {name: _smallest(np.asarray(values)) for name, values in scores.rows.items()}
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **{FINGERPRINT: np.array(scores.examples)}, **arrays)
@@ -77,7 +77,7 @@ def write_per_example(directory: Path, split: str, scores: PerExampleScores) -> 
 
 
 def _smallest(values: np.ndarray) -> np.ndarray:
-    """Convert numbers to the smallest type that holds all of them exactly."""
+    """Convert numbers to the smallest type that represents all of them exactly."""
     with np.errstate(invalid="ignore", over="ignore"):
         exact = (values.astype(kind) for kind in _TYPES if np.array_equal(values.astype(kind), values))
         return next(exact, values)

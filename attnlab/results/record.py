@@ -1,4 +1,4 @@
-"""The record of a run that tables and comparisons read: from a run directory, or from what was archived of one."""
+"""The record of a run for tables and comparisons, read from a run directory or an archive."""
 
 import json
 from collections import Counter
@@ -24,10 +24,10 @@ class RunRecord:
     """The config, environment, log and results of one run.
 
     Attributes:
-        directory: where it was read from.
-        config: its config.yaml, not validated, so that the run of an older attnlab can still be read.
-        environment: its environment.json.
-        log: its metrics.jsonl.
+        directory: the directory it was read from.
+        config: contents of config.yaml; not validated, so that runs of older versions can be read.
+        environment: contents of environment.json.
+        log: lines of metrics.jsonl.
         results: {test set: {metric: value}}.
     """
 
@@ -39,108 +39,108 @@ class RunRecord:
 
     @property
     def name(self) -> str:
-        """The name of the experiment."""
+        """Name of the experiment."""
         return str(self.config["name"])
 
     @property
     def seed(self) -> int:
-        """The seed of the experiment."""
+        """Seed of the experiment."""
         return self.config["seed"]
 
     @property
     def kind(self) -> str:
-        """The kind of the task."""
+        """Kind of the task."""
         return self.config["task"]["kind"]
 
     @property
     def task(self) -> type[Task]:
-        """The class of the task."""
+        """Class of the task."""
         return task_class_of_kind(self.kind)
 
     @property
     def identity(self) -> str:
-        """A text that is equal for runs that differ in nothing but the seed: config, data and pretrained weights."""
+        """A string of config, data and pretrained weights that is equal for runs that differ only in the seed."""
         config = {name: value for name, value in self.config.items() if name != "seed"}
         fingerprint = self.environment["fingerprint"]
         return json.dumps([config, fingerprint.get("data"), fingerprint.get("pretrained")], sort_keys=True)
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """Overrides `key=value` of the experiment's file, without the seed; empty if they were not recorded."""
+        """Overrides `key=value` of the config file, without the seed; empty if they were not recorded."""
         return tuple(text for text in self.environment.get("overrides", ()) if text.partition("=")[0] != "seed")
 
     @property
     def steps(self) -> int:
-        """Training steps of the config."""
+        """Number of training steps in the config."""
         return self.config["training"]["steps"]
 
     @property
     def step(self) -> int:
-        """The last step of the log."""
+        """Last step in the log."""
         return max((entry["step"] for entry in self.log), default=0)
 
     @property
     def finished(self) -> bool:
-        """Whether training has ended: all steps are taken, or early stopping applies."""
+        """Whether training is complete: all steps were taken, or it stopped early."""
         monitor = self.task.monitor
         history = [(entry["step"], entry[monitor]) for entry in self.log if entry.get(monitor) is not None]
         return self.step >= self.steps or should_stop_early(history, self.config["training"].get("patience"))
 
     @property
     def seconds(self) -> float:
-        """Wall time of training over all sessions, with evaluations and compilation, without pauses between them.
+        """Wall time of training, including validation and compilation, without pauses between sessions.
 
-        Steps that were lost to a kill count; those after the last line of a session's log (fewer than 50) do not.
+        Steps that were repeated after an interruption count, except those after the last logged line (fewer than 50).
         """
         lost = sum(entry.get("seconds_lost", 0.0) for entry in self.environment.get("interruptions", ()))
         return lost + max((entry.get("seconds", 0.0) for entry in self.log), default=0.0)
 
     @property
     def interruptions(self) -> int | None:
-        """How often training was resumed; None for the run of an attnlab that did not record it."""
+        """How often training was resumed; None if it was not recorded."""
         if "interruptions" not in self.environment:
             return None
         return sum(entry["step"] < self.step for entry in self.environment["interruptions"])
 
     @property
     def machine(self) -> str:
-        """The machine, or several in order of use."""
+        """The machine, or the machines in order of use."""
         return ", then ".join(dict.fromkeys(map(_machine, self._environments())))
 
     @property
     def jax(self) -> str:
-        """The version of jax, or several in order of use."""
+        """The version of jax, or the versions in order of use."""
         return ", then ".join(dict.fromkeys(environment["packages"]["jax"] for environment in self._environments()))
 
     @property
     def commit(self) -> str:
-        """The commit of attnlab, or several in order of use; + means uncommitted changes; without git, the version."""
+        """The commit of attnlab, or the commits in order of use; + marks local changes; without git, the version."""
         return ", then ".join(dict.fromkeys(map(_commit, self._environments())))
 
     @property
     def archived(self) -> bool:
-        """Whether this is an archive: numbers without weights, which cannot be evaluated again."""
+        """Whether this is an archive, which has no weights and cannot be evaluated again."""
         return not (self.directory / "checkpoints").is_dir()
 
     def per_example(self, split: str) -> PerExampleScores | None:
         """Read the per-example scores of a split; None if they were not saved.
 
         Raises:
-            UserError: they do not belong to the results of this run.
+            UserError: they do not agree with the results of this run.
         """
         scores = read_per_example(self.directory, split)
         for name, rows in () if scores is None else scores.rows.items():
             metric = self.results[split].get(name)
             if metric is not None and abs(self.task.aggregate(name, rows) - metric) > 1e-4:
                 raise UserError(
-                    f"{self.directory / per_example_file(split)}: does not belong to results.json; "
+                    f"{self.directory / per_example_file(split)}: does not agree with results.json; "
                     f"attnlab evaluate {self.directory} --split {split}"
                 )
         return scores
 
     @property
     def repeatable(self) -> bool:
-        """Whether a comparison with this run can be repeated: an archive needs its per-example scores for that."""
+        """Whether comparisons with this run can be computed; an archive needs its per-example scores for that."""
         return not self.archived or all((self.directory / per_example_file(split)).exists() for split in self.results)
 
     def _environments(self) -> Iterator[Mapping[str, Any]]:
@@ -152,11 +152,12 @@ def read(directory: Path, unfinished: bool = False) -> RunRecord:
     """Read the record of a run that has been evaluated.
 
     Args:
-        directory: a run, or an archive of one.
-        unfinished: accept a run whose training has not ended.
+        directory: a run or an archive.
+        unfinished: accept a run whose training is not complete.
+
     Raises:
-        UserError: it is not a run, its training has not ended, it has not been evaluated since, or its config.yaml was
-            edited; the message says what to do.
+        UserError: it is not a run, its training is not complete, it has not been evaluated since, or its config.yaml
+            was edited; the message names the command to run.
     """
     record = RunRecord(
         directory, _config(directory), read_environment(directory), read_metrics(directory), read_results(directory)
@@ -174,7 +175,7 @@ def read(directory: Path, unfinished: bool = False) -> RunRecord:
     for split, scores in record.results.items():
         if record.finished and (reached := scores.get("trained_to", record.step)) != record.step:
             raise UserError(
-                f"{directory}: {split} was scored at step {reached}, and training continued to step {record.step}; "
+                f"{directory}: {split} was evaluated at step {reached}, and training continued to step {record.step}; "
                 f"attnlab evaluate {directory}"
             )
     return record
@@ -195,28 +196,28 @@ def _config(directory: Path) -> dict[str, Any]:
     except (TypeError, KeyError):
         valid = False
     if not valid:
-        raise UserError(f"{path}: is not the config of a run (name, seed, task.kind and training.steps are needed)")
+        raise UserError(f"{path}: is not the config of a run (it needs name, seed, task.kind and training.steps)")
     return config
 
 
 def _check(record: RunRecord) -> None:
-    """Raise if environment.json is not what a run writes, or the config was edited after training began."""
+    """Raise if environment.json is invalid, or if the config was edited after training started."""
     try:
         _ = record.machine, record.jax, record.commit, record.interruptions, record.seconds + 0.0, record.overrides
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{record.directory / ENVIRONMENT}: cannot be read as a run's environment ({reason})") from None
-    began = record.environment.get("config", record.config)
-    for place, there, here in iter_differences(began, record.config):
+    initial = record.environment.get("config", record.config)
+    for place, before, after in iter_differences(initial, record.config):
         if not place.startswith(DECODING):
             raise UserError(
-                f"{record.directory / CONFIG}: was edited after training began: "
-                f"{place}: {there} in training, {here} in {CONFIG}; put it back"
+                f"{record.directory / CONFIG}: was edited after training started: "
+                f"{place}: {before} in training, {after} in {CONFIG}; restore it"
             )
 
 
 def _machine(environment: Mapping[str, Any]) -> str:
-    """Name the GPUs, or the CPU cores if there are none."""
+    """Return the names of the GPUs, or of the CPU if there are none."""
     kinds = Counter(
         kind for platform, _, kind in (device.partition(": ") for device in environment["devices"]) if platform != "cpu"
     )

@@ -1,15 +1,16 @@
-"""A run directory, and the only writer of it.
+"""A run directory and its only writer.
 
-- config.yaml: the experiment, with every default spelled out
+- config.yaml: the experiment with all defaults
 - environment.json: versions, devices, commit, command, overrides of the experiment's file, fingerprints of data and
-  tokenizer, the config when training began, and interruptions
-- metrics.jsonl: one line a `log`: {"step": 100, "loss": 2.31, ...}; metrics.discarded.jsonl: lines removed from it
+  tokenizer, the config at the start of training, and interruptions
+- metrics.jsonl: one line per call of `log`: {"step": 100, "loss": 2.31, ...}
+- metrics.discarded.jsonl: lines removed from metrics.jsonl
 - tensorboard/: the same numbers
 - checkpoints/: see training/checkpoints.py
 - results.json: {split: {metric: value}}
-- per_example/SPLIT.npz: what each example contributes to the metrics of a split, and the fingerprint of the examples
-- before-restart-1/, ...: what an earlier training had written before `--restart`
-- lock: only while a process trains into it
+- per_example/SPLIT.npz: per-example scores of a split, and the fingerprint of its examples
+- before-restart-1/, ...: files of earlier trainings, moved there by `--restart`
+- lock: exists only while a process trains into the run
 """
 
 import re
@@ -49,14 +50,14 @@ from attnlab.training.log import Log, rewind
 
 
 class Run:
-    """One run. `Run.open` opens it for training and locks it; `Run.read` opens it for reading and adding results.
+    """A run. `Run.open` opens and locks it for training; `Run.read` opens it for reading and for adding results.
 
     Attributes:
-      directory: its path.
+      directory: path of the run.
       config: the experiment.
-      fingerprint: hashes of what the run depends on besides its config, e.g. {"data": sha256, "tokenizer": sha256}.
-      checkpoints: its checkpoints; resume through `restore`, which rewinds the log too.
-      notify: receives one line at a time for the user; may be replaced.
+      fingerprint: hashes of the other inputs of the run, e.g. {"data": sha256, "tokenizer": sha256}.
+      checkpoints: its checkpoints; resume with `restore`, which also rewinds the log.
+      notify: called with each message for the user; may be replaced.
     """
 
     def __init__(
@@ -85,13 +86,13 @@ class Run:
         notify: Notify = print_to_stderr,
         overrides: Sequence[str] = (),
     ) -> Self:
-        """Create the run, or open it to resume it.
+        """Create a run, or open an existing run to resume it.
 
-        A new run records in environment.json the `overrides` that make the config differ from its file.
+        A new run records in environment.json the `overrides` with which the config differs from its file.
 
         Raises:
           UserError: another process is training into it; its config or a fingerprint differs (the message shows how);
-            its config.yaml was edited after training began; or the directory holds something else.
+            its config.yaml was edited after training started; or the directory is not a run.
         """
         directory = place_of_checkpoints(directory)
         with writing(directory):
@@ -107,7 +108,7 @@ class Run:
                 recorded = environment() | {"overrides": list(overrides), "fingerprint": dict(fingerprint)}
                 recorded |= {"config": config.model_dump(mode="json"), "interruptions": []}
                 write_environment(directory, recorded)
-                write_whole(directory / CONFIG, resolved(config))  # last: it makes the directory a run
+                write_whole(directory / CONFIG, resolved(config))  # written last: a directory with a config is a run
         except BaseException:
             locking.release(lock, directory / LOCK)
             raise
@@ -117,11 +118,11 @@ class Run:
     def read(cls, directory: Path, notify: Notify = print_to_stderr) -> Self:
         """Open a run for reading, while another process may be training into it.
 
-        If the config was not recorded when training began (by an earlier attnlab), config.yaml is used as it is, and
+        If an older version did not record the config at the start of training, config.yaml is used as it is, and
         `notify` receives a warning.
 
         Raises:
-          UserError: the directory is not a run, or a setting other than task.decoding was edited after training began.
+          UserError: the directory is not a run, or a setting outside task.decoding was edited since training started.
         """
         if not (Path(directory) / CONFIG).is_file():
             raise missing_run(Path(directory))
@@ -133,14 +134,15 @@ class Run:
     def restore(self, like: PyTree, restart: bool = False) -> tuple[int, PyTree] | None:
         """Return the newest intact checkpoint as (step, state), or None, and remove later entries from the log.
 
-        Call it before the first `log`. At a step that is saved, log first and save afterwards: then the log of a
-        resumed run equals that of an uninterrupted one. environment.json records the interruption and the time lost.
+        Call it before the first `log`. At a step with a checkpoint, log before saving, so that the log of a resumed
+        run equals the log of an uninterrupted run. environment.json records the interruption and the time lost.
 
         Args:
           like: see `Checkpoints.restore`.
-          restart: begin at step 0; existing files are moved to before-restart-1/ (2, 3, ...).
+          restart: start at step 0; existing files are moved to before-restart-1/ (2, 3, ...).
+
         Raises:
-          UserError: there were checkpoints, and none is intact; nothing is changed.
+          UserError: checkpoints were saved, and none of them is intact; no file is changed.
         """
         if self._lock is None:
             raise RuntimeError("this run was opened for reading")
@@ -160,7 +162,7 @@ class Run:
         return restored
 
     def log(self, step: int, **values: Any) -> None:
-        """Append one line to metrics.jsonl (numbers that are not finite as null), and its numbers to TensorBoard."""
+        """Append a line to metrics.jsonl (with null for non-finite numbers), and its numbers to TensorBoard."""
         if self._log is None:
             if self._lock is None:
                 raise RuntimeError("this run was opened for reading")
@@ -170,11 +172,11 @@ class Run:
         self._log.append(step, values)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Return the log in order; lines left incomplete by a kill are reported and skipped."""
+        """Return the log in order; incomplete lines are reported and skipped."""
         return read_metrics(self.directory, self.notify)
 
     def write_results(self, split: str, metrics: Mapping[str, Any]) -> None:
-        """Update the metrics of one split in results.json; other splits and other metrics of this one stay."""
+        """Update metrics of a split in results.json; other splits and metrics are unchanged."""
         results = self.results()
         write_results(self.directory, {**results, split: {**results.get(split, {}), **metrics}})
 
@@ -184,7 +186,7 @@ class Run:
 
     def write_per_example(self, split: str, scores: PerExampleScores) -> Path:
         """Write the per-example scores of a split and return the path."""
-        self.path(per_example_file(split))  # raises if the name leads out of the run
+        self.path(per_example_file(split))  # raises if the path is outside the run
         return write_per_example(self.directory, split, scores)
 
     def write_text(self, name: str, text: str) -> Path:
@@ -194,10 +196,10 @@ class Run:
         return path
 
     def path(self, name: str) -> Path:
-        """Return the path of a file of the run; a name that leads out of the run raises `UserError`."""
+        """Return the path of a file of the run; raise `UserError` if it is outside the run."""
         path = self.directory / name
         if not path.resolve().is_relative_to(self.directory.resolve()):
-            raise UserError(f"{name}: leads out of the run directory {self.directory}")
+            raise UserError(f"{name}: is outside the run directory {self.directory}")
         return path
 
     def close(self) -> None:
@@ -216,72 +218,72 @@ class Run:
         self.close()
 
     def _refuse_to_start_over(self) -> None:
-        """Raise if training saved checkpoints and none of them can be resumed from."""
+        """Raise if training saved checkpoints and none of them is intact."""
         steps, damaged = self.checkpoints.steps(), self.checkpoints.damaged()
         last = max((entry["step"] for entry in read_metrics(self.directory, lambda _: None)), default=0)
         if steps or damaged:
             lost = f"no checkpoint is intact (damaged: {', '.join(map(str, sorted({*steps, *damaged})))})"
-        elif last > self.config.training.evaluate_every:  # where the first checkpoint was saved
+        elif last > self.config.training.evaluate_every:  # the step of the first checkpoint
             lost = f"its log goes to step {last}, and there is no checkpoint"
         else:
             return
         raise UserError(
-            f"{self.directory}: {lost}; nothing was changed; restore one from a backup, or start over at step 0: "
+            f"{self.directory}: {lost}; no file was changed; restore a checkpoint from a backup, or start over: "
             f"attnlab train {self.directory / CONFIG} --restart"
         )
 
     def _set_aside(self) -> None:
-        """Move everything that training and evaluation have written into a directory of its own."""
-        there = [self.path(name) for name in TRAINED if self.path(name).exists()]
-        if not there:
+        """Move all files of training and evaluation to a new directory before-restart-N."""
+        existing = [self.path(name) for name in TRAINED if self.path(name).exists()]
+        if not existing:
             return
         names = (re.fullmatch(r"before-restart-([1-9]\d*)", path.name) for path in self.directory.iterdir())
-        aside = self.path(f"before-restart-{1 + max((int(name[1]) for name in names if name), default=0)}")
-        with writing(aside):
-            aside.mkdir()
-            for path in there:
-                path.rename(aside / path.name)
-        self.notify(f"starting over at step 0; the earlier files are now in {aside}")
+        target = self.path(f"before-restart-{1 + max((int(name[1]) for name in names if name), default=0)}")
+        with writing(target):
+            target.mkdir()
+            for path in existing:
+                path.rename(target / path.name)
+        self.notify(f"starting over at step 0; the earlier files are in {target}")
 
 
 def _refuse_other_contents(directory: Path) -> None:
     names = {path.name for path in directory.iterdir()}
     if CONFIG not in names and not names <= {LOCK, ENVIRONMENT, f"{ENVIRONMENT}.writing", f"{CONFIG}.writing"}:
-        raise UserError(f"{directory}: is not empty and not a run (it has no config.yaml): give another --out")
+        raise UserError(f"{directory}: is not empty and not a run (it has no config.yaml); choose another --out")
 
 
 def refuse_other_config(directory: Path, config: Experiment) -> None:
-    """Raise if the directory is a run of another config; it needs no data, so call it before they are read."""
+    """Raise if the directory is a run of another config; needs no data, so call it before they are read."""
     if (directory / CONFIG).is_file():
         if lines := difference(load(directory / CONFIG), config):
-            raise UserError(f"{directory}: is another run: {'; '.join(lines)}: give another --out, or remove it")
+            raise UserError(f"{directory}: is another run: {'; '.join(lines)}; choose another --out, or delete it")
 
 
 def _refuse_other_run(directory: Path, config: Experiment, fingerprint: Mapping[str, str]) -> None:
     lines = difference(load(directory / CONFIG), config)
-    kept = read_environment(directory)["fingerprint"]
-    for name in sorted({*kept, *fingerprint}):
-        there, here = kept.get(name, "absent"), fingerprint.get(name, "absent")
-        if there != here:
-            lines.append(f"fingerprint of the {name}: {there[:12]} in the run, {here[:12]} here")
+    recorded = read_environment(directory)["fingerprint"]
+    for name in sorted({*recorded, *fingerprint}):
+        before, now = recorded.get(name, "absent"), fingerprint.get(name, "absent")
+        if before != now:
+            lines.append(f"fingerprint of the {name}: {before[:12]} in the run, {now[:12]} now")
     if lines:
-        raise UserError(f"{directory}: is another run: {'; '.join(lines)}: give another --out, or remove it")
+        raise UserError(f"{directory}: is another run: {'; '.join(lines)}; choose another --out, or delete it")
 
 
 def _refuse_edited(directory: Path, config: Experiment, notify: Notify, may_change: tuple[str, ...]) -> None:
-    """Raise if config.yaml differs from the config at the start of training in a setting that may not change."""
-    began = read_environment(directory).get("config")
-    if began is None:
+    """Raise if a setting that may not change was edited in config.yaml after training started."""
+    initial = read_environment(directory).get("config")
+    if initial is None:
         notify(
-            f"{directory}: the config was not recorded when training began (by an earlier attnlab): "
+            f"{directory}: an older attnlab did not record the config at the start of training; "
             f"{CONFIG} is used as it is"
         )
         return
-    both = validated(began, f"{directory / ENVIRONMENT}: config"), config
-    differing_settings = iter_differences(*(without_code(config.model_dump(mode="json")) for config in both))
-    lines = [f"{place}: {there} in training, {here} in {CONFIG}" for place, there, here in differing_settings]
+    configs = validated(initial, f"{directory / ENVIRONMENT}: config"), config
+    settings = iter_differences(*(without_code(config.model_dump(mode="json")) for config in configs))
+    lines = [f"{place}: {before} in training, {after} in {CONFIG}" for place, before, after in settings]
     if lines := [line for line in lines if not line.startswith(may_change)]:
         raise UserError(
-            f"{directory / CONFIG}: was edited after training began: {'; '.join(lines)}; put it back"
+            f"{directory / CONFIG}: was edited after training started: {'; '.join(lines)}; restore it"
             + (f" (only {DECODING[:-1]} may change)" if may_change else "")
         )

@@ -1,4 +1,4 @@
-"""The files of a run directory that readers and writers share: names, environment.json, metrics.jsonl."""
+"""Names and formats of the files of a run directory: config.yaml, environment.json, metrics.jsonl."""
 
 import json
 import sys
@@ -16,18 +16,18 @@ from attnlab.training.log import DISCARDED, read_log
 
 CONFIG, ENVIRONMENT, METRICS = "config.yaml", "environment.json", "metrics.jsonl"
 DECODING = "task.decoding."
-"""Prefix of the only settings of a trained run that may change: they decide how outputs are searched for."""
+"""Prefix of the only settings of a trained run that may change: those of decoding."""
 TRAINED = (
     "checkpoints", METRICS, DISCARDED, "tensorboard", RESULTS, PER_EXAMPLE, "attention", "show", "training.png",
 )  # fmt: skip
-"""Everything that training, evaluation and `show` write into a run; restarting moves it aside."""
+"""All files that training, evaluation and `show` write into a run; `--restart` moves them aside."""
 Notify = Callable[[str], None]
-"""Takes one line for the user."""
+"""Receives a one-line message for the user."""
 
 
 def print_to_stderr(line: str) -> None:
-    """Print one line for the user, apart from the output of a command."""
-    with suppress(OSError):  # the terminal is gone, or the disk behind it is full: no reason to stop
+    """Print a one-line message to standard error."""
+    with suppress(OSError):  # a closed terminal or a full disk must not stop the command
         print(f"attnlab: {line}", file=sys.stderr, flush=True)
 
 
@@ -52,17 +52,17 @@ def write_environment(directory: Path, content: dict[str, Any]) -> None:
 
 
 def record_environment(directory: Path, step: int, notify: Notify) -> None:
-    """Record under `resumed` that a run continues in another environment, if it does, and report it."""
+    """Record and report a change of environment (versions, devices) when a run is resumed."""
     recorded, now = read_environment(directory), environment()
     resumed = recorded.get("resumed", [])
     changed = differences(resumed[-1] if resumed else recorded, now)
     if changed:
-        notify(f"{directory}: continues in another environment ({', '.join(changed)}): the last bits may differ")
+        notify(f"{directory}: resumes in a different environment ({', '.join(changed)}); the last bits may differ")
         write_environment(directory, {**recorded, "resumed": [*resumed, {**now, "step": step}]})
 
 
 def record_interruption(directory: Path, step: int, seconds_lost: float) -> None:
-    """Record that a run was resumed at a step, and the time of the steps that have to be repeated."""
+    """Record the step at which a run was resumed, and the time of the steps that must be repeated."""
     recorded = read_environment(directory)
     interruption = {"step": step, "seconds_lost": round(seconds_lost, 2)}
     interruptions = [*recorded.get("interruptions", []), interruption]

@@ -1,4 +1,4 @@
-"""results.json of a run, {split: {metric: value}}, and what to do with scores that cannot be written."""
+"""results.json of a run, {split: {metric: value}}, and a fallback for scores that cannot be written."""
 
 import json
 import tempfile
@@ -13,11 +13,11 @@ from attnlab.training.log import plain_value
 
 RESULTS = "results.json"
 RESERVE = 1 << 20
-"""Bytes that must be free before an evaluation begins."""
+"""Bytes that must be free before an evaluation starts."""
 
 
 class UnwrittenScores(UserError):
-    """Scores that could not be written into their run.
+    """Raised when scores could not be written to their run; it holds the scores.
 
     Attributes:
       scores: {split: {metric: value}}.
@@ -30,12 +30,12 @@ class UnwrittenScores(UserError):
         self._reasons: list[str] = []
 
     def add(self, split: str, scores: dict[str, Any], per_example: PerExampleScores, reason: UserError) -> None:
-        """Add the scores of a split and the reason why they could not be written."""
+        """Add the scores of a split and the error that prevented writing them."""
         self.scores[split], self._per_example[split] = scores, per_example
         self._reasons.append(str(reason))
 
     def save_elsewhere(self) -> Self:
-        """Write the scores to a temporary directory with the layout of a run, name it in the message, return self."""
+        """Write the scores to a temporary directory, add its path to the message, and return self."""
         message = self._reasons[0]
         try:
             with writing(Path(tempfile.gettempdir())):
@@ -44,7 +44,7 @@ class UnwrittenScores(UserError):
                 write_per_example(folder, split, scores)
             write_results(folder, self.scores)
             message += f"; the scores were saved to {folder}"
-        except (UserError, OSError) as error:  # without any directory for temporary files it is an OSError
+        except (UserError, OSError) as error:  # OSError: no directory for temporary files
             message += f"; and {error}"
         self.args = (message,)
         return self
@@ -61,9 +61,9 @@ def read_results(directory: Path) -> dict[str, dict[str, Any]]:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         reason = str(error) or type(error).__name__
-        raise UserError(f"{path}: not JSON ({reason}); remove it and evaluate again") from None
+        raise UserError(f"{path}: is not JSON ({reason}); delete it and evaluate again") from None
     if not isinstance(results, dict) or not all(isinstance(scores, dict) for scores in results.values()):
-        raise UserError(f"{path}: is not what attnlab evaluate writes; remove it and evaluate again")
+        raise UserError(f"{path}: was not written by attnlab evaluate; delete it and evaluate again")
     return results
 
 
@@ -74,7 +74,7 @@ def write_results(directory: Path, results: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def check_writable(directory: Path) -> None:
-    """Raise `UserError` if results cannot be written: read-only, disk full, or a results.json of something else.
+    """Raise `UserError` if results cannot be written: read-only, disk full, or an invalid results.json.
 
     Call it before scoring, which may take hours.
     """
@@ -86,4 +86,4 @@ def check_writable(directory: Path) -> None:
             with writing(trial):
                 trial.unlink()
         except UserError as error:
-            raise UserError(f"{error}; nothing was scored, because the results could not be saved") from error
+            raise UserError(f"{error}; nothing was evaluated, because the results could not be saved") from error

@@ -1,4 +1,4 @@
-"""Tables of results in GitHub's Markdown, made from records of runs alone, so that anyone can make them again."""
+"""Tables of results in GitHub-flavored Markdown, computed from the records of runs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from attnlab.tasks.notes import NO_INTERVAL, lacks_interval
 
 MARK = "results"
 BEGIN, END = marked_text.pair(MARK)
-"""Marks in a file; the text between them is replaced."""
-NONE = "There is no run yet."
+"""Markers in a file; the text between them is replaced."""
+NONE = "No runs yet."
 LONGEST_OVERRIDE = 100
-"""Characters of an override that are printed."""
-ABOUT: Mapping[str, Callable[[RunRecord], str]] = {
+"""Largest number of characters of an override that are printed."""
+PROPERTIES: Mapping[str, Callable[[RunRecord], str]] = {
     "seed": lambda run: str(run.seed),
     "machine": lambda run: run.machine,
     "jax": lambda run: run.jax,
     "commit": lambda run: run.commit,
 }
-"""Properties of every run: a column if they differ between rows, a line below the tables if they do not."""
+"""Properties of every run: a column of the table where they differ, a line below it where they do not."""
 
 
 @dataclass(frozen=True)
@@ -40,24 +40,24 @@ class Row:
         """The runs of the group."""
         return self.group.runs
 
-    def about(self, name: str) -> str:
-        """Return a property of `ABOUT` of all runs."""
-        return ", ".join(dict.fromkeys(map(ABOUT[name], self.runs)))
+    def property_of(self, name: str) -> str:
+        """Return one of `PROPERTIES`, with all values that it has among the runs."""
+        return ", ".join(dict.fromkeys(map(PROPERTIES[name], self.runs)))
 
     def cell(self, column: Metric) -> str:
-        """Format a metric: one run with its interval, several as mean ± standard deviation, — if there is none."""
+        """Format a metric: value and interval of one run, mean ± standard deviation of several, — if it is missing."""
         results = [run.results[self.split] for run in self.runs]
         values = [scores[column.name] for scores in results if scores.get(column.name) is not None]
-        shown = lambda value: f"{value:.{column.digits}f}"  # noqa: E731
+        format_value = lambda value: f"{value:.{column.digits}f}"  # noqa: E731
         if len(values) < len(self.runs):
             return "—"
         if len(values) > 1:
-            return f"{shown(mean(values))} ± {shown(stdev(values))}"
+            return f"{format_value(mean(values))} ± {format_value(stdev(values))}"
         low, high = results[0].get(f"{column.name}_ci95") or (None, None)
-        return shown(values[0]) + ("" if low is None else f" [{shown(low)}, {shown(high)}]")
+        return format_value(values[0]) + ("" if low is None else f" [{format_value(low)}, {format_value(high)}]")
 
     def training(self) -> str:
-        """Format the mean time of the runs, the step reached before the end, and how often training was resumed."""
+        """Format the mean training time, the last step of incomplete training, and the number of resumptions."""
         parts = [duration(mean(run.seconds for run in self.runs))]
         for run in self.runs:
             reached = run.results[self.split].get("trained_to", run.step)
@@ -71,26 +71,26 @@ class Row:
 
 
 def render(runs: Sequence[RunRecord]) -> str:
-    """Make the tables, one for each kind of task, and notes below them.
+    """Return the tables of runs, one per kind of task, with notes below them.
 
-    Rows are ordered by kind, experiment and test set, whatever the order of the runs.
+    Rows are sorted by kind, experiment and test set.
 
     Raises:
         UserError: two runs are the same experiment with the same seed.
     """
-    made = sorted(rows(runs), key=lambda row: (row.runs[0].kind, row.experiment, row.split))
-    if not made:
+    table_rows = sorted(rows(runs), key=lambda row: (row.runs[0].kind, row.experiment, row.split))
+    if not table_rows:
         return f"{NONE}\n"
-    common = {name: made[0].about(name) for name in ABOUT if len({row.about(name) for row in made}) == 1}
+    common = _common_properties(table_rows, list(PROPERTIES))
     blocks = [
-        "\n".join(_table(kind, list(group), [name for name in ABOUT if name not in common]))
-        for kind, group in groupby(made, key=lambda row: row.runs[0].kind)
+        "\n".join(_table(kind, list(group), [name for name in PROPERTIES if name not in common]))
+        for kind, group in groupby(table_rows, key=lambda row: row.runs[0].kind)
     ]
-    return "\n\n".join([*blocks, " ".join(_notes(made, common))]) + "\n"
+    return "\n\n".join([*blocks, " ".join(_notes(table_rows, common))]) + "\n"
 
 
 def rows(runs: Sequence[RunRecord]) -> Iterator[Row]:
-    """Yield one row for each group and test set; experiments with the same name also get the name of a run."""
+    """Yield a row for each group and test set; a run's name is added where experiments share a name."""
     distinct = {run.directory.resolve(): run for run in runs}
     groups = group_by_config(distinct.values())
     names = [(group.kind, group.name) for group in groups]
@@ -104,17 +104,17 @@ def rows(runs: Sequence[RunRecord]) -> Iterator[Row]:
 
 
 def insert(text: str, path: Path) -> None:
-    """Put a text between the marks of a file (`marked_text.insert`)."""
+    """Replace the text between the markers of a file (`marked_text.insert`)."""
     marked_text.insert(text, path, MARK)
 
 
 def between(path: Path) -> str:
-    """Return the text between the marks of a file."""
+    """Return the text between the markers of a file."""
     return marked_text.between(path, MARK)
 
 
 def duration(seconds: float) -> str:
-    """Format a time.
+    """Format a duration.
 
     >>> duration(87.4), duration(464), duration(6000)
     ('87 s', '8 min', '1 h 40 min')
@@ -125,25 +125,33 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if seconds >= 5970 else f"{60 * hours + minutes} min"
 
 
-def _table(kind: str, made: Sequence[Row], differing: Sequence[str]) -> Iterator[str]:
+def _common_properties(table_rows: Sequence[Row], names: Sequence[str]) -> dict[str, str]:
+    """Return the properties that are equal in all rows."""
+    values = {name: {row.property_of(name) for row in table_rows} for name in names}
+    return {name: next(iter(distinct)) for name, distinct in values.items() if len(distinct) == 1}
+
+
+def _table(kind: str, table_rows: Sequence[Row], differing: Sequence[str]) -> Iterator[str]:
     columns = [
-        column for column in made[0].runs[0].task.reported_metrics if any(row.cell(column) != "—" for row in made)
+        column
+        for column in table_rows[0].runs[0].task.reported_metrics
+        if any(row.cell(column) != "—" for row in table_rows)
     ]
-    constant = {name: made[0].about(name) for name in differing if len({row.about(name) for row in made}) == 1}
-    rest = [name for name in differing if name not in constant]
+    constant = _common_properties(table_rows, differing)
+    varying = [name for name in differing if name not in constant]
     yield f"Task `{kind}`:\n"
-    yield line(["experiment", "test set", *(column.heading for column in columns), "training", *rest])
-    yield "|---|---|" + "---:|" * len(columns) + "---|" * (1 + len(rest))
-    for row in made:
+    yield line(["experiment", "test set", *(column.heading for column in columns), "training", *varying])
+    yield "|---|---|" + "---:|" * len(columns) + "---|" * (1 + len(varying))
+    for row in table_rows:
         cells = [row.cell(column) for column in columns]
-        yield line([row.experiment, row.split, *cells, row.training(), *(row.about(name) for name in rest)])
+        yield line([row.experiment, row.split, *cells, row.training(), *(row.property_of(name) for name in varying)])
     notes = [f"{name} {value}" for name, value in constant.items()]
-    scores = [run.results[row.split] for row in made for run in row.runs]
+    scores = [run.results[row.split] for row in table_rows for run in row.runs]
     signatures = sorted({(name, run[name]) for run in scores for name in run if name.endswith("_signature")})
     notes += [f"{name.removesuffix('_signature')} `{value}`" for name, value in signatures]
     reasons = [
         (column.heading, run.get(f"{column.name}_note"))
-        for column in made[0].runs[0].task.reported_metrics
+        for column in table_rows[0].runs[0].task.reported_metrics
         for run in scores
     ]
     notes += [f"{heading}: no score: {reason}" for heading, reason in dict.fromkeys(reasons) if reason]
@@ -151,34 +159,33 @@ def _table(kind: str, made: Sequence[Row], differing: Sequence[str]) -> Iterator
         yield f"\n{'; '.join(notes)}."
 
 
-def _notes(made: Sequence[Row], common: Mapping[str, str]) -> Iterator[str]:
-    runs = [run for row in made for run in row.runs]
+def _notes(table_rows: Sequence[Row], common: Mapping[str, str]) -> Iterator[str]:
+    runs = [run for row in table_rows for run in row.runs]
     if common:
         yield f"All rows: {'; '.join(f'{name} {value}' for name, value in common.items())}."
-    alone = [row.runs[0].results[row.split] for row in made if len(row.runs) == 1]
-    if any(name.endswith("_ci95") and value for scores in alone for name, value in scores.items()):
-        yield "[low, high] is the 95% bootstrap interval over the examples of the test set, for one seed."
-    if any(lacks_interval(scores, name) for scores in alone for name in scores):
+    single = [row.runs[0].results[row.split] for row in table_rows if len(row.runs) == 1]
+    if any(name.endswith("_ci95") and value for scores in single for name, value in scores.items()):
+        yield "[low, high] is the 95% bootstrap interval over the examples of the test set, for a single seed."
+    if any(lacks_interval(scores, name) for scores in single for name in scores):
         yield f"{NO_INTERVAL.capitalize()}."
-    if any(len(row.runs) > 1 for row in made):
-        yield "± is the standard deviation over the seeds, after their mean."
-    for row in {row.experiment: row for row in made}.values():
+    if any(len(row.runs) > 1 for row in table_rows):
+        yield "Scores with ± are mean and standard deviation over the seeds."
+    for row in {row.experiment: row for row in table_rows}.values():
         texts = dict.fromkeys(text for run in row.runs for text in run.overrides)
         if texts:
             short = (text if len(text) <= LONGEST_OVERRIDE else f"{text[: LONGEST_OVERRIDE - 3]}..." for text in texts)
-            yield f"{row.experiment} by {', '.join(f'`{text}`' for text in short)}."
-    yield "Training is wall time with compilation and evaluations on dev, without pauses between sessions."
-    gone = sorted({row.experiment for row in made for run in row.runs if not run.repeatable})
-    if gone:
+            yield f"{row.experiment} uses {', '.join(f'`{text}`' for text in short)}."
+    yield "Training is wall time, including compilation and validation, without pauses between sessions."
+    incomplete = sorted({row.experiment for row in table_rows for run in row.runs if not run.repeatable})
+    if incomplete:
         yield (
-            f"Comparisons with {', '.join(gone)} cannot be repeated until they are retrained: their per-example scores "
-            "were not archived."
+            f"Comparisons with {', '.join(incomplete)} require retraining: their per-example scores were not archived."
         )
-    unknown = sorted({row.experiment for row in made for run in row.runs if run.interruptions is None})
+    unknown = sorted({row.experiment for row in table_rows for run in row.runs if run.interruptions is None})
     if all(run.interruptions is None for run in runs):
-        yield "Whether a training was interrupted was not recorded."
+        yield "Interruptions of training were not recorded."
     elif unknown:
-        yield f"Whether the training was interrupted was not recorded for {', '.join(unknown)}."
+        yield f"Interruptions of training were not recorded for {', '.join(unknown)}."
 
 
 def line(cells: Sequence[str]) -> str:

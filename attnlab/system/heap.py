@@ -1,23 +1,23 @@
-"""What the C library does with memory that is freed. Imports no jax."""
+"""Settings of the C library for freed memory. Imports no jax."""
 
 import ctypes
 import os
 import platform
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
-"""Of glibc's malloc.h."""
+"""Constants of glibc's malloc.h."""
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc keep large blocks that are freed, instead of giving them back to the kernel.
+    """Make glibc keep freed blocks of memory instead of returning them to the kernel.
 
-    On a CPU, XLA asks for the working memory of a training step anew in every step. glibc returns blocks of 32 MiB and
-    more at once, and the kernel has to clear every page of the next one: a fifth of the time of a training step was
-    that (docs/decisions.md). With one heap for all threads, no maps of their own for large blocks and no trimming, the
-    pages stay. What the process holds never shrinks; its peak is the same.
+    On a CPU, XLA allocates the working memory of every training step anew. By default glibc returns freed blocks of
+    32 MiB and more to the kernel, which must clear every page of the next block; this took a fifth of the time of a
+    training step (docs/decisions.md). With a single heap for all threads, no separate mappings for large blocks and no
+    trimming, the pages are kept. The memory of the process never shrinks, and its peak is unchanged.
 
-    Returns: whether that was done: not where the C library is another, nor where the environment already says how it
-        is to allocate (`GLIBC_TUNABLES`, `MALLOC_…`).
+    Returns: whether the settings were changed. They are not changed with another C library, or where the environment
+        configures the allocator (`GLIBC_TUNABLES`, `MALLOC_…`).
     """
     configured = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)
     if configured or platform.libc_ver()[0] != "glibc":

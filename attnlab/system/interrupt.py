@@ -1,4 +1,4 @@
-"""Ctrl-C while modules are imported. Imports nothing but the standard library."""
+"""Ctrl-C during imports. Imports only the standard library."""
 
 import signal
 import threading
@@ -8,18 +8,18 @@ from contextlib import contextmanager
 
 @contextmanager
 def interruptible_import() -> Iterator[None]:
-    """Within it Ctrl-C ends the process at once and without a traceback: nothing has begun that could be lost.
+    """Return a context in which Ctrl-C ends the process immediately and without a traceback.
 
-    As an exception it would come up in the middle of some module, which may swallow it or turn it into another one.
-    Where Ctrl-C does something else than raise `KeyboardInterrupt`, it goes on doing that.
+    A `KeyboardInterrupt` would be raised inside of some imported module, which may catch or replace it. If Ctrl-C has
+    another handler than the default one, that handler is kept.
     """
-    usual = threading.current_thread() is threading.main_thread() and (
+    is_default = threading.current_thread() is threading.main_thread() and (
         signal.getsignal(signal.SIGINT) is signal.default_int_handler
     )
-    if usual:
+    if is_default:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
     finally:
-        if usual:
+        if is_default:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""Training curves: logged losses and validation metrics over the steps."""
+"""Training curves: losses and validation metrics over the training steps."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,31 +11,34 @@ from matplotlib.figure import Figure
 from attnlab.viz.fonts import DPI, save
 
 LOSSES = {"loss (nats)": ("loss", "nll")}
-"""The first panel of a training curve: its title -> the values of a logged row that are drawn in it."""
+"""The first panel of a training curve: title -> names of the logged values."""
 
 
 def training_curve(
     rows: Sequence[Mapping[str, Any]], path: Path, panels: Mapping[str, Sequence[str]] | None = None
 ) -> None:
-    """Draw logged values over the steps, one panel below the other, and mark the best validation metric.
+    """Plot logged values over the training steps in stacked panels, and mark the best value of validation metrics.
 
     Args:
-        rows: logged rows as read from `metrics.jsonl`; each has a `step` and any of the values.
+        rows: rows of `metrics.jsonl`; each has a `step` and some of the values.
         path: the PNG to write.
-        panels: title of a panel -> names of values; those that no row has are left out. None: the losses and every
-            validation metric. Of lines that coincide the first is drawn.
+        panels: title of a panel -> names of values; values without a row are left out. None for the losses and all
+            validation metrics. Of coinciding lines only the first is drawn.
+
+    Raises:
+        ValueError: no row has any of the values.
     """
     if panels is None:
         names = sorted({name for row in rows for name in row if name.startswith("dev_")})
         panels = LOSSES | {_percent(name): (name,) for name in names}
-    shown = {title: lines for title, names in panels.items() if (lines := _lines(rows, names))}
-    if not shown:
-        raise ValueError(f"nothing to draw: no row holds any of {[n for names in panels.values() for n in names]}")
-    figure = Figure(figsize=(8, 2.8 * len(shown)), dpi=DPI, layout="constrained", facecolor="white")
-    every_axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, (title, lines) in zip(every_axes, shown.items(), strict=True):
+    drawn = {title: lines for title, names in panels.items() if (lines := _lines(rows, names))}
+    if not drawn:
+        raise ValueError(f"nothing to draw: no row has any of {[n for names in panels.values() for n in names]}")
+    figure = Figure(figsize=(8, 2.8 * len(drawn)), dpi=DPI, layout="constrained", facecolor="white")
+    all_axes = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (title, lines) in zip(all_axes, drawn.items(), strict=True):
         _draw_lines(axes, title, lines)
-    every_axes[-1].set_xlabel("step")
+    all_axes[-1].set_xlabel("step")
     save(figure, path)
 
 
@@ -45,7 +48,7 @@ def _lines(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str,
 
 
 def _distinct(lines: Mapping[str, list[tuple[int, float]]]) -> dict[str, list[tuple[int, float]]]:
-    """Drop a line that coincides with an earlier one, as the negative log-likelihood does when it is the loss."""
+    """Drop lines that coincide with an earlier line, e.g. the negative log-likelihood when it is the loss."""
     kept: dict[str, list[tuple[int, float]]] = {}
     for name, line in lines.items():
         others = [np.array(other) for other in kept.values() if len(other) == len(line)]
@@ -55,7 +58,7 @@ def _distinct(lines: Mapping[str, list[tuple[int, float]]]) -> dict[str, list[tu
 
 
 def _percent(name: str) -> str:
-    """Return the title of a validation metric; all but BLEU and chrF, which have their own unit, are in percent."""
+    """Return the title of a validation metric; all except BLEU and chrF are in percent."""
     unitless = name.removeprefix("dev_").startswith(("bleu", "chrf"))
     return name.replace("_", " ") + ("" if unitless else " (%)")
 

@@ -1,4 +1,4 @@
-"""Text in pictures: fonts, labels that are printable and short, wrapped lines; and writing the PNG."""
+"""Text in pictures: fonts, printable labels, wrapped lines; and writing of PNG files."""
 
 import re
 import textwrap
@@ -15,24 +15,25 @@ from matplotlib.figure import Figure
 from attnlab.viz.text import printable
 
 LETTERS = 11
+"""Font size of labels in points."""
 LETTER = LETTERS / 72 * 0.68
-"""Inches of a letter's width."""
+"""Average width of a letter in inches."""
 LONGEST_LABEL = 24
-"""Characters of a token that are shown; the rest becomes an ellipsis."""
+"""Largest number of characters of a token; longer ones end in an ellipsis."""
 LONGEST_SENTENCE = 80
-"""Characters of a sentence that are shown."""
+"""Largest number of characters of a sentence."""
 LINE = 0.24
-"""Inches of a line of a heading."""
+"""Line height of a heading in inches."""
 HEADING = LETTERS + 1
-"""Points of its letters."""
-MOST_LINES = 4
-"""Lines of a heading that are shown; the rest becomes an ellipsis."""
+"""Font size of a heading in points."""
+MAX_LINES = 4
+"""Largest number of lines of a heading; longer ones end in an ellipsis."""
 EDGE = 0.15
-"""Inches of the margin."""
+"""Margin in inches."""
 NARROWEST = 5.0
-"""Inches of the width of a picture with a heading."""
+"""Smallest width of a picture with a heading, in inches."""
 LARGEST = 60.0
-"""Inches of the longest side of a picture (7,200 pixels)."""
+"""Largest side of a picture in inches (7,200 pixels)."""
 DPI = 120
 EAST_ASIAN = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "FULLWIDTH", "HALFWIDTH", "IDEOGRAPHIC")
 SCRIPTS = (
@@ -40,17 +41,17 @@ SCRIPTS = (
     "KANNADA", "KHMER", "LAO", "MALAYALAM", "MONGOLIAN", "MYANMAR", "ORIYA", "SINHALA", "SYRIAC", "TAMIL", "TELUGU",
     "THAANA", "THAI", "TIBETAN",
 )  # fmt: skip
-"""Scripts (as in the Unicode names of their letters) that have a Noto Sans font of the same name."""
+"""Scripts, as in the Unicode names of their letters, with a Noto Sans font of the same name."""
 OTHER_SCRIPTS = (
     "Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Hiragino Sans", "MS Gothic",
     *(f"Noto Sans {script.capitalize()}" for script in SCRIPTS),
     "Noto Sans Symbols", "Noto Sans Symbols 2", "Noto Emoji", "Symbola", "Arial Unicode MS",
 )  # fmt: skip
-"""Installed fonts to try for characters that matplotlib's own font lacks."""
+"""Fonts to try for characters that the default font of matplotlib lacks."""
 EVIDENCE = "#1b7837"
-"""The color of what the data mark as evidence."""
+"""Color of evidence that is marked in the data."""
 UNKNOWN = "#b3261e"
-"""The color of words that are not in the model's vocabulary."""
+"""Color of words outside the vocabulary of the model."""
 
 
 def labels(tokens: Sequence[str], longest: int = LONGEST_LABEL) -> list[str]:
@@ -59,36 +60,36 @@ def labels(tokens: Sequence[str], longest: int = LONGEST_LABEL) -> list[str]:
 
 
 def _label(token: str, longest: int = LONGEST_LABEL) -> str:
-    """Return a token as one printable line: white space at its ends becomes visible, a long token is truncated."""
-    marked = re.sub(r"^\s+|\s+$", lambda found: "␣" * len(found[0]), token)
-    shown = printable(re.sub(r"\s+", " ", marked))
-    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+    """Return a token as one printable line, truncated and with visible white space at both ends."""
+    marked = re.sub(r"^\s+|\s+$", lambda space: "␣" * len(space[0]), token)
+    label = printable(re.sub(r"\s+", " ", marked))
+    return label if len(label) <= longest else label[: longest - 1] + "…"
 
 
 def wrapped(text: str, width: float, points: int) -> list[str]:
-    """Wrap lines to `width` inches, each to at most `MOST_LINES`."""
+    """Wrap every line of a text to `width` inches and at most `MAX_LINES` lines."""
     lines = []
-    for given in filter(None, map(printable, text.splitlines())):
-        wide = max(letters(given) / len(given), 1.0)
-        fit = max(int(width / (points / 72 * 0.56 * wide)), 10)
-        lines += textwrap.wrap(given, fit, max_lines=MOST_LINES, placeholder=" …")
+    for line in filter(None, map(printable, text.splitlines())):
+        letter = max(letters(line) / len(line), 1.0)
+        characters = max(int(width / (points / 72 * 0.56 * letter)), 10)
+        lines += textwrap.wrap(line, characters, max_lines=MAX_LINES, placeholder=" …")
     return lines
 
 
 def text_style(points: int = LETTERS) -> dict[str, Any]:
-    """Return matplotlib's keywords for text: no math, and the fonts to fall back on."""
+    """Return keyword arguments of matplotlib's text: no math, and fallback fonts."""
     return {"parse_math": False, "fontfamily": _font_families(), "fontsize": points}
 
 
 def write(figure: Figure, lines: Sequence[str], x: float, y: float, points: int, color: str = "0.1") -> None:
-    """Write lines below one another, the first at `y` inches."""
+    """Write lines of text, the first at `y` inches from the bottom of the figure."""
     width, height = figure.get_size_inches()
     for number, line in enumerate(lines):
         figure.text(x / width, (y - LINE * number) / height, line, va="top", color=color, **text_style(points))
 
 
 def letters(label: str) -> float:
-    """Return the width of a label in letters of average width."""
+    """Return the width of a label in units of an average letter."""
     wide = {"W": 1.5, "F": 1.5}
     return sum(1.4 if char in "WM@%—" else wide.get(unicodedata.east_asian_width(char), 1.0) for char in label)
 
@@ -99,7 +100,7 @@ def _font_families() -> list[str]:
 
 
 def save(figure: Figure, path: Path) -> str:
-    """Write a figure as PNG; return a line that names characters without a font and what to install, or ""."""
+    """Write a figure as PNG; return a message that names characters without a font and the fonts to install, or ""."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
@@ -113,10 +114,10 @@ def save(figure: Figure, path: Path) -> str:
 
 
 def _missing_fonts_message(path: Path, characters: Sequence[str]) -> str:
-    """Return a line that names the scripts that are drawn as boxes.
+    """Return a message that names the scripts that are drawn as boxes, or "".
 
     >>> _missing_fonts_message(Path("a.png"), ["ሀ", "日"])
-    'a.png: no font here has ሀ (Ethiopic), 日 (CJK); install Noto Sans Ethiopic, Noto Sans CJK'
+    'a.png: no installed font has ሀ (Ethiopic), 日 (CJK); install Noto Sans Ethiopic, Noto Sans CJK'
     """
     if not characters:
         return ""
@@ -124,8 +125,8 @@ def _missing_fonts_message(path: Path, characters: Sequence[str]) -> str:
     for char in characters:
         scripts.setdefault(unicodedata.name(char, "UNKNOWN").split()[0], char)
     named = ((script if script == "CJK" else script.capitalize(), char) for script, char in scripts.items())
-    shown = ", ".join(f"{char} ({script})" for script, char in named)
-    return f"{path}: no font here has {shown}; install {', '.join(dict.fromkeys(map(_font_of, scripts)))}"
+    examples = ", ".join(f"{char} ({script})" for script, char in named)
+    return f"{path}: no installed font has {examples}; install {', '.join(dict.fromkeys(map(_font_of, scripts)))}"
 
 
 def _font_of(script: str) -> str:

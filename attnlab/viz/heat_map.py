@@ -1,4 +1,4 @@
-"""Heat maps of attention between labeled rows and columns, split into bands where there are many columns."""
+"""Heat maps of attention between labeled rows and columns, split into bands if they are wide."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -33,32 +33,33 @@ from attnlab.viz.fonts import (
     write,
 )
 from attnlab.viz.panels import Panel, panels
-from attnlab.viz.text import contains_word, heading, unknown_words_message
+from attnlab.viz.text import caveat, contains_word, heading, unknown_words_message
 
 CELL = 0.32
-"""Inches of one token's row or column: room for its letters at `LETTERS` points at any length of sentence."""
+"""Height of a row and width of a column in inches, enough for labels of `LETTERS` points."""
 WIDEST = 60
-"""Columns from which on a picture much wider than high is cut into bands."""
-LEAST_ROWS = 3
-"""Rows whose height is left for the name of the rows."""
+"""Largest number of columns of a picture that is not split into bands."""
+MIN_ROWS = 3
+"""Smallest number of rows whose height is reserved for the label of the rows."""
 
 
 def draw_heat_map(attention_map: AttentionMap, path: Path) -> str:
     """Draw attention weights as heat maps with the sum of each row at its end.
 
-    Every row group has its own map, title and scale. A scale goes from 0 (white) to 1, so that two pictures can be
-    compared; it ends at the largest weight only if all are below `panels.FAINT`, and negative weights are red. With so
-    many columns that evenly spread weights would be invisible, colors follow the square root of the weights, and the
-    color bar says so. The picture grows with the number of tokens, so that every label stays legible; many columns are
-    split into bands, one below the other. Columns that are sentences become rows.
+    Every row group has its own map, title and color scale. A scale ranges from 0 (white) to 1, so that pictures can be
+    compared; it ends at the largest weight if all weights are below `panels.FAINT`. Negative weights are red. With so
+    many columns that uniform weights would be invisible, colors follow the square root of the weights, as noted at the
+    color bar. The picture grows with the number of tokens, so that labels stay legible, and many columns are split into
+    stacked bands. Columns that are sentences are drawn as rows.
 
-    Words outside the model's vocabulary are red and listed above the map; columns marked as evidence are green.
+    Words outside the vocabulary are red and listed above the map; columns marked as evidence are green. A note below
+    says that attention is not an explanation.
 
     Args:
         attention_map: with at least one row and one column.
         path: the PNG to write.
 
-    Returns: a line that names characters without a font, or "".
+    Returns: a message that names characters without a font, or "".
     """
     rows, columns = attention_map.weights.shape
     if not (rows and columns):
@@ -71,12 +72,15 @@ def draw_heat_map(attention_map: AttentionMap, path: Path) -> str:
     notes = wrapped(unknown_words_message(attention_map.unknown_words), width - 2 * EDGE, LETTERS)
     legend = ["green: evidence marked in the data"] if attention_map.evidence else []
     above = EDGE + LINE * (len(lines) + len(notes) + len(legend)) if lines or notes or legend else 0.0
+    footer = wrapped(caveat(), width - 2 * EDGE, LETTERS - 2)
+    below = LINE * len(footer) + EDGE
     heights = [m.height(top, len(bands), width) for m in maps]
-    height = above + sum(heights) + 0.25
+    height = above + sum(heights) + 0.25 + below
     figure = Figure(figsize=(width, height), dpi=min(DPI, DPI * LARGEST / max(width, height)), facecolor="white")
     write(figure, lines, EDGE, height - EDGE, HEADING)
     write(figure, notes, EDGE, height - EDGE - LINE * len(lines), LETTERS, UNKNOWN)
     write(figure, legend, EDGE, height - EDGE - LINE * (len(lines) + len(notes)), LETTERS, EVIDENCE)
+    write(figure, footer, EDGE, below, LETTERS - 2, "0.35")
     for m, begin in zip(maps, height - above - np.cumsum([0.0, *heights[:-1]]), strict=True):
         m.draw(figure, begin, left, top, bands)
     return save(figure, path)
@@ -84,7 +88,7 @@ def draw_heat_map(attention_map: AttentionMap, path: Path) -> str:
 
 @dataclass(frozen=True)
 class _HeatMap:
-    """A heat map as it is drawn, in bands of columns."""
+    """The heat map of a panel, drawn in bands of columns."""
 
     panel: Panel
     weights: np.ndarray
@@ -92,9 +96,9 @@ class _HeatMap:
     x_labels: list[str]
     y_labels: list[str]
     unknown: tuple[frozenset[int], frozenset[int]]
-    """Indices of `x_labels` and of `y_labels` that contain unknown words."""
+    """Indices of `x_labels` and `y_labels` with unknown words."""
     evidence: tuple[frozenset[int], frozenset[int]]
-    """Indices of `x_labels` and of `y_labels` that are evidence."""
+    """Indices of `x_labels` and `y_labels` that are evidence."""
     axis_labels: tuple[str, str]
     transposed: bool
     """Whether the columns of the attention map are the rows of the picture."""
@@ -118,12 +122,12 @@ class _HeatMap:
         return wrapped(self.panel.title, width, LETTERS)
 
     def height(self, top: float, bands: int, width: float) -> float:
-        """Return inches from the top of the title to the bottom of the last band."""
+        """Return the height from the top of the title to the bottom of the last band in inches."""
         lines = self.title(width - 2 * EDGE)
         return (LINE * len(lines) + EDGE if lines else 0.0) + self._place(top, bands) + 0.1
 
     def draw(self, figure: Figure, begin: float, left: float, top: float, bands: Sequence[slice]) -> None:
-        """Draw the map below `begin` inches, where the labels take `left` and `top` inches."""
+        """Draw the map below `begin` inches; `left` and `top` are the inches of the labels."""
         width, height = figure.get_size_inches()
         lines = self.title(width - 2 * EDGE)
         write(figure, lines, EDGE, begin - EDGE, LETTERS, "0.3")
@@ -138,7 +142,7 @@ class _HeatMap:
             for indices, color in ((self.evidence, EVIDENCE), (self.unknown, UNKNOWN)):
                 _color_labels(axes.get_xticklabels(), [index - band.start for index in indices[0]], color)
                 _color_labels(axes.get_yticklabels(), indices[1], color)
-            if LETTER * letters(self.axis_labels[1]) <= max(tall, CELL * LEAST_ROWS):
+            if LETTER * letters(self.axis_labels[1]) <= max(tall, CELL * MIN_ROWS):
                 axes.set_ylabel(self.axis_labels[1], color="0.4", labelpad=8)
             every_axes.append(axes)
         every_axes[0].set_xlabel(self.axis_labels[0], color="0.4", labelpad=8)
@@ -147,7 +151,7 @@ class _HeatMap:
         add_color_bar(figure, every_axes[0], self.panel, above=0.25 + top)
 
     def _place(self, top: float, number: int) -> float:
-        """Return inches from the start of the first band to another; the first leaves room for the color bar."""
+        """Return the inches from the first band to another band; the first band has room for the color bar."""
         band = 0.45 + top + CELL * len(self.y_labels) + (0.4 if self.transposed else 0.0)
         return number * band + (max(0.45 + SHORTEST_BAR - band, 0.0) if number else 0.0)
 
@@ -161,7 +165,12 @@ def _y_labels(heat_map: _HeatMap) -> list[str]:
 
 
 def _bands(columns: int, high: float) -> list[slice]:
-    """Split the columns into bands of `high` cells each, so that the picture is at most about twice as wide as high."""
+    """Split the columns into bands, so that the picture is at most about twice as wide as high.
+
+    Args:
+        columns: number of columns.
+        high: height of a band in cells.
+    """
     count = math.ceil(math.sqrt(columns / (2 * high))) if columns > WIDEST else 1
     size = math.ceil(columns / count)
     return [slice(start, min(start + size, columns)) for start in range(0, columns, size)]
@@ -193,7 +202,7 @@ def _label_axes(axes: Axes, x_labels: list[str], y_labels: list[str]) -> None:
 def _write_sums(axes: Axes, weights: np.ndarray, transposed: bool, whole: bool) -> None:
     """Write the sum of each row of weights at its end, or below it in a transposed picture."""
     small = {"color": "0.35", "fontsize": LETTERS - 2, "textcoords": "offset points"}
-    name = "sum" if whole else "sum of all"
+    name = "sum" if whole else "total"
     for row, total in enumerate(weights.sum(axis=1, dtype=np.float64)):
         if transposed:
             beside = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "top", "rotation": 90}

@@ -1,4 +1,4 @@
-"""A text with every token highlighted by its attention weight."""
+"""Texts whose tokens are highlighted by their attention weights."""
 
 import warnings
 from collections.abc import Sequence
@@ -31,31 +31,31 @@ from attnlab.viz.fonts import (
     write,
 )
 from attnlab.viz.panels import Panel, panels, scale_top
-from attnlab.viz.text import CAVEAT, CAVEAT_DETAILS, contains_word, direction, heading, unknown_words_message
+from attnlab.viz.text import caveat, contains_word, direction, heading, unknown_words_message
 
 WIDTH = 8.0
-"""Inches of the text."""
+"""Width of the text in inches."""
 ROW = 0.34
-"""Inches from one line of the text to the next."""
+"""Line height of the text in inches."""
 GAP = 0.07
-"""Inches between tokens."""
+"""Space between tokens in inches."""
 PADDING = 0.03
-"""Inches of the highlight to the left and right of a token."""
-MOST_COPIES = 4
-"""Rows that are drawn as a copy of the text each; of more their mean is drawn."""
+"""Margin of the highlight on both sides of a token in inches."""
+MAX_COPIES = 4
+"""Largest number of rows that are drawn as separate copies of the text; otherwise their mean is drawn."""
 
 
 def draw_highlighted_text(attention_map: AttentionMap, path: Path) -> str:
-    """Draw the columns as a text, highlighted by the weights of each row (the mean over the rows if there are many).
+    """Draw the columns as a text, highlighted by the weights of each row (or by the mean over many rows).
 
-    The scale is that of a heat map (see `draw_heat_map`). Tokens that the data mark as evidence are underlined, words
-    outside the vocabulary are red. A note below says that attention is not an explanation.
+    The color scale is that of a heat map (see `draw_heat_map`). Tokens that the data mark as evidence are underlined,
+    words outside the vocabulary are red. A note below says that attention is not an explanation.
 
     Args:
         attention_map: with at least one row and one column; its row groups share one scale.
         path: the PNG to write.
 
-    Returns: a line that names characters without a font, or "".
+    Returns: a message that names characters without a font, or "".
     """
     rows, columns = attention_map.weights.shape
     if not (rows and columns):
@@ -66,7 +66,7 @@ def draw_highlighted_text(attention_map: AttentionMap, path: Path) -> str:
     lines = 1 + max(line for line, _, _ in places)
     above = wrapped(heading(attention_map), WIDTH, HEADING)
     unknown = wrapped(unknown_words_message(attention_map.unknown_words), WIDTH, LETTERS)
-    notes = wrapped(f"{CAVEAT}: {CAVEAT_DETAILS}.", WIDTH, LETTERS - 2)
+    notes = wrapped(caveat(), WIDTH, LETTERS - 2)
     titles = [wrapped(copy.group.title, WIDTH, LETTERS) for copy in copies]
     size = [LINE * len(title) + ROW * lines + 0.12 for title in titles]
     top = EDGE + LINE * (len(above) + len(unknown)) + 0.1
@@ -101,9 +101,9 @@ def draw_highlighted_text(attention_map: AttentionMap, path: Path) -> str:
 
 
 def _copies(attention_map: AttentionMap) -> list[Panel]:
-    """Return one panel for each copy of the text; all have the same scale."""
+    """Return a panel for each copy of the text; all share one scale."""
     groups = panels(attention_map)
-    if len(attention_map.weights) > MOST_COPIES:
+    if len(attention_map.weights) > MAX_COPIES:
         mean = attention_map.weights.mean(axis=0, keepdims=True)
         title = f"{groups[0].group.title or attention_map.row_label}: mean of {len(attention_map.weights)} rows"
         return [_copy(groups[0], title, mean, scale_top(mean))]
@@ -130,7 +130,7 @@ def _widths(tokens: Sequence[str]) -> list[float]:
 
 
 def _places(tokens: Sequence[str], widths: Sequence[float]) -> list[tuple[int, float, float]]:
-    """Lay tokens out in lines of `WIDTH` inches: line, left edge and width of each."""
+    """Return the line, left edge and width of each token in lines of `WIDTH` inches."""
     places, line, x = [], 0, 0.0
     for width in widths:
         wide = width + 2 * PADDING

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages of attention maps; they open offline and need no server."""
+"""Self-contained HTML pages of attention maps, which need no server and no network."""
 
 import base64
 import io
@@ -14,9 +14,9 @@ from attnlab.viz.panels import Panel, image_panel, panels
 from attnlab.viz.text import CAVEAT, CAVEAT_DETAILS, contains_word, direction, printable, unknown_words_message
 
 UNITS = 1000
-"""A row of weights is written in thousandths that sum to the sum of the row."""
-MOST_CELLS = 90_000
-"""Weights on one page, which keeps it under a megabyte (a single attention map is shown whole, however large)."""
+"""Weights are written in thousandths, rounded so that a row keeps its sum."""
+MAX_CELLS = 90_000
+"""Largest number of weights on a page, which keeps it below a megabyte (a single map is always shown whole)."""
 
 
 def render(
@@ -29,28 +29,30 @@ def render(
 ) -> str:
     """Render the predictions of one example with their attention as an HTML page.
 
-    Of tokens, a page shows the weights as a table and highlights rows and columns together: pointing at a token,
-    moving to it by Tab or the arrow keys, or clicking it (which keeps it) highlights what it attends to, or what
-    attends to it; at first the columns are colored by their means. Of an image, it shows the grid of every row over a
-    copy of the image. Unknown words and evidence are marked. All text is escaped and runs in the direction of its own
-    letters. Predictions that would make the page larger than a megabyte are left out, and the page says how many.
+    For tokens, the page has a table of the weights, and it highlights tokens: pointing at a token, moving to it with
+    Tab or the arrow keys, or clicking it (which keeps it selected) highlights the tokens it attends to, or those that
+    attend to it. Initially the columns are colored by their mean weights. For an image, the page has a copy of the
+    image with the grid of every row. Unknown words and evidence are marked. All text is escaped and has the direction
+    of its own script. Predictions that would make the page larger than a megabyte are omitted, with their number.
 
     Args:
-        attention_maps: best prediction first; at least one, all of the same class.
+        attention_maps: attention maps of the same class, at least one, best prediction first.
         title: heading of the page.
-        details: about the run, e.g. {"run": "dates-s1", "checkpoint": "step 900"}.
-        input_language: code of the input's language for screen readers and hyphenation, e.g. "de".
-        prediction_language: the same of the predictions.
+        details: details of the run, e.g. {"run": "dates-s1", "checkpoint": "step 900"}.
+        input_language: language code of the input for screen readers and hyphenation, e.g. "de".
+        prediction_language: language code of the predictions.
+
+    Returns: the HTML text.
     """
     if not attention_maps:
         raise ValueError("no attention map to show")
     first = attention_maps[0]
-    shown = _that_fit(attention_maps)
+    rendered = _maps_that_fit(attention_maps)
     context: dict[str, Any] = {
         "title": _printable(title),
         "unknown_words": _printable(unknown_words_message(first.unknown_words)),
         "details": {_printable(name): _printable(value) for name, value in (details or {}).items()},
-        "left_out": len(attention_maps) - len(shown),
+        "left_out": len(attention_maps) - len(rendered),
         "input_language": input_language,
         "prediction_language": prediction_language,
         "caveat": CAVEAT,
@@ -63,13 +65,13 @@ def render(
             "height": first.image.shape[0],
             "width": first.image.shape[1],
             "maps": [
-                _image_map(attention_map) for attention_map in shown if isinstance(attention_map, ImageAttentionMap)
+                _image_map(attention_map) for attention_map in rendered if isinstance(attention_map, ImageAttentionMap)
             ],
         }
         return _template("image_attention_map.html").render(context)
     context |= {
         "input": _split_at_words(_printable(first.input), first.unknown_words),
-        "maps": [_token_map(attention_map) for attention_map in shown if isinstance(attention_map, AttentionMap)],
+        "maps": [_token_map(attention_map) for attention_map in rendered if isinstance(attention_map, AttentionMap)],
     }
     return _template("attention_map.html").render(context)
 
@@ -88,7 +90,7 @@ def thousandths(row: np.ndarray) -> list[int]:
 
 
 def column_means(split: Sequence[Panel]) -> list[float]:
-    """Return the mean of each column as a share of the largest mean; each row is weighed by its color scale."""
+    """Return the mean of each column relative to the largest mean; every row is divided by the top of its scale."""
     shares = np.concatenate([panel.weights / panel.top for panel in split])
     means = shares.mean(axis=0, dtype=np.float64) if len(shares) else np.zeros(shares.shape[1])
     return (means / (float(np.abs(means).max(initial=0.0)) or 1.0)).tolist()
@@ -136,7 +138,7 @@ def _image_map(attention_map: ImageAttentionMap) -> dict[str, Any]:
     shares = np.abs(attention_map.weights) / panel.top
     strengths = np.sqrt(shares) if panel.square_root else shares
     notes = "; colors follow the square root" if panel.square_root else ""
-    sums = "; the weights of each grid add up to 1" if panel.normalized_axis == "row" else ""
+    sums = "; the weights of each grid sum to 1" if panel.normalized_axis == "row" else ""
     return _summary(attention_map) | {
         "attention": _printable(attention_map.title),
         "columns": attention_map.weights.shape[2],
@@ -161,7 +163,7 @@ def _image_map(attention_map: ImageAttentionMap) -> dict[str, Any]:
 def _summary(attention_map: AnyAttentionMap) -> dict[str, Any]:
     return {
         "prediction": _printable(attention_map.prediction),
-        "score": f"{attention_map.score:.3f}",
+        "score": f"{round(attention_map.score, 3) + 0.0:.3f}",  # + 0.0: no negative zero
         "reference": _printable(attention_map.reference),
     }
 
@@ -175,14 +177,14 @@ def _png(image: np.ndarray) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _that_fit(attention_maps: Sequence[AnyAttentionMap]) -> list[AnyAttentionMap]:
+def _maps_that_fit(attention_maps: Sequence[AnyAttentionMap]) -> list[AnyAttentionMap]:
     cells = np.cumsum([attention_map.weights.size for attention_map in attention_maps])
-    most = MOST_CELLS // (8 if isinstance(attention_maps[0], ImageAttentionMap) else 1)  # a cell takes more bytes
-    return list(attention_maps[: max(int(np.searchsorted(cells, most, side="right")), 1)])
+    limit = MAX_CELLS // (8 if isinstance(attention_maps[0], ImageAttentionMap) else 1)  # a cell takes more bytes
+    return list(attention_maps[: max(int(np.searchsorted(cells, limit, side="right")), 1)])
 
 
 def _cell(units: int) -> str:
-    """Return thousandths in short form: .042, -.042, nothing for 0, 1 for all."""
+    """Return thousandths in short form: .042, -.042, 1, and an empty text for 0."""
     if units == 0:
         return ""
     return ("-" if units < 0 else "") + f"{abs(units) / UNITS:g}".removeprefix("0")
@@ -193,7 +195,7 @@ def _label(text: str, unknown: Sequence[str]) -> dict[str, Any]:
 
 
 def _printable(text: str) -> str:
-    """Replace characters that HTML cannot hold or that change the direction of the text around them."""
+    """Replace characters that are invalid in HTML or change the direction of the surrounding text."""
     return printable(text, keep="\n\t")
 
 

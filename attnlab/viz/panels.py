@@ -1,4 +1,4 @@
-"""The row groups of an attention map as panels: weights that are drawn on one color scale."""
+"""Panels: the row groups of an attention map, each with its own color scale."""
 
 from dataclasses import dataclass
 
@@ -7,20 +7,20 @@ import numpy as np
 from attnlab.tasks.attention_map import AttentionMap, ImageAttentionMap, RowGroup
 
 FAINT = 0.5
-"""If no weight reaches this, the scale ends at the largest one: in a long text all weights are small."""
+"""If all weights are below this, as in a long text, the scale ends at the largest weight."""
 PALE = 32
-"""If evenly spread weights would have less than 1/PALE of the strongest color, colors follow the square root."""
+"""If uniform weights would have less than 1/PALE of the strongest color, colors follow the square root."""
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Weights that are drawn on one scale.
+    """Weights that are drawn on one color scale.
 
     Attributes:
         group: title and labels of the rows.
-        row_labels: one for each row.
+        row_labels: label of each row.
         weights: [rows columns].
-        top: the weight that is shown in the strongest color; if any weight is negative, −top is too.
+        top: weight of the strongest color; if any weight is negative, the scale starts at −top.
     """
 
     group: RowGroup
@@ -35,14 +35,14 @@ class Panel:
 
     @property
     def normalized_axis(self) -> str:
-        """Along which axis the weights sum to 1: "row" for every row, "column" for every column, "" for neither."""
+        """The axis along which the weights sum to 1: "row" for every row, "column" for every column, "" for neither."""
         sums = {"row": self.weights.sum(axis=1), "column": self.weights.sum(axis=0)}
         return next((name for name, sum_ in sums.items() if sum_.size and np.allclose(sum_, 1.0, atol=0.005)), "")
 
     @property
     def title(self) -> str:
-        """Title of the group, and which sums are 1; empty for a group without a title."""
-        sums = f": every {self.normalized_axis} adds up to 1" if self.normalized_axis else ""
+        """Title of the group, with the axis that sums to 1; empty for a group without a title."""
+        sums = f": every {self.normalized_axis} sums to 1" if self.normalized_axis else ""
         return self.group.title and self.group.title + sums
 
     @property
@@ -53,7 +53,7 @@ class Panel:
 
 
 def panels(attention_map: AttentionMap) -> list[Panel]:
-    """Split the rows of an attention map into panels, one for each row group."""
+    """Return the panels of an attention map, one per row group."""
     split, start = [], 0
     for group in attention_map.row_groups or (RowGroup(len(attention_map.row_labels), "", attention_map.row_label),):
         rows = slice(start, start + group.rows)
@@ -72,9 +72,9 @@ def image_panel(attention_map: ImageAttentionMap) -> Panel:
 
 
 def scale_top(weights: np.ndarray) -> float:
-    """Return the weight that gets the strongest color.
+    """Return the weight of the strongest color.
 
-    1, so that pictures can be compared; the largest weight if all are below `FAINT` or one is above 1.
+    It is 1, so that pictures can be compared, or the largest weight if all are below `FAINT` or any is above 1.
     """
     largest = float(np.abs(weights).max(initial=0.0))
     return largest if 0.0 < largest < FAINT or largest > 1.005 else 1.0

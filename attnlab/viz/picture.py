@@ -1,4 +1,4 @@
-"""Pictures of attention maps: a heat map, a highlighted text, or an image with a grid over it."""
+"""Pictures of attention maps: heat maps, highlighted texts, or images with a grid."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ from attnlab.viz.image_grid import draw_image_grid
 
 
 def draw(attention_map: AnyAttentionMap, path: Path) -> str:
-    """Draw an attention map as PNG in the form that suits its columns.
+    """Draw an attention map as PNG: a heat map, a highlighted text, or an image with a grid.
 
-    Returns: a line that names characters without a font, or "".
+    Returns: a message that names characters without a font, or "".
     """
     if isinstance(attention_map, ImageAttentionMap):
         return draw_image_grid(attention_map, path)

@@ -7,16 +7,25 @@ from collections.abc import Collection, Iterable, Sequence
 from attnlab.tasks.attention_map import AnyAttentionMap
 
 DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-"""Unicode characters that change the direction of the text after them, or end that."""
+"""Unicode control characters that change the direction of text."""
 CAVEAT = "Attention is not an explanation"
 CAVEAT_DETAILS = (
-    "a weight is the share of a state in an average, not how much the prediction depends on it "
+    "a weight is the share of a state in a weighted mean, not a measure of its effect on the prediction "
     "(docs/attention/explanation.md)"
 )
 
 
+def caveat() -> str:
+    """Return the note that stands below every picture of attention.
+
+    >>> caveat()[:32]
+    'Attention is not an explanation:'
+    """
+    return f"{CAVEAT}: {CAVEAT_DETAILS}."
+
+
 def heading(attention_map: AnyAttentionMap) -> str:
-    """Return the lines above a picture: the question, if there is one, the prediction, and the reference."""
+    """Return the heading of a picture: the question, if any, the prediction, and the reference."""
     known = f"    (reference: {attention_map.reference})" if attention_map.reference else ""
     if attention_map.question:
         return f"Q: {attention_map.question}\nA: {attention_map.prediction}{known}"
@@ -24,7 +33,7 @@ def heading(attention_map: AnyAttentionMap) -> str:
 
 
 def contains_word(text: str, words: Collection[str]) -> bool:
-    """Return whether a token is one of the words, or a sentence contains one of them.
+    """Return whether a text is one of the words or contains one of them as a whole word.
 
     >>> contains_word("Amira went to the garden.", {"garden"}), contains_word("gardens", {"garden"})
     (True, False)
@@ -32,23 +41,23 @@ def contains_word(text: str, words: Collection[str]) -> bool:
     return text in words or any(word in words for word in re.findall(r"\w+", text))
 
 
-def unknown_words_message(words: Sequence[str], most: int = 10) -> str:
-    """Return a line that names the words outside the model's vocabulary; empty for none.
+def unknown_words_message(words: Sequence[str], limit: int = 10) -> str:
+    """Return a message that names words outside the vocabulary, at most `limit` of them; empty for none.
 
     >>> unknown_words_message(["garden", "orchard"])
     'not in the vocabulary, read as unknown: garden, orchard'
     """
-    more = f" and {len(words) - most} more" if len(words) > most else ""
-    return f"not in the vocabulary, read as unknown: {', '.join(words[:most])}{more}" if words else ""
+    more = f" and {len(words) - limit} more" if len(words) > limit else ""
+    return f"not in the vocabulary, read as unknown: {', '.join(words[:limit])}{more}" if words else ""
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Replace control characters, half surrogates and marks that change the text direction with `�`, except `keep`."""
+    """Replace control characters, lone surrogates and direction marks by `�`, except the characters of `keep`."""
     return "".join("�" if _is_hidden(character) and character not in keep else character for character in text)
 
 
 def direction(tokens: Iterable[str]) -> str:
-    """Return the direction in which tokens follow one another: that of the first letter that has one.
+    """Return the reading direction of tokens, which is that of the first letter with a direction.
 
     >>> direction(["12", "שלום"]), direction(["Haus"])
     ('rtl', 'ltr')

@@ -1,5 +1,5 @@
 "use strict";
-// The tables are the data: every weight is read from its cell.
+// Every weight is read from its table cell.
 const STRONG = 0.62, FAINT = 0.02;
 
 function paint(element, share, negative = false) {
@@ -9,7 +9,7 @@ function paint(element, share, negative = false) {
   element.classList.toggle("faint", share < FAINT);
 }
 
-// Isolate the direction of a word's letters from the text around it.
+// Isolate the text direction of a word from the surrounding text.
 function isolate(word) {
   return `\u2068${word.textContent}\u2069`;
 }
@@ -51,7 +51,7 @@ function setUp(section) {
     const largest = of.map((weight, i) => [weight, i]).filter(([weight]) => Math.abs(weight) >= 0.01);
     largest.sort((a, b) => Math.abs(b[0]) - Math.abs(a[0]));
     const list = largest.slice(0, 5).map(([weight, i]) => `${isolate(words[i])} ${weight.toFixed(3)}`);
-    status.textContent = `${isolate(word)} ${verb} ${list.join(", ") || "nothing by 0.01 or more"}`;
+    status.textContent = `${isolate(word)} ${verb} ${list.join(", ") || "no weight of 0.01 or more"}`;
   }
 
   function highlight(button) {
