@@ -111,9 +111,9 @@ np.testing.assert_array_equal(halves, found.output)
 print("output", found.output[0, 0], "entropy", found.entropy[0], "nats")
 
 # %% [markdown]
-# A **mask** defines which keys a query may attend to: True means may attend. It meets the normalizer as `where`, never as a large
-# negative number, so what is masked has weight 0 exactly. Here the last word is padding, and even NaN in it goes
-# nowhere. With nothing left to attend to, the output is 0.
+# A **mask** defines which keys a query may attend to: True means may attend. It meets the normalizer as `where`, never
+# as a large negative number, so what is masked has weight 0 exactly. Here the last word is padding, and even NaN in it
+# goes nowhere. With nothing left to attend to, the output is 0.
 
 # %%
 broken = heads(key).at[3].set(jnp.nan)

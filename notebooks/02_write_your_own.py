@@ -176,10 +176,9 @@ def log_sparse_pair(i, j):
 check(loops(laplace_pair, log_sparse_pair, softmax_row), score=score, mask=log_sparse)
 
 # %% [markdown]
-# A mask can define in `bounds` which blocks are empty or full, so that they need not be evaluated. Here a query sees its
-# own chunk of the text and the one before. `bounds` gets the lowest and highest position of every block of queries
+# A mask can define in `bounds` which blocks are empty or full, so that they need not be evaluated. Here a query sees
+# its own chunk of the text and the one before. `bounds` gets the lowest and highest position of every block of queries
 # [m, 1] and of keys [1, n], and answers two tables: may any pair of the block attend, may all of them?
-
 
 # %%
 @partial(register_dataclass, data_fields=[], meta_fields=["size"])

@@ -18,8 +18,8 @@
 # the mean of all states, their maxima, or attention by a learned query, in one hop or in several.
 #
 # The data are generated: verdicts on films in which a negation turns an adjective ("hardly witty"), and of two
-# contrasted clauses the main one counts ("although it is dull, it is moving"). So the words alone do not determine the label, and we
-# know of every sentence which words decide it.
+# contrasted clauses the main one counts ("although it is dull, it is moving"). So the words alone do not determine the
+# label, and we know of every sentence which words decide it.
 
 # %%
 import tempfile

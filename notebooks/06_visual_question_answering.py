@@ -16,8 +16,8 @@
 #
 # A question is read by a recurrent network, an image by a convolutional one. Between them stands the *fusion*, and it
 # is chosen by config: joined vectors (`concat`), `co_attention`, `cross_attention` of every word to the image, or the
-# same behind a tanh gate (`gated_cross_attention`). A high accuracy alone is weak evidence for it, because many questions
-# can be guessed; so every score comes with controls.
+# same behind a tanh gate (`gated_cross_attention`). A high accuracy alone is weak evidence for it, because many
+# questions can be guessed; so every score comes with controls.
 
 # %%
 import tempfile

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 import attnlab
+from attnlab.tasks.base import Task
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -57,3 +58,11 @@ def test_experiments_and_files_that_a_page_names_are_there(page: Path):
         assert (ROOT / name).is_file(), name
     for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text):
         assert (page.parent / link).exists(), link
+
+
+def test_the_page_on_extending_names_existing_files_and_all_methods_of_a_task():
+    text = (ROOT / "docs/extending.md").read_text()
+    files = [name for name in re.findall(r"`((?:attnlab|tests|docs|experiments)/[\w./]+)`", text) if "NAME" not in name]
+    assert len(files) > 10
+    assert [name for name in files if not (ROOT / name).exists()] == []
+    assert Task.__abstractmethods__ - set(re.findall(r"`(\w+)`", text)) == set()
