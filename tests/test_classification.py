@@ -85,11 +85,11 @@ def test_the_task_is_solved(run: Path, data: Path):
 
 def test_an_example_that_cannot_be_drawn_costs_no_score(run: Path, data: Path, monkeypatch, capfd):
     def refused(self, params, example):
-        raise UserError("the text has no token: nothing of it can be read")
+        raise UserError("the text has no tokens")
 
     monkeypatch.setattr(ClassificationTask, "attention_maps", refused)
     assert lab.evaluate(run, data)["test"]["accuracy"] >= 98
-    assert "no picture of example 1 of test: the text has no token" in capfd.readouterr().err
+    assert "example 1 of test was not drawn: the text has no tokens" in capfd.readouterr().err
 
 
 def test_predict_gives_a_class_and_its_probability_for_every_line(run: Path):

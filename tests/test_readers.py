@@ -243,7 +243,7 @@ def test_a_local_folder_in_the_hubs_layout_is_read(hub: Path) -> None:
     [
         ({"source": "translation.dd"}, "row 1: no column 'translation.dd'; did you mean 'de'?"),
         ({"source": "de"}, "row 1: no column 'de'"),
-        ({"source": "id"}, "row 1: column 'id' holds int, not text"),
+        ({"source": "id"}, "row 1: column 'id' is int, not text"),
         ({"dev": "nothing"}, "split nothing"),
         ({"path": "nowhere"}, "nowhere (split "),
     ],

@@ -66,3 +66,15 @@ def test_the_page_on_extending_names_existing_files_and_all_methods_of_a_task():
     assert len(files) > 10
     assert [name for name in files if not (ROOT / name).exists()] == []
     assert Task.__abstractmethods__ - set(re.findall(r"`(\w+)`", text)) == set()
+
+
+def test_the_page_on_extending_names_what_a_task_and_the_tests_define():
+    text = (ROOT / "docs/extending.md").read_text()
+    rows = re.findall(r"^\| `(.+?)` \| (.*) \|$", text.partition("| used by | methods |")[2], re.MULTILINE)
+    methods = [name for _, names in rows for name in re.findall(r"`(\w+)`", names)]
+    assert len(methods) > 10
+    assert [name for name in methods if not hasattr(Task, name)] == []
+    attributes = [name for name, hint in Task.__annotations__.items() if "ClassVar" in str(hint)]
+    assert [name for name in attributes if f"`{name}`" not in text] == []
+    for file, names in re.findall(r"^\| `(tests/\w+\.py)` \| (.*) \|$", text, re.MULTILINE):
+        assert [name for name in re.findall(r"`(\w+)`", names) if name not in (ROOT / file).read_text()] == []

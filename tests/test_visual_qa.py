@@ -155,5 +155,5 @@ def test_questions_are_learned_and_the_controls_are_not_and_the_run_can_be_used(
         trained.predict([str(file)])
     with pytest.raises(UserError, match="an image and a question"):
         trained.task.parse_example([str(file)])
-    with pytest.raises(UserError, match="one answer"):
+    with pytest.raises(UserError, match="one prediction"):
         trained.predict([f"{file}\twhat?"], n_best=2)
