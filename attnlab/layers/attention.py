@@ -153,7 +153,10 @@ class Attention(nn.Module):
             mods: applied after the config's own mods.
         Raises: ValueError if the config has a part that depends on the queries or the length of the whole sequence.
         """
-        check_decoder_attention(self.config)
+        try:
+            check_decoder_attention(self.config)
+        except ValueError as error:
+            raise ValueError(f"attention.{error}") from None
         tokens, capacity = query.shape[1], past.key.shape[1]
         lengths = jax.numpy.broadcast_to(past.length + tokens, query.shape[:1])
         options = self._options(query, capacity, lengths, mods, (), False)
