@@ -176,7 +176,9 @@ def test_a_map_separates_rows_normalized_over_question_and_over_passage(model: d
     assert of_passage.row_labels[-2:] == ["answer starts", "answer ends"]
     assert of_question.normalized_axis == adds_up[0]
     np.testing.assert_allclose(of_passage.weights[-2:].sum(axis=1), 8 / 9, rtol=1e-5)
-    assert "no answer" in of_passage.title
+    assert 'probabilities sum to 1 minus that of "no answer"' in of_passage.title
+    attention = of_passage.weights[:-2]
+    np.testing.assert_allclose(attention.sum(axis=1), np.ones(len(attention)), rtol=1e-5)
 
 
 def test_a_threshold_decides_between_a_span_and_none():

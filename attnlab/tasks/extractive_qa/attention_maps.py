@@ -67,7 +67,7 @@ def span_map(
         labels, rows = ["question as a whole", *labels], [attention.as_whole[words], *rows]
         title = "Attention of the question as a whole, and probability of the answer's first and last word"
     if min(attention.first.sum(), attention.last.sum()) < 1 - NO_ANSWER_MASS:
-        title += '; each row sums to 1 minus the probability of "no answer"'
+        title += '; probabilities sum to 1 minus that of "no answer"'
     if count < window.length:
         title += f" ({count} of {window.length} words, those around the answer)"
     groups = [RowGroup(len(rows), title, value_label="weight or probability")]
