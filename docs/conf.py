@@ -13,6 +13,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
 
+from flax import linen as nn
 from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -68,8 +69,8 @@ def add_navigation(_: Sphinx, page: str, source: list[str]) -> None:
 def add_reference(_: Sphinx, _page: str, source: list[str]) -> None:
     """Replace each `<!-- api: MODULE NAME NAME -->` of a page by the documentation of these names.
 
-    Without names it is that of the module and of all its public functions and classes, or of each module of a package
-    that has none.
+    Without names it is that of the module and of all its public functions and classes; of a package that has none, the
+    Flax modules of each of its files.
     """
     source[0] = re.sub(r"<!-- api: ([\w. ]+) -->", lambda match: reference(*match[1].split()), source[0])
 
@@ -79,8 +80,9 @@ def reference(name: str, *members: str) -> str:
     module = import_module(name)
     named = members or public_names(module)
     if not named and hasattr(module, "__path__"):
-        inside = [each.name for each in iter_modules(module.__path__) if not each.name.startswith("_")]
-        return "\n".join(f"## `{name}.{each}`\n\n{reference(f'{name}.{each}')}" for each in inside)
+        files = [f"{name}.{file.name}" for file in iter_modules(module.__path__)]
+        layers = {file: flax_modules(import_module(file)) for file in files}
+        return "\n".join(f"## `{file}`\n\n{reference(file, *names)}" for file, names in layers.items() if names)
     directives = [] if members else [f".. automodule:: {name}"]
     for member in named:
         if isclass(getattr(module, member)):
@@ -101,6 +103,12 @@ def public_names(module: ModuleType) -> list[str]:
         and (value.__module__ == module.__name__ or (package and value.__module__.startswith(f"{module.__name__}.")))
     ]
     return sorted(public, key=lambda name: isclass(getattr(module, name))) if package else public
+
+
+def flax_modules(module: ModuleType) -> list[str]:
+    """List the public Flax modules of a file in the order of its source."""
+    public = {name: getattr(module, name) for name in public_names(module)}
+    return [name for name, value in public.items() if isclass(value) and issubclass(value, nn.Module)]
 
 
 def add_home(app: Sphinx, error: Exception | None) -> None:

@@ -147,7 +147,7 @@ def mistake_in(arguments: list[str]) -> str | None:
     except SystemExit:  # --help
         return None
     except UserError as error:
-        return None if re.search("are required|takes two runs|expected one argument", str(error)) else str(error)
+        return None if re.search("are required|needs two runs|expected one argument", str(error)) else str(error)
     return None
 
 

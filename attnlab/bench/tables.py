@@ -55,7 +55,7 @@ def _cells(result: Result, outcome: Outcome) -> list[str]:
 
 
 def ratios(results: Sequence[Result], reasons: dict[str, int]) -> Iterator[str]:
-    """Yield the lines of a table of ratios; reasons are footnotes, whose numbers are collected in `whys`."""
+    """Yield the lines of a table of ratios; reasons are footnotes, numbered in `reasons`."""
     peers = _peers(results)
     yield "| case (B,H,T,D) | ms of | " + " | ".join(peers) + " |"
     yield "|" + "---|" * (len(peers) + 2)
