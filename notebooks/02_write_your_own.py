@@ -180,6 +180,7 @@ check(loops(laplace_pair, log_sparse_pair, softmax_row), score=score, mask=log_s
 # its own chunk of the text and the one before. `bounds` gets the lowest and highest position of every block of queries
 # [m, 1] and of keys [1, n], and answers two tables: may any pair of the block attend, may all of them?
 
+
 # %%
 @partial(register_dataclass, data_fields=[], meta_fields=["size"])
 @dataclass(frozen=True, repr=False)
