@@ -1,4 +1,4 @@
-"""attnlab: a laboratory for attention in JAX and Flax.
+"""attnlab: a library for attention research in JAX and Flax.
 
 The public names are imported on first use, so that `import attnlab` and `attnlab --help` do not import jax.
 """

@@ -121,11 +121,11 @@ def type_of(schema: dict[str, Any]) -> str:
         return " or ".join(type_of(part) for part in schema["anyOf"])
     if "enum" in schema or "const" in schema:
         return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
-    kind = {"integer": "integer", "number": "number", "boolean": "true or false", "string": "text", "null": "`null`"}
+    kind = {"integer": "integer", "number": "number", "boolean": "true or false", "string": "string", "null": "`null`"}
     if schema.get("type") == "array":
-        return f"list of {type_of(schema['items'])}"
+        return f"list of {_plural(type_of(schema['items']))}"
     if schema.get("type") == "object":
-        return f"mapping of names to {type_of(schema['additionalProperties'])}"
+        return f"mapping of names to {_plural(type_of(schema['additionalProperties']))}"
     signs = {
         "minimum": "≥",
         "exclusiveMinimum": ">",
@@ -135,6 +135,10 @@ def type_of(schema: dict[str, Any]) -> str:
     }
     limits = [f"{sign} {schema[name]:.10g}" for name, sign in signs.items() if name in schema and schema[name] != 2**32]
     return f"{kind[schema['type']]} {', '.join(limits)}".strip()
+
+
+def _plural(kind: str) -> str:
+    return "strings" if kind == "string" else kind
 
 
 def default_of(field: FieldInfo) -> str:

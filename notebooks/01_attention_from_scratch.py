@@ -14,12 +14,12 @@
 # %% [markdown]
 # # Attention from scratch
 #
-# Attention is three verbs: **score** every key against a query, **normalize** the scores into weights,
-# **pool** the values by the weights. We do each by hand in NumPy, then meet the same three in the library,
-# learn a score, and inspect the attention of a trained translation model.
+# Attention has three steps: **score** every key against a query, **normalize** the scores into weights, and **pool**
+# the values with these weights. We implement each in NumPy, use the same steps in the library, learn a score, and
+# inspect the attention of a trained translation model.
 #
-# *Queries* are compared with *keys*, and the *values* of the matching keys are averaged. In translation a query is the
-# state of the decoder of the English sentence; keys and values represent the words of the German one.
+# *Queries* are compared with *keys*, and the *values* of the matching keys are averaged. In translation from German to
+# English, a query is the state of the decoder, and keys and values represent the German words.
 
 # %%
 import tempfile
@@ -39,8 +39,8 @@ from attnlab.functional.attention import attention, attention_weights, pool
 # %% [markdown]
 # ## By hand
 #
-# Four German words are the keys, and one query stands for a month. Each word is described by three features:
-# is it a weekday, a month, a number?
+# Four German words are the keys, and one query stands for a month. Each word has three features: whether it is a
+# weekday, a month, or a number.
 
 # %%
 words = ["Freitag", "der", "siebte", "März"]
@@ -56,8 +56,8 @@ logits = np.array([[q @ k for k in key] for q in query])
 dict(zip(words, logits[0].round(2).tolist(), strict=True))
 
 # %% [markdown]
-# **Normalize.** The softmax makes them positive and lets them add up to one. The largest logit is taken off first,
-# so that no exponential overflows; this changes no weight.
+# **Normalize.** The softmax makes the weights positive, with a sum of one. The largest logit is subtracted first, so
+# that no exponential overflows; this does not change the weights.
 
 # %%
 powers = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -66,15 +66,15 @@ assert np.isclose(weights.sum(), 1.0)
 dict(zip(words, weights[0].round(3).tolist(), strict=True))
 
 # %% [markdown]
-# **Pool.** The output is the mean of the values under these weights: close to 3, the month's.
+# **Pool.** The output is the weighted mean of the values: close to 3, the value of the month.
 
 # %%
 output = weights @ value
 print(output)
 
 # %% [markdown]
-# Bahdanau, Cho and Bengio (2015) scored differently, with a small network that may compare a query and a key of
-# different widths: logits[i, j] = vᵀ tanh(W_qᵀ query_i + W_kᵀ key_j).
+# Bahdanau, Cho and Bengio (2015) use another score, a small network that can compare queries and keys of different
+# widths: logits[i, j] = vᵀ tanh(W_qᵀ query_i + W_kᵀ key_j).
 
 # %%
 rng = np.random.default_rng(0)
@@ -83,10 +83,10 @@ additive_logits = np.array([[v @ np.tanh(w_query.T @ q + w_key.T @ k) for k in k
 additive_logits.round(3)
 
 # %% [markdown]
-# ## By the library
+# ## With the library
 #
-# The same functions, for one head of one example. A score with parameters is the plain function with its arrays
-# bound by `Partial`: a pytree, so the arrays have gradients like any other argument.
+# The same functions, for one head of one example. A score with parameters is a plain function whose arrays are bound
+# with `Partial`. The result is a pytree, so the arrays have gradients like any other argument.
 
 # %%
 additive = Partial(scores.additive, w_query=jnp.asarray(w_query), w_key=jnp.asarray(w_key), v=jnp.asarray(v))
@@ -95,8 +95,8 @@ np.testing.assert_allclose(additive(jnp.asarray(query), jnp.asarray(key)), addit
 np.testing.assert_allclose(normalizers.softmax(jnp.asarray(logits)), weights, rtol=1e-5)
 
 # %% [markdown]
-# `attention` does the three at once, for any number of heads and examples: queries are [*batch, T, heads, features].
-# Its two halves are `attention_weights` and `pool`.
+# `attention` does all three steps for any number of heads and examples; queries have the shape [*batch, T, heads,
+# features]. `attention_weights` and `pool` are its two halves.
 
 
 # %%
@@ -111,9 +111,9 @@ np.testing.assert_array_equal(halves, found.output)
 print("output", found.output[0, 0], "entropy", found.entropy[0], "nats")
 
 # %% [markdown]
-# A **mask** defines which keys a query may attend to: True means may attend. It meets the normalizer as `where`, never
-# as a large negative number, so what is masked has weight 0 exactly. Here the last word is padding, and even NaN in it
-# goes nowhere. With nothing left to attend to, the output is 0.
+# A **mask** defines which keys a query may attend to: True means may attend. The normalizer gets it as `where`, not as
+# a large negative number added to the logits, so masked keys have a weight of exactly 0. Here the last word is
+# padding, and even a NaN in it does not propagate. If all keys are masked, the output is 0.
 
 # %%
 broken = heads(key).at[3].set(jnp.nan)
@@ -124,10 +124,10 @@ assert masked.weights[0, 0, 3] == 0.0
 assert empty.item() == 0.0
 
 # %% [markdown]
-# ## Learning where to look
+# ## Learning a score
 #
-# A task that needs attention: the target is the source backwards. Query i is the name of target position i, key j
-# that of source position j. The bilinear score (Luong's "general") has to find the W that pairs them.
+# A task that needs attention: the target is the reversed source. Query i is an embedding of target position i, and key
+# j an embedding of source position j. The bilinear score (Luong's "general") must learn the W that matches them.
 
 # %%
 length, width = 8, 16
@@ -160,10 +160,10 @@ right.set(xlabel="source position", ylabel="target position", title="weights lea
 plt.show()
 
 # %% [markdown]
-# ## A look at an alignment
+# ## The alignment of a trained model
 #
-# A translator of German dates, with the additive score. If `make run` has trained it, that run is used; otherwise one
-# shrunken to seconds is trained here: its picture shows how it is done, not what a trained model sees.
+# A model with additive attention that translates German dates. This notebook uses the run of `make run` if it exists;
+# otherwise it trains a tiny model for a few seconds, whose attention is not meaningful.
 
 # %%
 root = next(folder for folder in [Path.cwd(), *Path.cwd().parents] if (folder / "experiments").is_dir())
@@ -188,4 +188,4 @@ axes.set_title("each row adds up to one")
 plt.show()
 
 # %% [markdown]
-# `attnlab show RUN "ein Satz"` draws the same as a picture and as a page to point at.
+# `attnlab show RUN "ein Satz"` writes the same as a PNG and as an interactive HTML page.

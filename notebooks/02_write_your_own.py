@@ -14,11 +14,11 @@
 # %% [markdown]
 # # Write your own
 #
-# A score, a mask and a normalizer that the library does not have, each in at most 15 lines. Each is checked against
-# its formula in plain NumPy loops, its gradients against finite differences, and then it runs in blocks, without a
-# matrix of queries × keys ever being stored.
+# A score, a mask and a normalizer that the library does not have, each in at most 15 lines. We check each against
+# loops in NumPy and its gradients against finite differences, and then run it in blocks, without storing a matrix of
+# queries × keys.
 #
-# A part sees **one head of one example**, and of it one block: some queries and some keys. The library maps it
+# Each function is called on **one head of one example**, and on a block of its queries and keys. The library maps it
 # over heads, examples and blocks, and differentiates it.
 
 # %%
@@ -62,9 +62,9 @@ def draw(seed, *shape):
 # %% [markdown]
 # ## A score
 #
-# Laplace attention (Kim et al. 2019, "Attentive Neural Processes") scores by the distance along the axes,
-# Σ |query − key|; here each feature has a scale of its own, which is learned. It takes queries [q, d] and keys
-# [k, d] and answers logits [q, k]; parameters are keywords.
+# Laplace attention (Kim et al. 2019, "Attentive Neural Processes") uses the L1 distance of query and key as the score;
+# here each feature has its own learned scale. The function takes queries [q, d] and keys [k, d] and returns logits [q,
+# k]; parameters are keyword arguments.
 
 
 # %%
@@ -77,7 +77,7 @@ def laplace(query, key, *, log_scale):
 short(laplace)
 
 # %% [markdown]
-# `Partial` binds the parameters: the result is a pytree, so they have gradients like any other array.
+# `Partial` binds the parameters. The result is a pytree, so they have gradients like any other array.
 
 # %%
 query, key, value = draw(0, 100, 1, 6), draw(1, 100, 1, 6), draw(2, 100, 1, 4)
@@ -117,8 +117,8 @@ weights = jax.tree.map(np.asarray, weights)
 check(loops(laplace_pair, everywhere, softmax_row), score=score)
 
 # %% [markdown]
-# Gradients for the scale, queries and keys, first and second order, forward and reverse, against
-# finite differences (on a smaller problem, for these are many evaluations):
+# First and second derivatives with respect to scale, queries and keys, in forward and reverse mode, checked against
+# finite differences (on smaller arrays, because this needs many evaluations):
 
 
 # %%
@@ -130,7 +130,8 @@ def small(weights, query, key):
 check_grads(small, (weights, query[:5], key[:5]), order=2, modes=["fwd", "rev"])
 
 # %% [markdown]
-# That was `dense`, which a problem so small gets. In blocks the gradients are computed in another way, and agree:
+# This used `dense`, which is selected for small inputs. In blocks the gradients are computed in another way, with the
+# same result:
 
 
 # %%
@@ -148,8 +149,8 @@ for found, wanted in zip(jax.tree.leaves(slopes("streaming")), jax.tree.leaves(s
 # %% [markdown]
 # ## A mask
 #
-# The LogSparse Transformer (Li et al. 2019) lets a query see itself and the keys 1, 2, 4, 8 … positions before it.
-# A mask by a function of positions is one line: it gets the positions as a column and as a row.
+# The LogSparse Transformer (Li et al. 2019) lets a query attend to its own position and to those 1, 2, 4, 8 … before
+# it. Such a mask is a one-line function of the positions of queries (a column) and keys (a row).
 
 
 # %%
@@ -162,8 +163,8 @@ def powers_of_two(query, key, head):
 short(powers_of_two)
 
 # %% [markdown]
-# Nothing is known of this function but its answers, so no block can be skipped for it. `masks.causal() & ...` changes
-# nothing of what it lets through and lets the blocks above the diagonal be skipped.
+# The library cannot tell which blocks of this mask are empty, so it skips none. `masks.causal() & ...` allows the same
+# pairs, and the blocks above the diagonal are skipped.
 
 # %%
 log_sparse = masks.causal() & masks.from_fn(powers_of_two)
@@ -176,9 +177,11 @@ def log_sparse_pair(i, j):
 check(loops(laplace_pair, log_sparse_pair, softmax_row), score=score, mask=log_sparse)
 
 # %% [markdown]
-# A mask can define in `bounds` which blocks are empty or full, so that they need not be evaluated. Here a query sees
-# its own chunk of the text and the one before. `bounds` gets the lowest and highest position of every block of queries
-# [m, 1] and of keys [1, n], and answers two tables: may any pair of the block attend, may all of them?
+# A mask can define in `bounds` which blocks are empty or full, so that they need not be evaluated. Here a query
+# attends to its own chunk of the text and the previous one. `bounds` gets the lowest and highest positions of all
+# blocks of queries [m, 1] and keys [1, n], and returns two boolean arrays [m, n]: whether any pair of the block is
+# allowed, and whether all are.
+
 
 
 # %%
@@ -216,9 +219,9 @@ print(chosen)
 # %% [markdown]
 # ## A normalizer
 #
-# The Taylor softmax (de Brébisson & Vincent 2016) puts 1 + x + x²/2 for the exponential: positive, and less sure of
-# itself than the softmax. What a mask does not allow comes as `where`, and must reach nothing: it is replaced
-# *before* anything is computed of it, and again after. A row where nothing is allowed is all zeros.
+# The Taylor softmax (de Brébisson & Vincent 2016) replaces the exponential by 1 + x + x²/2, which is positive and
+# gives less peaked weights than the softmax. `where` is False for masked logits, which must not affect anything: they
+# are replaced *before* any computation, and again after it. A fully masked row must be all zeros.
 
 
 # %%
@@ -244,7 +247,8 @@ expected = loops(laplace_pair, log_sparse_pair, taylor_row)
 check(expected, score=score, mask=log_sparse, normalizer=taylor_softmax)
 
 # %% [markdown]
-# Gradients again; and what must hold for any normalizer: NaN at a masked key goes nowhere, an empty row is 0.
+# Gradients again, and two requirements for any normalizer: a NaN at a masked key does not propagate, and a fully
+# masked row is 0.
 
 
 # %%
@@ -262,8 +266,8 @@ assert jnp.isfinite(padded).all()
 assert not attention(query, key, broken, mask=masks.lengths(0), normalizer=taylor_softmax).any()
 
 # %% [markdown]
-# The library does not know how to merge partial rows of a normalizer that is not its own softmax, so it gives it
-# whole rows, one block of queries at a time: memory still grows with the length, not with its square.
+# The library can merge partial rows only for the softmax family. It calls other normalizers on whole rows, one block
+# of queries at a time, so memory is still linear in the length.
 
 # %%
 print(plan(long, long, long, mask=Chunks(512), normalizer=taylor_softmax))
@@ -271,9 +275,9 @@ print(plan(long, long, long, mask=Chunks(512), normalizer=taylor_softmax))
 # %% [markdown]
 # ## In a config
 #
-# A config names such a function by its file, as a score, mod, mask or normalizer of `kind: custom`; it learns the
-# keyword arguments annotated as arrays (`docs/attention/custom.md`). `attnlab train` then trains any model with
-# it, and the run keeps the text of the file.
+# In a config, such a function is a score, mod, mask or normalizer of `kind: custom`, with the name of its file;
+# keyword arguments annotated as arrays are learned parameters (`docs/attention/custom.md`). `attnlab train` then
+# trains any model with it, and the run stores the source of the file.
 
 # %%
 folder = Path(tempfile.mkdtemp())
@@ -296,7 +300,7 @@ kept = custom_function(chosen).part  # what the run executes
 np.testing.assert_array_equal(kept(query[:, 0, :4], None), taylor_softmax(query[:, 0, :4]))
 
 # %% [markdown]
-# ## What they look like
+# ## Attention maps
 
 # %%
 shown = {
@@ -314,6 +318,6 @@ figure.tight_layout()
 plt.show()
 
 # %% [markdown]
-# To have a part checked against every law of the library (masking, NaN, empty rows, dtypes, vmap, jit, every
-# implementation, second derivatives), add a row for it in `tests/rows.py`: its name, how to draw its parameters, and
-# its formula in NumPy.
+# To run the conformance suite of the library on your function (masking, NaN, fully masked rows, dtypes, vmap, jit,
+# every implementation, second derivatives), add a test case to `tests/rows.py`: its name, a sampler of its parameters,
+# and a NumPy implementation.

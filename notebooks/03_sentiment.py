@@ -12,14 +12,14 @@
 # ---
 
 # %% [markdown]
-# # Sentiment: does attention look at the words that decide?
+# Sentiment: does attention find the words that determine the label?
 #
-# A classifier reads a text, **pools** its states to one vector, and weighs the classes. How it pools is the question:
-# the mean of all states, their maxima, or attention by a learned query, in one hop or in several.
+# A text classifier encodes the tokens, **pools** their states into one vector, and predicts a class. The pooling can
+# be the mean or the maximum over all states, or attention with a learned query, with one or several hops.
 #
-# The data are generated: verdicts on films in which a negation turns an adjective ("hardly witty"), and of two
-# contrasted clauses the main one counts ("although it is dull, it is moving"). So the words alone do not determine the
-# label, and we know of every sentence which words decide it.
+# The data are generated: opinions on films in which a negation reverses an adjective ("hardly witty"), and in which
+# the main clause of a contrast determines the label ("although it is dull, it is moving"). So a bag of words does not
+# determine the label, and for every sentence we know the words that do (the gold rationale).
 
 # %%
 import tempfile
@@ -40,8 +40,8 @@ for example in data.test["test"][:4]:
     print(example.label, "|", example.text, "|", [example.text[start:end] for start, end in example.rationale])
 
 # %% [markdown]
-# Counting words does not help: take for every word the share of positive sentences it stands in, and average over a
-# sentence's words. This is little better than chance.
+# Word statistics do not help: averaging, over the words of a sentence, the fraction of positive sentences among those
+# that contain the word is little better than chance.
 
 
 # %%
@@ -62,10 +62,10 @@ print(f"words alone: {100 * right:.0f}% right")
 assert right < 0.7
 
 # %% [markdown]
-# ## Train one
+# ## Train a model
 #
-# A bidirectional GRU with additive attention. A run that this command made is used; else the model is trained here, in
-# about a minute:
+# A bidirectional GRU with additive attention. This notebook uses the run of the following command if it exists;
+# otherwise it trains the model, in about a minute:
 #
 #     attnlab train experiments/classification/synthetic_sentiment_additive.yaml
 
@@ -82,7 +82,7 @@ for name in ("accuracy", "macro_f1", "ece"):
 assert scores["accuracy"] > 90
 
 # %% [markdown]
-# `predict` gives the class and its probability; `attention` returns the attention map.
+# `predict` returns the class and its probability, and `attention` the attention map.
 
 # %%
 texts = [
@@ -105,21 +105,22 @@ for place, text in zip(axes, texts, strict=True):
 plt.show()
 
 # %% [markdown]
-# ## Are these the words that decide?
+# ## Are these the words that determine the label?
 #
-# The share of the attention that lies on deciding words, beside the share of words that are deciding, which is what
-# uniform weights would get.
+# The fraction of the attention on the gold rationale, and the fraction of words in it, which is what uniform weights
+# would give.
 
 # %%
 print(f"attention on deciding words {scores['rationale_mass']:.0f}%, deciding words {scores['rationale_share']:.0f}%")
 
 # %% [markdown]
-# The model is right nearly always, yet in the runs we made two thirds of its attention lay elsewhere: a recurrent state
-# knows of the words around it, so the classifier can read "not dull" at the word before it. High weight on a word does
-# not mean that the word mattered. (Jain & Wallace 2019; Wiegreffe & Pinter 2019.)
+# The model is nearly always correct, yet in our runs two thirds of its attention are on other words: a recurrent state
+# contains information from the words around it, so the classifier can read "not dull" from the state of the preceding
+# word. A large weight on a word does not mean that the prediction depends on it. (Jain & Wallace 2019; Wiegreffe &
+# Pinter 2019.)
 #
-# What the answer depends on is found by changing the text. Leave out each word in turn, and see how far the probability
-# of the answer falls.
+# To measure what the prediction depends on, change the text: remove each word in turn, and see how much the
+# probability of the predicted class drops.
 
 # %%
 text = "The script is by no means dull."
@@ -140,8 +141,8 @@ plt.show()
 # %% [markdown]
 # ## Other ways to pool
 #
-# Nothing but `model.pooling` changes: `{kind: mean}`, `{kind: max}`, `{kind: last}`, any score and normalizer in
-# `{kind: attention, ...}`, or `{kind: structured, hops: 3}`. On real data:
+# Only `model.pooling` changes: `{kind: mean}`, `{kind: max}`, `{kind: last}`, any score and normalizer in `{kind:
+# attention, ...}`, or `{kind: structured, hops: 3}`. On real data:
 #
 #     attnlab train experiments/classification/sst2_additive.yaml --data DATA
 #     attnlab train experiments/classification/sst2_structured.yaml --data DATA

@@ -14,8 +14,8 @@
 # %% [markdown]
 # # Question answering
 #
-# Two kinds of questions: about a **story**, whose deciding sentences are known, so that attention can be marked like an
-# answer; and about a **passage**, where attention runs both ways between question and text.
+# Two kinds of questions: about a **story** with known supporting facts, so that attention can be evaluated too; and
+# about a **passage**, with attention in both directions between question and passage.
 
 # %%
 import tempfile
@@ -42,7 +42,7 @@ from attnlab.tasks.extractive_qa.metrics import squad_scores
 # %% [markdown]
 # ## Stories with gold facts
 #
-# People walk about and carry things. A question needs one, two or three sentences; the generator knows which.
+# People move between places and carry objects. A question needs one, two or three sentences, the gold facts.
 
 # %%
 for facts in (1, 2, 3):
@@ -78,18 +78,19 @@ axes.set(yticks=[0], yticklabels=view.row_labels, title=f"answer: {view.predicti
 plt.show()
 
 # %% [markdown]
-# The earlier sentence about Amira gets little: the keys tell how long ago each sentence was. Two and three facts need
-# as many hops and longer training: `experiments/story_qa/story_qa_2_memory.yaml`, `story_qa_3_memory.yaml`. Any score
-# and normalizer of the library serves; with sparsemax the attention on other sentences is exactly 0:
+# The earlier sentence about Amira has a small weight, because the keys encode how long ago each sentence was.
+# Questions with two and three facts need as many hops and longer training:
+# `experiments/story_qa/story_qa_2_memory.yaml`, `story_qa_3_memory.yaml`. Any score and normalizer of the library can
+# be used; with sparsemax the weights of other sentences are exactly 0:
 #
 #     attnlab train experiments/story_qa/story_qa_1_memory.yaml model.attention.normalizer.kind=sparsemax
 #
 # ## Attention flow between question and passage
 #
-# BiDAF (Seo et al. 2017) scores every word of the passage against every word of the question once,
-# S[t, j] = wᵀ [h_t; u_j; h_t ∘ u_j], and attends both ways: each passage word to the question (softmax of the rows),
-# and the question to the passage (softmax of the largest entry of each row). With states that name the words, it can be
-# done by eye:
+# BiDAF (Seo et al. 2017) computes one score for every pair of a passage word and a question word, S[t, j] = wᵀ [h_t;
+# u_j; h_t ∘ u_j], and attends in both directions: each passage word to the question (softmax of the rows), and the
+# question to the passage (softmax of the largest entry of each row). With a random vector per word as its state, the
+# result is easy to follow:
 
 # %%
 passage = ["Ann", "was", "born", "in", "Paris", "and", "Bob", "in", "Rome"]
@@ -111,22 +112,21 @@ plt.show()
 assert {passage[i] for i in np.argsort(-to_passage)[:3]} == {"was", "born", "Bob"}
 
 # %% [markdown]
-# Words that the question has too pick each other out; a passage word that it has not attends to all of it. A reader
-# learns states in which "Rome" knows that it stands beside "Bob".
+# Words that occur in both attend to each other; a passage word that is not in the question attends to all of the
+# question. A trained reader learns states in which "Rome" encodes that it is next to "Bob".
 #
-# ## What an answer is worth
+# ## Metrics
 #
-# SQuAD's own measures: exact match, and F1 of the words, after case, punctuation and articles are taken away. An answer
-# may be that there is none.
+# The metrics of SQuAD are exact match and word-level F1, ignoring case, punctuation and articles. A model may also
+# predict that a question is unanswerable.
 
 # %%
 gold = [["the Eiffel Tower", "Eiffel Tower"], ["in 1889"], []]
 print(squad_scores(gold, ["Eiffel tower!", "1889", ""]))
 
 # %% [markdown]
-# A baseline that learns nothing, the sliding window (Richardson et al. 2013): of all candidates the one around which
-# the words of the question stand. `attnlab evaluate` scores it beside every reader, with a paired bootstrap of the
-# difference.
+# An untrained baseline, the sliding window (Richardson et al. 2013), selects the candidate answer with the most
+# question words around it. `attnlab evaluate` reports it for every reader, with a paired bootstrap of the difference.
 
 # %%
 text = "The Eiffel Tower was built in 1889. It is made of iron. About 7 million people visit it in a year."
@@ -136,7 +136,7 @@ print(answers)
 paired_difference(np.array([100.0, 50, 100, 0] * 20), np.array([50.0, 50, 0, 0] * 20))
 
 # %% [markdown]
-# On SQuAD itself (`docs/data.md` says which files go where), with attention both ways, one way, and none:
+# On SQuAD (see `docs/data.md` for its files), with attention in both directions, in one, and without attention:
 #
 #     attnlab train experiments/extractive_qa/squad_bidaf.yaml --data DIR
 #     attnlab train experiments/extractive_qa/squad_c2q.yaml --data DIR

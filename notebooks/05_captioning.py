@@ -12,11 +12,11 @@
 # ---
 
 # %% [markdown]
-# # Captioning: a word, and where on the image it comes from
+# Captioning: which region of the image does each word come from?
 #
-# *Show, attend and tell* (Xu et al. 2015): an image becomes a grid of features, and before every word an LSTM looks at
-# the cells of this grid. Queries are the states of the writer, keys and values the cells. We use generated scenes of
-# shapes, where the place of every word is known, so that attention to the named object can be measured.
+# *Show, attend and tell* (Xu et al. 2015): a network encodes the image as a grid of features, and an LSTM attends to
+# the cells of this grid before every word. Queries are the states of the decoder, keys and values the cells. We use
+# generated scenes of shapes with a gold region for every word, so that attention to the named object can be measured.
 
 # %%
 import tempfile
@@ -38,7 +38,7 @@ from attnlab.tasks.captioning.pointing import pointing
 # ## The scenes
 #
 # An object has a size, a color and a shape; objects are described in reading order. No caption of the test set is in
-# training: the words are known, their combination is new.
+# the training set: its words are known, but their combination is new.
 
 # %%
 examples = scenes.generate(Scenes(train=4, dev=1, test=3)).train
@@ -53,8 +53,8 @@ list(zip(examples[0].captions[0].split(), examples[0].regions, strict=True))[:4]
 # %% [markdown]
 # ## A trained model
 #
-# If `attnlab train experiments/captioning/scenes_soft.yaml` has been run, that run is used; otherwise a small one of
-# single objects is trained here, in a minute or two.
+# This notebook uses the run of `attnlab train experiments/captioning/scenes_soft.yaml` if it exists; otherwise it
+# trains a small model on scenes of single objects, in a minute or two.
 
 # %%
 root = next(folder for folder in [Path.cwd(), *Path.cwd().parents] if (folder / "experiments").is_dir())
@@ -72,8 +72,8 @@ trained = attnlab.load(run)
 tests = trained.task.load(trained.run.config, None).test["test"][:100]
 
 # %% [markdown]
-# `attention` takes the path of an image, as `attnlab show RUN IMAGE` does, and gives the caption with where the model
-# looked for each of its words.
+# `attention` takes the path of an image, like `attnlab show RUN IMAGE`, and returns the caption with the attention of
+# each word.
 
 # %%
 path = Path(tempfile.mkdtemp()) / "scene.png"
@@ -95,10 +95,11 @@ for axes in every_axes[0]:
 plt.show()
 
 # %% [markdown]
-# ## Does it look at what it names?
+# ## Does it attend to what it names?
 #
-# The model is made to write the gold caption, and for every word of an object we see whether its heaviest cell lies on
-# this object (the *pointing game*). A place is 4 of the 64 cells, so that random attention hits one time in sixteen.
+# The decoder is fed the gold caption (teacher forcing), and for every word that describes an object we check whether
+# the cell with the largest weight is on this object (the *pointing game*). An object covers 4 of the 64 cells, so
+# chance level is 1/16.
 
 # %%
 hits = []
@@ -108,10 +109,10 @@ print(f"{100 * np.mean(hits):.1f}% of {len(hits)} words point at their object")
 assert np.mean(hits) > 0.3
 
 # %% [markdown]
-# ## Scores of captions
+# ## Caption metrics
 #
-# Photographs have no single right caption, so several references and softer scores are used. What they say of the
-# same caption differs: BLEU counts n-grams, CIDEr-D weighs rare ones more, ROUGE-L follows the longest common thread.
+# A photograph has no single correct caption, so several references and metrics with partial credit are used: BLEU
+# counts common n-grams, CIDEr-D gives rare ones more weight, and ROUGE-L uses the longest common subsequence.
 
 # %%
 references = [["a dog runs over a field", "the brown dog runs"], ["two children play in the snow", "kids play in snow"]]
@@ -124,5 +125,5 @@ for captions in (
     print(captions, {name: round(found[name], 1) for name in ("bleu_1", "bleu_4", "rouge_l", "cider_d")})
 
 # %% [markdown]
-# `experiments/captioning` swaps the mechanism and nothing else: `scenes_mean` sees the mean of all cells (no
-# attention), `scenes_hard` one drawn cell, `scenes_sparsemax` few, `scenes_transformer` uses many heads.
+# `experiments/captioning` has experiments that differ only in the attention: `scenes_mean` uses the mean of all cells
+# (no attention), `scenes_hard` one sampled cell, `scenes_sparsemax` few cells, and `scenes_transformer` many heads.

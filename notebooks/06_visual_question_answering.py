@@ -12,12 +12,12 @@
 # ---
 
 # %% [markdown]
-# # Questions about images: where two modalities meet
+# Visual question answering: fusion of image and question
 #
-# A question is read by a recurrent network, an image by a convolutional one. Between them stands the *fusion*, and it
-# is chosen by config: joined vectors (`concat`), `co_attention`, `cross_attention` of every word to the image, or the
-# same behind a tanh gate (`gated_cross_attention`). A high accuracy alone is weak evidence for it, because many
-# questions can be guessed; so every score comes with controls.
+# A recurrent network encodes the question, and a convolutional one the image. The *fusion* combines them, and the
+# config selects it: concatenated vectors (`concat`), `co_attention`, `cross_attention` of every word to the image, or
+# the same with a tanh gate (`gated_cross_attention`). A high accuracy alone is weak evidence for a fusion, because
+# many questions can be guessed, so each accuracy is reported with controls.
 
 # %%
 import tempfile
@@ -51,7 +51,8 @@ plt.show()
 # %% [markdown]
 # ## Two fusions, everything else equal
 #
-# Scenes of one object, so that a minute is enough. `experiments/visual_qa` has the whole task, and easy-VQA.
+# Scenes with one object, so that a minute of training is enough. The full task, and easy-VQA, are in
+# `experiments/visual_qa`.
 
 # %%
 root = next(folder for folder in [Path.cwd(), *Path.cwd().parents] if (folder / "experiments").is_dir())
@@ -77,8 +78,9 @@ scores = {name: lab.evaluate(run, None)["test"] for name, run in runs.items()}
 # %% [markdown]
 # ## The controls
 #
-# `shuffled images`: the same model gets the image of another question. `question only`: a black image. `image only`: no
-# question. `usual answer`: the most frequent answer of the training data, to all questions or to this very one.
+# `shuffled images`: the same model gets the image of another question. `question only`: a black image. `image only`:
+# no question. `usual answer`: the most frequent answer of the training set, over all questions or for the same
+# question.
 
 # %%
 names = (
@@ -115,8 +117,8 @@ plt.show()
 # %% [markdown]
 # ## The gates
 #
-# A gate starts at tanh(0) = 0, so that at first the image is not seen at all; what it has opened to tells how much the
-# model takes from it (Alayrac et al. 2022, figure 6).
+# A gate starts at tanh(0) = 0, so the image has no effect at first; the learned value shows how much of the image the
+# model uses (Alayrac et al. 2022, figure 6).
 
 # %%
 params = attnlab.load(runs["gated"]).params

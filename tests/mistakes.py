@@ -131,6 +131,7 @@ TYPES = [  # the wrong thing
     ("attention(q.astype(int), k, v)", "int32", "query.astype(jnp.float32)"),
     ("attention(q + 1j, k, v)", "complex64", ".real and .imag"),
     ("attention(q, k, v, mask=where)", "mask", 'masks.array(where, axes="q k")'),
+    ("attention(q, k, v, mask=where[None, None, :1])", "jax.Array", 'masks.array(where[:, 0, 0], axes="b k")'),
     ("attention(q, k, v, mask=where.tolist())", "mask", 'masks.array(where, axes="q k")'),
     ("attention(q, k, v, mask=added)", "mask", 'mods.bias(mask, "q k")'),
     ("attention(q, k, v, mask=jnp.array([3, 6]))", "mask", "masks.lengths(mask)"),

@@ -126,7 +126,7 @@ def test_unknown_words_are_named_and_marked_wherever_they_stand():
     )  # fmt: skip
     parsed = Page(page.render([view]))
     assert parsed.texts_in("mark") == ["garden", "orchard"]
-    assert "not in the vocabulary, read as unknown: garden, orchard" in parsed.texts_in("p")
+    assert "not in the vocabulary, replaced by the unknown token: garden, orchard" in parsed.texts_in("p")
     buttons = [attributes for tag, attributes in parsed.elements if tag == "button"]
     assert [button.get("class") for button in buttons] == ["unknown", None, None]
     heads = [attributes for tag, attributes in parsed.elements if tag == "th"]

@@ -1,4 +1,4 @@
-"""Captioning models: properties of both, a small solvable data set that is learned, and the task end to end."""
+"""Captioning models: properties of both, a small solvable dataset that is learned, and the task end to end."""
 
 import functools
 

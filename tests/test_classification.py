@@ -108,7 +108,7 @@ def test_predict_gives_a_class_and_its_probability_for_every_line(run: Path):
 
 def test_words_of_no_training_text_are_said(run: Path, capfd):
     list(lab.predict(run, ["a x zebra y", "gnu x"]))
-    assert capfd.readouterr().err.count("not in the vocabulary, read as unknown: zebra, gnu\n") == 1
+    assert capfd.readouterr().err.count("not in the vocabulary, replaced by the unknown token: zebra, gnu\n") == 1
     (view,) = lab.load(run).attention("a x zebra y")
     assert view.unknown_words == ("zebra",)
 

@@ -29,7 +29,7 @@ SENTENCE = "der dritte Mai neunzehnhundertfünf"
 
 AT_ONCE = {
     "attnlab list": r"experiments/",
-    "attnlab data check experiments/translation/dates_additive.yaml": r"(?m)^Batches an epoch: \d+",
+    "attnlab data check experiments/translation/dates_additive.yaml": r"(?m)^Batches per epoch: \d+",
 }
 """Take seconds and need no data: run as written. Command -> what it prints."""
 

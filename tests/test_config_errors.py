@@ -98,38 +98,38 @@ BROKEN_FILES = {
     ),
     "words for a number": (
         edited("steps: 100", "steps: many"),
-        ':15: training.steps: expected a whole number, given "many"',
+        ':15: training.steps: expected an integer, given "many"',
     ),
     "quoted number": (
         edited("steps: 100", "steps: '100'"),
-        ':15: training.steps: expected a whole number, given "100"',
+        ':15: training.steps: expected an integer, given "100"',
     ),
     "fraction of a step": (
         edited("steps: 100", "steps: 1.5"),
-        ":15: training.steps: expected a whole number, given 1.5",
+        ":15: training.steps: expected an integer, given 1.5",
     ),
     "true for a number": (
         edited("steps: 100", "steps: true"),
-        ":15: training.steps: expected a whole number, given true",
+        ":15: training.steps: expected an integer, given true",
     ),
     "nothing for a number": (
         edited("steps: 100", "steps:"),
-        ":15: training.steps: expected a whole number, given null",
+        ":15: training.steps: expected an integer, given null",
     ),
     "list for a number": (
         edited("steps: 100", "steps: [1, 2]"),
-        ":15: training.steps: expected a whole number, given [1, 2]",
+        ":15: training.steps: expected an integer, given [1, 2]",
     ),
     "octal of YAML 1.1": (
         edited("steps: 100", "steps: 010"),
-        ':15: training.steps: expected a whole number, given "010"',
+        ':15: training.steps: expected an integer, given "010"',
     ),
     "not a number": (edited("1e-3", ".nan"), ':17: training.optimizer.learning_rate: expected a number, given ".nan"'),
     "infinite": (
         edited("1e-3", "1e999"),
         ":17: training.optimizer.learning_rate: expected a finite number, given Infinity",
     ),
-    "number for text": (b"name: 3\n" + GOOD.encode(), ":1: name: expected text, given 3"),
+    "number for text": (b"name: 3\n" + GOOD.encode(), ":1: name: expected a string, given 3"),
     "number for true or false": (
         edited("kind: words", "kind: words\n    joint: 1"),
         ":7: task.tokenizer.joint: expected true or false, given 1",
@@ -179,7 +179,7 @@ BROKEN_FILES = {
     ),
     "entry of a free mapping": (
         edited("kind: dates", "{kind: tsv, source: de, target: en, train: a, dev: b, test: {c: 3}}"),
-        ":4: task.data.test.c: expected text, given 3",
+        ":4: task.data.test.c: expected a string, given 3",
     ),
     "key given twice": (
         edited("steps: 100", "steps: 100\n  steps: 3"),
@@ -226,7 +226,7 @@ BROKEN_FILES = {
     ),
     "a long value": (
         edited("steps: 100", "steps: " + "x" * 5000),
-        ":15: training.steps: expected a whole number, given",
+        ":15: training.steps: expected an integer, given",
     ),
     "a key over two lines": (edited("steps: 100", '"st\\neps": 100'), ":15: training.'st\\neps': unknown key"),
     "half a character": (edited("steps: 100", '"\\ud800": 100'), ":15: not YAML: a lone surrogate"),
@@ -245,7 +245,7 @@ BROKEN_OVERRIDES = {
     "model.drpout=0.2": "command line: model.drpout: unknown key; did you mean dropout?",
     "model.attention.score.kind=adittive": 'command line: model.attention.score.kind: unknown kind "adittive"; did you',
     "model.dropout=2": "command line: model.dropout: must be at least 0 and below 1, given 2",
-    "training.steps=ten": 'command line: training.steps: expected a whole number, given "ten"',
+    "training.steps=ten": 'command line: training.steps: expected an integer, given "ten"',
     "training.steps.x=1": "override training.steps.x: training.steps is 100, not a section with keys",
     "task.data.kind=tsv": "command line: task.data.source: is missing",
     "task.decoding.n_best=9": ":1 with the overrides: task.decoding: n_best (9) must not exceed beam (5)",
@@ -314,7 +314,7 @@ LONG = "x" * 50_000
         (f"model.encoder={{{LONG[:999]}: 1}}", f"model.encoder.{LONG[:57]}...: unknown key"),
         (f"{LONG}=1", f"command line: {LONG[:57]}...: unknown key"),
         (f"{'a.' * 20_000}a=1", "...': a path of 20001 keys"),
-        (f"seed.{LONG}=1", "seed: expected a whole number, given "),
+        (f"seed.{LONG}=1", "seed: expected an integer, given "),
         (f"model.dropout={LONG}", f'given "{LONG[:56]}...'),
         (f"model.kind={LONG}", f'unknown kind "{LONG[:56]}...'),
         (f"model.dropout={'9' * 4000}", f"given {'9' * 57}..."),

@@ -49,7 +49,7 @@ class Explained(Config):
 def test_a_key_has_its_type_its_default_and_its_meaning():
     assert list(reference.rows(Explained, {}))[3:] == [
         "| `width` | integer ≥ 1, ≤ 8 | `4` | Width of the \\| thing. |",
-        "| `names` | list of text | `[a, b]` | Some \\*names\\*. |",
+        "| `names` | list of strings | `[a, b]` | Some \\*names\\*. |",
         "| `rate` | number or `null` | required | Null for none. |",
     ]
 

@@ -60,7 +60,7 @@ def test_the_statistics_are_correct(folder: Path) -> None:
     assert columns["unknown", "target"][2] == f"{3 / 6:.2%}"
     assert columns["unknown", "target"][0] == "0.00%"
     assert f"Vocabulary: {4 + 6} source, {4 + 8} target." in report.notes
-    assert "Batches an epoch: 0" not in str(report)
+    assert "Batches per epoch: 0" not in str(report)
 
 
 def test_the_report_is_legible(folder: Path) -> None:
@@ -84,7 +84,7 @@ def test_training_pairs_that_are_all_too_long_are_reported_and_no_error(folder: 
     task = Translation(data=PARALLEL, tokenizer=Bpe(vocabulary=100), max_length=1)
     report = TranslationTask.check(experiment(task), folder)
     assert report.splits["train"].parts["source"].columns["too long"] == "1"
-    assert "Batches an epoch: 0 " in str(report)
+    assert "Batches per epoch: 0 " in str(report)
 
 
 def test_the_generated_task_shares_no_sentence_with_training() -> None:
@@ -105,12 +105,12 @@ def test_batches_are_counted_as_in_training(monkeypatch: pytest.MonkeyPatch) -> 
     report = str(TranslationTask.check(config, None))
     splits = TranslationTask.load(config, None)
     batches = TranslationTask.prepare(config, splits).training_batches(splits.train).batches
-    assert f"Batches an epoch: {len(batches):,} " in report
+    assert f"Batches per epoch: {len(batches):,} " in report
     assert all(rows % jax.device_count() == 0 for rows, _, _ in batches.shapes)
     assert jax.device_count() > 1
     monkeypatch.setattr(base, "rows_multiple", lambda: 1)
     with_one_device = str(TranslationTask.check(config, None))
-    assert f"Batches an epoch: {len(batches):,} " not in with_one_device, "else the test could not see the difference"
+    assert f"Batches per epoch: {len(batches):,} " not in with_one_device, "else the test could not see the difference"
 
 
 def test_every_task_has_the_same_report() -> None:

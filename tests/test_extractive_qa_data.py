@@ -134,7 +134,7 @@ def test_guessed_places_are_trained_on_only_where_there_are_no_others(tmp_path: 
         (document(answers=[{"text": "Rome", "answer_start": True}]), r"answers\[0\].answer_start: .* not True"),
         (document(answers=[{"text": "Rome", "answer_start": 10**4000}]), r"answers\[0\].answer_start: .* not 1000"),
         (document(answers=[{"text": "Rome", "answer_start": 15.0}]), r"answers\[0\].answer_start: .* not 15.0"),
-        (document(id=[1]), r"qas\[0\]: the id is list; expected text or an integer"),
+        (document(id=[1]), r"qas\[0\]: the id is list; expected a string or an integer"),
     ],
 )
 def test_mistakes_in_squad_are_refused_by_place(tmp_path: Path, content: dict, message: str):
@@ -164,7 +164,7 @@ def test_subjqa(tmp_path: Path):
         ({"question": 1}, "is int, not text"),
         ({"answer_start": -3}, "answer_start: expected a number of characters from 0 on, not -3"),
         ({"answer_start": True}, "answer_start: expected a number of characters from 0 on, not True"),
-        ({"id": {}}, "the id is dict; expected text or an integer"),
+        ({"id": {}}, "the id is dict; expected a string or an integer"),
     ):
         (tmp_path / "b.jsonl").write_text(json.dumps(rows[0]) + "\n" + json.dumps(rows[0] | wrong))
         with pytest.raises(UserError, match=f"b.jsonl:2: .*{message}"):

@@ -107,12 +107,12 @@ def test_with_n_best_every_line_gets_as_many_lines(run):
 
 def test_unknown_words_are_said_once_and_exposed(run, capfd):
     assert len(list(lab.predict(run, ["a b\n", "a xy\n", "\n", "z xy b\n"]))) == 4
-    assert capfd.readouterr().err.count("not in the vocabulary, read as unknown: xy, z\n") == 1
+    assert capfd.readouterr().err.count("not in the vocabulary, replaced by the unknown token: xy, z\n") == 1
     list(lab.predict(run, ["a b c"]))
     assert "unknown" not in capfd.readouterr().err
     assert lab.load(run).unknown_words("a xy", "z b xy") == ["xy", "z"]
     _, page = lab.show(run, ["a xy b"])
-    assert "not in the vocabulary, read as unknown: xy" in capfd.readouterr().err
+    assert "not in the vocabulary, replaced by the unknown token: xy" in capfd.readouterr().err
     assert "<mark>xy</mark>" in page.read_text()
 
 

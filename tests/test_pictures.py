@@ -184,7 +184,8 @@ def test_unknown_words_are_red_and_named(tmp_path, figures):
     assert red == ["zebra"]
     assert second.get_yticklabels()[0].get_color() != fonts.UNKNOWN, "the model wrote it"
     written = [text for text in figures[0].texts if text.get_color() == fonts.UNKNOWN]
-    assert " ".join(text.get_text() for text in written) == "not in the vocabulary, read as unknown: zebra, gnu"
+    note = " ".join(text.get_text() for text in written)
+    assert note == "not in the vocabulary, replaced by the unknown token: zebra, gnu"
     story = make_map(
         ["Amira saw a zebra.", "zebras"], ["hop 1"], np.ones((1, 2)) / 2, column_format="sentences",
         unknown_words=("zebra",),

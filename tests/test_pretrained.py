@@ -310,7 +310,7 @@ def test_other_weights_are_another_run(data_dir: Path, tmp_path: Path):
     config, run = experiment("sst2", "training.steps=2"), tmp_path / "run"
     lab.train(config, run, data_dir)
     changed(data_dir / "tiny_bert", lambda result: result.update({"cls.x": np.ones(1, np.float32)}))
-    with pytest.raises(UserError, match=r"is another run: .*pretrained"):
+    with pytest.raises(UserError, match=r"has another config or data: .*pretrained"):
         lab.train(config, run, data_dir)
 
 

@@ -208,7 +208,7 @@ def test_the_lock_of_a_killed_process_is_taken_over(opened, tmp_path):
 def test_a_refused_run_is_not_left_locked(opened):
     opened().close()
     for _ in range(2):
-        with pytest.raises(UserError, match="is another run"):
+        with pytest.raises(UserError, match="has another config or data"):
             opened(experiment(steps=7))
     opened().close()
 

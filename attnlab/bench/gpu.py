@@ -38,7 +38,7 @@ def bench(
         parts: names of the parts to run.
         out: directory of the records, one file per card.
         into: file that receives the tables of all cards between its markers; None for no tables.
-        data_dir: directory of the data sets; a missing one is replaced by synthetic pairs.
+        data_dir: directory of the datasets; a missing one is replaced by synthetic pairs.
         tiny: use small sizes on any device, to check the command.
         restart: repeat measurements that the same source already made on the same card.
 

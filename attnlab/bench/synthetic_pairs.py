@@ -1,4 +1,4 @@
-"""Synthetic sentence pairs that replace a missing data set, with lengths and token frequencies like Multi30k's."""
+"""Synthetic sentence pairs that replace a missing dataset, with lengths and token frequencies like Multi30k's."""
 
 import numpy as np
 

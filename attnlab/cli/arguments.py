@@ -69,7 +69,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Add --data."""
-    parser.add_argument("--data", type=Path, metavar="DIR", help="directory of data sets (default: $ATTNLAB_DATA)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="directory of the datasets (default: $ATTNLAB_DATA)")
 
 
 def experiment_of(options: argparse.Namespace) -> Experiment:
@@ -97,7 +97,7 @@ def experiment_of_run(options: argparse.Namespace) -> Experiment:
 
 
 def data_dir_of(options: argparse.Namespace) -> Path | None:
-    """Return the directory of data sets: --data, otherwise $ATTNLAB_DATA, otherwise None."""
+    """Return the directory of the datasets: --data, otherwise $ATTNLAB_DATA, otherwise None."""
     directory = options.data or (Path(os.environ["ATTNLAB_DATA"]) if os.environ.get("ATTNLAB_DATA") else None)
     if options.data and not options.data.is_dir():
         raise UserError(f"--data {options.data}: no such directory")

@@ -83,7 +83,7 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="records (default: docs/results/gpu)",
     )
-    add("--into", type=Path, metavar="FILE", help="also write the tables between the markers of this file")
+    add("--into", type=Path, metavar="FILE", help="also write the tables between the markers in FILE")
     add("--tiny", action="store_true", help="quick check: small sizes on any device")
     add("--restart", action="store_true", help="repeat the measurements of this card")
     add_data(parser)

@@ -25,7 +25,7 @@ def add_commands(commands: Any) -> None:
     listing = add_command(commands, "list", _list, "list experiments, settings and their valid values")
     listing.add_argument("topics", nargs="*", metavar="TOPIC", help="a folder of experiments, 'settings', or 'all'")
 
-    data = commands.add_parser("data", help="inspect data", allow_abbrev=False)
+    data = commands.add_parser("data", help="check or export data", allow_abbrev=False)
     data.set_defaults(command=print_help(data))
     data_commands = data.add_subparsers(metavar="COMMAND")
     add_config(add_command(data_commands, "check", _check, "check the data of an experiment and print statistics"))

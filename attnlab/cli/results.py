@@ -15,7 +15,12 @@ def add_commands(commands: Any) -> None:
     """Add the commands of this file to the parser."""
     results = add_command(commands, "results", _results, "print a Markdown table of the results of runs")
     results.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=RUN_HELP)
-    results.add_argument("--into", type=Path, metavar="FILE", help="write the table between the markers of this file")
+    results.add_argument(
+        "--into",
+        type=Path,
+        metavar="FILE",
+        help="write the table between the results markers in FILE",
+    )
     results.add_argument("--save", type=Path, metavar="DIR", help="archive the numbers of every run in DIR/NAME")
     results.add_argument("--unfinished", action="store_true", help="accept runs whose training is not complete")
 

@@ -10,10 +10,10 @@ from pydantic.fields import FieldInfo
 
 Place = tuple[str, ...]
 _EXPECTED = {
-    "int": "a whole number",
+    "int": "an integer",
     "float": "a number",
     "finite": "a finite number",
-    "string": "text",
+    "string": "a string",
     "bool": "true or false",
     "dict": "a section of name: value",
     "model": "a section",

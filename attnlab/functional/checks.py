@@ -80,7 +80,8 @@ def check_mask(mask: Any, query: Array, key: Array) -> None:
     """Raise for anything but a mask or None."""
     if mask is None or isinstance(mask, Mask):
         return
-    problem = f"attention: mask must be a mask of attnlab.masks, not {type(mask).__name__}"
+    kind = "a jax.Array" if isinstance(mask, Array) else type(mask).__name__
+    problem = f"attention: mask must be a mask of attnlab.masks, not {kind}"
     if isinstance(mask, str):
         names = [name for name in masks.__all__ if name.islower()]
         near = get_close_matches(mask, names, n=1)
@@ -92,9 +93,10 @@ def check_mask(mask: Any, query: Array, key: Array) -> None:
     if isinstance(mask, Array | np.ndarray | list):
         shape, dtype = np.shape(mask), np.asarray(mask).dtype if isinstance(mask, list) else mask.dtype
         axes = _axes(shape, query, key)
-        code = f'masks.array(where, axes="{axes}")'
+        index, axes = _without_size_one(shape, axes, query, key)
+        code = f'masks.array(where{index}, axes="{axes}")'
         if jnp.issubdtype(dtype, jnp.floating):
-            code += f' for booleans, or mods=(mods.bias(mask, "{axes}"),) to add it to the logits'
+            code += f' for booleans, or mods=(mods.bias(mask{index}, "{axes}"),) to add it to the logits'
         elif jnp.issubdtype(dtype, jnp.integer) and shape == query.shape[:-3]:
             code = "mask=masks.lengths(mask)"
         raise ValueError(f"{problem} {list(shape)}; write {code}")
@@ -120,6 +122,20 @@ def _axes(shape: Sequence[int], query: Array, key: Array) -> str:
         if tuple(shape) == sum((lengths[axis] for axis in axes.split()), ()):
             return axes
     return {1: "k", 2: "q k", 3: "b q k" if batch else "h q k"}.get(len(shape), "b h q k")
+
+
+def _without_size_one(shape: Sequence[int], axes: str, query: Array, key: Array) -> tuple[str, str]:
+    """Return an index that removes axes of queries and keys that broadcast, as [batch, 1, 1, keys] has them, and the
+    other axes."""
+    names, lengths = axes.split(), {"q": query.shape[-3:-2], "k": key.shape[-3:-2]}
+    broadcast = {axis for axis, size in zip(names, shape, strict=False) if size == 1 and lengths.get(axis, (1,)) > (1,)}
+    kept = [axis for axis in names if axis not in broadcast and not (broadcast and axis == "h" and 1 in shape[1:2])]
+    if not broadcast or len(names) != len(shape) or not kept:
+        return "", axes
+    index = ["0" if axis not in kept else ":" for axis in names]
+    while index[-1] == ":":
+        index.pop()
+    return f"[{', '.join(index)}]", " ".join(kept)
 
 
 def check_parts(score: Any, mods: Any, normalizer: Any, query: Array) -> None:
@@ -168,7 +184,7 @@ def _check_part(argument: str, part: Any) -> None:
             f"attention: {argument} is the class {name}, not an instance; write {call.format(name + '(...)')}"
         )
     if function is part and name.startswith(f"{module}.") and _positional(function)[:1] not in (["logits"], ["query"]):
-        raise ValueError(f"attention: {argument} {name} makes a part; write {call.format(_example(family, name))}")
+        raise ValueError(f"attention: {argument} {name} must be called; write {call.format(_example(family, name))}")
     if isinstance(part, functools.partial) and not isinstance(part, jax.tree_util.Partial):
         if any(axes for axes in flatten_mapped((part.args, part.keywords))[1]):
             raise ValueError(

@@ -262,7 +262,7 @@ class Bias:
         sizes = dict(zip(reversed(self.axes), reversed(_shape(self.array)), strict=False))
         for axis, along in (("q", queries), ("k", keys)):
             if axis in sizes:
-                instead = f"for an axis shared by all write bias(array, axes=...) without {axis}"
+                instead = f"to broadcast along {axis}, remove that axis and write bias(array, axes=...) without {axis}"
                 along.check(f"bias: axis {axis} of the array", sizes[axis], instead)
 
 

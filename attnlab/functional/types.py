@@ -76,7 +76,7 @@ class Extent(NamedTuple):
         if not self.explicit:
             if size != self.count:
                 hint = f"; {instead}" if instead and size == 1 else ""
-                raise ValueError(f"{name} has {size} positions, but the inputs have {self.count}{hint}")
+                raise ValueError(f"{name} has size {size}, but the inputs have {self.count} positions{hint}")
         elif self.bounds is not None and isinstance(size, int) and not 0 <= self.bounds[0] <= self.bounds[1] < size:
             low, high = self.bounds
             raise ValueError(f"{name} has {size} positions, but the {self.name}_positions go from {low} to {high}")

@@ -32,7 +32,7 @@ def evaluate(
 
     Args:
         directory: the run directory.
-        data_dir: directory of data sets, as in training.
+        data_dir: directory of datasets, as in training.
         splits: names of test sets, or "dev"; None for all test sets.
         changes: overrides of decoding settings, as in `load`; the scores are returned and not written.
         wrote: called with the path of every file that was written.

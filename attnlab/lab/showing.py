@@ -18,7 +18,7 @@ def show(
     *,
     trust: bool = False,
 ) -> list[Path]:
-    """Predict one example and draw its attention as a picture and a page, in numbered files.
+    """Predict one example and draw its attention as PNG and HTML, in numbered files.
 
     Args:
         directory: the run directory.

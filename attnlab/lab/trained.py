@@ -77,7 +77,7 @@ class TrainedModel:
         if (count := len(checkpoints)) < config.training.average_last:
             averaged = "a single checkpoint is used" if count == 1 else f"{count} checkpoints are averaged"
             self.run.notify(
-                f"{self.run.directory}: {averaged} instead of {config.training.average_last}; no others are intact"
+                f"{self.run.directory}: {averaged} instead of {config.training.average_last}; no others are left"
             )
         return [step for step, _ in checkpoints], average([tree["params"] for _, tree in checkpoints])
 

@@ -35,7 +35,7 @@ def train(
     Args:
         config: the experiment.
         directory: the run directory.
-        data_dir: directory of data sets; None for an experiment that needs none.
+        data_dir: directory of datasets; None for an experiment that needs none.
         restart: start at step 0; files of an earlier training are moved to before-restart-1/ (2, 3, ...) of the run.
         overrides: texts `key=value` with which `config` differs from its file; a new run records them for `results`.
         trust: resume even if the code of the run is not the code recorded at the start of training.

@@ -1,7 +1,7 @@
 """Archives of runs, which are small enough for git and have the layout of a run directory.
 
 An archive contains config.yaml, environment.json, metrics.jsonl, results.json and per_example/, but only numbers: no
-text of a data set, no path of a machine, and only those lines of the log with validation metrics and the last one.
+text of a dataset, no path of a machine, and only those lines of the log with validation metrics and the last one.
 """
 
 import json
@@ -67,7 +67,7 @@ def _reduced(environment: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _numbers(scores: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield numbers, flat lists of numbers, None, signatures and notes; other values may contain text of a data set."""
+    """Yield numbers, flat lists of numbers, None, signatures and notes; other values may contain text of a dataset."""
     for name, value in scores.items():
         numbers = value is None or _is_number(value) or (isinstance(value, list) and all(map(_is_number, value)))
         if numbers or (name.endswith(("_signature", "_note")) and isinstance(value, str)):

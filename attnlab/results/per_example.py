@@ -1,7 +1,7 @@
 """Per-example scores of a test set: per_example/SPLIT.npz of a run or an archive.
 
 The file is a compressed NumPy archive with one array per metric, in the smallest type that represents its numbers
-exactly, and the fingerprint of the examples. It contains no pickles and no text of a data set. For 25,000 examples and
+exactly, and the fingerprint of the examples. It contains no pickles and no text of a dataset. For 25,000 examples and
 two metrics it takes 11 kB (470 kB as JSON).
 """
 

@@ -256,7 +256,9 @@ def refuse_other_config(directory: Path, config: Experiment) -> None:
     """Raise if the directory is a run of another config; needs no data, so call it before they are read."""
     if (directory / CONFIG).is_file():
         if lines := difference(load(directory / CONFIG), config):
-            raise UserError(f"{directory}: is another run: {'; '.join(lines)}; choose another --out, or delete it")
+            raise UserError(
+                f"{directory}: has another config or data: {'; '.join(lines)}; choose another --out or delete it"
+            )
 
 
 def _refuse_other_run(directory: Path, config: Experiment, fingerprint: Mapping[str, str]) -> None:
@@ -267,7 +269,9 @@ def _refuse_other_run(directory: Path, config: Experiment, fingerprint: Mapping[
         if before != now:
             lines.append(f"fingerprint of the {name}: {before[:12]} in the run, {now[:12]} now")
     if lines:
-        raise UserError(f"{directory}: is another run: {'; '.join(lines)}; choose another --out, or delete it")
+        raise UserError(
+            f"{directory}: has another config or data: {'; '.join(lines)}; choose another --out or delete it"
+        )
 
 
 def _refuse_edited(directory: Path, config: Experiment, notify: Notify, may_change: tuple[str, ...]) -> None:

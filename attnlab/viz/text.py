@@ -45,10 +45,10 @@ def unknown_words_message(words: Sequence[str], limit: int = 10) -> str:
     """Return a message that names words outside the vocabulary, at most `limit` of them; empty for none.
 
     >>> unknown_words_message(["garden", "orchard"])
-    'not in the vocabulary, read as unknown: garden, orchard'
+    'not in the vocabulary, replaced by the unknown token: garden, orchard'
     """
     more = f" and {len(words) - limit} more" if len(words) > limit else ""
-    return f"not in the vocabulary, read as unknown: {', '.join(words[:limit])}{more}" if words else ""
+    return f"not in the vocabulary, replaced by the unknown token: {', '.join(words[:limit])}{more}" if words else ""
 
 
 def printable(text: str, keep: str = "") -> str:

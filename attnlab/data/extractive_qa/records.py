@@ -74,7 +74,7 @@ def parse_id(value: object, where: str) -> str:
     if value is None:
         return where
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise UserError(f"{where}: the id is {type(value).__name__}; expected text or an integer")
+        raise UserError(f"{where}: the id is {type(value).__name__}; expected a string or an integer")
     return str(value)
 
 

@@ -65,7 +65,7 @@ class Dense(Backend):
         shape = f"{sizes.total_heads} × {sizes.queries} × {sizes.keys} logits"
         peak = 2 * sizes.logits * call.itemsize
         if sizes.logits <= times.cached:
-            return Cost(sizes.logits * times.cached_seconds, peak, f"{shape} are few")
+            return Cost(sizes.logits * times.cached_seconds, peak, f"only {shape}")
         reason = f"{shape} and as many weights take {peak / 2**20:.1f} MiB"
         return Cost(sizes.logits * times.seconds, peak, reason)
 

@@ -47,7 +47,7 @@ def choose(call: Call, name: str | None = None) -> Plan:
     if name is not None and name not in BACKENDS:
         raise ValueError(
             f"attention: implementation {name!r} is not one of {', '.join(BACKENDS)}; write "
-            'implementation="streaming" for blocks (flash attention), or None to let the planner choose'
+            'implementation="streaming" for blocks (flash attention), or None to choose the fastest'
         )
     costs = {backend.name: backend.cost(call, call.options.device) for backend in BACKENDS.values()}
     by_time = sorted(costs, key=lambda other: _seconds(costs[other]))

@@ -92,8 +92,8 @@ def valid_alignment(name: str, alignment: object) -> Any:
         return integer_array(name, alignment)
     if alignment not in (None, "lower_right", "upper_left") and type(alignment) is not int:
         raise ValueError(
-            f'{name}: alignment must be "lower_right", "upper_left", an int, an array of an int per example, or None, '
-            f'not {alignment!r}; write alignment="lower_right"'
+            f'{name}: alignment must be "lower_right", "upper_left", an int, an integer array with one offset '
+            f'per example, or None, not {alignment!r}; write alignment="lower_right"'
         )
     if isinstance(alignment, int) and abs(alignment) > LARGEST_OFFSET:
         raise ValueError(

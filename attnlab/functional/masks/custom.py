@@ -55,13 +55,13 @@ class Dense(Mask):
         if size == 1:
             where = jnp.squeeze(self.where, self.axes.index("h") - len(self.axes))
             return Dense(where, tuple(axis for axis in self.axes if axis != "h"))
-        raise ValueError(f"array: axis h of the mask has {size} positions, but the inputs have {heads}")
+        raise ValueError(f"array: axis h of the mask has size {size}, but the inputs have {heads} heads")
 
     def check(self, queries: Extent, keys: Extent) -> None:
         sizes = self._sizes
         for axis, along in (("q", queries), ("k", keys)):
             if axis in sizes:
-                instead = f"for an axis shared by all write array(where, axes=...) without {axis}"
+                instead = f"to broadcast along {axis}, remove that axis and write array(where, axes=...) without {axis}"
                 along.check(f"array: axis {axis} of the mask", sizes[axis], instead)
 
     @property

@@ -131,8 +131,8 @@ class CaptioningTask(ImageTask):
         batches = self.batched(kept, fill)
         side, size = self.image_inputs.side, self.image_inputs.size
         summary = [
-            f"data: {batches.examples:,} captions of {len(examples):,} images, {len(batches)} batches an epoch, "
-            f"{100 * batches.real_fraction:.0f}% of positions real",
+            f"data: {batches.examples:,} captions of {len(examples):,} images, {len(batches)} batches per epoch, "
+            f"{100 * batches.real_fraction:.0f}% of positions are not padding",
             f"vocabulary: {self.tokenizer.vocabulary_size} tokens; images of {size}×{size} pixels, {side}×{side} cells",
         ]
         if left_out := len(pairs) - len(kept):

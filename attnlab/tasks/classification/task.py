@@ -129,7 +129,8 @@ class ClassificationTask(PretrainedTask):
         batches = self.batched([(text.ids, label) for text, label in labeled if text.length])
         real, vocabulary = 100 * batches.real_fraction, self.tokenizer.vocabulary_size
         summary = [
-            f"data: {batches.examples:,} training texts, {len(batches)} batches an epoch, {real:.0f}% not padding",
+            f"data: {batches.examples:,} training texts, {len(batches)} batches per epoch, "
+            f"{real:.0f}% of positions are not padding",
             f"vocabulary: {vocabulary:,} tokens",
             *self.pretrained_summary(),
             *self._class_shares_and_exclusions(examples, encoded),

@@ -119,8 +119,9 @@ class ExtractiveQATask(PretrainedTask):
             raise UserError(f"train: all questions are left out: {reason}")
         batches = self.batched(kept)
         summary = [
-            f"data: {len(examples):,} questions, {batches.examples:,} windows, {len(batches)} batches an epoch, "
-            f"{100 * batches.real_fraction:.0f}% of positions real; vocabulary: {self.tokenizer.vocabulary_size:,}",
+            f"data: {len(examples):,} questions, {batches.examples:,} windows, {len(batches)} batches per epoch, "
+            f"{100 * batches.real_fraction:.0f}% of positions are not padding; "
+            f"vocabulary: {self.tokenizer.vocabulary_size:,}",
             *self.pretrained_summary(),
             *self._exclusions(examples, trainable),
         ]

@@ -102,8 +102,8 @@ class StoryQATask(Task):
         """Batch the training questions; of longer stories the last `task.memory` sentences are kept."""
         batches = self.batched(self.encode(examples))
         summary = [
-            f"data: {batches.examples:,} training questions, {len(batches)} batches an epoch, "
-            f"{100 * batches.real_fraction:.0f}% of positions real",
+            f"data: {batches.examples:,} training questions, {len(batches)} batches per epoch, "
+            f"{100 * batches.real_fraction:.0f}% of positions are not padding",
             f"vocabulary: {len(self.vocabulary.words)} words; longer stories are cut to their last "
             f"{self._settings.memory} sentences (task.memory)",
         ]

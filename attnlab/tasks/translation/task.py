@@ -129,8 +129,8 @@ class TranslationTask(Task):
             batches = self.batched(pairs, fill)
         source, target = self.tokenizers.source.vocabulary_size, self.tokenizers.target.vocabulary_size
         summary = [
-            f"data: {batches.examples:,} training pairs, {len(batches)} batches an epoch, "
-            f"{100 * batches.real_fraction:.0f}% of target positions real",
+            f"data: {batches.examples:,} training pairs, {len(batches)} batches per epoch, "
+            f"{100 * batches.real_fraction:.0f}% of target positions are not padding",
             f"vocabulary: {source} source, {target} target tokens",
         ]
         if left_out := len(examples) - batches.examples:
@@ -240,7 +240,7 @@ class TranslationTask(Task):
             f"Too long: more than task.max_length = {self._settings.max_length} tokens; "
             "left out of training, never of a test.",
             f"Vocabulary: {source:,} source, {target:,} target.",
-            f"Batches an epoch: {len(batches) if batches else 0:,} (rows×source×target: {shapes}); {real[0]:.1%} of "
+            f"Batches per epoch: {len(batches) if batches else 0:,} (rows×source×target: {shapes}); {real[0]:.1%} of "
             f"source and {real[1]:.1%} of target positions are real.",
         ]
 

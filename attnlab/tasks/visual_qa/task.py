@@ -134,8 +134,8 @@ class VisualQATask(ImageTask):
         batches = self.batched([(None, ids[n], 0) for n in kept], fill)
         side, size = self.image_inputs.side, self.image_inputs.size
         summary = [
-            f"data: {batches.examples:,} questions, {len(batches)} batches an epoch, "
-            f"{100 * batches.real_fraction:.0f}% of positions real",
+            f"data: {batches.examples:,} questions, {len(batches)} batches per epoch, "
+            f"{100 * batches.real_fraction:.0f}% of positions are not padding",
             f"vocabulary: {self.tokenizer.vocabulary_size} tokens, {len(self.answers)} answers; "
             f"images of {size}×{size} pixels, {side}×{side} cells",
         ]
