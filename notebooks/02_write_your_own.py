@@ -183,7 +183,6 @@ check(loops(laplace_pair, log_sparse_pair, softmax_row), score=score, mask=log_s
 # allowed, and whether all are.
 
 
-
 # %%
 @partial(register_dataclass, data_fields=[], meta_fields=["size"])
 @dataclass(frozen=True, repr=False)
