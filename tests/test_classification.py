@@ -89,7 +89,7 @@ def test_an_example_that_cannot_be_drawn_costs_no_score(run: Path, data: Path, m
 
     monkeypatch.setattr(ClassificationTask, "attention_maps", refused)
     assert lab.evaluate(run, data)["test"]["accuracy"] >= 98
-    assert "no picture of example 1 of test: the text has no token" in capfd.readouterr().err
+    assert "example 1 of test was not drawn: the text has no token" in capfd.readouterr().err
 
 
 def test_predict_gives_a_class_and_its_probability_for_every_line(run: Path):
