@@ -109,10 +109,10 @@ def test_hard_attention_uses_a_single_cell_and_still_trains():
 def test_a_draw_has_the_frequencies_and_the_gradient_of_its_weights():
     weights = jnp.array([0.5, 0.3, 0.2, 0.0])
     noise = jax.random.gumbel(jax.random.key(0), (4000, 4))
-    drawn = np.asarray(jax.jit(jax.vmap(lambda n: captioner._drawn(weights[None], n[None])[0]))(noise))
+    drawn = np.asarray(jax.jit(jax.vmap(lambda n: captioner._sample(weights[None], n[None])[0]))(noise))
     np.testing.assert_allclose(drawn.mean(axis=0), weights, atol=0.03)
     assert set(np.unique(drawn.round(6))) == {0.0, 1.0}
-    slope = jax.grad(lambda w: captioner._drawn(w[None], noise[:1])[0] @ jnp.arange(4.0))(weights)
+    slope = jax.grad(lambda w: captioner._sample(w[None], noise[:1])[0] @ jnp.arange(4.0))(weights)
     np.testing.assert_allclose(slope, jnp.arange(4.0))
 
 
