@@ -211,9 +211,9 @@ def test_the_commands_of_a_page(workplace: Path):
         said = run(tiny(command), workplace)
         assert re.search(outcome, said), f"{command}\n{said}"
     snippets = re.findall(r"^```\n((?:>>> .*\n)+)```", (ROOT / "README.md").read_text(), re.MULTILINE)
-    (asked,) = (re.sub("^>>> ", "", snippet, flags=re.MULTILINE) for snippet in snippets)
-    *before, last = asked.splitlines()
-    program = "\n".join(["import attnlab", *before, f"print([type(one).__name__ for one in ({last})])"])
+    (session,) = (re.sub("^>>> ", "", snippet, flags=re.MULTILINE) for snippet in snippets)
+    *before, last = session.splitlines()
+    program = "\n".join([*before, f"print([type(value).__name__ for value in ({last})])"])
     assert (
         run(f"{shlex.quote(sys.executable)} -c {shlex.quote(program)}", workplace)
         == "['str', 'list', 'list', 'tuple']\n"

@@ -195,6 +195,7 @@ def test_lines_before_one_that_is_refused_are_answered(monkeypatch, lines, answe
 
 def test_attention_reads_backwards(run):
     trained = lab.load(run)
+    assert repr(trained) == f"<TrainedModel {run}: task translation, model {trained.run.config.model.kind}>"
     assert trained.predict(["a b c d e"]) == ["e d c b a"]
     assert trained.tokenizer.source.encode("a b").tokens == ["a", "b"]
     weights = trained.attention("a b c d e")[0].weights

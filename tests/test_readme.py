@@ -16,14 +16,14 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 NEEDS_A_RUN = ">>> run = attnlab.load("
-"""Begins the snippet that tests/test_commands.py runs, after the trainings of the page."""
+"""Marks the snippet that tests/test_commands.py runs, after the trainings of the page."""
 
 
 def snippets(page: Path) -> list[str]:
     """Find the Python of a page: blocks of that language, and sessions with >>>."""
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
     python = [block for language, block in blocks if language == "python" or block.startswith(">>> ")]
-    return [block for block in python if not block.startswith(NEEDS_A_RUN)]
+    return [block for block in python if NEEDS_A_RUN not in block]
 
 
 def given() -> dict[str, object]:

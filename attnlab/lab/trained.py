@@ -26,12 +26,16 @@ from attnlab.tasks.registry import task_class
 from attnlab.training.steps import initial_state, replicated
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class TrainedModel:
     """A trained model: `model`, `params`, `tokenizer`, and `task`, which encodes inputs and decodes outputs."""
 
     run: Run
     task: Task
+
+    def __repr__(self) -> str:
+        config = self.run.config
+        return f"<TrainedModel {self.run.directory}: task {config.task.kind}, model {config.model.kind}>"
 
     @property
     def model(self) -> nn.Module:
