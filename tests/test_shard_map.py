@@ -79,6 +79,7 @@ def test_values_and_gradients_are_those_of_one_device(name, implementation):
         np.testing.assert_allclose(mine, true, rtol=2e-5, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_second_derivatives_and_forward_mode():
     call, arrays = problem("mask", "block_sparse")
     divided = jax.shard_map(call, mesh=mesh(), in_specs=(*[P("device")] * 3, P(), P()), out_specs=P("device"))
