@@ -66,7 +66,7 @@ def test_hard_gives_no_link_to_a_row_without_weight():
     assert hard(np.zeros((2, 3)), 0, 2) == frozenset()
 
 
-def test_hard_refuses_what_it_cannot_read():
+def test_hard_attention_refuses_invalid_inputs():
     with pytest.raises(ValueError, match="finite"):
         hard(np.array([[np.nan, 1.0]]), 2, 1)
     with pytest.raises(ValueError, match="too small"):

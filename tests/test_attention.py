@@ -112,7 +112,7 @@ def test_dropout_is_repeated_by_its_rng_and_changed_by_another():
     np.testing.assert_array_equal(dropped(rate=0.0), attend(QUERY, KEY, VALUE))
 
 
-def test_dropout_equals_pooling_by_what_it_kept():
+def test_dropout_equals_pooling_by_the_kept_weights():
     rng, rate = jax.random.key(7), 0.4
     positions = jnp.arange(5), jnp.arange(6)
     kept = jnp.stack([

@@ -42,7 +42,7 @@ def test_negative_weights_are_shown_as_they_are(tmp_path: Path, name: str, chang
     assert "negative weights are red" in page.render([view])
 
 
-def test_a_heading_tells_what_is_right_where_it_is_known():
+def test_a_heading_shows_the_reference_if_known():
     bare = AttentionMap(["a"], ["b"], np.ones((1, 1)), "cat", 0.0)
     assert heading(bare) == "cat"
     known = replace(bare, question="Who?", prediction="Ann", reference="Ann / she")

@@ -238,7 +238,7 @@ def test_the_best_of_several_predictions_is_open():
     assert parsed.rows == [["one", "1", "1.000"], ["two", "1", "1.000"]]
 
 
-def test_a_page_stays_under_a_megabyte_and_says_what_it_leaves_out():
+def test_a_page_stays_under_a_megabyte_and_lists_omissions():
     words = [f"Wort{i}" for i in range(101)]
     uniform = make_map(words, words, np.full((101, 101), 1 / 101))
     html = page.render([uniform] * 64)

@@ -79,7 +79,7 @@ def test_each_pair_comes_once_an_epoch_in_few_shapes(count: int, tokens: int, bu
         assert size * target <= tokens or size == multiple
 
 
-def test_real_fractions_are_what_the_batches_hold() -> None:
+def test_real_fractions_equal_those_of_the_batches() -> None:
     batches = Batches.of_pairs(made_up(800), 512, 6, seed=0, row_multiple=2)
     epoch = [batches.batch(step) for step in range(len(batches))]
     for side, fraction in (("source", batches.real_source_fraction), ("target", batches.real_fraction)):

@@ -325,7 +325,7 @@ def test_a_loss_that_is_not_finite_is_reported():
             side.run([0, 1])
 
 
-def test_without_torch_the_error_says_how_to_install_it(monkeypatch):
+def test_without_torch_the_error_has_the_install_command(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"-e '\.\[bench\]'"):
         compare(experiment(), None)

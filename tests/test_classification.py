@@ -136,7 +136,7 @@ def test_show_has_a_row_a_hop_that_adds_up_to_one(run: Path):
         lab.show(run, [" "])
 
 
-def test_a_run_tells_what_it_is_trained_on_and_keeps_its_classes(run: Path, data: Path):
+def test_a_run_describes_its_data_and_keeps_its_classes(run: Path, data: Path):
     config = lab.load(run).run.config
     task = ClassificationTask.prepare(config, ClassificationTask.load(config, data))
     examples = [LabeledText("a " * 20, "x"), LabeledText("x y", "x"), LabeledText(" ", "y"), LabeledText("y x", "y")]
@@ -199,7 +199,7 @@ def test_a_transformer_solves_it_too_and_shows_every_head(data: Path, tmp_path: 
         ("training.optimizer={kind: sgd, momentum: 0, nesterov: true}", "nesterov true needs a momentum above 0"),
     ],
 )
-def test_what_does_not_fit_is_told_in_a_line(change: str, message: str):
+def test_incompatible_settings_are_reported_in_one_line(change: str, message: str):
     with pytest.raises(UserError) as error:
         load(ROOT / "experiments" / "classification" / "synthetic_sentiment_additive.yaml", [change])
     assert message in str(error.value)

@@ -82,7 +82,7 @@ def test_quick_and_without_jax(arguments: list[str]):
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
 
 
-def test_list_begins_with_a_summary_and_shows_more_where_asked(
+def test_list_begins_with_a_summary_and_takes_a_topic(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(CONFIG.parents[2])
@@ -144,7 +144,7 @@ def test_an_ascii_terminal_is_enough(arguments: list[str], monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("inputs", [["-good"], ["a", "-good"], ["-hello"], ["-good", "--", "-bad"]])
-def test_a_text_that_looks_like_an_option_is_told_where_to_stand(
+def test_a_text_that_resembles_an_option_suggests_the_separator(
     inputs: list[str], run: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert cli.main(["show", str(run), *inputs]) == 2
@@ -200,7 +200,7 @@ def test_mistaken_arguments_are_one_line(
     assert says in line
 
 
-def test_experiments_that_come_along_are_found_from_any_folder(
+def test_packaged_experiments_are_found_from_any_directory(
     trained: list[tuple], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -208,9 +208,7 @@ def test_experiments_that_come_along_are_found_from_any_folder(
     assert trained[0][:2] == (load(CONFIG), Path("runs/dates_additive-s1"))
 
 
-def test_a_bare_name_of_an_experiment_is_told_its_path(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
+def test_a_bare_experiment_name_suggests_its_path(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(CONFIG.parents[2])
     for given in ("dates_additive", "dates_additive.yaml", "experiments/dates_additive.yaml"):
         assert cli.main(["train", given]) == 2
@@ -219,7 +217,7 @@ def test_a_bare_name_of_an_experiment_is_told_its_path(
         )
 
 
-def test_a_wrong_run_is_told_which_there_are(run: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_wrong_run_lists_available_runs(run: Path, monkeypatch: pytest.MonkeyPatch):
     folder = run.parent
     monkeypatch.chdir(folder)
     said = "no such run directory; available runs: run; attnlab train CONFIG --out rnu creates it"
@@ -293,7 +291,7 @@ def test_a_file_whose_warm_up_is_longer_than_its_training_is_refused(tmp_path: P
         load(CONFIG, ["training.steps=60", "training.optimizer.warmup_steps=70"])
 
 
-def test_a_run_goes_by_name_and_seed_or_where_it_is_told(trained: list[tuple], run: Path, tmp_path: Path):
+def test_a_run_directory_is_named_by_experiment_and_seed_or_out(trained: list[tuple], run: Path, tmp_path: Path):
     cli.main(["train", str(CONFIG), "--seed", "3"])
     cli.main(["train", str(CONFIG), "--out", str(tmp_path / "there")])
     cli.main(["train", str(run / "config.yaml")])
@@ -316,7 +314,7 @@ def test_data_from_argument_before_environment(trained: list[tuple], tmp_path: P
 
 
 @pytest.mark.parametrize(("signal_number", "code"), [(2, 130), (15, 143)])
-def test_interrupted_says_how_to_go_on(
+def test_an_interruption_prints_how_to_resume(
     signal_number: int, code: int, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     def interrupted(*arguments, **options):
@@ -327,7 +325,7 @@ def test_interrupted_says_how_to_go_on(
     assert f"attnlab train {run / 'config.yaml'}" in capsys.readouterr().err
 
 
-def test_one_device_a_core_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch):
+def test_one_device_per_core_by_default(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(5))
     monkeypatch.delenv("JAX_NUM_CPU_DEVICES", raising=False)
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
@@ -386,7 +384,7 @@ def test_evaluate_tells_every_file(run: Path, monkeypatch: pytest.MonkeyPatch, c
     ]
 
 
-def test_a_table_tells_what_has_no_score_and_what_no_interval():
+def test_a_table_notes_missing_scores_and_intervals():
     metrics = {"bleu": None, "bleu_ci95": None, "bleu_note": "too short", "chrf": 50.0, "chrf_ci95": None, "texts": 3}
     found = list(runs.format_metrics("test", metrics, ["bleu"]))
     assert [line.split()[-1] for line in found[2:5]] == ["—", "50.00", "3"]

@@ -125,13 +125,13 @@ def test_every_command_of_a_page_is_in_a_list():
     assert order == list(IN_ORDER), "the README's order"
 
 
-def test_commands_are_found_however_they_are_written():
+def test_commands_of_a_page_are_found_in_every_notation():
     page = "```\nattnlab a  b   # c\n```\n\n    attnlab d \\\n      'e f'\n    make g\n\n```python\nattnlab no\n```\n"
     assert commands(page) == ["attnlab a b", "attnlab d 'e f'", "make g"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_options_of_every_command_are_there(page: Path):
+def test_documented_options_exist(page: Path):
     text = page.read_text()
     for command in [*FOUND[page], *INLINE.findall(text)]:
         words = shlex.split(command.rpartition("|")[2])
@@ -151,7 +151,7 @@ def mistake_in(arguments: list[str]) -> str | None:
     return None
 
 
-def test_a_wrong_option_is_found():
+def test_an_unknown_option_is_detected():
     assert "--beam" in (mistake_in(["predict", "RUN", "--beam", "3"]) or "")
     assert mistake_in(["evaluate"]) is None
 

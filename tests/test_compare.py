@@ -38,7 +38,7 @@ def test_a_draw_has_as_many_examples_as_there_are_and_an_interval_is_of_its_scor
     assert interval(values, lambda rows: rows.max() + 1) == [pytest.approx(47, abs=2), 50.0]
 
 
-def test_paired_difference_knows_what_two_intervals_do_not():
+def test_a_paired_difference_is_sharper_than_two_intervals():
     rng = np.random.default_rng(0)
     hard = rng.random(400)
     better = 100.0 * (hard < 0.60)
@@ -57,7 +57,7 @@ def test_paired_difference_knows_what_two_intervals_do_not():
         paired_difference(better, worse[1:])
 
 
-def test_corpus_scores_are_made_again_of_what_examples_add():
+def test_corpus_scores_equal_those_of_per_example_statistics():
     sentences = ["the cat sat on the mat", "a dog ran after the red ball", "it Rains"]
     hypotheses = ["the cat sat on a mat", "a dog ran after the ball", "it rains"]
     scores = translation_scores(hypotheses, sentences)
@@ -191,7 +191,7 @@ def test_macro_f1_is_made_of_answers():
         ({}, {"test": {"accuracy": []}}, "per_example/test.npz: .*; delete it and evaluate again"),
     ],
 )
-def test_what_cannot_be_compared_is_told_in_one_line(
+def test_incomparable_runs_are_reported_in_one_line(
     make, capsys: pytest.CaptureFixture[str], changes: dict, each: dict, said: str
 ):
     one, other = make("one", {"test": {"accuracy": [1.0]}}), make("other", each, **changes)
@@ -266,7 +266,7 @@ def test_two_seeds_of_one_config_are_compared_as_two_runs(make, capsys: pytest.C
     assert "- `seed`: 1 vs. 2" in out.splitlines()
 
 
-def test_runs_that_are_no_groups_are_refused_with_what_differs(make, capsys: pytest.CaptureFixture[str]):
+def test_runs_of_different_configs_are_refused_with_the_difference(make, capsys: pytest.CaptureFixture[str]):
     plain = seeds(make, "plain", [[1.0] * 20, [1.0] * 20])
     (wide,) = seeds(make, "wide", [[1.0] * 20], "model.dropout=0.4")
     again = make("again", {"test": {"accuracy": [1.0] * 20}}, "seed=1")

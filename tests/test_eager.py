@@ -155,7 +155,7 @@ def test_second_derivatives_of_eager_calls():
     np.testing.assert_allclose(curvature(BLOCKS), curvature({"implementation": "dense"}), rtol=2e-4, atol=2e-5)
 
 
-def test_masks_are_compared_and_hashed_by_what_they_are_made_of():
+def test_masks_are_compared_and_hashed_by_value():
     made = lambda last: masks.causal() & ~masks.lengths(jnp.array([1, last])) | masks.array(jnp.eye(3, dtype=bool))  # noqa: E731
     assert made(2) == made(2)
     assert hash(made(2)) == hash(made(2))

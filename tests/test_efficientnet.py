@@ -13,7 +13,7 @@ HAS_WEIGHTS = importlib.util.find_spec(efficientnet.PACKAGE) is not None
 needs_weights = pytest.mark.skipif(not HAS_WEIGHTS, reason="needs the extra vision")
 
 
-def test_a_depthwise_convolution_is_what_flax_computes():
+def test_a_depthwise_convolution_equals_that_of_flax():
     from flax import linen as nn
 
     states = jax.random.normal(jax.random.key(0), (2, 9, 12, 4))
@@ -24,7 +24,7 @@ def test_a_depthwise_convolution_is_what_flax_computes():
         np.testing.assert_allclose(ours.apply(variables, states), theirs.apply(variables, states), atol=1e-5)
 
 
-def test_the_error_without_the_package_names_what_to_install(monkeypatch):
+def test_a_missing_package_is_named_with_the_install_command(monkeypatch):
     monkeypatch.setattr(efficientnet, "PACKAGE", "no_such_package_of_weights")
     with pytest.raises(UserError, match=r"\[vision\]"):
         efficientnet.weights_file()

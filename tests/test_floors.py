@@ -117,7 +117,7 @@ def test_few_files_know_a_library(library):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT.parent / "notebooks").glob("*.py")), ids=lambda path: path.stem)
-def test_notebooks_import_what_there_is(path):
+def test_notebooks_import_existing_names(path):
     for name in imported(path.read_text()):
         if name.startswith("attnlab"):
             module, _, part = name.rpartition(".")

@@ -24,7 +24,7 @@ def gifts(question: PassageQuestion) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("people", [3, 5, 12])
-def test_the_answer_needs_both_what_a_person_and_what_a_thing_is_like(people: int):
+def test_an_answer_depends_on_both_descriptions(people: int):
     for question in generated.generate(GeneratedPassages(people=people, **FEW)).train:
         who, what = likes(question)
         got = gifts(question)

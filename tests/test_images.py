@@ -147,7 +147,7 @@ def test_names_do_not_lead_out_of_the_folder(flickr):
         load_captions(Flickr8k(images="images", captions="captions.jsonl"), flickr)
 
 
-def test_missing_data_say_what_is_expected(tmp_path):
+def test_missing_data_are_reported_with_the_expected_files(tmp_path):
     with pytest.raises(UserError, match="needs a data directory"):
         load_captions(Flickr8k(), None)
     with pytest.raises(UserError, match=r"images_128\.npz: no such file"):

@@ -126,7 +126,7 @@ def test_a_second_show_overwrites_nothing(run):
     assert not set(lab.show(run, ["a b"])) & {*first, *second, *third}
 
 
-def test_an_evaluation_says_that_it_goes_on_and_names_every_file(run, data, capfd):
+def test_an_evaluation_prints_progress_and_every_written_file(run, data, capfd):
     written: list[Path] = []
     lab.evaluate(run, data, wrote=written.append)
     assert "test: 100 examples; compiling first" in capfd.readouterr().err
@@ -298,7 +298,7 @@ def test_a_finished_run_is_safe_from_a_path_that_begins_with_dots(copied, data, 
     assert list(lab.predict(Path("../run"), ["a b c\n"])) == ["c b a"]
 
 
-def test_without_a_good_checkpoint_nothing_is_lost_and_every_command_says_what_to_do(copied, data, capfd):
+def test_without_a_good_checkpoint_nothing_is_lost_and_commands_suggest_restart(copied, data, capfd):
     for manifest in copied.glob("checkpoints/*/manifest.json"):
         manifest.write_text("{}")
     before = unchanged(copied)
@@ -420,7 +420,7 @@ def test_pictures_that_cannot_be_written_cost_no_scores(copied, data, capfd):
     assert "training.png: cannot be written: Is a directory" in err
 
 
-def test_a_signal_during_evaluation_says_a_line(copied, data):
+def test_a_signal_during_evaluation_prints_a_line(copied, data):
     program = (
         "import sys, time\nfrom attnlab import cli\nfrom attnlab.tasks.translation.task import TranslationTask\n"
         "def scores(*_):\n    print('scoring', flush=True)\n    time.sleep(60)\n"

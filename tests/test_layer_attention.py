@@ -88,7 +88,7 @@ def test_translation_shows_each_of_its_three_attentions():
         ),
     ],
 )
-def test_an_encoder_shows_what_every_token_attends_to(path, changes, inputs, tokens):
+def test_an_encoder_map_has_a_row_for_every_token(path, changes, inputs, tokens):
     task, params = prepared(path, *changes)
     view = selected(task, params, inputs, Selection(layer=1, head=1))
     assert isinstance(view, AttentionMap)
@@ -197,7 +197,7 @@ def test_options_that_are_not_set_have_the_defaults_of_the_task():
         (Selection(head=-1), "--head -1: "),
     ],
 )
-def test_what_the_model_does_not_have_is_refused_with_what_it_has(selection, message):
+def test_missing_attention_is_refused_with_the_available_kinds(selection, message):
     with pytest.raises(UserError) as refused:
         select(layers(), selection, "cross")
     assert message in str(refused.value)

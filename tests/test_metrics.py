@@ -53,7 +53,7 @@ def test_an_interval_may_reach_down_to_no_match_at_all():
     assert low == 0.0 < high
 
 
-def test_signature_says_case_tokens_and_version():
+def test_a_signature_contains_case_tokenizer_and_version():
     scores = metrics.translation_scores(HYPOTHESES, REFERENCES, bootstrap=10)
     assert "case:mixed" in scores["bleu_signature"]
     assert "tok:13a" in scores["bleu_signature"]

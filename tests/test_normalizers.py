@@ -426,7 +426,7 @@ def test_the_noise_is_not_that_of_dropout():
     assert abs(np.corrcoef(kept.ravel(), (drawn > np.median(drawn)).ravel())[0, 1]) < 0.05
 
 
-def test_dropout_draws_what_it_drew():
+def test_dropout_draws_are_unchanged():
     """Its bits equal threefry's in plain Python."""
     key = tuple(jax.random.bits(KEY, (2,), jnp.uint32).tolist())
     own = book.threefry(key, (3, 1))

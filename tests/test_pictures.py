@@ -283,7 +283,7 @@ def test_row_groups_are_panels_with_title_and_scale(tmp_path, figures):
     assert all(box.x1 <= figures[0].bbox.x1 for box in boxes(figures[0], figures[0].texts))
 
 
-def test_small_weights_are_seen_beside_a_large_one_and_the_bar_says_how(tmp_path, figures):
+def test_small_weights_are_visible_beside_a_large_one(tmp_path, figures):
     weights = np.full((1, 60), 0.4 / 59)
     weights[0, 7] = 0.6
     draw(make_map([f"w{i}" for i in range(60)], ["x"], weights), tmp_path / "a.png")

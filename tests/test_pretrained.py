@@ -344,7 +344,7 @@ def test_bert_reads_marks_as_it_was_trained(name: str, data_dir: Path):
     np.testing.assert_allclose(result.logits[0], logits, atol=1e-5)
 
 
-def test_marks_are_there_however_a_text_is_pooled(data_dir: Path):
+def test_special_tokens_are_present_with_every_pooling(data_dir: Path):
     config = experiment("sst2", "model.pooling={kind: mean}")
     task = task_class(config).prepare(config, task_class(config).load(config, data_dir), data_dir)
     params = jax.jit(task.initialize)(jax.random.key(0))

@@ -52,7 +52,7 @@ def test_every_page_with_python_is_among_them():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_experiments_and_files_that_a_page_names_are_there(page: Path):
+def test_experiments_and_files_named_by_a_page_exist(page: Path):
     text = page.read_text()
     for name in re.findall(r"attnlab (?:train|data check|bench training) (experiments/\S+\.yaml)", text):
         assert (ROOT / name).is_file(), name

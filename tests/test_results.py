@@ -66,7 +66,7 @@ def table(*runs: Path, **options: bool) -> list[str]:
     return tables.render([record.read(run, **options) for run in runs]).splitlines()
 
 
-def test_a_run_is_a_row_and_what_all_share_a_line(make):
+def test_runs_are_rows_and_shared_values_a_line(make):
     assert table(make("one")) == [
         "Task `classification`:",
         "",
@@ -80,7 +80,7 @@ def test_a_run_is_a_row_and_what_all_share_a_line(make):
     ]
 
 
-def test_a_missing_interval_and_a_score_that_says_nothing_are_told(make, capsys, tmp_path: Path):
+def test_missing_intervals_and_undefined_scores_are_reported(make, capsys, tmp_path: Path):
     few = make("few", scores={"test": {"accuracy": 50.0, "accuracy_ci95": None}})
     assert table(few)[4] == "| `synthetic_sentiment_dot` | test | 50.0 | 87 s |"
     assert "No interval: fewer than 20 examples." in table(few)[-1]
@@ -139,7 +139,7 @@ def test_other_settings_or_data_are_another_row_named_by_its_run(make):
     assert found == ["| `synthetic_sentiment_dot` (`here`)", "| `synthetic_sentiment_dot` (`there`)"]
 
 
-def test_overrides_are_told_and_kept(make, tmp_path: Path):
+def test_overrides_are_printed_and_recorded(make, tmp_path: Path):
     changed = make("short", overrides=["model.dropout=0.4"])
     environment = json.loads((changed / "environment.json").read_text())
     given = ["seed=2", "training.steps=400", "model.dropout=0.4", "task.data.words=" + "x" * 200]
@@ -168,7 +168,7 @@ def test_a_run_given_twice_counts_once_and_a_seed_trained_twice_is_refused(make)
         table(one, same)
 
 
-def test_time_is_what_was_spent_and_interruptions_are_told(make):
+def test_training_time_excludes_pauses_and_counts_interruptions(make):
     broken = [{"step": 100, "seconds_lost": 30.0}, {"step": 250, "seconds_lost": 0.0}, {"step": 400, "seconds_lost": 0}]
     (row,) = (line for line in table(make("one", interruptions=broken)) if line.startswith("| `"))
     assert row.endswith("| 2 min, resumed 2 times |"), "117.4 s; going on at the end is no interruption"
@@ -181,7 +181,7 @@ def test_time_is_what_was_spent_and_interruptions_are_told(make):
     assert "machine 2 cores of Abacus 9;" in table(at_its_end)[-1], "no step was taken there"
 
 
-def test_a_run_keeps_where_it_was_taken_up_again_and_what_that_cost(tmp_path: Path):
+def test_a_run_records_when_it_was_resumed_and_the_lost_time(tmp_path: Path):
     def go(start: int, stop: int, seconds: float) -> None:
         with Run.open(tmp_path / "run", load(VERDICTS), {"data": "d"}, print) as run:
             run.restore({"step": jnp.int32(0)})
@@ -204,7 +204,7 @@ def test_a_run_that_stopped_getting_better_is_finished(make):
     assert lines[4].endswith("| 30 s, stopped early at step 300 of 400 |")
 
 
-def test_an_unfinished_run_is_shown_only_when_asked_for_and_says_so(make):
+def test_an_unfinished_run_needs_an_option_and_is_marked(make):
     run = make("short", steps=9000)
     with pytest.raises(UserError, match=r"short: is at step 400 of 9000; attnlab train .*short/config.yaml resumes it"):
         table(run)
@@ -231,7 +231,7 @@ def test_an_unfinished_run_is_shown_only_when_asked_for_and_says_so(make):
         ("environment.json", '{"fingerprint": {}}', "environment.json: cannot be read as a run's environment"),
     ],
 )
-def test_what_is_missing_is_one_line_that_says_what_to_do(make, capsys, name: str, content: str | None, says: str):
+def test_missing_inputs_are_one_line_with_a_suggestion(make, capsys, name: str, content: str | None, says: str):
     run = make("run")
     (run / name).unlink()
     if content is not None:
@@ -303,7 +303,7 @@ def test_what_is_kept_gives_the_same_table_and_holds_numbers_alone(make, tmp_pat
     assert {path: path.read_bytes() for path in kept.rglob("*.*")} == again
 
 
-def test_an_archive_without_per_example_scores_says_that_it_cannot_be_compared_again(make, tmp_path: Path):
+def test_an_archive_without_per_example_scores_requires_retraining(make, tmp_path: Path):
     run = make("one")
     assert "require retraining" not in "".join(table(archive.archive(record.read(run), tmp_path / "with")))
     shutil.rmtree(run / "per_example")
@@ -327,7 +327,7 @@ def test_another_run_is_not_written_over_and_no_path_of_a_machine_is_kept(make, 
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_every_kind_of_task_says_what_its_table_shows(kind: str):
+def test_every_task_declares_its_reported_metrics(kind: str):
     columns = task_class_of_kind(kind).reported_metrics
     assert 3 <= len(columns) <= 6
     assert all(isinstance(column, Metric) for column in columns)

@@ -59,7 +59,7 @@ def opened(tmp_path, said):
     return again
 
 
-def test_a_new_run_says_what_it_is(opened):
+def test_a_new_run_prints_its_description(opened):
     with opened() as run:
         assert load(run.path("config.yaml")) == experiment()
         assert run.path("config.yaml").read_text() == resolved(experiment())
@@ -134,7 +134,7 @@ def test_killed_while_the_run_was_made_it_is_made_anew(opened, monkeypatch):
         assert run.path("config.yaml").exists()
 
 
-def test_a_damaged_environment_is_told(opened):
+def test_a_damaged_environment_is_reported(opened):
     opened().close()
     with opened() as run:
         run.path("environment.json").write_text("{")
@@ -144,7 +144,7 @@ def test_a_damaged_environment_is_told(opened):
         Run.read(run.directory)
 
 
-def test_going_on_in_another_environment_is_told_and_kept(opened, said, monkeypatch):
+def test_resuming_in_another_environment_is_reported_and_recorded(opened, said, monkeypatch):
     def go_on() -> None:
         with opened() as run:
             run.restore(state(0))
@@ -331,7 +331,7 @@ def test_a_reader_may_not_log_save_or_lock(opened, tmp_path):
         Run.read(tmp_path / "run").log(2, loss=1.0)
 
 
-def test_what_is_no_run_is_told(tmp_path):
+def test_a_directory_that_is_not_a_run_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"none: no such run directory"):
         Run.read(tmp_path / "none")
     with pytest.raises(UserError, match=r"is not a run directory \(it has no config\.yaml\)"):
@@ -353,7 +353,7 @@ def test_the_config_of_a_run_is_plain_yaml(opened):
         assert yaml.safe_load(run.path("config.yaml").read_text())["training"]["steps"] == 100
 
 
-def test_damaged_checkpoints_are_told_through_the_run(opened, said):
+def test_damaged_checkpoints_are_reported_by_the_run(opened, said):
     with opened() as run:
         train(run, 20)
         run.path("checkpoints/20/manifest.json").write_text("{}")
@@ -376,7 +376,7 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
-def test_a_run_is_found_however_its_path_is_written(opened, said, tmp_path, monkeypatch):
+def test_a_run_is_found_by_any_spelling_of_its_path(opened, said, tmp_path, monkeypatch):
     with opened() as run:
         train(run, 20)
     (tmp_path / "sub").mkdir()
@@ -423,7 +423,7 @@ def remove(run: Run) -> None:
         (remove, r"its log goes to step 27, and there is no checkpoint"),
     ],
 )
-def test_where_no_checkpoint_is_good_training_starts_over_only_when_told_to(tmp_path, said, loss, says):
+def test_without_a_good_checkpoint_only_restart_starts_over(tmp_path, said, loss, says):
     def opened() -> Run:
         return Run.open(tmp_path / "run", experiment(evaluate_every=10), FINGERPRINT, said.append)
 
@@ -452,7 +452,7 @@ def test_where_no_checkpoint_is_good_training_starts_over_only_when_told_to(tmp_
     assert run_files.read_environment(run.directory)["interruptions"][-1]["step"] == 0
 
 
-def test_starting_over_is_done_whenever_it_is_asked_for_and_keeps_everything(opened, said):
+def test_restart_always_starts_over_and_keeps_all_files(opened, said):
     with opened() as run:
         assert run.restore(state(0), restart=True) is None, "there was nothing"
     with opened() as run:
@@ -534,7 +534,7 @@ def test_a_full_disk_ends_the_log_with_one_line_and_the_run_goes_on_later(opened
         assert run.metrics()[-1]["step"] == 10
 
 
-def test_tensorboard_that_cannot_be_written_is_told_once_and_stops_nothing(opened, said, small_files):
+def test_an_unwritable_tensorboard_is_reported_once_and_stops_nothing(opened, said, small_files):
     with opened() as run:
         run.path("tensorboard").write_text("in the way")
         run.log(1, loss=1.0)
@@ -551,7 +551,7 @@ def test_tensorboard_that_cannot_be_written_is_told_once_and_stops_nothing(opene
 
 
 @pytest.mark.parametrize("name", ["results.json", "per_example/test.npz", "attention/a.html"])
-def test_what_does_not_fit_on_the_disk_is_told_and_leaves_the_old(opened, small_files, name):
+def test_a_full_disk_is_reported_and_keeps_the_old_file(opened, small_files, name):
     with opened() as run:
         run.write_text(name, "{}")
         with small_files(), pytest.raises(UserError, match=rf"{name}: cannot be written: File too large$"):
@@ -560,7 +560,7 @@ def test_what_does_not_fit_on_the_disk_is_told_and_leaves_the_old(opened, small_
         assert [path.name for path in run.path(name).parent.glob("*.writing")] == []
 
 
-def test_results_that_could_not_be_written_are_told_before_anything_is_scored(opened, small_files, monkeypatch):
+def test_unwritable_results_are_reported_before_scoring(opened, small_files, monkeypatch):
     with opened() as run:
         pass
     check_writable(run.directory)
@@ -582,7 +582,7 @@ def test_results_that_could_not_be_written_are_told_before_anything_is_scored(op
 
 
 @pytest.mark.parametrize("content", ["[]", "3", "null", '"text"', '{"test": 3}', '{"test": [1]}', "{", "[" * 100_000])
-def test_results_of_something_else_are_told_before_anything_is_scored(opened, content):
+def test_a_foreign_results_file_is_reported_before_scoring(opened, content):
     with opened() as run:
         run.path("results.json").write_text(content)
     with pytest.raises(UserError, match=r"results\.json: .*; delete it and evaluate again") as refusal:

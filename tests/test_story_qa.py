@@ -125,7 +125,7 @@ def test_babi_files(tmp_path: Path):
         ("1 Where?\tattic\t1\n", r"qa.txt:1: the fact '1'"),
     ],
 )
-def test_babi_mistakes_are_told(tmp_path: Path, text: str, message: str):
+def test_babi_mistakes_are_reported(tmp_path: Path, text: str, message: str):
     (tmp_path / "qa.txt").write_text(text)
     with pytest.raises(UserError, match=message):
         babi.read_file(tmp_path / "qa.txt")

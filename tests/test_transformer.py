@@ -204,7 +204,7 @@ def full_greedy(model, variables, row: int, longest: int) -> list[int]:
     return [token for token in text[1:] if token != EOS]
 
 
-def test_search_writes_what_the_full_forward_would():
+def test_search_equals_the_full_forward_pass():
     model, variables = seq2seq()
     params = variables["params"]
     result = make_decode(model, Decoding(beam=1, max_length=5))(params, SOURCE, LENGTHS)

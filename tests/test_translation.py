@@ -161,7 +161,7 @@ def test_another_seed_is_another_split(folder):
     assert len(splits) > 1
 
 
-def test_too_few_rows_and_a_wrong_column_are_told(folder):
+def test_too_few_rows_and_a_wrong_column_are_reported(folder):
     with pytest.raises(UserError, match="6 rows are too few for dev 3, test 4"):
         tsv.read_and_split(split_config(dev=3, test=4), folder)
     with pytest.raises(ValueError, match="by fr is neither source de nor target en"):

@@ -85,7 +85,7 @@ def test_gradients_are_finite_with_filler(kind):
 
 
 @EVERY
-def test_each_fusion_sees_what_it_says(kind):
+def test_each_fusion_depends_on_its_declared_inputs(kind):
     plain = answers(kind).logits
     sees_image = not np.allclose(plain, answers(kind, image=255 - IMAGE).logits, atol=1e-6)
     sees_question = not np.allclose(plain, answers(kind, question=QUESTION.at[:, 0].set(8)).logits, atol=1e-6)

@@ -93,6 +93,6 @@ def test_no_help_uses_them(command, capsys):
     assert not occurrences(text)
 
 
-def test_what_is_gone_would_be_found():
+def test_gone_names_would_be_found():
     assert names("def f(each): return Attended") & IDENTIFIERS == {"each", "Attended"}
     assert occurrences("It looks at\n    dev now and then.") == ["looks at dev"]
