@@ -10,6 +10,9 @@ from attnlab.config.errors import UserError
 from attnlab.config.text import WIDEST_BEAM
 from attnlab.training.decoding import Hypotheses
 
+START, END = "⟨start⟩", "⟨end⟩"
+"""Labels of the start and the end token in attention maps."""
+
 
 @dataclass(frozen=True, eq=False)
 class Hypothesis:

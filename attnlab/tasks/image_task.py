@@ -1,5 +1,6 @@
 """What tasks on images share: the inputs of the image encoder, and image files as input."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from attnlab.config.errors import UserError
 from attnlab.config.models.captioner import ShowAttendTell, TransformerCaptioner
 from attnlab.config.models.visual_qa import VisualAnswerer
 from attnlab.config.visual_qa import VisualQA
+from attnlab.data.captioning.records import CaptionedImage
 from attnlab.data.images.pixels import as_bytes
+from attnlab.data.visual_qa.records import ImageQuestion
 from attnlab.tasks.base import Task
 from attnlab.tasks.image_inputs import ImageInputs
 
@@ -29,6 +32,11 @@ class ImageTask(Task):
     def weight_fingerprints(self) -> dict[str, str]:
         """Return the fingerprint of the frozen weights of the image encoder, if it has any."""
         return self.image_inputs.fingerprints()
+
+
+def images_and_names(examples: Sequence[CaptionedImage | ImageQuestion]) -> tuple[list[np.ndarray], list[str]]:
+    """Return the images of examples, and their names for messages."""
+    return [example.image for example in examples], [example.name for example in examples]
 
 
 def read_image(path: str) -> np.ndarray:

@@ -12,6 +12,7 @@ from attnlab.config.errors import UserError
 from attnlab.data.text.batching import Batch
 from attnlab.layers.capture import LayerAttention
 from attnlab.tasks.adapter import ModelAdapter
+from attnlab.tasks.attention_map import AttentionMap, RowGroup
 
 NAMES = {
     "cross": "cross-attention", "encoder": "encoder self-attention", "decoder": "decoder self-attention",
@@ -107,3 +108,28 @@ def select(
         raise UserError(f"--head {head}: layer {number} of the {NAMES[selected]} has heads 1 to {heads}")
     matrix = np.mean(weights, axis=0) if head is None else np.asarray(weights[head - 1])
     return SelectedAttention(selected, title(selected, number, max(numbered), heads, head), matrix)
+
+
+def self_attention_map(
+    best: AttentionMap, tokens: list[str], selected: SelectedAttention, evidence: tuple[int, ...] = ()
+) -> AttentionMap:
+    """Return the attention map of a selected layer and head of a self-attention over the input.
+
+    Args:
+        best: the attention map of the best prediction.
+        tokens: a label for each position, padding not counted.
+        selected: the weights.
+        evidence: indices of tokens that the data mark as evidence.
+    """
+    count = len(tokens)
+    return replace(
+        best,
+        column_labels=tokens,
+        row_labels=tokens,
+        weights=selected.weights[:count, :count],
+        column_label="attended to",
+        row_label="attending",
+        column_format="tokens",
+        row_groups=(RowGroup(count, selected.title, "attending", from_input=True),),
+        evidence=evidence,
+    )

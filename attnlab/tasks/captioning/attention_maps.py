@@ -9,11 +9,8 @@ from attnlab.config.models.captioner import TransformerCaptioner
 from attnlab.data.captioning.records import CaptionedImage
 from attnlab.data.text.tokenizer import Tokenizer
 from attnlab.tasks.attention_map import AttentionMap, ImageAttentionMap, RowGroup
-from attnlab.tasks.hypotheses import Hypothesis
+from attnlab.tasks.hypotheses import END, START, Hypothesis
 from attnlab.tasks.layer_attention import SelectedAttention, title
-
-START, END = "⟨start⟩", "⟨end⟩"
-"""Labels of the start and the end token."""
 
 
 def hypothesis_map(

@@ -33,7 +33,7 @@ from attnlab.tasks.captioning.metrics import bleu, bleu_of_counts, caption_score
 from attnlab.tasks.captioning.pointing import pointing, pointing_rate, token_cells, token_regions
 from attnlab.tasks.hypotheses import Hypothesis, hypotheses_of_row, output_lines, padded_length, with_n_best
 from attnlab.tasks.image_inputs import MAX_ROWS
-from attnlab.tasks.image_task import ImageTask, read_image
+from attnlab.tasks.image_task import ImageTask, images_and_names, read_image
 from attnlab.tasks.layer_attention import Selection, layers_of_first_example, select
 from attnlab.tasks.poll import Poll, no_poll, with_poll
 from attnlab.training.decoding import Hypotheses, make_decode
@@ -117,7 +117,7 @@ class CaptioningTask(ImageTask):
         pairs = [(n, ids) for n, example in enumerate(examples) for ids in self._ids(example.captions)]
         gold = self._gold_cells(examples) if self._supervision_weight else None
         kept = [(n, ids) for n, ids in pairs if len(ids) <= self._settings.max_length]
-        images = self.image_inputs.encoder_inputs(*_images_and_names(examples))
+        images = self.image_inputs.encoder_inputs(*images_and_names(examples))
 
         def fill(shape: Shape, indices: Sequence[int]) -> Batch:
             members = [kept[index] for index in indices]
@@ -229,7 +229,7 @@ class CaptioningTask(ImageTask):
         """Return the captions of each image, best first."""
         decode = self._decoders.setdefault(decoding, make_decode(self.model, decoding))
         results: list[list[Hypothesis]] = []
-        batches = self.image_inputs.batches(*_images_and_names(examples), max(MAX_ROWS // decoding.beam, 1))
+        batches = self.image_inputs.batches(*images_and_names(examples), max(MAX_ROWS // decoding.beam, 1))
         for indices, image, cells in with_poll(batches, poll, len(examples)):
             batch = shard_batch({"image": image, "cells": cells})
             decoded = jax.tree.map(np.asarray, decode(params, batch["image"], batch["cells"]))
@@ -246,7 +246,7 @@ class CaptioningTask(ImageTask):
         assert isinstance(model, ShowAttendTell | TransformerCaptioner)
         width = padded_length(max(map(len, targets), default=1), model.max_positions, "with its start token a caption")
         results: list[np.ndarray] = []
-        batches = self.image_inputs.batches(*_images_and_names(examples))
+        batches = self.image_inputs.batches(*images_and_names(examples))
         for indices, image, cells in with_poll(batches, poll, len(examples)):
             target_in = np.full((len(image), width), EOS, np.int32)
             for row, index in enumerate(indices):
@@ -283,7 +283,3 @@ class CaptioningTask(ImageTask):
             "per_example": {"pointing": np.asarray(counts)},
             "region_mass": 100.0 * float(np.mean(masses)),
         }
-
-
-def _images_and_names(examples: Sequence[CaptionedImage]) -> tuple[list[np.ndarray], list[str]]:
-    return [example.image for example in examples], [example.name for example in examples]

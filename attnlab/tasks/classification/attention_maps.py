@@ -12,7 +12,7 @@ from attnlab.config.models.classifier import TransformerClassifier
 from attnlab.data.classification.records import LabeledText
 from attnlab.layers.capture import LayerAttention
 from attnlab.tasks.attention_map import AttentionMap, RowGroup
-from attnlab.tasks.layer_attention import SelectedAttention
+from attnlab.tasks.layer_attention import SelectedAttention, self_attention_map
 
 CLS, SEP = "[CLS]", "[SEP]"
 ATTENTION_POOLINGS = ("attention", "structured")
@@ -124,12 +124,4 @@ def selected_map(best: AttentionMap, selected: SelectedAttention) -> AttentionMa
             row_label="hop",
             row_groups=(RowGroup(len(hops), selected.title, "hop"),),
         )
-    return replace(
-        best,
-        row_labels=tokens,
-        weights=selected.weights[: len(tokens), : len(tokens)],
-        column_label="attended to",
-        row_label="attending",
-        column_format="tokens",
-        row_groups=(RowGroup(len(tokens), selected.title, "attending", from_input=True),),
-    )
+    return self_attention_map(best, tokens, selected, best.evidence)

@@ -9,7 +9,7 @@ from attnlab.data.extractive_qa.encoder import Window
 from attnlab.data.extractive_qa.records import PassageQuestion
 from attnlab.tasks.attention_map import AttentionMap, RowGroup
 from attnlab.tasks.extractive_qa.span_prediction import PredictedSpan
-from attnlab.tasks.layer_attention import SelectedAttention
+from attnlab.tasks.layer_attention import SelectedAttention, self_attention_map
 
 CLS, SEP = "[CLS]", "[SEP]"
 MAX_WORDS = 120
@@ -135,13 +135,5 @@ def selected_map(
     title = selected.title
     if len(passage_words) < window.length:
         title += f"; {len(passage_words)} of {window.length} words of the passage are shown"
-    return replace(
-        best,
-        column_labels=tokens,
-        row_labels=tokens,
-        weights=selected.weights[np.ix_(positions, positions)],
-        column_label="attended to",
-        row_label="attending",
-        row_groups=(RowGroup(len(tokens), title, "attending", from_input=True),),
-        evidence=tuple(start + column for column in best.evidence),
-    )
+    shown = selected._replace(title=title, weights=selected.weights[np.ix_(positions, positions)])
+    return self_attention_map(best, tokens, shown, tuple(start + column for column in best.evidence))

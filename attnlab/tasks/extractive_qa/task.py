@@ -184,6 +184,10 @@ class ExtractiveQATask(PretrainedTask):
 
     def attention_maps(self, params: PyTree, example: PassageQuestion) -> list[AnyAttentionMap]:
         """Return the attention map of each predicted answer, in its window of the passage, best answer first."""
+        return [attention_map for attention_map, _, _ in self._span_maps(params, example)]
+
+    def _span_maps(self, params: PyTree, example: PassageQuestion) -> list[tuple[AttentionMap, Window, PredictedSpan]]:
+        """Return the attention map of each predicted answer with its window, best answer first."""
         windows = self.passage_encoder.encode([example])
         if not windows[0].length:
             raise UserError("the passage has no tokens")
@@ -191,17 +195,15 @@ class ExtractiveQATask(PretrainedTask):
         (ranked,) = self.predict_spans(params, [example])
         question_words, title = self._question_words(example, windows[0]), self.adapter.question_title
         unknown = tuple(self.unknown_words([example.passage, example.question]))
-        return [
-            span_map(example, windows[span.window], span, attention[span.window], question_words, title, unknown)
-            for span in ranked
-        ]
+        maps = []
+        for span in ranked:
+            window, weights = windows[span.window], attention[span.window]
+            maps.append((span_map(example, window, span, weights, question_words, title, unknown), window, span))
+        return maps
 
     def selected_attention_map(self, params: PyTree, example: PassageQuestion, selection: Selection) -> AnyAttentionMap:
         """Return the selected attention within or between question and passage, in the best answer's window."""
-        best, windows = self.attention_maps(params, example)[0], self.passage_encoder.encode([example])
-        assert isinstance(best, AttentionMap)
-        span = self.predict_spans(params, [example])[0][0]
-        window = windows[span.window]
+        best, window, span = self._span_maps(params, example)[0]
         batch = shard_batch(self.adapter.fill([window]))
         selected = select(layers_of_first_example(self.adapter, params, batch), selection, "encoder")
         return selected_map(best, selected, window, words_around(window, span), self._question_words(example, window))

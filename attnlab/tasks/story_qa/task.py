@@ -22,7 +22,7 @@ from attnlab.data.story_qa.records import StoryQuestion
 from attnlab.data.text.batching import evaluation_shapes
 from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap, RowGroup
 from attnlab.tasks.base import Metric, Task, TrainingBatches, refuse_n_best, rows_multiple, settings
-from attnlab.tasks.layer_attention import Selection, layers_of_first_example, select
+from attnlab.tasks.layer_attention import Selection, layers_of_first_example, select, self_attention_map
 from attnlab.tasks.poll import Poll, no_poll, with_poll
 from attnlab.tasks.story_qa.adapters import StoryAdapter, adapter
 from attnlab.tasks.story_qa.metrics import story_scores
@@ -165,17 +165,7 @@ class StoryQATask(Task):
                 row_label="hop",
                 row_groups=(RowGroup(1, selected.title, "hop"),),
             )
-        return replace(
-            best,
-            column_labels=labels,
-            row_labels=labels,
-            weights=selected.weights[: len(labels), : len(labels)],
-            column_label="attended to",
-            row_label="attending",
-            column_format="tokens",
-            row_groups=(RowGroup(len(labels), selected.title, "attending", from_input=True),),
-            evidence=(),
-        )
+        return self_attention_map(best, labels, selected)
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Return the words of stories and questions that no training story has."""

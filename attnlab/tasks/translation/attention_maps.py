@@ -6,11 +6,8 @@ from typing import Any
 from attnlab.config.models.transformer import TransformerSeq2Seq
 from attnlab.data.text.tokenizer import Tokenizers
 from attnlab.tasks.attention_map import AttentionMap, RowGroup
-from attnlab.tasks.hypotheses import Hypothesis
-from attnlab.tasks.layer_attention import SelectedAttention, title
-
-START, END = "⟨start⟩", "⟨end⟩"
-"""Labels of the start and the end token."""
+from attnlab.tasks.hypotheses import END, START, Hypothesis
+from attnlab.tasks.layer_attention import SelectedAttention, self_attention_map, title
 
 
 def hypothesis_map(text: str, hypothesis: Hypothesis, tokenizers: Tokenizers, model: Any) -> AttentionMap:
@@ -44,17 +41,17 @@ def hypothesis_map(text: str, hypothesis: Hypothesis, tokenizers: Tokenizers, mo
 def selected_map(best: AttentionMap, selected: SelectedAttention) -> AttentionMap:
     """Return the attention map of a selected layer and head while the model decodes the best hypothesis."""
     source, target = best.column_labels, best.row_labels
-    rows, columns, row_label, column_label = {
-        "cross": (target, source, "target", "source"),
-        "encoder": (source, source, "attending", "attended to"),
-        "decoder": (target, [START, *target[:-1]], "next token", "previous tokens"),
+    if selected.kind == "encoder":
+        return self_attention_map(best, source, selected)
+    columns, row_label, column_label = {
+        "cross": (source, "target", "source"),
+        "decoder": ([START, *target[:-1]], "next token", "previous tokens"),
     }[selected.kind]
     return replace(
         best,
         column_labels=columns,
-        row_labels=rows,
-        weights=selected.weights[: len(rows), : len(columns)],
+        weights=selected.weights[: len(target), : len(columns)],
         column_label=column_label,
         row_label=row_label,
-        row_groups=(RowGroup(len(rows), selected.title, row_label, from_input=selected.kind == "encoder"),),
+        row_groups=(RowGroup(len(target), selected.title, row_label),),
     )

@@ -28,7 +28,7 @@ from attnlab.data.visual_qa.records import ImageQuestion
 from attnlab.tasks.attention_map import AnyAttentionMap, ImageAttentionMap
 from attnlab.tasks.base import Metric, TrainingBatches, refuse_n_best, settings
 from attnlab.tasks.bootstrap import interval
-from attnlab.tasks.image_task import ImageTask, read_image
+from attnlab.tasks.image_task import ImageTask, images_and_names, read_image
 from attnlab.tasks.layer_attention import Selection, layers_of_first_example, select
 from attnlab.tasks.poll import Poll, no_poll, with_poll
 from attnlab.tasks.text_input import parse_lines, predictions_by_line, words_not_in
@@ -122,9 +122,7 @@ class VisualQATask(ImageTask):
         limit = settings(self.config, VisualQA).max_length
         ids = self._ids(examples)
         kept = [n for n, tokens in enumerate(ids) if len(tokens) <= limit]
-        images = self.image_inputs.encoder_inputs(
-            [example.image for example in examples], [example.name for example in examples]
-        )
+        images = self.image_inputs.encoder_inputs(*images_and_names(examples))
         number = {answer: n for n, answer in enumerate(self.answers)}
 
         def fill(shape: Shape, indices: Sequence[int]) -> Batch:
@@ -244,9 +242,9 @@ class VisualQATask(ImageTask):
         """
         ids = self._ids(examples)
         width = -(-(max(map(len, ids), default=0) + 1) // 8) * 8
-        images, names = [example.image for example in examples], [example.name for example in examples]
         results = []
-        for indices, image, _ in with_poll(self.image_inputs.batches(images, names, MAX_ROWS), poll, len(examples)):
+        batches = self.image_inputs.batches(*images_and_names(examples), MAX_ROWS)
+        for indices, image, _ in with_poll(batches, poll, len(examples)):
             inputs = self.image_inputs.blank(len(indices)) if blank else image[: len(indices)]
             members = [(image_input, ids[n], 0) for image_input, n in zip(inputs, indices, strict=True)]
             batch = shard_batch(self.adapter.fill(members, Shape(len(image), width, width)))
