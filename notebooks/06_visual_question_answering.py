@@ -79,13 +79,13 @@ scores = {name: lab.evaluate(run, None)["test"] for name, run in runs.items()}
 # ## The controls
 #
 # `shuffled images`: the same model gets the image of another question. `question only`: a black image. `image only`:
-# no question. `usual answer`: the most frequent answer of the training set, over all questions or for the same
+# no question. `most frequent answer`: the most frequent answer of the training set, over all questions or for the same
 # question.
 
 # %%
 names = (
-    "accuracy", "accuracy_shuffled_images", "accuracy_question_only", "accuracy_image_only", "usual_answer",
-    "usual_answer_to_question",
+    "accuracy", "accuracy_shuffled_images", "accuracy_question_only", "accuracy_image_only", "most_frequent_answer",
+    "most_frequent_answer_to_question",
 )  # fmt: skip
 for name in names:
     print(f"{name:26}", {fusion: round(found[name], 1) for fusion, found in scores.items()})

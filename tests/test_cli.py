@@ -168,7 +168,7 @@ def test_any_text_can_be_shown(inputs: list[str], run: Path, monkeypatch: pytest
         (["train", str(CONFIG), "--seed", "three"], "argument --seed: invalid int value: 'three'"),
         (
             ["train", str(CONFIG), "--seed", "-3"],
-            "command line: seed: must be at least 0 and below 4294967296, given -3",
+            "command line: seed: must be at least 0 and below 4294967296, got -3",
         ),
         (["train", str(CONFIG), "--data", "/no/such"], "--data /no/such: no such directory"),
         (["evaluate", "/no/such"], "/no/such: no such run directory; attnlab train CONFIG --out /no/such creates it"),

@@ -57,7 +57,7 @@ BROKEN_FILES = {
         edited("data:\n    kind: dates", f"{TSV}{{dev: c.tsv}}"),
         ":9: task.data.test.dev: dev is the name of another split",
     ),
-    "no test set": (edited("data:\n    kind: dates", f"{TSV}{{}}"), ":9: task.data.test: needs at least 1, given {}"),
+    "no test set": (edited("data:\n    kind: dates", f"{TSV}{{}}"), ":9: task.data.test: needs at least 1, got {}"),
     "key inside a kind": (
         edited("hidden: 32", "hiden: 32"),
         ":13: model.attention.score.hiden: unknown key; did you mean hidden? valid: kind, hidden",
@@ -98,72 +98,72 @@ BROKEN_FILES = {
     ),
     "words for a number": (
         edited("steps: 100", "steps: many"),
-        ':15: training.steps: expected an integer, given "many"',
+        ':15: training.steps: expected an integer, got "many"',
     ),
     "quoted number": (
         edited("steps: 100", "steps: '100'"),
-        ':15: training.steps: expected an integer, given "100"',
+        ':15: training.steps: expected an integer, got "100"',
     ),
     "fraction of a step": (
         edited("steps: 100", "steps: 1.5"),
-        ":15: training.steps: expected an integer, given 1.5",
+        ":15: training.steps: expected an integer, got 1.5",
     ),
     "true for a number": (
         edited("steps: 100", "steps: true"),
-        ":15: training.steps: expected an integer, given true",
+        ":15: training.steps: expected an integer, got true",
     ),
     "nothing for a number": (
         edited("steps: 100", "steps:"),
-        ":15: training.steps: expected an integer, given null",
+        ":15: training.steps: expected an integer, got null",
     ),
     "list for a number": (
         edited("steps: 100", "steps: [1, 2]"),
-        ":15: training.steps: expected an integer, given [1, 2]",
+        ":15: training.steps: expected an integer, got [1, 2]",
     ),
     "octal of YAML 1.1": (
         edited("steps: 100", "steps: 010"),
-        ':15: training.steps: expected an integer, given "010"',
+        ':15: training.steps: expected an integer, got "010"',
     ),
-    "not a number": (edited("1e-3", ".nan"), ':17: training.optimizer.learning_rate: expected a number, given ".nan"'),
+    "not a number": (edited("1e-3", ".nan"), ':17: training.optimizer.learning_rate: expected a number, got ".nan"'),
     "infinite": (
         edited("1e-3", "1e999"),
-        ":17: training.optimizer.learning_rate: expected a finite number, given Infinity",
+        ":17: training.optimizer.learning_rate: expected a finite number, got Infinity",
     ),
-    "number for text": (b"name: 3\n" + GOOD.encode(), ":1: name: expected a string, given 3"),
+    "number for text": (b"name: 3\n" + GOOD.encode(), ":1: name: expected a string, got 3"),
     "number for true or false": (
         edited("kind: words", "kind: words\n    joint: 1"),
-        ":7: task.tokenizer.joint: expected true or false, given 1",
+        ":7: task.tokenizer.joint: expected true or false, got 1",
     ),
-    "number for a section": (edited("{hidden: 64}", "64"), ":9: model.encoder: expected a section, given 64"),
+    "number for a section": (edited("{hidden: 64}", "64"), ":9: model.encoder: expected a section, got 64"),
     "text for a section of kinds": (
         edited("    kind: words\n", "    words\n"),
-        ':5: task.tokenizer: expected a section of name: value, given "words"',
+        ':5: task.tokenizer: expected a section of name: value, got "words"',
     ),
-    "zero where above zero": (edited("steps: 100", "steps: 0"), ":15: training.steps: must be above 0, given 0"),
-    "below a range": (b"seed: -1\n" + GOOD.encode(), ":1: seed: must be at least 0 and below 4294967296, given -1"),
+    "zero where above zero": (edited("steps: 100", "steps: 0"), ":15: training.steps: must be above 0, got 0"),
+    "below a range": (b"seed: -1\n" + GOOD.encode(), ":1: seed: must be at least 0 and below 4294967296, got -1"),
     "seed that would repeat another": (
         b"seed: 4294967297\n" + GOOD.encode(),
-        ":1: seed: must be at least 0 and below 4294967296, given 4294967297",
+        ":1: seed: must be at least 0 and below 4294967296, got 4294967297",
     ),
     "seed that would overflow": (
         f"seed: {2**63}\n{GOOD}".encode(),
-        f":1: seed: must be at least 0 and below 4294967296, given {2**63}",
+        f":1: seed: must be at least 0 and below 4294967296, got {2**63}",
     ),
     "seed of the data": (
         edited("kind: dates", f"kind: dates\n    seed: {2**32}"),
-        f":5: task.data.seed: must be at least 0 and below 4294967296, given {2**32}",
+        f":5: task.data.seed: must be at least 0 and below 4294967296, got {2**32}",
     ),
     "above a range": (
         edited("kind: dates", "kind: dates\n    max_items: 13"),
-        ":5: task.data.max_items: must be at least 1 and at most 12, given 13",
+        ":5: task.data.max_items: must be at least 1 and at most 12, got 13",
     ),
     "outside a probability": (
         edited("{hidden: 64}", "{hidden: 64}\n  dropout: 1"),
-        ":10: model.dropout: must be at least 0 and below 1, given 1",
+        ":10: model.dropout: must be at least 0 and below 1, got 1",
     ),
     "below a range with null": (
         edited("steps: 100", "steps: 100\n  patience: 0"),
-        ":16: training.patience: must be above 0, given 0",
+        ":16: training.patience: must be above 0, got 0",
     ),
     "settings that contradict": (
         edited("kind: words", "kind: words\n  decoding: {n_best: 9}"),
@@ -179,7 +179,7 @@ BROKEN_FILES = {
     ),
     "entry of a free mapping": (
         edited("kind: dates", "{kind: tsv, source: de, target: en, train: a, dev: b, test: {c: 3}}"),
-        ":4: task.data.test.c: expected a string, given 3",
+        ":4: task.data.test.c: expected a string, got 3",
     ),
     "key given twice": (
         edited("steps: 100", "steps: 100\n  steps: 3"),
@@ -199,7 +199,7 @@ BROKEN_FILES = {
     "a name that turns text around": (edited("model:", 'name: "\\u202ea"\nmodel:'), ":7: name: '\\u202ea' "),
     "a name too long": (
         edited("model:", f"name: {'ä' * 101}\nmodel:"),
-        f":7: name: '{'ä' * 20}'... is used as a file name, so it may have at most 200 bytes, given 202",
+        f":7: name: '{'ä' * 20}'... is used as a file name, so it may have at most 200 bytes, got 202",
     ),
     "NUL in a name": (edited("model:", 'name: "a\\0"\nmodel:'), ":7: the character NUL is not allowed"),
     "NUL in a path": (
@@ -226,14 +226,14 @@ BROKEN_FILES = {
     ),
     "a long value": (
         edited("steps: 100", "steps: " + "x" * 5000),
-        ":15: training.steps: expected an integer, given",
+        ":15: training.steps: expected an integer, got",
     ),
     "a key over two lines": (edited("steps: 100", '"st\\neps": 100'), ":15: training.'st\\neps': unknown key"),
     "half a character": (edited("steps: 100", '"\\ud800": 100'), ":15: not YAML: a lone surrogate"),
     "empty": (b"", ": is empty"),
     "only a card": (b"# Does it?\n", ": is empty"),
-    "a list": (b"- task\n- model\n", ': expected the keys name, seed, task, model, training; given ["task", "model"]'),
-    "a word": (b"task\n", ': expected the keys name, seed, task, model, training; given "task"'),
+    "a list": (b"- task\n- model\n", ': expected the keys name, seed, task, model, training, got ["task", "model"]'),
+    "a word": (b"task\n", ': expected the keys name, seed, task, model, training, got "task"'),
     "latin-1": (
         edited("kind: translation", "kind: übersetzung").decode().encode("latin-1"),
         ":2: byte 0xfc is not UTF-8",
@@ -244,8 +244,8 @@ BROKEN_OVERRIDES = {
     "name=/tmp/x": "command line: name: '/tmp/x' is used as a file name, so it cannot contain '/'",
     "model.drpout=0.2": "command line: model.drpout: unknown key; did you mean dropout?",
     "model.attention.score.kind=adittive": 'command line: model.attention.score.kind: unknown kind "adittive"; did you',
-    "model.dropout=2": "command line: model.dropout: must be at least 0 and below 1, given 2",
-    "training.steps=ten": 'command line: training.steps: expected an integer, given "ten"',
+    "model.dropout=2": "command line: model.dropout: must be at least 0 and below 1, got 2",
+    "training.steps=ten": 'command line: training.steps: expected an integer, got "ten"',
     "training.steps.x=1": "override training.steps.x: training.steps is 100, not a section with keys",
     "task.data.kind=tsv": "command line: task.data.source: is missing",
     "task.decoding.n_best=9": ":1 with the overrides: task.decoding: n_best (9) must not exceed beam (5)",
@@ -314,10 +314,10 @@ LONG = "x" * 50_000
         (f"model.encoder={{{LONG[:999]}: 1}}", f"model.encoder.{LONG[:57]}...: unknown key"),
         (f"{LONG}=1", f"command line: {LONG[:57]}...: unknown key"),
         (f"{'a.' * 20_000}a=1", "...': a path of 20001 keys"),
-        (f"seed.{LONG}=1", "seed: expected an integer, given "),
-        (f"model.dropout={LONG}", f'given "{LONG[:56]}...'),
+        (f"seed.{LONG}=1", "seed: expected an integer, got "),
+        (f"model.dropout={LONG}", f'got "{LONG[:56]}...'),
         (f"model.kind={LONG}", f'unknown kind "{LONG[:56]}...'),
-        (f"model.dropout={'9' * 4000}", f"given {'9' * 57}..."),
+        (f"model.dropout={'9' * 4000}", f"got {'9' * 57}..."),
     ],
     ids=range(12),
 )

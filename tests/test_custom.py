@@ -329,9 +329,9 @@ def test_the_file_is_read_once_and_kept_in_the_config(tmp_path: Path):
     for name in ("mine", "mine:low"):
         with pytest.raises(UserError, match=rf"'{name}' is not FILE.py:NAME, such as scores.py:bilinear"):
             load(tmp_path / "x.yaml", [f"{score}.function={name}"])
-    with pytest.raises(UserError, match=rf'{score}.kwargs: t: expected a number, true or false, given "a"$'):
+    with pytest.raises(UserError, match=rf'{score}.kwargs: t: expected a number, true or false, got "a"$'):
         load(tmp_path / "again.yaml", [f"{score}.kwargs={{t: a}}"])
-    with pytest.raises(UserError, match=rf"{score}.sizes.r: must be above 0, given 0$"):
+    with pytest.raises(UserError, match=rf"{score}.sizes.r: must be above 0, got 0$"):
         load(tmp_path / "again.yaml", [f"{score}.sizes={{r: 0}}"])
     (tmp_path / "other.py").write_text("def low(query, key): return query @ key.T")
     change = ["model.pooling.attention.score.function=other.py:low", "model.pooling.attention.score.sizes={}"]

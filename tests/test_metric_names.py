@@ -63,7 +63,7 @@ def test_the_terminal_uses_these_names():
     with Progress(10, 0, console=Console(file=screen, width=200)) as progress:
         progress.step(5, 1.0, 3, False)
         progress.evaluated(5, {"dev_f1": 31.25, "dev_fact_mass_max": 2.0}, best=True)
-    assert "step 5: F1 on dev 31.25, weight on gold facts, best hop on dev 2.00 (best so far)" in screen.getvalue()
+    assert "step 5: dev F1 31.25, dev weight on gold facts (best hop) 2.00 (best so far)" in screen.getvalue()
 
 
 def test_an_unknown_key_is_not_known():

@@ -74,8 +74,8 @@ def test_evaluations_slow_no_rate_but_count_in_the_time_to_go():
             take_steps(progress, clock, range(100 * hundred + 1, 100 * hundred + 101), 0.1)
             clock.now += 40 if hundred == 0 else 10  # the first compiles the search
             progress.evaluated(100 * hundred + 100, {"dev_bleu": 31.25}, best=hundred == 0)
-    assert "step 100: BLEU on dev 31.25 (best so far)" in screen.lines()
-    assert "step 200: BLEU on dev 31.25" in screen.lines()
+    assert "step 100: dev BLEU 31.25 (best so far)" in screen.lines()
+    assert "step 200: dev BLEU 31.25" in screen.lines()
     assert screen.lines()[-1] == "step 200/1000, loss 2.500, 3,000 tokens/s, 2 min 40 s to go"  # 800 × 0.1 s + 8 × 10 s
 
 

@@ -140,7 +140,7 @@ def test_questions_are_learned_and_the_controls_are_not_and_the_run_can_be_used(
     assert low <= scores["accuracy"] <= high
     for control in ("shuffled_images", "question_only", "image_only"):
         assert scores[f"accuracy_{control}"] < scores["accuracy"] - 20
-    assert scores["usual_answer"] < scores["usual_answer_to_question"] < scores["accuracy"]
+    assert scores["most_frequent_answer"] < scores["most_frequent_answer_to_question"] < scores["accuracy"]
     trained = lab.load(run)
     example = trained.task.load(trained.run.config, None).test["test"][0]
     file = tmp_path / "scene.png"

@@ -17,7 +17,7 @@ def _names_a_file(name: str) -> str:
         raise ValueError(f"{name!r} cannot be a file name; use a plain word")
     if (size := len(name.encode())) > LONGEST_NAME:
         raise ValueError(
-            f"{name[:20]!r}... is used as a file name, so it may have at most {LONGEST_NAME} bytes, given {size}"
+            f"{name[:20]!r}... is used as a file name, so it may have at most {LONGEST_NAME} bytes, got {size}"
         )
     return name
 

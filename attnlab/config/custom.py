@@ -23,7 +23,7 @@ def _file_and_name(function: str) -> str:
 def _numbers_or_booleans(settings: Any) -> Any:
     for name, value in settings.items() if isinstance(settings, dict) else ():
         if not isinstance(value, bool | int | float):
-            raise ValueError(f"{name}: expected a number, true or false, given {json.dumps(value)}")
+            raise ValueError(f"{name}: expected a number, true or false, got {json.dumps(value)}")
     return settings
 
 

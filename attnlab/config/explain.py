@@ -103,11 +103,11 @@ def _message(error: Any, place: Place, parent: type[BaseModel] | None) -> tuple[
     if kind == "literal_error":
         return place, f"unknown value {shortened(given)}{_nearest(str(given), _literals(schema))}"
     if kind.startswith(("greater_than", "less_than")):
-        return place, f"must be {_limits(schema or context)}, given {shortened(given)}"
+        return place, f"must be {_limits(schema or context)}, got {shortened(given)}"
     if kind == "too_short":
-        return place, f"needs at least {context['min_length']}, given {shortened(given)}"
+        return place, f"needs at least {context['min_length']}, got {shortened(given)}"
     expected = _EXPECTED.get(kind.split("_")[0], error["msg"])
-    return place, f"expected {expected}, given {shortened(given)}"
+    return place, f"expected {expected}, got {shortened(given)}"
 
 
 def _nearest(given: str, names: list[str]) -> str:

@@ -63,7 +63,7 @@ def _validate(document: Document, changes: Sequence[tuple[Place, Any]]) -> Exper
     data = document.data
     if not isinstance(data, dict):
         sections = ", ".join(Experiment.model_fields)
-        raise UserError(f"{document.where}: expected the keys {sections}; given {shortened(data)}")
+        raise UserError(f"{document.where}: expected the keys {sections}, got {shortened(data)}")
     before = schedule(data)
     overridden = [apply(data, place, value) for place, value in changes]
     keep_warmup_share(data, before, overridden)

@@ -35,5 +35,5 @@ def vocabulary_mismatch(model: Any, tokenizer: Any) -> str | None:
     fields = ", ".join(f"{name}: {value}" for name, value in source.model_dump().items())
     return (
         f"model.pretrained needs the vocabulary of the same weights, task.tokenizer: {{kind: pretrained, "
-        f"source: {{{fields}}}}}; given kind {tokenizer.kind}"
+        f"source: {{{fields}}}}}; got kind {tokenizer.kind}"
     )

@@ -28,7 +28,7 @@ NAMES = {
     "exact_over_baseline": "exact match beyond lexical baseline",
     "f1": "F1",
     "f1_over_baseline": "F1 beyond lexical baseline",
-    "fact_mass_max": "weight on gold facts, best hop",
+    "fact_mass_max": "weight on gold facts (best hop)",
     "facts_found": "gold facts found",
     "images": "images",
     "loss": "loss",
@@ -37,9 +37,9 @@ NAMES = {
     "nll": "negative log-likelihood",
     "pointing": "pointing",
     "questions": "questions",
-    "rationale_hit": "heaviest token decides",
-    "rationale_mass": "weight on deciding tokens",
-    "rationale_share": "share of deciding tokens",
+    "rationale_hit": "largest weight on rationale",
+    "rationale_mass": "weight on rationale",
+    "rationale_share": "tokens in rationale",
     "region_mass": "weight on gold region",
     "rouge_l": "ROUGE-L",
     "sentences": "sentences",
@@ -50,17 +50,17 @@ NAMES = {
     "texts": "texts",
     "total": "questions",
     "trained_to": "trained to step",
-    "usual_answer": "usual answer",
-    "usual_answer_to_question": "usual answer to the question",
+    "most_frequent_answer": "most frequent answer",
+    "most_frequent_answer_to_question": "most frequent answer to the question",
 }
 """Key in results.json and metrics.jsonl -> display name; variants of these are handled by `name`."""
 _VARIANTS = (
-    (r"dev_bleu", "BLEU on dev"),
-    (r"dev_(\w+)", "{} on dev"),
+    (r"dev_bleu", "dev BLEU"),
+    (r"dev_(\w+)", "dev {}"),
     (r"HasAns_(\w+)", "{}, answerable"),
     (r"NoAns_(\w+)", "{}, unanswerable"),
     (r"bleu_([1-4])", "BLEU-{}"),
-    (r"fact_mass_(\d+)", "weight on gold facts, hop {}"),
+    (r"fact_mass_(\d+)", "weight on gold facts (hop {})"),
 )
 
 
@@ -68,7 +68,7 @@ def name(key: str) -> str:
     """Return the display name of a metric; an unknown key is returned unchanged.
 
     >>> name("f1"), name("dev_f1"), name("HasAns_f1"), name("bleu_4"), name("my_own")
-    ('F1', 'F1 on dev', 'F1, answerable', 'BLEU-4', 'my_own')
+    ('F1', 'dev F1', 'F1, answerable', 'BLEU-4', 'my_own')
     """
     if key in NAMES:
         return NAMES[key]

@@ -37,7 +37,7 @@ from attnlab.tasks.visual_qa.attention_maps import answer_map, selected_map
 from attnlab.training.objective import Loss, cross_entropy
 from attnlab.training.steps import shard_batch
 
-VOCABULARY, ANSWERS, USUAL_ANSWERS = "tokenizer/words.json", "answers.json", "usual_answers.json"
+VOCABULARY, ANSWERS, FREQUENT_ANSWERS = "tokenizer/words.json", "answers.json", "most_frequent_answers.json"
 MAX_ROWS = 256
 """Most questions in a batch of an evaluation."""
 
@@ -64,14 +64,14 @@ class VisualQATask(ImageTask):
         Metric("accuracy_shuffled_images"),
         Metric("accuracy_question_only"),
         Metric("accuracy_image_only"),
-        Metric("usual_answer_to_question"),
+        Metric("most_frequent_answer_to_question"),
     )
 
     config: Experiment
     tokenizer: Tokenizer
     answers: list[str]
     """The answers in the order of the model's logits."""
-    usual_answers: dict[str, str]
+    most_frequent_answers: dict[str, str]
     """The most frequent training answer to each training question, and for "" the most frequent one overall."""
 
     @classmethod
@@ -82,16 +82,16 @@ class VisualQATask(ImageTask):
             by_question[example.question][example.answer] += 1
         total = sum(by_question.values(), Counter())
         best = lambda counts: min(counts, key=lambda answer: (-counts[answer], answer))  # noqa: E731
-        usual = {question: best(counts) for question, counts in sorted(by_question.items())} | {"": best(total)}
+        frequent = {question: best(counts) for question, counts in sorted(by_question.items())} | {"": best(total)}
         questions = [example.question for example in splits.train]
         tokenizer = train(settings(config, VisualQA).tokenizer, questions, "source")
-        return cls(config, tokenizer, sorted(total), usual)
+        return cls(config, tokenizer, sorted(total), frequent)
 
     @classmethod
     def restore(cls, config: Experiment, directory: Path) -> Self:
         """Read the vocabulary and the answers of a run."""
-        answers, usual = read_texts(directory / ANSWERS, "answers"), read(directory / USUAL_ANSWERS, dict, "answers")
-        return cls(config, Tokenizer.load(directory / VOCABULARY), answers, usual)
+        answers, frequent = read_texts(directory / ANSWERS, "answers"), read(directory / FREQUENT_ANSWERS, dict, "answers")
+        return cls(config, Tokenizer.load(directory / VOCABULARY), answers, frequent)
 
     def files(self) -> Mapping[str, str]:
         """Return the vocabulary and the answers."""
@@ -99,7 +99,7 @@ class VisualQATask(ImageTask):
         return {
             VOCABULARY: self.tokenizer.to_json(),
             ANSWERS: dump(self.answers),
-            USUAL_ANSWERS: dump(self.usual_answers),
+            FREQUENT_ANSWERS: dump(self.most_frequent_answers),
         }
 
     @cached_property
@@ -154,7 +154,7 @@ class VisualQATask(ImageTask):
             - `accuracy_shuffled_images`: the same model, each question with the image of another example;
             - `accuracy_question_only`: the same model with blank images; `accuracy_image_only`: with empty questions
               (for models trained this way see `model.fusion.kind` question_only and image_only);
-            - `usual_answer`: the most frequent training answer; `usual_answer_to_question`: that to the same question.
+            - `most_frequent_answer`: the most frequent training answer; `most_frequent_answer_to_question`: that to the same question.
         """
         correct = self._correct(params, examples, poll)
         order = np.random.default_rng(0).permutation(len(examples))
@@ -162,8 +162,8 @@ class VisualQATask(ImageTask):
             replace(example, image=examples[n].image) for example, n in zip(examples, _derange(order), strict=True)
         ]
         without_question = [replace(example, question="") for example in examples]
-        overall = self.usual_answers[""]
-        usual = [self.usual_answers.get(example.question, overall) == example.answer for example in examples]
+        overall = self.most_frequent_answers[""]
+        frequent = [self.most_frequent_answers.get(example.question, overall) == example.answer for example in examples]
         by_answer = {
             answer: _percent([hit for hit, example in zip(correct, examples, strict=True) if example.answer == answer])
             for answer in sorted({example.answer for example in examples})
@@ -174,8 +174,8 @@ class VisualQATask(ImageTask):
             "accuracy_shuffled_images": _percent(self._correct(params, shuffled, poll)),
             "accuracy_question_only": _percent(self._correct(params, examples, poll, blank=True)),
             "accuracy_image_only": _percent(self._correct(params, without_question, poll)),
-            "usual_answer": _percent([overall == example.answer for example in examples]),
-            "usual_answer_to_question": _percent(usual),
+            "most_frequent_answer": _percent([overall == example.answer for example in examples]),
+            "most_frequent_answer_to_question": _percent(frequent),
             "questions": len(examples),
             "accuracy_by_answer": by_answer,
             "per_example": {"accuracy": 100.0 * correct},
