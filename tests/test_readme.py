@@ -3,12 +3,17 @@
 import doctest
 import re
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 import attnlab
+from attnlab.config.attention import Mod, Score
+from attnlab.config.explain import kind_of, models_of
+from attnlab.config.masks import Mask
+from attnlab.config.normalizers import Normalizer
 from attnlab.tasks.base import Task
 
 ROOT = Path(__file__).parents[1]
@@ -78,3 +83,13 @@ def test_the_page_on_extending_names_what_a_task_and_the_tests_define():
     assert [name for name in attributes if f"`{name}`" not in text] == []
     for file, names in re.findall(r"^\| `(tests/\w+\.py)` \| (.*) \|$", text, re.MULTILINE):
         assert [name for name in re.findall(r"`(\w+)`", names) if name not in (ROOT / file).read_text()] == []
+
+
+@pytest.mark.parametrize(
+    ("page", "union"), [("scores", Score), ("mods", Mod), ("masks", Mask), ("normalizers", Normalizer)]
+)
+def test_the_tables_of_the_pages_on_attention_have_every_kind_of_the_config(page: str, union: Any):
+    rows = "\n".join(re.findall(r"^\| .*", (ROOT / f"docs/attention/{page}.md").read_text(), re.MULTILINE))
+    kinds = {kind_of(model) for model in models_of(union)} - {"custom", "any_of", "all_of"}  # these combine others
+    assert len(kinds) > 4
+    assert [kind for kind in kinds if not re.search(rf"^\|[^|]*`{kind}\b", rows, re.MULTILINE)] == []

@@ -334,6 +334,12 @@ def test_every_task_declares_its_reported_metrics(kind: str):
     assert len({column.name for column in columns}) == len({column.heading for column in columns}) == len(columns)
 
 
+def test_a_task_without_an_attribute_of_its_class_is_refused(monkeypatch):
+    monkeypatch.delattr(task_class_of_kind("translation"), "monitor")
+    with pytest.raises(TypeError, match=r"TranslationTask must define monitor; see attnlab/tasks/base\.py"):
+        task_class_of_kind("translation")
+
+
 def test_the_table_of_the_docs_is_made_of_the_runs_that_are_kept():
     kept = [record.read(path) for path in sorted((ROOT / "docs/results").glob("*-s*/"))]
     assert tables.between(ROOT / "docs/results.md") == tables.render(kept), "make results"

@@ -16,12 +16,19 @@ def difference(run: Experiment, config: Experiment) -> list[str]:
 def iter_differences(first: Any, second: Any, place: Place = ()) -> Iterator[tuple[str, str, str]]:
     """Yield the settings that differ between the data of two configs: the key, and its value in each.
 
+    Of two sections of different kinds only the kind is yielded, since their other keys do not correspond.
+
     >>> list(iter_differences({"model": {"width": 8, "heads": 2}}, {"model": {"width": 4, "heads": 2}}))
     [('model.width', '8', '4')]
+    >>> list(iter_differences({"score": {"kind": "additive", "hidden": 8}}, {"score": {"kind": "dot"}}))
+    [('score.kind', '"additive"', '"dot"')]
     """
     if isinstance(first, dict) and isinstance(second, dict):
         absent = object()
-        for name in [*first, *(name for name in second if name not in first)]:
+        names = [*first, *(name for name in second if name not in first)]
+        if first.get("kind") != second.get("kind"):
+            names = ["kind"]
+        for name in names:
             yield from iter_differences(first.get(name, absent), second.get(name, absent), (*place, name))
     elif type(first) is not type(second) or first != second:
         yield ".".join(place), _value_text(first), _value_text(second)

@@ -15,6 +15,9 @@ CLASSES = {
 }
 """`task.kind` of a config -> module and class, as in an entry point; the module is imported on first use."""
 
+CLASS_ATTRIBUTES = [name for name, hint in Task.__annotations__.items() if "ClassVar" in str(hint)]
+"""The attributes of `Task` that every task defines in its class."""
+
 
 def task_class(config: Experiment) -> type[Task]:
     """Return the class that implements an experiment's task."""
@@ -22,6 +25,9 @@ def task_class(config: Experiment) -> type[Task]:
 
 
 def task_class_of_kind(kind: str) -> type[Task]:
-    """Return the class that implements a kind of task."""
+    """Return the class that implements a kind of task; a class without an attribute of `Task` is a `TypeError`."""
     module, _, name = CLASSES[kind].partition(":")
-    return getattr(import_module(module), name)
+    task = getattr(import_module(module), name)
+    if missing := [attribute for attribute in CLASS_ATTRIBUTES if not hasattr(task, attribute)]:
+        raise TypeError(f"{name} must define {', '.join(missing)}; see attnlab/tasks/base.py")
+    return task

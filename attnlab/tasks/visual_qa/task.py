@@ -90,7 +90,8 @@ class VisualQATask(ImageTask):
     @classmethod
     def restore(cls, config: Experiment, directory: Path) -> Self:
         """Read the vocabulary and the answers of a run."""
-        answers, frequent = read_texts(directory / ANSWERS, "answers"), read(directory / FREQUENT_ANSWERS, dict, "answers")
+        answers = read_texts(directory / ANSWERS, "answers")
+        frequent = read(directory / FREQUENT_ANSWERS, dict, "answers")
         return cls(config, Tokenizer.load(directory / VOCABULARY), answers, frequent)
 
     def files(self) -> Mapping[str, str]:
@@ -154,7 +155,8 @@ class VisualQATask(ImageTask):
             - `accuracy_shuffled_images`: the same model, each question with the image of another example;
             - `accuracy_question_only`: the same model with blank images; `accuracy_image_only`: with empty questions
               (for models trained this way see `model.fusion.kind` question_only and image_only);
-            - `most_frequent_answer`: the most frequent training answer; `most_frequent_answer_to_question`: that to the same question.
+            - `most_frequent_answer`: the most frequent training answer, overall;
+              `most_frequent_answer_to_question`: to the same question.
         """
         correct = self._correct(params, examples, poll)
         order = np.random.default_rng(0).permutation(len(examples))
