@@ -5,10 +5,13 @@ which defines the gold alignment of the generated task.
 """
 
 import re
+from collections.abc import Callable
 from functools import cache
 
 from num2words import num2words
 
+Parts = tuple[tuple[str, str], ...]
+"""Parts of a numeral, each with its place."""
 _IRREGULAR_ORDINALS = ("erste", "dritte", "siebte", "achte")
 
 
@@ -36,7 +39,7 @@ GERMAN_PARTS = _pattern()
 """Regular expression of the parts of German numerals."""
 
 
-def _places(words: tuple[str, ...], kinds: list[str]) -> tuple[tuple[str, str], ...]:
+def _places(words: tuple[str, ...], kinds: list[str]) -> Parts:
     placed = []
     for index, (word, kind) in enumerate(zip(words, kinds, strict=True)):
         later = kinds[index + 1 :]
@@ -45,44 +48,62 @@ def _places(words: tuple[str, ...], kinds: list[str]) -> tuple[tuple[str, str], 
     return tuple(placed)
 
 
-def _split_german(text: str) -> tuple[tuple[str, str], ...]:
+def _split_german(text: str) -> Parts:
     words = tuple(re.findall(GERMAN_PARTS, text))
     if "".join(words) != text:
         raise ValueError(f"the German numeral {text!r} has an unknown part: {words}")
     return _places(words, [_GERMAN[word] if word in _GERMAN else _GERMAN[word.removesuffix("n")] for word in words])
 
 
-def _split_english(text: str) -> tuple[tuple[str, str], ...]:
+def _split_english(text: str) -> Parts:
     words = tuple(re.findall(r"[a-z]+|-", text.replace(" and ", " ").replace(",", "")))
     return _places(words, [_ENGLISH[word] for word in words])
 
 
+def german_number(value: int) -> Parts:
+    """Return a number below a million in German words as (part, place) pairs."""
+    parts = _with_thousands(value, _german_below_thousand, "tausend")
+    return (("ein", "thousands.unit"), *parts[1:]) if value // 1000 == 1 else parts
+
+
 @cache
-def german_number(value: int) -> tuple[tuple[str, str], ...]:
-    """Return a number in German words as (part, place) pairs."""
+def _german_below_thousand(value: int) -> Parts:
     return _split_german(num2words(value, lang="de"))
 
 
+def _with_thousands(value: int, below_thousand: Callable[[int], Parts], word: str) -> Parts:
+    """Return the parts of a number from those of its thousands and of the rest, which num2words is asked for once."""
+    thousands, rest = divmod(value, 1000)
+    if not thousands:
+        return below_thousand(rest)
+    before = tuple((part, f"thousands.{place}") for part, place in below_thousand(thousands))
+    return (*before, (word, "thousand"), *(below_thousand(rest) if rest else ()))
+
+
 @cache
-def german_year(value: int) -> tuple[tuple[str, str], ...]:
+def german_year(value: int) -> Parts:
     """Return a year in German words (neunzehnhundert…) as (part, place) pairs."""
     return _split_german(num2words(value, lang="de", to="year"))
 
 
 @cache
-def german_ordinal(value: int, dative: bool) -> tuple[tuple[str, str], ...]:
+def german_ordinal(value: int, dative: bool) -> Parts:
     """Return an ordinal in German words, in the nominative or the dative (-n), as (part, place) pairs."""
     return _split_german(num2words(value, lang="de", to="ordinal") + ("n" if dative else ""))
 
 
+def english_number(value: int) -> Parts:
+    """Return a number below a million in American English words (without "and") as (part, place) pairs."""
+    return _with_thousands(value, _english_below_thousand, "thousand")
+
+
 @cache
-def english_number(value: int) -> tuple[tuple[str, str], ...]:
-    """Return a number in American English words (without "and") as (part, place) pairs."""
+def _english_below_thousand(value: int) -> Parts:
     return _split_english(num2words(value, lang="en"))
 
 
 @cache
-def english_year(value: int) -> tuple[tuple[str, str], ...]:
+def english_year(value: int) -> Parts:
     """Return a year in English words as (part, place) pairs; the first part of nineteen|ten has the place century."""
     parts = _split_english(num2words(value, lang="en", to="year"))
     if any(place in ("hundred", "thousand") for _, place in parts):
@@ -91,6 +112,6 @@ def english_year(value: int) -> tuple[tuple[str, str], ...]:
 
 
 @cache
-def english_ordinal(value: int) -> tuple[tuple[str, str], ...]:
+def english_ordinal(value: int) -> Parts:
     """Return an ordinal in English words as (part, place) pairs."""
     return _split_english(num2words(value, lang="en", to="ordinal"))
