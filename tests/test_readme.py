@@ -15,6 +15,8 @@ from attnlab.config.explain import kind_of, models_of
 from attnlab.config.masks import Mask
 from attnlab.config.normalizers import Normalizer
 from attnlab.tasks.base import Task
+from attnlab.tasks.generation import GenerationTask
+from attnlab.tasks.seq2seq import Seq2SeqTask
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -70,7 +72,8 @@ def test_the_page_on_extending_names_existing_files_and_all_methods_of_a_task():
     files = [name for name in re.findall(r"`((?:attnlab|tests|docs|experiments)/[\w./]+)`", text) if "NAME" not in name]
     assert len(files) > 10
     assert [name for name in files if not (ROOT / name).exists()] == []
-    assert Task.__abstractmethods__ - set(re.findall(r"`(\w+)`", text)) == set()
+    for task in (Task, GenerationTask, Seq2SeqTask):
+        assert task.__abstractmethods__ - set(re.findall(r"`(\w+)`", text)) == set()
 
 
 def test_the_page_on_extending_names_what_a_task_and_the_tests_define():
@@ -79,6 +82,10 @@ def test_the_page_on_extending_names_what_a_task_and_the_tests_define():
     methods = [name for _, names in rows for name in re.findall(r"`(\w+)`", names)]
     assert len(methods) > 10
     assert [name for name in methods if not hasattr(Task, name)] == []
+    after = text.partition("is a subclass of `GenerationTask`")[2].partition("\n\n")[0]
+    named = set(re.findall(r"`(\w+)`", after))
+    assert len(named) > 8
+    assert [name for name in named if not hasattr(GenerationTask, name)] == []
     attributes = [name for name, hint in Task.__annotations__.items() if "ClassVar" in str(hint)]
     assert [name for name in attributes if f"`{name}`" not in text] == []
     for file, names in re.findall(r"^\| `(tests/\w+\.py)` \| (.*) \|$", text, re.MULTILINE):

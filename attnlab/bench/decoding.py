@@ -19,6 +19,7 @@ from jaxtyping import Array, PyTree
 
 from attnlab.config import Decoding
 from attnlab.config.errors import UserError
+from attnlab.data.translation.records import SentencePair
 from attnlab.models.transformer import TransformerSeq2Seq
 from attnlab.tasks.base import Task
 from attnlab.tasks.translation.task import TranslationTask
@@ -167,8 +168,9 @@ def compare(
 
 
 def _batches(task: TranslationTask, texts: Sequence[str]) -> list[tuple[Array, Array]]:
-    ids = [encoding.ids for encoding in task.tokenizers.source.encode_batch(list(texts)) if encoding.ids]
-    placed = [shard_batch({"source": source, "lengths": lengths}) for _, source, lengths in task.source_batches(ids, 1)]
+    pairs = [SentencePair(text, "") for text in texts if text.split()]
+    batches = task.source_batches(pairs, 1)
+    placed = [shard_batch({"source": source, "lengths": lengths}) for _, source, lengths in batches]
     return [(batch["source"], batch["lengths"]) for batch in placed]
 
 

@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from attnlab.config import Translation
-from attnlab.config.captioning import Captioning
 from attnlab.config.errors import UserError
 from attnlab.lab.trained import load
+from attnlab.tasks.generation import GenerationTask
 from attnlab.viz.text import unknown_words_message
 
 LINES_AT_ONCE = 1024
@@ -31,8 +30,8 @@ def predict(
         trust: as in `load`.
     """
     trained, number, warned = load(directory, changes, trust=trust), 0, False
-    task = trained.task.config.task
-    if n_best is not None and isinstance(task, Translation | Captioning) and task.decoding.beam < n_best:
+    task = trained.task
+    if n_best is not None and isinstance(task, GenerationTask) and task.decoding.beam < n_best:
         trained.run.notify(f"--n-best {n_best}: the beam of {task.decoding.beam} is widened to {n_best}")
     for chunk in _chunks(lines):
         if not warned and (unknown := trained.unknown_words(*chunk)):

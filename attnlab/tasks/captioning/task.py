@@ -1,27 +1,25 @@
-"""Image captioning: search for the best captions of an image, with the attention behind each."""
+"""Image captioning: its losses on attention, its metrics, and attention maps over the image."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from attnlab.config import Decoding, Experiment
+from attnlab.config import Experiment
 from attnlab.config.captioning import Captioning
 from attnlab.config.errors import UserError
-from attnlab.config.models.captioner import ShowAttendTell, TransformerCaptioner
+from attnlab.config.models.captioner import ShowAttendTell
 from attnlab.data.captioning import load
 from attnlab.data.captioning.records import CaptionedImage
 from attnlab.data.images.pixels import pixels
 from attnlab.data.records import Splits
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
-from attnlab.data.text.tokenizer import BOS, EOS, Tokenizer, train
+from attnlab.data.text.tokenizer import Tokenizer, train
 from attnlab.tasks.adapter import ModelAdapter
 from attnlab.tasks.attention_map import AnyAttentionMap, ImageAttentionMap
 from attnlab.tasks.base import Metric, Task, TrainingBatches, settings
@@ -31,26 +29,27 @@ from attnlab.tasks.captioning.attention_maps import hypothesis_map, selected_ima
 from attnlab.tasks.captioning.losses import attention_supervision, doubly_stochastic
 from attnlab.tasks.captioning.metrics import bleu, bleu_of_counts, caption_scores, words
 from attnlab.tasks.captioning.pointing import pointing, pointing_rate, token_cells, token_regions
-from attnlab.tasks.hypotheses import Hypothesis, hypotheses_of_row, output_lines, padded_length, with_n_best
+from attnlab.tasks.generation import GenerationTask, SourceBatch
+from attnlab.tasks.hypotheses import Hypothesis
 from attnlab.tasks.image_inputs import MAX_ROWS
 from attnlab.tasks.image_task import ImageTask, images_and_names, read_image
-from attnlab.tasks.layer_attention import Selection, layers_of_first_example, select
-from attnlab.tasks.poll import Poll, no_poll, with_poll
-from attnlab.training.decoding import Hypotheses, make_decode
-from attnlab.training.objective import Loss, cross_entropy
-from attnlab.training.steps import shard_batch
+from attnlab.tasks.layer_attention import SelectedAttention
+from attnlab.tasks.poll import Poll, no_poll
+from attnlab.training.objective import Loss
 
 VOCABULARY = "tokenizer/words.json"
 
 
 @dataclass(eq=False)
-class CaptioningTask(ImageTask):
+class CaptioningTask(GenerationTask, ImageTask):
     """The model of an experiment with its vocabulary."""
 
     load_data = staticmethod(load.load)
     monitor = "dev_bleu"
     loss_unit = "words"
     input_format = "the path of an image file"
+    target_name = "caption"
+    max_maps = 1
     reported_metrics = (
         Metric("bleu_4"),
         Metric("cider_d"),
@@ -62,7 +61,6 @@ class CaptioningTask(ImageTask):
 
     config: Experiment
     tokenizer: Tokenizer
-    _decoders: dict[Decoding, Callable[..., Hypotheses]] = field(default_factory=dict)
 
     @classmethod
     def prepare(cls, config: Experiment, splits: Splits[CaptionedImage], data_dir: Path | None = None) -> Self:
@@ -89,12 +87,6 @@ class CaptioningTask(ImageTask):
         return CaptionerAdapter(self.config, self.image_inputs, self.tokenizer.vocabulary_size)
 
     @property
-    def has_attention(self) -> bool:
-        """Whether the model has attention."""
-        model = self.config.model
-        return not isinstance(model, ShowAttendTell) or model.attention is not None
-
-    @property
     def _supervision_weight(self) -> float:
         """The weight of the supervision of attention in the loss."""
         model = self.config.model
@@ -102,15 +94,14 @@ class CaptioningTask(ImageTask):
 
     def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
         """Return the cross-entropy of the tokens, plus the losses on the attention that the model's config sets."""
-        out = self.adapter.forward(params, batch, rng, attention=False)
-        smoothing, lengths = self.config.training.label_smoothing, batch["target_lengths"]
-        smoothed, nll = cross_entropy(out.logits, batch["target_out"], lengths, label_smoothing=smoothing)
-        model = self.config.model
+        out, lengths = self.adapter.forward(params, batch, rng, attention=False), batch["target_lengths"]
+        loss, model = self.token_loss(out, batch), self.config.model
+        total = loss.total
         if isinstance(model, ShowAttendTell) and model.doubly_stochastic and self.has_attention:
-            smoothed += model.doubly_stochastic * doubly_stochastic(out.weights, lengths)
+            total += model.doubly_stochastic * doubly_stochastic(out.weights, lengths)
         if weight := self._supervision_weight:
-            smoothed += weight * attention_supervision(out.weights, batch["gold"])
-        return Loss(smoothed, jnp.sum(lengths), {"nll": nll})
+            total += weight * attention_supervision(out.weights, batch["gold"])
+        return Loss(total, loss.count, loss.metrics)
 
     def training_batches(self, examples: Sequence[CaptionedImage]) -> TrainingBatches:
         """Batch every caption with its image; captions longer than `max_length` are left out."""
@@ -152,22 +143,20 @@ class CaptioningTask(ImageTask):
         self, params: PyTree, examples: Sequence[CaptionedImage], poll: Poll = no_poll
     ) -> dict[str, float]:
         """Return BLEU-4 and exact match of greedy search."""
-        greedy = self._settings.decoding.model_copy(update={"beam": 1, "n_best": 1})
-        captions = [ranked[0].text for ranked in self.caption(params, examples, greedy, poll)]
+        captions = self.texts(params, examples, self.greedy, poll)
         references = [example.captions for example in examples]
         exact = [text in map(words, texts) for text, texts in zip(captions, references, strict=True)]
         return {"dev_bleu": bleu(captions, references), "dev_exact": 100.0 * float(np.mean(exact))}
 
     def test_metrics(self, params: PyTree, examples: Sequence[CaptionedImage], poll: Poll = no_poll) -> dict[str, Any]:
         """Return the metrics of the captions, and of the attention if all examples have gold regions."""
-        decoding = self._settings.decoding
-        captions = [ranked[0].text for ranked in self.caption(params, examples, decoding, poll)]
+        captions = self.texts(params, examples, self.decoding, poll)
         scores = caption_scores(captions, [example.captions for example in examples])
         if self.has_attention and all(example.regions is not None for example in examples):
             of_attention = self._pointing_scores(params, examples, poll)
             scores["per_example"] |= of_attention.pop("per_example")
             scores |= of_attention
-        return scores | {"decoding": decoding.model_dump()}
+        return scores | {"decoding": self.decoding.model_dump()}
 
     @staticmethod
     def aggregate(metric: str, rows: np.ndarray) -> float:
@@ -181,88 +170,35 @@ class CaptioningTask(ImageTask):
             raise UserError(f"expected one image, not {len(inputs)}: attnlab show RUN image.jpg")
         return CaptionedImage(read_image(inputs[0]), (), name=inputs[0])
 
-    def attention_maps(self, params: PyTree, example: CaptionedImage) -> list[AnyAttentionMap]:
-        """Return the attention map of each caption of the search, with a row for each of its words."""
-        (hypotheses,) = self.caption(params, [example], self._settings.decoding)
-        return [self._image_map(example, hypothesis) for hypothesis in hypotheses]
-
-    def _image_map(self, example: CaptionedImage, hypothesis: Hypothesis) -> ImageAttentionMap:
+    def hypothesis_map(self, example: CaptionedImage, hypothesis: Hypothesis) -> ImageAttentionMap:
+        """Return the attention map of a caption, with a row for each of its words."""
         image = pixels(example.image, self.image_inputs.size, example.name)
         return hypothesis_map(example, hypothesis, image, self.tokenizer, self.config.model)
 
-    def selected_attention_map(self, params: PyTree, example: CaptionedImage, selection: Selection) -> AnyAttentionMap:
-        """Return the selected attention while the model decodes the best caption."""
-        model = self.config.model
-        reported = model.decoder.reported_layer + 1 if isinstance(model, TransformerCaptioner) else None
-        best = self.caption(params, [example], self._settings.decoding)[0][0]
-        ((_, image, cells),) = self.image_inputs.batches([example.image], [example.name])
-        target = np.full((len(image), len(best.tokens) + 1), EOS, np.int32)
-        target[0] = [BOS, *best.tokens]
-        batch = shard_batch({"image": image, "cells": cells, "target_in": target})
-        selected = select(layers_of_first_example(self.adapter, params, batch), selection, "cross", reported)
+    def selected_map(
+        self, example: CaptionedImage, hypothesis: Hypothesis, selected: SelectedAttention
+    ) -> AnyAttentionMap:
+        """Return the attention map of a selected layer and head while the model decodes a caption."""
+        best = self.hypothesis_map(example, hypothesis)
         if selected.kind == "cross":
-            return selected_image_map(self._image_map(example, best), selected)
-        return selected_word_map(self._image_map(example, best), selected, example.name)
+            return selected_image_map(best, selected)
+        return selected_word_map(best, selected, example.name)
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Return no words, as the input is images."""
         return []
 
-    def predict(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
-        """Yield the caption of the image file that each line names; an empty line for an empty one.
-
-        With `n_best` above 1 yield as many lines for each: `line number ||| caption ||| score`.
-        """
-        decoding = with_n_best(self._settings.decoding, n_best)
-        paths = [line.strip() for line in lines]
-        captions = iter(self.caption(params, [self.parse_example([path]) for path in paths if path], decoding))
-        for number, path in enumerate(paths, start=first):
-            yield from output_lines(number, next(captions) if path else [], decoding.n_best)
-
     def token_lengths(self, examples: Sequence[CaptionedImage]) -> dict[str, list[int]]:
         """Return the lengths in tokens of all captions."""
         return {"caption": [len(ids) for example in examples for ids in self._ids(example.captions)]}
 
-    def caption(
-        self, params: PyTree, examples: Sequence[CaptionedImage], decoding: Decoding, poll: Poll = no_poll
-    ) -> list[list[Hypothesis]]:
-        """Return the captions of each image, best first."""
-        decode = self._decoders.setdefault(decoding, make_decode(self.model, decoding))
-        results: list[list[Hypothesis]] = []
-        batches = self.image_inputs.batches(*images_and_names(examples), max(MAX_ROWS // decoding.beam, 1))
-        for indices, image, cells in with_poll(batches, poll, len(examples)):
-            batch = shard_batch({"image": image, "cells": cells})
-            decoded = jax.tree.map(np.asarray, decode(params, batch["image"], batch["cells"]))
-            results += [
-                hypotheses_of_row(decoded, row, self.tokenizer.decode, self.image_inputs.cells)
-                for row in range(len(indices))
-            ]
-        return results
+    def source_batches(self, examples: Sequence[CaptionedImage], beam: int) -> Iterator[SourceBatch]:
+        """Return batches of the inputs of the image encoder, whose lengths are numbers of cells."""
+        return self.image_inputs.batches(*images_and_names(examples), max(MAX_ROWS // beam, 1))
 
-    def attention(self, params: PyTree, examples: Sequence[CaptionedImage], poll: Poll = no_poll) -> list[np.ndarray]:
-        """Return the attention [tokens + 1, cells] of each image's first caption as input (teacher forcing)."""
-        targets = [[BOS, *ids] for ids in self._ids([example.captions[0] for example in examples])]
-        model = self.config.model
-        assert isinstance(model, ShowAttendTell | TransformerCaptioner)
-        width = padded_length(max(map(len, targets), default=1), model.max_positions, "with its start token a caption")
-        results: list[np.ndarray] = []
-        batches = self.image_inputs.batches(*images_and_names(examples))
-        for indices, image, cells in with_poll(batches, poll, len(examples)):
-            target_in = np.full((len(image), width), EOS, np.int32)
-            for row, index in enumerate(indices):
-                target_in[row, : len(targets[index])] = targets[index]
-            batch = shard_batch({"image": image, "cells": cells, "target": target_in})
-            weights = jax.device_get(self._weights(params, batch["image"], batch["cells"], batch["target"]))
-            results += [weights[row, : len(targets[index])] for row, index in enumerate(indices)]
-        return results
-
-    @cached_property
-    def _weights(self) -> Callable[..., Any]:
-        def weights(params: PyTree, image: Any, cells: Any, target: Any) -> jax.Array:
-            out: Any = self.model.apply({"params": params}, image, cells, target, train=False)
-            return out.weights
-
-        return jax.jit(weights)
+    def target_ids(self, examples: Sequence[CaptionedImage]) -> list[list[int]]:
+        """Return the token numbers of the first caption of each image."""
+        return self._ids([example.captions[0] for example in examples])
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self.tokenizer.encode_batch([words(text) for text in texts])]

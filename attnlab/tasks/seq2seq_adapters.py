@@ -1,4 +1,4 @@
-"""Adapters of the translation models: their batches of sentence pairs."""
+"""Adapters of the sequence-to-sequence models: their batches of pairs of token sequences."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from attnlab.config import Experiment
 from attnlab.data.text.batching import Batch, fill_pairs
 from attnlab.data.text.buckets import Shape
+from attnlab.data.text.tokenizer import Tokenizers
 from attnlab.models.seq2seq import RecurrentSeq2Seq
 from attnlab.models.transformer import TransformerSeq2Seq
 from attnlab.tasks.adapter import ModelAdapter
@@ -44,6 +45,13 @@ class TransformerAdapter(RecurrentAdapter):
 ADAPTERS = {"recurrent_seq2seq": RecurrentAdapter, "transformer_seq2seq": TransformerAdapter}
 
 
-def adapter(config: Experiment, source_vocabulary: int, target_vocabulary: int, supervised: bool) -> ModelAdapter:
-    """Return the adapter of an experiment's model."""
-    return ADAPTERS[config.model.kind](config.model, source_vocabulary, target_vocabulary, supervised)
+def adapter(config: Experiment, tokenizers: Tokenizers, supervised: bool = False) -> ModelAdapter:
+    """Return the adapter of an experiment's model.
+
+    Args:
+        config: the experiment.
+        tokenizers: of source and target.
+        supervised: whether the loss has a term for the attention weights.
+    """
+    sizes = tokenizers.source.vocabulary_size, tokenizers.target.vocabulary_size
+    return ADAPTERS[config.model.kind](config.model, *sizes, supervised)
