@@ -18,6 +18,7 @@ from attnlab.data.captioning.load import load as load_captions
 from attnlab.data.images import features
 from attnlab.data.images.pixels import LARGEST, as_bytes, pixels, read_image
 from attnlab.data.visual_qa.load import load as load_questions
+from attnlab.system.cache_directory import VARIABLE
 
 
 def encoded(value: int, size: tuple[int, int] = (16, 16), format: str = "JPEG", mode: str = "RGB") -> bytes:
@@ -312,7 +313,7 @@ def test_an_image_that_is_too_large_is_refused_before_decoding():
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv(features.VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 

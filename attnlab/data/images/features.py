@@ -17,20 +17,12 @@ import numpy as np
 
 from attnlab.config.errors import UserError
 from attnlab.data.images.pixels import READING, pixels
+from attnlab.system.cache_directory import cache_directory
 
-VARIABLE = "ATTNLAB_CACHE"
-"""Environment variable that names the cache directory."""
 ROWS = 32
 """Number of images in a batch."""
 REPORT_EVERY = 20.0
 """Seconds between two lines of progress."""
-
-
-def directory() -> Path:
-    """Return the cache directory: $ATTNLAB_CACHE, or else attnlab in $XDG_CACHE_HOME or ~/.cache."""
-    if path := os.environ.get(VARIABLE):
-        return Path(path)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attnlab"
 
 
 @dataclass(frozen=True)
@@ -65,7 +57,7 @@ def features(
         identity: identity of `compute`, e.g. the hash of its weights; different features have different identities.
         names: names of the images, for errors.
     """
-    folder = directory() / "features" / hashlib.sha256(f"{identity} {size} {READING}".encode()).hexdigest()[:16]
+    folder = cache_directory() / "features" / hashlib.sha256(f"{identity} {size} {READING}".encode()).hexdigest()[:16]
     keys = [_key(image) for image in images]
     paths = tuple(folder / key[:2] / f"{key}.npy" for key in keys)
     missing = {path: index for index, path in enumerate(paths) if _load(path) is None}
