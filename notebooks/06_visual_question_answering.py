@@ -79,8 +79,7 @@ scores = {name: lab.evaluate(run, None)["test"] for name, run in runs.items()}
 # ## The controls
 #
 # `shuffled images`: the same model gets the image of another question. `question only`: a black image. `image only`:
-# no question. `most frequent answer`: the most frequent answer of the training set, over all questions or for the same
-# question.
+# no question. `most frequent answer`: that of the training set, over all questions or to the same question.
 
 # %%
 names = (
@@ -88,7 +87,7 @@ names = (
     "most_frequent_answer_to_question",
 )  # fmt: skip
 for name in names:
-    print(f"{name:26}", {fusion: round(found[name], 1) for fusion, found in scores.items()})
+    print(f"{name:32}", {fusion: round(found[name], 1) for fusion, found in scores.items()})
 assert all(found["accuracy"] > found["accuracy_shuffled_images"] for found in scores.values())
 
 # %% [markdown]
