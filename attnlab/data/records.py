@@ -44,11 +44,14 @@ class Splits(Generic[Example]):
 @contextmanager
 def garbage_collection_paused() -> Iterator[None]:
     """Pause Python's garbage collector, which would visit many new examples again and again."""
-    enabled = gc.isenabled()
+    enabled, frozen = gc.isenabled(), gc.get_freeze_count()
     gc.disable()
     try:
         yield
     finally:
+        if not frozen:
+            gc.freeze()
+            gc.unfreeze()  # both together move all new objects to the oldest generation without a visit
         if enabled:
             gc.enable()
 

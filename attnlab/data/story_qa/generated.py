@@ -96,7 +96,7 @@ class _Person:
     name: str
     place: str = ""
     fact: int = -1
-    hands: list[str] = field(default_factory=list)
+    hands: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -178,7 +178,8 @@ class _World:
 
     def _update_hands(self, person: _Person) -> None:
         """Set the things that a person carries, in the order in which they were first mentioned."""
-        person.hands = [thing for thing, last in self.carried.items() if not last.place and last.person is person]
+        held = [thing for thing, last in self.carried.items() if not last.place and last.person is person]
+        person.hands = tuple(held)
 
     def _add(self, sentences: tuple[str, ...]) -> int:
         """Add one of the sentences, which differ in their verb, and return its index."""

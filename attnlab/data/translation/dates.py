@@ -109,17 +109,19 @@ def _range(split: str, words: bool, rng: random.Random) -> Phrase:
 
 @cache
 def _range_words(dates: bool, words: bool) -> tuple[Phrase, Phrase]:
+    """Return the phrases before the two ends of a range."""
     start, end = (" vom", " bis zum") if dates else (" von", " bis")
-    bis, zum = (1, 4), ((5, 8),) if dates else ()
+    vom = bis = ((1, 4),)  # after a space
+    zum = ((5, 8),) if dates else ()
     if not words:
-        return Phrase(start, ""), phrase(end, (Word("/", glued=True, sure=(bis,)),))
-    return phrase(start, (Word("from", sure=((1, 4),)),)), phrase(end, (Word("to", sure=(bis,), possible=zum),))
+        return Phrase(start, ""), phrase(end, (Word("/", glued=True, sure=bis),))
+    return phrase(start, (Word("from", sure=vom),)), phrase(end, (Word("to", sure=bis, possible=zum),))
 
 
 @cache
 def _and(two: bool, words: bool) -> Phrase:
     """Return the words before the last item: CLDR's list pattern ("A, B, and C"), or a comma between ISO dates."""
-    und = ((1, 4),)
+    und = ((1, 4),)  # after a space
     if not words:
         return phrase(" und", (Word(",", glued=True, sure=und),))
     pattern = _ENGLISH.list_patterns["standard"]["2" if two else "end"]
