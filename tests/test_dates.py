@@ -5,6 +5,7 @@ import subprocess
 import sys
 from datetime import date
 from itertools import pairwise
+from typing import Literal
 
 import pytest
 from num2words import num2words
@@ -215,6 +216,17 @@ def test_lengths_and_vocabulary_are_those_of_a_small_task() -> None:
     for pair in pairs(corpus)[-1500:]:
         assert UNK not in tokenizers.source.encode(pair.source).ids
         assert UNK not in tokenizers.target.encode(pair.target).ids
+
+
+@pytest.mark.parametrize(
+    ("target", "fingerprint"),
+    [
+        ("words", "fb240d04cbf7166fdfae2cc84bfec340df398772c05c7191c30d024abc58d102"),
+        ("iso", "021086e2aaed8caf8e215c130bef02a2593c82d9cc4abf9ae33d57fdcd7aa5c5"),
+    ],
+)
+def test_a_seed_always_generates_the_same_data(target: Literal["words", "iso"], fingerprint: str) -> None:
+    assert load(Dates(target=target, train=50, dev=5, test=5), None).fingerprint() == fingerprint
 
 
 @pytest.mark.parametrize("items", [1, 12])

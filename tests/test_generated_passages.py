@@ -50,6 +50,11 @@ def test_no_sentence_shares_more_words_with_the_question_and_no_place_is_the_ans
     assert not any(lexical_baseline.predict(question) == question.answers[0].text for question in questions[:50])
 
 
+def test_a_seed_always_generates_the_same_data():
+    splits = generated.generate(GeneratedPassages(train=50, dev=5, test=5))
+    assert splits.fingerprint() == "79b94ce326ffabc8b3fa1a62b8c2bb423c2568ee1a5b97cd5a797136be9d683d"
+
+
 def test_splits_depend_only_on_the_seed_and_are_disjoint():
     splits, again = (generated.generate(GeneratedPassages(**FEW)) for _ in range(2))
     other = generated.generate(GeneratedPassages(seed=1, **FEW))

@@ -88,6 +88,19 @@ def test_answers_and_facts_follow_from_the_sentences(facts: int):
             assert took[0] == came[0] == before[0]
 
 
+@pytest.mark.parametrize(
+    ("facts", "fingerprint"),
+    [
+        (1, "cd8ce1d3c9410cbcdb90ac4462638668da22f15ddfec786292712331f8557ba4"),
+        (2, "2f8799f382c2011c79ceba917169b86da5ddb7a6140f8619e9f50caff8ce9ac2"),
+        (3, "b858eaef936a7b8e906551ca0b649b70758a65ecae1a7e5c95ba346780ffcf20"),
+    ],
+)
+def test_a_seed_always_generates_the_same_data(facts: int, fingerprint: str):
+    config = GeneratedStories(facts=facts, train=50, dev=5, test=5)
+    assert generated.generate(config).fingerprint() == fingerprint
+
+
 def test_generated_stories_depend_on_the_seed_alone_and_share_nothing_between_splits():
     first, again = (generated.generate(GeneratedStories(facts=2, **FEW)) for _ in range(2))
     other = generated.generate(GeneratedStories(facts=2, seed=1, **FEW))

@@ -57,6 +57,11 @@ def test_rationales_are_adjectives_and_their_negations(splits: LabeledTextSplits
         assert set(pieces) & {*ADJECTIVES[0], *ADJECTIVES[1]}
 
 
+def test_a_seed_always_generates_the_same_data() -> None:
+    splits = load(SyntheticSentiment(train=50, dev=5, test=5), None)
+    assert splits.fingerprint() == "efc839ebf08f3a1209b6672cae22cd09675018c68cb20d50ba499cc6da0eca68"
+
+
 def test_splits_share_no_sentence_and_grow_at_their_end(splits: LabeledTextSplits) -> None:
     parts = [{example.text for example in part} for part in splits.splits().values()]
     assert sum(map(len, parts)) == len(set.union(*parts))

@@ -1,7 +1,9 @@
 """The splits of a dataset, and fingerprints of their content."""
 
+import gc
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any, Generic, Self, TypeVar
 
@@ -39,24 +41,40 @@ class Splits(Generic[Example]):
         return _sha256({"": self.splits()[split]})
 
 
+@contextmanager
+def garbage_collection_paused() -> Iterator[None]:
+    """Pause Python's garbage collector, which would visit many new examples again and again."""
+    enabled, frozen = gc.isenabled(), gc.get_freeze_count()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if not frozen:
+            gc.freeze()
+            gc.unfreeze()  # both together move all new objects to the oldest generation without a visit
+        if enabled:
+            gc.enable()
+
+
 def _sha256(splits: Mapping[str, Sequence[Any]]) -> str:
     digest = hashlib.sha256()
     for name, examples in splits.items():
         digest.update(f"{len(name)} {name} {len(examples)}\n".encode())
+        names = [field.name for field in fields(examples[0])] if examples else []
         for example in examples:
-            for part in _content(example):
+            for part in _content(getattr(example, name) for name in names):
                 digest.update(part)
     return digest.hexdigest()
 
 
-def _content(example: Any) -> Iterator[bytes]:
+def _content(values: Iterable[Any]) -> Iterator[bytes | memoryview]:
     """Yield the fields of an example as bytes; texts and arrays are preceded by their sizes, and None is skipped."""
-    for field in fields(example):
-        value = getattr(example, field.name)
+    for value in values:
         if isinstance(value, str):
             encoded = value.encode("utf-8", "surrogatepass")
             yield f"{len(encoded)} ".encode() + encoded
         elif isinstance(value, np.ndarray):
-            yield f"{value.dtype} {value.shape} ".encode() + np.ascontiguousarray(value).tobytes()
+            yield f"{value.dtype} {value.shape} ".encode()
+            yield np.ascontiguousarray(value).data
         elif value is not None:
             yield repr(value).encode()

@@ -13,11 +13,13 @@ def generate(config: Scenes) -> Splits[CaptionedImage]:
 
     def split(name: str, count: int) -> tuple[CaptionedImage, ...]:
         rng = random.Random(f"scenes {config.seed} {name}")
-        examples = []
-        for number in range(count):
+        paintings = []
+        for _ in range(count):
             scene = scenes.sample(name, config.max_objects, rng)
-            text, boxes = scenes.caption(scene)
-            examples.append(CaptionedImage(scenes.draw(scene, rng), (text,), boxes, f"{name}-{number}"))
-        return tuple(examples)
+            paintings.append(scenes.sample_painting(scene, rng))
+        return tuple(
+            CaptionedImage(image, (scenes.caption(scene),), scenes.regions(scene), f"{name}-{number}")
+            for number, ((scene, *_), image) in enumerate(zip(paintings, scenes.draw(paintings), strict=True))
+        )
 
     return Splits(split("train", config.train), split("dev", config.dev), {"test": split("test", config.test)})

@@ -17,7 +17,7 @@ import numpy as np
 
 from attnlab.config.errors import UserError
 from attnlab.data.images.pixels import READING, pixels
-from attnlab.system.cache_directory import cache_directory
+from attnlab.system.cache_directory import VARIABLE, cache_directory
 
 ROWS = 32
 """Number of images in a batch."""

@@ -9,9 +9,12 @@ training image, but each of its words occurs in training.
 """
 
 import hashlib
+import os
 import random
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,11 +29,13 @@ COLORS = {
 SHAPES = ("circle", "square", "triangle", "cross")
 SIZES = {"small": 4.5, "large": 7.5}
 """Half the width of an object in pixels."""
+_ATTRIBUTES = (tuple(SIZES), tuple(COLORS), SHAPES)
+_BATCH = 256
+"""Number of images that are drawn at once."""
 _SPLITS = ("test", "dev") + ("train",) * 8
 
 
-@dataclass(frozen=True)
-class Thing:
+class Thing(NamedTuple):
     """An object of a scene; cells of the grid are numbered in reading order from 0."""
 
     place: int
@@ -49,13 +54,23 @@ class Thing:
         left, top = CELL * (self.place % SIDE), CELL * self.row
         return (left, top, left + CELL, top + CELL)
 
-    def words(self) -> tuple[str, ...]:
-        """Return the words that describe the object."""
-        return ("a", self.size, self.color, self.shape)
+    def __str__(self) -> str:
+        return f"a {self.size} {self.color} {self.shape}"
 
 
 Scene = tuple[Thing, ...]
 """Objects in reading order."""
+
+
+class Painting(NamedTuple):
+    """What an image of a scene needs beside the scene: noise, and a position and a brightness for each object."""
+
+    scene: Scene
+    noise_seed: int
+    gray: float
+    """Mean of the background."""
+    details: list[tuple[float, float, float]]
+    """Horizontal and vertical center of each object in its cell, and the factor of its color."""
 
 
 def split_of(text: str) -> str:
@@ -68,50 +83,88 @@ def split_of(text: str) -> str:
     return _SPLITS[int.from_bytes(digest[:8], "big") % len(_SPLITS)]
 
 
-def caption(scene: Scene) -> tuple[str, tuple[Box | None, ...]]:
-    """Return the caption of a scene, and for each of its words the box of its object or None.
+def caption(scene: Scene) -> str:
+    """Return the caption of a scene.
 
-    >>> caption((Thing(0, "small", "red", "cross"), Thing(3, "large", "blue", "circle")))[0]
+    >>> caption((Thing(0, "small", "red", "cross"), Thing(3, "large", "blue", "circle")))
     'a small red cross left of a large blue circle'
     """
-    words, boxes = list(scene[0].words()), [None, *[scene[0].box] * 3]
+    text = str(scene[0])
     for before, thing in pairwise(scene):
-        relation = ("left", "of") if before.row == thing.row else ("above",)
-        words += [*relation, *thing.words()]
-        boxes += [*[None] * len(relation), None, *[thing.box] * 3]
-    return " ".join(words), tuple(boxes)
+        text += f" left of {thing}" if before.row == thing.row else f" above {thing}"
+    return text
 
 
-def draw(scene: Scene, rng: random.Random) -> np.ndarray:
-    """Return an image of a scene, [64 64 3] uint8: each object at a random position in its cell, on noisy gray."""
-    noise = np.random.default_rng(rng.getrandbits(64))
-    gray = noise.normal(rng.uniform(60.0, 200.0), 4.0, (SIDE * CELL, SIDE * CELL, 1))
-    image = np.repeat(gray, 3, axis=2)
-    for thing in scene:
-        half = SIZES[thing.size]
-        room = CELL / 2 - half
-        x, y = (CELL / 2 + rng.uniform(-room, room) for _ in range(2))
-        inside = _inside(thing.shape, half, x, y)
-        left, top, right, bottom = thing.box
-        shade = np.asarray(COLORS[thing.color]) * rng.uniform(0.85, 1.0)
-        image[top:bottom, left:right][inside] = shade
-    return np.clip(image, 0, 255).astype(np.uint8)
+def regions(scene: Scene) -> tuple[Box | None, ...]:
+    """Return the box of the object of each word of the caption, or None for words such as a and above."""
+    boxes = [None, *[scene[0].box] * 3]
+    for before, thing in pairwise(scene):
+        boxes += [None] * (3 if before.row == thing.row else 2) + [thing.box] * 3
+    return tuple(boxes)
 
 
 def sample(split: str, max_objects: int, rng: random.Random) -> Scene:
     """Sample a scene with at most `max_objects` objects, whose caption belongs to the split."""
     while True:
         places = sorted(rng.sample(range(SIDE * SIDE), rng.randint(1, max_objects)))
-        things = (tuple(rng.choice(list(part)) for part in (SIZES, COLORS, SHAPES)) for _ in places)
-        scene = tuple(Thing(place, *thing) for place, thing in zip(places, things, strict=True))
-        if split_of(caption(scene)[0]) == split:
+        scene = tuple([Thing(place, *map(rng.choice, _ATTRIBUTES)) for place in places])
+        if split_of(caption(scene)) == split:
             return scene
 
 
-def _inside(shape: str, half: float, x: float, y: float) -> np.ndarray:
-    """Return which pixels of a cell [16 16] have their center in the shape around (x, y)."""
-    down, right = np.mgrid[0:CELL, 0:CELL] + 0.5
-    dx, dy = np.abs(right - x), down - y
+def sample_painting(scene: Scene, rng: random.Random) -> Painting:
+    """Sample how a scene is drawn: each object at a random position in its cell, on noisy gray."""
+    noise_seed, gray, details = rng.getrandbits(64), rng.uniform(60.0, 200.0), []
+    for thing in scene:
+        room = CELL / 2 - SIZES[thing.size]
+        x, y = CELL / 2 + rng.uniform(-room, room), CELL / 2 + rng.uniform(-room, room)
+        details.append((x, y, rng.uniform(0.85, 1.0)))
+    return Painting(scene, noise_seed, gray, details)
+
+
+def draw(paintings: Sequence[Painting]) -> list[np.ndarray]:
+    """Return an image of each painting, [64 64 3] uint8."""
+    batches = [paintings[start : start + _BATCH] for start in range(0, len(paintings), _BATCH)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy releases the interpreter lock
+        return [image for images in pool.map(_draw_batch, batches) for image in images]
+
+
+def _draw_batch(paintings: Sequence[Painting]) -> np.ndarray:
+    """Return images [n 64 64 3]; 15 standard deviations of noise are between the background and black or white."""
+    background = np.empty((len(paintings), SIDE * CELL, SIDE * CELL), np.uint8)
+    for image, painting in zip(background, paintings, strict=True):
+        image[:] = np.random.default_rng(painting.noise_seed).normal(painting.gray, 4.0, image.shape)
+    images = np.stack([background] * 3, axis=-1)
+    for shape in SHAPES:
+        _draw_objects(images, paintings, shape)
+    return images
+
+
+def _draw_objects(images: np.ndarray, paintings: Sequence[Painting], shape: str) -> None:
+    """Draw all objects of a shape."""
+    objects = [
+        (index, thing, detail)
+        for index, painting in enumerate(paintings)
+        for thing, detail in zip(painting.scene, painting.details, strict=True)
+        if thing.shape == shape
+    ]
+    if not objects:
+        return
+    index, things, details = zip(*objects, strict=True)
+    row, column = np.divmod([thing.place for thing in things], SIDE)
+    half = np.array([SIZES[thing.size] for thing in things])
+    x, y, brightness = np.array(details).T
+    inside = _inside(shape, half[:, None, None], x[:, None, None], y[:, None, None])
+    color = (np.array([COLORS[thing.color] for thing in things]) * brightness[:, None]).astype(np.uint8)
+    cells = images.reshape(-1, SIDE, CELL, SIDE, CELL, 3)
+    where = (index, row, slice(None), column)
+    cells[where] = np.where(inside[..., None], color[:, None, None], cells[where])
+
+
+def _inside(shape: str, half: np.ndarray | float, x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
+    """Return which pixels of a cell [n 16 16] have their center in the shape around (x, y); arguments are [n 1 1]."""
+    centers = np.arange(CELL) + 0.5
+    dx, dy = np.abs(centers - x), centers[:, None] - y
     match shape:
         case "circle":
             return dx**2 + dy**2 <= half**2

@@ -11,7 +11,9 @@ seeds.
 
 import hashlib
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from attnlab.config.story_qa import GeneratedStories
 from attnlab.data.records import Splits
@@ -23,7 +25,31 @@ THINGS = ("basket", "ladder", "lantern")
 GO = ("walked to the", "went to the", "ran to the", "moved to the")
 TAKE = ("took the", "grabbed the", "picked up the")
 LEAVE = ("dropped the", "left the", "put down the")
+_Element = TypeVar("_Element")
 _SPLITS = ("test", "dev") + ("train",) * 8
+_GOING, _TAKING, _LEAVING = (
+    {person: {noun: tuple(f"{person} {verb} {noun}." for verb in verbs) for noun in nouns} for person in PEOPLE}
+    for verbs, nouns in ((GO, PLACES), (TAKE, THINGS), (LEAVE, THINGS))
+)
+"""The sentences about a person with a place or a thing, one for each verb."""
+_OTHER_PLACES = {place: tuple(other for other in PLACES if other != place) for place in ("", *PLACES)}
+"""The places to which a person can go from a place, or from nowhere."""
+
+Question = tuple[str, str, tuple[int, ...]]
+"""A question, its answer, and its facts."""
+
+
+class _Random(random.Random):
+    """Random numbers whose `choice` is the same, but faster for the few elements of the lists above."""
+
+    def choice(self, seq: Sequence[_Element]) -> _Element:
+        """Return a random element."""
+        size = len(seq)
+        bits = size.bit_length()
+        index = self.getrandbits(bits)
+        while index >= size:
+            index = self.getrandbits(bits)
+        return seq[index]
 
 
 def generate(config: GeneratedStories) -> Splits[StoryQuestion]:
@@ -42,7 +68,7 @@ def split_of(story: StoryQuestion) -> str:
 
 
 def _stories(config: GeneratedStories, split: str, count: int) -> list[StoryQuestion]:
-    rng = random.Random(f"stories {config.facts} {config.seed} {split}")
+    rng = _Random(f"stories {config.facts} {config.seed} {split}")
     stories: list[StoryQuestion] = []
     while len(stories) < count:
         story = _story(config, rng)
@@ -63,87 +89,99 @@ def _story(config: GeneratedStories, rng: random.Random) -> StoryQuestion | None
     return StoryQuestion(tuple(world.sentences), question, answer, facts)
 
 
-@dataclass
+@dataclass(slots=True)
+class _Person:
+    """A person's name, place (empty if not yet mentioned), the sentence that says so, and the things they carry."""
+
+    name: str
+    place: str = ""
+    fact: int = -1
+    hands: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
 class _Carried:
     """The last event of a thing: the sentence, the person, and the thing's place (None while it is carried)."""
 
     fact: int
-    person: str
+    person: _Person
     place: tuple[str, int] | None
 
 
-@dataclass
+@dataclass(slots=True)
 class _World:
     """The state of a story: the places of people and things, and the sentences that say so."""
 
     rng: random.Random
     things: bool
     sentences: list[str] = field(default_factory=list)
-    place: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """Place of each person, and the sentence that says so."""
+    people: tuple[_Person, ...] = field(default_factory=lambda: tuple(map(_Person, PEOPLE)))
     carried: dict[str, _Carried] = field(default_factory=dict)
-    journeys: dict[str, list[tuple[int, int, int]]] = field(default_factory=dict)
-    """Journeys of each thing: the sentences that say who took it, where that person went, and the place before."""
+    journeys: dict[str, list[tuple[str, str, tuple[int, int, int]]]] = field(default_factory=dict)
+    """Journeys of each thing: the place before, the place after, and the sentences that say who took it, where that
+    person went, and the place before."""
 
     def go_on(self) -> None:
         """Add a sentence; in most of them a person moves."""
-        person = self.rng.choice(PEOPLE)
-        own = [thing for thing, last in self.carried.items() if last.place is None and last.person == person]
+        person = self.rng.choice(self.people)
         deed = self.rng.random()
-        if self.things and person in self.place and deed < 0.3 and (things := self._within_reach(person)):
+        if deed < 0.3 and self.things and person.place and (things := self._within_reach(person)):
             self._take(person, self.rng.choice(things))
-        elif own and deed < 0.4:
-            self._leave(person, self.rng.choice(own))
+        elif deed < 0.4 and person.hands:
+            self._leave(person, self.rng.choice(person.hands))
         else:
-            self._walk(person, own)
+            self._walk(person)
 
-    def about_people(self) -> list[tuple[str, str, tuple[int, ...]]]:
+    def about_people(self) -> list[Question]:
         """Return all questions with one fact."""
-        return [(f"Where is {person}?", place, (fact,)) for person, (place, fact) in sorted(self.place.items())]
+        return [(f"Where is {person.name}?", person.place, (person.fact,)) for person in self.people if person.place]
 
-    def about_things(self) -> list[tuple[str, str, tuple[int, ...]]]:
+    def about_things(self) -> list[Question]:
         """Return all questions with two facts."""
         questions = []
         for thing, last in sorted(self.carried.items()):
-            place, fact = last.place or self.place[last.person]
+            place, fact = last.place or (last.person.place, last.person.fact)
             questions.append((f"Where is the {thing}?", place, (last.fact, fact)))
         return questions
 
-    def about_journeys(self) -> list[tuple[str, str, tuple[int, ...]]]:
+    def about_journeys(self) -> list[Question]:
         """Return all questions with three facts: about places to which a thing was brought only once."""
         questions = []
         for thing, journeys in sorted(self.journeys.items()):
-            ends = [self._place_of(came) for _, came, _ in journeys]
-            for (took, came, before), end in zip(journeys, ends, strict=True):
+            ends = [end for _, end, _ in journeys]
+            for before, end, facts in journeys:
                 if ends.count(end) == 1:
-                    question = f"Where was the {thing} before the {end}?"
-                    questions.append((question, self._place_of(before), (took, came, before)))
+                    questions.append((f"Where was the {thing} before the {end}?", before, facts))
         return questions
 
-    def _within_reach(self, person: str) -> list[str]:
+    def _within_reach(self, person: _Person) -> list[str]:
         """Return the things that a person can take: those at the same place, and those not yet mentioned."""
-        here = self.place[person][0]
-        lying = [thing for thing, last in self.carried.items() if last.place and last.place[0] == here]
+        lying = [thing for thing, last in self.carried.items() if last.place and last.place[0] == person.place]
         return lying + [thing for thing in THINGS if thing not in self.carried]
 
-    def _walk(self, person: str, own: list[str]) -> None:
-        old = self.place.get(person)
-        places = [place for place in PLACES if old is None or place != old[0]]
-        fact = self._add(person, GO, self.rng.choice(places))
-        self.place[person] = (self._place_of(fact), fact)
-        for thing in own:
-            if old is not None:
-                self.journeys.setdefault(thing, []).append((self.carried[thing].fact, fact, old[1]))
+    def _walk(self, person: _Person) -> None:
+        before, fact_before = person.place, person.fact
+        person.place = self.rng.choice(_OTHER_PLACES[before])
+        person.fact = self._add(_GOING[person.name][person.place])
+        for thing in person.hands:
+            facts = (self.carried[thing].fact, person.fact, fact_before)
+            self.journeys.setdefault(thing, []).append((before, person.place, facts))
 
-    def _take(self, person: str, thing: str) -> None:
-        self.carried[thing] = _Carried(self._add(person, TAKE, thing), person, None)
+    def _take(self, person: _Person, thing: str) -> None:
+        self.carried[thing] = _Carried(self._add(_TAKING[person.name][thing]), person, None)
+        self._update_hands(person)
 
-    def _leave(self, person: str, thing: str) -> None:
-        self.carried[thing] = _Carried(self._add(person, LEAVE, thing), person, self.place[person])
+    def _leave(self, person: _Person, thing: str) -> None:
+        fact = self._add(_LEAVING[person.name][thing])
+        self.carried[thing] = _Carried(fact, person, (person.place, person.fact))
+        self._update_hands(person)
 
-    def _add(self, person: str, verbs: tuple[str, ...], noun: str) -> int:
-        self.sentences.append(f"{person} {self.rng.choice(verbs)} {noun}.")
+    def _update_hands(self, person: _Person) -> None:
+        """Set the things that a person carries, in the order in which they were first mentioned."""
+        held = [thing for thing, last in self.carried.items() if not last.place and last.person is person]
+        person.hands = tuple(held)
+
+    def _add(self, sentences: tuple[str, ...]) -> int:
+        """Add one of the sentences, which differ in their verb, and return its index."""
+        self.sentences.append(self.rng.choice(sentences))
         return len(self.sentences) - 1
-
-    def _place_of(self, fact: int) -> str:
-        return self.sentences[fact].rstrip(".").rpartition(" ")[2]

@@ -5,7 +5,7 @@ from pathlib import Path
 from attnlab.config.translation import Dates, ParallelText, TranslationData, TranslationHub, Tsv, TsvToSplit
 from attnlab.data import directory
 from attnlab.data.text.letters import composed
-from attnlab.data.translation import dates, hub, parallel_text, tsv
+from attnlab.data.translation import hub, parallel_text, tsv
 from attnlab.data.translation.records import ParallelCorpus, SentencePair
 
 
@@ -20,6 +20,8 @@ def load(config: TranslationData, data_dir: Path | None) -> ParallelCorpus:
         UserError: a file is missing or invalid; the message names the file and the line.
     """
     if isinstance(config, Dates):
+        from attnlab.data.translation import dates  # Babel and num2words, which other data do not need
+
         return dates.generate(config)
     return _read(config, data_dir).map(lambda pair: SentencePair(composed(pair.source), composed(pair.target)))
 

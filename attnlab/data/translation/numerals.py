@@ -62,25 +62,25 @@ def _split_english(text: str) -> Parts:
 
 def german_number(value: int) -> Parts:
     """Return a number below a million in German words as (part, place) pairs."""
-    parts = _with_thousands(value, _german_below_thousand, "tausend")
+    parts = _with_thousands(value, _german_hundreds, "tausend")
     return (("ein", "thousands.unit"), *parts[1:]) if value // 1000 == 1 else parts
 
 
 @cache
-def _german_below_thousand(value: int) -> Parts:
+def _german_hundreds(value: int) -> Parts:
     return _split_german(num2words(value, lang="de"))
 
 
-def _with_thousands(value: int, below_thousand: Callable[[int], Parts], word: str) -> Parts:
-    """Return the parts of a number from those of its thousands and of the rest, which num2words is asked for once."""
+def _with_thousands(value: int, words: Callable[[int], Parts], thousand: str) -> Parts:
+    """Return the parts of a number; num2words is asked only for those below a hundred and for whole hundreds."""
     thousands, rest = divmod(value, 1000)
+    below = tuple(part for number in (rest - rest % 100, rest % 100) if number for part in words(number))
     if not thousands:
-        return below_thousand(rest)
-    before = tuple((part, f"thousands.{place}") for part, place in below_thousand(thousands))
-    return (*before, (word, "thousand"), *(below_thousand(rest) if rest else ()))
+        return below
+    before = ((part, f"thousands.{place}") for part, place in _with_thousands(thousands, words, thousand))
+    return (*before, (thousand, "thousand"), *below)
 
 
-@cache
 def german_year(value: int) -> Parts:
     """Return a year in German words (neunzehnhundert…) as (part, place) pairs."""
     return _split_german(num2words(value, lang="de", to="year"))
@@ -94,15 +94,14 @@ def german_ordinal(value: int, dative: bool) -> Parts:
 
 def english_number(value: int) -> Parts:
     """Return a number below a million in American English words (without "and") as (part, place) pairs."""
-    return _with_thousands(value, _english_below_thousand, "thousand")
+    return _with_thousands(value, _english_hundreds, "thousand")
 
 
 @cache
-def _english_below_thousand(value: int) -> Parts:
+def _english_hundreds(value: int) -> Parts:
     return _split_english(num2words(value, lang="en"))
 
 
-@cache
 def english_year(value: int) -> Parts:
     """Return a year in English words as (part, place) pairs; the first part of nineteen|ten has the place century."""
     parts = _split_english(num2words(value, lang="en", to="year"))

@@ -1,60 +1,73 @@
-"""Phrases of generated translation data: pieces of German, words of the target, and their alignment."""
+"""Phrases of generated translation data: parts of a sentence pair with their alignment."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from attnlab.data.records import Span
 from attnlab.data.translation.records import Link, SentencePair
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A token of text; if `glued`, there is no space before it."""
+class Word(NamedTuple):
+    """A token of the target, and the source spans of its sure and possible links; if `glued`, no space precedes it."""
 
     text: str
     glued: bool = False
+    sure: tuple[Span, ...] = ()
+    possible: tuple[Span, ...] = ()
 
 
-@dataclass(frozen=True)
-class Word(Piece):
-    """A token of the target with its sure and possible links to source pieces, which are indices in its phrase."""
+class Phrase(NamedTuple):
+    """A text, its translation, and their alignment.
 
-    sure: tuple[int, ...] = ()
-    possible: tuple[int, ...] = ()
+    A text starts with a space unless it is glued to the text before. The links are those of smaller phrases with the
+    offsets of these phrases in source and target, so that joining phrases does not change any link.
+    """
 
-    def shifted(self, by: int) -> "Word":
-        """Return the word with shifted indices of source pieces."""
-        return Word(self.text, self.glued, tuple(i + by for i in self.sure), tuple(i + by for i in self.possible))
+    source: str
+    target: str
+    links: tuple[tuple[int, int, tuple[Link, ...]], ...] = ()
 
-
-@dataclass(frozen=True)
-class Phrase:
-    """Source pieces and their translation, with alignment."""
-
-    source: tuple[Piece, ...]
-    target: tuple[Word, ...]
-
-    def __add__(self, other: "Phrase") -> "Phrase":
-        shifted = tuple(word.shifted(len(self.source)) for word in other.target)
-        return Phrase(self.source + other.source, self.target + shifted)
+    def glued(self) -> "Phrase":
+        """Return the phrase without the space before its translation."""
+        return Phrase(
+            self.source, self.target[1:], tuple((source, target - 1, links) for source, target, links in self.links)
+        )
 
 
-def _write(pieces: tuple[Piece, ...]) -> tuple[str, list[Span]]:
-    text, spans = "", []
-    for piece in pieces:
-        text += "" if piece.glued or not text else " "
-        spans.append((len(text), len(text) + len(piece.text)))
-        text += piece.text
-    return text, spans
+def phrase(source: str, words: Iterable[Word]) -> Phrase:
+    """Return a source text with the words of its translation; spans outside the text are in the text before it."""
+    target, links = "", []
+    for word in words:
+        target += word.text if word.glued else f" {word.text}"
+        span = (len(target) - len(word.text), len(target))
+        links += [Link(source_span, span, True) for source_span in word.sure]
+        links += [Link(source_span, span, False) for source_span in word.possible]
+    return Phrase(source, target, ((0, 0, tuple(links)),))
+
+
+def join(*phrases: Phrase) -> Phrase:
+    """Concatenate phrases, which have the same order in source and target."""
+    source, target, links = "", "", []
+    for part_source, part_target, part_links in phrases:
+        for before_source, before_target, some in part_links:
+            links.append((len(source) + before_source, len(target) + before_target, some))
+        source += part_source
+        target += part_target
+    return Phrase(source, target, tuple(links))
+
+
+def swap(first: Phrase, second: Phrase) -> Phrase:
+    """Concatenate two phrases whose translations are in reverse order."""
+    links = [(len(first.source) + source, target, links) for source, target, links in second.links]
+    links += [(source, len(second.target) + target, links) for source, target, links in first.links]
+    return Phrase(first.source + second.source, second.target + first.target, tuple(links))
 
 
 def pair(phrase: Phrase) -> SentencePair:
-    """Return a phrase as a sentence pair with links between spans of characters."""
-    source, source_spans = _write(phrase.source)
-    target, target_spans = _write(phrase.target)
+    """Return a phrase as a sentence pair, without the spaces before its texts."""
     links = [
-        Link(source_spans[index], span, sure)
-        for word, span in zip(phrase.target, target_spans, strict=True)
-        for indices, sure in ((word.sure, True), (word.possible, False))
-        for index in indices
+        ((start + source - 1, end + source - 1), (target_start + target - 1, target_end + target - 1), sure)
+        for source, target, relative in phrase.links
+        for (start, end), (target_start, target_end), sure in relative
     ]
-    return SentencePair(source, target, tuple(links))
+    return SentencePair(phrase.source[1:], phrase.target[1:], tuple(map(Link._make, links)))

@@ -1,12 +1,12 @@
 """Examples of translation: sentence pairs with their gold alignment, and the splits of a parallel corpus."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from attnlab.data.records import Span, Splits
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     """A gold alignment link between a span of the source and a span of the target, in characters.
 
     A link is sure or only possible (Och & Ney 2003).
@@ -15,6 +15,10 @@ class Link:
     source: Span
     target: Span
     sure: bool = True
+
+    def __repr__(self) -> str:
+        (start, end), (target_start, target_end), sure = self
+        return f"Link(source=({start}, {end}), target=({target_start}, {target_end}), sure={sure})"
 
 
 @dataclass(frozen=True)

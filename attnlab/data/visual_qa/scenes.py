@@ -1,6 +1,7 @@
 """Generate scenes with questions."""
 
 import random
+from itertools import product
 
 from attnlab.config.visual_qa import SceneQuestions
 from attnlab.data.images import scenes
@@ -9,6 +10,7 @@ from attnlab.data.visual_qa.records import ImageQuestion
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 """Answers to questions about the number of objects."""
+_LOOKS = tuple(product(scenes.COLORS, scenes.SHAPES))
 
 
 def generate(config: SceneQuestions) -> Splits[ImageQuestion]:
@@ -16,12 +18,15 @@ def generate(config: SceneQuestions) -> Splits[ImageQuestion]:
 
     def split(name: str, count: int) -> tuple[ImageQuestion, ...]:
         rng = random.Random(f"scene questions {config.seed} {name}")
-        examples = []
-        for number in range(count):
+        questions, paintings = [], []
+        for _ in range(count):
             scene = scenes.sample(name, config.max_objects, rng)
-            question, answer = question_about(scene, rng)
-            examples.append(ImageQuestion(scenes.draw(scene, rng), question, answer, f"{name}-{number}"))
-        return tuple(examples)
+            questions.append(question_about(scene, rng))
+            paintings.append(scenes.sample_painting(scene, rng))
+        return tuple(
+            ImageQuestion(image, question, answer, f"{name}-{number}")
+            for number, ((question, answer), image) in enumerate(zip(questions, scenes.draw(paintings), strict=True))
+        )
 
     return Splits(split("train", config.train), split("dev", config.dev), {"test": split("test", config.test)})
 
@@ -33,8 +38,11 @@ def question_about(scene: scenes.Scene, rng: random.Random) -> tuple[str, str]:
     question alone tells little about the answer.
     """
     thing = rng.choice(scene)
-    unique = {"color": _is_unique(scene, shape=thing.shape), "shape": _is_unique(scene, color=thing.color)}
-    kinds = ["is", "count", *(kind for kind, is_unique in unique.items() if is_unique)]
+    kinds = ["is", "count"]
+    if [other.shape for other in scene].count(thing.shape) == 1:
+        kinds.append("color")
+    if [other.color for other in scene].count(thing.color) == 1:
+        kinds.append("shape")
     match rng.choice(kinds):
         case "color":
             return f"what color is the {thing.shape}?", thing.color
@@ -44,15 +52,7 @@ def question_about(scene: scenes.Scene, rng: random.Random) -> tuple[str, str]:
             return "how many things are there?", NUMBERS[len(scene)]
         case _:
             if rng.random() < 0.5:
-                color, shape = thing.color, thing.shape
-            else:
-                present = {(other.color, other.shape) for other in scene}
-                color, shape = rng.choice(
-                    [(c, s) for c in scenes.COLORS for s in scenes.SHAPES if (c, s) not in present]
-                )
-            yes = any((other.color, other.shape) == (color, shape) for other in scene)
-            return f"is there a {color} {shape}?", "yes" if yes else "no"
-
-
-def _is_unique(scene: scenes.Scene, **attributes: str) -> bool:
-    return sum(all(getattr(thing, name) == value for name, value in attributes.items()) for thing in scene) == 1
+                return f"is there a {thing.color} {thing.shape}?", "yes"
+            present = [(other.color, other.shape) for other in scene]
+            color, shape = rng.choice([look for look in _LOOKS if look not in present])
+            return f"is there a {color} {shape}?", "no"
