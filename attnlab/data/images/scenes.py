@@ -9,7 +9,6 @@ training image, but each of its words occurs in training.
 """
 
 import hashlib
-import os
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from attnlab.data.images.pixels import Box
+from attnlab.system.cores import cores
 
 SIDE, CELL = 4, 16
 """Cells per side of the grid, and pixels per side of a cell."""
@@ -125,7 +125,7 @@ def sample_painting(scene: Scene, rng: random.Random) -> Painting:
 def draw(paintings: Sequence[Painting]) -> list[np.ndarray]:
     """Return an image of each painting, [64 64 3] uint8."""
     batches = [paintings[start : start + _BATCH] for start in range(0, len(paintings), _BATCH)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy releases the interpreter lock
+    with ThreadPoolExecutor(cores()) as pool:  # NumPy releases the interpreter lock
         return [image for images in pool.map(_draw_batch, batches) for image in images]
 
 
