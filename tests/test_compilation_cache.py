@@ -44,7 +44,7 @@ def run(environment: dict[str, str], *arguments: str) -> tuple[str, bool]:
 
 
 def result_of(process: subprocess.Popen) -> tuple[str, bool]:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert (process.returncode, err) == (0, "")
     value, hit = out.split()
     return value, hit == "True"

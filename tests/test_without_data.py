@@ -20,9 +20,10 @@ INPUTS = {
     "visual_qa/scenes_cross_attention": ("red.png", "what color is the cross?"),
 }
 """Inputs of an experiment of each task."""
+FIRST, *OTHERS = INPUTS
 
 
-@pytest.mark.parametrize("name", INPUTS)
+@pytest.mark.parametrize("name", [FIRST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_predict_and_show_read_no_data(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     config = load(EXPERIMENTS / f"{name}.yaml", ["training.steps=1"], tiny=True)
     run = lab.train(config, tmp_path / "run", None)
