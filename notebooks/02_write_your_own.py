@@ -188,7 +188,7 @@ check(loops(laplace_pair, log_sparse_pair, softmax_row), score=score, mask=log_s
 @dataclass(frozen=True, repr=False)
 class Chunks(masks.Mask):
     size: int
-    by_head, tells = False, (True, True)  # the same for all heads; `bounds` can tell (empty, full) blocks
+    by_head, can_classify = False, (True, True)  # the same for all heads; `bounds` finds (empty, full) blocks
 
     def __call__(self, positions):
         back = positions.rows // self.size - positions.columns // self.size

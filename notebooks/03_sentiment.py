@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# Sentiment: does attention find the words that determine the label?
+# # Sentiment: does attention find the words that determine the label?
 #
 # A text classifier encodes the tokens, **pools** their states into one vector, and predicts a class. The pooling can
 # be the mean or the maximum over all states, or attention with a learned query, with one or several hops.

@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# Captioning: which region of the image does each word come from?
+# # Captioning: which region of the image does each word come from?
 #
 # *Show, attend and tell* (Xu et al. 2015): a network encodes the image as a grid of features, and an LSTM attends to
 # the cells of this grid before every word. Queries are the states of the decoder, keys and values the cells. We use

@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# Visual question answering: fusion of image and question
+# # Visual question answering: fusion of image and question
 #
 # A recurrent network encodes the question, and a convolutional one the image. The *fusion* combines them, and the
 # config selects it: concatenated vectors (`concat`), `co_attention`, `cross_attention` of every word to the image, or

@@ -89,8 +89,16 @@ def error(result: jax.Array, true: np.ndarray) -> float:
 SIZES = {"float32": (1e3, 1e5, 1e7, 1e9, 1e12, 1e18, 1e30), "bfloat16": (1e3, 1e10, 1e30), "float16": (1e3, 6e4)}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("draw", [products, ties, padding, biases], ids=lambda draw: draw.__name__)
+DRAWS = [
+    pytest.param(
+        draw, dtype, marks=[] if dtype == "float32" or (draw, dtype) == (products, "bfloat16") else pytest.mark.slow
+    )
+    for draw in (products, ties, padding, biases)
+    for dtype in SIZES
+]
+
+
+@pytest.mark.parametrize(("draw", "dtype"), DRAWS, ids=lambda value: getattr(value, "__name__", value))
 def test_blocks_err_no_further_than_dense(draw, dtype):
     rng = np.random.default_rng(0)
     where = np.tri(QUERIES, KEYS, KEYS - QUERIES, dtype=bool) if draw is padding else np.ones((QUERIES, KEYS), bool)

@@ -36,6 +36,7 @@ def test_a_notebook_is_its_source(path: Path):
         (cell.cell_type, cell.source) for cell in source.cells
     ], f"python notebooks/run.py {path.stem}"
     assert source.metadata.jupytext.formats == "ipynb,py:percent"
+    assert notebook.cells[0].source.startswith("# "), "the title of its page on the site"
 
 
 @pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)

@@ -12,8 +12,8 @@ from attnlab.tasks.registry import task_class
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 INPUTS = {
-    "translation/dates_dot": ("der dritte Mai",),
     "classification/synthetic_sentiment_dot": ("the plot is dull.",),
+    "translation/dates_dot": ("der dritte Mai",),
     "story_qa/story_qa_1_memory": ("Mary went to the kitchen. Where is Mary?",),
     "extractive_qa/passages_none": ("Ann took the lamp. Bo found the axe.", "Who took the lamp?"),
     "captioning/scenes_mean": ("red.png",),
