@@ -80,7 +80,8 @@ def conformance(setting: Setting, budget: Budget, save_result: SaveResult, befor
     with tempfile.TemporaryDirectory() as temporary:
         lines = Path(temporary) / "tests.jsonl"
         lines.touch()
-        environment = os.environ | {
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+        environment = inherited | {
             pytest_record.FILE: str(lines),
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.1",
