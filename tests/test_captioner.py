@@ -198,8 +198,9 @@ def test_single_objects_are_learned_and_pointed_at_and_the_run_can_be_used(tmp_p
     assert len(trained.predict(files[:1], n_best=2)) == 2
     assert [line[0] for line in trained.predict([files[0], "", files[1]], n_best=2)] == [*"001122"]
     assert trained.unknown_words(*files) == []
-    (drawn,) = lab.show(run, [files[2]])
+    drawn, page = lab.show(run, [files[2]])
     assert drawn.read_bytes().startswith(b"\x89PNG")
+    assert page.suffix == ".html"
     with pytest.raises(UserError, match="cannot be read"):
         trained.predict(["absent.png"])
     with pytest.raises(UserError, match="one image"):
