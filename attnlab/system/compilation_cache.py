@@ -20,15 +20,13 @@ FAILED_READ, FAILED_WRITE = (f"Error {name} persistent compilation cache" for na
 """Beginnings of jax's warnings, after which it goes on without the cache."""
 
 
-def use_compilation_cache(limit: int = LIMIT) -> Path | None:
+def use_compilation_cache() -> Path | None:
     """Make jax keep compiled programs in the cache directory, so that the next command does not compile them again.
 
     Call it before jax is imported. Programs of different processors are kept apart, as a program may use instructions
     that another processor lacks. Several processes may use the cache at once. A cache that cannot be read or written
     costs the time of compiling: jax's warnings about it are not shown, and damaged entries are deleted.
 
-    Args:
-        limit: the largest size in bytes at the beginning of a command.
     Returns: the directory; None if it cannot be made, or if the environment configures jax's cache:
         `JAX_COMPILATION_CACHE_DIR` names another directory, `JAX_ENABLE_COMPILATION_CACHE=false` turns it off.
     """
@@ -37,7 +35,7 @@ def use_compilation_cache(limit: int = LIMIT) -> Path | None:
     directory = cache_directory() / "compiled" / processor()
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        prune(directory.parent, limit)
+        prune(directory.parent, LIMIT)
     except OSError:
         return None
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(directory)
