@@ -500,7 +500,7 @@ def test_ten_kills_at_random_moments_change_no_bit(run, data, experiment, tmp_pa
             if moment == "step":
                 while process.poll() is None and not process.stderr.readline().startswith("step"):
                     pass
-            time.sleep(draw.uniform(0, 4))
+            time.sleep(draw.uniform(0, 4 if moment == "start" else 0.5))
             process.kill()
         _, rest = process.communicate()
         if process.returncode == 0:

@@ -183,7 +183,8 @@ def test_a_model_takes_its_embeddings_and_returns_its_attention(name):
         finite = [jnp.where(jnp.isfinite(leaf), leaf, 0.0) for leaf in jax.tree.leaves(output)]
         return sum(jnp.sum(leaf[0] ** 2) for leaf in finite)
 
-    chex.assert_trees_all_equal(forward(variables, embedded), expected)
+    # Another program, whose compiler may round elsewhere.
+    chex.assert_trees_all_close(forward(variables, embedded), expected, rtol=1e-5, atol=1e-6)
     result = slopes(variables, embedded)
     chex.assert_tree_all_finite(result)
     assert all(np.any(leaf) for leaf in jax.tree.leaves(result))

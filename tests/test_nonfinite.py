@@ -1,5 +1,7 @@
 """Masked keys and values have no influence: fully masked rows, NaN and Inf, weights, and alignment of causal masks."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -30,6 +32,12 @@ def gradient(this: Problem, mask, implementation, rows=slice(None)):
 
     both = jax.jit(jax.grad(number, argnums=(0, 1), has_aux=True))
     return lambda inputs: both(inputs, this.params)
+
+
+def same(score: str):
+    """Return the comparison of results: of their bits, but for distances, whose origin is the median of all keys."""
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    return close if score == "distance" else np.testing.assert_array_equal
 
 
 FEW = [("scaled_dot", "softmax"), ("additive", "entmax15")]
@@ -73,7 +81,7 @@ def test_nan_behind_the_mask_reaches_nothing(score, normalizer, implementation):
         bad_key, bad_value = jnp.where(padding, poison, key), jnp.where(padding, poison, value)
         for inputs in [(query, bad_key, value), (query, key, bad_value), (query, bad_key, bad_value)]:
             slopes, result = call(inputs)
-            jax.tree.map(np.testing.assert_array_equal, result, clean)
+            jax.tree.map(same(score), result, clean)
             chex.assert_tree_all_finite(slopes)
             chex.assert_trees_all_close(slopes, clean_slopes, rtol=1e-5, atol=1e-6)
 
@@ -90,7 +98,7 @@ def test_nan_reaches_only_the_queries_that_may_attend_to_it(score, normalizer, i
         bad = {"key": key, "value": value}
         bad[place] = bad[place].at[:, first].set(jnp.nan)
         slopes, spoiled = call((query, bad["key"], bad["value"]))
-        np.testing.assert_array_equal(spoiled.output[:, :first], clean.output[:, :first])
+        same(score)(spoiled.output[:, :first], clean.output[:, :first])
         assert jnp.isnan(spoiled.output[:, first:]).all()
         assert jnp.isnan(spoiled.weights[:, :, first:]).all() == (place == "key")
         chex.assert_tree_all_finite(slopes)

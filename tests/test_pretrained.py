@@ -301,7 +301,7 @@ def test_a_trained_run_needs_the_weights_no_more(name: str, data_dir: Path, tmp_
         np.testing.assert_allclose(view.weights.sum(axis=1), 1.0, atol=1e-5)
     else:
         view = trained.attention("Ann moved to Rome. It rained.", "Where did Ann move?")[0]
-        assert view.translation in "Ann moved to Rome. It rained."
+        assert view.prediction in "Ann moved to Rome. It rained."
         assert view.column_labels == ["Ann", "moved", "to", "Rome", ".", "It", "rained", "."]
 
 

@@ -85,7 +85,7 @@ def test_guiding_makes_attention_follow_gold(model):
         return jax.tree.map(jnp.add, params, updates), state, step_loss.metrics["alignment"] / step_loss.count
 
     state, before = update.init(params), None
-    for _ in range(25):
+    for _ in range(40):
         params, state, alignment = step(params, state)
         before = alignment if before is None else before
     assert alignment < 0.6 * before
