@@ -1,10 +1,12 @@
-"""`attnlab bench`: the speed of training, decoding and attention."""
+"""`attnlab bench`: the speed of training, decoding, attention, and the start of commands."""
 
 import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from attnlab.bench import cases
 from attnlab.cli.arguments import (
@@ -52,6 +54,16 @@ def add_commands(commands: Any) -> None:
     _add_attention(
         add_command(benches, "attention", _attention, "time and memory of attention compared with other libraries")
     )
+    startup = add_command(benches, "startup", _startup, "how long commands take to start, with and without the cache")
+    startup.add_argument(
+        "configs",
+        nargs="*",
+        type=Path,
+        metavar="CONFIG",
+        help="experiments with generated data (default: one of each task)",
+    )
+    startup.add_argument("--rounds", type=int, default=3, metavar="N", help="number of rounds (default: 3)")
+    startup.add_argument("--json", action="store_true", help="print all measurements as JSON instead of a table")
     _add_gpu(add_command(benches, "gpu", _gpu, "tests and measurements that need a GPU, within a time limit"))
 
 
@@ -130,6 +142,20 @@ def _attention(options: argparse.Namespace) -> int:
         command.report(options.report)
     else:
         command.bench(plan, options.out)
+    return 0
+
+
+def _startup(options: argparse.Namespace) -> int:
+    if options.rounds < 1:
+        raise UserError(f"--rounds {options.rounds}: must be at least 1")
+    from attnlab.bench import startup
+
+    log = lambda line: print(f"attnlab: {line}", file=sys.stderr, flush=True)  # noqa: E731
+    starts = startup.bench(options.configs or startup.EXPERIMENTS, options.rounds, log)
+    if options.json:
+        print(startup.as_json(starts))
+    else:
+        Console(width=None if sys.stdout.isatty() else startup.WIDTH).print(startup.table(starts))
     return 0
 
 
