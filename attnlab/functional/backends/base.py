@@ -36,8 +36,6 @@ class Backend(ABC):
 
     name: str
     """Its name as `attention(..., implementation=name)`."""
-    op_by_op: bool = False
-    """Whether eager calls run operation by operation; otherwise they are compiled, and the program is cached."""
 
     @abstractmethod
     def supports(self, call: Call) -> str | None:
