@@ -73,7 +73,8 @@ def _add_attention(parser: argparse.ArgumentParser) -> None:
     add("--shape", action="append", default=[], metavar="B,H,T,D", help="batch, heads, length, head width (repeatable)")
     add("--length", metavar="T,...", help="measure cost against length: one example, 8 heads of width 64")
     add("--variant", metavar="NAME,...", help=f"variants: {', '.join(cases.VARIANTS)} (default: all)")
-    add("--mode", choices=[*cases.MODES, "both"], help="passes to measure (default: both)")
+    modes = [*cases.MODES, "both", *cases.OVERHEADS]
+    add("--mode", choices=modes, help="what to measure (default: both: forward, forward_backward)")
     add("--dtype", choices=cases.DTYPES, help="default: float32 on CPU, bfloat16 on GPU")
     add("--peers", metavar="NAME,...", help=peers)
     add("--devices", choices=["one", "all", "both"], help="devices of attnlab's implementations (default: both)")
