@@ -87,7 +87,7 @@ def test_all_commands_are_measured_with_an_empty_and_a_filled_cache(small):
     for start in starts:
         assert 0 < start.first_output <= start.total
         assert (start.first_loss is not None) == (start.command == "train")
-        assert start.stages["trace"] > 0 and start.stages["compile"] > 0
+        assert min(start.stages["trace"], start.stages["compile"]) > 0
         assert (start.stages["data"] > 0) == (start.command in ("train", "evaluate"))
         assert sum(start.stages.values()) < start.total
     compiled = {(start.command, start.cold): start.stages["compile"] for start in starts}
@@ -98,5 +98,5 @@ def test_every_embedded_experiment_has_inputs(tmp_path):
     for number, path in enumerate(startup.EXPERIMENTS):
         experiment = startup.load(startup.find_config(path))
         inputs = startup._inputs(experiment, tmp_path / str(number))
-        assert inputs and all(inputs)
+        assert all(inputs)
         assert Path(inputs[0]).is_file() == (experiment.task.kind in ("captioning", "visual_qa"))

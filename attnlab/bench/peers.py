@@ -99,7 +99,6 @@ def prepare(peer: Peer, case: Case, inputs: dict[str, np.ndarray], check_cotange
     if jax.default_backend() == "cpu" and temp_bytes and free and temp_bytes > 0.9 * free:
         raise Refusal(f"needs {temp_bytes / 1e9:.1f} GB; {free / 1e9:.1f} GB are free")
 
-
     def trace(arrays: Arrays, _: Array) -> None:
         jax.jit(lambda arrays: forward(arrays)).trace(arrays)  # a new function, or jit would not trace it again
 

@@ -1,7 +1,7 @@
 """`attnlab bench startup`: how long commands take to start, with an empty and with a filled compilation cache.
 
-Each command runs in a process of its own, as in a terminal. In every round a short training (see `STEPS`), `predict`,
-`show` and `evaluate` run with a new, empty cache directory, and once more with the directory that the first pass filled.
+Each command runs in a process of its own, as in a terminal. In every round a short training (see `STEPS`), `predict`, `show`
+and `evaluate` run with an empty cache directory each, and then once more with the directory that the first time filled.
 """
 
 import json
@@ -81,9 +81,7 @@ class Start:
     stages: Mapping[str, float]
 
 
-def bench(
-    configs: Sequence[Path], rounds: int = ROUNDS, log: Callable[[str], None] = lambda line: None
-) -> list[Start]:
+def bench(configs: Sequence[Path], rounds: int = ROUNDS, log: Callable[[str], None] = lambda line: None) -> list[Start]:
     """Measure the start of all commands for experiments with generated data.
 
     Args:
@@ -143,7 +141,7 @@ def as_json(starts: Sequence[Start]) -> str:
 
 def _inputs(experiment: Experiment, folder: Path) -> list[str]:
     """Return the arguments of `show` for the task of an experiment; raise `UserError` if its data are not generated."""
-    files: Any = export(getattr(experiment.task, "data", None), folder, examples=1)
+    export(experiment.task.data, folder, examples=1)
     pictures = sorted(folder.rglob("*.png"))
     return [*(str(path) for path in pictures[:1]), *TEXTS[experiment.task.kind]]
 
@@ -178,7 +176,8 @@ def _start(name: str, command: str, arguments: Sequence[str], cold: bool, cache:
         [sys.executable, "-m", "attnlab.bench.startup_worker", str(report), str(begin_of_day), command, *arguments],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment,
     )  # fmt: skip
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     with process:
         writer = threading.Thread(target=_write, args=(process.stdin, text.encode()))
         writer.start()

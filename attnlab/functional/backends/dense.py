@@ -104,11 +104,12 @@ def dense_head(
     weights = normalize(head, logits, where, positions)
     results: dict[str, Any] = {}
     if options.returns:
-        total_keys = head.key.shape[0] if keys is None else keys
-        shown = (scores, logits, weights)
         if nan_rows is not None:
-            shown = (nonfinite.set_nan(x, nan_rows.weights) for x in shown)
-        rows = Rows(*shown, where, positions, columns, total_keys, valid_queries)
+            scores, logits, shown = (nonfinite.set_nan(x, nan_rows.weights) for x in (scores, logits, weights))
+        else:
+            shown = weights
+        total_keys = head.key.shape[0] if keys is None else keys
+        rows = Rows(scores, logits, shown, where, positions, columns, total_keys, valid_queries)
         results = {extra.name: extra(rows) for extra in options.returns}
     if value is not None:
         output = pool_head(drop(head, weights, positions, options.dropout_rate), value)
