@@ -73,7 +73,9 @@ def test_the_table_has_medians_and_a_row_for_each_state_of_the_cache():
         ["dates", "train", "filled", "1.0", "10.0", "50.0", *["2.0"] * 4],
         ["dates", "predict", "empty", "3.0", "4.0", *["0.2"] * 4],
     ]
-    assert [Start(**entry) for entry in json.loads(startup.as_json(starts))] == starts
+    written = json.loads(startup.as_json(starts, {"cores": 2}))
+    assert [Start(**entry) for entry in written["starts"]] == starts
+    assert written["environment"] == {"cores": 2}
 
 
 @pytest.mark.slow

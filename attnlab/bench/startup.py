@@ -1,7 +1,7 @@
 """`attnlab bench startup`: how long commands take to start, with an empty and with a filled compilation cache.
 
-Each command runs in a process of its own, as in a terminal. In every round a short training (see `STEPS`), `predict`, `show`
-and `evaluate` run with an empty cache directory each, and then once more with the directory that the first time filled.
+Each command runs in a process of its own, as in a terminal. In every round a short training (see `STEPS`), `predict`,
+`show` and `evaluate` run with an empty cache directory each, and then once more with the directory filled by the first.
 """
 
 import json
@@ -102,8 +102,8 @@ def bench(configs: Sequence[Path], rounds: int = ROUNDS, log: Callable[[str], No
             for number, (config, experiment) in enumerate(experiments.items())
         }
         for number in range(rounds):
-            for config, experiment in experiments.items():
-                directory = Path(temporary) / f"{experiment.name}-{number}"
+            for place, (config, experiment) in enumerate(experiments.items()):
+                directory = Path(temporary) / f"run-{place}-{number}"
                 for start in _starts(config, experiment.name, inputs[config], directory):
                     starts.append(start)
                     temperature = "cold" if start.cold else "warm"
@@ -134,9 +134,9 @@ def table(starts: Sequence[Start]) -> Table:
     return table
 
 
-def as_json(starts: Sequence[Start]) -> str:
-    """Return all times as one line of JSON."""
-    return json.dumps([asdict(start) for start in starts])
+def as_json(starts: Sequence[Start], environment: Mapping[str, Any]) -> str:
+    """Return all times, with a description of the machine, as one line of JSON."""
+    return json.dumps({"environment": environment, "starts": [asdict(start) for start in starts]})
 
 
 def _inputs(experiment: Experiment, folder: Path) -> list[str]:

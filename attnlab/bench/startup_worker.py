@@ -42,9 +42,9 @@ def run(file: Path, start: float, arguments: list[str]) -> None:
 def _listen_to_jax(listen: stages.Listener) -> None:
     import jax
 
-    def duration(event: str, seconds: float, **_: Any) -> None:
+    def duration(event: str, duration_secs: float, **_: Any) -> None:
         if event in JAX_STAGES:
-            listen(JAX_STAGES[event], seconds)
+            listen(JAX_STAGES[event], duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(duration)
 

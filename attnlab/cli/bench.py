@@ -149,12 +149,12 @@ def _attention(options: argparse.Namespace) -> int:
 def _startup(options: argparse.Namespace) -> int:
     if options.rounds < 1:
         raise UserError(f"--rounds {options.rounds}: must be at least 1")
-    from attnlab.bench import startup
+    from attnlab.bench import attention, startup
 
     log = lambda line: print(f"attnlab: {line}", file=sys.stderr, flush=True)  # noqa: E731
     starts = startup.bench(options.configs or startup.EXPERIMENTS, options.rounds, log)
     if options.json:
-        print(startup.as_json(starts))
+        print(startup.as_json(starts, attention.machine("float32") | {"command": sys.argv}))
     else:
         Console(width=None if sys.stdout.isatty() else startup.WIDTH).print(startup.table(starts))
     return 0
