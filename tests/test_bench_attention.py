@@ -20,6 +20,7 @@ from attnlab.bench import attention, attention_worker, cases, command, cost_plot
 from attnlab.bench.budget import Budget
 from attnlab.bench.cases import Case, Peer, Plan, Shape
 from attnlab.bench.process import Process, ProcessEnded
+from attnlab.bench.ready import Refusal
 from attnlab.bench.results import Outcome, Report, Result, Spread, choose_baseline, exponent, read
 from attnlab.config.errors import UserError
 
@@ -124,7 +125,7 @@ def test_eager_calls_and_traces_are_timed_without_compilation(name, mode):
     else:
         from attnlab.bench.peers import prepare
     if name == "torch" and mode == "trace":
-        with pytest.raises(Exception, match="does not trace"):
+        with pytest.raises(Refusal, match="does not trace"):
             prepare(Peer(name), case, arrays, arrays["cotangent"])
         return
     ready = prepare(Peer(name), case, arrays, arrays["cotangent"])

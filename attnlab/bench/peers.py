@@ -102,8 +102,8 @@ def prepare(peer: Peer, case: Case, inputs: dict[str, np.ndarray], check_cotange
     def trace(arrays: Arrays, _: Array) -> None:
         jax.jit(lambda arrays: forward(arrays)).trace(arrays)  # a new function, or jit would not trace it again
 
-    calls: dict[str, Callable[[Arrays, Array], Any]] = {"eager": _computation(case, forward), "trace": trace}
-    call = calls.get(case.mode, compiled)
+    by_mode: dict[str, Callable[[Arrays, Array], Any]] = {"eager": _computation(case, forward), "trace": trace}
+    call = by_mode.get(case.mode, compiled)
 
     def run() -> Arrays | None:
         return jax.block_until_ready(call(placed, cotangents[0]))

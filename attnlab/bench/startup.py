@@ -28,6 +28,8 @@ from attnlab.data.export import export
 from attnlab.system.cache_directory import VARIABLE
 
 ROUNDS = 3
+CACHE_VARIABLES = ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE")
+"""Environment variables that turn the command line's own cache off; the measured commands do not get them."""
 WIDTH = 120
 """Columns of a table that is written to a file or a pipe."""
 STEPS = 20
@@ -116,7 +118,7 @@ def table(starts: Sequence[Start]) -> Table:
     table = Table(title="Seconds from the start of a command (medians)", title_justify="left", box=None, pad_edge=False)
     for heading in ("experiment", "command", "cache"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("first line", "first loss", "end", *STAGES):
+    for heading in ("first output", "first loss", "end", *STAGES):
         table.add_column(heading, justify="right")
     groups: dict[tuple[str, str, bool], list[Start]] = {}
     for start in starts:
@@ -169,11 +171,11 @@ def _start(name: str, command: str, arguments: Sequence[str], cold: bool, cache:
     """Run a command and return its times."""
     cache.mkdir(parents=True, exist_ok=True)
     report = cache / "stages.jsonl"
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("JAX_COMPILATION_CACHE")}
+    environment = {key: value for key, value in os.environ.items() if key not in CACHE_VARIABLES}
     environment |= {VARIABLE: str(cache), "PYTHONUNBUFFERED": "1"}
-    begin, begin_of_day = time.perf_counter(), time.time()
+    begin, begin_epoch = time.perf_counter(), time.time()
     process = subprocess.Popen(
-        [sys.executable, "-m", "attnlab.bench.startup_worker", str(report), str(begin_of_day), command, *arguments],
+        [sys.executable, "-m", "attnlab.bench.startup_worker", str(report), str(begin_epoch), command, *arguments],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment,
     )  # fmt: skip
     assert process.stdin is not None

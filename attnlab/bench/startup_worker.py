@@ -29,7 +29,7 @@ def run(file: Path, start: float, arguments: list[str]) -> None:
     with file.open("w", encoding="utf-8", buffering=1) as report:
 
         def listen(name: str, seconds: float) -> None:
-            print(json.dumps([name, seconds, time.time() - start]), file=report)
+            report.write(json.dumps([name, seconds, time.time() - start]) + "\n")
             if "jax" in sys.modules and not listening:
                 listening.append(True)
                 _listen_to_jax(listen)

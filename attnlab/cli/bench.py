@@ -151,10 +151,11 @@ def _startup(options: argparse.Namespace) -> int:
         raise UserError(f"--rounds {options.rounds}: must be at least 1")
     from attnlab.bench import attention, startup
 
+    environment = attention.machine("float32") | {"command": sys.argv}
     log = lambda line: print(f"attnlab: {line}", file=sys.stderr, flush=True)  # noqa: E731
     starts = startup.bench(options.configs or startup.EXPERIMENTS, options.rounds, log)
     if options.json:
-        print(startup.as_json(starts, attention.machine("float32") | {"command": sys.argv}))
+        print(startup.as_json(starts, environment))
     else:
         Console(width=None if sys.stdout.isatty() else startup.WIDTH).print(startup.table(starts))
     return 0

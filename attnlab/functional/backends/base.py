@@ -47,7 +47,10 @@ class Backend(ABC):
 
     @abstractmethod
     def cost(self, call: Call, device: str) -> Cost:
-        """Estimate the cost of a call on a kind of device, "cpu" or "gpu"; defined for unsupported calls too."""
+        """Estimate the cost of a call on a kind of device, "cpu" or "gpu"; defined for unsupported calls too.
+
+        Like `supports`, it must depend on nothing else: eager calls with equal parts and shapes are planned once.
+        """
 
     @abstractmethod
     def run(self, call: Call) -> Results:

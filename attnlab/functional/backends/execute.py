@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from attnlab.functional.backends import BACKENDS, sharded
-from attnlab.functional.backends.base import Backend, Results
+from attnlab.functional.backends.base import Results
 from attnlab.functional.backends.call import Call, Operands, Options, fold, select
 from attnlab.functional.backends.eager import compiled_once
 from attnlab.functional.backends.plan import choose
@@ -25,12 +25,12 @@ def execute(operands: Operands, options: Options, implementation: str | None) ->
         implementation: the name of a backend, or None for the fastest.
     """
 
-    static = options, implementation, tuple(BACKENDS.values())  # a program is planned again after `register`
+    static = options, implementation, tuple(map(id, BACKENDS.values()))  # a call is planned again after `register`
     compute = partial(compiled_once, _compute, static)
     return sharded.by_compiler(compute, operands, options.returns + options.selected)
 
 
-def _compute(static: tuple[Options, str | None, tuple[Backend, ...]], operands: Operands) -> Results:
+def _compute(static: tuple[Options, str | None, tuple[int, ...]], operands: Operands) -> Results:
     """Plan and run a call; results have the shapes of `AttentionOutput`."""
     options, implementation, _ = static
     call = Call(fold(operands), options)
