@@ -122,7 +122,7 @@ def noisy(logits, positions):
         noisy,
         lambda x: x + random.random(),
         lambda x: x + time.time(),
-        lambda x: x + len(open("/dev/null").read()),,  # noqa: SIM115
+        lambda x: x + len(open("/dev/null").read()),  # noqa: SIM115
     ],
     ids=["numpy.random", "random", "time", "open"],
 )
