@@ -20,6 +20,7 @@ from attnlab.bench import attention, attention_worker, cases, command, cost_plot
 from attnlab.bench.budget import Budget
 from attnlab.bench.cases import Case, Peer, Plan, Shape
 from attnlab.bench.process import Process, ProcessEnded
+from attnlab.bench.ready import Refusal
 from attnlab.bench.results import Outcome, Report, Result, Spread, choose_baseline, exponent, read
 from attnlab.config.errors import UserError
 
@@ -111,6 +112,34 @@ def test_peers_compute_the_reference(name, variant, short_window):
     errors = reference.errors(ready.check(), reference.expected(case, arrays, rows), rows)
     assert errors.keys() == {"output", *case.arrays}
     assert max(errors.values()) < reference.LIMITS["float32"]
+
+
+@pytest.mark.parametrize("mode", cases.OVERHEADS)
+@pytest.mark.parametrize("name", ["plan", "jax.nn", "flax", pytest.param("torch", marks=needs_torch)])
+def test_eager_calls_and_traces_are_timed_without_compilation(name, mode):
+    case = Case("causal", mode, SMALL, "float32")
+    arrays = reference.draw(case)
+    rows = reference.sample_rows(SMALL.length)
+    if name == "torch":
+        from attnlab.bench.torch_attention import prepare
+    else:
+        from attnlab.bench.peers import prepare
+    if name == "torch" and mode == "trace":
+        with pytest.raises(Refusal, match="does not trace"):
+            prepare(Peer(name), case, arrays, arrays["cotangent"])
+        return
+    ready = prepare(Peer(name), case, arrays, arrays["cotangent"])
+    events: list[str] = []
+    listen = lambda name, _, **__: events.append(name.split("/")[-1])  # noqa: E731
+    ready.run()
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        ready.run()
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert "backend_compile_duration" not in events
+    assert ("jaxpr_trace_duration" in events) == (mode == "trace")
+    assert reference.errors(ready.check(), reference.expected(case, arrays, rows), rows)["output"] < 2e-5
 
 
 def test_on_all_devices_inputs_are_sharded_over_heads():

@@ -1,6 +1,8 @@
 """The cache of compiled programs: what a second process need not compile, and that no damage reaches a command."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -150,3 +152,47 @@ def test_twenty_processes_at_once_on_an_empty_cache(environment):
     results = {result_of(process)[0] for process in [start(environment) for _ in range(20)]}
     assert len(results) == 1
     assert run(environment)[1]
+
+
+TRAINING = """
+import signal, sys
+from attnlab.cli.host import prepare_host
+prepare_host()
+from attnlab import cli, lab
+from attnlab.training.signals import Interrupted
+left = int(sys.argv[1])
+class Stop:
+    __enter__ = lambda self: self
+    __exit__ = lambda self, *_: None
+    def poll(self):
+        global left
+        left -= 1
+        if left < 0:
+            raise Interrupted(signal.SIGINT)
+if left:
+    lab.training.graceful_shutdown = Stop
+sys.exit(cli.main(["train", *sys.argv[2:], "--tiny"]))
+"""
+"""Trains; interrupted at the n-th poll if the first argument is not 0."""
+
+
+@slow
+@pytest.mark.parametrize("cache", ["filled", "deleted", "off"])
+def test_a_resumed_training_ends_with_the_same_bits_whatever_is_in_the_cache(environment, tmp_path, cache):
+    def train(name: str, polls: int) -> str:
+        config = "experiments/translation/dates_additive.yaml"
+        command = [sys.executable, "-c", TRAINING, str(polls), config, "--out", str(tmp_path / name)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == (130 if polls else 0), done.stderr
+        return done.stderr
+
+    unbroken = re.findall(r"sha256 (\w{64})", train("whole", 0))
+    train("broken", 7)
+    if cache == "deleted":
+        shutil.rmtree(environment[VARIABLE])
+    if cache == "off":
+        environment["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+    resumed = train("broken", 0)
+    assert "resuming from step" in resumed
+    assert unbroken == re.findall(r"sha256 (\w{64})", resumed)
+    assert len(unbroken) == 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rows import NORMALIZERS, SCORES, SMALL, problem
 
-from attnlab.functional import cache
+from attnlab.functional import cache, normalizers
 from attnlab.functional.attention import attention, attention_weights
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -50,6 +50,11 @@ def test_compiled_blocks(normalizer, implementation):
     this = problem(SCORES[1], mask="composed", mods="soft_cap_alibi", normalizer=normalizer)
     call, arguments = differentiated(this, implementation)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(jax.jit(call)(*arguments)))
+
+
+@pytest.mark.usefixtures("_flags")
+def test_softmax_of_an_array():
+    assert np.isfinite(normalizers.softmax(jnp.ones((2, 3)))).all()
 
 
 @pytest.mark.usefixtures("_flags")

@@ -1,6 +1,8 @@
-"""Eager calls in blocks: compiled once for equal parts and shapes, and again after a value has changed."""
+"""Eager calls: compiled once for equal parts and shapes, and again after a value has changed."""
 
 import functools
+import random
+import time
 from dataclasses import InitVar, dataclass
 
 import jax
@@ -38,6 +40,7 @@ def compilations(call) -> int:
 LOOPS = {"score": Partial(scores.additive, w_query=jnp.ones((4, 5)), w_key=jnp.eye(4, 5), v=jnp.ones(5))}
 CALLS = {
     "parts made anew": lambda x: attention(x, x, x, mask=masks.causal(), mods=(mods.alibi(2),), **BLOCKS),
+    "all logits at once": lambda x: attention(x, x, x, mask=masks.causal(), mods=(mods.alibi(2),)),
     "a mask with arrays": lambda x: attention(x, x, x, mask=masks.lengths(jnp.array([3, 6])), **BLOCKS),
     "a lambda made anew": lambda x: attention(x, x, x, mask=masks.from_fn(lambda q, k, h: q >= k), **BLOCKS),
     "whole rows": lambda x: attention(x, x, x, normalizer=normalizers.sparsemax, **BLOCKS),
@@ -63,7 +66,7 @@ def test_what_a_function_reads_is_read_again(monkeypatch):
     before = call()
     monkeypatch.setitem(globals(), "SLOPE", -1.0)
     after = call()
-    expected = attention(X, X, X, mods=(tilt,), implementation="dense")
+    expected = jax.jit(lambda: attention(X, X, X, mods=(tilt,), implementation="dense"))()
     np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-6)
     assert not np.allclose(before, after)
 
@@ -88,7 +91,8 @@ def test_closures_bound_methods_and_functions_inside_are_read_again():
     slope = changing["slope"] = own.slope = -3.0
     for name, mod in variants.items():
         after = attention(X, X, X, mods=(mod,), **BLOCKS)
-        np.testing.assert_allclose(after, attention(X, X, X, mods=(mod,), implementation="dense"), rtol=1e-5, atol=1e-6)
+        expected = jax.jit(lambda mod=mod: attention(X, X, X, mods=(mod,), implementation="dense"))()
+        np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-6)
         assert not np.allclose(before[name], after), name
 
 
@@ -106,6 +110,30 @@ def test_different_functions_have_different_fingerprints():
     assert same[0] == same[1]
     others = [make(-0.0), make(1.0), make(0), make(False), make(np.zeros(2)), make(np.ones(2)), lambda x: x - 0.0, abs]
     assert len({same[0], *(of_structure(structure(other)) for other in others)}) == 9
+
+
+def noisy(logits, positions):
+    return logits + np.random.normal(size=logits.shape)  # noqa: NPY002
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        noisy,
+        lambda x: x + random.random(),
+        lambda x: x + time.time(),
+        lambda x: x + len(open("/dev/null").read()),  # noqa: SIM115
+    ],
+    ids=["numpy.random", "random", "time", "open"],
+)
+def test_what_differs_in_every_call_is_not_kept(function):
+    with pytest.raises(NoFingerprint):
+        of_structure(structure(function))
+
+
+def test_noise_is_drawn_in_every_call():
+    first, second = (attention(X, X, X, mods=(noisy,)) for _ in range(2))
+    assert not np.allclose(first, second)
 
 
 @pytest.mark.parametrize("held", [np.zeros(2**17), jnp.zeros(2**17), object()], ids=["NumPy", "JAX", "object"])

@@ -1,5 +1,8 @@
 """The cases of `bench attention`: a variant of attention at a shape, forward only or with all gradients.
 
+Besides these modes, "eager" is a forward call outside of `jax.jit`, and "trace" is the trace of a forward call by
+`jax.jit`, without lowering and compilation: what a call costs before it computes anything.
+
 Variants, for T queries on T keys of width D:
 
 - full: softmax(q·k / √D) v
@@ -21,6 +24,8 @@ from attnlab.config.errors import UserError
 
 VARIANTS = ("full", "causal", "window", "alibi", "soft_cap", "additive")
 MODES = ("forward", "forward_backward")
+OVERHEADS = ("eager", "trace")
+"""Modes that are measured only on request."""
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 WINDOW = 256
 SOFT_CAP = 50.0
@@ -48,7 +53,10 @@ class Shape(NamedTuple):
         return ",".join(map(str, self))
 
 
-SHAPES = (Shape(8, 8, 128, 64), Shape(4, 8, 512, 64), Shape(1, 8, 2048, 64), Shape(1, 8, 4096, 64))
+SHAPES = (
+    Shape(1, 1, 16, 16), Shape(8, 8, 64, 64), Shape(8, 8, 128, 64), Shape(4, 8, 512, 64), Shape(1, 8, 2048, 64),
+    Shape(1, 8, 4096, 64),
+)  # fmt: skip
 ADDITIVE_SHAPES = (Shape(64, 1, 32, 256), Shape(1, 1, 512, 256))
 QUICK_SHAPES = (Shape(1, 2, 128, 64), Shape(1, 2, 256, 64), Shape(1, 2, 512, 64))
 
@@ -63,8 +71,13 @@ class Case:
     dtype: str
 
     @property
+    def backward(self) -> bool:
+        """Whether gradients are computed too."""
+        return self.mode == "forward_backward"
+
+    @property
     def arrays(self) -> tuple[str, ...]:
-        """Names of the inputs. All have gradients."""
+        """Names of the inputs; `backward` computes the gradients of all."""
         return ("query", "key", "value", "readout") if self.variant == "additive" else ("query", "key", "value")
 
     @property

@@ -99,24 +99,31 @@ def prepare(peer: Peer, case: Case, inputs: dict[str, np.ndarray], check_cotange
     if jax.default_backend() == "cpu" and temp_bytes and free and temp_bytes > 0.9 * free:
         raise Refusal(f"needs {temp_bytes / 1e9:.1f} GB; {free / 1e9:.1f} GB are free")
 
-    def run() -> Arrays:
-        return jax.block_until_ready(compiled(placed, cotangents[0]))
+    def trace(arrays: Arrays, _: Array) -> None:
+        jax.jit(lambda arrays: forward(arrays)).trace(arrays)  # a new function, or jit would not trace it again
+
+    by_mode: dict[str, Callable[[Arrays, Array], Any]] = {"eager": _computation(case, forward), "trace": trace}
+    call = by_mode.get(case.mode, compiled)
+
+    def run() -> Arrays | None:
+        return jax.block_until_ready(call(placed, cotangents[0]))
 
     def seconds(calls: int) -> float:
         start = time.perf_counter()
         for _ in range(calls - 1):
-            compiled(placed, cotangents[0])
+            call(placed, cotangents[0])
         run()
         return time.perf_counter() - start
 
     def check() -> dict[str, np.ndarray]:
         wide = np.float64 if case.dtype == "float64" else np.float32
-        return {name: np.asarray(array).astype(wide) for name, array in compiled(placed, cotangents[1]).items()}
+        results = (compiled if case.mode == "trace" else call)(placed, cotangents[1])
+        return {name: np.asarray(array).astype(wide) for name, array in results.items()}
 
     def measure_peak() -> int | None:
-        if jax.default_backend() != "cpu":
+        if jax.default_backend() != "cpu" or case.mode == "trace":
             return None
-        return peak_bytes(run, sum(array.nbytes for array in run().values()))
+        return peak_bytes(run, sum(array.nbytes for array in compiled(placed, cotangents[0]).values()))
 
     return Ready(run, check, measure_peak, temp_bytes, note, None if jax.default_backend() == "cpu" else seconds)
 
@@ -191,7 +198,7 @@ def _computation(case: Case, forward: Forward) -> Callable[[Arrays, Array], Arra
     """Return the function to compile: the output, and in mode forward_backward the gradient of each input."""
 
     def compute(inputs: Arrays, cotangent: Array) -> Arrays:
-        if case.mode == "forward":
+        if not case.backward:
             return {"output": forward(inputs)}
         output, pull_back = jax.vjp(forward, inputs)
         return {"output": output} | pull_back(cotangent)[0]

@@ -1,4 +1,4 @@
-"""A case that a peer has prepared: a compiled function that is ready to be timed."""
+"""A case that a peer has prepared: a function that is ready to be timed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Ready:
-    """A compiled call with its inputs in place."""
+    """A call with its inputs in place."""
 
     run: Callable[[], Any]
     """Runs the call and returns when its results are complete."""

@@ -71,7 +71,7 @@ def expected(case: Case, arrays: Arrays, rows: np.ndarray) -> Arrays:
             k, v = wide["key"][at], wide["value"][at]
             weights, logits = _weights(case, q, k, wide.get("readout"), rows, head)
             output[at] = weights @ v
-            if case.mode == "forward":
+            if not case.backward:
                 continue
             d_weights = ct @ v.T
             d_logits = weights * (d_weights - (d_weights * weights).sum(axis=1, keepdims=True))
@@ -84,7 +84,7 @@ def expected(case: Case, arrays: Arrays, rows: np.ndarray) -> Arrays:
                 scale = case.shape.width**-0.5
                 gradients["query"][example, rows, head] = d_logits @ k * scale
                 gradients["key"][at] = d_logits.T @ q * scale
-    return {"output": output} | ({} if case.mode == "forward" else gradients)
+    return {"output": output} | (gradients if case.backward else {})
 
 
 def errors(actual: Arrays, desired: Arrays, rows: np.ndarray) -> dict[str, float]:

@@ -47,7 +47,9 @@ def flex(case: Case, device: str) -> Forward:
     """Return compiled FlexAttention, with masks as block masks and ALiBi and soft-cap as score mods."""
     if case.variant == "additive":
         raise Refusal("FlexAttention has no additive score")
-    if device == "cpu" and case.mode == "forward_backward":
+    if case.mode == "eager":
+        raise Refusal("FlexAttention is compiled")
+    if device == "cpu" and case.backward:
         raise Refusal("FlexAttention has no backward on CPU")
     torch.compiler.reset()
     slopes = torch.tensor(case.slopes, dtype=torch.float32, device=device)
@@ -93,6 +95,8 @@ def additive(case: Case, device: str) -> Forward:
 
 def prepare(peer: Peer, case: Case, inputs: dict[str, np.ndarray], check_cotangent: np.ndarray) -> Ready:
     """Place the inputs on the device and build the function; FlexAttention compiles at the first call."""
+    if case.mode == "trace":
+        raise Refusal("PyTorch does not trace calls")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
         torch.cuda.empty_cache()  # the other peers share the GPU's memory
@@ -104,7 +108,7 @@ def prepare(peer: Peer, case: Case, inputs: dict[str, np.ndarray], check_cotange
 
     tensors = {name: place(inputs[name]) for name in case.arrays}
     cotangent, checking = place(inputs["cotangent"]), place(check_cotangent)
-    forward, backward = _forward(peer, case, device), case.mode == "forward_backward"
+    forward, backward = _forward(peer, case, device), case.backward
     for tensor in tensors.values():
         tensor.requires_grad_(backward)
 

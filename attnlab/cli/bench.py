@@ -1,10 +1,12 @@
-"""`attnlab bench`: the speed of training, decoding and attention."""
+"""`attnlab bench`: the speed of training, decoding, attention, and the start of commands."""
 
 import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from attnlab.bench import cases
 from attnlab.cli.arguments import (
@@ -52,6 +54,16 @@ def add_commands(commands: Any) -> None:
     _add_attention(
         add_command(benches, "attention", _attention, "time and memory of attention compared with other libraries")
     )
+    startup = add_command(benches, "startup", _startup, "how long commands take to start, with and without the cache")
+    startup.add_argument(
+        "configs",
+        nargs="*",
+        type=Path,
+        metavar="CONFIG",
+        help="experiments with generated data (default: one of each task)",
+    )
+    startup.add_argument("--rounds", type=int, default=3, metavar="N", help="number of rounds (default: 3)")
+    startup.add_argument("--json", action="store_true", help="print all measurements as JSON instead of a table")
     _add_gpu(add_command(benches, "gpu", _gpu, "tests and measurements that need a GPU, within a time limit"))
 
 
@@ -61,7 +73,8 @@ def _add_attention(parser: argparse.ArgumentParser) -> None:
     add("--shape", action="append", default=[], metavar="B,H,T,D", help="batch, heads, length, head width (repeatable)")
     add("--length", metavar="T,...", help="measure cost against length: one example, 8 heads of width 64")
     add("--variant", metavar="NAME,...", help=f"variants: {', '.join(cases.VARIANTS)} (default: all)")
-    add("--mode", choices=[*cases.MODES, "both"], help="passes to measure (default: both)")
+    modes = [*cases.MODES, "both", *cases.OVERHEADS]
+    add("--mode", choices=modes, help="what to measure (default: both: forward, forward_backward)")
     add("--dtype", choices=cases.DTYPES, help="default: float32 on CPU, bfloat16 on GPU")
     add("--peers", metavar="NAME,...", help=peers)
     add("--devices", choices=["one", "all", "both"], help="devices of attnlab's implementations (default: both)")
@@ -130,6 +143,21 @@ def _attention(options: argparse.Namespace) -> int:
         command.report(options.report)
     else:
         command.bench(plan, options.out)
+    return 0
+
+
+def _startup(options: argparse.Namespace) -> int:
+    if options.rounds < 1:
+        raise UserError(f"--rounds {options.rounds}: must be at least 1")
+    from attnlab.bench import attention, startup
+
+    environment = attention.machine("float32") | {"command": sys.argv}
+    log = lambda line: print(f"attnlab: {line}", file=sys.stderr, flush=True)  # noqa: E731
+    starts = startup.bench(options.configs or startup.EXPERIMENTS, options.rounds, log)
+    if options.json:
+        print(startup.as_json(starts, environment))
+    else:
+        Console(width=None if sys.stdout.isatty() else startup.WIDTH).print(startup.table(starts))
     return 0
 
 

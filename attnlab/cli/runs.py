@@ -24,6 +24,7 @@ from attnlab.cli.host import prepare_host
 from attnlab.config.errors import UserError
 from attnlab.data.text.lines import LONGEST_LINE
 from attnlab.system.interrupt import interruptible_import
+from attnlab.system.stages import stage
 from attnlab.training import metric_names
 from attnlab.training.signals import Interrupted, exit_on_signal
 
@@ -83,9 +84,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     data_dir = data_dir_of(options)
     prepare_host()
     with exit_on_signal("evaluation stopped; results.json is unchanged; the same command starts over"):
-        from attnlab import lab
-        from attnlab.results.scores import UnwrittenScores
-        from attnlab.tasks.registry import task_class
+        with stage("import"):
+            from attnlab import lab
+            from attnlab.results.scores import UnwrittenScores
+            from attnlab.tasks.registry import task_class
 
         main = [column.name for column in task_class(experiment).reported_metrics]
         written: list[Path] = []

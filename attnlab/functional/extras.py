@@ -74,7 +74,7 @@ def top_k(k: int) -> Extra:
     """
     if k < 1:
         raise ValueError(f"extras.top_k: k must be at least 1, not {k}")
-    return Extra("top_k", top=k)
+    return Extra("top_k", top=int(k))
 
 
 def weights(rows: Sequence[int] | None = None, heads: Sequence[int] | None = None) -> Extra:

@@ -10,6 +10,7 @@ from attnlab.lab.showing import draw
 from attnlab.lab.trained import TrainedModel, load
 from attnlab.results.per_example import PerExampleScores
 from attnlab.results.scores import RESULTS, UnwrittenScores, check_writable
+from attnlab.system.stages import stage
 from attnlab.tasks.layer_attention import DEFAULT
 from attnlab.tasks.registry import task_class
 from attnlab.training.atomic_files import writing
@@ -47,8 +48,10 @@ def evaluate(
     """
     trained = load(directory, changes, trust=trust)
     config = trained.run.config
-    data = task_class(config).load(config, data_dir)
-    if (sha256 := data.fingerprint()) != trained.run.fingerprint["data"]:
+    with stage("data"):
+        data = task_class(config).load(config, data_dir)
+        sha256 = data.fingerprint()
+    if sha256 != trained.run.fingerprint["data"]:
         recorded = trained.run.fingerprint["data"]
         raise UserError(f"{directory}: was trained on different data (fingerprint {recorded[:12]}, now {sha256[:12]})")
     known = {name: examples for name, examples in data.splits().items() if name != "train"}

@@ -23,7 +23,7 @@ from attnlab.tasks.attention_map import AnyAttentionMap
 from attnlab.tasks.base import Task
 from attnlab.tasks.layer_attention import Selection
 from attnlab.tasks.registry import task_class
-from attnlab.training.steps import initial_state, replicated
+from attnlab.training.steps import replicated
 
 
 @dataclass(eq=False, repr=False)
@@ -60,11 +60,9 @@ class TrainedModel:
     @cached_property
     def _restored(self) -> tuple[list[int], PyTree]:
         config = self.run.config
-        state = jax.eval_shape(lambda: initial_state(self.task.initialize, config.training, config.seed))
+        shapes = jax.eval_shape(lambda: self.task.initialize(jax.random.key(config.seed)))
         sharding = replicated()
-        like = {
-            "params": jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=sharding), state.params)
-        }
+        like = {"params": jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=sharding), shapes)}
         if config.training.average_last:
             checkpoints = self.run.checkpoints.last(like, config.training.average_last)
         else:
@@ -146,7 +144,9 @@ class TrainedModel:
 
 def average(trees: Sequence[PyTree]) -> PyTree:
     """Return the mean of parameter trees, leaf by leaf."""
-    return jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), axis=0), *trees)
+    if len(trees) == 1:
+        return trees[0]
+    return jax.jit(lambda trees: jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), axis=0), *trees))(trees)
 
 
 def load(directory: Path | str, changes: Sequence[str] = (), *, trust: bool = False) -> TrainedModel:

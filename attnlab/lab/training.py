@@ -13,6 +13,7 @@ from attnlab.config.code import announced, code_of, recorded_code, refuse_other_
 from attnlab.config.training import Training
 from attnlab.results.run import Run, refuse_other_config
 from attnlab.results.run_files import CONFIG, print_to_stderr
+from attnlab.system.stages import stage
 from attnlab.tasks.base import Task
 from attnlab.tasks.registry import task_class
 from attnlab.training.loop import fit
@@ -53,15 +54,18 @@ def train(
         refuse_other_code(directory, code, recorded, "choose another --out, or delete it")
     if code:
         print_to_stderr(announced(code))
-    splits = task_class(config).load(config, data_dir)
-    task = task_class(config).prepare(config, splits, data_dir)
+    print_to_stderr(f"run {directory}; reading the data")
+    with stage("data"):
+        splits = task_class(config).load(config, data_dir)
+        task = task_class(config).prepare(config, splits, data_dir)
+        data = splits.fingerprint()
+        training = task.training_batches(splits.train)  # before the run is created: the data may be unusable
     identity = {
-        "data": splits.fingerprint(),
+        "data": data,
         **task.fingerprints(),
         **(recorded if trust else code),
         "devices": str(jax.device_count()),  # batches and dropout masks depend on it
     }
-    training = task.training_batches(splits.train)  # before the run is created: the data may be unusable
     state = initial_state(task.initialize, config.training, config.seed)
     with Run.open(directory, config, identity, overrides=overrides) as run, graceful_shutdown() as stop:
         for name, text in task.files().items():
@@ -69,7 +73,7 @@ def train(
         restored = run.restore(state, restart)
         state = with_pretrained_weights(state, task) if restored is None else restored[1]
         with Progress(config.training.steps, int(state.step), task.loss_unit) as progress:
-            for line in (f"run {directory}", *training.summary, _length(config.training), *_describe(state)):
+            for line in (*training.summary, _length(config.training), *_describe(state)):
                 progress.print(line)
             run.notify = progress.print
             progress.compiling()

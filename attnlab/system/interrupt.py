@@ -1,9 +1,11 @@
-"""Ctrl-C during imports. Imports only the standard library."""
+"""Ctrl-C during imports. Imports no jax."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from attnlab.system.stages import stage
 
 
 @contextmanager
@@ -19,7 +21,8 @@ def interruptible_import() -> Iterator[None]:
     if is_default:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        yield
+        with stage("import"):
+            yield
     finally:
         if is_default:
             signal.signal(signal.SIGINT, signal.default_int_handler)

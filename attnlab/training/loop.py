@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 
 from attnlab.config import Training
 from attnlab.config.errors import UserError
+from attnlab.system.stages import stage
 from attnlab.training.signals import Interrupted
 from attnlab.training.steps import Batch, Metrics, TrainState, shard_batch
 
@@ -130,9 +131,10 @@ def fit(
             poll()
             batch = next(batches)
             shape = tuple((name, array.shape) for name, array in batch.items())
-            state, metrics = train_step(state, shard_batch(batch))
+            with stage("step"):
+                state, metrics = train_step(state, shard_batch(batch))
+                values = {name: float(value) for name, value in jax.device_get(metrics).items()}
             step += 1
-            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
             if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
                 raise UserError(
                     f"step {step}: loss {values['loss']}, gradient norm {values['gradient_norm']}: "

@@ -36,8 +36,6 @@ class Backend(ABC):
 
     name: str
     """Its name as `attention(..., implementation=name)`."""
-    op_by_op: bool = False
-    """Whether eager calls run operation by operation; otherwise they are compiled, and the program is cached."""
 
     @abstractmethod
     def supports(self, call: Call) -> str | None:
@@ -49,7 +47,10 @@ class Backend(ABC):
 
     @abstractmethod
     def cost(self, call: Call, device: str) -> Cost:
-        """Estimate the cost of a call on a kind of device, "cpu" or "gpu"; defined for unsupported calls too."""
+        """Estimate the cost of a call on a kind of device, "cpu" or "gpu"; defined for unsupported calls too.
+
+        Like `supports`, it must depend on nothing else: eager calls with equal parts and shapes are planned once.
+        """
 
     @abstractmethod
     def run(self, call: Call) -> Results:

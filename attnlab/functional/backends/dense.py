@@ -45,7 +45,6 @@ class Dense(Backend):
     """The backend that computes all logits and all weights at once."""
 
     name = "dense"
-    op_by_op = True
 
     def supports(self, call: Call) -> str | None:
         """Return None, except for a part that mixes queries in a call that a mesh divides."""
@@ -103,12 +102,15 @@ def dense_head(
     scores = scores_of(head, query, key)
     logits = apply_mods(head, scores, positions)
     weights = normalize(head, logits, where, positions)
-    with_nan = weights
-    if nan_rows is not None:
-        scores, logits, with_nan = (nonfinite.set_nan(x, nan_rows.weights) for x in (scores, logits, weights))
-    total_keys = head.key.shape[0] if keys is None else keys
-    rows = Rows(scores, logits, with_nan, where, positions, columns, total_keys, valid_queries)
-    results = {extra.name: extra(rows) for extra in options.returns}
+    results: dict[str, Any] = {}
+    if options.returns:
+        if nan_rows is not None:
+            scores, logits, shown = (nonfinite.set_nan(x, nan_rows.weights) for x in (scores, logits, weights))
+        else:
+            shown = weights
+        total_keys = head.key.shape[0] if keys is None else keys
+        rows = Rows(scores, logits, shown, where, positions, columns, total_keys, valid_queries)
+        results = {extra.name: extra(rows) for extra in options.returns}
     if value is not None:
         output = pool_head(drop(head, weights, positions, options.dropout_rate), value)
         results["output"] = output if nan_rows is None else nonfinite.set_nan(output, nan_rows.output)

@@ -14,7 +14,7 @@ from jax.core import Tracer
 
 from attnlab.functional.backends.fingerprint import NoFingerprint, of_structure
 
-KEPT = 128
+KEPT = 512
 """The number of compiled calls that are kept; the least recently used is dropped first."""
 
 Function = Callable[[Any, Any], Any]

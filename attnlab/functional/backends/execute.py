@@ -1,13 +1,14 @@
 """Running a call of `attention`: plan it, divide it among devices, and compile an eager call once."""
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from attnlab.functional.backends import BACKENDS, sharded
-from attnlab.functional.backends.base import Backend, Results
-from attnlab.functional.backends.call import Call, Head, Operands, Options, fold, select
+from attnlab.functional.backends.base import Results
+from attnlab.functional.backends.call import Call, Operands, Options, fold, select
 from attnlab.functional.backends.eager import compiled_once
 from attnlab.functional.backends.plan import choose
 from attnlab.functional.backends.separable import mixing
@@ -24,35 +25,22 @@ def execute(operands: Operands, options: Options, implementation: str | None) ->
         implementation: the name of a backend, or None for the fastest.
     """
 
-    def compute(operands: Operands) -> Results:
-        call = Call(fold(operands), options)
-        plan = choose(call, implementation)
-        backend = BACKENDS[plan.implementation]
-        static = backend, call.with_options(block_size=plan.block_size).options
-        run = _run(static, call.heads) if _is_op_by_op(*static) else compiled_once(_run, static, call.heads)
-        return _unfold(run, operands.query.shape[:-3])
-
+    static = options, implementation, tuple(map(id, BACKENDS.values()))  # a call is planned again after `register`
+    compute = partial(compiled_once, _compute, static)
     return sharded.by_compiler(compute, operands, options.returns + options.selected)
 
 
-def _is_op_by_op(backend: Backend, options: Options) -> bool:
-    """Return whether an eager call runs operation by operation.
-
-    With JAX's debug flags it is compiled: they check for NaN and Inf after every operation, and masked logits are −∞.
-    """
-    if any(getattr(jax.config, flag) for flag in ("jax_debug_nans", "jax_debug_infs")):
-        return False
-    return backend.op_by_op and options.mesh is None and not options.selected
-
-
-def _run(static: tuple[Backend, Options], heads: Head) -> Results:
-    """Run a backend; results have the leading axes [b, k, g]."""
-    backend, options = static
-    call = Call(heads, options)
+def _compute(static: tuple[Options, str | None, tuple[int, ...]], operands: Operands) -> Results:
+    """Plan and run a call; results have the shapes of `AttentionOutput`."""
+    options, implementation, _ = static
+    call = Call(fold(operands), options)
+    plan = choose(call, implementation)
+    call = call.with_options(block_size=plan.block_size)
+    backend = BACKENDS[plan.implementation]
     results = backend.run(call) if options.mesh is None else sharded.run(backend, call)
     for extra in options.selected:
         results |= _selected_weights(call, extra)
-    return results
+    return _unfold(results, operands.query.shape[:-3])
 
 
 def _selected_weights(call: Call, extra: Extra) -> Results:

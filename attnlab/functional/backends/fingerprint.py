@@ -17,11 +17,17 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
+IMPURE = {"random", "secrets", "time", "datetime", "uuid"}
+"""Modules of the standard library whose functions return something else in every call."""
 TRUSTED = {"attnlab", "jax", "jaxlib", "jaxtyping", "beartype", "numpy", "flax", *sys.stdlib_module_names} - {
-    "__main__"
+    "__main__",
+    *IMPURE,
 }
 """Packages whose functions, classes and modules do not change while a program runs."""
-UNSEEN = {"globals", "locals", "vars", "eval", "exec", "compile", "__import__", "import_module", "environ", "getenv"}
+UNSEEN = {
+    "globals", "locals", "vars", "eval", "exec", "compile", "__import__", "import_module", "environ", "getenv", "open",
+    "input",
+}  # fmt: skip
 """Names by which a function may read values that its code does not name."""
 INERT = {
     "__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__annotate__", "__slots__",
@@ -112,7 +118,7 @@ def is_trusted(value: Any) -> bool:
     (True, False)
     """
     if isinstance(value, ModuleType):
-        return value.__name__.partition(".")[0] in TRUSTED
+        return value.__name__.partition(".")[0] in TRUSTED and not value.__name__.startswith("numpy.random")
     module = getattr(value, "__module__", None) or ("builtins" if isinstance(value, BuiltinFunctionType) else "")
     resolved: Any = sys.modules.get(module) if module.partition(".")[0] in TRUSTED else None
     for name in getattr(value, "__qualname__", "").split("."):
@@ -138,6 +144,8 @@ def _of_function(function: FunctionType, within: tuple[int, ...]) -> Hashable:
     if UNSEEN & names or not all(module.partition(".")[0] in TRUSTED for module in _imports(function.__code__)):
         raise NoFingerprint(function.__name__)
     read = {name: function.__globals__[name] for name in sorted(names & function.__globals__.keys())}
+    if "random" in names and any(value is np for value in (*cells, *read.values())):  # np.random
+        raise NoFingerprint(function.__name__)
     inputs = cells, function.__defaults__, function.__kwdefaults__, vars(function), read
     return function.__code__, *(_of(part, within) for part in inputs)
 

@@ -30,7 +30,7 @@ def map_heads(function: Callable[[Any], Any], operands: Any, sequential: bool) -
     mapped: Mapped = lambda arrays: function(jax.tree.unflatten(structure, arrays))  # noqa: E731
     for depth, letter in reversed(list(enumerate(AXES))):
         in_axes = [_axis_index(front, letter, AXES[:depth]) for front in axes]
-        mapped = _sequential_map(mapped, in_axes) if sequential else jax.vmap(mapped, in_axes=(in_axes,))
+        mapped = _map(mapped, in_axes, sequential)
     return mapped(arrays)
 
 
@@ -83,13 +83,18 @@ def _slices(arrays: list[Array], axes: list[int | None]) -> tuple[list[Array], C
     return fronts, merge
 
 
-def _sequential_map(function: Mapped, axes: list[int | None]) -> Mapped:
-    """Compute `jax.vmap(function, in_axes=(axes,))`, one slice after another."""
+def _map(function: Mapped, axes: list[int | None], sequential: bool) -> Mapped:
+    """Return `jax.vmap(function, in_axes=(axes,))`, which is traced faster for an axis of length 1."""
 
     def mapped(arrays: list[Array]) -> Any:
+        lengths = (x.shape[axis] for x, axis in zip(arrays, axes, strict=True) if axis is not None)
+        if next(lengths) == 1:
+            pairs = zip(arrays, axes, strict=True)
+            results = function([x if axis is None else jax.lax.squeeze(x, (axis,)) for x, axis in pairs])
+            return jax.tree.map(lambda x: jax.lax.expand_dims(x, (0,)), results)
+        if not sequential:
+            return jax.vmap(function, in_axes=(axes,))(arrays)
         fronts, merge = _slices(arrays, axes)
-        if fronts[0].shape[0] == 1:
-            return jax.tree.map(lambda x: x[None], function(merge([x[0] for x in fronts])))
         return jax.lax.map(lambda slices: function(merge(slices)), fronts)
 
     return mapped

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from attnlab.functional.types import widen
@@ -44,7 +45,7 @@ def rounded(logits: Float[Array, "*axes"]) -> Float[Array, "*axes"]:
     >>> rounded(jnp.array([1.0, -jnp.inf, jnp.nan])).tolist()
     [1.0, -inf, nan]
     """
-    return jnp.where(jnp.isnan(logits), jnp.nan, logits)
+    return jnp.where(lax.ne(logits, logits), jnp.nan, logits)
 
 
 @rounded.defjvp
