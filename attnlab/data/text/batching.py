@@ -5,6 +5,7 @@ The batch of any step can be computed directly, so a resumed run continues with 
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -24,6 +25,9 @@ Pairs = Sequence[tuple[Sequence[int], Sequence[int]]]
 """Token ids of the source and the target of each pair, without BOS and EOS."""
 
 _EVALUATION_SHAPES = 6
+"""Largest number of shapes of an evaluation."""
+_LEAST_SAVED = 8192
+"""Padding, in positions, that a shape must save: compiling it takes as long as decoding about as many positions."""
 _PREFETCHED = 8
 
 
@@ -184,7 +188,7 @@ def evaluation_shapes(
     """Yield batches of all examples, shortest first.
 
     There are at most six shapes, whose widths are powers of two or 1.5 times a power of two, so that repeated calls
-    compile few shapes.
+    compile few shapes. A shape that would save little padding is left out.
 
     Args:
         lengths: number of positions of each example.
@@ -211,17 +215,20 @@ def evaluation_shapes(
 
 
 def _widths(lengths: np.ndarray) -> list[int]:
-    """Return at most six widths for all lengths: the fixed widths in use, without those that save the least padding."""
+    """Return at most six widths for all lengths: the fixed widths in use, without those that save little padding."""
     widths = [8]
     while len(lengths) and widths[-1] < lengths.max():
         power = _power_of_two(widths[-1])
         widths.append(power * 3 // 2 if widths[-1] == power else power)
     used = np.bincount(np.searchsorted(widths, lengths), minlength=len(widths))
     counts = {width: int(count) for width, count in zip(widths, used, strict=True) if count}
-    while len(counts) > _EVALUATION_SHAPES:
-        ends = list(counts)
-        cheapest = min(range(len(ends) - 1), key=lambda i: counts[ends[i]] * (ends[i + 1] - ends[i]))
-        counts[ends[cheapest + 1]] += counts.pop(ends[cheapest])
+    while len(counts) > 1:
+        saved = {end: counts[end] * (after - end) for end, after in pairwise(counts)}
+        end = min(saved, key=saved.__getitem__)
+        if len(counts) <= _EVALUATION_SHAPES and saved[end] >= _LEAST_SAVED:
+            break
+        after = min(other for other in counts if other > end)
+        counts[after] += counts.pop(end)
     return list(counts)
 
 
