@@ -38,8 +38,8 @@ LOGIT_TIMES: Mapping[str, LogitTimes] = {
     "cpu": LogitTimes(cached=2**19, cached_seconds=3e-9, seconds=6e-9),
     "gpu": LogitTimes(cached=2**25, cached_seconds=1e-11, seconds=2e-11),
 }
-"""By kind of device. CPU: up to 2¹⁹ logits (8 heads of 256 queries and keys) blocks take 1.0 to 1.6 times as long, forward
-and backward (2 cores of an AMD EPYC, one device). GPU: estimated, not yet measured."""
+"""By kind of device. CPU: up to 2¹⁹ logits (8 heads of 256 queries and keys) blocks take 1.0 to 1.9 times as long,
+forward and backward (one device, 2 cores of an AMD EPYC). GPU: estimated, not yet measured."""
 
 
 class Dense(Backend):
