@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from attnlab.functional import extras, masks, mods, normalizers, scores
 from attnlab.functional.attention import attention, plan
 
-q = jax.random.normal(jax.random.key(0), (1, 300, 1, 4))
+q = jax.random.normal(jax.random.key(0), (1, 760, 1, 4))
 MASK = masks.sliding_window(40, 0)
 
 
@@ -106,7 +106,7 @@ def test_the_output_is_that_of_dense():
         {"mods": (Partial(tilted, slope=jnp.float32(0.1)),)},
         {"normalizer": lambda logits, where: normalizers.softmax(2.0 * logits, where)},
         {"mask": masks.from_fn(lambda query, key, head: query >= key)},
-        {"normalizer": lambda logits, where: logits[:, :300] * jnp.ones((1, 300))},
+        {"normalizer": lambda logits, where: logits[:, :760] * jnp.ones((1, 760))},
     ],
     ids=["score", "mod", "normalizer", "predicate", "of one size alone"],
 )
