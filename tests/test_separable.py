@@ -120,7 +120,7 @@ def test_parts_of_attnlab_are_not_tried(monkeypatch):
     tried = []
     monkeypatch.setattr("attnlab.functional.backends.separable._check", lambda *part: tried.append(part))
     options = {"score": Partial(scores.cosine, scale=2.0), "mods": (mods.soft_cap(3.0),)}
-    assert plan(q, q, q, mask=MASK, normalizer=normalizers.sparsemax, **options).implementation != "dense"
+    assert plan(q, q, q, mask=MASK, normalizer=normalizers.sparsemax, **options).implementation == "block_sparse"
     assert not tried
     plan(q, q, q, mods=(lambda logits, positions: logits,))
     assert tried

@@ -62,7 +62,6 @@ def visible(where: Where, nonfinite: Nonfinite) -> Visible:
         where: the mask of the block.
         nonfinite: the nonfinite queries, keys and values of the block.
     """
-
     any_nonfinite = lambda selected: (where & selected[None, :]).any(axis=1)  # noqa: E731
     return Visible(where.any(axis=1), any_nonfinite(nonfinite.key), any_nonfinite(nonfinite.value))
 
