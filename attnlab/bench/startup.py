@@ -25,11 +25,10 @@ from attnlab.config.catalog import find_config
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
 from attnlab.data.export import export
+from attnlab.system import compilation_cache
 from attnlab.system.cache_directory import VARIABLE
 
 ROUNDS = 3
-CACHE_VARIABLES = ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE")
-"""Environment variables that turn the command line's own cache off; the measured commands do not get them."""
 WIDTH = 120
 """Columns of a table that is written to a file or a pipe."""
 STEPS = 20
@@ -171,7 +170,7 @@ def _start(name: str, command: str, arguments: Sequence[str], cold: bool, cache:
     """Run a command and return its times."""
     cache.mkdir(parents=True, exist_ok=True)
     report = cache / "stages.jsonl"
-    environment = {key: value for key, value in os.environ.items() if key not in CACHE_VARIABLES}
+    environment = {key: value for key, value in os.environ.items() if key not in compilation_cache.VARIABLES}
     environment |= {VARIABLE: str(cache), "PYTHONUNBUFFERED": "1"}
     begin, begin_epoch = time.perf_counter(), time.time()
     process = subprocess.Popen(

@@ -12,6 +12,8 @@ from typing import Any
 
 from attnlab.system.cache_directory import cache_directory
 
+VARIABLES = ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE")
+"""Environment variables that configure jax's cache, so that the command line does not."""
 LIMIT = 2**30
 """Bytes that the cache may have when a command begins; the least recently used programs beyond it are deleted."""
 SETTLED = 60.0
@@ -30,7 +32,7 @@ def use_compilation_cache() -> Path | None:
     Returns: the directory; None if it cannot be made, or if the environment configures jax's cache:
         `JAX_COMPILATION_CACHE_DIR` names another directory, `JAX_ENABLE_COMPILATION_CACHE=false` turns it off.
     """
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ or "JAX_ENABLE_COMPILATION_CACHE" in os.environ:
+    if any(name in os.environ for name in VARIABLES):
         return None
     directory = cache_directory() / "compiled" / processor()
     try:
