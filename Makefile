@@ -32,7 +32,8 @@ test: $(READY)
 	$(BIN)/python -m pytest -q -n 2
 
 test-all: $(READY)
-	XLA_FLAGS= $(BIN)/python -m pytest -q -n 2 -m "slow or not slow"
+	$(BIN)/python -m pytest -q -n 2 -m "not optimized"
+	XLA_FLAGS= $(BIN)/python -m pytest -q -n 2 -m optimized
 
 # Needs no setup of ours: where no package can be downloaded it takes $(PYTHON) as it is (docs/performance.md).
 gpu:

@@ -1,9 +1,10 @@
 """What holds for every test (the rest, as checked annotations and warnings as errors, stands in pyproject.toml).
 
 Most of the time goes into compiling small programs, so LLVM does not optimize them, XLA's older emitters write their
-loops, and a program is one LLVM module: that halves the time of the suite. `XLA_FLAGS= pytest ...`, as in
-`make test-all`, compiles as for users. What was compiled is kept in .jax_cache for both workers, the commands they
-start, and the next time. None of this is said to a GPU (`pytest -m gpu`).
+loops, and a program is one LLVM module: that halves the time of the suite. `XLA_FLAGS= pytest ...` compiles as for
+users; `make test-all` does so for the tests marked `optimized`, those of numerics and the long trainings. What was
+compiled is kept in .jax_cache for both workers, the commands they start, and the next time. None of this is said to a
+GPU (`pytest -m gpu`).
 """
 
 import os

@@ -17,6 +17,8 @@ from attnlab.functional import dropout, masks, mods, normalizers, scores
 from attnlab.functional.attention import attention, attention_weights, pool
 from attnlab.functional.parts import per_head
 
+pytestmark = pytest.mark.optimized
+
 
 def draw(*shape: int, seed: int = 0) -> jax.Array:
     return jax.random.normal(jax.random.key(seed), shape)

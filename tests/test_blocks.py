@@ -16,6 +16,8 @@ from attnlab.functional.attention import attention
 from attnlab.functional.backends.block_schedule import KEY_ALIGNMENT, _aligned_schedule, block_grid, block_schedule
 from attnlab.functional.backends.call import Head
 
+pytestmark = pytest.mark.optimized
+
 
 @given(length=st.integers(1, 2000), block=st.integers(1, 600))
 def test_a_grid_is_even_and_covers_everything(length, block):

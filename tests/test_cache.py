@@ -12,6 +12,8 @@ from attnlab.functional import cache, masks, mods, scores
 from attnlab.functional.attention import attention
 from attnlab.functional.rotary import rotary
 
+pytestmark = pytest.mark.optimized
+
 TOKENS, CAPACITY = 7, 9
 
 

@@ -176,6 +176,7 @@ training:
 
 
 @pytest.mark.slow
+@pytest.mark.optimized
 def test_single_objects_are_learned_and_pointed_at_and_the_run_can_be_used(tmp_path):
     path = tmp_path / "one.yaml"
     path.write_text(SCENES)

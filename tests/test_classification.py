@@ -171,6 +171,7 @@ def test_a_batch_is_its_shares_added_up(run: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.optimized
 def test_a_transformer_solves_it_too_and_shows_every_head(data: Path, tmp_path: Path):
     run = trained(data, tmp_path, TRANSFORMER, 300, 0.005)
     assert lab.evaluate(run, data)["test"]["accuracy"] >= 98

@@ -23,7 +23,7 @@ from attnlab.functional.attention import AttentionOutput, attention, attention_w
 from attnlab.functional.backends import BACKENDS
 from attnlab.functional.types import widen
 
-pytestmark = pytest.mark.usefixtures("strict")
+pytestmark = [pytest.mark.usefixtures("strict"), pytest.mark.optimized]
 on_gpu = pytest.mark.gpu
 """Laws that say something of their own of another device; `test_on_gpu.py` has its values and gradients."""
 every_implementation = pytest.mark.parametrize("implementation", BACKENDS)

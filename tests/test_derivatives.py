@@ -13,7 +13,7 @@ from samples import BLOCKWISE, Sample, cover_sample, learnable
 
 from attnlab.functional.attention import attention
 
-pytestmark = pytest.mark.usefixtures("strict")
+pytestmark = [pytest.mark.usefixtures("strict"), pytest.mark.optimized]
 Arrays = list[jax.Array]
 SMOOTH = [name for name in NORMALIZERS if name not in NOT_A_DERIVATIVE]
 

@@ -15,6 +15,8 @@ from attnlab.functional.backends.block_schedule import KEY_ALIGNMENT
 from attnlab.functional.backends.devices import device_kind
 from attnlab.functional.backends.tuning import TUNING
 
+pytestmark = pytest.mark.optimized
+
 BLOCKWISE = ("streaming", "block_sparse")
 
 

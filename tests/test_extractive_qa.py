@@ -241,6 +241,7 @@ def test_no_trainable_question_is_an_error_with_its_reason():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", [BIDAF, TRANSFORMER], ids=["bidaf", "transformer"])
+@pytest.mark.optimized
 def test_a_twin_that_attention_solves(model: dict):
     if model is BIDAF:
         config, examples = experiment({**BIDAF, "embedding": 24, "hidden": 24}, steps=500, rate=1e-2), 1500
@@ -257,6 +258,7 @@ def test_a_twin_that_attention_solves(model: dict):
 
 
 @pytest.mark.slow
+@pytest.mark.optimized
 def test_unanswerable_questions_are_learned():
     config = experiment({**BIDAF, "embedding": 24, "hidden": 24}, steps=1200, rate=1e-2, unanswerable=True)
     task, params = trained(config, twin(1500, 0, share_without=0.4))

@@ -19,6 +19,8 @@ from samples import BLOCKWISE, OPTIMIZED
 from attnlab.functional import masks, normalizers
 from attnlab.functional.attention import attention
 
+pytestmark = pytest.mark.optimized
+
 QUERIES, KEYS, BLOCKS = 48, 80, (16, 24)
 RESULTS = ("output", "query", "key", "value", "bias")
 

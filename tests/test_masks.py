@@ -17,7 +17,7 @@ from attnlab.functional import masks
 from attnlab.functional.parts import map_over
 from attnlab.functional.types import Positions
 
-pytestmark = pytest.mark.usefixtures("strict")
+pytestmark = [pytest.mark.usefixtures("strict"), pytest.mark.optimized]
 
 
 ATOMS = {

@@ -13,6 +13,8 @@ from attnlab.functional.attention import AttentionOutput, attention
 from attnlab.functional.merge import merge
 from attnlab.functional.parts import map_over
 
+pytestmark = pytest.mark.optimized
+
 SPLITS = slice(0, 2), slice(2, 3), slice(3, 7)
 LENGTHS = jnp.array([7, 2, 0])
 

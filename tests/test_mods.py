@@ -19,7 +19,7 @@ from attnlab.functional.parts import map_over
 from attnlab.functional.rotary import rotary
 from attnlab.functional.types import Positions
 
-pytestmark = pytest.mark.usefixtures("strict")
+pytestmark = [pytest.mark.usefixtures("strict"), pytest.mark.optimized]
 ROWS, COLUMNS = [0, 1, 2, 7, 40], [39, 3, 2, 41, 0, 8]
 """A block as a planner may cut it: gathered rows and columns."""
 

@@ -13,6 +13,8 @@ from test_conformance import ACCURATE, assert_is_oracle, evaluate
 from attnlab.functional import masks
 from attnlab.functional.backends import BACKENDS
 
+pytestmark = pytest.mark.optimized
+
 
 def laplace(query, key, *, scale):
     """logits[i, j] = −scale ‖query_i − key_j‖₁"""

@@ -15,7 +15,7 @@ from attnlab.functional import masks
 from attnlab.functional.attention import attention
 from attnlab.functional.backends import BACKENDS
 
-pytestmark = pytest.mark.usefixtures("strict")
+pytestmark = [pytest.mark.usefixtures("strict"), pytest.mark.optimized]
 every_implementation = pytest.mark.parametrize("implementation", BACKENDS)
 
 

@@ -17,7 +17,7 @@ from attnlab.functional import dropout, normalizers
 from attnlab.functional.parts import MappedArray, as_part, map_over, per_head
 from attnlab.functional.types import Positions
 
-pytestmark = pytest.mark.usefixtures("strict")
+pytestmark = [pytest.mark.usefixtures("strict"), pytest.mark.optimized]
 
 KEY = jax.random.key(7)
 CENTER = (0.25, 2.0, 2.4, 1.1, 3.9)

@@ -24,7 +24,7 @@ FEW = (12,)
 JUMPS = ("hardmax", "top_k")
 """Normalizers that jump where two logits are alike: rounding a logit may choose another key."""
 
-pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("strict")]
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("strict"), pytest.mark.optimized]
 samples = pytest.mark.parametrize(
     "sample", [pytest.param(s, marks=[] if n in FEW else pytest.mark.slow) for n, s in enumerate(COVER)], ids=str
 )

@@ -18,7 +18,7 @@ from attnlab.functional.attention import attention
 from attnlab.functional.parts import per_head
 from attnlab.functional.scores import distances, feed_forward, products
 
-pytestmark = pytest.mark.usefixtures("strict")
+pytestmark = [pytest.mark.usefixtures("strict"), pytest.mark.optimized]
 T, S, A = 5, 7, 19
 """More hidden units than one pass adds, and no multiple of it."""
 

@@ -11,6 +11,8 @@ from jax.tree_util import Partial
 from attnlab.functional import extras, masks, mods, normalizers, scores
 from attnlab.functional.attention import attention, plan
 
+pytestmark = pytest.mark.optimized
+
 q = jax.random.normal(jax.random.key(0), (1, 760, 1, 4))
 MASK = masks.sliding_window(40, 0)
 

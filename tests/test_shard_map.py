@@ -11,7 +11,10 @@ from tolerances import assert_close
 from attnlab.functional import masks, mods, normalizers, scores
 from attnlab.functional.attention import attention
 
-pytestmark = pytest.mark.skipif(len(jax.devices()) < 2, reason="one device cannot divide anything")
+pytestmark = [
+    pytest.mark.skipif(len(jax.devices()) < 2, reason="one device cannot divide anything"),
+    pytest.mark.optimized,
+]
 
 SHAPE = (2, 5, 2, 3)
 CASES = {

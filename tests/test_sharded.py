@@ -16,7 +16,10 @@ from attnlab.functional.parts import map_over
 SPLITS = {"key_heads": (1, 5, 2, 4), "examples": (2, 5, 1, 1), "query_heads": (1, 5, 1, 2), "queries": (1, 6, 1, 1)}
 """Examples, queries, key heads, query heads."""
 
-pytestmark = pytest.mark.skipif(len(jax.devices()) < 2, reason="one device cannot divide anything")
+pytestmark = [
+    pytest.mark.skipif(len(jax.devices()) < 2, reason="one device cannot divide anything"),
+    pytest.mark.optimized,
+]
 
 
 def mesh():

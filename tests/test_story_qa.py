@@ -358,6 +358,7 @@ def test_a_story_with_more_words_than_learned_positions_is_refused(unit: str, en
 
 
 @pytest.mark.slow
+@pytest.mark.optimized
 def test_a_small_transformer_learns_where_people_are():
     encoder = TRANSFORMER["encoder"] | {"heads": 4, "positions": {"kind": "relative_bias", "distance": 32}}
     optimizer = {"kind": "adamw", "learning_rate": 4e-3, "warmup_steps": 50}

@@ -13,6 +13,8 @@ from attnlab.functional.backends import BACKENDS
 from attnlab.functional.backends.block_schedule import BlockGrid, block_grid, unmasked_blocks
 from attnlab.functional.backends.call import Head
 
+pytestmark = pytest.mark.optimized
+
 BLOCKWISE = [name for name in BACKENDS if name != "dense"]
 HOW = {"block_size": (2, 3)}
 

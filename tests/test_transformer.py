@@ -373,6 +373,7 @@ def test_more_tokens_than_learned_positions_are_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.optimized
 def test_learns_to_reverse():
     """Reverse 5 of 8 words: above 0.98 of the sentences exact, by the cached search."""
     sizes = {"width": 32, "heads": 2, "feed_forward": 64, "max_length": 8, "dropout": 0.0}

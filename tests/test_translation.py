@@ -65,6 +65,7 @@ def test_pieces_of_words_are_aligned_word_by_word(monkeypatch):
 @pytest.mark.parametrize(
     "model", [pytest.param(RECURRENT, marks=pytest.mark.slow), TRANSFORMER], ids=["recurrent", "transformer"]
 )
+@pytest.mark.optimized
 def test_guiding_makes_attention_follow_gold(model):
     config = experiment(model, guided_alignment=1.0)
     corpus = TranslationTask.load(config, None)

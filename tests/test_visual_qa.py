@@ -130,6 +130,7 @@ training:
 
 
 @pytest.mark.slow
+@pytest.mark.optimized
 def test_questions_are_learned_and_the_controls_are_not_and_the_run_can_be_used(tmp_path):
     path = tmp_path / "one.yaml"
     path.write_text(SCENES)

@@ -9,7 +9,7 @@ from rows import NORMALIZERS, SCORES
 from attnlab.functional import normalizers
 from attnlab.functional.attention import attention
 
-pytestmark = pytest.mark.usefixtures("strict")
+pytestmark = [pytest.mark.usefixtures("strict"), pytest.mark.optimized]
 UNLEARNED = {row.name: row.part for row in SCORES if row.shapes in ({}, {"scale": ""})}
 """Scores that need no learned arrays."""
 
