@@ -4,9 +4,10 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -19,6 +20,7 @@ from attnlab.functional.backends.separable import mixing
 from attnlab.functional.extras import Rows
 from attnlab.functional.normalizers import Positional
 from attnlab.functional.normalizers.allowed import rounded
+from attnlab.functional.parts import MappedArray
 from attnlab.functional.types import Logits, Positions, Size, Weights, Where, widen
 
 
@@ -71,12 +73,24 @@ class Dense(Backend):
 
     def run(self, call: Call) -> Results:
         """Compute all heads at once."""
-        return map_heads(lambda head: dense_head(head, call.options), call.heads, sequential=False)
+        heads, bad = (call.heads, None) if call.heads.mask is None else _finite(call.heads)
+        return map_heads(lambda operands: dense_head(operands[0], call.options, operands[1]), (heads, bad), loops=None)
+
+
+def _finite(heads: Head) -> tuple[Head, nonfinite.Nonfinite]:
+    """Replace what `nonfinite.replace` replaces in all heads at once, which is traced faster than in each."""
+    operands = heads.query, heads.key, heads.value
+    value = None if heads.value is None else heads.value.array
+    *arrays, bad = nonfinite.replace(heads.query.array, heads.key.array, value)
+    mapped = lambda arrays: jax.tree.map(lambda x, like: MappedArray(x, like.axes), tuple(arrays), operands)  # noqa: E731
+    query, key, value = mapped(arrays)
+    return replace(heads, query=query, key=key, value=value), nonfinite.Nonfinite(*mapped(bad))
 
 
 def dense_head(
     head: Head,
     options: Options,
+    bad: nonfinite.Nonfinite | None,
     *,
     columns: Array | None = None,
     valid_keys: Array | None = None,
@@ -88,33 +102,31 @@ def dense_head(
     Args:
         head: operands of one head of one example, or of a block of it.
         options: dropout rate and extras.
+        bad: the queries, keys and values that contained NaN or Inf and were replaced; None if nothing is masked.
         columns: indices of these keys among all `keys`, for the extras; None if they are all keys.
         valid_keys: [k], False for padding; None for no padding.
         keys: number of all keys; None if these are all keys.
         valid_queries: [q], False for padding; None for no padding.
     """
     positions = head.positions()
-    query, key, value = head.query, head.key, head.value
     where = _where(head, positions, valid_keys)
-    nan_rows = None
-    if where is not None:
-        query, key, value, bad = nonfinite.replace(query, key, value)
-        nan_rows = nonfinite.nan_rows(nonfinite.visible(where, bad), bad)
-    scores = scores_of(head, query, key)
+    scores = scores_of(head, head.query, head.key)
     logits = apply_mods(head, scores, positions)
     weights = normalize(head, logits, where, positions)
     results: dict[str, Any] = {}
     if options.returns:
-        if nan_rows is not None:
-            scores, logits, shown = (nonfinite.set_nan(x, nan_rows.weights) for x in (scores, logits, weights))
-        else:
-            shown = weights
+        shown = weights
+        if bad is not None and where is not None:
+            nan_rows = nonfinite.nan_rows(where, bad, output=False)
+            scores, logits, shown = (nonfinite.set_nan(x, nan_rows) for x in (scores, logits, weights))
         total_keys = head.key.shape[0] if keys is None else keys
         rows = Rows(scores, logits, shown, where, positions, columns, total_keys, valid_queries)
         results = {extra.name: extra(rows) for extra in options.returns}
-    if value is not None:
-        output = pool_head(drop(head, weights, positions, options.dropout_rate), value)
-        results["output"] = output if nan_rows is None else nonfinite.set_nan(output, nan_rows.output)
+    if head.value is not None:
+        output = pool_head(drop(head, weights, positions, options.dropout_rate), head.value)
+        if bad is not None and where is not None:
+            output = nonfinite.set_nan(output, nonfinite.nan_rows(where, bad, output=True))
+        results["output"] = output
     return results
 
 

@@ -6,7 +6,7 @@ of the results that may attend to it are set to NaN, so that no gradient passes 
 What every masked call does is written in `jax.lax`, which is traced several times as fast as `jax.numpy`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -18,30 +18,14 @@ from attnlab.functional.types import Where
 class Nonfinite(NamedTuple):
     """Truth values of the queries, keys and values that contain NaN or Inf."""
 
-    query: Bool[Array, " q"]
-    key: Bool[Array, " k"]
-    value: Bool[Array, " k"]
+    query: Bool[Array, "*axes q"]
+    key: Bool[Array, "*axes k"]
+    value: Any
+    """Like `key`; None if there are no values."""
 
     def any(self) -> Bool[Array, ""]:
         """Return whether any query, key or value contains NaN or Inf."""
-        return self.query.any() | self.key.any() | self.value.any()
-
-
-class Visible(NamedTuple):
-    """For each query, whether it may attend to any key, to a nonfinite key, and to a nonfinite value."""
-
-    any_key: Bool[Array, " q"]
-    nonfinite_key: Bool[Array, " q"]
-    nonfinite_value: Bool[Array, " q"]
-
-
-class NanRows(NamedTuple):
-    """The rows to set to NaN."""
-
-    weights: Bool[Array, " q"]
-    """Rows of all results that are computed from weights or logits."""
-    output: Bool[Array, " q"]
-    """Rows of the output."""
+        return jnp.stack([x.any() for x in self if x is not None]).any()
 
 
 def replace(query: Array, key: Array, value: Array | None) -> tuple[Array, Array, Array | None, Nonfinite]:
@@ -49,30 +33,28 @@ def replace(query: Array, key: Array, value: Array | None) -> tuple[Array, Array
 
     Values become 0. Queries and keys become 1, since a score may divide by the norm of its arguments.
     """
-    nonfinite_value = jnp.zeros(key.shape[0], bool) if value is None else _is_nonfinite(value)
-    nonfinite = Nonfinite(_is_nonfinite(query), _is_nonfinite(key), nonfinite_value)
-    value = None if value is None else set_zero(value, nonfinite.value)
-    return _set(query, nonfinite.query, 1.0), _set(key, nonfinite.key, 1.0), value, nonfinite
+    nonfinite = Nonfinite(_is_nonfinite(query), _is_nonfinite(key), None if value is None else _is_nonfinite(value))
+    query, key = _set(query, nonfinite.query, 1.0), _set(key, nonfinite.key, 1.0)
+    return query, key, None if value is None else _set(value, nonfinite.value, 0.0), nonfinite
 
 
-def visible(where: Where, nonfinite: Nonfinite) -> Visible:
-    """Return which queries of a block may attend to nonfinite keys or values.
+def nan_rows(where: Where, nonfinite: Nonfinite, output: bool) -> Bool[Array, " q"]:
+    """Return the rows of a block that become NaN: nonfinite queries, and queries that may attend to a nonfinite key.
+
+    A nonfinite query that is fully masked is an empty row like any other, with output 0.
 
     Args:
         where: the mask of the block.
         nonfinite: the nonfinite queries, keys and values of the block.
+        output: True for the rows of the output, which also become NaN by a nonfinite value; False for those of all
+            results that are computed from weights or logits.
     """
-    any_nonfinite = lambda selected: (where & selected[None, :]).any(axis=1)  # noqa: E731
-    return Visible(where.any(axis=1), any_nonfinite(nonfinite.key), any_nonfinite(nonfinite.value))
-
-
-def nan_rows(visible: Visible, nonfinite: Nonfinite) -> NanRows:
-    """Return the rows to set to NaN: queries that may attend to a nonfinite key or value, and nonfinite queries.
-
-    A nonfinite query that is fully masked is an empty row like any other, with output 0.
-    """
-    weights = visible.nonfinite_key | (nonfinite.query & visible.any_key)
-    return NanRows(weights, weights | visible.nonfinite_value)
+    keys = nonfinite.key
+    if output and nonfinite.value is not None:
+        keys = lax.bitwise_or(keys, nonfinite.value)
+    attended = lax.bitwise_and(where, lax.broadcast_in_dim(keys, where.shape, (1,)))
+    any_key = lax.reduce_or(where, (1,))
+    return lax.bitwise_or(lax.reduce_or(attended, (1,)), lax.bitwise_and(nonfinite.query, any_key))
 
 
 def set_nan(rows: Float[Array, "q *axes"], selected: Bool[Array, " q"]) -> Float[Array, "q *axes"]:
@@ -91,10 +73,10 @@ def _set(rows: Array, selected: Array, number: float) -> Array:
 
 
 def _spread(selected: Array, rows: Array) -> Array:
-    return lax.broadcast_in_dim(selected, rows.shape, (0,))
+    return lax.broadcast_in_dim(selected, rows.shape, range(selected.ndim))
 
 
 def _is_nonfinite(rows: Array) -> Array:
     # 0 × NaN and 0 × Inf are NaN, and a sum is faster than a reduction of booleans.
-    total = lax.reduce_sum(lax.mul(lax.stop_gradient(rows), lax.full_like(rows, 0.0)), (1,))
+    total = lax.reduce_sum(lax.mul(lax.stop_gradient(rows), lax.full_like(rows, 0.0)), (rows.ndim - 1,))
     return lax.ne(total, total)

@@ -17,7 +17,7 @@ from attnlab.functional.backends.base import Backend, Cost, Results
 from attnlab.functional.backends.block_plan import block_cost, block_plan, row_block, unmasked_columns, why_not_blocks
 from attnlab.functional.backends.block_schedule import block_grid, unmasked_blocks
 from attnlab.functional.backends.call import Call, Head, Options
-from attnlab.functional.backends.dense import dense_head
+from attnlab.functional.backends.dense import Dense, dense_head
 from attnlab.functional.backends.flash import RowStats
 from attnlab.functional.backends.map_heads import map_heads, map_heads_summed
 from attnlab.functional.backends.tuning import TUNING
@@ -56,19 +56,25 @@ class Streaming(Backend):
 
 def run_blocks(call: Call, skip: bool) -> Results:
     """Compute all blocks, or only those that are not fully masked (`skip`)."""
-    options, sequential = call.options, TUNING[call.options.device].sequential_heads
+    options, loops = call.options, loops_over_heads(call.options)
     if not call.sizes.logits:
-        return map_heads(lambda head: dense_head(head, options), call.heads, sequential=False)
+        return Dense().run(call)
     heads = vary_like(call.heads, call.heads)
     family = as_softmax(heads.normalizer)
     if family is None or heads.value is None:
-        return map_heads(lambda head: whole_rows(head, options, skip), heads, sequential)
+        return map_heads(lambda head: whole_rows(head, options, skip), heads, loops)
     results = {}
     if options.returns:
         row_options = replace(options, block_size=None)
         without_values = replace(heads, value=None)
-        results = map_heads(lambda head: whole_rows(head, row_options, skip), without_values, sequential)
+        results = map_heads(lambda head: whole_rows(head, row_options, skip), without_values, loops)
     return results | {"output": _softmax_output(heads, family, options, skip)}
+
+
+def loops_over_heads(options: Options) -> int | None:
+    """Return the number of loops over the heads; a device of a mesh has no idle cores for more than one."""
+    loops = TUNING[options.device].loops
+    return loops if options.mesh is None else loops and 1
 
 
 def whole_rows(head: Head, options: Options, skip: bool) -> dict[str, Any]:
@@ -80,19 +86,31 @@ def whole_rows(head: Head, options: Options, skip: bool) -> dict[str, Any]:
     known_columns = None if indices is None else unmasked_columns(indices, key_grid)
     columns = None if known_columns is None else jnp.asarray(known_columns)
 
+    bad = None
+    if head.mask is not None:
+        query, key, value, bad = nonfinite.replace(head.query, head.key, head.value)
+        head = replace(head, query=query, key=key, value=value)
+
     @jax.checkpoint
-    def block(query: Array, positions: Array, valid: Array, columns: Any) -> dict[str, Any]:
+    def block(query: Array, positions: Array, bad_queries: Array | None, valid: Array, columns: Any) -> dict[str, Any]:
         part = replace(head, query=query, query_positions=positions)
+        part_bad = None if bad is None else bad._replace(query=bad_queries)
         if columns is None:
-            return dense_head(part, options, valid_queries=valid)
+            return dense_head(part, options, part_bad, valid_queries=valid)
         valid_keys = columns < keys
         index = jnp.where(valid_keys, columns, keys - 1)
-        value = None if head.value is None else head.value[index]
-        part = replace(part, key=head.key[index], value=value, key_positions=jnp.asarray(head.columns())[index])
-        return dense_head(part, options, columns=columns, valid_keys=valid_keys, keys=keys, valid_queries=valid)
+        take = lambda array: None if array is None else array[index]  # noqa: E731
+        part = replace(
+            part, key=take(head.key), value=take(head.value), key_positions=take(jnp.asarray(head.columns()))
+        )
+        if part_bad is not None:
+            part_bad = part_bad._replace(key=take(part_bad.key), value=take(part_bad.value))
+        in_all = {"columns": columns, "valid_keys": valid_keys, "keys": keys}
+        return dense_head(part, options, part_bad, **in_all, valid_queries=valid)
 
     positions = jnp.asarray(queries.split_positions(head.rows()))
-    blocks = queries.split(head.query), positions, queries.valid(), columns
+    bad_queries = None if bad is None else queries.split(bad.query)
+    blocks = queries.split(head.query), positions, bad_queries, queries.valid(), columns
     with reference_derivatives():  # second derivatives go through this loop
         results = lax.map(lambda xs: block(*xs), blocks)
     joined = {name: jax.tree.map(queries.join, x) for name, x in results.items() if name not in SUMMED}
@@ -117,7 +135,7 @@ def _softmax_output(heads: Head, family: Softmax, options: Options, skip: bool) 
 
     axes = ("b", "k", "g")
     mapped_stats = jax.tree.map(lambda x: MappedArray(x, axes), stats)
-    return map_heads(apply_sink, (MappedArray(output, axes), mapped_stats, family.sink), sequential=False)
+    return map_heads(apply_sink, (MappedArray(output, axes), mapped_stats, family.sink), loops=None)
 
 
 def _divide_by(logits: Logits, positions: Positions, temperature: Any) -> Logits:
@@ -133,7 +151,7 @@ def _finite(head: Head, options: Options) -> tuple[Head, nonfinite.Nonfinite, Ar
     def block(rows: tuple[Array, Array]) -> Array:
         part = bad._replace(query=rows[1])
         where = head.mask(positions._replace(query=rows[0]))
-        return nonfinite.nan_rows(nonfinite.visible(where, part), part).output
+        return nonfinite.nan_rows(where, part, output=True)
 
     def search(state: tuple[Array, Array]) -> tuple[Array, Array]:
         needed, bad_queries = lax.optimization_barrier((state[0], queries.split(bad.query)))
@@ -155,7 +173,7 @@ def _flash(heads: Head, options: Options, skip: bool) -> tuple[Array, RowStats]:
     """
     dtype = accumulation_dtype(heads.query.array, heads.key.array, heads.value.array)
     learned, constant, combine = floats(_differentiable(heads))
-    sequential = TUNING[options.device].sequential_heads
+    loops = loops_over_heads(options)
 
     def combined(fixed: Any, learned: list[Array]) -> Head:
         constant, rng, mask = fixed
@@ -169,7 +187,7 @@ def _flash(heads: Head, options: Options, skip: bool) -> tuple[Array, RowStats]:
             output, stats = flash.forward(flash.divide(head, options, skip))
             return nonfinite.set_nan(output, nan_rows), stats
 
-        return map_heads(forward_head, combined(fixed, learned), sequential)
+        return map_heads(forward_head, combined(fixed, learned), loops)
 
     def transpose(fixed: Any, learned: list[Array], results: tuple[Array, RowStats], cotangents: Any) -> Any:
         def reverse_head(operands: Any) -> list[Array]:
@@ -184,7 +202,7 @@ def _flash(heads: Head, options: Options, skip: bool) -> tuple[Array, RowStats]:
 
         results, cotangents = jax.tree.map(lambda x: MappedArray(x, ("b", "k", "g")), (results, cotangents))
         heads = combined(fixed, learned)
-        return map_heads_summed(reverse_head, (heads, results, cotangents), _learned(heads), sequential)
+        return map_heads_summed(reverse_head, (heads, results, cotangents), _learned(heads), loops)
 
     def reference(fixed: Any, learned: list[Array]) -> tuple[Array, RowStats]:
         def reference_head(head: Head) -> tuple[Array, RowStats]:
@@ -193,7 +211,7 @@ def _flash(heads: Head, options: Options, skip: bool) -> tuple[Array, RowStats]:
             results = whole_rows(head, with_stats, skip)
             return results["output"], RowStats(*(x.astype(dtype) for x in results["stats"]))
 
-        return map_heads(reference_head, combined(fixed, learned), sequential)
+        return map_heads(reference_head, combined(fixed, learned), loops)
 
     return custom_transpose(forward, transpose, reference)((constant, heads.rng, heads.mask), learned)
 

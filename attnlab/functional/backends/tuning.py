@@ -12,8 +12,9 @@ take less time per logit, smaller blocks fit the edges of a mask better."""
 class Tuning:
     """The tuning of blocks for a kind of device."""
 
-    sequential_heads: bool
-    """Whether heads are computed one after another, so that their blocks stay in cache; otherwise all at once."""
+    loops: int | None
+    """The number of loops over the heads, which run at the same time; each computes one head after another, so that its
+    blocks stay in cache. None: all heads at once."""
     block_times: BlockTimes
     """Times of a call on one device."""
     sharded_block_times: BlockTimes
@@ -30,7 +31,7 @@ _GPU_BLOCK_TIMES = {(2048, 1024): 152, (1024, 1024): 96, (1024, 512): 68, (512, 
 
 TUNING: Mapping[str, Tuning] = {
     "cpu": Tuning(
-        sequential_heads=True,
+        loops=2,
         block_times={(1024, 512): 1480, (256, 256): 420, (128, 128): 150, (128, 384): 260, (256, 512): 650},
         sharded_block_times={(512, 256): 600, (256, 256): 370, (128, 128): 110, (128, 384): 265, (256, 512): 670},
         row_logits=2**19,
@@ -38,7 +39,7 @@ TUNING: Mapping[str, Tuning] = {
         logit_time=2.8e-9,
     ),
     "gpu": Tuning(
-        sequential_heads=False,
+        loops=None,
         block_times=_GPU_BLOCK_TIMES,
         sharded_block_times=_GPU_BLOCK_TIMES,
         row_logits=2**22,
