@@ -113,19 +113,19 @@ def test_shuffled_images_are_never_ones_own():
 SCENES = """
 task:
   kind: visual_qa
-  data: {kind: scene_questions, train: 800, dev: 60, test: 200, max_objects: 1}
+  data: {kind: scene_questions, train: 3000, dev: 200, test: 200, max_objects: 1}
 model:
   kind: visual_answerer
-  image: {kind: small_cnn, channels: [16, 32, 32]}
+  image: {kind: small_cnn, channels: [16, 32, 32], context: true}
   question: {embedding: 16, hidden: 24}
   fusion: {kind: cross_attention, attention: {score: {kind: scaled_dot}}, heads: 2, layers: 1}
   hidden: 48
 training:
-  steps: 400
+  steps: 600
   batch_tokens: 320
   buckets: 1
   optimizer: {kind: adamw, learning_rate: 0.004, warmup_steps: 20}
-  evaluate_every: 200
+  evaluate_every: 300
 """
 
 
