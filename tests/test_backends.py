@@ -45,7 +45,7 @@ class Fused(Backend):
             arrays = (x[:, None, :] for x in (head.query, head.key, head.value))
             return {"output": jax.nn.dot_product_attention(*arrays)[:, 0]}
 
-        return map_heads(fused, call.heads, loops=None)
+        return map_heads(fused, call.heads, sequential=False)
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def block_cost(call: Call, device: str, reason: str, computed: float | None) -> 
     seconds = tuning.startup + share * call.sizes.logits * tuning.logit_time
     if not call.sizes.logits:
         return Cost(seconds, 0, reason, plan.size, computed)
-    heads_at_once = call.sizes.total_heads if tuning.loops is None else min(tuning.loops, call.sizes.total_heads)
+    heads_at_once = 1 if tuning.sequential_heads else call.sizes.total_heads
     block_logits = plan.size[0] * (plan.size[1] if plan.divides_keys else call.sizes.keys)
     peak = 3 * heads_at_once * block_logits * call.itemsize + _copied_bytes(call)
     return Cost(seconds, peak, reason, plan.size, computed)

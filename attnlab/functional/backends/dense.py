@@ -74,7 +74,9 @@ class Dense(Backend):
     def run(self, call: Call) -> Results:
         """Compute all heads at once."""
         heads, bad = (call.heads, None) if call.heads.mask is None else _finite(call.heads)
-        return map_heads(lambda operands: dense_head(operands[0], call.options, operands[1]), (heads, bad), loops=None)
+        return map_heads(
+            lambda operands: dense_head(operands[0], call.options, operands[1]), (heads, bad), sequential=False
+        )
 
 
 def _finite(heads: Head) -> tuple[Head, nonfinite.Nonfinite]:

@@ -105,7 +105,7 @@ def divide(head: Head, options: Options, skip: bool) -> BlockedHead:
     columns = jnp.pad(jnp.asarray(head.columns()), (0, padding), mode="edge")
     rows = jnp.asarray(queries.split_positions(head.rows()))
     query = queries.split(head.query)
-    if TUNING[options.device].loops is not None:  # low precision is not faster on a CPU, and would round every block
+    if TUNING[options.device].sequential_heads:  # low precision is not faster on a CPU, and would round every block
         query, key = widen(query), widen(key)
     head = replace(head, query=query, key=key, value=value, query_positions=rows, key_positions=columns)
     return BlockedHead(head, schedule, queries, count, options)

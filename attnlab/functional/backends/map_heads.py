@@ -1,9 +1,6 @@
 """Mapping a function of one head of one example over all heads and examples, by the named axes of the operands."""
 
-from collections.abc import Callable, Sequence
-from functools import reduce
-from itertools import pairwise
-from operator import add
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,28 +16,26 @@ AXES = "bkg"
 Mapped = Callable[[list[Array]], Any]
 
 
-def map_heads(function: Callable[[Any], Any], operands: Any, loops: int | None) -> Any:
+def map_heads(function: Callable[[Any], Any], operands: Any, sequential: bool) -> Any:
     """Map a function of one head of one example over all heads; its results get the leading axes [b, k, g].
 
     Args:
         function: takes a tree like `operands` whose arrays lack the axes b, k and g.
         operands: a tree of arrays; those that are not `MappedArray`s are shared by all heads.
-        loops: number of loops over the heads, which the compiler may run at the same time; each computes one head after
-            another, so that its blocks stay in cache. None to compute all heads at once.
+        sequential: True to compute one head after another, so that its blocks stay in cache; False for all at once.
     """
     arrays, axes, structure = flatten_mapped(operands)
     arrays = [jnp.asarray(x) for x in arrays]
-    divided = _divided_axis(arrays, axes)
 
     mapped: Mapped = lambda arrays: function(jax.tree.unflatten(structure, arrays))  # noqa: E731
     for depth, letter in reversed(list(enumerate(AXES))):
         in_axes = [_axis_index(front, letter, AXES[:depth]) for front in axes]
-        mapped = _map(mapped, in_axes, loops if letter == divided else loops and 1)
+        mapped = _map(mapped, in_axes, sequential)
     return mapped(arrays)
 
 
 def map_heads_summed(
-    function: Callable[[Any], list[Array]], operands: Any, like: list[MappedArray], loops: int | None
+    function: Callable[[Any], list[Array]], operands: Any, like: list[MappedArray], sequential: bool
 ) -> list[Array]:
     """Map a function over all heads, and sum each result over the axes that its array in `like` lacks.
 
@@ -50,18 +45,17 @@ def map_heads_summed(
         function: returns, for each array of `like`, an array of its shape without the axes b, k and g.
         operands: as in `map_heads`.
         like: the arrays whose gradients are computed.
-        loops: as in `map_heads`.
+        sequential: as in `map_heads`.
     """
     arrays, axes, structure = flatten_mapped(operands)
     arrays = [jnp.asarray(x) for x in arrays]
-    divided = _divided_axis(arrays, axes)
 
     mapped: Mapped = lambda arrays: function(jax.tree.unflatten(structure, arrays))  # noqa: E731
     for depth, letter in reversed(list(enumerate(AXES))):
         in_axes = [_axis_index(front, letter, AXES[:depth]) for front in axes]
         out_axes = [_axis_index(x.axes, letter, AXES[:depth]) for x in like]
         inner = [_inner_shape(x, AXES[: depth + 1]) for x in like]
-        mapped = _summed_map(mapped, in_axes, out_axes, inner, loops if letter == divided else loops and 1)
+        mapped = _summed_map(mapped, in_axes, out_axes, inner, sequential)
     # Summed in float32 at least, and rounded once.
     return [x.astype(of.array.dtype) for x, of in zip(mapped(arrays), like, strict=True)]
 
@@ -89,28 +83,7 @@ def _slices(arrays: list[Array], axes: list[int | None]) -> tuple[list[Array], C
     return fronts, merge
 
 
-def _divided_axis(arrays: list[Array], axes: list[tuple[str, ...]]) -> str | None:
-    """Return the outermost axis that several loops can divide; None if there is a single head of a single example."""
-    lengths = {axis: n for x, front in zip(arrays, axes, strict=True) for axis, n in zip(front, x.shape, strict=False)}
-    return next((axis for axis in AXES if isinstance(lengths[axis], int) and lengths[axis] > 1), None)
-
-
-def _loops(step: Callable[[Any, list[Array]], tuple[Any, Any]], init: Any, xs: list[Array], loops: int) -> list[Any]:
-    """Divide the leading axis of `xs` among loops, and return what `jax.lax.scan(step, init, …)` returns for each."""
-    length = xs[0].shape[0]
-    if loops == 1:
-        return [jax.lax.scan(step, init, xs)]
-    loops = min(loops, length)
-    bounds = [length * i // loops for i in range(loops + 1)]
-    return [jax.lax.scan(step, init, [x[start:stop] for x in xs]) for start, stop in pairwise(bounds)]
-
-
-def _join(parts: Sequence[Any]) -> Any:
-    """Concatenate the stacked results of the loops."""
-    return parts[0] if len(parts) == 1 else jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
-
-
-def _map(function: Mapped, axes: list[int | None], loops: int | None) -> Mapped:
+def _map(function: Mapped, axes: list[int | None], sequential: bool) -> Mapped:
     """Return `jax.vmap(function, in_axes=(axes,))`, which is traced faster for an axis of length 1."""
 
     def mapped(arrays: list[Array]) -> Any:
@@ -119,11 +92,10 @@ def _map(function: Mapped, axes: list[int | None], loops: int | None) -> Mapped:
             pairs = zip(arrays, axes, strict=True)
             results = function([x if axis is None else jax.lax.squeeze(x, (axis,)) for x, axis in pairs])
             return jax.tree.map(lambda x: jax.lax.expand_dims(x, (0,)), results)
-        if loops is None:
+        if not sequential:
             return jax.vmap(function, in_axes=(axes,))(arrays)
         fronts, merge = _slices(arrays, axes)
-        results = _loops(lambda state, slices: (state, function(merge(slices))), None, fronts, loops)
-        return _join([stacked for _, stacked in results])
+        return jax.lax.map(lambda slices: function(merge(slices)), fronts)
 
     return mapped
 
@@ -133,7 +105,7 @@ def _summed_map(
     in_axes: list[int | None],
     out_axes: list[int | None],
     inner: list[jax.ShapeDtypeStruct],
-    loops: int | None,
+    sequential: bool,
 ) -> Mapped:
     """Map over one axis, and stack each result along its axis in `out_axes`, or sum it if that is None."""
 
@@ -142,7 +114,7 @@ def _summed_map(
         if fronts[0].shape[0] == 1:
             results = function(merge([x[0] for x in fronts]))
             return [x if axis is None else jnp.expand_dims(x, axis) for x, axis in zip(results, out_axes, strict=True)]
-        if loops is None:
+        if not sequential:
             results = jax.vmap(lambda slices: function(merge(slices)))(fronts)
             pairs = zip(results, out_axes, strict=True)
             return [x.sum(0) if axis is None else jnp.moveaxis(x, 0, axis) for x, axis in pairs]
@@ -154,8 +126,7 @@ def _summed_map(
             return [a + b for a, b in zip(sums, terms, strict=True)], stacked
 
         zeros = [jnp.zeros(of.shape, of.dtype) for of, axis in zip(inner, out_axes, strict=True) if axis is None]
-        sums, stacked = zip(*_loops(step, vary_like(zeros, fronts), fronts, loops), strict=True)
-        sums, stacked = (reduce(add, terms) for terms in zip(*sums, strict=True)), iter(_join(stacked))
+        sums, stacked = (iter(x) for x in jax.lax.scan(step, vary_like(zeros, fronts), fronts))
         return [next(sums) if axis is None else jnp.moveaxis(next(stacked), 0, axis) for axis in out_axes]
 
     return mapped

@@ -56,25 +56,19 @@ class Streaming(Backend):
 
 def run_blocks(call: Call, skip: bool) -> Results:
     """Compute all blocks, or only those that are not fully masked (`skip`)."""
-    options, loops = call.options, loops_over_heads(call.options)
+    options, sequential = call.options, TUNING[call.options.device].sequential_heads
     if not call.sizes.logits:
         return Dense().run(call)
     heads = vary_like(call.heads, call.heads)
     family = as_softmax(heads.normalizer)
     if family is None or heads.value is None:
-        return map_heads(lambda head: whole_rows(head, options, skip), heads, loops)
+        return map_heads(lambda head: whole_rows(head, options, skip), heads, sequential)
     results = {}
     if options.returns:
         row_options = replace(options, block_size=None)
         without_values = replace(heads, value=None)
-        results = map_heads(lambda head: whole_rows(head, row_options, skip), without_values, loops)
+        results = map_heads(lambda head: whole_rows(head, row_options, skip), without_values, sequential)
     return results | {"output": _softmax_output(heads, family, options, skip)}
-
-
-def loops_over_heads(options: Options) -> int | None:
-    """Return the number of loops over the heads; a device of a mesh has no idle cores for more than one."""
-    loops = TUNING[options.device].loops
-    return loops if options.mesh is None else loops and 1
 
 
 def whole_rows(head: Head, options: Options, skip: bool) -> dict[str, Any]:
@@ -135,7 +129,7 @@ def _softmax_output(heads: Head, family: Softmax, options: Options, skip: bool) 
 
     axes = ("b", "k", "g")
     mapped_stats = jax.tree.map(lambda x: MappedArray(x, axes), stats)
-    return map_heads(apply_sink, (MappedArray(output, axes), mapped_stats, family.sink), loops=None)
+    return map_heads(apply_sink, (MappedArray(output, axes), mapped_stats, family.sink), sequential=False)
 
 
 def _divide_by(logits: Logits, positions: Positions, temperature: Any) -> Logits:
@@ -173,7 +167,7 @@ def _flash(heads: Head, options: Options, skip: bool) -> tuple[Array, RowStats]:
     """
     dtype = accumulation_dtype(heads.query.array, heads.key.array, heads.value.array)
     learned, constant, combine = floats(_differentiable(heads))
-    loops = loops_over_heads(options)
+    sequential = TUNING[options.device].sequential_heads
 
     def combined(fixed: Any, learned: list[Array]) -> Head:
         constant, rng, mask = fixed
@@ -187,7 +181,7 @@ def _flash(heads: Head, options: Options, skip: bool) -> tuple[Array, RowStats]:
             output, stats = flash.forward(flash.divide(head, options, skip))
             return nonfinite.set_nan(output, nan_rows), stats
 
-        return map_heads(forward_head, combined(fixed, learned), loops)
+        return map_heads(forward_head, combined(fixed, learned), sequential)
 
     def transpose(fixed: Any, learned: list[Array], results: tuple[Array, RowStats], cotangents: Any) -> Any:
         def reverse_head(operands: Any) -> list[Array]:
@@ -202,7 +196,7 @@ def _flash(heads: Head, options: Options, skip: bool) -> tuple[Array, RowStats]:
 
         results, cotangents = jax.tree.map(lambda x: MappedArray(x, ("b", "k", "g")), (results, cotangents))
         heads = combined(fixed, learned)
-        return map_heads_summed(reverse_head, (heads, results, cotangents), _learned(heads), loops)
+        return map_heads_summed(reverse_head, (heads, results, cotangents), _learned(heads), sequential)
 
     def reference(fixed: Any, learned: list[Array]) -> tuple[Array, RowStats]:
         def reference_head(head: Head) -> tuple[Array, RowStats]:
@@ -211,7 +205,7 @@ def _flash(heads: Head, options: Options, skip: bool) -> tuple[Array, RowStats]:
             results = whole_rows(head, with_stats, skip)
             return results["output"], RowStats(*(x.astype(dtype) for x in results["stats"]))
 
-        return map_heads(reference_head, combined(fixed, learned), loops)
+        return map_heads(reference_head, combined(fixed, learned), sequential)
 
     return custom_transpose(forward, transpose, reference)((constant, heads.rng, heads.mask), learned)
 

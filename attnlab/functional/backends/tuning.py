@@ -12,9 +12,8 @@ take less time per logit, smaller blocks fit the edges of a mask better."""
 class Tuning:
     """The tuning of blocks for a kind of device."""
 
-    loops: int | None
-    """The number of loops over the heads, which run at the same time; each computes one head after another, so that its
-    blocks stay in cache. None: all heads at once."""
+    sequential_heads: bool
+    """Whether heads are computed one after another, so that their blocks stay in cache; otherwise all at once."""
     block_times: BlockTimes
     """Times of a call on one device."""
     sharded_block_times: BlockTimes
@@ -31,7 +30,7 @@ _GPU_BLOCK_TIMES = {(2048, 1024): 152, (1024, 1024): 96, (1024, 512): 68, (512, 
 
 TUNING: Mapping[str, Tuning] = {
     "cpu": Tuning(
-        loops=2,
+        sequential_heads=True,
         block_times={(1024, 512): 1480, (256, 256): 420, (128, 128): 150, (128, 384): 260, (256, 512): 650},
         sharded_block_times={(512, 256): 600, (256, 256): 370, (128, 128): 110, (128, 384): 265, (256, 512): 670},
         row_logits=2**19,
@@ -39,7 +38,7 @@ TUNING: Mapping[str, Tuning] = {
         logit_time=2.8e-9,
     ),
     "gpu": Tuning(
-        loops=None,
+        sequential_heads=False,
         block_times=_GPU_BLOCK_TIMES,
         sharded_block_times=_GPU_BLOCK_TIMES,
         row_logits=2**22,
