@@ -13,7 +13,7 @@ from attnlab.functional.attention import attention, plan
 
 pytestmark = pytest.mark.optimized
 
-q = jax.random.normal(jax.random.key(0), (1, 760, 1, 4))
+q = jax.random.normal(jax.random.key(0), (1, 1100, 1, 4))
 MASK = masks.sliding_window(40, 0)
 
 
@@ -108,7 +108,7 @@ def test_the_output_is_that_of_dense():
         {"mods": (Partial(tilted, slope=jnp.float32(0.1)),)},
         {"normalizer": lambda logits, where: normalizers.softmax(2.0 * logits, where)},
         {"mask": masks.from_fn(lambda query, key, head: query >= key)},
-        {"normalizer": lambda logits, where: logits[:, :760] * jnp.ones((1, 760))},
+        {"normalizer": lambda logits, where: logits[:, :1100] * jnp.ones((1, 1100))},
     ],
     ids=["score", "mod", "normalizer", "predicate", "of one size alone"],
 )

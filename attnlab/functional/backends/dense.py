@@ -15,7 +15,7 @@ from attnlab.functional import dropout
 from attnlab.functional.backends import nonfinite
 from attnlab.functional.backends.base import Backend, Cost, Results
 from attnlab.functional.backends.call import Call, Head, Options
-from attnlab.functional.backends.map_heads import map_heads
+from attnlab.functional.backends.map_heads import AXES, map_heads
 from attnlab.functional.backends.separable import mixing
 from attnlab.functional.extras import Rows
 from attnlab.functional.normalizers import Positional
@@ -37,11 +37,11 @@ class LogitTimes:
 
 
 LOGIT_TIMES: Mapping[str, LogitTimes] = {
-    "cpu": LogitTimes(cached=2**19, cached_seconds=3e-9, seconds=6e-9),
+    "cpu": LogitTimes(cached=2**20, cached_seconds=3e-9, seconds=6e-9),
     "gpu": LogitTimes(cached=2**25, cached_seconds=1e-11, seconds=2e-11),
 }
-"""By kind of device. CPU: up to 2¹⁹ logits (8 heads of 256 queries and keys) blocks take 1.0 to 1.9 times as long,
-forward and backward (one device, 2 cores of an AMD EPYC). GPU: estimated, not yet measured."""
+"""By kind of device. CPU: up to 2²⁰ logits (16 heads of 256 queries and keys) blocks take 0.95 to 1.9 times as long
+(one device, 2 cores of an AMD EPYC; most where gradients are computed). GPU: estimated, not yet measured."""
 
 
 class Dense(Backend):
@@ -80,13 +80,21 @@ class Dense(Backend):
 
 
 def _finite(heads: Head) -> tuple[Head, nonfinite.Nonfinite]:
-    """Replace what `nonfinite.replace` replaces in all heads at once, which is traced faster than in each."""
-    operands = heads.query, heads.key, heads.value
-    value = None if heads.value is None else heads.value.array
-    *arrays, bad = nonfinite.replace(heads.query.array, heads.key.array, value)
+    """Replace what `nonfinite.replace` replaces in all heads at once, which is traced faster than in each.
+
+    The axes of heads come first, so that the truth values of a head's keys lie next to each other in memory.
+    """
+    operands = _heads_first(heads.query), _heads_first(heads.key), heads.value and _heads_first(heads.value)
+    *arrays, bad = nonfinite.replace(*(x and x.array for x in operands))
     mapped = lambda arrays: jax.tree.map(lambda x, like: MappedArray(x, like.axes), tuple(arrays), operands)  # noqa: E731
     query, key, value = mapped(arrays)
     return replace(heads, query=query, key=key, value=value), nonfinite.Nonfinite(*mapped(bad))
+
+
+def _heads_first(mapped: MappedArray) -> MappedArray:
+    order = sorted(range(len(mapped.axes)), key=lambda axis: (AXES + "ts").index(mapped.axes[axis]))
+    features = range(len(order), mapped.array.ndim)
+    return MappedArray(jax.lax.transpose(mapped.array, (*order, *features)), tuple(mapped.axes[n] for n in order))
 
 
 def dense_head(
