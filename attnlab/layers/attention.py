@@ -7,6 +7,7 @@ head is `heads=1`; its queries, keys and values may lack the axis of heads.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -17,8 +18,9 @@ from jaxtyping import Float, Int
 from attnlab.config.attention import Attention as Config
 from attnlab.config.attention import check_decoder_attention
 from attnlab.functional import cache, masks
-from attnlab.functional.attention import AttentionOutput, attention
-from attnlab.layers.capture import Kind, record, recording
+from attnlab.functional.attention import AttentionOutput, attention, pool
+from attnlab.functional.dropout import drop, keep
+from attnlab.layers.capture import Kind, Pooled, intervention, layer_attention, record, recording, recording_details
 from attnlab.layers.mods import Bound as BoundMods
 from attnlab.layers.mods import Mods
 from attnlab.layers.normalizers import Bound as BoundNormalizer
@@ -130,7 +132,11 @@ class Attention(nn.Module):
         if implementation is not None:
             options["implementation"] = implementation
         where = masks.lengths(lengths) if mask is None else mask
-        return self._recorded(attention(query, key, value, mask=where, **options), layer)
+        result = attention(query, key, value, mask=where, **options)
+        number = self.layer if layer is None else layer
+        return recorded(
+            self, result, value, kind=self.kind, stack=self.stack, layer=number, rng=options["rng"], rate=self.dropout
+        )
 
     def step(
         self,
@@ -161,7 +167,8 @@ class Attention(nn.Module):
         lengths = jax.numpy.broadcast_to(past.length + tokens, query.shape[:1])
         options = self._options(query, capacity, lengths, mods, (), False)
         result, extended = cache.attend(past, query, key, value, mask=mask, **options)
-        return self._recorded(result).output, extended
+        place: Any = {"kind": self.kind, "stack": self.stack, "layer": self.layer}
+        return recorded(self, result, extended.value, **place, start=past.length).output, extended
 
     def _options(
         self, query: Array, keys: int, lengths: Array, mods: Sequence[Any], returns: Sequence[str], train: bool
@@ -170,8 +177,7 @@ class Attention(nn.Module):
         rng = self.make_rng("dropout") if train and (rate > 0.0 or draws(self.config.normalizer)) else None
         options = self.bind().options(query, lengths, rng)
         small = keys <= DENSE_KEYS and query.shape[0] * query.shape[2] * query.shape[1] * keys <= DENSE_LOGITS
-        if recording(self) and "weights" not in returns:
-            returns = (*returns, "weights")
+        returns = (*returns, *(name for name in recorded_extras(self) if name not in returns))
         return options | {
             "mods": (*options["mods"], *mods),
             "dropout_rate": rate,
@@ -180,9 +186,66 @@ class Attention(nn.Module):
             "implementation": "dense" if small else None,
         }
 
-    def _recorded(self, result: Any, layer: int | None = None) -> AttentionOutput:
-        output = result if isinstance(result, AttentionOutput) else AttentionOutput(result)
-        if output.weights is not None:
-            number = self.layer if layer is None else layer
-            record(self, output.weights, kind=self.kind, stack=self.stack, layer=number)
+
+def recorded_extras(module: nn.Module) -> tuple[str, ...]:
+    """Return the extras that a call of `functional.attention` must return, so that `recorded` can record it."""
+    if intervention() is not None or recording_details(module):
+        return ("weights", "scores")
+    return ("weights",) if recording(module) else ()
+
+
+def recorded(
+    module: nn.Module,
+    result: Any,
+    value: Float[Array, "b k g v"],
+    *,
+    kind: Kind,
+    stack: str,
+    layer: int | None = None,
+    rng: Array | None = None,
+    rate: float = 0.0,
+    start: Any = 0,
+) -> AttentionOutput:
+    """Record the attention of a layer, and return its result, with other weights if there is an intervention.
+
+    Args:
+        module: the bound module that computes the attention.
+        result: what `functional.attention` returned, with `recorded_extras`.
+        value: the values that it pooled.
+        kind: as in `capture.record`, like `stack` and `layer`.
+        rng: of the dropout of weights; None for no dropout.
+        rate: probability that a weight was dropped.
+        start: the index of the first query.
+    Raises: ValueError for an intervention in a call with dropout.
+    """
+    output = result if isinstance(result, AttentionOutput) else AttentionOutput(result)
+    own: Any = output.weights
+    if own is None:
         return output
+    weights, pooled = own, None
+    if output.scores is not None:
+        dropped = own if rng is None else _dropped(own, rng, rate)
+        pooled = Pooled(~jax.numpy.isneginf(output.scores), dropped, value)
+    if (intervene := intervention()) is not None:
+        if rng is not None:
+            raise ValueError("an intervention replaces weights without dropout; apply the model with train=False")
+        weights = intervene(layer_attention(kind, stack, layer, own, pooled=pooled), start)
+        if weights.shape != own.shape:
+            raise ValueError(
+                f"the intervention returned weights {weights.shape} for layer {stack} {layer or ''} ({kind}); "
+                f"it must return {own.shape}"
+            )
+        output = output._replace(weights=weights, output=pool(weights, value))
+        pooled = pooled and replace(pooled, dropped=weights)
+    record(module, weights, kind=kind, stack=stack, layer=layer, pooled=pooled)
+    return output
+
+
+def _dropped(weights: Float[Array, "b h q k"], rng: Array, rate: float) -> Float[Array, "b h q k"]:
+    """Return the weights after the dropout of `functional.attention`."""
+    examples, heads, queries, keys = map(jax.numpy.arange, weights.shape)
+
+    def head_dropped(weights: Array, example: Array, head: Array) -> Array:
+        return drop(weights, keep(rng, rate, example, head, queries, keys), rate)
+
+    return jax.vmap(jax.vmap(head_dropped, (0, None, 0)), (0, 0, None))(weights, examples, heads)

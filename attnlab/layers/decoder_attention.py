@@ -12,6 +12,7 @@ from attnlab.config.attention import Attention as Config
 from attnlab.functional import masks
 from attnlab.functional.attention import attention_weights, pool
 from attnlab.layers.attention import Attention, BoundAttention
+from attnlab.layers.capture import Intervention, Pooled, intervention, layer_attention, record
 from attnlab.layers.scores import project_keys
 
 
@@ -38,8 +39,10 @@ class Memory:
         return Memory(keys, values, lengths, summary, self.score)
 
 
-AttentionFunction = Callable[[Memory, Float[Array, "b d"]], tuple[Float[Array, "b c"], Float[Array, "b s"]]]
-"""Pure function (memory, query) -> (context, weights)."""
+AttentionFunction = Callable[
+    [Memory, Float[Array, "b d"], Int[Array, ""]], tuple[Float[Array, "b c"], Float[Array, "b s"]]
+]
+"""Pure function (memory, query, number of the step) -> (context, weights)."""
 
 
 class DecoderAttention(nn.Module):
@@ -56,7 +59,7 @@ class DecoderAttention(nn.Module):
     >>> from attnlab.config.attention import Dot
     >>> layer, source = DecoderAttention(Config(score=Dot()), 4, 4), jnp.ones((1, 3, 4))
     >>> memory = layer.apply({}, source, jnp.array([2]), source[:, 0], method="project_memory")
-    >>> context, weights = layer.apply({}, method="function")(memory, jnp.ones((1, 4)))
+    >>> context, weights = layer.apply({}, method="function")(memory, jnp.ones((1, 4)), jnp.int32(0))
     >>> context.tolist(), weights.tolist()
     ([[1.0, 1.0, 1.0, 1.0]], [[0.5, 0.5, 0.0]])
     """
@@ -88,19 +91,46 @@ class DecoderAttention(nn.Module):
         return Memory(keys, values, lengths, summary, score)
 
     def function(self) -> AttentionFunction:
-        """Return the pure function (memory, query) -> (context, weights), safe to use in `jax.lax.scan`."""
+        """Return the pure function (memory, query, step) -> (context, weights), safe to use in `jax.lax.scan`.
+
+        The number of the step, from 0, is only used by an intervention.
+        """
         if self.config is None:
             return _summary
-        bound = self.attend.bind()
-        return lambda memory, query: _attend(bound, memory, query)
+        bound, intervene = self.attend.bind(), intervention()
+        return lambda memory, query, step: _attend(bound, intervene, memory, query, step)
+
+    def record(
+        self, memory: Memory, weights: Float[Array, "b t s"], dropped: Float[Array, "b t s"] | None = None
+    ) -> None:
+        """Record the weights of all steps.
+
+        Args:
+            memory: the memory that was attended to.
+            weights: the weights that `function` returned.
+            dropped: the weights by which the values were averaged, if they differ.
+        """
+        if self.config is None:
+            return
+        where = jnp.arange(memory.values.shape[1])[None, :] < memory.lengths[:, None]
+        dropped = weights if dropped is None else dropped
+        pooled = Pooled(where[:, None, None, :], dropped[:, None], memory.values[:, :, None, :])
+        record(self, weights[:, None], kind="decoder", stack="decoder", pooled=pooled)
 
 
-def _attend(bound: BoundAttention, memory: Memory, query: Array) -> tuple[Array, Array]:
+def _attend(
+    bound: BoundAttention, intervene: Intervention | None, memory: Memory, query: Array, step: Array
+) -> tuple[Array, Array]:
     query, keys, values = query[:, None, None, :], memory.keys[:, :, None, :], memory.values[:, :, None, :]
     options = bound._replace(score=memory.score).options(query, memory.lengths)
     weights = attention_weights(query, keys, mask=masks.lengths(memory.lengths), **options)
+    if intervene is not None:
+        where = jnp.arange(values.shape[1])[None, None, None, :] < memory.lengths[:, None, None, None]
+        weights = intervene(
+            layer_attention("decoder", "decoder", None, weights, pooled=Pooled(where, weights, values)), step
+        )
     return pool(weights, values)[:, 0, 0, :], weights[:, 0, 0, :]
 
 
-def _summary(memory: Memory, query: Array) -> tuple[Array, Array]:
+def _summary(memory: Memory, query: Array, step: Array) -> tuple[Array, Array]:
     return memory.summary, jnp.zeros((query.shape[0], memory.values.shape[1]), query.dtype)

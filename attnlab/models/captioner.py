@@ -21,7 +21,6 @@ from jaxtyping import Array, Float, Int, Num
 
 from attnlab.config.models import captioner as config
 from attnlab.functional.attention import pool
-from attnlab.layers.capture import record
 from attnlab.layers.decoder_attention import DecoderAttention, Memory
 from attnlab.layers.recurrent import CELLS, Cell, initial_state
 from attnlab.models.image_encoder import ImageEncoder
@@ -102,22 +101,23 @@ class ShowAttendTell(nn.Module):
         hard = self.config.attention_type == "hard"
         gate = (self.w_gate, self.b_gate) if self.config.gate else None
 
-        def step(state: Any, inputs: tuple[Array, Array]) -> tuple[Any, tuple[Array, Array, Array]]:
-            gates, noise = inputs
-            context, weights = attend(memory, state[0])
+        def step(state: Any, inputs: tuple[Array, Array, Array]) -> tuple[Any, tuple[Array, Array, Array, Array]]:
+            gates, noise, number = inputs
+            context, weights = attend(memory, state[0], number)
+            sampled = weights
             if hard:
-                context = pool(_sample(weights, noise)[:, None, None, :], memory.values[:, :, None, :])[:, 0, 0, :]
+                sampled = _sample(weights, noise)
+                context = pool(sampled[:, None, None, :], memory.values[:, :, None, :])[:, 0, 0, :]
             if gate is not None:
                 context = jax.nn.sigmoid(state[0] @ gate[0] + gate[1]) * context
             new = cell(gates + context @ w_context, state)
-            return new, (new[0], context, weights)
+            return new, (new[0], context, weights, sampled)
 
         gates = jnp.swapaxes(self.input(embedded), 0, 1)
         noise = self._noise(gates.shape[0], *memory.values.shape[:2], sample=hard and train)
-        last, out = jax.lax.scan(step, state.cell, (gates, noise))
-        hidden, contexts, weights = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), out)
-        if self.config.attention is not None:
-            record(self, weights[:, None], kind="decoder", stack="decoder")
+        last, out = jax.lax.scan(step, state.cell, (gates, noise, jnp.arange(len(gates))))
+        hidden, contexts, weights, sampled = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), out)
+        self.attention.record(memory, weights, sampled)
         features = jnp.tanh(self.readout(jnp.concatenate([hidden, contexts, embedded], axis=-1)))
         logits = self.embedding.attend(self.dropout(features, deterministic=not train)) + self.bias
         return DecoderState(last, state.readout), Output(logits, weights)

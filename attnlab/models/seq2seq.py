@@ -24,7 +24,6 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from attnlab.config.models.recurrent import RecurrentSeq2Seq as Config
-from attnlab.layers.capture import record
 from attnlab.layers.decoder_attention import DecoderAttention, Memory
 from attnlab.layers.recurrent import CELLS, Bidirectional, Cell, State, initial_state
 
@@ -67,8 +66,8 @@ class Encoder(nn.Module):
         return dropout(outputs), summary
 
 
-Step = Callable[[Memory, DecoderState, Array], tuple[DecoderState, tuple[Array, Array]]]
-"""(memory, state, contribution of the input to the gates) -> (state, (features of the readout, attention weights))."""
+Step = Callable[[Memory, DecoderState, Array, Array], tuple[DecoderState, tuple[Array, Array]]]
+"""(memory, state, contribution of the input to the gates, number) -> (state, (features of the readout, weights))."""
 
 
 class Decoder(nn.Module):
@@ -107,10 +106,10 @@ class Decoder(nn.Module):
         """Return the state after the target embeddings, the readouts and the attention weights."""
         step = {"bahdanau": self._bahdanau, "luong": self._luong}[self.config.decoder.variant]()
         gates = jnp.swapaxes(self.input(embedded), 0, 1)
-        state, outs = jax.lax.scan(lambda state, gates: step(memory, state, gates), state, gates)
+        inputs = gates, jnp.arange(len(gates))
+        state, outs = jax.lax.scan(lambda state, inputs: step(memory, state, *inputs), state, inputs)
         features, weights = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), outs)
-        if self.config.attention is not None:
-            record(self, weights[:, None], kind="decoder", stack="decoder")
+        self.attention.record(memory, weights)
         if self.config.decoder.variant == "bahdanau":
             features = self._readout()(features, embedded)
         return state, features, weights
@@ -118,8 +117,10 @@ class Decoder(nn.Module):
     def _bahdanau(self) -> Step:
         attend, cell, w_context = self.attention.function(), self.cell(), self.feed
 
-        def step(memory: Memory, state: DecoderState, gates: Array) -> tuple[DecoderState, tuple[Array, Array]]:
-            context, weights = attend(memory, state.cell[0])
+        def step(
+            memory: Memory, state: DecoderState, gates: Array, number: Array
+        ) -> tuple[DecoderState, tuple[Array, Array]]:
+            context, weights = attend(memory, state.cell[0], number)
             new = cell(gates + context @ w_context, state.cell)
             return DecoderState(new, state.readout), (jnp.concatenate([new[0], context], axis=-1), weights)
 
@@ -128,9 +129,11 @@ class Decoder(nn.Module):
     def _luong(self) -> Step:
         attend, cell, w_feed, readout = self.attention.function(), self.cell(), self.feed, self._readout()
 
-        def step(memory: Memory, state: DecoderState, gates: Array) -> tuple[DecoderState, tuple[Array, Array]]:
+        def step(
+            memory: Memory, state: DecoderState, gates: Array, number: Array
+        ) -> tuple[DecoderState, tuple[Array, Array]]:
             new = cell(gates + state.readout @ w_feed, state.cell)
-            context, weights = attend(memory, new[0])
+            context, weights = attend(memory, new[0], number)
             out = readout(new[0], context)
             return DecoderState(new, out), (out, weights)
 
