@@ -12,7 +12,7 @@ from flax import linen as nn
 from attnlab.analysis.attribution import (
     AttentionBlock,
     Decomposition,
-    EncoderLayer,
+    EncoderBlock,
     NormParameters,
     alti,
     alti_contributions,
@@ -38,7 +38,7 @@ from attnlab.functional import masks
 from attnlab.layers.capture import apply_with_attention
 from attnlab.layers.mixer import Context
 from attnlab.layers.multi_head import CrossAttention, SelfAttention
-from attnlab.layers.transformer import EncoderLayer as LabEncoderLayer
+from attnlab.layers.transformer import EncoderLayer
 
 ATTENTION = AttentionConfig(score=ScaledDot())
 TWO_TOKENS = AttentionBlock(
@@ -117,7 +117,7 @@ def test_the_weighted_values_of_cross_attention_and_its_residual_sum_to_the_bloc
 @pytest.mark.parametrize("position", ["pre", "post"])
 def test_a_block_of_the_labs_encoder_layer_is_the_sum_of_its_parts(norm, position):
     settings, x, context = config(norm=norm, norm_position=position), states(), Context(jnp.array([5]), masks.causal())
-    layer = LabEncoderLayer(settings, ATTENTION)
+    layer = EncoderLayer(settings, ATTENTION)
     params = randomized(layer.init(jax.random.key(0), x, context, False)["params"])
     output, captures = layer.apply({"params": params}, x, context, False, capture_intermediates=True)
     inner = captures["intermediates"]
@@ -127,13 +127,13 @@ def test_a_block_of_the_labs_encoder_layer_is_the_sum_of_its_parts(norm, positio
     weights = record.weights
     if position == "pre":  # x + f(norm(x)): values of the normed input, nothing behind the sum
         block = captured(params["self_attention"], settings, first, x, weights)
-        expected, whole = x + attended, EncoderLayer(block)
+        expected, whole = x + attended, EncoderBlock(block)
         assert jnp.allclose(output, x + attended + fed, atol=1e-5)
     else:  # norm(x + f(x))
         parameters = norm_parameters(params["self_norm"], norm)
         block = captured(params["self_attention"], settings, x, x, weights, parameters)
         expected = first
-        whole = EncoderLayer(block, norm_parameters(params["feed_forward_norm"], norm), (first + fed)[0])
+        whole = EncoderBlock(block, norm_parameters(params["feed_forward_norm"], norm), (first + fed)[0])
     np.testing.assert_allclose(decompose_self_attention(block).total(), expected[0], rtol=1e-3, atol=1e-4)
     # GlobEnc leaves out the feed-forward network: with its part and the biases added back, the layer's output is whole
     vectors = decompose_self_attention(block).vectors
@@ -187,16 +187,16 @@ def test_globenc_by_hand():
     # N = [[√5, √5], [0.5, 2.5]]; N N
     root = 5**0.5
     expected = [[5 + root / 2, 5 + 2.5 * root], [root / 2 + 1.25, root / 2 + 6.25]]
-    np.testing.assert_allclose(globenc([EncoderLayer(TWO_TOKENS)] * 2), expected, rtol=1e-6)
+    np.testing.assert_allclose(globenc([EncoderBlock(TWO_TOKENS)] * 2), expected, rtol=1e-6)
 
 
 def test_globenc_of_a_post_norm_layer_by_hand():
     # g₂ of rms_norm with ε 0, γ 1 and a sum of root mean square 2 halves all vectors
     norm = NormParameters(jnp.ones(2), None, 0.0, "rms_norm")
-    layer = EncoderLayer(TWO_TOKENS, norm, jnp.full((2, 2), 2.0))
+    layer = EncoderBlock(TWO_TOKENS, norm, jnp.full((2, 2), 2.0))
     np.testing.assert_allclose(globenc([layer]), block_norms(TWO_TOKENS) / 2, rtol=1e-6)
     with pytest.raises(ValueError, match="pass feed_forward_norm together with feed_forward_sum"):
-        encoder_norms(EncoderLayer(TWO_TOKENS, norm))
+        encoder_norms(EncoderBlock(TWO_TOKENS, norm))
 
 
 def test_alti_by_hand():
@@ -322,7 +322,7 @@ def test_methods_of_blocks_ignore_padding():
     for method in (
         lambda block, total, **kw: block_norms(block, **kw),
         lambda block, total, **kw: alti([block, block], **kw),
-        lambda block, total, **kw: globenc([EncoderLayer(block, block.norm, total)] * 2, **kw),
+        lambda block, total, **kw: globenc([EncoderBlock(block, block.norm, total)] * 2, **kw),
     ):
         result = method(padded, total, valid=valid)
         np.testing.assert_allclose(result[:3, :3], method(short, total[:3]), rtol=1e-5)
@@ -334,7 +334,7 @@ def test_no_token_and_one_token():
     for n in (0, 1):
         block = random_block(5, n, n)
         assert block_norms(block).shape == (n, n)
-        assert globenc([EncoderLayer(block)]).shape == (n, n)
+        assert globenc([EncoderBlock(block)]).shape == (n, n)
         assert alti([block] * 2).shape == (n, n)
     assert alti([random_block(5, 1, 1)]).tolist() in ([[1]], [[0]])
 

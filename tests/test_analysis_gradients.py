@@ -20,6 +20,7 @@ from attnlab.analysis.attribution import (
     smooth_grad,
 )
 from attnlab.analysis.attribution.batches import map_over, weighted_sum
+from attnlab.analysis.attribution.checks import check_embedded, check_valid
 from attnlab.analysis.attribution.integrated_gradients import quadrature
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -184,6 +185,7 @@ def test_padding_gets_exactly_0_and_changes_nothing(name):
     result = method(real, X, valid=PADDED)
     assert not result.attributions[2].any()
     assert result.attributions[:2].any()
+    assert result.completeness_gap is None or result.completeness_gap < 1e-5
     other = method(real, X.at[2].set(-50.0), valid=PADDED)
     assert result.attributions.tolist() == other.attributions.tolist()
 
@@ -245,6 +247,22 @@ def test_wrong_arguments_are_refused(name):
         method(lambda x: x[0], X)
     with pytest.raises(ValueError, match=rf"{name}: scores must return a floating-point number, not int32"):
         method(lambda x: jnp.argmax(x), X)
+
+
+def test_wrong_arrays_are_refused():
+    with pytest.raises(ValueError, match=r"f: embedded must have shape .* not \[2, 3, 4\]; for a batch write jax.vmap"):
+        check_embedded("f", jnp.ones((2, 3, 4)))
+    with pytest.raises(
+        ValueError, match="f: embedded must be floating-point, not int32; pass embeddings, not token ids"
+    ):
+        check_embedded("f", jnp.ones((2, 3), jnp.int32))
+    with pytest.raises(
+        ValueError, match=r"f: valid must be booleans \[3\].* not int32\[3\]; .* jnp.arange\(3\) < length"
+    ):
+        check_valid("f", jnp.ones(3, jnp.int32), 3)
+    for method, name in ((integrated_gradients, "baseline"), (occlusion, "replacement")):
+        with pytest.raises(ValueError, match=rf"{name} must have shape \[3, 2\] or \[2\], not \[1\]"):
+            method.__wrapped__(score, X, **{name: jnp.zeros(1)})
 
 
 def test_wrong_numbers_are_refused():

@@ -22,7 +22,7 @@ from attnlab.analysis.attribution.decomposition import (
     weighted_values,
 )
 from attnlab.analysis.attribution.flow import attention_flow
-from attnlab.analysis.attribution.globenc import EncoderLayer, encoder_norms, globenc
+from attnlab.analysis.attribution.globenc import EncoderBlock, encoder_norms, globenc
 from attnlab.analysis.attribution.gradients import input_x_gradient, saliency
 from attnlab.analysis.attribution.integrated_gradients import integrated_gradients
 from attnlab.analysis.attribution.norms import attention_norms, block_norms, head_attention_norms, mixing_ratio
@@ -43,7 +43,7 @@ from attnlab.analysis.attribution.smooth_grad import smooth_grad
 from attnlab.analysis.attribution.value_zeroing import value_zeroing
 
 __all__ = [
-    "METHODS", "AltiPlus", "AttentionBlock", "Attribution", "BimodalRelevance", "Decomposition", "EncoderLayer",
+    "METHODS", "AltiPlus", "AttentionBlock", "Attribution", "BimodalRelevance", "Decomposition", "EncoderBlock",
     "NormParameters", "aggregate_features", "aggregate_segments", "alti", "alti_contributions", "alti_plus",
     "attention_flow", "attention_norms", "attention_relevance", "attention_rollout", "block_norms", "check_method",
     "cross_attention_relevance", "decompose_cross_attention", "decompose_self_attention", "encoder_decoder_relevance",

@@ -41,8 +41,9 @@ def attention_flow(
         valid: True for real tokens; None if there is no padding.
         queries: numbers of the output tokens whose flows are wanted; None for all. The others' rows are 0.
     Returns: [n n] flows in [0, 1], of float64. They are not normalized (the authors' code divides each row by its sum).
-    Cost: 1 forward pass, for the capture, then n maximum flows a query on the CPU. A function of NumPy arrays, not
-        jit-able and without gradient.
+    Cost: 1 forward pass, for the capture, then n maximum flows a query on the CPU: some tenths of a second a query for
+        6 layers and 60 tokens, so pass the `queries` that matter. A function of NumPy arrays, not jit-able and without
+        gradient.
     Numerics: float64, with errors of at most about 1e-12 times the number of edges; rows and columns of padding have
         exactly 0.
     Reference: Abnar & Zuidema 2020, section 3 ("attention flow").

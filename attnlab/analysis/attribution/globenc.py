@@ -18,7 +18,7 @@ from attnlab.analysis.attribution.decomposition import (
 from attnlab.analysis.attribution.rollout import rollout
 
 
-class EncoderLayer(NamedTuple):
+class EncoderBlock(NamedTuple):
     """What was captured of one encoder layer: its attention block, and the norm behind its feed-forward network."""
 
     block: AttentionBlock
@@ -28,7 +28,7 @@ class EncoderLayer(NamedTuple):
     """The input of that norm: the feed-forward network's output plus its residual."""
 
 
-def encoder_norms(layer: EncoderLayer, *, valid: Bool[Array, " n"] | None = None) -> Float[Array, "n n"]:
+def encoder_norms(layer: EncoderBlock, *, valid: Bool[Array, " n"] | None = None) -> Float[Array, "n n"]:
     """Return the norm of each token's part in the output of one encoder layer, without the feed-forward network's own.
 
     N_Enc[i, j] = ‖g₂(g₁(Σ_h weights[h, i, j] f_h(x_j) + [i = j] x_i))‖₂
@@ -45,7 +45,7 @@ def encoder_norms(layer: EncoderLayer, *, valid: Bool[Array, " n"] | None = None
     Reference: Modarressi et al. 2022, section 3 (N_ENC).
 
     >>> one = jnp.ones((1, 1, 1))
-    >>> encoder_norms(EncoderLayer(AttentionBlock(one, one, one, jnp.array([[-3.0]])))).tolist()
+    >>> encoder_norms(EncoderBlock(AttentionBlock(one, one, one, jnp.array([[-3.0]])))).tolist()
     [[2.0]]
     """
     if (layer.feed_forward_norm is None) != (layer.feed_forward_sum is None):
@@ -58,7 +58,7 @@ def encoder_norms(layer: EncoderLayer, *, valid: Bool[Array, " n"] | None = None
     return without_padding(vector_norm(vectors), valid, valid)
 
 
-def globenc(layers: Sequence[EncoderLayer], *, valid: Bool[Array, " n"] | None = None) -> Float[Array, "n n"]:
+def globenc(layers: Sequence[EncoderBlock], *, valid: Bool[Array, " n"] | None = None) -> Float[Array, "n n"]:
     """Follow the norms of whole encoder layers down to the input tokens.
 
     R = N_L ⋯ N_1,    N_l = `encoder_norms` of layer l
@@ -79,7 +79,7 @@ def globenc(layers: Sequence[EncoderLayer], *, valid: Bool[Array, " n"] | None =
         encoder layer", section 3.
 
     >>> one = jnp.ones((1, 1, 1))
-    >>> globenc([EncoderLayer(AttentionBlock(one, one, one, jnp.array([[-3.0]])))] * 2).tolist()
+    >>> globenc([EncoderBlock(AttentionBlock(one, one, one, jnp.array([[-3.0]])))] * 2).tolist()
     [[4.0]]
     """
     if not layers:
