@@ -62,8 +62,8 @@ def integrated_gradients(
         valid: True for real tokens, which alone move along the path; None if there is no padding.
     Returns: an `Attribution` with attributions [n d] and completeness_gap |Σ attributions − (F(x) − F(x'))|.
     Cost: n_steps forward and backward passes, and 2 forward passes for the gap.
-    Numerics: dtype of `embedded`; padding has exactly 0. With enough steps the gap of a smooth score in float32 is below
-        about 1e-6 of Σ |attributions|. Differentiable.
+    Numerics: dtype of `embedded`; padding has exactly 0. With enough steps the gap of a smooth score in float32 is
+        below about 1e-6 of Σ |attributions|. Differentiable.
     Reference: Sundararajan et al. 2017, section 3 and Proposition 1; captum's `IntegratedGradients`, whose
         convergence delta has this gap as its magnitude.
 
