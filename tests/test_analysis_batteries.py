@@ -1,4 +1,4 @@
-"""The batteries of Jain & Wallace and of Wiegreffe & Pinter: divergences, permutation, adversarial attention, losses."""
+"""The batteries of Jain & Wallace and of Wiegreffe & Pinter: permutation, adversaries and what they are measured by."""
 
 import math
 

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Array, Bool
+
 Span = tuple[int, int]
 """The first token and the one after the last."""
 
@@ -49,7 +52,7 @@ def iou_f1(predicted: Sequence[Sequence[Span]], gold: Sequence[Sequence[Span]], 
     )
 
 
-def spans(marked: Sequence[bool]) -> list[Span]:
+def spans(marked: Sequence[bool] | Bool[np.ndarray, " n"] | Bool[Array, " n"]) -> list[Span]:
     """Return the spans of consecutive marked tokens.
 
     >>> spans([True, True, False, True])

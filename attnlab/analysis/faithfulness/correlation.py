@@ -51,12 +51,10 @@ def kendall_tau(
     tokens = jnp.sum(valid)
     total = (tokens * (tokens - 1) // 2).astype(dtype)
     ties = [_ties(values, valid, pairs, dtype) for values in (first, second)]
-    free = (total - ties[0].pairs) * (total - ties[1].pairs)
-    defined = (free > 0.0) & ~jnp.any(valid & (jnp.isnan(first) | jnp.isnan(second)))
-    root = jnp.sqrt(jnp.where(defined, total - ties[0].pairs, 1.0)) * jnp.sqrt(
-        jnp.where(defined, total - ties[1].pairs, 1.0)
-    )
-    statistic = jnp.clip(score / root, -1.0, 1.0)
+    first_free, second_free = total - ties[0].pairs, total - ties[1].pairs
+    defined = (first_free > 0.0) & (second_free > 0.0) & ~jnp.any(valid & (jnp.isnan(first) | jnp.isnan(second)))
+    mean = jnp.where(first_free == second_free, first_free, jnp.sqrt(first_free) * jnp.sqrt(second_free))
+    statistic = jnp.clip(score / jnp.where(defined, mean, 1.0), -1.0, 1.0)
     without_ties = (ties[0].pairs == 0.0) & (ties[1].pairs == 0.0)
     exact = _exact_pvalue(jnp.abs(score), total, tokens)
     pvalue = jnp.where(without_ties & (tokens <= EXACT_UP_TO), exact, _normal_pvalue(score, total, tokens, *ties))
