@@ -227,9 +227,9 @@ class TestInfidelity:
         rng = jax.random.key(0)
         changes = np.asarray(jax.random.uniform(rng, (20, 4, 3), jnp.float32, -0.1, 0.1))
         expected = metrics.sensitivity_max(
-            lambda x: torch.sin(x) * x,
+            lambda inputs: (torch.sin(inputs[0]) * inputs[0],),
             torch.tensor(embedded)[None],
-            perturb_func=lambda x: x + torch.tensor(changes),
+            perturb_func=lambda inputs: (torch.tensor(embedded)[None] + torch.tensor(changes),),
             n_perturb_samples=20,
         )
         actual = max_sensitivity(rng, lambda x: jnp.sin(x) * x, jnp.asarray(embedded), radius=0.1, samples=20)

@@ -21,7 +21,7 @@ def auprc_plau(attributions: Attributions, gold: Gold, where: Where | None = Non
 
     over the distinct attributions t, the largest first, with P and R the precision and recall of the tokens whose
     attribution is at least t. This is scikit-learn's `auc(recall, precision)` of `precision_recall_curve`, by the
-    trapezoidal rule, as in ferret and ERASER. Not `average_precision`, a sum without interpolation; either can be larger.
+    trapezoidal rule, as in ferret and ERASER. Not `average_precision`, which has no interpolation and may be larger.
 
     Args:
         attributions: of each token.

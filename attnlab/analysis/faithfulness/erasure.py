@@ -86,7 +86,7 @@ def aopc_compr(
     aopc_compr = (1/|R|) Σ_{r ∈ R} comprehensiveness_r
 
     The higher the better. Two shares that are the same number of tokens both count, as in ERASER. `ratios=None` is the
-    mean over every number of tokens, ferret's `based_on="k"`; its default is 10, 20, … 100% of the tokens, rounded down,
+    mean over every number of tokens, ferret's `based_on="k"`; its default is 10, 20, … 100% of them, rounded down,
     without shares of the same tokens, and without tokens of negative attribution (`only_pos`).
 
     Args: as in `comprehensiveness`.
