@@ -63,6 +63,10 @@ class TestCount:
         with pytest.raises(ValueError, match=r"between 0 and 1, not 10.*0\.1"):
             masks.token_count(10.0, 20)
 
+    def test_no_ratio_is_refused(self):
+        with pytest.raises(ValueError, match="ratios must not be empty; write None for every number"):
+            erasure.aopc_compr(additive, WORTH, ratios=())
+
     def test_counts_depend_on_the_length_not_on_the_padding(self):
         where = jnp.arange(40) < 19
         # ⌈0.19⌉, ⌈0.95⌉, ⌈1.9⌉, ⌈3.8⌉, ⌈9.5⌉
@@ -170,6 +174,12 @@ class TestErasure:
         value = erasure.aopc_compr(predict, worth)
         assert value.dtype == jnp.float64
         np.testing.assert_allclose(value, (4 * 0.4 + 0.6) / 5, rtol=1e-14)
+
+    def test_the_model_may_run_in_parts(self):
+        def in_parts(removed):
+            return jax.lax.map(lambda mask: additive(mask[None])[0], removed, batch_size=2)
+
+        close(erasure.aopc_compr(in_parts, WORTH), 0.44)
 
 
 class TestDecisionFlip:

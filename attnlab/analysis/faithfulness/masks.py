@@ -93,6 +93,8 @@ def token_counts(
     """
     if ratios is None:
         return jnp.minimum(jnp.arange(1, attributions.size + 1), length(attributions, where))
+    if not len(ratios):
+        raise ValueError("ratios must not be empty; write None for every number of tokens, or ratios=(0.1, 0.5)")
     table = [[token_count(float(ratio), tokens) for ratio in ratios] for tokens in range(attributions.size + 1)]
     return jnp.asarray(np.array(table, np.int32).reshape(attributions.size + 1, len(ratios)))[
         length(attributions, where)
