@@ -147,7 +147,7 @@ def pointing_game(attributions: Attributions, gold: Gold, where: Where | None = 
 
     Args: as in `auprc_plau`.
     Returns: 0 or 1; 0 if all attributions are 0, NaN without a marked token. Of equal attributions the first counts.
-    Reference: Zhang et al. 2016 (excitation backprop), section 4.1.
+    Reference: Zhang et al. 2016 (excitation backprop), the pointing game.
 
     >>> float(pointing_game(jnp.array([0.1, 0.7, 0.2]), jnp.array([False, True, False])))
     1.0
@@ -171,7 +171,7 @@ def relevance_mass_accuracy(attributions: Attributions, gold: Gold, where: Where
     Args: as in `auprc_plau`.
     Returns: in [0, 1]; 0 if no attribution is positive, NaN without a marked token. For uniform attributions the share
         of marked tokens.
-    Reference: Arras, Osman & Samek 2022 (CLEVR-XAI), eq. 1.
+    Reference: Arras, Osman & Samek 2022 (CLEVR-XAI), relevance mass accuracy.
 
     >>> float(relevance_mass_accuracy(jnp.array([3.0, -2.0, 1.0]), jnp.array([True, True, False])))
     0.75
@@ -209,7 +209,7 @@ def relevance_rank_accuracy(attributions: Attributions, gold: Gold, where: Where
 
     Args: as in `auprc_plau`.
     Returns: in [0, 1]; NaN without a marked token.
-    Reference: Arras, Osman & Samek 2022 (CLEVR-XAI), eq. 2; Quantus, `RelevanceRankAccuracy`.
+    Reference: Arras, Osman & Samek 2022 (CLEVR-XAI), relevance rank accuracy.
 
     >>> float(relevance_rank_accuracy(jnp.array([0.9, 0.5, 0.1]), jnp.array([True, False, True])))
     0.5

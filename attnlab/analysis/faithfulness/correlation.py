@@ -37,7 +37,7 @@ def kendall_tau(
         are equal, or if one is NaN.
     Numerics: n² comparisons; ties are values that are exactly equal. The p-value is exact without ties and for at most
         33 tokens, else that of the normal approximation: both as in SciPy with `method="auto"`. No gradient.
-    Reference: Kendall 1945; Kendall 1970, chapters 4 and 5 (variance with ties).
+    Reference: Kendall 1945 (ties); Kendall 1970, chapters 4 and 5 (significance).
 
     >>> tau = kendall_tau(jnp.array([1.0, 2.0, 3.0, 4.0]), jnp.array([1.0, 3.0, 2.0, 4.0]))
     >>> round(float(tau.statistic), 4), round(float(tau.pvalue), 4)

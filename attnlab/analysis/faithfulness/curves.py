@@ -20,7 +20,7 @@ def deletion_curve(
         attributions: of each token.
         where: True for tokens that may be removed; None if all may.
     Returns: the predictions; entries beyond the length of the text repeat the last.
-    Reference: Petsiuk et al. 2018 (RISE), section 4.2; Samek et al. 2017.
+    Reference: Petsiuk et al. 2018 (RISE); Samek et al. 2017.
 
     >>> additive = lambda removed: jnp.where(removed, 0.0, jnp.array([0.5, 0.25, 0.25])).sum(axis=1)
     >>> deletion_curve(additive, jnp.array([3.0, 2.0, 1.0])).tolist()
@@ -40,7 +40,7 @@ def insertion_curve(
 
     Args: as in `deletion_curve`.
     Returns: the predictions; entries beyond the length of the text repeat the last.
-    Reference: Petsiuk et al. 2018 (RISE), section 4.2.
+    Reference: Petsiuk et al. 2018 (RISE).
 
     >>> additive = lambda removed: jnp.where(removed, 0.0, jnp.array([0.5, 0.25, 0.25])).sum(axis=1)
     >>> insertion_curve(additive, jnp.array([3.0, 2.0, 1.0])).tolist()
@@ -59,7 +59,7 @@ def auc(curve: Float[Array, " n_plus_1"], tokens: Int[Array, ""]) -> Float[Array
         curve: the prediction after 0, 1, … tokens.
         tokens: number n of tokens of the text; later entries of the curve are ignored.
     Returns: in [0, 1] for probabilities; the value of the curve for a text without tokens.
-    Reference: Petsiuk et al. 2018 (RISE), section 4.2.
+    Reference: Petsiuk et al. 2018 (RISE).
 
     >>> float(auc(jnp.array([1.0, 0.5, 0.0, 0.0]), jnp.int32(2)))
     0.5

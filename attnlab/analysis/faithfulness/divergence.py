@@ -16,7 +16,7 @@ def tvd(p: Distribution, q: Distribution) -> Float[Array, ""]:
 
     Returns: in [0, 1].
     Numerics: the gradient is ±½, and 0 at equal entries. (That of `jnp.abs` is 1 at 0.)
-    Reference: Jain & Wallace 2019, section 3.
+    Reference: Jain & Wallace 2019, section 4.
 
     >>> tvd(jnp.array([0.5, 0.5]), jnp.array([0.75, 0.25])).tolist()
     0.25
@@ -52,7 +52,7 @@ def jsd(p: Distribution, q: Distribution) -> Float[Array, ""]:
 
     Returns: in [0, ln 2 ≈ 0.6931]; ln 2 for distributions with no position in common.
     Numerics: rounding may leave a value of about −1e-8 for equal distributions. The gradient is finite everywhere.
-    Reference: Jain & Wallace 2019, section 3; Lin 1991.
+    Reference: Jain & Wallace 2019, section 4; Lin 1991.
 
     >>> round(float(jsd(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]))), 4)
     0.6931

@@ -140,7 +140,7 @@ def normalized_comprehensiveness(
     Args: as in `comprehensiveness`.
     Returns: in [0, 1]; NaN where removing all tokens does not lower the prediction, so that there is nothing to
         divide by. (The code published with the paper counts such a text as 0.)
-    Reference: Carton, Rathore & Tan 2020, section 4.
+    Reference: Carton, Rathore & Tan 2020, and the code published with it.
 
     >>> additive = lambda removed: 0.5 + jnp.where(removed, 0.0, jnp.array([0.25, 0.125, 0.125])).sum(axis=1)
     >>> normalized_comprehensiveness(additive, jnp.array([3.0, 2.0, 1.0]), ratios=(0.1,)).tolist()
@@ -165,7 +165,7 @@ def normalized_sufficiency(
 
     Args: as in `comprehensiveness`.
     Returns: in [0, 1]; NaN where removing all tokens does not lower the prediction.
-    Reference: Carton, Rathore & Tan 2020, section 4.
+    Reference: Carton, Rathore & Tan 2020, and the code published with it.
 
     >>> additive = lambda removed: 0.5 + jnp.where(removed, 0.0, jnp.array([0.25, 0.125, 0.125])).sum(axis=1)
     >>> normalized_sufficiency(additive, jnp.array([3.0, 2.0, 1.0]), ratios=(0.1, 0.5)).tolist()
@@ -191,7 +191,7 @@ def log_odds(
 
     Args: as in `comprehensiveness`; `predict` returns probabilities.
     Returns: in nats; 0 if nothing changes, −inf if the probability falls to 0.
-    Reference: Shrikumar et al. 2017, section 4; Chen et al. 2019 (L-Shapley), section 5.
+    Reference: Shrikumar et al. 2017 (DeepLIFT); Chen et al. 2019 (L-Shapley and C-Shapley).
 
     >>> predict = lambda removed: jnp.where(removed[:, 0], 0.25, 0.5)
     >>> round(float(log_odds(predict, jnp.array([3.0, 2.0]), ratios=(0.1,))[0]), 4)

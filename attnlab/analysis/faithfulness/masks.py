@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import cache
 
 import jax.numpy as jnp
 import numpy as np
@@ -63,7 +64,7 @@ def token_count(ratio: float, tokens: int) -> int:
     Rounded up, as in ERASER's models, so that every share of a nonempty text has at least one token. ferret
     (`based_on="perc"`) rounds down and leaves out shares of no token: of a sentence of 19 tokens, the usual length in
     SST-2, neither 1% nor 5% would then be evaluated. The product is exact: the ratio is the decimal number that is
-    written, and 10% of 30 tokens are 3, not 4.
+    written, and 7% of 100 tokens are 7, although 0.07 · 100 in float64 is more than 7.
 
     Args:
         ratio: share of the tokens, in [0, 1].
@@ -86,7 +87,8 @@ def token_counts(
     Args:
         attributions: of each token; only their number matters.
         where: True for tokens that may be removed; None if all may.
-        ratios: shares of the tokens; None for every number of tokens, 1 … n (more than the text has stand for all).
+        ratios: shares of the tokens; None for every number of tokens, 1 … n. (Numbers beyond the length of the text
+            become its length.)
 
     >>> token_counts(jnp.zeros(4), jnp.array([True, True, True, False]), (0.1, 0.5)).tolist()
     [1, 2]
@@ -95,10 +97,8 @@ def token_counts(
         return jnp.minimum(jnp.arange(1, attributions.size + 1), length(attributions, where))
     if not len(ratios):
         raise ValueError("ratios must not be empty; write None for every number of tokens, or ratios=(0.1, 0.5)")
-    table = [[token_count(float(ratio), tokens) for ratio in ratios] for tokens in range(attributions.size + 1)]
-    return jnp.asarray(np.array(table, np.int32).reshape(attributions.size + 1, len(ratios)))[
-        length(attributions, where)
-    ]
+    table = _count_table(attributions.size, tuple(map(float, ratios)))
+    return jnp.asarray(table)[length(attributions, where)]
 
 
 def top_tokens(attributions: Attributions, counts: Int[Array, " r"], where: Where | None = None) -> Bool[Array, "r n"]:
@@ -144,3 +144,9 @@ def rationale_kept(
     """
     rest = ~rationale_removed(attributions, where, ratios)
     return rest if where is None else rest & where[None, :]
+
+
+@cache
+def _count_table(size: int, ratios: tuple[float, ...]) -> Int[np.ndarray, "size_plus_1 r"]:
+    """Return the number of tokens at each ratio for texts of 0 … size tokens."""
+    return np.array([[token_count(ratio, tokens) for ratio in ratios] for tokens in range(size + 1)], np.int32)

@@ -63,7 +63,7 @@ def divergence_curve(jsd: Float[Array, " points"], tvd: Float[Array, " points"])
         jsd: mean over the test texts of the JSD of an adversary's attention weights from the base model's.
         tvd: mean over the test texts of the TVD of its predictions.
     Returns: a `DivergenceCurve`, without the point of the base model itself.
-    Reference: Wiegreffe & Pinter 2019, section 4.2 and figure 5; the area is ours.
+    Reference: Wiegreffe & Pinter 2019, figure 5; they have no area.
 
     >>> curve = divergence_curve(jnp.array([0.5, 0.25]), jnp.array([0.25, 0.0]))
     >>> curve.jsd.tolist(), curve.tvd.tolist(), float(curve.area)

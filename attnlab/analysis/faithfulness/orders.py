@@ -33,7 +33,7 @@ def leave_one_out(predict: Predict, where: Where) -> Attributions:
         predict: see `masks.Predict`; it is called once, with n + 1 masks.
         where: True for tokens that may be removed.
     Returns: one difference a token; 0 for other tokens.
-    Reference: Li, Monroe & Jurafsky 2016, eq. 1; Zeiler & Fergus 2014.
+    Reference: Zeiler & Fergus 2014; Li, Monroe & Jurafsky 2016, who divide by the prediction.
 
     >>> additive = lambda removed: jnp.where(removed, 0.0, jnp.array([0.5, 0.25, 0.25])).sum(axis=1)
     >>> leave_one_out(additive, jnp.array([True, True, False])).tolist()
@@ -57,7 +57,7 @@ def greedy_deletion(predict: Predict, where: Where) -> Attributions:
         where: True for tokens that may be removed.
     Returns: n for the token that is removed first, n − 1 for the next, …; 0 for other tokens. Of equal predictions the
         earlier token is removed first.
-    Reference: Serrano & Smith 2019, section 5 (minimal sets that flip the decision); Feng et al. 2018.
+    Reference: Feng et al. 2018 (input reduction), who remove the least important token at each step.
 
     >>> additive = lambda removed: jnp.where(removed, 0.0, jnp.array([0.25, 0.5, 0.25])).sum(axis=1)
     >>> greedy_deletion(additive, jnp.array([True, True, True])).tolist()

@@ -44,7 +44,7 @@ def mprt(
             (Quantus: `top_down`); "independent" randomizes each layer alone.
         similarity: (original, randomized, where) -> number, for one text.
     Returns: for each group, in the order given, the similarity of each text.
-    Reference: Adebayo et al. 2018, section 3; Hedström et al. 2023 (Quantus, `MPRT`).
+    Reference: Adebayo et al. 2018 ("Sanity Checks for Saliency Maps"); Hedström et al. 2023 (Quantus, `MPRT`).
 
     >>> attribute = lambda params: params["top"] * params["bottom"] * jnp.array([[1.0, 2.0, 3.0]])
     >>> params, other = {"top": jnp.ones(1), "bottom": jnp.ones(1)}, {"top": -jnp.ones(1), "bottom": 2 * jnp.ones(1)}

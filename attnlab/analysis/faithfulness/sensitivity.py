@@ -36,7 +36,7 @@ def sensitivities(
         radius: r, in the unit of the embeddings.
         samples: number of random changes.
     Returns: one number a sample, at least 0; NaN or ∞ if all attributions are 0.
-    Reference: Yeh et al. 2019, definition 2.1 and section 5.
+    Reference: Yeh et al. 2019, section 3.
 
     >>> sensitivities(jax.random.key(0), lambda x: jnp.ones(2), jnp.ones((2, 3)), samples=2).tolist()
     [0.0, 0.0]
@@ -68,7 +68,7 @@ def max_sensitivity(
 
     Args: as in `sensitivities`.
     Returns: at least 0; it grows with the number of samples.
-    Reference: Yeh et al. 2019, definition 2.1 (SENS_MAX).
+    Reference: Yeh et al. 2019, section 3 (SENS_MAX).
 
     >>> float(max_sensitivity(jax.random.key(0), lambda x: jnp.ones(2), jnp.ones((2, 3))))
     0.0
@@ -120,7 +120,7 @@ def infidelity(
         rescale: multiply the attributions by the factor that is best for these perturbations, so that only their
             proportions count (captum's `normalize=True`, and what the authors' code does).
     Returns: at least 0, in the squared unit of the score.
-    Reference: Yeh et al. 2019, definition 2.2.
+    Reference: Yeh et al. 2019, section 2.
 
     >>> gradient = jnp.array([[1.0, 2.0]])
     >>> score = lambda embedded: jnp.sum(embedded * gradient)
@@ -147,7 +147,7 @@ def token_infidelity(
         removed: sets of tokens, a row each; no padding.
         rescale: as in `infidelity`. Without it, attributions in another unit (attention weights) are far off.
     Returns: at least 0, in the squared unit of the prediction.
-    Reference: Yeh et al. 2019, definition 2.2 and section 2.3 (removal of subsets, "square").
+    Reference: Yeh et al. 2019, section 2 (perturbations that remove subsets of the features).
 
     >>> contributions = jnp.array([0.5, 0.25, 0.25])
     >>> additive = lambda removed: jnp.where(removed, 0.0, contributions).sum(axis=1)

@@ -52,7 +52,7 @@ def soft_comprehensiveness(
         where: True for tokens that may be masked; None if all may. The embeddings of others stay as they are.
         samples: number of draws.
     Returns: at least 0; NaN if the prediction for embeddings of zeros is not lower than that for the text.
-    Reference: Zhao & Aletras 2023, section 3.
+    Reference: Zhao & Aletras 2023, eq. 5.
 
     >>> predict = lambda embedded: embedded.sum(axis=(1, 2)) / 4.0
     >>> embedded = jnp.array([[1.0, 1.0], [1.0, 1.0]])
@@ -81,7 +81,7 @@ def soft_sufficiency(
 
     Args: as in `soft_comprehensiveness`.
     Returns: at most 1; NaN if the prediction for embeddings of zeros is not lower than that for the text.
-    Reference: Zhao & Aletras 2023, section 3.
+    Reference: Zhao & Aletras 2023, eq. 4.
 
     >>> predict = lambda embedded: embedded.sum(axis=(1, 2)) / 4.0
     >>> embedded = jnp.array([[1.0, 1.0], [1.0, 1.0]])
