@@ -14,6 +14,7 @@ from attnlab.analysis import plausibility
 from attnlab.analysis.faithfulness.agreement import taucorr_loo
 from attnlab.analysis.faithfulness.erasure import aopc_compr, aopc_suff, comprehensiveness, sufficiency
 from attnlab.analysis.faithfulness.masks import RATIOS
+from attnlab.analysis.faithfulness.randomization import mprt
 from attnlab.analysis.rationale_spans import iou_f1, spans
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
@@ -220,3 +221,43 @@ class TestQuantus:
         ):
             expected = kind(disable_warnings=True).evaluate_batch(a_batch=attributions, s_batch=gold)
             show(f"quantus {kind.__name__}", expected, jax.vmap(ours)(jnp.asarray(attributions), jnp.asarray(gold)))
+
+    @pytest.mark.parametrize(("theirs", "ours"), [("top_down", "cascading"), ("independent", "independent")])
+    def test_mprt(self, theirs, ours):
+        torch, quantus = pytest.importorskip("torch"), pytest.importorskip("quantus")
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(8, 6), torch.nn.Tanh(), torch.nn.Linear(6, 3)).eval()
+        inputs = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
+        targets = np.array([0, 1, 2, 0, 1])
+
+        def input_x_gradient(model, inputs, targets, **_):
+            inputs = torch.tensor(np.asarray(inputs, np.float32), requires_grad=True)
+            scores = model(inputs)[torch.arange(len(inputs)), torch.as_tensor(targets)]
+            return (torch.autograd.grad(scores.sum(), inputs)[0] * inputs).detach().numpy()
+
+        def arrays():
+            return {
+                name: {"kernel": jnp.asarray(model[int(name)].weight.T.detach().numpy().copy())}
+                | {"bias": jnp.asarray(model[int(name)].bias.detach().numpy().copy())}
+                for name in ("0", "2")
+            }
+
+        expected = quantus.MPRT(layer_order=theirs, abs=False, normalise=False, seed=42, disable_warnings=True)(
+            model=model, x_batch=inputs, y_batch=targets, explain_func=input_x_gradient, channel_first=True
+        )
+        params = arrays()
+        for layer in (model[0], model[2]):
+            torch.manual_seed(43)  # as Quantus does before it initializes a layer anew
+            layer.reset_parameters()
+        random_params = arrays()
+
+        def attribute(params):
+            def score(embedded, target):
+                states = jnp.tanh(embedded @ params["0"]["kernel"] + params["0"]["bias"])
+                return (states @ params["2"]["kernel"] + params["2"]["bias"])[target]
+
+            return jax.vmap(jax.grad(score))(jnp.asarray(inputs), jnp.asarray(targets)) * inputs
+
+        groups = {"2": [("2",)], "0": [("0",)]}
+        for name, values in mprt(attribute, params, random_params, groups, order=ours).items():
+            show(f"quantus MPRT {theirs}, layer {name}", expected[name], values)
