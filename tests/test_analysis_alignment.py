@@ -344,6 +344,17 @@ def test_the_choice_with_the_lowest_aer_is_chosen():
     assert counts.tolist() == [[3, 3, 0, 0]] * 2
 
 
+def test_both_directions_are_symmetrized():
+    # A model target -> source attends from the source to the target: its links are (target, source).
+    rows = np.stack([peaked(0, 2, 2, width=4), peaked(0, 1, 2, width=4)])[None]
+    backward = AttendedSentence(rows, range(3), range(2), gold({(0, 0), (1, 1), (2, 1)}))
+    links = alignment.attention_links(backward, Choice(0, 0))
+    assert links == {(0, 0), (2, 1)}
+    directions = [alignment.attention_links(SENTENCE, Choice(1, 0))], [alignment.transposed(links)]
+    assert alignment.symmetrize("intersection", *directions) == [{(0, 0), (1, 2)}]
+    assert alignment.symmetrize("grow-diag", *directions) == [{(0, 0), (1, 1), (1, 2)}]
+
+
 def test_what_does_not_exist_is_refused():
     for choice, words in ((Choice(2, 0), "layer 2"), (Choice(0, -1), "head -1")):
         with pytest.raises(ValueError, match=words):

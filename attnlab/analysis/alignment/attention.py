@@ -5,8 +5,9 @@ A decoder that is given y_{t−1} at step t predicts y_t. The attention of a ste
     output step (AWO)   target token y_t takes the weights of step t, at which it is the output
     input step (AWI)    target token y_t takes the weights of step t + 1, at which it is the input ("shift-att")
 
-In a Transformer the input step aligns better, in the middle layers by far: there the decoder still represents the
-token that was read. In a recurrent decoder whose attention comes before its output the output step is the usual one.
+In a Transformer, lower layers of the decoder align at the input step and upper layers at the output step, and the best
+head of the former is usually better. In a recurrent decoder, whose attention comes before its output, it is the output
+step.
 
 Reference: Kobayashi et al. 2020, section 5 (AWO, AWI); Chen et al. 2020, section 3 (shift-att).
 """

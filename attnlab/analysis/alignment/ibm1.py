@@ -39,9 +39,10 @@ class IBM1:
         s = np.array([NULL if word is None else self.source_ids.get(word, unknown) for word in source], np.int64)
         t = np.array([self.target_ids.get(word, -1) for word in target], np.int64)
         keys = s[:, None] * len(self.target_ids) + t
-        index = np.minimum(np.searchsorted(self.pairs, keys), len(self.pairs) - 1) if len(self.pairs) else 0 * keys
-        found = (t >= 0) & (self.pairs[index] == keys) if len(self.pairs) else np.zeros(keys.shape, bool)
-        return np.where(found, self.probability[index] if len(self.pairs) else 0.0, 0.0)
+        if not len(self.pairs):
+            return np.zeros(keys.shape)
+        index = np.minimum(np.searchsorted(self.pairs, keys), len(self.pairs) - 1)
+        return np.where((t >= 0) & (self.pairs[index] == keys), self.probability[index], 0.0)
 
     def align(self, source: Sequence[str], target: Sequence[str]) -> Pairs:
         """Link each target word to its most probable source word, or to none if NULL is more probable than all.
@@ -88,9 +89,8 @@ def train_ibm1(
         smoothing: n above, 0 for maximum likelihood. Moore 2004 proposes 0.01 or so: rare source words otherwise
             collect the links of words that have no counterpart ("garbage collectors").
 
-    Numerics: float64, all occurrences of word pairs at once: about 40 bytes for each (source word, target word) of
-        each sentence pair, thus 0.5 GB for 100,000 pairs of 11 words. The likelihood never decreases if smoothing
-        is 0.
+    Numerics: float64, all (source word, target word) of all sentence pairs at once, about 80 bytes each: 1 GB and 10
+        seconds for 170,000 pairs of Tatoeba. The likelihood never decreases if smoothing is 0.
     Reference: Brown et al. 1993, section 4.1, eq. 5 and 11 to 14; Moore 2004 (smoothing, weight of NULL).
 
     >>> model = train_ibm1([["das", "Haus"], ["das", "Buch"]], [["the", "house"], ["the", "book"]], iterations=20)
