@@ -1,5 +1,7 @@
 """Detection, importance, ablation, pruning and alarms, against hand-worked cases and loops over the definitions."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,6 +77,34 @@ def test_scores_against_loops(exclude_bos, exclude_current, measured_by):
     expected = loop_score(weights, loop_pattern("previous", TOKENS), exclude_bos, exclude_current, measured_by)
     for arguments in ((jnp.asarray(weights),), (padded_weights, valid), (behind, jnp.arange(11) >= 3)):
         assert float(heads.previous_token_head(*arguments, **options)) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.reference
+@pytest.mark.filterwarnings("ignore")
+def test_patterns_and_scores_against_transformer_lens():
+    torch = pytest.importorskip("torch")
+    theirs = pytest.importorskip("transformer_lens.head_detector", exc_type=ImportError)
+    compared = 0
+    for seed in range(10):
+        tokens = np.random.default_rng(seed).integers(0, 4, size=9)
+        weights = random_causal(9, seed)
+        patterns = {
+            "previous_token_head": heads.previous_token_pattern(9),
+            "duplicate_token_head": heads.duplicate_token_pattern(jnp.asarray(tokens)),
+            "induction_head": heads.induction_pattern(jnp.asarray(tokens)),
+        }
+        for name, pattern in patterns.items():
+            expected = getattr(theirs, f"get_{name}_detection_pattern")(torch.tensor(tokens)[None])
+            np.testing.assert_array_equal(pattern, expected.numpy())
+            for bos, current, measured_by in itertools.product((False, True), (False, True), ("mul", "abs")):
+                options = {"exclude_bos": bos, "exclude_current_token": current, "error_measure": measured_by}
+                score = theirs.compute_head_attention_similarity_score(
+                    torch.tensor(weights), detection_pattern=expected, **options
+                )  # of "abs", rounded to three digits
+                ours = float(heads.pattern_score(jnp.asarray(weights), pattern, **options))
+                assert ours == pytest.approx(score, abs=6e-4 if measured_by == "abs" else 1e-5)
+                compared += 1
+    assert compared == 240
 
 
 def test_perfect_heads():

@@ -77,6 +77,13 @@ def test_diagonality_by_hand():
     close(heads.diagonality(jnp.eye(3), CAUSAL), np.ones(3))  # the first query may attend to nothing else
 
 
+def test_diagonality_with_padding_at_the_start():
+    weights = jnp.asarray(random_weights(3, 4))
+    shifted = jnp.full((5, 7), jnp.nan).at[2:, 3:].set(weights)
+    where = jnp.zeros((5, 7), bool).at[2:, 3:].set(True)
+    close(heads.diagonality(shifted, where)[2:], heads.diagonality(weights))
+
+
 def test_the_means_of_a_head():
     result = heads.head_statistics(WEIGHTS)
     close(result.entropy, 2.5 * LN2 / 3)
@@ -144,6 +151,32 @@ def test_precision_and_gradients(x64):
         )
         assert jnp.isfinite(gradient).all()
         assert (gradient[~where] == 0).all()
+
+
+def test_nothing_is_promoted_silently(strict):
+    weights, where = jnp.asarray(random_weights(2, 3, 3)), CAUSAL
+    valid = jnp.array([True, True, False])
+    assert all(value.shape == () for value in heads.head_statistics(weights[0], where))
+    assert heads.mean_over_queries(heads.entropy(weights[0], where), where).shape == ()
+    assert heads.padding(3, 3, 2, 3).shape == (3, 3)
+    assert [value.shape for value in heads.coverage_deviation(weights[0], where)] == [(), (), ()]
+    assert heads.sink_rate(weights, where).shape == (3,)
+    assert heads.head_divergence(weights, where=where).shape == (2, 2)
+    assert heads.linear_cka(weights[0], weights[1], valid).shape == ()
+    assert heads.conicity(weights[0], valid).shape == ()
+    assert heads.massive_activation_ratio(weights[0], valid).shape == ()
+    assert heads.value_norm_ratio(weights[0], 0, valid).shape == ()
+    tokens = jnp.array([1, 1, 2])
+    for name in ("mul", "abs"):
+        options = {"exclude_bos": True, "exclude_current_token": True, "error_measure": name}
+        assert heads.previous_token_head(weights[0], valid, **options).shape == ()
+        assert heads.duplicate_token_head(weights[0], tokens, valid, **options).shape == ()
+        assert heads.induction_head(weights[0], tokens, **options).shape == ()
+    assert heads.attention_alarms(weights[None], where[None]) == []
+    outputs = heads.gate_heads(weights, jnp.ones(3), jnp.ones((3, 3)))
+    assert heads.mean_output(outputs, jnp.ones(2, bool)).shape == (3, 3)
+    assert heads.head_importance(lambda g, x: jnp.sum(g * x), jnp.ones((3, 3)), weights, valid[:2]).shape == (3, 3)
+    assert heads.normalized_by_layer(weights[0]).shape == (3, 3)
 
 
 def test_conicity_by_hand():

@@ -87,7 +87,7 @@ def pattern_score(
     real = jnp.ones(size, bool) if valid is None else valid
     kept = real[:, None] & real[None, :]
     if exclude_bos:
-        kept &= jnp.arange(size) != (0 if valid is None else jnp.argmax(real))
+        kept &= (jnp.arange(size) != (0 if valid is None else jnp.argmax(real)))[None, :]
     if exclude_current_token:
         kept &= ~jnp.eye(size, dtype=bool)
     weights = jnp.where(kept, widen(weights), 0.0)

@@ -38,10 +38,12 @@ def gate_heads(
     >>> gate_heads(jnp.ones((1, 2, 1)), jnp.array([1.0, 0.0])).ravel().tolist()
     [1.0, 0.0]
     """
-    gated = outputs * gates[:, None].astype(outputs.dtype)
+    gates = jnp.expand_dims(gates[:, None], range(outputs.ndim - 2))
+    gated = outputs * gates.astype(outputs.dtype)
     if replacement is None:
         return gated
-    return gated + ((1.0 - gates[:, None]) * replacement).astype(outputs.dtype)
+    off = (1.0 - gates) * jnp.expand_dims(replacement.astype(gates.dtype), range(outputs.ndim - 2))
+    return gated + off.astype(outputs.dtype)
 
 
 def mean_output(outputs: Float[Array, "*b h v"], valid: Bool[Array, "*b"] | None = None) -> Float[Array, "h v"]:

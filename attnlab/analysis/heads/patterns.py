@@ -161,7 +161,7 @@ def diagonality(weights: Weights, where: Where | None = None) -> Float[Array, " 
 
     Args:
         weights: rows that sum to 1.
-        where: mask; padding must be at the end. A key that no query may attend to is padding.
+        where: mask; a key that no query may attend to is padding, at the start or the end.
     Returns: in [0, 1]; 1 if all weight is on the diagonal, or the query may attend to nothing but the diagonal; 0 for
         a fully masked row. Uniform weights have about ½ or more, depending on the row: compare heads, not numbers.
     Reference: Zhang et al. 2021, "On the usefulness of self-attention for automatic speech recognition with
@@ -171,9 +171,9 @@ def diagonality(weights: Weights, where: Where | None = None) -> Float[Array, " 
     ([1.0, 1.0, 1.0], [0.0, 1.0, 0.0])
     """
     weights, mask = visible(weights, where)
-    size = [jnp.sum(mask.any(axis=axis)).astype(weights.dtype) for axis in (1, 0)]
-    queries, keys = (jnp.arange(count).astype(weights.dtype) for count in weights.shape)
-    center = queries * jnp.maximum(size[1] - 1.0, 0.0) / jnp.maximum(size[0] - 1.0, 1.0)
+    queries, keys = (jnp.cumsum(mask.any(axis=axis)).astype(weights.dtype) - 1.0 for axis in (1, 0))
+    last_query, last_key = (jnp.max(positions, initial=0.0) for positions in (queries, keys))
+    center = queries * last_key / jnp.maximum(last_query, 1.0)
     gap = jnp.abs(center[:, None] - keys[None, :])
     largest = jnp.max(jnp.where(mask, gap, 0.0), axis=1, initial=0.0)
     share = jnp.sum(weights * gap, axis=1) / jnp.where(largest > 0.0, largest, 1.0)
@@ -204,8 +204,9 @@ def head_statistics(weights: Weights, where: Where | None = None) -> HeadStatist
 
     The distance and the neighbors are meaningful for self-attention, the diagonality also for cross-attention.
 
-    >>> round(float(jax.vmap(head_statistics)(jnp.full((1, 4, 4), 0.25)).effective_support[0]), 4)
-    4.0
+    >>> statistics_of_head = head_statistics(jnp.eye(3))
+    >>> float(statistics_of_head.self), float(statistics_of_head.diagonality)
+    (1.0, 1.0)
     """
 
     def mean(values: Float[Array, " q"]) -> Float[Array, ""]:

@@ -24,7 +24,8 @@ def jensen_shannon(first: Float[Array, "... k"], second: Float[Array, "... k"]) 
         second: likewise, of the same keys.
     Returns: in [0, ln 2 ≈ 0.6931]; 0 for equal distributions, ln 2 for those without a common key.
     Numerics: ½ Σ m ((1 + x) log(1 + x) + (1 − x) log(1 − x)) with x = (p − q) / (p + q), which loses no digits where
-        the two are nearly equal: the error is about 1e-8 in float32. The gradient is 0 at a probability of 0.
+        the two are nearly equal: the error is about 1e-8 in float32. The gradient is finite at a
+        probability of 0, where that of the equation is not.
     Reference: Lin 1991, eq. 4.1 with equal weights.
 
     >>> round(float(jensen_shannon(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]))), 4)
@@ -134,7 +135,7 @@ def linear_cka(
     def centered(features: Float[Array, "n f"]) -> Float[Array, "n f"]:
         features = jnp.where(mask[:, None], widen(features), 0.0)
         count = jnp.maximum(jnp.sum(mask.astype(features.dtype)), 1.0)
-        return jnp.where(mask[:, None], features - jnp.sum(features, axis=0) / count, 0.0)
+        return jnp.where(mask[:, None], features - jnp.sum(features, axis=0, keepdims=True) / count, 0.0)
 
     def norm(left: Float[Array, "n f"], right: Float[Array, "n g"]) -> Float[Array, ""]:
         return jnp.sqrt(jnp.sum((left.T @ right) ** 2))
