@@ -4,7 +4,7 @@ import gzip
 from functools import partial
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attnlab.config.errors import UserError
@@ -149,6 +149,7 @@ def test_gzip_and_carriage_returns(tmp_path):
 WORDS = st.lists(st.text(st.sampled_from("aß\u00a0\u2028😀"), min_size=1), max_size=6)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(source=WORDS, target=WORDS, data=st.data())
 def test_links_of_words_survive_as_links_of_characters(source, target, data):
     pairs = [(s, t) for s in range(len(source)) for t in range(len(target))]

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attnlab.analysis import alignment
@@ -46,6 +46,7 @@ def test_without_an_intersection_only_final_adds_links():
     assert all(method(set(), set()) == frozenset() for method in alignment.METHODS.values())
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(forward=LINKS, backward=LINKS)
 def test_every_method_lies_between_intersection_and_union(forward, backward):
     both, either = alignment.intersection(forward, backward), alignment.union(forward, backward)
@@ -402,6 +403,7 @@ def test_the_interval_contains_the_aer_and_rows_can_be_compared():
 
 
 @pytest.mark.reference
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     sure=st.frozensets(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12),
     possible=LINKS,

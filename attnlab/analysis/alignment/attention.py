@@ -5,9 +5,9 @@ A decoder that is given y_{t−1} at step t predicts y_t. The attention of a ste
     output step (AWO)   target token y_t takes the weights of step t, at which it is the output
     input step (AWI)    target token y_t takes the weights of step t + 1, at which it is the input ("shift-att")
 
-In a Transformer, lower layers of the decoder align at the input step and upper layers at the output step, and the best
-head of the former is usually better. In a recurrent decoder, whose attention comes before its output, it is the output
-step.
+Which is better must be found on data, layer by layer: in Transformers that translate real text, lower layers of the
+decoder align at the input step and upper layers at the output step, the former with the lower AER; a small one on
+generated dates aligns at the output step only. In a recurrent decoder attention comes before the output: output step.
 
 Reference: Kobayashi et al. 2020, section 5 (AWO, AWI); Chen et al. 2020, section 3 (shift-att).
 """
