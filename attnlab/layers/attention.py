@@ -18,9 +18,21 @@ from jaxtyping import Float, Int
 from attnlab.config.attention import Attention as Config
 from attnlab.config.attention import check_decoder_attention
 from attnlab.functional import cache, masks
-from attnlab.functional.attention import AttentionOutput, attention, pool
+from attnlab.functional.attention import AttentionOutput, attention
 from attnlab.functional.dropout import drop, keep
-from attnlab.layers.capture import Kind, Pooled, intervention, layer_attention, record, recording, recording_details
+from attnlab.layers.capture import (
+    Kind,
+    PoolingInputs,
+    Queries,
+    has_interventions,
+    intervened,
+    is_replaced,
+    layer_attention,
+    layer_name,
+    record,
+    recording,
+    recording_details,
+)
 from attnlab.layers.mods import Bound as BoundMods
 from attnlab.layers.mods import Mods
 from attnlab.layers.normalizers import Bound as BoundNormalizer
@@ -102,6 +114,7 @@ class Attention(nn.Module):
         returns: Sequence[str] = (),
         implementation: str | None = None,
         layer: int | None = None,
+        start: Any = 0,
         train: bool,
     ) -> AttentionOutput:
         """Return the output and the extras in `returns`; record the weights if the model is applied with recording.
@@ -117,14 +130,16 @@ class Attention(nn.Module):
             returns: fields of `AttentionOutput`.
             implementation: as in `functional.attention`; None chooses by size.
             layer: number of the layer, if the module is shared by several layers; None is the module's own.
+            start: index of the first query, which only an intervention asks for.
             train: whether to apply dropout and to sample with a random normalizer (needs the rng "dropout").
-        Returns: an `AttentionOutput`; its fields lack the axis of heads if the query lacks it.
+        Returns: an `AttentionOutput`; its fields lack the axis of heads if the query lacks it. An intervention replaces
+            the output and the weights, and leaves all other extras unchanged.
         """
         if query.ndim == 3:
             query, key, value = (array[:, :, None] for array in (query, key, value))
             result = self(
                 query, key, value, lengths, mask=mask, mods=mods, returns=returns, implementation=implementation,
-                layer=layer, train=train,
+                layer=layer, start=start, train=train,
             )  # fmt: skip
             extras = jax.tree.map(lambda extra: extra[:, 0], result._replace(output=None))
             return extras._replace(output=result.output[:, :, 0])
@@ -134,9 +149,10 @@ class Attention(nn.Module):
         where = masks.lengths(lengths) if mask is None else mask
         result = attention(query, key, value, mask=where, **options)
         number = self.layer if layer is None else layer
-        return recorded(
-            self, result, value, kind=self.kind, stack=self.stack, layer=number, rng=options["rng"], rate=self.dropout
-        )
+        return intervene_and_record(
+            self, result, value, kind=self.kind, stack=self.stack, layer=number, rng=options["rng"], rate=self.dropout,
+            start=start,
+        )  # fmt: skip
 
     def step(
         self,
@@ -168,7 +184,7 @@ class Attention(nn.Module):
         options = self._options(query, capacity, lengths, mods, (), False)
         result, extended = cache.attend(past, query, key, value, mask=mask, **options)
         place: Any = {"kind": self.kind, "stack": self.stack, "layer": self.layer}
-        return recorded(self, result, extended.value, **place, start=past.length).output, extended
+        return intervene_and_record(self, result, extended.value, **place, start=past.length).output, extended
 
     def _options(
         self, query: Array, keys: int, lengths: Array, mods: Sequence[Any], returns: Sequence[str], train: bool
@@ -188,13 +204,13 @@ class Attention(nn.Module):
 
 
 def recorded_extras(module: nn.Module) -> tuple[str, ...]:
-    """Return the extras that a call of `functional.attention` must return, so that `recorded` can record it."""
-    if intervention() is not None or recording_details(module):
+    """Return the extras of `functional.attention` that `intervene_and_record` needs."""
+    if has_interventions() or recording_details(module):
         return ("weights", "scores")
     return ("weights",) if recording(module) else ()
 
 
-def recorded(
+def intervene_and_record(
     module: nn.Module,
     result: Any,
     value: Float[Array, "b k g v"],
@@ -206,7 +222,7 @@ def recorded(
     rate: float = 0.0,
     start: Any = 0,
 ) -> AttentionOutput:
-    """Record the attention of a layer, and return its result, with other weights if there is an intervention.
+    """Replace the weights of a layer if there is an intervention, record its attention, and return its result.
 
     Args:
         module: the bound module that computes the attention.
@@ -216,27 +232,27 @@ def recorded(
         rng: of the dropout of weights; None for no dropout.
         rate: probability that a weight was dropped.
         start: the index of the first query.
+    Returns: the result; an intervention replaces its weights and output, and leaves all other extras unchanged.
     Raises: ValueError for an intervention in a call with dropout.
     """
     output = result if isinstance(result, AttentionOutput) else AttentionOutput(result)
-    own: Any = output.weights
-    if own is None:
+    weights: Any = output.weights
+    if weights is None:
         return output
-    weights, pooled = own, None
+    pooled, name = None, layer_name(kind, stack, layer)
     if output.scores is not None:
-        dropped = own if rng is None else _dropped(own, rng, rate)
-        pooled = Pooled(~jax.numpy.isneginf(output.scores), dropped, value)
-    if (intervene := intervention()) is not None:
-        if rng is not None:
-            raise ValueError("an intervention replaces weights without dropout; apply the model with train=False")
-        weights = intervene(layer_attention(kind, stack, layer, own, pooled=pooled), start)
-        if weights.shape != own.shape:
-            raise ValueError(
-                f"the intervention returned weights {weights.shape} for layer {stack} {layer or ''} ({kind}); "
-                f"it must return {own.shape}"
-            )
-        output = output._replace(weights=weights, output=pool(weights, value))
-        pooled = pooled and replace(pooled, dropped=weights)
+        dropped = weights if rng is None else _dropped(weights, rng, rate)
+        pooled = PoolingInputs(~jax.numpy.isneginf(output.scores), dropped, value)
+    if rng is not None and is_replaced(name):
+        raise ValueError(
+            f"the intervention in {name} replaces weights without dropout; apply the model with train=False"
+        )
+    found = layer_attention(kind, stack, layer, weights, pooled=pooled)
+    replaced = intervened(found, Queries(start, weights.shape[2])) if pooled is not None else None
+    if replaced is not None and pooled is not None:
+        weights = replaced.weights
+        output = output._replace(weights=weights, output=replaced.output)
+        pooled = replace(pooled, weights_after_dropout=weights)
     record(module, weights, kind=kind, stack=stack, layer=layer, pooled=pooled)
     return output
 

@@ -1,18 +1,19 @@
 """The attention of a recurrent decoder, which queries the same encoded source at every step."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from attnlab.config.attention import Attention as Config
 from attnlab.functional import masks
 from attnlab.functional.attention import attention_weights, pool
 from attnlab.layers.attention import Attention, BoundAttention
-from attnlab.layers.capture import Intervention, Pooled, intervention, layer_attention, record
+from attnlab.layers.capture import PoolingInputs, Queries, intervened, is_replaced, layer_attention, layer_name, record
 from attnlab.layers.scores import project_keys
 
 
@@ -39,10 +40,11 @@ class Memory:
         return Memory(keys, values, lengths, summary, self.score)
 
 
-AttentionFunction = Callable[
-    [Memory, Float[Array, "b d"], Int[Array, ""]], tuple[Float[Array, "b c"], Float[Array, "b s"]]
-]
-"""Pure function (memory, query, number of the step) -> (context, weights)."""
+AttentionFunction = Callable[..., tuple[Float[Array, "b c"], Float[Array, "b s"]]]
+"""Pure function (memory, query, number of the query, choose) -> (context, weights).
+
+The number counts from 0, and only an intervention needs it. `choose` maps the weights [b s] to those that average the
+values, as hard attention does; None averages by the weights. An intervention replaces both."""
 
 
 class DecoderAttention(nn.Module):
@@ -59,7 +61,7 @@ class DecoderAttention(nn.Module):
     >>> from attnlab.config.attention import Dot
     >>> layer, source = DecoderAttention(Config(score=Dot()), 4, 4), jnp.ones((1, 3, 4))
     >>> memory = layer.apply({}, source, jnp.array([2]), source[:, 0], method="project_memory")
-    >>> context, weights = layer.apply({}, method="function")(memory, jnp.ones((1, 4)), jnp.int32(0))
+    >>> context, weights = layer.apply({}, method="function")(memory, jnp.ones((1, 4)))
     >>> context.tolist(), weights.tolist()
     ([[1.0, 1.0, 1.0, 1.0]], [[0.5, 0.5, 0.0]])
     """
@@ -90,15 +92,20 @@ class DecoderAttention(nn.Module):
         keys, score = project_keys(self.attend.bind().score, values)
         return Memory(keys, values, lengths, summary, score)
 
-    def function(self) -> AttentionFunction:
-        """Return the pure function (memory, query, step) -> (context, weights), safe to use in `jax.lax.scan`.
+    def function(self, queries: int = 1) -> AttentionFunction:
+        """Return the attention of one query, see `AttentionFunction`, safe to use in `jax.lax.scan`.
 
-        The number of the step, from 0, is only used by an intervention.
+        Args:
+            queries: how often the function is called in this application of the model.
         """
         if self.config is None:
             return _summary
-        bound, intervene = self.attend.bind(), intervention()
-        return lambda memory, query, step: _attend(bound, intervene, memory, query, step)
+        return partial(_attend, self.attend.bind(), queries)
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether an intervention replaces the weights in this application of the model."""
+        return is_replaced(layer_name("decoder", "decoder"))
 
     def record(
         self, memory: Memory, weights: Float[Array, "b t s"], dropped: Float[Array, "b t s"] | None = None
@@ -112,25 +119,35 @@ class DecoderAttention(nn.Module):
         """
         if self.config is None:
             return
-        where = jnp.arange(memory.values.shape[1])[None, :] < memory.lengths[:, None]
         dropped = weights if dropped is None else dropped
-        pooled = Pooled(where[:, None, None, :], dropped[:, None], memory.values[:, :, None, :])
+        pooled = PoolingInputs(_where(memory), dropped[:, None], memory.values[:, :, None, :])
         record(self, weights[:, None], kind="decoder", stack="decoder", pooled=pooled)
 
 
 def _attend(
-    bound: BoundAttention, intervene: Intervention | None, memory: Memory, query: Array, step: Array
+    bound: BoundAttention,
+    total: int,
+    memory: Memory,
+    query: Array,
+    number: Array | int = 0,
+    choose: Callable[[Array], Array] | None = None,
 ) -> tuple[Array, Array]:
     query, keys, values = query[:, None, None, :], memory.keys[:, :, None, :], memory.values[:, :, None, :]
     options = bound._replace(score=memory.score).options(query, memory.lengths)
     weights = attention_weights(query, keys, mask=masks.lengths(memory.lengths), **options)
-    if intervene is not None:
-        where = jnp.arange(values.shape[1])[None, None, None, :] < memory.lengths[:, None, None, None]
-        weights = intervene(
-            layer_attention("decoder", "decoder", None, weights, pooled=Pooled(where, weights, values)), step
-        )
-    return pool(weights, values)[:, 0, 0, :], weights[:, 0, 0, :]
+    pooling = weights if choose is None else choose(weights[:, 0, 0])[:, None, None]
+    layer = layer_attention("decoder", "decoder", None, pooling, pooled=PoolingInputs(_where(memory), pooling, values))
+    replaced = intervened(layer, Queries(number, total))
+    if replaced is not None:
+        return replaced.output[:, 0, 0, :], replaced.weights[:, 0, 0, :]
+    return pool(pooling, values)[:, 0, 0, :], weights[:, 0, 0, :]
 
 
-def _summary(memory: Memory, query: Array, step: Array) -> tuple[Array, Array]:
+def _where(memory: Memory) -> Bool[Array, "b 1 1 s"]:
+    return (jnp.arange(memory.values.shape[1])[None, :] < memory.lengths[:, None])[:, None, None, :]
+
+
+def _summary(
+    memory: Memory, query: Array, number: Array | int = 0, choose: Callable[[Array], Array] | None = None
+) -> tuple[Array, Array]:
     return memory.summary, jnp.zeros((query.shape[0], memory.values.shape[1]), query.dtype)

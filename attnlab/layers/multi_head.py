@@ -195,9 +195,13 @@ class CrossAttention(_MultiHead):
         *,
         train: bool,
         weights: bool = False,
+        start: Any = 0,
     ) -> tuple[Float[Array, "b t d"], Float[Array, "b n t s"] | None]:
-        """Attend to the first `lengths` keys of each row; return the weights too if `weights` is set."""
+        """Attend to the first `lengths` keys of each row; return the weights too if `weights` is set.
+
+        The tokens begin at position `start` of their sequence, which only an intervention asks for.
+        """
         query = self.split(self.query(states), self.config.heads)
         returns = ("weights",) if weights else ()
-        result = self.attend(query, key, value, lengths, returns=returns, train=train)
+        result = self.attend(query, key, value, lengths, returns=returns, start=start, train=train)
         return self.merge(result.output), result.weights

@@ -36,31 +36,34 @@ def record_residual(
     module: nn.Module,
     norm_layer: nn.Module,
     states: Float[Array, "b t d"],
+    total: Float[Array, "b t d"],
     *,
     pre: bool,
     gate: Array | float = 1.0,
     kind: Kind,
     stack: str,
     layer: int | None,
+    feed_forward: bool = False,
 ) -> None:
-    """Record the residual connection around an attention layer, if this application of the model records details.
+    """Record the residual connection around a sublayer, if this application of the model records details.
 
     Args:
         module: the bound module that adds the residual connection.
-        norm_layer: the norm of the layer, after it has been applied.
+        norm_layer: the norm of the sublayer, after it has been applied.
         states: input of the residual connection.
-        pre: whether the norm is applied to the input of the layer, and not to the sum.
-        gate: factor of the layer's output.
-        kind: as in `capture.record`, like `stack` and `layer`.
+        total: the sum of it and the sublayer's output.
+        pre: whether the norm is applied to the input of the sublayer, and not to the sum.
+        gate: factor of the sublayer's output.
+        kind: as in `capture.record`, like `stack` and `layer`: those of the attention layer.
+        feed_forward: whether the sublayer is the feed-forward network that follows the attention layer.
     """
     if not recording_details(module):
         return
-    params, centers = norm_layer.variables["params"], isinstance(norm_layer, nn.LayerNorm)
+    params, name = norm_layer.variables["params"], "layer_norm" if isinstance(norm_layer, nn.LayerNorm) else "rms_norm"
     residual = Residual(
-        states, gate, params["scale"], params.get("bias"), "pre" if pre else "post", centers,
-        norm_layer.epsilon,
-    )  # fmt: skip
-    record_detail(module, residual, kind=kind, stack=stack, layer=layer)
+        states, total, gate, params["scale"], params.get("bias"), "pre" if pre else "post", name, norm_layer.epsilon
+    )
+    record_detail(module, residual, kind=kind, stack=stack, layer=layer, feed_forward=feed_forward)
 
 
 def sinusoids(positions: Int[Array, " t"], width: int) -> Float[Array, "t d"]:
@@ -157,27 +160,28 @@ class _Layer(nn.Module):
         states: Array,
         sublayer: Callable[[Array], tuple[Array, Any]],
         train: bool,
-        kind: Kind | None = None,
+        kind: Kind,
+        feed_forward: bool = False,
     ) -> tuple[Array, Any]:
         """Apply a sublayer x ↦ (f(x), aux) with norm and residual connection; return the states and aux.
 
         pre-norm: x + f(norm(x)),    post-norm: norm(x + f(x))
 
-        The residual connection of an attention layer of this `kind` is recorded.
+        It is recorded with the attention layer of this `kind`, as its own or as that of the `feed_forward` network.
         """
         normed: Any = norm_layer
         pre = self.config.norm_position == "pre"
         output, aux = sublayer(normed(states) if pre else states)
         total = states + self.dropout(output, train=train)
         result = total if pre else normed(total)
-        if kind is not None:
-            record_residual(self, norm_layer, states, pre=pre, kind=kind, stack=self.stack, layer=self.layer)
+        place: Any = {"kind": kind, "stack": self.stack, "layer": self.layer}
+        record_residual(self, norm_layer, states, total, pre=pre, feed_forward=feed_forward, **place)
         return result, aux
 
-    def feed(self, states: Array, train: bool) -> Array:
-        """Apply the feed-forward network, the last sublayer."""
+    def feed(self, states: Array, train: bool, kind: Kind) -> Array:
+        """Apply the feed-forward network, the last sublayer, which follows attention of this `kind`."""
         network = lambda x: (self.feed_forward(x, train=train), None)  # noqa: E731
-        return self.residual(self.feed_forward_norm, states, network, train)[0]
+        return self.residual(self.feed_forward_norm, states, network, train, kind, feed_forward=True)[0]
 
     def setup_shared(self) -> None:
         """Build the modules that encoder and decoder layers share."""
@@ -200,7 +204,7 @@ class EncoderLayer(_Layer):
     def __call__(self, states: Float[Array, "b t d"], context: Context, train: bool) -> Float[Array, "b t d"]:
         """Return the states after the layer."""
         mix = lambda x: (self.self_attention(x, context, train=train), None)  # noqa: E731
-        return self.feed(self.residual(self.self_norm, states, mix, train, "self")[0], train)
+        return self.feed(self.residual(self.self_norm, states, mix, train, "self")[0], train, "self")
 
 
 class DecoderLayer(_Layer):
@@ -238,7 +242,7 @@ class DecoderLayer(_Layer):
         context = Context(jnp.full(states.shape[0], states.shape[1], jnp.int32), masks.causal(), mods)
         mix = lambda x: (self.self_attention(x, context, train=train), None)  # noqa: E731
         states, _ = self.residual(self.self_norm, states, mix, train, "self")
-        return self._cross(states, self.project_memory(memory), lengths, train, weights)
+        return self._cross(states, self.project_memory(memory), lengths, 0, train, weights)
 
     def step(
         self,
@@ -248,15 +252,20 @@ class DecoderLayer(_Layer):
         lengths: Int[Array, " b"],
         mods: tuple[Any, ...],
         weights: bool,
+        start: Any = 0,
     ) -> tuple[PyTree, Float[Array, "b t d"], Float[Array, "b n t s"] | None]:
-        """Return the mixer's next state, the states of the next tokens, and the weights if `weights` is set."""
+        """Return the mixer's next state, the states of the next tokens, and the weights if `weights` is set.
+
+        The tokens begin at position `start` of their sequence, which only an intervention asks for.
+        """
         mix = lambda x: self.self_attention.step(state, x, mods)[::-1]  # noqa: E731
         states, state = self.residual(self.self_norm, states, mix, False, "self")
-        return state, *self._cross(states, memory, lengths, False, weights)
+        return state, *self._cross(states, memory, lengths, start, False, weights)
 
     def _cross(
-        self, states: Array, memory: tuple[Array, Array], lengths: Array, train: bool, weights: bool
+        self, states: Array, memory: tuple[Array, Array], lengths: Array, start: Any, train: bool, weights: bool
     ) -> tuple[Array, Array | None]:
-        cross = lambda x: self.cross_attention(x, *memory, lengths, train=train, weights=weights)  # noqa: E731
+        options: Any = {"train": train, "weights": weights, "start": start}
+        cross = lambda x: self.cross_attention(x, *memory, lengths, **options)  # noqa: E731
         states, attended = self.residual(self.cross_norm, states, cross, train, "cross")
-        return self.feed(states, train), attended
+        return self.feed(states, train, "cross"), attended

@@ -159,12 +159,13 @@ class _CrossLayer(nn.Module):
         assert weights is not None
         gate = self._gate("cross_gate")
         place: Any = {"kind": "cross", "stack": "fusion", "layer": self.layer}
-        record_residual(self, norm, states, pre=True, gate=gate, **place)
-        states += gate * dropout(output)
-        feed = FeedForward(self.block, name="feed_forward")
-        return states + self._gate("feed_gate") * dropout(
-            feed(nn.LayerNorm(name="feed_norm")(states), train=train)
-        ), weights
+        total = states + gate * dropout(output)
+        record_residual(self, norm, states, total, pre=True, gate=gate, **place)
+        feed, norm, states = FeedForward(self.block, name="feed_forward"), nn.LayerNorm(name="feed_norm"), total
+        output, gate = feed(norm(states), train=train), self._gate("feed_gate")
+        total = states + gate * dropout(output)
+        record_residual(self, norm, states, total, pre=True, gate=gate, feed_forward=True, **place)
+        return total, weights
 
     def _gate(self, name: str) -> Array | float:
         return jnp.tanh(self.param(name, nn.initializers.zeros_init(), ())) if self.gated else 1.0

@@ -86,7 +86,7 @@ class ModelAdapter(ABC):
         *,
         attention: bool = True,
         details: bool = False,
-        intervene: Intervention | None = None,
+        intervene: Mapping[str, Intervention] | None = None,
     ) -> Output:
         """Apply the model to a batch.
 
