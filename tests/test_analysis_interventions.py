@@ -4,17 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.tree_util import Partial
 
 from attnlab.analysis import interventions
-from attnlab.layers.capture import Pooled, layer_attention
+from attnlab.layers.capture import PoolingInputs, Queries, layer_attention
 
+ALL = Queries(0, 3)
 NAME = "decoder/layer_1/cross_attention"
 WHERE = jnp.array([[True, True, True, False], [True, True, False, False]])[:, None, None, :]
 
 
 def layer(weights: jax.Array, where: jax.Array = WHERE, kind: str = "cross"):
-    return layer_attention(kind, "decoder", 1, weights, pooled=Pooled(where, weights, None))  # type: ignore[arg-type]
+    return layer_attention(kind, "decoder", 1, weights, pooled=PoolingInputs(where, weights, None))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -25,16 +25,16 @@ def weights() -> jax.Array:
 
 
 def test_uniform_weights_are_equal_where_a_query_may_attend(weights):
-    np.testing.assert_allclose(interventions.uniform(layer(weights), 0)[0, 1], [[1 / 3, 1 / 3, 1 / 3, 0]] * 3)
-    np.testing.assert_allclose(interventions.uniform(layer(weights), 0)[1, 0], [[0.5, 0.5, 0, 0]] * 3)
+    np.testing.assert_allclose(interventions.uniform(layer(weights), ALL)[0, 1], [[1 / 3, 1 / 3, 1 / 3, 0]] * 3)
+    np.testing.assert_allclose(interventions.uniform(layer(weights), ALL)[1, 0], [[0.5, 0.5, 0, 0]] * 3)
 
 
 def test_uniform_weights_of_a_fully_masked_query_are_0(weights):
-    assert not np.any(interventions.uniform(layer(weights, jnp.zeros((2, 1, 1, 4), bool)), 0))
+    assert not np.any(interventions.uniform(layer(weights, jnp.zeros((2, 1, 1, 4), bool)), ALL))
 
 
 def test_permuted_weights_have_the_same_values_where_a_query_may_attend(weights):
-    permute = jax.jit(lambda rng: interventions.permuted(layer(weights), 0, rng=rng))
+    permute = jax.jit(lambda rng: interventions.permuted(layer(weights), ALL, rng=rng))
     orders = [np.asarray(permute(jax.random.key(seed))) for seed in range(40)]
     for permuted in orders:
         np.testing.assert_array_equal(np.sort(permuted, axis=-1), np.sort(weights, axis=-1))
@@ -49,66 +49,63 @@ def test_permuted_weights_have_the_same_values_where_a_query_may_attend(weights)
 def test_a_decoder_that_computes_one_query_at_a_time_draws_an_order_for_each(weights):
     same = jnp.broadcast_to(weights[:, :, :1], weights.shape)
     rows = [
-        interventions.permuted(layer(same[:, :, :1]), start, rng=jax.random.key(1))[0, 0, 0, :3] for start in range(12)
+        interventions.permuted(layer(same[:, :, :1]), Queries(start, 12), rng=jax.random.key(1))[0, 0, 0, :3]
+        for start in range(12)
     ]
     assert len({tuple(np.argsort(row)) for row in rows}) > 1
 
 
-def test_given_weights_are_taken_by_name_and_query(weights):
+def test_given_weights_are_taken_by_query(weights):
     own, other = layer(weights[:, :, :1]), jnp.arange(2 * 2 * 3 * 4.0).reshape(2, 2, 3, 4)
-    chosen = interventions.given(own, 2, weights={NAME: other})
-    np.testing.assert_array_equal(chosen, other[:, :, 2:])
-    np.testing.assert_array_equal(interventions.given(own, 0, weights={"encoder": other}), own.weights)
+    np.testing.assert_array_equal(interventions.given(own, Queries(2, 1), weights=other), other[:, :, 2:])
+    assert np.isnan(interventions.given(own, Queries(3, 1), weights=other)).all()
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 3, 5), (2, 1, 3, 4), (1, 2, 3, 4), (2, 2, 2, 4), (2, 2, 4)])
-def test_given_weights_that_do_not_fit_are_refused(weights, shape):
-    with pytest.raises(ValueError, match=f"{NAME}.*2, 2, 3, 4"):
-        interventions.given(layer(weights), 0, weights={NAME: jnp.zeros(shape)})
+def test_arrays_that_do_not_fit_are_refused(weights, shape):
+    with pytest.raises(ValueError, match=rf"weights of {NAME}.*\(2, 2, 3, 4\)"):
+        interventions.given(layer(weights), ALL, weights=jnp.zeros(shape))
+    with pytest.raises(ValueError, match=rf"by of {NAME}.*\(2, 2, 3, 4\)"):
+        interventions.shifted(layer(weights), ALL, by=jnp.zeros(shape))
+    with pytest.raises(ValueError, match=r"\(2, 2, 5, 4\)"):  # a decoder that will compute five queries, one at a time
+        interventions.given(layer(weights[:, :, :1]), Queries(0, 5), weights=weights)
 
 
 def test_shifted_weights_have_the_gradient_with_respect_to_the_weights(weights):
     def total(by):
-        return jnp.sum(interventions.shifted(layer(weights), 0, by={NAME: by}) ** 2)
+        return jnp.sum(interventions.shifted(layer(weights), ALL, by=by) ** 2)
 
     np.testing.assert_allclose(jax.grad(total)(jnp.zeros_like(weights)), 2 * weights, rtol=1e-6)
 
 
 def test_gates_switch_heads_off(weights):
-    gated = interventions.gated(layer(weights), 0, gates={NAME: jnp.array([0.0, 0.5])})
+    gated = interventions.gated(layer(weights), ALL, gates=jnp.array([0.0, 0.5]))
     assert not np.any(gated[:, 0])
     np.testing.assert_allclose(gated[:, 1], 0.5 * weights[:, 1])
+    np.testing.assert_array_equal(interventions.gated(layer(weights), ALL, gates=jnp.ones(2)), weights)
+    with pytest.raises(ValueError, match="gates.*each of 2 heads, not"):
+        interventions.gated(layer(weights), ALL, gates=jnp.ones(3))
 
 
-def test_an_averaged_head_has_its_mean_output_for_all_queries(weights):
-    value = jax.random.normal(jax.random.key(2), (2, 4, 5))
-    averaged = interventions.averaged(layer(weights), 0, heads={NAME: jnp.array([True, False])})
-    outputs = jnp.einsum("bhqk,bkv->bhqv", averaged, value)
-    before = jnp.einsum("bhqk,bkv->bhqv", weights, value)
-    np.testing.assert_allclose(
-        outputs[:, 0], jnp.broadcast_to(before[:, 0].mean(1, keepdims=True), (2, 3, 5)), atol=1e-6
-    )
-    np.testing.assert_array_equal(outputs[:, 1], before[:, 1])
+def test_a_replaced_head_has_the_mean_that_is_given(weights):
+    # Two heads share one head of values.
+    value = jax.random.normal(jax.random.key(2), (2, 4, 1, 5))
+    record = layer_attention("cross", "decoder", 1, weights, pooled=PoolingInputs(WHERE, weights, value))
+    mean = jnp.arange(10.0).reshape(2, 5)
+    replaced = interventions.replaced_by_mean(record, ALL, gates=jnp.array([0.0, 1.0]), mean=mean)
+    np.testing.assert_allclose(replaced.output[:, :, 0], jnp.broadcast_to(mean[0], (2, 3, 5)))
+    np.testing.assert_array_equal(replaced.output[:, :, 1], interventions.head_outputs(record)[:, :, 1])
+    half = interventions.replaced_by_mean(record, ALL, gates=jnp.array([0.25, 1.0]), mean=mean).output
+    own = jnp.einsum("bqk,bkv->bqv", weights[:, 0], value[:, :, 0])
+    np.testing.assert_allclose(half[:, :, 0], 0.25 * own + 0.75 * mean[0], rtol=1e-5)
+    with pytest.raises(ValueError, match=r"mean.*\(2, 5\), not \(5,\)"):
+        interventions.replaced_by_mean(record, ALL, gates=jnp.ones(2), mean=mean[0])
 
 
-def test_the_mean_leaves_out_queries_that_attend_to_nothing(weights):
-    where = jnp.broadcast_to(WHERE, (2, 1, 3, 4)).at[:, :, 2].set(False)
-    averaged = interventions.averaged(
-        layer(jnp.where(where, weights, 0.0), where), 0, heads={NAME: jnp.array([True, True])}
-    )
-    np.testing.assert_allclose(averaged[:, :, 0], weights[:, :, :2].mean(axis=2), rtol=1e-6)
-    assert not np.any(averaged[:, :, 2])
-
-
-def test_a_recurrent_decoder_knows_no_mean(weights):
-    record = layer(weights, kind="decoder")
-    with pytest.raises(ValueError, match="gated"):
-        interventions.averaged(record, 0, heads={record.name: jnp.array([True, True])})
-
-
-def test_an_intervention_can_be_restricted_to_layers(weights):
-    restricted = jax.jit(lambda intervene, weights: intervene(layer(weights), 0))
-    np.testing.assert_array_equal(restricted(interventions.only(interventions.uniform, ["encoder"]), weights), weights)
-    permute = Partial(interventions.permuted, rng=jax.random.key(0))
-    expected = interventions.permuted(layer(weights), 0, rng=jax.random.key(0))
-    np.testing.assert_array_equal(restricted(interventions.only(permute, [NAME]), weights), expected)
+def test_the_mask_of_a_record_leaves_out_queries_that_are_padding(weights):
+    where = interventions.allowed(layer(weights), jnp.array([3, 1]))
+    assert where.shape == weights.shape
+    np.testing.assert_array_equal(where[0], np.broadcast_to(WHERE[0], (2, 3, 4)))
+    np.testing.assert_array_equal(where[1, 0], [[True, True, False, False], [False] * 4, [False] * 4])
+    with pytest.raises(ValueError, match="details=True"):
+        interventions.allowed(layer_attention("cross", "decoder", 1, weights))
