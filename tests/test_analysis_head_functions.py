@@ -138,87 +138,87 @@ def test_scores_of_a_batch_of_heads():
 
 
 def test_importance_by_hand():
-    # L(x) = (2 ξ₀₀ x₀ − ξ₀₁ x₁)²; at ones, dL/dξ = 2 (2 x₀ − x₁) (2 x₀, −x₁). x = (1, 0): (8, 0); x = (0, 3): (0, 18).
+    # L(x) = (2 ξ_a x₀ − ξ_b x₁)²; at ones, dL/dξ = 2 (2 x₀ − x₁) (2 x₀, −x₁). x = (1, 0): (8, 0); x = (0, 3): (0, 18).
     def loss(gates, x):
-        return (2 * gates[0, 0] * x[0] - gates[0, 1] * x[1]) ** 2
+        return (2 * gates["a"][0] * x[0] - gates["b"][0] * x[1]) ** 2
 
     examples = jnp.array([[1.0, 0.0], [0.0, 3.0]])
-    np.testing.assert_allclose(heads.head_importance(loss, jnp.ones((1, 2)), examples), [[4.0, 9.0]])
+    ones = {"a": jnp.ones(1), "b": jnp.ones(1)}
+    assert heads.head_importance(loss, ones, examples) == {"a": jnp.array([4.0]), "b": jnp.array([9.0])}
     with_padding = jnp.concatenate([examples, jnp.full((1, 2), jnp.nan)])
     valid = jnp.array([True, True, False])
-    np.testing.assert_allclose(heads.head_importance(loss, jnp.ones((1, 2)), with_padding, valid), [[4.0, 9.0]])
-    pruned = heads.head_importance(loss, jnp.array([[0.0, 1.0]]), examples)
-    np.testing.assert_allclose(pruned, [[0.0, 9.0]])
+    assert heads.head_importance(loss, ones, with_padding, valid) == {"a": jnp.array([4.0]), "b": jnp.array([9.0])}
+    pruned = heads.head_importance(loss, {"a": jnp.zeros(1), "b": jnp.ones(1)}, examples)
+    assert pruned == {"a": jnp.zeros(1), "b": jnp.array([9.0])}
 
 
 def test_signs_do_not_cancel():
-    result = heads.head_importance(lambda gates, x: gates[0, 0] * x, jnp.ones((1, 1)), jnp.array([1.0, -1.0]))
-    assert result.tolist() == [[1.0]]
+    result = heads.head_importance(lambda gates, x: gates["a"][0] * x, {"a": jnp.ones(1)}, jnp.array([1.0, -1.0]))
+    assert result["a"].tolist() == [1.0]
 
 
 def test_layers_are_normalized():
-    result = heads.normalized_by_layer(jnp.array([[3.0, 4.0], [0.0, 0.0], [0.0, 1e-3]]))
-    np.testing.assert_allclose(result, [[0.6, 0.8], [0.0, 0.0], [0.0, 1.0]], rtol=1e-6)
+    rows = {"a": [3.0, 4.0], "b": [0.0, 0.0], "c": [0.0, 1e-3]}
+    result = heads.normalized_by_layer({name: jnp.array(row) for name, row in rows.items()})
+    np.testing.assert_allclose([*result.values()], [[0.6, 0.8], [0.0, 0.0], [0.0, 1.0]], rtol=1e-6)
 
 
-def test_gates_replace_outputs():
+def test_the_mean_output_of_heads():
     outputs = jnp.array([[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]])  # tokens, heads, features
-    mean = heads.mean_output(outputs)
-    assert mean.tolist() == [[3.0, 4.0], [5.0, 6.0]]
+    assert heads.mean_output(outputs).tolist() == [[3.0, 4.0], [5.0, 6.0]]
     assert heads.mean_output(outputs.at[1].set(jnp.nan), jnp.array([True, False])).tolist() == outputs[0].tolist()
-    assert (heads.gate_heads(outputs, jnp.ones(2), mean) == outputs).all()
-    assert heads.gate_heads(outputs, jnp.array([1.0, 0.0])).tolist() == [[[1, 2], [0, 0]], [[5, 6], [0, 0]]]
-    assert heads.gate_heads(outputs, jnp.array([0.0, 1.0]), mean).tolist() == [[[3, 4], [3, 4]], [[3, 4], [7, 8]]]
-    gradient = jax.grad(lambda gates: heads.gate_heads(outputs, gates).sum())(jnp.ones(2))
-    assert gradient.tolist() == [14.0, 22.0]
-    assert heads.gate_heads(outputs.astype(jnp.bfloat16), jnp.ones(2), mean).dtype == jnp.bfloat16
 
 
-VALUES = np.array([[1.0, 4.0], [2.0, 8.0]])
+VALUES = {"a": np.array([1.0, 4.0]), "b": np.array([2.0, 8.0, 0.0])}
+"""Two layers, of two and of three heads."""
+ONES = {name: np.ones(len(values)) for name, values in VALUES.items()}
 
 
-def total(gates: np.ndarray) -> float:
-    return float((gates * VALUES).sum())
+def total(gates: dict[str, np.ndarray]) -> float:
+    return float(sum((gates[name] * values).sum() for name, values in VALUES.items()))
 
 
 def test_ablation_by_hand():
-    np.testing.assert_array_equal(heads.ablate_one(total, 2, 2), [[14.0, 11.0], [13.0, 7.0]])
-    np.testing.assert_array_equal(heads.ablate_all_but_one(total, 2, 2), [[11.0, 14.0], [7.0, 13.0]])
+    one, rest = heads.ablate_one(total, ONES), heads.ablate_all_but_one(total, ONES)
+    assert {name: scores.tolist() for name, scores in one.items()} == {"a": [14.0, 11.0], "b": [13.0, 7.0, 15.0]}
+    assert {name: scores.tolist() for name, scores in rest.items()} == {"a": [11.0, 14.0], "b": [7.0, 13.0, 5.0]}
 
 
 def test_pruning_from_the_least_important():
     curve = heads.pruning_curve(total, VALUES)
-    assert curve.pruned == ((0, 0), (1, 0), (0, 1), (1, 1))
-    assert curve.heads == (0, 1, 2, 3, 4)
-    assert curve.scores == (15.0, 14.0, 12.0, 8.0, 0.0)
-    curve = heads.pruning_curve(total, VALUES, step=3)
-    assert (curve.heads, curve.scores) == ((0, 3, 4), (15.0, 8.0, 0.0))
-    assert heads.pruning_curve(total, VALUES, most=1).scores == (15.0, 14.0)
+    assert curve.pruned == (("b", 3), ("a", 1), ("b", 1), ("a", 2), ("b", 2))  # heads count from 1
+    assert curve.heads == (0, 1, 2, 3, 4, 5)
+    assert curve.scores == (15.0, 15.0, 14.0, 12.0, 8.0, 0.0)
+    curve = heads.pruning_curve(total, VALUES, step=4)
+    assert (curve.heads, curve.scores) == ((0, 4, 5), (15.0, 8.0, 0.0))
+    assert heads.pruning_curve(total, VALUES, most=2).scores == (15.0, 15.0, 14.0)
     assert heads.pruning_curve(total, VALUES, most=0).scores == (15.0,)
-    assert heads.pruning_curve(total, np.zeros((2, 2)), most=2).pruned == ((0, 0), (0, 1))  # ties: the first
+    zeros = {name: np.zeros_like(values) for name, values in VALUES.items()}
+    assert heads.pruning_curve(total, zeros, most=2).pruned == (("a", 1), ("a", 2))  # ties: the first
 
 
 def test_iterative_pruning_asks_again():
     asked = []
 
     def recompute(gates):
-        asked.append(gates.tolist())
-        return -VALUES  # the reverse of the first ranking, whatever is pruned
+        asked.append({name: of_layer.tolist() for name, of_layer in gates.items()})
+        return {name: -values for name, values in VALUES.items()}  # the reverse of the first ranking
 
     curve = heads.pruning_curve(total, VALUES, recompute=recompute)
-    assert curve.pruned == ((0, 0), (1, 1), (0, 1), (1, 0))
-    assert asked[0] == [[0.0, 1.0], [1.0, 1.0]]
-    assert len(asked) == 3
+    assert curve.pruned == (("b", 3), ("b", 2), ("a", 2), ("b", 1), ("a", 1))
+    assert asked[0] == {"a": [1.0, 1.0], "b": [1.0, 1.0, 0.0]}
+    assert len(asked) == 4
 
 
 def test_pruning_refuses_wrong_arguments():
-    for wrong in ({"step": 0}, {"most": 5}, {"most": -1}):
+    for wrong in ({"step": 0}, {"most": 6}, {"most": -1}):
         with pytest.raises(ValueError, match="pruning_curve: step"):
             heads.pruning_curve(total, VALUES, **wrong)
-    with pytest.raises(ValueError, match="without NaN"):
-        heads.pruning_curve(total, np.array([[np.nan]]))
-    with pytest.raises(ValueError, match=r"\(1,\) must be \[l h\] \(2, 2\)"):
-        heads.pruning_curve(total, VALUES, recompute=lambda gates: np.ones(1))
+    with pytest.raises(ValueError, match="not NaN"):
+        heads.pruning_curve(total, {**VALUES, "a": np.array([np.nan, 0.0])})
+    for other in ({"a": np.ones(2)}, {**ONES, "b": np.ones(2)}):
+        with pytest.raises(ValueError, match="for each head"):
+            heads.pruning_curve(total, VALUES, recompute=lambda gates, other=other: other)
 
 
 # Alarms
@@ -245,45 +245,57 @@ def test_every_fault_is_found_in_its_head():
     weights[1, 3, 0, 0] = np.nan
     weights[1, 4, 2] = 0.0
     assert kinds(weights) == [
-        ("constant", 1, 1, 2), ("uniform", 2, 2, 2), ("nonfinite", 3, 1, 2), ("fully_masked", 4, 1, 2),
+        ("constant", 2, 1, 2), ("uniform", 3, 2, 2), ("nonfinite", 4, 1, 2), ("fully_masked", 5, 1, 2),
     ]  # fmt: skip
     (alarm, *_) = heads.attention_alarms(weights, layer="decoder 2")
-    assert alarm.message == "decoder 2, head 1: every query has the same weights (1 of 2 examples)"
+    assert alarm.message == "decoder 2, head 2: every query has the same weights (1 of 2 examples)"
 
 
 def test_thresholds():
     weights = np.full((1, 2, 3, 4), 0.25, np.float32)
     weights[0, 0, 0] += np.array([0.0024, -0.0024, 0, 0])  # 0.96% of a quarter
     weights[0, 1, 0] += np.array([0.0026, -0.0026, 0, 0])  # 1.04%, and a divergence of about 1e-5 from the mean
-    assert kinds(weights) == [("uniform", 0, 1, 1)]
+    assert kinds(weights) == [("uniform", 1, 1, 1)]
     nearly = np.tile(np.array([0.1, 0.2, 0.7], np.float32), (1, 2, 4, 1))
     nearly[0, 0, 0] += np.array([1e-4, -1e-4, 0], np.float32)  # about 1e-8 nats
     nearly[0, 1, 0] += np.array([1e-2, -1e-2, 0], np.float32)  # about 1e-4 nats
-    assert kinds(nearly) == [("constant", 0, 1, 1)]
+    assert kinds(nearly) == [("constant", 1, 1, 1)]
     assert float(heads.max_divergence_from_mean(jnp.asarray(nearly[0, 1]))) > 1e-5
 
 
 def test_padding_raises_no_alarm_and_hides_none():
     weights = healthy(2, 2, 4)
     weights[:, 1, :, :3] = np.array([0.2, 0.3, 0.5])  # constant on the three real keys
-    where = np.zeros((2, 6, 6), bool)
-    where[:, :3, :3] = True
+    where = np.zeros((2, 1, 6, 6), bool)
+    where[:, :, :3, :3] = True
     batch = np.full((2, 2, 6, 6), np.nan, np.float32)
     batch[:, :, :3, :3] = weights[:, :, :3, :3]
-    assert kinds(batch, where) == [("constant", 1, 2, 2)]
-    assert kinds(np.nan_to_num(batch), where) == [("constant", 1, 2, 2)]
+    assert kinds(batch, where) == [("constant", 2, 2, 2)]
+    assert kinds(np.nan_to_num(batch), where) == [("constant", 2, 2, 2)]
     queries = np.zeros((2, 6), bool)
     queries[:, :4] = True  # the fourth query is a real token, but may attend to nothing
-    assert ("fully_masked", 0, 2, 2) in kinds(batch, where, queries)
+    assert ("fully_masked", 1, 2, 2) in kinds(batch, where, queries)
 
 
 def test_what_has_no_choice_is_neither_constant_nor_uniform():
     assert kinds(np.ones((2, 1, 3, 1), np.float32)) == []  # one key
     one_query = np.array([[[[0.2, 0.8]]]], np.float32)
     assert kinds(one_query) == []
-    causal = np.tril(np.ones((3, 3), bool))[None]
+    causal = np.tril(np.ones((3, 3), bool))[None, None]
     first = np.zeros((1, 1, 3, 3), np.float32)
     first[..., 0] = 1.0  # a sink: every query attends to the first key alone
-    assert kinds(first, causal) == [("constant", 0, 1, 1)]
+    assert kinds(first, causal) == [("constant", 1, 1, 1)]
     uniform = (np.tril(np.ones((3, 3))) / np.arange(1, 4)[:, None]).astype(np.float32)[None, None]
-    assert kinds(uniform, causal) == [("uniform", 0, 1, 1)]
+    assert kinds(uniform, causal) == [("uniform", 1, 1, 1)]
+
+
+def test_a_mask_may_differ_between_heads_and_be_of_keys_only():
+    weights = healthy(1, 2, 4)
+    weights[0, :, :, :2] = 0.5  # uniform over the two keys of the first head
+    where = np.ones((1, 2, 4, 4), bool)
+    where[0, 0, :, 2:] = False
+    weights[0, 1] = healthy(1, 1, 4)[0, 0]
+    assert kinds(weights, where) == [("uniform", 1, 1, 1)]
+    assert kinds(weights[:, :1], where[:, :1, :1]) == [("uniform", 1, 1, 1)]
+    with pytest.raises(ValueError, match=r"where \(1, 4, 4\) must be"):
+        heads.attention_alarms(jnp.asarray(weights), where[0][:1])

@@ -114,6 +114,34 @@ def test_padding_never_counts(name, causal):
     close(mean(together), np.mean(np.asarray(alone)))
 
 
+@pytest.mark.parametrize("name", PER_QUERY)
+def test_a_mask_of_keys_counts_for_every_query(name):
+    weights = jnp.asarray(random_weights(4, 5, where=np.arange(5) < 3))
+    row = jnp.arange(5)[None, :] < 3
+    whole = jnp.broadcast_to(row, weights.shape)
+    close(PER_QUERY[name](weights, row), PER_QUERY[name](weights, whole))
+    mean = heads.mean_over_queries(PER_QUERY[name](weights, row), row)
+    close(mean, jnp.mean(PER_QUERY[name](weights, whole)))
+
+
+def test_the_mean_entropy_with_a_mask_of_keys_by_hand():
+    # Four queries, each with two equal weights: log 2, whatever the number of rows of the mask.
+    weights, row = jnp.full((4, 2), 0.5), jnp.ones((1, 2), bool)
+    close(heads.head_statistics(weights, row).entropy, LN2)
+    close(heads.mean_over_queries(heads.entropy(weights, row), row), LN2)
+    close(heads.received_attention(weights, row), [0.5, 0.5])
+    assert float(heads.max_divergence_from_mean(weights, row)) == 0.0
+    assert float(heads.max_difference_from_uniform(weights, row)) == 0.0
+
+
+def test_a_mask_of_another_shape_is_refused():
+    for shape in ((3, 2), (4, 3), (1, 3)):
+        with pytest.raises((ValueError, TypeError)):
+            heads.entropy(jnp.full((4, 2), 0.5), jnp.ones(shape, bool))
+    with pytest.raises((ValueError, TypeError)):
+        heads.mean_over_queries(jnp.ones(4), jnp.ones((3, 2), bool))
+
+
 def test_head_statistics_with_padding_in_a_batch():
     weights = random_weights(2, 3, 4, 4)
     lengths = jnp.array([4, 4])
@@ -172,11 +200,11 @@ def test_nothing_is_promoted_silently(strict):
         assert heads.previous_token_head(weights[0], valid, **options).shape == ()
         assert heads.duplicate_token_head(weights[0], tokens, valid, **options).shape == ()
         assert heads.induction_head(weights[0], tokens, **options).shape == ()
-    assert heads.attention_alarms(weights[None], where[None]) == []
-    outputs = heads.gate_heads(weights, jnp.ones(3), jnp.ones((3, 3)))
-    assert heads.mean_output(outputs, jnp.ones(2, bool)).shape == (3, 3)
-    assert heads.head_importance(lambda g, x: jnp.sum(g * x), jnp.ones((3, 3)), weights, valid[:2]).shape == (3, 3)
-    assert heads.normalized_by_layer(weights[0]).shape == (3, 3)
+    assert heads.attention_alarms(weights[None], where[None, None]) == []
+    assert heads.mean_output(weights, jnp.ones(2, bool)).shape == (3, 3)
+    gates = {"a": jnp.ones(3)}
+    importance = heads.head_importance(lambda g, x: jnp.sum(g["a"] * x), gates, weights, valid[:2])
+    assert heads.normalized_by_layer(importance)["a"].shape == (3,)
 
 
 def test_conicity_by_hand():

@@ -83,7 +83,7 @@ def test_gates_switch_heads_off(weights):
     assert not np.any(gated[:, 0])
     np.testing.assert_allclose(gated[:, 1], 0.5 * weights[:, 1])
     np.testing.assert_array_equal(interventions.gated(layer(weights), ALL, gates=jnp.ones(2)), weights)
-    with pytest.raises(ValueError, match="gates.*each of 2 heads, not"):
+    with pytest.raises(ValueError, match=r"gates.*each of 2 heads, not"):
         interventions.gated(layer(weights), ALL, gates=jnp.ones(3))
 
 

@@ -5,6 +5,7 @@ rest.
 """
 
 from attnlab.analysis.heads.alarms import Alarm as Alarm
+from attnlab.analysis.heads.alarms import AlarmKind as AlarmKind
 from attnlab.analysis.heads.alarms import attention_alarms as attention_alarms
 from attnlab.analysis.heads.alarms import max_difference_from_uniform as max_difference_from_uniform
 from attnlab.analysis.heads.alarms import max_divergence_from_mean as max_divergence_from_mean
@@ -21,10 +22,10 @@ from attnlab.analysis.heads.detection import previous_token_pattern as previous_
 from attnlab.analysis.heads.importance import PruningCurve as PruningCurve
 from attnlab.analysis.heads.importance import ablate_all_but_one as ablate_all_but_one
 from attnlab.analysis.heads.importance import ablate_one as ablate_one
-from attnlab.analysis.heads.importance import gate_heads as gate_heads
 from attnlab.analysis.heads.importance import head_importance as head_importance
 from attnlab.analysis.heads.importance import mean_output as mean_output
 from attnlab.analysis.heads.importance import normalized_by_layer as normalized_by_layer
+from attnlab.analysis.heads.importance import open_gates as open_gates
 from attnlab.analysis.heads.importance import pruning_curve as pruning_curve
 from attnlab.analysis.heads.patterns import HeadStatistics as HeadStatistics
 from attnlab.analysis.heads.patterns import confidence as confidence

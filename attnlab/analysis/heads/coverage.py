@@ -5,9 +5,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attnlab.analysis.heads.patterns import visible
+from attnlab.analysis.heads.patterns import Mask, visible
 from attnlab.functional import statistics
-from attnlab.functional.types import Weights, Where
+from attnlab.functional.types import Weights
 
 
 class CoverageDeviation(NamedTuple):
@@ -21,7 +21,7 @@ class CoverageDeviation(NamedTuple):
     """Σ_k max(0, coverage_k − 1): source words that were translated too often."""
 
 
-def coverage(weights: Weights, where: Where | None = None) -> Float[Array, " k"]:
+def coverage(weights: Weights, where: Mask | None = None) -> Float[Array, " k"]:
     """Return the coverage Σ_q weights[q, k] of each key (see `functional.statistics.key_mass`), without padding.
 
     Args:
@@ -36,7 +36,7 @@ def coverage(weights: Weights, where: Where | None = None) -> Float[Array, " k"]
     return statistics.key_mass(visible(weights, where)[0])
 
 
-def coverage_deviation(weights: Weights, where: Where | None = None) -> CoverageDeviation:
+def coverage_deviation(weights: Weights, where: Mask | None = None) -> CoverageDeviation:
     """Return how far the coverage of the keys is from 1 each, summed over keys: under- and over-translation.
 
     total = Σ_k |1 − coverage_k|

@@ -1,17 +1,21 @@
 """Where a head attends: spread, confidence, distance, neighbors and diagonality of its weights.
 
 Every function takes the weights of one head of one example; `jax.vmap` adds heads and batch. `where` is the mask of the
-attention with padding: True where a query may attend to a key, a row of False for a padded query. Weights at False,
-NaN included, never reach a result.
+attention with padding: True where a query may attend to a key, a row of False for a padded query; `[1 k]` is one row
+for all queries. Weights at False, NaN included, never reach a result. For a captured layer it is
+`analysis.interventions.allowed`.
 """
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from attnlab.functional import statistics
 from attnlab.functional.types import Positions, Weights, Where, widen
+
+Mask = Bool[Array, "#q #k"]
+"""True where a query may attend to a key; an axis of 1 is the same for all queries or keys."""
 
 
 def padding(queries: int, keys: int, query_length: int | Int[Array, ""], key_length: int | Int[Array, ""]) -> Where:
@@ -25,32 +29,42 @@ def padding(queries: int, keys: int, query_length: int | Int[Array, ""], key_len
     return (jnp.arange(queries) < query_length)[:, None] & (jnp.arange(keys) < key_length)[None, :]
 
 
-def visible(weights: Weights, where: Where | None) -> tuple[Weights, Where]:
-    """Return the weights with 0 where a query may not attend, in at least float32, and the mask (all True for None).
+def visible(weights: Weights, where: Mask | None) -> tuple[Weights, Where]:
+    """Return the weights with 0 where a query may not attend, in at least float32, and the whole mask [q k].
+
+    A mask of None is all True.
+
+    Raises: ValueError for a mask that does not broadcast to the weights.
 
     >>> visible(jnp.array([[1.0, jnp.nan]]), jnp.array([[True, False]]))[0].tolist()
     [[1.0, 0.0]]
     """
-    mask = jnp.ones(weights.shape, bool) if where is None else where
+    mask = jnp.ones((1, 1), bool) if where is None else where
+    if mask.ndim != 2 or any(size not in (1, full) for size, full in zip(mask.shape, weights.shape, strict=True)):
+        raise ValueError(f"where {mask.shape} must be [q k] {weights.shape}, or 1 for an axis without difference")
+    mask = jnp.broadcast_to(mask, weights.shape)
     return jnp.where(mask, widen(weights), 0.0), mask
 
 
-def mean_over_queries(values: Float[Array, " q"], where: Where | None = None) -> Float[Array, ""]:
+def mean_over_queries(values: Float[Array, " q"], where: Mask | None = None) -> Float[Array, ""]:
     """Return the mean over the queries that may attend to any key; 0 if there is none.
 
     Args:
         values: a statistic of each query.
-        where: mask [q k]; None counts every query.
+        where: mask [q k], or [1 k] for all queries alike; None counts every query.
 
     >>> float(mean_over_queries(jnp.array([1.0, 3.0, 9.0]), jnp.array([[True], [True], [False]])))
     2.0
     """
-    rows = jnp.ones(values.shape, bool) if where is None else where.any(axis=1)
+    rows = jnp.ones(1, bool) if where is None else where.any(axis=1)
+    if rows.shape not in ((1,), values.shape):
+        raise ValueError(f"where has {rows.shape[0]} rows; it must have {values.shape[0]}, the number of queries, or 1")
+    rows = jnp.broadcast_to(rows, values.shape)
     count = jnp.maximum(jnp.sum(rows.astype(values.dtype)), 1.0)
     return jnp.sum(jnp.where(rows, values, 0.0)) / count
 
 
-def entropy(weights: Weights, where: Where | None = None) -> Float[Array, " q"]:
+def entropy(weights: Weights, where: Mask | None = None) -> Float[Array, " q"]:
     """Return the entropy of each query's weights, in nats (see `functional.statistics.entropy`).
 
     >>> round(float(entropy(jnp.array([[0.5, 0.5, 9.0]]), jnp.array([[True, True, False]]))[0]), 4)
@@ -59,7 +73,7 @@ def entropy(weights: Weights, where: Where | None = None) -> Float[Array, " q"]:
     return statistics.entropy(visible(weights, where)[0])
 
 
-def normalized_entropy(weights: Weights, where: Where | None = None) -> Float[Array, " q"]:
+def normalized_entropy(weights: Weights, where: Mask | None = None) -> Float[Array, " q"]:
     """Return the entropy of each query's weights as a share of the largest possible one.
 
     normalized_i = H(weights_i) / log n_i    with n_i the number of keys that query i may attend to
@@ -79,7 +93,7 @@ def normalized_entropy(weights: Weights, where: Where | None = None) -> Float[Ar
     return jnp.where(several, statistics.entropy(weights) / jnp.log(jnp.where(several, count, 2.0)), 0.0)
 
 
-def effective_support(weights: Weights, where: Where | None = None) -> Float[Array, " q"]:
+def effective_support(weights: Weights, where: Mask | None = None) -> Float[Array, " q"]:
     """Return the number of keys that as many equal weights of the same entropy would have (the perplexity).
 
     support_i = exp H(weights_i)
@@ -93,7 +107,7 @@ def effective_support(weights: Weights, where: Where | None = None) -> Float[Arr
     return jnp.where(mask.any(axis=1), jnp.exp(statistics.entropy(weights)), 0.0)
 
 
-def confidence(weights: Weights, where: Where | None = None) -> Float[Array, " q"]:
+def confidence(weights: Weights, where: Mask | None = None) -> Float[Array, " q"]:
     """Return the largest weight of each query; its mean over queries is the confidence of a head.
 
     Voita et al. leave out the end token: mask its key for that.
@@ -107,7 +121,7 @@ def confidence(weights: Weights, where: Where | None = None) -> Float[Array, " q
     return jnp.max(visible(weights, where)[0], axis=1, initial=0.0)
 
 
-def distance(weights: Weights, where: Where | None = None) -> Float[Array, " q"]:
+def distance(weights: Weights, where: Mask | None = None) -> Float[Array, " q"]:
     """Return the mean distance Σ_j weights[i, j] |i − j| of each query (see `functional.statistics.distance`).
 
     Meaningful if queries and keys are positions in one sequence.
@@ -120,7 +134,7 @@ def distance(weights: Weights, where: Where | None = None) -> Float[Array, " q"]
     return statistics.distance(weights, Positions(queries, keys, jnp.int32(0), jnp.int32(0)))
 
 
-def offset_mass(weights: Weights, offset: int, where: Where | None = None) -> Float[Array, " q"]:
+def offset_mass(weights: Weights, offset: int, where: Mask | None = None) -> Float[Array, " q"]:
     """Return the weight of each query on the key at an offset: −1 is the previous token, 0 itself, 1 the next.
 
     mass_i = weights[i, i + offset]
@@ -136,7 +150,7 @@ def offset_mass(weights: Weights, offset: int, where: Where | None = None) -> Fl
     return jnp.sum(jnp.where(keys[None, :] == queries[:, None] + offset, weights, 0.0), axis=1)
 
 
-def mean_offset_mass(weights: Weights, offset: int, where: Where | None = None) -> Float[Array, ""]:
+def mean_offset_mass(weights: Weights, offset: int, where: Mask | None = None) -> Float[Array, ""]:
     """Return the mean of `offset_mass` over the queries that may attend to such a key.
 
     Unlike `heads.previous_token_head`, the first token, which has no previous one, does not count.
@@ -151,7 +165,7 @@ def mean_offset_mass(weights: Weights, offset: int, where: Where | None = None) 
     return mean_over_queries(offset_mass(weights, offset, where), mask & (keys[None, :] == queries[:, None] + offset))
 
 
-def diagonality(weights: Weights, where: Where | None = None) -> Float[Array, " q"]:
+def diagonality(weights: Weights, where: Mask | None = None) -> Float[Array, " q"]:
     """Return how near the diagonal each query's weights lie (the centrality); its mean is a head's diagonality.
 
     centrality_i = 1 − Σ_j weights[i, j] |d_i − j| / max_{j allowed} |d_i − j|,    d_i = i (S − 1) / (T − 1)
@@ -199,7 +213,7 @@ class HeadStatistics(NamedTuple):
     diagonality: Array
 
 
-def head_statistics(weights: Weights, where: Where | None = None) -> HeadStatistics:
+def head_statistics(weights: Weights, where: Mask | None = None) -> HeadStatistics:
     """Return the statistics of this file for one head of one example, each as its mean over queries.
 
     The distance and the neighbors are meaningful for self-attention, the diagonality also for cross-attention.

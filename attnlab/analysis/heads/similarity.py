@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 
 from attnlab.analysis.heads.patterns import mean_over_queries, visible
-from attnlab.functional.types import Where, widen
+from attnlab.functional.types import widen
 
 
 def jensen_shannon(first: Float[Array, "... k"], second: Float[Array, "... k"]) -> Float[Array, "..."]:
@@ -43,7 +43,7 @@ def jensen_shannon(first: Float[Array, "... k"], second: Float[Array, "... k"]) 
 
 
 def head_divergence(
-    weights: Float[Array, "h q k"], others: Float[Array, "g q k"] | None = None, where: Where | None = None
+    weights: Float[Array, "h q k"], others: Float[Array, "g q k"] | None = None, where: Mask | None = None
 ) -> Float[Array, "h g"]:
     """Return the Jensen–Shannon divergence between heads, as the mean over queries.
 
@@ -79,9 +79,9 @@ class HeadMatch(NamedTuple):
     """The best one-to-one match of the heads of two models."""
 
     first: Int[np.ndarray, " m"]
-    """Heads of the first model, ascending; all of them if it has no more than the second."""
+    """Rows of `divergence`, ascending, from 0; all of them if there are no more rows than columns."""
     second: Int[np.ndarray, " m"]
-    """The head of the second model that each is matched with."""
+    """The column of `divergence` that each row is matched with."""
     divergence: Float[np.ndarray, " m"]
     """Of each match."""
 

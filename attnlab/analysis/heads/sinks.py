@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from attnlab.analysis.heads.patterns import visible
+from attnlab.analysis.heads.patterns import Mask, visible
 from attnlab.functional import statistics
-from attnlab.functional.types import Weights, Where, widen
+from attnlab.functional.types import Weights, widen
 
 
-def received_attention(weights: Weights, where: Where | None = None) -> Float[Array, " k"]:
+def received_attention(weights: Weights, where: Mask | None = None) -> Float[Array, " k"]:
     """Return the mean weight that each key receives from the queries that may attend to it.
 
     received_k = Σ_q weights[q, k] / number of queries that may attend to key k
@@ -26,7 +26,7 @@ def received_attention(weights: Weights, where: Where | None = None) -> Float[Ar
     return statistics.key_mass(weights) / jnp.maximum(jnp.sum(mask.astype(weights.dtype), axis=0), 1.0)
 
 
-def sink_rate(weights: Float[Array, "h q k"], where: Where | None = None, threshold: float = 0.3) -> Float[Array, " k"]:
+def sink_rate(weights: Float[Array, "h q k"], where: Mask | None = None, threshold: float = 0.3) -> Float[Array, " k"]:
     """Return the share of heads for which each key is an attention sink.
 
     rate_k = (1/H) Σ_h [received_attention_h(k) > threshold]
