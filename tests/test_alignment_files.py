@@ -107,7 +107,12 @@ def test_two_spaces_in_a_row_are_found(write):
     ("1 x 1 S", "is not a link"),
     ("3 1 1 S", "no sentence 3; sentences are numbered 1 to 2"),
     ("0 1 1 S", "no sentence 0"),
-    ("1 1 1 S P", "more fields"),
+    ("1 1 1 S P", "'P' is no confidence"),
+    ("1 1 1 X", "'X' is no confidence"),
+    ("1 1 1 sure", "'sure' is no confidence"),
+    ("1 1 1 0.5 P", "more fields"),
+    ("1 1 1 S nan", "'nan' is no confidence"),
+    ("1 1 1 -1", "'-1' is no confidence"),
     ("1 1 1 S 0.5 0.7", "more fields"),
     ("1 5 1 S", "no source word 5 with base=1, index 4 is the last"),
 ])  # fmt: skip
@@ -124,6 +129,8 @@ def test_naacl_defaults_confidence_and_null(write):
 
 @pytest.mark.parametrize(("text", "words"), [
     ("{", "not JSON"),
+    ('{"src": "a", "tgt": "b", "sure": [], "posible": []}', "unknown key 'posible'; did you mean 'possible'"),
+    ('{"src": "a", "tgt": "b", "sure": [], "id": 3}', "unknown key 'id'; the keys are src, tgt, sure, possible"),
     ("[]", "keys src, tgt and sure"),
     ('{"src": "a", "tgt": "b"}', "keys src, tgt and sure"),
     ('{"src": ["a"], "tgt": "b", "sure": []}', "must be strings"),
@@ -166,8 +173,15 @@ def test_tokens_belong_to_the_word_they_overlap():
     words: list[Span] = [(0, 3), (4, 8)]  # "10\u00a0% Haus" would be two words: (0, 4) and (5, 9)
     assert words_of_tokens(words, [(0, 3), (3, 6), (6, 8)]) == [0, 1, 1]  # a token may begin with the space before it
     assert words_of_tokens(word_spans("10\u00a0% ja"), [(0, 2), (2, 4), (4, 7)]) == [0, 0, 1]
-    with pytest.raises(ValueError, match="token 1, characters 3 to 4, overlaps no word"):
-        words_of_tokens(words, [(0, 3), (3, 4)])
+    with pytest.raises(ValueError, match="source sentence 7: token 2, characters 3 to 4, overlaps no word"):
+        words_of_tokens(words, [(0, 3), (3, 4)], "source sentence 7")
+
+
+def test_a_token_without_characters_belongs_to_the_word_that_it_is_in_or_before():
+    words: list[Span] = [(0, 3), (4, 8)]
+    assert words_of_tokens(words, [(0, 0), (1, 1), (3, 3), (4, 4), (8, 8)]) == [0, 0, 1, 1, 1]
+    with pytest.raises(ValueError, match="overlaps no word"):
+        words_of_tokens([], [(0, 0)])
 
 
 def test_an_empty_file_is_refused(write):

@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attnlab.analysis import alignment
-from attnlab.analysis.alignment import AttendedSentence, Choice
+from attnlab.analysis.alignment import AttendedSentence, AttentionStack, Choice
 from attnlab.config.errors import UserError
 from attnlab.data.translation.word_alignment import Gold
+from attnlab.layers.capture import layer_attention
 from attnlab.tasks.bootstrap import paired_difference
 from attnlab.tasks.translation.alignment import alignment_counts, alignment_score, pooled_score
 
@@ -147,13 +148,13 @@ def test_nltk_returns_the_union():
 # Baselines
 
 
-def test_uniform_links_are_uniform_and_diagonal_ones_are_not():
-    links = [alignment.uniform(4, 2, np.random.default_rng(seed)) for seed in range(400)]
+def test_random_links_are_uniform_and_diagonal_ones_are_not():
+    links = [alignment.random_links(4, 2, np.random.default_rng(seed)) for seed in range(400)]
     counts = np.bincount([s for pairs in links for s, _ in pairs], minlength=4)
     assert all(len(pairs) == 2 for pairs in links)
     assert counts.min() > 150  # of 800, 200 each expected, standard deviation 12
-    assert alignment.uniform(0, 3, np.random.default_rng(0)) == frozenset()
-    assert alignment.uniform(3, 0, np.random.default_rng(0)) == frozenset()
+    assert alignment.random_links(0, 3, np.random.default_rng(0)) == frozenset()
+    assert alignment.random_links(3, 0, np.random.default_rng(0)) == frozenset()
     assert alignment.diagonal(3, 3) == {(0, 0), (1, 1), (2, 2)}
 
 
@@ -305,65 +306,85 @@ WEIGHTS = np.stack([
     np.stack([peaked(2, 0, 1, 1, width=4), peaked(2, 2, 2, 2, width=4)]),
     np.stack([peaked(0, 1, 1, 2, width=4), peaked(1, 0, 0, 2, width=4)]),
 ])  # fmt: skip
-SENTENCE = AttendedSentence(WEIGHTS, range(2), range(3), gold({(0, 0), (1, 1), (1, 2)}))
+LAYERS = ONE, TWO = "decoder/layer_1/cross_attention", "decoder/layer_2/cross_attention"
+STACK = AttentionStack(LAYERS, WEIGHTS)
+SENTENCE = AttendedSentence(STACK, range(2), range(3), gold({(0, 0), (1, 1), (1, 2)}))
 
 
 def test_output_step_and_input_step_by_hand():
-    assert alignment.attention_links(SENTENCE, Choice(1, 0, "output_step")) == {(0, 0), (1, 1), (1, 2)}
-    assert alignment.attention_links(SENTENCE, Choice(0, 0, "input_step")) == {(0, 0), (1, 1), (1, 2)}
-    # Head (0, 0) attends most to the end token when it predicts target token 0: of the rest, equal, the first wins.
-    assert alignment.attention_links(SENTENCE, Choice(0, 0, "output_step")) == {(0, 0), (0, 1), (1, 2)}
+    assert alignment.attention_links(SENTENCE, Choice(TWO, 1, "output_step")) == {(0, 0), (1, 1), (1, 2)}
+    assert alignment.attention_links(SENTENCE, Choice(ONE, 1, "input_step")) == {(0, 0), (1, 1), (1, 2)}
+    # Head 1 of layer 1 attends most to the end token when it predicts target token 0; of the rest the first wins.
+    assert alignment.attention_links(SENTENCE, Choice(ONE, 1, "output_step")) == {(0, 0), (0, 1), (1, 2)}
     np.testing.assert_array_equal(
-        alignment.aligned_weights(WEIGHTS, Choice(0, None, "input_step"), 2, 3), WEIGHTS[0].mean(axis=0)[1:, :2]
+        alignment.aligned_weights(STACK, Choice(ONE, None, "input_step"), 2, 3), WEIGHTS[0].mean(axis=0)[1:, :2]
     )
     np.testing.assert_allclose(
-        alignment.aligned_weights(WEIGHTS, Choice(None, None), 2, 3), WEIGHTS.mean(axis=(0, 1))[:3, :2], rtol=1e-6
+        alignment.aligned_weights(STACK, Choice(None, None), 2, 3), WEIGHTS.mean(axis=(0, 1))[:3, :2], rtol=1e-6
     )
+
+
+def test_the_stack_is_built_from_the_records_of_a_model():
+    batch = np.stack([WEIGHTS, WEIGHTS[::-1]])
+    records = [layer_attention("cross", "decoder", n + 1, batch[:, n]) for n in range(2)]
+    records.insert(0, layer_attention("self", "encoder", 1, np.ones((2, 2, 4, 4))))
+    first, second = alignment.cross_attention(records)
+    assert first.layers == second.layers == LAYERS
+    np.testing.assert_array_equal(first.weights, WEIGHTS)
+    np.testing.assert_array_equal(second.weights, WEIGHTS[::-1])
+    with pytest.raises(ValueError, match="here none"):
+        alignment.cross_attention(records[:1])
+    with pytest.raises(ValueError, match=r"layer_2/cross_attention \(2, 1, 4, 4\)"):
+        alignment.cross_attention([records[1], layer_attention("cross", "decoder", 2, batch[:, 1, :1])])
 
 
 def test_padding_changes_nothing():
     padded = np.full((2, 2, 7, 9), np.nan, np.float32)
     padded[:, :, :4, :4] = WEIGHTS
-    other = AttendedSentence(padded, range(2), range(3), SENTENCE.gold)
-    for choice in alignment.choices(2, 2):
+    other = AttendedSentence(AttentionStack(LAYERS, padded), range(2), range(3), SENTENCE.gold)
+    for choice in alignment.choices(STACK):
         assert alignment.attention_links(other, choice) == alignment.attention_links(SENTENCE, choice)
 
 
 def test_subwords_are_joined_to_words():
-    sentence = AttendedSentence(WEIGHTS, [0, 0], [0, 1, 1], gold({(0, 0), (0, 1)}))
-    assert alignment.attention_links(sentence, Choice(1, 0)) == {(0, 0), (0, 1)}
+    sentence = AttendedSentence(STACK, [0, 0], [0, 1, 1], gold({(0, 0), (0, 1)}))
+    assert alignment.attention_links(sentence, Choice(TWO, 1)) == {(0, 0), (0, 1)}
 
 
 def test_the_choice_with_the_lowest_aer_is_chosen():
-    scores = alignment.aer_of_choices([SENTENCE], alignment.choices(2, 2))
+    scores = alignment.aer_of_choices([SENTENCE], alignment.choices(STACK))
     assert len(scores) == 14
-    assert alignment.choose([SENTENCE]) == Choice(1, 0, "output_step")  # also Choice(0, 0, "input_step"): the first
-    assert alignment.choose([SENTENCE], alignment.choices(2, 2, ("input_step",))) == Choice(0, None, "input_step")
+    assert alignment.choose([SENTENCE]) == Choice(TWO, 1, "output_step")  # also Choice(ONE, 1, "input_step"): the first
+    assert alignment.choose([SENTENCE], alignment.choices(STACK, ("input_step",))) == Choice(ONE, None, "input_step")
     # Links (1, 0), (0, 1), (0, 2): none is gold.
-    assert scores[Choice(1, 1, "output_step")] == 100.0
-    counts = alignment.attention_counts([SENTENCE, SENTENCE], Choice(1, 1))
+    assert scores[Choice(TWO, 2, "output_step")] == 100.0
+    counts = alignment.attention_counts([SENTENCE, SENTENCE], Choice(TWO, 2))
     assert counts.tolist() == [[3, 3, 0, 0]] * 2
 
 
 def test_both_directions_are_symmetrized():
     # A model target -> source attends from the source to the target: its links are (target, source).
     rows = np.stack([peaked(0, 2, 2, width=4), peaked(0, 1, 2, width=4)])[None]
-    backward = AttendedSentence(rows, range(3), range(2), gold({(0, 0), (1, 1), (2, 1)}))
-    links = alignment.attention_links(backward, Choice(0, 0))
+    backward = AttendedSentence(AttentionStack((ONE,), rows), range(3), range(2), gold({(0, 0), (1, 1), (2, 1)}))
+    links = alignment.attention_links(backward, Choice(ONE, 1))
     assert links == {(0, 0), (2, 1)}
-    directions = [alignment.attention_links(SENTENCE, Choice(1, 0))], [alignment.transposed(links)]
+    directions = [alignment.attention_links(SENTENCE, Choice(TWO, 1))], [alignment.transposed(links)]
     assert alignment.symmetrize("intersection", *directions) == [{(0, 0), (1, 2)}]
     assert alignment.symmetrize("grow-diag", *directions) == [{(0, 0), (1, 1), (1, 2)}]
 
 
 def test_what_does_not_exist_is_refused():
-    for choice, words in ((Choice(2, 0), "layer 2"), (Choice(0, -1), "head -1")):
+    for choice, words in (
+        (Choice("layer 3"), "no layer 'layer 3'; the layers are decoder/layer_1"),
+        (Choice(ONE, 0), "no head 0; the heads are 1 to 2"),
+        (Choice(ONE, 3), "no head 3"),
+    ):
         with pytest.raises(ValueError, match=words):
             alignment.attention_links(SENTENCE, choice)
     with pytest.raises(ValueError, match="needs 4 rows, one more than target tokens"):
-        alignment.aligned_weights(WEIGHTS[:, :, :3], Choice(0, 0, "input_step"), 2, 3)
+        alignment.aligned_weights(AttentionStack(LAYERS, WEIGHTS[:, :, :3]), Choice(ONE, 1, "input_step"), 2, 3)
     with pytest.raises(ValueError, match="too small for 5 source tokens"):
-        alignment.aligned_weights(WEIGHTS, Choice(0, 0), 5, 3)
+        alignment.aligned_weights(STACK, Choice(ONE, 1), 5, 3)
     with pytest.raises(ValueError, match="no sentences"):
         alignment.choose([])
     with pytest.raises(ValueError, match="no candidates"):

@@ -12,15 +12,16 @@ generated dates aligns at the output step only. In a recurrent decoder attention
 Reference: Kobayashi et al. 2020, section 5 (AWO, AWI); Chen et al. 2020, section 3 (shift-att).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from attnlab.data.translation.word_alignment import Gold, Pairs, by_word
+from attnlab.layers.capture import LayerAttention
 from attnlab.tasks.translation.alignment import alignment_counts, hard, pooled_score
 
 Reading = Literal["output_step", "input_step"]
@@ -32,14 +33,46 @@ class Choice:
     """Which attention is read as alignment.
 
     Attributes:
-        layer: index from 0; None is the mean over layers.
-        head: index from 0; None is the mean over heads.
+        layer: name of the layer (`LayerAttention.name`); None is the mean over layers.
+        head: number of the head, from 1; None is the mean over heads.
         reading: at which step.
     """
 
-    layer: int | None = None
+    layer: str | None = None
     head: int | None = None
     reading: Reading = "output_step"
+
+
+class AttentionStack(NamedTuple):
+    """The attention of all layers of a decoder to its source, for one sentence pair."""
+
+    layers: tuple[str, ...]
+    """Names of the layers."""
+    weights: Float[np.ndarray, "l h t s"]
+    """Row t is the step that predicts target token t, with the target as input."""
+
+
+def cross_attention(records: Iterable[LayerAttention]) -> list[AttentionStack]:
+    """Return the attention of a decoder to its source for each example of a batch, from what the model recorded.
+
+    Args:
+        records: what `capture.apply_with_attention` returned; those of kind `cross` or `decoder` are taken.
+
+    Raises:
+        ValueError: there is no such layer, or the numbers of heads differ.
+
+    >>> from attnlab.layers.capture import layer_attention
+    >>> (stack,) = cross_attention([layer_attention("cross", "decoder", 1, np.ones((1, 2, 3, 4)))])
+    >>> stack.layers, stack.weights.shape
+    (('decoder/layer_1/cross_attention',), (1, 2, 3, 4))
+    """
+    found = [record for record in records if record.kind in ("cross", "decoder")]
+    shapes = {np.shape(record.weights) for record in found}
+    if len(shapes) != 1:
+        given = ", ".join(f"{record.name} {np.shape(record.weights)}" for record in found) or "none"
+        raise ValueError(f"cross_attention: layers that attend to a source must be equal in size, here {given}")
+    stacked = np.stack([np.asarray(record.weights) for record in found], axis=1)
+    return [AttentionStack(tuple(record.name for record in found), weights) for weights in stacked]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,44 +80,44 @@ class AttendedSentence:
     """The attention of a sentence pair, with the words that its tokens belong to and gold alignment between words.
 
     Attributes:
-        weights: weights of all layers and heads, row t the step that predicts target token t, with the target as
-            input; what stands beyond the tokens (end token and padding) is never linked.
+        attention: weights of all layers and heads; what stands beyond the tokens (end token and padding) is never
+            linked.
         source_words: index of the word of each source token; `range` if tokens are words. Its length is the number of
             source tokens, without start, end or padding tokens.
         target_words: likewise for the target.
         gold: gold alignment between words.
     """
 
-    weights: Float[np.ndarray, "l h t s"]
+    attention: AttentionStack
     source_words: Sequence[int]
     target_words: Sequence[int]
     gold: Gold
 
 
 def aligned_weights(
-    weights: Float[np.ndarray, "l h t s"], choice: Choice, source_length: int, target_length: int
+    attention: AttentionStack, choice: Choice, source_length: int, target_length: int
 ) -> Float[np.ndarray, "j i"]:
     """Return the weights of each target token on the source tokens, without end tokens and padding.
 
     Args:
-        weights: all layers and heads; row t belongs to the step that predicts target token t. The input step of
-            the last token needs one row more than target tokens: the step that predicts the end token.
+        attention: all layers and heads. The input step of the last token needs one row more than target tokens: the
+            step that predicts the end token.
         choice: layer, head and reading.
         source_length: number of source tokens.
         target_length: number of target tokens.
 
     Numerics: the dtype of the weights; rows are not normalized again after the end token's column is removed.
 
-    >>> weights = np.eye(3, dtype=np.float32)[None, None]
-    >>> aligned_weights(weights, Choice(0, 0, "input_step"), source_length=3, target_length=2).tolist()
+    >>> attention = AttentionStack(("decoder/decoder_attention",), np.eye(3, dtype=np.float32)[None, None])
+    >>> aligned_weights(attention, Choice(reading="input_step"), source_length=3, target_length=2).tolist()
     [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
-    layers, heads, rows, columns = weights.shape
-    for name, index, count in (("layer", choice.layer, layers), ("head", choice.head, heads)):
-        if index is not None and not 0 <= index < count:
-            raise ValueError(
-                f"aligned_weights: {name} {index} does not exist; the weights have {name}s 0 to {count - 1}"
-            )
+    weights = attention.weights
+    _, heads, rows, columns = weights.shape
+    if choice.layer is not None and choice.layer not in attention.layers:
+        raise ValueError(f"aligned_weights: no layer {choice.layer!r}; the layers are {', '.join(attention.layers)}")
+    if choice.head is not None and not 1 <= choice.head <= heads:
+        raise ValueError(f"aligned_weights: no head {choice.head}; the heads are 1 to {heads}")
     first = 1 if choice.reading == "input_step" else 0
     if source_length > columns or target_length + first > rows:
         end = ", one more than target tokens: the step that predicts the end token" if first else ""
@@ -93,8 +126,8 @@ def aligned_weights(
             f"{target_length} target tokens; the {choice.reading} needs {target_length + first} rows{end}"
         )
     part = weights[:, :, first : first + target_length, :source_length]
-    part = part.mean(axis=1) if choice.head is None else part[:, choice.head]
-    return part.mean(axis=0) if choice.layer is None else part[choice.layer]
+    part = part.mean(axis=1) if choice.head is None else part[:, choice.head - 1]
+    return part.mean(axis=0) if choice.layer is None else part[attention.layers.index(choice.layer)]
 
 
 def attention_links(sentence: AttendedSentence, choice: Choice) -> Pairs:
@@ -103,7 +136,7 @@ def attention_links(sentence: AttendedSentence, choice: Choice) -> Pairs:
     Two words are linked if any of their tokens are (see `tasks.translation.alignment.hard` for ties and rows of 0).
     """
     lengths = len(sentence.source_words), len(sentence.target_words)
-    matrix = aligned_weights(sentence.weights, choice, *lengths)
+    matrix = aligned_weights(sentence.attention, choice, *lengths)
     return by_word(hard(matrix, *lengths), sentence.source_words, sentence.target_words)
 
 
@@ -113,13 +146,14 @@ def attention_counts(sentences: Sequence[AttendedSentence], choice: Choice) -> I
     return alignment_counts(links, [sentence.gold for sentence in sentences])
 
 
-def choices(layers: int, heads: int, readings: Sequence[Reading] = READINGS) -> list[Choice]:
+def choices(attention: AttentionStack, readings: Sequence[Reading] = READINGS) -> list[Choice]:
     """Return every layer with every head and the mean of its heads, and the mean of all, for every reading.
 
-    >>> len(choices(layers=2, heads=2))
+    >>> len(choices(AttentionStack(("a", "b"), np.zeros((2, 2, 1, 1)))))
     14
     """
-    pairs = [*product(range(layers), (None, *range(heads))), (None, None)]
+    heads = attention.weights.shape[1]
+    pairs = [*product(attention.layers, (None, *range(1, heads + 1))), (None, None)]
     return [Choice(layer, head, reading) for reading in readings for layer, head in pairs]
 
 
@@ -137,15 +171,16 @@ def choose(dev: Sequence[AttendedSentence], candidates: Sequence[Choice] | None 
         dev: sentences for development.
         candidates: the choices; None is `choices` of all layers and heads.
 
-    >>> weights = np.stack([np.eye(2), np.eye(2)[::-1]])[None].astype(np.float32)
+    >>> weights = np.stack([np.eye(2)[::-1], np.eye(2)])[None].astype(np.float32)
+    >>> attention = AttentionStack(("decoder/layer_1/cross_attention",), weights)
     >>> gold = Gold(sure=frozenset({(0, 0), (1, 1)}), possible=frozenset({(0, 0), (1, 1)}))
-    >>> choose([AttendedSentence(weights, range(2), range(2), gold)], choices(1, 2, ("output_step",)))
-    Choice(layer=0, head=0, reading='output_step')
+    >>> choose([AttendedSentence(attention, range(2), range(2), gold)], choices(attention, ("output_step",)))
+    Choice(layer='decoder/layer_1/cross_attention', head=2, reading='output_step')
     """
     if not dev:
         raise ValueError("choose: no sentences; pass at least one with gold alignment")
     if candidates is None:
-        candidates = choices(*dev[0].weights.shape[:2])
+        candidates = choices(dev[0].attention)
     if not candidates:
         raise ValueError("choose: no candidates; pass at least one Choice, or None for all")
     scores = aer_of_choices(dev, candidates)

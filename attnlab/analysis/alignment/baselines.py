@@ -6,12 +6,12 @@ from attnlab.data.translation.word_alignment import Pairs
 from attnlab.tasks.translation.alignment import diagonal as diagonal
 
 
-def uniform(source_length: int, target_length: int, rng: np.random.Generator) -> Pairs:
+def random_links(source_length: int, target_length: int, rng: np.random.Generator) -> Pairs:
     """Link each target word to a source word drawn at random: what attention with equal weights knows.
 
     (The largest weight of a row of equal weights is no alternative: it always is the first word's.)
 
-    >>> uniform(1, 2, np.random.default_rng(0)) == {(0, 0), (0, 1)}
+    >>> random_links(1, 2, np.random.default_rng(0)) == {(0, 0), (0, 1)}
     True
     """
     if source_length == 0:

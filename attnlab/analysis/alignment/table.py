@@ -8,7 +8,7 @@ from jaxtyping import Int
 
 from attnlab.data.translation.word_alignment import Gold
 from attnlab.tasks.bootstrap import interval
-from attnlab.tasks.translation.alignment import AlignmentScore, alignment_counts, pooled_score
+from attnlab.tasks.translation.alignment import AlignmentScore, aer, alignment_counts, pooled_score
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,24 +20,13 @@ class AlignmentRow:
         score: AER, precision, recall and F1 in percent, pooled over the sentences.
         aer_interval: 95% bootstrap interval of AER over sentences; None for fewer than 20.
         counts: |A|, |S|, |A ∩ S| and |A ∩ P| of each sentence, for a paired comparison of two rows
-            (`tasks.bootstrap.paired_difference` with `aer`).
+            (`tasks.bootstrap.paired_difference` with `tasks.translation.alignment.aer`).
     """
 
     name: str
     score: AlignmentScore
     aer_interval: tuple[float, float] | None
     counts: Int[np.ndarray, "n 4"]
-
-
-def aer(counts: Int[np.ndarray, "n 4"]) -> float:
-    """Return the AER in percent of the counts of sentences; 0 if there are no links at all.
-
-    >>> aer(np.array([[2, 1, 1, 1]])) == 100 * (1 - 2 / 3)
-    True
-    """
-    predicted, sure, in_sure, in_possible = counts.sum(axis=0).tolist()
-    total = predicted + sure
-    return 100.0 * (1.0 - (in_sure + in_possible) / total) if total else 0.0
 
 
 def alignment_row(name: str, predicted: Sequence[Collection[tuple[int, int]]], golds: Sequence[Gold]) -> AlignmentRow:

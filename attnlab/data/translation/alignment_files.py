@@ -16,6 +16,7 @@ Reference: Pharaoh is the output of fast_align, eflomal and GIZA++'s symal; talp
 import json
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ from attnlab.data.translation.word_alignment import AlignedSentence, Gold, Pairs
 Base = Literal[0, 1]
 """The index of the first word of a sentence."""
 LINK = re.compile(r"(\d{1,6})(?:-(\d{1,6})([pP]?)|[pP?](\d{1,6}))", re.ASCII)
+CONFIDENCE = re.compile(r"\d+(\.\d*)?(e-?\d+)?|\.\d+(e-?\d+)?", re.ASCII | re.IGNORECASE)
 KEYS = ("src", "tgt", "sure", "possible")
 
 
@@ -79,9 +81,9 @@ def read_pharaoh(
 def read_naacl(path: Path, base: Base, source: Sequence[str], target: Sequence[str]) -> list[Gold]:
     """Read alignments in the format of the shared tasks of NAACL 2003 and ACL 2005, one link a line.
 
-    A line has the sentence's number (from 1), the source word, the target word, optionally S or P (without it, the
-    link is sure), and optionally a confidence, which is ignored. With `base` 1, word 0 means that the other word has
-    no counterpart: no link.
+    A line has the sentence's number (from 1), the source word, the target word, then optionally S or P (without it, the
+    link is sure), then optionally a confidence, a number that is ignored. With `base` 1, word 0 means that the other
+    word has no counterpart: no link.
 
     Args:
         path: the file, plain or gzip.
@@ -99,11 +101,9 @@ def read_naacl(path: Path, base: Base, source: Sequence[str], target: Sequence[s
         where, fields = f"{path}:{number}", line.split()
         if not fields:
             continue
-        marks = [field.upper() for field in fields[3:] if field.upper() in ("S", "P")]
         if len(fields) < 3 or not all(re.fullmatch(r"\d{1,9}", field, re.ASCII) for field in fields[:3]):
             raise UserError(f"{where}: {line!r} is not a link; write: sentence source target S, such as 1 4 5 S")
-        if len(fields) - 3 > len(marks) + 1 or len(marks) > 1:
-            raise UserError(f"{where}: {line!r} has more fields than: sentence source target S confidence")
+        possible_only = _is_possible(fields[3:], where, line)
         sentence, *indices = map(int, fields[:3])
         if not 1 <= sentence <= len(source):
             raise UserError(f"{where}: no sentence {sentence}; sentences are numbered 1 to {len(source)}")
@@ -113,9 +113,23 @@ def read_naacl(path: Path, base: Base, source: Sequence[str], target: Sequence[s
         link = _link((indices[0], indices[1]), base, lengths, where, line)
         sure, possible = links[sentence - 1]
         possible.add(link)
-        if "P" not in marks:
+        if not possible_only:
             sure.add(link)
     return [Gold(frozenset(sure), frozenset(possible)) for sure, possible in links]
+
+
+def _is_possible(fields: Sequence[str], where: str, line: str) -> bool:
+    """Return whether a link of the format NAACL is only possible, by its fields after sentence, source and target."""
+    rest = list(fields)
+    mark = rest.pop(0).upper() if rest and rest[0].upper() in ("S", "P") else "S"
+    if len(rest) > 1:
+        raise UserError(f"{where}: {line!r} has more fields than: sentence source target S confidence")
+    if rest and not CONFIDENCE.fullmatch(rest[0]):
+        raise UserError(
+            f"{where}: {rest[0]!r} is no confidence, which is a number, and not S (sure) or P (possible) behind the "
+            "target word; write: sentence source target S confidence, such as 1 4 5 S 0.9"
+        )
+    return mark == "P"
 
 
 def read_jsonl(path: Path, base: Base) -> list[AlignedSentence]:
@@ -135,6 +149,10 @@ def read_jsonl(path: Path, base: Base) -> list[AlignedSentence]:
         record = parse(line, where, 'expected {"src": "…", "tgt": "…", "sure": [[0, 0]], "possible": []}')
         if not isinstance(record, dict) or not {"src", "tgt", "sure"} <= record.keys():
             raise UserError(f"{where}: expected an object with the keys src, tgt and sure, and optionally possible")
+        for key in record.keys() - KEYS:
+            near = get_close_matches(key, KEYS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(KEYS)}"
+            raise UserError(f"{where}: unknown key {key!r}; {hint}")
         source, target = record["src"], record["tgt"]
         if not isinstance(source, str) or not isinstance(target, str):
             raise UserError(f"{where}: src and tgt must be strings, words separated by single spaces")

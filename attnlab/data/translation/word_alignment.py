@@ -1,5 +1,6 @@
 """Word alignment of a sentence pair: links between words, and the spans of characters they stand for."""
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -90,26 +91,41 @@ def word_spans(sentence: str) -> list[Span]:
     return spans
 
 
-def words_of_tokens(words: Sequence[Span], offsets: Sequence[Span]) -> list[int]:
+def spans_of_any_text(text: str) -> list[Span]:
+    """Return the (start, end) of each word of a text that may have several spaces in a row, or spaces at its ends.
+
+    Of a text with single spaces it is `word_spans`.
+
+    >>> spans_of_any_text(" das  Haus")
+    [(1, 4), (6, 10)]
+    """
+    return [found.span() for found in re.finditer("[^ ]+", text)]
+
+
+def words_of_tokens(words: Sequence[Span], offsets: Sequence[Span], sentence: str = "the sentence") -> list[int]:
     """Return the index of the word that each token belongs to: the first word that it overlaps.
 
-    Unlike `tasks.translation.alignment.word_of_token`, a no-break space does not separate words, as it does not in
-    gold alignments.
+    A token without characters (of a space alone) belongs to the word that it is in or before, or else to the last one.
+    A no-break space does not separate words, as it does not in gold alignments.
 
     Args:
         words: (start, end) of each word (see `word_spans`).
         offsets: (start, end) of each token, in order; without start, end or padding tokens.
+        sentence: name of the sentence in an error.
 
     Raises:
         ValueError: a token overlaps no word.
 
-    >>> words_of_tokens([(0, 4), (5, 11)], [(0, 4), (4, 8), (8, 11)])
-    [0, 1, 1]
+    >>> words_of_tokens([(0, 4), (5, 11)], [(0, 4), (4, 4), (4, 8), (8, 11)])
+    [0, 1, 1, 1]
     """
     indices = []
     for number, (start, end) in enumerate(offsets):
-        overlapping = [index for index, (low, high) in enumerate(words) if low < end and start < high]
+        if start == end:
+            overlapping = [index for index, (_, high) in enumerate(words) if start < high] or [*range(len(words))][-1:]
+        else:
+            overlapping = [index for index, (low, high) in enumerate(words) if low < end and start < high]
         if not overlapping:
-            raise ValueError(f"token {number}, characters {start} to {end}, overlaps no word")
+            raise ValueError(f"{sentence}: token {number + 1}, characters {start} to {end}, overlaps no word")
         indices.append(overlapping[0])
     return indices

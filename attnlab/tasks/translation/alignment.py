@@ -9,7 +9,7 @@ from jaxtyping import Int
 from attnlab.data.records import Span
 from attnlab.data.text.tokenizer import Encoding
 from attnlab.data.translation.records import Link, SentencePair
-from attnlab.data.translation.word_alignment import Gold, Pairs, by_word
+from attnlab.data.translation.word_alignment import Gold, Pairs, by_word, spans_of_any_text, words_of_tokens
 
 
 @dataclass(frozen=True)
@@ -90,20 +90,6 @@ def diagonal(source_length: int, target_length: int) -> Pairs:
     return frozenset(((2 * t + 1) * source_length // (2 * target_length), t) for t in range(target_length))
 
 
-def word_of_token(text: str, offsets: Sequence[Span]) -> list[int]:
-    """Return the index of the whitespace-separated word that each token belongs to, by its first visible character.
-
-    >>> word_of_token("zwei Katzen", [(0, 4), (4, 8), (8, 11)])
-    [0, 1, 1]
-    """
-    words = []
-    for start, end in offsets:
-        while start < end and text[start].isspace():
-            start += 1
-        words.append(len((text[:start] + "|").split()) - 1)
-    return words
-
-
 def alignment_score(predicted: Sequence[Collection[tuple[int, int]]], golds: Sequence[Gold]) -> AlignmentScore:
     """Compare alignments with gold alignments over a whole corpus.
 
@@ -145,6 +131,16 @@ def alignment_counts(predicted: Sequence[Collection[tuple[int, int]]], golds: Se
     return np.array(rows, np.int64).reshape(-1, 4)
 
 
+def aer(counts: Int[np.ndarray, "n 4"]) -> float:
+    """Return the alignment error rate in percent from the counts of sentences; 0 if there are no links at all.
+
+    >>> aer(np.array([[2, 1, 1, 1]])) == 100 * (1 - 2 / 3)
+    True
+    """
+    count, sure, in_sure, in_possible = counts.sum(axis=0).tolist()
+    return 100.0 * (1.0 - (in_sure + in_possible) / (count + sure)) if count + sure else 0.0
+
+
 def pooled_score(counts: Int[np.ndarray, "n 4"]) -> AlignmentScore:
     """Return AER, precision and recall of a corpus from the counts of its sentences (see `alignment_score`).
 
@@ -155,7 +151,7 @@ def pooled_score(counts: Int[np.ndarray, "n 4"]) -> AlignmentScore:
     if count + sure == 0:
         raise ValueError("no links to score: neither predicted links nor sure gold links")
     return AlignmentScore(
-        aer=100.0 * (1.0 - (in_sure + in_possible) / (count + sure)),
+        aer=aer(counts),
         precision=100.0 * in_possible / count if count else 0.0,
         recall=100.0 * in_sure / sure if sure else 0.0,
     )
@@ -175,14 +171,18 @@ def attention_alignment(
         pairs: sentence pairs with gold alignment.
         source: their encoded sources.
         target: their encoded targets.
-        words: compare links between words rather than tokens.
+        words: compare links between words, which spaces separate, rather than tokens.
     """
     encoded = list(zip(pairs, source, target, strict=True))
     links = [hard(w, len(s.ids), len(t.ids)) for w, (_, s, t) in zip(weights, encoded, strict=True)]
     golds = [gold_pairs(pair.alignment or (), s.offsets, t.offsets) for pair, s, t in encoded]
     if words:
         indices = [
-            (word_of_token(pair.source, s.offsets), word_of_token(pair.target, t.offsets)) for pair, s, t in encoded
+            (
+                words_of_tokens(spans_of_any_text(pair.source), s.offsets, f"source sentence {number}"),
+                words_of_tokens(spans_of_any_text(pair.target), t.offsets, f"target sentence {number}"),
+            )
+            for number, (pair, s, t) in enumerate(encoded, start=1)
         ]
         links = [by_word(tokens, *sides) for tokens, sides in zip(links, indices, strict=True)]
         golds = [gold.by_word(*sides) for gold, sides in zip(golds, indices, strict=True)]
