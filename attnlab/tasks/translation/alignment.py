@@ -157,6 +157,23 @@ def pooled_score(counts: Int[np.ndarray, "n 4"]) -> AlignmentScore:
     )
 
 
+def links_whole_words(pairs: Sequence[SentencePair]) -> bool:
+    """Return whether every gold link is between whole words, which spaces separate, rather than parts of them.
+
+    >>> links_whole_words([SentencePair("ein Tag", "a day", (Link((0, 3), (0, 1)),))])
+    True
+    >>> links_whole_words([SentencePair("1. Mai", "05-01", (Link((3, 6), (0, 2)),))])
+    False
+    """
+    for pair in pairs:
+        sides = [spans_of_any_text(text) for text in (pair.source, pair.target)]
+        for link in pair.alignment or ():
+            for (start, end), spans in zip((link.source, link.target), sides, strict=True):
+                if not any(start == low for low, _ in spans) or not any(end == high for _, high in spans):
+                    return False
+    return True
+
+
 def attention_alignment(
     weights: Sequence[np.ndarray],
     pairs: Sequence[SentencePair],
