@@ -297,5 +297,5 @@ def test_a_mask_may_differ_between_heads_and_be_of_keys_only():
     weights[0, 1] = healthy(1, 1, 4)[0, 0]
     assert kinds(weights, where) == [("uniform", 1, 1, 1)]
     assert kinds(weights[:, :1], where[:, :1, :1]) == [("uniform", 1, 1, 1)]
-    with pytest.raises(ValueError, match=r"where \(1, 4, 4\) must be"):
+    with pytest.raises((ValueError, TypeError), match="where"):
         heads.attention_alarms(jnp.asarray(weights), where[0][:1])

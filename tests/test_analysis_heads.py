@@ -203,7 +203,7 @@ def test_nothing_is_promoted_silently(strict):
     assert heads.attention_alarms(weights[None], where[None, None]) == []
     assert heads.mean_output(weights, jnp.ones(2, bool)).shape == (3, 3)
     gates = {"a": jnp.ones(3)}
-    importance = heads.head_importance(lambda g, x: jnp.sum(g["a"] * x), gates, weights, valid[:2])
+    importance = heads.head_importance(lambda g, x: jnp.sum(g["a"][None] * x), gates, weights, valid[:2])
     assert heads.normalized_by_layer(importance)["a"].shape == (3,)
 
 

@@ -26,7 +26,7 @@ from attnlab.models.transformer import TransformerEncoder, TransformerSeq2Seq
 
 
 def classifier_with(pooling: Any) -> Any:
-    options: Any = {"embedding": 4, "encoder": None, "pooling": pooling}
+    options: Any = {"embedding": 4, "encoder": classifier.Encoder(hidden=3), "pooling": pooling}
     return RecurrentClassifier(configs.RecurrentClassifier(**options), VOCABULARY, 3)
 
 

@@ -142,7 +142,7 @@ def replaced_by_mean(
         )
     weights = gated(layer, queries, gates=gates)
     off = (1.0 - _of_heads("gates", gates, layer))[:, None] * jnp.asarray(mean, value.dtype)
-    return Replacement(weights, pool(weights, value) + off)
+    return Replacement(weights, pool(weights, value) + off[None, None])
 
 
 def head_outputs(layer: LayerAttention) -> Float[Array, "b q h v"]:

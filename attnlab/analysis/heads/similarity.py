@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 
-from attnlab.analysis.heads.patterns import mean_over_queries, visible
+from attnlab.analysis.heads.patterns import Mask, mean_over_queries, visible
 from attnlab.functional.types import widen
 
 
