@@ -59,10 +59,10 @@ replaced: what a model computes from the layer's logits (BiDAF's query-to-contex
 
 @dataclass
 class _Call:
-    """The interventions of a call of `apply_with_attention`, and the names of the layers that asked for theirs."""
+    """The interventions of a call of `apply_with_attention`, and the names of the layers that looked for theirs."""
 
     interventions: Mapping[str, Intervention]
-    asked: set[str] = field(default_factory=set)
+    consulted: set[str] = field(default_factory=set)
 
 
 _call: ContextVar[_Call | None] = ContextVar("call", default=None)
@@ -91,7 +91,7 @@ def intervened(layer: LayerAttention, queries: Queries) -> Replacement | None:
     call = _call.get()
     if call is None or layer.name not in call.interventions:
         return None
-    call.asked.add(layer.name)
+    call.consulted.add(layer.name)
     if layer.pooled is None:
         raise ValueError(f"{layer.name} does not average values by its weights, so that they cannot be replaced")
     value = layer.pooled.value
@@ -233,7 +233,7 @@ def _check_names(names: list[str], call: _Call) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"two layers are named {twice[0]}; give them different kinds, stacks or numbers")
-    unknown = [name for name in call.interventions if name not in call.asked]
+    unknown = [name for name in call.interventions if name not in call.consulted]
     if unknown:
         raise ValueError(
             f"intervene: {unknown[0]} takes no intervention in this call; the layers are {', '.join(names) or 'none'}"

@@ -65,8 +65,8 @@ class Pooling(nn.Module):
             case config.Mean():
                 weights = normalizers.softmax(jnp.zeros(where.shape, states.dtype), where)[:, None, None, :]
                 values, scores = states[:, :, None, :], jnp.where(where, 0.0, -jnp.inf)[:, None, None, :]
-                result = AttentionOutput(pool(weights, values), weights=weights, scores=scores)
-                result = intervene_and_record(self, result, values, kind="pooling", stack="encoder")
+                own = AttentionOutput(pool(weights, values), weights=weights, scores=scores)
+                result: Any = intervene_and_record(self, own, values, kind="pooling", stack="encoder")
                 return Pooled(result.output[:, 0, 0], result.weights[:, 0], no_penalty)
             case config.Max():
                 vector, weights = largest(states, where)

@@ -114,7 +114,7 @@ class Decoder(nn.Module):
         gates = jnp.swapaxes(self.input(embedded), 0, 1)
         inputs = gates, state.numbers(len(gates))
         state, outs = jax.lax.scan(lambda state, inputs: step(memory, state, *inputs), state, inputs)
-        state = state.replace(length=state.length + len(gates))
+        state = DecoderState(state.cell, state.readout, state.length + len(gates))
         features, weights = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), outs)
         self.attention.record(memory, weights)
         if self.config.decoder.variant == "bahdanau":
