@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnlab.data.translation.records import Link
+from attnlab.data.translation.word_alignment import spans_of_any_text, words_of_tokens
 from attnlab.tasks.attention_map import AttentionMap
 from attnlab.tasks.translation.alignment import (
     Gold,
@@ -16,7 +17,6 @@ from attnlab.tasks.translation.alignment import (
     diagonal,
     gold_pairs,
     hard,
-    word_of_token,
 )
 
 PAIRS = st.frozensets(st.tuples(st.integers(0, 4), st.integers(0, 4)))
@@ -80,9 +80,12 @@ def test_diagonal():
     assert all(0 <= s < 7 for s, _ in diagonal(7, 100))
 
 
-def test_words_of_tokens():
+def test_words_of_a_text_with_any_spaces():
     text = " zwei  Katzen ."
-    assert word_of_token(text, [(0, 5), (5, 10), (10, 13), (13, 14), (14, 15)]) == [0, 1, 1, 2, 2]
+    spans = spans_of_any_text(text)
+    assert [text[start:end] for start, end in spans] == ["zwei", "Katzen", "."]
+    # The offsets of byte-pair encoding: a space alone has no characters.
+    assert words_of_tokens(spans, [(1, 5), (6, 6), (7, 10), (10, 13), (14, 14), (14, 15)]) == [0, 1, 1, 1, 2, 2]
 
 
 def test_subword_links_become_word_links():

@@ -100,6 +100,14 @@ MODELS: dict[str, tuple[Any, tuple[Any, ...], list[str]]] = {
         (IMAGES, CELLS, TARGET),
         ["decoder/decoder_attention"],
     ),
+    "show_attend_tell with hard attention": (
+        ShowAttendTell(
+            captioner.ShowAttendTell(image=IMAGE, embedding=4, hidden=6, attention=ADDITIVE, attention_type="hard"),
+            VOCABULARY,
+        ),
+        (IMAGES, CELLS, TARGET),
+        ["decoder/decoder_attention"],
+    ),
     "transformer_captioner": (
         TransformerCaptioner(captioner.TransformerCaptioner(image=IMAGE, decoder=DECODER), VOCABULARY),
         (IMAGES, CELLS, TARGET),

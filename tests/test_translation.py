@@ -12,6 +12,7 @@ from attnlab.config.errors import UserError
 from attnlab.config.translation import TsvToSplit
 from attnlab.data.translation import tsv
 from attnlab.data.translation.records import Link, SentencePair
+from attnlab.data.translation.word_alignment import AlignedSentence, Gold
 from attnlab.tasks.poll import no_poll
 from attnlab.tasks.translation.task import TranslationTask
 from attnlab.training.objective import guided_alignment
@@ -58,6 +59,20 @@ def test_pieces_of_words_are_aligned_word_by_word(monkeypatch):
     weights = np.zeros((len(target.ids) + 1, len(source.ids) + 1))
     for row, (start, _) in enumerate(target.offsets):  # each piece attends to one piece of the linked word
         weights[row, len(source.ids) - 1 if start < 5 else 0] = 1.0
+    monkeypatch.setattr(TranslationTask, "attention", lambda *_: [weights])
+    assert task._alignment_scores({}, [pair], no_poll)["aer"] == 0.0
+
+
+def test_words_with_punctuation_are_aligned_as_the_gold_alignment_counts_them(monkeypatch):
+    """A tokenizer of words splits "zwei-drei" into three tokens, which are one word of the gold alignment."""
+    config = experiment(TRANSFORMER, tokenizer={"kind": "words"})
+    task = TranslationTask.prepare(config, TranslationTask.load(config, None))
+    links = frozenset({(0, 1), (1, 0)})
+    pair = AlignedSentence("zwei-drei vier", "four two-three", Gold(links, links)).pair()
+    source, target = task.tokenizers.source.encode(pair.source), task.tokenizers.target.encode(pair.target)
+    assert (len(source.ids), len(target.ids)) == (4, 4)
+    weights = np.zeros((5, 5))
+    weights[[0, 1, 2, 3], [3, 2, 0, 2]] = 1.0
     monkeypatch.setattr(TranslationTask, "attention", lambda *_: [weights])
     assert task._alignment_scores({}, [pair], no_poll)["aer"] == 0.0
 

@@ -1,6 +1,7 @@
 """Adapters that make `attention` the `attention_fn` of Flax's modules, Linen's and NNX's.
 
-Every argument that the modules pass is honored, or refused by a ValueError that names it; none is ignored.
+Every argument that the modules pass is honored, or refused by a ValueError that names it; none is ignored. What such a
+module computes is not recorded by `capture.apply_with_attention`, and takes no interventions.
 """
 
 import contextlib

@@ -7,6 +7,7 @@ head is `heads=1`; its queries, keys and values may lack the axis of heads.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +19,20 @@ from attnlab.config.attention import Attention as Config
 from attnlab.config.attention import check_decoder_attention
 from attnlab.functional import cache, masks
 from attnlab.functional.attention import AttentionOutput, attention
-from attnlab.layers.capture import Kind, record, recording
+from attnlab.functional.dropout import drop, keep
+from attnlab.layers.capture import (
+    Kind,
+    PoolingInputs,
+    Queries,
+    has_interventions,
+    intervened,
+    is_replaced,
+    layer_attention,
+    layer_name,
+    record,
+    recording,
+    recording_details,
+)
 from attnlab.layers.mods import Bound as BoundMods
 from attnlab.layers.mods import Mods
 from attnlab.layers.normalizers import Bound as BoundNormalizer
@@ -100,6 +114,7 @@ class Attention(nn.Module):
         returns: Sequence[str] = (),
         implementation: str | None = None,
         layer: int | None = None,
+        start: Any = 0,
         train: bool,
     ) -> AttentionOutput:
         """Return the output and the extras in `returns`; record the weights if the model is applied with recording.
@@ -115,14 +130,16 @@ class Attention(nn.Module):
             returns: fields of `AttentionOutput`.
             implementation: as in `functional.attention`; None chooses by size.
             layer: number of the layer, if the module is shared by several layers; None is the module's own.
+            start: index of the first query, which only an intervention asks for.
             train: whether to apply dropout and to sample with a random normalizer (needs the rng "dropout").
-        Returns: an `AttentionOutput`; its fields lack the axis of heads if the query lacks it.
+        Returns: an `AttentionOutput`; its fields lack the axis of heads if the query lacks it. An intervention replaces
+            the output and the weights, and leaves all other extras unchanged.
         """
         if query.ndim == 3:
             query, key, value = (array[:, :, None] for array in (query, key, value))
             result = self(
                 query, key, value, lengths, mask=mask, mods=mods, returns=returns, implementation=implementation,
-                layer=layer, train=train,
+                layer=layer, start=start, train=train,
             )  # fmt: skip
             extras = jax.tree.map(lambda extra: extra[:, 0], result._replace(output=None))
             return extras._replace(output=result.output[:, :, 0])
@@ -130,7 +147,12 @@ class Attention(nn.Module):
         if implementation is not None:
             options["implementation"] = implementation
         where = masks.lengths(lengths) if mask is None else mask
-        return self._recorded(attention(query, key, value, mask=where, **options), layer)
+        result = attention(query, key, value, mask=where, **options)
+        number = self.layer if layer is None else layer
+        return intervene_and_record(
+            self, result, value, kind=self.kind, stack=self.stack, layer=number, rng=options["rng"], rate=self.dropout,
+            start=start,
+        )  # fmt: skip
 
     def step(
         self,
@@ -161,7 +183,8 @@ class Attention(nn.Module):
         lengths = jax.numpy.broadcast_to(past.length + tokens, query.shape[:1])
         options = self._options(query, capacity, lengths, mods, (), False)
         result, extended = cache.attend(past, query, key, value, mask=mask, **options)
-        return self._recorded(result).output, extended
+        place: Any = {"kind": self.kind, "stack": self.stack, "layer": self.layer}
+        return intervene_and_record(self, result, extended.value, **place, start=past.length).output, extended
 
     def _options(
         self, query: Array, keys: int, lengths: Array, mods: Sequence[Any], returns: Sequence[str], train: bool
@@ -170,8 +193,7 @@ class Attention(nn.Module):
         rng = self.make_rng("dropout") if train and (rate > 0.0 or draws(self.config.normalizer)) else None
         options = self.bind().options(query, lengths, rng)
         small = keys <= DENSE_KEYS and query.shape[0] * query.shape[2] * query.shape[1] * keys <= DENSE_LOGITS
-        if recording(self) and "weights" not in returns:
-            returns = (*returns, "weights")
+        returns = (*returns, *(name for name in recorded_extras(self) if name not in returns))
         return options | {
             "mods": (*options["mods"], *mods),
             "dropout_rate": rate,
@@ -180,9 +202,66 @@ class Attention(nn.Module):
             "implementation": "dense" if small else None,
         }
 
-    def _recorded(self, result: Any, layer: int | None = None) -> AttentionOutput:
-        output = result if isinstance(result, AttentionOutput) else AttentionOutput(result)
-        if output.weights is not None:
-            number = self.layer if layer is None else layer
-            record(self, output.weights, kind=self.kind, stack=self.stack, layer=number)
+
+def recorded_extras(module: nn.Module) -> tuple[str, ...]:
+    """Return the extras of `functional.attention` that `intervene_and_record` needs."""
+    if has_interventions() or recording_details(module):
+        return ("weights", "scores")
+    return ("weights",) if recording(module) else ()
+
+
+def intervene_and_record(
+    module: nn.Module,
+    result: Any,
+    value: Float[Array, "b k g v"],
+    *,
+    kind: Kind,
+    stack: str,
+    layer: int | None = None,
+    rng: Array | None = None,
+    rate: float = 0.0,
+    start: Any = 0,
+) -> AttentionOutput:
+    """Replace the weights of a layer if there is an intervention, record its attention, and return its result.
+
+    Args:
+        module: the bound module that computes the attention.
+        result: what `functional.attention` returned, with `recorded_extras`.
+        value: the values that it pooled.
+        kind: as in `capture.record`, like `stack` and `layer`.
+        rng: of the dropout of weights; None for no dropout.
+        rate: probability that a weight was dropped.
+        start: the index of the first query.
+    Returns: the result; an intervention replaces its weights and output, and leaves all other extras unchanged.
+    Raises: ValueError for an intervention in a call with dropout.
+    """
+    output = result if isinstance(result, AttentionOutput) else AttentionOutput(result)
+    weights: Any = output.weights
+    if weights is None:
         return output
+    pooled, name = None, layer_name(kind, stack, layer)
+    if output.scores is not None:
+        dropped = weights if rng is None else _dropped(weights, rng, rate)
+        pooled = PoolingInputs(~jax.numpy.isneginf(output.scores), dropped, value)
+    if rng is not None and is_replaced(name):
+        raise ValueError(
+            f"the intervention in {name} replaces weights without dropout; apply the model with train=False"
+        )
+    found = layer_attention(kind, stack, layer, weights, pooled=pooled)
+    replaced = intervened(found, Queries(start, weights.shape[2])) if pooled is not None else None
+    if replaced is not None and pooled is not None:
+        weights = replaced.weights
+        output = output._replace(weights=weights, output=replaced.output)
+        pooled = replace(pooled, weights_after_dropout=weights)
+    record(module, weights, kind=kind, stack=stack, layer=layer, pooled=pooled)
+    return output
+
+
+def _dropped(weights: Float[Array, "b h q k"], rng: Array, rate: float) -> Float[Array, "b h q k"]:
+    """Return the weights after the dropout of `functional.attention`."""
+    examples, heads, queries, keys = map(jax.numpy.arange, weights.shape)
+
+    def head_dropped(weights: Array, example: Array, head: Array) -> Array:
+        return drop(weights, keep(rng, rate, example, head, queries, keys), rate)
+
+    return jax.vmap(jax.vmap(head_dropped, (0, None, 0)), (0, 0, None))(weights, examples, heads)

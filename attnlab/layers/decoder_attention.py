@@ -1,17 +1,19 @@
 """The attention of a recurrent decoder, which queries the same encoded source at every step."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from attnlab.config.attention import Attention as Config
 from attnlab.functional import masks
 from attnlab.functional.attention import attention_weights, pool
 from attnlab.layers.attention import Attention, BoundAttention
+from attnlab.layers.capture import PoolingInputs, Queries, intervened, is_replaced, layer_attention, layer_name, record
 from attnlab.layers.scores import project_keys
 
 
@@ -38,8 +40,11 @@ class Memory:
         return Memory(keys, values, lengths, summary, self.score)
 
 
-AttentionFunction = Callable[[Memory, Float[Array, "b d"]], tuple[Float[Array, "b c"], Float[Array, "b s"]]]
-"""Pure function (memory, query) -> (context, weights)."""
+AttentionFunction = Callable[..., tuple[Float[Array, "b c"], Float[Array, "b s"]]]
+"""Pure function (memory, query, number of the query, choose) -> (context, weights).
+
+The number counts from 0, and only an intervention needs it. `choose` maps the weights [b s] to those that average the
+values, as hard attention does; None averages by the weights. An intervention replaces both."""
 
 
 class DecoderAttention(nn.Module):
@@ -87,20 +92,62 @@ class DecoderAttention(nn.Module):
         keys, score = project_keys(self.attend.bind().score, values)
         return Memory(keys, values, lengths, summary, score)
 
-    def function(self) -> AttentionFunction:
-        """Return the pure function (memory, query) -> (context, weights), safe to use in `jax.lax.scan`."""
+    def function(self, queries: int = 1) -> AttentionFunction:
+        """Return the attention of one query, see `AttentionFunction`, safe to use in `jax.lax.scan`.
+
+        Args:
+            queries: how often the function is called in this application of the model.
+        """
         if self.config is None:
             return _summary
-        bound = self.attend.bind()
-        return lambda memory, query: _attend(bound, memory, query)
+        return partial(_attend, self.attend.bind(), queries)
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether an intervention replaces the weights in this application of the model."""
+        return is_replaced(layer_name("decoder", "decoder"))
+
+    def record(
+        self, memory: Memory, weights: Float[Array, "b t s"], dropped: Float[Array, "b t s"] | None = None
+    ) -> None:
+        """Record the weights of all steps.
+
+        Args:
+            memory: the memory that was attended to.
+            weights: the weights that `function` returned.
+            dropped: the weights by which the values were averaged, if they differ.
+        """
+        if self.config is None:
+            return
+        dropped = weights if dropped is None else dropped
+        pooled = PoolingInputs(_where(memory), dropped[:, None], memory.values[:, :, None, :])
+        record(self, weights[:, None], kind="decoder", stack="decoder", pooled=pooled)
 
 
-def _attend(bound: BoundAttention, memory: Memory, query: Array) -> tuple[Array, Array]:
+def _attend(
+    bound: BoundAttention,
+    total: int,
+    memory: Memory,
+    query: Array,
+    number: Array | int = 0,
+    choose: Callable[[Array], Array] | None = None,
+) -> tuple[Array, Array]:
     query, keys, values = query[:, None, None, :], memory.keys[:, :, None, :], memory.values[:, :, None, :]
     options = bound._replace(score=memory.score).options(query, memory.lengths)
     weights = attention_weights(query, keys, mask=masks.lengths(memory.lengths), **options)
-    return pool(weights, values)[:, 0, 0, :], weights[:, 0, 0, :]
+    pooling = weights if choose is None else choose(weights[:, 0, 0])[:, None, None]
+    layer = layer_attention("decoder", "decoder", None, pooling, pooled=PoolingInputs(_where(memory), pooling, values))
+    replaced = intervened(layer, Queries(number, total))
+    if replaced is not None:
+        return replaced.output[:, 0, 0, :], replaced.weights[:, 0, 0, :]
+    return pool(pooling, values)[:, 0, 0, :], weights[:, 0, 0, :]
 
 
-def _summary(memory: Memory, query: Array) -> tuple[Array, Array]:
+def _where(memory: Memory) -> Bool[Array, "b 1 1 s"]:
+    return (jnp.arange(memory.values.shape[1])[None, :] < memory.lengths[:, None])[:, None, None, :]
+
+
+def _summary(
+    memory: Memory, query: Array, number: Array | int = 0, choose: Callable[[Array], Array] | None = None
+) -> tuple[Array, Array]:
     return memory.summary, jnp.zeros((query.shape[0], memory.values.shape[1]), query.dtype)

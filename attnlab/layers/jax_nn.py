@@ -1,4 +1,7 @@
-"""A drop-in replacement of `jax.nn.dot_product_attention`, and its bias and mask arrays as parts of attention."""
+"""A drop-in replacement of `jax.nn.dot_product_attention`, and its bias and mask arrays as parts of attention.
+
+It is a function, and so nothing of it is recorded by `capture.apply_with_attention`.
+"""
 
 from typing import Any
 

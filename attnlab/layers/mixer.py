@@ -25,7 +25,10 @@ class Context(NamedTuple):
 
 
 class SequenceMixer(Protocol):
-    """A module that mixes the states of a sequence, all at once or token by token with the same outputs."""
+    """A module that mixes the states of a sequence, all at once or token by token with the same outputs.
+
+    Its attention is recorded, and can be replaced, if it calls `attention.intervene_and_record`.
+    """
 
     def __call__(self, states: Float[Array, "b t d"], context: Context, *, train: bool) -> Float[Array, "b t d"]:
         """Return the output for all tokens at once.

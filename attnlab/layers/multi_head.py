@@ -19,7 +19,7 @@ from attnlab.config.models.transformer import Block, Rotary
 from attnlab.functional import cache
 from attnlab.functional.rotary import rotary
 from attnlab.layers.attention import Attention
-from attnlab.layers.capture import Kind
+from attnlab.layers.capture import Kind, Projection, record_detail, recording_details
 from attnlab.layers.masks import mask
 from attnlab.layers.mixer import Context
 
@@ -75,7 +75,12 @@ class _MultiHead(nn.Module):
 
     def merge(self, heads: Float[Array, "b t n e"]) -> Float[Array, "b t d"]:
         """Project the concatenated outputs of the heads to the width of the states."""
-        return self.output(heads.reshape(*heads.shape[:2], -1))
+        states = self.output(heads.reshape(*heads.shape[:2], -1))
+        if recording_details(self):
+            params = self.output.variables["params"]
+            projection = Projection(params["kernel"].reshape(*heads.shape[2:], -1), params.get("bias"))
+            record_detail(self, projection, kind=self.kind, stack=self.stack, layer=self.layer)
+        return states
 
     def split(self, features: Array, heads: int) -> Float[Array, "b t n e"]:
         """Split features into heads."""
@@ -190,9 +195,13 @@ class CrossAttention(_MultiHead):
         *,
         train: bool,
         weights: bool = False,
+        start: Any = 0,
     ) -> tuple[Float[Array, "b t d"], Float[Array, "b n t s"] | None]:
-        """Attend to the first `lengths` keys of each row; return the weights too if `weights` is set."""
+        """Attend to the first `lengths` keys of each row; return the weights too if `weights` is set.
+
+        The tokens begin at position `start` of their sequence, which only an intervention asks for.
+        """
         query = self.split(self.query(states), self.config.heads)
         returns = ("weights",) if weights else ()
-        result = self.attend(query, key, value, lengths, returns=returns, train=train)
+        result = self.attend(query, key, value, lengths, returns=returns, start=start, train=train)
         return self.merge(result.output), result.weights

@@ -14,9 +14,9 @@ from attnlab.config.attention import Attention as AttentionConfig
 from attnlab.config.attention import Dot
 from attnlab.config.models import classifier as config
 from attnlab.functional import normalizers
-from attnlab.functional.attention import pool
-from attnlab.layers.attention import Attention
-from attnlab.layers.capture import record
+from attnlab.functional.attention import AttentionOutput, pool
+from attnlab.layers.attention import Attention, intervene_and_record
+from attnlab.layers.capture import Queries, intervened, layer_attention, record
 
 Attentive = config.Attentive | config.Structured
 
@@ -52,8 +52,10 @@ class Pooling(nn.Module):
             train: whether a random normalizer samples (needs the rng "dropout").
         """
         pooled = self._pool(states, lengths, last, train)
-        if not isinstance(self.config, Attentive):
-            record(self, pooled.weights[:, None], kind="pooling", stack="encoder")
+        if not isinstance(self.config, Attentive | config.Mean):
+            layer = layer_attention("pooling", "encoder", None, pooled.weights[:, None])
+            intervened(layer, Queries(0, 1))  # which this kind of pooling refuses
+            record(self, layer.weights, kind="pooling", stack="encoder", replaceable=False)
         return pooled
 
     def _pool(self, states: Array, lengths: Array, last: Array, train: bool) -> Pooled:
@@ -61,8 +63,11 @@ class Pooling(nn.Module):
         no_penalty = jnp.zeros(states.shape[0], states.dtype)
         match self.config:
             case config.Mean():
-                weights = normalizers.softmax(jnp.zeros(where.shape, states.dtype), where)[:, None, :]
-                return Pooled(_pooled(weights[:, None], states), weights, no_penalty)
+                weights = normalizers.softmax(jnp.zeros(where.shape, states.dtype), where)[:, None, None, :]
+                values, scores = states[:, :, None, :], jnp.where(where, 0.0, -jnp.inf)[:, None, None, :]
+                own = AttentionOutput(pool(weights, values), weights=weights, scores=scores)
+                result: Any = intervene_and_record(self, own, values, kind="pooling", stack="encoder")
+                return Pooled(result.output[:, 0, 0], result.weights[:, 0], no_penalty)
             case config.Max():
                 vector, weights = largest(states, where)
                 return Pooled(vector, weights[:, None, :], no_penalty)
@@ -116,11 +121,6 @@ def largest(states: Float[Array, "b s d"], where: Any) -> tuple[Float[Array, "b 
     vector = jnp.where(nonempty, jnp.max(masked, axis=1), 0.0)
     winners = jax.nn.one_hot(jnp.argmax(masked, axis=1), states.shape[1], dtype=states.dtype)
     return vector, jnp.where(nonempty, jnp.mean(winners, axis=1), 0.0)
-
-
-def _pooled(weights: Float[Array, "b 1 r s"], states: Float[Array, "b s d"]) -> Float[Array, "b c"]:
-    pooled = pool(weights, states[:, :, None, :])
-    return pooled.reshape(states.shape[0], -1)
 
 
 def _one_hot(position: Int[Array, " b"], where: Any) -> Float[Array, "b 1 s"]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from attnlab.config.attention import Attention
 from attnlab.config.models.transformer import SELF, Block, LayerNorm
 from attnlab.functional import masks
+from attnlab.layers.capture import Kind, Residual, record_detail, recording_details
 from attnlab.layers.dropout import Dropout
 from attnlab.layers.mixer import Context, MakeMixer
 from attnlab.layers.multi_head import CrossAttention, FusedDense, SelfAttention
@@ -29,6 +30,40 @@ def norm(config: Block, name: str | None = None) -> nn.Module:
     if isinstance(config.norm, LayerNorm):
         return nn.LayerNorm(epsilon=config.norm.epsilon, name=name)
     return nn.RMSNorm(epsilon=config.norm.epsilon, name=name)
+
+
+def record_residual(
+    module: nn.Module,
+    norm_layer: nn.Module,
+    states: Float[Array, "b t d"],
+    total: Float[Array, "b t d"],
+    *,
+    pre: bool,
+    gate: Array | float = 1.0,
+    kind: Kind,
+    stack: str,
+    layer: int | None,
+    feed_forward: bool = False,
+) -> None:
+    """Record the residual connection around a sublayer, if this application of the model records details.
+
+    Args:
+        module: the bound module that adds the residual connection.
+        norm_layer: the norm of the sublayer, after it has been applied.
+        states: input of the residual connection.
+        total: the sum of it and the sublayer's output.
+        pre: whether the norm is applied to the input of the sublayer, and not to the sum.
+        gate: factor of the sublayer's output.
+        kind: as in `capture.record`, like `stack` and `layer`: those of the attention layer.
+        feed_forward: whether the sublayer is the feed-forward network that follows the attention layer.
+    """
+    if not recording_details(module):
+        return
+    params, name = norm_layer.variables["params"], "layer_norm" if isinstance(norm_layer, nn.LayerNorm) else "rms_norm"
+    residual = Residual(
+        states, total, gate, params["scale"], params.get("bias"), "pre" if pre else "post", name, norm_layer.epsilon
+    )
+    record_detail(module, residual, kind=kind, stack=stack, layer=layer, feed_forward=feed_forward)
 
 
 def sinusoids(positions: Int[Array, " t"], width: int) -> Float[Array, "t d"]:
@@ -117,24 +152,36 @@ class _Layer(nn.Module):
     attention: Attention
     layer: int | None = None
     """Number of the layer in its stack, from 1."""
+    stack: ClassVar[str]
 
     def residual(
-        self, norm_layer: nn.Module, states: Array, sublayer: Callable[[Array], tuple[Array, Any]], train: bool
+        self,
+        norm_layer: nn.Module,
+        states: Array,
+        sublayer: Callable[[Array], tuple[Array, Any]],
+        train: bool,
+        kind: Kind,
+        feed_forward: bool = False,
     ) -> tuple[Array, Any]:
         """Apply a sublayer x ↦ (f(x), aux) with norm and residual connection; return the states and aux.
 
         pre-norm: x + f(norm(x)),    post-norm: norm(x + f(x))
+
+        It is recorded with the attention layer of this `kind`, as its own or as that of the `feed_forward` network.
         """
         normed: Any = norm_layer
         pre = self.config.norm_position == "pre"
         output, aux = sublayer(normed(states) if pre else states)
-        states += self.dropout(output, train=train)
-        return states if pre else normed(states), aux
+        total = states + self.dropout(output, train=train)
+        result = total if pre else normed(total)
+        place: Any = {"kind": kind, "stack": self.stack, "layer": self.layer}
+        record_residual(self, norm_layer, states, total, pre=pre, feed_forward=feed_forward, **place)
+        return result, aux
 
-    def feed(self, states: Array, train: bool) -> Array:
-        """Apply the feed-forward network, the last sublayer."""
+    def feed(self, states: Array, train: bool, kind: Kind) -> Array:
+        """Apply the feed-forward network, the last sublayer, which follows attention of this `kind`."""
         network = lambda x: (self.feed_forward(x, train=train), None)  # noqa: E731
-        return self.residual(self.feed_forward_norm, states, network, train)[0]
+        return self.residual(self.feed_forward_norm, states, network, train, kind, feed_forward=True)[0]
 
     def setup_shared(self) -> None:
         """Build the modules that encoder and decoder layers share."""
@@ -148,15 +195,16 @@ class EncoderLayer(_Layer):
     """A sequence mixer (self-attention), then a feed-forward network."""
 
     mixer: MakeMixer = SelfAttention
+    stack: ClassVar[str] = "encoder"
 
     def setup(self) -> None:
-        self.self_attention: Any = self.mixer(self.config, self.attention, stack="encoder", layer=self.layer)
+        self.self_attention: Any = self.mixer(self.config, self.attention, stack=self.stack, layer=self.layer)
         self.setup_shared()
 
     def __call__(self, states: Float[Array, "b t d"], context: Context, train: bool) -> Float[Array, "b t d"]:
         """Return the states after the layer."""
         mix = lambda x: (self.self_attention(x, context, train=train), None)  # noqa: E731
-        return self.feed(self.residual(self.self_norm, states, mix, train)[0], train)
+        return self.feed(self.residual(self.self_norm, states, mix, train, "self")[0], train, "self")
 
 
 class DecoderLayer(_Layer):
@@ -164,11 +212,12 @@ class DecoderLayer(_Layer):
 
     cross: Attention = SELF
     mixer: MakeMixer = SelfAttention
+    stack: ClassVar[str] = "decoder"
 
     def setup(self) -> None:
-        options: Any = {"bidirectional": False, "stack": "decoder", "layer": self.layer}
+        options: Any = {"bidirectional": False, "stack": self.stack, "layer": self.layer}
         self.self_attention: Any = self.mixer(self.config, self.attention, **options)
-        self.cross_attention = CrossAttention(self.config, self.cross, stack="decoder", layer=self.layer)
+        self.cross_attention = CrossAttention(self.config, self.cross, stack=self.stack, layer=self.layer)
         self.cross_norm = norm(self.config)
         self.setup_shared()
 
@@ -192,8 +241,8 @@ class DecoderLayer(_Layer):
         """Return the states of all tokens after the layer, and the weights over the memory if `weights` is set."""
         context = Context(jnp.full(states.shape[0], states.shape[1], jnp.int32), masks.causal(), mods)
         mix = lambda x: (self.self_attention(x, context, train=train), None)  # noqa: E731
-        states, _ = self.residual(self.self_norm, states, mix, train)
-        return self._cross(states, self.project_memory(memory), lengths, train, weights)
+        states, _ = self.residual(self.self_norm, states, mix, train, "self")
+        return self._cross(states, self.project_memory(memory), lengths, 0, train, weights)
 
     def step(
         self,
@@ -203,15 +252,20 @@ class DecoderLayer(_Layer):
         lengths: Int[Array, " b"],
         mods: tuple[Any, ...],
         weights: bool,
+        start: Any = 0,
     ) -> tuple[PyTree, Float[Array, "b t d"], Float[Array, "b n t s"] | None]:
-        """Return the mixer's next state, the states of the next tokens, and the weights if `weights` is set."""
+        """Return the mixer's next state, the states of the next tokens, and the weights if `weights` is set.
+
+        The tokens begin at position `start` of their sequence, which only an intervention asks for.
+        """
         mix = lambda x: self.self_attention.step(state, x, mods)[::-1]  # noqa: E731
-        states, state = self.residual(self.self_norm, states, mix, False)
-        return state, *self._cross(states, memory, lengths, False, weights)
+        states, state = self.residual(self.self_norm, states, mix, False, "self")
+        return state, *self._cross(states, memory, lengths, start, False, weights)
 
     def _cross(
-        self, states: Array, memory: tuple[Array, Array], lengths: Array, train: bool, weights: bool
+        self, states: Array, memory: tuple[Array, Array], lengths: Array, start: Any, train: bool, weights: bool
     ) -> tuple[Array, Array | None]:
-        cross = lambda x: self.cross_attention(x, *memory, lengths, train=train, weights=weights)  # noqa: E731
-        states, attended = self.residual(self.cross_norm, states, cross, train)
-        return self.feed(states, train), attended
+        options: Any = {"train": train, "weights": weights, "start": start}
+        cross = lambda x: self.cross_attention(x, *memory, lengths, **options)  # noqa: E731
+        states, attended = self.residual(self.cross_norm, states, cross, train, "cross")
+        return self.feed(states, train, "cross"), attended

@@ -27,8 +27,7 @@ from attnlab.config.models.extractive_qa import BidafReader as Config
 from attnlab.config.models.extractive_qa import Characters
 from attnlab.functional import masks
 from attnlab.functional.attention import attention
-from attnlab.layers.attention import Attention
-from attnlab.layers.capture import record
+from attnlab.layers.attention import Attention, intervene_and_record, recorded_extras
 from attnlab.layers.dropout import Dropout
 from attnlab.layers.normalizers import Normalizer, draws
 from attnlab.layers.recurrent import Bidirectional
@@ -209,10 +208,10 @@ class BidafReader(nn.Module):
             score=_logits,
             mask=masks.lengths(lengths),
             normalizer=self.to_passage()(question, lengths, self.make_rng("dropout") if random else None),
-            returns=("weights",),
+            returns=("weights", *(name for name in recorded_extras(self) if name != "weights")),
             implementation="dense",
         )
-        record(self, result.weights, kind="query_to_context", stack="reader")
+        result = intervene_and_record(self, result, h[:, :, None, :], kind="query_to_context", stack="reader")
         return result.output[:, :, 0], result.weights[:, 0, 0]
 
     def _point(self, g: Array, inside: Array, over_question: Array, over_passage: Array, train: bool) -> Pointers:

@@ -20,8 +20,6 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, Num
 
 from attnlab.config.models import captioner as config
-from attnlab.functional.attention import pool
-from attnlab.layers.capture import record
 from attnlab.layers.decoder_attention import DecoderAttention, Memory
 from attnlab.layers.recurrent import CELLS, Cell, initial_state
 from attnlab.models.image_encoder import ImageEncoder
@@ -91,36 +89,37 @@ class ShowAttendTell(nn.Module):
         grid = self.dropout(self.embed(image) if embedded is None else embedded, deterministic=not train)
         mean = jnp.mean(grid, axis=1)
         state = initial_state(CELL, jnp.tanh(self.bridge(mean)))
-        return self.attention.project_memory(grid, lengths, mean), DecoderState(state, grid[:, 0, :0])
+        return self.attention.project_memory(grid, lengths, mean), DecoderState(
+            state, grid[:, 0, :0], jnp.zeros(len(grid), jnp.int32)
+        )
 
     def decode(
         self, memory: Memory, state: DecoderState, target: Int[Array, "b t"], *, train: bool
     ) -> tuple[DecoderState, Output]:
         """Return the state after the next words (one of them in beam search), and the logits of the word after each."""
         embedded = self.dropout(self.embedding(target), deterministic=not train)
-        attend, cell, w_context = self.attention.function(), self.cell(), self.seen
-        hard = self.config.attention_type == "hard"
+        attend, cell, w_context = self.attention.function(target.shape[1]), self.cell(), self.seen
+        hard, replaced = self.config.attention_type == "hard", self.attention.is_replaced
         gate = (self.w_gate, self.b_gate) if self.config.gate else None
 
-        def step(state: Any, inputs: tuple[Array, Array]) -> tuple[Any, tuple[Array, Array, Array]]:
-            gates, noise = inputs
-            context, weights = attend(memory, state[0])
-            if hard:
-                context = pool(_sample(weights, noise)[:, None, None, :], memory.values[:, :, None, :])[:, 0, 0, :]
+        def step(state: Any, inputs: tuple[Array, Array, Array]) -> tuple[Any, tuple[Array, Array, Array, Array]]:
+            gates, noise, number = inputs
+            choose = (lambda weights: _sample(weights, noise)) if hard else None
+            context, weights = attend(memory, state[0], number, choose)
+            sampled = weights if replaced or choose is None else choose(weights)
             if gate is not None:
                 context = jax.nn.sigmoid(state[0] @ gate[0] + gate[1]) * context
             new = cell(gates + context @ w_context, state)
-            return new, (new[0], context, weights)
+            return new, (new[0], context, weights, sampled)
 
         gates = jnp.swapaxes(self.input(embedded), 0, 1)
         noise = self._noise(gates.shape[0], *memory.values.shape[:2], sample=hard and train)
-        last, out = jax.lax.scan(step, state.cell, (gates, noise))
-        hidden, contexts, weights = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), out)
-        if self.config.attention is not None:
-            record(self, weights[:, None], kind="decoder", stack="decoder")
+        last, out = jax.lax.scan(step, state.cell, (gates, noise, state.numbers(len(gates))))
+        hidden, contexts, weights, sampled = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), out)
+        self.attention.record(memory, weights, sampled)
         features = jnp.tanh(self.readout(jnp.concatenate([hidden, contexts, embedded], axis=-1)))
         logits = self.embedding.attend(self.dropout(features, deterministic=not train)) + self.bias
-        return DecoderState(last, state.readout), Output(logits, weights)
+        return DecoderState(last, state.readout, state.length + len(gates)), Output(logits, weights)
 
     def _noise(self, words: int, rows: int, cells: int, *, sample: bool) -> Array:
         """Return Gumbel noise, so that argmax(log weights + noise) is a sample; zeros if `sample` is False."""

@@ -24,7 +24,6 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from attnlab.config.models.recurrent import RecurrentSeq2Seq as Config
-from attnlab.layers.capture import record
 from attnlab.layers.decoder_attention import DecoderAttention, Memory
 from attnlab.layers.recurrent import CELLS, Bidirectional, Cell, State, initial_state
 
@@ -47,6 +46,12 @@ class DecoderState:
     cell: State | Any
     readout: Float[Array, "b e"] | Any
     """The previous readout, for input feeding; of width 0 in the Bahdanau variant."""
+    length: Int[Array, " b"] | Any
+    """Number of tokens so far, the same for every row."""
+
+    def numbers(self, count: int) -> Int[Array, " t"]:
+        """Return the numbers, from 0, of the next `count` tokens of the sequence."""
+        return jnp.max(self.length, initial=0) + jnp.arange(count, dtype=jnp.int32)
 
 
 class Encoder(nn.Module):
@@ -67,8 +72,8 @@ class Encoder(nn.Module):
         return dropout(outputs), summary
 
 
-Step = Callable[[Memory, DecoderState, Array], tuple[DecoderState, tuple[Array, Array]]]
-"""(memory, state, contribution of the input to the gates) -> (state, (features of the readout, attention weights))."""
+Step = Callable[[Memory, DecoderState, Array, Array], tuple[DecoderState, tuple[Array, Array]]]
+"""(memory, state, contribution of the input to the gates, number) -> (state, (features of the readout, weights))."""
 
 
 class Decoder(nn.Module):
@@ -98,41 +103,49 @@ class Decoder(nn.Module):
         state = initial_state(self.config.decoder.cell, jnp.tanh(self.bridge(summary)))
         feed = self.config.embedding if self.config.decoder.variant == "luong" else 0
         return self.attention.project_memory(annotations, lengths, summary), DecoderState(
-            state, jnp.zeros((summary.shape[0], feed), summary.dtype)
+            state, jnp.zeros((summary.shape[0], feed), summary.dtype), jnp.zeros(len(summary), jnp.int32)
         )
 
     def __call__(
         self, memory: Memory, state: DecoderState, embedded: Float[Array, "b t e"]
     ) -> tuple[DecoderState, Float[Array, "b t e"], Float[Array, "b t s"]]:
         """Return the state after the target embeddings, the readouts and the attention weights."""
-        step = {"bahdanau": self._bahdanau, "luong": self._luong}[self.config.decoder.variant]()
+        step = {"bahdanau": self._bahdanau, "luong": self._luong}[self.config.decoder.variant](embedded.shape[1])
         gates = jnp.swapaxes(self.input(embedded), 0, 1)
-        state, outs = jax.lax.scan(lambda state, gates: step(memory, state, gates), state, gates)
+        inputs = gates, state.numbers(len(gates))
+        state, outs = jax.lax.scan(lambda state, inputs: step(memory, state, *inputs), state, inputs)
+        state = DecoderState(state.cell, state.readout, state.length + len(gates))
         features, weights = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), outs)
-        if self.config.attention is not None:
-            record(self, weights[:, None], kind="decoder", stack="decoder")
+        self.attention.record(memory, weights)
         if self.config.decoder.variant == "bahdanau":
             features = self._readout()(features, embedded)
         return state, features, weights
 
-    def _bahdanau(self) -> Step:
-        attend, cell, w_context = self.attention.function(), self.cell(), self.feed
+    def _bahdanau(self, tokens: int) -> Step:
+        attend, cell, w_context = self.attention.function(tokens), self.cell(), self.feed
 
-        def step(memory: Memory, state: DecoderState, gates: Array) -> tuple[DecoderState, tuple[Array, Array]]:
-            context, weights = attend(memory, state.cell[0])
+        def step(
+            memory: Memory, state: DecoderState, gates: Array, number: Array
+        ) -> tuple[DecoderState, tuple[Array, Array]]:
+            context, weights = attend(memory, state.cell[0], number)
             new = cell(gates + context @ w_context, state.cell)
-            return DecoderState(new, state.readout), (jnp.concatenate([new[0], context], axis=-1), weights)
+            return DecoderState(new, state.readout, state.length), (
+                jnp.concatenate([new[0], context], axis=-1),
+                weights,
+            )
 
         return step
 
-    def _luong(self) -> Step:
-        attend, cell, w_feed, readout = self.attention.function(), self.cell(), self.feed, self._readout()
+    def _luong(self, tokens: int) -> Step:
+        attend, cell, w_feed, readout = self.attention.function(tokens), self.cell(), self.feed, self._readout()
 
-        def step(memory: Memory, state: DecoderState, gates: Array) -> tuple[DecoderState, tuple[Array, Array]]:
+        def step(
+            memory: Memory, state: DecoderState, gates: Array, number: Array
+        ) -> tuple[DecoderState, tuple[Array, Array]]:
             new = cell(gates + state.readout @ w_feed, state.cell)
-            context, weights = attend(memory, new[0])
+            context, weights = attend(memory, new[0], number)
             out = readout(new[0], context)
-            return DecoderState(new, out), (out, weights)
+            return DecoderState(new, out, state.length), (out, weights)
 
         return step
 

@@ -149,7 +149,8 @@ class DecoderBody(nn.Module):
         new, reported = [], None
         for n, (layer, past, projected) in enumerate(zip(self.layers, state.layers, memory.layers, strict=True)):
             report = n == self.config.reported_layer
-            past, states, weights = layer.step(past, states, projected, memory.lengths, self.mods, report)
+            options = self.mods, report, state.length[0]
+            past, states, weights = layer.step(past, states, projected, memory.lengths, *options)
             new.append(past)
             reported = weights if report else reported
         assert reported is not None

@@ -26,7 +26,7 @@ from attnlab.config.models.transformer import Block
 from attnlab.layers.attention import Attention
 from attnlab.layers.multi_head import CrossAttention
 from attnlab.layers.recurrent import Bidirectional
-from attnlab.layers.transformer import FeedForward
+from attnlab.layers.transformer import FeedForward, record_residual
 from attnlab.models.image_encoder import ImageEncoder
 from attnlab.models.seq2seq import EMBEDDING_INIT
 
@@ -154,14 +154,18 @@ class _CrossLayer(nn.Module):
     ) -> tuple[Float[Array, "b n d"], Float[Array, "b h n m"]]:
         dropout = nn.Dropout(self.block.dropout, deterministic=not train)
         cross = CrossAttention(self.block, self.attention, stack="fusion", layer=self.layer, name="cross")
-        normed = nn.LayerNorm(name="cross_norm")(states)
-        output, weights = cross(normed, *cross.project_memory(grid), cells, train=train, weights=True)
+        norm = nn.LayerNorm(name="cross_norm")
+        output, weights = cross(norm(states), *cross.project_memory(grid), cells, train=train, weights=True)
         assert weights is not None
-        states += self._gate("cross_gate") * dropout(output)
-        feed = FeedForward(self.block, name="feed_forward")
-        return states + self._gate("feed_gate") * dropout(
-            feed(nn.LayerNorm(name="feed_norm")(states), train=train)
-        ), weights
+        gate = self._gate("cross_gate")
+        place: Any = {"kind": "cross", "stack": "fusion", "layer": self.layer}
+        total = states + gate * dropout(output)
+        record_residual(self, norm, states, total, pre=True, gate=gate, **place)
+        feed, norm, states = FeedForward(self.block, name="feed_forward"), nn.LayerNorm(name="feed_norm"), total
+        output, gate = feed(norm(states), train=train), self._gate("feed_gate")
+        total = states + gate * dropout(output)
+        record_residual(self, norm, states, total, pre=True, gate=gate, feed_forward=True, **place)
+        return total, weights
 
     def _gate(self, name: str) -> Array | float:
         return jnp.tanh(self.param(name, nn.initializers.zeros_init(), ())) if self.gated else 1.0

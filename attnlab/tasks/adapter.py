@@ -12,7 +12,7 @@ from jaxtyping import Array, PyTree
 
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
-from attnlab.layers.capture import LayerAttention, apply_with_attention
+from attnlab.layers.capture import Intervention, LayerAttention, apply_with_attention
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,8 @@ class ModelAdapter(ABC):
         embedded: PyTree | None = None,
         *,
         attention: bool = True,
+        details: bool = False,
+        intervene: Mapping[str, Intervention] | None = None,
     ) -> Output:
         """Apply the model to a batch.
 
@@ -94,13 +96,16 @@ class ModelAdapter(ABC):
             rng: for dropout; None is evaluation.
             embedded: used in place of the embeddings of the inputs.
             attention: record the weights of all layers; training does not need them, and need not store them.
+            details: record what `capture.apply_with_attention` records besides the weights.
+            intervene: replaces the weights of layers, as in `capture.apply_with_attention`.
         """
         options: dict[str, Any] = {"train": rng is not None, **self.options(attention)}
         if rng is not None:
             options["rngs"] = {"dropout": rng}
         if embedded is not None:
             options["embedded"] = embedded
-        if attention:
+        if attention or details or intervene is not None:
+            options |= {"details": details, "intervene": intervene}
             raw, layers = apply_with_attention(self.model, {"params": params}, *self.inputs(batch), **options)
             return self.output(raw, layers)
         return self.output(self.model.apply({"params": params}, *self.inputs(batch), **options), [])

@@ -2,33 +2,14 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
+from jaxtyping import Int
 
+from attnlab.data.records import Span
 from attnlab.data.text.tokenizer import Encoding
 from attnlab.data.translation.records import Link, SentencePair
-
-Span = tuple[int, int]
-Pairs = frozenset[tuple[int, int]]
-"""Aligned positions (source, target), counted from 0."""
-
-
-@dataclass(frozen=True)
-class Gold:
-    """Gold alignment of a sentence pair: sure links, and possible links, which include the sure ones."""
-
-    sure: Pairs
-    possible: Pairs
-
-    def __post_init__(self) -> None:
-        if not self.sure <= self.possible:
-            raise ValueError("every sure link must also be a possible link")
-
-    def by_word(self, source_words: Sequence[int], target_words: Sequence[int]) -> Self:
-        """Return the links between words: sure if any pair of their subwords is sure, likewise for possible."""
-        sure, possible = (by_word(pairs, source_words, target_words) for pairs in (self.sure, self.possible))
-        return type(self)(sure=sure, possible=possible)
+from attnlab.data.translation.word_alignment import Gold, Pairs, by_word, spans_of_any_text, words_of_tokens
 
 
 @dataclass(frozen=True)
@@ -39,6 +20,12 @@ class AlignmentScore:
     """Alignment error rate; lower is better."""
     precision: float
     recall: float
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall (F with α = ½ of Fraser & Marcu 2007); 0 if both are 0."""
+        total = self.precision + self.recall
+        return 2.0 * self.precision * self.recall / total if total else 0.0
 
 
 def gold_pairs(links: Iterable[Link], source_offsets: Sequence[Span], target_offsets: Sequence[Span]) -> Gold:
@@ -103,29 +90,6 @@ def diagonal(source_length: int, target_length: int) -> Pairs:
     return frozenset(((2 * t + 1) * source_length // (2 * target_length), t) for t in range(target_length))
 
 
-def word_of_token(text: str, offsets: Sequence[Span]) -> list[int]:
-    """Return the index of the whitespace-separated word that each token belongs to, by its first visible character.
-
-    >>> word_of_token("zwei Katzen", [(0, 4), (4, 8), (8, 11)])
-    [0, 1, 1]
-    """
-    words = []
-    for start, end in offsets:
-        while start < end and text[start].isspace():
-            start += 1
-        words.append(len((text[:start] + "|").split()) - 1)
-    return words
-
-
-def by_word(pairs: Collection[tuple[int, int]], source_words: Sequence[int], target_words: Sequence[int]) -> Pairs:
-    """Convert links between subwords to links between words: two words are linked if any of their subwords are.
-
-    >>> sorted(by_word({(0, 0), (1, 0), (2, 1)}, source_words=[0, 0, 1], target_words=[0, 1]))
-    [(0, 0), (1, 1)]
-    """
-    return frozenset((source_words[s], target_words[t]) for s, t in pairs)
-
-
 def alignment_score(predicted: Sequence[Collection[tuple[int, int]]], golds: Sequence[Gold]) -> AlignmentScore:
     """Compare alignments with gold alignments over a whole corpus.
 
@@ -145,19 +109,69 @@ def alignment_score(predicted: Sequence[Collection[tuple[int, int]]], golds: Seq
     >>> alignment_score([{(0, 0), (1, 1)}], [Gold(sure=frozenset({(0, 0)}), possible=frozenset({(0, 0), (1, 1)}))])
     AlignmentScore(aer=0.0, precision=100.0, recall=100.0)
     """
+    return pooled_score(alignment_counts(predicted, golds))
+
+
+def alignment_counts(predicted: Sequence[Collection[tuple[int, int]]], golds: Sequence[Gold]) -> Int[np.ndarray, "n 4"]:
+    """Return what each sentence contributes to the AER: |A|, |S|, |A ∩ S| and |A ∩ P|.
+
+    Args:
+        predicted: predicted links A of each sentence.
+        golds: sure links S and possible links P ⊇ S of the same sentences.
+
+    >>> alignment_counts([{(0, 0), (1, 1)}], [Gold(sure=frozenset({(0, 0)}), possible=frozenset({(0, 0), (1, 1)}))])
+    array([[2, 1, 1, 2]])
+    """
     if len(predicted) != len(golds):
         raise ValueError(f"{len(predicted)} alignments for {len(golds)} gold alignments")
-    count = sum(len(set(links)) for links in predicted)
-    sure = sum(len(g.sure) for g in golds)
+    rows = [
+        (len(links), len(gold.sure), len(gold.sure & links), len(gold.possible & links))
+        for links, gold in zip(map(frozenset, predicted), golds, strict=True)
+    ]
+    return np.array(rows, np.int64).reshape(-1, 4)
+
+
+def aer(counts: Int[np.ndarray, "n 4"]) -> float:
+    """Return the alignment error rate in percent from the counts of sentences; 0 if there are no links at all.
+
+    >>> aer(np.array([[2, 1, 1, 1]])) == 100 * (1 - 2 / 3)
+    True
+    """
+    count, sure, in_sure, in_possible = counts.sum(axis=0).tolist()
+    return 100.0 * (1.0 - (in_sure + in_possible) / (count + sure)) if count + sure else 0.0
+
+
+def pooled_score(counts: Int[np.ndarray, "n 4"]) -> AlignmentScore:
+    """Return AER, precision and recall of a corpus from the counts of its sentences (see `alignment_score`).
+
+    >>> pooled_score(np.array([[2, 1, 1, 2]]))
+    AlignmentScore(aer=0.0, precision=100.0, recall=100.0)
+    """
+    count, sure, in_sure, in_possible = counts.sum(axis=0).tolist()
     if count + sure == 0:
         raise ValueError("no links to score: neither predicted links nor sure gold links")
-    in_sure = sum(len(gold.sure & set(links)) for links, gold in zip(predicted, golds, strict=True))
-    in_possible = sum(len(gold.possible & set(links)) for links, gold in zip(predicted, golds, strict=True))
     return AlignmentScore(
-        aer=100.0 * (1.0 - (in_sure + in_possible) / (count + sure)),
+        aer=aer(counts),
         precision=100.0 * in_possible / count if count else 0.0,
         recall=100.0 * in_sure / sure if sure else 0.0,
     )
+
+
+def links_whole_words(pairs: Sequence[SentencePair]) -> bool:
+    """Return whether every gold link is between whole words, which spaces separate, rather than parts of them.
+
+    >>> links_whole_words([SentencePair("ein Tag", "a day", (Link((0, 3), (0, 1)),))])
+    True
+    >>> links_whole_words([SentencePair("1. Mai", "05-01", (Link((3, 6), (0, 2)),))])
+    False
+    """
+    for pair in pairs:
+        sides = [spans_of_any_text(text) for text in (pair.source, pair.target)]
+        for link in pair.alignment or ():
+            for (start, end), spans in zip((link.source, link.target), sides, strict=True):
+                if not any(start == low for low, _ in spans) or not any(end == high for _, high in spans):
+                    return False
+    return True
 
 
 def attention_alignment(
@@ -174,14 +188,18 @@ def attention_alignment(
         pairs: sentence pairs with gold alignment.
         source: their encoded sources.
         target: their encoded targets.
-        words: compare links between words rather than tokens.
+        words: compare links between words, which spaces separate, rather than tokens.
     """
     encoded = list(zip(pairs, source, target, strict=True))
     links = [hard(w, len(s.ids), len(t.ids)) for w, (_, s, t) in zip(weights, encoded, strict=True)]
     golds = [gold_pairs(pair.alignment or (), s.offsets, t.offsets) for pair, s, t in encoded]
     if words:
         indices = [
-            (word_of_token(pair.source, s.offsets), word_of_token(pair.target, t.offsets)) for pair, s, t in encoded
+            (
+                words_of_tokens(spans_of_any_text(pair.source), s.offsets, f"source sentence {number}"),
+                words_of_tokens(spans_of_any_text(pair.target), t.offsets, f"target sentence {number}"),
+            )
+            for number, (pair, s, t) in enumerate(encoded, start=1)
         ]
         links = [by_word(tokens, *sides) for tokens, sides in zip(links, indices, strict=True)]
         golds = [gold.by_word(*sides) for gold, sides in zip(golds, indices, strict=True)]

@@ -7,7 +7,8 @@ import numpy as np
 from attnlab.data.text.buckets import Shape
 from attnlab.data.text.tokenizer import Encoding
 from attnlab.data.translation.records import SentencePair
-from attnlab.tasks.translation.alignment import Pairs, gold_pairs
+from attnlab.data.translation.word_alignment import Pairs
+from attnlab.tasks.translation.alignment import gold_pairs
 
 
 def gold_links(

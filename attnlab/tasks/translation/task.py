@@ -20,7 +20,7 @@ from attnlab.tasks.data_check import PartStatistics
 from attnlab.tasks.poll import Poll, no_poll
 from attnlab.tasks.seq2seq import Seq2SeqTask
 from attnlab.tasks.seq2seq_adapters import adapter
-from attnlab.tasks.translation.alignment import attention_alignment
+from attnlab.tasks.translation.alignment import attention_alignment, links_whole_words
 from attnlab.tasks.translation.data_statistics import COLUMN_NOTE, pair_statistics
 from attnlab.tasks.translation.metrics import METRICS, bleu, exact_match_by_length, score_of_counts, translation_scores
 from attnlab.tasks.translation.supervision import gold_links, link_matrix
@@ -133,8 +133,9 @@ class TranslationTask(Seq2SeqTask):
     def _alignment_scores(self, params: PyTree, pairs: Sequence[SentencePair], poll: Poll) -> dict[str, float]:
         """Return the agreement of attention, with the reference as input, and gold alignment.
 
-        It is computed between tokens, or between words if tokens are pieces of words.
+        It is computed between words if tokens are pieces of words, or if the gold alignment links whole words. Else,
+        as for dates, whose gold alignment links parts of words such as the month in 2003-04-05, it is between tokens.
         """
-        by_words = self._settings.tokenizer.kind == "bpe"
+        by_words = self._settings.tokenizer.kind == "bpe" or links_whole_words(pairs)
         score = attention_alignment(self.attention(params, pairs, poll), pairs, *self._encode(pairs), by_words)
         return {"aer": score.aer, "alignment_precision": score.precision, "alignment_recall": score.recall}

@@ -1,0 +1,134 @@
+"""Adversarial attention of Jain & Wallace 2019: other weights, as different as possible, with the same prediction."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float
+
+from attnlab.analysis.faithfulness.divergence import jsd, tvd
+from attnlab.analysis.faithfulness.permutation import PredictFromWeights
+from attnlab.functional.normalizers import softmax
+
+SPREAD = 3.0
+"""Standard deviation of the noise that is added to uniform logits at the start."""
+
+
+class AdversarialAttention(NamedTuple):
+    """Adversarial attention weights of one text."""
+
+    weights: Float[Array, "k n"]
+    """The weights of each restart after the last step."""
+    tvds: Float[Array, " k"]
+    """Distance of each one's prediction from the original prediction."""
+    jsds: Float[Array, " k"]
+    """Divergence of each from the original weights, in [0, ln 2]."""
+    epsilon_max_jsd: Float[Array, ""]
+    """The largest of these divergences with a distance of at most ε; 0 (the original weights) if there is none."""
+    best_weights: Float[Array, " n"]
+    """Of all weights at any step, those with the largest divergence and a distance of at most ε; else the original."""
+    best_jsd: Float[Array, ""]
+    """The divergence of `best_weights`, at least `epsilon_max_jsd`."""
+    best_tvd: Float[Array, ""]
+    """The distance of the prediction of `best_weights`, at most ε."""
+
+
+class _Search(NamedTuple):
+    logits: Float[Array, "k n"]
+    state: optax.OptState
+    best_weights: Float[Array, "k n"]
+    best_jsds: Float[Array, " k"]
+    best_tvds: Float[Array, " k"]
+
+
+def adversarial_attention(
+    rng: Array,
+    predict: PredictFromWeights,
+    weights: Float[Array, " n"],
+    where: Bool[Array, " n"] | None = None,
+    *,
+    epsilon: float = 0.01,
+    restarts: int = 5,
+    steps: int = 500,
+    learning_rate: float = 0.01,
+    penalty: float = 500.0,
+) -> AdversarialAttention:
+    """Search attention weights that are as different from the original as possible and give the same prediction.
+
+    maximize Σ_k JSD(α⁽ᵏ⁾, α̂) + (1/K²) Σ_{k, l} JSD(α⁽ᵏ⁾, α⁽ˡ⁾) − λ Σ_k max(0, TVD(f(α⁽ᵏ⁾), f(α̂)) − ε)
+
+    over the logits of α⁽¹⁾ … α⁽ᴷ⁾, by Adam from uniform logits plus noise of standard deviation 3. A large
+    divergence says that this model, with its values fixed, does not need these weights for this prediction; not that a
+    model could have been trained to such weights (that is `model_consistent_loss`, Wiegreffe & Pinter 2019).
+
+    Args:
+        rng: a key of `jax.random`.
+        predict: (weights [n]) -> class probabilities [c], deterministic and differentiable.
+        weights: attention weights over the tokens of one text, which sum to one.
+        where: True for tokens that may be attended to; None for all.
+        epsilon: the largest change of the prediction that counts as none; the paper has 0.01 for classification and
+            0.05 for question answering.
+        restarts: number K of weights that are searched at once.
+        steps: number of steps.
+        learning_rate: of Adam.
+        penalty: λ.
+    Returns: an `AdversarialAttention`. For fewer than two tokens every divergence is 0.
+    Numerics: the penalty is steep, so that the last step of a restart can lie just beyond ε: `best_weights` are the
+        best of all steps. Masked tokens get weight 0. For a batch, use `jax.jit(jax.vmap(…))`; memory is that of K
+        predictions and their gradients a text.
+    Reference: Jain & Wallace 2019, algorithm 3 and section 4.2.2, with the factors of the code published with it. (In
+        the paper the second sum is over k < l, divided by K(K − 1), and the penalty is divided by K.) That code uses
+        PyTorch's AMSGrad, which finds slightly less; optax's AMSGrad differs from it and finds less still.
+
+    >>> predict = lambda weights: jnp.array([0.5, 0.5])
+    >>> found = adversarial_attention(jax.random.key(0), predict, jnp.array([1.0, 0.0, 0.0]))
+    >>> bool(found.epsilon_max_jsd > 0.6), float(found.best_tvd)
+    (True, 0.0)
+    """
+    for name, value in (("restarts", restarts), ("steps", steps)):
+        if value < 1:
+            raise ValueError(f"adversarial_attention: {name} must be at least 1, not {value}")
+    allowed = jnp.broadcast_to(jnp.ones(weights.shape, bool) if where is None else where, (restarts, weights.size))
+    original, optimizer = predict(weights), optax.adam(learning_rate)
+
+    def evaluate(logits: Float[Array, "k n"]) -> tuple[Float[Array, "k n"], Float[Array, " k"], Float[Array, " k"]]:
+        candidates = softmax(logits, allowed)
+        tvds = jax.vmap(lambda candidate: tvd(predict(candidate), original))(candidates)
+        return candidates, tvds.astype(weights.dtype), jax.vmap(lambda candidate: jsd(candidate, weights))(candidates)
+
+    def loss(logits: Float[Array, "k n"]) -> tuple[Float[Array, ""], tuple]:
+        candidates, tvds, jsds = evaluate(logits)
+        violation = jnp.maximum(tvds - epsilon, 0.0)
+        return penalty * jnp.sum(violation) - jnp.sum(jsds) - _spread(candidates), (candidates, tvds, jsds)
+
+    def keep_best(search: _Search, candidates: Array, tvds: Array, jsds: Array) -> _Search:
+        better = (tvds <= epsilon) & (jsds > search.best_jsds)
+        return search._replace(
+            best_weights=jnp.where(better[:, None], candidates, search.best_weights),
+            best_jsds=jnp.where(better, jsds, search.best_jsds),
+            best_tvds=jnp.where(better, tvds, search.best_tvds),
+        )
+
+    def step(search: _Search, _: None) -> tuple[_Search, None]:
+        gradient, evaluated = jax.grad(loss, has_aux=True)(search.logits)
+        search = keep_best(search, *evaluated)
+        updates, state = optimizer.update(gradient, search.state, search.logits)
+        return search._replace(logits=jnp.asarray(optax.apply_updates(search.logits, updates)), state=state), None
+
+    logits = SPREAD * jax.random.normal(rng, allowed.shape, weights.dtype)
+    none = jnp.zeros(restarts, weights.dtype)
+    start = _Search(logits, optimizer.init(logits), jnp.broadcast_to(weights, allowed.shape), none, none)
+    search, _ = jax.lax.scan(step, start, length=steps)
+    candidates, tvds, jsds = evaluate(search.logits)
+    search = keep_best(search, candidates, tvds, jsds)
+    best = jnp.argmax(search.best_jsds)
+    return AdversarialAttention(
+        candidates, tvds, jsds, jnp.max(jnp.where(tvds <= epsilon, jnp.maximum(jsds, 0.0), 0.0)),
+        search.best_weights[best], search.best_jsds[best], search.best_tvds[best],
+    )  # fmt: skip
+
+
+def _spread(candidates: Float[Array, "k n"]) -> Float[Array, ""]:
+    """Return the divergence between restarts: the mean over all K² pairs."""
+    return jnp.mean(jax.vmap(lambda p: jax.vmap(lambda q: jsd(p, q))(candidates))(candidates))

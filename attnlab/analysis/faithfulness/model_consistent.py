@@ -1,0 +1,75 @@
+"""The model-consistent adversary of Wiegreffe & Pinter 2019: trained to predict alike, and to attend differently."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from attnlab.analysis.faithfulness.divergence import kl, tvd
+
+
+def model_consistent_loss(
+    probabilities: Float[Array, " c"],
+    base_probabilities: Float[Array, " c"],
+    weights: Float[Array, " n"],
+    base_weights: Float[Array, " n"],
+    strength: float | Float[Array, ""],
+) -> Float[Array, ""]:
+    """Compute the loss that trains a model to the predictions of a base model, with other attention weights.
+
+    loss = TVD(ŷ_a, ŷ_b) − λ KL(α_a ‖ α_b)
+
+    with a the adversary, which is trained, and b the base model, which is fixed. All parameters of the adversary are
+    trained over the whole training set; `adversarial_attention` searches weights for one text of a fixed model.
+
+    Args:
+        probabilities: of the adversary for one text.
+        base_probabilities: of the base model for this text.
+        weights: attention weights of the adversary.
+        base_weights: attention weights of the base model over the same tokens.
+        strength: λ; the larger, the more the weights differ and the less alike the predictions are.
+    Returns: at most 1; there is no lower bound. Sum or average it over texts.
+    Numerics: padding, with weight 0 in both, adds nothing. −∞ where a base weight is exactly 0 and the adversary's is
+        not.
+    Reference: Wiegreffe & Pinter 2019, eq. 1.
+
+    >>> half, other = jnp.array([0.5, 0.5]), jnp.array([0.75, 0.25])
+    >>> float(model_consistent_loss(half, other, half, half, 1.0))
+    0.25
+    """
+    return tvd(probabilities, base_probabilities) - strength * kl(weights, base_weights)
+
+
+class DivergenceCurve(NamedTuple):
+    """How much the predictions must change for the weights to change: one point a model, in the order of the JSD."""
+
+    jsd: Float[Array, " points"]
+    """Mean divergence of the attention weights, in [0, ln 2]."""
+    tvd: Float[Array, " points"]
+    """Mean distance of the predictions, in [0, 1]."""
+    area: Float[Array, ""]
+    """Area under the curve from the base model, (0, 0), to the last point, by the trapezoidal rule."""
+
+
+def divergence_curve(jsd: Float[Array, " points"], tvd: Float[Array, " points"]) -> DivergenceCurve:
+    """Arrange models by the divergence of their weights from the base model, and compute the area under the curve.
+
+    area = Σ_i (jsd_{i+1} − jsd_i) (tvd_i + tvd_{i+1}) / 2    from (0, 0) on
+
+    Each point is an adversary trained with its own λ. The larger the distance of the predictions at a given divergence
+    of the weights, the more the model depends on its weights. Areas are comparable only up to the same divergence.
+
+    Args:
+        jsd: mean over the test texts of the JSD of an adversary's attention weights from the base model's.
+        tvd: mean over the test texts of the TVD of its predictions.
+    Returns: a `DivergenceCurve`, without the point of the base model itself.
+    Reference: Wiegreffe & Pinter 2019, figure 5; they have no area.
+
+    >>> curve = divergence_curve(jnp.array([0.5, 0.25]), jnp.array([0.25, 0.0]))
+    >>> curve.jsd.tolist(), curve.tvd.tolist(), float(curve.area)
+    ([0.25, 0.5], [0.0, 0.25], 0.03125)
+    """
+    order = jnp.argsort(jsd, stable=True)
+    jsd, tvd = jsd[order], tvd[order]
+    x, y = (jnp.concatenate([jnp.zeros(1, values.dtype), values]) for values in (jsd, tvd))
+    return DivergenceCurve(jsd, tvd, jnp.sum((x[1:] - x[:-1]) * (y[1:] + y[:-1]) / 2.0))

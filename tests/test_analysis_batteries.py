@@ -1,0 +1,308 @@
+"""The batteries of Jain & Wallace and of Wiegreffe & Pinter: permutation, adversaries and what they are measured by."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from attnlab.analysis.faithfulness.adversarial import adversarial_attention
+from attnlab.analysis.faithfulness.divergence import jsd, kl, tvd
+from attnlab.analysis.faithfulness.frozen_weights import FrozenWeightsMLP, frozen_weights_loss, uniform_weights
+from attnlab.analysis.faithfulness.model_consistent import divergence_curve, model_consistent_loss
+from attnlab.analysis.faithfulness.permutation import permutation_test, permute
+
+LN2 = math.log(2.0)
+
+
+def array(*values):
+    return jnp.array(values, jnp.float32)
+
+
+def close(actual, expected, **tolerance):
+    np.testing.assert_allclose(actual, expected, **({"rtol": 1e-5, "atol": 1e-6} | tolerance))
+
+
+class TestDivergence:
+    def test_by_hand(self):
+        p, q = array(0.5, 0.5, 0.0), array(0.25, 0.25, 0.5)
+        close(tvd(p, q), 0.5)
+        close(kl(p, q), LN2)
+        assert float(kl(q, p)) == math.inf
+        # m = (0.375, 0.375, 0.25): ½ log(0.5/0.375) + ½ (0.5 log(0.25/0.375) + 0.5 log(0.5/0.25))
+        close(jsd(p, q), 0.5 * math.log(4 / 3) + 0.25 * math.log(2 / 3) + 0.25 * LN2)
+
+    def test_bounds(self):
+        p, q = array(1.0, 0.0, 0.0), array(0.0, 0.5, 0.5)
+        close([tvd(p, q), jsd(p, q), jsd(q, p)], [1.0, LN2, LN2])
+        close([tvd(p, p), jsd(p, p), kl(p, p)], [0.0, 0.0, 0.0])
+        assert [float(f(jnp.zeros(0), jnp.zeros(0))) for f in (tvd, kl, jsd)] == [0.0, 0.0, 0.0]
+
+    def test_padding_adds_nothing_and_has_no_gradient(self):
+        p, q = array(0.5, 0.5, 0.0), array(0.25, 0.75, 0.0)
+        for divergence in (tvd, kl, jsd):
+            close(divergence(p, q), divergence(p[:2], q[:2]))
+            gradient = jax.grad(divergence)(p, q)
+            assert np.isfinite(gradient).all()
+            assert float(gradient[2]) == 0.0
+
+    def test_gradient(self):
+        p, q = array(0.5, 0.3, 0.2), array(0.25, 0.5, 0.25)
+        # ∂/∂p_i of JSD is ½ log(p_i / m_i).
+        close(jax.grad(jsd)(p, q), 0.5 * np.log(np.asarray(p) / ((np.asarray(p) + np.asarray(q)) / 2)))
+
+    @pytest.mark.reference
+    def test_is_that_of_scipy(self):
+        distance = pytest.importorskip("scipy.spatial.distance")
+        stats = pytest.importorskip("scipy.stats")
+        draws = np.random.default_rng(0)
+        for size in (2, 7, 50):
+            p, q = draws.dirichlet(np.full(size, 0.5), 2).astype(np.float32)
+            close(jsd(jnp.asarray(p), jnp.asarray(q)), distance.jensenshannon(p, q) ** 2, rtol=1e-4)
+            close(kl(jnp.asarray(p), jnp.asarray(q)), stats.entropy(p, q), rtol=1e-4)
+
+
+class TestPermutation:
+    WEIGHTS = array(0.7, 0.2, 0.1, 0.0)
+    WHERE = jnp.array([True, True, True, False])
+
+    def test_permutes_the_tokens_only(self):
+        where = jnp.array([False, True, True, True, False])
+        weights = array(0.1, 0.4, 0.3, 0.2, 0.0)
+        seen = {tuple(np.asarray(permute(jax.random.key(n), weights, where)).tolist()) for n in range(100)}
+        assert len(seen) == 6
+        assert {row[0] for row in seen} == {weights[0].item()}
+        assert {row[4] for row in seen} == {0.0}
+        assert {tuple(sorted(row)) for row in seen} == {tuple(sorted(weights.tolist()))}
+
+    def test_is_uniform(self):
+        rngs = jax.random.split(jax.random.key(0), 6000)
+        rows = jax.vmap(lambda rng: permute(rng, self.WEIGHTS, self.WHERE))(rngs)
+        counts = np.unique(np.asarray(rows), axis=0, return_counts=True)[1]
+        assert len(counts) == 6
+        assert np.abs(counts - 1000).max() < 150  # five standard deviations
+
+    def test_median_by_hand(self):
+        # Only token 0 counts: its weight is 0.7, 0.2 or 0.1, a third of the permutations each; the distance is 0, 0.5
+        # or 0.6, and the median of many is 0.5.
+        def predict(weights):
+            return jnp.stack([weights[0], 1.0 - weights[0]])
+
+        test = permutation_test(jax.random.key(0), predict, self.WEIGHTS, self.WHERE, permutations=501)
+        close(test.median_tvd, 0.5)
+        close(np.unique(np.asarray(test.tvds).round(4)), [0.0, 0.5, 0.6])
+        close(test.max_weight, 0.7)
+
+    def test_a_prediction_that_ignores_the_weights(self):
+        test = permutation_test(jax.random.key(0), lambda weights: array(0.5, 0.5), self.WEIGHTS)
+        assert test.tvds.shape == (100,)
+        assert float(test.median_tvd) == 0.0
+
+    def test_no_and_one_token(self):
+        predict = lambda weights: jnp.stack([weights.sum(), 1.0 - weights.sum()])  # noqa: E731
+        for where in (jnp.zeros(4, bool), jnp.array([True, False, False, False])):
+            assert float(permutation_test(jax.random.key(0), predict, self.WEIGHTS, where).tvds.max()) == 0.0
+
+    def test_batched_under_jit_and_refusal(self):
+        predict = lambda weights: jnp.stack([weights[0], 1.0 - weights[0]])  # noqa: E731
+        weights = jnp.stack([self.WEIGHTS, array(0.25, 0.25, 0.25, 0.25)])
+        run = jax.jit(jax.vmap(lambda rng, w: permutation_test(rng, predict, w).median_tvd))
+        medians = run(jax.random.split(jax.random.key(1), 2), weights)
+        assert float(medians[0]) > 0.4
+        assert float(medians[1]) == 0.0
+        with pytest.raises(ValueError, match="permutations must be at least 1"):
+            permutation_test(jax.random.key(0), predict, self.WEIGHTS, permutations=0)
+
+
+class TestAdversarial:
+    def test_a_prediction_that_ignores_the_weights(self):
+        found = adversarial_attention(jax.random.key(0), lambda w: array(0.5, 0.5), array(1.0, 0.0, 0.0, 0.0))
+        # The bound is ln 2, for weights that avoid the token with all the weight.
+        assert LN2 - 0.01 < float(found.epsilon_max_jsd) <= LN2 + 1e-6
+        close(found.weights.sum(axis=1), np.ones(5))
+
+    def test_a_prediction_that_is_the_weights(self):
+        # The prediction changes by the TVD of the weights, which bounds the JSD: JSD ≤ TVD · ln 2.
+        found = adversarial_attention(jax.random.key(0), lambda w: w, array(0.6, 0.3, 0.1))
+        assert float(found.best_tvd) <= 0.01
+        assert 0.0 <= float(found.epsilon_max_jsd) <= float(found.best_jsd) <= 0.01 * LN2
+
+    def test_two_tokens_with_the_same_value(self):
+        # Tokens 0 and 1 vote for class 0, token 2 for class 1. The weight may move between the first two: with weights
+        # (w, 0.9 − w, 0.1) the farthest is (0, 0.9, 0.1), with JSD 0.9 ln 2; a change of 0.01 adds little.
+        values = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        found = adversarial_attention(jax.random.key(0), lambda w: w @ values, array(0.9, 0.0, 0.1))
+        assert 0.85 * LN2 < float(found.best_jsd) < 0.95 * LN2
+        assert float(found.best_tvd) <= 0.01
+        close(tvd(found.best_weights @ values, array(0.9, 0.1)), found.best_tvd)
+        close(jsd(found.best_weights, array(0.9, 0.0, 0.1)), found.best_jsd)
+        feasible = np.asarray(found.tvds) <= 0.01
+        close(found.epsilon_max_jsd, max([0.0, *np.asarray(found.jsds)[feasible]]))
+
+    def test_nothing_feasible_leaves_the_original(self):
+        # Every other distribution changes the prediction by more than ε, however little the weights change.
+        def predict(weights):
+            changed = jnp.tanh(1e6 * jnp.abs(weights[0] - 0.5))
+            return jnp.stack([changed, 1.0 - changed])
+
+        found = adversarial_attention(jax.random.key(0), predict, array(0.5, 0.5), steps=5)
+        assert float(found.epsilon_max_jsd) == float(found.best_jsd) == float(found.best_tvd) == 0.0
+        assert found.best_weights.tolist() == [0.5, 0.5]
+
+    def test_padding_and_short_texts(self):
+        values = jax.random.normal(jax.random.key(5), (6, 2))
+
+        def search(rng, weights, where):
+            return adversarial_attention(rng, lambda w: jax.nn.softmax(w @ values), weights, where, steps=20)
+
+        where = jnp.arange(6)[None, :] < jnp.array([0, 1, 4, 6])[:, None]
+        weights = where / jnp.maximum(where.sum(axis=1, keepdims=True), 1).astype(jnp.float32)
+        found = jax.jit(jax.vmap(search))(jax.random.split(jax.random.key(0), 4), weights, where)
+        assert not bool(jnp.any(jnp.where(where[:, None], 0.0, found.weights) != 0.0))
+        assert np.isfinite(found.weights).all()
+        close(found.jsds[:2], np.zeros((2, 5)))
+        assert bool(jnp.all(found.best_tvd <= 0.01))
+
+    def test_refuses_nothing_to_do(self):
+        for wrong in ({"restarts": 0}, {"steps": 0}):
+            with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be at least 1"):
+                adversarial_attention(jax.random.key(0), lambda w: w, array(0.5, 0.5), **wrong)
+
+    def test_one_restart(self):
+        found = adversarial_attention(jax.random.key(0), lambda w: array(1.0), array(1.0, 0.0), restarts=1, steps=50)
+        assert found.weights.shape == (1, 2)
+
+    @pytest.mark.reference
+    def test_finds_what_the_published_search_finds(self):
+        """The search as published, in PyTorch, from the same starting points: the same divergences and distances."""
+        torch = pytest.importorskip("torch")
+        draws = np.random.default_rng(0)
+        values = draws.normal(size=(16, 12)).astype(np.float32)  # what a token of each text adds to the logit
+        weights = draws.dirichlet(np.full(12, 0.5), 16).astype(np.float32)
+        rngs = jax.random.split(jax.random.key(0), 16)
+
+        def divergence(p, q):
+            m = (p + q) / 2
+            return 0.5 * sum((a * ((a + 1e-10).log() - (m + 1e-10).log())).sum(-1) for a in (p, q))
+
+        start = 3 * np.stack([jax.random.normal(rng, (5, 12)) for rng in rngs])
+        free = torch.tensor(start).requires_grad_()
+        original, evidence = torch.tensor(weights)[:, None], torch.tensor(values)[:, None]
+        target = torch.sigmoid((original * evidence).sum(-1))
+        optimizer = torch.optim.Adam([free], lr=0.01, amsgrad=True)
+        for _ in range(500):
+            optimizer.zero_grad()
+            candidates = torch.softmax(free, -1)
+            change = (torch.sigmoid((candidates * evidence).sum(-1)) - target).abs()
+            between = divergence(candidates[:, None], candidates[:, :, None]).mean((1, 2))
+            loss = (500 * torch.relu(change - 0.01) - divergence(candidates, original)).sum() - between.sum()
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            candidates = torch.softmax(free, -1)
+            expected = divergence(candidates, original).numpy()
+            change = (torch.sigmoid((candidates * evidence).sum(-1)) - target).abs().numpy()
+
+        def search(rng, weights, values):
+            def predict(w):
+                positive = jax.nn.sigmoid(w @ values)
+                return jnp.stack([positive, 1.0 - positive])
+
+            return adversarial_attention(rng, predict, weights)
+
+        found = jax.jit(jax.vmap(search))(rngs, jnp.asarray(weights), jnp.asarray(values))
+        jsds = np.asarray(found.jsds)
+        print(
+            f"last step: mean JSD {expected.mean():.4f} as published, {jsds.mean():.4f} here, correlation "
+            f"{np.corrcoef(expected.ravel(), jsds.ravel())[0, 1]:.4f}; TVD {change.mean():.4f} and "
+            f"{float(found.tvds.mean()):.4f}; largest JSD with TVD ≤ ε, mean over texts: "
+            f"{np.where(change <= 0.01, expected, 0).max(1).mean():.4f} as published, "
+            f"{float(found.epsilon_max_jsd.mean()):.4f} here, {float(found.best_jsd.mean()):.4f} at any step"
+        )
+        assert abs(expected.mean() - jsds.mean()) < 0.02
+        assert np.corrcoef(expected.ravel(), jsds.ravel())[0, 1] > 0.9
+
+
+class TestModelConsistent:
+    def test_loss_by_hand(self):
+        # TVD 0.25; KL(α_a ‖ α_b) = ½ log(0.5/0.25) + ½ log(0.5/0.75).
+        loss = model_consistent_loss(array(0.5, 0.5), array(0.75, 0.25), array(0.5, 0.5), array(0.25, 0.75), 2.0)
+        close(loss, 0.25 - 2.0 * (0.5 * LN2 + 0.5 * math.log(2 / 3)))
+        assert float(model_consistent_loss(*[array(0.5, 0.5)] * 4, 1.0)) == 0.0
+
+    def test_gradient_pushes_weights_apart(self):
+        gradient = jax.grad(
+            lambda logits: model_consistent_loss(
+                array(1.0), array(1.0), jax.nn.softmax(logits), jax.nn.softmax(array(1.0, 0.0)), 1.0
+            )
+        )(array(0.5, 0.0))
+        assert float(gradient[0]) > 0.0  # descending lowers the first logit, away from the base model
+        assert float(gradient[1]) < 0.0
+
+    def test_curve_by_hand(self):
+        # Sorted: (0.1, 0.0), (0.3, 0.2), (0.6, 0.2); areas 0, 0.2 · 0.1 and 0.3 · 0.2.
+        curve = divergence_curve(array(0.6, 0.1, 0.3), array(0.2, 0.0, 0.2))
+        close(curve.jsd, [0.1, 0.3, 0.6])
+        close(curve.tvd, [0.0, 0.2, 0.2])
+        close(curve.area, 0.02 + 0.06)
+        assert float(divergence_curve(array(), array()).area) == 0.0
+
+
+class TestFrozenWeights:
+    MODEL = FrozenWeightsMLP(vocabulary=6, embedding=3, hidden=4, classes=2)
+    TOKENS = jnp.array([[1, 2, 3], [4, 5, 0]])
+    WHERE = jnp.array([[True, True, True], [True, True, False]])
+
+    def params(self):
+        return self.MODEL.init(jax.random.key(0), self.TOKENS, uniform_weights(self.WHERE))
+
+    def test_logits_by_hand(self):
+        params, weights = self.params(), array(0.5, 0.25, 0.25)
+        named = jax.tree.map(np.asarray, params["params"])
+        embedded = named["embed"]["embedding"][np.array([1, 2, 3])]
+        states = np.tanh(embedded @ named["hidden"]["kernel"] + named["hidden"]["bias"])
+        expected = np.asarray(weights) @ states @ named["output"]["kernel"] + named["output"]["bias"]
+        close(self.MODEL.apply(params, self.TOKENS[0], weights), expected)
+
+    def test_padding_has_no_effect(self):
+        params, weights = self.params(), uniform_weights(self.WHERE)
+        logits = self.MODEL.apply(params, self.TOKENS, weights)
+        other = self.MODEL.apply(params, self.TOKENS.at[1, 2].set(5), weights)
+        close(logits, other, rtol=0, atol=0)
+        close(logits[1], self.MODEL.apply(params, self.TOKENS[1, :2], array(0.5, 0.5)))
+
+    def test_tokens_do_not_see_each_other(self):
+        params = self.params()
+        one = array(0.0, 1.0, 0.0)
+        close(self.MODEL.apply(params, self.TOKENS[0], one), self.MODEL.apply(params, self.TOKENS[0].at[0].set(5), one))
+
+    def test_uniform_weights(self):
+        assert uniform_weights(self.WHERE)[1].tolist() == [0.5, 0.5, 0.0]
+        assert uniform_weights(jnp.zeros((1, 2), bool)).tolist() == [[0.0, 0.0]]
+
+    def test_good_weights_teach_what_uniform_weights_do_not(self):
+        # Tokens 1 and 2 are classes 0 and 1, tokens 3 to 5 noise; one of 8 tokens decides. Weights that point at it
+        # separate the classes at once.
+        draws = np.random.default_rng(0)
+        tokens = draws.integers(1, 3, (64, 8))
+        place = draws.integers(0, 8, 64)
+        labels = jnp.asarray(tokens[np.arange(64), place] - 1)
+        guide = jnp.asarray(np.eye(8, dtype=np.float32)[place])
+        tokens = jnp.asarray(tokens)
+        losses = {}
+        for name, weights in (("guide", guide), ("uniform", uniform_weights(jnp.ones((64, 8), bool)))):
+            params, optimizer = self.params(), optax.adam(0.03)
+
+            def step(state, _, weights=weights, optimizer=optimizer):
+                params, moments = state
+                loss, gradient = jax.value_and_grad(
+                    lambda p: frozen_weights_loss(self.MODEL, p, tokens, weights, labels)
+                )(params)
+                updates, moments = optimizer.update(gradient, moments)
+                return (optax.apply_updates(params, updates), moments), loss
+
+            _, trace = jax.lax.scan(step, (params, optimizer.init(params)), length=150)
+            losses[name] = float(trace[-1])
+        assert losses["guide"] < 0.05 < 0.4 < losses["uniform"]

@@ -1,0 +1,306 @@
+"""Erasure: orders, masks and the metrics that remove tokens, against cases worked out by hand."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from attnlab.analysis.faithfulness import curves, erasure, masks, orders, soft
+
+WORTH = jnp.array([0.1, 0.4, 0.2, 0.05])
+"""What each token adds to the prediction of the additive model; 0.2 remain without any token."""
+ALL = jnp.ones(4, bool)
+
+
+def additive(removed):
+    return 0.2 + jnp.sum(jnp.where(removed, 0.0, WORTH), axis=1)
+
+
+def padded(removed):
+    """The additive model on its first three tokens; it fails the test if padding is removed."""
+    return jnp.where(jnp.any(removed[:, 3]), jnp.nan, additive(removed))
+
+
+def close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+class TestOrder:
+    def test_ties_are_broken_by_position_and_padding_comes_last(self):
+        attributions = jnp.array([0.0, 5.0, 1.0, 5.0, -0.0, 9.0])
+        where = jnp.array([True, True, True, True, True, False])
+        assert masks.token_order(attributions, where).tolist() == [1, 3, 2, 0, 4, 5]
+        assert masks.token_ranks(attributions, where).tolist() == [3, 0, 2, 1, 4, 5]
+
+    def test_nan_comes_after_numbers_and_before_padding(self):
+        attributions = jnp.array([jnp.nan, -jnp.inf, 1.0, jnp.nan])
+        assert masks.token_order(attributions, jnp.array([True, True, True, False])).tolist() == [2, 1, 0, 3]
+        assert masks.token_order(attributions, jnp.array([False, True, True, True])).tolist() == [2, 1, 3, 0]
+
+    def test_all_equal_keeps_the_order_of_the_text(self):
+        assert masks.token_order(jnp.zeros(3)).tolist() == [0, 1, 2]
+
+    def test_no_token(self):
+        assert masks.token_order(jnp.zeros(0)).tolist() == []
+        assert masks.top_tokens(jnp.zeros(0), jnp.array([1])).shape == (1, 0)
+
+
+class TestCount:
+    @pytest.mark.parametrize(
+        ("ratio", "tokens", "count"),
+        [
+            (0.01, 1, 1), (0.01, 100, 1), (0.01, 101, 2), (0.1, 30, 3), (0.1, 31, 4), (0.05, 60, 3), (0.07, 100, 7),
+            (0.5, 3, 2), (1.0, 7, 7), (0.0, 7, 0), (0.5, 0, 0),
+        ],
+    )  # fmt: skip
+    def test_is_rounded_up_without_rounding_errors(self, ratio, tokens, count):
+        # math.ceil(0.07 * 100) is 8, because the product is 7.000000000000001.
+        assert masks.token_count(ratio, tokens) == count
+
+    def test_refuses_percentages(self):
+        with pytest.raises(ValueError, match=r"between 0 and 1, not 10.*0\.1"):
+            masks.token_count(10.0, 20)
+
+    def test_no_ratio_is_refused(self):
+        with pytest.raises(ValueError, match="ratios must not be empty; write None for every number"):
+            erasure.aopc_compr(additive, WORTH, ratios=())
+
+    def test_counts_depend_on_the_length_not_on_the_padding(self):
+        where = jnp.arange(40) < 19
+        # ⌈0.19⌉, ⌈0.95⌉, ⌈1.9⌉, ⌈3.8⌉, ⌈9.5⌉
+        assert masks.token_counts(jnp.zeros(40), where).tolist() == [1, 1, 2, 4, 10]
+        assert masks.token_counts(jnp.zeros(4), jnp.array([True, True, False, False]), None).tolist() == [1, 2, 2, 2]
+        assert masks.token_counts(jnp.zeros(0)).tolist() == [0] * 5
+
+
+class TestMasks:
+    def test_removed_and_kept_are_complements_among_the_tokens(self):
+        attributions = jnp.array([0.1, 0.7, 0.2, 0.9])
+        where = jnp.array([True, True, True, False])
+        removed = masks.rationale_removed(attributions, where)
+        kept = masks.rationale_kept(attributions, where)
+        # Three tokens: 1, 1, 1, 1 and 2 of them at 1, 5, 10, 20 and 50%.
+        assert removed.tolist() == [[False, True, False, False]] * 4 + [[False, True, True, False]]
+        assert kept.tolist() == [[True, False, True, False]] * 4 + [[True, False, False, False]]
+
+    def test_batched_equals_loop(self):
+        attributions = jax.random.normal(jax.random.key(0), (5, 7))
+        where = jnp.arange(7)[None, :] < jnp.array([0, 1, 3, 6, 7])[:, None]
+        batched = jax.jit(jax.vmap(masks.rationale_removed))(attributions, where)
+        for row in range(5):
+            np.testing.assert_array_equal(batched[row], masks.rationale_removed(attributions[row], where[row]))
+        assert not bool(jnp.any(batched & ~where[:, None, :]))
+
+
+class TestErasure:
+    def test_comprehensiveness_by_hand(self):
+        # Order 1, 2, 0, 3 with worth 0.4, 0.2, 0.1, 0.05; of four tokens 1, 1, 1, 1 and 2 are removed.
+        close(erasure.comprehensiveness(additive, WORTH), [0.4, 0.4, 0.4, 0.4, 0.6])
+        close(erasure.aopc_compr(additive, WORTH), 0.44)
+
+    def test_sufficiency_by_hand(self):
+        # All tokens but one of worth 0.4 are gone: 0.35; all but two: 0.15.
+        close(erasure.sufficiency(additive, WORTH), [0.35, 0.35, 0.35, 0.35, 0.15])
+        close(erasure.aopc_suff(additive, WORTH), 0.31)
+
+    def test_every_number_of_tokens_as_ferret(self):
+        # Falls by 0.4, 0.6, 0.7, 0.75: mean 0.6125. Kept alone: 0.35, 0.15, 0.05, 0: mean 0.1375.
+        close(erasure.aopc_compr(additive, WORTH, ratios=None), 0.6125)
+        close(erasure.aopc_suff(additive, WORTH, ratios=None), 0.1375)
+
+    def test_padding_is_never_removed_and_does_not_count(self):
+        where = jnp.array([True, True, True, False])
+        attributions = jnp.array([0.1, 0.4, 0.2, 9.0])
+        close(erasure.comprehensiveness(padded, attributions, where), [0.4, 0.4, 0.4, 0.4, 0.6])
+        close(erasure.sufficiency(padded, attributions, where), [0.3, 0.3, 0.3, 0.3, 0.1])
+        close(erasure.aopc_compr(padded, attributions, where, ratios=None), (0.4 + 0.6 + 0.7) / 3)
+
+    def test_no_and_one_token(self):
+        none, one = jnp.zeros(4, bool), jnp.array([False, True, False, False])
+        close(erasure.comprehensiveness(additive, WORTH, none), np.zeros(5))
+        close(erasure.sufficiency(additive, WORTH, none), np.zeros(5))
+        assert math.isnan(erasure.aopc_compr(additive, WORTH, none, ratios=None))
+        close(erasure.comprehensiveness(additive, WORTH, one), np.full(5, 0.4))
+        close(erasure.sufficiency(additive, WORTH, one), np.zeros(5))
+
+    def test_normalized_by_hand(self):
+        # Everything together is worth 0.75: 0.4/0.75 and 0.6/0.75; kept 1 − 0.35/0.75 and 1 − 0.15/0.75.
+        close(erasure.normalized_comprehensiveness(additive, WORTH, ratios=(0.1, 0.5)), [0.533333, 0.8])
+        close(erasure.normalized_sufficiency(additive, WORTH, ratios=(0.1, 0.5)), [0.533333, 0.8])
+
+    def test_normalized_is_clipped(self):
+        # Removing the first token raises the prediction; removing the second lowers it below that without any token.
+        table = jnp.array([[0.5, 0.1], [0.9, 0.4]])  # [first removed, second removed]
+
+        def predict(removed):
+            return table[removed[:, 0].astype(int), removed[:, 1].astype(int)]
+
+        first, second = jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
+        close(erasure.normalized_comprehensiveness(predict, first, ratios=(0.5,)), [0.0])
+        close(erasure.normalized_comprehensiveness(predict, second, ratios=(0.5,)), [1.0])  # 0.4 / 0.1
+        close(erasure.normalized_sufficiency(predict, first, ratios=(0.5,)), [0.0])  # 1 − 0.4 / 0.1
+        close(erasure.normalized_sufficiency(predict, second, ratios=(0.5,)), [1.0])
+
+    def test_normalized_is_nan_if_nothing_falls(self):
+        def constant(removed):
+            return jnp.full(len(removed), 0.5)
+
+        assert np.isnan(erasure.normalized_comprehensiveness(constant, WORTH)).all()
+        assert np.isnan(erasure.normalized_sufficiency(constant, WORTH)).all()
+
+    def test_log_odds_by_hand(self):
+        # 0.95 falls to 0.55 and to 0.35.
+        close(erasure.log_odds(additive, WORTH, ratios=(0.1, 0.5)), [math.log(0.55 / 0.95), math.log(0.35 / 0.95)])
+
+    def test_a_wrong_shape_is_named(self):
+        with pytest.raises(ValueError, match=r"shape \(6,\) for masks of shape \(6, 4\), not \(6, 1\)"):
+            erasure.comprehensiveness(lambda removed: additive(removed)[:, None], WORTH)
+
+    def test_batched_under_jit(self):
+        attributions = jax.random.normal(jax.random.key(1), (6, 4))
+        where = jnp.arange(4)[None, :] < jnp.array([0, 1, 2, 3, 4, 4])[:, None]
+        for metric in (erasure.aopc_compr, erasure.aopc_suff, erasure.normalized_sufficiency, erasure.log_odds):
+            batched = jax.jit(jax.vmap(lambda a, w, metric=metric: metric(additive, a, w)))(attributions, where)
+            close(batched, [metric(additive, a, w) for a, w in zip(attributions, where, strict=True)])
+
+    def test_float64(self, x64):
+        worth = jnp.asarray(np.array([0.1, 0.4, 0.2]), jnp.float64)
+
+        def predict(removed):
+            return jnp.sum(jnp.where(removed, 0.0, worth), axis=1)
+
+        value = erasure.aopc_compr(predict, worth)
+        assert value.dtype == jnp.float64
+        np.testing.assert_allclose(value, (4 * 0.4 + 0.6) / 5, rtol=1e-14)
+
+    def test_the_model_may_run_in_parts(self):
+        def in_parts(removed):
+            return jax.lax.map(lambda mask: additive(mask[None])[0], removed, batch_size=2)
+
+        close(erasure.aopc_compr(in_parts, WORTH), 0.44)
+
+
+class TestDecisionFlip:
+    @staticmethod
+    def classify(removed):
+        return jnp.stack([additive(removed), jnp.full(len(removed), 0.5)], axis=1)
+
+    def test_by_hand(self):
+        # 0.95 > 0.5; without 0.4: 0.55 > 0.5; without 0.2 too: 0.35 < 0.5, so 2 of 4 tokens.
+        assert float(erasure.decision_flip_fraction(self.classify, WORTH)) == 0.5
+        # In the worst order, 0.9, 0.8, 0.6 and 0.2: all 4.
+        assert float(erasure.decision_flip_fraction(self.classify, -WORTH)) == 1.0
+        # Three tokens of 0.4, 0.2 and 0.1 and one that may not be removed: 2 of 3.
+        where = jnp.array([True, True, True, False])
+        close(erasure.decision_flip_fraction(self.classify, WORTH, where), 2 / 3)
+
+    def test_is_nan_if_the_decision_stays(self):
+        where = jnp.array([True, False, True, True])
+        assert math.isnan(erasure.decision_flip_fraction(self.classify, WORTH, where))
+        assert math.isnan(erasure.decision_flip_fraction(self.classify, WORTH, jnp.zeros(4, bool)))
+
+
+class TestCurves:
+    def test_by_hand(self):
+        close(curves.deletion_curve(additive, WORTH), [0.95, 0.55, 0.35, 0.25, 0.2])
+        close(curves.insertion_curve(additive, WORTH), [0.2, 0.6, 0.8, 0.9, 0.95])
+        # (0.95/2 + 0.55 + 0.35 + 0.25 + 0.2/2) / 4 and (0.2/2 + 0.6 + 0.8 + 0.9 + 0.95/2) / 4
+        close(curves.deletion_auc(additive, WORTH), 0.43125)
+        close(curves.insertion_auc(additive, WORTH), 0.71875)
+
+    def test_padding(self):
+        where = jnp.array([True, True, True, False])
+        close(curves.deletion_curve(padded, WORTH, where), [0.95, 0.55, 0.35, 0.25, 0.25])
+        close(curves.deletion_auc(padded, WORTH, where), (0.475 + 0.55 + 0.35 + 0.125) / 3)
+        close(curves.insertion_curve(padded, WORTH, where), [0.25, 0.65, 0.85, 0.95, 0.95])
+
+    def test_no_and_one_token(self):
+        close(curves.deletion_auc(additive, WORTH, jnp.zeros(4, bool)), 0.95)
+        close(curves.deletion_auc(additive, WORTH, jnp.array([False, True, False, False])), 0.75)
+        close(curves.auc(jnp.array([0.5]), jnp.int32(0)), 0.5)
+
+
+class TestOrders:
+    def test_leave_one_out_is_exact_for_an_additive_model(self):
+        close(orders.leave_one_out(additive, ALL), WORTH)
+        where = jnp.array([True, True, True, False])
+        close(orders.leave_one_out(padded, where), [0.1, 0.4, 0.2, 0.0])
+
+    def test_greedy_sees_what_tokens_do_together(self):
+        # Tokens 0 and 1 say the same: removing one alone changes nothing, removing both changes most.
+        def redundant(removed):
+            either = ~(removed[:, 0] & removed[:, 1])
+            return 0.6 * either + 0.3 * ~removed[:, 2] + 0.1 * ~removed[:, 3]
+
+        close(orders.leave_one_out(redundant, ALL), [0.0, 0.0, 0.3, 0.1])
+        greedy = orders.greedy_deletion(redundant, ALL)
+        assert greedy.tolist() == [2.0, 1.0, 4.0, 3.0]
+
+    def test_greedy_with_padding(self):
+        where = jnp.array([True, True, False, True])
+        assert orders.greedy_deletion(additive, where).tolist() == [2.0, 3.0, 0.0, 1.0]
+        assert orders.greedy_deletion(additive, jnp.zeros(4, bool)).tolist() == [0.0] * 4
+        assert orders.greedy_deletion(lambda removed: removed.sum(axis=1), jnp.zeros(0, bool)).shape == (0,)
+
+    def test_floor_and_ceiling(self):
+        # A multiplicative model, in which order matters: the ceiling is at least as good as leave-one-out and random.
+        factors = jnp.linspace(0.3, 0.95, 8)
+
+        def predict(removed):
+            return jnp.prod(jnp.where(removed, factors, 1.0), axis=1)
+
+        where = jnp.ones(8, bool)
+        ceiling = erasure.aopc_compr(predict, orders.greedy_deletion(predict, where), where)
+        single = erasure.aopc_compr(predict, orders.leave_one_out(predict, where), where)
+        rngs = jax.random.split(jax.random.key(0), 20)
+        floor = [erasure.aopc_compr(predict, orders.random_attributions(rng, where), where) for rng in rngs]
+        assert float(ceiling) >= float(single) - 1e-6
+        assert float(ceiling) > np.mean(floor) + 0.1
+
+    def test_random_is_zero_at_padding(self):
+        drawn = orders.random_attributions(jax.random.key(3), jnp.array([True, False, True]))
+        assert float(drawn[1]) == 0.0
+        assert float(drawn[0]) != float(drawn[2])
+
+
+class TestSoft:
+    EMBEDDED = jnp.ones((3, 200))
+
+    @staticmethod
+    def predict(embedded):
+        return jnp.sum(embedded * jnp.array([0.5, 0.25, 0.25])[:, None], axis=(1, 2)) / 200.0
+
+    def test_attributions_of_zero_and_one_are_hard_erasure(self):
+        attributions = jnp.array([1.0, 0.0, 0.0])
+        rng = jax.random.key(0)
+        # Removing token 0 costs 0.5 of 1, keeping it alone costs 0.5 of 1.
+        close(soft.soft_comprehensiveness(rng, self.predict, self.EMBEDDED, attributions), 0.5)
+        close(soft.soft_sufficiency(rng, self.predict, self.EMBEDDED, attributions), 0.5)
+
+    def test_expectation(self):
+        # Features are masked one by one: 0.5·0.8 + 0.25·0.4 + 0 = 0.5 of the prediction is lost, in the mean.
+        attributions = jnp.array([0.8, 0.4, 0.0])
+        rng = jax.random.key(1)
+        lost = soft.soft_comprehensiveness(rng, self.predict, self.EMBEDDED, attributions, samples=200)
+        np.testing.assert_allclose(lost, 0.5, atol=0.01)
+        kept = soft.soft_sufficiency(rng, self.predict, self.EMBEDDED, attributions, samples=200)
+        np.testing.assert_allclose(kept, 0.5, atol=0.01)
+
+    def test_padding_is_not_masked(self):
+        where = jnp.array([True, True, False])
+        predict = lambda embedded: jnp.where(jnp.all(embedded[:, 2] == 1.0, axis=1), self.predict(embedded), jnp.nan)  # noqa: E731
+        value = soft.soft_comprehensiveness(jax.random.key(2), predict, self.EMBEDDED, jnp.ones(3), where)
+        close(value, 1.0)  # 0.75 of 0.75
+
+    def test_nan_if_nothing_falls(self):
+        constant = lambda embedded: jnp.full(len(embedded), 0.5)  # noqa: E731
+        assert math.isnan(soft.soft_comprehensiveness(jax.random.key(0), constant, self.EMBEDDED, jnp.ones(3)))
+        with pytest.raises(ValueError, match="samples must be at least 1"):
+            soft.soft_sufficiency(jax.random.key(0), constant, self.EMBEDDED, jnp.ones(3), samples=0)
+
+    def test_min_max(self):
+        assert soft.min_max(jnp.array([2.0, 2.0])).tolist() == [0.0, 0.0]
+        assert soft.min_max(jnp.array([5.0, 1.0]), jnp.array([False, True])).tolist() == [0.0, 0.0]
+        assert soft.min_max(jnp.zeros(0)).tolist() == []
