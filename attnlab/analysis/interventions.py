@@ -16,6 +16,7 @@ from jax import Array, lax
 from jax.tree_util import Partial
 from jaxtyping import Bool, Float
 
+from attnlab.analysis.weights import permute, uniform_weights
 from attnlab.layers.capture import Intervention, LayerAttention
 
 
@@ -30,8 +31,7 @@ def uniform(layer: LayerAttention, start: Any) -> Float[Array, "b h q k"]:
     Returns: weights whose rows sum to 1, or to 0 for a query that may attend to nothing.
     Reference: Wiegreffe & Pinter 2019, section 3.2, where uniform weights are also trained with.
     """
-    where = _where(layer)
-    return (where / jnp.maximum(where.sum(axis=-1, keepdims=True), 1)).astype(layer.weights.dtype)
+    return uniform_weights(_where(layer)).astype(layer.weights.dtype)
 
 
 def permuted(layer: LayerAttention, start: Any, *, rng: Array) -> Float[Array, "b h q k"]:
@@ -46,12 +46,7 @@ def permuted(layer: LayerAttention, start: Any, *, rng: Array) -> Float[Array, "
     """
     seed = sum(ord(letter) * 31**n for n, letter in enumerate(layer.name)) % 2**31
     rng = jax.random.fold_in(jax.random.fold_in(rng, seed), start)
-    where = _where(layer)
-    drawn = jnp.where(where, jax.random.uniform(rng, layer.weights.shape), 2.0)
-    source = jnp.argsort(drawn, axis=-1)  # the allowed keys in a random order, then the others
-    target = jnp.argsort(~where, axis=-1, stable=True)  # the allowed keys in their order, then the others
-    shuffled = jnp.take_along_axis(layer.weights, source, axis=-1)
-    return jnp.take_along_axis(shuffled, jnp.argsort(target, axis=-1), axis=-1)
+    return permute(rng, layer.weights, _where(layer))
 
 
 def given(layer: LayerAttention, start: Any, *, weights: Mapping[str, Array]) -> Float[Array, "b h q k"]:
