@@ -28,6 +28,7 @@ def array(*values):
     return jnp.array(values, jnp.float32)
 
 
+@pytest.mark.usefixtures("strict")
 class TestKendall:
     def test_by_hand(self):
         # Of 6 pairs, (2, 3) and (3, 2) is discordant: (5 − 1) / 6. Of the 24 permutations of 4, those with at most one
@@ -121,6 +122,7 @@ class TestKendall:
             np.testing.assert_allclose(actual, (expected.statistic, expected.pvalue), rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.usefixtures("strict")
 class TestSpearman:
     def test_by_hand(self):
         # 1 − 6 Σ d² / (n (n² − 1)) with d = 0, 1, −1: 1 − 12 / 24.
@@ -147,11 +149,12 @@ class TestSpearman:
             np.testing.assert_allclose(actual, stats.spearmanr(*pair).statistic, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.usefixtures("strict")
 class TestLeaveOneOut:
     WORTH = array(0.1, 0.4, 0.2, 0.05)
 
     def predict(self, removed):
-        return jnp.sum(jnp.where(removed, 0.0, self.WORTH), axis=1)
+        return jnp.sum(jnp.where(removed, 0.0, self.WORTH[None]), axis=1)
 
     def test_sign_counts(self):
         everything = jnp.ones(4, bool)
@@ -233,6 +236,7 @@ class TestGradient:
         assert not np.allclose(magnitudes[0], magnitudes[2], rtol=1e-3)
 
 
+@pytest.mark.usefixtures("strict")
 class TestSignificantShare:
     def test_by_hand(self):
         assert float(significant_share(array(0.01, 0.05, 0.051, 0.9, jnp.nan))) == 0.5

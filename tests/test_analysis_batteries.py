@@ -1,4 +1,4 @@
-"""The batteries of Jain & Wallace and of Wiegreffe & Pinter: permutation, adversaries and what they are measured by."""
+"""The tests of Jain & Wallace and of Wiegreffe & Pinter: permutation, adversaries, and the divergences they use."""
 
 import math
 
@@ -26,6 +26,7 @@ def close(actual, expected, **tolerance):
     np.testing.assert_allclose(actual, expected, **({"rtol": 1e-5, "atol": 1e-6} | tolerance))
 
 
+@pytest.mark.usefixtures("strict")
 class TestDivergence:
     def test_by_hand(self):
         p, q = array(0.5, 0.5, 0.0), array(0.25, 0.25, 0.5)
@@ -103,6 +104,7 @@ class TestDivergence:
             close(kl(jnp.asarray(p), jnp.asarray(q)), stats.entropy(p, q), rtol=1e-4)
 
 
+@pytest.mark.usefixtures("strict")
 class TestPermutation:
     WEIGHTS = array(0.7, 0.2, 0.1, 0.0)
     WHERE = jnp.array([True, True, True, False])
@@ -193,7 +195,7 @@ class TestAdversarial:
             changed = jnp.tanh(1e6 * jnp.abs(weights[0] - 0.5))
             return jnp.stack([changed, 1.0 - changed])
 
-        found = adversarial_attention(jax.random.key(0), predict, array(0.5, 0.5), steps=5)
+        found = adversarial_attention(jax.random.key(0), predict, array(0.5, 0.5), n_steps=5)
         assert float(found.epsilon_max_jsd) == float(found.best_jsd) == float(found.best_tvd) == 0.0
         assert found.best_weights.tolist() == [0.5, 0.5]
 
@@ -201,7 +203,7 @@ class TestAdversarial:
         values = jax.random.normal(jax.random.key(5), (6, 2))
 
         def search(rng, weights, where):
-            return adversarial_attention(rng, lambda w: jax.nn.softmax(w @ values), weights, where, steps=20)
+            return adversarial_attention(rng, lambda w: jax.nn.softmax(w @ values), weights, where, n_steps=20)
 
         where = jnp.arange(6)[None, :] < jnp.array([0, 1, 4, 6])[:, None]
         weights = where / jnp.maximum(where.sum(axis=1, keepdims=True), 1).astype(jnp.float32)
@@ -215,7 +217,7 @@ class TestAdversarial:
         # Tokens 0 and 3 are special and hold half of the weight; the prediction is the weight of token 0.
         weights, where = array(0.25, 0.5, 0.0, 0.25), jnp.array([False, True, True, False])
         predict = lambda w: jnp.stack([w[0], 1.0 - w[0]])  # noqa: E731
-        found = adversarial_attention(jax.random.key(0), predict, weights, where, steps=300)
+        found = adversarial_attention(jax.random.key(0), predict, weights, where, n_steps=300)
         close(found.weights[:, 0], np.full(5, 0.25))
         close(found.weights[:, 3], np.full(5, 0.25))
         close(found.weights.sum(axis=1), np.ones(5))
@@ -237,16 +239,18 @@ class TestAdversarial:
             nan = {"weights": False, "prediction": original, "another prediction": ~original}[broken]
             return jnp.where(nan, jnp.nan, jnp.stack([w[0], 1.0 - w[0]]))
 
-        found = adversarial_attention(jax.random.key(0), predict, weights, steps=3)
+        found = adversarial_attention(jax.random.key(0), predict, weights, n_steps=3)
         assert np.isnan([found.epsilon_max_jsd, found.best_jsd, found.best_tvd, *found.best_weights]).all()
 
     def test_refuses_nothing_to_do(self):
-        for wrong in ({"restarts": 0}, {"steps": 0}):
+        for wrong in ({"n_restarts": 0}, {"n_steps": 0}):
             with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be at least 1"):
                 adversarial_attention(jax.random.key(0), lambda w: w, array(0.5, 0.5), **wrong)
 
     def test_one_restart(self):
-        found = adversarial_attention(jax.random.key(0), lambda w: array(1.0), array(1.0, 0.0), restarts=1, steps=50)
+        found = adversarial_attention(
+            jax.random.key(0), lambda w: array(1.0), array(1.0, 0.0), n_restarts=1, n_steps=50
+        )
         assert found.weights.shape == (1, 2)
 
     @pytest.mark.reference

@@ -13,6 +13,7 @@ from attnlab.analysis.record import Attribution
 from attnlab.tasks.captioning.pointing import pointing
 from attnlab.tasks.classification.metrics import rationale_scores
 
+pytestmark = pytest.mark.usefixtures("strict")
 ATTRIBUTIONS = jnp.array([0.5, 0.1, 0.4, 0.0, 0.9])
 GOLD = jnp.array([True, True, False, False, False])
 """In the order of the attributions (4, 0, 2, 1, 3) the gold tokens are second and fourth."""

@@ -132,6 +132,7 @@ class TestMPRT:
         close(results["a"], expected)
 
 
+@pytest.mark.usefixtures("strict")
 class TestSensitivity:
     EMBEDDED = jnp.ones((2, 3))
 
@@ -187,6 +188,7 @@ class TestSensitivity:
             avg_sensitivity(jax.random.key(0), lambda x: x, self.EMBEDDED, n_perturb_samples=0)
 
 
+@pytest.mark.usefixtures("strict")
 class TestInfidelity:
     def test_by_hand(self):
         # f(x) = x², at x = 2 with Φ = 4 (the gradient): for I = 1, 4 − (4 − 1) = 1; for I = 2, 8 − (4 − 0) = 4.
@@ -210,7 +212,7 @@ class TestInfidelity:
         worth = jnp.array([0.5, 0.25, 0.25])
 
         def additive(removed):
-            return jnp.sum(jnp.where(removed, 0.0, worth), axis=1)
+            return jnp.sum(jnp.where(removed, 0.0, worth[None]), axis=1)
 
         removed = jnp.array([[True, False, False], [False, True, True]])
         close(token_infidelity(additive, worth, removed), 0.0)

@@ -40,7 +40,7 @@ def check_attributions(
     """
     values = attributions.attributions if isinstance(attributions, Attribution) else attributions
     if values.ndim != 1:
-        hint = "; sum over the features with aggregate_features(attributions)" if values.ndim == 2 else ""
+        hint = "; sum over the features: aggregate_features(result.attributions)" if values.ndim == 2 else ""
         raise ValueError(f"{metric}: attributions must be one number a token, [n], not {list(values.shape)}{hint}")
     if not jnp.issubdtype(values.dtype, jnp.floating):
         raise ValueError(f"{metric}: attributions must be floating-point, not {values.dtype}")

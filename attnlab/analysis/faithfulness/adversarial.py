@@ -56,8 +56,8 @@ def adversarial_attention(
     where: Bool[Array, " n"] | None = None,
     *,
     epsilon: float = 0.01,
-    restarts: int = 5,
-    steps: int = 500,
+    n_restarts: int = 5,
+    n_steps: int = 500,
     learning_rate: float = 0.01,
     penalty: float = 500.0,
 ) -> AdversarialAttention:
@@ -78,14 +78,15 @@ def adversarial_attention(
             `permutation_test`.
         epsilon: the largest change of the prediction that counts as none; the paper has 0.01 for classification and
             0.05 for question answering.
-        restarts: number K of weights that are searched at once.
-        steps: number of steps.
+        n_restarts: number K of weights that are searched at once.
+        n_steps: number of steps.
         learning_rate: of Adam.
         penalty: λ.
     Returns: an `AdversarialAttention`. For fewer than two tokens every divergence is 0.
     Numerics: the penalty is steep, so that the last step of a restart can lie just beyond ε: `best_weights` are the
-        best of all steps. If a weight or a prediction is NaN at any step, so are the last four fields. For a batch, use
-        `jax.jit(jax.vmap(…))`; memory is that of K predictions and their gradients a text.
+        best of all steps. If a weight or a prediction is NaN at any step, so are the last four fields. Under `jit`,
+        n_restarts and n_steps are static. For a batch, use `jax.jit(jax.vmap(…))`; memory is that of K predictions and
+        their gradients a text.
     Reference: Jain & Wallace 2019, algorithm 3 and section 4.2.2, with the factors of the code published with it. (In
         the paper the second sum is over k < l, divided by K(K − 1), and the penalty is divided by K.) That code uses
         PyTorch's AMSGrad, which finds slightly less; optax's AMSGrad differs from it and finds less still.
@@ -96,10 +97,10 @@ def adversarial_attention(
     (True, 0.0)
     """
     name = "adversarial_attention"
-    check_positive(name, restarts=restarts, steps=steps)
+    check_positive(name, n_restarts=n_restarts, n_steps=n_steps)
     original_weights, attended = check_attributions(name, weights, where, "where")
     _check_sum(name, original_weights)
-    allowed = jnp.broadcast_to(attended, (restarts, attended.size))
+    allowed = jnp.broadcast_to(attended, (n_restarts, attended.size))
     kept = jnp.where(attended, 0.0, original_weights)
     free = jnp.sum(jnp.where(attended, original_weights, 0.0))
     original, optimizer = predict(original_weights), optax.adam(learning_rate)
@@ -131,10 +132,10 @@ def adversarial_attention(
         return search._replace(logits=jnp.asarray(optax.apply_updates(search.logits, updates)), state=state), None
 
     logits = SPREAD * jax.random.normal(rng, allowed.shape, original_weights.dtype)
-    none = jnp.zeros(restarts, original_weights.dtype)
+    none = jnp.zeros(n_restarts, original_weights.dtype)
     start = jnp.broadcast_to(original_weights, allowed.shape)
     search = _Search(logits, optimizer.init(logits), start, none, none, jnp.zeros((), bool))
-    search, _ = jax.lax.scan(step, search, length=steps)
+    search, _ = jax.lax.scan(step, search, length=n_steps)
     candidates, tvds, jsds = evaluate(search.logits)
     search = keep_best(search, candidates, tvds, jsds)
     best = jnp.argmax(search.best_jsds)

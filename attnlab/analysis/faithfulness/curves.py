@@ -1,7 +1,7 @@
 """Deletion and insertion: the prediction as tokens are removed from a text, or added to the empty text, one by one."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from attnlab.analysis.checks import call_predict, check_attributions, has_nan
 from attnlab.analysis.faithfulness.removal import Attributions, Removable, length, top_tokens
@@ -28,7 +28,7 @@ def deletion_curve(
     >>> deletion_curve(additive, jnp.array([3.0, 2.0, 1.0])).tolist()
     [1.0, 0.5, 0.25, 0.0]
     """
-    return _curve("deletion_curve", predict, attributions, removable, _orders(attributions, removable))
+    return _curve("deletion_curve", predict, attributions, removable, keeps=False)
 
 
 def insertion_curve(
@@ -48,9 +48,7 @@ def insertion_curve(
     >>> insertion_curve(additive, jnp.array([3.0, 2.0, 1.0])).tolist()
     [0.0, 0.5, 0.75, 1.0]
     """
-    rest = ~_orders(attributions, removable)
-    rest = rest if removable is None else rest & removable[None, :]
-    return _curve("insertion_curve", predict, attributions, removable, rest)
+    return _curve("insertion_curve", predict, attributions, removable, keeps=True)
 
 
 def auc(curve: Float[Array, " n_plus_1"], tokens: Int[Array, ""]) -> Float[Array, ""]:
@@ -92,18 +90,11 @@ def insertion_auc(predict: Predict, attributions: Attributions, removable: Remov
     return auc(insertion_curve(predict, attributions, removable), length(attributions, removable))
 
 
-def _orders(attributions: Attributions, removable: Removable | None) -> Bool[Array, "n_plus_1 n"]:
-    """Return masks of the 0, 1, … n tokens with the largest attributions."""
-    tokens = check_attributions("curves", attributions)[0].size
-    return top_tokens(attributions, jnp.arange(tokens + 1, dtype=jnp.int32), removable)
-
-
 def _curve(
-    name: str,
-    predict: Predict,
-    attributions: Attributions,
-    removable: Removable | None,
-    removed: Bool[Array, "n_plus_1 n"],
+    name: str, predict: Predict, attributions: Attributions, removable: Removable | None, *, keeps: bool
 ) -> Float[Array, " n_plus_1"]:
+    """Return the predictions as the 0, 1, … n tokens with the largest attributions are removed, or kept alone."""
     values, allowed = check_attributions(name, attributions, removable, "removable")
-    return jnp.where(has_nan(values, allowed), jnp.nan, call_predict(name, predict, removed))
+    top = top_tokens(values, jnp.arange(values.size + 1, dtype=jnp.int32), allowed)
+    predictions = call_predict(name, predict, ~top & allowed[None, :] if keeps else top)
+    return jnp.where(has_nan(values, allowed), jnp.nan, predictions)

@@ -1,6 +1,6 @@
 """Erasure: how the prediction changes when the tokens with the largest attributions are removed, or are kept alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -9,6 +9,7 @@ from attnlab.analysis.checks import call_predict, check_attributions, has_nan
 from attnlab.analysis.faithfulness.removal import (
     RATIOS,
     Attributions,
+    Ratios,
     Removable,
     length,
     rationale_kept,
@@ -24,7 +25,7 @@ def comprehensiveness(
     attributions: Attributions,
     removable: Removable | None = None,
     *,
-    ratios: Sequence[float] | None = RATIOS,
+    ratios: Ratios | None = RATIOS,
 ) -> Float[Array, " r"]:
     """Compute how much the prediction falls when the tokens with the largest attributions are removed.
 
@@ -47,8 +48,7 @@ def comprehensiveness(
     >>> comprehensiveness(additive, jnp.array([3.0, 2.0, 1.0]), ratios=(0.1, 0.5)).tolist()
     [0.5, 0.75]
     """
-    removed = rationale_removed(attributions, removable, ratios)
-    full, without = _predictions("comprehensiveness", predict, attributions, removable, removed)
+    full, without, _ = _predictions("comprehensiveness", rationale_removed, predict, attributions, removable, ratios)
     return full - without
 
 
@@ -57,7 +57,7 @@ def sufficiency(
     attributions: Attributions,
     removable: Removable | None = None,
     *,
-    ratios: Sequence[float] | None = RATIOS,
+    ratios: Ratios | None = RATIOS,
 ) -> Float[Array, " r"]:
     """Compute how much the prediction falls when only the tokens with the largest attributions are kept.
 
@@ -75,8 +75,7 @@ def sufficiency(
     >>> sufficiency(additive, jnp.array([3.0, 2.0, 1.0]), ratios=(0.1, 0.5)).tolist()
     [0.375, 0.125]
     """
-    removed = rationale_kept(attributions, removable, ratios)
-    full, kept = _predictions("sufficiency", predict, attributions, removable, removed)
+    full, kept, _ = _predictions("sufficiency", rationale_kept, predict, attributions, removable, ratios)
     return full - kept
 
 
@@ -85,7 +84,7 @@ def aopc_compr(
     attributions: Attributions,
     removable: Removable | None = None,
     *,
-    ratios: Sequence[float] | None = RATIOS,
+    ratios: Ratios | None = RATIOS,
 ) -> Float[Array, ""]:
     """Average comprehensiveness over shares of the tokens: the area over the perturbation curve.
 
@@ -112,7 +111,7 @@ def aopc_suff(
     attributions: Attributions,
     removable: Removable | None = None,
     *,
-    ratios: Sequence[float] | None = RATIOS,
+    ratios: Ratios | None = RATIOS,
 ) -> Float[Array, ""]:
     """Average sufficiency over shares of the tokens.
 
@@ -137,7 +136,7 @@ def normalized_comprehensiveness(
     attributions: Attributions,
     removable: Removable | None = None,
     *,
-    ratios: Sequence[float] | None = RATIOS,
+    ratios: Ratios | None = RATIOS,
 ) -> Float[Array, " r"]:
     """Compute comprehensiveness as a share of the fall that removing all tokens causes.
 
@@ -154,8 +153,8 @@ def normalized_comprehensiveness(
     >>> normalized_comprehensiveness(additive, jnp.array([3.0, 2.0, 1.0]), ratios=(0.1,)).tolist()
     [0.5]
     """
-    name, removed = "normalized_comprehensiveness", rationale_removed(attributions, removable, ratios)
-    full, without, null = _with_null(name, predict, attributions, removable, removed)
+    name = "normalized_comprehensiveness"
+    full, without, null = _predictions(name, rationale_removed, predict, attributions, removable, ratios)
     return jnp.clip(jnp.maximum(full - without, 0.0) / _positive(full - null), 0.0, 1.0)
 
 
@@ -164,7 +163,7 @@ def normalized_sufficiency(
     attributions: Attributions,
     removable: Removable | None = None,
     *,
-    ratios: Sequence[float] | None = RATIOS,
+    ratios: Ratios | None = RATIOS,
 ) -> Float[Array, " r"]:
     """Compute which share of the fall that removing all tokens causes is prevented by the top tokens.
 
@@ -180,8 +179,8 @@ def normalized_sufficiency(
     >>> normalized_sufficiency(additive, jnp.array([3.0, 2.0, 1.0]), ratios=(0.1, 0.5)).tolist()
     [0.5, 0.75]
     """
-    name, removed = "normalized_sufficiency", rationale_kept(attributions, removable, ratios)
-    full, kept, null = _with_null(name, predict, attributions, removable, removed)
+    name = "normalized_sufficiency"
+    full, kept, null = _predictions(name, rationale_kept, predict, attributions, removable, ratios)
     return jnp.clip(1.0 - jnp.maximum(full - kept, 0.0) / _positive(full - null), 0.0, 1.0)
 
 
@@ -190,7 +189,7 @@ def log_odds(
     attributions: Attributions,
     removable: Removable | None = None,
     *,
-    ratios: Sequence[float] | None = RATIOS,
+    ratios: Ratios | None = RATIOS,
 ) -> Float[Array, " r"]:
     """Compute the logarithm of the ratio of probabilities without and with the tokens with the largest attributions.
 
@@ -208,8 +207,7 @@ def log_odds(
     >>> round(float(log_odds(predict, jnp.array([3.0, 2.0]), ratios=(0.1,))[0]), 4)
     -0.6931
     """
-    removed = rationale_removed(attributions, removable, ratios)
-    full, without = _predictions("log_odds", predict, attributions, removable, removed)
+    full, without, _ = _predictions("log_odds", rationale_removed, predict, attributions, removable, ratios)
     return jnp.log(without) - jnp.log(full)
 
 
@@ -252,25 +250,22 @@ def decision_flip_fraction(
 
 
 def _predictions(
-    name: str, predict: Predict, attributions: Attributions, removable: Removable | None, removed: Bool[Array, "r n"]
-) -> tuple[Float[Array, ""], Float[Array, " r"]]:
-    """Return the prediction for the whole text and for each mask, from one call of the model.
+    name: str,
+    masks: Callable[..., Bool[Array, "r n"]],
+    predict: Predict,
+    attributions: Attributions,
+    removable: Removable | None,
+    ratios: Ratios | None,
+) -> tuple[Float[Array, ""], Float[Array, " r"], Float[Array, ""]]:
+    """Return the predictions for the whole text, for the mask of each ratio, and without any token, from one call.
 
-    The latter are NaN if an attribution is.
+    Those for the masks are NaN if an attribution is.
     """
     values, allowed = check_attributions(name, attributions, removable, "removable")
-    predictions = call_predict(name, predict, jnp.concatenate([jnp.zeros((1, values.size), bool), removed]))
-    return predictions[0], jnp.where(has_nan(values, allowed), jnp.nan, predictions[1:])
-
-
-def _with_null(
-    name: str, predict: Predict, attributions: Attributions, removable: Removable | None, removed: Bool[Array, "r n"]
-) -> tuple[Float[Array, ""], Float[Array, " r"], Float[Array, ""]]:
-    """Return the predictions for the whole text, for each mask, and for the text without any token."""
-    everything = jnp.ones(removed.shape[1:], bool) if removable is None else removable
-    masks = jnp.concatenate([removed, everything[None, :]])
-    full, others = _predictions(name, predict, attributions, removable, masks)
-    return full, others[:-1], others[-1]
+    nothing, everything = jnp.zeros((1, values.size), bool), allowed[None, :]
+    predictions = call_predict(name, predict, jnp.concatenate([nothing, masks(values, allowed, ratios), everything]))
+    masked = jnp.where(has_nan(values, allowed), jnp.nan, predictions[1:-1])
+    return predictions[0], masked, predictions[-1]
 
 
 def _positive(difference: Float[Array, ""]) -> Float[Array, ""]:
@@ -281,7 +276,7 @@ def _mean(
     differences: Float[Array, " r"],
     attributions: Attributions,
     removable: Removable | None,
-    ratios: Sequence[float] | None,
+    ratios: Ratios | None,
 ) -> Float[Array, ""]:
     """Average over ratios, or over every number of tokens that the text has; NaN for a text without tokens."""
     tokens = length(attributions, removable)

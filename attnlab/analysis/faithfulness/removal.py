@@ -16,6 +16,8 @@ Attributions = Float[Array, " n"] | Attribution
 attributions are one number a token."""
 Removable = Bool[Array, " n"]
 """True for tokens that may be removed: neither padding nor special tokens."""
+Ratios = Sequence[float | np.floating] | Float[np.ndarray, " r"]
+"""Shares of the tokens of a text, in [0, 1]; static under `jit`."""
 RATIOS = (0.01, 0.05, 0.1, 0.2, 0.5)
 """ERASER's shares of tokens: 1, 5, 10, 20 and 50%."""
 ROUNDING = 1e-6
@@ -84,7 +86,7 @@ def token_count(ratio: float | np.floating, tokens: int) -> int:
 
 
 def token_counts(
-    attributions: Attributions, removable: Removable | None = None, ratios: Sequence[float] | None = RATIOS
+    attributions: Attributions, removable: Removable | None = None, ratios: Ratios | None = RATIOS
 ) -> Int[Array, " r"]:
     """Return how many tokens each share of a text is; see `token_count`.
 
@@ -124,7 +126,7 @@ def top_tokens(
 
 
 def rationale_removed(
-    attributions: Attributions, removable: Removable | None = None, ratios: Sequence[float] | None = RATIOS
+    attributions: Attributions, removable: Removable | None = None, ratios: Ratios | None = RATIOS
 ) -> Bool[Array, "r n"]:
     """Return masks that remove the tokens with the largest attributions (the rationale), for comprehensiveness.
 
@@ -138,7 +140,7 @@ def rationale_removed(
 
 
 def rationale_kept(
-    attributions: Attributions, removable: Removable | None = None, ratios: Sequence[float] | None = RATIOS
+    attributions: Attributions, removable: Removable | None = None, ratios: Ratios | None = RATIOS
 ) -> Bool[Array, "r n"]:
     """Return masks that remove all but the tokens with the largest attributions (the rationale), for sufficiency.
 
