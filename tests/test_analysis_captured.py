@@ -35,7 +35,8 @@ def attended(name):
     def record(call, args, kwargs, context):
         output, module = call(*args, **kwargs), context.module
         if isinstance(module, SelfAttention | CrossAttention) and context.method_name == "__call__":
-            outputs[layer_attention(module.kind, module.stack, module.layer, None).name] = output
+            name = layer_attention(module.kind, module.stack, module.layer, None).name
+            outputs[name] = output[0] if isinstance(output, tuple) else output
         return output
 
     with nn.intercept_methods(record):

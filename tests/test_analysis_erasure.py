@@ -9,6 +9,7 @@ import pytest
 
 from attnlab.analysis import faithfulness
 from attnlab.analysis.attribution import Attribution, greedy_leave_one_out, leave_one_out, random_attribution
+from attnlab.analysis.checks import check_attributions
 from attnlab.analysis.faithfulness import curves, erasure, removal, soft
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -168,9 +169,7 @@ class TestErasure:
         close(erasure.log_odds(additive, WORTH, ratios=(0.1, 0.5)), [math.log(0.55 / 0.95), math.log(0.35 / 0.95)])
 
     def test_a_wrong_shape_is_named(self):
-        with pytest.raises(
-            ValueError, match=r"comprehensiveness: .* shape \(7,\) for masks of shape \(7, 4\), not \(7, 1\)"
-        ):
+        with pytest.raises(ValueError, match=r"comprehensiveness: .* \(6,\) for masks of shape \(6, 4\), not \(6, 1\)"):
             erasure.comprehensiveness(lambda removed: additive(removed)[:, None], WORTH)
 
     def test_batched_under_jit(self):
@@ -274,8 +273,12 @@ class TestEveryMetric:
             metric(lambda removed: additive(removed)[:, None], WORTH)
         with pytest.raises(ValueError, match="predict must return floating-point numbers, not int32"):
             metric(lambda removed: jnp.ones(len(removed), jnp.int32), WORTH)
-        with pytest.raises(ValueError, match=r"removable must be booleans \[4\]"):
-            metric(additive, WORTH, jnp.ones(3, bool))
+
+    def test_a_wrong_mask_is_named(self):
+        with pytest.raises(ValueError, match=r"aopc_compr: removable must be booleans \[4\].* not bool\[3\]"):
+            check_attributions("aopc_compr", WORTH, jnp.ones(3, bool), "removable")
+        with pytest.raises(ValueError, match=r"attributions must be floating-point, not int32"):
+            check_attributions("aopc_compr", WORTH.astype(jnp.int32))
 
     @by_name
     def test_with_64_bit_types(self, metric, x64):
@@ -341,7 +344,7 @@ class TestSoft:
 
     @staticmethod
     def predict(embedded):
-        return jnp.sum(embedded * jnp.array([0.5, 0.25, 0.25])[:, None], axis=(1, 2)) / 200.0
+        return jnp.sum(embedded * jnp.array([0.5, 0.25, 0.25])[None, :, None], axis=(1, 2)) / 200.0
 
     def test_attributions_of_zero_and_one_are_hard_erasure(self):
         attributions = jnp.array([1.0, 0.0, 0.0])

@@ -141,8 +141,8 @@ class TestEdges:
     def test_counts_that_are_no_whole_numbers_are_refused(self):
         for metric in (plausibility.token_f1_plau, plausibility.token_iou_plau):
             close(metric(ATTRIBUTIONS, GOLD, np.int64(3)), metric(ATTRIBUTIONS, GOLD, 3))
-            for count in (2.6, np.float32(2.6), jnp.float32(2.6)):
-                with pytest.raises(ValueError, match=r"whole number of tokens, not 2\.6.*count=3"):
+            for count in (2.75, np.float32(2.75), jnp.float32(2.75)):
+                with pytest.raises(ValueError, match=r"whole number of tokens, not 2\.75.*count=3"):
                     metric.__wrapped__(ATTRIBUTIONS, GOLD, count)
 
     def test_a_wrong_mask_is_refused(self):

@@ -1,7 +1,7 @@
 """Rank correlation of two attributions of one text: Kendall's τ-b with its p-value, and Spearman's ρ."""
 
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +92,7 @@ def spearman_rho(first: Attributions, second: Attributions, valid: Bool[Array, "
 
 
 def _pair(
-    metric: str, first: Attributions, second: Attributions, valid: Bool[Array, " n"] | None
+    metric: str, first: Any, second: Any, valid: Bool[Array, " n"] | None
 ) -> tuple[Float[Array, " n"], Float[Array, " n"], Bool[Array, " n"]]:
     """Return both arrays in one dtype of float32 at least, and which tokens count."""
     one, counted = check_attributions(metric, first, valid)

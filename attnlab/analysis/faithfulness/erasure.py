@@ -48,7 +48,7 @@ def comprehensiveness(
     >>> comprehensiveness(additive, jnp.array([3.0, 2.0, 1.0]), ratios=(0.1, 0.5)).tolist()
     [0.5, 0.75]
     """
-    full, without, _ = _predictions("comprehensiveness", rationale_removed, predict, attributions, removable, ratios)
+    full, without = _predictions("comprehensiveness", rationale_removed, predict, attributions, removable, ratios)
     return full - without
 
 
@@ -75,7 +75,7 @@ def sufficiency(
     >>> sufficiency(additive, jnp.array([3.0, 2.0, 1.0]), ratios=(0.1, 0.5)).tolist()
     [0.375, 0.125]
     """
-    full, kept, _ = _predictions("sufficiency", rationale_kept, predict, attributions, removable, ratios)
+    full, kept = _predictions("sufficiency", rationale_kept, predict, attributions, removable, ratios)
     return full - kept
 
 
@@ -154,7 +154,7 @@ def normalized_comprehensiveness(
     [0.5]
     """
     name = "normalized_comprehensiveness"
-    full, without, null = _predictions(name, rationale_removed, predict, attributions, removable, ratios)
+    full, without, null = _with_null(name, rationale_removed, predict, attributions, removable, ratios)
     return jnp.clip(jnp.maximum(full - without, 0.0) / _positive(full - null), 0.0, 1.0)
 
 
@@ -180,7 +180,7 @@ def normalized_sufficiency(
     [0.5, 0.75]
     """
     name = "normalized_sufficiency"
-    full, kept, null = _predictions(name, rationale_kept, predict, attributions, removable, ratios)
+    full, kept, null = _with_null(name, rationale_kept, predict, attributions, removable, ratios)
     return jnp.clip(1.0 - jnp.maximum(full - kept, 0.0) / _positive(full - null), 0.0, 1.0)
 
 
@@ -207,7 +207,7 @@ def log_odds(
     >>> round(float(log_odds(predict, jnp.array([3.0, 2.0]), ratios=(0.1,))[0]), 4)
     -0.6931
     """
-    full, without, _ = _predictions("log_odds", rationale_removed, predict, attributions, removable, ratios)
+    full, without = _predictions("log_odds", rationale_removed, predict, attributions, removable, ratios)
     return jnp.log(without) - jnp.log(full)
 
 
@@ -256,16 +256,32 @@ def _predictions(
     attributions: Attributions,
     removable: Removable | None,
     ratios: Ratios | None,
-) -> tuple[Float[Array, ""], Float[Array, " r"], Float[Array, ""]]:
-    """Return the predictions for the whole text, for the mask of each ratio, and without any token, from one call.
+) -> tuple[Float[Array, ""], Float[Array, " r"]]:
+    """Return the prediction for the whole text and for the mask of each ratio, from one call of the model.
 
-    Those for the masks are NaN if an attribution is.
+    The latter are NaN if an attribution is.
     """
     values, allowed = check_attributions(name, attributions, removable, "removable")
-    nothing, everything = jnp.zeros((1, values.size), bool), allowed[None, :]
-    predictions = call_predict(name, predict, jnp.concatenate([nothing, masks(values, allowed, ratios), everything]))
-    masked = jnp.where(has_nan(values, allowed), jnp.nan, predictions[1:-1])
-    return predictions[0], masked, predictions[-1]
+    removed = jnp.concatenate([jnp.zeros((1, values.size), bool), masks(values, allowed, ratios)])
+    predictions = call_predict(name, predict, removed)
+    return predictions[0], jnp.where(has_nan(values, allowed), jnp.nan, predictions[1:])
+
+
+def _with_null(
+    name: str,
+    masks: Callable[..., Bool[Array, "r n"]],
+    predict: Predict,
+    attributions: Attributions,
+    removable: Removable | None,
+    ratios: Ratios | None,
+) -> tuple[Float[Array, ""], Float[Array, " r"], Float[Array, ""]]:
+    """Return the predictions for the whole text, for the mask of each ratio, and for the text without any token."""
+
+    def and_all(values: Array, allowed: Array, ratios: Ratios | None) -> Array:
+        return jnp.concatenate([masks(values, allowed, ratios), allowed[None, :]])
+
+    full, others = _predictions(name, and_all, predict, attributions, removable, ratios)
+    return full, others[:-1], others[-1]
 
 
 def _positive(difference: Float[Array, ""]) -> Float[Array, ""]:

@@ -108,8 +108,8 @@ def _predictions(
     rng: Array,
     predict: PredictEmbedded,
     embedded: Float[Array, "n d"],
-    kept_rate: Float[Array, " n"],
-    removable: Removable,
+    kept_rate: Array,
+    removable: Array,
     n_samples: int,
 ) -> tuple[Float[Array, ""], Float[Array, " m"], Float[Array, ""]]:
     """Return the predictions for the embeddings, for `n_samples` masked versions, and with all tokens set to zero.
