@@ -64,7 +64,7 @@ def attention_flow(
     real = np.ones(n, bool) if valid is None else np.asarray(valid)
     graph = _graph(np.asarray(weights, np.float64), real)
     sources, sinks = np.meshgrid(chosen[real[chosen]], np.flatnonzero(real), indexing="ij")
-    flows, unknown = np.zeros((n, n)), np.isnan(graph).any(axis=2)
+    flows, unknown = np.zeros((n, n)), np.any(np.isnan(graph), axis=2, keepdims=True)[:, :, 0]
     graph = np.where(unknown[:, :, None], 0.0, graph)
     size = max(1, CHUNK // max(1, n * n))
     for start in range(0, sources.size, size):
