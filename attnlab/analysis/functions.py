@@ -1,4 +1,4 @@
-"""The types of the functions that stand for a model, and of a rule that calls them."""
+"""The types of the functions that methods and metrics take in place of a model."""
 
 from collections.abc import Callable
 

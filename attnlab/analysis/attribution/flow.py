@@ -69,8 +69,9 @@ def attention_flow(
     size = max(1, CHUNK // max(1, n * n))
     for start in range(0, sources.size, size):
         source, sink = (array.ravel()[start : start + size] for array in (sources, sinks))
-        nan = unknown[:-1].any() | unknown[-1, source]
-        flows[source, sink] = np.where(nan, np.nan, max_flow(graph, source, sink))
+        flows[source, sink] = max_flow(graph, source, sink)
+        undefined = np.logical_or(np.any(unknown[:-1]), unknown[-1, source])
+        flows[source[undefined], sink[undefined]] = np.nan
     return flows
 
 
