@@ -1,5 +1,6 @@
 """Rank correlations and the agreement with leave-one-out, by hand and against SciPy."""
 
+import functools
 import math
 from itertools import permutations
 
@@ -7,15 +8,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
+from test_models import MODELS
+from weights import drawn
 
-from attnlab.analysis.faithfulness.agreement import significant_share, taucorr_loo
+from attnlab.analysis.faithfulness.agreement import (
+    gradient_magnitudes,
+    significant_share,
+    taucorr_gradient,
+    taucorr_loo,
+    taucorr_loo_tvd,
+)
 from attnlab.analysis.faithfulness.correlation import kendall_tau, spearman_rho
+from attnlab.analysis.interventions import given
+from attnlab.layers.capture import apply_with_attention
 
 
 def array(*values):
     return jnp.array(values, jnp.float32)
 
 
+@pytest.mark.usefixtures("strict")
 class TestKendall:
     def test_by_hand(self):
         # Of 6 pairs, (2, 3) and (3, 2) is discordant: (5 − 1) / 6. Of the 24 permutations of 4, those with at most one
@@ -75,6 +88,24 @@ class TestKendall:
         assert float(tau.statistic) == pytest.approx(1.0, rel=1e-5)
         assert float(tau.pvalue) < 1e-6
 
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+    def test_low_precision_counts_in_float32(self, dtype):
+        # 300 tokens are 44850 pairs, more than float16 holds; values of few levels are exact in both dtypes.
+        draws = np.random.default_rng(0)
+        first, second = (jnp.asarray(draws.integers(0, 9, 300) / 1.0, jnp.float32) for _ in range(2))
+        narrow = kendall_tau(first.astype(dtype), second.astype(dtype))
+        np.testing.assert_allclose(narrow, kendall_tau(first, second), rtol=1e-6)
+        np.testing.assert_allclose(spearman_rho(first.astype(dtype), second.astype(dtype)), spearman_rho(first, second))
+
+    def test_with_64_bit_types(self, x64, strict):
+        tau = kendall_tau(jnp.array([1.0, 2.0, 4.0], "float32"), jnp.array([1.0, 3.0, 2.0], "float64"))
+        np.testing.assert_allclose(tau.statistic, 1 / 3, rtol=1e-12)
+        np.testing.assert_allclose(spearman_rho(*[jnp.array([1.0, 2.0, 4.0], "float32")] * 2), 1.0, rtol=1e-6)
+
+    def test_attributions_of_other_tokens_are_refused(self):
+        with pytest.raises(ValueError, match="of the same tokens, not 2 and 3"):
+            kendall_tau.__wrapped__(array(1, 2), array(1, 2, 3))
+
     @pytest.mark.reference
     @pytest.mark.parametrize("levels", [None, 40, 8, 3, 2])
     @pytest.mark.parametrize("length", [2, 3, 7, 20, 33, 34, 150])
@@ -91,6 +122,7 @@ class TestKendall:
             np.testing.assert_allclose(actual, (expected.statistic, expected.pvalue), rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.usefixtures("strict")
 class TestSpearman:
     def test_by_hand(self):
         # 1 − 6 Σ d² / (n (n² − 1)) with d = 0, 1, −1: 1 − 12 / 24.
@@ -117,11 +149,12 @@ class TestSpearman:
             np.testing.assert_allclose(actual, stats.spearmanr(*pair).statistic, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.usefixtures("strict")
 class TestLeaveOneOut:
     WORTH = array(0.1, 0.4, 0.2, 0.05)
 
     def predict(self, removed):
-        return jnp.sum(jnp.where(removed, 0.0, self.WORTH), axis=1)
+        return jnp.sum(jnp.where(removed, 0.0, self.WORTH[None]), axis=1)
 
     def test_sign_counts(self):
         everything = jnp.ones(4, bool)
@@ -136,7 +169,74 @@ class TestLeaveOneOut:
     def test_constant_attributions_have_no_correlation(self):
         assert np.isnan(taucorr_loo(self.predict, jnp.ones(4), jnp.ones(4, bool)).statistic)
 
+    def test_by_the_distance_of_all_classes(self):
+        # Three classes: token 0 moves 0.1 from class 0 to 1, token 1 moves 0.3 from 1 to 2, token 2 nothing of class 0.
+        moves = jnp.array([[-0.1, 0.1, 0.0], [0.0, -0.3, 0.3], [0.0, 0.2, -0.2]])
 
+        def classify(removed):
+            return jnp.array([[0.4, 0.4, 0.2]]) + removed.astype(jnp.float32) @ moves
+
+        assert float(taucorr_loo_tvd(classify, array(1, 3, 2)).statistic) == 1.0  # distances 0.1, 0.3, 0.2
+        assert float(taucorr_loo_tvd(classify, array(1, 3, 9), jnp.array([True, True, False])).statistic) == 1.0
+        with pytest.raises(ValueError, match=r"probabilities \[4 classes\], not \[4\]; .* use taucorr_loo"):
+            taucorr_loo_tvd.__wrapped__(lambda removed: jnp.ones(len(removed)), array(1, 3, 2))
+
+    def test_a_wrong_shape_is_named(self):
+        with pytest.raises(ValueError, match=r"leave_one_out: predict must return an array of shape \(5,\)"):
+            taucorr_loo(lambda removed: jnp.ones((len(removed), 2)), self.WORTH)
+
+
+class TestGradient:
+    EMBEDDED = jnp.array([[1.0, 2.0], [3.0, -1.0], [5.0, 5.0]])
+
+    def attend(self, x, fixed):
+        """One head with the query [1, 0], and the value [0.1, 0.2] · x."""
+        weights = jax.nn.softmax(x[:, 0] / 4.0)
+        weights = jax.lax.stop_gradient(weights) if fixed else weights
+        return jnp.sum(weights * (x @ jnp.array([0.1, 0.2]))), weights
+
+    def test_by_hand(self):
+        # With fixed weights α: g_i = |α_i (0.1 x_i0 + 0.2 x_i1)| = α_i · 0.5, 0.1, 1.5.
+        _, weights = self.attend(self.EMBEDDED, True)
+        magnitudes = gradient_magnitudes(lambda x: self.attend(x, True)[0], self.EMBEDDED)
+        np.testing.assert_allclose(magnitudes, weights * array(0.5, 0.1, 1.5), rtol=1e-5)
+        through = gradient_magnitudes(lambda x: self.attend(x, False)[0], self.EMBEDDED)
+        assert not np.allclose(through, magnitudes, rtol=1e-2)
+        # The weights rise with the token, the magnitudes fall once: one of three pairs is discordant.
+        tau = taucorr_gradient(lambda x: self.attend(x, True)[0], self.EMBEDDED, weights)
+        expected = kendall_tau(magnitudes, weights)
+        np.testing.assert_allclose(tau, expected, rtol=1e-6)
+
+    def test_padding(self):
+        valid = jnp.array([True, True, False])
+        magnitudes = gradient_magnitudes(lambda x: jnp.sum(x * x) / 2, self.EMBEDDED, valid)
+        assert magnitudes.tolist() == [5.0, 10.0, 0.0]
+        tau = taucorr_gradient(lambda x: jnp.sum(x * x), self.EMBEDDED, array(1, 2, -9), valid)
+        assert float(tau.statistic) == 1.0
+
+    def test_the_recipe_with_a_model_of_the_lab(self):
+        """Weights held fixed by `interventions.given` have the gradient of a graph that is cut at the weights."""
+        model, arguments, _ = MODELS["recurrent_classifier"]
+        variables = drawn(functools.partial(model.init, train=False), *arguments)
+        embedded = model.apply(variables, *arguments, method="embed")
+
+        def run(x, intervene=None):
+            options = {"train": False, "embedded": x, "intervene": intervene}
+            logits, layers = apply_with_attention(model, variables, *arguments, **options)
+            return jax.nn.log_softmax(jax.tree.leaves(logits)[0][0])[0], layers
+
+        _, layers = run(embedded)
+        fixed = Partial(given, weights={layer.name: layer.weights for layer in layers})
+        cut = Partial(lambda layer, start: jax.lax.stop_gradient(layer.weights))
+        magnitudes = [
+            gradient_magnitudes(lambda x, how=how: run(embedded.at[0].set(x), how)[0], embedded[0])
+            for how in (fixed, cut, None)
+        ]
+        np.testing.assert_allclose(magnitudes[0], magnitudes[1], rtol=1e-4, atol=1e-7)
+        assert not np.allclose(magnitudes[0], magnitudes[2], rtol=1e-3)
+
+
+@pytest.mark.usefixtures("strict")
 class TestSignificantShare:
     def test_by_hand(self):
         assert float(significant_share(array(0.01, 0.05, 0.051, 0.9, jnp.nan))) == 0.5

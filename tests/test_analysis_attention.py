@@ -9,7 +9,7 @@ import pytest
 
 from attnlab.analysis import attribution
 from attnlab.analysis.attribution import (
-    METHODS,
+    ATTRIBUTION_METHODS,
     attention_flow,
     attention_relevance,
     attention_rollout,
@@ -46,8 +46,8 @@ def padded(weights, length):
 def test_raw_attention_by_hand():
     weights = jnp.array([[[[1.0, 0.0]], [[0.5, 0.5]]], [[[0.0, 1.0]], [[0.25, 0.75]]]])  # 2 layers, 2 heads, 1 query
     assert raw_attention(weights).tolist() == [[0.4375, 0.5625]]
-    assert raw_attention(weights, layer=0).tolist() == [[0.75, 0.25]]
-    assert raw_attention(weights, layer=-1, head=1).tolist() == [[0.25, 0.75]]
+    assert raw_attention(weights, layer=1).tolist() == [[0.75, 0.25]]
+    assert raw_attention(weights, layer=2, head=1).tolist() == [[0.25, 0.75]]
     assert raw_attention(weights, head=0).tolist() == [[0.5, 0.5]]
     assert raw_attention(weights, key_valid=jnp.array([True, False])).tolist() == [[0.4375, 0]]
     assert raw_attention(weights, query_valid=jnp.array([False])).tolist() == [[0, 0]]
@@ -55,8 +55,10 @@ def test_raw_attention_by_hand():
 
 def test_raw_attention_refuses_layers_that_do_not_exist():
     weights = jnp.ones((2, 3, 1, 1))
-    with pytest.raises(ValueError, match=r"raw_attention: layer 2 does not exist; there are 2, from 0 to 1"):
-        raw_attention(weights, layer=2)
+    with pytest.raises(ValueError, match=r"raw_attention: layer 3 does not exist; there are 2, numbered from 1"):
+        raw_attention(weights, layer=3)
+    with pytest.raises(ValueError, match="raw_attention: layer 0 does not exist"):
+        raw_attention(weights, layer=0)
     with pytest.raises(ValueError, match=r"raw_attention: head -4 does not exist; there are 3, from 0 to 2"):
         raw_attention(weights, head=-4)
     with pytest.raises(ValueError, match="have no layer"):
@@ -129,6 +131,67 @@ def test_cross_attention_and_no_layer_are_refused(method):
         method(jnp.ones((0, 1, 2, 2)))
     with pytest.raises(ValueError, match="at least one layer"):
         rollout(jnp.ones((0, 2, 2)))
+
+
+@pytest.mark.parametrize("method", [attention_rollout, attention_flow])
+def test_nan_at_padding_stays_there(method):
+    weights, valid = padded(random_weights(1, 3, 2, 5, 5), 3), jnp.arange(5) < 3
+    broken = weights.copy()
+    broken[:, :, 3:], broken[..., 3:] = np.nan, np.nan
+    result = method(jnp.asarray(broken), valid=valid)
+    np.testing.assert_allclose(result, method(jnp.asarray(weights), valid=valid), rtol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_flow_has_nan_where_rollout_has(layer):
+    weights = random_weights(1, 2, 2, 3, 3)
+    weights[layer, 0, 1] = np.nan
+    rolled, flow = attention_rollout(jnp.asarray(weights)), attention_flow(weights)
+    assert np.isnan(rolled)[1].all()
+    np.testing.assert_array_equal(np.isnan(flow), np.isnan(rolled))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_low_precision_is_computed_in_float32(dtype):
+    weights = jnp.asarray(random_weights(15, 12, 4, 8, 8)).astype(dtype)
+    gradients = jnp.asarray(gradients_like(16, weights)).astype(dtype)
+    for method, arguments in (
+        (attention_rollout, (weights,)), (attention_relevance, (weights, gradients)), (raw_attention, (weights,)),
+        (lambda w, g: gradient_x_attention(w[0], g[0]), (weights, gradients)),
+    ):  # fmt: skip
+        result = method(*arguments)
+        assert result.dtype == dtype
+        exact = method(*(argument.astype("float32") for argument in arguments))
+        assert result.tolist() == exact.astype(dtype).tolist()
+
+
+def test_gradients_of_another_shape_are_refused():
+    weights = jnp.ones((1, 2, 2, 2))
+    for method in (attention_relevance, positive_gradient_x_attention):
+        with pytest.raises(ValueError, match=r"gradients must have the shape of weights, \[1, 2, 2, 2\], not \[1, 1"):
+            method.__wrapped__(weights, weights[:, :1])
+    with pytest.raises(ValueError, match="gradients must have the shape of weights"):
+        gradient_x_attention.__wrapped__(weights[0], weights[0, :1])
+    with pytest.raises(ValueError, match=r"raw_attention: key_valid must be booleans \[2\]"):
+        raw_attention.__wrapped__(weights, key_valid=jnp.ones(3, bool))
+
+
+def test_encoder_decoder_relevance_ignores_padding():
+    encoder, decoder, cross = (
+        np.random.default_rng(n).random(shape).astype("float32")
+        for n, shape in enumerate(((2, 4, 4), (2, 3, 3), (2, 3, 4)))
+    )
+    expected = encoder_decoder_relevance(*map(jnp.asarray, (encoder[:, :3, :3], decoder[:, :2, :2], cross[:, :2, :3])))
+    encoder[:, 3], encoder[:, :, 3], decoder[:, 2], decoder[:, :, 2] = (np.nan,) * 4
+    cross[:, 2], cross[:, :, 3] = np.nan, np.nan
+    valid = {"source_valid": jnp.arange(4) < 3, "target_valid": jnp.arange(3) < 2}
+    result = encoder_decoder_relevance(*map(jnp.asarray, (encoder, decoder, cross)), **valid)
+    sizes = {"aa": (2, 2), "ab": (2, 3), "ba": (3, 2), "bb": (3, 3)}
+    for name, (rows, columns) in sizes.items():
+        part = np.asarray(getattr(result, name))
+        np.testing.assert_allclose(part[:rows, :columns], getattr(expected, name), rtol=1e-5)
+        assert not part[rows:].any()
+        assert not part[:, columns:].any()
 
 
 def min_cut(graph, source, sink):
@@ -300,12 +363,17 @@ def test_float64_stays_float64(x64):
 
 
 def test_every_method_is_public_and_names_one_that_works():
-    for name, requirement in METHODS.items():
+    for name, requirement in ATTRIBUTION_METHODS.items():
         assert callable(getattr(attribution, name))
         assert requirement.needs <= set(DESCRIPTIONS)
-        assert set(requirement.instead) <= set(METHODS) - {name}
+        assert set(requirement.instead) <= set(ATTRIBUTION_METHODS) - {name}
     check_method("random_attribution", set())
-    check_method("alti", {"attention", "self_attention", "values"})
+    check_method("alti", {"self_attention", "values"})
+    check_method("raw_attention", {"cross_attention"})
+    check_method("block_norms", {"self_attention_layer", "values"})
+    check_method("cross_attention_relevance", {"cross_attention", "weight_gradients"})
+    with pytest.raises(ValueError, match="needs self-attention in every layer of a decoder; use gradient_x_attention"):
+        check_method("encoder_decoder_relevance", {"cross_attention", "weight_gradients", "embedded"})
 
 
 def test_a_recurrent_model_is_refused_rollout_by_name():
@@ -318,10 +386,16 @@ def test_a_recurrent_model_is_refused_rollout_by_name():
             check_method(method, has)
 
 
+def test_all_methods_are_searched_before_none_is_said_to_work():
+    for method in ("saliency", "leave_one_out"):
+        with pytest.raises(ValueError, match=f"^{method} needs .*; use raw_attention$"):
+            check_method(method, {"cross_attention"})
+
+
 def test_what_no_model_has_is_said():
     with pytest.raises(ValueError, match="no method of attribution but random_attribution works"):
         check_method("saliency", set())
     with pytest.raises(ValueError, match="there is no attribution method 'gloenc'; did you mean globenc"):
         check_method("gloenc", set())
-    with pytest.raises(ValueError, match=r"\['gradients'\] in available are no needs"):
+    with pytest.raises(ValueError, match="there is no need 'gradients'"):
         check_method("saliency", {"gradients"})

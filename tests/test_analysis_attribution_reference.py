@@ -120,7 +120,7 @@ def test_smooth_grad(captum, forward, inputs, torch, monkeypatch):
     theirs = captum.NoiseTunnel(captum.Saliency(forward)).attribute(
         inputs, nt_type="smoothgrad", nt_samples=samples, stdevs=float(deviation), target=TARGET, abs=False
     )
-    ours = smooth_grad(score, jnp.asarray(INPUT), rng=key, noise_level=0.15, n_samples=samples).attributions
+    ours = smooth_grad(key, score, jnp.asarray(INPUT), noise_level=0.15, n_samples=samples).attributions
     close(ours, theirs[0], ROUNDED)
 
 

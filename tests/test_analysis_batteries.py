@@ -1,4 +1,4 @@
-"""The batteries of Jain & Wallace and of Wiegreffe & Pinter: permutation, adversaries and what they are measured by."""
+"""The tests of Jain & Wallace and of Wiegreffe & Pinter: permutation, adversaries, and the divergences they use."""
 
 import math
 
@@ -8,11 +8,12 @@ import numpy as np
 import optax
 import pytest
 
+from attnlab.analysis.divergence import jsd, kl, tvd
 from attnlab.analysis.faithfulness.adversarial import adversarial_attention
-from attnlab.analysis.faithfulness.divergence import jsd, kl, tvd
-from attnlab.analysis.faithfulness.frozen_weights import FrozenWeightsMLP, frozen_weights_loss, uniform_weights
+from attnlab.analysis.faithfulness.frozen_weights import FrozenWeightsMLP, frozen_weights_loss
 from attnlab.analysis.faithfulness.model_consistent import divergence_curve, model_consistent_loss
-from attnlab.analysis.faithfulness.permutation import permutation_test, permute
+from attnlab.analysis.faithfulness.permutation import permutation_test
+from attnlab.analysis.weights import permute, uniform_weights
 
 LN2 = math.log(2.0)
 
@@ -25,6 +26,7 @@ def close(actual, expected, **tolerance):
     np.testing.assert_allclose(actual, expected, **({"rtol": 1e-5, "atol": 1e-6} | tolerance))
 
 
+@pytest.mark.usefixtures("strict")
 class TestDivergence:
     def test_by_hand(self):
         p, q = array(0.5, 0.5, 0.0), array(0.25, 0.25, 0.5)
@@ -50,8 +52,46 @@ class TestDivergence:
 
     def test_gradient(self):
         p, q = array(0.5, 0.3, 0.2), array(0.25, 0.5, 0.25)
-        # ∂/∂p_i of JSD is ½ log(p_i / m_i).
+        # ∂/∂p_i of JSD is ½ log(p_i / m_i); in three entries m = (0.375, 0.4, 0.225).
         close(jax.grad(jsd)(p, q), 0.5 * np.log(np.asarray(p) / ((np.asarray(p) + np.asarray(q)) / 2)))
+
+    @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+    def test_tiny_weights_have_finite_values_and_gradients(self, dtype):
+        tiny = float(jnp.finfo(dtype).tiny)
+        for first, second in (([0.0, 1.0], [0.5, 0.5]), ([tiny, 1.0], [0.5, 0.5]), ([tiny, 1.0], [0.0, 1.0]),
+                              ([tiny, 1.0], [tiny, 1.0]), ([0.0, 1.0], [tiny, 1.0])):  # fmt: skip
+            p, q = jnp.array(first, dtype), jnp.array(second, dtype)
+            for divergence in (jsd, tvd):
+                value, gradients = jax.value_and_grad(divergence, argnums=(0, 1))(p, q)
+                assert np.isfinite([value, *jnp.concatenate(gradients).astype(jnp.float32)]).all()
+        # ½ log(tiny / m) with m = ¼
+        gradient = jax.grad(jsd)(jnp.array([tiny, 1.0]), jnp.array([0.5, 0.5]))
+        close(gradient[0], 0.5 * math.log(tiny / 0.25), rtol=1e-4)
+
+    def test_the_gradient_is_the_difference_quotient(self, x64):
+        draws = np.random.default_rng(0)
+        p, q, step = draws.dirichlet(np.ones(5)), draws.dirichlet(np.ones(5)), 1e-6
+        gradients = jax.grad(jsd, argnums=(0, 1))(jnp.asarray(p), jnp.asarray(q))
+        for index in range(5):
+            shift = jnp.zeros(5).at[index].set(step)
+            for side, gradient in enumerate(gradients):
+                moved = [jnp.asarray(p), jnp.asarray(q)]
+                moved[side] = moved[side] + shift
+                forth = jsd(*moved)
+                moved[side] = moved[side] - 2 * shift
+                close(gradient[index], (forth - jsd(*moved)) / (2 * step), rtol=1e-5, atol=1e-8)
+
+    def test_nan_gives_nan(self):
+        p, q = array(0.5, jnp.nan), array(0.5, 0.5)
+        for divergence in (tvd, kl, jsd):
+            assert math.isnan(divergence(p, q))
+            assert math.isnan(divergence(q, p))
+            assert math.isnan(divergence(array(0.0, 1.0), array(jnp.nan, 1.0)))
+
+    def test_rows(self):
+        p, q = jnp.array([[0.5, 0.5], [1.0, 0.0]]), jnp.array([[0.25, 0.75], [0.0, 1.0]])
+        for divergence in (tvd, kl, jsd):
+            close(divergence(p, q), [divergence(a, b) for a, b in zip(p, q, strict=True)])
 
     @pytest.mark.reference
     def test_is_that_of_scipy(self):
@@ -64,6 +104,7 @@ class TestDivergence:
             close(kl(jnp.asarray(p), jnp.asarray(q)), stats.entropy(p, q), rtol=1e-4)
 
 
+@pytest.mark.usefixtures("strict")
 class TestPermutation:
     WEIGHTS = array(0.7, 0.2, 0.1, 0.0)
     WHERE = jnp.array([True, True, True, False])
@@ -90,7 +131,7 @@ class TestPermutation:
         def predict(weights):
             return jnp.stack([weights[0], 1.0 - weights[0]])
 
-        test = permutation_test(jax.random.key(0), predict, self.WEIGHTS, self.WHERE, permutations=501)
+        test = permutation_test(jax.random.key(0), predict, self.WEIGHTS, self.WHERE, n_permutations=501)
         close(test.median_tvd, 0.5)
         close(np.unique(np.asarray(test.tvds).round(4)), [0.0, 0.5, 0.6])
         close(test.max_weight, 0.7)
@@ -99,6 +140,13 @@ class TestPermutation:
         test = permutation_test(jax.random.key(0), lambda weights: array(0.5, 0.5), self.WEIGHTS)
         assert test.tvds.shape == (100,)
         assert float(test.median_tvd) == 0.0
+
+    def test_nan_gives_nan(self):
+        weights = array(0.7, jnp.nan, 0.1, 0.0)
+        test = permutation_test(jax.random.key(0), lambda weights: array(0.5, 0.5), weights, self.WHERE)
+        assert np.isnan([test.median_tvd, test.max_weight]).all()
+        test = permutation_test(jax.random.key(0), lambda weights: array(0.5, jnp.nan), self.WEIGHTS, self.WHERE)
+        assert math.isnan(test.median_tvd)
 
     def test_no_and_one_token(self):
         predict = lambda weights: jnp.stack([weights.sum(), 1.0 - weights.sum()])  # noqa: E731
@@ -112,8 +160,8 @@ class TestPermutation:
         medians = run(jax.random.split(jax.random.key(1), 2), weights)
         assert float(medians[0]) > 0.4
         assert float(medians[1]) == 0.0
-        with pytest.raises(ValueError, match="permutations must be at least 1"):
-            permutation_test(jax.random.key(0), predict, self.WEIGHTS, permutations=0)
+        with pytest.raises(ValueError, match="n_permutations must be at least 1"):
+            permutation_test(jax.random.key(0), predict, self.WEIGHTS, n_permutations=0)
 
 
 class TestAdversarial:
@@ -147,7 +195,7 @@ class TestAdversarial:
             changed = jnp.tanh(1e6 * jnp.abs(weights[0] - 0.5))
             return jnp.stack([changed, 1.0 - changed])
 
-        found = adversarial_attention(jax.random.key(0), predict, array(0.5, 0.5), steps=5)
+        found = adversarial_attention(jax.random.key(0), predict, array(0.5, 0.5), n_steps=5)
         assert float(found.epsilon_max_jsd) == float(found.best_jsd) == float(found.best_tvd) == 0.0
         assert found.best_weights.tolist() == [0.5, 0.5]
 
@@ -155,7 +203,7 @@ class TestAdversarial:
         values = jax.random.normal(jax.random.key(5), (6, 2))
 
         def search(rng, weights, where):
-            return adversarial_attention(rng, lambda w: jax.nn.softmax(w @ values), weights, where, steps=20)
+            return adversarial_attention(rng, lambda w: jax.nn.softmax(w @ values), weights, where, n_steps=20)
 
         where = jnp.arange(6)[None, :] < jnp.array([0, 1, 4, 6])[:, None]
         weights = where / jnp.maximum(where.sum(axis=1, keepdims=True), 1).astype(jnp.float32)
@@ -165,13 +213,44 @@ class TestAdversarial:
         close(found.jsds[:2], np.zeros((2, 5)))
         assert bool(jnp.all(found.best_tvd <= 0.01))
 
+    def test_mass_outside_where_is_kept(self):
+        # Tokens 0 and 3 are special and hold half of the weight; the prediction is the weight of token 0.
+        weights, where = array(0.25, 0.5, 0.0, 0.25), jnp.array([False, True, True, False])
+        predict = lambda w: jnp.stack([w[0], 1.0 - w[0]])  # noqa: E731
+        found = adversarial_attention(jax.random.key(0), predict, weights, where, n_steps=300)
+        close(found.weights[:, 0], np.full(5, 0.25))
+        close(found.weights[:, 3], np.full(5, 0.25))
+        close(found.weights.sum(axis=1), np.ones(5))
+        close(found.tvds, np.zeros(5))
+        # The farthest is (0.25, 0, 0.5, 0.25): half of the weight has nothing in common with the original.
+        assert 0.48 * LN2 < float(found.best_jsd) <= 0.5 * LN2 + 1e-6
+
+    def test_weights_that_do_not_sum_to_one_are_refused(self):
+        predict = lambda w: array(0.5, 0.5)  # noqa: E731
+        with pytest.raises(ValueError, match=r"weights must sum to 1, not 0\.7; pass the row of one query"):
+            adversarial_attention(jax.random.key(0), predict, array(0.5, 0.2))
+
+    @pytest.mark.parametrize("broken", ["weights", "prediction", "another prediction"])
+    def test_nan_gives_nan(self, broken):
+        weights = array(jnp.nan if broken == "weights" else 0.5, 0.5)
+
+        def predict(w):
+            original = jnp.all(w == weights)
+            nan = {"weights": False, "prediction": original, "another prediction": ~original}[broken]
+            return jnp.where(nan, jnp.nan, jnp.stack([w[0], 1.0 - w[0]]))
+
+        found = adversarial_attention(jax.random.key(0), predict, weights, n_steps=3)
+        assert np.isnan([found.epsilon_max_jsd, found.best_jsd, found.best_tvd, *found.best_weights]).all()
+
     def test_refuses_nothing_to_do(self):
-        for wrong in ({"restarts": 0}, {"steps": 0}):
+        for wrong in ({"n_restarts": 0}, {"n_steps": 0}):
             with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be at least 1"):
                 adversarial_attention(jax.random.key(0), lambda w: w, array(0.5, 0.5), **wrong)
 
     def test_one_restart(self):
-        found = adversarial_attention(jax.random.key(0), lambda w: array(1.0), array(1.0, 0.0), restarts=1, steps=50)
+        found = adversarial_attention(
+            jax.random.key(0), lambda w: array(1.0), array(1.0, 0.0), n_restarts=1, n_steps=50
+        )
         assert found.weights.shape == (1, 2)
 
     @pytest.mark.reference
@@ -243,11 +322,12 @@ class TestModelConsistent:
 
     def test_curve_by_hand(self):
         # Sorted: (0.1, 0.0), (0.3, 0.2), (0.6, 0.2); areas 0, 0.2 · 0.1 and 0.3 · 0.2.
-        curve = divergence_curve(array(0.6, 0.1, 0.3), array(0.2, 0.0, 0.2))
-        close(curve.jsd, [0.1, 0.3, 0.6])
-        close(curve.tvd, [0.0, 0.2, 0.2])
+        curve = divergence_curve(array(2.0, 0.5, 1.0), array(0.6, 0.1, 0.3), array(0.2, 0.0, 0.2))
+        close(curve.strengths, [0.5, 1.0, 2.0])
+        close(curve.weight_jsd, [0.1, 0.3, 0.6])
+        close(curve.prediction_tvd, [0.0, 0.2, 0.2])
         close(curve.area, 0.02 + 0.06)
-        assert float(divergence_curve(array(), array()).area) == 0.0
+        assert float(divergence_curve(array(), array(), array()).area) == 0.0
 
 
 class TestFrozenWeights:

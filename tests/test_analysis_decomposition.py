@@ -400,3 +400,79 @@ def test_value_zeroing_of_keys_without_influence():
     assert value_zeroing(lambda zeroed: jnp.ones((3, 2)), 0).shape == (3, 0)
     with pytest.raises(ValueError, match=r"value_zeroing: layer must return \[queries, features\]"):
         value_zeroing(lambda zeroed: jnp.ones(3), 2)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_low_precision_is_computed_in_float32(dtype):
+    narrow = jax.tree.map(lambda leaf: leaf.astype(dtype), random_block(3, 5, 5))
+    wide = jax.tree.map(lambda leaf: leaf.astype("float32"), narrow)
+    cross = jax.tree.map(lambda leaf: leaf.astype(dtype), random_block(4, 5, 4))
+    for method in (
+        lambda block: alti([block] * 6),
+        lambda block: globenc([EncoderBlock(block)]),
+        block_norms,
+        lambda block: attention_norms(block.weights, block.values, block.output_kernel),
+        lambda block: head_attention_norms(block.weights, block.values, block.output_kernel),
+    ):
+        result = method(narrow)
+        assert result.dtype == dtype
+        assert result.tolist() == method(wide).astype(dtype).tolist()
+    result = alti_plus([], [narrow], [cross])
+    assert result.source.dtype == dtype
+
+
+def test_value_zeroing_in_bfloat16_sees_small_changes():
+    # Each key moves one feature of the output by 1/8 and 1/4, distances of about 0.008 and 0.03.
+    def layer(zeroed, dtype="bfloat16"):
+        moves = jnp.where(zeroed, 0.0, jnp.array([0.125, 0.25])).astype(dtype)
+        return jnp.concatenate([jnp.ones(1, dtype), moves])[None]
+
+    result = value_zeroing(layer, 2)
+    assert result.dtype == "bfloat16"
+    exact = value_zeroing(lambda zeroed: layer(zeroed, "float32"), 2)
+    np.testing.assert_allclose(result.astype("float32"), exact, rtol=1e-2)
+    assert 0.1 < float(result[0, 0]) < 0.3
+
+
+@pytest.mark.parametrize("filling", [1e30, jnp.nan])
+def test_vectors_of_padded_keys_do_not_enter(filling):
+    valid, real = jnp.arange(5) < 3, random_block(7, 3, 3)
+    grown = lambda leaf, axes: jnp.pad(leaf, axes, constant_values=filling)  # noqa: E731
+    block = replace(
+        real,
+        weights=grown(real.weights, ((0, 0), (0, 2), (0, 2))),
+        values=grown(real.values, ((0, 2), (0, 0), (0, 0))),
+        residual=grown(real.residual, ((0, 2), (0, 0))),
+    )
+    norm = NormParameters(jnp.ones(6))
+    whole = [EncoderBlock(b, norm, b.residual) for b in (real, block)]
+    for expected, result in (
+        (alti([real] * 2), alti([block] * 2, valid=valid)),
+        (block_norms(real), block_norms(block, valid=valid)),
+        (globenc(whole[:1]), globenc(whole[1:], valid=valid)),
+    ):
+        np.testing.assert_allclose(result[:3, :3], expected, rtol=1e-4, atol=1e-6)
+        assert not result[3:].any()
+        assert not result[:, 3:].any()
+    parts, short = decompose_self_attention(real), decompose_self_attention(real).vectors
+    longer = Decomposition(jnp.pad(short, ((0, 0), (0, 2), (0, 0)), constant_values=filling), parts.constant)
+    shares = alti_contributions(longer, key_valid=valid)
+    np.testing.assert_allclose(shares[:, :3], alti_contributions(parts), rtol=1e-5)
+    other = random_block(8, 3, 4)
+    cross = replace(
+        other,
+        weights=grown(other.weights, ((0, 0), (0, 2), (0, 1))),
+        values=grown(other.values, ((0, 1), (0, 0), (0, 0))),
+        residual=grown(other.residual, ((0, 2), (0, 0))),
+    )
+    expected = alti_plus([], [real], [other])
+    result = alti_plus([], [block], [cross], source_valid=jnp.arange(5) < 4, target_valid=valid)
+    np.testing.assert_allclose(result.source[:3, :4], expected.source, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(result.target[:3, :3], expected.target, rtol=1e-4, atol=1e-6)
+
+
+def test_masks_of_another_length_are_refused():
+    block = random_block(9, 3, 3)
+    for method in (lambda valid: alti([block], valid=valid), lambda valid: block_norms(block, valid=valid)):
+        with pytest.raises(ValueError, match=r"query_valid must be booleans \[3\]"):
+            method(jnp.ones(2, bool))

@@ -7,15 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attnlab.analysis.faithfulness import curves, erasure, masks, orders, soft
+from attnlab.analysis import faithfulness
+from attnlab.analysis.attribution import Attribution, greedy_leave_one_out, leave_one_out, random_attribution
+from attnlab.analysis.checks import check_attributions
+from attnlab.analysis.faithfulness import curves, erasure, removal, soft
 
+pytestmark = pytest.mark.usefixtures("strict")
 WORTH = jnp.array([0.1, 0.4, 0.2, 0.05])
 """What each token adds to the prediction of the additive model; 0.2 remain without any token."""
-ALL = jnp.ones(4, bool)
 
 
 def additive(removed):
-    return 0.2 + jnp.sum(jnp.where(removed, 0.0, WORTH), axis=1)
+    return 0.2 + jnp.sum(jnp.where(removed, 0.0, WORTH[None]), axis=1)
 
 
 def padded(removed):
@@ -31,20 +34,20 @@ class TestOrder:
     def test_ties_are_broken_by_position_and_padding_comes_last(self):
         attributions = jnp.array([0.0, 5.0, 1.0, 5.0, -0.0, 9.0])
         where = jnp.array([True, True, True, True, True, False])
-        assert masks.token_order(attributions, where).tolist() == [1, 3, 2, 0, 4, 5]
-        assert masks.token_ranks(attributions, where).tolist() == [3, 0, 2, 1, 4, 5]
+        assert removal.token_order(attributions, where).tolist() == [1, 3, 2, 0, 4, 5]
+        assert removal.token_ranks(attributions, where).tolist() == [3, 0, 2, 1, 4, 5]
 
     def test_nan_comes_after_numbers_and_before_padding(self):
         attributions = jnp.array([jnp.nan, -jnp.inf, 1.0, jnp.nan])
-        assert masks.token_order(attributions, jnp.array([True, True, True, False])).tolist() == [2, 1, 0, 3]
-        assert masks.token_order(attributions, jnp.array([False, True, True, True])).tolist() == [2, 1, 3, 0]
+        assert removal.token_order(attributions, jnp.array([True, True, True, False])).tolist() == [2, 1, 0, 3]
+        assert removal.token_order(attributions, jnp.array([False, True, True, True])).tolist() == [2, 1, 3, 0]
 
     def test_all_equal_keeps_the_order_of_the_text(self):
-        assert masks.token_order(jnp.zeros(3)).tolist() == [0, 1, 2]
+        assert removal.token_order(jnp.zeros(3)).tolist() == [0, 1, 2]
 
     def test_no_token(self):
-        assert masks.token_order(jnp.zeros(0)).tolist() == []
-        assert masks.top_tokens(jnp.zeros(0), jnp.array([1])).shape == (1, 0)
+        assert removal.token_order(jnp.zeros(0)).tolist() == []
+        assert removal.top_tokens(jnp.zeros(0), jnp.array([1])).shape == (1, 0)
 
 
 class TestCount:
@@ -52,16 +55,25 @@ class TestCount:
         ("ratio", "tokens", "count"),
         [
             (0.01, 1, 1), (0.01, 100, 1), (0.01, 101, 2), (0.1, 30, 3), (0.1, 31, 4), (0.05, 60, 3), (0.07, 100, 7),
-            (0.5, 3, 2), (1.0, 7, 7), (0.0, 7, 0), (0.5, 0, 0),
+            (0.5, 3, 2), (1.0, 7, 7), (0.0, 7, 0), (0.5, 0, 0), (np.float32(0.1), 30, 3), (np.float32(0.1), 100_000,
+            10_000), (np.arange(0.1, 0.6, 0.1)[2], 10, 3), (np.linspace(0, 1, 11)[3], 1000, 300), (0.1 + 0.2, 10, 3),
+            (np.float32(0.7), 1000, 700), (1.0 + 1e-7, 5, 5), (1 / 3, 3000, 1000), (0.1001, 1000, 101),
         ],
     )  # fmt: skip
     def test_is_rounded_up_without_rounding_errors(self, ratio, tokens, count):
         # math.ceil(0.07 * 100) is 8, because the product is 7.000000000000001.
-        assert masks.token_count(ratio, tokens) == count
+        assert removal.token_count(ratio, tokens) == count
 
     def test_refuses_percentages(self):
         with pytest.raises(ValueError, match=r"between 0 and 1, not 10.*0\.1"):
-            masks.token_count(10.0, 20)
+            removal.token_count(10.0, 20)
+
+    def test_computed_ratios_give_the_counts_of_written_ones(self):
+        written = removal.token_counts(jnp.zeros(40), ratios=(0.1, 0.2, 0.3, 0.4, 0.5))
+        assert written.tolist() == [4, 8, 12, 16, 20]
+        for ratios in (np.arange(0.1, 0.6, 0.1), np.arange(0.1, 0.6, 0.1, np.float32), np.linspace(0.1, 0.5, 5)):
+            assert removal.token_counts(jnp.zeros(40), ratios=ratios[:5]).tolist()
+            assert removal.token_counts(jnp.zeros(40), ratios=tuple(ratios[:5])).tolist() == written.tolist()
 
     def test_no_ratio_is_refused(self):
         with pytest.raises(ValueError, match="ratios must not be empty; write None for every number"):
@@ -70,17 +82,17 @@ class TestCount:
     def test_counts_depend_on_the_length_not_on_the_padding(self):
         where = jnp.arange(40) < 19
         # ⌈0.19⌉, ⌈0.95⌉, ⌈1.9⌉, ⌈3.8⌉, ⌈9.5⌉
-        assert masks.token_counts(jnp.zeros(40), where).tolist() == [1, 1, 2, 4, 10]
-        assert masks.token_counts(jnp.zeros(4), jnp.array([True, True, False, False]), None).tolist() == [1, 2, 2, 2]
-        assert masks.token_counts(jnp.zeros(0)).tolist() == [0] * 5
+        assert removal.token_counts(jnp.zeros(40), where).tolist() == [1, 1, 2, 4, 10]
+        assert removal.token_counts(jnp.zeros(4), jnp.array([True, True, False, False]), None).tolist() == [1, 2, 2, 2]
+        assert removal.token_counts(jnp.zeros(0)).tolist() == [0] * 5
 
 
 class TestMasks:
     def test_removed_and_kept_are_complements_among_the_tokens(self):
         attributions = jnp.array([0.1, 0.7, 0.2, 0.9])
         where = jnp.array([True, True, True, False])
-        removed = masks.rationale_removed(attributions, where)
-        kept = masks.rationale_kept(attributions, where)
+        removed = removal.rationale_removed(attributions, where)
+        kept = removal.rationale_kept(attributions, where)
         # Three tokens: 1, 1, 1, 1 and 2 of them at 1, 5, 10, 20 and 50%.
         assert removed.tolist() == [[False, True, False, False]] * 4 + [[False, True, True, False]]
         assert kept.tolist() == [[True, False, True, False]] * 4 + [[True, False, False, False]]
@@ -88,9 +100,9 @@ class TestMasks:
     def test_batched_equals_loop(self):
         attributions = jax.random.normal(jax.random.key(0), (5, 7))
         where = jnp.arange(7)[None, :] < jnp.array([0, 1, 3, 6, 7])[:, None]
-        batched = jax.jit(jax.vmap(masks.rationale_removed))(attributions, where)
+        batched = jax.jit(jax.vmap(removal.rationale_removed))(attributions, where)
         for row in range(5):
-            np.testing.assert_array_equal(batched[row], masks.rationale_removed(attributions[row], where[row]))
+            np.testing.assert_array_equal(batched[row], removal.rationale_removed(attributions[row], where[row]))
         assert not bool(jnp.any(batched & ~where[:, None, :]))
 
 
@@ -121,7 +133,9 @@ class TestErasure:
         none, one = jnp.zeros(4, bool), jnp.array([False, True, False, False])
         close(erasure.comprehensiveness(additive, WORTH, none), np.zeros(5))
         close(erasure.sufficiency(additive, WORTH, none), np.zeros(5))
-        assert math.isnan(erasure.aopc_compr(additive, WORTH, none, ratios=None))
+        for ratios in (None, removal.RATIOS):
+            assert math.isnan(erasure.aopc_compr(additive, WORTH, none, ratios=ratios))
+            assert math.isnan(erasure.aopc_suff(additive, WORTH, none, ratios=ratios))
         close(erasure.comprehensiveness(additive, WORTH, one), np.full(5, 0.4))
         close(erasure.sufficiency(additive, WORTH, one), np.zeros(5))
 
@@ -155,7 +169,7 @@ class TestErasure:
         close(erasure.log_odds(additive, WORTH, ratios=(0.1, 0.5)), [math.log(0.55 / 0.95), math.log(0.35 / 0.95)])
 
     def test_a_wrong_shape_is_named(self):
-        with pytest.raises(ValueError, match=r"shape \(6,\) for masks of shape \(6, 4\), not \(6, 1\)"):
+        with pytest.raises(ValueError, match=r"comprehensiveness: .* \(6,\) for masks of shape \(6, 4\), not \(6, 1\)"):
             erasure.comprehensiveness(lambda removed: additive(removed)[:, None], WORTH)
 
     def test_batched_under_jit(self):
@@ -169,7 +183,7 @@ class TestErasure:
         worth = jnp.asarray(np.array([0.1, 0.4, 0.2]), jnp.float64)
 
         def predict(removed):
-            return jnp.sum(jnp.where(removed, 0.0, worth), axis=1)
+            return jnp.sum(jnp.where(removed, 0.0, worth[None]), axis=1)
 
         value = erasure.aopc_compr(predict, worth)
         assert value.dtype == jnp.float64
@@ -222,47 +236,107 @@ class TestCurves:
         close(curves.auc(jnp.array([0.5]), jnp.int32(0)), 0.5)
 
 
+METRICS = (
+    erasure.comprehensiveness, erasure.sufficiency, erasure.aopc_compr, erasure.aopc_suff,
+    erasure.normalized_comprehensiveness, erasure.normalized_sufficiency, erasure.log_odds, curves.deletion_curve,
+    curves.insertion_curve, curves.deletion_auc, curves.insertion_auc,
+)  # fmt: skip
+by_name = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.__name__)
+
+
+class TestEveryMetric:
+    @by_name
+    def test_nan_gives_nan(self, metric):
+        for broken in ((0,), (3,), range(4)):
+            attributions = WORTH.at[jnp.array(broken)].set(jnp.nan)
+            assert np.isnan(metric(additive, attributions)).all()
+            assert np.isnan(jax.jit(metric, static_argnums=0)(additive, attributions)).all()
+        assert np.isnan(metric(lambda removed: additive(removed) + jnp.nan, WORTH)).all()
+        if metric in METRICS[2:4]:
+            assert math.isnan(metric(additive, attributions, ratios=None))
+
+    @by_name
+    def test_nan_at_tokens_that_do_not_count(self, metric):
+        removable = jnp.array([True, True, True, False])
+        close(metric(padded, WORTH.at[3].set(jnp.nan), removable), metric(padded, WORTH, removable))
+
+    @by_name
+    def test_a_record_of_one_number_a_token(self, metric):
+        close(metric(additive, Attribution("saliency", WORTH)), metric(additive, WORTH))
+        message = r"attributions must be one number a token, \[n\], not \[4, 2\]; .* aggregate_features"
+        with pytest.raises(ValueError, match=message):
+            metric(additive, Attribution("input_x_gradient", jnp.ones((4, 2))))
+
+    @by_name
+    def test_a_wrong_prediction_or_mask_is_named(self, metric):
+        with pytest.raises(ValueError, match=r"predict must return an array of shape .* for masks of shape .* not "):
+            metric(lambda removed: additive(removed)[:, None], WORTH)
+        with pytest.raises(ValueError, match="predict must return floating-point numbers, not int32"):
+            metric(lambda removed: jnp.ones(len(removed), jnp.int32), WORTH)
+
+    def test_a_wrong_mask_is_named(self):
+        with pytest.raises(ValueError, match=r"aopc_compr: removable must be booleans \[4\].* not bool\[3\]"):
+            check_attributions("aopc_compr", WORTH, jnp.ones(3, bool), "removable")
+        with pytest.raises(ValueError, match=r"attributions must be floating-point, not int32"):
+            check_attributions("aopc_compr", WORTH.astype(jnp.int32))
+
+    @by_name
+    def test_with_64_bit_types(self, metric, x64):
+        worth = jnp.asarray(np.asarray(WORTH), "float32")
+
+        def predict(removed):
+            return jnp.float32(0.2) + jnp.sum(jnp.where(removed, jnp.float32(0.0), worth[None]), axis=1)
+
+        for dtype in ("float32", "float64"):
+            close(metric(predict, worth.astype(dtype)), metric(predict, worth))
+
+    @by_name
+    def test_low_precision(self, metric):
+        result = metric(lambda removed: additive(removed).astype(jnp.bfloat16), WORTH.astype(jnp.bfloat16))
+        assert result.dtype == "float32"
+
+    def test_nan_in_decisions_and_soft_erasure(self):
+        classify = lambda removed: jnp.stack([additive(removed), jnp.full(len(removed), 0.5)], axis=1)  # noqa: E731
+        broken = WORTH.at[2].set(jnp.nan)
+        assert math.isnan(erasure.decision_flip_fraction(classify, broken))
+        assert math.isnan(erasure.decision_flip_fraction(lambda removed: classify(removed) * jnp.nan, WORTH))
+        with pytest.raises(ValueError, match=r"classify must return scores \[5 classes\], not \[5\]"):
+            erasure.decision_flip_fraction.__wrapped__(additive, WORTH)
+        embedded, predict = jnp.ones((4, 2)), lambda embedded: jnp.sum(embedded, axis=(1, 2))
+        for metric in (soft.soft_comprehensiveness, soft.soft_sufficiency):
+            assert math.isnan(metric(jax.random.key(0), predict, embedded, broken))
+            with pytest.raises(ValueError, match=r"predict must return an array of shape \(12,\)"):
+                metric(jax.random.key(0), lambda embedded: embedded[:, 0, :1], embedded, WORTH)
+            with pytest.raises(ValueError, match="3 attributions for 4 embedded tokens"):
+                metric.__wrapped__(jax.random.key(0), predict, embedded, WORTH[:3])
+        assert np.isnan(soft.min_max(broken)).all()
+        assert soft.min_max(broken, jnp.array([True, True, False, False])).tolist() == [0, 1, 0, 0]
+
+    def test_log_odds_of_probabilities_of_zero(self):
+        falls = lambda removed: jnp.where(removed[:, 1], 0.0, 0.5)  # noqa: E731
+        assert float(erasure.log_odds(falls, WORTH, ratios=(0.1,))[0]) == -math.inf
+        assert math.isnan(erasure.log_odds(lambda removed: jnp.zeros(len(removed)), WORTH, ratios=(0.1,))[0])
+
+    def test_public_names(self):
+        for name in faithfulness.__all__:
+            assert getattr(faithfulness, name) is not None
+        assert not {"length", "auc", "min_max"} & set(faithfulness.__all__)
+
+
 class TestOrders:
-    def test_leave_one_out_is_exact_for_an_additive_model(self):
-        close(orders.leave_one_out(additive, ALL), WORTH)
-        where = jnp.array([True, True, True, False])
-        close(orders.leave_one_out(padded, where), [0.1, 0.4, 0.2, 0.0])
-
-    def test_greedy_sees_what_tokens_do_together(self):
-        # Tokens 0 and 1 say the same: removing one alone changes nothing, removing both changes most.
-        def redundant(removed):
-            either = ~(removed[:, 0] & removed[:, 1])
-            return 0.6 * either + 0.3 * ~removed[:, 2] + 0.1 * ~removed[:, 3]
-
-        close(orders.leave_one_out(redundant, ALL), [0.0, 0.0, 0.3, 0.1])
-        greedy = orders.greedy_deletion(redundant, ALL)
-        assert greedy.tolist() == [2.0, 1.0, 4.0, 3.0]
-
-    def test_greedy_with_padding(self):
-        where = jnp.array([True, True, False, True])
-        assert orders.greedy_deletion(additive, where).tolist() == [2.0, 3.0, 0.0, 1.0]
-        assert orders.greedy_deletion(additive, jnp.zeros(4, bool)).tolist() == [0.0] * 4
-        assert orders.greedy_deletion(lambda removed: removed.sum(axis=1), jnp.zeros(0, bool)).shape == (0,)
-
     def test_floor_and_ceiling(self):
         # A multiplicative model, in which order matters: the ceiling is at least as good as leave-one-out and random.
         factors = jnp.linspace(0.3, 0.95, 8)
 
         def predict(removed):
-            return jnp.prod(jnp.where(removed, factors, 1.0), axis=1)
+            return jnp.prod(jnp.where(removed, factors[None], 1.0), axis=1)
 
-        where = jnp.ones(8, bool)
-        ceiling = erasure.aopc_compr(predict, orders.greedy_deletion(predict, where), where)
-        single = erasure.aopc_compr(predict, orders.leave_one_out(predict, where), where)
+        ceiling = erasure.aopc_compr(predict, greedy_leave_one_out(predict, 8))
+        single = erasure.aopc_compr(predict, leave_one_out(predict, 8))
         rngs = jax.random.split(jax.random.key(0), 20)
-        floor = [erasure.aopc_compr(predict, orders.random_attributions(rng, where), where) for rng in rngs]
+        floor = [erasure.aopc_compr(predict, random_attribution(rng, 8)) for rng in rngs]
         assert float(ceiling) >= float(single) - 1e-6
         assert float(ceiling) > np.mean(floor) + 0.1
-
-    def test_random_is_zero_at_padding(self):
-        drawn = orders.random_attributions(jax.random.key(3), jnp.array([True, False, True]))
-        assert float(drawn[1]) == 0.0
-        assert float(drawn[0]) != float(drawn[2])
 
 
 class TestSoft:
@@ -270,7 +344,7 @@ class TestSoft:
 
     @staticmethod
     def predict(embedded):
-        return jnp.sum(embedded * jnp.array([0.5, 0.25, 0.25])[:, None], axis=(1, 2)) / 200.0
+        return jnp.sum(embedded * jnp.array([0.5, 0.25, 0.25])[None, :, None], axis=(1, 2)) / 200.0
 
     def test_attributions_of_zero_and_one_are_hard_erasure(self):
         attributions = jnp.array([1.0, 0.0, 0.0])
@@ -283,9 +357,9 @@ class TestSoft:
         # Features are masked one by one: 0.5·0.8 + 0.25·0.4 + 0 = 0.5 of the prediction is lost, in the mean.
         attributions = jnp.array([0.8, 0.4, 0.0])
         rng = jax.random.key(1)
-        lost = soft.soft_comprehensiveness(rng, self.predict, self.EMBEDDED, attributions, samples=200)
+        lost = soft.soft_comprehensiveness(rng, self.predict, self.EMBEDDED, attributions, n_samples=200)
         np.testing.assert_allclose(lost, 0.5, atol=0.01)
-        kept = soft.soft_sufficiency(rng, self.predict, self.EMBEDDED, attributions, samples=200)
+        kept = soft.soft_sufficiency(rng, self.predict, self.EMBEDDED, attributions, n_samples=200)
         np.testing.assert_allclose(kept, 0.5, atol=0.01)
 
     def test_padding_is_not_masked(self):
@@ -297,8 +371,8 @@ class TestSoft:
     def test_nan_if_nothing_falls(self):
         constant = lambda embedded: jnp.full(len(embedded), 0.5)  # noqa: E731
         assert math.isnan(soft.soft_comprehensiveness(jax.random.key(0), constant, self.EMBEDDED, jnp.ones(3)))
-        with pytest.raises(ValueError, match="samples must be at least 1"):
-            soft.soft_sufficiency(jax.random.key(0), constant, self.EMBEDDED, jnp.ones(3), samples=0)
+        with pytest.raises(ValueError, match="n_samples must be at least 1"):
+            soft.soft_sufficiency(jax.random.key(0), constant, self.EMBEDDED, jnp.ones(3), n_samples=0)
 
     def test_min_max(self):
         assert soft.min_max(jnp.array([2.0, 2.0])).tolist() == [0.0, 0.0]

@@ -20,8 +20,9 @@ from attnlab.analysis.attribution import (
     smooth_grad,
 )
 from attnlab.analysis.attribution.batches import map_over, weighted_sum
-from attnlab.analysis.attribution.checks import check_embedded, check_valid
+from attnlab.analysis.attribution.checks import check_embedded
 from attnlab.analysis.attribution.integrated_gradients import quadrature
+from attnlab.analysis.checks import check_valid
 
 pytestmark = pytest.mark.usefixtures("strict")
 PADDED = jnp.array([True, True, False])
@@ -40,12 +41,16 @@ def saturating(x):
     return jnp.tanh(jnp.sum(x) - jnp.sum(x * x) / 40)
 
 
+def occluded(score, x, *, valid=None, replacement=ZEROS):
+    return occlusion(score, x, replacement=replacement, removable=valid)
+
+
 METHODS = {
     "saliency": saliency,
     "input_x_gradient": input_x_gradient,
     "integrated_gradients": partial(integrated_gradients, baseline=ZEROS),
-    "smooth_grad": partial(smooth_grad, rng=jax.random.key(0), n_samples=3),
-    "occlusion": partial(occlusion, replacement=ZEROS),
+    "smooth_grad": partial(smooth_grad, jax.random.key(0), n_samples=3),
+    "occlusion": occluded,
 }
 
 
@@ -92,8 +97,8 @@ def test_batches_of_steps_change_nothing(size):
     whole = integrated_gradients(score, X, baseline=ZEROS)
     some = integrated_gradients(score, X, baseline=ZEROS, internal_batch_size=size)
     np.testing.assert_allclose(some.attributions, whole.attributions, rtol=1e-6, atol=1e-6)
-    whole = smooth_grad(score, X, rng=jax.random.key(1), n_samples=50)
-    some = smooth_grad(score, X, rng=jax.random.key(1), n_samples=50, internal_batch_size=size)
+    whole = smooth_grad(jax.random.key(1), score, X, n_samples=50)
+    some = smooth_grad(jax.random.key(1), score, X, n_samples=50, internal_batch_size=size)
     np.testing.assert_allclose(some.attributions, whole.attributions, rtol=1e-5, atol=1e-5)
     whole = occlusion(score, X, replacement=ZEROS)
     some = occlusion(score, X, replacement=ZEROS, internal_batch_size=size)
@@ -112,9 +117,9 @@ def test_batches_hold_no_more_than_their_size():
 
 def test_smooth_grad_of_a_quadratic_score_is_its_gradient_at_the_mean_of_the_copies():
     # the gradient is linear, so the mean of gradients is the gradient at the mean: the noise is averaged away
-    result = smooth_grad(score, X, rng=jax.random.key(0), n_samples=4000)
+    result = smooth_grad(jax.random.key(0), score, X, n_samples=4000)
     np.testing.assert_allclose(result.attributions, jax.grad(score)(X), atol=0.1)
-    exact = smooth_grad(score, X, rng=jax.random.key(0), noise_level=0.0, n_samples=2)
+    exact = smooth_grad(jax.random.key(0), score, X, noise_level=0.0, n_samples=2)
     np.testing.assert_allclose(exact.attributions, jax.grad(score)(X), rtol=1e-6)
 
 
@@ -124,8 +129,8 @@ def test_the_noise_of_smooth_grad_scales_with_the_range_of_the_real_tokens():
     x = jnp.array([[0.0, 10.0], [3.0, 4.0], [1e6, -1e6]])
 
     def noise(level):
-        options = {"rng": jax.random.key(0), "noise_level": level, "n_samples": 1, "valid": PADDED}
-        return (smooth_grad(half_square, x, **options).attributions - x)[:2]
+        options = {"noise_level": level, "n_samples": 1, "valid": PADDED}
+        return (smooth_grad(jax.random.key(0), half_square, x, **options).attributions - x)[:2]
 
     np.testing.assert_allclose(noise(0.2), 2 * noise(0.1), rtol=1e-3, atol=1e-4)
     assert 0.1 < float(jnp.std(noise(0.1))) < 3
@@ -139,34 +144,34 @@ def test_occlusion_by_hand():
 
 
 def test_leave_one_out_by_hand():
-    remaining = lambda removed: jnp.where(removed[0], 0.0, 3.0) + jnp.where(removed[1], 2.0, 1.0)  # noqa: E731
+    remaining = lambda removed: jnp.where(removed[:, 0], 0.0, 3.0) + jnp.where(removed[:, 1], 2.0, 1.0)  # noqa: E731
     assert leave_one_out(remaining, 3).attributions.tolist() == [3, -1, 0]
-    assert leave_one_out(remaining, 3, valid=jnp.array([True, False, True])).attributions.tolist() == [3, 0, 0]
+    assert leave_one_out(remaining, 3, removable=jnp.array([True, False, True])).attributions.tolist() == [3, 0, 0]
 
 
-def test_greedy_leave_one_out_sees_tokens_that_stand_in_for_each_other():
+def test_greedy_leave_one_out_sees_what_tokens_do_together():
     # F = 1 if token 0 or token 2 is there, plus 0.1 for token 1. One at a time 0 and 2 drop nothing, so 1 goes first;
     # then 0 and 2 tie, 0 goes, and 2 drops all
     def either(removed):
-        return jnp.where(removed[0] & removed[2], 0.0, 1.0) + jnp.where(removed[1], 0.0, 0.1)
+        return jnp.where(removed[:, 0] & removed[:, 2], 0.0, 1.0) + jnp.where(removed[:, 1], 0.0, 0.1)
 
     single = leave_one_out(either, 4).attributions
     np.testing.assert_allclose(single, [0, 0.1, 0, 0], atol=1e-7)
     # ranks: 1 first (4); 0, 2, 3 tie: 0 (3); 2 drops all (2); 3 last (1)
     assert greedy_leave_one_out(either, 4).attributions.tolist() == [3, 4, 2, 1]
-    some = greedy_leave_one_out(either, 4, internal_batch_size=3, valid=jnp.array([True, True, True, False]))
+    some = greedy_leave_one_out(either, 4, internal_batch_size=3, removable=jnp.array([True, True, True, False]))
     assert some.attributions.tolist() == [2, 3, 1, 0]
 
 
 def test_greedy_leave_one_out_finds_the_steepest_deletion_curve_of_an_additive_score():
     gains = jnp.array([0.3, -0.2, 0.9, 0.5])
-    left = lambda removed: jnp.sum(jnp.where(removed, 0.0, gains))  # noqa: E731
+    left = lambda removed: jnp.sum(jnp.where(removed, 0.0, gains[None]), axis=1)  # noqa: E731
     assert jnp.argsort(-greedy_leave_one_out(left, 4).attributions).tolist() == [2, 3, 0, 1]
 
 
 def test_greedy_leave_one_out_leaves_nan_for_last():
     values = jnp.array([jnp.nan, 1.0, 2.0])
-    worst = lambda removed: jnp.sum(jnp.where(removed, values, 0.0))  # noqa: E731
+    worst = lambda removed: jnp.sum(jnp.where(removed, values[None], 0.0), axis=1)  # noqa: E731
     assert greedy_leave_one_out(worst, 3).attributions.tolist() == [1, 3, 2]
 
 
@@ -216,8 +221,8 @@ def test_no_token_and_one_token(name, n):
 
 def test_no_token_and_one_token_of_removal():
     for method in (leave_one_out, greedy_leave_one_out):
-        assert method(lambda removed: jnp.float32(1.0), 0).attributions.shape == (0,)
-        assert method(lambda removed: jnp.where(removed[0], 0.0, 1.0), 1).attributions.tolist() == [1]
+        assert method(lambda removed: jnp.ones(len(removed)), 0).attributions.shape == (0,)
+        assert method(lambda removed: jnp.where(removed[:, 0], 0.0, 1.0), 1).attributions.tolist() == [1]
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -237,15 +242,15 @@ def test_float64_stays_float64(name, x64):
     options = {"integrated_gradients": "baseline", "occlusion": "replacement"}
     method = partial(METHODS[name], **({options[name]: jnp.zeros(2)} if name in options else {}))
     assert method(saturating, X.astype("float64")).attributions.dtype == "float64"
-    assert greedy_leave_one_out(lambda removed: jnp.where(removed[0], 0.0, 1.0), 2).attributions.tolist() == [2, 1]
+    assert greedy_leave_one_out(lambda removed: jnp.where(removed[:, 0], 0.0, 1.0), 2).attributions.tolist() == [2, 1]
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_wrong_arguments_are_refused(name):
     method = METHODS[name]
-    with pytest.raises(ValueError, match=rf"{name}: scores must return one number, not an array \[2\].*\[label\]"):
+    with pytest.raises(ValueError, match=rf"{name}: score must return one number, not an array \[2\].*\[label\]"):
         method(lambda x: x[0], X)
-    with pytest.raises(ValueError, match=rf"{name}: scores must return a floating-point number, not int32"):
+    with pytest.raises(ValueError, match=rf"{name}: score must return a floating-point number, not int32"):
         method(lambda x: jnp.argmax(x), X)
 
 
@@ -271,7 +276,7 @@ def test_wrong_numbers_are_refused():
     with pytest.raises(ValueError, match=r"integrated_gradients: method must be one of .* not 'simpson'"):
         quadrature.__wrapped__("simpson", 3)
     with pytest.raises(ValueError, match="smooth_grad: noise_level must be at least 0"):
-        smooth_grad(score, X, rng=jax.random.key(0), noise_level=-1.0)
+        smooth_grad(jax.random.key(0), score, X, noise_level=-1.0)
     with pytest.raises(ValueError, match="occlusion: internal_batch_size must be at least 1"):
         occlusion(score, X, replacement=ZEROS, internal_batch_size=0)
 
@@ -302,3 +307,58 @@ def test_aggregation_refuses_unknown_names():
         aggregate_features.__wrapped__(X, "l2")
     with pytest.raises(ValueError, match="how must be 'sum', 'mean', 'max' or 'absmax', not 'median'"):
         aggregate_segments.__wrapped__(X[0], jnp.zeros(2, int), 1, "median")
+
+
+def test_removal_runs_the_model_in_batches():
+    sizes, gains = [], jnp.array([0.3, -0.2, 0.9, 0.5])
+
+    def left(removed):
+        sizes.append(len(removed))
+        return jnp.sum(jnp.where(removed, 0.0, gains[None]), axis=1)
+
+    for method in (leave_one_out, greedy_leave_one_out):
+        whole = method(left, 4).attributions
+        sizes.clear()
+        some = method(left, 4, internal_batch_size=3).attributions
+        assert set(sizes) == {3}
+        np.testing.assert_allclose(some, whole, rtol=1e-6)
+        with pytest.raises(
+            ValueError, match=rf"predict must return an array of shape \({4 + (method is leave_one_out)},"
+        ):
+            method(lambda removed: jnp.ones((len(removed), 1)), 4)
+        with pytest.raises(ValueError, match="removable must be booleans"):
+            method(left, 4, removable=jnp.ones(3, bool))
+
+
+def test_only_removable_tokens_are_removed():
+    removable = jnp.array([False, True, True, False])
+
+    def guarded(removed):  # NaN if a special token is removed
+        kept = jnp.sum(jnp.where(removed, 0.0, jnp.array([[9.0, 1.0, 2.0, 9.0]])), axis=1)
+        return jnp.where(jnp.any(removed & ~removable[None], axis=1), jnp.nan, kept)
+
+    assert leave_one_out(guarded, 4, removable=removable).attributions.tolist() == [0, 1, 2, 0]
+    assert greedy_leave_one_out(guarded, 4, removable=removable).attributions.tolist() == [0, 1, 2, 0]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("size", [1, 7, None])
+def test_low_precision_sums_in_float32_whatever_the_batches(dtype, size):
+    # ∫ ∂F/∂x over the path of a linear score is its slope, 3; 300 steps summed in bfloat16 would stop at half of it
+    x, linear = jnp.ones((2, 1), dtype), lambda x: jnp.sum(x) * 3
+    result = integrated_gradients(linear, x, baseline=jnp.zeros(1, dtype), n_steps=300, internal_batch_size=size)
+    assert result.attributions.dtype == dtype
+    assert result.attributions.tolist() == [[3], [3]]
+    result = smooth_grad(jax.random.key(0), linear, x, n_samples=300, internal_batch_size=size)
+    assert result.attributions.dtype == dtype
+    assert result.attributions.tolist() == [[3], [3]]
+
+
+def test_the_mean_of_many_tokens_in_low_precision():
+    # 1000 tokens of 1: bfloat16 has no integers beyond 256
+    ones = jnp.ones(1000, jnp.bfloat16)
+    for how in ("sum", "mean"):
+        value = aggregate_segments(ones, jnp.zeros(1000, jnp.int32), 1, how)
+        assert value.dtype == "bfloat16"
+        assert value.tolist() == [{"sum": 1000, "mean": 1}[how]]
+    assert aggregate_features(jnp.ones((1, 1024), jnp.bfloat16), "vnorm").tolist() == [32]

@@ -274,28 +274,28 @@ def test_norms_of_values_and_massive_activations():
 # Similarity
 
 
-def test_jensen_shannon_by_hand():
+def test_jsd_by_hand():
     # p = (1, 0), q = (½, ½), m = (¾, ¼): ½ log 4/3 + ½ (½ log 2/3 + ½ log 2).
     expected = 0.5 * np.log(4 / 3) + 0.25 * (np.log(2 / 3) + np.log(2))
-    close(heads.jensen_shannon(jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5])), expected)
-    assert float(heads.jensen_shannon(jnp.array([0.3, 0.7]), jnp.array([0.3, 0.7]))) == 0.0
-    assert heads.jensen_shannon(jnp.zeros((2, 0)), jnp.zeros((2, 0))).tolist() == [0.0, 0.0]
-    gradient = jax.grad(heads.jensen_shannon)(jnp.array([1.0, 0.0, 0.0]), jnp.array([0.5, 0.5, 0.0]))
+    close(heads.jsd(jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5])), expected)
+    assert float(heads.jsd(jnp.array([0.3, 0.7]), jnp.array([0.3, 0.7]))) == 0.0
+    assert heads.jsd(jnp.zeros((2, 0)), jnp.zeros((2, 0))).tolist() == [0.0, 0.0]
+    gradient = jax.grad(heads.jsd)(jnp.array([1.0, 0.0, 0.0]), jnp.array([0.5, 0.5, 0.0]))
     assert jnp.isfinite(gradient).all()
 
 
-def test_jensen_shannon_of_nearly_equal_distributions_keeps_its_digits():
+def test_jsd_of_nearly_equal_distributions_keeps_its_digits():
     p = np.array([0.2, 0.3, 0.5], np.float32)
     q = (p + np.array([1e-4, -1e-4, 0.0], np.float32)).astype(np.float32)
     m = (p.astype(float) + q) / 2
     exact = 0.5 * special.rel_entr(p.astype(float), m).sum() + 0.5 * special.rel_entr(q.astype(float), m).sum()
-    assert float(heads.jensen_shannon(jnp.asarray(p), jnp.asarray(q))) == pytest.approx(exact, abs=2e-9)
+    assert float(heads.jsd(jnp.asarray(p), jnp.asarray(q))) == pytest.approx(exact, abs=2e-9)
 
 
 @pytest.mark.reference
-def test_jensen_shannon_against_scipy():
+def test_jsd_against_scipy():
     p, q = random_weights(40, 7), random_weights(40, 7, seed=1)
-    close(heads.jensen_shannon(jnp.asarray(p), jnp.asarray(q)), scipy_distance.jensenshannon(p, q, axis=1) ** 2)
+    close(heads.jsd(jnp.asarray(p), jnp.asarray(q)), scipy_distance.jensenshannon(p, q, axis=1) ** 2)
 
 
 def test_divergence_between_heads_with_padding():

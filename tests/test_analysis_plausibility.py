@@ -9,9 +9,11 @@ import pytest
 
 from attnlab.analysis import plausibility
 from attnlab.analysis.rationale_spans import iou_f1, spans
+from attnlab.analysis.record import Attribution
 from attnlab.tasks.captioning.pointing import pointing
 from attnlab.tasks.classification.metrics import rationale_scores
 
+pytestmark = pytest.mark.usefixtures("strict")
 ATTRIBUTIONS = jnp.array([0.5, 0.1, 0.4, 0.0, 0.9])
 GOLD = jnp.array([True, True, False, False, False])
 """In the order of the attributions (4, 0, 2, 1, 3) the gold tokens are second and fourth."""
@@ -19,6 +21,18 @@ SOFT = (
     plausibility.auprc_plau, plausibility.average_precision, plausibility.pointing_game, plausibility.attention_mass,
     plausibility.relevance_mass_accuracy, plausibility.relevance_rank_accuracy,
 )  # fmt: skip
+
+
+def f1_of_two(attributions, gold, valid=None):
+    return plausibility.token_f1_plau(attributions, gold, 2, valid)
+
+
+def iou_of_two(attributions, gold, valid=None):
+    return plausibility.token_iou_plau(attributions, gold, 2, valid)
+
+
+HARD = (f1_of_two, iou_of_two)
+EVERY = (*SOFT, *HARD)
 
 
 def array(*values):
@@ -43,9 +57,11 @@ class TestByHand:
         tied = array(2, 1, 2, 0, 0)
         close(plausibility.auprc_plau(tied, GOLD), 0.5 * 0.75 + 0.5 * (1 / 2 + 2 / 3) / 2)
 
-    def test_nan_comes_last(self):
-        close(plausibility.average_precision(array(jnp.nan, 1.0), jnp.array([True, False])), 0.5)
-        close(plausibility.average_precision(array(jnp.nan, 1.0), jnp.array([False, True])), 1.0)
+    def test_bfloat16_counts_in_float32(self):
+        # 600 of 1000 equal attributions: precision 0.6, which bfloat16 would round to 0.6016
+        gold = jnp.arange(1000) < 600
+        close(plausibility.average_precision(jnp.ones(1000, jnp.bfloat16), gold), 0.6)
+        close(plausibility.relevance_mass_accuracy(jnp.ones(1000, jnp.bfloat16), gold), 0.6)
 
     def test_hard_rationales(self):
         # The top three are 4, 0 and 2; one of them is gold.
@@ -83,6 +99,25 @@ class TestEdges:
         assert math.isnan(metric(jnp.zeros(0), jnp.zeros(0, bool)))
         assert math.isnan(metric(ATTRIBUTIONS, GOLD, jnp.array([False, False, True, True, True])))
 
+    @pytest.mark.parametrize("metric", EVERY, ids=lambda metric: metric.__name__)
+    @pytest.mark.parametrize("broken", [(0,), (4,), range(5)])
+    def test_nan_gives_nan(self, metric, broken):
+        values = ATTRIBUTIONS.at[jnp.array(broken)].set(jnp.nan)
+        assert math.isnan(metric(values, GOLD))
+        assert math.isnan(metric(values, GOLD, jnp.arange(5) != 2))
+        assert math.isnan(jax.jit(metric)(values, GOLD))
+
+    @pytest.mark.parametrize("metric", EVERY, ids=lambda metric: metric.__name__)
+    def test_nan_at_padding_does_not_count(self, metric):
+        close(metric(ATTRIBUTIONS.at[4].set(jnp.nan), GOLD, jnp.arange(5) < 4), metric(ATTRIBUTIONS[:4], GOLD[:4]))
+
+    @pytest.mark.parametrize("metric", EVERY, ids=lambda metric: metric.__name__)
+    def test_a_record_of_one_number_a_token(self, metric):
+        close(metric(Attribution("saliency", ATTRIBUTIONS), GOLD), metric(ATTRIBUTIONS, GOLD))
+        features = Attribution("input_x_gradient", jnp.ones((5, 3)))
+        with pytest.raises(ValueError, match=r"one number a token, \[n\], not \[5, 3\]; .* aggregate_features"):
+            metric(features, GOLD)
+
     @pytest.mark.parametrize("metric", SOFT, ids=lambda metric: metric.__name__)
     def test_one_token(self, metric):
         assert float(metric(array(0.5), jnp.array([True]))) == 1.0
@@ -102,6 +137,24 @@ class TestEdges:
     def test_counts_may_be_traced(self):
         counted = jax.jit(plausibility.token_f1_plau)(ATTRIBUTIONS, GOLD, jnp.int32(3))
         close(counted, plausibility.token_f1_plau(ATTRIBUTIONS, GOLD, 3))
+
+    def test_counts_that_are_no_whole_numbers_are_refused(self):
+        for metric in (plausibility.token_f1_plau, plausibility.token_iou_plau):
+            close(metric(ATTRIBUTIONS, GOLD, np.int64(3)), metric(ATTRIBUTIONS, GOLD, 3))
+            for count in (2.75, np.float32(2.75), jnp.float32(2.75)):
+                with pytest.raises(ValueError, match=r"whole number of tokens, not 2\.75.*count=3"):
+                    metric.__wrapped__(ATTRIBUTIONS, GOLD, count)
+
+    def test_a_wrong_mask_is_refused(self):
+        for wrong in ({"gold": GOLD[:4]}, {"gold": GOLD, "valid": GOLD[:4]}):
+            with pytest.raises(ValueError, match=rf"{list(wrong)[-1]} must be booleans \[5\]"):
+                plausibility.auprc_plau.__wrapped__(ATTRIBUTIONS, **wrong)
+
+    def test_float64(self, x64, strict):
+        gold = jnp.asarray(np.asarray(GOLD))
+        for metric in EVERY:
+            for dtype in ("float32", "float64"):
+                assert metric(jnp.asarray(np.asarray(ATTRIBUTIONS), dtype), gold).dtype == dtype or metric in HARD
 
 
 class TestSpans:

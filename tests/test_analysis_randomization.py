@@ -15,6 +15,7 @@ from attnlab.analysis.faithfulness.sensitivity import (
     sensitivities,
     token_infidelity,
 )
+from attnlab.analysis.record import Attribution
 
 
 def close(actual, expected, **tolerance):
@@ -131,31 +132,63 @@ class TestMPRT:
         close(results["a"], expected)
 
 
+@pytest.mark.usefixtures("strict")
 class TestSensitivity:
     EMBEDDED = jnp.ones((2, 3))
 
     def test_of_a_linear_model_is_that_of_the_input(self):
         # Φ(x) = 2x: ‖2u‖ / ‖2x‖, with |u| ≤ 0.5 in each of 6 features: at most 0.5.
-        values = sensitivities(jax.random.key(0), lambda x: 2.0 * x, self.EMBEDDED, radius=0.5, samples=200)
+        values = sensitivities(
+            jax.random.key(0), lambda x: 2.0 * x, self.EMBEDDED, perturb_radius=0.5, n_perturb_samples=200
+        )
         assert values.shape == (200,)
         assert 0.35 < float(values.max()) <= 0.5
         # E‖u‖² / ‖x‖² = 0.5² / 3.
         np.testing.assert_allclose(jnp.mean(values**2), 0.25 / 3, rtol=0.1)
         rng = jax.random.key(0)
-        close(max_sensitivity(rng, lambda x: 2.0 * x, self.EMBEDDED, radius=0.5, samples=200), values.max())
-        close(avg_sensitivity(rng, lambda x: 2.0 * x, self.EMBEDDED, radius=0.5, samples=200), values.mean())
+        close(
+            max_sensitivity(rng, lambda x: 2.0 * x, self.EMBEDDED, perturb_radius=0.5, n_perturb_samples=200),
+            values.max(),
+        )
+        close(
+            avg_sensitivity(rng, lambda x: 2.0 * x, self.EMBEDDED, perturb_radius=0.5, n_perturb_samples=200),
+            values.mean(),
+        )
 
     def test_padding_is_not_changed(self):
-        where = jnp.array([False, True])
-        assert float(max_sensitivity(jax.random.key(0), lambda x: x[:1], self.EMBEDDED, where)) == 0.0
-        assert float(max_sensitivity(jax.random.key(0), lambda x: x[1:], self.EMBEDDED, where)) > 0.0
+        valid, rng = jnp.array([False, True]), jax.random.key(0)
+        first = lambda x: x * jnp.array([[0.0], [1.0]]) * 0.0 + x[:1]  # noqa: E731
+        second = lambda x: x * 0.0 + x[1:]  # noqa: E731
+        assert float(max_sensitivity(rng, first, self.EMBEDDED, valid)) == 0.0
+        assert float(max_sensitivity(rng, second, self.EMBEDDED, valid)) > 0.0
+
+    @pytest.mark.parametrize("filling", [100.0, jnp.nan])
+    def test_attributions_of_padding_do_not_enter_the_norms(self, filling):
+        # What `attribute` returns at padding changes with the text, and is large.
+        valid, rng = jnp.array([True, True, False]), jax.random.key(0)
+        embedded = jnp.concatenate([self.EMBEDDED, jnp.zeros((1, 3))])
+        shorter = lambda x: jnp.sum(x**2, axis=1)  # noqa: E731
+        longer = lambda x: jnp.where(valid, shorter(x), filling * jnp.sum(x))  # noqa: E731
+        values = sensitivities(rng, longer, embedded, valid)
+        changes = jax.random.uniform(rng, (10, 3, 3), jnp.float32, -0.02, 0.02)[:, :2]
+        change = jax.vmap(lambda u: shorter(self.EMBEDDED + u) - shorter(self.EMBEDDED))(changes)
+        close(values, jnp.linalg.norm(change, axis=1) / jnp.linalg.norm(shorter(self.EMBEDDED)), rtol=1e-4)
+
+    def test_a_record_and_nan(self):
+        record = lambda x: Attribution("saliency", jnp.sum(x, axis=1))  # noqa: E731
+        rng = jax.random.key(0)
+        close(sensitivities(rng, record, self.EMBEDDED), sensitivities(rng, lambda x: x.sum(axis=1), self.EMBEDDED))
+        assert math.isnan(max_sensitivity(rng, lambda x: x * jnp.array([[1.0], [jnp.nan]]), self.EMBEDDED))
+        with pytest.raises(ValueError, match=r"attributions of 2 tokens, not \[1, 3\]"):
+            sensitivities.__wrapped__(rng, lambda x: x[:1], self.EMBEDDED)
 
     def test_zero_attributions_and_zero_samples(self):
         assert math.isnan(max_sensitivity(jax.random.key(0), lambda x: 0.0 * x, self.EMBEDDED))
-        with pytest.raises(ValueError, match="samples must be at least 1"):
-            avg_sensitivity(jax.random.key(0), lambda x: x, self.EMBEDDED, samples=0)
+        with pytest.raises(ValueError, match="n_perturb_samples must be at least 1"):
+            avg_sensitivity(jax.random.key(0), lambda x: x, self.EMBEDDED, n_perturb_samples=0)
 
 
+@pytest.mark.usefixtures("strict")
 class TestInfidelity:
     def test_by_hand(self):
         # f(x) = x², at x = 2 with Φ = 4 (the gradient): for I = 1, 4 − (4 − 1) = 1; for I = 2, 8 − (4 − 0) = 4.
@@ -164,14 +197,14 @@ class TestInfidelity:
         )
         close(value, (1.0 + 16.0) / 2)
 
-    def test_rescaled_by_hand(self):
+    def test_normalized_by_hand(self):
         # Expected 4 and 8, changes 3 and 4: the best factor is (12 + 32) / (16 + 64) = 0.55; rests 0.8 and −0.4.
         value = infidelity(
             lambda x: jnp.sum(x**2),
             jnp.array([[2.0]]),
             jnp.array([[4.0]]),
             jnp.array([[[1.0]], [[2.0]]]),
-            rescale=True,
+            normalize=True,
         )
         close(value, (0.64 + 0.16) / 2)
 
@@ -179,17 +212,34 @@ class TestInfidelity:
         worth = jnp.array([0.5, 0.25, 0.25])
 
         def additive(removed):
-            return jnp.sum(jnp.where(removed, 0.0, worth), axis=1)
+            return jnp.sum(jnp.where(removed, 0.0, worth[None]), axis=1)
 
         removed = jnp.array([[True, False, False], [False, True, True]])
         close(token_infidelity(additive, worth, removed), 0.0)
         close(token_infidelity(additive, 3.0 * worth, removed), (1.0 + 1.0) / 2)
-        close(token_infidelity(additive, 3.0 * worth, removed, rescale=True), 0.0)
-        close(token_infidelity(additive, jnp.zeros(3), removed, rescale=True), 0.25)
+        close(token_infidelity(additive, 3.0 * worth, removed, normalize=True), 0.0)
+        close(token_infidelity(additive, jnp.zeros(3), removed, normalize=True), 0.25)
+
+    def test_nan_gives_nan(self):
+        removed = jnp.array([[True, False], [False, True]])
+        predict = lambda removed: jnp.sum(jnp.where(removed, 0.0, 1.0), axis=1)  # noqa: E731
+        for normalize in (False, True):
+            assert math.isnan(token_infidelity(predict, jnp.array([1.0, jnp.nan]), removed, normalize=normalize))
+            gradient, changes = jnp.array([[1.0, jnp.nan]]), jnp.array([[[0.0, 0.0]]])
+            assert math.isnan(infidelity(jnp.sum, jnp.ones((1, 2)), gradient, changes, normalize=normalize))
+        assert float(token_infidelity(predict, jnp.array([1.0, jnp.nan]), removed[:1])) == 0.0  # token 1 stays
+
+    def test_wrong_shapes_are_refused(self):
+        with pytest.raises(ValueError, match=r"predict must return an array of shape \(3,\)"):
+            token_infidelity(lambda removed: jnp.ones((3, 1)), jnp.ones(2), jnp.eye(2, dtype=bool))
+        with pytest.raises(ValueError, match=r"removed must have the shape of \[sets, tokens\], \[2, 3\], not \[2"):
+            token_infidelity.__wrapped__(lambda removed: jnp.ones(3), jnp.ones(3), jnp.eye(2, dtype=bool))
+        with pytest.raises(ValueError, match="aggregate_features"):
+            token_infidelity.__wrapped__(lambda removed: jnp.ones(3), jnp.ones((2, 4)), jnp.eye(2, dtype=bool))
 
     @pytest.mark.reference
-    @pytest.mark.parametrize("rescale", [False, True])
-    def test_is_that_of_captum(self, rescale):
+    @pytest.mark.parametrize("normalize", [False, True])
+    def test_is_that_of_captum(self, normalize):
         torch = pytest.importorskip("torch")
         metrics = pytest.importorskip("captum.metrics")
         draws = np.random.default_rng(3)
@@ -207,14 +257,14 @@ class TestInfidelity:
             torch.tensor(embedded)[None],
             torch.tensor(attributions)[None],
             n_perturb_samples=50,
-            normalize=rescale,
+            normalize=normalize,
         )
         actual = infidelity(
             lambda x: jnp.sum(jnp.sin(x * weights)),
             jnp.asarray(embedded),
             jnp.asarray(attributions),
             jnp.asarray(perturbations),
-            rescale=rescale,
+            normalize=normalize,
         )
         print(f"captum: {float(expected[0]):.6f}, here: {float(actual):.6f}")
         close(actual, float(expected[0]), rtol=1e-4)
@@ -232,6 +282,8 @@ class TestInfidelity:
             perturb_func=lambda inputs: (torch.tensor(embedded)[None] + torch.tensor(changes),),
             n_perturb_samples=20,
         )
-        actual = max_sensitivity(rng, lambda x: jnp.sin(x) * x, jnp.asarray(embedded), radius=0.1, samples=20)
+        actual = max_sensitivity(
+            rng, lambda x: jnp.sin(x) * x, jnp.asarray(embedded), perturb_radius=0.1, n_perturb_samples=20
+        )
         print(f"captum: {float(expected[0]):.6f}, here: {float(actual):.6f}")
         close(actual, float(expected[0]), rtol=1e-4)

@@ -13,8 +13,8 @@ import pytest
 from attnlab.analysis import plausibility
 from attnlab.analysis.faithfulness.agreement import taucorr_loo
 from attnlab.analysis.faithfulness.erasure import aopc_compr, aopc_suff, comprehensiveness, sufficiency
-from attnlab.analysis.faithfulness.masks import RATIOS
 from attnlab.analysis.faithfulness.randomization import mprt
+from attnlab.analysis.faithfulness.removal import RATIOS
 from attnlab.analysis.rationale_spans import iou_f1, spans
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]

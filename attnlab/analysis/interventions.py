@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float
 
+from attnlab.analysis.weights import permute, uniform_weights
 from attnlab.functional.attention import pool
 from attnlab.layers.capture import Intervention, LayerAttention, PoolingInputs, Queries, Replacement
 
@@ -46,8 +47,7 @@ def uniform(layer: LayerAttention, queries: Queries) -> Float[Array, "b h q k"]:
     Returns: weights whose rows sum to 1, or to 0 for a query that may attend to nothing.
     Reference: Wiegreffe & Pinter 2019, section 3.2, where uniform weights are also trained with.
     """
-    where = allowed(layer)
-    return (where / jnp.maximum(where.sum(axis=-1, keepdims=True), 1)).astype(layer.weights.dtype)
+    return uniform_weights(allowed(layer)).astype(layer.weights.dtype)
 
 
 def permuted(layer: LayerAttention, queries: Queries, *, rng: Array) -> Float[Array, "b h q k"]:
@@ -62,12 +62,7 @@ def permuted(layer: LayerAttention, queries: Queries, *, rng: Array) -> Float[Ar
     """
     seed = sum(ord(letter) * 31**n for n, letter in enumerate(layer.name)) % 2**31
     rng = jax.random.fold_in(jax.random.fold_in(rng, seed), queries.start)
-    where = allowed(layer)
-    drawn = jnp.where(where, jax.random.uniform(rng, layer.weights.shape), 2.0)
-    source = jnp.argsort(drawn, axis=-1)  # the allowed keys in a random order, then the others
-    target = jnp.argsort(~where, axis=-1, stable=True)  # the allowed keys in their order, then the others
-    shuffled = jnp.take_along_axis(layer.weights, source, axis=-1)
-    return jnp.take_along_axis(shuffled, jnp.argsort(target, axis=-1), axis=-1)
+    return permute(rng, layer.weights, allowed(layer))
 
 
 def given(layer: LayerAttention, queries: Queries, *, weights: Float[Array, "b h t k"]) -> Float[Array, "b h q k"]:

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
 
+from attnlab.functional.types import widen
+
 
 def aggregate_features(attributions: Float[Array, "n d"], how: Literal["sum", "vnorm"] = "sum") -> Float[Array, " n"]:
     """Aggregate the attributions of a token's features to one number.
@@ -19,7 +21,7 @@ def aggregate_features(attributions: Float[Array, "n d"], how: Literal["sum", "v
         attributions: one number for each feature of each token.
         how: inseq's names of these two aggregations.
     Returns: one number for each token; at least 0 for "vnorm".
-    Numerics: the gradient of the norm is 0 at 0.
+    Numerics: accumulated in float32 at least. The gradient of the norm is 0 at 0.
     Reference: Atanasova et al. 2020 compare sum, mean and norm; inseq's `sum` and `vnorm`.
 
     >>> [aggregate_features(jnp.array([[3.0, -4.0]]), how).tolist() for how in ("sum", "vnorm")]
@@ -38,9 +40,10 @@ def vector_norm(vectors: Float[Array, "*n d"]) -> Float[Array, "*n"]:
     >>> vector_norm(jnp.array([[3.0, 4.0]])).tolist()
     [5.0]
     """
-    squared = jnp.sum(vectors * vectors, axis=-1)
+    wide = widen(vectors)
+    squared = jnp.sum(wide * wide, axis=-1)
     zero = squared == 0
-    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squared)))
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squared))).astype(vectors.dtype)
 
 
 def aggregate_segments(
@@ -63,7 +66,8 @@ def aggregate_segments(
         segments: number of segments, static under `jit`.
         how: inseq's names; inseq merges subwords by "absmax" unless told otherwise.
     Returns: one number for each segment; 0 for a segment without tokens.
-    Numerics: of several tokens with the largest magnitude, "absmax" takes the first.
+    Numerics: sums are accumulated in float32 at least. Of several tokens with the largest magnitude, "absmax" takes the
+        first.
     Reference: inseq's `SubwordAggregator` and `AggregationFunction`s.
 
     >>> aggregate_segments(jnp.array([1.0, -3.0, 2.0]), jnp.array([0, 0, -1]), 2, "absmax").tolist()
@@ -77,13 +81,13 @@ def aggregate_segments(
     if segments < 0:
         raise ValueError(f"aggregate_segments: segments must be at least 0, not {segments}")
     member = segment_ids[None, :] == jnp.arange(segments, dtype=segment_ids.dtype)[:, None]
-    values = jnp.broadcast_to(attributions, member.shape)
+    values = jnp.broadcast_to(widen(attributions), member.shape)
     filled = jnp.any(member, axis=1)
     if how == "sum":
-        return jnp.sum(jnp.where(member, values, 0), axis=1)
+        return jnp.sum(jnp.where(member, values, 0), axis=1).astype(attributions.dtype)
     if how == "mean":
-        size = jnp.maximum(jnp.sum(member, axis=1), 1).astype(values.dtype)
-        return jnp.sum(jnp.where(member, values, 0), axis=1) / size
+        size = jnp.maximum(jnp.sum(member, axis=1, dtype=jnp.int32), 1).astype(values.dtype)
+        return (jnp.sum(jnp.where(member, values, 0), axis=1) / size).astype(attributions.dtype)
     if how not in ("max", "absmax"):
         raise ValueError(f"aggregate_segments: how must be 'sum', 'mean', 'max' or 'absmax', not {how!r}")
     if not attributions.shape[0]:

@@ -13,8 +13,11 @@ from attnlab.analysis.attribution.decomposition import (
     Decomposition,
     decompose_cross_attention,
     decompose_self_attention,
+    prepared,
 )
 from attnlab.analysis.attribution.rollout import rollout
+from attnlab.analysis.checks import check_valid
+from attnlab.functional.types import accumulation_dtype, widen
 
 
 def alti_contributions(
@@ -27,23 +30,30 @@ def alti_contributions(
 
     c[i, j] = max(0, ‖y_i‖₁ − ‖y_i − v[i, j]‖₁),    each row divided by its sum
 
-    y is the whole output, biases included. A vector that points away from y gets 0, however long it is.
+    y is the whole output, biases included, without the vectors of padded keys. A vector that points away from y gets 0,
+    however long it is.
 
     Args:
         decomposition: of a block, by `decompose_self_attention` or `decompose_cross_attention`.
         query_valid: True for real queries; None if there is no padding.
         key_valid: True for real keys; None if there is no padding.
     Returns: contributions in [0, 1]; a row sums to 1, or is 0 if no vector comes nearer to y than 0 does.
-    Numerics: dtype of the arrays; rows and columns of padding have exactly 0.
+    Numerics: dtype of the arrays, computed in float32 at least; rows and columns of padding have exactly 0, whatever
+        the arrays hold there.
     Reference: Ferrando et al. 2022, "Measuring the mixing of contextual information in the Transformer", section 3.
 
     >>> alti_contributions(Decomposition(jnp.array([[[3.0], [1.0]]]), jnp.zeros((1, 1)))).tolist()
     [[0.75, 0.25]]
     """
-    whole = decomposition.total()
-    distance = jnp.sum(jnp.abs(whole[:, None, :] - decomposition.vectors), axis=-1)
+    dtype, vectors = decomposition.vectors.dtype, widen(decomposition.vectors)
+    check_valid("alti_contributions", query_valid, vectors.shape[0], "query_valid")
+    check_valid("alti_contributions", key_valid, vectors.shape[1], "key_valid")
+    if key_valid is not None:
+        vectors = jnp.where(key_valid[None, :, None], vectors, 0)
+    whole = Decomposition(vectors, widen(decomposition.constant)).total()
+    distance = jnp.sum(jnp.abs(whole[:, None, :] - vectors), axis=-1)
     nearer = jnp.maximum(jnp.sum(jnp.abs(whole), axis=-1)[:, None] - distance, 0)
-    return normalized_rows(without_padding(nearer, query_valid, key_valid))
+    return normalized_rows(without_padding(nearer, query_valid, key_valid)).astype(dtype)
 
 
 def alti(blocks: Sequence[AttentionBlock], *, valid: Bool[Array, " n"] | None = None) -> Float[Array, "n n"]:
@@ -62,7 +72,8 @@ def alti(blocks: Sequence[AttentionBlock], *, valid: Bool[Array, " n"] | None = 
     Returns: R [n n] in [0, 1]; row i is the attribution of token i's last state. It sums to 1, or to less where a row
         of `alti_contributions` is 0.
     Cost: 1 forward pass, for the capture; memory [n n d] for one layer at a time.
-    Numerics: dtype of the arrays; rows and columns of padding have exactly 0.
+    Numerics: dtype of the arrays, computed in float32 at least; rows and columns of padding have exactly 0, whatever
+        the arrays hold there.
     Reference: Ferrando et al. 2022, "Measuring the mixing of contextual information in the Transformer", section 3.
 
     >>> one = jnp.ones((1, 1, 1))
@@ -71,7 +82,7 @@ def alti(blocks: Sequence[AttentionBlock], *, valid: Bool[Array, " n"] | None = 
     """
     if not blocks:
         raise ValueError("alti: needs at least one layer of self-attention; use integrated_gradients")
-    return rollout(_contributions(blocks, valid))
+    return rollout(_contributions("alti", blocks, valid)).astype(blocks[0].weights.dtype)
 
 
 class AltiPlus(NamedTuple):
@@ -110,7 +121,8 @@ def alti_plus(
         target_valid: True for real target tokens; None if there is no padding.
     Returns: the contributions, in [0, 1].
     Cost: 1 forward pass with the whole target as input, for the capture.
-    Numerics: dtype of the arrays; rows and columns of padding have exactly 0. Rows are divided by their sum after every
+    Numerics: dtype of the arrays, computed in float32 at least; rows and columns of padding have exactly 0, whatever
+        the arrays hold there. Rows are divided by their sum after every
         layer, as in the authors' code.
     Reference: Ferrando et al. 2022, "Towards opening the black box of neural machine translation: source and target
         interpretations of the Transformer", section 4.
@@ -125,20 +137,23 @@ def alti_plus(
             f"alti_plus: decoder_self has {len(decoder_self)} blocks, decoder_cross {len(decoder_cross)}; pass both "
             "blocks of every decoder layer (for a model without a decoder use alti)"
         )
-    queries, keys = decoder_cross[0].weights.shape[-2:]
-    dtype = decoder_cross[0].weights.dtype
+    name, (queries, keys) = "alti_plus", decoder_cross[0].weights.shape[-2:]
+    dtype = accumulation_dtype(decoder_cross[0].weights)
     source = jnp.zeros((queries, keys), dtype)
     target = without_padding(jnp.eye(queries, dtype=dtype), target_valid, target_valid)
-    memory = rollout(_contributions(encoder, source_valid)) if encoder else jnp.eye(keys, dtype=dtype)
+    memory = rollout(_contributions(name, encoder, source_valid)) if encoder else jnp.eye(keys, dtype=dtype)
     with_residual = None if source_valid is None else jnp.append(source_valid, True)
-    for own, cross in zip(_contributions(decoder_self, target_valid), decoder_cross, strict=True):
-        shares = alti_contributions(decompose_cross_attention(cross), query_valid=target_valid, key_valid=with_residual)
+    for own, cross in zip(_contributions(name, decoder_self, target_valid), decoder_cross, strict=True):
+        parts = decompose_cross_attention(prepared(name, cross, target_valid, source_valid))
+        shares = alti_contributions(parts, query_valid=target_valid, key_valid=with_residual)
         below = shares[:, -1:] * own
         joint = jnp.concatenate([shares[:, :-1] @ memory + below @ source, below @ target], axis=1)
         source, target = jnp.split(normalized_rows(joint), [keys], axis=1)
-    return AltiPlus(source, target)
+    return AltiPlus(*(part.astype(decoder_cross[0].weights.dtype) for part in (source, target)))
 
 
-def _contributions(blocks: Sequence[AttentionBlock], valid: Bool[Array, " n"] | None) -> Float[Array, "l n n"]:
-    parts = [decompose_self_attention(block) for block in blocks]
+def _contributions(
+    name: str, blocks: Sequence[AttentionBlock], valid: Bool[Array, " n"] | None
+) -> Float[Array, "l n n"]:
+    parts = [decompose_self_attention(prepared(name, block, valid, valid)) for block in blocks]
     return jnp.stack([alti_contributions(part, query_valid=valid, key_valid=valid) for part in parts])

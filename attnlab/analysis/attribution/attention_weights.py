@@ -4,7 +4,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float
 
-from attnlab.analysis.attribution.checks import without_padding
+from attnlab.analysis.attribution.checks import check_matrix, check_shape, without_padding
+from attnlab.functional.types import widen
 
 
 def raw_attention(
@@ -17,7 +18,7 @@ def raw_attention(
 ) -> Float[Array, "q k"]:
     """Return the attention weights of a layer and head, or their mean.
 
-    a[i, j] = weights[l, h, i, j],    or the mean over all layers, all heads, or both
+    a[i, j] = weights[l − 1, h, i, j],    or the mean over all layers, all heads, or both
 
     It can say from where this layer and head took information. It cannot say that the information changed the output
     (the value may be small, or cancel), nor, above the first layer, which token it came from: a state holds what
@@ -25,26 +26,29 @@ def raw_attention(
 
     Args:
         weights: the weights of every layer and head, before dropout, of self- or cross-attention.
-        layer: number of the layer from 0, from the end if negative; None for the mean of all.
-        head: number of the head from 0, from the end if negative; None for the mean of all.
+        layer: number of the layer from 1, as in `LayerAttention.layer`; None for the mean of all. Static under `jit`.
+        head: index of the head from 0, from the end if negative; None for the mean of all. Static under `jit`.
         query_valid: True for real queries; None if there is no padding.
         key_valid: True for real keys; None if there is no padding.
     Returns: the weights, in [0, 1] for a normalizer whose weights are.
     Cost: 1 forward pass, for the capture.
-    Numerics: dtype of `weights`; rows and columns of padding have exactly 0.
+    Numerics: dtype of `weights`, averaged in float32 at least; rows and columns of padding have exactly 0.
     Reference: Bahdanau et al. 2015, section 5.2.1; Jain & Wallace 2019 and Wiegreffe & Pinter 2019 on what it explains.
 
     >>> raw_attention(jnp.array([[[[1.0, 0.0]], [[0.5, 0.5]]]])).tolist()
     [[0.75, 0.25]]
     """
-    for name, index, size in (("layer", layer, weights.shape[0]), ("head", head, weights.shape[1])):
-        if index is not None and not -size <= index < size:
-            raise ValueError(f"raw_attention: {name} {index} does not exist; there are {size}, from 0 to {size - 1}")
-        if not size:
-            raise ValueError(f"raw_attention: weights {list(weights.shape)} have no {name}")
-    chosen = jnp.mean(weights, axis=0) if layer is None else weights[layer]
+    name, (layers, heads, *_) = "raw_attention", weights.shape
+    if not layers or not heads:
+        raise ValueError(f"{name}: weights {list(weights.shape)} have no {'head' if layers else 'layer'}")
+    if layer is not None and not 1 <= layer <= layers:
+        raise ValueError(f"{name}: layer {layer} does not exist; there are {layers}, numbered from 1")
+    if head is not None and not -heads <= head < heads:
+        raise ValueError(f"{name}: head {head} does not exist; there are {heads}, from 0 to {heads - 1}")
+    check_matrix(name, weights, query_valid, key_valid)
+    chosen = jnp.mean(widen(weights), axis=0) if layer is None else widen(weights[layer - 1])
     chosen = jnp.mean(chosen, axis=0) if head is None else chosen[head]
-    return without_padding(chosen, query_valid, key_valid)
+    return without_padding(chosen, query_valid, key_valid).astype(weights.dtype)
 
 
 def gradient_x_attention(
@@ -70,10 +74,14 @@ def gradient_x_attention(
         key_valid: True for real keys; None if there is no padding.
     Returns: the mean over heads, of either sign.
     Cost: 1 forward and backward pass, for the capture.
-    Numerics: dtype of `weights`; rows and columns of padding have exactly 0.
+    Numerics: dtype of `weights`, averaged in float32 at least; rows and columns of padding have exactly 0.
     Reference: Serrano & Smith 2019, section 3 ("gradient-based"); without the mean over heads it is theirs.
 
     >>> gradient_x_attention(jnp.array([[[0.25, 0.75]]]), jnp.array([[[4.0, -1.0]]])).tolist()
     [[1.0, -0.75]]
     """
-    return without_padding(jnp.mean(weights * gradients, axis=0), query_valid, key_valid)
+    name = "gradient_x_attention"
+    check_shape(name, "gradients", gradients, weights.shape, "weights")
+    check_matrix(name, weights, query_valid, key_valid)
+    products = jnp.mean(widen(weights) * widen(gradients), axis=0)
+    return without_padding(products, query_valid, key_valid).astype(weights.dtype)

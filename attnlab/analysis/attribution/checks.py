@@ -1,5 +1,6 @@
-"""Checks of arguments, and masking of padding."""
+"""Checks of embedded tokens, scores and attention matrices, and masking of padding."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from attnlab.analysis.attribution.record import Scores
+from attnlab.analysis.checks import check_valid
+from attnlab.analysis.functions import Score
 
 
 def check_embedded(method: str, embedded: Array) -> None:
@@ -21,42 +23,26 @@ def check_embedded(method: str, embedded: Array) -> None:
         )
 
 
-def check_positive(method: str, **numbers: int | None) -> None:
-    """Raise unless every number is at least 1, or None."""
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise ValueError(f"{method}: {name} must be at least 1, not {number}")
-
-
-def check_valid(method: str, valid: Any, n: int, name: str = "valid") -> None:
-    """Raise unless `valid` is None or one boolean for each of n positions."""
-    if valid is not None and (valid.shape != (n,) or valid.dtype != jnp.bool_):
-        raise ValueError(
-            f"{method}: {name} must be booleans [{n}], True for a real token, not {valid.dtype}{list(valid.shape)}; "
-            f"from a length write jnp.arange({n}) < length"
-        )
-
-
-def one_number(method: str, scores: Any) -> Any:
-    """Return `scores`, which raises if its value is not one floating-point number."""
+def one_number(method: str, score: Any) -> Any:
+    """Return `score`, which raises if its value is not one floating-point number."""
 
     def checked(inputs: Array) -> Float[Array, ""]:
-        value = jnp.asarray(scores(inputs))
+        value = jnp.asarray(score(inputs))
         if value.shape:
             raise ValueError(
-                f"{method}: scores must return one number, not an array {list(value.shape)}; select one, as in "
+                f"{method}: score must return one number, not an array {list(value.shape)}; select one, as in "
                 "lambda embedded: logits(embedded)[label]"
             )
         if not jnp.issubdtype(value.dtype, jnp.floating):
-            raise ValueError(f"{method}: scores must return a floating-point number, not {value.dtype}")
+            raise ValueError(f"{method}: score must return a floating-point number, not {value.dtype}")
         return value
 
     return checked
 
 
-def gradient_of(method: str, scores: Scores) -> Any:
-    """Return the gradient of `scores`, which raises if its value is not one number."""
-    return jax.grad(one_number(method, scores))
+def gradient_of(method: str, score: Score) -> Any:
+    """Return the gradient of `score`, which raises if its value is not one number."""
+    return jax.grad(one_number(method, score))
 
 
 def check_self_attention(method: str, arrays: Any, instead: str) -> None:
@@ -69,6 +55,18 @@ def check_self_attention(method: str, arrays: Any, instead: str) -> None:
         )
     if not shape[0]:
         raise ValueError(f"{method}: needs at least one layer of self-attention, not {shape}; use integrated_gradients")
+
+
+def check_shape(method: str, name: str, array: Any, shape: Sequence[int], like: str) -> None:
+    """Raise unless an array has the shape of another."""
+    if tuple(array.shape) != tuple(shape):
+        raise ValueError(f"{method}: {name} must have the shape of {like}, {list(shape)}, not {list(array.shape)}")
+
+
+def check_matrix(method: str, matrix: Any, query_valid: Any, key_valid: Any) -> None:
+    """Raise unless the masks fit the last two axes [q k]."""
+    check_valid(method, query_valid, matrix.shape[-2], "query_valid")
+    check_valid(method, key_valid, matrix.shape[-1], "key_valid")
 
 
 def without_padding(matrix: Array, query_valid: Array | None, key_valid: Array | None) -> Array:

@@ -9,14 +9,18 @@ belongs to f, and acts on each token alone: the values already contain it, and n
 `residual` is then x before the norm.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import register_dataclass
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+
+from attnlab.analysis.attribution.checks import check_matrix, without_padding
+from attnlab.functional.types import widen
 
 
 @partial(register_dataclass, data_fields=["scale", "bias"], meta_fields=["epsilon", "kind"])
@@ -54,6 +58,16 @@ class AttentionBlock:
     """Bias of the output projection; None if it has none."""
     norm: NormParameters | Any | None = None
     """The norm behind the residual connection; None for a pre-norm block."""
+
+
+def prepared(
+    method: str, block: AttentionBlock, query_valid: Bool[Array, " q"] | None, key_valid: Bool[Array, " k"] | None
+) -> AttentionBlock:
+    """Return a block in float32 at least, whose padded keys have weights and values of exactly 0."""
+    check_matrix(method, block.weights, query_valid, key_valid)
+    wide = jax.tree.map(widen, block)
+    values = wide.values if key_valid is None else jnp.where(key_valid[:, None, None], wide.values, 0)
+    return replace(wide, weights=without_padding(wide.weights, query_valid, key_valid), values=values)
 
 
 class Decomposition(NamedTuple):
@@ -98,13 +112,15 @@ def weighted_values(
         values: values of every head, or of fewer heads that query heads share.
         output_kernel: kernel of the output projection of every head.
     Returns: the vectors.
-    Numerics: dtype of the arguments; exact up to rounding. A value must be finite even where its weight is 0.
+    Numerics: dtype of the arguments, summed in float32 at least; exact up to rounding. A value must be finite even
+        where its weight is 0.
     Reference: Kobayashi et al. 2020, section 3.
 
     >>> weighted_values(jnp.array([[[0.5, 0.5]]]), jnp.array([[[2.0]], [[4.0]]]), jnp.ones((1, 1, 1))).tolist()
     [[[1.0], [2.0]]]
     """
-    return jnp.einsum("hqk,khd->qkd", weights, transformed_values(values, output_kernel))
+    vectors = jnp.einsum("hqk,khd->qkd", widen(weights), transformed_values(widen(values), widen(output_kernel)))
+    return vectors.astype(weights.dtype)
 
 
 def apply_linear_norm(

@@ -11,7 +11,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float
 
-from attnlab.analysis.attribution.checks import check_self_attention, check_valid
+from attnlab.analysis.attribution.checks import check_self_attention
+from attnlab.analysis.checks import check_valid
 
 FAR = np.int32(2**30)
 """Height of a node from which the sink cannot be reached."""
@@ -34,7 +35,8 @@ def attention_flow(
     It can say how much of an input token could reach an output token if each connection carried at most its weight;
     unlike `attention_rollout` it does not shrink with the number of layers. It cannot say anything of a target or of
     signs, and it ignores value vectors, feed-forward networks and norms. With many tokens and several layers most
-    flows are limited by the first or the last layer alone. The same for pre-norm and post-norm layers.
+    flows are limited by the first or the last layer alone. As it looks at weights alone, it treats pre-norm and
+    post-norm layers alike.
 
     Args:
         weights: the weights of every layer and head of self-attention, first layer first.
@@ -45,7 +47,8 @@ def attention_flow(
         6 layers and 60 tokens, so pass the `queries` that matter. A function of NumPy arrays, not jit-able and without
         gradient.
     Numerics: float64, with errors of at most about 1e-12 times the number of edges; rows and columns of padding have
-        exactly 0.
+        exactly 0, whatever the weights hold there. A NaN in a real row gives NaN as in `attention_rollout`: in its own
+        flows, and in all flows from the layers above.
     Reference: Abnar & Zuidema 2020, section 3 ("attention flow").
 
     >>> attention_flow(np.array([[[[0.5, 0.5], [0.0, 1.0]]]])).tolist()
@@ -61,17 +64,20 @@ def attention_flow(
     real = np.ones(n, bool) if valid is None else np.asarray(valid)
     graph = _graph(np.asarray(weights, np.float64), real)
     sources, sinks = np.meshgrid(chosen[real[chosen]], np.flatnonzero(real), indexing="ij")
-    flows = np.zeros((n, n))
+    flows, unknown = np.zeros((n, n)), np.any(np.isnan(graph), axis=2, keepdims=True)[:, :, 0]
+    graph = np.where(unknown[:, :, None], 0.0, graph)
     size = max(1, CHUNK // max(1, n * n))
     for start in range(0, sources.size, size):
         source, sink = (array.ravel()[start : start + size] for array in (sources, sinks))
         flows[source, sink] = max_flow(graph, source, sink)
+        undefined = np.logical_or(np.any(unknown[:-1]), unknown[-1, source])
+        flows[source[undefined], sink[undefined]] = np.nan
     return flows
 
 
 def _graph(weights: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Return Â in float64, whether or not jax computes in it."""
-    mean = weights.mean(axis=1) * real[:, None] * real[None, :]
+    mean = np.where(real[:, None] & real[None, :], weights.mean(axis=1), 0.0)
     graph = 0.5 * mean + 0.5 * np.eye(len(real))
     return graph / graph.sum(axis=-1, keepdims=True)
 

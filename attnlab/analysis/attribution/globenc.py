@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float
@@ -14,8 +15,10 @@ from attnlab.analysis.attribution.decomposition import (
     NormParameters,
     apply_linear_norm,
     decompose_self_attention,
+    prepared,
 )
 from attnlab.analysis.attribution.rollout import rollout
+from attnlab.functional.types import widen
 
 
 class EncoderBlock(NamedTuple):
@@ -41,7 +44,7 @@ def encoder_norms(layer: EncoderBlock, *, valid: Bool[Array, " n"] | None = None
         layer: what was captured.
         valid: True for real tokens; None if there is no padding.
     Returns: the norms, at least 0; the rows do not sum to 1.
-    Numerics: dtype of the arrays; rows and columns of padding have exactly 0.
+    Numerics: float32 at least; rows and columns of padding have exactly 0.
     Reference: Modarressi et al. 2022, section 3 (N_ENC).
 
     >>> one = jnp.ones((1, 1, 1))
@@ -52,9 +55,10 @@ def encoder_norms(layer: EncoderBlock, *, valid: Bool[Array, " n"] | None = None
         raise ValueError(
             "encoder_norms: pass feed_forward_norm together with feed_forward_sum (post-norm), or neither (pre-norm)"
         )
-    vectors = decompose_self_attention(layer.block).vectors
+    vectors = decompose_self_attention(prepared("encoder_norms", layer.block, valid, valid)).vectors
     if layer.feed_forward_norm is not None and layer.feed_forward_sum is not None:
-        vectors = apply_linear_norm(layer.feed_forward_norm, vectors, layer.feed_forward_sum)
+        norm = jax.tree.map(widen, layer.feed_forward_norm)
+        vectors = apply_linear_norm(norm, vectors, widen(layer.feed_forward_sum))
     return without_padding(vector_norm(vectors), valid, valid)
 
 
@@ -73,8 +77,8 @@ def globenc(layers: Sequence[EncoderBlock], *, valid: Bool[Array, " n"] | None =
         valid: True for real tokens; None if there is no padding.
     Returns: R [n n], at least 0; row i is the attribution of token i's last state, such as that of [CLS].
     Cost: 1 forward pass, for the capture; memory [n n d] for one layer at a time.
-    Numerics: dtype of the arrays; rows and columns of padding have exactly 0. Entries grow with the number of layers,
-        by about √d a layer if norms follow.
+    Numerics: dtype of the arrays, computed in float32 at least; rows and columns of padding have exactly 0, whatever
+        the arrays hold there. Entries grow with the number of layers, by about √d a layer if norms follow.
     Reference: Modarressi et al. 2022, "GlobEnc: Quantifying global token attribution by incorporating the whole
         encoder layer", section 3.
 
@@ -84,4 +88,5 @@ def globenc(layers: Sequence[EncoderBlock], *, valid: Bool[Array, " n"] | None =
     """
     if not layers:
         raise ValueError("globenc: needs at least one encoder layer with self-attention; use integrated_gradients")
-    return rollout(jnp.stack([encoder_norms(layer, valid=valid) for layer in layers]))
+    norms = jnp.stack([encoder_norms(layer, valid=valid) for layer in layers])
+    return rollout(norms).astype(layers[0].block.weights.dtype)

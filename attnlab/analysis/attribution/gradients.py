@@ -5,22 +5,24 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from attnlab.analysis.attribution.aggregation import aggregate_features
-from attnlab.analysis.attribution.checks import check_embedded, check_valid, gradient_of
-from attnlab.analysis.attribution.record import Attribution, Scores
+from attnlab.analysis.attribution.checks import check_embedded, gradient_of
+from attnlab.analysis.checks import check_valid
+from attnlab.analysis.functions import Score
+from attnlab.analysis.record import Attribution
 
 
 def gradient(
-    method: str, scores: Scores, embedded: Float[Array, "n d"], valid: Bool[Array, " n"] | None
+    method: str, score: Score, embedded: Float[Array, "n d"], valid: Bool[Array, " n"] | None
 ) -> Float[Array, "n d"]:
     """Return ∂F/∂x after checks of the arguments of `method`, with 0 at padding."""
     check_embedded(method, embedded)
     check_valid(method, valid, embedded.shape[0])
-    slope = gradient_of(method, scores)(embedded)
+    slope = gradient_of(method, score)(embedded)
     return slope if valid is None else jnp.where(valid[:, None], slope, 0)
 
 
-def saliency(scores: Scores, embedded: Float[Array, "n d"], *, valid: Bool[Array, " n"] | None = None) -> Attribution:
-    """Attribute to each token the length of the score's gradient with respect to its embedding.
+def saliency(score: Score, embedded: Float[Array, "n d"], *, valid: Bool[Array, " n"] | None = None) -> Attribution:
+    """Attribute to each token the Euclidean norm of the score's gradient with respect to its embedding.
 
     attributions_i = ‖∂F/∂x_i‖₂
 
@@ -29,23 +31,23 @@ def saliency(scores: Scores, embedded: Float[Array, "n d"], *, valid: Bool[Array
     negative), nor how much of the score a token accounts for: a saturated score has small gradients everywhere.
 
     Args:
-        scores: the explained number as a function of the embedded tokens.
+        score: the explained number as a function of the embedded tokens.
         embedded: the embedded tokens of one example; `jax.vmap` gives batches.
         valid: True for real tokens; None if there is no padding.
     Returns: an `Attribution` with attributions [n], at least 0; no completeness gap.
     Cost: 1 forward and backward pass.
-    Numerics: dtype of `embedded`; padding has exactly 0. Differentiable where the gradient is not 0; at 0 the
-        derivative is 0.
+    Numerics: dtype of `embedded`, with the norm in float32 at least; padding has exactly 0. Differentiable where the
+        gradient is not 0; at 0 the derivative is 0.
     Reference: Simonyan et al. 2014, section 3 (with the maximum over color channels in place of the norm).
 
     >>> saliency(lambda x: 3 * x[0, 0] - 4 * x[0, 1], jnp.ones((2, 2))).attributions.tolist()
     [5.0, 0.0]
     """
-    return Attribution("saliency", aggregate_features(gradient("saliency", scores, embedded, valid), "vnorm"))
+    return Attribution("saliency", aggregate_features(gradient("saliency", score, embedded, valid), "vnorm"))
 
 
 def input_x_gradient(
-    scores: Scores, embedded: Float[Array, "n d"], *, valid: Bool[Array, " n"] | None = None
+    score: Score, embedded: Float[Array, "n d"], *, valid: Bool[Array, " n"] | None = None
 ) -> Attribution:
     """Attribute to each feature of each token its value times the score's gradient.
 
@@ -56,7 +58,7 @@ def input_x_gradient(
     misses what saturates, and the sum over tokens need not be any difference of scores (use `integrated_gradients`).
 
     Args:
-        scores: the explained number as a function of the embedded tokens.
+        score: the explained number as a function of the embedded tokens.
         embedded: the embedded tokens of one example; `jax.vmap` gives batches.
         valid: True for real tokens; None if there is no padding.
     Returns: an `Attribution` with attributions [n d], of either sign; no completeness gap.
@@ -67,6 +69,6 @@ def input_x_gradient(
     >>> input_x_gradient(lambda x: 2 * x[0, 0] + x[1, 0] ** 2, jnp.array([[1.0], [3.0]])).attributions.tolist()
     [[2.0], [18.0]]
     """
-    slope = gradient("input_x_gradient", scores, embedded, valid)
+    slope = gradient("input_x_gradient", score, embedded, valid)
     values = embedded if valid is None else jnp.where(valid[:, None], embedded, 0)
     return Attribution("input_x_gradient", values * slope)

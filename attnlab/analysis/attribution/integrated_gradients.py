@@ -8,13 +8,16 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from attnlab.analysis.attribution.batches import weighted_sum
-from attnlab.analysis.attribution.checks import check_embedded, check_positive, check_valid, gradient_of, one_number
-from attnlab.analysis.attribution.record import Attribution, Scores
+from attnlab.analysis.attribution.checks import check_embedded, gradient_of, one_number
+from attnlab.analysis.checks import check_positive, check_valid
+from attnlab.analysis.functions import Score
+from attnlab.analysis.record import Attribution
+from attnlab.functional.types import accumulation_dtype, widen
 
-Method = Literal["gausslegendre", "riemann_left", "riemann_middle", "riemann_right"]
+QuadratureRule = Literal["gausslegendre", "riemann_left", "riemann_middle", "riemann_right"]
 
 
-def quadrature(method: Method, n_steps: int) -> tuple[np.ndarray, np.ndarray]:
+def quadrature(method: QuadratureRule, n_steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the nodes in [0, 1] and the weights, which sum to 1, of a rule of integration.
 
     >>> [array.tolist() for array in quadrature("riemann_middle", 2)]
@@ -31,12 +34,12 @@ def quadrature(method: Method, n_steps: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def integrated_gradients(
-    scores: Scores,
+    score: Score,
     embedded: Float[Array, "n d"],
     *,
     baseline: Float[Array, "n d"] | Float[Array, " d"],
     n_steps: int = 50,
-    method: Method = "gausslegendre",
+    method: QuadratureRule = "gausslegendre",
     internal_batch_size: int | None = None,
     valid: Bool[Array, " n"] | None = None,
 ) -> Attribution:
@@ -50,7 +53,7 @@ def integrated_gradients(
     not small against |F(x) − F(x')|, take more steps.
 
     Args:
-        scores: the explained number as a function of the embedded tokens.
+        score: the explained number as a function of the embedded tokens.
         embedded: x, the embedded tokens of one example; `jax.vmap` gives batches.
         baseline: x', for each token or one for all: the embedding of PAD, zeros, or the mean embedding.
         n_steps: number of points on the path.
@@ -62,8 +65,9 @@ def integrated_gradients(
         valid: True for real tokens, which alone move along the path; None if there is no padding.
     Returns: an `Attribution` with attributions [n d] and completeness_gap |Σ attributions − (F(x) − F(x'))|.
     Cost: n_steps forward and backward passes, and 2 forward passes for the gap.
-    Numerics: dtype of `embedded`; padding has exactly 0. With enough steps the gap of a smooth score in float32 is
-        below about 1e-6 of Σ |attributions|. Differentiable.
+    Numerics: dtype of `embedded`, with the points on the path and the sum over them in float32 at least; padding has
+        exactly 0. Under `jit`, n_steps, method and internal_batch_size are static. With enough steps the gap of a
+        smooth score in float32 is below about 1e-6 of Σ |attributions|. Differentiable.
     Reference: Sundararajan et al. 2017, section 3 and Proposition 1; captum's `IntegratedGradients`, whose
         convergence delta has this gap as its magnitude.
 
@@ -80,14 +84,16 @@ def integrated_gradients(
             f"{name}: baseline must have shape {list(embedded.shape)} or {list(embedded.shape[1:])}, not "
             f"{list(baseline.shape)}"
         )
-    start = jnp.broadcast_to(baseline, embedded.shape).astype(embedded.dtype)
-    start = start if valid is None else jnp.where(valid[:, None], start, embedded)
-    path = embedded - start
-    nodes, weights = (jnp.asarray(array, embedded.dtype) for array in quadrature(method, n_steps))
-    slope = gradient_of(name, scores)
-    attributions = path * weighted_sum(lambda a: slope(start + a * path), nodes, weights, internal_batch_size)
+    dtype, wide = embedded.dtype, accumulation_dtype(embedded)
+    start = jnp.broadcast_to(baseline, embedded.shape).astype(wide)
+    start = start if valid is None else jnp.where(valid[:, None], start, widen(embedded))
+    path = widen(embedded) - start
+    nodes, weights = (jnp.asarray(array, wide) for array in quadrature(method, n_steps))
+    slope, explained = gradient_of(name, score), one_number(name, score)
+    mean = weighted_sum(lambda a: slope((start + a * path).astype(dtype)), nodes, weights, internal_batch_size)
+    attributions = path * mean
     if valid is not None:
         attributions = jnp.where(valid[:, None], attributions, 0)
-    score = one_number(name, scores)
-    gap = jnp.abs(jnp.sum(attributions) - (score(embedded) - score(start)))
-    return Attribution(name, attributions, gap)
+    difference = widen(explained(embedded)) - widen(explained(start.astype(dtype)))
+    gap = jnp.abs(jnp.sum(attributions) - difference.astype(wide))
+    return Attribution(name, attributions.astype(dtype), gap.astype(dtype))

@@ -6,7 +6,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float
 
-from attnlab.analysis.attribution.checks import check_self_attention, check_valid, without_padding
+from attnlab.analysis.attribution.checks import check_self_attention, check_shape, without_padding
+from attnlab.analysis.checks import check_valid
+from attnlab.functional.types import widen
 
 
 def positive_gradient_x_attention(
@@ -22,13 +24,14 @@ def positive_gradient_x_attention(
         weights: the weights of the heads of one layer, or of several.
         gradients: the target's gradients with respect to them.
     Returns: Ā, at least 0.
-    Numerics: dtype of `weights`.
+    Numerics: float32 at least.
     Reference: Chefer et al. 2021, "Generic attention-model explainability", eq. 5.
 
     >>> positive_gradient_x_attention(jnp.array([[[0.25, 0.75]]]), jnp.array([[[4.0, -1.0]]])).tolist()
     [[1.0, 0.0]]
     """
-    return jnp.mean(jnp.maximum(weights * gradients, 0), axis=-3)
+    check_shape("positive_gradient_x_attention", "gradients", gradients, weights.shape, "weights")
+    return jnp.mean(jnp.maximum(widen(weights) * widen(gradients), 0), axis=-3)
 
 
 def attention_relevance(
@@ -40,8 +43,8 @@ def attention_relevance(
 
     It can say which input tokens the target drew on through attention, for this target rather than another. It cannot
     say that a token speaks against the target (negative parts are cut off), and it ignores value vectors and
-    feed-forward networks but for their gradient. The rows have no common scale: compare tokens within a row. The same
-    for pre-norm and post-norm layers, as the residual connection enters as I only.
+    feed-forward networks but for their gradient. The rows have no common scale: compare tokens within a row.
+    As the residual connection enters as I only, pre-norm and post-norm layers are treated alike.
 
     Args:
         weights: the weights of every layer and head, first layer first.
@@ -50,7 +53,7 @@ def attention_relevance(
     Returns: R [n n]; row i is the relevance to token i's last state (take that of [CLS], or of the token whose
         prediction is the target). The diagonal holds 1 of the token itself; the authors set it to 0 to show a row.
     Cost: 1 forward and backward pass, for the capture.
-    Numerics: dtype of `weights`; rows and columns of padding have exactly 0.
+    Numerics: dtype of `weights`, computed in float32 at least; rows and columns of padding have exactly 0.
     Reference: Chefer et al. 2021, "Generic attention-model explainability for interpreting bi-modal and
         encoder-decoder Transformers", eq. 5 and 6. Not their CVPR paper of the same year, which uses layer-wise
         relevance propagation in place of A.
@@ -60,11 +63,12 @@ def attention_relevance(
     """
     name = "attention_relevance"
     check_self_attention(name, weights, "encoder_decoder_relevance, cross_attention_relevance or gradient_x_attention")
+    check_shape(name, "gradients", gradients, weights.shape, "weights")
     check_valid(name, valid, weights.shape[-1])
     layers = without_padding(positive_gradient_x_attention(weights, gradients), valid, valid)
     start = jnp.eye(weights.shape[-1], dtype=layers.dtype)
     relevance = lax.scan(lambda below, layer: (below + layer @ below, None), start, layers)[0]
-    return without_padding(relevance, valid, valid)
+    return without_padding(relevance, valid, valid).astype(weights.dtype)
 
 
 class BimodalRelevance(NamedTuple):
@@ -110,8 +114,10 @@ def self_attention_relevance(
     """
     aa, ab, ba, bb = relevance
     if a is not None:
+        check_shape("self_attention_relevance", "a", a, aa.shape, "relevance.aa")
         aa, ab = aa + a @ aa, ab + a @ ab
     if b is not None:
+        check_shape("self_attention_relevance", "b", b, bb.shape, "relevance.bb")
         bb, ba = bb + b @ bb, ba + b @ ba
     return BimodalRelevance(aa, ab, ba, bb)
 
@@ -139,9 +145,11 @@ def cross_attention_relevance(
     above = list(relevance)
     a, b = _normalized(relevance.aa), _normalized(relevance.bb)
     if ab is not None:
+        check_shape("cross_attention_relevance", "ab", ab, relevance.ab.shape, "relevance.ab")
         above[1] += a.T @ ab @ b
         above[0] += ab @ relevance.ba
     if ba is not None:
+        check_shape("cross_attention_relevance", "ba", ba, relevance.ba.shape, "relevance.ba")
         above[2] += b.T @ ba @ a
         above[3] += ba @ relevance.ab
     return BimodalRelevance(*above)
@@ -156,7 +164,12 @@ def _normalized(relevance: Float[Array, "n n"]) -> Float[Array, "n n"]:
 
 
 def encoder_decoder_relevance(
-    encoder: Float[Array, "l s s"], decoder: Float[Array, "m t t"], cross: Float[Array, "n t s"]
+    encoder: Float[Array, "l s s"],
+    decoder: Float[Array, "m t t"],
+    cross: Float[Array, "n t s"],
+    *,
+    source_valid: Bool[Array, " s"] | None = None,
+    target_valid: Bool[Array, " t"] | None = None,
 ) -> BimodalRelevance:
     """Follow gradient-weighted attention through an encoder and a decoder down to source and target tokens.
 
@@ -169,12 +182,14 @@ def encoder_decoder_relevance(
     Args:
         encoder: Ā of every encoder layer, by `positive_gradient_x_attention`; [0 s s] if the source has no
             self-attention (an image's features).
-        decoder: Ā of every decoder layer's self-attention. Padding must be 0 in all three (`without_padding`).
+        decoder: Ā of every decoder layer's self-attention.
         cross: Ā of every decoder layer's cross-attention.
+        source_valid: True for real source tokens; None if there is no padding.
+        target_valid: True for real target tokens; None if there is no padding.
     Returns: the relevance with the target as a and the source as b: `ab` [t s] is the relevance of source tokens to
         target states, `aa` [t t] that of target tokens; `ba` is 0.
     Cost: 1 forward and backward pass a target token, for the capture.
-    Numerics: dtype of `cross`.
+    Numerics: dtype of `cross`, computed in float32 at least; padding has exactly 0, whatever the arrays hold there.
     Reference: Chefer et al. 2021, section 3.2 (their DETR experiments).
 
     >>> encoder_decoder_relevance(jnp.zeros((0, 2, 2)), jnp.zeros((1, 1, 1)), jnp.array([[[0.5, 0.25]]])).ab.tolist()
@@ -185,11 +200,21 @@ def encoder_decoder_relevance(
             f"encoder_decoder_relevance: decoder has {decoder.shape[0]} layers, cross {cross.shape[0]}; pass Ā of both "
             "attentions of every decoder layer"
         )
-    relevance = initial_relevance(cross.shape[1], cross.shape[2], str(cross.dtype))
+    name, (targets, sources) = "encoder_decoder_relevance", cross.shape[1:]
+    check_shape(name, "encoder", encoder, (len(encoder), sources, sources), "[layers, source, source]")
+    check_shape(name, "decoder", decoder, (len(decoder), targets, targets), "[layers, target, target]")
+    check_valid(name, source_valid, sources, "source_valid")
+    check_valid(name, target_valid, targets, "target_valid")
+    encoder = without_padding(widen(encoder), source_valid, source_valid)
+    decoder = without_padding(widen(decoder), target_valid, target_valid)
+    matrices = without_padding(widen(cross), target_valid, source_valid)
+    relevance = initial_relevance(targets, sources, str(matrices.dtype))
     relevance = lax.scan(lambda below, b: (self_attention_relevance(below, b=b), None), relevance, encoder)[0]
 
     def layer(below: BimodalRelevance, matrices: tuple[Array, Array]) -> tuple[BimodalRelevance, None]:
         middle = self_attention_relevance(below, a=matrices[0])
         return cross_attention_relevance(middle, ab=matrices[1]), None
 
-    return lax.scan(layer, relevance, (decoder, cross))[0]
+    aa, ab, ba, bb = lax.scan(layer, relevance, (decoder, matrices))[0]
+    aa, bb = without_padding(aa, target_valid, target_valid), without_padding(bb, source_valid, source_valid)
+    return BimodalRelevance(*(part.astype(cross.dtype) for part in (aa, ab, ba, bb)))

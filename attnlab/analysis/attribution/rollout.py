@@ -4,12 +4,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float
 
-from attnlab.analysis.attribution.checks import (
-    check_self_attention,
-    check_valid,
-    normalized_rows,
-    without_padding,
-)
+from attnlab.analysis.attribution.checks import check_self_attention, normalized_rows, without_padding
+from attnlab.analysis.checks import check_valid
+from attnlab.functional.types import widen
 
 
 def rollout(layers: Float[Array, "l n n"]) -> Float[Array, "n n"]:
@@ -23,7 +20,7 @@ def rollout(layers: Float[Array, "l n n"]) -> Float[Array, "n n"]:
     Args:
         layers: a matrix a layer, first layer first; at least one.
     Returns: the product; its rows sum to 1 if the rows of all layers do.
-    Numerics: dtype of `layers`.
+    Numerics: dtype of `layers`, multiplied in float32 at least. A NaN in a layer gives NaN in all rows above it.
     Reference: Abnar & Zuidema 2020, section 3.
 
     >>> rollout(jnp.array([[[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [0.0, 1.0]]])).tolist()
@@ -31,7 +28,9 @@ def rollout(layers: Float[Array, "l n n"]) -> Float[Array, "n n"]:
     """
     if not layers.shape[0]:
         raise ValueError(f"rollout: needs at least one layer, not an array {list(layers.shape)}")
-    return lax.scan(lambda below, layer: (layer @ below, None), layers[0], layers[1:])[0]
+    wide = widen(layers)
+    product = lax.scan(lambda below, layer: (layer @ below, None), wide[0], wide[1:])[0]
+    return product.astype(layers.dtype)
 
 
 def residual_attention(
@@ -48,14 +47,14 @@ def residual_attention(
         weights: the weights of every layer and head of self-attention.
         valid: True for real tokens; None if there is no padding.
     Returns: Â; every row sums to 1. A padded token, or a query that may attend to nothing, has the row of I.
-    Numerics: dtype of `weights`.
+    Numerics: float32 at least.
     Reference: Abnar & Zuidema 2020, section 3.
 
     >>> residual_attention(jnp.array([[[[0.5, 0.5], [0.0, 1.0]]]])).tolist()
     [[[0.75, 0.25], [0.0, 1.0]]]
     """
-    mean = without_padding(jnp.mean(weights, axis=1), valid, valid)
-    identity = jnp.broadcast_to(jnp.eye(weights.shape[-1], dtype=weights.dtype), mean.shape)
+    mean = without_padding(jnp.mean(widen(weights), axis=1), valid, valid)
+    identity = jnp.broadcast_to(jnp.eye(weights.shape[-1], dtype=mean.dtype), mean.shape)
     return normalized_rows(0.5 * mean + 0.5 * identity)
 
 
@@ -68,16 +67,17 @@ def attention_rollout(
 
     It can say how much of each input token a state holds, if values had equal norms, heads equal weight, and residual
     and attention were halves. It cannot say anything of a target or of signs, and it ignores value vectors,
-    feed-forward networks and norms (`alti` and `globenc` do not). The same for pre-norm and post-norm layers. For
-    cross-attention or a recurrent model use another method (`requirements.METHODS`).
+    feed-forward networks and norms (`alti` and `globenc` do not). As it looks at weights alone, it treats pre-norm and
+    post-norm layers alike. For cross-attention or a recurrent model use another method (`ATTRIBUTION_METHODS`).
 
     Args:
         weights: the weights of every layer and head of self-attention, first layer first. For the rollout up to layer
-            m pass weights[:m].
+            m, counted from 1, pass weights[:m].
         valid: True for real tokens; None if there is no padding.
     Returns: [n n], the share of every input token in every token's last state; the rows of real tokens sum to 1.
     Cost: 1 forward pass, for the capture.
-    Numerics: dtype of `weights`; rows and columns of padding have exactly 0.
+    Numerics: dtype of `weights`, computed in float32 at least; rows and columns of padding have exactly 0, whatever the
+        weights hold there. A NaN in a real row gives NaN there, and in all rows of the layers above.
     Reference: Abnar & Zuidema 2020, section 3 ("attention rollout").
 
     >>> attention_rollout(jnp.array([[[[0.5, 0.5], [0.0, 1.0]]]])).tolist()
@@ -86,4 +86,4 @@ def attention_rollout(
     instead = "raw_attention, gradient_x_attention, attention_norms or alti_plus"
     check_self_attention("attention_rollout", weights, instead)
     check_valid("attention_rollout", valid, weights.shape[-1])
-    return without_padding(rollout(residual_attention(weights, valid)), valid, valid)
+    return without_padding(rollout(residual_attention(weights, valid)), valid, valid).astype(weights.dtype)

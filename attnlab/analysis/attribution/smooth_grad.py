@@ -6,15 +6,18 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from attnlab.analysis.attribution.batches import weighted_sum
-from attnlab.analysis.attribution.checks import check_embedded, check_positive, check_valid, gradient_of
-from attnlab.analysis.attribution.record import Attribution, Scores
+from attnlab.analysis.attribution.checks import check_embedded, gradient_of
+from attnlab.analysis.checks import check_positive, check_valid
+from attnlab.analysis.functions import Score
+from attnlab.analysis.record import Attribution
+from attnlab.functional.types import accumulation_dtype, widen
 
 
 def smooth_grad(
-    scores: Scores,
+    rng: Array,
+    score: Score,
     embedded: Float[Array, "n d"],
     *,
-    rng: Array,
     noise_level: float = 0.15,
     n_samples: int = 50,
     internal_batch_size: int | None = None,
@@ -30,19 +33,20 @@ def smooth_grad(
     `abs=False`.)
 
     Args:
-        scores: the explained number as a function of the embedded tokens.
-        embedded: the embedded tokens of one example; `jax.vmap` gives batches (with one rng for each example).
         rng: a key of `jax.random`.
+        score: the explained number as a function of the embedded tokens.
+        embedded: the embedded tokens of one example; `jax.vmap` gives batches (with one rng for each example).
         noise_level: σ in units of the range of the real tokens' features; the paper advises 0.1 to 0.2.
         n_samples: N; the paper sees little gain above 50.
         internal_batch_size: number of copies that are computed at a time; None for all. It does not change the noise.
         valid: True for real tokens, which alone get noise; None if there is no padding.
     Returns: an `Attribution` with attributions [n d], of either sign; no completeness gap.
     Cost: n_samples forward and backward passes.
-    Numerics: dtype of `embedded`; padding has exactly 0.
+    Numerics: dtype of `embedded`, with noise and mean in float32 at least; padding has exactly 0. Under `jit`,
+        noise_level, n_samples and internal_batch_size are static.
     Reference: Smilkov et al. 2017, section 2.
 
-    >>> smooth_grad(lambda x: 2 * x[0, 0], jnp.ones((1, 1)), rng=jax.random.key(0), n_samples=2).attributions.tolist()
+    >>> smooth_grad(jax.random.key(0), lambda x: 2 * x[0, 0], jnp.ones((1, 1)), n_samples=2).attributions.tolist()
     [[2.0]]
     """
     name = "smooth_grad"
@@ -54,14 +58,15 @@ def smooth_grad(
     if not embedded.size:
         return Attribution(name, jnp.zeros_like(embedded))
     real = jnp.ones(embedded.shape, bool) if valid is None else jnp.broadcast_to(valid[:, None], embedded.shape)
-    span = jnp.max(embedded, initial=-jnp.inf, where=real) - jnp.min(embedded, initial=jnp.inf, where=real)
-    deviation = jnp.where(real, noise_level * jnp.where(jnp.isfinite(span), span, 0), 0).astype(embedded.dtype)
-    slope = gradient_of(name, scores)
+    dtype, wide, x = embedded.dtype, accumulation_dtype(embedded), widen(embedded)
+    span = jnp.max(x, initial=-jnp.inf, where=real) - jnp.min(x, initial=jnp.inf, where=real)
+    deviation = jnp.where(real, noise_level * jnp.where(span == -jnp.inf, 0, span), 0).astype(wide)
+    slope = gradient_of(name, score)
 
     def sample(index: Array) -> Array:
-        noise = jax.random.normal(jax.random.fold_in(rng, index), embedded.shape, embedded.dtype)
-        return slope(embedded + deviation * noise)
+        noise = jax.random.normal(jax.random.fold_in(rng, index), x.shape, wide)
+        return slope((x + deviation * noise).astype(dtype))
 
-    weights = jnp.full(n_samples, 1 / n_samples, embedded.dtype)
-    mean = weighted_sum(sample, jnp.arange(n_samples), weights, internal_batch_size)
-    return Attribution(name, jnp.where(real, mean, 0))
+    weights = jnp.full(n_samples, 1 / n_samples, wide)
+    mean = weighted_sum(sample, jnp.arange(n_samples, dtype=jnp.int32), weights, internal_batch_size)
+    return Attribution(name, jnp.where(real, mean, 0).astype(dtype))

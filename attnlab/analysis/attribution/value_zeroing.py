@@ -8,7 +8,9 @@ from jaxtyping import Bool, Float
 
 from attnlab.analysis.attribution.aggregation import vector_norm
 from attnlab.analysis.attribution.batches import map_over
-from attnlab.analysis.attribution.checks import check_positive, check_valid, normalized_rows, without_padding
+from attnlab.analysis.attribution.checks import normalized_rows, without_padding
+from attnlab.analysis.checks import check_positive, check_valid
+from attnlab.functional.types import widen
 
 Layer = Callable[[Bool[Array, " k"]], Float[Array, "q d"]]
 """The output of one layer as a function of the keys whose value vectors are zeroed in all heads (True = zeroed); the
@@ -48,8 +50,8 @@ def value_zeroing(
     a[i, j] = 1 − cos(y_i without value_j, y_i),    each row divided by its sum
 
     It can say how much a token's value matters to a layer's output with everything in the layer counted: residual
-    connections, norms and the feed-forward network. It cannot say anything of a target or of signs, and a change of
-    length alone is not seen by the cosine. For the whole model apply `rollout` to the layers' matrices of
+    connections, norms and the feed-forward network. It cannot say anything of a target or of signs, and the cosine does
+    not see a change of the norm alone. For the whole model apply `rollout` to the layers' matrices of
     self-attention, without adding I. The layer is called as it is, so pre-norm and post-norm are alike; the norm behind
     the last pre-norm layer should be a part of it.
 
@@ -61,8 +63,9 @@ def value_zeroing(
         key_valid: True for real keys; None if there is no padding.
     Returns: shares in [0, 1]; a row sums to 1, or is 0 if no key changes the output.
     Cost: keys + 1 forward passes of the one layer.
-    Numerics: dtype of the layer's output; a distance that rounding alone could make, below (32 ε)², counts as 0. Rows
-        and columns of padding have exactly 0.
+    Numerics: dtype of the layer's output; distances are computed in float32 at least, and one that rounding alone could
+        make, below (32 ε)² with ε of that dtype, counts as 0. Rows and columns of padding have exactly 0. Under `jit`,
+        keys and internal_batch_size are static.
     Reference: Mohebbi et al. 2023, "Quantifying context mixing in Transformers", section 3; inseq's `value_zeroing`.
 
     >>> layer = lambda zeroed: jnp.array([[1.0, 0.0]]) + jnp.array([[0.0, 1.0]]) * (1.0 - zeroed[1])
@@ -78,8 +81,9 @@ def value_zeroing(
     if not keys:
         return jnp.zeros((whole.shape[0], 0), whole.dtype)
     distances = map_over(
-        lambda zeroed: cosine_distance(layer(zeroed), whole), jnp.eye(keys, dtype=bool), internal_batch_size
-    )
+        lambda zeroed: cosine_distance(widen(layer(zeroed)), widen(whole)),
+        jnp.eye(keys, dtype=bool), internal_batch_size,
+    )  # fmt: skip
     rounding = (32 * float(jnp.finfo(distances.dtype).eps)) ** 2
-    distances = jnp.where(distances > rounding, distances, 0)
-    return normalized_rows(without_padding(distances.T, query_valid, key_valid))
+    distances = jnp.where(distances <= rounding, 0, distances)
+    return normalized_rows(without_padding(distances.T, query_valid, key_valid)).astype(whole.dtype)

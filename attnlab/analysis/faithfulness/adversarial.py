@@ -7,12 +7,17 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from attnlab.analysis.faithfulness.divergence import jsd, tvd
-from attnlab.analysis.faithfulness.permutation import PredictFromWeights
+from attnlab.analysis.checks import check_attributions, check_positive
+from attnlab.analysis.divergence import jsd, tvd
+from attnlab.analysis.faithfulness.removal import Attributions
+from attnlab.analysis.functions import PredictFromWeights
 from attnlab.functional.normalizers import softmax
+from attnlab.functional.types import known
 
 SPREAD = 3.0
 """Standard deviation of the noise that is added to uniform logits at the start."""
+TOLERANCE = 1e-2
+"""Largest difference from 1 of the sum of weights, which may be of bfloat16."""
 
 
 class AdversarialAttention(NamedTuple):
@@ -40,17 +45,19 @@ class _Search(NamedTuple):
     best_weights: Float[Array, "k n"]
     best_jsds: Float[Array, " k"]
     best_tvds: Float[Array, " k"]
+    undefined: Bool[Array, ""]
+    """Whether a distance or a divergence was NaN at any step."""
 
 
 def adversarial_attention(
     rng: Array,
     predict: PredictFromWeights,
-    weights: Float[Array, " n"],
+    weights: Attributions,
     where: Bool[Array, " n"] | None = None,
     *,
     epsilon: float = 0.01,
-    restarts: int = 5,
-    steps: int = 500,
+    n_restarts: int = 5,
+    n_steps: int = 500,
     learning_rate: float = 0.01,
     penalty: float = 500.0,
 ) -> AdversarialAttention:
@@ -65,18 +72,21 @@ def adversarial_attention(
     Args:
         rng: a key of `jax.random`.
         predict: (weights [n]) -> class probabilities [c], deterministic and differentiable.
-        weights: attention weights over the tokens of one text, which sum to one.
-        where: True for tokens that may be attended to; None for all.
+        weights: attention weights over the tokens of one text, which sum to 1 (refused if not, where the values are
+            known: outside `jit` and `vmap`), or are all 0 for a text without tokens.
+        where: True for tokens among which weights are moved; None for all. Others keep their weight, as in
+            `permutation_test`.
         epsilon: the largest change of the prediction that counts as none; the paper has 0.01 for classification and
             0.05 for question answering.
-        restarts: number K of weights that are searched at once.
-        steps: number of steps.
+        n_restarts: number K of weights that are searched at once.
+        n_steps: number of steps.
         learning_rate: of Adam.
         penalty: λ.
     Returns: an `AdversarialAttention`. For fewer than two tokens every divergence is 0.
     Numerics: the penalty is steep, so that the last step of a restart can lie just beyond ε: `best_weights` are the
-        best of all steps. Masked tokens get weight 0. For a batch, use `jax.jit(jax.vmap(…))`; memory is that of K
-        predictions and their gradients a text.
+        best of all steps. If a weight or a prediction is NaN at any step, so are the last four fields. Under `jit`,
+        n_restarts and n_steps are static. For a batch, use `jax.jit(jax.vmap(…))`; memory is that of K predictions and
+        their gradients a text.
     Reference: Jain & Wallace 2019, algorithm 3 and section 4.2.2, with the factors of the code published with it. (In
         the paper the second sum is over k < l, divided by K(K − 1), and the penalty is divided by K.) That code uses
         PyTorch's AMSGrad, which finds slightly less; optax's AMSGrad differs from it and finds less still.
@@ -86,16 +96,20 @@ def adversarial_attention(
     >>> bool(found.epsilon_max_jsd > 0.6), float(found.best_tvd)
     (True, 0.0)
     """
-    for name, value in (("restarts", restarts), ("steps", steps)):
-        if value < 1:
-            raise ValueError(f"adversarial_attention: {name} must be at least 1, not {value}")
-    allowed = jnp.broadcast_to(jnp.ones(weights.shape, bool) if where is None else where, (restarts, weights.size))
-    original, optimizer = predict(weights), optax.adam(learning_rate)
+    name = "adversarial_attention"
+    check_positive(name, n_restarts=n_restarts, n_steps=n_steps)
+    original_weights, attended = check_attributions(name, weights, where, "where")
+    _check_sum(name, original_weights)
+    allowed = jnp.broadcast_to(attended, (n_restarts, attended.size))
+    kept = jnp.where(attended, 0.0, original_weights)
+    free = jnp.sum(jnp.where(attended, original_weights, 0.0))
+    original, optimizer = predict(original_weights), optax.adam(learning_rate)
 
     def evaluate(logits: Float[Array, "k n"]) -> tuple[Float[Array, "k n"], Float[Array, " k"], Float[Array, " k"]]:
-        candidates = softmax(logits, allowed)
+        candidates = free * softmax(logits, allowed) + kept[None, :]
         tvds = jax.vmap(lambda candidate: tvd(predict(candidate), original))(candidates)
-        return candidates, tvds.astype(weights.dtype), jax.vmap(lambda candidate: jsd(candidate, weights))(candidates)
+        jsds = jax.vmap(lambda candidate: jsd(candidate, original_weights))(candidates)
+        return candidates, tvds.astype(original_weights.dtype), jsds
 
     def loss(logits: Float[Array, "k n"]) -> tuple[Float[Array, ""], tuple]:
         candidates, tvds, jsds = evaluate(logits)
@@ -108,6 +122,7 @@ def adversarial_attention(
             best_weights=jnp.where(better[:, None], candidates, search.best_weights),
             best_jsds=jnp.where(better, jsds, search.best_jsds),
             best_tvds=jnp.where(better, tvds, search.best_tvds),
+            undefined=search.undefined | jnp.any(jnp.isnan(tvds) | jnp.isnan(jsds)),
         )
 
     def step(search: _Search, _: None) -> tuple[_Search, None]:
@@ -116,17 +131,29 @@ def adversarial_attention(
         updates, state = optimizer.update(gradient, search.state, search.logits)
         return search._replace(logits=jnp.asarray(optax.apply_updates(search.logits, updates)), state=state), None
 
-    logits = SPREAD * jax.random.normal(rng, allowed.shape, weights.dtype)
-    none = jnp.zeros(restarts, weights.dtype)
-    start = _Search(logits, optimizer.init(logits), jnp.broadcast_to(weights, allowed.shape), none, none)
-    search, _ = jax.lax.scan(step, start, length=steps)
+    logits = SPREAD * jax.random.normal(rng, allowed.shape, original_weights.dtype)
+    none = jnp.zeros(n_restarts, original_weights.dtype)
+    start = jnp.broadcast_to(original_weights, allowed.shape)
+    search = _Search(logits, optimizer.init(logits), start, none, none, jnp.zeros((), bool))
+    search, _ = jax.lax.scan(step, search, length=n_steps)
     candidates, tvds, jsds = evaluate(search.logits)
     search = keep_best(search, candidates, tvds, jsds)
     best = jnp.argmax(search.best_jsds)
+    feasible = jnp.max(jnp.where(tvds <= epsilon, jnp.maximum(jsds, 0.0), 0.0))
+    found = (feasible, search.best_weights[best], search.best_jsds[best], search.best_tvds[best])
     return AdversarialAttention(
-        candidates, tvds, jsds, jnp.max(jnp.where(tvds <= epsilon, jnp.maximum(jsds, 0.0), 0.0)),
-        search.best_weights[best], search.best_jsds[best], search.best_tvds[best],
-    )  # fmt: skip
+        candidates, tvds, jsds, *(jnp.where(search.undefined, jnp.nan, value) for value in found)
+    )
+
+
+def _check_sum(name: str, weights: Float[Array, " n"]) -> None:
+    """Raise for weights that do not sum to 1, if their values are known; NaN is left to the result."""
+    values = known(weights)
+    if values is not None and values.any() and abs(values.sum() - 1.0) > TOLERANCE:
+        raise ValueError(
+            f"{name}: weights must sum to 1, not {values.sum():.4g}; pass the row of one query, padding and special "
+            "tokens included, and mark the tokens to search over with where"
+        )
 
 
 def _spread(candidates: Float[Array, "k n"]) -> Float[Array, ""]:

@@ -71,20 +71,3 @@ def frozen_weights_loss(
     logits = model.apply(params, tokens, weights)
     assert isinstance(logits, jnp.ndarray)
     return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
-
-
-def uniform_weights(where: Array) -> Float[Array, "*b n"]:
-    """Return uniform attention weights over the real tokens: the baseline of the diagnostic.
-
-    weight_i = 1 / n for each of the n real tokens
-
-    Args:
-        where: True for real tokens, [*b n].
-    Returns: weights that sum to one, or are all 0 for a text without tokens.
-    Reference: Wiegreffe & Pinter 2019, section 3.2.
-
-    >>> uniform_weights(jnp.array([[True, True, False]])).tolist()
-    [[0.5, 0.5, 0.0]]
-    """
-    counts = jnp.sum(where, axis=-1, keepdims=True)
-    return jnp.where(where, 1.0 / jnp.maximum(counts, 1).astype(float), 0.0)

@@ -1,16 +1,16 @@
 """The permutation test of Jain & Wallace 2019: how much the prediction depends on which token gets which weight."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from attnlab.analysis.faithfulness.divergence import tvd
-
-PredictFromWeights = Callable[[Float[Array, " n"]], Float[Array, " c"]]
-"""(weights [n]) -> class probabilities [c], of a model whose attention weights are replaced by these."""
+from attnlab.analysis.checks import check_attributions, check_positive, has_nan
+from attnlab.analysis.divergence import tvd
+from attnlab.analysis.faithfulness.removal import Attributions
+from attnlab.analysis.functions import PredictFromWeights
+from attnlab.analysis.weights import permute
 
 
 class PermutationTest(NamedTuple):
@@ -24,32 +24,13 @@ class PermutationTest(NamedTuple):
     """The largest attention weight, which the median is plotted against."""
 
 
-def permute(rng: Array, weights: Float[Array, " n"], where: Bool[Array, " n"] | None = None) -> Float[Array, " n"]:
-    """Permute the weights of the tokens at random; other positions keep their weight.
-
-    Args:
-        rng: a key of `jax.random`.
-        weights: attention weights over the tokens of one text.
-        where: True for tokens among which weights are permuted; None for all.
-    Returns: the same weights in an order drawn uniformly from all permutations.
-
-    >>> permute(jax.random.key(0), jnp.array([0.5, 0.5, 0.0]), jnp.array([True, True, False])).tolist()
-    [0.5, 0.5, 0.0]
-    """
-    excluded = jnp.zeros(weights.shape, bool) if where is None else ~where
-    shuffled = jnp.lexsort((jax.random.uniform(rng, weights.shape), excluded))
-    places = jnp.argsort(excluded, stable=True)
-    permuted = jnp.zeros_like(weights).at[places].set(weights[shuffled])
-    return jnp.where(excluded, weights, permuted)
-
-
 def permutation_test(
     rng: Array,
     predict: PredictFromWeights,
-    weights: Float[Array, " n"],
+    weights: Attributions,
     where: Bool[Array, " n"] | None = None,
     *,
-    permutations: int = 100,
+    n_permutations: int = 100,
 ) -> PermutationTest:
     """Compare the prediction with predictions from randomly permuted attention weights.
 
@@ -66,8 +47,9 @@ def permutation_test(
         weights: attention weights over the tokens of one text.
         where: True for tokens among which weights are permuted; None for all. The paper leaves out the first and the
             last, special token.
-        permutations: number of permutations.
-    Returns: a `PermutationTest`; all distances are 0 for fewer than two tokens.
+        n_permutations: number of permutations.
+    Returns: a `PermutationTest`; all distances are 0 for fewer than two tokens, and NaN if a weight or a prediction is.
+    Numerics: float32 at least. Under `jit`, n_permutations is static.
     Reference: Jain & Wallace 2019, algorithm 2 and section 4.2.1.
 
     >>> values = jnp.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
@@ -76,13 +58,14 @@ def permutation_test(
     >>> float(test.median_tvd), float(test.max_weight)
     (1.0, 1.0)
     """
-    if permutations < 1:
-        raise ValueError(f"permutation_test: permutations must be at least 1, not {permutations}")
-    original = predict(weights)
+    name = "permutation_test"
+    check_positive(name, n_permutations=n_permutations)
+    values, allowed = check_attributions(name, weights, where, "where")
+    original = predict(values)
 
     def distance(rng: Array) -> Float[Array, ""]:
-        return tvd(predict(permute(rng, weights, where)), original)
+        return tvd(predict(permute(rng, values, allowed)), original)
 
-    tvds = jax.vmap(distance)(jax.random.split(rng, permutations))
-    valid = jnp.ones(weights.shape, bool) if where is None else where
-    return PermutationTest(jnp.median(tvds), tvds, jnp.max(weights, where=valid, initial=0.0))
+    tvds = jax.vmap(distance)(jax.random.split(rng, n_permutations))
+    tvds = jnp.where(has_nan(values, allowed), jnp.nan, tvds)
+    return PermutationTest(jnp.median(tvds), tvds, jnp.max(values, where=allowed, initial=0.0))

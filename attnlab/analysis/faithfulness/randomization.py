@@ -20,7 +20,7 @@ def mprt(
     params: Any,
     random_params: Any,
     groups: Mapping[str, Sequence[Path]],
-    where: Bool[Array, "b n"] | None = None,
+    valid: Bool[Array, "b n"] | None = None,
     *,
     order: Order = "cascading",
     similarity: Similarity = spearman_rho,
@@ -39,11 +39,11 @@ def mprt(
         random_params: parameters of another initialization (`model.init` with another key), or those of
             `permute_parameters`.
         groups: the layers, each a name and the paths of its parameters, from the output to the input.
-        where: True for tokens that count; None if all do.
+        valid: True for tokens that count; None if all do.
         order: "cascading" randomizes one layer after another, starting at the output, and keeps what is randomized
             (Quantus: `top_down`); "independent" randomizes each layer alone.
-        similarity: (original, randomized, where) -> number, for one text.
-    Returns: for each group, in the order given, the similarity of each text.
+        similarity: (original, randomized, valid) -> number, for one text.
+    Returns: for each group, in the order given, the similarity of each text; NaN where an attribution is.
     Reference: Adebayo et al. 2018 ("Sanity Checks for Saliency Maps"); Hedström et al. 2023 (Quantus, `MPRT`).
 
     >>> attribute = lambda params: params["top"] * params["bottom"] * jnp.array([[1.0, 2.0, 3.0]])
@@ -55,11 +55,15 @@ def mprt(
     if order not in get_args(Order):
         raise ValueError(f'mprt: order must be "cascading" or "independent", not {order!r}')
     original = attribute(params)
-    valid = jnp.ones(original.shape, bool) if where is None else where
+    if valid is not None and valid.shape != original.shape:
+        raise ValueError(
+            f"mprt: valid must be booleans {list(original.shape)}, as attribute returns, not {valid.shape}"
+        )
+    counted = jnp.ones(original.shape, bool) if valid is None else valid
     results, current = {}, params
     for name, paths in groups.items():
         current = replace_parameters(current if order == "cascading" else params, random_params, paths)
-        results[name] = jax.vmap(similarity)(original, attribute(current), valid)
+        results[name] = jax.vmap(similarity)(original, attribute(current), counted)
     return results
 
 

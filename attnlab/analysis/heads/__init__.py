@@ -4,6 +4,7 @@ The functions take the weights of one head of one example, or of all heads where
 rest.
 """
 
+from attnlab.analysis.divergence import jsd as jsd
 from attnlab.analysis.heads.alarms import Alarm as Alarm
 from attnlab.analysis.heads.alarms import AlarmKind as AlarmKind
 from attnlab.analysis.heads.alarms import attention_alarms as attention_alarms
@@ -41,7 +42,6 @@ from attnlab.analysis.heads.patterns import offset_mass as offset_mass
 from attnlab.analysis.heads.patterns import padding as padding
 from attnlab.analysis.heads.similarity import HeadMatch as HeadMatch
 from attnlab.analysis.heads.similarity import head_divergence as head_divergence
-from attnlab.analysis.heads.similarity import jensen_shannon as jensen_shannon
 from attnlab.analysis.heads.similarity import linear_cka as linear_cka
 from attnlab.analysis.heads.similarity import match_heads as match_heads
 from attnlab.analysis.heads.sinks import received_attention as received_attention

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from attnlab.analysis.divergence import jsd
 from attnlab.analysis.heads.patterns import Mask, visible
-from attnlab.analysis.heads.similarity import jensen_shannon
 from attnlab.functional.types import Weights, Where
 
 AlarmKind = Literal["nonfinite", "fully_masked", "uniform", "constant"]
@@ -64,7 +64,7 @@ def max_divergence_from_mean(weights: Weights, where: Mask | None = None) -> Flo
     weights, mask = visible(weights, where)
     rows = mask.any(axis=1)
     mean = jnp.sum(weights, axis=0) / jnp.maximum(jnp.sum(rows.astype(weights.dtype)), 1.0)
-    divergence = jensen_shannon(weights, jnp.broadcast_to(mean, weights.shape))
+    divergence = jsd(weights, jnp.broadcast_to(mean, weights.shape))
     return jnp.max(jnp.where(rows, divergence, 0.0), initial=0.0)
 
 

@@ -8,38 +8,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 
+from attnlab.analysis.divergence import jsd
 from attnlab.analysis.heads.patterns import Mask, mean_over_queries, visible
 from attnlab.functional.types import widen
-
-
-def jensen_shannon(first: Float[Array, "... k"], second: Float[Array, "... k"]) -> Float[Array, "..."]:
-    """Return the Jensen–Shannon divergence of two distributions, in nats.
-
-    JSD(p, q) = ½ KL(p ‖ m) + ½ KL(q ‖ m),    m = ½ (p + q)
-
-    Its square root is a metric; `scipy.spatial.distance.jensenshannon` returns that root.
-
-    Args:
-        first: probabilities, which sum to 1.
-        second: likewise, of the same keys.
-    Returns: in [0, ln 2 ≈ 0.6931]; 0 for equal distributions, ln 2 for those without a common key.
-    Numerics: ½ Σ m ((1 + x) log(1 + x) + (1 − x) log(1 − x)) with x = (p − q) / (p + q), which loses no digits where
-        the two are nearly equal: the error is about 1e-8 in float32. The gradient is finite at a
-        probability of 0, where that of the equation is not.
-    Reference: Lin 1991, eq. 4.1 with equal weights.
-
-    >>> round(float(jensen_shannon(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]))), 4)
-    0.6931
-    """
-    first, second = widen(first), widen(second)
-    total = first + second
-    x = jnp.where(total > 0.0, (first - second) / jnp.where(total > 0.0, total, 1.0), 0.0)
-
-    def term(y: Float[Array, "..."]) -> Float[Array, "..."]:
-        positive = y > -1.0
-        return jnp.where(positive, (1.0 + y) * jnp.log1p(jnp.where(positive, y, 0.0)), 0.0)
-
-    return jnp.maximum(0.25 * jnp.sum(total * (term(x) + term(-x)), axis=-1), 0.0)
 
 
 def head_divergence(
@@ -68,7 +39,7 @@ def head_divergence(
     def against_all(head: Float[Array, "q k"]) -> Float[Array, " g"]:
         def between(other: Float[Array, "q k"]) -> Float[Array, ""]:
             (mine, mask), (theirs, _) = visible(head, where), visible(other, where)
-            return mean_over_queries(jensen_shannon(mine, theirs), mask)
+            return mean_over_queries(jsd(mine, theirs), mask)
 
         return jax.vmap(between)(others)
 

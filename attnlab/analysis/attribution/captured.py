@@ -1,0 +1,44 @@
+"""The record of a decomposition from the record of the capture."""
+
+import jax.numpy as jnp
+
+from attnlab.analysis.attribution.decomposition import AttentionBlock, NormParameters
+from attnlab.layers.capture import LayerAttention
+
+
+def attention_block(layer: LayerAttention, example: int) -> AttentionBlock:
+    """Return one example of a captured layer as the block that `decompose_self_attention` and others take.
+
+    The gate of the residual connection, states + gate · layer(…), multiplies the output projection's kernel and bias.
+    The norm of a post-norm layer stands behind the sum, and belongs to the block; that of a pre-norm layer does not.
+
+    Args:
+        layer: a record of `apply_with_attention(…, details=True)`, of a layer with heads, an output projection and a
+            residual connection.
+        example: index of the example in the batch.
+    Returns: an `AttentionBlock` whose decomposition sums to the layer's output, if it was captured without dropout.
+    Raises: ValueError if the record lacks one of these.
+
+    >>> from attnlab.layers.capture import layer_attention
+    >>> attention_block(layer_attention("self", "encoder", 1, jnp.ones((1, 1, 1, 1))), 0)
+    Traceback (most recent call last):
+    ValueError: attention_block: encoder/layer_1/self_attention has no pooled; capture it with details=True
+    """
+    pooled, projection, residual = layer.pooled, layer.projection, layer.residual
+    if pooled is None:
+        raise ValueError(f"attention_block: {layer.name} has no pooled; capture it with details=True")
+    if projection is None or residual is None:
+        missing = "output projection" if projection is None else "residual connection"
+        raise ValueError(
+            f"attention_block: {layer.name} has no {missing}; attention_norms and head_attention_norms take its "
+            "weights and values"
+        )
+    dtype = projection.kernel.dtype
+    gate = jnp.asarray(residual.gate, dtype)
+    norm = None
+    if residual.position == "post":
+        kind = "layer_norm" if residual.centers else "rms_norm"
+        norm = NormParameters(residual.scale, residual.bias, residual.epsilon, kind)
+    bias = None if projection.bias is None else gate * projection.bias
+    weights, values, states = pooled.dropped[example], pooled.value[example], residual.states[example]
+    return AttentionBlock(weights, values, gate * projection.kernel, states, bias, norm)
