@@ -37,8 +37,7 @@ def attention_block(layer: LayerAttention, example: int) -> AttentionBlock:
     gate = jnp.asarray(residual.gate, dtype)
     norm = None
     if residual.position == "post":
-        kind = "layer_norm" if residual.centers else "rms_norm"
-        norm = NormParameters(residual.scale, residual.bias, residual.epsilon, kind)
+        norm = NormParameters(residual.scale, residual.bias, residual.epsilon, residual.norm)
     bias = None if projection.bias is None else gate * projection.bias
-    weights, values, states = pooled.dropped[example], pooled.value[example], residual.states[example]
+    weights, values, states = pooled.weights_after_dropout[example], pooled.value[example], residual.states[example]
     return AttentionBlock(weights, values, gate * projection.kernel, states, bias, norm)
