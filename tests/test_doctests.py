@@ -9,7 +9,7 @@ import pytest
 
 import attnlab
 
-FOLDERS = ("functional", "config", "data", "training", "tasks")
+FOLDERS = ("functional", "config", "data", "training", "tasks", "analysis")
 MODULES = [
     module.name
     for folder in FOLDERS

@@ -1,0 +1,101 @@
+"""What each method needs of a model, and which other method works where a model does not have it."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+Need = Literal["embedded", "removal", "attention", "self_attention", "weight_gradients", "values", "layer"]
+DESCRIPTIONS: dict[Need, str] = {
+    "embedded": "a score that is a differentiable function of the embedded tokens",
+    "removal": "a score that is a function of which tokens are removed",
+    "attention": "attention weights",
+    "self_attention": "self-attention in every layer, of as many queries as keys",
+    "weight_gradients": "gradients of the score with respect to the attention weights",
+    "values": "value vectors, output projections, residual inputs and norms of the attention layers",
+    "layer": "a function that recomputes a layer with some values zeroed",
+}
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """What one method needs, and what to use instead where that is missing."""
+
+    needs: frozenset[Need]
+    instead: tuple[str, ...]
+    """Methods that answer a similar question, the most similar first."""
+
+
+def _requirement(*needs: Need, instead: tuple[str, ...] = ()) -> Requirement:
+    return Requirement(frozenset(needs), instead)
+
+
+_ONE_LAYER = ("attention_norms", "raw_attention", "integrated_gradients", "leave_one_out")
+METHODS: dict[str, Requirement] = {
+    "saliency": _requirement("embedded", instead=("leave_one_out",)),
+    "input_x_gradient": _requirement("embedded", instead=("leave_one_out",)),
+    "integrated_gradients": _requirement("embedded", instead=("leave_one_out",)),
+    "smooth_grad": _requirement("embedded", instead=("leave_one_out",)),
+    "occlusion": _requirement("embedded", instead=("leave_one_out",)),
+    "leave_one_out": _requirement("removal", instead=("occlusion",)),
+    "greedy_leave_one_out": _requirement("removal", instead=("occlusion",)),
+    "random_attribution": _requirement(),
+    "raw_attention": _requirement("attention", instead=("integrated_gradients", "leave_one_out")),
+    "gradient_x_attention": _requirement(
+        "attention", "weight_gradients", instead=("input_x_gradient", "raw_attention", "leave_one_out")
+    ),
+    "attention_rollout": _requirement(
+        "self_attention", instead=_ONE_LAYER
+    ),
+    "attention_flow": _requirement(
+        "self_attention", instead=_ONE_LAYER
+    ),
+    "attention_relevance": _requirement(
+        "self_attention", "weight_gradients", instead=("gradient_x_attention", "integrated_gradients", "leave_one_out")
+    ),
+    "encoder_decoder_relevance": _requirement(
+        "attention", "weight_gradients", instead=("gradient_x_attention", "integrated_gradients", "leave_one_out")
+    ),
+    "attention_norms": _requirement(
+        "attention", "values", instead=("raw_attention", "integrated_gradients", "leave_one_out")
+    ),
+    "block_norms": _requirement(
+        "self_attention", "values", instead=_ONE_LAYER
+    ),
+    "globenc": _requirement(
+        "self_attention", "values", instead=_ONE_LAYER
+    ),
+    "alti": _requirement(
+        "self_attention", "values", instead=_ONE_LAYER
+    ),
+    "alti_plus": _requirement(
+        "attention", "self_attention", "values",
+        instead=_ONE_LAYER,
+    ),
+    "value_zeroing": _requirement("layer", instead=("attention_norms", "occlusion", "leave_one_out")),
+}  # fmt: skip
+"""Every method, with what it needs."""
+
+
+def check_method(method: str, available: Collection[str]) -> None:
+    """Raise unless a model has what a method needs; name a method that works instead.
+
+    Args:
+        method: a key of `METHODS`.
+        available: the `Need`s that the model meets, keys of `DESCRIPTIONS`.
+
+    >>> check_method("attention_rollout", {"embedded", "attention", "values"})
+    Traceback (most recent call last):
+    ValueError: attention_rollout needs self-attention in every layer, of as many queries as keys; use attention_norms
+    """
+    if method not in METHODS:
+        near = get_close_matches(method, METHODS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"methods are {', '.join(METHODS)}"
+        raise ValueError(f"there is no attribution method {method!r}; {hint}")
+    if unknown := set(available) - set(DESCRIPTIONS):
+        raise ValueError(f"check_method: {sorted(unknown)} in available are no needs; needs are {list(DESCRIPTIONS)}")
+    missing = [DESCRIPTIONS[need] for need in DESCRIPTIONS if need in METHODS[method].needs - set(available)]
+    if missing:
+        works = [name for name in METHODS[method].instead if METHODS[name].needs <= set(available)]
+        hint = f"use {works[0]}" if works else "no method of attribution but random_attribution works for this model"
+        raise ValueError(f"{method} needs {', and '.join(missing)}; {hint}")
