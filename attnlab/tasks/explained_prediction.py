@@ -100,11 +100,12 @@ def choice(
 
 
 def _number(names: Sequence[str], name: str, option: str, what: str) -> int:
-    """Return the index of a name, in any case."""
-    for candidate in (name, name.lower()):
-        for number, other in enumerate(names):
-            if candidate in (other, other.lower()):
-                return number
+    """Return the index of a name; upper and lower case matter only if there are both."""
+    if name in names:
+        return names.index(name)
+    folded = [other.casefold() for other in names]
+    if name.casefold() in folded:
+        return folded.index(name.casefold())
     close = get_close_matches(name, names, 1)
     known = ", ".join(map(repr, names[:SHOWN_NAMES])) + (", …" if len(names) > SHOWN_NAMES else "")
     hint = f"did you mean {close[0]!r}?" if close else f"the model knows {known}"

@@ -5,14 +5,19 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
-Need = Literal["embedded", "removal", "attention", "self_attention", "weight_gradients", "values", "layer"]
+Need = Literal[
+    "embedded", "removal", "attention", "self_attention", "encoder_decoder", "weight_gradients", "values",
+    "feed_forward_norm", "layer",
+]  # fmt: skip
 DESCRIPTIONS: dict[Need, str] = {
     "embedded": "a score that is a differentiable function of the embedded tokens",
     "removal": "a score that is a function of which tokens are removed",
     "attention": "attention weights",
     "self_attention": "self-attention in every layer, of as many queries as keys",
+    "encoder_decoder": "a decoder with self-attention and cross-attention in every layer",
     "weight_gradients": "gradients of the score with respect to the attention weights",
     "values": "value vectors, output projections, residual inputs and norms of the attention layers",
+    "feed_forward_norm": "the norm behind the feed-forward network, or pre-norm layers, which have none",
     "layer": "a function that recomputes a layer with some values zeroed",
 }
 
@@ -54,7 +59,8 @@ METHODS: dict[str, Requirement] = {
         "self_attention", "weight_gradients", instead=("gradient_x_attention", "integrated_gradients", "leave_one_out")
     ),
     "encoder_decoder_relevance": _requirement(
-        "attention", "weight_gradients", instead=("gradient_x_attention", "integrated_gradients", "leave_one_out")
+        "encoder_decoder", "weight_gradients",
+        instead=("attention_relevance", "gradient_x_attention", "integrated_gradients", "leave_one_out"),
     ),
     "attention_norms": _requirement(
         "attention", "values", instead=("raw_attention", "integrated_gradients", "leave_one_out")
@@ -63,14 +69,13 @@ METHODS: dict[str, Requirement] = {
         "self_attention", "values", instead=_ONE_LAYER
     ),
     "globenc": _requirement(
-        "self_attention", "values", instead=_ONE_LAYER
+        "self_attention", "values", "feed_forward_norm", instead=("alti", *_ONE_LAYER)
     ),
     "alti": _requirement(
         "self_attention", "values", instead=_ONE_LAYER
     ),
     "alti_plus": _requirement(
-        "attention", "self_attention", "values",
-        instead=_ONE_LAYER,
+        "encoder_decoder", "values", instead=("alti", *_ONE_LAYER)
     ),
     "value_zeroing": _requirement("layer", instead=("attention_norms", "occlusion", "leave_one_out")),
 }  # fmt: skip

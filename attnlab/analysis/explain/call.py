@@ -1,0 +1,108 @@
+"""One traced call of a model, with what the methods of attribution take of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import Partial
+from jaxtyping import Bool, Float, PyTree
+
+from attnlab.analysis.explain.layout import Layout
+from attnlab.analysis.interventions import shifted
+from attnlab.layers.capture import LayerAttention
+from attnlab.tasks.adapter import ModelAdapter
+from attnlab.tasks.explained_prediction import Target
+
+Baseline = Literal["pad", "zeros", "mean"]
+BASELINES = ("pad", "zeros", "mean")
+
+
+@dataclass(frozen=True)
+class ModelCall:
+    """The call of a model with one example, in a compiled function.
+
+    Attributes:
+        adapter: the model with the layout of its batches.
+        params: its parameters.
+        batch: one row, or two that differ in the output only.
+        target: the explained number.
+        valid: [n] True for positions that are not padding.
+        removable: [n] True for positions that are neither padding nor special tokens.
+        rows: True for the queries whose attention leads to the target; longer than any sequence. All False if the model
+            pools its states.
+        pools: whether the model pools its states.
+        inputs: the embedded inputs.
+        layout: their places in one array.
+        embedded: [n d] all of them in one array, those of the first row.
+    """
+
+    adapter: ModelAdapter
+    params: PyTree
+    batch: Mapping[str, Any]
+    target: Target
+    valid: Bool[Array, " n"]
+    removable: Bool[Array, " n"]
+    rows: Bool[Array, " q"]
+    pools: bool
+    inputs: PyTree
+    layout: Layout
+    embedded: Float[Array, "n d"]
+
+    @classmethod
+    def of(
+        cls, adapter: ModelAdapter, params: PyTree, batch: Mapping[str, Any], *arguments: Any, tree: Any
+    ) -> "ModelCall":
+        """Return the call of a model; `arguments` are from `target` to `pools`, `tree` is that of `Layout`."""
+        inputs = adapter.embed(params, batch)
+        layout = Layout.of(tree, inputs)
+        return cls(adapter, params, batch, *arguments, inputs, layout, layout.join(inputs))
+
+    def scores(self, embedded: Float[Array, "n d"]) -> Float[Array, ""]:
+        """Return the target for other embedded inputs."""
+        rows = len(jax.tree.leaves(self.inputs)[0])
+        inputs = self.layout.split(embedded, rows, self.inputs)
+        output = self.adapter.forward(self.params, self.batch, embedded=inputs, attention=False)
+        return self.target(output.logits, self.batch)
+
+    def scores_without(self, removed: Bool[Array, " n"], baseline: Float[Array, "n d"]) -> Float[Array, ""]:
+        """Return the target with the embeddings of removed positions replaced by those of the baseline."""
+        return self.scores(jnp.where((removed & self.removable)[:, None], baseline, self.embedded))
+
+    def baseline(self, kind: Baseline) -> Float[Array, "n d"]:
+        """Return what replaces the embeddings.
+
+        pad: the embeddings of padding, and the features of a blank image. zeros: zeros, which the norm of a layer that
+        sees nothing else cannot scale down to smoothly, so that integrated gradients need many steps. mean: the mean of
+        an array's positions, which for an array of one position is that position.
+        """
+        if kind == "zeros":
+            return jnp.zeros_like(self.embedded)
+        if kind == "pad":
+            return self.layout.join(self.adapter.embed(self.params, self.adapter.blank(self.batch)))
+        if kind != "mean":
+            raise ValueError(f"baseline must be one of {', '.join(BASELINES)}, not {kind!r}")
+        means = []
+        for place, width in zip(self.layout.slices, self.layout.widths, strict=True):
+            real = self.removable[place, None]
+            mean = jnp.sum(jnp.where(real, self.embedded[place], 0), axis=0) / jnp.maximum(jnp.sum(real), 1)
+            means.append(jnp.broadcast_to(mean, (width, len(mean))))
+        return jnp.concatenate(means)
+
+    @cached_property
+    def layers(self) -> list[LayerAttention]:
+        """The records of all layers, of all rows of the batch."""
+        return self.adapter.forward(self.params, self.batch, details=True).attention
+
+    @cached_property
+    def gradients(self) -> dict[str, Float[Array, "r h q k"]]:
+        """The gradients of the target with respect to the weights of each layer with an attention module."""
+
+        def score(by: dict[str, Array]) -> Array:
+            intervene = Partial(shifted, by=by)
+            return self.target(self.adapter.forward(self.params, self.batch, intervene=intervene).logits, self.batch)
+
+        return jax.grad(score)({a.name: jnp.zeros_like(a.weights) for a in self.layers if a.pooled is not None})
