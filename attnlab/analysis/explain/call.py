@@ -54,12 +54,12 @@ class ModelCall:
 
     @classmethod
     def of(
-        cls, adapter: ModelAdapter, params: PyTree, batch: Mapping[str, Any], *arguments: Any, tree: Any
+        cls, adapter: ModelAdapter, params: PyTree, batch: Mapping[str, Any], tree: Any, **others: Any
     ) -> "ModelCall":
-        """Return the call of a model; `arguments` are from `target` to `pools`, `tree` is that of `Layout`."""
+        """Return the call of a model; `tree` is that of `Layout`, `others` are the fields from `target` to `pools`."""
         inputs = adapter.embed(params, batch)
         layout = Layout.of(tree, inputs)
-        return cls(adapter, params, batch, *arguments, inputs, layout, layout.join(inputs))
+        return cls(adapter, params, batch, inputs=inputs, layout=layout, embedded=layout.join(inputs), **others)
 
     def scores(self, embedded: Float[Array, "n d"]) -> Float[Array, ""]:
         """Return the target for other embedded inputs."""

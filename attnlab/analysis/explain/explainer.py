@@ -192,7 +192,10 @@ class Explainer:
             tree: Any, pools: bool, params: PyTree, target: Any, batch: Any, valid: Array, removable: Array,
             rows: Array, removed: Array | None = None,
         ) -> Any:  # fmt: skip
-            call = ModelCall.of(adapter, params, batch, target, valid, removable, rows, pools, tree=tree)
+            call = ModelCall.of(
+                adapter, params, batch, tree,
+                target=target, valid=valid, removable=removable, rows=rows, pools=pools,
+            )  # fmt: skip
             if removed is not None:
                 baseline = call.baseline(options["baseline"])
                 return jax.lax.map(lambda some: call.scores_without(some, baseline), removed, batch_size=25)
