@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from attnlab.analysis.explain import Explainer
-from attnlab.analysis.explain.methods import methods_for
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
 from attnlab.data.text.buckets import Shape
@@ -42,6 +41,7 @@ CASES = {
     "Transformer captioner": ("captioning/scenes_transformer.yaml", (), [IMAGE]),
     "visual questions": ("visual_qa/scenes_cross_attention.yaml", (), [IMAGE, QUESTION]),
 }
+NO_ATTENTION = {"translation without attention": ("translation/dates_none.yaml", (), ["der dritte Mai"])}
 LABELS = {
     "recurrent classifier": {"text": "a good film"},
     "Transformer classifier": {"text": "[CLS] a good film"},
@@ -89,7 +89,7 @@ class Case:
 
 @cache
 def prepared(name: str):
-    path, changes, _ = CASES[name]
+    path, changes, _ = (CASES | NO_ATTENTION)[name]
     config = load(EXPERIMENTS / path, changes, tiny=True)
     task = task_class(config).prepare(config, task_class(config).load(config, None))
     return Explainer(task), jax.jit(task.initialize)(jax.random.key(0))
@@ -179,7 +179,7 @@ def test_every_position_has_a_label_and_integrated_gradients_are_complete(case: 
 
 
 @every_model
-def test_occlusion_is_the_change_of_the_target_and_padding_changes_nothing(case: Case):
+def test_occlusion_is_the_change_of_the_target_computed_without_padding(case: Case):
     explained, explainer = case.explained, case.explainer
     attributions, _, score = explainer.attribute(case.params, explained, "occlusion")
     positions = explainer.prepare(case.params, explained)
@@ -189,12 +189,20 @@ def test_occlusion_is_the_change_of_the_target_and_padding_changes_nothing(case:
     np.testing.assert_allclose(attributions[first], change, atol=atol)
     assert not attributions[~positions.removable].any()
 
-    adapter = explainer.task.adapter
+
+@pytest.mark.parametrize(
+    "case", ["recurrent classifier", "Transformer translation", "sentence Transformer", "BiDAF"], indirect=True
+)
+def test_padding_changes_nothing(case: Case):
+    explained, explainer, adapter = case.explained, case.explainer, case.explainer.task.adapter
+    attributions, _, score = explainer.attribute(case.params, explained, "occlusion")
     small, longest = adapter.padded_shape(explained.examples), adapter.max_positions or 1000
     large = Shape(small.rows, min(small.source + 16, longest), min(small.target + 16, longest))
     padded, _, _ = explainer.attribute(case.params, explained, "occlusion", large)
-    wider = explainer.prepare(case.params, explained, large)
-    np.testing.assert_allclose(padded[wider.valid], attributions[positions.valid], atol=atol)
+    valid, wider = (explainer.prepare(case.params, explained, shape).valid for shape in (small, large))
+    assert wider.size > valid.size
+    np.testing.assert_allclose(padded[wider], attributions[valid], atol=2e-5 + 2e-6 * abs(score))
+    assert not padded[~wider].any()
 
 
 @pytest.mark.parametrize("case", TARGETS, indirect=True)
@@ -266,6 +274,16 @@ def test_a_target_that_does_not_exist_is_refused(name, selection, message):
         ("recurrent classifier", {"method": "integrated_gradient"}, "did you mean integrated_gradients"),
         ("recurrent classifier", {"method": "saliency", "n_steps": 9}, "n_steps: saliency"),
         ("recurrent classifier", {"n_steps": 0}, "n_steps 0"),
+        (
+            "translation without attention",
+            {"method": "raw_attention"},
+            "raw_attention needs attention weights; use ",
+        ),
+        (
+            "translation without attention",
+            {"method": "leave_one_out", "removal": "mask"},
+            "removal 'mask'.*no attention",
+        ),
         ("recurrent classifier", {"baseline": "noise"}, "baseline 'noise'.*pad, zeros, mean"),
         ("recurrent classifier", {"granularity": "letter"}, "granularity 'letter'"),
         ("Transformer classifier", {"method": "raw_attention", "layer": 9}, "layer 9.*1 to 2"),
@@ -274,12 +292,13 @@ def test_a_target_that_does_not_exist_is_refused(name, selection, message):
 )
 def test_a_method_or_an_option_that_the_model_does_not_have_is_refused(name, options, message):
     explainer, params = prepared(name)
+    inputs = CASES[name][2] if name in CASES else NO_ATTENTION[name][2]
     with pytest.raises(UserError, match=message):
-        explainer.explain(params, explainer.task.parse_example(CASES[name][2]), **options)
+        explainer.explain(params, explainer.task.parse_example(inputs), **options)
 
 
 def test_methods_follow_from_what_a_model_records():
-    methods = {name: set(methods_for(prepared(name)[0].task.adapter)) for name in CASES}
+    methods = {name: set(prepared(name)[0].methods) for name in CASES}
     assert {"integrated_gradients", "raw_attention", "gradient_x_attention"} <= set.intersection(*methods.values())
     for name in ("Transformer classifier", "story Transformer", "sentence Transformer", "Transformer reader"):
         assert {"attention_rollout", "attention_flow", "attention_relevance", "alti"} <= methods[name]

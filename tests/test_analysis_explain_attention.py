@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
+from attnlab import lab
 from attnlab.analysis.explain import Explainer
 from attnlab.analysis.interventions import gated
 from attnlab.config.load import load
 from attnlab.tasks.explained_prediction import TargetSelection
 from attnlab.tasks.layer_attention import Selection
 from attnlab.tasks.registry import task_class
+from attnlab.training.steps import replicated
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 CASES = {
@@ -161,3 +164,31 @@ def test_removed_positions_are_replaced_and_special_tokens_stay():
     scores = explainer.scores_without(params, explained, removed)
     np.testing.assert_allclose(scores, whole - drops[:4], atol=1e-6)
     np.testing.assert_allclose(scores[0], whole, atol=1e-6)
+
+
+def test_a_position_that_is_masked_in_the_attention_does_not_count():
+    explainer, params, example = prepared("memory network")
+    masked = explainer.explain(params, example, method="leave_one_out", removal="mask")
+    shorter = explainer.task.parse_example(["Boris ran to the garden. Where is Amira?"])
+    left = explainer.task.explained_prediction(params, shorter, TargetSelection(masked.prediction))
+    _, _, score = explainer.attribute(params, left, "raw_attention")
+    np.testing.assert_allclose(masked["story"].attributions[0], masked.score - score, atol=1e-5)
+    assert masked["question"].attributions == [0], "the question is no key of this attention"
+
+
+def test_from_a_run_in_python():
+    task = prepared("Transformer classifier")[0].task
+    run = lab.TrainedModel(SimpleNamespace(), task)  # pyright: ignore[reportArgumentType]
+    run.__dict__["_restored"] = ([], jax.device_put(prepared("Transformer classifier")[1], replicated()))
+    assert "attention_rollout" in run.explanation_methods
+    explanation = run.explain(
+        "A good film, it's bad", method="input_x_gradient", target="negative", contrast="positive", granularity="word"
+    )
+    assert explanation["text"].labels == ("[CLS]", "A", "good", "film,", "it's", "bad")
+    assert "log-probability of the class 'negative' minus that of 'positive'; text (6 words)" in repr(explanation)
+    with pytest.raises(TypeError, match="one example"):
+        run.explain(["a good film"])  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match="position"):
+        run.explain("a good film", position="1")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(KeyError, match="text"):
+        explanation["image"]

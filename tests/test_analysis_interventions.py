@@ -112,3 +112,13 @@ def test_an_intervention_can_be_restricted_to_layers(weights):
     permute = Partial(interventions.permuted, rng=jax.random.key(0))
     expected = interventions.permuted(layer(weights), 0, rng=jax.random.key(0))
     np.testing.assert_array_equal(restricted(interventions.only(permute, [NAME]), weights), expected)
+
+
+def test_masked_keys_have_no_weight_and_rows_keep_their_sum(weights):
+    removed = jnp.array([True, False, False, False])
+    masked = interventions.masked(layer(weights), 0, removed={NAME: removed})
+    assert not np.any(masked[..., 0])
+    np.testing.assert_allclose(masked.sum(axis=-1), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(masked[0, 0, 0, 1:], weights[0, 0, 0, 1:] / weights[0, 0, 0, 1:].sum(), rtol=1e-6)
+    np.testing.assert_array_equal(interventions.masked(layer(weights), 0, removed={"encoder": removed}), weights)
+    assert not np.any(interventions.masked(layer(weights), 0, removed={NAME: jnp.ones(4, bool)}))

@@ -106,6 +106,27 @@ def gated(layer: LayerAttention, start: Any, *, gates: Mapping[str, Array]) -> F
     return layer.weights * jnp.asarray(gates[layer.name], layer.weights.dtype)[None, :, None, None]
 
 
+def masked(layer: LayerAttention, start: Any, *, removed: Mapping[str, Bool[Array, " k"]]) -> Float[Array, "b h q k"]:
+    """Return weights without removed keys; each row keeps its sum, as if these keys had been masked.
+
+    weights'[i, j] = 0 for a removed key,    weights[i, j] Σ_k weights[i, k] / Σ_{k not removed} weights[i, k] else
+
+    For softmax this is the weights of the logits without these keys. Not `gated`, which removes heads.
+
+    Args:
+        layer: the attention of the layer.
+        start: index of the first query; not used.
+        removed: True for removed keys, by the layers' names; other layers are left unchanged.
+    Returns: weights; 0 for a query all of whose keys are removed.
+    Reference: Serrano & Smith 2019, section 3.
+    """
+    if layer.name not in removed:
+        return layer.weights
+    kept = jnp.where(removed[layer.name][None, None, None, :], 0.0, layer.weights)
+    rest = kept.sum(axis=-1, keepdims=True)
+    return kept * layer.weights.sum(axis=-1, keepdims=True) / jnp.where(rest == 0, 1.0, rest)
+
+
 def averaged(layer: LayerAttention, start: Any, *, heads: Mapping[str, Bool[Array, " h"]]) -> Float[Array, "b h q k"]:
     """Return weights with which the chosen heads have the same output for all queries: its mean over the queries.
 

@@ -173,8 +173,9 @@ class TrainedModel:
                 token of the output.
             position: number of one token of a generated text, from 1; None for the whole text.
             granularity: sum the attributions of tokens over words, or over sentences.
-            options: of the method: `baseline` ("pad", "zeros" or "mean"), `n_steps` of integrated gradients,
-                `n_samples` and `noise_level` of SmoothGrad, `seed`, and `layer` and `head` (from 1) of attention.
+            options: of the method: `baseline` ("pad", "zeros" or "mean") and `n_steps` of integrated gradients,
+                `baseline` of occlusion, `removal` (one of these or "mask") of leave-one-out, `n_samples` and
+                `noise_level` of SmoothGrad, `seed`, and `layer` and `head` (from 1) of methods on attention.
 
         Raises:
             UserError: the model cannot have this method, or there is no such target or option; names what there is.

@@ -5,7 +5,7 @@ own Flax model call these methods themselves: they take arrays or a function `em
 """
 
 from attnlab.analysis.explain.explainer import Explainer
-from attnlab.analysis.explain.methods import methods_for
+from attnlab.analysis.explain.methods import methods_for, needs_met
 from attnlab.analysis.explain.record import Explanation, PartAttributions
 
-__all__ = ["Explainer", "Explanation", "PartAttributions", "methods_for"]
+__all__ = ["Explainer", "Explanation", "PartAttributions", "methods_for", "needs_met"]

@@ -26,12 +26,10 @@ from attnlab.analysis.attribution import (
     positive_gradient_x_attention,
     raw_attention,
 )
-from attnlab.analysis.explain.call import ModelCall
+from attnlab.analysis.explain.call import KEYS, ModelCall
 from attnlab.config.errors import UserError
 from attnlab.layers.capture import LayerAttention
 
-KEYS = {"context_to_query": 1, "image_to_question": 1}
-"""Kinds of attention whose keys are the positions of the second embedded array; those of all others are the first's."""
 TO_THE_TARGET = ("self", "cross", "decoder", "context_to_query")
 """Kinds of attention of which only some queries lead to the target; all queries of the others do."""
 

@@ -11,14 +11,19 @@ from jax import Array
 from jax.tree_util import Partial
 from jaxtyping import Bool, Float, PyTree
 
+from attnlab.analysis.attribution.record import ScoresWithout
 from attnlab.analysis.explain.layout import Layout
-from attnlab.analysis.interventions import shifted
+from attnlab.analysis.interventions import masked, shifted
 from attnlab.layers.capture import LayerAttention
 from attnlab.tasks.adapter import ModelAdapter
 from attnlab.tasks.explained_prediction import Target
 
 Baseline = Literal["pad", "zeros", "mean"]
 BASELINES = ("pad", "zeros", "mean")
+Removal = Literal["pad", "zeros", "mean", "mask"]
+REMOVALS = (*BASELINES, "mask")
+KEYS = {"context_to_query": 1, "image_to_question": 1}
+"""Kinds of attention whose keys are the positions of the second embedded array; those of all others are the first's."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,31 @@ class ModelCall:
         output = self.adapter.forward(self.params, self.batch, embedded=inputs, attention=False)
         return self.target(output.logits, self.batch)
 
-    def scores_without(self, removed: Bool[Array, " n"], baseline: Float[Array, "n d"]) -> Float[Array, ""]:
-        """Return the target with the embeddings of removed positions replaced by those of the baseline."""
-        return self.scores(jnp.where((removed & self.removable)[:, None], baseline, self.embedded))
+    def without(self, removal: Removal) -> ScoresWithout:
+        """Return the target as a function of which positions are removed; special tokens and padding stay.
+
+        A baseline replaces the embeddings of removed positions. "mask" masks them as keys of every attention to the
+        input, which then has the sum of its weights on the others; what a position contributes elsewhere, through a
+        recurrent encoder or its own residual connection, remains.
+        """
+        if removal != "mask":
+            replacement = self.baseline(removal)
+            return lambda removed: self.scores(
+                jnp.where((removed & self.removable)[:, None], replacement, self.embedded)
+            )
+        layers = jax.eval_shape(lambda: self.adapter.forward(self.params, self.batch, details=True).attention)
+        places = {
+            layer.name: self.layout.slices[KEYS.get(layer.kind, 0)]
+            for layer in layers
+            if layer.pooled is not None and not (layer.kind == "self" and layer.stack == "decoder")
+        }
+
+        def scores(removed: Bool[Array, " n"]) -> Float[Array, ""]:
+            keys = removed & self.removable
+            intervene = Partial(masked, removed={name: keys[place] for name, place in places.items()})
+            return self.target(self.adapter.forward(self.params, self.batch, intervene=intervene).logits, self.batch)
+
+        return scores
 
     def baseline(self, kind: Baseline) -> Float[Array, "n d"]:
         """Return what replaces the embeddings.

@@ -13,9 +13,17 @@ from jaxtyping import PyTree
 
 from attnlab.analysis.attribution import Attribution, attention_flow
 from attnlab.analysis.attribution.requirements import Need
-from attnlab.analysis.explain.call import BASELINES, Baseline, ModelCall
+from attnlab.analysis.explain.call import BASELINES, REMOVALS, ModelCall, Removal
 from attnlab.analysis.explain.layout import Layout
-from attnlab.analysis.explain.methods import EXPLAINERS, FLOW, methods_for, needs_met, options_of, refuse_method
+from attnlab.analysis.explain.methods import (
+    AT_ONCE,
+    EXPLAINERS,
+    FLOW,
+    methods_for,
+    needs_met,
+    options_of,
+    refuse_method,
+)
 from attnlab.analysis.explain.record import Explanation, parts_of
 from attnlab.config.errors import UserError
 from attnlab.data.text.buckets import Shape
@@ -51,7 +59,7 @@ class Explainer:
     @property
     def methods(self) -> list[str]:
         """The methods that the model can have."""
-        return methods_for(self.task.adapter)
+        return methods_for(self._needs)
 
     def explain(
         self,
@@ -71,7 +79,8 @@ class Explainer:
             method: a method of `methods`.
             selection: the target; None for the model's own prediction.
             granularity: sum the attributions of tokens over words, or over sentences.
-            options: of the method: `baseline` ("pad", "zeros", "mean"), `n_steps`, `n_samples`, `layer`, ...
+            options: of the method: `baseline` ("pad", "zeros", "mean"), `removal` (one of these or "mask"), `n_steps`,
+                `n_samples`, `noise_level`, `seed`, `layer`, `head`.
         Raises:
             UserError: the method, the target or an option does not exist for this model; names what does.
         """
@@ -116,7 +125,7 @@ class Explainer:
         explained: ExplainedPrediction,
         removed: np.ndarray,
         *,
-        baseline: Baseline = "pad",
+        removal: Removal = "pad",
         shape: Shape | None = None,
     ) -> np.ndarray:
         """Return the target [m] for versions of the input with removed positions.
@@ -125,10 +134,10 @@ class Explainer:
             params: the parameters of the task's model.
             explained: as `task.explained_prediction` returns it.
             removed: [m n] True for the positions that are removed; special tokens and padding stay.
-            baseline: what replaces their embeddings.
+            removal: what removed means: the baseline that replaces an embedding, or "mask" in the attention.
             shape: shape of the batch; None for the adapter's `padded_shape`.
         """
-        compiled, prepared = self._compiled("", {"baseline": baseline}), self.prepare(params, explained, shape)
+        compiled, prepared = self._compiled("", {"removal": removal}), self.prepare(params, explained, shape)
         return np.asarray(compiled(*self._arguments(params, explained, prepared), jnp.asarray(removed)))
 
     def prepare(self, params: PyTree, explained: ExplainedPrediction, shape: Shape | None = None) -> Prepared:
@@ -157,8 +166,11 @@ class Explainer:
         refuse_method(method, self._needs)
         if granularity not in GRANULARITIES:
             raise UserError(f"granularity {granularity!r}: must be one of {', '.join(GRANULARITIES)}")
-        if (baseline := options.get("baseline", "pad")) not in BASELINES:
-            raise UserError(f"baseline {baseline!r}: must be one of {', '.join(BASELINES)}")
+        for name, known in (("baseline", BASELINES), ("removal", REMOVALS)):
+            if (value := options.get(name, "pad")) not in known:
+                raise UserError(f"{name} {value!r}: must be one of {', '.join(known)}")
+        if options.get("removal") == "mask" and "attention" not in self._needs:
+            raise UserError("removal 'mask': this model has no attention; use pad")
         for name in ("n_steps", "n_samples"):
             if (number := options.get(name, 1)) < 1:
                 raise UserError(f"{name} {number}: must be at least 1")
@@ -197,8 +209,7 @@ class Explainer:
                 target=target, valid=valid, removable=removable, rows=rows, pools=pools,
             )  # fmt: skip
             if removed is not None:
-                baseline = call.baseline(options["baseline"])
-                return jax.lax.map(lambda some: call.scores_without(some, baseline), removed, batch_size=25)
+                return jax.lax.map(call.without(options["removal"]), removed, batch_size=AT_ONCE)
             return EXPLAINERS[method](call, **options), call.scores(call.embedded)
 
         self._functions[key] = jax.jit(apply, static_argnums=(0, 1))

@@ -1,7 +1,7 @@
 """The methods by which the prediction of a task's model can be explained, and which of them a model can have."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -25,7 +25,7 @@ from attnlab.analysis.attribution import (
 )
 from attnlab.analysis.attribution.requirements import DESCRIPTIONS, Need
 from attnlab.analysis.explain import attention_methods as on_attention
-from attnlab.analysis.explain.call import Baseline, ModelCall
+from attnlab.analysis.explain.call import Baseline, ModelCall, Removal
 from attnlab.config.errors import UserError
 from attnlab.tasks.adapter import ModelAdapter
 
@@ -74,14 +74,14 @@ def _occlusion(call: ModelCall, *, baseline: Baseline = "pad") -> Attribution:
     )  # fmt: skip
 
 
-def _leave_one_out(call: ModelCall, *, baseline: Baseline = "pad") -> Attribution:
-    return leave_one_out(_without(call, baseline), len(call.valid), valid=call.removable, internal_batch_size=AT_ONCE)
+def _leave_one_out(call: ModelCall, *, removal: Removal = "pad") -> Attribution:
+    n = len(call.valid)
+    return leave_one_out(call.without(removal), n, valid=call.removable, internal_batch_size=AT_ONCE)
 
 
-def _greedy_leave_one_out(call: ModelCall, *, baseline: Baseline = "pad") -> Attribution:
-    return greedy_leave_one_out(
-        _without(call, baseline), len(call.valid), valid=call.removable, internal_batch_size=AT_ONCE
-    )
+def _greedy_leave_one_out(call: ModelCall, *, removal: Removal = "pad") -> Attribution:
+    n = len(call.valid)
+    return greedy_leave_one_out(call.without(removal), n, valid=call.removable, internal_batch_size=AT_ONCE)
 
 
 def _random_attribution(call: ModelCall, *, seed: int = 0) -> Attribution:
@@ -143,10 +143,13 @@ def needs_met(adapter: ModelAdapter) -> frozenset[Need]:
     return frozenset(needs)
 
 
-def methods_for(adapter: ModelAdapter) -> list[str]:
-    """Return the methods of attribution that a model can have."""
-    needs = needs_met(adapter)
-    return [method for method in EXPLAINERS if METHODS[method].needs <= needs]
+def methods_for(needs: Collection[str]) -> list[str]:
+    """Return the methods of attribution that a model can have.
+
+    Args:
+        needs: what the model offers, see `needs_met`.
+    """
+    return [method for method in EXPLAINERS if METHODS[method].needs <= set(needs)]
 
 
 def refuse_method(method: str, needs: frozenset[Need]) -> None:
@@ -159,8 +162,3 @@ def refuse_method(method: str, needs: frozenset[Need]) -> None:
 
 def _summed(result: Attribution) -> Attribution:
     return Attribution(result.method, aggregate_features(result.attributions, "sum"), result.completeness_gap)
-
-
-def _without(call: ModelCall, baseline: Baseline) -> Callable[[Array], Array]:
-    replacement = call.baseline(baseline)
-    return lambda removed: call.scores_without(removed, replacement)
