@@ -109,3 +109,12 @@ def test_the_mask_of_a_record_leaves_out_queries_that_are_padding(weights):
     np.testing.assert_array_equal(where[1, 0], [[True, True, False, False], [False] * 4, [False] * 4])
     with pytest.raises(ValueError, match="details=True"):
         interventions.allowed(layer_attention("cross", "decoder", 1, weights))
+
+
+def test_masked_keys_have_no_weight_and_rows_keep_their_sum(weights):
+    removed = jnp.array([True, False, False, False])
+    masked = interventions.masked(layer(weights), ALL, removed=removed)
+    assert not np.any(masked[..., 0])
+    np.testing.assert_allclose(masked.sum(axis=-1), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(masked[0, 0, 0, 1:], weights[0, 0, 0, 1:] / weights[0, 0, 0, 1:].sum(), rtol=1e-6)
+    assert not np.any(interventions.masked(layer(weights), ALL, removed=jnp.ones(4, bool)))

@@ -110,6 +110,25 @@ def gated(layer: LayerAttention, queries: Queries, *, gates: Float[Array, " h"])
     return layer.weights * _of_heads("gates", gates, layer)[None, :, None, None]
 
 
+def masked(layer: LayerAttention, queries: Queries, *, removed: Bool[Array, " k"]) -> Float[Array, "b h q k"]:
+    """Return weights without removed keys; each row keeps its sum, as if these keys had been masked.
+
+    weights'[i, j] = 0 for a removed key,    weights[i, j] Σ_k weights[i, k] / Σ_{k not removed} weights[i, k] else
+
+    For softmax this is the weights of the logits without these keys. Not `gated`, which removes heads.
+
+    Args:
+        layer: the attention of the layer.
+        queries: not used.
+        removed: True for removed keys.
+    Returns: weights; 0 for a query all of whose keys are removed.
+    Reference: Serrano & Smith 2019, section 3.
+    """
+    kept = jnp.where(removed[None, None, None, :], 0.0, layer.weights)
+    rest = kept.sum(axis=-1, keepdims=True)
+    return kept * layer.weights.sum(axis=-1, keepdims=True) / jnp.where(rest == 0, 1.0, rest)
+
+
 def replaced_by_mean(
     layer: LayerAttention, queries: Queries, *, gates: Float[Array, " h"], mean: Float[Array, "h v"]
 ) -> Replacement:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import PyTree
 
+from attnlab.analysis.explain import Explainer, Explanation
 from attnlab.config import Experiment
 from attnlab.config.code import TRUST, announced, code_of, recorded_code, refuse_other_code
 from attnlab.config.difference import difference
@@ -21,6 +22,8 @@ from attnlab.results.run import Run
 from attnlab.results.run_files import CONFIG, DECODING
 from attnlab.tasks.attention_map import AnyAttentionMap
 from attnlab.tasks.base import Task
+from attnlab.tasks.explained_prediction import TargetSelection
+from attnlab.tasks.input_parts import Granularity
 from attnlab.tasks.layer_attention import Selection
 from attnlab.tasks.registry import task_class
 from attnlab.training.steps import replicated
@@ -140,6 +143,51 @@ class TrainedModel:
         if selection:
             return [self.task.selected_attention_map(self.params, example, selection)]
         return self.task.attention_maps(self.params, example)
+
+    @property
+    def explanation_methods(self) -> list[str]:
+        """The methods of `explain` that the model can have."""
+        return self._explainer.methods
+
+    @cached_property
+    def _explainer(self) -> Explainer:
+        return Explainer(self.task)
+
+    def explain(
+        self,
+        *inputs: str,
+        method: str = "integrated_gradients",
+        target: str | None = None,
+        contrast: str | None = None,
+        position: int | None = None,
+        granularity: Granularity = "token",
+        **options: Any,
+    ) -> Explanation:
+        """Explain a prediction: what each token, sentence or cell of the input contributes to it.
+
+        Args:
+            inputs: the inputs of `attnlab show`, in the task's format.
+            method: one of `explanation_methods`.
+            target: a class, an answer, a part of the passage, or an output text; None for the model's own prediction.
+            contrast: another one, to explain why the target is more probable than this. With `position` it is one
+                token of the output.
+            position: number of one token of a generated text, from 1; None for the whole text.
+            granularity: sum the attributions of tokens over words, or over sentences.
+            options: of the method: `baseline` ("pad", "zeros" or "mean") and `n_steps` of integrated gradients,
+                `baseline` of occlusion, `removal` (one of these or "mask") of leave-one-out, `n_samples` and
+                `noise_level` of SmoothGrad, `seed`, and `layer` and `head` (from 1) of methods on attention.
+
+        Raises:
+            UserError: the model cannot have this method, or there is no such target or option; names what there is.
+        """
+        if any(isinstance(value, list | tuple) for value in (*inputs, target, contrast)):
+            raise TypeError(f"explain takes one example, not a list of them: {self.task.input_format}")
+        if not isinstance(position, int | None):
+            raise TypeError(f"position must be the number of a token of the output, not {position!r}")
+        example, selection = self.task.parse_example(inputs), TargetSelection(target, contrast, position)
+        return self._explainer.explain(
+            self.params, example, method=method, selection=selection, granularity=granularity, **options
+        )
 
 
 def average(trees: Sequence[PyTree]) -> PyTree:

@@ -40,10 +40,14 @@ class ModelAdapter(ABC):
     Attributes:
         model: the Linen module; its parameters live elsewhere.
         input_names: names of the arrays of a batch in the order of the model's arguments.
+        embedded_names: names of the arrays that `embed` embeds, in which 0 is padding or a blank image.
+        max_positions: most positions of `lengths` that the model has learned; None for any number.
     """
 
     model: nn.Module
     input_names: ClassVar[tuple[str, ...]]
+    embedded_names: ClassVar[tuple[str, ...]] = ("tokens",)
+    max_positions: int | None = None
 
     @property
     @abstractmethod
@@ -64,6 +68,22 @@ class ModelAdapter(ABC):
             widths = [max(sizes) for sizes in zip(*map(self.lengths, examples), strict=True)]
             shape = Shape(-(-len(examples) // jax.device_count()) * jax.device_count(), *widths)
         return self.arrays(examples, shape)
+
+    def padded_shape(self, examples: Sequence[Any]) -> Shape:
+        """Return the shape of a batch of these examples alone, with widths rounded up to multiples of 16.
+
+        Few shapes are compiled so for examples that are explained one by one. No width exceeds `max_positions`.
+        """
+        longest = self.max_positions
+        widths = [max(sizes) for sizes in zip(*map(self.lengths, examples), strict=True)]
+        rounded = [-(-width // 16) * 16 for width in widths]
+        if longest is not None:
+            rounded = [min(wide, max(longest, width)) for wide, width in zip(rounded, widths, strict=True)]
+        return Shape(len(examples), *rounded)
+
+    def blank(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a batch with padding in place of every token, and blank images."""
+        return dict(batch) | {name: jnp.zeros_like(batch[name]) for name in self.embedded_names}
 
     def inputs(self, batch: Mapping[str, Any]) -> list[Any]:
         """Return the model's positional arguments."""

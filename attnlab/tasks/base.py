@@ -20,6 +20,7 @@ from attnlab.data.text.buckets import Shape
 from attnlab.tasks.adapter import ModelAdapter
 from attnlab.tasks.attention_map import AnyAttentionMap
 from attnlab.tasks.data_check import DataReport, PartStatistics, SplitStatistics, length_quantiles
+from attnlab.tasks.explained_prediction import ExplainedPrediction, TargetSelection
 from attnlab.tasks.layer_attention import Selection
 from attnlab.tasks.poll import Poll, no_poll
 from attnlab.training import metric_names
@@ -187,6 +188,14 @@ class Task(ABC):
     @abstractmethod
     def selected_attention_map(self, params: PyTree, example: Any, selection: Selection) -> AnyAttentionMap:
         """Return the attention map of the best prediction for one layer and head, or the mean of the heads."""
+
+    @abstractmethod
+    def explained_prediction(self, params: PyTree, example: Any, selection: TargetSelection) -> ExplainedPrediction:
+        """Return the model's prediction of an example, or another target, with what explaining it takes.
+
+        Raises:
+            UserError: the target does not exist; names it and what exists.
+        """
 
     @abstractmethod
     def unknown_words(self, texts: Sequence[str]) -> list[str]:

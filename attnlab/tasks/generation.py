@@ -12,11 +12,14 @@ from jaxtyping import Array, PyTree
 
 from attnlab.config import Decoding
 from attnlab.config.models.transformer import DecoderStack
-from attnlab.data.text.tokenizer import BOS, EOS, Tokenizer
+from attnlab.data.text.tokenizer import BOS, EOS, Encoding, Tokenizer
 from attnlab.tasks.adapter import Output
 from attnlab.tasks.attention_map import AnyAttentionMap
 from attnlab.tasks.base import Task
+from attnlab.tasks.explained_output import explained_output
+from attnlab.tasks.explained_prediction import ExplainedPrediction, TargetSelection
 from attnlab.tasks.hypotheses import Hypothesis, hypotheses_of_row, output_lines, padded_length, with_n_best
+from attnlab.tasks.input_parts import InputSequence
 from attnlab.tasks.layer_attention import SelectedAttention, Selection, layers_of_first_example, select
 from attnlab.tasks.poll import Poll, no_poll, with_poll
 from attnlab.training.decoding import Hypotheses, make_decode
@@ -60,6 +63,10 @@ class GenerationTask(Task):
     @abstractmethod
     def selected_map(self, example: Any, hypothesis: Hypothesis, selected: SelectedAttention) -> AnyAttentionMap:
         """Return the attention map of a selected layer and head while the model decodes a hypothesis."""
+
+    @abstractmethod
+    def source_input(self, example: Any) -> tuple[Any, InputSequence]:
+        """Return the source of an example as the adapter's `fill` takes it, with the labels of its positions."""
 
     @property
     def target_tokenizer(self) -> Tokenizer:
@@ -167,6 +174,19 @@ class GenerationTask(Task):
         batch = shard_batch(dict(zip(self.adapter.input_names, (source, lengths, target_in), strict=True)))
         layers = layers_of_first_example(self.adapter, params, batch)
         return self.selected_map(example, best, select(layers, selection, "cross", self._reported_layer))
+
+    def explained_prediction(self, params: PyTree, example: Any, selection: TargetSelection) -> ExplainedPrediction:
+        """Return the generated text or one of its tokens, or another text, with the positions of the source."""
+        source, inputs = self.source_input(example)
+        best = self.generate(params, [example], self.decoding)[0][0]
+        explained = explained_output(source, inputs, best, self.target_tokenizer, self.encode_target, selection)
+        longest = max(len(tokens) for _, tokens in explained.examples) + 1
+        padded_length(longest, self.max_positions, f"with its start token a {self.target_name}")
+        return explained
+
+    def encode_target(self, text: str) -> Encoding:
+        """Return the tokens of a target text."""
+        return self.target_tokenizer.encode(text)
 
     def predict(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
         """Yield the best text for each line; an empty line for an empty one.

@@ -21,6 +21,7 @@ from attnlab.tasks.attention_map import AttentionMap, RowGroup
 from attnlab.tasks.base import TrainingBatches, rows_multiple
 from attnlab.tasks.generation import GenerationTask, SourceBatch
 from attnlab.tasks.hypotheses import END, START, Hypothesis, padded_length
+from attnlab.tasks.input_parts import InputSequence, text_part
 from attnlab.tasks.layer_attention import SelectedAttention, self_attention_map, title
 from attnlab.tasks.poll import Poll, no_poll
 from attnlab.tasks.seq2seq_adapters import adapter
@@ -126,6 +127,13 @@ class Seq2SeqTask(GenerationTask):
         ids, limit = self.source_ids(examples), self.max_positions
         padded_length(max(map(len, ids), default=0) + 1, limit, f"with its end token a {self.source_name}")
         return evaluation_batches(ids, max(DECODING_TOKENS // beam, 1), rows_multiple(), limit)
+
+    def source_input(self, example: SentencePair) -> tuple[list[int], InputSequence]:
+        """Return the token numbers of the source, with the labels of its positions."""
+        source = self.tokenizers.source.encode(example.source)
+        if not source.ids:
+            raise UserError(f"the {self.source_name} has no tokens")
+        return source.ids, InputSequence((text_part("source", example.source, source.offsets, after=[END]),))
 
     def generate(
         self, params: PyTree, examples: Sequence[SentencePair], decoding: Decoding, poll: Poll = no_poll

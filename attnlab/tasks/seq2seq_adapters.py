@@ -16,6 +16,7 @@ class RecurrentAdapter(ModelAdapter):
     """The recurrent encoder-decoder. An example is a pair of source and target token numbers."""
 
     input_names = ("source", "source_lengths", "target_in")
+    embedded_names = ("source",)
 
     def __init__(self, config: Any, source_vocabulary: int, target_vocabulary: int, supervised: bool = False) -> None:
         self.model = RecurrentSeq2Seq(config, source_vocabulary, target_vocabulary)
@@ -36,6 +37,7 @@ class TransformerAdapter(RecurrentAdapter):
 
     def __init__(self, config: Any, source_vocabulary: int, target_vocabulary: int, supervised: bool = False) -> None:
         self.model = TransformerSeq2Seq(config, source_vocabulary, target_vocabulary)
+        self.max_positions = config.max_positions
         self._supervised = supervised
 
     def options(self, attention: bool) -> dict[str, Any]:

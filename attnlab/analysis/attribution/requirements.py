@@ -7,7 +7,7 @@ from typing import Literal
 
 Need = Literal[
     "embedded", "removal", "attention", "self_attention_layer", "self_attention", "cross_attention",
-    "decoder_self_attention", "weight_gradients", "values", "layer",
+    "decoder_self_attention", "weight_gradients", "values", "feed_forward_norm", "layer",
 ]  # fmt: skip
 DESCRIPTIONS: dict[Need, str] = {
     "embedded": "a score that is a differentiable function of the embedded tokens",
@@ -19,6 +19,7 @@ DESCRIPTIONS: dict[Need, str] = {
     "decoder_self_attention": "self-attention in every layer of a decoder",
     "weight_gradients": "gradients of the score with respect to the attention weights",
     "values": "value vectors, output projections, residual inputs and norms of the attention layers",
+    "feed_forward_norm": "the norm behind the feed-forward network, or pre-norm layers, which have none",
     "layer": "a function that recomputes a layer with some values zeroed",
 }
 IMPLIED: dict[Need, frozenset[Need]] = {
@@ -81,7 +82,7 @@ ATTRIBUTION_METHODS: dict[str, Requirement] = {
         "self_attention_layer", "values", instead=_ONE_LAYER
     ),
     "globenc": _requirement(
-        "self_attention", "values", instead=_ONE_LAYER
+        "self_attention", "values", "feed_forward_norm", instead=("alti", *_ONE_LAYER)
     ),
     "alti": _requirement(
         "self_attention", "values", instead=_ONE_LAYER

@@ -10,6 +10,7 @@ import numpy as np
 from attnlab.config.classification import Classification
 from attnlab.data.classification.records import LabeledText
 from attnlab.data.pretrained.source import vocabulary
+from attnlab.data.records import Span
 from attnlab.data.text import contractions
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
@@ -51,6 +52,12 @@ class TextEncoder:
         """Return the part of the text that each of its tokens covers, after truncation."""
         (encoding,) = self._encoded([text])
         return [encoding.surface[place] for place in self._kept(encoding)]
+
+    def spans(self, text: str) -> list[Span]:
+        """Return the span of each of the tokens in the text as it is written, after truncation."""
+        (encoding,) = self._encoded([text])
+        spans = [encoding.offsets[place] for place in self._kept(encoding)]
+        return contractions.restored(text, spans) if self.config.split_contractions else spans
 
     def unknown(self, texts: Sequence[str]) -> list[str]:
         """Return the words of texts that are not in the vocabulary, after truncation."""

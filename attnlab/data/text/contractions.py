@@ -27,3 +27,16 @@ def moved(text: str, spans: Sequence[Span]) -> list[Span]:
     places = [match.start() for match in _SECOND.finditer(text.replace("’", "'"))]
     before = lambda position: sum(place <= position for place in places)  # noqa: E731
     return [(start + before(start), end + before(end - 1)) for start, end in spans]
+
+
+def restored(text: str, spans: Sequence[Span]) -> list[Span]:
+    """Convert spans of the result of `split` to spans of the text; the inverse of `moved`.
+
+    >>> text = "it's bad"
+    >>> [text[start:end] for start, end in restored(text, [(0, 2), (3, 5), (6, 9)])]
+    ['it', "'s", 'bad']
+    """
+    matches = _SECOND.finditer(text.replace("’", "'"))
+    inserted = [match.start() + number for number, match in enumerate(matches)]
+    before = lambda position: sum(place < position for place in inserted)  # noqa: E731
+    return [(start - before(start), end - before(end)) for start, end in spans]

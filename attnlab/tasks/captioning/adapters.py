@@ -20,10 +20,13 @@ class CaptionerAdapter(ModelAdapter):
     """A captioning model. An example is an input of the image encoder and the token numbers of a caption."""
 
     input_names = ("image", "cells", "target_in")
+    embedded_names = ("image",)
 
     def __init__(self, config: Experiment, images: ImageInputs, vocabulary: int) -> None:
         make: Any = MODELS[config.model.kind]
         self.model, self._images = make(config.model, vocabulary), images
+        model: Any = config.model
+        self.max_positions = model.max_positions
 
     @property
     def example_batch(self) -> Batch:

@@ -19,7 +19,7 @@ from attnlab.data.images.pixels import pixels
 from attnlab.data.records import Splits
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
-from attnlab.data.text.tokenizer import Tokenizer, train
+from attnlab.data.text.tokenizer import Encoding, Tokenizer, train
 from attnlab.tasks.adapter import ModelAdapter
 from attnlab.tasks.attention_map import AnyAttentionMap, ImageAttentionMap
 from attnlab.tasks.base import Metric, Task, TrainingBatches, settings
@@ -33,6 +33,7 @@ from attnlab.tasks.generation import GenerationTask, SourceBatch
 from attnlab.tasks.hypotheses import Hypothesis
 from attnlab.tasks.image_inputs import MAX_ROWS
 from attnlab.tasks.image_task import ImageTask, images_and_names, read_image
+from attnlab.tasks.input_parts import InputSequence, image_part
 from attnlab.tasks.layer_attention import SelectedAttention
 from attnlab.tasks.poll import Poll, no_poll
 from attnlab.training.objective import Loss
@@ -195,6 +196,15 @@ class CaptioningTask(GenerationTask, ImageTask):
     def source_batches(self, examples: Sequence[CaptionedImage], beam: int) -> Iterator[SourceBatch]:
         """Return batches of the inputs of the image encoder, whose lengths are numbers of cells."""
         return self.image_inputs.batches(*images_and_names(examples), max(MAX_ROWS // beam, 1))
+
+    def source_input(self, example: CaptionedImage) -> tuple[np.ndarray, InputSequence]:
+        """Return the input of the image encoder, with the labels of the cells."""
+        (image,), side = self.image_inputs.encoder_inputs([example.image], [example.name]), self.image_inputs.side
+        return image, InputSequence((image_part("image", side, side),))
+
+    def encode_target(self, text: str) -> Encoding:
+        """Return the tokens of a caption, in lower case and without punctuation like the training captions."""
+        return self.tokenizer.encode(words(text))
 
     def target_ids(self, examples: Sequence[CaptionedImage]) -> list[list[int]]:
         """Return the token numbers of the first caption of each image."""

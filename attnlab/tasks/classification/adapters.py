@@ -23,6 +23,8 @@ class ClassifierAdapter(ModelAdapter):
 
     def __init__(self, config: Experiment, vocabulary: int, classes: int) -> None:
         self.model = MODELS[config.model.kind](config.model, vocabulary, classes)
+        model: Any = config.model
+        self.max_positions = model.max_text_tokens
 
     @property
     def example_batch(self) -> Batch:

@@ -12,9 +12,9 @@ from attnlab.config.models.classifier import TransformerClassifier
 from attnlab.data.classification.records import LabeledText
 from attnlab.layers.capture import LayerAttention
 from attnlab.tasks.attention_map import AttentionMap, RowGroup
+from attnlab.tasks.input_parts import CLS, SEP
 from attnlab.tasks.layer_attention import SelectedAttention, self_attention_map
 
-CLS, SEP = "[CLS]", "[SEP]"
 ATTENTION_POOLINGS = ("attention", "structured")
 """Kinds of pooling with learned attention weights."""
 

@@ -45,6 +45,8 @@ from attnlab.tasks.classification.metrics import (
     macro_f1_of,
     rationale_scores,
 )
+from attnlab.tasks.explained_prediction import ExplainedPrediction, TargetSelection, choice
+from attnlab.tasks.input_parts import CLS, SEP, InputSequence, text_part
 from attnlab.tasks.layer_attention import Selection, layers_of_first_example, select
 from attnlab.tasks.poll import Poll, no_poll, with_poll
 from attnlab.tasks.pretrained_task import PretrainedTask
@@ -206,6 +208,19 @@ class ClassificationTask(PretrainedTask):
         return selected_map(
             best, select(layers_of_first_example(self.adapter, params, shard_batch(batch)), selection, "encoder")
         )
+
+    def explained_prediction(
+        self, params: PyTree, example: LabeledText, selection: TargetSelection
+    ) -> ExplainedPrediction:
+        """Return the predicted class, or another one, with the tokens of the text."""
+        (encoded,) = self.text_encoder.encode([example.text])
+        if not encoded.length:
+            raise UserError("the text has no tokens")
+        before, after = special_tokens(self.config.model)
+        spans = self.text_encoder.spans(example.text)
+        part = text_part("text", example.text, spans, before=[CLS] * before, after=[SEP] * after)
+        predicted = int(self.probabilities(params, [example.text])[0].argmax())
+        return choice((encoded.ids, 0), InputSequence((part,)), self.labels, predicted, selection, "class")
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Return the words, or pieces of words, that the vocabulary lacks, after truncation."""

@@ -6,17 +6,20 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from attnlab.config import Experiment
 from attnlab.data.extractive_qa.encoder import PassageEncoder, Window
+from attnlab.data.extractive_qa.records import PassageQuestion
+from attnlab.data.records import Span
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
 from attnlab.data.text.tokenizer import BOS, EOS
 from attnlab.layers.capture import LayerAttention
-from attnlab.models.bidaf import BidafReader, Pointers
+from attnlab.models.bidaf import BidafReader, Pointers, ReaderEmbeddings
 from attnlab.models.transformer_reader import TransformerReader
 from attnlab.tasks.adapter import ModelAdapter, Output
+from attnlab.tasks.input_parts import CLS, SEP, InputPart, InputSequence, text_part
 
 
 class QuestionAttention(NamedTuple):
@@ -43,6 +46,14 @@ class ReaderAdapter(ModelAdapter):
     def question_attention(self, batch: Mapping[str, Any], layers: Sequence[LayerAttention]) -> QuestionAttention:
         """Return the attention between question and passage from the records of all layers."""
 
+    @abstractmethod
+    def explained_inputs(self, example: PassageQuestion, window: Window) -> PyTree:
+        """Return an `InputSequence` for each array that `embed` returns."""
+
+    @abstractmethod
+    def rows(self, window: Window, words: Span) -> tuple[int, ...]:
+        """Return the positions whose attention leads to an answer, first and last word in the window, or `NO_SPAN`."""
+
     def output(self, raw: Pointers, layers: list[LayerAttention]) -> Output:
         logits = jnp.stack([raw.start, raw.end], axis=1)
         return Output(logits, layers, jnp.zeros(logits.shape[0]))
@@ -57,6 +68,14 @@ def _column(rows: int, values: Sequence[int]) -> np.ndarray:
     column = np.zeros(rows, np.int32)
     column[: len(values)] = values
     return column
+
+
+def _question_part(example: PassageQuestion, window: Window, **special: Any) -> InputPart:
+    return text_part("question", example.question, window.question.offsets, **special)
+
+
+def _passage_part(example: PassageQuestion, window: Window, **special: Any) -> InputPart:
+    return text_part("passage", example.passage, window.passage.offsets[window.first : window.last], **special)
 
 
 def _targets(rows: int, windows: Sequence[Window]) -> Batch:
@@ -74,6 +93,7 @@ class BidafAdapter(ReaderAdapter):
         "passage", "passage_lengths", "question", "question_lengths", "passage_letters", "question_letters", "match",
     )  # fmt: skip
 
+    embedded_names = ("passage", "passage_letters", "question", "question_letters")
     question_title = "Attention of each word of the passage to the question"
 
     def __init__(self, config: Any, encoder: PassageEncoder) -> None:
@@ -111,6 +131,13 @@ class BidafAdapter(ReaderAdapter):
             "match": np.ones((1, 1), np.float32),
         }
 
+    def explained_inputs(self, example: PassageQuestion, window: Window) -> Any:
+        parts = _passage_part(example, window), _question_part(example, window)
+        return ReaderEmbeddings(*(InputSequence((part,)) for part in parts))  # type: ignore[arg-type]
+
+    def rows(self, window: Window, words: Span) -> tuple[int, ...]:
+        return tuple(range(window.length) if words[0] < 0 else range(words[0], words[1] + 1))
+
     def question_attention(self, batch: Mapping[str, Any], layers: Sequence[LayerAttention]) -> QuestionAttention:
         """Return context-to-query attention, transposed, and query-to-context attention."""
         weights = {layer.kind: layer.weights[:, 0] for layer in layers}
@@ -131,6 +158,7 @@ class TransformerAdapter(ReaderAdapter):
     def __init__(self, config: Any, encoder: PassageEncoder) -> None:
         self.model = TransformerReader(config.model, encoder.tokenizer.vocabulary_size)
         self._tokens_after = config.model.special_tokens_after
+        self.max_positions = config.model.encoder.max_positions
 
     def lengths(self, example: Window) -> tuple[int, int]:
         length = len(example.question.ids) + 2 + example.length + self._tokens_after
@@ -159,6 +187,14 @@ class TransformerAdapter(ReaderAdapter):
             "starts": np.array([2], np.int32),
             "match": np.ones((1, 3), np.float32),
         }
+
+    def explained_inputs(self, example: PassageQuestion, window: Window) -> InputSequence:
+        question = _question_part(example, window, before=[CLS], after=[SEP])
+        return InputSequence((question, _passage_part(example, window, after=[SEP] * self._tokens_after)))
+
+    def rows(self, window: Window, words: Span) -> tuple[int, ...]:
+        start = len(window.question.ids) + 2
+        return (0,) if words[0] < 0 else tuple(start + word for word in dict.fromkeys(words))
 
     def question_attention(self, batch: Mapping[str, Any], layers: Sequence[LayerAttention]) -> QuestionAttention:
         """Return the last layer's attention of the question's tokens to the passage's, the mean of its heads."""

@@ -9,9 +9,9 @@ from attnlab.data.extractive_qa.encoder import Window
 from attnlab.data.extractive_qa.records import PassageQuestion
 from attnlab.tasks.attention_map import AttentionMap, RowGroup
 from attnlab.tasks.extractive_qa.span_prediction import PredictedSpan
+from attnlab.tasks.input_parts import CLS, SEP
 from attnlab.tasks.layer_attention import SelectedAttention, self_attention_map
 
-CLS, SEP = "[CLS]", "[SEP]"
 MAX_WORDS = 120
 """Most words of a passage in an attention map: those around the answer."""
 NO_ANSWER_MASS = 0.005

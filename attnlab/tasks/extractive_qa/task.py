@@ -27,9 +27,11 @@ from attnlab.models import bert
 from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap
 from attnlab.tasks.base import Metric, TrainingBatches, refuse_n_best, rows_multiple, settings
 from attnlab.tasks.bootstrap import interval, paired_difference
+from attnlab.tasks.explained_prediction import ExplainedPrediction, TargetSelection
 from attnlab.tasks.extractive_qa import lexical_baseline
 from attnlab.tasks.extractive_qa.adapters import ReaderAdapter, adapter
 from attnlab.tasks.extractive_qa.attention_maps import WindowAttention, selected_map, span_map, words_around
+from attnlab.tasks.extractive_qa.explained_span import explained_span
 from attnlab.tasks.extractive_qa.metrics import best_by_threshold, per_question_scores, squad_scores
 from attnlab.tasks.extractive_qa.span_prediction import (
     PredictedSpan,
@@ -207,6 +209,15 @@ class ExtractiveQATask(PretrainedTask):
         batch = shard_batch(self.adapter.fill([window]))
         selected = select(layers_of_first_example(self.adapter, params, batch), selection, "encoder")
         return selected_map(best, selected, window, words_around(window, span), self._question_words(example, window))
+
+    def explained_prediction(
+        self, params: PyTree, example: PassageQuestion, selection: TargetSelection
+    ) -> ExplainedPrediction:
+        """Return the predicted answer, or another one, with the words of the question and of the answer's window."""
+        windows = self.passage_encoder.encode([example])
+        if not windows[0].length:
+            raise UserError("the passage has no tokens")
+        return explained_span(self.adapter, example, windows, self.predict_spans(params, [example])[0][0], selection)
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Return the words of passages and questions that the vocabulary lacks."""

@@ -1,5 +1,6 @@
 """Adapters of the models of stories: their batches, and their attention to the sentences."""
 
+import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from attnlab.config import Experiment
 from attnlab.config.models.story_qa import MemoryNetwork as MemoryNetworkConfig
@@ -17,10 +18,12 @@ from attnlab.data.story_qa.encoder import BREAK, SPECIALS, START, EncodedStory, 
 from attnlab.data.story_qa.records import StoryQuestion
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
+from attnlab.data.text.letters import WORD, composed
 from attnlab.layers.capture import LayerAttention
-from attnlab.models.memory_network import MemoryNetwork
+from attnlab.models.memory_network import MemoryNetwork, StoryEmbeddings
 from attnlab.models.transformer_story_reader import SentenceStoryReader, TransformerStoryReader, latest_first
 from attnlab.tasks.adapter import ModelAdapter, Output
+from attnlab.tasks.input_parts import InputPart, InputSequence, joined, sentence_part, text_part
 
 
 class StoryAdapter(ModelAdapter):
@@ -29,12 +32,12 @@ class StoryAdapter(ModelAdapter):
     Attributes:
         steps: labels of the rows of `sentence_attention`.
         title: title of these rows; empty if they need none.
-        max_positions: most positions of a story; None for any number.
+        rows: the positions from whose states the answer is predicted; None for a model without such positions.
     """
 
     steps: list[str]
     title: str = ""
-    max_positions: int | None
+    rows: tuple[int, ...] | None = (0,)
 
     @abstractmethod
     def sentence_attention(self, batch: Mapping[str, Any], layers: Sequence[LayerAttention]) -> Float[Array, "b h n"]:
@@ -43,6 +46,10 @@ class StoryAdapter(ModelAdapter):
     def position_labels(self, story: StoryQuestion, memory: int) -> list[str]:
         """Return a label for each position of a Transformer whose input is the last `memory` sentences; else none."""
         return []
+
+    @abstractmethod
+    def explained_inputs(self, sentences: Sequence[str], question: str) -> PyTree:
+        """Return an `InputSequence` for each array, or group of arrays, that `embed` returns."""
 
     def lengths(self, example: EncodedStory) -> tuple[int, int]:
         return self.length(example), self.length(example)
@@ -72,6 +79,7 @@ class _SentenceTableAdapter(StoryAdapter):
     """Stories as arrays [b sentences words]."""
 
     input_names = ("story", "sentences", "question")
+    embedded_names = ("story", "question")
 
     def __init__(self, words: int, max_positions: int | None) -> None:
         self._words, self.max_positions = words, max_positions
@@ -92,10 +100,16 @@ class _SentenceTableAdapter(StoryAdapter):
 class MemoryNetworkAdapter(_SentenceTableAdapter):
     """The memory network."""
 
+    rows = None
+
     def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
         super().__init__(words, config.task.memory)
         self.model = MemoryNetwork(config.model, len(vocabulary.words), config.task.memory)
         self.steps = [f"hop {n}" for n in range(1, config.model.hops + 1)]
+
+    def explained_inputs(self, sentences: Sequence[str], question: str) -> Any:
+        story, query = sentence_part("story", sentences), sentence_part("question", [question])
+        return StoryEmbeddings(InputSequence((story,)), InputSequence((query,)))  # type: ignore[arg-type]
 
     def sentence_attention(self, batch: Mapping[str, Any], layers: Sequence[LayerAttention]) -> Array:
         return jnp.concatenate([layer.weights[:, 0] for layer in layers], axis=1)
@@ -114,6 +128,9 @@ class SentenceTransformerAdapter(_SentenceTableAdapter):
 
     def position_labels(self, story: StoryQuestion, memory: int) -> list[str]:
         return [story.question, *story.sentences[-memory:][::-1]]
+
+    def explained_inputs(self, sentences: Sequence[str], question: str) -> InputSequence:
+        return InputSequence((sentence_part("question", [question]), sentence_part("story", sentences[::-1])))
 
     def output(self, raw: Array, layers: list[LayerAttention]) -> Output:
         return Output(raw, layers, jnp.zeros(raw.shape[0]))
@@ -152,12 +169,29 @@ class WordTransformerAdapter(StoryAdapter):
         question, *sentences = [split_words_cased(text) or [text] for text in texts]
         return [SPECIALS[START], *question, SPECIALS[BREAK], *(word for sentence in sentences for word in sentence)]
 
+    def explained_inputs(self, sentences: Sequence[str], question: str) -> InputSequence:
+        return InputSequence((
+            _words_part("question", [question], before=[SPECIALS[START]], after=[SPECIALS[BREAK]]),
+            _words_part("story", sentences),
+        ))  # fmt: skip
+
     def output(self, raw: Array, layers: list[LayerAttention]) -> Output:
         return Output(raw, layers, jnp.zeros(raw.shape[0]))
 
     def sentence_attention(self, batch: Mapping[str, Any], layers: Sequence[LayerAttention]) -> Array:
         of_sentence = jax.nn.one_hot(batch["sentence"], self._memory)
         return jnp.einsum("bht,btn->bhn", _of_first_position(layers), of_sentence)
+
+
+def _words_part(name: str, sentences: Sequence[str], **special: Any) -> InputPart:
+    """Return the part of the words of sentences, as `split_words_cased` finds them; one without any is a word."""
+    text, whole = joined([composed(sentence) for sentence in sentences])
+    words = [
+        (start + first, start + last)
+        for start, end in whole
+        for first, last in [match.span() for match in re.finditer(WORD, text[start:end])] or [(0, end - start)]
+    ]
+    return text_part(name, text, words, sentences=whole, **special)
 
 
 def _of_first_position(layers: Sequence[LayerAttention]) -> Float[Array, "b l t"]:

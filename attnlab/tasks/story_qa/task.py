@@ -22,6 +22,7 @@ from attnlab.data.story_qa.records import StoryQuestion
 from attnlab.data.text.batching import evaluation_shapes
 from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap, RowGroup
 from attnlab.tasks.base import Metric, Task, TrainingBatches, refuse_n_best, rows_multiple, settings
+from attnlab.tasks.explained_prediction import ExplainedPrediction, TargetSelection, choice
 from attnlab.tasks.layer_attention import Selection, layers_of_first_example, select, self_attention_map
 from attnlab.tasks.poll import Poll, no_poll, with_poll
 from attnlab.tasks.story_qa.adapters import StoryAdapter, adapter
@@ -166,6 +167,15 @@ class StoryQATask(Task):
                 row_groups=(RowGroup(1, selected.title, "hop"),),
             )
         return self_attention_map(best, labels, selected)
+
+    def explained_prediction(
+        self, params: PyTree, example: StoryQuestion, selection: TargetSelection
+    ) -> ExplainedPrediction:
+        """Return the predicted answer, or another one, with the words or sentences of question and story."""
+        (encoded,), (predicted,) = self.encode([example]), self.predict_answers(params, [example])
+        sentences = example.sentences[encoded.left_out :]
+        inputs, best = self.adapter.explained_inputs(sentences, example.question), predicted.probabilities.argmax()
+        return choice(encoded, inputs, self.vocabulary.words, int(best), selection, "answer", self.adapter.rows)
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Return the words of stories and questions that no training story has."""

@@ -23,6 +23,7 @@ class VisualAnswererAdapter(ModelAdapter):
     """
 
     input_names = ("image", "cells", "question", "lengths")
+    embedded_names = ("image", "question")
 
     def __init__(self, config: Any, images: ImageInputs, vocabulary: int, answers: int) -> None:
         self.model, self._images = VisualAnswerer(config, vocabulary, answers), images

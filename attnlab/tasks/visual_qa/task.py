@@ -25,10 +25,14 @@ from attnlab.data.text.buckets import Shape
 from attnlab.data.text.tokenizer import Tokenizer, train
 from attnlab.data.visual_qa import load
 from attnlab.data.visual_qa.records import ImageQuestion
+from attnlab.models.visual_qa import VisualEmbeddings
 from attnlab.tasks.attention_map import AnyAttentionMap, ImageAttentionMap
 from attnlab.tasks.base import Metric, TrainingBatches, refuse_n_best, settings
 from attnlab.tasks.bootstrap import interval
+from attnlab.tasks.explained_prediction import ExplainedPrediction, TargetSelection, choice
+from attnlab.tasks.hypotheses import END
 from attnlab.tasks.image_task import ImageTask, images_and_names, read_image
+from attnlab.tasks.input_parts import InputSequence, image_part, text_part
 from attnlab.tasks.layer_attention import Selection, layers_of_first_example, select
 from attnlab.tasks.poll import Poll, no_poll, with_poll
 from attnlab.tasks.text_input import parse_lines, predictions_by_line, words_not_in
@@ -215,6 +219,18 @@ class VisualQATask(ImageTask):
         batch = shard_batch(self.adapter.fill([(image[0], ids, 0)]))
         selected = select(layers_of_first_example(self.adapter, params, batch), selection, "cross")
         return selected_map(best, selected, len(ids))
+
+    def explained_prediction(
+        self, params: PyTree, example: ImageQuestion, selection: TargetSelection
+    ) -> ExplainedPrediction:
+        """Return the predicted answer, or another one, with the cells of the image and the words of the question."""
+        (image,), side = self.image_inputs.encoder_inputs([example.image], [example.name]), self.image_inputs.side
+        encoding = self.tokenizer.encode(example.question)
+        parts = image_part("image", side, side), text_part("question", example.question, encoding.offsets, after=[END])
+        inputs = VisualEmbeddings(*(InputSequence((part,)) for part in parts))  # type: ignore[arg-type]
+        (predicted,) = self.predict_answers(params, [example])
+        best, rows = self.answers.index(predicted.text), tuple(range(len(encoding.ids) + 1))
+        return choice((image, encoding.ids, 0), inputs, self.answers, best, selection, "answer", rows)
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Return the words of the questions that the vocabulary lacks; the path of an image before a tab is ignored."""

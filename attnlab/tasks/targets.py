@@ -21,7 +21,7 @@ def class_target(logits: Float[Array, " c"], label: Int[Array, ""] | int) -> Flo
     Returns: at most 0.
     Numerics: −inf logits have probability 0.
 
-    >>> class_target(jnp.zeros(2), 1).round(4).tolist()
+    >>> round(float(class_target(jnp.zeros(2), 1)), 4)
     -0.6931
     """
     return jax.nn.log_softmax(logits)[label]
@@ -63,7 +63,7 @@ def span_target(
         end: last position of the answer, inclusive.
     Reference: Seo et al. 2017, equation 5.
 
-    >>> span_target(jnp.zeros(2), jnp.zeros(2), 0, 1).round(4).tolist()
+    >>> round(float(span_target(jnp.zeros(2), jnp.zeros(2), 0, 1)), 4)
     -1.3863
     """
     return class_target(start_logits, start) + class_target(end_logits, end)
@@ -81,7 +81,7 @@ def token_target(
         tokens: the output sequence, such as the model's own translation.
         position: of the token to explain.
 
-    >>> token_target(jnp.zeros((3, 2)), jnp.array([1, 0, 1]), 2).round(4).tolist()
+    >>> round(float(token_target(jnp.zeros((3, 2)), jnp.array([1, 0, 1]), 2)), 4)
     -0.6931
     """
     return class_target(logits[position], tokens[position])
@@ -100,7 +100,7 @@ def sequence_target(
         length: number of its tokens, the end token included.
     Numerics: padding contributes exactly 0, also to the gradient.
 
-    >>> sequence_target(jnp.zeros((3, 2)), jnp.array([1, 0, 0]), 2).round(4).tolist()
+    >>> round(float(sequence_target(jnp.zeros((3, 2)), jnp.array([1, 0, 0]), 2)), 4)
     -1.3863
     """
     chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[:, None], axis=1)[:, 0]

@@ -1,0 +1,140 @@
+"""One traced call of a model, with what the methods of attribution take of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import Partial
+from jaxtyping import Bool, Float, PyTree
+
+from attnlab.analysis.explain.layout import Layout
+from attnlab.analysis.functions import Predict
+from attnlab.analysis.interventions import masked, shifted
+from attnlab.layers.capture import LayerAttention
+from attnlab.tasks.adapter import ModelAdapter
+from attnlab.tasks.explained_prediction import Target
+
+Baseline = Literal["pad", "zeros", "mean"]
+BASELINES = ("pad", "zeros", "mean")
+Removal = Literal["pad", "zeros", "mean", "mask"]
+REMOVALS = (*BASELINES, "mask")
+KEYS = {"context_to_query": 1, "image_to_question": 1}
+"""Kinds of attention whose keys are the positions of the second embedded array; those of all others are the first's."""
+
+
+@dataclass(frozen=True)
+class ModelCall:
+    """The call of a model with one example, in a compiled function.
+
+    Attributes:
+        adapter: the model with the layout of its batches.
+        params: its parameters.
+        batch: one row, or two that differ in the output only.
+        target: the explained number.
+        valid: [n] True for positions that are not padding.
+        removable: [n] True for positions that are neither padding nor special tokens.
+        rows: True for the queries whose attention leads to the target; longer than any sequence. All False if the model
+            pools its states.
+        pools: whether the model pools its states.
+        inputs: the embedded inputs.
+        layout: their places in one array.
+        embedded: [n d] all of them in one array, those of the first row.
+    """
+
+    adapter: ModelAdapter
+    params: PyTree
+    batch: Mapping[str, Any]
+    target: Target
+    valid: Bool[Array, " n"]
+    removable: Bool[Array, " n"]
+    rows: Bool[Array, " q"]
+    pools: bool
+    inputs: PyTree
+    layout: Layout
+    embedded: Float[Array, "n d"]
+
+    @classmethod
+    def of(
+        cls, adapter: ModelAdapter, params: PyTree, batch: Mapping[str, Any], tree: Any, **others: Any
+    ) -> "ModelCall":
+        """Return the call of a model; `tree` is that of `Layout`, `others` are the fields from `target` to `pools`."""
+        inputs = adapter.embed(params, batch)
+        layout = Layout.of(tree, inputs)
+        return cls(adapter, params, batch, inputs=inputs, layout=layout, embedded=layout.join(inputs), **others)
+
+    def score(self, embedded: Float[Array, "n d"]) -> Float[Array, ""]:
+        """Return the target for other embedded inputs."""
+        rows = len(jax.tree.leaves(self.inputs)[0])
+        inputs = self.layout.split(embedded, rows, self.inputs)
+        output = self.adapter.forward(self.params, self.batch, embedded=inputs, attention=False)
+        return self.target(output.logits, self.batch)
+
+    def without(self, removal: Removal) -> Predict:
+        """Return the target of each version [m] as a function of which positions are removed from it, [m n].
+
+        Special tokens and padding stay.
+
+        A baseline replaces the embeddings of removed positions. "mask" masks them as keys of every attention to the
+        input, which then has the sum of its weights on the others; what a position contributes elsewhere, through a
+        recurrent encoder or its own residual connection, remains.
+        """
+        if removal != "mask":
+            replacement = self.baseline(removal)
+            return jax.vmap(
+                lambda removed: self.score(jnp.where((removed & self.removable)[:, None], replacement, self.embedded))
+            )
+        layers = jax.eval_shape(lambda: self.adapter.forward(self.params, self.batch, details=True).attention)
+        places = {
+            layer.name: self.layout.slices[KEYS.get(layer.kind, 0)]
+            for layer in layers
+            if layer.pooled is not None
+            and layer.replaceable
+            and not (layer.kind == "self" and layer.stack == "decoder")
+        }
+
+        def score(removed: Bool[Array, " n"]) -> Float[Array, ""]:
+            keys = removed & self.removable
+            intervene = {name: Partial(masked, removed=keys[place]) for name, place in places.items()}
+            return self.target(self.adapter.forward(self.params, self.batch, intervene=intervene).logits, self.batch)
+
+        return jax.vmap(score)
+
+    def baseline(self, kind: Baseline) -> Float[Array, "n d"]:
+        """Return what replaces the embeddings.
+
+        pad: the embeddings of padding, and the features of a blank image. zeros: zeros, which the norm of a layer that
+        sees nothing else cannot scale down to smoothly, so that integrated gradients need many steps. mean: the mean of
+        an array's positions, which for an array of one position is that position.
+        """
+        if kind == "zeros":
+            return jnp.zeros_like(self.embedded)
+        if kind == "pad":
+            return self.layout.join(self.adapter.embed(self.params, self.adapter.blank(self.batch)))
+        if kind != "mean":
+            raise ValueError(f"baseline must be one of {', '.join(BASELINES)}, not {kind!r}")
+        means = []
+        for place, width in zip(self.layout.slices, self.layout.widths, strict=True):
+            real = self.removable[place, None]
+            mean = jnp.sum(jnp.where(real, self.embedded[place], 0), axis=0) / jnp.maximum(jnp.sum(real), 1)
+            means.append(jnp.broadcast_to(mean, (width, len(mean))))
+        return jnp.concatenate(means)
+
+    @cached_property
+    def layers(self) -> list[LayerAttention]:
+        """The records of all layers, of all rows of the batch."""
+        return self.adapter.forward(self.params, self.batch, details=True).attention
+
+    @cached_property
+    def gradients(self) -> dict[str, Float[Array, "r h q k"]]:
+        """The gradients of the target with respect to the weights of each layer with an attention module."""
+
+        def score(by: dict[str, Array]) -> Array:
+            intervene = {name: Partial(shifted, by=shift) for name, shift in by.items()}
+            return self.target(self.adapter.forward(self.params, self.batch, intervene=intervene).logits, self.batch)
+
+        replaceable = [layer for layer in self.layers if layer.pooled is not None and layer.replaceable]
+        return jax.grad(score)({layer.name: jnp.zeros_like(layer.weights) for layer in replaceable})

@@ -1,0 +1,105 @@
+"""The record of an explanation, and its aggregation from tokens to words or sentences."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+
+from attnlab.analysis.attribution.aggregation import aggregate_segments
+from attnlab.tasks.input_parts import Granularity, InputPart, InputSequence, Label
+
+
+@dataclass(frozen=True, eq=False)
+class PartAttributions:
+    """The attributions of a part of the input, without padding.
+
+    Attributes:
+        name: name of the part, such as "text", "passage" or "image".
+        unit: what the labels are.
+        labels: words as the user wrote them, sentences, names of special tokens, or row and column of cells.
+        attributions: [n] a number for each label.
+        special: [n] whether it is a special token.
+    """
+
+    name: str
+    unit: Literal["token", "word", "sentence", "cell"]
+    labels: tuple[Label, ...]
+    attributions: np.ndarray
+    special: np.ndarray
+
+    def grid(self) -> np.ndarray:
+        """Return the attributions of an image as [rows columns]."""
+        if self.unit != "cell":
+            raise ValueError(f"{self.name}: a {self.unit} has no place in an image; only cells form a grid")
+        rows, columns = (max(place) + 1 for place in zip(*self.labels, strict=True))  # pyright: ignore
+        return self.attributions.reshape(rows, columns)
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What a method attributes to each position of the input of a prediction.
+
+    Attributes:
+        method: name of the method.
+        options: the options of the method, with their values.
+        target: what is explained, in words.
+        score: the value of the target.
+        prediction: the model's own prediction in words.
+        output: the tokens of a generated text, which `position` counts from 1; otherwise empty.
+        parts: the parts of the input with their attributions.
+        completeness_gap: |Σ attributions − (F(x) − F(baseline))|; None for a method whose attributions are not meant to
+            sum to such a difference.
+    """
+
+    method: str
+    options: Mapping[str, Any]
+    target: str
+    score: float
+    prediction: str
+    output: tuple[str, ...]
+    parts: tuple[PartAttributions, ...]
+    completeness_gap: float | None = None
+
+    def __getitem__(self, name: str) -> PartAttributions:
+        for part in self.parts:
+            if part.name == name:
+                return part
+        raise KeyError(f"{name!r}; the parts are {', '.join(part.name for part in self.parts)}")
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{part.name} ({len(part.labels)} {part.unit}s)" for part in self.parts)
+        return f"<Explanation by {self.method}: {self.target}; {parts}>"
+
+
+def parts_of(
+    sequences: Sequence[InputSequence], widths: Sequence[int], attributions: np.ndarray, granularity: Granularity
+) -> tuple[PartAttributions, ...]:
+    """Divide the attributions of all positions among the parts of the input, and aggregate them by sums.
+
+    Args:
+        sequences: the positions of the embedded arrays.
+        widths: positions of each, padding included.
+        attributions: [n] of all positions, one array after another.
+        granularity: what to aggregate to.
+    """
+    parts, start = [], 0
+    for sequence, width in zip(sequences, widths, strict=True):
+        place = start
+        for part in sequence.parts:
+            parts.append(_aggregated(part, attributions[place : place + len(part.labels)], granularity))
+            place += len(part.labels)
+        start += width
+    return tuple(parts)
+
+
+def _aggregated(part: InputPart, attributions: np.ndarray, granularity: Granularity) -> PartAttributions:
+    labels, members = part.segments(granularity)
+    special = np.zeros(len(labels), bool)
+    special[members] = part.special
+    unit = granularity if part.unit == "token" else part.unit
+    if len(labels) < len(attributions):
+        ids = jnp.asarray(members, jnp.int32)
+        attributions = np.asarray(aggregate_segments(jnp.asarray(attributions), ids, len(labels)))
+    return PartAttributions(part.name, unit, tuple(labels), attributions, special)
