@@ -226,8 +226,8 @@ class TestGradient:
             return jax.nn.log_softmax(jax.tree.leaves(logits)[0][0])[0], layers
 
         _, layers = run(embedded)
-        fixed = Partial(given, weights={layer.name: layer.weights for layer in layers})
-        cut = Partial(lambda layer, start: jax.lax.stop_gradient(layer.weights))
+        fixed = {layer.name: Partial(given, weights=layer.weights) for layer in layers}
+        cut = {layer.name: Partial(lambda layer, queries: jax.lax.stop_gradient(layer.weights)) for layer in layers}
         magnitudes = [
             gradient_magnitudes(lambda x, how=how: run(embedded.at[0].set(x), how)[0], embedded[0])
             for how in (fixed, cut, None)

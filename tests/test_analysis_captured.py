@@ -44,7 +44,14 @@ def attended(name):
     return outputs, layers
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if "transformer" in name or "of layers" in name])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "transformer_seq2seq" else ())
+        for name in MODELS
+        if "transformer" in name or "of layers" in name
+    ],
+)
 def test_the_parts_sum_to_the_output_of_every_layer(name):
     outputs, layers = attended(name)
     blocks = [layer for layer in layers if layer.residual is not None]

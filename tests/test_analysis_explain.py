@@ -123,7 +123,11 @@ def case(request: pytest.FixtureRequest, image: str) -> Case:
     return made(request.param, image)
 
 
-every_model = pytest.mark.parametrize("case", CASES, indirect=True)
+SLOW = ("Transformer translation", "recurrent translation", "story Transformer", "Transformer captioner")
+"""Models whose compilation takes long."""
+every_model = pytest.mark.parametrize(
+    "case", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in CASES], indirect=True
+)
 
 
 def blanked(case: Case, groups: int | None = None, places: slice = slice(None)):
@@ -268,7 +272,11 @@ def test_a_target_that_does_not_exist_is_refused(name, selection, message):
     ("name", "options", "message"),
     [
         ("recurrent classifier", {"method": "attention_rollout"}, "attention_rollout needs self-attention.*; use "),
-        ("recurrent classifier", {"method": "alti_plus"}, "alti_plus needs a decoder.*; use attention_norms"),
+        (
+            "recurrent classifier",
+            {"method": "alti_plus"},
+            "alti_plus needs .* a decoder; use attention_norms",
+        ),
         ("Transformer translation", {"method": "attention_rollout"}, "use attention_norms"),
         ("Transformer translation", {"method": "value_zeroing"}, "value_zeroing needs.*use attention_norms"),
         ("recurrent classifier", {"method": "integrated_gradient"}, "did you mean integrated_gradients"),
