@@ -22,7 +22,7 @@ LENGTH = 20
 
 
 def show(name, expected, actual):
-    """Print both for the record of `make test-reference`, and compare them."""
+    """Print both for the record of `pytest -m reference`, and compare them."""
     expected, actual = np.asarray(expected, float), np.asarray(actual, float)
     print(f"{name}: reference {expected.round(6).ravel()[:6]}, here {actual.round(6).ravel()[:6]}")
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
