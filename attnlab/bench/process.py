@@ -25,9 +25,14 @@ class Process:
 
     def request(self, message: Mapping[str, Any] | Sequence[Any], seconds: float = NO_TIMEOUT) -> dict[str, Any]:
         """Send a request and return its response; raise `ProcessEnded` if none arrives within `seconds`."""
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # the process has ended: reading reports it
-            print(json.dumps(message), file=self._process.stdin, flush=True)
+        pipe = self._process.stdin
+        assert pipe is not None
+        try:
+            if not pipe.closed:
+                print(json.dumps(message), file=pipe, flush=True)
+        except BrokenPipeError:  # the process has ended: reading reports it
+            with suppress(BrokenPipeError):  # or what it did not read would be written again when the pipe is closed
+                pipe.close()
         return self._read(seconds)
 
     def _read(self, seconds: float) -> dict[str, Any]:
