@@ -4,14 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import PyTree
 
-from attnlab.analysis.explain import Explainer, Explanation
 from attnlab.config import Experiment
 from attnlab.config.code import TRUST, announced, code_of, recorded_code, refuse_other_code
 from attnlab.config.difference import difference
@@ -27,6 +26,9 @@ from attnlab.tasks.input_parts import Granularity
 from attnlab.tasks.layer_attention import Selection
 from attnlab.tasks.registry import task_class
 from attnlab.training.steps import replicated
+
+if TYPE_CHECKING:
+    from attnlab.analysis.explain import Explainer, Explanation
 
 
 @dataclass(eq=False, repr=False)
@@ -150,7 +152,9 @@ class TrainedModel:
         return self._explainer.methods
 
     @cached_property
-    def _explainer(self) -> Explainer:
+    def _explainer(self) -> "Explainer":
+        from attnlab.analysis.explain import Explainer  # a tenth of a second to import, and few commands explain
+
         return Explainer(self.task)
 
     def explain(
@@ -162,7 +166,7 @@ class TrainedModel:
         position: int | None = None,
         granularity: Granularity = "token",
         **options: Any,
-    ) -> Explanation:
+    ) -> "Explanation":
         """Explain a prediction: what each token, sentence or cell of the input contributes to it.
 
         Args:
