@@ -67,6 +67,3 @@ def start_worker(
             yield Process(process, seconds)
         finally:
             process.kill()
-            assert process.stdin is not None
-            with suppress(BrokenPipeError):  # of a request that a process which has ended did not read
-                process.stdin.close()
