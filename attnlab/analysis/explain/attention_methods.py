@@ -6,6 +6,7 @@ model that pools its states they are weighted as the states are pooled.
 
 from collections.abc import Callable, Sequence
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
@@ -98,11 +99,11 @@ def of_raw_attention(call: ModelCall, *, layer: int | None = None, head: int | N
 def of_gradient_x_attention(call: ModelCall, *, layer: int | None = None) -> Float[Array, " n"]:
     """Return gradient times attention, summed over queries, of a layer or the mean of all."""
 
-    def products(record: LayerAttention) -> Array:
-        pairs = zip(record.weights, call.gradients[record.name], strict=True)
-        return sum(jnp.sum(gradient_x_attention(weights, slopes), axis=0) for weights, slopes in pairs)  # type: ignore
+    def summed(record: LayerAttention) -> Array:
+        products = jax.vmap(gradient_x_attention)(record.weights, call.gradients[record.name])
+        return jnp.sum(products, axis=(0, 1))
 
-    return by_layer(call, products, layer)
+    return by_layer(call, summed, layer)
 
 
 def of_attention_norms(call: ModelCall, *, layer: int | None = None) -> Float[Array, " n"]:
