@@ -58,8 +58,9 @@ plt.show()
 root = next(folder for folder in [Path.cwd(), *Path.cwd().parents] if (folder / "experiments").is_dir())
 experiment = root / "experiments" / "visual_qa" / "scenes_cross_attention.yaml"
 small = [
-    "task.data={kind: scene_questions, train: 1200, dev: 60, test: 300, max_objects: 1}",
-    "model.image.channels=[16, 32, 32]", "model.hidden=64", "training.steps=300", "training.evaluate_every=150",
+    "task.data={kind: scene_questions, train: 3000, dev: 60, test: 300, max_objects: 1}",
+    "model.image.channels=[16, 32, 32]", "model.image.context=true", "model.hidden=64",
+    "training.steps=600", "training.evaluate_every=200",
     "training.batch_tokens=320", "training.buckets=1", "training.optimizer.learning_rate=0.004",
     "training.optimizer.warmup_steps=20",
 ]  # fmt: skip
