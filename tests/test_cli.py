@@ -82,6 +82,15 @@ def test_quick_and_without_jax(arguments: list[str]):
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
 
 
+def test_pictures_and_analyses_are_imported_only_for_use():
+    program = (
+        "import sys, attnlab.lab; attnlab.load; late = 'matplotlib', 'jinja2', 'attnlab.analysis'\n"
+        "print(*(name for name in late if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_list_begins_with_a_summary_and_takes_a_topic(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
