@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from attnlab.data.text.display import direction, printable
 from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap, ImageAttentionMap
 from attnlab.viz.panels import Panel, image_panel, panels
-from attnlab.viz.text import CAVEAT, CAVEAT_DETAILS, contains_word, direction, printable, unknown_words_message
+from attnlab.viz.text import CAVEAT, CAVEAT_DETAILS, contains_word, unknown_words_message
 
 UNITS = 1000
 """Weights are written in thousandths, rounded so that a row keeps its sum."""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from attnlab.analysis.attribution.aggregation import aggregate_segments
+from attnlab.analysis.explain.highlighted import explanation_rows, framed
 from attnlab.tasks.input_parts import Granularity, InputPart, InputSequence, Label
 
 
@@ -71,6 +72,11 @@ class Explanation:
     def __repr__(self) -> str:
         parts = ", ".join(f"{part.name} ({len(part.labels)} {part.unit}s)" for part in self.parts)
         return f"<Explanation by {self.method}: {self.target}; {parts}>"
+
+    def _repr_html_(self) -> str:
+        """Return the input highlighted by the attributions, for notebooks."""
+        body = explanation_rows(self.method, self.parts, self.completeness_gap)
+        return framed(self.prediction, self.target, self.score, body)
 
 
 def parts_of(
