@@ -62,19 +62,19 @@ def render(
     if isinstance(first, ImageAttentionMap):
         context |= {
             "input": _split_at_words(_printable(first.question), first.unknown_words),
-            "image": _png(first.image),
+            "image": png(first.image),
             "height": first.image.shape[0],
             "width": first.image.shape[1],
             "maps": [
                 _image_map(attention_map) for attention_map in rendered if isinstance(attention_map, ImageAttentionMap)
             ],
         }
-        return _template("image_attention_map.html").render(context)
+        return template("image_attention_map.html").render(context)
     context |= {
         "input": _split_at_words(_printable(first.input), first.unknown_words),
         "maps": [_token_map(attention_map) for attention_map in rendered if isinstance(attention_map, AttentionMap)],
     }
-    return _template("attention_map.html").render(context)
+    return template("attention_map.html").render(context)
 
 
 def thousandths(row: np.ndarray) -> list[int]:
@@ -169,7 +169,7 @@ def _summary(attention_map: AnyAttentionMap) -> dict[str, Any]:
     }
 
 
-def _png(image: np.ndarray) -> str:
+def png(image: np.ndarray) -> str:
     """Return an image as a data URI."""
     from PIL import Image
 
@@ -209,7 +209,7 @@ def _split_at_words(text: str, words: Sequence[str]) -> list[dict[str, Any]]:
     return [{"text": piece, "unknown": index % 2 == 1} for index, piece in enumerate(pieces) if piece]
 
 
-def _template(name: str) -> Template:
+def template(name: str) -> Template:
     environment = Environment(
         loader=PackageLoader("attnlab.viz", "templates"),
         autoescape=True,
