@@ -131,7 +131,7 @@ def _method(explanation: Explanation) -> dict[str, Any]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}".replace("-", "−")
+    return f"{value:.3g}".replace("-", "−")
 
 
 def _reduced(image: np.ndarray) -> np.ndarray:

@@ -157,7 +157,7 @@ def framed(title: str, target: str, score: float, body: str, warnings: Sequence[
     """
     lines = "".join(f'<div dir="auto">⚠ {escape(printable(line))}</div>' for line in warnings)
     heading = f'<div dir="auto"><strong>{escape(printable(title))}</strong></div>'
-    value = f"{score:.3f}".replace("-", "−")
+    value = f"{score:.3g}".replace("-", "−")
     return (
         f"<style>{STYLE}</style><div>{heading}"
         f'<div dir="auto"><small>{escape(printable(target))}: {value}</small></div>{body}{lines}</div>'

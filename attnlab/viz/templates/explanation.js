@@ -27,7 +27,7 @@ function roving(items, step = 1) {
 
 // Attributions: a part of the input is marked, with its number and rank, in every method.
 function setUpMethods() {
-  const methods = [...document.querySelectorAll(".method")].map(section => ({
+  const methods = [...document.querySelectorAll("div.method")].map(section => ({
     value: section.querySelector(".value"),
     parts: [...section.querySelectorAll(".parts")].map(group => [...group.querySelectorAll("[title]")]),
   }));
@@ -181,7 +181,7 @@ function open(layer, index) {
     element("p", { className: "label", textContent: "attending (select one):" }), rowGroup, status,
   );
   const small = columns <= TABLE_COLUMNS && columns * weights.length <= TABLE_CELLS;
-  if (small && !layer.image) place.append(table(weights, queries, keys, head));
+  if (small && !layer.image && rows.length > 1) place.append(table(weights, queries, keys, head));
   let kept = rows.length === 1 ? rows[0] : null;
 
   function clear() {
@@ -255,9 +255,10 @@ function setUpHeads() {
       button.classList.toggle("bad", head.bad);
       if (head.bad) button.append(" NaN");
       button.setAttribute("aria-label", `${layer.title}${several ? `, head ${head.number}` : ""}`);
-      button.addEventListener("click", () => {
+      button.addEventListener("click", event => {
         buttons.forEach(other => other.setAttribute("aria-pressed", String(other === button)));
         open(layer, index);
+        if (event.isTrusted) document.getElementById("map").scrollIntoView({ block: "nearest" });
       });
       button.setAttribute("aria-pressed", "false");
       buttons.push(button);
@@ -269,6 +270,7 @@ function setUpHeads() {
   }
   roving(buttons, data.layers.length ? data.layers[0].heads.length : 1);
   if (buttons.length) buttons[0].click();
+  place.hidden = buttons.length === 1;
 }
 
 setUpMethods();
