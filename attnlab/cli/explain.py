@@ -71,7 +71,7 @@ def _command_of(options: argparse.Namespace) -> list[str]:
     given = {name: getattr(options, name) for name in ("methods", "target", "contrast", "position", "data", "out")}
     if options.granularity != "word":
         given["granularity"] = options.granularity
-    named = [text for name, value in given.items() if value is not None for text in (f"--{name}", str(value))]
+    named = [f"--{name}={value}" for name, value in given.items() if value is not None]
     dashes = ["--"] if any(text.startswith("-") for text in options.inputs) else []
     trust = ["--trust"] if options.trust else []
     return ["attnlab", "explain", *named, *trust, str(options.run), *dashes, *options.inputs]

@@ -14,6 +14,7 @@ from attnlab.analysis.explain.highlighted import (
     columns_of,
     gap_in_words,
     is_signed,
+    number,
     scale,
     scale_top,
     tokens,
@@ -62,7 +63,7 @@ def render(
     """
     shown = list(explanations)
     while shown:
-        for budget in BUDGETS:
+        for budget in BUDGETS if explanations.attention else (0,):
             html = _render(explanations, shown, budget, title, command, image, unknown_words, details or {})
             if len(html.encode()) <= LARGEST_PAGE:
                 return html
@@ -90,7 +91,7 @@ def _render(
         "details": {printable(name): printable(value) for name, value in details.items()},
         "prediction": printable(first.prediction, keep="\n"),
         "target": printable(first.target, keep="\n"),
-        "score": _number(first.score),
+        "score": number(first.score),
         "methods": [_method(explanation) for explanation in shown],
         "methods_left_out": ", ".join(one.method for one in list(explanations)[len(shown) :]),
         "style": STYLE,
@@ -98,6 +99,7 @@ def _render(
         "size": None if image is None else image.shape[:2],
         "agreement": agreement_table(agreement.methods, agreement.tau, agreement.parts),
         "alarms": [printable(alarm.message) for alarm in explanations.alarms],
+        "generated": bool(first.output),
         "has_attention": bool(explanations.attention),
         "data": as_script(maps),
         "heads": sum(len(layer["heads"]) for layer in maps["layers"]),
@@ -128,10 +130,6 @@ def _method(explanation: Explanation) -> dict[str, Any]:
             for part in parts
         ],
     }
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}".replace("-", "−")
 
 
 def _reduced(image: np.ndarray) -> np.ndarray:

@@ -5,12 +5,11 @@ Colors have an alpha channel, so that they suit a light and a dark background. A
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Protocol
 
 import numpy as np
 
+from attnlab.analysis.explain.part import PartAttributions
 from attnlab.data.text.display import direction, printable
-from attnlab.tasks.input_parts import Label
 
 STYLE = """
 .attnlab-tokens { line-height: 1.9; overflow-wrap: anywhere; }
@@ -32,22 +31,7 @@ STYLE = """
 """The style sheet of all elements of this file."""
 
 
-class Part(Protocol):
-    """What is drawn of a part of the input; see `record.PartAttributions`."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def unit(self) -> str: ...
-    @property
-    def labels(self) -> tuple[Label, ...]: ...
-    @property
-    def attributions(self) -> np.ndarray: ...
-    @property
-    def special(self) -> np.ndarray: ...
-
-
-def scale_top(parts: Iterable[Part]) -> float:
+def scale_top(parts: Iterable[PartAttributions]) -> float:
     """Return the largest size of a number, which has the strongest color; special tokens may exceed it.
 
     Their weights can be so large (a Transformer often attends to [SEP]) that no word would be visible.
@@ -56,12 +40,21 @@ def scale_top(parts: Iterable[Part]) -> float:
     return float(np.abs(numbers[np.isfinite(numbers)]).max(initial=0.0)) or 1.0
 
 
-def is_signed(parts: Iterable[Part]) -> bool:
+def is_signed(parts: Iterable[PartAttributions]) -> bool:
     """Return whether any number is negative."""
     return any(bool((part.attributions < 0).any()) for part in parts)
 
 
-def tokens(part: Part, top: float) -> str:
+def number(value: float) -> str:
+    """Return a number with three digits and a typographic minus sign.
+
+    >>> number(-1.5)
+    '−1.5'
+    """
+    return f"{value:.3g}".replace("-", "−")
+
+
+def tokens(part: PartAttributions, top: float) -> str:
     """Return the words, tokens or sentences of a text as highlighted text, whose titles are the numbers.
 
     Args:
@@ -71,45 +64,45 @@ def tokens(part: Part, top: float) -> str:
     texts = [printable(str(label), keep="\n\t") for label in part.labels]
     spans = (
         _element("span", text or "∅", value, top, "special" if special else "")
-        for text, value, special in zip(texts, part.attributions, part.special, strict=True)
+        for text, value, special in zip(texts, part.attributions.tolist(), part.special, strict=True)
     )
     kind = "attnlab-tokens sentence" if part.unit == "sentence" else "attnlab-tokens"
     return f'<div class="{kind}" dir="{direction(texts)}">{" ".join(spans)}</div>'
 
 
-def cells(part: Part, top: float) -> str:
+def cells(part: PartAttributions, top: float) -> str:
     """Return the cells of an image, row by row, whose titles are the numbers.
 
     Args:
         part: a part that is an image.
         top: the number with the strongest color.
     """
-    return "".join(_element("i", "", value, top) for value in part.attributions)
+    return "".join(_element("i", "", value, top) for value in part.attributions.tolist())
 
 
-def columns_of(part: Part) -> int:
+def columns_of(part: PartAttributions) -> int:
     """Return the number of columns of an image's cells."""
     return 1 + max(int(column) for _, column in part.labels)  # type: ignore[misc]
 
 
 def scale(top: float, signed: bool) -> str:
     """Return the legend of the colors."""
-    low = f"{-top:.3g}".replace("-", "−") if signed else "0"
+    low = number(-top) if signed else "0"
     kind = ' class="signed"' if signed else ""
-    return f'<span class="attnlab-scale">{low} <b{kind}></b> {top:.3g}</span>'
+    return f'<span class="attnlab-scale">{low} <b{kind}></b> {number(top)}</span>'
 
 
-def gap_in_words(gap: float | None, parts: Iterable[Part]) -> str:
+def gap_in_words(gap: float | None, parts: Iterable[PartAttributions]) -> str:
     """Return the completeness gap of a method with the sum of its numbers; empty for a method without one."""
     if gap is None:
         return ""
     total = sum(float(part.attributions.sum()) for part in parts)
     large = gap > 0.05 * abs(total)
     more = "; that is much: do not trust it before more n_steps make it small" if large else ""
-    return f"completeness gap {gap:.3g} of a sum of {total:.3g}{more}".replace("-", "−")
+    return f"completeness gap {number(gap)} of a sum of {number(total)}{more}"
 
 
-def explanation_rows(method: str, parts: Sequence[Part], gap: float | None) -> str:
+def explanation_rows(method: str, parts: Sequence[PartAttributions], gap: float | None) -> str:
     """Return the input highlighted by one method, with its legend.
 
     Args:
@@ -133,13 +126,12 @@ def agreement_table(methods: Sequence[str], tau: np.ndarray, parts: int) -> str:
     """Return the table of Kendall's τ of each two methods; empty for one method."""
     if len(methods) < 2:
         return ""
-    head = "".join(f'<th scope="col">{number}</th>' for number in range(1, len(methods) + 1))
-    body = "".join(
-        f'<tr><th scope="row">{row + 1} {escape(method)}</th>'
-        + "".join(f"<td>{'' if row == column else _tau(tau[row, column])}</td>" for column in range(len(methods)))
-        + "</tr>"
-        for row, method in enumerate(methods)
-    )
+    head = "".join(f'<th scope="col">{column}</th>' for column in range(1, len(methods) + 1))
+    body = ""
+    for row, method in enumerate(methods):
+        numbers = ["" if row == column else _tau(float(value)) for column, value in enumerate(tau[row])]
+        cells = "".join(f"<td>{number}</td>" for number in numbers)
+        body += f'<tr><th scope="row">{row + 1} {escape(method)}</th>{cells}</tr>'
     caption = f"<caption>Agreement: Kendall's τ over {parts} parts of the input</caption>"
     rows = f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody>"
     return f'<table class="attnlab-agreement">{caption}{rows}</table>'
@@ -157,10 +149,9 @@ def framed(title: str, target: str, score: float, body: str, warnings: Sequence[
     """
     lines = "".join(f'<div dir="auto">⚠ {escape(printable(line))}</div>' for line in warnings)
     heading = f'<div dir="auto"><strong>{escape(printable(title))}</strong></div>'
-    value = f"{score:.3g}".replace("-", "−")
     return (
         f"<style>{STYLE}</style><div>{heading}"
-        f'<div dir="auto"><small>{escape(printable(target))}: {value}</small></div>{body}{lines}</div>'
+        f'<div dir="auto"><small>{escape(printable(target))}: {number(score)}</small></div>{body}{lines}</div>'
     )
 
 

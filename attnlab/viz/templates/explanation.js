@@ -246,6 +246,7 @@ function setUpHeads() {
       place.append(element("h3", { textContent: layer.title.replace(/, layer \d+$/, "") }));
     }
     kind = layer.option;
+    const alike = data.layers.filter(other => other.option === kind).length;
     const heads = layer.heads.map((head, index) => {
       const canvas = element("canvas"), several = layer.of > 1;
       drawThumbnail(canvas, unpack(head, queries, keys), head);
@@ -265,7 +266,7 @@ function setUpHeads() {
       return button;
     });
     place.append(element("div", { className: "layer" }, [
-      element("span", { textContent: data.layers.length > 1 ? `layer ${layer.layer}` : "" }), element("div", {}, heads),
+      element("span", { textContent: alike > 1 ? `layer ${layer.layer}` : "" }), element("div", {}, heads),
     ]));
   }
   roving(buttons, data.layers.length ? data.layers[0].heads.length : 1);
