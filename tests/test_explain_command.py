@@ -1,11 +1,13 @@
 """`attnlab explain` on a run: the pages it writes, the order of its arguments, and one line for every mistake."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from attnlab import cli, lab
+from attnlab.lab import explaining
 from attnlab.lab.trained import TrainedModel
 
 CONFIG = Path(__file__).parents[1] / "experiments/classification/synthetic_sentiment_transformer.yaml"
@@ -21,15 +23,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compiled_once(run: Path) -> None:
+def compiled_once(run: Path) -> Iterator[None]:
     """Load the run once for all tests, so that every method is compiled once."""
-    trained: dict[bool, TrainedModel] = {}
-    load = lab.explaining.load
+    trained: list[TrainedModel] = []
+    load = explaining.load
 
-    def cached(directory: Path, *_, trust: bool = False) -> TrainedModel:
-        return trained.setdefault(trust, load(directory, trust=trust)) if directory == run else load(directory)
+    def cached(directory: Path, *, trust: bool = False) -> TrainedModel:
+        if directory != run:
+            return load(directory, trust=trust)
+        if not trained:
+            trained.append(load(directory, trust=trust))
+        return trained[0]
 
-    lab.explaining.load = cached  # type: ignore[assignment]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(explaining, "load", cached)
+        yield
 
 
 def explain(run: Path, *arguments: str) -> int:
@@ -88,7 +96,7 @@ def test_slow_methods_come_with_an_estimate(run: Path, tmp_path: Path, capsys: p
 
 
 def test_all_methods_are_those_that_the_model_can_have(run: Path):
-    trained = lab.explaining.load(run)
+    trained = explaining.load(run)
     assert trained.chosen_methods(["all"]) == trained.explanation_methods
     assert "greedy_leave_one_out" in trained.explanation_methods
     assert trained.chosen_methods([])[-1] == "random_attribution"
@@ -97,7 +105,7 @@ def test_all_methods_are_those_that_the_model_can_have(run: Path):
 
 
 def test_in_python(run: Path):
-    trained = lab.explaining.load(run)
+    trained = explaining.load(run)
     several = trained.explain_together(TEXT, methods=["raw_attention", "random_attribution"])
     assert [one.method for one in several] == ["raw_attention", "random_attribution"]
     assert several["raw_attention"].parts[0].unit == "word"
@@ -111,7 +119,8 @@ def test_in_python(run: Path):
 
 MISTAKES = {
     "a method that the model cannot have": (
-        [TEXT, "--methods", "encoder_decoder_relevance"], ["encoder_decoder_relevance needs", "use attention_relevance"],
+        [TEXT, "--methods", "encoder_decoder_relevance"],
+        ["encoder_decoder_relevance needs", "use attention_relevance"],
     ),
     "an unknown method": ([TEXT, "--methods", "leave_one_uot"], ["leave_one_uot", "leave_one_out"]),
     "no method": ([TEXT, "--methods", "raw_attention,"], ["--methods"]),
@@ -148,7 +157,7 @@ def test_a_missing_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_without_data_the_message_asks_for_an_input(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    trained = lab.explaining.load(run)
+    trained = explaining.load(run)
     monkeypatch.setitem(trained.run.fingerprint, "data", "0" * 64)
     assert explain(run, "--methods", QUICK) == 2
     (line,) = capsys.readouterr().err.splitlines()
