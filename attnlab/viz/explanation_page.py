@@ -19,6 +19,7 @@ from attnlab.analysis.explain.highlighted import (
     scale_top,
     tokens,
 )
+from attnlab.analysis.heads.alarms import MEANINGS
 from attnlab.config.errors import UserError
 from attnlab.data.text.display import printable
 from attnlab.viz.packed_maps import as_script, packed
@@ -29,6 +30,8 @@ LARGEST_PAGE = 2_000_000
 """Most bytes of a page."""
 BUDGETS = (1_000_000, 500_000, 200_000, 50_000, 0)
 """Bytes of attention weights that are tried in turn until a page is small enough."""
+MOST_ALARMS = 12
+"""Alarms that are shown one by one; of more of them the number."""
 LARGEST_PICTURE = 384
 """Height and width of an image on a page, at most."""
 
@@ -98,7 +101,8 @@ def _render(
         "image": None if image is None else png(_reduced(image)),
         "size": None if image is None else image.shape[:2],
         "agreement": agreement_table(agreement.methods, agreement.tau, agreement.parts),
-        "alarms": [printable(alarm.message) for alarm in explanations.alarms],
+        "alarms": [f"{alarm.layer}, head {alarm.head}: {MEANINGS[alarm.kind]}" for alarm in explanations.alarms],
+        "most_alarms": MOST_ALARMS,
         "generated": bool(first.output),
         "has_attention": bool(explanations.attention),
         "data": as_script(maps),

@@ -14,7 +14,7 @@ from attnlab.data.text.display import direction, printable
 STYLE = """
 .attnlab-tokens { line-height: 1.9; overflow-wrap: anywhere; }
 .attnlab-tokens span, .attnlab-cells i, .attnlab-scale { --for: 59 142 234; --against: 235 87 66; --w: 0; }
-.attnlab-tokens span { border-radius: 4px; padding: .1em .2em; white-space: pre-wrap; background: rgb(var(--for) / calc(var(--w) * 70%)); }
+.attnlab-tokens span { border-radius: 4px; padding: .1em .2em; white-space: pre-wrap; unicode-bidi: isolate; background: rgb(var(--for) / calc(var(--w) * 70%)); }
 .attnlab-tokens span.against { background: rgb(var(--against) / calc(var(--w) * 70%)); }
 .attnlab-tokens span.special { font-size: .8em; opacity: .75; }
 .attnlab-tokens.sentence span { display: block; margin: .15em 0; line-height: 1.5; }
@@ -165,4 +165,4 @@ def _element(tag: str, text: str, value: float, top: float, kind: str = "") -> s
 
 
 def _tau(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.2f}".replace("-", "−")
+    return "–" if np.isnan(value) else f"{round(value, 2) + 0.0:.2f}".replace("-", "−")  # + 0.0: no negative zero

@@ -14,8 +14,9 @@ function roving(items, step = 1) {
     item.tabIndex = i === 0 ? 0 : -1;
     item.addEventListener("focus", () => items.forEach(other => { other.tabIndex = other === item ? 0 : -1; }));
     item.addEventListener("keydown", event => {
+      const onward = getComputedStyle(item.parentElement).direction === "rtl" ? -1 : 1;
       const to = {
-        ArrowLeft: i - 1, ArrowRight: i + 1, ArrowUp: i - step, ArrowDown: i + step, Home: 0, End: items.length - 1,
+        ArrowLeft: i - onward, ArrowRight: i + onward, ArrowUp: i - step, ArrowDown: i + step, Home: 0, End: items.length - 1,
       }[event.key];
       if (to !== undefined && items[to]) {
         event.preventDefault();
@@ -176,9 +177,9 @@ function open(layer, index) {
   const [keyGroup, keyItems] = layer.image ? imageGrid(keys) : words(keys, "columns", "attended to");
   const of = layer.of > 1 ? `, head ${head.number} of ${layer.of}` : "";
   place.replaceChildren(
-    element("h3", { textContent: layer.title + of }),
+    element("h3", { textContent: layer.title + of }), status,
     element("p", { className: "label", textContent: `the strongest color is ${number(head.top)}; attended to:` }), keyGroup,
-    element("p", { className: "label", textContent: "attending (select one):" }), rowGroup, status,
+    element("p", { className: "label", textContent: "attending (select one):" }), rowGroup,
   );
   const small = columns <= TABLE_COLUMNS && columns * weights.length <= TABLE_CELLS;
   if (small && !layer.image && rows.length > 1) place.append(table(weights, queries, keys, head));
