@@ -46,6 +46,7 @@ IN_ORDER = {
     "attnlab train experiments/story_qa/story_qa_1_memory.yaml": r"trained: runs/story_qa_1_memory-s1",
     "attnlab train experiments/translation/dates_transformer.yaml": r"trained: runs/dates_transformer-s1",
     f'attnlab show runs/dates_transformer-s1 "{SENTENCE}" --attention encoder --layer 1 --head 2': r"picture: runs/",
+    f'attnlab explain runs/dates_transformer-s1 "{SENTENCE}"': r"page: runs/dates_transformer-s1/explain/\S+\.html\n",
     "attnlab bench decoding runs/dates_transformer-s1 --length 64": r"\d",
     "attnlab train experiments/translation/dates_additive.yaml --out runs/low_rank "
     "'model.attention.score={kind: custom, function: scores.py:low_rank, sizes: {r: 64}}'": r"trained: runs/low_rank",

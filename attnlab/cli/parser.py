@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from attnlab import __version__
-from attnlab.cli import bench, data, results, runs
+from attnlab.cli import bench, data, explain, results, runs
 from attnlab.cli.arguments import Parser, print_help
 
 
@@ -16,11 +16,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if dashed := next(filter(_is_short_option, takewhile(lambda text: text != "--", arguments)), None):
         parser.error(f"unknown argument {dashed}; put a text that starts with '-' after '--': -- {dashed}")
     options, rest = parser.parse_known_args(arguments)
-    unknown = [text for text in rest if text.startswith("-") or not hasattr(options, "overrides")]
+    several = next((name for name in ("overrides", "inputs") if hasattr(options, name)), None)
+    unknown = [text for text in rest if text.startswith("-") or several is None]
     if unknown:
         parser.error(f"unknown argument {unknown[0]}")
-    if rest:  # overrides after an option
-        options.overrides = [*options.overrides, *rest]
+    if rest and several:  # behind an option: argparse has taken the list for complete
+        setattr(options, several, [*getattr(options, several), *rest])
     return options
 
 
@@ -36,6 +37,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"attnlab {__version__}")
     parser.set_defaults(command=print_help(parser))
     commands = parser.add_subparsers(metavar="COMMAND")
-    for group in (runs, results, data, bench):
+    for group in (runs, explain, results, data, bench):
         group.add_commands(commands)
     return parser

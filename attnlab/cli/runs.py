@@ -106,7 +106,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.overrides:
         print("not written: results.json holds only results without overrides")
     for path in written:
-        print(f"written: {_displayed(path)}")
+        print(f"written: {displayed(path)}")
     return 0
 
 
@@ -132,18 +132,19 @@ def _show(options: argparse.Namespace) -> int:
         from attnlab.tasks.layer_attention import Selection
 
     selection = Selection(options.attention, options.layer, options.head)
-    for path in lab.show(options.run, options.inputs, selection, _print_prediction, trust=options.trust):
-        print(f"{'page' if path.suffix == '.html' else 'picture'}: {_displayed(path)}")
+    for path in lab.show(options.run, options.inputs, selection, print_prediction, trust=options.trust):
+        print(f"{'page' if path.suffix == '.html' else 'picture'}: {displayed(path)}")
     return 0
 
 
-def _displayed(path: Path) -> Path:
+def displayed(path: Path) -> Path:
     """Return a path relative to the current directory if it is inside."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def _print_prediction(text: str) -> None:
+def print_prediction(text: str) -> None:
+    """Print the prediction of an example."""
     print(f"prediction: {text}")
 
 

@@ -1,6 +1,10 @@
-"""The workflow of an experiment: train, evaluate, predict and show, for notebooks and the command line."""
+"""The workflow of an experiment: train, evaluate, predict, show and explain, for notebooks and the command line."""
 
 from attnlab.lab.evaluation import evaluate as evaluate
+from attnlab.lab.explaining import ExplanationPage as ExplanationPage
+from attnlab.lab.explaining import ExplanationSettings as ExplanationSettings
+from attnlab.lab.explaining import explain as explain
+from attnlab.lab.explaining import explanation_page as explanation_page
 from attnlab.lab.prediction import predict as predict
 from attnlab.lab.showing import show as show
 from attnlab.lab.trained import TrainedModel as TrainedModel

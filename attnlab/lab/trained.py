@@ -1,6 +1,6 @@
 """A trained run: its model, its parameters, and its task."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,10 @@ from attnlab.tasks.registry import task_class
 from attnlab.training.steps import replicated
 
 if TYPE_CHECKING:
-    from attnlab.analysis.explain import Explainer, Explanation
+    from attnlab.analysis.explain import Explainer, Explanation, Explanations
+
+ALL_METHODS = "all"
+"""In place of the names of methods: every one that the model can have."""
 
 
 @dataclass(eq=False, repr=False)
@@ -184,14 +187,89 @@ class TrainedModel:
         Raises:
             UserError: the model cannot have this method, or there is no such target or option; names what there is.
         """
-        if any(isinstance(value, list | tuple) for value in (*inputs, target, contrast)):
-            raise TypeError(f"explain takes one example, not a list of them: {self.task.input_format}")
-        if not isinstance(position, int | None):
-            raise TypeError(f"position must be the number of a token of the output, not {position!r}")
-        example, selection = self.task.parse_example(inputs), TargetSelection(target, contrast, position)
+        example, selection = self._example(inputs), _selection(target, contrast, position)
         return self._explainer.explain(
             self.params, example, method=method, selection=selection, granularity=granularity, **options
         )
+
+    def explain_together(
+        self,
+        *inputs: str,
+        methods: Sequence[str] = (),
+        target: str | None = None,
+        contrast: str | None = None,
+        position: int | None = None,
+        granularity: Granularity = "word",
+    ) -> "Explanations":
+        """Explain a prediction by several methods side by side, with their agreement and the attention of all layers.
+
+        Args:
+            inputs: the inputs of `attnlab show`, in the task's format.
+            methods: some of `explanation_methods`; empty for the quick ones, ["all"] for all of them.
+            target: as in `explain`, like `contrast`, `position` and `granularity`.
+            contrast: another target.
+            position: number of one token of a generated text, from 1.
+            granularity: sum the attributions of tokens over words, or over sentences.
+
+        Raises:
+            UserError: the model cannot have a method, or there is no such target; names what there is.
+        """
+        selection = _selection(target, contrast, position)
+        return self.explain_example(self._example(inputs), methods, selection, granularity)
+
+    def explain_example(
+        self,
+        example: Any,
+        methods: Sequence[str],
+        selection: TargetSelection,
+        granularity: Granularity,
+        started: Callable[[str], None] = lambda text: None,
+    ) -> "Explanations":
+        """Explain the prediction of an example of the task as `explain_together` does.
+
+        Args:
+            example: as `task.parse_example` returns it.
+            methods: as in `explain_together`.
+            selection: the target.
+            granularity: as in `explain_together`.
+            started: called with what is computed next.
+        """
+        from attnlab.analysis.explain import explain_together
+
+        return explain_together(
+            self._explainer, self.params, example, self.chosen_methods(methods, granularity),
+            selection=selection, granularity=granularity, started=started,
+        )  # fmt: skip
+
+    def chosen_methods(self, methods: Sequence[str], granularity: Granularity = "word") -> list[str]:
+        """Return the methods that `explain_together` applies; refuse those that the model cannot have.
+
+        Args:
+            methods: as in `explain_together`.
+            granularity: refused if there is no such granularity.
+        """
+        from attnlab.analysis.explain.descriptions import default_methods
+
+        if isinstance(methods, str):
+            raise TypeError(f"methods must be a list of names: [{methods!r}]")
+        possible = self.explanation_methods
+        chosen = default_methods(possible) if not methods else list(dict.fromkeys(methods))
+        chosen = possible if chosen == [ALL_METHODS] else chosen
+        self._explainer.check(chosen, granularity)
+        return chosen
+
+    def _example(self, inputs: Sequence[str]) -> Any:
+        if any(isinstance(value, list | tuple) for value in inputs):
+            raise TypeError(f"explain takes one example, not a list of them: {self.task.input_format}")
+        return self.task.parse_example(inputs)
+
+
+def _selection(target: str | None, contrast: str | None, position: int | None) -> TargetSelection:
+    if any(isinstance(value, list | tuple) for value in (target, contrast)):
+        raise TypeError("explain takes one example with one target, not a list of them")
+    if not isinstance(position, int | None):
+        raise TypeError(f"position must be the number of a token of the output, not {position!r}")
+    return TargetSelection(target, contrast, position)
 
 
 def average(trees: Sequence[PyTree]) -> PyTree:

@@ -197,6 +197,10 @@ class Task(ABC):
             UserError: the target does not exist; names it and what exists.
         """
 
+    def picture(self, example: Any) -> np.ndarray | None:
+        """Return the pixels of the example's image, [height width 3] uint8; None for a task without images."""
+        return None
+
     @abstractmethod
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Return the words of texts that the vocabulary lacks, each once, as they are spelled in the texts.

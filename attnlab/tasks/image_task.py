@@ -12,7 +12,7 @@ from attnlab.config.models.captioner import ShowAttendTell, TransformerCaptioner
 from attnlab.config.models.visual_qa import VisualAnswerer
 from attnlab.config.visual_qa import VisualQA
 from attnlab.data.captioning.records import CaptionedImage
-from attnlab.data.images.pixels import as_bytes
+from attnlab.data.images.pixels import as_bytes, pixels
 from attnlab.data.visual_qa.records import ImageQuestion
 from attnlab.tasks.base import Task
 from attnlab.tasks.image_inputs import ImageInputs
@@ -28,6 +28,10 @@ class ImageTask(Task):
         assert isinstance(task, Captioning | VisualQA)
         assert isinstance(model, ShowAttendTell | TransformerCaptioner | VisualAnswerer)
         return ImageInputs(model.image, task.image_size)
+
+    def picture(self, example: CaptionedImage | ImageQuestion) -> np.ndarray:
+        """Return the pixels of the example's image as the model's encoder sees it."""
+        return pixels(example.image, self.image_inputs.size, example.name)
 
     def weight_fingerprints(self) -> dict[str, str]:
         """Return the fingerprint of the frozen weights of the image encoder, if it has any."""

@@ -12,7 +12,7 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from attnlab.viz.text import printable
+from attnlab.data.text.display import printable
 
 LETTERS = 11
 """Font size of labels in points."""

@@ -13,6 +13,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from attnlab.data.text.display import direction
 from attnlab.tasks.attention_map import AttentionMap
 from attnlab.viz.colors import add_color_bar, colors
 from attnlab.viz.fonts import (
@@ -31,7 +32,7 @@ from attnlab.viz.fonts import (
     write,
 )
 from attnlab.viz.panels import Panel, panels, scale_top
-from attnlab.viz.text import caveat, contains_word, direction, heading, unknown_words_message
+from attnlab.viz.text import caveat, contains_word, heading, unknown_words_message
 
 WIDTH = 8.0
 """Width of the text in inches."""

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from attnlab.data.text.display import direction, printable
 from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap, ImageAttentionMap
 from attnlab.viz.panels import Panel, image_panel, panels
-from attnlab.viz.text import CAVEAT, CAVEAT_DETAILS, contains_word, direction, printable, unknown_words_message
+from attnlab.viz.text import CAVEAT, CAVEAT_DETAILS, contains_word, unknown_words_message
 
 UNITS = 1000
 """Weights are written in thousandths, rounded so that a row keeps its sum."""
@@ -61,19 +62,19 @@ def render(
     if isinstance(first, ImageAttentionMap):
         context |= {
             "input": _split_at_words(_printable(first.question), first.unknown_words),
-            "image": _png(first.image),
+            "image": png(first.image),
             "height": first.image.shape[0],
             "width": first.image.shape[1],
             "maps": [
                 _image_map(attention_map) for attention_map in rendered if isinstance(attention_map, ImageAttentionMap)
             ],
         }
-        return _template("image_attention_map.html").render(context)
+        return template("image_attention_map.html").render(context)
     context |= {
         "input": _split_at_words(_printable(first.input), first.unknown_words),
         "maps": [_token_map(attention_map) for attention_map in rendered if isinstance(attention_map, AttentionMap)],
     }
-    return _template("attention_map.html").render(context)
+    return template("attention_map.html").render(context)
 
 
 def thousandths(row: np.ndarray) -> list[int]:
@@ -168,7 +169,7 @@ def _summary(attention_map: AnyAttentionMap) -> dict[str, Any]:
     }
 
 
-def _png(image: np.ndarray) -> str:
+def png(image: np.ndarray) -> str:
     """Return an image as a data URI."""
     from PIL import Image
 
@@ -208,7 +209,7 @@ def _split_at_words(text: str, words: Sequence[str]) -> list[dict[str, Any]]:
     return [{"text": piece, "unknown": index % 2 == 1} for index, piece in enumerate(pieces) if piece]
 
 
-def _template(name: str) -> Template:
+def template(name: str) -> Template:
     environment = Environment(
         loader=PackageLoader("attnlab.viz", "templates"),
         autoescape=True,

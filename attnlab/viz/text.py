@@ -1,13 +1,10 @@
-"""Text in pictures and on pages: printable characters, reading direction, headings, and unknown words."""
+"""Text in pictures and on pages: headings, unknown words, and the caveat."""
 
 import re
-import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from attnlab.tasks.attention_map import AnyAttentionMap
 
-DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-"""Unicode control characters that change the direction of text."""
 CAVEAT = "Attention is not an explanation"
 CAVEAT_DETAILS = (
     "a weight is the share of a state in a weighted mean, not a measure of its effect on the prediction "
@@ -49,22 +46,3 @@ def unknown_words_message(words: Sequence[str], limit: int = 10) -> str:
     """
     more = f" and {len(words) - limit} more" if len(words) > limit else ""
     return f"not in the vocabulary, replaced by the unknown token: {', '.join(words[:limit])}{more}" if words else ""
-
-
-def printable(text: str, keep: str = "") -> str:
-    """Replace control characters, lone surrogates and direction marks by `�`, except the characters of `keep`."""
-    return "".join("�" if _is_hidden(character) and character not in keep else character for character in text)
-
-
-def direction(tokens: Iterable[str]) -> str:
-    """Return the reading direction of tokens, which is that of the first letter with a direction.
-
-    >>> direction(["12", "שלום"]), direction(["Haus"])
-    ('rtl', 'ltr')
-    """
-    kinds = (unicodedata.bidirectional(character) for token in tokens for character in token)
-    return "rtl" if next((kind for kind in kinds if kind in ("L", "R", "AL")), "L") != "L" else "ltr"
-
-
-def _is_hidden(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs") or character in DIRECTIONS

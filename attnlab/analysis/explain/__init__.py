@@ -5,7 +5,12 @@ own Flax model call these methods themselves: they take arrays or a function `em
 """
 
 from attnlab.analysis.explain.explainer import Explainer
+from attnlab.analysis.explain.explanations import Explanations
 from attnlab.analysis.explain.methods import methods_for, needs_met
-from attnlab.analysis.explain.record import Explanation, PartAttributions
+from attnlab.analysis.explain.part import PartAttributions
+from attnlab.analysis.explain.record import Explanation
+from attnlab.analysis.explain.together import explain_together
 
-__all__ = ["Explainer", "Explanation", "PartAttributions", "methods_for", "needs_met"]
+__all__ = [
+    "Explainer", "Explanation", "Explanations", "PartAttributions", "explain_together", "methods_for", "needs_met",
+]  # fmt: skip

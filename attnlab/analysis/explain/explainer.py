@@ -1,7 +1,7 @@
 """The explanation of a task's predictions: compiled once for each method and shape."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,6 +28,7 @@ from attnlab.analysis.explain.methods import (
 from attnlab.analysis.explain.record import Explanation, parts_of
 from attnlab.config.errors import UserError
 from attnlab.data.text.buckets import Shape
+from attnlab.layers.capture import LayerAttention
 from attnlab.tasks.base import Task
 from attnlab.tasks.explained_prediction import ExplainedPrediction, TargetSelection
 from attnlab.tasks.input_parts import Granularity, InputSequence
@@ -111,14 +112,28 @@ class Explainer:
         settings = options_of(method, options)
         compiled, prepared = self._compiled(method, settings), self.prepare(params, explained, shape)
         result, score = compiled(*self._arguments(params, explained, prepared))
-        if method == FLOW:
-            weights, shares = map(np.asarray, result)
-            flow = attention_flow(weights, valid=prepared.valid, queries=np.flatnonzero(shares).tolist())
-            return shares @ flow, None, float(score)
-        if not isinstance(result, Attribution):
-            return np.asarray(result), None, float(score)
-        gap = None if result.completeness_gap is None else float(result.completeness_gap)
-        return np.asarray(result.attributions), gap, float(score)
+        return *_on_host(method, result, prepared), float(score)
+
+    def attribute_together(
+        self, params: PyTree, explained: ExplainedPrediction, methods: tuple[str, ...]
+    ) -> tuple[dict[str, tuple[np.ndarray, float | None]], float, list[LayerAttention]]:
+        """Return the attributions and the completeness gap of several methods, compiled as one function.
+
+        They share the passes of the model that they have in common, and all that compiling them takes.
+
+        Args:
+            params: the parameters of the task's model.
+            explained: as `task.explained_prediction` returns it.
+            methods: methods of `methods`, with their default options.
+        Returns: method -> (attributions [n] of all positions, gap); the target's value; the attention of all layers,
+            with the masks and without the other details.
+        """
+        for method in methods:
+            refuse_method(method, self._needs)
+        compiled, prepared = self._compiled_together(methods), self.prepare(params, explained)
+        results, score, layers = compiled(*self._arguments(params, explained, prepared))
+        found = {method: _on_host(method, result, prepared) for method, result in zip(methods, results, strict=True)}
+        return found, float(score), jax.device_get(layers)
 
     def scores_without(
         self,
@@ -163,6 +178,11 @@ class Explainer:
         arrays = prepared.batch, prepared.valid, prepared.removable, prepared.rows
         return tree, explained.rows is None, params, explained.target, *arrays
 
+    def check(self, methods: Sequence[str], granularity: str) -> None:
+        """Raise `UserError` for methods that the model cannot have, or an unknown granularity."""
+        for method in methods:
+            self._check(method, granularity, {})
+
     def _check(self, method: str, granularity: str, options: Mapping[str, Any]) -> None:
         refuse_method(method, self._needs)
         if granularity not in GRANULARITIES:
@@ -199,19 +219,54 @@ class Explainer:
         key = method, tuple(sorted(options.items()))
         if key in self._functions:
             return self._functions[key]
-        adapter = self.task.adapter
 
         def apply(
             tree: Any, pools: bool, params: PyTree, target: Any, batch: Any, valid: Array, removable: Array,
             rows: Array, removed: Array | None = None,
         ) -> Any:  # fmt: skip
-            call = ModelCall.of(
-                adapter, params, batch, tree,
-                target=target, valid=valid, removable=removable, rows=rows, pools=pools,
-            )  # fmt: skip
+            call = self._call(tree, pools, params, target, batch, valid, removable, rows)
             if removed is not None:
                 return predict_in_batches(call.without(options["removal"]), removed, AT_ONCE)
             return EXPLAINERS[method](call, **options), call.score(call.embedded)
 
         self._functions[key] = jax.jit(apply, static_argnums=(0, 1))
         return self._functions[key]
+
+    def _compiled_together(self, methods: tuple[str, ...]) -> Callable[..., Any]:
+        """Return the compiled function of several methods with their default options."""
+        if methods in self._functions:
+            return self._functions[methods]
+
+        def apply(*arguments: Any) -> Any:
+            call = self._call(*arguments)
+            results = [EXPLAINERS[method](call, **options_of(method, {})) for method in methods]
+            return results, call.score(call.embedded), [_with_mask_only(layer) for layer in call.layers]
+
+        self._functions[methods] = jax.jit(apply, static_argnums=(0, 1))
+        return self._functions[methods]
+
+    def _call(
+        self, tree: Any, pools: bool, params: PyTree, target: Any, batch: Any, valid: Array, removable: Array,
+        rows: Array,
+    ) -> ModelCall:  # fmt: skip
+        return ModelCall.of(
+            self.task.adapter, params, batch, tree,
+            target=target, valid=valid, removable=removable, rows=rows, pools=pools,
+        )  # fmt: skip
+
+
+def _on_host(method: str, result: Any, prepared: Prepared) -> tuple[np.ndarray, float | None]:
+    """Return attributions and completeness gap of what a method's compiled function returned."""
+    if method == FLOW:
+        weights, shares = map(np.asarray, result)
+        return shares @ attention_flow(weights, valid=prepared.valid, queries=np.flatnonzero(shares).tolist()), None
+    if not isinstance(result, Attribution):
+        return np.asarray(result), None
+    gap = None if result.completeness_gap is None else float(result.completeness_gap)
+    return np.asarray(result.attributions), gap
+
+
+def _with_mask_only(layer: LayerAttention) -> LayerAttention:
+    """Return a record with its weights and mask, without the other details."""
+    pooled = layer.pooled and replace(layer.pooled, weights_after_dropout=None, value=None)
+    return replace(layer, pooled=pooled, projection=None, residual=None, feed_forward=None)

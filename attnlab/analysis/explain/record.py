@@ -2,39 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from attnlab.analysis.attribution.aggregation import aggregate_segments
-from attnlab.tasks.input_parts import Granularity, InputPart, InputSequence, Label
-
-
-@dataclass(frozen=True, eq=False)
-class PartAttributions:
-    """The attributions of a part of the input, without padding.
-
-    Attributes:
-        name: name of the part, such as "text", "passage" or "image".
-        unit: what the labels are.
-        labels: words as the user wrote them, sentences, names of special tokens, or row and column of cells.
-        attributions: [n] a number for each label.
-        special: [n] whether it is a special token.
-    """
-
-    name: str
-    unit: Literal["token", "word", "sentence", "cell"]
-    labels: tuple[Label, ...]
-    attributions: np.ndarray
-    special: np.ndarray
-
-    def grid(self) -> np.ndarray:
-        """Return the attributions of an image as [rows columns]."""
-        if self.unit != "cell":
-            raise ValueError(f"{self.name}: a {self.unit} has no place in an image; only cells form a grid")
-        rows, columns = (max(place) + 1 for place in zip(*self.labels, strict=True))  # pyright: ignore
-        return self.attributions.reshape(rows, columns)
+from attnlab.analysis.explain.highlighted import explanation_rows, framed
+from attnlab.analysis.explain.part import PartAttributions
+from attnlab.tasks.input_parts import Granularity, InputPart, InputSequence
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +47,11 @@ class Explanation:
     def __repr__(self) -> str:
         parts = ", ".join(f"{part.name} ({len(part.labels)} {part.unit}s)" for part in self.parts)
         return f"<Explanation by {self.method}: {self.target}; {parts}>"
+
+    def _repr_html_(self) -> str:
+        """Return the input highlighted by the attributions, for notebooks."""
+        body = explanation_rows(self.method, self.parts, self.completeness_gap)
+        return framed(self.prediction, self.target, self.score, body)
 
 
 def parts_of(

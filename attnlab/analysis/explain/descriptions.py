@@ -1,0 +1,53 @@
+"""What each method says of an input, in a sentence, and which methods are quick."""
+
+from collections.abc import Sequence
+
+METHOD_NOTES = {
+    "raw_attention": "how much the model attends to it: the mean weight of all heads that lead to the prediction",
+    "gradient_x_attention": "its attention weight, times how much more weight would raise the target",
+    "attention_rollout": "attention followed through all layers; knows nothing of the target",
+    "attention_flow": "the attention that can flow to it through all layers; knows nothing of the target",
+    "attention_relevance": "attention that raises the target, followed through all layers",
+    "encoder_decoder_relevance": "attention that raises the target, followed through decoder and encoder",
+    "attention_norms": "the length of the vector that attention adds for it",
+    "block_norms": "the length of what it adds, with the residual connection and the norm",
+    "globenc": "the lengths of what it adds, followed through all layers",
+    "alti": "how close what it adds is to each layer's output, followed through all layers",
+    "alti_plus": "how close what it adds is to each layer's output, followed through decoder and encoder",
+    "saliency": "how fast the target changes with its embedding; has no sign",
+    "input_x_gradient": "the linear estimate of what its embedding adds to the target",
+    "integrated_gradients": "what its embedding adds on the way from an empty input; sums to the whole change",
+    "smooth_grad": "how fast the target changes, mean over noisy copies of the input; has no sign",
+    "occlusion": "by how much the target falls if padding replaces its embedding",
+    "leave_one_out": "by how much the target falls without it",
+    "greedy_leave_one_out": "its rank when the most important one left is removed again and again",
+    "random_attribution": "random numbers: what a method that knows nothing looks like",
+}  # fmt: skip
+"""Method -> what its number says of a part of the input."""
+DEFAULT_METHODS = (
+    "raw_attention", "gradient_x_attention", "attention_relevance", "encoder_decoder_relevance", "input_x_gradient",
+    "integrated_gradients", "leave_one_out", "random_attribution",
+)  # fmt: skip
+"""Methods that are shown by default, if the model can have them: quick ones of every family, and a floor."""
+SLOW = ("greedy_leave_one_out", "attention_flow", "smooth_grad")
+"""Methods that take far more evaluations of the model, or maximum flows, than the others."""
+
+
+def default_methods(possible: Sequence[str]) -> list[str]:
+    """Return the methods that are shown by default among those that a model can have."""
+    return [method for method in DEFAULT_METHODS if method in possible]
+
+
+def estimated_seconds(method: str, positions: int, layers: int, queries: int, seconds: float) -> float:
+    """Return about how long a slow method takes for one input, without its compilation.
+
+    Args:
+        method: one of `SLOW`.
+        positions: number of positions of the input, padding included.
+        layers: number of layers of self-attention.
+        queries: number of queries that lead to the target.
+        seconds: of one evaluation of the model among many; a gradient is counted as three.
+    """
+    if method == "attention_flow":  # by push-relabel in NumPy: measured with 6 layers and 60 tokens
+        return 0.3 * queries * (positions / 60) ** 3 * layers / 6
+    return seconds * {"greedy_leave_one_out": positions**2, "smooth_grad": 3 * 50}[method]
