@@ -1,5 +1,6 @@
-"""The workflow of an experiment: train, evaluate, predict and show, for notebooks and the command line."""
+"""The workflow of an experiment: train, evaluate, predict, show and align, for notebooks and the command line."""
 
+from attnlab.lab.alignment import align as align
 from attnlab.lab.evaluation import evaluate as evaluate
 from attnlab.lab.prediction import predict as predict
 from attnlab.lab.showing import show as show
