@@ -254,8 +254,10 @@ def _link(
             raise UserError(f"{where}: link {text}: no {name} word {index} with base=1, {hint}")
         if length is not None and index - base >= length:
             last = f"index {length - 1 + base} is the last" if length else "the sentence has no words"
-            other = "; use base=1 if the file counts from 1" if base == 0 and index == length else ""
-            raise UserError(f"{where}: link {text}: no {name} word {index} with base={base}, {last}{other}")
+            message = f"{where}: link {text}: no {name} word {index} with base={base}, {last}"
+            if base == 0 and index == length:
+                message += "; subtract 1 from all indices, or use base=1, if the file counts from 1"
+            raise UserError(message)
     return indices[0] - base, indices[1] - base
 
 
