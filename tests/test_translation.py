@@ -109,7 +109,9 @@ def test_guiding_makes_attention_follow_gold(model):
 
 def test_guiding_needs_gold_and_attention():
     files = {"kind": "tsv", "source": "a", "target": "b", "train": "t", "dev": "d", "test": {"test": "e"}}
-    with pytest.raises(ValueError, match=r"guided_alignment needs gold alignments, which task.data.kind tsv"):
+    with pytest.raises(
+        ValueError, match=r"guided_alignment needs gold alignments, which task.data.alignments.train: FILE"
+    ):
         experiment(RECURRENT, guided_alignment=1.0, data=files)
     with pytest.raises(ValueError, match=r"guided_alignment needs model.attention"):
         experiment(RECURRENT | {"attention": None}, guided_alignment=1.0)

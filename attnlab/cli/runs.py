@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from attnlab.cli.alignment import add_alignment, alignment_of
 from attnlab.cli.arguments import (
     add_command,
     add_config,
@@ -53,6 +54,7 @@ def add_commands(commands: Any) -> None:
         "overrides", nargs="*", metavar="key=value", help="override decoding, e.g. task.decoding.beam=5"
     )
     predict.add_argument("--n-best", type=int, metavar="N", help="print N outputs per line: number ||| text ||| score")
+    add_alignment(predict)
 
     show = add_command(commands, "show", _show, "predict one example and draw its attention")
     add_run(show)
@@ -112,6 +114,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _predict(options: argparse.Namespace) -> int:
     experiment_of_run(options)
+    settings = {"alignment": alignment_of(options), "trust": options.trust}
     prepare_host()
     with interruptible_import():
         from attnlab import lab
@@ -119,7 +122,7 @@ def _predict(options: argparse.Namespace) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")
     lines = read_lines(sys.stdin.buffer)
-    for output in lab.predict(options.run, lines, options.n_best, options.overrides, trust=options.trust):
+    for output in lab.predict(options.run, lines, options.n_best, options.overrides, **settings):
         print(output)
     return 0
 

@@ -28,6 +28,19 @@ class Dates(Config):
         return self.with_limits(train=400, dev=40, test=60, max_items=2)
 
 
+Alignments = dict[str, str]
+"""Location of the alignment file of each split by its name."""
+
+
+def _alignments_of_splits(data: Any) -> Any:
+    """Check that every alignment file is of a split."""
+    splits = ["train", "dev", *data.test]
+    for name in data.alignments:
+        if name not in splits:
+            raise ValueError(f"alignments.{name}: no such split; the splits are {', '.join(splits)}")
+    return data
+
+
 class ParallelText(Config):
     """Two files per split with a sentence per line, which translate each other line by line; plain or .gz.
 
@@ -46,6 +59,12 @@ class ParallelText(Config):
     """Prefix of the two validation files."""
     test: TestSets
     """Files to test on: a mapping of names of test sets to prefixes of the two files."""
+    alignments: Alignments = {}
+    """Word alignments for guided alignment and the alignment error rate: a mapping of `train`, `dev` and names of test
+    sets to files in the format Pharaoh, which fast_align writes: a line for each pair with its links source-target,
+    `0-0 1-2`, of words separated by single spaces, from 0. Splits without a file have no alignments."""
+
+    _check_alignments = model_validator(mode="after")(_alignments_of_splits)
 
 
 class Tsv(Config):
@@ -62,6 +81,12 @@ class Tsv(Config):
     """Validation file."""
     test: TestSets
     """Files to test on: a mapping of names of test sets to files."""
+    alignments: Alignments = {}
+    """Word alignments for guided alignment and the alignment error rate: a mapping of `train`, `dev` and names of test
+    sets to files in the format Pharaoh, which fast_align writes: a line for each pair with its links source-target,
+    `0-0 1-2`, of words separated by single spaces, from 0. Splits without a file have no alignments."""
+
+    _check_alignments = model_validator(mode="after")(_alignments_of_splits)
 
 
 class TranslationHub(HubDataset):
@@ -86,6 +111,9 @@ class TsvToSplit(Config):
     """Path of the file."""
     group_by: str
     """Column whose equal sentences stay in one split: the value of `source` or of `target`."""
+    alignments: str | None = None
+    """Path of a file of word alignments in the format Pharaoh with a line for each row, for guided alignment and the
+    alignment error rate: links source-target, `0-0 1-2`, of words separated by single spaces, from 0; null for none."""
     dev: PositiveInt = 1_000
     """Smallest number of rows in the validation set; there are more if its last sentence has several translations."""
     test: PositiveInt = 2_000
@@ -103,6 +131,18 @@ class TsvToSplit(Config):
 TranslationData = Annotated[Dates | ParallelText | Tsv | TsvToSplit | TranslationHub, Field(discriminator="kind")]
 
 
+def _without_alignments(data: Dates | ParallelText | Tsv | TsvToSplit | TranslationHub) -> str | None:
+    """Return how the training pairs get word alignments if they have none, or None if they have some."""
+    match data:
+        case TsvToSplit(alignments=None):
+            return "task.data.alignments: FILE adds"
+        case ParallelText() | Tsv() if "train" not in data.alignments:
+            return "task.data.alignments.train: FILE adds"
+        case TranslationHub():
+            return "task.data.kind hub does not have"
+    return None
+
+
 class Translation(Config):
     """Translate a sentence. Metrics: BLEU and chrF (sacrebleu)."""
 
@@ -114,7 +154,7 @@ class Translation(Config):
     """The tokenizer."""
     guided_alignment: NonNegativeFloat = 0.0
     """Weight of the loss term for guided alignment, the cross entropy between attention and gold alignment (Garg et al.
-    2019); 0 disables it. Needs data with gold alignments."""
+    2019); 0 disables it. Needs data with alignments: `dates`, or `task.data.alignments`."""
     max_length: PositiveInt = 100
     """Largest number of tokens in the source or target of a training pair; longer pairs are left out, and their number
     is reported."""
@@ -127,8 +167,8 @@ class Translation(Config):
             return f"model.kind {model.kind} cannot translate; valid: {', '.join(self.models)}"
         if model.tie_embeddings == "all" and not self.tokenizer.joint:
             return "model.tie_embeddings all needs task.tokenizer.joint: true"
-        if self.guided_alignment and self.data.kind != "dates":
-            return f"task.guided_alignment needs gold alignments, which task.data.kind {self.data.kind} does not have"
+        if self.guided_alignment and (lacking := _without_alignments(self.data)):
+            return f"task.guided_alignment needs gold alignments, which {lacking}"
         if model.kind == "recurrent_seq2seq" and model.attention is None:
             needed = {"guided_alignment": self.guided_alignment}
             needed["decoding.coverage_penalty"] = self.decoding.coverage_penalty

@@ -1,5 +1,6 @@
-"""The workflow of an experiment: train, evaluate, predict, show and explain, for notebooks and the command line."""
+"""The workflow of an experiment: train, evaluate, predict, show, explain and align, for notebooks and the command line."""
 
+from attnlab.lab.alignment import align as align
 from attnlab.lab.evaluation import evaluate as evaluate
 from attnlab.lab.explaining import ExplanationPage as ExplanationPage
 from attnlab.lab.explaining import ExplanationSettings as ExplanationSettings

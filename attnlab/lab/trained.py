@@ -28,6 +28,7 @@ from attnlab.tasks.registry import task_class
 from attnlab.training.steps import replicated
 
 if TYPE_CHECKING:
+    from attnlab.analysis.alignment import AlignedPrediction
     from attnlab.analysis.explain import Explainer, Explanation, Explanations
 
 ALL_METHODS = "all"
@@ -102,22 +103,25 @@ class TrainedModel:
             raise TypeError(f"predict takes a list of lines: predict([{shortened(lines)}])")
         return list(self.predict_lines(lines, 0, n_best))
 
-    def predict_lines(self, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
+    def predict_lines(
+        self, lines: Sequence[str], first: int, n_best: int | None, aligned: "AlignedPrediction | None" = None
+    ) -> Iterator[str]:
         """Predict the output of every line; if a line is invalid, yield the outputs before it, then raise.
 
         Args:
             lines: inputs in the task's format.
             first: number of the first line, from 0.
             n_best: outputs for each line; None for the number in the config.
+            aligned: adds the word alignment of each translation; None for none.
         """
         try:
-            outputs = list(self.task.predict(self.params, lines, first, n_best))
+            outputs = list((aligned or self.task).predict(self.params, lines, first, n_best))
         except UserError:
             if len(lines) == 1:
                 raise
             half = len(lines) // 2
-            yield from self.predict_lines(lines[:half], first, n_best)
-            outputs = self.predict_lines(lines[half:], first + half, n_best)
+            yield from self.predict_lines(lines[:half], first, n_best, aligned)
+            outputs = self.predict_lines(lines[half:], first + half, n_best, aligned)
         yield from outputs
 
     def unknown_words(self, *texts: str) -> list[str]:

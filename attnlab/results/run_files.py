@@ -15,12 +15,15 @@ from attnlab.training.environment import differences, environment
 from attnlab.training.log import DISCARDED, read_log
 
 CONFIG, ENVIRONMENT, METRICS = "config.yaml", "environment.json", "metrics.jsonl"
+ALIGNMENT = "alignment.json"
+"""Agreement of attention with gold alignment, written by `attnlab align`."""
 DECODING = "task.decoding."
 """Prefix of the only settings of a trained run that may change: those of decoding."""
 TRAINED = (
-    "checkpoints", METRICS, DISCARDED, "tensorboard", RESULTS, PER_EXAMPLE, "attention", "show", "training.png",
+    "checkpoints", METRICS, DISCARDED, "tensorboard", RESULTS, PER_EXAMPLE, ALIGNMENT, "attention", "show",
+    "training.png",
 )  # fmt: skip
-"""All files that training, evaluation and `show` write into a run; `--restart` moves them aside."""
+"""All files that training, evaluation, `align` and `show` write into a run; `--restart` moves them aside."""
 Notify = Callable[[str], None]
 """Receives a one-line message for the user."""
 

@@ -12,7 +12,9 @@ from jaxtyping import Array, PyTree
 
 from attnlab.config import Decoding
 from attnlab.config.models.transformer import DecoderStack
+from attnlab.data.text.batching import Batch
 from attnlab.data.text.tokenizer import BOS, EOS, Encoding, Tokenizer
+from attnlab.layers.capture import LayerAttention
 from attnlab.tasks.adapter import Output
 from attnlab.tasks.attention_map import AnyAttentionMap
 from attnlab.tasks.base import Task
@@ -96,7 +98,7 @@ class GenerationTask(Task):
         return getattr(self.config.model, "attention", self.config.model) is not None
 
     @property
-    def _reported_layer(self) -> int | None:
+    def reported_layer(self) -> int | None:
         """The layer whose cross-attention a Transformer reports, counted from 1; None for a recurrent decoder."""
         decoder = getattr(self.config.model, "decoder", None)
         return decoder.reported_layer + 1 if isinstance(decoder, DecoderStack) else None
@@ -145,17 +147,41 @@ class GenerationTask(Task):
 
         The last row is that of the end token; a source text has a column for its end token too.
         """
-        targets = [[BOS, *ids] for ids in self.target_ids(examples)]
-        longest = max(map(len, targets), default=1)
-        width = padded_length(longest, self.max_positions, f"with its start token a {self.target_name}")
+        targets = self.target_ids(examples)
         results = [np.zeros((0, 0))] * len(examples)
-        for indices, source, lengths in with_poll(self.source_batches(examples, 1), poll, len(examples)):
-            target_in = _filled((len(source), width), [targets[index] for index in indices])
-            batch = shard_batch({"source": source, "lengths": lengths, "target": target_in})
-            weights = jax.device_get(self._weights(params, batch["source"], batch["lengths"], batch["target"]))
+        for indices, batch, lengths in self._teacher_forcing(examples, targets, poll):
+            source, source_lengths, target = (batch[name] for name in self.adapter.input_names)
+            weights = jax.device_get(self._weights(params, source, source_lengths, target))
             for row, index in enumerate(indices):
-                results[index] = weights[row, : len(targets[index]), : lengths[row]]
+                results[index] = weights[row, : len(targets[index]) + 1, : lengths[row]]
         return results
+
+    def attention_of_layers(
+        self, params: PyTree, examples: Sequence[Any], targets: Sequence[Sequence[int]], poll: Poll = no_poll
+    ) -> Iterator[tuple[list[int], list[LayerAttention]]]:
+        """Yield the attention to the source of all layers, with targets as input, for a few examples at a time.
+
+        Args:
+            params: the parameters of `model`.
+            examples: examples of the task, whose own targets are not used.
+            targets: token numbers of the target of each, without start and end token.
+            poll: called between batches; may raise to stop.
+        Yields: indices of the examples in the first rows, and the records of the layers that attend to the source,
+            weights [b h t+1 s] with padding.
+        """
+        for indices, batch, _ in self._teacher_forcing(examples, targets, poll):
+            yield indices, jax.device_get(self._layers(params, batch))
+
+    def _teacher_forcing(
+        self, examples: Sequence[Any], targets: Sequence[Sequence[int]], poll: Poll
+    ) -> Iterator[tuple[list[int], Batch, np.ndarray]]:
+        """Yield indices of the examples in the first rows, the model's inputs, and the lengths of the sources."""
+        longest = max(map(len, targets), default=0) + 1
+        width = padded_length(longest, self.max_positions, f"with its start token a {self.target_name}")
+        for indices, source, lengths in with_poll(self.source_batches(examples, 1), poll, len(examples)):
+            target_in = _filled((len(source), width), [[BOS, *targets[index]] for index in indices])
+            inputs = dict(zip(self.adapter.input_names, (source, lengths, target_in), strict=True))
+            yield indices, shard_batch(inputs), lengths
 
     def attention_maps(self, params: PyTree, example: Any) -> list[AnyAttentionMap]:
         """Return the attention map of each of the best hypotheses."""
@@ -168,12 +194,9 @@ class GenerationTask(Task):
     def selected_attention_map(self, params: PyTree, example: Any, selection: Selection) -> AnyAttentionMap:
         """Return the selected attention while the model decodes the best hypothesis."""
         best = self.generate(params, [example], self.decoding)[0][0]
-        ((_, source, lengths),) = self.source_batches([example], 1)
-        width = padded_length(len(best.tokens) + 1, self.max_positions, f"the {self.target_name}")
-        target_in = _filled((len(source), width), [[BOS, *best.tokens]])
-        batch = shard_batch(dict(zip(self.adapter.input_names, (source, lengths, target_in), strict=True)))
+        ((_, batch, _),) = self._teacher_forcing([example], [best.tokens], no_poll)
         layers = layers_of_first_example(self.adapter, params, batch)
-        return self.selected_map(example, best, select(layers, selection, "cross", self._reported_layer))
+        return self.selected_map(example, best, select(layers, selection, "cross", self.reported_layer))
 
     def explained_prediction(self, params: PyTree, example: Any, selection: TargetSelection) -> ExplainedPrediction:
         """Return the generated text or one of its tokens, or another text, with the positions of the source."""
@@ -195,16 +218,30 @@ class GenerationTask(Task):
         `line number ||| text ||| score`.
         """
         decoding = with_n_best(self.decoding, n_best)
+        for number, hypotheses in enumerate(self.hypotheses_of_lines(params, lines, decoding), start=first):
+            yield from output_lines(number, hypotheses, decoding.n_best)
+
+    def hypotheses_of_lines(
+        self, params: PyTree, lines: Sequence[str], decoding: Decoding
+    ) -> Iterator[Sequence[Hypothesis]]:
+        """Yield the hypotheses for each line, best first; for an empty line `hypotheses_of_blank`."""
         lines = [line.strip() for line in lines]
         examples = [self.parse_example([line]) for line in lines if line]
         generated = iter(self.generate(params, examples, decoding))
-        for number, line in enumerate(lines, start=first):
-            yield from output_lines(number, next(generated) if line else self.hypotheses_of_blank, decoding.n_best)
+        yield from (next(generated) if line else self.hypotheses_of_blank for line in lines)
 
     @cached_property
     def _decoders(self) -> dict[Decoding, Callable[..., Hypotheses]]:
         """The compiled searches."""
         return {}
+
+    @cached_property
+    def _layers(self) -> Callable[..., list[LayerAttention]]:
+        def layers(params: PyTree, batch: Mapping[str, Any]) -> list[LayerAttention]:
+            records = self.adapter.forward(params, batch).attention
+            return [record for record in records if record.kind in ("cross", "decoder")]
+
+        return jax.jit(layers)
 
     @cached_property
     def _weights(self) -> Callable[..., Any]:

@@ -63,20 +63,36 @@ def with_n_best(decoding: Decoding, n_best: int | None) -> Decoding:
     return decoding.replace(n_best=n_best, beam=max(decoding.beam, n_best))
 
 
-def output_lines(number: int, hypotheses: Sequence[Hypothesis], n_best: int) -> Iterator[str]:
+def output_lines(
+    number: int, hypotheses: Sequence[Hypothesis], n_best: int, alignments: Sequence[str] | None = None
+) -> Iterator[str]:
     """Yield the best text, or exactly `n_best` lines in the format of Moses: `line number ||| text ||| score`.
 
     If there are fewer hypotheses (none for an empty line), lines with an empty text and the score -inf follow, so that
     the output of line i is always lines n_best * i to n_best * (i + 1) - 1.
 
+    Args:
+        number: number of the line.
+        hypotheses: best first.
+        n_best: number of lines.
+        alignments: the last field of each line, after `|||` as Marian, OpenNMT and Moses write it; None for no such
+            field.
+
     >>> list(output_lines(3, [Hypothesis("a b", [5, 6], -0.5, np.ones((3, 1)))], 2))
     ['3 ||| a b ||| -0.5000', '3 |||  ||| -inf']
+    >>> list(output_lines(3, [Hypothesis("a b", [5, 6], -0.5, np.ones((3, 1)))], 1, ["0-1 1-0"]))
+    ['a b ||| 0-1 1-0']
     """
     if n_best == 1:
-        yield hypotheses[0].text if hypotheses else ""
+        lines = [hypotheses[0].text if hypotheses else ""]
     else:
         lines = [f"{number} ||| {hypothesis.text} ||| {hypothesis.score:.4f}" for hypothesis in hypotheses]
-        yield from lines + [f"{number} |||  ||| -inf"] * (n_best - len(lines))
+        lines += [f"{number} |||  ||| -inf"] * (n_best - len(lines))
+    if alignments is None:
+        yield from lines
+    else:
+        last = [*alignments, *[""] * (len(lines) - len(alignments))]
+        yield from (f"{line} ||| {alignment}" for line, alignment in zip(lines, last, strict=True))
 
 
 def padded_length(tokens: int, max_positions: int | None, what: str) -> int:

@@ -115,12 +115,29 @@ class Tokenizer:
         """Return the text of token ids, without PAD, BOS and EOS; UNK becomes `<unk>`, or `[UNK]` in WordPiece."""
         if isinstance(self._inner.model, models.WordPiece):
             return self._inner.decode([int(i) for i in ids if i not in (PAD, BOS, EOS)], skip_special_tokens=False)
-        pieces = (self._unknown if i == UNK else self._piece(i) for i in ids if i not in (PAD, BOS, EOS))
-        return "".join(pieces).replace(_SPACE, " ").removeprefix(" ")
+        return "".join(map(self._surface, ids)).replace(_SPACE, " ").removeprefix(" ")
+
+    def offsets(self, ids: Sequence[int]) -> list[Span]:
+        """Return the span of each token in the text that `decode` returns, without the space before it.
+
+        Not for WordPiece, which no model generates.
+        """
+        pieces = [self._surface(i) for i in ids]
+        spans, end = [], -int("".join(pieces).startswith(_SPACE))  # `decode` removes the first space
+        for piece in pieces:
+            start, end = end + len(piece) - len(piece.lstrip(_SPACE)), end + len(piece)
+            spans.append((max(start, 0), max(end, 0)))
+        return spans
 
     def token(self, index: int) -> str:
         """Return a token for display."""
         return _display(self._piece(index))
+
+    def _surface(self, index: int) -> str:
+        """Return what a token adds to a text, with the mark of a space."""
+        if index in (PAD, BOS, EOS):
+            return ""
+        return self._unknown if index == UNK else self._piece(index)
 
     def _piece(self, index: int) -> str:
         piece = self._inner.id_to_token(int(index))

@@ -58,7 +58,8 @@ def read_pharaoh(
     lines = read_lines(path)
     for name, sentences in (("source", source), ("target", target)):
         if sentences is not None and len(sentences) != len(lines):
-            raise UserError(f"{path}: {len(lines)} lines for {len(sentences)} {name} sentences; expected a line each")
+            where = f"{path}:{1 + min(len(lines), len(sentences))}"
+            raise UserError(f"{where}: {len(lines)} lines for {len(sentences)} {name} sentences; expected a line each")
     golds = []
     for number, line in enumerate(lines, start=1):
         where = f"{path}:{number}"
@@ -165,6 +166,15 @@ def read_jsonl(path: Path, base: Base) -> list[AlignedSentence]:
     return sentences
 
 
+def pharaoh(links: Pairs, base: Base = 0) -> str:
+    """Return the links of a sentence in the format Pharaoh, sorted.
+
+    >>> pharaoh(frozenset({(1, 2), (0, 0)}))
+    '0-0 1-2'
+    """
+    return " ".join(f"{s + base}-{t + base}" for s, t in sorted(links))
+
+
 def write_pharaoh(path: Path, links: Sequence[Pairs], base: Base) -> None:
     """Write alignments in the format Pharaoh: `0-0 1-2`, the links of a sentence a line, sorted.
 
@@ -173,7 +183,7 @@ def write_pharaoh(path: Path, links: Sequence[Pairs], base: Base) -> None:
         links: links (source, target) of each sentence, from 0.
         base: the index of the first word.
     """
-    _write(path, [" ".join(f"{s + base}-{t + base}" for s, t in sorted(pairs)) for pairs in links])
+    _write(path, [pharaoh(pairs, base) for pairs in links])
 
 
 def write_talp(path: Path, golds: Sequence[Gold], base: Base) -> None:
@@ -244,8 +254,10 @@ def _link(
             raise UserError(f"{where}: link {text}: no {name} word {index} with base=1, {hint}")
         if length is not None and index - base >= length:
             last = f"index {length - 1 + base} is the last" if length else "the sentence has no words"
-            other = "; use base=1 if the file counts from 1" if base == 0 and index == length else ""
-            raise UserError(f"{where}: link {text}: no {name} word {index} with base={base}, {last}{other}")
+            message = f"{where}: link {text}: no {name} word {index} with base={base}, {last}"
+            if base == 0 and index == length:
+                message += "; subtract 1 from all indices, or use base=1, if the file counts from 1"
+            raise UserError(message)
     return indices[0] - base, indices[1] - base
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from attnlab.config.translation import Dates, ParallelText, TranslationData, TranslationHub, Tsv, TsvToSplit
 from attnlab.data import directory
-from attnlab.data.text.letters import composed
 from attnlab.data.translation import hub, parallel_text, tsv
-from attnlab.data.translation.records import ParallelCorpus, SentencePair
+from attnlab.data.translation.alignments import composed_pair
+from attnlab.data.translation.records import ParallelCorpus
 
 
 def load(config: TranslationData, data_dir: Path | None) -> ParallelCorpus:
@@ -23,7 +23,7 @@ def load(config: TranslationData, data_dir: Path | None) -> ParallelCorpus:
         from attnlab.data.translation import dates  # Babel and num2words, which other data do not need
 
         return dates.generate(config)
-    return _read(config, data_dir).map(lambda pair: SentencePair(composed(pair.source), composed(pair.target)))
+    return _read(config, data_dir).map(composed_pair)
 
 
 def _read(config: TranslationHub | ParallelText | Tsv | TsvToSplit, data_dir: Path | None) -> ParallelCorpus:

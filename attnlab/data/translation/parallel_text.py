@@ -5,17 +5,19 @@ from pathlib import Path
 from attnlab.config.errors import UserError
 from attnlab.config.translation import ParallelText
 from attnlab.data.text.lines import find, read_lines
+from attnlab.data.translation.alignments import with_alignments
 from attnlab.data.translation.records import ParallelCorpus, SentencePair
 
 
 def read(config: ParallelText, data_dir: Path) -> ParallelCorpus:
     """Read all splits."""
 
-    def split(prefix: str) -> tuple[SentencePair, ...]:
-        return read_pairs(find(data_dir, f"{prefix}.{config.source}"), find(data_dir, f"{prefix}.{config.target}"))
+    def split(name: str, prefix: str) -> tuple[SentencePair, ...]:
+        paths = (find(data_dir, f"{prefix}.{language}") for language in (config.source, config.target))
+        return with_alignments(read_pairs(*paths), config.alignments.get(name), data_dir)
 
-    test = {name: split(prefix) for name, prefix in config.test.items()}
-    return ParallelCorpus(split(config.train), split(config.dev), test, config.source, config.target)
+    test = {name: split(name, prefix) for name, prefix in config.test.items()}
+    return ParallelCorpus(split("train", config.train), split("dev", config.dev), test, config.source, config.target)
 
 
 def read_pairs(source: Path, target: Path) -> tuple[SentencePair, ...]:

@@ -8,17 +8,19 @@ from attnlab.config.errors import UserError
 from attnlab.config.translation import Tsv, TsvToSplit
 from attnlab.data.text.letters import composed
 from attnlab.data.text.lines import find, read_lines
+from attnlab.data.translation.alignments import with_alignments
 from attnlab.data.translation.records import ParallelCorpus, SentencePair
 
 
 def read(config: Tsv, data_dir: Path) -> ParallelCorpus:
     """Read all splits; the names of the columns are the names of the languages."""
 
-    def split(name: str) -> tuple[SentencePair, ...]:
-        return read_pairs(find(data_dir, name), config.source, config.target)
+    def split(name: str, file: str) -> tuple[SentencePair, ...]:
+        pairs = read_pairs(find(data_dir, file), config.source, config.target)
+        return with_alignments(pairs, config.alignments.get(name), data_dir)
 
-    test = {name: split(path) for name, path in config.test.items()}
-    return ParallelCorpus(split(config.train), split(config.dev), test, config.source, config.target)
+    test = {name: split(name, file) for name, file in config.test.items()}
+    return ParallelCorpus(split("train", config.train), split("dev", config.dev), test, config.source, config.target)
 
 
 def read_and_split(config: TsvToSplit, data_dir: Path) -> ParallelCorpus:
@@ -29,7 +31,7 @@ def read_and_split(config: TsvToSplit, data_dir: Path) -> ParallelCorpus:
     """
     path = find(data_dir, config.file)
     groups: dict[str, list[SentencePair]] = {}
-    for pair in read_pairs(path, config.source, config.target):
+    for pair in with_alignments(read_pairs(path, config.source, config.target), config.alignments, data_dir):
         sentence = pair.source if config.group_by == config.source else pair.target
         groups.setdefault(sentence.strip().casefold(), []).append(pair)
 

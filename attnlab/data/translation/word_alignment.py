@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from typing import Self
 
 from attnlab.data.records import Span
+from attnlab.data.text.letters import WORD
 from attnlab.data.translation.records import Link, SentencePair
+
+PART = re.compile(rf"{WORD}|\S")
+"""What `split_punctuation` does not split."""
 
 Pairs = frozenset[tuple[int, int]]
 """Aligned positions (source, target), counted from 0."""
@@ -32,6 +36,11 @@ class Gold:
         if not self.sure <= self.possible:
             raise ValueError("every sure link must also be a possible link")
 
+    def reversed(self) -> Self:
+        """Return the links (target, source)."""
+        sure, possible = (frozenset((t, s) for s, t in pairs) for pairs in (self.sure, self.possible))
+        return type(self)(sure=sure, possible=possible)
+
     def by_word(self, source_words: Sequence[int], target_words: Sequence[int]) -> Self:
         """Return the links between words: sure if any pair of their subwords is sure, likewise for possible."""
         sure, possible = (by_word(pairs, source_words, target_words) for pairs in (self.sure, self.possible))
@@ -45,6 +54,10 @@ class AlignedSentence:
     source: str
     target: str
     gold: Gold
+
+    def reversed(self) -> Self:
+        """Return the pair with source and target exchanged."""
+        return type(self)(self.target, self.source, self.gold.reversed())
 
     def pair(self) -> SentencePair:
         """Return the sentence pair with its links between characters, as the task of translation reads it.
@@ -100,6 +113,20 @@ def spans_of_any_text(text: str) -> list[Span]:
     [(1, 4), (6, 10)]
     """
     return [found.span() for found in re.finditer("[^ ]+", text)]
+
+
+def split_punctuation(words: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Split words into letters and digits on the one hand and single other characters on the other.
+
+    Statistical aligners know the words of a text so, whether or not a tokenizer has separated its punctuation marks.
+
+    Returns: the parts, and the index of the word that each is of.
+
+    >>> split_punctuation(["don't", "go", "."])
+    (['don', "'", 't', 'go', '.'], [0, 0, 0, 1, 2])
+    """
+    parts = [(part, index) for index, word in enumerate(words) for part in re.findall(PART, word)]
+    return [part for part, _ in parts], [index for _, index in parts]
 
 
 def words_of_tokens(words: Sequence[Span], offsets: Sequence[Span], sentence: str = "the sentence") -> list[int]:
