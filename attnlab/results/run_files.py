@@ -18,7 +18,8 @@ CONFIG, ENVIRONMENT, METRICS = "config.yaml", "environment.json", "metrics.jsonl
 DECODING = "task.decoding."
 """Prefix of the only settings of a trained run that may change: those of decoding."""
 TRAINED = (
-    "checkpoints", METRICS, DISCARDED, "tensorboard", RESULTS, PER_EXAMPLE, "attention", "show", "training.png",
+    "checkpoints", METRICS, DISCARDED, "tensorboard", RESULTS, PER_EXAMPLE, "attention", "show", "divergence",
+    "training.png",
 )  # fmt: skip
 """All files that training, evaluation and `show` write into a run; `--restart` moves them aside."""
 Notify = Callable[[str], None]

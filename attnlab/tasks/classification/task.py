@@ -344,14 +344,14 @@ class ClassificationTask(PretrainedTask):
 
     @cached_property
     def _logits(self) -> Callable[..., Array]:
-        def logits(params: PyTree, batch: Batch) -> Array:
+        def logits(params: PyTree, batch: Mapping[str, Any]) -> Array:
             return self.adapter.forward(params, batch, attention=False).logits
 
         return jax.jit(logits)
 
     @cached_property
     def _logits_and_attention(self) -> Callable[..., tuple[Array, Array]]:
-        def logits_and_attention(params: PyTree, batch: Batch) -> tuple[Array, Array]:
+        def logits_and_attention(params: PyTree, batch: Mapping[str, Any]) -> tuple[Array, Array]:
             out = self.adapter.forward(params, batch)
             return out.logits, attention_rows(out.attention, self.config.model, batch["lengths"])
 
