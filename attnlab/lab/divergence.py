@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -99,7 +100,6 @@ class _Comparison:
     data: Splits[LabeledText]
     split: str
     examples: list[LabeledText]
-    classified: list[ClassifiedText]
 
     @classmethod
     def of(cls, base: Path, trained: TrainedModel, data: Splits[LabeledText], split: str | None) -> Self:
@@ -108,7 +108,14 @@ class _Comparison:
         name = split or next(iter(data.test))
         encoded = trained.task.token_lengths(known[name])["text"]
         examples = [example for example, length in zip(known[name], encoded, strict=True) if length]
-        return cls(base, trained, data, name, examples, _classified(trained, name, examples))
+        if not examples:
+            raise UserError(f"--split {name}: no text of it has a token")
+        return cls(base, trained, data, name, examples)
+
+    @cached_property
+    def classified(self) -> list[ClassifiedText]:
+        """The predictions and weights of the base run."""
+        return _classified(self.trained, self.split, self.examples)
 
     def refuse_misfit(self, other: TrainedModel, data_dir: Path | None) -> None:
         """Raise `UserError` if a run cannot be compared with the base run."""

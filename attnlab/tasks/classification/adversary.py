@@ -1,6 +1,6 @@
 """The training of a model-consistent adversary: the arrays of its batches, and its loss."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ from jaxtyping import Array
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
 from attnlab.functional.divergence import kl, tvd
-from attnlab.tasks.adapter import Output
+from attnlab.tasks.adapter import ModelAdapter, Output
 from attnlab.tasks.classification.attention_maps import ClassifiedText
 from attnlab.training.objective import Loss, model_consistent_loss
 
@@ -20,21 +20,29 @@ LEAST_WEIGHT = 1e-9
 an adversary gains everything from one token whose base weight is 0."""
 
 
-def base_arrays(texts: Sequence[ClassifiedText], shape: Shape, width: int) -> Batch:
-    """Return what a batch holds of the base model: base_probabilities [b c] and base_weights [b r n], padded with 0.
+def fill_with_base(
+    adapter: ModelAdapter, examples: Sequence[tuple[Any, ...]], texts: Sequence[ClassifiedText]
+) -> Callable[[Shape, Sequence[int]], Batch]:
+    """Return a function (shape, indices of examples) -> batch with base_probabilities [b c] and base_weights [b r n].
 
     Args:
-        texts: what the base model predicts for the texts of the batch.
-        shape: shape of the batch.
-        width: n, the positions of the longest text that the shape holds, special tokens included.
+        adapter: fills the other arrays.
+        examples: as the adapter takes them.
+        texts: what the base model predicts for each of them; n is the width of its weights, special tokens included.
     """
     hops, classes = len(texts[0].weights), len(texts[0].probabilities)
-    probabilities = np.zeros((shape.rows, classes), np.float32)
-    weights = np.zeros((shape.rows, hops, width), np.float32)
-    for row, text in enumerate(texts):
-        probabilities[row] = text.probabilities
-        weights[row, :, : text.weights.shape[1]] = text.weights
-    return {"base_probabilities": probabilities, "base_weights": weights}
+    special = texts[0].weights.shape[1] - len(examples[0][0])
+
+    def fill(shape: Shape, members: Sequence[int]) -> Batch:
+        probabilities = np.zeros((shape.rows, classes), np.float32)
+        weights = np.zeros((shape.rows, hops, shape.source + special), np.float32)
+        for row, index in enumerate(members):
+            probabilities[row] = texts[index].probabilities
+            weights[row, :, : texts[index].weights.shape[1]] = texts[index].weights
+        batch = adapter.fill([examples[index] for index in members], shape)
+        return batch | {"base_probabilities": probabilities, "base_weights": weights}
+
+    return fill
 
 
 def adversary_loss(output: Output, batch: Mapping[str, Any], strength: float) -> Loss:

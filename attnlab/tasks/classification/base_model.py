@@ -89,6 +89,12 @@ def named_base(config: Experiment) -> tuple[str, Path] | None:
     return None
 
 
+def base_summary(config: Experiment, base: BaseModel | None) -> list[str]:
+    """Return a line for the log that names the base model, if there is one."""
+    named = named_base(config)
+    return [f"base model: {named[1]} (sha256 {base.fingerprint[:12]})"] if named and base else []
+
+
 def read_base(
     config: Experiment, labels: Sequence[str], restore: Callable[[Experiment, Path], TextClassifier]
 ) -> BaseModel | None:

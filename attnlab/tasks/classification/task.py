@@ -1,7 +1,6 @@
 """Text classification: class probabilities of a text, with the attention over its tokens."""
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,17 +19,16 @@ from attnlab.config.json_text import read_texts
 from attnlab.config.models.classifier import TransformerClassifier
 from attnlab.data.classification.load import load
 from attnlab.data.classification.records import LabeledText
-from attnlab.data.classification.text_encoder import EncodedText, TextEncoder
+from attnlab.data.classification.text_encoder import TextEncoder
 from attnlab.data.pretrained.source import Pretrained
 from attnlab.data.text.batching import Batch, evaluation_shapes
-from attnlab.data.text.buckets import Shape
 from attnlab.data.text.tokenizer import Tokenizer
 from attnlab.models import bert
 from attnlab.tasks.adapter import ModelAdapter
 from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap
 from attnlab.tasks.base import Metric, Task, TrainingBatches, rows_multiple, settings
 from attnlab.tasks.classification.adapters import ClassifierAdapter, GuidedAdapter, GuidedText
-from attnlab.tasks.classification.adversary import adversary_loss, base_arrays
+from attnlab.tasks.classification.adversary import adversary_loss, fill_with_base
 from attnlab.tasks.classification.attention_maps import (
     ClassifiedText,
     attention_rows,
@@ -39,7 +37,8 @@ from attnlab.tasks.classification.attention_maps import (
     selected_map,
     special_tokens,
 )
-from attnlab.tasks.classification.base_model import BaseModel, is_guided, named_base, read_base, read_copy
+from attnlab.tasks.classification.base_model import BaseModel, base_summary, is_guided, read_base, read_copy
+from attnlab.tasks.classification.data_summary import class_shares, exclusions
 from attnlab.tasks.classification.metrics import (
     accuracy,
     classification_scores,
@@ -156,23 +155,21 @@ class ClassificationTask(PretrainedTask):
         labels = self._label_numbers(examples)
         kept = [number for number, text in enumerate(encoded) if text.length]
         members = self._adapted([encoded[number].ids for number in kept], [labels[number] for number in kept])
-        batches = self.batched(members, self._fill_of_adversary(members))
+        fill = None
+        if self._settings.objective is not None and self.base is not None and members:
+            fill = fill_with_base(self.adapter, members, self.base.classify([member[0] for member in members]))
+        batches = self.batched(members, fill)
         real, vocabulary = 100 * batches.real_fraction, self.tokenizer.vocabulary_size
         summary = [
             f"data: {batches.examples:,} training texts, {len(batches)} batches per epoch, "
             f"{real:.0f}% of positions are not padding",
             f"vocabulary: {vocabulary:,} tokens",
             *self.pretrained_summary(),
-            *self._base_summary(),
-            *self._class_shares_and_exclusions(examples, encoded),
+            *base_summary(self.config, self.base),
+            *class_shares(examples, self.labels),
+            *exclusions(encoded, self._settings),
         ]
         return TrainingBatches(batches, summary)
-
-    def _base_summary(self) -> Iterator[str]:
-        """Yield a line that names the base model, if there is one."""
-        named = named_base(self.config)
-        if named and self.base:
-            yield f"base model: {named[1]} (sha256 {self.base.fingerprint[:12]})"
 
     def _adapted(self, ids: Sequence[np.ndarray], labels: Sequence[int] | None = None) -> list[tuple[Any, ...]]:
         """Return examples as the adapter takes them, with the weights of the base model that guides this one."""
@@ -181,32 +178,6 @@ class ClassificationTask(PretrainedTask):
             return list(zip(ids, labels, strict=True))
         assert self.base is not None
         return list(map(GuidedText, ids, labels, self.base.weights(ids)))
-
-    def _fill_of_adversary(self, examples: Sequence[tuple[Any, ...]]) -> Callable[[Shape, Sequence[int]], Batch] | None:
-        """Return the function that fills a batch of an adversary; None for another objective."""
-        if self._settings.objective is None:
-            return None
-        assert self.base is not None
-        texts, extra = self.base.classify([example[0] for example in examples]), sum(special_tokens(self.config.model))
-
-        def fill(shape: Shape, members: Sequence[int]) -> Batch:
-            batch = self.adapter.fill([examples[index] for index in members], shape)
-            return batch | base_arrays([texts[index] for index in members], shape, shape.source + extra)
-
-        return fill
-
-    def _class_shares_and_exclusions(
-        self, examples: Sequence[LabeledText], encoded: Sequence[EncodedText]
-    ) -> Iterator[str]:
-        """Yield a line each on the shares of the classes, on truncated texts, and on texts that are left out."""
-        counts = Counter(example.label for example in examples)
-        shares = ", ".join(f"{label} {100 * counts[label] / max(len(examples), 1):.1f}%" for label in self.labels)
-        yield f"classes: {shares}"
-        if truncated := sum(len(text.ids) < text.length for text in encoded):
-            kept = {"head": "the head", "tail": "the tail", "both": "head and tail"}[self._settings.truncation]
-            yield f"cut: {truncated:,} texts to {self._settings.max_length} tokens, {kept} kept (task.max_length)"
-        if empty := sum(text.length == 0 for text in encoded):
-            yield f"left out: {empty:,} texts without a token"
 
     def validation_metrics(
         self, params: PyTree, examples: Sequence[LabeledText], poll: Poll = no_poll
