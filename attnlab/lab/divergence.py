@@ -26,6 +26,7 @@ from attnlab.results.divergence import Curve, DivergenceReport, GroupDivergence,
 from attnlab.results.groups import find_runs
 from attnlab.tasks.bootstrap import interval
 from attnlab.tasks.classification.attention_maps import ClassifiedText
+from attnlab.tasks.classification.base_model import SHARED
 from attnlab.tasks.classification.metrics import accuracy, confusion, macro_f1
 from attnlab.tasks.classification.task import ClassificationTask
 from attnlab.training.atomic_files import writing
@@ -74,14 +75,14 @@ def compare_attention(
     opened = [load(path, trust=trust) for path in others]
     for other in opened:
         comparison.refuse_misfit(other, data_dir)
-    report = comparison.report([comparison.measure(path, run) for path, run in zip(others, opened, strict=True)])
+    report = comparison.report([comparison.distances(path, run) for path, run in zip(others, opened, strict=True)])
     wrote(trained.run.write_text(f"{FOLDER}/{report.split}.json", report.to_json()))
     wrote(_draw(report, trained.run.path(f"{FOLDER}/{report.split}.png")))
     return report
 
 
 @dataclass(frozen=True, eq=False)
-class _Measured:
+class _Distances:
     """A run and its distance from the base run for each text."""
 
     record: RunDivergence
@@ -125,6 +126,9 @@ class _Comparison:
         for name in ("tokenizer/text.json", "labels.json"):
             if self.trained.run.fingerprint[name] != other.run.fingerprint[name]:
                 raise UserError(f"{where}: its {name} differs from that of {self.base}; compare runs that share it")
+        for name in SHARED:
+            if getattr(own.task, name) != getattr(config.task, name):
+                raise UserError(f"{where}: its task.{name} differs from that of {self.base}, and so may its tokens")
         if own.task.data != config.task.data or self.trained.run.fingerprint["data"] != other.run.fingerprint["data"]:
             data = read_data(other, data_dir)
             texts = data.fingerprint_of(self.split) if self.split in data.splits() else None
@@ -136,7 +140,7 @@ class _Comparison:
         if _strength(config) is not None and other.run.fingerprint.get("base") != fingerprint(self.trained.params):
             raise UserError(f"{where}: is an adversary of another model than {self.base} (task.objective.base)")
 
-    def measure(self, directory: Path, other: TrainedModel) -> _Measured:
+    def distances(self, directory: Path, other: TrainedModel) -> _Distances:
         """Compute the distance of a run from the base run for each text."""
         classified = _classified(other, f"{directory.name}: {self.split}", self.examples)
         jsd, tvd, largest = _divergences(self.classified, classified)
@@ -145,14 +149,14 @@ class _Comparison:
             str(directory), other.run.config.seed, correct, f1,
             float(jsd.mean()), interval(jsd), float(tvd.mean()), interval(tvd),
         )  # fmt: skip
-        return _Measured(record, other.run.config, jsd, tvd, largest)
+        return _Distances(record, other.run.config, jsd, tvd, largest)
 
-    def report(self, measured: Sequence[_Measured]) -> DivergenceReport:
+    def report(self, runs: Sequence[_Distances]) -> DivergenceReport:
         """Group the runs that differ only in the seed, and compute the curve of the adversaries."""
         own, groups = self.trained.run.config, {}
-        for run in measured:
+        for run in runs:
             groups.setdefault(_without_seed(run.config), []).append(run)
-        records = [_group(own, runs) for runs in groups.values()]
+        records = [_group(own, group) for group in groups.values()]
         correct, f1 = _scores(self.trained, self.examples, self.classified)
         order = {"seed": 0, "adversary": 1, "other": 2}
         records.sort(key=lambda group: (order[group.kind], group.strength or 0.0))
@@ -219,7 +223,7 @@ def _strength(config: Experiment) -> float | None:
     return objective.strength if isinstance(objective, ModelConsistent) else None
 
 
-def _group(base: Experiment, runs: Sequence[_Measured]) -> GroupDivergence:
+def _group(base: Experiment, runs: Sequence[_Distances]) -> GroupDivergence:
     config, strength = runs[0].config, _strength(runs[0].config)
     kind: Kind = "other" if strength is None else "adversary"
     label = config.name if strength is None else f"λ = {strength:g}"
