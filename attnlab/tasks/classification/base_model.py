@@ -24,8 +24,10 @@ from attnlab.config.models.classifier import Frozen
 from attnlab.config.run_paths import missing_run
 from attnlab.data.text.tokenizer import Tokenizer
 from attnlab.tasks.classification.attention_maps import ATTENTION_POOLINGS, ClassifiedText, special_tokens
+from attnlab.tasks.poll import Poll, no_poll
 from attnlab.training.checkpoints import Checkpoints
 from attnlab.training.parameters import average, read_parameters
+from attnlab.training.progress import EvaluationProgress
 from attnlab.training.steps import fingerprint, replicated
 
 COPY = Path("base")
@@ -45,7 +47,9 @@ class TextClassifier(Protocol):
 
     def initialize(self, rng: jax.Array) -> PyTree: ...
 
-    def classify_encoded(self, params: PyTree, ids: Sequence[np.ndarray]) -> list[ClassifiedText]: ...
+    def classify_encoded(
+        self, params: PyTree, ids: Sequence[np.ndarray], poll: Poll = no_poll
+    ) -> list[ClassifiedText]: ...
 
 
 @dataclass(eq=False)
@@ -64,9 +68,10 @@ class BaseModel:
         """Return the class probabilities and the attention weights of each text, without dropout."""
         return self.task.classify_encoded(self.params, ids)
 
-    def weights(self, ids: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return the attention weights [s] of each text, of several hops their mean."""
-        return [text.weights.mean(axis=0) for text in self.classify(ids)]
+    def classify_training_texts(self, ids: Sequence[np.ndarray]) -> list[ClassifiedText]:
+        """Do the same with a progress line, as it may take a minute."""
+        with EvaluationProgress("base model", len(ids), then="preparing the batches") as progress:
+            return self.task.classify_encoded(self.params, ids, progress)
 
     def files(self) -> Mapping[str, str | bytes]:
         """Return the copy for another run: its config, and its parameters in Flax's msgpack format."""

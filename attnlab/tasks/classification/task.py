@@ -154,10 +154,11 @@ class ClassificationTask(PretrainedTask):
         encoded = self.text_encoder.encode([example.text for example in examples])
         labels = self._label_numbers(examples)
         kept = [number for number, text in enumerate(encoded) if text.length]
-        members = self._adapted([encoded[number].ids for number in kept], [labels[number] for number in kept])
-        fill = None
-        if self._settings.objective is not None and self.base is not None and members:
-            fill = fill_with_base(self.adapter, members, self.base.classify([member[0] for member in members]))
+        ids = [encoded[number].ids for number in kept]
+        base_texts = self.base.classify_training_texts(ids) if self.base and ids else []
+        members = self._adapted(ids, labels[kept], base_texts)
+        is_adversary = self._settings.objective is not None and base_texts
+        fill = fill_with_base(self.adapter, members, base_texts) if is_adversary else None
         batches = self.batched(members, fill)
         real, vocabulary = 100 * batches.real_fraction, self.tokenizer.vocabulary_size
         summary = [
@@ -171,13 +172,22 @@ class ClassificationTask(PretrainedTask):
         ]
         return TrainingBatches(batches, summary)
 
-    def _adapted(self, ids: Sequence[np.ndarray], labels: Sequence[int] | None = None) -> list[tuple[Any, ...]]:
-        """Return examples as the adapter takes them, with the weights of the base model that guides this one."""
-        labels = [0] * len(ids) if labels is None else labels
+    def _adapted(
+        self, ids: Sequence[np.ndarray], labels: np.ndarray | None = None, base_texts: Sequence[ClassifiedText] = ()
+    ) -> list[tuple[Any, ...]]:
+        """Return examples as the adapter takes them, with the weights of the base model that guides this one.
+
+        Args:
+            ids: the tokens of each text.
+            labels: numbers of the classes; None where they do not matter.
+            base_texts: what the base model predicts for the texts, if it is known.
+        """
+        labels = np.zeros(len(ids), int) if labels is None else labels
         if not is_guided(self.config):
             return list(zip(ids, labels, strict=True))
         assert self.base is not None
-        return list(map(GuidedText, ids, labels, self.base.weights(ids)))
+        weights = [text.weights.mean(axis=0) for text in base_texts or self.base.classify(ids)]
+        return list(map(GuidedText, ids, labels, weights))
 
     def validation_metrics(
         self, params: PyTree, examples: Sequence[LabeledText], poll: Poll = no_poll
