@@ -84,6 +84,17 @@ NOT_RUN = {
     "attnlab train experiments/classification/imdb_additive.yaml "
     "'task.data={kind: hub, path: stanfordnlp/imdb, dev: null}'":
         "needs a network (the hub)",
+    **dict.fromkeys(
+        (
+            "attnlab train experiments/classification/sst2_additive.yaml --data DIR",
+            "attnlab train experiments/classification/sst2_additive.yaml --data DIR --seed 2",
+            "attnlab divergence runs/sst2_additive-s1 'runs/sst2_additive-s*' --data DIR",
+            "attnlab train experiments/classification/sst2_adversary.yaml --data DIR",
+            "attnlab train experiments/classification/sst2_adversary.yaml task.objective.strength=0.1 --data DIR "
+            "--out runs/sst2_adversary-0.1-s1",
+        ),
+        "tests/test_wiegreffe_pinter.py and tests/test_experiments.py run these tiny, on other data",
+    ),
     "make gpu": "needs a GPU; tests/test_bench_gpu.py runs it tiny on a CPU",
     "python3 -m attnlab bench gpu --minutes 8 --into docs/performance.md": "the same",
     'python3 -m pip install -q --no-index --no-deps --no-compile --target "$HOME/site" .whl/*.whl':

@@ -22,6 +22,7 @@ from attnlab.config.experiment import Experiment
 from attnlab.config.load import load, resolved
 from attnlab.data.story_qa.encoder import Vocabulary
 from attnlab.data.text.tokenizer import SPECIALS, Tokenizers
+from attnlab.tasks.classification.base_model import named_base
 from attnlab.tasks.registry import task_class
 from attnlab.training import metric_names
 
@@ -120,6 +121,12 @@ def test_nothing_but_attention_differs_in_a_family(family: str, attention: str):
     assert len(lines) > 1
 
 
+@pytest.mark.parametrize("guide", ["trained", "base", "adversary"])
+def test_nothing_but_the_pooling_differs_between_the_guides_of_an_mlp(guide: str):
+    lines = difference(load(experiment("sst2_mlp_uniform")), load(experiment(f"sst2_mlp_{guide}")))
+    assert {line.partition(":")[0] for line in lines} == {"name", "model.pooling.kind"}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_tiny_is_small_keeps_every_kind_and_is_its_own_tiny(name: str):
     full = load(experiment(name))
@@ -161,10 +168,10 @@ def test_resolved_reads_back_as_it_was(tmp_path: Path):
     assert load(tmp_path / "config.yaml") == config
 
 
-def attnlab(*arguments: object, text: str = "") -> str:
+def attnlab(*arguments: object, text: str = "", cwd: Path | None = None) -> str:
     """Run the real command line in a process of its own; its standard output."""
     command = [sys.executable, "-m", "attnlab", *map(str, arguments)]
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=300, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -213,12 +220,28 @@ def needs(name: str) -> bool:
     return all(find_spec(packages[kind]) for kind in kinds(load(experiment(name)).model_dump()) if kind in packages)
 
 
+def bases(name: str) -> list[str]:
+    """Return the experiments whose tiny runs an experiment builds on, in the order in which they are trained."""
+    named = named_base(load(experiment(name), tiny=True))
+    if named is None:
+        return []
+    base = re.fullmatch(r"runs/(\w+)-tiny-s1", str(named[1]))
+    assert base
+    return [*bases(base[1]), base[1]]
+
+
+def test_the_bases_of_the_mlp_that_an_adversary_guides():
+    assert bases("sst2_mlp_adversary") == ["sst2_additive", "sst2_adversary"]
+
+
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in NAMES])
 def test_tiny_runs_through_the_command_line(name: str, data_dir: Path, picture: Path, tmp_path: Path):
     if not needs(name):
         pytest.skip("needs pretrained weights that are not installed")
     run, config = tmp_path / "run", load(experiment(name))
-    attnlab("train", experiment(name), "--tiny", "--out", run, "--data", data_dir)
+    for base in bases(name):
+        attnlab("train", experiment(base), "--tiny", "--data", data_dir, cwd=tmp_path)
+    attnlab("train", experiment(name), "--tiny", "--out", run, "--data", data_dir, cwd=tmp_path)
     table = attnlab("evaluate", run, "--data", data_dir)
     results = json.loads((run / "results.json").read_text())
     named = getattr(config.task.data, "test", None)

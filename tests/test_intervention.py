@@ -21,7 +21,7 @@ from attnlab.config.attention import ScaledDot
 from attnlab.config.models import classifier, transformer
 from attnlab.layers.attention import Attention
 from attnlab.layers.capture import LayerAttention, Queries, Replacement, Residual, apply_with_attention
-from attnlab.models.classifier import RecurrentClassifier
+from attnlab.models.classifier import MlpClassifier, RecurrentClassifier
 from attnlab.models.transformer import TransformerEncoder, TransformerSeq2Seq
 
 
@@ -34,6 +34,7 @@ def encoder(**settings: Any) -> TransformerEncoder:
     return TransformerEncoder(transformer.TransformerEncoder(**BLOCK, **settings), VOCABULARY)
 
 
+FROZEN = classifier.Frozen(run="another run")
 NOT_REPLACEABLE = {
     "pooling by the maximum": (classifier_with(classifier.Max()), TEXTS),
     "pooling by the last state": (classifier_with(classifier.Last()), TEXTS),
@@ -42,6 +43,10 @@ ALL: dict[str, tuple[Any, tuple[Any, ...]]] = {
     **{name: (model, arguments) for name, (model, arguments, _) in MODELS.items()},
     **NOT_REPLACEABLE,
     "pooling by the mean": (classifier_with(classifier.Mean()), TEXTS),
+    "pooling with frozen weights": (
+        MlpClassifier(classifier.MlpClassifier(embedding=4, hidden=3, pooling=FROZEN), VOCABULARY, 3),
+        (*TEXTS, jnp.full(TEXTS[0].shape, 0.25)),
+    ),
     "structured pooling": (classifier_with(classifier.Structured(hops=2, hidden=3)), TEXTS),
     "transformer_encoder with remat": (encoder(remat=True), TEXTS),
     "transformer_encoder with shared key heads": (encoder(kv_heads=1), TEXTS),

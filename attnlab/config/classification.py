@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from attnlab.config.base import Config
+from attnlab.config.base_run import tiny_directory
 from attnlab.config.data import DataSeed, DevSize, HubDataset, TestSets, TestSize, TrainSize
 from attnlab.config.pretrained import vocabulary_mismatch
 from attnlab.config.text import AnyTokenizer, Words
@@ -82,10 +83,27 @@ ClassificationData = Annotated[
 ]
 
 
+class ModelConsistent(Config):
+    """Train an adversary of a base model: like predictions, other attention weights. For each text it minimizes
+    TVD(ŷ, ŷ_base) − λ KL(α ‖ α_base); labels are not used (Wiegreffe & Pinter 2019, section 4)."""
+
+    kind: Literal["model_consistent"] = "model_consistent"
+    base: str
+    """Run directory of the base model, relative to the current directory; it must have as many hops as the model. It is
+    needed in training only, and determines the tokenizer. With --tiny the directory of the tiny run: runs/NAME-tiny-s1
+    for runs/NAME-s1."""
+    strength: NonNegativeFloat
+    """λ, the weight of the divergence of the attention weights; 0 only imitates the predictions."""
+
+    def tiny(self) -> Self:
+        """Name the tiny run of the base model."""
+        return self.replace(base=tiny_directory(self.base))
+
+
 class Classification(Config):
     """Classify a text. Metrics: accuracy, macro-F1 and expected calibration error."""
 
-    models: ClassVar[tuple[str, ...]] = ("recurrent_classifier", "transformer_classifier")
+    models: ClassVar[tuple[str, ...]] = ("recurrent_classifier", "transformer_classifier", "mlp_classifier")
     kind: Literal["classification"] = "classification"
     data: ClassificationData
     """The data."""
@@ -100,6 +118,8 @@ class Classification(Config):
     tokens from its head and the rest from its tail (Sun et al. 2019)."""
     calibration_bins: Annotated[int, Field(ge=1, le=100)] = 15
     """Number of bins of equal width for the expected calibration error."""
+    objective: Annotated[ModelConsistent | None, Field(exclude_if=lambda objective: objective is None)] = None
+    """What training minimizes; null is the cross-entropy of the labels."""
 
     def incompatibility(self, model: Any) -> str | None:
         """Return why a model cannot be trained on the task, or None."""
@@ -109,6 +129,11 @@ class Classification(Config):
             return (
                 f"model.encoder.max_length {model.encoder.max_length} must exceed task.max_length {self.max_length} by "
                 f"{model.special_tokens_before + model.special_tokens_after}, for the special tokens [CLS] and [SEP]"
+            )
+        if self.objective is not None and model.pooling.kind not in ("attention", "structured"):
+            return (
+                f"model.pooling.kind {model.pooling.kind} has no weights that task.objective.kind "
+                f"{self.objective.kind} could train; valid: attention, structured"
             )
         return vocabulary_mismatch(model, self.tokenizer)
 

@@ -1,4 +1,4 @@
-"""The workflow of an experiment: train, evaluate, predict, show, explain and align, for notebooks and the command line."""
+"""The workflow of an experiment: train, evaluate, predict, show, explain, align; for notebooks and the command line."""
 
 from attnlab.lab.alignment import align as align
 from attnlab.lab.evaluation import evaluate as evaluate

@@ -6,8 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import PyTree
 
@@ -25,7 +23,7 @@ from attnlab.tasks.explained_prediction import TargetSelection
 from attnlab.tasks.input_parts import Granularity
 from attnlab.tasks.layer_attention import Selection
 from attnlab.tasks.registry import task_class
-from attnlab.training.steps import replicated
+from attnlab.training.parameters import average, read_parameters
 
 if TYPE_CHECKING:
     from attnlab.analysis.alignment import AlignedPrediction
@@ -69,14 +67,7 @@ class TrainedModel:
     @cached_property
     def _restored(self) -> tuple[list[int], PyTree]:
         config = self.run.config
-        shapes = jax.eval_shape(lambda: self.task.initialize(jax.random.key(config.seed)))
-        sharding = replicated()
-        like = {"params": jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=sharding), shapes)}
-        if config.training.average_last:
-            checkpoints = self.run.checkpoints.last(like, config.training.average_last)
-        else:
-            best = self.run.checkpoints.best(like)
-            checkpoints = [] if best is None else [best]
+        checkpoints = read_parameters(self.run.checkpoints, self.task.initialize, config.training)
         if not checkpoints:
             raise UserError(
                 f"{self.run.directory}: no checkpoint is intact; "
@@ -90,7 +81,7 @@ class TrainedModel:
             self.run.notify(
                 f"{self.run.directory}: {averaged} instead of {config.training.average_last}; no others are left"
             )
-        return [step for step, _ in checkpoints], average([tree["params"] for _, tree in checkpoints])
+        return [step for step, _ in checkpoints], average([params for _, params in checkpoints])
 
     def predict(self, lines: Sequence[str], n_best: int | None = None) -> list[str]:
         """Predict the output of every line, like `attnlab predict`.
@@ -274,13 +265,6 @@ def _selection(target: str | None, contrast: str | None, position: int | None) -
     if not isinstance(position, int | None):
         raise TypeError(f"position must be the number of a token of the output, not {position!r}")
     return TargetSelection(target, contrast, position)
-
-
-def average(trees: Sequence[PyTree]) -> PyTree:
-    """Return the mean of parameter trees, leaf by leaf."""
-    if len(trees) == 1:
-        return trees[0]
-    return jax.jit(lambda trees: jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), axis=0), *trees))(trees)
 
 
 def load(directory: Path | str, changes: Sequence[str] = (), *, trust: bool = False) -> TrainedModel:

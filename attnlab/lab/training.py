@@ -71,8 +71,8 @@ def train(
     }
     state = initial_state(task.initialize, config.training, config.seed)
     with Run.open(directory, config, identity, overrides=overrides) as run, graceful_shutdown() as stop:
-        for name, text in task.files().items():
-            run.write_text(name, text)
+        for name, content in task.files().items():
+            run.write_bytes(name, content.encode() if isinstance(content, str) else content)
         restored = run.restore(state, restart)
         state = with_pretrained_weights(state, task) if restored is None else restored[1]
         with Progress(config.training.steps, int(state.step), task.loss_unit) as progress:

@@ -1,4 +1,5 @@
-"""Pooling of the states of a text to one vector: mean, maximum, first or last state, or attention by learned queries.
+"""Pooling of the states of a text to one vector: mean, maximum, first or last state, attention by learned queries, or
+attention weights of another model.
 
 Every kind of pooling returns the weight of each token, so that they can be compared.
 """
@@ -34,11 +35,17 @@ class Pooled(NamedTuple):
 class Pooling(nn.Module):
     """Pooling of the kind that the config names."""
 
-    config: config.Pooling
+    config: config.Pooling | config.Frozen
 
     @nn.compact
     def __call__(
-        self, states: Float[Array, "b s d"], lengths: Int[Array, " b"], last: Float[Array, "b d"], *, train: bool
+        self,
+        states: Float[Array, "b s d"],
+        lengths: Int[Array, " b"],
+        last: Float[Array, "b d"],
+        *,
+        train: bool,
+        frozen: Float[Array, "b s"] | None = None,
     ) -> Pooled:
         """Pool the first `lengths` states of each text.
 
@@ -50,24 +57,26 @@ class Pooling(nn.Module):
             lengths: tokens of each text that are not padding.
             last: the vector of `last`: for a recurrent encoder the last state of each direction.
             train: whether a random normalizer samples (needs the rng "dropout").
+            frozen: the weights of the kind `frozen`; those of padding are ignored.
         """
-        pooled = self._pool(states, lengths, last, train)
-        if not isinstance(self.config, Attentive | config.Mean):
+        pooled = self._pool(states, lengths, last, train, frozen)
+        if not isinstance(self.config, Attentive | config.Mean | config.Frozen):
             layer = layer_attention("pooling", "encoder", None, pooled.weights[:, None])
             intervened(layer, Queries(0, 1))  # which this kind of pooling refuses
             record(self, layer.weights, kind="pooling", stack="encoder", replaceable=False)
         return pooled
 
-    def _pool(self, states: Array, lengths: Array, last: Array, train: bool) -> Pooled:
+    def _pool(self, states: Array, lengths: Array, last: Array, train: bool, frozen: Array | None) -> Pooled:
         where = jnp.arange(states.shape[1])[None, :] < lengths[:, None]
         no_penalty = jnp.zeros(states.shape[0], states.dtype)
         match self.config:
             case config.Mean():
-                weights = normalizers.softmax(jnp.zeros(where.shape, states.dtype), where)[:, None, None, :]
-                values, scores = states[:, :, None, :], jnp.where(where, 0.0, -jnp.inf)[:, None, None, :]
-                own = AttentionOutput(pool(weights, values), weights=weights, scores=scores)
-                result: Any = intervene_and_record(self, own, values, kind="pooling", stack="encoder")
-                return Pooled(result.output[:, 0, 0], result.weights[:, 0], no_penalty)
+                uniform = normalizers.softmax(jnp.zeros(where.shape, states.dtype), where)
+                return Pooled(*self._average(states, where, uniform), no_penalty)
+            case config.Frozen():
+                if frozen is None:
+                    raise ValueError("pooling of the kind frozen needs the argument frozen, its weights")
+                return Pooled(*self._average(states, where, jnp.where(where, frozen, 0.0)), no_penalty)
             case config.Max():
                 vector, weights = largest(states, where)
                 return Pooled(vector, weights[:, None, :], no_penalty)
@@ -79,6 +88,14 @@ class Pooling(nn.Module):
                 attended = self._attend(self.config, states, lengths, train)
                 vector = attended.output.reshape(states.shape[0], -1)
                 return Pooled(vector, attended.weights, rate * redundancy(attended.weights))
+
+    def _average(self, states: Array, where: Array, weights: Array) -> tuple[Array, Array]:
+        """Average the states by weights [b s] that are not learned; return the mean, and the weights [b 1 s]."""
+        weights, values = weights[:, None, None, :], states[:, :, None, :]
+        scores = jnp.where(where, 0.0, -jnp.inf)[:, None, None, :]
+        own = AttentionOutput(pool(weights, values), weights=weights, scores=scores)
+        result: Any = intervene_and_record(self, own, values, kind="pooling", stack="encoder")
+        return result.output[:, 0, 0], result.weights[:, 0]
 
     def _attend(self, chosen: Attentive, states: Array, lengths: Array, train: bool) -> Any:
         """Attend from every learned query to the tokens."""

@@ -1,8 +1,8 @@
 """Text classifiers: an encoder, pooling of its states, and a linear layer.
 
 logits = W pool(states) + b, with the states of a bidirectional recurrent network (with additive attention: Yang et al.
-2016; with structured self-attention: Lin et al. 2017), of a Transformer encoder (Devlin et al. 2019), or the embeddings
-themselves.
+2016; with structured self-attention: Lin et al. 2017), of a Transformer encoder (Devlin et al. 2019), of a hidden layer
+for each token by itself, or the embeddings themselves.
 """
 
 from typing import Any
@@ -78,6 +78,56 @@ class RecurrentClassifier(nn.Module):
                 states, last = encoder(dropout(states), valid)
         pooled = Pooling(config.pooling, name="pooling")(states, lengths, last, train=train)
         return _classify(pooled, config.hidden, config.dropout, self.classes, train)
+
+
+class MlpClassifier(nn.Module):
+    """A classifier without context: a hidden layer for each token by itself, and pooling.
+
+    logits = W_o Σ_i α_i tanh(W_h e(x_i) + b_h) + b_o
+
+    The tokens do not see each other, so the pooling weights α are all that it learns about the context. If the weights
+    of a trained model classify better than uniform ones, they tell which tokens matter. For weights of your own, there
+    is `analysis.faithfulness.FrozenWeightsMLP`.
+
+    Reference: Wiegreffe & Pinter 2019, section 3.4.
+    """
+
+    config: config.MlpClassifier
+    vocabulary: int
+    classes: int
+
+    def setup(self) -> None:
+        self.embedding = nn.Embed(self.vocabulary, self.config.embedding, embedding_init=EMBEDDING_INIT)
+
+    def embed(self, tokens: Int[Array, "b s"], *_: Any) -> Float[Array, "b s e"]:
+        """Return the embeddings of the tokens; takes the positional arguments of `__call__`."""
+        return self.embedding(tokens)
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Int[Array, "b s"],
+        lengths: Int[Array, " b"],
+        frozen: Float[Array, "b s"] | None = None,
+        *,
+        train: bool,
+        embedded: Float[Array, "b s e"] | None = None,
+    ) -> Output:
+        """Classify texts.
+
+        Args:
+            tokens: tokens of each text, padding included.
+            lengths: tokens of each text that are not padding; 0 for a padding row.
+            frozen: the weights of the pooling `frozen`; other kinds have their own.
+            train: whether to apply dropout (needs the rng "dropout").
+            embedded: replaces the embeddings of the tokens (see `embed`); word dropout does not apply to it.
+        """
+        config = self.config
+        states = self.embed(_drop_words(self, tokens, config.word_dropout, train)) if embedded is None else embedded
+        states = nn.Dropout(config.dropout, broadcast_dims=(1,), deterministic=not train)(states)
+        states = jnp.tanh(nn.Dense(config.hidden, name="hidden")(states))
+        pooled = Pooling(config.pooling, name="pooling")(states, lengths, states[:, 0], train=train, frozen=frozen)
+        return _classify(pooled, None, config.dropout, self.classes, train)
 
 
 class TransformerClassifier(nn.Module):

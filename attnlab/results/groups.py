@@ -12,14 +12,14 @@ import numpy as np
 
 from attnlab.config.difference import iter_differences
 from attnlab.config.errors import UserError
-from attnlab.results.record import RunRecord
+from attnlab.results.record import INPUTS, RunRecord
 from attnlab.results.run_files import CONFIG
 from attnlab.tasks.base import Task
 
 
 @dataclass(frozen=True)
 class RunGroup:
-    """Runs of one config, data and pretrained weights, ordered by seed.
+    """Runs of one config, data, pretrained weights and base model, ordered by seed.
 
     Attributes:
         runs: the runs, at least one.
@@ -139,5 +139,5 @@ def _difference(first: RunRecord, second: RunRecord) -> str:
         if place != "seed":
             return f"{place}: {value} and {other}"
     hashes, other_hashes = first.environment["fingerprint"], second.environment["fingerprint"]
-    name = next(name for name in ("data", "pretrained") if hashes.get(name) != other_hashes.get(name))
+    name = next(name for name in INPUTS if hashes.get(name) != other_hashes.get(name))
     return f"fingerprint of the {name}: {str(hashes.get(name))[:12]} and {str(other_hashes.get(name))[:12]}"

@@ -18,6 +18,9 @@ from attnlab.tasks.base import Task
 from attnlab.tasks.registry import CLASSES, task_class_of_kind
 from attnlab.training.loop import should_stop_early
 
+INPUTS = ("data", "pretrained", "base")
+"""Fingerprints that runs of one group have in common: data, pretrained weights, and the model of another run."""
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -59,10 +62,10 @@ class RunRecord:
 
     @property
     def identity(self) -> str:
-        """A string of config, data and pretrained weights that is equal for runs that differ only in the seed."""
+        """A string of config, data and weights from outside that is equal for runs that differ only in the seed."""
         config = {name: value for name, value in self.config.items() if name != "seed"}
         fingerprint = self.environment["fingerprint"]
-        return json.dumps([config, fingerprint.get("data"), fingerprint.get("pretrained")], sort_keys=True)
+        return json.dumps([config, *map(fingerprint.get, INPUTS)], sort_keys=True)
 
     @property
     def overrides(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@
 - tensorboard/: the same numbers
 - checkpoints/: see training/checkpoints.py
 - results.json: {split: {metric: value}}
+- base/: the copy of another run's model that guides this one (see tasks/classification/base_model.py)
 - per_example/SPLIT.npz: per-example scores of a split, and the fingerprint of its examples
 - alignment.json: agreement of attention with gold alignment, and the layer and head that were chosen
 - before-restart-1/, ...: files of earlier trainings, moved there by `--restart`
@@ -192,8 +193,12 @@ class Run:
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file of the run atomically and return its path."""
+        return self.write_bytes(name, text.encode())
+
+    def write_bytes(self, name: str, content: bytes) -> Path:
+        """Write a binary file of the run atomically and return its path."""
         path = self.path(name)
-        write_whole(path, text)
+        write_whole(path, content)
         return path
 
     def path(self, name: str) -> Path:

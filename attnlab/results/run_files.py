@@ -20,10 +20,10 @@ ALIGNMENT = "alignment.json"
 DECODING = "task.decoding."
 """Prefix of the only settings of a trained run that may change: those of decoding."""
 TRAINED = (
-    "checkpoints", METRICS, DISCARDED, "tensorboard", RESULTS, PER_EXAMPLE, ALIGNMENT, "attention", "show",
-    "training.png",
+    "checkpoints", METRICS, DISCARDED, "tensorboard", RESULTS, PER_EXAMPLE, ALIGNMENT, "attention", "show", "explain",
+    "divergence", "training.png",
 )  # fmt: skip
-"""All files that training, evaluation, `align` and `show` write into a run; `--restart` moves them aside."""
+"""All files that training, evaluation and the analyses write into a run; `--restart` moves them aside."""
 Notify = Callable[[str], None]
 """Receives a one-line message for the user."""
 

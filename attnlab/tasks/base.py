@@ -103,16 +103,18 @@ class Task(ABC):
         """Read the files that `files` returned from the directory of a run."""
 
     @abstractmethod
-    def files(self) -> Mapping[str, str]:
-        """Return the vocabularies and labels that `prepare` learned, as text files of the run: name -> text."""
+    def files(self) -> Mapping[str, str | bytes]:
+        """Return the vocabularies and labels that `prepare` learned, and what else the run needs, as files of the run:
+        name -> text, or bytes."""
 
     def fingerprints(self) -> Mapping[str, str]:
         """Return the sha256 of each file of the task, and the fingerprints of weights from outside the run."""
-        hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.files().items()}
+        contents = {name: text.encode() if isinstance(text, str) else text for name, text in self.files().items()}
+        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
         return hashes | self.weight_fingerprints()
 
     def weight_fingerprints(self) -> dict[str, str]:
-        """Return the fingerprints of pretrained and of frozen weights, if there are any."""
+        """Return the fingerprints of weights that training does not begin at random or does not train, if any."""
         return {}
 
     @property

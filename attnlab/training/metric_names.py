@@ -36,6 +36,7 @@ NAMES = {
     "majority": "most frequent class",
     "nll": "negative log-likelihood",
     "pointing": "pointing",
+    "prediction_tvd": "distance of predictions from base",
     "questions": "questions",
     "rationale_hit": "largest weight on rationale",
     "rationale_mass": "weight on rationale",
@@ -50,6 +51,7 @@ NAMES = {
     "texts": "texts",
     "total": "questions",
     "trained_to": "trained to step",
+    "weight_kl": "divergence of weights from base",
     "most_frequent_answer": "most frequent answer",
     "most_frequent_answer_to_question": "most frequent answer to the question",
 }

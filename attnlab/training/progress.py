@@ -183,6 +183,7 @@ class EvaluationProgress(_Line):
       examples: number of its examples.
       console: output; None is stderr.
       clock: monotonic seconds.
+      then: what follows the last batch.
     """
 
     def __init__(
@@ -191,9 +192,11 @@ class EvaluationProgress(_Line):
         examples: int,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        then: str = "computing the scores",
     ) -> None:
         super().__init__(console, clock)
-        self._split, self._examples = split, examples
+        self._split, self._examples, self._then = split, examples, then
         self._passes, self._done, self._total = 0, 0, 0
         self._measured = (0.0, 0)
         """Time and size of the first batch of the pass, whose time includes compilation."""
@@ -217,7 +220,7 @@ class EvaluationProgress(_Line):
         name = self._split if self._passes < 2 else f"{self._split}, pass {self._passes}"
         line = f"{name}: {self._done:,} of {self._total:,}"
         if self._done >= self._total:
-            return f"{line}, computing the scores"
+            return f"{line}, {self._then}"
         begun, first = self._measured
         if 0 < first < self._done:
             return f"{line}, {_duration((now - begun) / (self._done - first) * (self._total - self._done))} to go"

@@ -1,44 +1,15 @@
-"""The model-consistent adversary of Wiegreffe & Pinter 2019: trained to predict alike, and to attend differently."""
+"""The model-consistent adversary of Wiegreffe & Pinter 2019: trained to predict alike, and to attend differently.
+
+`model_consistent_loss` is what it is trained with. Trained with several strengths, adversaries make a curve.
+"""
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attnlab.analysis.divergence import kl, tvd
 from attnlab.functional.types import widen
-
-
-def model_consistent_loss(
-    probabilities: Float[Array, " c"],
-    base_probabilities: Float[Array, " c"],
-    weights: Float[Array, " n"],
-    base_weights: Float[Array, " n"],
-    strength: float | Float[Array, ""],
-) -> Float[Array, ""]:
-    """Compute the loss that trains a model to the predictions of a base model, with other attention weights.
-
-    loss = TVD(ŷ_a, ŷ_b) − λ KL(α_a ‖ α_b)
-
-    with a the adversary, which is trained, and b the base model, which is fixed. All parameters of the adversary are
-    trained over the whole training set; `adversarial_attention` searches weights for one text of a fixed model.
-
-    Args:
-        probabilities: of the adversary for one text.
-        base_probabilities: of the base model for this text.
-        weights: attention weights of the adversary.
-        base_weights: attention weights of the base model over the same tokens.
-        strength: λ; the larger, the more the weights differ and the less alike the predictions are.
-    Returns: at most 1; there is no lower bound. Sum or average it over texts.
-    Numerics: padding, with weight 0 in both, adds nothing. −∞ where a base weight is exactly 0 and the adversary's is
-        not.
-    Reference: Wiegreffe & Pinter 2019, eq. 1.
-
-    >>> half, other = jnp.array([0.5, 0.5]), jnp.array([0.75, 0.25])
-    >>> float(model_consistent_loss(half, other, half, half, 1.0))
-    0.25
-    """
-    return tvd(probabilities, base_probabilities) - strength * kl(weights, base_weights)
+from attnlab.training.objective import model_consistent_loss as model_consistent_loss
 
 
 class DivergenceCurve(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from attnlab.config.models.captioner import ShowAttendTell, TransformerCaptioner
-from attnlab.config.models.classifier import RecurrentClassifier, TransformerClassifier
+from attnlab.config.models.classifier import MlpClassifier, RecurrentClassifier, TransformerClassifier
 from attnlab.config.models.extractive_qa import BidafReader, TransformerReader
 from attnlab.config.models.recurrent import RecurrentSeq2Seq
 from attnlab.config.models.story_qa import MemoryNetwork, TransformerStoryReader
@@ -17,6 +17,7 @@ Model = Annotated[
     | TransformerSeq2Seq
     | RecurrentClassifier
     | TransformerClassifier
+    | MlpClassifier
     | ShowAttendTell
     | TransformerCaptioner
     | VisualAnswerer

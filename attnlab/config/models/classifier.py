@@ -6,6 +6,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from attnlab.config.attention import CrossAttention
 from attnlab.config.base import Config, Probability
+from attnlab.config.base_run import tiny_directory
 from attnlab.config.models.encoder_model import EncoderModel
 from attnlab.config.models.recurrent import Encoder
 from attnlab.config.normalizers import Normalizer, Softmax
@@ -67,7 +68,22 @@ class Structured(Config):
         return super().tiny().with_limits(hidden=16)
 
 
+class Frozen(Config):
+    """Attention weights of another run's model for the same text, which are not trained: the guide of Wiegreffe &
+    Pinter 2019, section 3.4. Of several hops the mean is used."""
+
+    kind: Literal["frozen"] = "frozen"
+    run: str
+    """Run directory of that model, relative to the current directory. Training copies its parameters into the new run,
+    whose tokenizer it determines. With --tiny the directory of the tiny run: runs/NAME-tiny-s1 for runs/NAME-s1."""
+
+    def tiny(self) -> Self:
+        """Name the tiny run of the same experiment."""
+        return self.replace(run=tiny_directory(self.run))
+
+
 Pooling = Annotated[Mean | Max | Last | First | Attentive | Structured, Field(discriminator="kind")]
+GuidedPooling = Annotated[Mean | Attentive | Structured | Frozen, Field(discriminator="kind")]
 
 
 class RecurrentClassifier(Config):
@@ -105,6 +121,31 @@ class RecurrentClassifier(Config):
             pooling=self.pooling.tiny(),
             hidden=None if self.hidden is None else min(self.hidden, 16),
         )
+
+
+class MlpClassifier(Config):
+    """Token embeddings, a hidden layer for each token by itself, pooling, and a linear layer over the classes: without
+    context, so that the pooling weights are all that it learns about it (Wiegreffe & Pinter 2019, section 3.4)."""
+
+    kind: Literal["mlp_classifier"] = "mlp_classifier"
+    embedding: PositiveInt = 128
+    """Width of the token embeddings."""
+    hidden: PositiveInt = 128
+    """Width of the hidden layer, whose activation is tanh."""
+    pooling: GuidedPooling
+    """Function that turns the hidden states of all tokens into one vector. mean has uniform weights, attention learns
+    its own, frozen has those of another run's model."""
+    word_dropout: Probability = 0.0
+    """Probability of replacing a token by the unknown token in training."""
+    dropout: Probability = 0.0
+    """Dropout rate of the embeddings and before the last layer."""
+
+    @property
+    def max_text_tokens(self) -> None:
+        """Return the largest number of tokens in a text: None, as there is no limit."""
+
+    def tiny(self) -> Self:
+        return super().tiny().with_limits(embedding=16, hidden=16)
 
 
 class TransformerClassifier(EncoderModel):

@@ -1,7 +1,7 @@
-"""The adapter of the classifiers: their batches of texts."""
+"""The adapters of the classifiers: their batches of texts."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,10 +10,14 @@ from attnlab.data.classification.text_encoder import fill_batch
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
 from attnlab.layers.capture import LayerAttention
-from attnlab.models.classifier import RecurrentClassifier, TransformerClassifier
+from attnlab.models.classifier import MlpClassifier, RecurrentClassifier, TransformerClassifier
 from attnlab.tasks.adapter import ModelAdapter, Output
 
-MODELS = {"recurrent_classifier": RecurrentClassifier, "transformer_classifier": TransformerClassifier}
+MODELS = {
+    "recurrent_classifier": RecurrentClassifier,
+    "transformer_classifier": TransformerClassifier,
+    "mlp_classifier": MlpClassifier,
+}
 
 
 class ClassifierAdapter(ModelAdapter):
@@ -30,11 +34,36 @@ class ClassifierAdapter(ModelAdapter):
     def example_batch(self) -> Batch:
         return self.arrays([(np.ones(2, int), 0)], Shape(1, 2, 2))
 
-    def lengths(self, example: tuple[np.ndarray, int]) -> tuple[int, int]:
+    def lengths(self, example: tuple[Any, ...]) -> tuple[int, int]:
         return len(example[0]), len(example[0])
 
-    def arrays(self, examples: Sequence[tuple[np.ndarray, int]], shape: Shape) -> Batch:
-        return fill_batch(shape, examples)
+    def arrays(self, examples: Sequence[tuple[Any, ...]], shape: Shape) -> Batch:
+        return fill_batch(shape, [(example[0], example[1]) for example in examples])
 
     def output(self, raw: Any, layers: list[LayerAttention]) -> Output:
         return Output(raw.logits, layers, raw.penalty, raw.weights)
+
+
+class GuidedText(NamedTuple):
+    """An example with frozen attention weights."""
+
+    ids: np.ndarray
+    label: int
+    weights: np.ndarray
+    """[s] the weight of each token."""
+
+
+class GuidedAdapter(ClassifierAdapter):
+    """A classifier with frozen attention weights. An example is a `GuidedText`."""
+
+    input_names = ("tokens", "lengths", "frozen_weights")
+
+    @property
+    def example_batch(self) -> Batch:
+        return self.arrays([GuidedText(np.ones(2, int), 0, np.full(2, 0.5))], Shape(1, 2, 2))
+
+    def arrays(self, examples: Sequence[GuidedText], shape: Shape) -> Batch:
+        weights = np.zeros((shape.rows, shape.source), np.float32)
+        for row, example in enumerate(examples):
+            weights[row, : len(example.weights)] = example.weights
+        return super().arrays(examples, shape) | {"frozen_weights": weights}

@@ -1,7 +1,6 @@
 """Text classification: class probabilities of a text, with the attention over its tokens."""
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +19,7 @@ from attnlab.config.json_text import read_texts
 from attnlab.config.models.classifier import TransformerClassifier
 from attnlab.data.classification.load import load
 from attnlab.data.classification.records import LabeledText
-from attnlab.data.classification.text_encoder import EncodedText, TextEncoder
+from attnlab.data.classification.text_encoder import TextEncoder
 from attnlab.data.pretrained.source import Pretrained
 from attnlab.data.text.batching import Batch, evaluation_shapes
 from attnlab.data.text.tokenizer import Tokenizer
@@ -28,7 +27,8 @@ from attnlab.models import bert
 from attnlab.tasks.adapter import ModelAdapter
 from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap
 from attnlab.tasks.base import Metric, Task, TrainingBatches, rows_multiple, settings
-from attnlab.tasks.classification.adapters import ClassifierAdapter
+from attnlab.tasks.classification.adapters import ClassifierAdapter, GuidedAdapter, GuidedText
+from attnlab.tasks.classification.adversary import adversary_loss, fill_with_base
 from attnlab.tasks.classification.attention_maps import (
     ClassifiedText,
     attention_rows,
@@ -37,6 +37,8 @@ from attnlab.tasks.classification.attention_maps import (
     selected_map,
     special_tokens,
 )
+from attnlab.tasks.classification.base_model import BaseModel, base_summary, is_guided, read_base, read_copy
+from attnlab.tasks.classification.data_summary import class_shares, exclusions
 from attnlab.tasks.classification.metrics import (
     accuracy,
     classification_scores,
@@ -59,7 +61,12 @@ EVALUATION_TOKENS = 8192
 
 @dataclass(eq=False)
 class ClassificationTask(PretrainedTask):
-    """The model of an experiment with its vocabulary and its classes."""
+    """The model of an experiment with its vocabulary and its classes.
+
+    Attributes:
+        base: the trained model that guides this one, or that an adversary is trained with; None for a trained adversary
+            and without such a model.
+    """
 
     load_data = staticmethod(load)
     monitor = "dev_accuracy"
@@ -77,27 +84,42 @@ class ClassificationTask(PretrainedTask):
     text_encoder: TextEncoder
     labels: tuple[str, ...]
     pretrained: Pretrained | None = None
+    base: BaseModel | None = None
 
     @classmethod
     def prepare(cls, config: Experiment, splits: Any, data_dir: Path | None = None) -> Self:
-        """Learn the vocabulary from the training texts; the classes are those of the data."""
-        pretrained = bert.find_weights(config.model, data_dir)
-        texts = [example.text for example in splits.train]
-        return cls(
-            config, TextEncoder.fit(settings(config, Classification), texts, data_dir), splits.labels, pretrained
-        )
+        """Learn the vocabulary from the training texts, or use that of the base model; the classes are the data's."""
+        own = settings(config, Classification)
+        if own.objective is not None and config.training.label_smoothing:
+            raise UserError(f"training.label_smoothing: {own.objective.kind} uses no labels, so it must be 0.0")
+        if base := read_base(config, splits.labels, cls.restore):
+            encoder = TextEncoder(own, base.task.tokenizer)
+        else:
+            encoder = TextEncoder.fit(own, [example.text for example in splits.train], data_dir)
+        return cls(config, encoder, splits.labels, bert.find_weights(config.model, data_dir), base)
 
     @classmethod
     def restore(cls, config: Experiment, directory: Path) -> Self:
-        """Read the vocabulary and the classes of a run."""
+        """Read the vocabulary and the classes of a run, and the base model that guides it, if there is one."""
         labels = tuple(read_texts(directory / "labels.json", "classes"))
         tokenizer = Tokenizer.load(directory / "tokenizer" / "text.json")
-        return cls(config, TextEncoder(settings(config, Classification), tokenizer), labels)
 
-    def files(self) -> Mapping[str, str]:
-        """Return the vocabulary and the classes."""
+        def with_config(config: Experiment) -> Self:
+            return cls(config, TextEncoder(settings(config, Classification), tokenizer), labels)
+
+        task = with_config(config)
+        task.base = read_copy(directory, with_config) if is_guided(config) else None
+        return task
+
+    def files(self) -> Mapping[str, str | bytes]:
+        """Return the vocabulary and the classes, and the base model that guides this one, if there is one."""
         labels = json.dumps(self.labels, ensure_ascii=False)
-        return {"tokenizer/text.json": self.tokenizer.to_json(), "labels.json": f"{labels}\n"}
+        copy = self.base.files() if self.base and is_guided(self.config) else {}
+        return {"tokenizer/text.json": self.tokenizer.to_json(), "labels.json": f"{labels}\n", **copy}
+
+    def weight_fingerprints(self) -> dict[str, str]:
+        """Return the fingerprints of the pretrained weights and of the base model, if there are any."""
+        return super().weight_fingerprints() | ({"base": self.base.fingerprint} if self.base else {})
 
     @property
     def tokenizer(self) -> Tokenizer:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -107,7 +129,8 @@ class ClassificationTask(PretrainedTask):
     @cached_property
     def adapter(self) -> ModelAdapter:
         """The model with the layout of its batches."""
-        return ClassifierAdapter(self.config, self.tokenizer.vocabulary_size, len(self.labels))
+        adapter = GuidedAdapter if is_guided(self.config) else ClassifierAdapter
+        return adapter(self.config, self.tokenizer.vocabulary_size, len(self.labels))
 
     def load_pretrained(self, params: PyTree) -> PyTree:
         """Replace the initial parameters of the encoder with pretrained ones, if there are any."""
@@ -116,8 +139,10 @@ class ClassificationTask(PretrainedTask):
         return params | {"encoder": super().load_pretrained(params["encoder"])}
 
     def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
-        """Return the cross-entropy of the labels plus the penalty of the pooling."""
+        """Return the cross-entropy of the labels, or the loss of an adversary, plus the penalty of the pooling."""
         out = self.adapter.forward(params, batch, rng, attention=False)
+        if self._settings.objective is not None:
+            return adversary_loss(out, batch, self._settings.objective.strength)
         real = jnp.minimum(batch["lengths"], 1)
         smoothing, labels = self.config.training.label_smoothing, batch["labels"]
         smoothed, nll = cross_entropy(out.logits[:, None], labels[:, None], real, label_smoothing=smoothing)
@@ -127,30 +152,42 @@ class ClassificationTask(PretrainedTask):
     def training_batches(self, examples: Sequence[LabeledText]) -> TrainingBatches:
         """Batch the training texts; those longer than `max_length` are truncated, those without tokens left out."""
         encoded = self.text_encoder.encode([example.text for example in examples])
-        labeled = zip(encoded, self._label_numbers(examples), strict=True)
-        batches = self.batched([(text.ids, label) for text, label in labeled if text.length])
+        labels = self._label_numbers(examples)
+        kept = [number for number, text in enumerate(encoded) if text.length]
+        ids = [encoded[number].ids for number in kept]
+        base_texts = self.base.classify_training_texts(ids) if self.base and ids else []
+        members = self._adapted(ids, labels[kept], base_texts)
+        is_adversary = self._settings.objective is not None and base_texts
+        fill = fill_with_base(self.adapter, members, base_texts) if is_adversary else None
+        batches = self.batched(members, fill)
         real, vocabulary = 100 * batches.real_fraction, self.tokenizer.vocabulary_size
         summary = [
             f"data: {batches.examples:,} training texts, {len(batches)} batches per epoch, "
             f"{real:.0f}% of positions are not padding",
             f"vocabulary: {vocabulary:,} tokens",
             *self.pretrained_summary(),
-            *self._class_shares_and_exclusions(examples, encoded),
+            *base_summary(self.config, self.base),
+            *class_shares(examples, self.labels),
+            *exclusions(encoded, self._settings),
         ]
         return TrainingBatches(batches, summary)
 
-    def _class_shares_and_exclusions(
-        self, examples: Sequence[LabeledText], encoded: Sequence[EncodedText]
-    ) -> Iterator[str]:
-        """Yield a line each on the shares of the classes, on truncated texts, and on texts that are left out."""
-        counts = Counter(example.label for example in examples)
-        shares = ", ".join(f"{label} {100 * counts[label] / max(len(examples), 1):.1f}%" for label in self.labels)
-        yield f"classes: {shares}"
-        if truncated := sum(len(text.ids) < text.length for text in encoded):
-            kept = {"head": "the head", "tail": "the tail", "both": "head and tail"}[self._settings.truncation]
-            yield f"cut: {truncated:,} texts to {self._settings.max_length} tokens, {kept} kept (task.max_length)"
-        if empty := sum(text.length == 0 for text in encoded):
-            yield f"left out: {empty:,} texts without a token"
+    def _adapted(
+        self, ids: Sequence[np.ndarray], labels: np.ndarray | None = None, base_texts: Sequence[ClassifiedText] = ()
+    ) -> list[tuple[Any, ...]]:
+        """Return examples as the adapter takes them, with the weights of the base model that guides this one.
+
+        Args:
+            ids: the tokens of each text.
+            labels: numbers of the classes; None where they do not matter.
+            base_texts: what the base model predicts for the texts, if it is known.
+        """
+        labels = np.zeros(len(ids), int) if labels is None else labels
+        if not is_guided(self.config):
+            return list(zip(ids, labels, strict=True))
+        assert self.base is not None
+        weights = [text.weights.mean(axis=0) for text in base_texts or self.base.classify(ids)]
+        return list(map(GuidedText, ids, labels, weights))
 
     def validation_metrics(
         self, params: PyTree, examples: Sequence[LabeledText], poll: Poll = no_poll
@@ -220,7 +257,8 @@ class ClassificationTask(PretrainedTask):
         spans = self.text_encoder.spans(example.text)
         part = text_part("text", example.text, spans, before=[CLS] * before, after=[SEP] * after)
         predicted = int(self.probabilities(params, [example.text])[0].argmax())
-        return choice((encoded.ids, 0), InputSequence((part,)), self.labels, predicted, selection, "class")
+        (member,) = self._adapted([encoded.ids])
+        return choice(member, InputSequence((part,)), self.labels, predicted, selection, "class")
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Return the words, or pieces of words, that the vocabulary lacks, after truncation."""
@@ -259,18 +297,22 @@ class ClassificationTask(PretrainedTask):
         probabilities = np.full((len(texts), len(self.labels)), 1 / len(self.labels), np.float64)
         for indices, batch in with_poll(self._batches(self._ids(texts)), poll, len(texts)):
             batch = shard_batch(batch)
-            logits = jax.device_get(self._logits(params, batch["tokens"], batch["lengths"]))
+            logits = jax.device_get(self._logits(params, batch))
             probabilities[indices] = _softmax(logits[: len(indices)])
         return probabilities
 
     def classify(self, params: PyTree, texts: Sequence[str], poll: Poll = no_poll) -> list[ClassifiedText]:
         """Return the class probabilities of each text with its attention; see `attention_rows`."""
-        ids, model = self._ids(texts), self.config.model
+        return self.classify_encoded(params, self._ids(texts), poll)
+
+    def classify_encoded(self, params: PyTree, ids: Sequence[np.ndarray], poll: Poll = no_poll) -> list[ClassifiedText]:
+        """Return the class probabilities of each text with its attention, from the ids of its tokens."""
+        model = self.config.model
         uniform = np.full(len(self.labels), 1 / len(self.labels))
         results = [ClassifiedText(uniform, np.zeros((1, len(tokens))), ["hop-1"]) for tokens in ids]
-        for indices, batch in with_poll(self._batches(ids), poll, len(texts)):
+        for indices, batch in with_poll(self._batches(ids), poll, len(ids)):
             batch = shard_batch(batch)
-            logits, weights = jax.device_get(self._logits_and_attention(params, batch["tokens"], batch["lengths"]))
+            logits, weights = jax.device_get(self._logits_and_attention(params, batch))
             labels = row_labels(model, weights.shape[1])
             for row, index in enumerate(indices):
                 real = weights[row, :, : len(ids[index]) + sum(special_tokens(model))]
@@ -283,16 +325,16 @@ class ClassificationTask(PretrainedTask):
 
     @cached_property
     def _logits(self) -> Callable[..., Array]:
-        def logits(params: PyTree, tokens: Array, lengths: Array) -> Array:
-            return self.adapter.forward(params, {"tokens": tokens, "lengths": lengths}, attention=False).logits
+        def logits(params: PyTree, batch: Mapping[str, Any]) -> Array:
+            return self.adapter.forward(params, batch, attention=False).logits
 
         return jax.jit(logits)
 
     @cached_property
     def _logits_and_attention(self) -> Callable[..., tuple[Array, Array]]:
-        def logits_and_attention(params: PyTree, tokens: Array, lengths: Array) -> tuple[Array, Array]:
-            out = self.adapter.forward(params, {"tokens": tokens, "lengths": lengths})
-            return out.logits, attention_rows(out.attention, self.config.model, lengths)
+        def logits_and_attention(params: PyTree, batch: Mapping[str, Any]) -> tuple[Array, Array]:
+            out = self.adapter.forward(params, batch)
+            return out.logits, attention_rows(out.attention, self.config.model, batch["lengths"])
 
         return jax.jit(logits_and_attention)
 
@@ -301,10 +343,9 @@ class ClassificationTask(PretrainedTask):
         nonempty = [index for index, tokens in enumerate(ids) if len(tokens)]
         model = self.config.model
         max_tokens = model.max_text_tokens if isinstance(model, TransformerClassifier) else None
-        lengths = [len(ids[index]) for index in nonempty]
+        lengths, members = [len(ids[index]) for index in nonempty], self._adapted([ids[index] for index in nonempty])
         for rows, shape in evaluation_shapes(lengths, EVALUATION_TOKENS, rows_multiple(), max_tokens):
-            indices = [nonempty[row] for row in rows]
-            yield indices, self.adapter.fill([(ids[index], 0) for index in indices], shape)
+            yield [nonempty[row] for row in rows], self.adapter.fill([members[row] for row in rows], shape)
 
     def _ids(self, texts: Sequence[str]) -> list[np.ndarray]:
         return [text.ids for text in self.text_encoder.encode(texts)]

@@ -1,0 +1,187 @@
+"""Analyses that train models anew: an MLP with frozen weights, model-consistent adversaries, variance over seeds."""
+
+import functools
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from weights import drawn
+
+from attnlab import cli, lab
+from attnlab.analysis.faithfulness import FrozenWeightsMLP
+from attnlab.analysis.faithfulness.attention_divergence import attention_divergence, by_max_weight
+from attnlab.config.errors import UserError
+from attnlab.config.load import load
+from attnlab.config.models import classifier
+from attnlab.config.yaml_text import parse
+from attnlab.models.classifier import MlpClassifier
+from attnlab.results.divergence import DivergenceReport
+from attnlab.results.groups import RunGroup
+from attnlab.results.record import RunRecord
+from attnlab.results.run_files import read_environment
+
+BASE = Path(__file__).parents[1] / "experiments/classification/synthetic_sentiment_additive.yaml"
+
+
+def guided(run: Path) -> str:
+    return f"model={{kind: mlp_classifier, embedding: 8, hidden: 8, pooling: {{kind: frozen, run: {run}}}}}"
+
+
+def adversary(base: Path, strength: float = 1.0) -> str:
+    return f"task.objective={{kind: model_consistent, base: {base}, strength: {strength}}}"
+
+
+def train(out: Path, *overrides: str, seed: int = 1) -> Path:
+    return lab.train(load(BASE, overrides, seed=seed, tiny=True), out, None, overrides=overrides)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of a few steps: the base model, another seed, adversaries, and an MLP with the weights of the base."""
+    folder = tmp_path_factory.mktemp("runs")
+    train(folder / "base-s1")
+    train(folder / "base-s2", seed=2)
+    quick = ("training.steps=20", "training.optimizer.learning_rate=0.05", "training.average_last=1")
+    for strength in (0, 50):
+        train(folder / f"adversary-{strength}", adversary(folder / "base-s1", strength), *quick)
+    train(folder / "mlp", guided(folder / "base-s1"))
+    return folder
+
+
+def texts(run: Path) -> list[str]:
+    task = lab.load(run).task
+    return [example.text for example in task.load(task.config, None).test["test"]][:20]
+
+
+def test_an_mlp_pools_with_the_weights_of_its_base(folder: Path):
+    base, mlp = lab.load(folder / "base-s1"), lab.load(folder / "mlp")
+    some = texts(folder / "mlp")
+    expected = base.task.classify(base.params, some)
+    for found, of_base in zip(mlp.task.classify(mlp.params, some), expected, strict=True):
+        np.testing.assert_allclose(found.weights, of_base.weights, atol=1e-6)
+    assert mlp.explain(some[0], method="integrated_gradients")["text"].attributions.any()
+
+
+def test_a_run_needs_its_base_no_more_once_it_is_trained(folder: Path, tmp_path: Path):
+    for name in ("mlp", "adversary-50"):
+        shutil.copytree(folder / name, tmp_path / name)
+    some = texts(folder / "mlp")
+    expected = [list(lab.predict(folder / name, some)) for name in ("mlp", "adversary-50")]
+    (folder / "base-s1").rename(folder / "away")
+    try:
+        assert [list(lab.predict(tmp_path / name, some)) for name in ("mlp", "adversary-50")] == expected
+        with pytest.raises(UserError, match=r"model\.pooling\.run: .*base-s1: no such run directory"):
+            lab.train(load(tmp_path / "mlp/config.yaml"), tmp_path / "mlp", None)
+    finally:
+        (folder / "away").rename(folder / "base-s1")
+    copy = tmp_path / "mlp/base/params.msgpack"
+    copy.write_bytes(copy.read_bytes()[:-4] + b"\0\0\0\1")
+    with pytest.raises(UserError, match=r"the base/params\.msgpack was changed after training"):
+        lab.load(tmp_path / "mlp")
+
+
+def test_a_run_whose_base_was_trained_anew_is_not_resumed(folder: Path, tmp_path: Path):
+    """The base model is an input of the run, like the data: its fingerprint is compared, also between seeds."""
+    shutil.copytree(folder / "base-s2", tmp_path / "base")
+    run = train(tmp_path / "run", adversary(tmp_path / "base"))
+    shutil.rmtree(tmp_path / "base")
+    shutil.copytree(folder / "base-s1", tmp_path / "base")
+    with pytest.raises(UserError, match="fingerprint of the base"):
+        train(run, adversary(tmp_path / "base"))
+    first = RunRecord(run, parse((run / "config.yaml").read_text(), "").data, read_environment(run), [], {})
+    environment = {"fingerprint": {**first.environment["fingerprint"], "base": "another"}}
+    other = replace(first, directory=tmp_path / "other", config={**first.config, "seed": 2}, environment=environment)
+    with pytest.raises(UserError, match="fingerprint of the base"):
+        RunGroup.of([first, other])
+
+
+def test_a_base_that_does_not_fit_is_refused_in_one_line(folder: Path, tmp_path: Path):
+    base = folder / "base-s1"
+    for overrides, message in (
+        ([adversary(folder / "nowhere")], r"task\.objective\.base: .*nowhere: no such run directory"),
+        ([adversary(base), "task.truncation=tail"], r"task\.truncation head, and this experiment tail"),
+        ([adversary(base), "model.pooling.hops=2"], r"its pooling has 1 hops, and model\.pooling 2"),
+        ([adversary(base), "training.label_smoothing=0.1"], r"training\.label_smoothing"),
+        ([guided(folder / "mlp")], r"name .*base-s1, whose weights it has"),
+    ):
+        with pytest.raises(UserError, match=message) as error:
+            train(tmp_path / "run", *overrides)
+        assert "\n" not in str(error.value)
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_base_whose_training_is_not_complete_is_refused(folder: Path, tmp_path: Path):
+    shutil.copytree(folder / "base-s1", tmp_path / "base")
+    shutil.rmtree(tmp_path / "base/checkpoints/8")
+    with pytest.raises(UserError, match=r"is at step 4 of 8; attnlab train .*config\.yaml resumes it"):
+        train(tmp_path / "run", adversary(tmp_path / "base"))
+
+
+@pytest.fixture(scope="module")
+def printed(folder: Path) -> dict:
+    assert cli.main(["divergence", str(folder / "base-s1"), str(folder)]) == 0
+    return json.loads((folder / "base-s1/divergence/test.json").read_text())
+
+
+def test_divergence_separates_seeds_adversaries_and_other_models(folder: Path, printed: dict):
+    groups = {group["label"]: group for group in printed["groups"]}
+    assert list(groups) == ["other seeds", "λ = 0", "λ = 50", "synthetic_sentiment_additive-tiny"]
+    assert [group["kind"] for group in groups.values()] == ["seed", "adversary", "adversary", "other"]
+    assert groups["λ = 50"]["weight_jsd"] > 10 * groups["λ = 0"]["weight_jsd"], "a large λ moves the weights"
+    assert groups["λ = 50"]["weight_jsd"] > 10 * groups["other seeds"]["weight_jsd"], "beyond the variance of training"
+    assert groups["synthetic_sentiment_additive-tiny"]["weight_jsd"] < 1e-6, "the MLP has the base's weights"
+    low, high = groups["λ = 50"]["weight_jsd_ci95"]
+    assert low < groups["λ = 50"]["weight_jsd"] < high
+    assert all(sum(part["texts"] for part in group["bins"]) == printed["texts"] for group in groups.values())
+    assert printed["curve"]["strengths"] == [0.0, 50.0]
+    assert printed["curve"]["area"] >= 0.0
+    picture = folder / "base-s1/divergence/test.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_divergence_refuses_runs_that_cannot_be_compared(folder: Path, tmp_path: Path, capsys):
+    base = folder / "base-s1"
+    hops, data = train(tmp_path / "hops", "model.pooling.hops=2"), train(tmp_path / "data", "task.data.test=59")
+    for first, run, message in (
+        (base, hops, "its attention weights are 2 x 1 for a text of one token"),
+        (folder / "base-s2", folder / "adversary-0", "is an adversary of another model"),
+        (base, data, "have other texts in test"),
+        (base, base, "there is no other run"),
+    ):
+        assert cli.main(["divergence", str(first), str(run)]) == 2
+        assert re.search(message, capsys.readouterr().err)
+
+
+def test_the_mlp_of_a_run_is_the_mlp_for_arrays():
+    pooling = classifier.Frozen(run="a run")
+    model = MlpClassifier(classifier.MlpClassifier(embedding=3, hidden=4, pooling=pooling), 6, 2)
+    plain = FrozenWeightsMLP(vocabulary=6, embedding=3, hidden=4, classes=2)
+    tokens, lengths = jnp.array([[1, 2, 5], [4, 3, 0]]), jnp.array([3, 2])
+    weights = jnp.array([[0.2, 0.3, 0.5], [0.9, 0.1, 0.0]])
+    params = drawn(functools.partial(model.init, train=False), tokens, lengths, weights)["params"]
+    output = model.apply({"params": params}, tokens, lengths, weights, train=False)
+    names = {"embedding": "embed", "hidden": "hidden", "classes": "output"}
+    same = {"params": {names[name]: array for name, array in params.items()}}
+    np.testing.assert_allclose(output.logits, plain.apply(same, tokens, weights), rtol=1e-5, atol=1e-6)
+    padded = model.apply({"params": params}, tokens, lengths, weights.at[1, 2].set(7.0), train=False)
+    np.testing.assert_array_equal(padded.logits, output.logits, "weights of padding do not count")
+    with pytest.raises(ValueError, match="frozen"):
+        model.apply({"params": params}, tokens, lengths, train=False)
+
+
+def test_divergences_of_two_hops_are_averaged():
+    half, one, other = jnp.array([0.5, 0.5]), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
+    result = attention_divergence(half, jnp.stack([one, half]), one, jnp.stack([other, half]))
+    np.testing.assert_allclose(result, [np.log(2) / 2, 0.5, 0.75], rtol=1e-6)
+
+
+def test_bins_of_the_largest_weight_contain_their_lower_edge_and_the_last_one_both():
+    bins = by_max_weight(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.25, 0.5, 1.0, 0.24]))
+    assert [part.texts for part in bins] == [1, 1, 1, 1]
+    assert bins[3].quantiles == [pytest.approx(0.3)] * 5
+    assert isinstance(DivergenceReport("a", "test", 1, 0.0, 0.0, (), None).to_json(), str)
