@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from attnlab import __version__
-from attnlab.cli import bench, data, results, runs
+from attnlab.cli import bench, data, faithfulness, results, runs
 from attnlab.cli.arguments import Parser, print_help
 
 
@@ -36,6 +36,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"attnlab {__version__}")
     parser.set_defaults(command=print_help(parser))
     commands = parser.add_subparsers(metavar="COMMAND")
-    for group in (runs, results, data, bench):
+    for group in (runs, faithfulness, results, data, bench):
         group.add_commands(commands)
     return parser

@@ -1,6 +1,7 @@
-"""The workflow of an experiment: train, evaluate, predict and show, for notebooks and the command line."""
+"""The workflow of an experiment: train, evaluate, predict, show, explain, for notebooks and the command line."""
 
 from attnlab.lab.evaluation import evaluate as evaluate
+from attnlab.lab.faithfulness import measure_faithfulness as measure_faithfulness
 from attnlab.lab.prediction import predict as predict
 from attnlab.lab.showing import show as show
 from attnlab.lab.trained import TrainedModel as TrainedModel

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attnlab.config.errors import UserError
+from attnlab.data.records import Splits
 from attnlab.lab.showing import draw
 from attnlab.lab.trained import TrainedModel, load
 from attnlab.results.per_example import PerExampleScores
@@ -47,13 +48,7 @@ def evaluate(
         UnwrittenScores: the scores could not be written; the exception holds them.
     """
     trained = load(directory, changes, trust=trust)
-    config = trained.run.config
-    with stage("data"):
-        data = task_class(config).load(config, data_dir)
-        sha256 = data.fingerprint()
-    if sha256 != trained.run.fingerprint["data"]:
-        recorded = trained.run.fingerprint["data"]
-        raise UserError(f"{directory}: was trained on different data (fingerprint {recorded[:12]}, now {sha256[:12]})")
+    data = load_data(trained, data_dir)
     known = {name: examples for name, examples in data.splits().items() if name != "train"}
     refuse_unknown_splits(splits or (), list(known))
     chosen = splits or list(data.test)
@@ -75,6 +70,18 @@ def evaluate(
     wrote(trained.run.path(RESULTS))
     _draw(trained, chosen[0], known[chosen[0]][:EXAMPLES], wrote)
     return {name: trained.run.results()[name] for name in chosen}
+
+
+def load_data(trained: TrainedModel, data_dir: Path | None) -> Splits[Any]:
+    """Return the data of a run; raise `UserError` if they differ from the training data."""
+    config = trained.run.config
+    with stage("data"):
+        data = task_class(config).load(config, data_dir)
+        sha256 = data.fingerprint()
+    if sha256 != trained.run.fingerprint["data"]:
+        recorded, directory = trained.run.fingerprint["data"], trained.run.directory
+        raise UserError(f"{directory}: was trained on different data (fingerprint {recorded[:12]}, now {sha256[:12]})")
+    return data
 
 
 def refuse_unknown_splits(names: Sequence[str], known: Sequence[str]) -> None:

@@ -68,12 +68,12 @@ def render(
                 _image_map(attention_map) for attention_map in rendered if isinstance(attention_map, ImageAttentionMap)
             ],
         }
-        return _template("image_attention_map.html").render(context)
+        return template("image_attention_map.html").render(context)
     context |= {
         "input": _split_at_words(_printable(first.input), first.unknown_words),
         "maps": [_token_map(attention_map) for attention_map in rendered if isinstance(attention_map, AttentionMap)],
     }
-    return _template("attention_map.html").render(context)
+    return template("attention_map.html").render(context)
 
 
 def thousandths(row: np.ndarray) -> list[int]:
@@ -208,7 +208,8 @@ def _split_at_words(text: str, words: Sequence[str]) -> list[dict[str, Any]]:
     return [{"text": piece, "unknown": index % 2 == 1} for index, piece in enumerate(pieces) if piece]
 
 
-def _template(name: str) -> Template:
+def template(name: str) -> Template:
+    """Return a template of this package, which escapes all text."""
     environment = Environment(
         loader=PackageLoader("attnlab.viz", "templates"),
         autoescape=True,

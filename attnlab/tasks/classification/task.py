@@ -222,6 +222,12 @@ class ClassificationTask(PretrainedTask):
         predicted = int(self.probabilities(params, [example.text])[0].argmax())
         return choice((encoded.ids, 0), InputSequence((part,)), self.labels, predicted, selection, "class")
 
+    def evidence(self, example: LabeledText, explained: ExplainedPrediction) -> np.ndarray | None:
+        """Return which tokens belong to the rationale of the label."""
+        if example.rationale is None:
+            return None
+        return np.pad(self.text_encoder.gold(example), special_tokens(self.config.model))
+
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Return the words, or pieces of words, that the vocabulary lacks, after truncation."""
         return list(dict.fromkeys(self.text_encoder.unknown(texts)))
