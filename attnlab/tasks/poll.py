@@ -1,11 +1,12 @@
 """A callback that long evaluations call between batches: it reports progress, and stops them by raising."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 IndexedBatch = TypeVar("IndexedBatch", bound=tuple[Any, ...])
 
 
+@runtime_checkable
 class Poll(Protocol):
     """A callback between batches that takes the number of examples done and their total; it raises to stop."""
 

@@ -17,7 +17,9 @@ REMOVAL = {
 DIFFERENCES = {"minus_random": "random attributions", "minus_raw_attention": "raw attention"}
 MARKS = {FLOOR: "floor", CEILING: "ceiling", ATTENTION: "attention"}
 ARROWS = {"higher": "↑", "lower": "↓", "": ""}
-WIDTH, HEIGHT, LEFT, BOTTOM = 480, 300, 44, 36
+CURVES = {"deletion_curve": ("Deletion", "removed"), "insertion_curve": ("Insertion", "kept")}
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM = 480, 300, 44, 20, 36
+"""Size and margins of a figure."""
 
 
 def render(report: FaithfulnessReport, *, title: str, split: str = "", command: str = "") -> str:
@@ -57,7 +59,7 @@ def render(report: FaithfulnessReport, *, title: str, split: str = "", command: 
         tests_question=TESTS.question,
         by_weight=_by_weight(summary["tests"]),
         omitted=_omitted(summary["left_out"]),
-        failed={number: reason for number, reason in list(summary["failed"].items())[:20]},
+        failed=dict(list(summary["failed"].items())[:20]),
         failures=len(summary["failed"]),
         rationale_size=summary["rationale_size"],
         command=command,
@@ -97,14 +99,14 @@ def _rows(methods: Mapping[str, Any], names: Sequence[str], key: str | None) -> 
 
 def _cell(entry: Mapping[str, Any] | None, key: str | None = None) -> dict[str, str]:
     if entry is None or entry["mean"] is None:
-        return {"mean": "", "interval": "", "n": "", "clear": ""}
+        return {"mean": "", "interval": "", "n": "", "bold": ""}
     low, high = entry["ci95"] or (None, None)
     clear = key is not None and low is not None and high is not None and (low > 0 or high < 0)
     return {
         "mean": f"{entry['mean']:+.3f}" if key else f"{entry['mean']:.3f}",
         "interval": "" if low is None else f"{low:.3f} to {high:.3f}",
         "n": f"{entry['n']:,}",
-        "clear": "clear" if clear else "",
+        "bold": "bold" if clear else "",
     }
 
 
@@ -128,26 +130,25 @@ def _omitted(left_out: Mapping[str, Mapping[str, str]]) -> list[dict[str, str]]:
 
 def _curves(curves: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the two figures: lines in the coordinates of an SVG."""
-    top = max((value for name in ("deletion_curve", "insertion_curve") for line in curves[name].values() for value in line),
-              default=1.0)  # fmt: skip
-    top = max(top, 1e-6)
+    lines = [line for name in CURVES for line in curves[name].values()]
+    top = max([1e-6, *(value for line in lines for value in line)])
     figures = []
-    for name, title in (("deletion_curve", "Deletion"), ("insertion_curve", "Insertion")):
+    for name, (title, verb) in CURVES.items():
+        places = [
+            [_point(share, value / top) for share, value in zip(curves["shares"], line, strict=True)]
+            for line in curves[name].values()
+        ]
         lines = [
-            {"method": method, "mark": MARKS.get(method, ""), "number": number % 8,
-             "points": " ".join(_point(share, value / top) for share, value in zip(curves["shares"], line, strict=True))}
-            for number, (method, line) in enumerate(curves[name].items())
-        ]  # fmt: skip
-        figures.append({
-            "title": title, "lines": lines, "ticks": _ticks(top),
-            "text": {"Deletion": "share of tokens removed, the largest attributions first",
-                     "Insertion": "share of tokens kept, the largest attributions first"}[title],
-        })  # fmt: skip
+            {"method": method, "mark": MARKS.get(method, ""), "number": number % 8, "points": " ".join(points)}
+            for number, (method, points) in enumerate(zip(curves[name], places, strict=True))
+        ]
+        text = f"share of tokens {verb}, the largest attributions first"
+        figures.append({"title": title, "lines": lines, "ticks": _ticks(top), "text": text})
     return [figure for figure in figures if figure["lines"]]
 
 
 def _point(share: float, height: float) -> str:
-    return f"{LEFT + share * (WIDTH - LEFT - 8):.1f},{8 + (1 - height) * (HEIGHT - BOTTOM - 8):.1f}"
+    return f"{LEFT + share * (WIDTH - LEFT - RIGHT):.1f},{8 + (1 - height) * (HEIGHT - BOTTOM - 8):.1f}"
 
 
 def _ticks(top: float) -> dict[str, list[tuple[str, str]]]:

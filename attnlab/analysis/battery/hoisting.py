@@ -32,8 +32,9 @@ def hoisted(function: Callable[[Array], Array], example: Array) -> Callable[[Arr
             dependent.update(equation.outvars)
     needed = [var for equation in after for var in equation.invars] + list(jaxpr.outvars)
     kept = list(dict.fromkeys(var for var in needed if not isinstance(var, Literal) and var not in dependent))
-    first = jaxpr.replace(constvars=[], invars=list(jaxpr.constvars), outvars=kept, eqns=before, debug_info=None)
-    second = jaxpr.replace(constvars=[], invars=[*kept, *jaxpr.invars], eqns=after, debug_info=None)
+    info = jaxpr.debug_info.with_unknown_names()
+    first = jaxpr.replace(constvars=[], invars=list(jaxpr.constvars), outvars=kept, eqns=before, debug_info=info)
+    second = jaxpr.replace(constvars=[], invars=[*kept, *jaxpr.invars], eqns=after, debug_info=info)
     values = jaxpr_as_fun(ClosedJaxpr(first, []))(*closed.consts)
     rest = jaxpr_as_fun(ClosedJaxpr(second, []))
     return lambda argument: rest(*values, argument)[0]

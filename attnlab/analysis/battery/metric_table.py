@@ -35,8 +35,8 @@ class MetricGroup:
 ERASURE = MetricGroup(
     "Erasure",
     "The prediction without the tokens with the largest attributions, and with these alone. It says whether the "
-    "model's output depends on these tokens more than on others. It cannot say how the model computes with them, and a text "
-    "without tokens is unlike any text of the training: a fall may be due to that. Hence the random floor and the "
+    "model's output depends on these tokens more than on others. It cannot say how the model computes with them, and a "
+    "text without tokens is unlike any text of the training: a fall may be due to that. Hence the random floor and the "
     "leave-one-out ceiling, which are computed on the same texts.",
     {
         "aopc_compr": MetricText("higher", "fall of the probability without the top 1, 5, 10, 20, 50% of the tokens"),
@@ -94,8 +94,8 @@ TESTS = MetricGroup(
     "Other attention weights in the place of the model's own, with everything else fixed. Small changes under permuted "
     "or uniform weights, or an adversary with the same prediction, say that this model's prediction does not need "
     "these weights. They do not say that a model could have learned the others (Wiegreffe & Pinter 2019), nor that the "
-    "weights tell nothing: where all states carry the same information, any weights give the same output (Mohankumar et "
-    "al. 2020).",
+    "weights tell nothing: where all states carry the same information, any weights give the same output (Mohankumar "
+    "et al. 2020).",
     {
         "permutation_median_tvd": MetricText("", "median change of the prediction over random orders of the weights"),
         "permutation_max_weight": MetricText("", "the largest weight, beside it"),
