@@ -6,6 +6,7 @@ from attnlab.lab.explaining import ExplanationPage as ExplanationPage
 from attnlab.lab.explaining import ExplanationSettings as ExplanationSettings
 from attnlab.lab.explaining import explain as explain
 from attnlab.lab.explaining import explanation_page as explanation_page
+from attnlab.lab.faithfulness import measure_faithfulness as measure_faithfulness
 from attnlab.lab.prediction import predict as predict
 from attnlab.lab.showing import show as show
 from attnlab.lab.trained import TrainedModel as TrainedModel

@@ -27,6 +27,7 @@ from attnlab.training.parameters import average, read_parameters
 
 if TYPE_CHECKING:
     from attnlab.analysis.alignment import AlignedPrediction
+    from attnlab.analysis.battery import Battery, FaithfulnessReport
     from attnlab.analysis.explain import Explainer, Explanation, Explanations
 
 ALL_METHODS = "all"
@@ -186,6 +187,46 @@ class TrainedModel:
         return self._explainer.explain(
             self.params, example, method=method, selection=selection, granularity=granularity, **options
         )
+
+    def faithfulness(
+        self,
+        examples: Sequence[Any],
+        methods: Sequence[str] | str | None = None,
+        removal: str = "pad",
+        seed: int = 0,
+    ) -> "FaithfulnessReport":
+        """Measure how faithful, and where the data mark evidence how plausible, attributions of predictions are.
+
+        Args:
+            examples: of the task: texts as `predict` takes them, lists of the inputs of `attnlab show`, or examples of
+                the task's data, which alone can mark evidence.
+            methods: some of `explanation_methods`; "all"; None for the fast ones. The random floor, leave-one-out and
+                raw attention are added.
+            removal: what removing a token means: "pad", "zeros", "mean" or "mask".
+            seed: of all that is random.
+
+        Raises:
+            UserError: the model cannot have a method, or there is no such method or removal.
+        """
+        from attnlab.analysis.battery import FaithfulnessReport, measure
+
+        if isinstance(examples, str) or not len(examples):
+            raise TypeError(f"faithfulness takes a list of examples, not {shortened(examples)}")
+        battery = self.battery(methods, removal, seed)
+        records = measure(battery, dict(enumerate(map(self._parsed, examples))))
+        return FaithfulnessReport(battery.summary(records), records)
+
+    def battery(self, methods: Sequence[str] | str | None = None, removal: str = "pad", seed: int = 0) -> "Battery":
+        """Return the battery of the model; see `faithfulness`."""
+        from attnlab.analysis.battery import Battery, battery_settings
+
+        settings, left_out = battery_settings(self._explainer, methods, removal, seed)
+        return Battery(self._explainer, self.params, settings, left_out)
+
+    def _parsed(self, example: Any) -> Any:
+        if isinstance(example, str | list | tuple):
+            return self.task.parse_example([example] if isinstance(example, str) else list(example))
+        return example
 
     def explain_together(
         self,

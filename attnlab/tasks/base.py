@@ -203,6 +203,17 @@ class Task(ABC):
         """Return the pixels of the example's image, [height width 3] uint8; None for a task without images."""
         return None
 
+    def evidence(self, example: Any, explained: ExplainedPrediction) -> np.ndarray | None:
+        """Return which positions of the input the data mark as the reason for the gold output.
+
+        Args:
+            example: of a split.
+            explained: its explained prediction, whose inputs name the positions.
+
+        Returns: booleans [n], of all parts one after another, without padding; None if the data mark nothing.
+        """
+        return None
+
     @abstractmethod
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Return the words of texts that the vocabulary lacks, each once, as they are spelled in the texts.

@@ -210,6 +210,7 @@ def _split_at_words(text: str, words: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def template(name: str) -> Template:
+    """Return a template of this package, which escapes all text."""
     environment = Environment(
         loader=PackageLoader("attnlab.viz", "templates"),
         autoescape=True,

@@ -1,6 +1,6 @@
 """One traced call of a model, with what the methods of attribution take of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -12,7 +12,6 @@ from jax.tree_util import Partial
 from jaxtyping import Bool, Float, PyTree
 
 from attnlab.analysis.explain.layout import Layout
-from attnlab.analysis.functions import Predict
 from attnlab.analysis.interventions import masked, shifted
 from attnlab.layers.capture import LayerAttention
 from attnlab.tasks.adapter import ModelAdapter
@@ -66,14 +65,17 @@ class ModelCall:
         layout = Layout.of(tree, inputs)
         return cls(adapter, params, batch, inputs=inputs, layout=layout, embedded=layout.join(inputs), **others)
 
-    def score(self, embedded: Float[Array, "n d"]) -> Float[Array, ""]:
-        """Return the target for other embedded inputs."""
+    def logits(self, embedded: Float[Array, "n d"]) -> Array:
+        """Return the logits for other embedded inputs."""
         rows = len(jax.tree.leaves(self.inputs)[0])
         inputs = self.layout.split(embedded, rows, self.inputs)
-        output = self.adapter.forward(self.params, self.batch, embedded=inputs, attention=False)
-        return self.target(output.logits, self.batch)
+        return self.adapter.forward(self.params, self.batch, embedded=inputs, attention=False).logits
 
-    def without(self, removal: Removal) -> Predict:
+    def score(self, embedded: Float[Array, "n d"]) -> Float[Array, ""]:
+        """Return the target for other embedded inputs."""
+        return self.target(self.logits(embedded), self.batch)
+
+    def without(self, removal: Removal, read: Callable[[Array], Any] | None = None) -> Callable[..., Any]:
         """Return the target of each version [m] as a function of which positions are removed from it, [m n].
 
         Special tokens and padding stay.
@@ -81,11 +83,18 @@ class ModelCall:
         A baseline replaces the embeddings of removed positions. "mask" masks them as keys of every attention to the
         input, which then has the sum of its weights on the others; what a position contributes elsewhere, through a
         recurrent encoder or its own residual connection, remains.
+
+        Args:
+            removal: what removed means.
+            read: returns what is wanted of the logits of a version, in place of the target.
         """
+        read = read or (lambda logits: self.target(logits, self.batch))
         if removal != "mask":
             replacement = self.baseline(removal)
             return jax.vmap(
-                lambda removed: self.score(jnp.where((removed & self.removable)[:, None], replacement, self.embedded))
+                lambda removed: read(
+                    self.logits(jnp.where((removed & self.removable)[:, None], replacement, self.embedded))
+                )
             )
         layers = jax.eval_shape(lambda: self.adapter.forward(self.params, self.batch, details=True).attention)
         places = {
@@ -96,12 +105,12 @@ class ModelCall:
             and not (layer.kind == "self" and layer.stack == "decoder")
         }
 
-        def score(removed: Bool[Array, " n"]) -> Float[Array, ""]:
+        def masked_logits(removed: Bool[Array, " n"]) -> Any:
             keys = removed & self.removable
             intervene = {name: Partial(masked, removed=keys[place]) for name, place in places.items()}
-            return self.target(self.adapter.forward(self.params, self.batch, intervene=intervene).logits, self.batch)
+            return read(self.adapter.forward(self.params, self.batch, intervene=intervene).logits)
 
-        return jax.vmap(score)
+        return jax.vmap(masked_logits)
 
     def baseline(self, kind: Baseline) -> Float[Array, "n d"]:
         """Return what replaces the embeddings.

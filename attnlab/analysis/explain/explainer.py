@@ -25,13 +25,14 @@ from attnlab.analysis.explain.methods import (
     options_of,
     refuse_method,
 )
+from attnlab.analysis.explain.positions import positions_of
 from attnlab.analysis.explain.record import Explanation, parts_of
 from attnlab.config.errors import UserError
 from attnlab.data.text.buckets import Shape
 from attnlab.layers.capture import LayerAttention
 from attnlab.tasks.base import Task
 from attnlab.tasks.explained_prediction import ExplainedPrediction, TargetSelection
-from attnlab.tasks.input_parts import Granularity, InputSequence
+from attnlab.tasks.input_parts import Granularity
 
 GRANULARITIES = ("token", "word", "sentence")
 
@@ -61,7 +62,7 @@ class Explainer:
     @property
     def methods(self) -> list[str]:
         """The methods that the model can have."""
-        return methods_for(self._needs)
+        return methods_for(self.needs)
 
     def explain(
         self,
@@ -108,7 +109,7 @@ class Explainer:
             shape: shape of the batch; None for the adapter's `padded_shape`.
             options: of the method.
         """
-        refuse_method(method, self._needs)
+        refuse_method(method, self.needs)
         settings = options_of(method, options)
         compiled, prepared = self._compiled(method, settings), self.prepare(params, explained, shape)
         result, score = compiled(*self._arguments(params, explained, prepared))
@@ -160,18 +161,8 @@ class Explainer:
         """Return the batch of an explained prediction with the positions that are not padding."""
         adapter = self.task.adapter
         batch = adapter.fill(explained.examples, shape or adapter.padded_shape(explained.examples))
-        layout = self._layout(params, batch, jax.tree.structure(explained.inputs))
-        valid, removable = [], []
-        for sequence, width in zip(jax.tree.leaves(explained.inputs), layout.widths, strict=True):
-            assert isinstance(sequence, InputSequence)
-            special = np.array([flag for part in sequence.parts for flag in part.special], bool)
-            padding = np.zeros(width - sequence.length, bool)
-            valid.append(np.concatenate([np.ones(sequence.length, bool), padding]))
-            removable.append(np.concatenate([~special, padding]))
-        longest = max([*layout.widths, *(array.shape[1] for array in batch.values() if array.ndim > 1)])
-        rows = np.zeros(longest, bool)
-        rows[list(explained.rows or ())] = True
-        return Prepared(batch, np.concatenate(valid), np.concatenate(removable), rows, layout)
+        layout = self.layout(params, batch, jax.tree.structure(explained.inputs))
+        return Prepared(batch, *positions_of(explained, layout, batch), layout)
 
     def _arguments(self, params: PyTree, explained: ExplainedPrediction, prepared: Prepared) -> tuple[Any, ...]:
         tree = jax.tree.structure(explained.inputs)
@@ -184,20 +175,21 @@ class Explainer:
             self._check(method, granularity, {})
 
     def _check(self, method: str, granularity: str, options: Mapping[str, Any]) -> None:
-        refuse_method(method, self._needs)
+        refuse_method(method, self.needs)
         if granularity not in GRANULARITIES:
             raise UserError(f"granularity {granularity!r}: must be one of {', '.join(GRANULARITIES)}")
         for name, known in (("baseline", BASELINES), ("removal", REMOVALS)):
             if (value := options.get(name, "pad")) not in known:
                 raise UserError(f"{name} {value!r}: must be one of {', '.join(known)}")
-        if options.get("removal") == "mask" and "attention" not in self._needs:
+        if options.get("removal") == "mask" and "attention" not in self.needs:
             raise UserError("removal 'mask': this model has no attention; use pad")
         for name in ("n_steps", "n_samples"):
             if (number := options.get(name, 1)) < 1:
                 raise UserError(f"{name} {number}: must be at least 1")
 
     @cached_property
-    def _needs(self) -> frozenset[Need]:
+    def needs(self) -> frozenset[Need]:
+        """What the model offers to methods of attribution."""
         return needs_met(self.task.adapter)
 
     @cached_property
@@ -208,7 +200,8 @@ class Explainer:
     def _layouts(self) -> dict[Any, Layout]:
         return {}
 
-    def _layout(self, params: PyTree, batch: Mapping[str, Any], tree: Any) -> Layout:
+    def layout(self, params: PyTree, batch: Mapping[str, Any], tree: Any) -> Layout:
+        """Return the layout of the embedded inputs of a batch; `tree` is that of `Layout`."""
         key = tree, tuple((name, array.shape) for name, array in batch.items())
         if key not in self._layouts:
             self._layouts[key] = Layout.of(tree, jax.eval_shape(self.task.adapter.embed, params, batch))

@@ -28,7 +28,8 @@ from attnlab.tasks.captioning.adapters import CaptionerAdapter
 from attnlab.tasks.captioning.attention_maps import hypothesis_map, selected_image_map, selected_word_map
 from attnlab.tasks.captioning.losses import attention_supervision, doubly_stochastic
 from attnlab.tasks.captioning.metrics import bleu, bleu_of_counts, caption_scores, words
-from attnlab.tasks.captioning.pointing import pointing, pointing_rate, token_cells, token_regions
+from attnlab.tasks.captioning.pointing import cells_inside, pointing, pointing_rate, token_cells, token_regions
+from attnlab.tasks.explained_prediction import ExplainedPrediction
 from attnlab.tasks.generation import GenerationTask, SourceBatch
 from attnlab.tasks.hypotheses import Hypothesis
 from attnlab.tasks.image_inputs import MAX_ROWS
@@ -201,6 +202,15 @@ class CaptioningTask(GenerationTask, ImageTask):
         """Return the input of the image encoder, with the labels of the cells."""
         (image,), side = self.image_inputs.encoder_inputs([example.image], [example.name]), self.image_inputs.side
         return image, InputSequence((image_part("image", side, side),))
+
+    def evidence(self, example: CaptionedImage, explained: ExplainedPrediction) -> np.ndarray | None:
+        """Return which cells lie in the gold region of any word of the reference."""
+        if example.regions is None:
+            return None
+        side, size = self.image_inputs.side, self.image_inputs.size
+        regions = [region for region in example.regions if region is not None]
+        cells = [cells_inside(region, (side, side), (size, size)) for region in regions]
+        return np.any(cells, axis=0) if cells else np.zeros(side**2, bool)
 
     def encode_target(self, text: str) -> Encoding:
         """Return the tokens of a caption, in lower case and without punctuation like the training captions."""

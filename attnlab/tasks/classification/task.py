@@ -260,6 +260,12 @@ class ClassificationTask(PretrainedTask):
         (member,) = self._adapted([encoded.ids])
         return choice(member, InputSequence((part,)), self.labels, predicted, selection, "class")
 
+    def evidence(self, example: LabeledText, explained: ExplainedPrediction) -> np.ndarray | None:
+        """Return which tokens belong to the rationale of the label."""
+        if example.rationale is None:
+            return None
+        return np.pad(self.text_encoder.gold(example), special_tokens(self.config.model))
+
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Return the words, or pieces of words, that the vocabulary lacks, after truncation."""
         return list(dict.fromkeys(self.text_encoder.unknown(texts)))

@@ -2,7 +2,7 @@
 
 import re
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -33,11 +33,13 @@ class StoryAdapter(ModelAdapter):
         steps: labels of the rows of `sentence_attention`.
         title: title of these rows; empty if they need none.
         rows: the positions from whose states the answer is predicted; None for a model without such positions.
+        latest_first: whether `explained_inputs` has the sentences in reverse order.
     """
 
     steps: list[str]
     title: str = ""
     rows: tuple[int, ...] | None = (0,)
+    latest_first: bool = False
 
     @abstractmethod
     def sentence_attention(self, batch: Mapping[str, Any], layers: Sequence[LayerAttention]) -> Float[Array, "b h n"]:
@@ -50,6 +52,22 @@ class StoryAdapter(ModelAdapter):
     @abstractmethod
     def explained_inputs(self, sentences: Sequence[str], question: str) -> PyTree:
         """Return an `InputSequence` for each array, or group of arrays, that `embed` returns."""
+
+    def facts_among(self, inputs: PyTree, sentences: int, facts: Collection[int]) -> np.ndarray:
+        """Return which positions of `explained_inputs` belong to the supporting facts.
+
+        Args:
+            inputs: as `explained_inputs` returns them.
+            sentences: number of sentences of the story.
+            facts: indices of the supporting facts among them.
+        """
+        marks = []
+        for part in [part for sequence in jax.tree.leaves(inputs) for part in sequence.parts]:
+            order = list(range(sentences))[:: -1 if self.latest_first else 1]
+            for span in part.spans:
+                place = next((n for n, s in enumerate(part.sentences) if span and s[0] <= span[0] < s[1]), None)
+                marks.append(part.name == "story" and place is not None and order[place] in facts)
+        return np.array(marks, bool)
 
     def lengths(self, example: EncodedStory) -> tuple[int, int]:
         return self.length(example), self.length(example)
@@ -119,6 +137,7 @@ class SentenceTransformerAdapter(_SentenceTableAdapter):
     """The Transformer over sentences; its sentence attention is that of the question."""
 
     title = "Attention of the question, mean of the heads of each layer"
+    latest_first = True
 
     def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
         positions = config.model.encoder.max_positions

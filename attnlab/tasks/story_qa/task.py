@@ -177,6 +177,13 @@ class StoryQATask(Task):
         inputs, best = self.adapter.explained_inputs(sentences, example.question), predicted.probabilities.argmax()
         return choice(encoded, inputs, self.vocabulary.words, int(best), selection, "answer", self.adapter.rows)
 
+    def evidence(self, example: StoryQuestion, explained: ExplainedPrediction) -> np.ndarray | None:
+        """Return which words or sentences belong to the supporting facts."""
+        if not example.facts:
+            return None
+        (encoded,) = self.encode([example])
+        return self.adapter.facts_among(explained.inputs, len(encoded.sentences), encoded.facts)
+
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Return the words of stories and questions that no training story has."""
         return list(dict.fromkeys(word for text in texts for word in self.vocabulary.unknown(text)))

@@ -17,6 +17,7 @@ from attnlab.data.translation.records import SentencePair
 from attnlab.tasks.adapter import ModelAdapter
 from attnlab.tasks.base import Metric, Task, TrainingBatches, settings
 from attnlab.tasks.data_check import PartStatistics
+from attnlab.tasks.explained_prediction import ExplainedPrediction
 from attnlab.tasks.poll import Poll, no_poll
 from attnlab.tasks.seq2seq import Seq2SeqTask
 from attnlab.tasks.seq2seq_adapters import adapter
@@ -105,6 +106,15 @@ class TranslationTask(Seq2SeqTask):
         if not text.split():
             raise UserError('the sentence is empty: attnlab show RUN "ein Satz"')
         return SentencePair(text, "")
+
+    def evidence(self, example: SentencePair, explained: ExplainedPrediction) -> np.ndarray | None:
+        """Return which source tokens have a sure link in the gold alignment."""
+        if example.alignment is None:
+            return None
+        linked = [link.source for link in example.alignment if link.sure]
+        (part,) = explained.inputs.parts
+        marks = [span and any(span[0] < end and start < span[1] for start, end in linked) for span in part.spans]
+        return np.array(marks, bool)
 
     def part_statistics(
         self, examples: Sequence[SentencePair], train: Sequence[SentencePair]

@@ -1,0 +1,190 @@
+"""The battery of one model: compiled functions, and the records of the examples of a chunk."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import PyTree
+
+from attnlab.analysis.attribution import Attribution, random_attribution
+from attnlab.analysis.battery.attention_tests import attention_tests, left_out_tests
+from attnlab.analysis.battery.chunks import Arrays, Chunk, Static, call_of, mapped
+from attnlab.analysis.battery.metric_table import OF_GENERATED, OF_ONE, PLAUSIBILITY
+from attnlab.analysis.battery.metrics import metrics_of
+from attnlab.analysis.battery.settings import CEILING, FLOOR, BatterySettings
+from attnlab.analysis.battery.summary import summarize
+from attnlab.analysis.explain import Explainer
+from attnlab.analysis.explain.call import ModelCall
+from attnlab.analysis.explain.methods import EXPLAINERS, FLOW
+from attnlab.analysis.faithfulness import spearman_rho
+from attnlab.data.text.buckets import Shape
+from attnlab.tasks.generation import GenerationTask
+from attnlab.training.steps import replicated
+
+Record = dict[str, Any]
+"""The results of one example as plain data: its number, `methods` with their metrics, and `tests`."""
+NOT_RANDOMIZED = (FLOOR, FLOW)
+"""Methods that are not compared with a randomized model: one does not see it, the other one is slow."""
+
+
+@dataclass(eq=False)
+class Battery:
+    """All metrics of all methods for the examples of a data set.
+
+    Keep it: it holds the compiled functions, three for each shape of the examples.
+    """
+
+    explainer: Explainer
+    params: PyTree
+    settings: BatterySettings
+    methods_left_out: Mapping[str, str] = field(default_factory=dict)
+    """The methods that are left out, each with its reason."""
+
+    def summary(self, records: Sequence[Record]) -> dict[str, Any]:
+        """Return the means of all metrics with intervals, what they are of, and what is left out, with reasons."""
+        summary = summarize(records, self.settings)
+        left_out = {"methods": dict(self.methods_left_out), "tests": self.tests_left_out, "metrics": {}}
+        if summary["rationale_size"] is None:
+            left_out["metrics"] = dict.fromkeys(PLAUSIBILITY.metrics, "the data mark no evidence for these examples")
+        generates = isinstance(self.explainer.task, GenerationTask)
+        return {"target": OF_GENERATED if generates else OF_ONE} | summary | {"left_out": left_out}
+
+    @cached_property
+    def tests_left_out(self) -> dict[str, str]:
+        """The tests that the model cannot have, each with its reason; computes shapes only."""
+        adapter = self.explainer.task.adapter
+
+        def logits_and_layers(params: PyTree, batch: Any) -> Any:
+            output = adapter.forward(params, batch, details=True)
+            return output.logits, output.attention
+
+        logits, layers = jax.eval_shape(logits_and_layers, self.params, adapter.example_batch)
+        return left_out_tests(layers, 1 if logits.ndim == 2 else max(int(np.prod(logits.shape[1:-1])), 2))
+
+    def measure(self, chunk: Chunk) -> list[Record]:
+        """Return the record of each member of a chunk."""
+        settings, arrays = self.settings, chunk.arrays
+        functions = self._functions_of(chunk.static)
+        attributed = functions["attribute"](self._replicated, arrays)
+        values, gaps = np.array(attributed["values"]), np.asarray(attributed["gaps"])
+        if FLOW in settings.methods:
+            values[:, settings.methods.index(FLOW)] = self._flow(chunk)
+        metrics = jax.device_get(functions["metrics"](self._replicated, arrays, values))
+        tests = jax.device_get(functions["tests"](self._replicated, arrays))
+        correlations = self._correlations(chunk, functions["attribute"], values)
+        return [self._record(chunk, row, metrics, gaps[row], tests, correlations) for row in range(len(chunk.members))]
+
+    def _record(
+        self, chunk: Chunk, row: int, metrics: Any, gaps: np.ndarray, tests: Mapping[str, Any], correlations: Any
+    ) -> Record:
+        member, arrays, methods = chunk.members[row], chunk.arrays, {}
+        gold, marked = np.flatnonzero(arrays.gold[row] & arrays.comparable[row]), member.evidence is not None
+        for place, method in enumerate(self.settings.methods):
+            found: dict[str, Any] = {
+                name: plain(value[row, place]) for name, value in metrics.items() if name != "ranks"
+            }
+            found["completeness_gap"] = plain(gaps[place])
+            if marked:
+                found["gold_ranks"] = sorted(metrics["ranks"][row, place, gold].tolist())
+            if correlations is not None and member.place < self.settings.randomized and method not in NOT_RANDOMIZED:
+                found["mprt"] = plain(correlations[row, place])
+            methods[method] = {name: value for name, value in found.items() if value is not None}
+        return {
+            "example": member.number,
+            "prediction": member.explained.prediction[:200],
+            "positions": int(arrays.removable[row].sum()),
+            "comparable": int(arrays.comparable[row].sum()),
+            "marked": len(gold) if marked else None,
+            "methods": methods,
+            "tests": {name: plain(value[row]) for name, value in tests.items()},
+        }
+
+    def _correlations(self, chunk: Chunk, attribute: Callable[..., Any], values: np.ndarray) -> np.ndarray | None:
+        """Return the rank correlation [b m] with the attributions of a model with random parameters.
+
+        They are those of the complete randomization, the last step of the cascade of Adebayo et al. 2018.
+        """
+        if chunk.members[0].place >= self.settings.randomized:
+            return None
+        others = attribute(self._random_params, chunk.arrays)["values"]
+        correlate = jax.vmap(jax.vmap(spearman_rho, (0, 0, None)))
+        return np.asarray(jax.jit(correlate)(values, np.asarray(others), chunk.arrays.removable))
+
+    def _flow(self, chunk: Chunk) -> np.ndarray:
+        """Return attention flow, which NumPy computes, of every row; that of the filling rows is 0."""
+        shape = Shape(1, chunk.shape.source, chunk.shape.target)
+        flows = np.zeros(np.shape(chunk.arrays.valid), np.float32)
+        for row, member in enumerate(chunk.members):
+            flows[row] = self.explainer.attribute(self.params, member.explained, FLOW, shape=shape)[0]
+        return flows
+
+    @cached_property
+    def _replicated(self) -> PyTree:
+        return jax.device_put(self.params, replicated())
+
+    @cached_property
+    def _random_params(self) -> PyTree:
+        initialize = self.explainer.task.initialize
+        return jax.jit(initialize, out_shardings=replicated())(jax.random.key(self.settings.seed + 1))
+
+    @cached_property
+    def _functions(self) -> dict[Static, dict[str, Callable[..., Any]]]:
+        return {}
+
+    def _functions_of(self, static: Static) -> dict[str, Callable[..., Any]]:
+        if static not in self._functions:
+            adapter, settings = self.explainer.task.adapter, self.settings
+
+            def attribute(params: PyTree, one: Arrays) -> dict[str, Array]:
+                return _attributions(call_of(adapter, params, static, one), one, settings)
+
+            def metrics(params: PyTree, one: Arrays, values: Array) -> dict[str, Array]:
+                call, ceiling = call_of(adapter, params, static, one), values[settings.methods.index(CEILING)]
+                return metrics_of(call, static, one, values, ceiling, _rng(settings, one, 1), settings)
+
+            def tests(params: PyTree, one: Arrays) -> dict[str, Array]:
+                return attention_tests(
+                    call_of(adapter, params, static, one), static, one, _rng(settings, one, 2), settings
+                )
+
+            self._functions[static] = {
+                "attribute": mapped(attribute), "metrics": mapped(metrics), "tests": mapped(tests)
+            }  # fmt: skip
+        return self._functions[static]
+
+
+def _attributions(call: ModelCall, one: Arrays, settings: BatterySettings) -> dict[str, Array]:
+    """Return the attributions [m n] and completeness gaps [m] of all methods; those of attention flow are 0."""
+    values, gaps = [], []
+    for method in settings.methods:
+        if method == FLOW:
+            result: Any = jnp.zeros(len(call.valid))
+        elif method == FLOOR:
+            result = random_attribution(_rng(settings, one, 0), len(call.valid), removable=call.removable)
+        else:
+            result = EXPLAINERS[method](call, **settings.options(method))
+        record = result if isinstance(result, Attribution) else Attribution(method, result)
+        values.append(jnp.asarray(record.attributions, jnp.float32))
+        gaps.append(jnp.nan if record.completeness_gap is None else record.completeness_gap)
+    return {"values": jnp.stack(values), "gaps": jnp.stack([jnp.asarray(gap, jnp.float32) for gap in gaps])}
+
+
+def _rng(settings: BatterySettings, one: Arrays, stream: int) -> Array:
+    """Return the key of an example, which does not depend on its chunk."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(settings.seed), stream), one.number)
+
+
+def plain(value: Any) -> Any:
+    """Return a number, or an array of them, as plain data; None for one that is not finite.
+
+    >>> plain(np.float32(0.1)), plain(np.array([1.0, np.nan]))
+    (0.1, [1.0, None])
+    """
+    if np.ndim(value):
+        return [plain(number) for number in value]
+    return float(f"{float(value):.7g}") if np.isfinite(value) else None

@@ -1,0 +1,135 @@
+"""The settings of the battery: its methods with their options, what removed means, and the sizes of its tests."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
+
+from attnlab.analysis.attribution.requirements import ATTRIBUTION_METHODS
+from attnlab.analysis.explain import Explainer
+from attnlab.analysis.explain.call import BASELINES, REMOVALS, Baseline, Removal
+from attnlab.analysis.explain.methods import EXPLAINERS, options_of, refuse_method
+from attnlab.analysis.faithfulness import RATIOS
+from attnlab.config.errors import UserError
+
+ALL = "all"
+FLOOR, CEILING, ATTENTION = "random_attribution", "leave_one_out", "raw_attention"
+"""The methods that stand beside all others: the random floor, the ceiling, and attention itself."""
+SLOW = {
+    "smooth_grad": "50 gradients an example",
+    "greedy_leave_one_out": "a number of predictions that grows with the square of the length",
+    "attention_flow": "a maximum flow from every position",
+}
+"""Methods that only `all` adds, with what they cost."""
+SHARES = (0.0, 0.01, 0.05, *(tenth / 10 for tenth in range(1, 11)))
+"""Shares of the tokens that curves are computed at; ERASER's `RATIOS` are among them."""
+assert set(RATIOS) <= set(SHARES)
+
+
+@dataclass(frozen=True)
+class BatterySettings:
+    """What the battery computes.
+
+    Attributes:
+        methods: the methods of attribution.
+        removal: what removing a token means.
+        seed: of random attributions, permutations, soft masks, restarts and random parameters.
+        shares: shares of the tokens that curves are computed at.
+        soft_samples: draws of the soft versions of comprehensiveness and sufficiency.
+        permutations: of the permutation test.
+        restarts: of the search for adversarial attention.
+        steps: of this search.
+        epsilon: largest change of the prediction that counts as none.
+        randomized: number of examples whose attributions are compared with those of a randomized model.
+    """
+
+    methods: tuple[str, ...]
+    removal: Removal = "pad"
+    seed: int = 0
+    shares: tuple[float, ...] = SHARES
+    soft_samples: int = 5
+    permutations: int = 100
+    restarts: int = 5
+    steps: int = 500
+    epsilon: float = 0.01
+    randomized: int = 100
+
+    def options(self, method: str) -> dict[str, Any]:
+        """Return the options of a method; those that remove tokens do it as the metrics do."""
+        given: dict[str, Any] = {}
+        defaults = options_of(method, {})
+        if "removal" in defaults:
+            given["removal"] = self.removal
+        if "baseline" in defaults:
+            given["baseline"] = self.baseline
+        return options_of(method, given)
+
+    @property
+    def baseline(self) -> Baseline:
+        """What replaces embeddings in methods that cannot mask attention."""
+        return "pad" if self.removal == "mask" else self.removal
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as plain data, with the options of every method."""
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return plain | {"options": {method: self.options(method) for method in self.methods}}
+
+
+def battery_settings(
+    explainer: Explainer,
+    methods: Sequence[str] | str | None = None,
+    removal: str = "pad",
+    seed: int = 0,
+) -> tuple[BatterySettings, dict[str, str]]:
+    """Return the settings of the battery of a model, and the methods that are left out, each with its reason.
+
+    Args:
+        explainer: of the model.
+        methods: names of methods; "all" for those that the model can have; None for those of them that are fast. The
+            random floor and the ceiling are always added, and attention itself where the model has it.
+        removal: what removing a token means: "pad", "zeros", "mean" or "mask".
+        seed: of everything that is random.
+    Raises:
+        UserError: the model cannot have a method, or there is no such method or removal.
+    """
+    if removal not in REMOVALS:
+        raise UserError(f"removal {removal!r}: must be one of {', '.join(get_args(Removal))}")
+    if removal == "mask" and "attention" not in explainer.needs:
+        raise UserError("removal 'mask': this model has no attention; use pad")
+    left_out = {method: _reason(explainer, method) for method in EXPLAINERS if method not in explainer.methods}
+    if isinstance(methods, str) and methods != ALL:
+        methods = [methods]
+    if methods is None or methods == ALL:
+        skipped = _skipped(explainer, removal, slow=methods is None)
+        chosen, left_out = [name for name in explainer.methods if name not in skipped], left_out | skipped
+    else:
+        for method in methods:
+            if method not in EXPLAINERS and method in ATTRIBUTION_METHODS:
+                raise UserError(
+                    f"method {method}: is not computed for the models of tasks; they have {_known(explainer)}"
+                )
+            refuse_method(method, explainer.needs)
+        chosen, left_out = list(methods), {}
+    beside = [name for name in (FLOOR, CEILING, ATTENTION) if name in explainer.methods]
+    ordered = [name for name in EXPLAINERS if name in {*chosen, *beside}]
+    return BatterySettings(tuple(ordered), removal, seed), left_out  # type: ignore[arg-type]
+
+
+def _skipped(explainer: Explainer, removal: str, slow: bool) -> dict[str, str]:
+    reasons: dict[str, str] = {}
+    if slow:
+        reasons = {name: f"slow ({cost}); --methods all adds it" for name, cost in SLOW.items()}
+    if removal in BASELINES:
+        reasons["occlusion"] = f"the same as leave_one_out where removed tokens are replaced ({removal})"
+    return {name: reason for name, reason in reasons.items() if name in explainer.methods}
+
+
+def _reason(explainer: Explainer, method: str) -> str:
+    try:
+        refuse_method(method, explainer.needs)
+    except UserError as error:
+        return str(error).removeprefix("method ")
+    raise AssertionError(method)
+
+
+def _known(explainer: Explainer) -> str:
+    return ", ".join(explainer.methods)

@@ -1,0 +1,127 @@
+"""The battery of faithfulness of a run: its files, which are resumed after an interruption."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+import attnlab
+from attnlab.config.errors import UserError
+from attnlab.lab.evaluation import refuse_unknown_splits, training_data
+from attnlab.lab.trained import TrainedModel, load
+from attnlab.results.record_file import RecordFile
+from attnlab.training.atomic_files import write_whole
+from attnlab.training.environment import environment
+from attnlab.training.progress import EvaluationProgress
+from attnlab.training.steps import fingerprint
+
+if TYPE_CHECKING:
+    from attnlab.analysis.battery import FaithfulnessReport
+
+FAITHFULNESS, PAGE, FOLDER = "faithfulness.json", "faithfulness.html", "faithfulness"
+DEFAULT_EXAMPLES = 200
+FORMAT = 1
+"""Number of the format of records; a change of what they hold begins new files."""
+
+
+def measure_faithfulness(
+    directory: Path,
+    data_dir: Path | None,
+    split: str | None = None,
+    examples: int = DEFAULT_EXAMPLES,
+    methods: Sequence[str] | str | None = None,
+    removal: str = "pad",
+    seed: int = 0,
+    wrote: Callable[[Path], None] = lambda path: None,
+    *,
+    restart: bool = False,
+    trust: bool = False,
+    command: str = "",
+) -> "FaithfulnessReport":
+    """Measure how faithful and plausible attributions of a run's predictions are; write faithfulness.json and a page.
+
+    Results are kept in faithfulness/SPLIT-KEY.jsonl as they are computed. The key depends on all that they depend on,
+    so that an interrupted command goes on where it was, and other settings have another file.
+
+    Args:
+        directory: the run directory.
+        data_dir: directory of datasets, as in training.
+        split: name of a test set, or "dev"; None for the first test set.
+        examples: number of examples, drawn at random with `seed`; all of a smaller split.
+        methods: names of methods of attribution, "all", or None for the fast ones.
+        removal: what removing a token means.
+        seed: of all that is random.
+        wrote: called with the path of every file that was written.
+        restart: compute everything again.
+        trust: as in `load`.
+        command: the command line, for the page.
+
+    Raises:
+        UserError: the split, a method or the removal does not exist, or the data differ from the training data; raised
+            before anything is computed.
+    """
+    from attnlab.analysis.battery import FaithfulnessReport, measure
+
+    if examples < 1:
+        raise UserError(f"--examples {examples}: must be at least 1")
+    trained = load(directory, trust=trust)
+    battery = trained.battery(methods, removal, seed)
+    data = training_data(trained, data_dir)
+    known = {name: members for name, members in data.splits().items() if name != "train"}
+    refuse_unknown_splits([split] if split else [], list(known))
+    name = split or next(iter(data.test))
+    chosen = _draw(len(known[name]), examples, seed)
+    identity = {
+        "format": FORMAT,
+        "attnlab": attnlab.__version__,
+        "settings": battery.settings.to_json(),
+        "data": {"split": name, "sha256": data.fingerprint_of(name), "number": len(chosen)},
+        "checkpoint": {"steps": trained.steps, "sha256": fingerprint(trained.params)},
+        "devices": f"{jax.device_count()} {jax.devices()[0].platform}",
+    }
+    file = RecordFile(record_path(trained, name, identity), identity, trained.run.notify, restart=restart)
+    if file.records:
+        trained.run.notify(f"{file.path}: {len(file.records)} of {len(chosen)} examples are done already")
+    by_number = {number: known[name][number] for number in chosen}
+    with EvaluationProgress(name, len(chosen) - len(file.records)) as progress:
+        records = measure(battery, by_number, tuple(file.records), file.append, progress)
+    wrote(file.path)
+    report = FaithfulnessReport({**identity, **battery.summary(records), "environment": environment()}, records)
+    _write(trained, name, report, wrote, command)
+    return report
+
+
+def record_path(trained: TrainedModel, split: str, identity: dict[str, Any]) -> Path:
+    """Return the path of the records of a split with these settings."""
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    return trained.run.path(f"{FOLDER}/{split}-{key}.jsonl")
+
+
+def _draw(total: int, number: int, seed: int) -> list[int]:
+    """Return the sorted indices of examples that are drawn at random: a split may be sorted by class."""
+    return sorted(np.random.default_rng(seed).permutation(total)[:number].tolist())
+
+
+def _write(
+    trained: TrainedModel, split: str, report: "FaithfulnessReport", wrote: Callable[[Path], None], command: str
+) -> None:
+    from attnlab.viz.faithfulness_page import render  # Jinja and matplotlib take a second to import
+
+    path = trained.run.path(FAITHFULNESS)
+    write_whole(path, json.dumps({**_earlier(path), split: report.summary}, indent=2, ensure_ascii=False) + "\n")
+    wrote(path)
+    html = render(report, title=f"{trained.run.config.name}: faithfulness", split=split, command=command)
+    wrote(trained.run.write_text(PAGE, html))
+
+
+def _earlier(path: Path) -> dict[str, Any]:
+    """Return the results of other splits; nothing if the file cannot be read."""
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return earlier if isinstance(earlier, dict) else {}

@@ -1,0 +1,265 @@
+"""The battery on a model whose answer is known, its metrics against the functions of one metric, and all tasks."""
+
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from attnlab.analysis import faithfulness
+from attnlab.analysis.battery import Battery, FaithfulnessReport, battery_settings, measure, summarize
+from attnlab.analysis.battery.attention_tests import left_out_tests
+from attnlab.analysis.battery.chunks import chunk_rows, ladder
+from attnlab.analysis.battery.erasure_curves import area, erasure_metrics, flip_fraction, versions, with_ends
+from attnlab.analysis.battery.hoisting import hoisted
+from attnlab.analysis.battery.metrics import violation
+from attnlab.analysis.battery.predictions import Reading
+from attnlab.analysis.battery.settings import SHARES
+from attnlab.analysis.battery.summary import mean
+from attnlab.analysis.explain import Explainer
+from attnlab.config.errors import UserError
+from attnlab.config.load import load
+from attnlab.layers.capture import layer_attention
+from attnlab.tasks.bootstrap import interval
+from attnlab.tasks.registry import task_class
+from attnlab.viz.faithfulness_page import render
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+TASKS = {
+    "classification": "classification/synthetic_sentiment_additive.yaml",
+    "translation": "translation/dates_additive.yaml",
+    "story_qa": "story_qa/story_qa_1_memory.yaml",
+    "extractive_qa": "extractive_qa/passages_bidaf.yaml",
+    "captioning": "captioning/scenes_soft.yaml",
+    "visual_qa": "visual_qa/scenes_cross_attention.yaml",
+}
+MARKED = ("classification", "translation", "story_qa", "captioning")
+N = 10
+ALLOWED = jnp.arange(N) < 8
+
+
+def probability(removed: jax.Array) -> jax.Array:
+    """A model of ten tokens, the last two padding, whose third token is all that matters."""
+    return jnp.where(removed[:, 2], 0.2, 0.9)
+
+
+def predict(removed: jax.Array) -> Reading:
+    p = probability(removed & ALLOWED)
+    return Reading(jnp.log(p), (p > 0.5).astype(jnp.int32)[:, None])
+
+
+def metrics(values: jax.Array, model=predict) -> dict[str, float]:
+    removed, counts = versions(values, ALLOWED, SHARES)
+    full, null = (jax.tree.map(lambda field: field[0], model(mask[None])) for mask in (~ALLOWED & False, ALLOWED))
+    deletion, insertion = with_ends(full, null, model(removed))
+    found = erasure_metrics(deletion, insertion, counts, jnp.ones(1, bool), SHARES)
+    return {name: float(value) for name, value in found.items()}
+
+
+ONLY_THIRD = jnp.zeros(N).at[2].set(1.0)
+
+
+def test_the_only_token_that_matters_gets_the_best_scores():
+    best, wrong = metrics(ONLY_THIRD), metrics(-ONLY_THIRD)
+    assert best["aopc_compr"] == pytest.approx(0.7)
+    assert best["aopc_suff"] == pytest.approx(0.0)
+    assert best["normalized_comprehensiveness"] == pytest.approx(1.0)
+    assert best["normalized_sufficiency"] == pytest.approx(1.0)
+    assert best["log_odds"] == pytest.approx(np.log(0.2 / 0.9))
+    assert best["decision_flip_fraction"] == pytest.approx(1 / 8)
+    assert wrong["aopc_compr"] == pytest.approx(0.0)
+    assert wrong["aopc_suff"] == pytest.approx(0.7)
+    assert wrong["decision_flip_fraction"] == pytest.approx(1.0)
+    assert best["deletion_auc"] < wrong["deletion_auc"]
+    assert best["insertion_auc"] > wrong["insertion_auc"]
+
+
+def test_leave_one_out_is_above_random_attributions():
+    ceiling = metrics(
+        jnp.where(ALLOWED, probability(jnp.zeros((1, N), bool)) - probability(jnp.eye(N, dtype=bool)), 0.0)
+    )
+    floor = [metrics(jax.random.uniform(jax.random.key(seed), (N,)))["aopc_compr"] for seed in range(20)]
+    assert ceiling == metrics(ONLY_THIRD)
+    assert ceiling["aopc_compr"] > np.mean(floor) + 0.1
+
+
+def test_shared_curves_give_what_the_functions_of_each_metric_give():
+    weights = jax.random.uniform(jax.random.key(1), (N,)) / N
+    chances = lambda removed: 0.05 + jnp.where(removed & ALLOWED, 0.0, weights).sum(axis=1)  # noqa: E731
+    scores = lambda removed: jnp.stack([chances(removed), jnp.full(len(removed), 0.4)], axis=1)  # noqa: E731
+    model = lambda removed: Reading(jnp.log(chances(removed)), scores(removed).argmax(axis=1)[:, None])  # noqa: E731
+    values = jax.random.normal(jax.random.key(2), (N,))
+    found = metrics(values, model)
+    for name in ("aopc_compr", "aopc_suff"):
+        assert found[name] == pytest.approx(float(getattr(faithfulness, name)(chances, values, ALLOWED)), abs=1e-6)
+    for name in ("normalized_comprehensiveness", "normalized_sufficiency", "log_odds"):
+        one = getattr(faithfulness, name)(chances, values, ALLOWED)
+        assert found[name] == pytest.approx(float(jnp.mean(one)), abs=1e-6)
+    # eight tokens: the shares 10, 20, … 100% are every number of tokens, so that curves and flips are exact too
+    for name in ("deletion_auc", "insertion_auc"):
+        assert found[name] == pytest.approx(float(getattr(faithfulness, name)(chances, values, ALLOWED)), abs=1e-6)
+    flips = float(faithfulness.decision_flip_fraction(scores, values, ALLOWED))
+    assert found["decision_flip_fraction"] == pytest.approx(flips, nan_ok=True)
+
+
+def test_a_generated_text_flips_token_by_token():
+    decisions = jnp.array([[1, 2, 0], [1, 3, 9], [4, 3, 9]])
+    counts, real = jnp.array([0, 1, 2]), jnp.array([True, True, False])
+    assert float(flip_fraction(decisions, counts, real)) == pytest.approx((1.0 + 0.5) / 2)
+    assert np.isnan(float(flip_fraction(decisions[:1].repeat(3, axis=0), counts, real)))
+    assert float(area(jnp.array([1.0, 1.0, 1.0]), counts)) == 1.0
+
+
+def test_violation_is_a_wrong_sign_of_the_top_token():
+    removable = jnp.array([True, True, False])
+    drops = jnp.array([-0.5, 0.25, 9.0])
+    assert float(violation(jnp.array([2.0, 1.0, 99.0]), drops, removable)) == 1.0
+    assert float(violation(jnp.array([-2.0, 1.0, 99.0]), drops, removable)) == 0.0
+    assert np.isnan(float(violation(jnp.zeros(3), drops, removable)))
+
+
+def test_what_does_not_depend_on_the_argument_is_computed_once():
+    calls = []
+
+    @jax.jit
+    def outer(table: jax.Array) -> jax.Array:
+        inner = hoisted(lambda x: jax.nn.softmax(jnp.tanh(table @ table).sum(axis=0) * x), jnp.zeros(3))
+        step = jax.make_jaxpr(inner)(jnp.zeros(3))
+        calls.append({equation.primitive.name for equation in step.jaxpr.eqns})
+        return inner(jnp.ones(3))
+
+    table = jax.random.normal(jax.random.key(0), (3, 3))
+    np.testing.assert_allclose(outer(table), jax.nn.softmax(jnp.tanh(table @ table).sum(axis=0)), rtol=1e-6)
+    assert not {"dot_general", "tanh"} & calls[0]
+    slopes = jax.grad(lambda x: hoisted(lambda y: (y * table.sum()).sum(), jnp.zeros(3))(x))(jnp.ones(3))
+    np.testing.assert_allclose(slopes, np.full(3, float(table.sum())), rtol=1e-6)
+
+
+def test_widths_are_few():
+    assert ladder((7, 20), None) == (32, 32)
+    assert ladder((300, 9), 400) == (400, 16)
+    assert {ladder((n, n), None)[0] for n in range(1, 129)} == {16, 32, 64, 128}
+    assert chunk_rows(16, 500) == 32
+    assert chunk_rows(4096, 500) == jax.device_count()
+
+
+def test_intervals_are_those_of_the_bootstrap():
+    values = np.random.default_rng(0).normal(size=50)
+    found = mean(np.append(values, np.nan))
+    assert found["n"] == 50
+    assert found["ci95"] == pytest.approx(interval(values), abs=1e-5)
+    assert mean(values[:19])["ci95"] is None
+    assert mean(np.full(3, np.nan)) == {"mean": None, "ci95": None, "n": 0}
+
+
+def test_self_attention_alone_has_no_main_map():
+    left_out = left_out_tests([layer_attention("self", "encoder", n, np.zeros((1, 2, 3, 3))) for n in (1, 2)], 1)
+    assert set(left_out) == {"permutation_test", "uniform_attention", "adversarial_attention"}
+    assert "2 layers of self-attention" in left_out["adversarial_attention"]
+
+
+@cache
+def prepared(task: str) -> tuple[Explainer, Any, dict[int, Any]]:
+    config = load(EXPERIMENTS / TASKS[task], (), tiny=True)
+    data = task_class(config).load(config, None)
+    made = task_class(config).prepare(config, data)
+    return Explainer(made), jax.jit(made.initialize)(jax.random.key(0)), dict(enumerate(data.dev[:3]))
+
+
+@cache
+def small(task: str) -> Battery:
+    """Return a battery whose tests are short."""
+    explainer, params, _ = prepared(task)
+    settings, left_out = battery_settings(explainer, ["input_x_gradient"])
+    few = replace(settings, permutations=4, steps=3, restarts=2, soft_samples=2)
+    return Battery(explainer, params, few, left_out)
+
+
+@cache
+def measured(task: str) -> list[Any]:
+    return measure(small(task), prepared(task)[2])
+
+
+@pytest.mark.parametrize(
+    "task", [pytest.param(name, marks=() if name == "classification" else pytest.mark.slow) for name in TASKS]
+)
+def test_every_task(task: str):
+    battery, records = small(task), measured(task)
+    assert [record["example"] for record in records] == [0, 1, 2]
+    json.dumps(records, allow_nan=False)
+    summary = battery.summary(records)
+    assert set(summary["methods"]) == {"input_x_gradient", "leave_one_out", "random_attribution", "raw_attention"}
+    ceiling, floor = (summary["methods"][name] for name in ("leave_one_out", "random_attribution"))
+    assert ceiling["taucorr_loo"]["mean"] == pytest.approx(1.0)
+    assert ceiling["aopc_compr"]["n"] == 3
+    assert "mprt" in ceiling
+    assert "mprt" not in floor
+    for name in ("aopc_compr", "aopc_suff", "deletion_auc", "insertion_auc", "log_odds"):
+        assert floor[name]["mean"] is not None
+        assert ceiling[name]["minus_random"]["n"] == 3
+    assert ("auprc_plau" in ceiling) == (task in MARKED)
+    assert ("auprc_plau" in summary["left_out"]["metrics"]) == (task not in MARKED)
+    assert summary["tests"]["uniform_same_decision"]["n"] == 3
+    assert ("adversarial_jsd" in summary["tests"]) != ("adversarial_attention" in summary["left_out"]["tests"])
+    assert ("adversarial_jsd" in summary["tests"]) == (task == "classification")
+    page = render(FaithfulnessReport(summary, records), title="<script>", command="attnlab faithfulness RUN")
+    assert "<script" not in page
+    assert "http" not in page.replace('http-equiv="Content-Security-Policy"', "")
+
+
+def test_what_is_done_is_not_computed_again(monkeypatch):
+    battery, examples, whole = small("classification"), prepared("classification")[2], measured("classification")
+    calls: list[int] = []
+    original = battery.measure
+    monkeypatch.setattr(battery, "measure", lambda chunk: calls.append(len(chunk.members)) or original(chunk))
+    kept: list[Any] = []
+    assert measure(battery, examples, done=whole, keep=kept.extend) == whole
+    assert not calls
+    assert not kept
+    assert measure(battery, examples, done=whole[:1], keep=kept.extend)[1:] == whole[1:]
+    assert sum(calls) == len(kept) == 2
+
+
+def test_a_report_as_a_table():
+    battery, records = small("classification"), measured("classification")
+    report = FaithfulnessReport(battery.summary(records), records)
+    assert report.mean("leave_one_out", "taucorr_loo") == pytest.approx(1.0)
+    with pytest.raises(KeyError, match="aopc_compr"):
+        report.mean("leave_one_out", "aopc")
+    assert "<td>1.000</td>" in report._repr_html_()
+    assert report.table().splitlines()[0].split() == ["method", "aopc_compr", "aopc_suff", "taucorr_loo", "auprc_plau"]
+    failed = [*records, {"example": 9, "failed": "the text has no tokens"}]
+    assert summarize(failed, battery.settings)["failed"] == {9: "the text has no tokens"}
+
+
+def test_settings_name_what_is_left_out():
+    explainer, _, _ = prepared("classification")
+    settings, left_out = battery_settings(explainer)
+    assert "smooth_grad" not in settings.methods
+    assert "slow" in left_out["smooth_grad"]
+    assert "leave_one_out" in left_out["occlusion"]
+    assert "self-attention" in left_out["attention_rollout"]
+    assert "occlusion" not in battery_settings(explainer, "all", "zeros")[0].methods
+    assert {"occlusion", "smooth_grad"} <= set(battery_settings(explainer, "all", "mask")[0].methods)
+    assert settings.options("integrated_gradients")["baseline"] == "pad"
+    for methods, removal, message in (
+        (["saliencee"], "pad", "saliency"), (["attention_rollout"], "pad", "attention_norms"), (None, "drop", "pad"),
+        (["value_zeroing"], "pad", "value_zeroing"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            battery_settings(explainer, methods, removal)
+
+
+def test_a_model_without_attention_has_no_mask(monkeypatch):
+    explainer = Explainer(prepared("classification")[0].task)
+    monkeypatch.setattr(explainer, "needs", frozenset({"embedded", "removal"}))
+    with pytest.raises(UserError, match="no attention"):
+        battery_settings(explainer, None, "mask")
+    settings, left_out = battery_settings(explainer)
+    assert "raw_attention" not in settings.methods
+    assert "attention weights" in left_out["raw_attention"]
