@@ -14,6 +14,7 @@ from attnlab.config.errors import UserError
 from attnlab.lab.evaluation import refuse_unknown_splits, training_data
 from attnlab.lab.trained import TrainedModel, load
 from attnlab.results.record_file import RecordFile
+from attnlab.results.run_files import FAITHFULNESS
 from attnlab.training.atomic_files import write_whole
 from attnlab.training.environment import environment
 from attnlab.training.progress import EvaluationProgress
@@ -22,7 +23,7 @@ from attnlab.training.steps import fingerprint
 if TYPE_CHECKING:
     from attnlab.analysis.battery import FaithfulnessReport
 
-FAITHFULNESS, PAGE, FOLDER = "faithfulness.json", "faithfulness.html", "faithfulness"
+PAGE, FOLDER = "faithfulness.html", "faithfulness"
 DEFAULT_EXAMPLES = 200
 FORMAT = 1
 """Number of the format of records; a change of what they hold begins new files."""

@@ -17,11 +17,13 @@ from attnlab.training.log import DISCARDED, read_log
 CONFIG, ENVIRONMENT, METRICS = "config.yaml", "environment.json", "metrics.jsonl"
 ALIGNMENT = "alignment.json"
 """Agreement of attention with gold alignment, written by `attnlab align`."""
+FAITHFULNESS = "faithfulness.json"
+"""Faithfulness of the methods of attribution, written by `attnlab faithfulness`."""
 DECODING = "task.decoding."
 """Prefix of the only settings of a trained run that may change: those of decoding."""
 TRAINED = (
     "checkpoints", METRICS, DISCARDED, "tensorboard", RESULTS, PER_EXAMPLE, ALIGNMENT, "attention", "show", "explain",
-    "divergence", "training.png",
+    "divergence", FAITHFULNESS, "faithfulness.html", "faithfulness", "training.png",
 )  # fmt: skip
 """All files that training, evaluation and the analyses write into a run; `--restart` moves them aside."""
 Notify = Callable[[str], None]

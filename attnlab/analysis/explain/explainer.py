@@ -130,7 +130,7 @@ class Explainer:
             with the masks and without the other details.
         """
         for method in methods:
-            refuse_method(method, self._needs)
+            refuse_method(method, self.needs)
         compiled, prepared = self._compiled_together(methods), self.prepare(params, explained)
         results, score, layers = compiled(*self._arguments(params, explained, prepared))
         found = {method: _on_host(method, result, prepared) for method, result in zip(methods, results, strict=True)}

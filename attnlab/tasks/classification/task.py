@@ -47,6 +47,7 @@ from attnlab.tasks.classification.metrics import (
     macro_f1_of,
     rationale_scores,
 )
+from attnlab.tasks.classification.prediction_lines import prediction_lines, softmax
 from attnlab.tasks.explained_prediction import ExplainedPrediction, TargetSelection, choice
 from attnlab.tasks.input_parts import CLS, SEP, InputSequence, text_part
 from attnlab.tasks.layer_attention import Selection, layers_of_first_example, select
@@ -271,22 +272,10 @@ class ClassificationTask(PretrainedTask):
         return list(dict.fromkeys(self.text_encoder.unknown(texts)))
 
     def predict(self, params: PyTree, lines: Sequence[str], first: int, n_best: int | None) -> Iterator[str]:
-        """Yield the class of each line, a tab and its probability; an empty line for an empty one.
-
-        With `n_best` above 1 yield `line number ||| class ||| probability` for each of the best classes; the classes
-        of an empty line are empty, with probability 0.
-        """
+        """Yield the class of each line with its probability, or the best classes; see `prediction_lines`."""
         if n_best is not None and not 1 <= n_best <= len(self.labels):
             raise UserError(f"--n-best {n_best}: must be between 1 and the number of classes, {len(self.labels)}")
-        rows = zip(lines, self.probabilities(params, lines), strict=True)
-        for number, (line, probabilities) in enumerate(rows, start=first):
-            order = np.argsort(-probabilities, kind="stable")[: n_best or 1]
-            if n_best in (None, 1):
-                yield f"{self.labels[order[0]]}\t{probabilities[order[0]]:.4f}" if line.split() else ""
-            elif not line.split():
-                yield from [f"{number} |||  ||| 0.0000"] * n_best
-            else:
-                yield from (f"{number} ||| {self.labels[label]} ||| {probabilities[label]:.4f}" for label in order)
+        yield from prediction_lines(lines, self.probabilities(params, lines), self.labels, first, n_best)
 
     def token_lengths(self, examples: Sequence[LabeledText]) -> dict[str, list[int]]:
         """Return the length in tokens of each text, before truncation."""
@@ -304,7 +293,7 @@ class ClassificationTask(PretrainedTask):
         for indices, batch in with_poll(self._batches(self._ids(texts)), poll, len(texts)):
             batch = shard_batch(batch)
             logits = jax.device_get(self._logits(params, batch))
-            probabilities[indices] = _softmax(logits[: len(indices)])
+            probabilities[indices] = softmax(logits[: len(indices)])
         return probabilities
 
     def classify(self, params: PyTree, texts: Sequence[str], poll: Poll = no_poll) -> list[ClassifiedText]:
@@ -322,7 +311,7 @@ class ClassificationTask(PretrainedTask):
             labels = row_labels(model, weights.shape[1])
             for row, index in enumerate(indices):
                 real = weights[row, :, : len(ids[index]) + sum(special_tokens(model))]
-                results[index] = ClassifiedText(_softmax(logits[row : row + 1])[0], real, labels)
+                results[index] = ClassifiedText(softmax(logits[row : row + 1])[0], real, labels)
         return results
 
     @property
@@ -358,8 +347,3 @@ class ClassificationTask(PretrainedTask):
 
     def _label_numbers(self, examples: Sequence[LabeledText]) -> np.ndarray:
         return np.array([self.labels.index(example.label) for example in examples], int)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(np.asarray(logits, np.float64) - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
