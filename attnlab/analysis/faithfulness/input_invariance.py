@@ -22,8 +22,8 @@ def input_invariance(
     ‖Φ(f′, x + m) − Φ(f, x)‖₂ / ‖Φ(f, x)‖₂,    f′(z) = f(z − m)
 
     f′ computes from x + m what f does from x, with the same gradients, as a bias of its first layer could. The lower
-    the better: 0 for gradients such as `saliency`. Gradient × input changes, and so do integrated gradients unless their
-    baseline is shifted too; it is part of `method`, which sees the shifted input.
+    the better: 0 for gradients such as `saliency`. Gradient × input changes, and so do integrated gradients unless
+    their baseline is shifted too; it is part of `method`, which sees the shifted input.
 
     Args:
         method: a method of `analysis.attribution` with its options bound, as `lambda score, x: saliency(score, x)`.
