@@ -12,7 +12,8 @@ from jax.tree_util import Partial
 
 from attnlab import lab
 from attnlab.analysis.explain import Explainer
-from attnlab.analysis.interventions import gated
+from attnlab.analysis.explain.zeroed_values import layer_output
+from attnlab.analysis.interventions import gated, value_zeroed
 from attnlab.config.load import load
 from attnlab.tasks.explained_prediction import TargetSelection
 from attnlab.tasks.layer_attention import Selection
@@ -130,7 +131,15 @@ def test_rollout_is_the_product_of_the_layers():
         ("recurrent classifier", ["attention_norms"]),
         (
             "Transformer classifier",
-            ["attention_flow", "attention_relevance", "attention_norms", "block_norms", "alti"],
+            [
+                "attention_flow",
+                "attention_relevance",
+                "attention_norms",
+                "block_norms",
+                "alti",
+                "globenc",
+                "value_zeroing",
+            ],
         ),
         ("Transformer translation", ["encoder_decoder_relevance", "attention_norms", "alti_plus"]),
         ("BiDAF", ["gradient_x_attention", "attention_norms"]),
@@ -143,10 +152,35 @@ def test_every_method_on_attention_is_finite_and_0_at_padding(name, methods):
         assert np.isfinite(attributions).all(), method
         assert attributions[valid].any(), method
         assert not attributions[~valid].any(), method
-        if method == "alti":
+        if method in ("alti", "value_zeroing"):
             np.testing.assert_allclose(attributions.sum(), 1.0, atol=1e-5)
         if method == "alti_plus":
             assert 0 < attributions.sum() < 1, "the target prefix has the rest"
+
+
+def test_value_zeroing_is_a_loop_over_keys_and_layers():
+    explainer, params, example = prepared("Transformer classifier")
+    explained = explainer.task.explained_prediction(params, example, TargetSelection())
+    attributions, valid = attributed("Transformer classifier", "value_zeroing")
+    batch, adapter, n = explainer.prepare(params, explained).batch, explainer.task.adapter, int(valid.sum())
+
+    def outputs(intervene=None):
+        records = adapter.forward(params, batch, details=True, intervene=intervene).attention
+        layers = [record for record in records if record.kind == "self"]
+        assert layers[0].feed_forward.position == "post"
+        np.testing.assert_allclose(layer_output(layers[0].feed_forward), layers[1].residual.states, atol=1e-5)
+        return {layer.name: np.asarray(layer_output(layer.feed_forward))[0, :n] for layer in layers}
+
+    product, whole = np.eye(n), outputs()
+    for name, before in whole.items():
+        matrix = np.zeros((n, n))
+        for key in range(n):
+            zeroed = jnp.arange(len(valid)) == key
+            after = outputs({name: Partial(value_zeroed, zeroed=zeroed)})[name]
+            lengths = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
+            matrix[:, key] = 1 - (before * after).sum(axis=1) / lengths
+        product = matrix / matrix.sum(axis=1, keepdims=True) @ product
+    np.testing.assert_allclose(attributions[valid], product[0], atol=1e-3)
 
 
 def test_controls_and_smooth_grad_spare_padding():

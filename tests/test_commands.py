@@ -99,6 +99,7 @@ NOT_RUN = {
     "python3 -m attnlab bench gpu --minutes 8 --into docs/performance.md": "the same",
     'python3 -m pip install -q --no-index --no-deps --no-compile --target "$HOME/site" .whl/*.whl':
         "installs what was collected for a machine with a GPU",
+    "make test-reference": "installs 7 GB, and needs a network",
     "attnlab predict RUN --alignment < sentences.de": "tests/test_align.py runs it",
     "attnlab align RUN --gold gold.jsonl --data DIR": "the same",
     "attnlab align runs/tatoeba_de_en_transformer-s1 --data DIR --gold DIR/word_alignment/de-en.rwth.jsonl.gz "

@@ -129,6 +129,22 @@ def masked(layer: LayerAttention, queries: Queries, *, removed: Bool[Array, " k"
     return kept * layer.weights.sum(axis=-1, keepdims=True) / jnp.where(rest == 0, 1.0, rest)
 
 
+def value_zeroed(layer: LayerAttention, queries: Queries, *, zeroed: Bool[Array, " k"]) -> Float[Array, "b h q k"]:
+    """Return weights that leave out keys without a change of the others: as if the values of these keys were 0.
+
+    weights'[i, j] = 0 for a zeroed key,    weights[i, j] else
+
+    Rows do not keep their sum, unlike those of `masked`.
+
+    Args:
+        layer: the attention of the layer.
+        queries: not used.
+        zeroed: True for keys whose values are zeroed in all heads.
+    Reference: Mohebbi et al. 2023, section 3 (value zeroing).
+    """
+    return jnp.where(zeroed[None, None, None, :], 0.0, layer.weights)
+
+
 def replaced_by_mean(
     layer: LayerAttention, queries: Queries, *, gates: Float[Array, " h"], mean: Float[Array, "h v"]
 ) -> Replacement:

@@ -15,8 +15,10 @@ from attnlab.tasks.registry import task_class
 from attnlab.training.progress import EvaluationProgress
 
 if TYPE_CHECKING:
-    from attnlab.analysis.alignment import AlignedPrediction, AlignmentReport, Choice, SourceAttention
+    from attnlab.analysis.alignment import AlignedPrediction, AlignmentReport, Choice, Reading, SourceAttention
 
+READINGS: dict[str, "Reading"] = {"output": "output_step", "input": "input_step"}
+"""Value of `attnlab predict --reading` -> the step at which a token is aligned."""
 Texts = Sequence[tuple[str, str]]
 """Sentence pairs: (source, target)."""
 
@@ -109,9 +111,10 @@ def aligned_prediction(
     reported = reported_choice(task, attention)
     source = "see `attnlab align` to choose a better one"
     if (layer, head, reading) != (None, None, None):
+        if reading not in (None, *READINGS):
+            raise UserError(f"--reading {reading}: must be {' or '.join(READINGS)}")
         number = attention.number(reported) if layer is None else layer
-        step = "input_step" if reading == "input" else "output_step"
-        return AlignedPrediction(task, attention.choice(number, head, step))
+        return AlignedPrediction(task, attention.choice(number, head, READINGS[reading or "output"]))
     choice = _recorded_choice(trained, attention)
     if choice is not None:
         source = f"chosen in {trained.run.path(ALIGNMENT)}"

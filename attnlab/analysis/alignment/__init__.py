@@ -10,6 +10,7 @@ from attnlab.analysis.alignment.aligners import fast_align as fast_align
 from attnlab.analysis.alignment.attention import AttendedSentence as AttendedSentence
 from attnlab.analysis.alignment.attention import AttentionStack as AttentionStack
 from attnlab.analysis.alignment.attention import Choice as Choice
+from attnlab.analysis.alignment.attention import Reading as Reading
 from attnlab.analysis.alignment.attention import aer_of_choices as aer_of_choices
 from attnlab.analysis.alignment.attention import aligned_weights as aligned_weights
 from attnlab.analysis.alignment.attention import attention_counts as attention_counts

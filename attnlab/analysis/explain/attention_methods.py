@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from attnlab.analysis.attribution import (
     EncoderBlock,
+    NormParameters,
     alti,
     alti_plus,
     attention_block,
@@ -125,19 +126,28 @@ def of_block_norms(call: ModelCall, *, layer: int | None = None) -> Float[Array,
 def of_attention_rollout(call: ModelCall) -> Float[Array, " n"]:
     """Return attention rollout."""
     layers = encoder_layers(call.layers)
-    return _last_rows(call, attention_rollout(_stacked(layers), valid=call.valid))
+    return last_rows(call, attention_rollout(_stacked(layers), valid=call.valid))
 
 
 def of_alti(call: ModelCall) -> Float[Array, " n"]:
     """Return ALTI."""
     blocks = [attention_block(layer, 0) for layer in encoder_layers(call.layers)]
-    return _last_rows(call, alti(blocks, valid=call.valid))
+    return last_rows(call, alti(blocks, valid=call.valid))
 
 
 def of_globenc(call: ModelCall) -> Float[Array, " n"]:
-    """Return GlobEnc of pre-norm layers."""
-    layers = [EncoderBlock(attention_block(record, 0)) for record in encoder_layers(call.layers)]
-    return _last_rows(call, globenc(layers, valid=call.valid))
+    """Return GlobEnc."""
+    layers = [encoder_block(record) for record in encoder_layers(call.layers)]
+    return last_rows(call, globenc(layers, valid=call.valid))
+
+
+def encoder_block(record: LayerAttention) -> EncoderBlock:
+    """Return the first example of a captured layer, with the norm behind the feed-forward network of post-norm."""
+    block, network = attention_block(record, 0), record.feed_forward
+    if network is None or network.position == "pre":
+        return EncoderBlock(block)
+    norm = NormParameters(network.scale, network.bias, network.epsilon, network.norm)
+    return EncoderBlock(block, norm, network.total[0])
 
 
 def of_attention_relevance(call: ModelCall) -> Float[Array, " n"]:
@@ -146,7 +156,7 @@ def of_attention_relevance(call: ModelCall) -> Float[Array, " n"]:
     gradients = jnp.stack([call.gradients[record.name][0] for record in layers])
     relevance = attention_relevance(_stacked(layers), gradients, valid=call.valid)
     identity = jnp.diag(call.valid.astype(relevance.dtype))
-    return _last_rows(call, relevance - identity)
+    return last_rows(call, relevance - identity)
 
 
 def of_encoder_decoder_relevance(call: ModelCall) -> Float[Array, " n"]:
@@ -183,7 +193,8 @@ def _stacks(call: ModelCall) -> tuple[list[LayerAttention], list[LayerAttention]
     return encoder_layers(call.layers), decoder, [record for record in call.layers if record.kind == "cross"]
 
 
-def _last_rows(call: ModelCall, matrix: Float[Array, "n n"]) -> Float[Array, " n"]:
+def last_rows(call: ModelCall, matrix: Float[Array, "n n"]) -> Float[Array, " n"]:
+    """Return the mean of the rows of the last encoder states that lead to the target."""
     return query_weights(call, encoder_layers(call.layers)[-1]) @ matrix
 
 

@@ -26,6 +26,7 @@ from attnlab.analysis.attribution import (
 from attnlab.analysis.attribution.requirements import DESCRIPTIONS, Need
 from attnlab.analysis.explain import attention_methods as on_attention
 from attnlab.analysis.explain.call import Baseline, ModelCall, Removal
+from attnlab.analysis.explain.zeroed_values import of_value_zeroing, recomputable
 from attnlab.config.errors import UserError
 from attnlab.tasks.adapter import ModelAdapter
 
@@ -88,6 +89,10 @@ def _random_attribution(call: ModelCall, *, seed: int = 0) -> Attribution:
     return random_attribution(jax.random.key(seed), len(call.valid), removable=call.removable)
 
 
+def _value_zeroing(call: ModelCall) -> Float[Array, " n"]:
+    return of_value_zeroing(call, AT_ONCE)
+
+
 EXPLAINERS: dict[str, Callable[..., Attribution | Float[Array, " n"] | Any]] = {
     "saliency": _saliency,
     "input_x_gradient": _input_x_gradient,
@@ -108,6 +113,7 @@ EXPLAINERS: dict[str, Callable[..., Attribution | Float[Array, " n"] | Any]] = {
     "globenc": on_attention.of_globenc,
     "alti": on_attention.of_alti,
     "alti_plus": on_attention.of_alti_plus,
+    "value_zeroing": _value_zeroing,
 }
 """Method -> function of a call and the method's options."""
 
@@ -136,8 +142,11 @@ def needs_met(adapter: ModelAdapter) -> frozenset[Need]:
         needs |= {"attention", "weight_gradients", "values"}
     if encoder and not cross:
         needs |= {"self_attention", "self_attention_layer"}
-        if all(layer.residual is not None and layer.residual.position == "pre" for layer in encoder):
+        pre = all(layer.residual is not None and layer.residual.position == "pre" for layer in encoder)
+        if pre or all(layer.feed_forward is not None for layer in encoder):
             needs.add("feed_forward_norm")
+        if all(map(recomputable, encoder)):
+            needs.add("layer")
     if cross and len(decoder) == len(cross):
         needs |= {"cross_attention", "decoder_self_attention", "self_attention_layer"}
     return frozenset(needs)
