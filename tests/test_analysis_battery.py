@@ -80,7 +80,9 @@ def test_the_only_token_that_matters_gets_the_best_scores():
 
 
 def test_leave_one_out_is_above_random_attributions():
-    ceiling = metrics(jnp.where(ALLOWED, probability(jnp.zeros((1, N), bool)) - probability(jnp.eye(N, dtype=bool)), 0.0))
+    ceiling = metrics(
+        jnp.where(ALLOWED, probability(jnp.zeros((1, N), bool)) - probability(jnp.eye(N, dtype=bool)), 0.0)
+    )
     floor = [metrics(jax.random.uniform(jax.random.key(seed), (N,)))["aopc_compr"] for seed in range(20)]
     assert ceiling == metrics(ONLY_THIRD)
     assert ceiling["aopc_compr"] > np.mean(floor) + 0.1
