@@ -7,6 +7,7 @@ from typing import Any
 
 from attnlab.cli.arguments import add_command, add_data, add_run, data_dir_of, experiment_of_run
 from attnlab.cli.host import prepare_host
+from attnlab.config.errors import UserError
 from attnlab.system.stages import stage
 from attnlab.training.signals import exit_on_signal
 
@@ -34,7 +35,7 @@ def add_commands(commands: Any) -> None:
 
 def _faithfulness(options: argparse.Namespace) -> int:
     experiment_of_run(options)
-    data_dir = data_dir_of(options)
+    data_dir, methods = data_dir_of(options), _methods(options.methods)
     prepare_host()
     with exit_on_signal("stopped; finished examples are kept, and the same command goes on with the others"):
         with stage("import"):
@@ -42,7 +43,7 @@ def _faithfulness(options: argparse.Namespace) -> int:
 
         written: list[Path] = []
         report = lab.measure_faithfulness(
-            options.run, data_dir, options.split, options.examples, _methods(options.methods), options.removal,
+            options.run, data_dir, options.split, options.examples, methods, options.removal,
             options.seed, written.append, restart=options.restart, trust=options.trust, command=_command(options),
         )  # fmt: skip
     print(report.table())
@@ -54,7 +55,10 @@ def _faithfulness(options: argparse.Namespace) -> int:
 def _methods(text: str | None) -> list[str] | str | None:
     if text is None or text == "all":
         return text
-    return [name.strip() for name in text.split(",") if name.strip()]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UserError(f"--methods {text!r}: names no method; expected names with commas between them, or all")
+    return names
 
 
 def _command(options: argparse.Namespace) -> str:

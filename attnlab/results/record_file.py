@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from attnlab.config.errors import UserError
 from attnlab.training.atomic_files import write_whole, writing
 
 Record = dict[str, Any]
@@ -51,8 +52,10 @@ class RecordFile:
     def _read(self) -> list[Record]:
         try:
             header, *lines = self.path.read_bytes().splitlines(keepends=True) or [b""]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be read: {error.strerror}") from error
         if _parsed(header) != {"settings": self._settings}:
             return []
         groups, kept = [], []
@@ -62,7 +65,7 @@ class RecordFile:
                 groups.append(group)
                 kept.append(line)
         if len(kept) < len(lines):
-            self._notify(f"{self.path}: {len(lines) - len(kept)} incomplete line is removed, and computed again")
+            self._notify(f"{self.path}: {len(lines) - len(kept)} incomplete line(s) are removed, and computed again")
             write_whole(self.path, b"".join([header, *kept]))
         return [record for group in groups for record in group]
 
