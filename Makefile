@@ -30,7 +30,7 @@ $(RUN)/results.json:
 	$(MAKE) run
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -q -n 2 -m "not optimized"

@@ -5,8 +5,12 @@ loops, and a program is one LLVM module: that halves the time of the suite. `XLA
 users; `make test-all` does so for the tests marked `optimized`, those of numerics and the long trainings. What was
 compiled is kept in .jax_cache for both workers, the commands they start, and the next time. None of this is said to a
 GPU (`pytest -m gpu`).
+
+A file is run by one worker (`--dist loadfile`), so that what its tests share is computed and compiled once. Of a test
+with many rows those named by `@pytest.mark.quick("row", ...)` run by default; the others are marked `slow`.
 """
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -20,9 +24,28 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 import jax
 import pytest
 
+gc.set_threshold(20_000, 10, 10)  # a tenth of the time went into searches for garbage
+
 CPU_FLAGS = "--xla_backend_optimization_level=0"
 if version("jaxlib").startswith("0.10."):  # a process ends at once where a flag is unknown
     CPU_FLAGS += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+
+
+LONGEST = (
+    "test_conformance",
+    "test_lab",
+    "test_analysis_explain",
+    "test_analysis_explain_attention",
+    "test_intervention",
+    "test_adapters_of_models",
+    "test_transformer",
+    "test_normalizers",
+    "test_story_qa",
+    "test_large_logits",
+    "test_analysis_decomposition",
+    "test_experiments",
+)
+"""Files that take longest: they begin first, so that neither worker is left with a long one in the end."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -38,6 +61,28 @@ def pytest_configure(config: pytest.Config) -> None:
         jax.config.update("jax_num_cpu_devices", 2)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark slow the rows of a test that are not named in its mark `quick`."""
+    quick = item.get_closest_marker("quick")
+    if quick is not None and item.callspec.id not in quick.args:  # pyright: ignore[reportAttributeAccessIssue]
+        item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(tryfirst=True)  # before rows are deselected
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse a mark `quick` with a row that its test does not have: it would no longer run by default."""
+    rows: dict[str, set[str]] = {}
+    for item in items:
+        rows.setdefault(item.nodeid.split("[")[0], set()).add(getattr(getattr(item, "callspec", None), "id", ""))
+    if not any("::" in argument for argument in config.args):  # which collects one row
+        for item in items:
+            for mark in item.iter_markers("quick"):
+                for row in mark.args:
+                    if row not in rows[item.nodeid.split("[")[0]]:
+                        raise pytest.UsageError(f"{item.nodeid}: quick names {row!r}, which is no row of the test")
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Print the device of the GPU's tests."""
     if not config.option.markexpr.startswith("gpu"):
@@ -49,6 +94,14 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an empty directory."""
     return tmp_path_factory.mktemp("nowhere")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def released() -> None:
+    """Release the programs of earlier files (gigabytes in all), and search no longer for garbage in what they leave."""
+    jax.clear_caches()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -52,6 +52,7 @@ def attended(name):
         if "transformer" in name or "of layers" in name
     ],
 )
+@pytest.mark.quick("transformer_encoder", "transformer_captioner")
 def test_the_parts_sum_to_the_output_of_every_layer(name):
     outputs, layers = attended(name)
     blocks = [layer for layer in layers if layer.residual is not None]

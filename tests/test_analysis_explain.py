@@ -123,11 +123,16 @@ def case(request: pytest.FixtureRequest, image: str) -> Case:
     return made(request.param, image)
 
 
-SLOW = ("Transformer translation", "recurrent translation", "story Transformer", "Transformer captioner")
-"""Models whose compilation takes long."""
-every_model = pytest.mark.parametrize(
-    "case", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in CASES], indirect=True
+every_model = pytest.mark.parametrize("case", CASES, indirect=True)
+a_few = pytest.mark.quick(
+    "recurrent classifier",
+    "Transformer classifier",
+    "memory network",
+    "BiDAF",
+    "recurrent captioner",
+    "visual questions",
 )
+"""Models that compile quickly, of each task but translation (whose contrasts are tested below)."""
 
 
 def blanked(case: Case, groups: int | None = None, places: slice = slice(None)):
@@ -150,6 +155,7 @@ def blanked(case: Case, groups: int | None = None, places: slice = slice(None)):
 
 
 @every_model
+@a_few
 def test_every_position_has_a_label_and_integrated_gradients_are_complete(case: Case):
     explained, explainer = case.explained, case.explainer
     positions = explainer.prepare(case.params, explained)
@@ -183,6 +189,7 @@ def test_every_position_has_a_label_and_integrated_gradients_are_complete(case: 
 
 
 @every_model
+@a_few
 def test_occlusion_is_the_change_of_the_target_computed_without_padding(case: Case):
     explained, explainer = case.explained, case.explainer
     attributions, _, score = explainer.attribute(case.params, explained, "occlusion")
@@ -197,6 +204,7 @@ def test_occlusion_is_the_change_of_the_target_computed_without_padding(case: Ca
 @pytest.mark.parametrize(
     "case", ["recurrent classifier", "Transformer translation", "sentence Transformer", "BiDAF"], indirect=True
 )
+@pytest.mark.quick("recurrent classifier", "sentence Transformer", "BiDAF")
 def test_padding_changes_nothing(case: Case):
     explained, explainer, adapter = case.explained, case.explainer, case.explainer.task.adapter
     attributions, _, score = explainer.attribute(case.params, explained, "occlusion")
@@ -210,6 +218,7 @@ def test_padding_changes_nothing(case: Case):
 
 
 @pytest.mark.parametrize("case", TARGETS, indirect=True)
+@pytest.mark.quick("recurrent classifier", "recurrent translation", "BiDAF")
 def test_a_contrast_is_antisymmetric_and_a_difference_of_targets(case: Case):
     explainer, params, example = case.explainer, case.params, case.example
     this, that = TARGETS[case.name]

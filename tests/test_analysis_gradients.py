@@ -93,6 +93,7 @@ def test_more_steps_close_the_gap():
 
 
 @pytest.mark.parametrize("size", [1, 3, 50, 64])
+@pytest.mark.quick("3", "64")
 def test_batches_of_steps_change_nothing(size):
     whole = integrated_gradients(score, X, baseline=ZEROS)
     some = integrated_gradients(score, X, baseline=ZEROS, internal_batch_size=size)
@@ -343,6 +344,7 @@ def test_only_removable_tokens_are_removed():
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("size", [1, 7, None])
+@pytest.mark.quick("1-bfloat16", "None-float16")
 def test_low_precision_sums_in_float32_whatever_the_batches(dtype, size):
     # ∫ ∂F/∂x over the path of a linear score is its slope, 3; 300 steps summed in bfloat16 would stop at half of it
     x, linear = jnp.ones((2, 1), dtype), lambda x: jnp.sum(x) * 3

@@ -134,6 +134,16 @@ def test_returned_weights_are_those_before_dropout():
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("score", SCORES, ids=str)
+@pytest.mark.quick(
+    "dot-b-T1-S1-N1-K1",
+    "additive-b3-T5-S6-N4-K2",
+    "general-b2x1-T3-S5-N3-K1",
+    "scaled_dot-b1-T2-S129-N1-K1",
+    "cosine-b3-T5-S6-N4-K2",
+    "concat-b2x1-T3-S5-N3-K1",
+    "distance-b-T7-S3-N1-K1",
+    "trilinear-b3-T5-S6-N4-K2",
+)
 def test_shapes(score, size):
     drawn = problem(score, size)
     result = jax.eval_shape(

@@ -84,6 +84,14 @@ def output_and_slopes(name: str, implementation: str, block: tuple[int, int] | N
 
 @pytest.mark.parametrize("block", [(128, 384), (256, 256), (100, 128)], ids=str)
 @pytest.mark.parametrize("name", MASKS)
+@pytest.mark.quick(
+    "window-(128, 384)",
+    "causal-(256, 256)",
+    "prefix-(100, 128)",
+    "global-(100, 128)",
+    "big_bird-(256, 256)",
+    "nothing for some-(128, 384)",
+)
 def test_aligned_schedules_equal_dense(name, block):
     output, slopes = output_and_slopes(name, "block_sparse", block)
     expected, expected_slopes = output_and_slopes(name, "dense")

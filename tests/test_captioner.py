@@ -66,6 +66,7 @@ def test_weights_add_up_to_one_over_the_cells(name):
 
 
 @EVERY
+@pytest.mark.quick("soft", "hard", "transformer")
 def test_one_word_at_a_time_equals_all_at_once(name):
     model, variables = built(name)
     whole = apply(model, variables, IMAGE, CELLS, TARGET)
@@ -77,6 +78,7 @@ def test_one_word_at_a_time_equals_all_at_once(name):
 
 
 @EVERY
+@pytest.mark.quick("soft", "hard", "transformer")
 def test_filler_changes_nothing_and_its_gradients_are_finite(name):
     model, variables = built(name)
     alone = apply(model, variables, IMAGE[:1], CELLS[:1], TARGET[:1])

@@ -125,6 +125,7 @@ def test_a_step_can_be_saved_again(three):
 
 
 @pytest.mark.parametrize("at", [0.0, 0.5, 1.0])
+@pytest.mark.quick("0.5")
 def test_a_flipped_bit_in_any_file_is_detected(three, tmp_path, at):
     names = files(three / "300")
     assert MANIFEST in names
@@ -176,6 +177,7 @@ def empty(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut, lengthen, empty, Path.unlink])
+@pytest.mark.quick("cut", "unlink")
 def test_a_file_cut_lengthened_emptied_or_deleted_is_seen(three, tmp_path, damage):
     for name in files(three / "300"):
         copy = shutil.copytree(three, tmp_path / "copy")

@@ -41,6 +41,7 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["data", "check", str(CONFIG), "--tiny"]])
+@pytest.mark.quick("arguments0")
 def test_a_full_disk_behind_standard_output_is_one_line(arguments: list[str]):
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "attnlab", *arguments]

@@ -214,6 +214,7 @@ def tiny(command: str) -> str:
 
 
 @pytest.mark.parametrize("command", AT_ONCE)
+@pytest.mark.quick("attnlab list")
 def test_a_command_that_needs_nothing(command: str, workplace: Path):
     assert re.search(AT_ONCE[command], run(command, workplace))
 

@@ -85,6 +85,7 @@ def test_damaged_entries_are_replaced(environment, damage):
     assert run(environment) == (value, True)
 
 
+@slow
 def test_what_another_process_may_be_writing_is_not_deleted(environment):
     value, _ = run(environment)
     half = {path: path.read_bytes()[:100] for path in entries(environment)}

@@ -42,6 +42,7 @@ def test_all_heads_at_once_equal_the_oracle(number: int, sample: Sample, gpu, st
 
 
 @pytest.mark.parametrize("implementation", BLOCKWISE)
+@pytest.mark.quick("streaming")
 def test_second_derivatives_of_all_heads_at_once(implementation, gpu, x64):
     rng = np.random.default_rng(0)
     query, key, value, change = (jnp.asarray(rng.standard_normal((2, 5, 2, 3))) for _ in range(4))
@@ -58,6 +59,7 @@ def test_second_derivatives_of_all_heads_at_once(implementation, gpu, x64):
 
 @pytest.mark.parametrize("on", ["cpu", "gpu"])
 @pytest.mark.parametrize("implementation", BLOCKWISE)
+@pytest.mark.quick("streaming-cpu", "block_sparse-gpu")
 def test_nan_in_one_head_spoils_no_other_head(implementation, on, monkeypatch):
     pretend(monkeypatch, on)
     rng = np.random.default_rng(0)

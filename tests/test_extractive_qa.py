@@ -82,6 +82,7 @@ def inputs(rows: int = 2, words: int = 5, question_words: int = 3):
 @pytest.mark.parametrize(
     ("flow", "kind"), [("both", "softmax"), ("both", "sparsemax"), ("context_to_query", "softmax")]
 )
+@pytest.mark.quick("both-softmax")
 def test_attention_flow_by_the_book(flow: str, kind: str):
     """From the contextual states on, against the paper's equations, with Python's own sums."""
     parts = {"score": {"kind": "trilinear"}, "normalizer": {"kind": kind}}
@@ -139,6 +140,7 @@ def test_filler_and_padding_change_nothing(attention: dict | None):
 
 
 @pytest.mark.parametrize("model", [BIDAF, TRANSFORMER], ids=["bidaf", "transformer"])
+@pytest.mark.quick("transformer")
 def test_long_passages_are_read_in_windows_and_answers_merged(model: dict):
     config = experiment(model, window=8, stride=5, max_answer=3, unanswerable=True)
     examples = (
@@ -167,6 +169,7 @@ def test_long_passages_are_read_in_windows_and_answers_merged(model: dict):
 
 
 @pytest.mark.parametrize(("model", "adds_up"), [(BIDAF, ["column", "row"]), (TRANSFORMER, ["", "row"])])
+@pytest.mark.quick("model1-adds_up1")
 def test_a_map_separates_rows_normalized_over_question_and_over_passage(model: dict, adds_up: list[str]):
     task = prepared(experiment(model), twin(4, 0))
     params = jax.tree.map(jnp.zeros_like, jax.jit(task.initialize)(jax.random.key(0)))

@@ -102,6 +102,19 @@ def test_initialization_makes_parameters_only(name):
 
 
 @pytest.mark.parametrize("name", ALL)
+@pytest.mark.quick(
+    "recurrent_seq2seq",
+    "transformer_seq2seq",
+    "recurrent_classifier",
+    "show_attend_tell with hard attention",
+    "visual_answerer",
+    "memory_network",
+    "bidaf_reader",
+    "pooling by the maximum",
+    "structured pooling",
+    "transformer_encoder with remat",
+    "transformer_encoder with RMS norm behind",
+)
 def test_details_change_no_bit_and_are_what_the_layers_computed(name):
     model, arguments = ALL[name]
     variables, output, layers = captured(name, details=True)
@@ -151,6 +164,17 @@ def logits_of(output: Any) -> jax.Array:
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in NOT_REPLACEABLE])
+@pytest.mark.quick(
+    "recurrent_seq2seq",
+    "transformer_seq2seq",
+    "transformer_classifier",
+    "show_attend_tell",
+    "visual_answerer",
+    "memory_network",
+    "bidaf_reader",
+    "structured pooling",
+    "transformer_encoder with remat",
+)
 def test_a_model_computes_the_same_with_its_own_weights_and_something_else_with_others(name):
     _, output, layers = captured(name, details=True)
     everywhere = interventions.everywhere(Partial(unchanged), layers)
@@ -180,6 +204,13 @@ def test_pooling_without_an_average_takes_no_intervention(name):
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "recurrent_classifier"])
+@pytest.mark.quick(
+    "recurrent_seq2seq",
+    "transformer_seq2seq",
+    "show_attend_tell with hard attention",
+    "visual_answerer",
+    "memory_network",
+)
 def test_given_weights_replace_those_of_each_query(name):
     """Weights that another pass computed are arrays; a recurrent decoder takes them row by row."""
     _, expected, layers = captured(name)
@@ -198,6 +229,7 @@ STEPWISE = [
 
 
 @pytest.mark.parametrize("name", STEPWISE)
+@pytest.mark.quick("recurrent_seq2seq", "transformer_seq2seq", "show_attend_tell with hard attention")
 def test_a_decoder_takes_given_weights_step_by_step_as_with_teacher_forcing(name):
     """Rows that differ from query to query, for the decoder's self-attention and its attention to the memory."""
     model, arguments = ALL[name]
@@ -224,6 +256,7 @@ def test_a_decoder_takes_given_weights_step_by_step_as_with_teacher_forcing(name
 
 
 @pytest.mark.parametrize("name", ["recurrent_seq2seq", "transformer_seq2seq", "recurrent_classifier"])
+@pytest.mark.quick("recurrent_seq2seq", "recurrent_classifier")
 def test_the_output_is_differentiated_by_the_weights(name):
     """A change of one weight by 1e-3 changes the output as the gradient says."""
     model, arguments = ALL[name]
@@ -245,6 +278,7 @@ def test_the_output_is_differentiated_by_the_weights(name):
 
 
 @pytest.mark.parametrize("name", ["transformer_seq2seq", "show_attend_tell"])
+@pytest.mark.quick("show_attend_tell")
 def test_a_head_can_have_its_mean_output(name):
     """With the gate at 0 the outputs of a head are the mean; with all gates at 1 the model is unchanged."""
     _, output, layers = captured(name, details=True)

@@ -47,6 +47,7 @@ class CumulativeMean(nn.Module):
 
 
 @pytest.mark.parametrize("mixer", [SelfAttention, CumulativeMean])
+@pytest.mark.quick("CumulativeMean")
 def test_steps_equal_the_whole_and_beam_search_reorders_the_state(mixer):
     stacks: Any = {"encoder": config.Stack(layers=1), "decoder": config.DecoderStack(layers=2)}
     chosen = config.TransformerSeq2Seq(width=8, heads=2, feed_forward=8, max_length=8, **stacks)

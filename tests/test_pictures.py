@@ -48,6 +48,7 @@ def boxes(figure: Figure, texts) -> list:
 
 
 @pytest.mark.parametrize(("sources", "targets"), [(1, 1), (3, 12), (12, 3), (40, 43), (100, 90)])
+@pytest.mark.quick("3-12", "40-43")
 def test_words_are_legible_at_any_length(tmp_path, figures, sources, targets):
     source = [f"Wörterbuch{i}" for i in range(sources)]
     target = [f"dictionary{i}" for i in range(targets)]

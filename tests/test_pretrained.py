@@ -366,6 +366,7 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("name", TINY)
+@pytest.mark.quick("sst2")
 def test_a_text_may_be_as_long_as_there_are_positions(name: str, data_dir: Path):
     config = experiment(name, *LIMITS[name])
     task = task_class(config).prepare(config, task_class(config).load(config, data_dir), data_dir)

@@ -54,6 +54,7 @@ EVERY = pytest.mark.parametrize(("score", "variant"), list(itertools.product(SCO
 
 
 @EVERY
+@pytest.mark.quick("additive-bahdanau", "dot-luong", "none-luong")
 def test_weights_are_of_real_source_tokens_and_add_up_to_one(score, variant):
     model, variables = build(score, variant)
     out = apply(model, variables, SOURCE, LENGTHS, TARGET)
@@ -66,6 +67,7 @@ def test_weights_are_of_real_source_tokens_and_add_up_to_one(score, variant):
 
 
 @EVERY
+@pytest.mark.quick("additive-bahdanau", "general-luong", "none-luong", "scaled_dot-bahdanau")
 def test_padding_and_filler_rows_change_nothing(score, variant):
     model, variables = build(score, variant)
     alone = apply(model, variables, SOURCE[1:, :3], LENGTHS[1:], TARGET[1:])
@@ -81,6 +83,7 @@ def test_padding_and_filler_rows_change_nothing(score, variant):
     ("score", "variant", "cell"),
     [*((*every, "gru") for every in itertools.product(SCORES, ["bahdanau", "luong"])), ("additive", "luong", "lstm")],
 )
+@pytest.mark.quick("additive-luong-lstm", "none-bahdanau-gru", "dot-bahdanau-gru", "general-luong-gru")
 def test_one_token_at_a_time_equals_all_at_once(score, variant, cell):
     model, variables = build(score, variant, cell)
     together = apply(model, variables, SOURCE, LENGTHS, TARGET)

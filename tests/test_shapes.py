@@ -28,6 +28,7 @@ attend = jax.jit(attention, static_argnames="implementation")
 
 @pytest.mark.parametrize(("batch", "heads"), SHARED, ids=str)
 @pytest.mark.parametrize("implementation", ["dense", "block_sparse"])
+@pytest.mark.quick("dense-(1, 3)-1", "block_sparse-(1, 1)-4")
 def test_size_1_is_shared_along_batch_and_heads(batch, heads, implementation):
     shape, whole = (*batch, heads, T, S), (*B, N, T, S)
     array, number = draw(*shape, seed=3), draw(*batch, heads, seed=4) ** 2

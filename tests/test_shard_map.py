@@ -62,6 +62,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("name", "implementation"), PAIRS)
+@pytest.mark.quick("softmax-streaming", "mask-dense", "mask-block_sparse")
 def test_values_and_gradients_are_those_of_one_device(name, implementation):
     call, arrays = problem(name, implementation)
     keys = P() if name == "no array varies but the query" else P("device")

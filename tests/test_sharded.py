@@ -58,6 +58,7 @@ PAIRS = [
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("split", "implementation"), PAIRS)
+@pytest.mark.quick("key_heads-block_sparse", "examples-dense", "queries-streaming")
 def test_division_changes_nothing(split, implementation):
     result, expected = call(split, implementation, mesh()), call(split, "dense", None)
     for mine, true in zip(jax.tree.leaves(result), jax.tree.leaves(expected), strict=True):
@@ -89,6 +90,9 @@ EXPLICIT = [
 
 @pytest.mark.parametrize("with_context", [True, False], ids=["set_mesh", "no context"])
 @pytest.mark.parametrize(("sharding", "implementation"), EXPLICIT)
+@pytest.mark.quick(
+    "examples-dense-set_mesh", "examples-block_sparse-no context", "queries and keys-streaming-no context"
+)
 def test_inputs_of_an_explicit_mesh_are_divided_by_the_compiler(sharding, implementation, with_context):
     explicit = jax.make_mesh((2,), ("device",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:2])
     spec = PartitionSpec(*SHARDINGS[sharding])

@@ -217,6 +217,7 @@ SCORES = ["dot", "scaled_dot", "general", "additive", "cosine", "trilinear"]
 
 
 @pytest.mark.parametrize("score", SCORES)
+@pytest.mark.quick("additive", "cosine")
 def test_any_score_and_normalizer_serves(score: str):
     kind = "sparsemax" if score == "general" else "softmax"
     model, variables, inputs = build(attention={"score": {"kind": score}, "normalizer": {"kind": kind}})

@@ -52,6 +52,7 @@ def test_statistics_store_no_row_of_every_query():
 
 @pytest.mark.parametrize("implementation", ["streaming", "block_sparse"])
 @pytest.mark.parametrize("length", [1, 5, 7, 8])
+@pytest.mark.quick("7-streaming", "5-block_sparse")
 def test_rows_that_pad_a_block_count_in_no_statistic(length, implementation):
     """The last block repeats its last query, which must not count in the mass of the keys."""
     query, key, value = (jax.random.normal(jax.random.key(i), (length, 2, 4)) for i in range(3))
@@ -98,8 +99,7 @@ WHICH = {
     "score": ("w",),
     "sink": ("sink",),
 }
-FAST = {("streaming", "everything"), ("streaming", "query"), ("streaming", "score"), ("streaming", "mask"),
-        ("block_sparse", "key_and_value"), ("block_sparse", "mask"), ("dense", "everything")}  # fmt: skip
+FAST = {("streaming", "everything"), ("block_sparse", "mask"), ("dense", "everything")}
 MAPS = [
     pytest.param(implementation, which, marks=() if (implementation, which) in FAST else pytest.mark.slow)
     for implementation in BACKENDS
@@ -123,6 +123,7 @@ class TestTransformations:
                 assert_close(mine[number], true, "float64")
 
     @pytest.mark.parametrize("implementation", BLOCKWISE)
+    @pytest.mark.quick("block_sparse")
     def test_vmap_over_each_batch_axis(self, implementation):
         rng = np.random.default_rng(0)
         query, key, value = (jnp.asarray(rng.standard_normal((2, 3, n, 2, 3))) for n in (4, 5, 5))
@@ -137,6 +138,7 @@ class TestTransformations:
             assert_close(mapped(query, key, value, lengths), expected, "float64")
 
     @pytest.mark.parametrize("implementation", BLOCKWISE)
+    @pytest.mark.quick("streaming")
     def test_scan_with_remat_equals_the_loop(self, implementation):
         function = slopes_of(implementation)
         arrays = tuple(problem().values())

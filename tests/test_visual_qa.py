@@ -77,6 +77,7 @@ def test_padding_changes_nothing(kind):
 
 
 @EVERY
+@pytest.mark.quick("gated_cross_attention", "co_attention", "question_only")
 def test_gradients_are_finite_with_filler(kind):
     model, variables = built(kind)
     filler = jnp.array([16, 0]), QUESTION, jnp.array([4, 0])
