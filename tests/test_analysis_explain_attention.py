@@ -1,5 +1,6 @@
 """Explanations by the attention of a model: the weights that `show` shows, and what they are multiplied with."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax.tree_util import Partial
 
 from attnlab import lab
@@ -15,6 +17,7 @@ from attnlab.analysis.explain import Explainer
 from attnlab.analysis.explain.zeroed_values import layer_output
 from attnlab.analysis.interventions import gated, value_zeroed
 from attnlab.config.load import load
+from attnlab.layers.capture import Residual
 from attnlab.tasks.explained_prediction import TargetSelection
 from attnlab.tasks.layer_attention import Selection
 from attnlab.tasks.registry import task_class
@@ -158,6 +161,17 @@ def test_every_method_on_attention_is_finite_and_0_at_padding(name, methods):
             assert 0 < attributions.sum() < 1, "the target prefix has the rest"
 
 
+@pytest.mark.parametrize(("kind", "module"), [("layer_norm", nn.LayerNorm), ("rms_norm", nn.RMSNorm)])
+def test_the_output_of_a_layer_is_behind_its_post_norm(kind, module):
+    total, scale = jax.random.normal(jax.random.key(0), (1, 3, 8)), jnp.linspace(0.5, 2.0, 8)
+    bias = None if kind == "rms_norm" else jnp.linspace(-1.0, 1.0, 8)
+    residual = Residual(total, total, 1.0, scale, bias, "post", kind, 1e-5)
+    params = {"scale": scale} if bias is None else {"scale": scale, "bias": bias}
+    expected = module(epsilon=1e-5).apply({"params": params}, total)
+    np.testing.assert_allclose(layer_output(residual), expected, atol=1e-5)
+    np.testing.assert_array_equal(layer_output(replace(residual, position="pre")), total)
+
+
 def test_value_zeroing_is_a_loop_over_keys_and_layers():
     explainer, params, example = prepared("Transformer classifier")
     explained = explainer.task.explained_prediction(params, example, TargetSelection())
@@ -167,7 +181,6 @@ def test_value_zeroing_is_a_loop_over_keys_and_layers():
     def outputs(intervene=None):
         records = adapter.forward(params, batch, details=True, intervene=intervene).attention
         layers = [record for record in records if record.kind == "self"]
-        assert layers[0].feed_forward.position == "post"
         np.testing.assert_allclose(layer_output(layers[0].feed_forward), layers[1].residual.states, atol=1e-5)
         return {layer.name: np.asarray(layer_output(layer.feed_forward))[0, :n] for layer in layers}
 
