@@ -9,6 +9,7 @@
 - checkpoints/: see training/checkpoints.py
 - results.json: {split: {metric: value}}
 - per_example/SPLIT.npz: per-example scores of a split, and the fingerprint of its examples
+- faithfulness.json, faithfulness.html, faithfulness/SPLIT-KEY.jsonl: the battery of faithfulness; see lab/faithfulness.py
 - before-restart-1/, ...: files of earlier trainings, moved there by `--restart`
 - lock: exists only while a process trains into the run
 """

@@ -15,10 +15,12 @@ from attnlab.training.environment import differences, environment
 from attnlab.training.log import DISCARDED, read_log
 
 CONFIG, ENVIRONMENT, METRICS = "config.yaml", "environment.json", "metrics.jsonl"
+FAITHFULNESS, FAITHFULNESS_PAGE, FAITHFULNESS_RECORDS = "faithfulness.json", "faithfulness.html", "faithfulness"
 DECODING = "task.decoding."
 """Prefix of the only settings of a trained run that may change: those of decoding."""
 TRAINED = (
     "checkpoints", METRICS, DISCARDED, "tensorboard", RESULTS, PER_EXAMPLE, "attention", "show", "training.png",
+    FAITHFULNESS, FAITHFULNESS_PAGE, FAITHFULNESS_RECORDS,
 )  # fmt: skip
 """All files that training, evaluation and `show` write into a run; `--restart` moves them aside."""
 Notify = Callable[[str], None]
