@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import attnlab
 from attnlab import cli, lab
 from attnlab.analysis.battery import Battery, chunks
 from attnlab.config.errors import UserError
@@ -142,7 +141,7 @@ def test_a_mistake_is_one_line(run, options, expected, capsys):
 
 
 def test_in_python(run, report):
-    trained = attnlab.load(run)
+    trained = lab.load(run)
     found = trained.faithfulness(["a good film", ["the plot is bad"], "a dull plot"], methods=METHODS)
     assert found.summary["examples"] == 3
     assert "auprc_plau" in found.summary["left_out"]["metrics"]

@@ -82,7 +82,19 @@ def test_no_folder_or_kind_is_called_so():
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["train"], ["evaluate"], ["predict"], ["show"], ["results"], ["compare"], ["list"], ["data"], ["bench"]],
+    [
+        [],
+        ["train"],
+        ["evaluate"],
+        ["predict"],
+        ["show"],
+        ["results"],
+        ["compare"],
+        ["list"],
+        ["data"],
+        ["bench"],
+        ["faithfulness"],
+    ],
     ids=lambda command: " ".join(command) or "attnlab",
 )
 def test_no_help_uses_them(command, capsys):

@@ -14,7 +14,7 @@ from attnlab.config.errors import UserError
 from attnlab.lab.evaluation import refuse_unknown_splits, training_data
 from attnlab.lab.trained import TrainedModel, load
 from attnlab.results.record_file import RecordFile
-from attnlab.results.run_files import FAITHFULNESS
+from attnlab.results.run_files import FAITHFULNESS, FAITHFULNESS_PAGE, FAITHFULNESS_RECORDS
 from attnlab.training.atomic_files import write_whole
 from attnlab.training.environment import environment
 from attnlab.training.progress import EvaluationProgress
@@ -23,7 +23,6 @@ from attnlab.training.steps import fingerprint
 if TYPE_CHECKING:
     from attnlab.analysis.battery import FaithfulnessReport
 
-PAGE, FOLDER = "faithfulness.html", "faithfulness"
 DEFAULT_EXAMPLES = 200
 FORMAT = 1
 """Number of the format of records; a change of what they hold begins new files."""
@@ -99,7 +98,7 @@ def measure_faithfulness(
 def record_path(trained: TrainedModel, split: str, identity: dict[str, Any]) -> Path:
     """Return the path of the records of a split with these settings."""
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    return trained.run.path(f"{FOLDER}/{split}-{key}.jsonl")
+    return trained.run.path(f"{FAITHFULNESS_RECORDS}/{split}-{key}.jsonl")
 
 
 def _draw(total: int, number: int, seed: int) -> list[int]:
@@ -116,7 +115,7 @@ def _write(
     write_whole(path, json.dumps({**_earlier(path), split: report.summary}, indent=2, ensure_ascii=False) + "\n")
     wrote(path)
     html = render(report, title=f"{trained.run.config.name}: faithfulness", split=split, command=command)
-    wrote(trained.run.write_text(PAGE, html))
+    wrote(trained.run.write_text(FAITHFULNESS_PAGE, html))
 
 
 def _earlier(path: Path) -> dict[str, Any]:
