@@ -90,8 +90,8 @@ NOT_RUN = {
             "attnlab train experiments/classification/sst2_additive.yaml --data DIR --seed 2",
             "attnlab divergence runs/sst2_additive-s1 'runs/sst2_additive-s*' --data DIR",
             "attnlab train experiments/classification/sst2_adversary.yaml --data DIR",
-            "attnlab train experiments/classification/sst2_adversary.yaml task.objective.strength=0.1 --data DIR "
-            "--out runs/sst2_adversary-0.1-s1",
+            "attnlab train experiments/classification/sst2_adversary.yaml task.objective.strength=0.01 --data DIR "
+            "--out runs/sst2_adversary-0.01-s1",
         ),
         "tests/test_wiegreffe_pinter.py and tests/test_experiments.py run these tiny, on other data",
     ),
