@@ -100,6 +100,15 @@ NOT_RUN = {
     'python3 -m pip install -q --no-index --no-deps --no-compile --target "$HOME/site" .whl/*.whl':
         "installs what was collected for a machine with a GPU",
     "make test-reference": "installs 7 GB, and needs a network",
+    **dict.fromkeys(
+        (
+            "attnlab faithfulness runs/sst2_additive-s1 --examples 500",
+            "attnlab faithfulness runs/sst2_additive-s1 --methods raw_attention,integrated_gradients --removal mask "
+            "--split dev",
+            "attnlab faithfulness runs/sst2_additive-s1 --methods all --seed 1",
+        ),
+        "tests/test_faithfulness_command.py runs the command, on other data",
+    ),
     "attnlab predict RUN --alignment < sentences.de": "tests/test_align.py runs it",
     "attnlab align RUN --gold gold.jsonl --data DIR": "the same",
     "attnlab align runs/tatoeba_de_en_transformer-s1 --data DIR --gold DIR/word_alignment/de-en.rwth.jsonl.gz "

@@ -18,7 +18,7 @@ from attnlab.config.models import visual_qa as vqa
 from attnlab.layers.capture import apply_with_attention
 from attnlab.models.bidaf import BidafReader
 from attnlab.models.captioner import ShowAttendTell, TransformerCaptioner
-from attnlab.models.classifier import RecurrentClassifier, TransformerClassifier
+from attnlab.models.classifier import MlpClassifier, RecurrentClassifier, TransformerClassifier
 from attnlab.models.memory_network import MemoryNetwork
 from attnlab.models.seq2seq import RecurrentSeq2Seq
 from attnlab.models.transformer import TransformerEncoder, TransformerSeq2Seq
@@ -94,6 +94,15 @@ MODELS: dict[str, tuple[Any, tuple[Any, ...], list[str]]] = {
         TransformerClassifier(configs.TransformerClassifier(encoder=ENCODER), VOCABULARY, 3),
         TEXTS,
         [*self_attention("encoder"), "encoder/pooling_attention"],
+    ),
+    "mlp_classifier": (
+        MlpClassifier(
+            configs.MlpClassifier(embedding=4, hidden=3, pooling=classifier.Attentive(attention=ADDITIVE)),
+            VOCABULARY,
+            3,
+        ),
+        TEXTS,
+        ["encoder/pooling_attention"],
     ),
     "show_attend_tell": (
         ShowAttendTell(captioner.ShowAttendTell(image=IMAGE, embedding=4, hidden=6, attention=ADDITIVE), VOCABULARY),

@@ -14,6 +14,7 @@ METHOD_NOTES = {
     "globenc": "the lengths of what it adds, followed through all layers",
     "alti": "how close what it adds is to each layer's output, followed through all layers",
     "alti_plus": "how close what it adds is to each layer's output, followed through decoder and encoder",
+    "value_zeroing": "how much the states turn if attention does not see its value, followed through all layers",
     "saliency": "how fast the target changes with its embedding; has no sign",
     "input_x_gradient": "the linear estimate of what its embedding adds to the target",
     "integrated_gradients": "what its embedding adds on the way from an empty input; sums to the whole change",
@@ -29,7 +30,7 @@ DEFAULT_METHODS = (
     "integrated_gradients", "leave_one_out", "random_attribution",
 )  # fmt: skip
 """Methods that are shown by default, if the model can have them: quick ones of every family, and a floor."""
-SLOW = ("greedy_leave_one_out", "attention_flow", "smooth_grad")
+SLOW = ("greedy_leave_one_out", "attention_flow", "smooth_grad", "value_zeroing")
 """Methods that take far more evaluations of the model, or maximum flows, than the others."""
 
 
@@ -50,4 +51,7 @@ def estimated_seconds(method: str, positions: int, layers: int, queries: int, se
     """
     if method == "attention_flow":  # by push-relabel in NumPy: measured with 6 layers and 60 tokens
         return 0.3 * queries * (positions / 60) ** 3 * layers / 6
-    return seconds * {"greedy_leave_one_out": positions**2, "smooth_grad": 3 * 50}[method]
+    evaluations = {
+        "greedy_leave_one_out": positions**2, "smooth_grad": 3 * 50, "value_zeroing": positions * layers,
+    }  # fmt: skip
+    return seconds * evaluations[method]
