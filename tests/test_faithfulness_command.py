@@ -132,6 +132,9 @@ def test_restart_and_other_settings(run, report, measured, capsys):
         (["--removal", "drop"], "pad"),
         (["--examples", "0"], "at least 1"),
         (["--methods", ","], "--methods"),
+        (["--methods", ""], "--methods"),
+        (["--seed", "-1"], "--seed -1"),
+        (["--seed", str(2**32)], "2**32"),
     ],
 )
 def test_a_mistake_is_one_line(run, options, expected, capsys):

@@ -8,6 +8,7 @@ from typing import Any
 from attnlab.cli.arguments import add_command, add_data, add_run, data_dir_of, experiment_of_run
 from attnlab.cli.host import prepare_host
 from attnlab.config.errors import UserError
+from attnlab.config.seed import check_seed
 from attnlab.system.stages import stage
 from attnlab.training.signals import exit_on_signal
 
@@ -35,6 +36,7 @@ def add_commands(commands: Any) -> None:
 
 def _faithfulness(options: argparse.Namespace) -> int:
     experiment_of_run(options)
+    check_seed(options.seed)
     data_dir, methods = data_dir_of(options), _methods(options.methods)
     prepare_host()
     with exit_on_signal("stopped; finished examples are kept, and the same command goes on with the others"):

@@ -11,6 +11,7 @@ import numpy as np
 
 import attnlab
 from attnlab.config.errors import UserError
+from attnlab.config.seed import check_seed
 from attnlab.lab.evaluation import refuse_unknown_splits, training_data
 from attnlab.lab.trained import TrainedModel, load
 from attnlab.results.record_file import RecordFile
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 PAGE, FOLDER = "faithfulness.html", "faithfulness"
 DEFAULT_EXAMPLES = 200
-FORMAT = 1
+FORMAT = 2
 """Number of the format of records; a change of what they hold begins new files."""
 
 
@@ -69,6 +70,7 @@ def measure_faithfulness(
 
     if examples < 1:
         raise UserError(f"--examples {examples}: must be at least 1")
+    check_seed(seed)
     trained = load(directory, trust=trust)
     battery = trained.battery(methods, removal, seed)
     data = training_data(trained, data_dir)

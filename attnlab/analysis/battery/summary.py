@@ -92,13 +92,35 @@ def _overlap(record: Mapping[str, Any], found: Mapping[str, Any], count: int) ->
 
 
 def _curves(records: Sequence[Mapping[str, Any]], name: str, settings: BatterySettings) -> dict[str, list[float]]:
+    """Return the mean curve of each method: those of the examples, between the shares that were really removed."""
     means = {}
     for method in settings.methods:
-        curves = [record["methods"][method][name] for record in records]
-        whole = np.array([curve for curve in curves if None not in curve], float)
-        if len(whole):
-            means[method] = [round(float(value), DIGITS) for value in whole.mean(axis=0)]
+        pairs = [(record["counts"], record["methods"][method].get(name)) for record in records]
+        curves = [at_shares(counts, curve, settings.shares) for counts, curve in pairs if _is_whole(counts, curve)]
+        if curves:
+            means[method] = [round(float(value), DIGITS) for value in np.mean(curves, axis=0)]
     return means
+
+
+def at_shares(counts: Sequence[int], curve: Sequence[float], shares: Sequence[float]) -> Float[np.ndarray, " s"]:
+    """Interpolate a curve, known after whole numbers of tokens, at shares of the tokens.
+
+    A share r of n tokens is rounded up to ⌈r n⌉: a tenth of a text of 5 tokens is one of them, a fifth.
+
+    Args:
+        counts: number of tokens at each point of the curve; the last is that of all tokens.
+        curve: a value for each.
+        shares: where the curve is wanted.
+
+    >>> at_shares([0, 1, 2, 2], [1.0, 0.5, 0.0, 0.0], [0.0, 0.25, 0.5, 1.0]).tolist()
+    [1.0, 0.75, 0.5, 0.0]
+    """
+    numbers, places = np.unique(counts, return_index=True)
+    return np.interp(shares, numbers / numbers[-1], np.asarray(curve, float)[places])
+
+
+def _is_whole(counts: Sequence[int], curve: Sequence[float | None] | None) -> bool:
+    return curve is not None and None not in curve and counts[-1] > 0
 
 
 def _tests(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
