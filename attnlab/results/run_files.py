@@ -19,11 +19,13 @@ ALIGNMENT = "alignment.json"
 """Agreement of attention with gold alignment, written by `attnlab align`."""
 FAITHFULNESS = "faithfulness.json"
 """Faithfulness of the methods of attribution, written by `attnlab faithfulness`."""
+FAITHFULNESS_EXAMPLES = 200
+"""Number of examples that it measures by default."""
 DECODING = "task.decoding."
 """Prefix of the only settings of a trained run that may change: those of decoding."""
 TRAINED = (
     "checkpoints", METRICS, DISCARDED, "tensorboard", RESULTS, PER_EXAMPLE, ALIGNMENT, "attention", "show", "explain",
-    "divergence", FAITHFULNESS, "faithfulness.html", "faithfulness", "training.png",
+    "divergence", FAITHFULNESS, "faithfulness", "training.png",
 )  # fmt: skip
 """All files that training, evaluation and the analyses write into a run; `--restart` moves them aside."""
 Notify = Callable[[str], None]

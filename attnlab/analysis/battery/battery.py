@@ -99,6 +99,7 @@ class Battery:
             methods[method] = {name: value for name, value in found.items() if value is not None}
         return {
             "example": member.number,
+            "correct": member.correct,
             "prediction": member.explained.prediction[:200],
             "positions": int(arrays.removable[row].sum()),
             "counts": metrics["counts"][row, 0].tolist(),

@@ -81,7 +81,9 @@ AGREEMENT = MetricGroup(
 PLAUSIBILITY = MetricGroup(
     "Plausibility",
     "Agreement with what the data mark as the reason. It says whether people would point at the same tokens. It does "
-    "not say that the model uses them: a model may be right for other reasons, and a faithful method then disagrees.",
+    "not say that the model uses them: a model may be right for other reasons, and a faithful method then disagrees. "
+    "Marks are the reasons of the reference, so that those of wrong predictions are reasons against the target: hence "
+    "the means over correct predictions, where the task has a single right answer.",
     {
         "auprc_plau": MetricText("higher", "area under the precision–recall curve of marked tokens"),
         "token_f1_plau": MetricText("higher", "F1 of the top k tokens, k the mean number of marked tokens"),

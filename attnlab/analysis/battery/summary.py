@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from attnlab.analysis.battery.metric_table import METRICS, TESTS
+from attnlab.analysis.battery.metric_table import METRICS, PLAUSIBILITY, TESTS
 from attnlab.analysis.battery.settings import ATTENTION, FLOOR, BatterySettings
 from attnlab.tasks.bootstrap import MIN_EXAMPLES, RESAMPLES, draws
 
@@ -29,6 +29,7 @@ def summarize(records: Sequence[Mapping[str, Any]], settings: BatterySettings) -
     records = [record for record in records if "failed" not in record]
     count = rationale_size(records)
     values = {method: _values(records, method, count) for method in settings.methods}
+    correct = np.array([record.get("correct") is True for record in records], bool)
     methods = {}
     for method, by_metric in values.items():
         methods[method] = {}
@@ -37,9 +38,12 @@ def summarize(records: Sequence[Mapping[str, Any]], settings: BatterySettings) -
             for other, key in ((FLOOR, "minus_random"), (ATTENTION, "minus_raw_attention")):
                 if other != method and name in values.get(other, {}):
                     entry[key] = mean(array - values[other][name])
+            if name in PLAUSIBILITY.metrics and correct.any():
+                entry["correct"] = mean(np.where(correct, array, np.nan))
             methods[method][name] = entry
     return {
         "examples": len(records),
+        "correct": int(correct.sum()) if any(record.get("correct") is not None for record in records) else None,
         "failed": failed,
         "methods": methods,
         "curves": {"shares": list(settings.shares)} | {name: _curves(records, name, settings) for name in CURVES},
