@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -15,17 +16,26 @@ from attnlab.analysis import faithfulness
 from attnlab.analysis.battery import Battery, FaithfulnessReport, battery_settings, measure, summarize
 from attnlab.analysis.battery.attention_tests import left_out_tests
 from attnlab.analysis.battery.chunks import chunk_rows, ladder
-from attnlab.analysis.battery.erasure_curves import area, erasure_metrics, flip_fraction, versions, with_ends
+from attnlab.analysis.battery.erasure_curves import (
+    area,
+    erasure_metrics,
+    flip_fraction,
+    undefined_for_nan,
+    versions,
+    with_ends,
+)
 from attnlab.analysis.battery.hoisting import hoisted
-from attnlab.analysis.battery.metrics import violation
 from attnlab.analysis.battery.predictions import Reading
 from attnlab.analysis.battery.settings import SHARES
-from attnlab.analysis.battery.summary import mean
+from attnlab.analysis.battery.summary import at_shares, mean
 from attnlab.analysis.explain import Explainer
+from attnlab.analysis.faithfulness.polarity import violation_of_drops
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
+from attnlab.data.extractive_qa.windows import best_spans
 from attnlab.layers.capture import layer_attention
 from attnlab.tasks.bootstrap import interval
+from attnlab.tasks.extractive_qa.adapters import ReaderAdapter
 from attnlab.tasks.registry import task_class
 from attnlab.viz.faithfulness_page import render
 
@@ -118,9 +128,20 @@ def test_a_generated_text_flips_token_by_token():
 def test_violation_is_a_wrong_sign_of_the_top_token():
     removable = jnp.array([True, True, False])
     drops = jnp.array([-0.5, 0.25, 9.0])
-    assert float(violation(jnp.array([2.0, 1.0, 99.0]), drops, removable)) == 1.0
-    assert float(violation(jnp.array([-2.0, 1.0, 99.0]), drops, removable)) == 0.0
-    assert np.isnan(float(violation(jnp.zeros(3), drops, removable)))
+    assert float(violation_of_drops(jnp.array([2.0, 1.0, 99.0]), drops, removable)) == 1.0
+    assert float(violation_of_drops(jnp.array([-2.0, 1.0, 99.0]), drops, removable)) == 0.0
+    assert float(violation_of_drops(jnp.zeros(3), drops, removable)) == 0.0
+    assert float(violation_of_drops(jnp.array([1e-30, 0.0, 0.0]), 1e-30 * drops, removable)) == 1.0
+    assert np.isnan(float(violation_of_drops(jnp.array([jnp.nan, 1.0, 0.0]), drops, removable)))
+
+
+def test_violations_of_drops_are_those_of_a_model():
+    effects = jnp.array([-0.5, 0.25, 0.0, 0.1])
+    model = lambda removed: jnp.where(removed, 0.0, effects).sum(axis=1)  # noqa: E731
+    removable = jnp.array([True, True, True, False])
+    for values in jnp.concatenate([jax.random.normal(jax.random.key(3), (20, 4)), jnp.eye(4), jnp.zeros((1, 4))]):
+        expected = faithfulness.faithfulness_violation(model, values, removable)
+        assert float(violation_of_drops(values, effects, removable)) == float(expected)
 
 
 def test_what_does_not_depend_on_the_argument_is_computed_once():
@@ -155,6 +176,72 @@ def test_intervals_are_those_of_the_bootstrap():
     assert found["ci95"] == pytest.approx(interval(values), abs=1e-5)
     assert mean(values[:19])["ci95"] is None
     assert mean(np.full(3, np.nan)) == {"mean": None, "ci95": None, "n": 0}
+
+
+def test_random_parameters_are_those_of_no_training():
+    explainer, _, _ = prepared("classification")
+    initialize = jax.jit(explainer.task.initialize)
+    trained = [jax.tree.leaves(initialize(jax.random.key(seed))) for seed in range(4)]
+    for seed in range(3):
+        battery = Battery(explainer, {}, replace(small("classification").settings, seed=seed))
+        random = jax.tree.leaves(battery._random_params)
+        for leaves in trained:
+            drawn = [not np.array_equal(leaf, other) for leaf, other in zip(trained[0], trained[1], strict=True)]
+            assert any(drawn)
+            assert not any(
+                np.array_equal(leaf, other)
+                for leaf, other, is_random in zip(random, leaves, drawn, strict=True)
+                if is_random
+            )
+
+
+def test_seeds_are_those_of_jax():
+    explainer, _, _ = prepared("classification")
+    for seed in (-1, 2**32):
+        with pytest.raises(UserError, match=str(seed)):
+            battery_settings(explainer, None, "pad", seed)
+    settings = battery_settings(explainer, ["smooth_grad"], "pad", 7)[0]
+    assert settings.options("smooth_grad")["seed"] == 7
+    assert settings.to_json()["options"]["smooth_grad"]["seed"] == 7
+
+
+@pytest.mark.parametrize("unanswerable", [False, True])
+def test_decisions_of_spans_are_the_predictions_of_the_model(unanswerable: bool):
+    longest, threshold = 3, 0.5
+
+    settings = SimpleNamespace(max_answer=longest, unanswerable=unanswerable, null_threshold=threshold)
+    rng, seen = np.random.default_rng(0), set()
+    decide = jax.jit(lambda logits: ReaderAdapter.decisions(SimpleNamespace(settings=settings), logits))  # pyright: ignore
+    for trial in range(40):
+        logits = rng.normal(size=(2, 7)).astype(np.float32)
+        logits[:, 0] += trial % 4
+        logits[:, 6:] = -np.inf  # padding
+        (score, first, last), *_ = best_spans(logits[0, 1:], logits[1, 1:], longest, 1)
+        none = unanswerable and logits[:, 0].sum() - score > threshold
+        expected = 0 if none else 1 + (last - first) * 6 + first
+        assert decide(jnp.asarray(logits)).tolist() == [expected]
+        seen.add(none)
+    assert len(seen) == 1 + unanswerable
+
+
+def test_curves_are_drawn_at_the_shares_that_are_removed():
+    five = at_shares([0, 1, 1, 3, 5], [1.0, 0.8, 0.8, 0.4, 0.0], [0.0, 0.1, 0.2, 0.5, 1.0])
+    np.testing.assert_allclose(five, [1.0, 0.9, 0.8, 0.5, 0.0])
+
+
+def test_nan_attributions_have_no_metrics_of_erasure_and_no_curve():
+    found = undefined_for_nan(
+        {"curve": jnp.ones(3), "area": jnp.ones(())}, jnp.array([1.0, jnp.nan]), jnp.ones(2, bool)
+    )
+    assert np.isnan(found["curve"]).all()
+    assert np.isnan(found["area"])
+
+
+def test_decision_flips_are_of_the_same_texts_for_all_methods():
+    # the decision changes in between with one order, but is the same without any token
+    counts, real = jnp.array([0, 1, 2]), jnp.array([True])
+    assert np.isnan(float(flip_fraction(jnp.array([[1], [2], [1]]), counts, real)))
+    assert np.isnan(float(flip_fraction(jnp.array([[1], [1], [1]]), counts, real)))
 
 
 def test_self_attention_alone_has_no_main_map():
@@ -196,6 +283,7 @@ def test_every_task(task: str):
     assert set(summary["methods"]) == {"input_x_gradient", "leave_one_out", "random_attribution", "raw_attention"}
     ceiling, floor = (summary["methods"][name] for name in ("leave_one_out", "random_attribution"))
     assert ceiling["taucorr_loo"]["mean"] == pytest.approx(1.0)
+    assert "taucorr_loo_tvd" in ceiling
     assert ceiling["aopc_compr"]["n"] == 3
     assert "mprt" in ceiling
     assert "mprt" not in floor

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from attnlab import cli, lab
+from attnlab.config.errors import UserError
 from attnlab.lab import explaining
 from attnlab.lab.trained import TrainedModel
 
@@ -86,6 +88,26 @@ def test_without_input_the_first_examples_of_the_test_set_are_explained(
     pages = [tmp_path / name for name in ("page.html", "page_2.html", "page_3.html")]
     assert all(page.is_file() for page in pages)
     assert capsys.readouterr().out.count("prediction: ") == 3
+
+
+def test_one_example_that_cannot_be_explained_does_not_stop_the_others(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    original, failing = explaining.explanation_page, {2}
+    calls: list[int] = []
+
+    def page(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) in failing:
+            raise UserError("the text has no tokens")
+        return original(*arguments)
+
+    monkeypatch.setattr(explaining, "explanation_page", page)
+    assert explain(run, "--methods", QUICK, "--out", str(tmp_path / "page.html")) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "page_3.html"]
+    assert "example 2 of 3 was not explained: the text has no tokens" in capsys.readouterr().err
+    failing |= {4, 5, 6}
+    assert explain(run, "--methods", QUICK, "--out", str(tmp_path / "none.html")) == 2
 
 
 def test_slow_methods_come_with_an_estimate(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -1,6 +1,7 @@
 """`attnlab faithfulness` on one small run: its files, resuming, other settings, and mistakes in one line."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from attnlab import cli, lab
 from attnlab.analysis.battery import Battery, chunks
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
+from attnlab.results import lock
 from attnlab.results.record_file import RecordFile
 
 CONFIG = Path(__file__).parents[1] / "experiments/classification/synthetic_sentiment_additive.yaml"
@@ -75,7 +77,7 @@ def test_the_files(run, report):
     assert summary["checkpoint"]["steps"] == [2]
     assert summary["tests"]["adversarial_found"]["n"] == EXAMPLES
     assert summary["methods"]["leave_one_out"]["auprc_plau"]["n"] == EXAMPLES
-    page = (run / "faithfulness.html").read_text()
+    page = files(run)[0].with_suffix(".html").read_text()
     assert "attnlab faithfulness RUN" in page
     assert "leave_one_out" in page
     assert len(page) < 2_000_000
@@ -118,7 +120,9 @@ def test_restart_and_other_settings(run, report, measured, capsys):
     assert out.count("written: ") == 3
     assert cli.main([*arguments, "--restart"]) == 0
     assert len(measured) == 6
-    assert "--seed 1" in (run / "faithfulness.html").read_text()
+    pages = [page.read_text() for page in (run / "faithfulness").glob("*.html")]
+    assert sorted("--seed 1" in page for page in pages) == [False, True]
+    assert not list((run / "faithfulness").glob("*.lock"))
     assert "None" not in capsys.readouterr().out
 
 
@@ -131,6 +135,9 @@ def test_restart_and_other_settings(run, report, measured, capsys):
         (["--removal", "drop"], "pad"),
         (["--examples", "0"], "at least 1"),
         (["--methods", ","], "--methods"),
+        (["--methods", ""], "--methods"),
+        (["--seed", "-1"], "--seed -1"),
+        (["--seed", str(2**32)], "2**32"),
     ],
 )
 def test_a_mistake_is_one_line(run, options, expected, capsys):
@@ -160,12 +167,56 @@ def test_a_record_file_with_other_settings_is_begun_anew(tmp_path):
     again = RecordFile(path, {"seed": 0, "shares": (0.0, 1.0)}, notes.append)
     assert [record["example"] for record in again.records] == [0, 2, 1]
     assert not RecordFile(path, {"seed": 1}, notes.append).records
-    assert not RecordFile(path, {"seed": 0, "shares": (0.0, 1.0)}, notes.append, restart=True).records
     path.write_bytes(path.read_bytes() + b"\xff\n[1, 2]\n")
     assert len(RecordFile(path, {"seed": 0, "shares": (0.0, 1.0)}, notes.append).records) == 3
     assert "2 incomplete" in notes[0]
     with pytest.raises(ValueError, match="JSON"):
         file.append([{"example": 3, "value": np.nan}])
+
+
+def test_restart_empties_the_file_at_once(tmp_path):
+    path = tmp_path / "records.jsonl"
+    RecordFile(path, {}, print).append([{"example": 0}])
+    RecordFile(path, {}, print, restart=True)
+    assert not RecordFile(path, {}, print).records
+
+
+def test_the_same_command_twice_at_a_time(run, report):
+    (path,) = [file for file in files(run) if file.name.startswith("test-")]
+    whole = path.read_bytes()
+    held = lock.acquire(path.with_suffix(".lock"))
+    try:
+        with pytest.raises(UserError, match=f"process {os.getpid()}.*wait for it"):
+            lab.measure_faithfulness(
+                run, None, examples=EXAMPLES, methods=METHODS, command="attnlab faithfulness RUN", restart=True
+            )
+    finally:
+        lock.release(held, path.with_suffix(".lock"))
+    assert path.read_bytes() == whole
+
+
+def test_an_interruption_loses_one_chunk(run, report, measured, monkeypatch):
+    """Predictions are computed with the chunks that need them."""
+    predicted: list[int] = []
+    task = type(attnlab.load(run).task)
+    original = task.explained_prediction
+
+    def counted(self, params, example, selection):
+        predicted.append(len(measured))
+        return original(self, params, example, selection)
+
+    monkeypatch.setattr(task, "explained_prediction", counted)
+    lab.measure_faithfulness(run, None, examples=EXAMPLES, methods=METHODS, restart=True)
+    assert len(predicted) == len(measured) == EXAMPLES
+    assert predicted[-1] > 0
+
+
+def test_plausibility_of_correct_predictions(report):
+    known = [record["correct"] for record in report.records]
+    assert set(known) <= {True, False}
+    assert report.summary["correct"] == sum(known)
+    if any(known):
+        assert report.summary["methods"]["leave_one_out"]["auprc_plau"]["correct"]["n"] <= sum(known)
 
 
 def test_a_full_disk_is_one_line(tmp_path):

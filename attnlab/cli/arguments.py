@@ -119,3 +119,19 @@ def overrides_of(options: argparse.Namespace) -> list[str]:
             environment = json.loads((options.config.parent / "environment.json").read_text(encoding="utf-8"))
             recorded = [str(text) for text in environment["overrides"]]
     return [*recorded, *options.overrides]
+
+
+def methods_of(text: str | None) -> tuple[str, ...]:
+    """Return the names of methods between commas; empty for the default.
+
+    Raises:
+        UserError: there is no name, or an empty one, or `all` has company.
+    """
+    if text is None:
+        return ()
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise UserError(f"--methods {text!r}: expected names with commas between them, or all")
+    if "all" in names and len(names) > 1:
+        raise UserError(f"--methods {text}: all stands alone")
+    return names

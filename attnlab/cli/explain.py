@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from attnlab.cli.arguments import add_command, add_data, add_run, data_dir_of, experiment_of_run
+from attnlab.cli.arguments import add_command, add_data, add_run, data_dir_of, experiment_of_run, methods_of
 from attnlab.cli.host import prepare_host
 from attnlab.cli.runs import displayed, print_prediction
 from attnlab.config.errors import UserError
@@ -35,7 +35,7 @@ def add_commands(commands: Any) -> None:
 def _explain(options: argparse.Namespace) -> int:
     experiment_of_run(options)
     data_dir = data_dir_of(options)
-    methods = _methods_of(options.methods)
+    methods = methods_of(options.methods)
     if options.out and options.out.is_dir():
         raise UserError(f"--out {options.out}: is a directory; expected the name of an HTML file")
     prepare_host()
@@ -52,18 +52,6 @@ def _explain(options: argparse.Namespace) -> int:
     for path in pages:
         print(f"page: {displayed(path)}", flush=True)
     return 0
-
-
-def _methods_of(text: str | None) -> tuple[str, ...]:
-    """Return the names of methods between commas; empty for the default."""
-    if text is None:
-        return ()
-    names = tuple(name.strip() for name in text.split(","))
-    if not all(names):
-        raise UserError(f"--methods {text!r}: expected names with commas between them, or all")
-    if "all" in names and len(names) > 1:
-        raise UserError(f"--methods {text}: all stands alone")
-    return names
 
 
 def _command_of(options: argparse.Namespace) -> list[str]:

@@ -5,19 +5,19 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from attnlab.cli.arguments import add_command, add_data, add_run, data_dir_of, experiment_of_run
+from attnlab.cli.arguments import add_command, add_data, add_run, data_dir_of, experiment_of_run, methods_of
 from attnlab.cli.host import prepare_host
-from attnlab.config.errors import UserError
+from attnlab.config.seed import check_seed
+from attnlab.results.run_files import FAITHFULNESS_EXAMPLES as EXAMPLES
 from attnlab.system.stages import stage
 from attnlab.training.signals import exit_on_signal
 
-EXAMPLES = 200
 REMOVALS = "pad, zeros or mean replace the embeddings of removed tokens, mask removes them in the attention"
 
 
 def add_commands(commands: Any) -> None:
     """Add the command of this file to the parser."""
-    purpose = "measure how faithful and plausible attributions are; write faithfulness.json and faithfulness.html"
+    purpose = "measure how faithful and plausible attributions are; write faithfulness.json and a page"
     parser = add_command(commands, "faithfulness", _faithfulness, purpose)
     add_run(parser)
     add_data(parser)
@@ -35,7 +35,8 @@ def add_commands(commands: Any) -> None:
 
 def _faithfulness(options: argparse.Namespace) -> int:
     experiment_of_run(options)
-    data_dir, methods = data_dir_of(options), _methods(options.methods)
+    check_seed(options.seed)
+    data_dir, methods = data_dir_of(options), methods_of(options.methods)
     prepare_host()
     with exit_on_signal("stopped; finished examples are kept, and the same command goes on with the others"):
         with stage("import"):
@@ -43,7 +44,7 @@ def _faithfulness(options: argparse.Namespace) -> int:
 
         written: list[Path] = []
         report = lab.measure_faithfulness(
-            options.run, data_dir, options.split, options.examples, methods, options.removal,
+            options.run, data_dir, options.split, options.examples, _chosen(methods), options.removal,
             options.seed, written.append, restart=options.restart, trust=options.trust, command=_command(options),
         )  # fmt: skip
     print(report.table())
@@ -52,13 +53,8 @@ def _faithfulness(options: argparse.Namespace) -> int:
     return 0
 
 
-def _methods(text: str | None) -> list[str] | str | None:
-    if text is None or text == "all":
-        return text
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise UserError(f"--methods {text!r}: names no method; expected names with commas between them, or all")
-    return names
+def _chosen(methods: tuple[str, ...]) -> tuple[str, ...] | str | None:
+    return "all" if methods == ("all",) else methods or None
 
 
 def _command(options: argparse.Namespace) -> str:
@@ -67,4 +63,5 @@ def _command(options: argparse.Namespace) -> str:
     for name in ("data", "split", "examples", "methods", "removal", "seed"):
         if (value := getattr(options, name)) is not None:
             words += [f"--{name}", str(value)]
+    words += ["--trust"] if options.trust else []
     return shlex.join(words)

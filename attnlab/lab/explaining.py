@@ -90,10 +90,18 @@ def explain(
         examples = [trained.task.parse_example(inputs)]
     else:
         examples = _fixed_examples(trained, data_dir)
+    failures = 0
     for number, example in enumerate(examples, start=1):
         if len(examples) > 1:
             trained.run.notify(f"example {number} of {len(examples)}")
-        page = explanation_page(trained, example, settings, shlex.join(command), trained.run.notify)
+        try:
+            page = explanation_page(trained, example, settings, shlex.join(command), trained.run.notify)
+        except UserError as error:
+            failures += 1
+            if failures == len(examples):
+                raise
+            trained.run.notify(f"example {number} of {len(examples)} was not explained: {error}")
+            continue
         predicted(page.explanations.first.prediction)
         yield _write(trained, page, out, number)
 

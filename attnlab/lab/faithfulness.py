@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,13 @@ import numpy as np
 
 import attnlab
 from attnlab.config.errors import UserError
+from attnlab.config.seed import check_seed
 from attnlab.lab.evaluation import refuse_unknown_splits, training_data
 from attnlab.lab.trained import TrainedModel, load
+from attnlab.results import lock as lock_files
 from attnlab.results.record_file import RecordFile
-from attnlab.results.run_files import FAITHFULNESS, FAITHFULNESS_PAGE, FAITHFULNESS_RECORDS
-from attnlab.training.atomic_files import write_whole
+from attnlab.results.run_files import FAITHFULNESS, FAITHFULNESS_EXAMPLES, FAITHFULNESS_RECORDS
+from attnlab.training.atomic_files import write_whole, writing
 from attnlab.training.environment import environment
 from attnlab.training.progress import EvaluationProgress
 from attnlab.training.steps import fingerprint
@@ -23,8 +26,8 @@ from attnlab.training.steps import fingerprint
 if TYPE_CHECKING:
     from attnlab.analysis.battery import FaithfulnessReport
 
-DEFAULT_EXAMPLES = 200
-FORMAT = 1
+BUSY = "computes the same; wait for it"
+FORMAT = 2
 """Number of the format of records; a change of what they hold begins new files."""
 
 
@@ -32,7 +35,7 @@ def measure_faithfulness(
     directory: Path,
     data_dir: Path | None,
     split: str | None = None,
-    examples: int = DEFAULT_EXAMPLES,
+    examples: int = FAITHFULNESS_EXAMPLES,
     methods: Sequence[str] | str | None = None,
     removal: str = "pad",
     seed: int = 0,
@@ -44,8 +47,8 @@ def measure_faithfulness(
 ) -> "FaithfulnessReport":
     """Measure how faithful and plausible attributions of a run's predictions are; write faithfulness.json and a page.
 
-    Results are kept in faithfulness/SPLIT-KEY.jsonl as they are computed. The key depends on all that they depend on,
-    so that an interrupted command goes on where it was, and other settings have another file.
+    Results are kept in faithfulness/SPLIT-KEY.jsonl as they are computed, and the page beside them. The key depends on
+    all that they depend on, so that an interrupted command goes on where it was, and other settings have other files.
 
     Args:
         directory: the run directory.
@@ -62,12 +65,13 @@ def measure_faithfulness(
 
     Raises:
         UserError: the split, a method or the removal does not exist, or the data differ from the training data; raised
-            before anything is computed.
+            before anything is computed. Another process computes the same.
     """
     from attnlab.analysis.battery import FaithfulnessReport, measure
 
     if examples < 1:
         raise UserError(f"--examples {examples}: must be at least 1")
+    check_seed(seed)
     trained = load(directory, trust=trust)
     battery = trained.battery(methods, removal, seed)
     data = training_data(trained, data_dir)
@@ -83,15 +87,17 @@ def measure_faithfulness(
         "checkpoint": {"steps": trained.steps, "sha256": fingerprint(trained.params)},
         "devices": f"{jax.device_count()} {jax.devices()[0].platform}",
     }
-    file = RecordFile(record_path(trained, name, identity), identity, trained.run.notify, restart=restart)
-    if file.records:
-        trained.run.notify(f"{file.path}: {len(file.records)} of {len(chosen)} examples are done already")
+    path = record_path(trained, name, identity)
     by_number = {number: known[name][number] for number in chosen}
-    with EvaluationProgress(name, len(chosen) - len(file.records)) as progress:
-        records = measure(battery, by_number, tuple(file.records), file.append, progress)
-    wrote(file.path)
+    with _alone(path):
+        file = RecordFile(path, identity, trained.run.notify, restart=restart)
+        if file.records:
+            trained.run.notify(f"{path}: {len(file.records)} of {len(chosen)} examples are done already")
+        with EvaluationProgress(name, len(chosen) - len(file.records)) as progress:
+            records = measure(battery, by_number, tuple(file.records), file.append, progress)
+    wrote(path)
     report = FaithfulnessReport({**identity, **battery.summary(records), "environment": environment()}, records)
-    _write(trained, name, report, wrote, command)
+    _write(trained, name, report, path.with_suffix(".html"), wrote, command)
     return report
 
 
@@ -101,21 +107,43 @@ def record_path(trained: TrainedModel, split: str, identity: dict[str, Any]) -> 
     return trained.run.path(f"{FAITHFULNESS_RECORDS}/{split}-{key}.jsonl")
 
 
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the lock of a file of records: two processes with the same command would write each into the other's."""
+    lock_path = path.with_suffix(".lock")
+    with writing(lock_path):
+        lock_path.parent.mkdir(parents=True, exist_ok=True)
+    lock = lock_files.acquire(lock_path, BUSY)
+    try:
+        yield
+    finally:
+        lock_files.release(lock, lock_path)
+
+
 def _draw(total: int, number: int, seed: int) -> list[int]:
     """Return the sorted indices of examples that are drawn at random: a split may be sorted by class."""
     return sorted(np.random.default_rng(seed).permutation(total)[:number].tolist())
 
 
 def _write(
-    trained: TrainedModel, split: str, report: "FaithfulnessReport", wrote: Callable[[Path], None], command: str
+    trained: TrainedModel,
+    split: str,
+    report: "FaithfulnessReport",
+    page: Path,
+    wrote: Callable[[Path], None],
+    command: str,
 ) -> None:
     from attnlab.viz.faithfulness_page import render  # Jinja and matplotlib take a second to import
 
     path = trained.run.path(FAITHFULNESS)
-    write_whole(path, json.dumps({**_earlier(path), split: report.summary}, indent=2, ensure_ascii=False) + "\n")
+    earlier = _earlier(path)
+    if split in earlier and earlier[split].get("settings") != json.loads(json.dumps(report.summary["settings"])):
+        trained.run.notify(f"{path}: the results of {split} with other settings are replaced; their page stays")
+    write_whole(path, json.dumps({**earlier, split: report.summary}, indent=2, ensure_ascii=False) + "\n")
     wrote(path)
     html = render(report, title=f"{trained.run.config.name}: faithfulness", split=split, command=command)
-    wrote(trained.run.write_text(FAITHFULNESS_PAGE, html))
+    write_whole(page, html)
+    wrote(page)
 
 
 def _earlier(path: Path) -> dict[str, Any]:
@@ -124,4 +152,6 @@ def _earlier(path: Path) -> dict[str, Any]:
         earlier = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return earlier if isinstance(earlier, dict) else {}
+    return (
+        {name: found for name, found in earlier.items() if isinstance(found, dict)} if isinstance(earlier, dict) else {}
+    )

@@ -11,9 +11,15 @@ LOCK = "lock"
 """Name of the file; it exists only while a process holds the lock."""
 
 
-def acquire(path: Path) -> int:
+TRAINING = "is training into this run; wait for it, or choose another --out"
+
+
+def acquire(path: Path, busy: str = TRAINING) -> int:
     """Acquire the lock and return its file descriptor. The system releases the lock when the process ends.
 
+    Args:
+      path: the lock file.
+      busy: what the owner does, and what to do about it, for the message.
     Raises:
       UserError: another process holds it.
     """
@@ -24,9 +30,7 @@ def acquire(path: Path) -> int:
         except BlockingIOError:
             owner = os.pread(lock, 100, 0).decode(errors="replace").strip() or "another process"
             os.close(lock)
-            raise UserError(
-                f"{path.parent}: {owner} is training into this run; wait for it, or choose another --out"
-            ) from None
+            raise UserError(f"{path.parent}: {owner} {busy}") from None
         if path.exists() and os.path.samestat(os.fstat(lock), path.stat()):
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)

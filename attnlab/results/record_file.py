@@ -22,7 +22,7 @@ class RecordFile:
         path: the file; its directory is created.
         settings: plain data. A file with other settings, or without any, is begun anew.
         notify: receives one line for the user.
-        restart: begin the file anew.
+        restart: begin the file anew, at once.
     """
 
     def __init__(
@@ -32,6 +32,8 @@ class RecordFile:
         self._settings = json.loads(json.dumps(settings))
         self._notify = notify
         self.records = [] if restart else self._read()
+        if restart and path.exists():
+            write_whole(path, self._header())
 
     def append(self, records: Sequence[Record]) -> None:
         """Write records that belong together, and flush them to the disk.

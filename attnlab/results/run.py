@@ -11,7 +11,7 @@
 - base/: the copy of another run's model that guides this one (see tasks/classification/base_model.py)
 - per_example/SPLIT.npz: per-example scores of a split, and the fingerprint of its examples
 - alignment.json: agreement of attention with gold alignment, and the layer and head that were chosen
-- faithfulness.json, faithfulness.html, faithfulness/SPLIT-KEY.jsonl: the battery of faithfulness
+- faithfulness.json, faithfulness/SPLIT-KEY.{jsonl,html}: the battery of faithfulness, its records and its page
 - before-restart-1/, ...: files of earlier trainings, moved there by `--restart`
 - lock: exists only while a process trains into the run
 """

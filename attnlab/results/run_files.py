@@ -17,12 +17,15 @@ from attnlab.training.log import DISCARDED, read_log
 CONFIG, ENVIRONMENT, METRICS = "config.yaml", "environment.json", "metrics.jsonl"
 ALIGNMENT = "alignment.json"
 """Agreement of attention with gold alignment, written by `attnlab align`."""
-FAITHFULNESS, FAITHFULNESS_PAGE, FAITHFULNESS_RECORDS = "faithfulness.json", "faithfulness.html", "faithfulness"
+FAITHFULNESS, FAITHFULNESS_RECORDS = "faithfulness.json", "faithfulness"
+"""Results of `attnlab faithfulness`, and the folder of its records and pages."""
+FAITHFULNESS_EXAMPLES = 200
+"""Number of examples that it measures by default."""
 DECODING = "task.decoding."
 """Prefix of the only settings of a trained run that may change: those of decoding."""
 TRAINED = (
     "checkpoints", METRICS, DISCARDED, "tensorboard", RESULTS, PER_EXAMPLE, ALIGNMENT, "attention", "show", "explain",
-    "divergence", FAITHFULNESS, FAITHFULNESS_PAGE, FAITHFULNESS_RECORDS, "training.png",
+    "divergence", FAITHFULNESS, FAITHFULNESS_RECORDS, "training.png",
 )  # fmt: skip
 """All files that training, evaluation and the analyses write into a run; `--restart` moves them aside."""
 Notify = Callable[[str], None]

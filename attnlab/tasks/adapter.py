@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
@@ -129,6 +129,13 @@ class ModelAdapter(ABC):
             raw, layers = apply_with_attention(self.model, {"params": params}, *self.inputs(batch), **options)
             return self.output(raw, layers)
         return self.output(self.model.apply({"params": params}, *self.inputs(batch), **options), [])
+
+    def decisions(self, logits: Float[Array, "*places c"]) -> Int[Array, " r"]:
+        """Return the decisions that the logits of one example mean, as numbers to compare.
+
+        One a distribution: a class, an answer, or the best token at each place of a generated text.
+        """
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32).reshape(-1)
 
     def options(self, attention: bool) -> dict[str, Any]:
         """Return further keyword arguments of the model."""

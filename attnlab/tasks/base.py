@@ -214,6 +214,15 @@ class Task(ABC):
         """
         return None
 
+    def is_correct(self, example: Any, explained: ExplainedPrediction) -> bool | None:
+        """Return whether the model's own prediction is the reference; None if there is none, or the output is a text.
+
+        Args:
+            example: of a split.
+            explained: its explained prediction.
+        """
+        return None
+
     @abstractmethod
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Return the words of texts that the vocabulary lacks, each once, as they are spelled in the texts.

@@ -6,6 +6,7 @@ from typing import Any
 from attnlab.analysis.battery import FaithfulnessReport
 from attnlab.analysis.battery.metric_table import GROUPS, TESTS, MetricGroup
 from attnlab.analysis.battery.settings import ATTENTION, CEILING, FLOOR
+from attnlab.data.text.display import printable
 from attnlab.viz.page import template
 
 REMOVAL = {
@@ -14,7 +15,12 @@ REMOVAL = {
     "mean": "its embedding is replaced by the mean embedding of its text",
     "mask": "it is masked in every attention to the input; what it contributes elsewhere remains",
 }
-DIFFERENCES = {"minus_random": "random attributions", "minus_raw_attention": "raw attention"}
+DIFFERENCES = {
+    "minus_random": "Difference from random attributions, on the same examples",
+    "minus_raw_attention": "Difference from raw attention, on the same examples",
+}
+FURTHER = DIFFERENCES | {"correct": "Correct predictions only"}
+"""Further means of each metric, with the titles of their tables."""
 MARKS = {FLOOR: "floor", CEILING: "ceiling", ATTENTION: "attention"}
 ARROWS = {"higher": "↑", "lower": "↓", "": ""}
 CURVES = {"deletion_curve": ("Deletion", "removed"), "insertion_curve": ("Insertion", "kept")}
@@ -43,7 +49,7 @@ def render(report: FaithfulnessReport, *, title: str, split: str = "", command: 
     }
     removal = settings.get("removal", "")
     return template("faithfulness.html").render(
-        title=title,
+        title=printable(title),
         input=[],
         unknown_words="",
         details={name: value for name, value in details.items() if value},
@@ -59,20 +65,20 @@ def render(report: FaithfulnessReport, *, title: str, split: str = "", command: 
         tests_question=TESTS.question,
         by_weight=_by_weight(summary["tests"]),
         omitted=_omitted(summary["left_out"]),
-        failed=dict(list(summary["failed"].items())[:20]),
+        failed={number: printable(reason) for number, reason in list(summary["failed"].items())[:20]},
         failures=len(summary["failed"]),
         rationale_size=summary["rationale_size"],
-        command=command,
+        command=printable(command),
     )
 
 
 def _group(group: MetricGroup, methods: Mapping[str, Any]) -> dict[str, Any]:
     names = [name for name in group.metrics if any(name in found for found in methods.values())]
-    tables = [{"title": "", "rows": _rows(methods, names, None)}]
-    for key, other in DIFFERENCES.items():
+    tables = [{"title": "", "rows": _rows(methods, names, None), "difference": False}]
+    for key, title in FURTHER.items():
         rows = [row for row in _rows(methods, names, key) if any(cell["mean"] for cell in row["cells"])]
         if rows:
-            tables.append({"title": f"Difference from {other}, on the same examples", "rows": rows})
+            tables.append({"title": title, "rows": rows, "difference": key in DIFFERENCES})
     return {
         "title": group.title,
         "question": group.question,
@@ -92,18 +98,22 @@ def _rows(methods: Mapping[str, Any], names: Sequence[str], key: str | None) -> 
         if key is not None:
             entries = [entry and entry.get(key) for entry in entries]
         rows.append(
-            {"method": method, "mark": MARKS.get(method, ""), "cells": [_cell(entry, key) for entry in entries]}
+            {
+                "method": method,
+                "mark": MARKS.get(method, ""),
+                "cells": [_cell(entry, key in DIFFERENCES) for entry in entries],
+            }
         )
     return rows
 
 
-def _cell(entry: Mapping[str, Any] | None, key: str | None = None) -> dict[str, str]:
+def _cell(entry: Mapping[str, Any] | None, difference: bool = False) -> dict[str, str]:
     if entry is None or entry["mean"] is None:
         return {"mean": "", "interval": "", "n": "", "bold": ""}
     low, high = entry["ci95"] or (None, None)
-    clear = key is not None and low is not None and high is not None and (low > 0 or high < 0)
+    clear = difference and low is not None and high is not None and (low > 0 or high < 0)
     return {
-        "mean": f"{entry['mean']:+.3f}" if key else f"{entry['mean']:.3f}",
+        "mean": f"{entry['mean']:+.3f}" if difference else f"{entry['mean']:.3f}",
         "interval": "" if low is None else f"{low:.3f} to {high:.3f}",
         "n": f"{entry['n']:,}",
         "bold": "bold" if clear else "",

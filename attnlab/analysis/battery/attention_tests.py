@@ -102,13 +102,14 @@ def attention_tests(
     rngs = jax.random.split(permutation_rng, settings.permutations)
     tvds = jax.lax.map(of_permutation, rngs, batch_size=min(AT_ONCE, settings.permutations))
     with_uniform = logits({layer.name: uniform for layer in main})
-    same = (distributions(with_uniform).argmax(axis=1) == original.argmax(axis=1)).astype(jnp.float32)
+    decisions = call.adapter.decisions(plain[0])
+    same = (call.adapter.decisions(with_uniform[0]) == decisions).astype(jnp.float32)
     before, after = (jnp.exp(one.target(some, one.batch) / one.tokens) for some in (plain, with_uniform))
     results = {
         "permutation_median_tvd": jnp.median(tvds),
         "permutation_max_weight": sum(_largest(call, layer) for layer in main) / len(main),
         "uniform_tvd": distance(with_uniform),
-        "uniform_same_decision": mean_over_rows(same, real),
+        "uniform_same_decision": mean_over_rows(same, real_rows(static, one, len(decisions))),
         "uniform_probability_change": after - before,
     }
     if not _not_one_row(main, len(original)):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import PyTree
+from jaxtyping import Bool, Float, PyTree
 
 from attnlab.analysis.attribution import Attribution, random_attribution
 from attnlab.analysis.battery.attention_tests import attention_tests, left_out_tests
@@ -30,6 +30,9 @@ Record = dict[str, Any]
 """The results of one example as plain data: its number, `methods` with their metrics, and `tests`."""
 NOT_RANDOMIZED = (FLOOR, FLOW)
 """Methods that are not compared with a randomized model: one does not see it, the other one is slow."""
+TAG = 0xFA17_4F01
+"""Derives the key of random parameters. Training uses `key(seed)` itself and folds in numbers of steps, which are far
+smaller; the battery folds in 0 to 2."""
 
 
 @dataclass(eq=False)
@@ -86,7 +89,7 @@ class Battery:
         gold, marked = np.flatnonzero(arrays.gold[row] & arrays.comparable[row]), member.evidence is not None
         for place, method in enumerate(self.settings.methods):
             found: dict[str, Any] = {
-                name: plain(value[row, place]) for name, value in metrics.items() if name != "ranks"
+                name: plain(value[row, place]) for name, value in metrics.items() if name not in ("ranks", "counts")
             }
             found["completeness_gap"] = plain(gaps[place])
             if marked:
@@ -96,8 +99,10 @@ class Battery:
             methods[method] = {name: value for name, value in found.items() if value is not None}
         return {
             "example": member.number,
+            "correct": member.correct,
             "prediction": member.explained.prediction[:200],
             "positions": int(arrays.removable[row].sum()),
+            "counts": metrics["counts"][row, 0].tolist(),
             "comparable": int(arrays.comparable[row].sum()),
             "marked": len(gold) if marked else None,
             "methods": methods,
@@ -112,8 +117,7 @@ class Battery:
         if chunk.members[0].place >= self.settings.randomized:
             return None
         others = attribute(self._random_params, chunk.arrays)["values"]
-        correlate = jax.vmap(jax.vmap(spearman_rho, (0, 0, None)))
-        return np.asarray(jax.jit(correlate)(values, np.asarray(others), chunk.arrays.removable))
+        return np.asarray(_rank_correlations(values, np.asarray(others), chunk.arrays.removable))
 
     def _flow(self, chunk: Chunk) -> np.ndarray:
         """Return attention flow, which NumPy computes, of every row; that of the filling rows is 0."""
@@ -129,8 +133,9 @@ class Battery:
 
     @cached_property
     def _random_params(self) -> PyTree:
-        initialize = self.explainer.task.initialize
-        return jax.jit(initialize, out_shardings=replicated())(jax.random.key(self.settings.seed + 1))
+        """Another initialization: `TAG` keeps its random numbers apart from those of every training, of any seed."""
+        rng = jax.random.fold_in(jax.random.key(self.settings.seed), TAG)
+        return jax.jit(self.explainer.task.initialize, out_shardings=replicated())(rng)
 
     @cached_property
     def _functions(self) -> dict[Static, dict[str, Callable[..., Any]]]:
@@ -156,6 +161,13 @@ class Battery:
                 "attribute": mapped(attribute), "metrics": mapped(metrics), "tests": mapped(tests)
             }  # fmt: skip
         return self._functions[static]
+
+
+@jax.jit
+def _rank_correlations(
+    first: Float[Array, "b m n"], second: Float[Array, "b m n"], removable: Bool[Array, "b n"]
+) -> Float[Array, "b m"]:
+    return jax.vmap(jax.vmap(spearman_rho, (0, 0, None)))(first, second, removable)
 
 
 def _attributions(call: ModelCall, one: Arrays, settings: BatterySettings) -> dict[str, Array]:

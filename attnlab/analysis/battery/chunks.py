@@ -1,6 +1,6 @@
 """Examples of one shape as the arguments of a compiled function, which sees one example and is mapped over them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -32,12 +32,14 @@ class Marked:
         place: of the example among those that are explained.
         explained: its prediction.
         evidence: which positions the data mark, padding not counted; None if they mark nothing.
+        correct: whether the prediction is the reference; None if that is not known, or the output is a text.
     """
 
     number: int
     place: int
     explained: ExplainedPrediction
     evidence: np.ndarray | None = None
+    correct: bool | None = None
 
 
 class Arrays(NamedTuple):
@@ -75,8 +77,8 @@ class Chunk:
     arrays: Arrays
 
 
-def chunks_of(explainer: Explainer, params: PyTree, examples: Sequence[Marked], total: int) -> Iterator[Chunk]:
-    """Yield chunks of examples of the same shape, in the order of their numbers.
+def chunks_of(explainer: Explainer, params: PyTree, examples: Iterable[Marked], total: int) -> Iterator[Chunk]:
+    """Yield chunks of examples of the same shape, each as soon as it is full, and the rest at the end.
 
     The members of a chunk follow from the examples alone if the first chunks of a shape are left out whole, so that
     results are the same, bit for bit, after an interruption.
@@ -84,7 +86,7 @@ def chunks_of(explainer: Explainer, params: PyTree, examples: Sequence[Marked], 
     Args:
         explainer: of the model.
         params: the parameters of the task's model.
-        examples: the explained predictions.
+        examples: the explained predictions in the order of their numbers; they are taken one at a time.
         total: number of all examples, of which `examples` may be the rest.
     """
     adapter, groups = explainer.task.adapter, dict[Any, list[Marked]]()
@@ -92,11 +94,13 @@ def chunks_of(explainer: Explainer, params: PyTree, examples: Sequence[Marked], 
         explained = example.explained
         static = Static(jax.tree.structure(explained.inputs), explained.rows is None, bool(explained.output))
         widths = ladder(adapter.lengths(explained.examples[0]), adapter.max_positions)
-        groups.setdefault((widths, static), []).append(example)
-    for (widths, static), members in sorted(groups.items(), key=lambda item: item[0][0]):
+        members = groups.setdefault((widths, static), [])
+        members.append(example)
         rows = chunk_rows(max(widths), total)
-        for start in range(0, len(members), rows):
-            yield _chunk(explainer, params, members[start : start + rows], Shape(rows, *widths), static)
+        if len(members) == rows:
+            yield _chunk(explainer, params, groups.pop((widths, static)), Shape(rows, *widths), static)
+    for (widths, static), members in sorted(groups.items(), key=lambda item: item[0][0]):
+        yield _chunk(explainer, params, members, Shape(chunk_rows(max(widths), total), *widths), static)
 
 
 def ladder(lengths: tuple[int, int], longest: int | None) -> tuple[int, int]:

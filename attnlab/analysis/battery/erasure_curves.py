@@ -93,9 +93,10 @@ def area(curve: Float[Array, " s"], counts: Int[Array, " s"]) -> Float[Array, ""
 def flip_fraction(decisions: Int[Array, "s r"], counts: Int[Array, " s"], real: Bool[Array, " r"]) -> Float[Array, ""]:
     """Return the smallest share of tokens, of those computed, without which a decision is another one.
 
-    Of a generated text it is the mean over the tokens whose decision changes at some share.
+    It is defined for decisions that are others without any token, whatever was removed before: so it is a mean over the
+    same texts for all methods. Of a generated text it is the mean over such tokens.
 
-    Returns: in (0, 1]; NaN if no decision changes even without any token.
+    Returns: in (0, 1]; NaN if the empty text has the same decisions.
     Reference: Serrano & Smith 2019, section 5, who remove one token after another.
 
     >>> float(flip_fraction(jnp.array([[1], [1], [0]]), jnp.array([0, 1, 2]), jnp.array([True])))
@@ -103,7 +104,7 @@ def flip_fraction(decisions: Int[Array, "s r"], counts: Int[Array, " s"], real: 
     """
     changed = decisions != decisions[:1]
     first = counts[jnp.argmax(changed, axis=0)] / jnp.maximum(counts[-1], 1)
-    return mean_over_rows(jnp.where(jnp.any(changed, axis=0), first, jnp.nan), real)
+    return mean_over_rows(jnp.where(changed[-1], first, jnp.nan), real)
 
 
 def undefined_for_nan(

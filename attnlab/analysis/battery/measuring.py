@@ -1,6 +1,6 @@
 """The battery on a data set: explained predictions, chunks, and records that are kept as soon as they are computed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from attnlab.analysis.battery.battery import Battery, Record
@@ -19,6 +19,9 @@ def measure(
 ) -> list[Record]:
     """Return the record of each example, in the order of their numbers.
 
+    Examples are predicted as chunks need them: an interruption loses one chunk, and the predictions of chunks that are
+    not full yet.
+
     An example that cannot be explained (a text without tokens) has a record with the reason: {"example", "failed"}.
 
     Args:
@@ -26,29 +29,44 @@ def measure(
         examples: number in the split -> example.
         done: records from before an interruption, as `keep` got them.
         keep: called with the records of every chunk when they are computed.
-        poll: called with the number of examples done; it begins again after the predictions.
+        poll: called with the number of examples done.
     """
     records = {record["example"]: record for record in done}
-    pending = [place for place, number in enumerate(sorted(examples)) if number not in records]
-    numbers, marked = sorted(examples), []
-    task, params = battery.explainer.task, battery.params
-    for count, place in enumerate(pending):
-        poll(count, len(pending))
-        example = examples[numbers[place]]
-        try:
-            explained = task.explained_prediction(params, example, TargetSelection())
-        except UserError as error:
-            records[numbers[place]] = failed = {"example": numbers[place], "failed": str(error)}
-            keep([failed])
-            continue
-        marked.append(Marked(numbers[place], place, explained, task.evidence(example, explained)))
-    count = 0
-    for chunk in chunks_of(battery.explainer, params, marked, len(examples)):
-        poll(count, len(marked))
-        found = battery.measure(chunk)
+    before, pending = len(records), [place for place, number in enumerate(sorted(examples)) if number not in records]
+
+    def add(found: Sequence[Record]) -> None:
         keep(found)
-        records |= {record["example"]: record for record in found}
-        count += len(found)
-    if marked:
-        poll(count, count)
-    return [records[number] for number in numbers]
+        records.update({record["example"]: record for record in found})
+
+    def report() -> None:
+        poll(len(records) - before, len(pending))
+
+    predicted = _predicted(battery, examples, pending, add, report)
+    for chunk in chunks_of(battery.explainer, battery.params, predicted, len(examples)):
+        report()
+        add(battery.measure(chunk))
+    if pending:
+        report()
+    return [records[number] for number in sorted(examples)]
+
+
+def _predicted(
+    battery: Battery,
+    examples: Mapping[int, Any],
+    pending: Sequence[int],
+    add: Callable[[Sequence[Record]], None],
+    report: Callable[[], None],
+) -> Iterator[Marked]:
+    """Yield the explained predictions one at a time; add the records of examples that have none."""
+    task, numbers = battery.explainer.task, sorted(examples)
+    for place in pending:
+        report()
+        number = numbers[place]
+        example = examples[number]
+        try:
+            explained = task.explained_prediction(battery.params, example, TargetSelection())
+        except UserError as error:
+            add([{"example": number, "failed": str(error)}])
+            continue
+        evidence, correct = task.evidence(example, explained), task.is_correct(example, explained)
+        yield Marked(number, place, explained, evidence, correct)

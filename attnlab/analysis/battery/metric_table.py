@@ -46,23 +46,32 @@ ERASURE = MetricGroup(
         "log_odds": MetricText("lower", "change of the log-probability without the top tokens"),
         "deletion_auc": MetricText("lower", "area under the probability as tokens are removed, the largest first"),
         "insertion_auc": MetricText("higher", "area as tokens are added to the empty text"),
-        "decision_flip_fraction": MetricText("lower", "share of tokens that must go until the decision changes"),
-        "soft_comprehensiveness": MetricText(
-            "higher", "features masked at random, the more the larger the attribution"
+        "decision_flip_fraction": MetricText(
+            "lower",
+            "share of tokens that must go until the decision changes, of texts with another decision without any token",
         ),
-        "soft_sufficiency": MetricText("higher", "features kept at random, the more the larger the attribution"),
+        "soft_comprehensiveness": MetricText(
+            "higher", "features set to 0 at random (whatever removal is), the more the larger the attribution"
+        ),
+        "soft_sufficiency": MetricText(
+            "higher", "features kept at random, the others 0 (whatever removal is), the more the larger the attribution"
+        ),
     },
 )
 AGREEMENT = MetricGroup(
     "Agreement and sanity",
-    "Rank correlation with leave-one-out and with gradients (Jain & Wallace 2019), the sign of the most important "
-    "token (violation), and the rank correlation with the attributions of a model with random parameters (mprt). A low "
+    "Rank correlation with leave-one-out: with its sign (taucorr_loo, as in ferret, Attanasio et al. 2023), and of the "
+    "sizes |a| with the distance of the predictions (taucorr_loo_tvd, Jain & Wallace 2019), as with the sizes of "
+    "gradients (taucorr_gradient, the same); the sign of the most important token (violation, Liu et al. 2022); and "
+    "the rank correlation with the attributions of a model with random parameters (mprt). A low "
     "correlation between two methods does not say which of them is right; a high mprt says that the method explains "
     "the text or the architecture, not what was learned. The significant share counts texts in which p ≤ 0.05.",
     {
-        "taucorr_loo": MetricText("higher", "Kendall's τ with leave-one-out"),
+        "taucorr_loo": MetricText("higher", "Kendall's τ of a with the fall of the target without each token"),
         "taucorr_loo_significant": MetricText("", "share of texts in which it is significant"),
-        "taucorr_gradient": MetricText("higher", "Kendall's τ with |gradient × input| at fixed attention weights"),
+        "taucorr_loo_tvd": MetricText("higher", "Kendall's τ of |a| with the change (TVD) without each token"),
+        "taucorr_loo_tvd_significant": MetricText("", "share of texts in which it is significant"),
+        "taucorr_gradient": MetricText("higher", "Kendall's τ of |a| with |gradient × input| at fixed weights"),
         "taucorr_gradient_significant": MetricText("", "share of texts in which it is significant"),
         "violation": MetricText("lower", "share of texts in which the top token's sign is that of the opposite effect"),
         "mprt": MetricText("lower", "Spearman's ρ with the attributions of a randomized model"),
@@ -72,7 +81,9 @@ AGREEMENT = MetricGroup(
 PLAUSIBILITY = MetricGroup(
     "Plausibility",
     "Agreement with what the data mark as the reason. It says whether people would point at the same tokens. It does "
-    "not say that the model uses them: a model may be right for other reasons, and a faithful method then disagrees.",
+    "not say that the model uses them: a model may be right for other reasons, and a faithful method then disagrees. "
+    "Marks are the reasons of the reference, so that those of wrong predictions are reasons against the target: hence "
+    "the means over correct predictions, where the task has a single right answer.",
     {
         "auprc_plau": MetricText("higher", "area under the precision–recall curve of marked tokens"),
         "token_f1_plau": MetricText("higher", "F1 of the top k tokens, k the mean number of marked tokens"),
@@ -86,7 +97,7 @@ METRICS = {name: text for group in GROUPS for name, text in group.metrics.items(
 OF_GENERATED = (
     "The target is the whole output: f(x) is the geometric mean of the probabilities of its tokens, "
     "exp(log p(y | x) / |y|), with the output itself as the decoder's input. The decision flips are the mean over "
-    "output tokens that change."
+    "the output tokens that are others without any input."
 )
 OF_ONE = "The target is the model's own prediction; f(x) is its probability."
 TESTS = MetricGroup(

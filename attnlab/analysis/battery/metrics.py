@@ -6,16 +6,18 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from attnlab.analysis.attribution.batches import map_over
 from attnlab.analysis.battery.chunks import Arrays, Static
 from attnlab.analysis.battery.erasure_curves import erasure_metrics, undefined_for_nan, versions, with_ends
-from attnlab.analysis.battery.predictions import reader, real_rows
+from attnlab.analysis.battery.predictions import distributions, mean_over_rows, reader, real_rows
 from attnlab.analysis.battery.settings import BatterySettings
+from attnlab.analysis.divergence import tvd
 from attnlab.analysis.explain.call import ModelCall
 from attnlab.analysis.explain.methods import AT_ONCE
 from attnlab.analysis.faithfulness import gradient_magnitudes, kendall_tau, soft_comprehensiveness, soft_sufficiency
+from attnlab.analysis.faithfulness.polarity import violation_of_drops
 from attnlab.analysis.faithfulness.removal import token_ranks
 from attnlab.analysis.faithfulness.soft import min_max
 from attnlab.analysis.interventions import given
@@ -34,7 +36,10 @@ def metrics_of(
     rng: Array,
     settings: BatterySettings,
 ) -> dict[str, Array]:
-    """Return every metric of every method, [m] or for curves [m s], and for ranks of tokens [m n].
+    """Return every metric of every method: [m], curves and numbers of tokens at each share [m s], ranks [m n].
+
+    The gradients of Jain & Wallace and their leave-one-out (total variation distances) have no sign, so that the sizes
+    |a| of attributions are correlated with them; attention weights are their own sizes.
 
     Args:
         call: of the model with the example.
@@ -45,7 +50,7 @@ def metrics_of(
         rng: for soft masks.
         settings: of the battery.
     """
-    read = reader(static, one)
+    read = reader(call.adapter, static, one)
     removed_readings = call.without(settings.removal, read)
     removable = one.removable
     full, null = (
@@ -53,6 +58,7 @@ def metrics_of(
         for mask in (jnp.zeros_like(removable), removable)
     )
     real = real_rows(static, one, full.decisions.size)
+    moved = _distances(call, static, one, settings)
     magnitudes = gradient_magnitudes(_score_with_fixed_weights(call), call.embedded, one.valid)
 
     def soft_predict(embedded: Float[Array, "v n d"]) -> Float[Array, " v"]:
@@ -66,50 +72,39 @@ def metrics_of(
         found |= {
             "soft_comprehensiveness": soft_comprehensiveness(*soft, n_samples=settings.soft_samples),
             "soft_sufficiency": soft_sufficiency(*soft, n_samples=settings.soft_samples),
-            "violation": violation(values, ceiling, removable),
+            "violation": violation_of_drops(values, ceiling, removable),
         }
-        for name, other in (("loo", ceiling), ("gradient", magnitudes)):
-            tau = kendall_tau(values, other, removable)
+        for name, ours, other in (
+            ("loo", values, ceiling),
+            ("loo_tvd", jnp.abs(values), moved),
+            ("gradient", jnp.abs(values), magnitudes),
+        ):
+            tau = kendall_tau(ours, other, removable)
             significant = (tau.pvalue <= LEVEL).astype(tau.statistic.dtype)
             found[f"taucorr_{name}"] = tau.statistic
             found[f"taucorr_{name}_significant"] = jnp.where(jnp.isnan(tau.pvalue), jnp.nan, significant)
+        found |= {
+            "deletion_curve": jnp.exp(deletion.log_probability),
+            "insertion_curve": jnp.exp(insertion.log_probability),
+        }
         found = undefined_for_nan(found, values, removable)
         found |= {
             "auprc_plau": auprc_plau(values, one.gold, one.comparable),
             "pointing_game": pointing_game(values, one.gold, one.comparable),
             "relevance_mass_accuracy": relevance_mass_accuracy(values, one.gold, one.comparable),
         }
-        curves = {
-            "deletion_curve": jnp.exp(deletion.log_probability),
-            "insertion_curve": jnp.exp(insertion.log_probability),
-        }
-        return found | curves | {"ranks": token_ranks(values, one.comparable)}
+        return found | {"ranks": token_ranks(values, one.comparable), "counts": counts}
 
     return jax.lax.map(of_method, attributions)
 
 
-def violation(
-    values: Float[Array, " n"], ceiling: Float[Array, " n"], removable: Bool[Array, " n"]
-) -> Float[Array, ""]:
-    """Return whether the most important token is given the wrong sign.
-
-    violation = 1 if a_i Δf_i < 0, else 0,    i = argmax |a|
-
-    An attribution that has only one sign (attention) violates where the prediction gains by the removal of its token.
-
-    Args:
-        values: the attributions a.
-        ceiling: Δf, the drop of the target without each token.
-        removable: which tokens count.
-    Returns: 0 or 1; NaN if the attribution or the drop is 0, so that it has no sign.
-    Reference: Liu et al. 2022 ("Rethinking attention-model explainability through faithfulness violation test").
-
-    >>> float(violation(jnp.array([-2.0, 1.0]), jnp.array([0.5, 0.25]), jnp.array([True, True])))
-    1.0
-    """
-    top = jnp.argmax(jnp.where(removable, jnp.abs(values), -1.0))
-    product = values[top] * ceiling[top]
-    return jnp.where((product == 0.0) | jnp.isnan(product), jnp.nan, (product < 0.0).astype(product.dtype))
+def _distances(call: ModelCall, static: Static, one: Arrays, settings: BatterySettings) -> Float[Array, " n"]:
+    """Return how far the distributions move when each token is removed, as `taucorr_loo_tvd` has it."""
+    original = distributions(call.adapter.forward(call.params, call.batch, attention=False).logits)
+    real = real_rows(static, one, len(original))
+    distance = call.without(settings.removal, lambda logits: mean_over_rows(tvd(distributions(logits), original), real))
+    each = jnp.eye(len(one.removable), dtype=bool)
+    return jax.lax.map(lambda removed: distance(removed[None])[0], each, batch_size=min(AT_ONCE, len(each)))
 
 
 def _score_with_fixed_weights(call: ModelCall) -> Any:

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from attnlab.analysis.battery.chunks import Arrays, Static
+from attnlab.tasks.adapter import ModelAdapter
 
 
 class Reading(NamedTuple):
@@ -20,7 +21,7 @@ class Reading(NamedTuple):
     """[r] numbers of the decisions: a class, an answer, a span, or the best token at each place of a generated text."""
 
 
-def reader(static: Static, one: Arrays) -> Callable[[Array], Reading]:
+def reader(adapter: ModelAdapter, static: Static, one: Arrays) -> Callable[[Array], Reading]:
     """Return the function (logits) -> `Reading` of an example.
 
     The probability of a generated text is the geometric mean of the probabilities of its tokens,
@@ -32,10 +33,7 @@ def reader(static: Static, one: Arrays) -> Callable[[Array], Reading]:
 
     def read(logits: Array) -> Reading:
         score = one.target(logits, one.batch)
-        best = jnp.argmax(logits[0], axis=-1).astype(jnp.int32).reshape(-1)
-        if not static.generated and best.size > 1:  # first and last word of a span are one decision
-            best = jnp.sum(best * logits.shape[-1] ** jnp.arange(best.size, dtype=jnp.int32), keepdims=True)
-        return Reading(score / one.tokens, best)
+        return Reading(score / one.tokens, adapter.decisions(logits[0]))
 
     return read
 
@@ -56,8 +54,3 @@ def mean_over_rows(values: Float[Array, " r"], real: Bool[Array, " r"]) -> Float
     total = jnp.sum(jnp.where(counts, values, 0.0))
     number = jnp.sum(counts)
     return jnp.where(number > 0, total / jnp.maximum(number, 1), jnp.nan)
-
-
-def same_decisions(first: Int[Array, " r"], second: Int[Array, " r"], static: Static, one: Arrays) -> Float[Array, ""]:
-    """Return the share of decisions that are the same."""
-    return mean_over_rows((first == second).astype(jnp.float32), real_rows(static, one, first.size))

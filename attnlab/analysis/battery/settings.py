@@ -10,6 +10,7 @@ from attnlab.analysis.explain.call import BASELINES, REMOVALS, Baseline, Removal
 from attnlab.analysis.explain.methods import EXPLAINERS, options_of, refuse_method
 from attnlab.analysis.faithfulness import RATIOS
 from attnlab.config.errors import UserError
+from attnlab.config.seed import check_seed
 
 ALL = "all"
 FLOOR, CEILING, ATTENTION = "random_attribution", "leave_one_out", "raw_attention"
@@ -54,11 +55,13 @@ class BatterySettings:
     randomized: int = 100
 
     def options(self, method: str) -> dict[str, Any]:
-        """Return the options of a method; those that remove tokens do it as the metrics do."""
+        """Return the options of a method: it removes tokens as the metrics do, and has the seed of the battery."""
         given: dict[str, Any] = {}
         defaults = options_of(method, {})
         if "removal" in defaults:
             given["removal"] = self.removal
+        if "seed" in defaults:
+            given["seed"] = self.seed
         if "baseline" in defaults:
             given["baseline"] = self.baseline
         return options_of(method, given)
@@ -87,10 +90,11 @@ def battery_settings(
         methods: names of methods; "all" for those that the model can have; None for those of them that are fast. The
             random floor and the ceiling are always added, and attention itself where the model has it.
         removal: what removing a token means: "pad", "zeros", "mean" or "mask".
-        seed: of everything that is random.
+        seed: of everything that is random, below 2³².
     Raises:
-        UserError: the model cannot have a method, or there is no such method or removal.
+        UserError: the model cannot have a method, or there is no such method, removal or seed.
     """
+    check_seed(seed)
     if removal not in REMOVALS:
         raise UserError(f"removal {removal!r}: must be one of {', '.join(get_args(Removal))}")
     if removal == "mask" and "attention" not in explainer.needs:

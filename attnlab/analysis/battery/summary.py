@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from attnlab.analysis.battery.metric_table import METRICS, TESTS
+from attnlab.analysis.battery.metric_table import METRICS, PLAUSIBILITY, TESTS
 from attnlab.analysis.battery.settings import ATTENTION, FLOOR, BatterySettings
 from attnlab.tasks.bootstrap import MIN_EXAMPLES, RESAMPLES, draws
 
@@ -29,6 +29,7 @@ def summarize(records: Sequence[Mapping[str, Any]], settings: BatterySettings) -
     records = [record for record in records if "failed" not in record]
     count = rationale_size(records)
     values = {method: _values(records, method, count) for method in settings.methods}
+    correct = np.array([record.get("correct") is True for record in records], bool)
     methods = {}
     for method, by_metric in values.items():
         methods[method] = {}
@@ -37,9 +38,12 @@ def summarize(records: Sequence[Mapping[str, Any]], settings: BatterySettings) -
             for other, key in ((FLOOR, "minus_random"), (ATTENTION, "minus_raw_attention")):
                 if other != method and name in values.get(other, {}):
                     entry[key] = mean(array - values[other][name])
+            if name in PLAUSIBILITY.metrics and correct.any():
+                entry["correct"] = mean(np.where(correct, array, np.nan))
             methods[method][name] = entry
     return {
         "examples": len(records),
+        "correct": int(correct.sum()) if any(record.get("correct") is not None for record in records) else None,
         "failed": failed,
         "methods": methods,
         "curves": {"shares": list(settings.shares)} | {name: _curves(records, name, settings) for name in CURVES},
@@ -92,13 +96,35 @@ def _overlap(record: Mapping[str, Any], found: Mapping[str, Any], count: int) ->
 
 
 def _curves(records: Sequence[Mapping[str, Any]], name: str, settings: BatterySettings) -> dict[str, list[float]]:
+    """Return the mean curve of each method: those of the examples, between the shares that were really removed."""
     means = {}
     for method in settings.methods:
-        curves = [record["methods"][method][name] for record in records]
-        whole = np.array([curve for curve in curves if None not in curve], float)
-        if len(whole):
-            means[method] = [round(float(value), DIGITS) for value in whole.mean(axis=0)]
+        pairs = [(record["counts"], record["methods"][method].get(name)) for record in records]
+        curves = [at_shares(counts, curve, settings.shares) for counts, curve in pairs if _is_whole(counts, curve)]
+        if curves:
+            means[method] = [round(float(value), DIGITS) for value in np.mean(curves, axis=0)]
     return means
+
+
+def at_shares(counts: Sequence[int], curve: Sequence[float], shares: Sequence[float]) -> Float[np.ndarray, " s"]:
+    """Interpolate a curve, known after whole numbers of tokens, at shares of the tokens.
+
+    A share r of n tokens is rounded up to ⌈r n⌉: a tenth of a text of 5 tokens is one of them, a fifth.
+
+    Args:
+        counts: number of tokens at each point of the curve; the last is that of all tokens.
+        curve: a value for each.
+        shares: where the curve is wanted.
+
+    >>> at_shares([0, 1, 2, 2], [1.0, 0.5, 0.0, 0.0], [0.0, 0.25, 0.5, 1.0]).tolist()
+    [1.0, 0.75, 0.5, 0.0]
+    """
+    numbers, places = np.unique(counts, return_index=True)
+    return np.interp(shares, numbers / numbers[-1], np.asarray(curve, float)[places])
+
+
+def _is_whole(counts: Sequence[int], curve: Sequence[float | None] | None) -> bool:
+    return curve is not None and None not in curve and counts[-1] > 0
 
 
 def _tests(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -19,9 +19,9 @@ METHOD_NOTES = {
     "input_x_gradient": "the linear estimate of what its embedding adds to the target",
     "integrated_gradients": "what its embedding adds on the way from an empty input; sums to the whole change",
     "smooth_grad": "how fast the target changes, mean over noisy copies of the input; has no sign",
-    "occlusion": "by how much the target falls if padding replaces its embedding",
-    "leave_one_out": "by how much the target falls without it",
-    "greedy_leave_one_out": "its rank when the most important one left is removed again and again",
+    "occlusion": "by how much the target falls if padding replaces one of its tokens, summed over them",
+    "leave_one_out": "by how much the target falls without one of its tokens, summed over them",
+    "greedy_leave_one_out": "the best rank of its tokens as the most important token left is removed again and again",
     "random_attribution": "random numbers: what a method that knows nothing looks like",
 }  # fmt: skip
 """Method -> what its number says of a part of the input."""

@@ -20,6 +20,7 @@ from attnlab.analysis.explain.methods import (
     AT_ONCE,
     EXPLAINERS,
     FLOW,
+    RANKS,
     methods_for,
     needs_met,
     options_of,
@@ -92,7 +93,7 @@ class Explainer:
         explained = self.task.explained_prediction(params, example, selection or TargetSelection())
         attributions, gap, score = self.attribute(params, explained, method, **settings)
         widths = self.prepare(params, explained).layout.widths
-        parts = parts_of(jax.tree.leaves(explained.inputs), widths, attributions, granularity)  # type: ignore[arg-type]
+        parts = parts_of(jax.tree.leaves(explained.inputs), widths, attributions, granularity, ranks=method in RANKS)  # type: ignore[arg-type]
         return Explanation(
             method, settings, explained.description, score, explained.prediction, explained.output, parts, gap
         )

@@ -32,6 +32,8 @@ from attnlab.tasks.adapter import ModelAdapter
 
 AT_ONCE = 25
 """Versions of an input that are computed at a time, which bounds memory."""
+RANKS = ("greedy_leave_one_out",)
+"""Methods whose attributions are ranks."""
 FLOW = "attention_flow"
 """The method that runs on NumPy arrays, outside a compiled function."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -55,32 +55,44 @@ class Explanation:
 
 
 def parts_of(
-    sequences: Sequence[InputSequence], widths: Sequence[int], attributions: np.ndarray, granularity: Granularity
+    sequences: Sequence[InputSequence],
+    widths: Sequence[int],
+    attributions: np.ndarray,
+    granularity: Granularity,
+    *,
+    ranks: bool = False,
 ) -> tuple[PartAttributions, ...]:
-    """Divide the attributions of all positions among the parts of the input, and aggregate them by sums.
+    """Divide the attributions of all positions among the parts of the input, and aggregate them.
 
     Args:
         sequences: the positions of the embedded arrays.
         widths: positions of each, padding included.
         attributions: [n] of all positions, one array after another.
-        granularity: what to aggregate to.
+        granularity: what to aggregate to, by sums.
+        ranks: whether attributions are ranks, of which the best counts: their sum would grow with the number of tokens.
     """
     parts, start = [], 0
     for sequence, width in zip(sequences, widths, strict=True):
         place = start
         for part in sequence.parts:
-            parts.append(_aggregated(part, attributions[place : place + len(part.labels)], granularity))
+            parts.append(
+                _aggregated(
+                    part, attributions[place : place + len(part.labels)], granularity, "max" if ranks else "sum"
+                )
+            )
             place += len(part.labels)
         start += width
     return tuple(parts)
 
 
-def _aggregated(part: InputPart, attributions: np.ndarray, granularity: Granularity) -> PartAttributions:
+def _aggregated(
+    part: InputPart, attributions: np.ndarray, granularity: Granularity, how: Literal["sum", "max"]
+) -> PartAttributions:
     labels, members = part.segments(granularity)
     special = np.zeros(len(labels), bool)
     special[members] = part.special
     unit = granularity if part.unit == "token" else part.unit
     if len(labels) < len(attributions):
         ids = jnp.asarray(members, jnp.int32)
-        attributions = np.asarray(aggregate_segments(jnp.asarray(attributions), ids, len(labels)))
+        attributions = np.asarray(aggregate_segments(jnp.asarray(attributions), ids, len(labels), how))
     return PartAttributions(part.name, unit, tuple(labels), attributions, special)

@@ -39,6 +39,28 @@ def faithfulness_violation(
     sizes = jnp.where(allowed, jnp.abs(values), -1.0)
     tested = (jnp.arange(values.size) == jnp.argmax(sizes)) & allowed
     full, without = call_predict(name, predict, jnp.stack([jnp.zeros_like(tested), tested]))
-    sign = jnp.sum(jnp.where(tested, jnp.sign(values), 0.0))
-    violated = (sign * (full - without) < 0).astype(values.dtype)
-    return jnp.where(jnp.any(allowed) & ~has_nan(values, allowed), violated, jnp.nan)
+    return violation_of_drops(values, jnp.where(tested, full - without, 0.0), allowed)
+
+
+def violation_of_drops(
+    attributions: Attributions, drops: Float[Array, " n"], removable: Removable | None = None
+) -> Float[Array, ""]:
+    """Compute `faithfulness_violation` from what removing each token does, for which other metrics have run the model.
+
+    violation = 1 if sign(a_t) · sign(Δf_t) < 0, else 0,    t = argmax_i |a_i|
+
+    Args:
+        attributions: of each token.
+        drops: Δf, by how much the prediction falls without each token (`leave_one_out`).
+        removable: True for tokens that count; None if all do.
+    Returns: 0 or 1, and 0 or NaN as in `faithfulness_violation`; NaN too if the drop of the tested token is NaN.
+    Numerics: signs are multiplied, so that no product of small numbers underflows to 0.
+
+    >>> float(violation_of_drops(jnp.array([1e-30, 0.0]), jnp.array([-1e-30, 0.25])))
+    1.0
+    """
+    values, allowed = check_attributions("violation_of_drops", attributions, removable, "removable")
+    top = jnp.argmax(jnp.where(allowed, jnp.abs(values), -1.0))
+    product = jnp.sign(values[top]) * jnp.sign(drops[top])
+    undefined = has_nan(values, allowed) | ~jnp.any(allowed) | jnp.isnan(product)
+    return jnp.where(undefined, jnp.nan, (product < 0.0).astype(values.dtype))

@@ -267,6 +267,10 @@ class ClassificationTask(PretrainedTask):
             return None
         return np.pad(self.text_encoder.gold(example), special_tokens(self.config.model))
 
+    def is_correct(self, example: LabeledText, explained: ExplainedPrediction) -> bool | None:
+        """Return whether the prediction is the label of the example, if it has one."""
+        return explained.prediction == example.label if example.label else None
+
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Return the words, or pieces of words, that the vocabulary lacks, after truncation."""
         return list(dict.fromkeys(self.text_encoder.unknown(texts)))

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from attnlab.config import Experiment
+from attnlab.config.extractive_qa import ExtractiveQA
 from attnlab.data.extractive_qa.encoder import PassageEncoder, Window
 from attnlab.data.extractive_qa.records import PassageQuestion
 from attnlab.data.records import Span
@@ -38,9 +39,11 @@ class ReaderAdapter(ModelAdapter):
 
     Attributes:
         question_title: title of the rows of `QuestionAttention.by_word` in an attention map.
+        settings: those of the search of spans.
     """
 
     question_title: str
+    settings: ExtractiveQA
 
     @abstractmethod
     def question_attention(self, batch: Mapping[str, Any], layers: Sequence[LayerAttention]) -> QuestionAttention:
@@ -53,6 +56,22 @@ class ReaderAdapter(ModelAdapter):
     @abstractmethod
     def rows(self, window: Window, words: Span) -> tuple[int, ...]:
         """Return the positions whose attention leads to an answer, first and last word in the window, or `NO_SPAN`."""
+
+    def decisions(self, logits: Float[Array, "2 places"]) -> Int[Array, " 1"]:
+        """Return the best span of a window as one decision, as `predict_spans` finds it there; 0 is no answer.
+
+        A span ends where it starts or after it, and has at most `max_answer` words.
+        """
+        first, last = logits[:, 1:]
+        words = jnp.arange(len(first), dtype=jnp.int32)
+        further = jnp.arange(min(self.settings.max_answer, len(first)), dtype=jnp.int32)[:, None]
+        ends = words[None, :] + further
+        sums = first[None, :] + jnp.where(ends < len(first), last[jnp.minimum(ends, len(first) - 1)], -jnp.inf)
+        best, none = jnp.max(sums), logits[0, 0] + logits[1, 0]
+        no_answer = best == -jnp.inf
+        if self.settings.unanswerable:
+            no_answer |= none - best > self.settings.null_threshold
+        return jnp.where(no_answer, 0, 1 + jnp.argmax(sums)).astype(jnp.int32).reshape(1)
 
     def output(self, raw: Pointers, layers: list[LayerAttention]) -> Output:
         logits = jnp.stack([raw.start, raw.end], axis=1)
@@ -99,6 +118,7 @@ class BidafAdapter(ReaderAdapter):
     def __init__(self, config: Any, encoder: PassageEncoder) -> None:
         self.model = BidafReader(config.model, encoder.tokenizer.vocabulary_size, encoder.letter_count)
         self._letters = encoder.longest_word
+        self.settings = encoder.config
 
     def lengths(self, example: Window) -> tuple[int, int]:
         return max(len(example.question.ids), 1), max(example.length, 1)
@@ -158,6 +178,7 @@ class TransformerAdapter(ReaderAdapter):
     def __init__(self, config: Any, encoder: PassageEncoder) -> None:
         self.model = TransformerReader(config.model, encoder.tokenizer.vocabulary_size)
         self._tokens_after = config.model.special_tokens_after
+        self.settings = encoder.config
         self.max_positions = config.model.encoder.max_positions
 
     def lengths(self, example: Window) -> tuple[int, int]:

@@ -184,6 +184,10 @@ class StoryQATask(Task):
         (encoded,) = self.encode([example])
         return self.adapter.facts_among(explained.inputs, len(encoded.sentences), encoded.facts)
 
+    def is_correct(self, example: StoryQuestion, explained: ExplainedPrediction) -> bool | None:
+        """Return whether the prediction is the answer of the example, if it has one."""
+        return explained.prediction == example.answer if example.answer else None
+
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Return the words of stories and questions that no training story has."""
         return list(dict.fromkeys(word for text in texts for word in self.vocabulary.unknown(text)))

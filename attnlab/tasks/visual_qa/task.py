@@ -232,6 +232,10 @@ class VisualQATask(ImageTask):
         best, rows = self.answers.index(predicted.text), tuple(range(len(encoding.ids) + 1))
         return choice((image, encoding.ids, 0), inputs, self.answers, best, selection, "answer", rows)
 
+    def is_correct(self, example: ImageQuestion, explained: ExplainedPrediction) -> bool | None:
+        """Return whether the prediction is the answer of the example, if it has one."""
+        return explained.prediction == example.answer if example.answer else None
+
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Return the words of the questions that the vocabulary lacks; the path of an image before a tab is ignored."""
         return words_not_in(self.tokenizer, [text.rpartition("\t")[2] for text in texts])
