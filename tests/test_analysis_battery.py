@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from attnlab.analysis import faithfulness
-from attnlab.analysis.battery import Battery, FaithfulnessReport, battery_settings, measure, summarize
+from attnlab.analysis.battery import Battery, FaithfulnessReport, battery_settings, run_battery, summarize
 from attnlab.analysis.battery.attention_tests import left_out_tests
 from attnlab.analysis.battery.chunks import chunk_rows, ladder
 from attnlab.analysis.battery.erasure_curves import (
@@ -269,7 +269,7 @@ def small(task: str) -> Battery:
 
 @cache
 def measured(task: str) -> list[Any]:
-    return measure(small(task), prepared(task)[2])
+    return run_battery(small(task), prepared(task)[2])
 
 
 @pytest.mark.parametrize(
@@ -303,13 +303,13 @@ def test_every_task(task: str):
 def test_what_is_done_is_not_computed_again(monkeypatch):
     battery, examples, whole = small("classification"), prepared("classification")[2], measured("classification")
     calls: list[int] = []
-    original = battery.measure
-    monkeypatch.setattr(battery, "measure", lambda chunk: calls.append(len(chunk.members)) or original(chunk))
+    original = battery.records
+    monkeypatch.setattr(battery, "records", lambda chunk: calls.append(len(chunk.members)) or original(chunk))
     kept: list[Any] = []
-    assert measure(battery, examples, done=whole, keep=kept.extend) == whole
+    assert run_battery(battery, examples, done=whole, keep=kept.extend) == whole
     assert not calls
     assert not kept
-    assert measure(battery, examples, done=whole[:1], keep=kept.extend)[1:] == whole[1:]
+    assert run_battery(battery, examples, done=whole[:1], keep=kept.extend)[1:] == whole[1:]
     assert sum(calls) == len(kept) == 2
 
 

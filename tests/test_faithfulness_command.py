@@ -50,13 +50,13 @@ def without_environment(run: Path) -> dict[str, Any]:
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The numbers of the examples that are computed."""
     computed: list[int] = []
-    measure = Battery.measure
+    records = Battery.records
 
     def counted(self: Battery, chunk: Any) -> Any:
         computed.extend(member.number for member in chunk.members)
-        return measure(self, chunk)
+        return records(self, chunk)
 
-    monkeypatch.setattr(Battery, "measure", counted)
+    monkeypatch.setattr(Battery, "records", counted)
     return computed
 
 

@@ -67,7 +67,7 @@ def measure_faithfulness(
         UserError: the split, a method or the removal does not exist, or the data differ from the training data; raised
             before anything is computed. Another process computes the same.
     """
-    from attnlab.analysis.battery import FaithfulnessReport, measure
+    from attnlab.analysis.battery import FaithfulnessReport, run_battery
 
     if examples < 1:
         raise UserError(f"--examples {examples}: must be at least 1")
@@ -94,7 +94,7 @@ def measure_faithfulness(
         if file.records:
             trained.run.notify(f"{path}: {len(file.records)} of {len(chosen)} examples are done already")
         with EvaluationProgress(name, len(chosen) - len(file.records)) as progress:
-            records = measure(battery, by_number, tuple(file.records), file.append, progress)
+            records = run_battery(battery, by_number, tuple(file.records), file.append, progress)
     wrote(path)
     report = FaithfulnessReport({**identity, **battery.summary(records), "environment": environment()}, records)
     _write(trained, name, report, path.with_suffix(".html"), wrote, command)

@@ -208,12 +208,12 @@ class TrainedModel:
         Raises:
             UserError: the model cannot have a method, or there is no such method or removal.
         """
-        from attnlab.analysis.battery import FaithfulnessReport, measure
+        from attnlab.analysis.battery import FaithfulnessReport, run_battery
 
         if isinstance(examples, str) or not len(examples):
             raise TypeError(f"faithfulness takes a list of examples, not {shortened(examples)}")
         battery = self.battery(methods, removal, seed)
-        records = measure(battery, dict(enumerate(map(self._parsed, examples))))
+        records = run_battery(battery, dict(enumerate(map(self._parsed, examples))))
         return FaithfulnessReport(battery.summary(records), records)
 
     def battery(self, methods: Sequence[str] | str | None = None, removal: str = "pad", seed: int = 0) -> "Battery":

@@ -69,7 +69,7 @@ class Battery:
         logits, layers = jax.eval_shape(logits_and_layers, self.params, adapter.example_batch)
         return left_out_tests(layers, 1 if logits.ndim == 2 else max(int(np.prod(logits.shape[1:-1])), 2))
 
-    def measure(self, chunk: Chunk) -> list[Record]:
+    def records(self, chunk: Chunk) -> list[Record]:
         """Return the record of each member of a chunk."""
         settings, arrays = self.settings, chunk.arrays
         functions = self._functions_of(chunk.static)

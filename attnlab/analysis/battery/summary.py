@@ -22,7 +22,7 @@ def summarize(records: Sequence[Mapping[str, Any]], settings: BatterySettings) -
     percentile interval over examples; a difference is over the examples for which both are. None for fewer than 20.
 
     Args:
-        records: of the examples, as `Battery.measure` returns them.
+        records: of the examples, as `Battery.records` returns them.
         settings: of the battery.
     """
     failed = {record["example"]: record["failed"] for record in records if "failed" in record}

@@ -10,7 +10,7 @@ from attnlab.tasks.explained_prediction import TargetSelection
 from attnlab.tasks.poll import Poll, no_poll
 
 
-def measure(
+def run_battery(
     battery: Battery,
     examples: Mapping[int, Any],
     done: Sequence[Record] = (),
@@ -44,7 +44,7 @@ def measure(
     predicted = _predicted(battery, examples, pending, add, report)
     for chunk in chunks_of(battery.explainer, battery.params, predicted, len(examples)):
         report()
-        add(battery.measure(chunk))
+        add(battery.records(chunk))
     if pending:
         report()
     return [records[number] for number in sorted(examples)]
