@@ -320,7 +320,7 @@ def test_a_record_has_the_values_of_the_functions_of_each_metric():
     task, example = explainer.task, examples[0]
     explained = task.explained_prediction(params, example, TargetSelection())
     (chunk,) = chunks.chunks_of(explainer, params, [chunks.Marked(0, 0, explained)], 1)
-    one = jax.tree.map(lambda array: array[0], chunk.arrays)
+    one = jax.tree.map(lambda array: jnp.asarray(array[0]), chunk.arrays)
     call = chunks.call_of(task.adapter, params, chunk.static, one)
     assert 0 < one.removable.sum() < len(one.removable)
     score = call.without("pad")
