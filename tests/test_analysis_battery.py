@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from attnlab.analysis import faithfulness
-from attnlab.analysis.battery import Battery, FaithfulnessReport, battery_settings, run_battery, summarize
+from attnlab.analysis.battery import Battery, FaithfulnessReport, battery_settings, chunks, run_battery, summarize
 from attnlab.analysis.battery.attention_tests import left_out_tests
 from attnlab.analysis.battery.chunks import chunk_rows, ladder
 from attnlab.analysis.battery.erasure_curves import (
@@ -35,6 +35,7 @@ from attnlab.config.load import load
 from attnlab.data.extractive_qa.windows import best_spans
 from attnlab.layers.capture import layer_attention
 from attnlab.tasks.bootstrap import interval
+from attnlab.tasks.explained_prediction import TargetSelection
 from attnlab.tasks.extractive_qa.adapters import ReaderAdapter
 from attnlab.tasks.registry import task_class
 from attnlab.viz.faithfulness_page import render
@@ -298,6 +299,46 @@ def test_every_task(task: str):
     page = render(FaithfulnessReport(summary, records), title="<script>", command="attnlab faithfulness RUN")
     assert "<script" not in page
     assert "http" not in page.replace('http-equiv="Content-Security-Policy"', "")
+
+
+def test_a_chunk_of_one_is_a_chunk_of_many(monkeypatch):
+    battery, examples, whole = small("classification"), prepared("classification")[2], measured("classification")
+    monkeypatch.setattr(chunks, "MAX_ROWS", 1)
+    monkeypatch.setattr(chunks, "NARROWEST", 64)
+    for record, expected in zip(run_battery(battery, examples), whole, strict=True):
+        assert record["counts"] == expected["counts"]
+        for method, found in record["methods"].items():
+            if method == "random_attribution":
+                continue  # its numbers are drawn for every position, padding too
+            for name in ("aopc_compr", "aopc_suff", "deletion_auc", "taucorr_loo_tvd", "auprc_plau", "violation"):
+                assert found[name] == pytest.approx(expected["methods"][method][name], abs=1e-4), (method, name)
+
+
+def test_a_record_has_the_values_of_the_functions_of_each_metric():
+    """A real example, with padding to the width of a chunk."""
+    explainer, params, examples = prepared("classification")
+    task, example = explainer.task, examples[0]
+    explained = task.explained_prediction(params, example, TargetSelection())
+    (chunk,) = chunks.chunks_of(explainer, params, [chunks.Marked(0, 0, explained)], 1)
+    one = jax.tree.map(lambda array: jnp.asarray(array[0]), chunk.arrays)
+    call = chunks.call_of(task.adapter, params, chunk.static, one)
+    assert 0 < one.removable.sum() < len(one.removable)
+    score = call.without("pad")
+    classify = call.without("pad", lambda logits: jax.nn.softmax(logits[0]))
+    found = measured("classification")[0]["methods"]["leave_one_out"]
+    values = faithfulness.taucorr_loo  # the attributions below are those of leave-one-out on the scale of the target
+    n = len(one.removable)
+    masks = jnp.concatenate([jnp.zeros((1, n), bool), jnp.eye(n, dtype=bool)])
+    scores = score(masks)
+    drops = jnp.where(one.removable, scores[0] - scores[1:], 0.0)
+    assert values(score, drops, one.removable).statistic == pytest.approx(found["taucorr_loo"], abs=1e-5)
+    chances = lambda removed: jnp.exp(score(removed))  # noqa: E731
+    for name in ("aopc_compr", "aopc_suff"):
+        single = getattr(faithfulness, name)(chances, drops, one.removable)
+        assert found[name] == pytest.approx(float(single), abs=1e-4)
+    single = faithfulness.taucorr_loo_tvd(classify, jnp.abs(drops), one.removable).statistic
+    assert found["taucorr_loo_tvd"] == pytest.approx(float(single), abs=1e-4)
+    assert found["violation"] == float(faithfulness.faithfulness_violation(score, drops, one.removable))
 
 
 def test_what_is_done_is_not_computed_again(monkeypatch):

@@ -102,10 +102,10 @@ NOT_RUN = {
     "make test-reference": "installs 7 GB, and needs a network",
     **dict.fromkeys(
         (
-            "attnlab faithfulness runs/sst2_additive-s1 --examples 500",
-            "attnlab faithfulness runs/sst2_additive-s1 --methods raw_attention,integrated_gradients --removal mask "
-            "--split dev",
-            "attnlab faithfulness runs/sst2_additive-s1 --methods all --seed 1",
+            "attnlab faithfulness runs/synthetic_sentiment_additive-s1",
+            "attnlab faithfulness runs/synthetic_sentiment_additive-s1 --split dev --examples 50 --methods "
+            "raw_attention,integrated_gradients",
+            "attnlab faithfulness runs/synthetic_sentiment_additive-s1 --removal mask --seed 1",
         ),
         "tests/test_faithfulness_command.py runs the command, on other data",
     ),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import attnlab
 from attnlab import cli, lab
 from attnlab.analysis.battery import Battery, chunks
 from attnlab.config.errors import UserError

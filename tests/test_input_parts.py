@@ -40,6 +40,15 @@ def test_sentences_and_cells_are_not_divided():
 
 
 @pytest.mark.parametrize(
+    ("granularity", "values"), [("token", [9, 1, 2, 3, 4, 5, 6, 7]), ("word", [9, 3, 5, 7]), ("sentence", [9, 5, 7])]
+)
+def test_of_the_ranks_of_a_word_the_best_counts(granularity, values):
+    numbers = np.array([9, 1, 2, 3, 4, 5, 6, 7], np.float32)
+    (found,) = parts_of([InputSequence((part(before=[CLS]),))], [8], numbers, granularity, ranks=True)
+    assert found.attributions.tolist() == values
+
+
+@pytest.mark.parametrize(
     ("granularity", "labels", "values"),
     [
         ("token", (CLS, "Un", "-", "do", "it", ".", "Now", "!"), [9, 1, 2, 3, 4, 5, 6, 7]),

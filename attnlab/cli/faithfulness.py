@@ -7,8 +7,8 @@ from typing import Any
 
 from attnlab.cli.arguments import add_command, add_data, add_run, data_dir_of, experiment_of_run, methods_of
 from attnlab.cli.host import prepare_host
-from attnlab.config.seed import check_seed
-from attnlab.results.run_files import FAITHFULNESS_EXAMPLES as EXAMPLES
+from attnlab.config.analysis import FAITHFULNESS_EXAMPLES as EXAMPLES
+from attnlab.config.analysis import check_seed
 from attnlab.system.stages import stage
 from attnlab.training.signals import exit_on_signal
 

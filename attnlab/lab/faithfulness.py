@@ -11,13 +11,13 @@ import jax
 import numpy as np
 
 import attnlab
+from attnlab.config.analysis import FAITHFULNESS_EXAMPLES, check_seed
 from attnlab.config.errors import UserError
-from attnlab.config.seed import check_seed
 from attnlab.lab.evaluation import refuse_unknown_splits, training_data
 from attnlab.lab.trained import TrainedModel, load
 from attnlab.results import lock as lock_files
 from attnlab.results.record_file import RecordFile
-from attnlab.results.run_files import FAITHFULNESS, FAITHFULNESS_EXAMPLES, FAITHFULNESS_RECORDS
+from attnlab.results.run_files import FAITHFULNESS, FAITHFULNESS_RECORDS
 from attnlab.training.atomic_files import write_whole, writing
 from attnlab.training.environment import environment
 from attnlab.training.progress import EvaluationProgress

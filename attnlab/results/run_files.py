@@ -19,8 +19,6 @@ ALIGNMENT = "alignment.json"
 """Agreement of attention with gold alignment, written by `attnlab align`."""
 FAITHFULNESS, FAITHFULNESS_RECORDS = "faithfulness.json", "faithfulness"
 """Results of `attnlab faithfulness`, and the folder of its records and pages."""
-FAITHFULNESS_EXAMPLES = 200
-"""Number of examples that it measures by default."""
 DECODING = "task.decoding."
 """Prefix of the only settings of a trained run that may change: those of decoding."""
 TRAINED = (

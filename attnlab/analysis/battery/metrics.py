@@ -103,8 +103,8 @@ def _distances(call: ModelCall, static: Static, one: Arrays, settings: BatterySe
     original = distributions(call.adapter.forward(call.params, call.batch, attention=False).logits)
     real = real_rows(static, one, len(original))
     distance = call.without(settings.removal, lambda logits: mean_over_rows(tvd(distributions(logits), original), real))
-    each = jnp.eye(len(one.removable), dtype=bool)
-    return jax.lax.map(lambda removed: distance(removed[None])[0], each, batch_size=min(AT_ONCE, len(each)))
+    alone = jnp.eye(len(one.removable), dtype=bool)
+    return jax.lax.map(lambda removed: distance(removed[None])[0], alone, batch_size=min(AT_ONCE, len(alone)))
 
 
 def _score_with_fixed_weights(call: ModelCall) -> Any:

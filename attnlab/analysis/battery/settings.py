@@ -9,8 +9,8 @@ from attnlab.analysis.explain import Explainer
 from attnlab.analysis.explain.call import BASELINES, REMOVALS, Baseline, Removal
 from attnlab.analysis.explain.methods import EXPLAINERS, options_of, refuse_method
 from attnlab.analysis.faithfulness import RATIOS
+from attnlab.config.analysis import check_seed
 from attnlab.config.errors import UserError
-from attnlab.config.seed import check_seed
 
 ALL = "all"
 FLOOR, CEILING, ATTENTION = "random_attribution", "leave_one_out", "raw_attention"

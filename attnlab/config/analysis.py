@@ -1,6 +1,9 @@
-"""The range of seeds that are no part of a config."""
+"""Settings of analyses, which are no part of a config."""
 
 from attnlab.config.errors import UserError
+
+FAITHFULNESS_EXAMPLES = 200
+"""Number of examples that `attnlab faithfulness` measures by default."""
 
 
 def check_seed(seed: int) -> None:
