@@ -17,7 +17,10 @@ from attnlab.analysis import alignment
 from attnlab.analysis.alignment import Choice
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
+from attnlab.config.load import load as load_config
+from attnlab.config.load import resolved, validated
 from attnlab.config.translation import ParallelText, TsvToSplit
+from attnlab.config.yaml_text import parse
 from attnlab.data.translation import load as loading
 from attnlab.data.translation.alignment_files import pharaoh, read_pharaoh
 from attnlab.data.translation.detokenization import detokenize
@@ -165,6 +168,17 @@ def test_two_spaces_in_a_row_would_shift_the_words(data: Path, tmp_path: Path):
 def test_an_alignment_file_of_no_split_is_refused():
     with pytest.raises(ValueError, match=r"alignments.tset: no such split; the splits are train, dev, test"):
         ParallelText(source="a", target="b", train="t", dev="d", test={"test": "e"}, alignments={"tset": "f"})
+
+
+@pytest.mark.parametrize("name", ["multi30k_de_en_dot", "tatoeba_de_en_transformer"])
+def test_a_config_without_alignments_is_written_as_before_there_were_some(name: str):
+    """Archived runs have no such key, and the YAML of a config is what makes runs a group."""
+    experiments = Path(__file__).parents[1] / "experiments/translation"
+    config = load_config(experiments / f"{name}.yaml")
+    assert "alignments" not in resolved(config)
+    given = "a" if isinstance(config.task.data, TsvToSplit) else {"train": "a"}
+    config = config.replace(task=config.task.replace(data=config.task.data.replace(alignments=given)))
+    assert validated(parse(resolved(config), "").data, "").task.data.alignments == given
 
 
 # Reading gold alignment

@@ -28,8 +28,9 @@ class Dates(Config):
         return self.with_limits(train=400, dev=40, test=60, max_items=2)
 
 
-Alignments = dict[str, str]
-"""Location of the alignment file of each split by its name."""
+Alignments = Annotated[dict[str, str], Field(exclude_if=lambda files: not files)]
+"""Location of the alignment file of each split by its name. Without any, a config is written as it was before this key
+existed, so that older runs stay in its group."""
 
 
 def _alignments_of_splits(data: Any) -> Any:
@@ -62,7 +63,8 @@ class ParallelText(Config):
     alignments: Alignments = {}
     """Word alignments for guided alignment and the alignment error rate: a mapping of `train`, `dev` and names of test
     sets to files in the format Pharaoh, which fast_align writes: a line for each pair with its links source-target,
-    `0-0 1-2`, of words separated by single spaces, from 0. Splits without a file have no alignments."""
+    `0-0 1-2`, of words separated by single spaces, from 0. All links count as sure. Splits without a file have no
+    alignments."""
 
     _check_alignments = model_validator(mode="after")(_alignments_of_splits)
 
@@ -84,7 +86,8 @@ class Tsv(Config):
     alignments: Alignments = {}
     """Word alignments for guided alignment and the alignment error rate: a mapping of `train`, `dev` and names of test
     sets to files in the format Pharaoh, which fast_align writes: a line for each pair with its links source-target,
-    `0-0 1-2`, of words separated by single spaces, from 0. Splits without a file have no alignments."""
+    `0-0 1-2`, of words separated by single spaces, from 0. All links count as sure. Splits without a file have no
+    alignments."""
 
     _check_alignments = model_validator(mode="after")(_alignments_of_splits)
 
@@ -111,9 +114,10 @@ class TsvToSplit(Config):
     """Path of the file."""
     group_by: str
     """Column whose equal sentences stay in one split: the value of `source` or of `target`."""
-    alignments: str | None = None
+    alignments: Annotated[str | None, Field(exclude_if=lambda file: file is None)] = None
     """Path of a file of word alignments in the format Pharaoh with a line for each row, for guided alignment and the
-    alignment error rate: links source-target, `0-0 1-2`, of words separated by single spaces, from 0; null for none."""
+    alignment error rate: links source-target, `0-0 1-2`, of words separated by single spaces, from 0, all of them sure;
+    null for none."""
     dev: PositiveInt = 1_000
     """Smallest number of rows in the validation set; there are more if its last sentence has several translations."""
     test: PositiveInt = 2_000
