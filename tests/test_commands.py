@@ -102,6 +102,7 @@ NOT_RUN = {
     "make test-reference": "installs 7 GB, and needs a network",
     **dict.fromkeys(
         (
+            "attnlab faithfulness runs/dates_transformer-s1",
             "attnlab faithfulness runs/synthetic_sentiment_additive-s1",
             "attnlab faithfulness runs/synthetic_sentiment_additive-s1 --split dev --examples 50 --methods "
             "raw_attention,integrated_gradients",
