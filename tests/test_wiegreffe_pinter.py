@@ -24,6 +24,9 @@ from attnlab.results.divergence import DivergenceReport
 from attnlab.results.groups import RunGroup
 from attnlab.results.record import RunRecord
 from attnlab.results.run_files import read_environment
+from attnlab.tasks.classification.adversary import fill_with_base
+from attnlab.tasks.classification.attention_maps import ClassifiedText
+from attnlab.tasks.classification.base_model import _misfit
 
 BASE = Path(__file__).parents[1] / "experiments/classification/synthetic_sentiment_additive.yaml"
 
@@ -120,6 +123,56 @@ def test_a_base_whose_training_is_not_complete_is_refused(folder: Path, tmp_path
     shutil.rmtree(tmp_path / "base/checkpoints/8")
     with pytest.raises(UserError, match=r"is at step 4 of 8; attnlab train .*config\.yaml resumes it"):
         train(tmp_path / "run", adversary(tmp_path / "base"))
+
+
+def test_a_base_that_stopped_early_is_complete_and_one_interrupted_with_patience_is_not(folder: Path, tmp_path: Path):
+    shutil.copytree(folder / "base-s1", tmp_path / "base")
+    config, log = tmp_path / "base/config.yaml", tmp_path / "base/metrics.jsonl"
+    text = config.read_text().replace("steps: 8\n", "steps: 12\n")
+    config.write_text(re.sub("patience: .*", "patience: 1", text))
+    settings = load(config).training
+    assert (settings.steps, settings.patience) == (12, 1)
+    for scores, complete in (((50.0, 60.0), False), ((60.0, 50.0), True)):
+        lines = zip((4, 8), scores, strict=True)
+        log.write_text("".join(json.dumps({"step": step, "dev_accuracy": score}) + "\n" for step, score in lines))
+        if complete:
+            train(tmp_path / "run", guided(tmp_path / "base"), "training.steps=1")
+        else:
+            with pytest.raises(UserError, match="its training is at step 8 of 12"):
+                train(tmp_path / "run", guided(tmp_path / "base"), "training.steps=1")
+
+
+def test_the_copy_of_a_base_is_its_config_as_it_was_read(folder: Path, tmp_path: Path):
+    """A config of an older version lacks keys: written anew, its fingerprint would change with every new key."""
+    shutil.copytree(folder / "base-s1", tmp_path / "base")
+    config = tmp_path / "base/config.yaml"
+    older = config.read_text().replace("  calibration_bins: 15\n", "")
+    assert older != config.read_text()
+    config.write_text(older)
+    run = train(tmp_path / "run", guided(tmp_path / "base"), "training.steps=1")
+    assert (run / "base/config.yaml").read_text() == older
+    assert lab.load(run).predict(["good"])
+    train(run, guided(tmp_path / "base"), "training.steps=1")
+    assert (run / "base/config.yaml").read_text() == older
+
+
+def test_the_mean_of_a_transformer_is_no_guide_but_that_of_another_model_is(folder: Path):
+    config, base = (load(folder / name / "config.yaml") for name in ("mlp", "base-s1"))
+    mean = base.replace(model=base.model.replace(pooling=classifier.Mean()))
+    assert _misfit(config, mean) is None
+    transformer = mean.replace(model=classifier.TransformerClassifier(pooling=classifier.Mean()))
+    assert "its pooling mean computes no attention weights" in str(_misfit(config, transformer))
+
+
+def test_weights_of_another_number_of_rows_are_refused():
+    text = ClassifiedText(np.ones(2) / 2, np.ones((4, 3)) / 3, ["row"] * 4)
+    with pytest.raises(ValueError, match="weights have 4 rows, the adversary 1 hops"):
+        fill_with_base(None, [(np.ones(3, int), 0)], [text], hops=1)  # pyright: ignore[reportArgumentType]
+
+
+def test_smoothed_labels_are_refused_before_anything_is_read():
+    with pytest.raises(UserError, match=r"training\.label_smoothing 0\.1 must be 0 with task\.objective\.kind"):
+        load(BASE, [adversary(Path("nowhere")), "training.label_smoothing=0.1"], tiny=True)
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,12 @@ class Experiment(Config):
     def _model_fits_task(self) -> Self:
         if reason := self.task.incompatibility(self.model):
             raise ValueError(reason)
+        objective = getattr(self.task, "objective", None)
+        if objective is not None and self.training.label_smoothing:
+            raise ValueError(
+                f"training.label_smoothing {self.training.label_smoothing} must be 0 with task.objective.kind "
+                f"{objective.kind}, which uses no labels"
+            )
         return self
 
     def tiny(self) -> Self:

@@ -12,7 +12,8 @@ from attnlab.config import Experiment
 from attnlab.config.code import announced, code_of, recorded_code, refuse_other_code
 from attnlab.config.training import Training
 from attnlab.results.run import Run, refuse_other_config
-from attnlab.results.run_files import CONFIG, print_to_stderr
+from attnlab.results.run_files import CONFIG
+from attnlab.system.messages import print_to_stderr
 from attnlab.system.stages import stage
 from attnlab.tasks.base import Task
 from attnlab.tasks.registry import task_class

@@ -34,10 +34,7 @@ from attnlab.results.run_files import (
     CONFIG,
     DECODING,
     ENVIRONMENT,
-    METRICS,
     TRAINED,
-    Notify,
-    print_to_stderr,
     read_environment,
     read_metrics,
     record_environment,
@@ -46,10 +43,11 @@ from attnlab.results.run_files import (
     write_environment,
 )
 from attnlab.results.scores import read_results, write_results
+from attnlab.system.messages import Notify, print_to_stderr
 from attnlab.training.atomic_files import write_whole, writing
 from attnlab.training.checkpoints import Checkpoints, PyTree, place_of_checkpoints
 from attnlab.training.environment import environment
-from attnlab.training.log import Log, rewind
+from attnlab.training.log import METRICS, Log, rewind
 
 
 class Run:

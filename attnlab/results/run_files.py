@@ -1,20 +1,18 @@
 """Names and formats of the files of a run directory: config.yaml, environment.json, metrics.jsonl."""
 
 import json
-import sys
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from attnlab.config.errors import UserError
 from attnlab.results.per_example import PER_EXAMPLE
 from attnlab.results.scores import RESULTS
+from attnlab.system.messages import Notify, print_to_stderr
 from attnlab.training.atomic_files import write_whole
 from attnlab.training.environment import differences, environment
-from attnlab.training.log import DISCARDED, read_log
+from attnlab.training.log import DISCARDED, METRICS, read_log
 
-CONFIG, ENVIRONMENT, METRICS = "config.yaml", "environment.json", "metrics.jsonl"
+CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
 ALIGNMENT = "alignment.json"
 """Agreement of attention with gold alignment, written by `attnlab align`."""
 FAITHFULNESS, FAITHFULNESS_RECORDS = "faithfulness.json", "faithfulness"
@@ -26,14 +24,6 @@ TRAINED = (
     "divergence", FAITHFULNESS, FAITHFULNESS_RECORDS, "training.png",
 )  # fmt: skip
 """All files that training, evaluation and the analyses write into a run; `--restart` moves them aside."""
-Notify = Callable[[str], None]
-"""Receives a one-line message for the user."""
-
-
-def print_to_stderr(line: str) -> None:
-    """Print a one-line message to standard error."""
-    with suppress(OSError):  # a closed terminal or a full disk must not stop the command
-        print(f"attnlab: {line}", file=sys.stderr, flush=True)
 
 
 def read_metrics(directory: Path, notify: Notify = print_to_stderr) -> list[dict[str, Any]]:

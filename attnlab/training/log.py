@@ -16,6 +16,8 @@ from typing import Any
 from attnlab.config.errors import UserError
 from attnlab.training.atomic_files import write_whole, writing
 
+METRICS = "metrics.jsonl"
+"""The log in the folder of a run."""
 DISCARDED = "metrics.discarded.jsonl"
 """Beside the log: every line that was ever removed from it."""
 LogEntry = dict[str, Any]

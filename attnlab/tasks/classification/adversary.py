@@ -21,7 +21,7 @@ an adversary gains everything from one token whose base weight is 0."""
 
 
 def fill_with_base(
-    adapter: ModelAdapter, examples: Sequence[tuple[Any, ...]], texts: Sequence[ClassifiedText]
+    adapter: ModelAdapter, examples: Sequence[tuple[Any, ...]], texts: Sequence[ClassifiedText], hops: int
 ) -> Callable[[Shape, Sequence[int]], Batch]:
     """Return a function (shape, indices of examples) -> batch with base_probabilities [b c] and base_weights [b r n].
 
@@ -29,8 +29,14 @@ def fill_with_base(
         adapter: fills the other arrays.
         examples: as the adapter takes them.
         texts: what the base model predicts for each of them; n is the width of its weights, special tokens included.
+        hops: r, the number of hops of the adversary.
+
+    Raises:
+        ValueError: the weights of the base model have another number of rows.
     """
-    hops, classes = len(texts[0].weights), len(texts[0].probabilities)
+    if other := {len(text.weights) for text in texts} - {hops}:
+        raise ValueError(f"fill_with_base: the base model's weights have {min(other)} rows, the adversary {hops} hops")
+    classes = len(texts[0].probabilities)
     special = texts[0].weights.shape[1] - len(examples[0][0])
 
     def fill(shape: Shape, members: Sequence[int]) -> Batch:

@@ -17,15 +17,18 @@ from jaxtyping import PyTree
 
 from attnlab.config import Experiment
 from attnlab.config.classification import Classification
-from attnlab.config.code import code_of, recorded_code, refuse_other_code
+from attnlab.config.code import announced, code_of, recorded_code, refuse_other_code
 from attnlab.config.errors import UserError
-from attnlab.config.load import load, resolved
-from attnlab.config.models.classifier import Frozen
+from attnlab.config.load import load
+from attnlab.config.models.classifier import Frozen, TransformerClassifier
 from attnlab.config.run_paths import missing_run
 from attnlab.data.text.tokenizer import Tokenizer
+from attnlab.system.messages import print_to_stderr
 from attnlab.tasks.classification.attention_maps import ATTENTION_POOLINGS, ClassifiedText, special_tokens
 from attnlab.tasks.poll import Poll, no_poll
 from attnlab.training.checkpoints import Checkpoints
+from attnlab.training.log import METRICS, read_log
+from attnlab.training.loop import should_stop_early
 from attnlab.training.parameters import average, read_parameters
 from attnlab.training.progress import EvaluationProgress
 from attnlab.training.steps import fingerprint, replicated
@@ -45,6 +48,9 @@ class TextClassifier(Protocol):
     @property
     def tokenizer(self) -> Tokenizer: ...
 
+    @property
+    def monitor(self) -> str: ...
+
     def initialize(self, rng: jax.Array) -> PyTree: ...
 
     def classify_encoded(
@@ -58,6 +64,9 @@ class BaseModel:
 
     task: TextClassifier
     params: PyTree
+    config_text: str
+    """Its config.yaml as it was read. Written anew it would get the keys that later versions of attnlab add, and runs
+    that have recorded its fingerprint could not be loaded."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -76,7 +85,7 @@ class BaseModel:
     def files(self) -> Mapping[str, str | bytes]:
         """Return the copy for another run: its config, and its parameters in Flax's msgpack format."""
         params = serialization.msgpack_serialize(jax.device_get(self.params))
-        return {str(COPY / "config.yaml"): resolved(self.task.config), str(COPY / "params.msgpack"): params}
+        return {str(COPY / "config.yaml"): self.config_text, str(COPY / "params.msgpack"): params}
 
 
 def is_guided(config: Experiment) -> bool:
@@ -125,10 +134,11 @@ def read_base(
         raise UserError(f"{where}: {reason}")
     advice = f"name a run whose code is unchanged in {key}"
     refuse_other_code(directory, code_of(base), recorded_code(directory), advice)
+    _announce_code(directory, base)
     task = restore(base, directory)
     if task.labels != tuple(labels):
         raise UserError(f"{where}: has the classes {', '.join(task.labels)}; the data have {', '.join(labels)}")
-    return BaseModel(task, _parameters(directory, task, where))
+    return BaseModel(task, _parameters(directory, task, where), _text_of(directory))
 
 
 def read_copy(directory: Path, task_of: Callable[[Experiment], TextClassifier]) -> BaseModel:
@@ -139,12 +149,23 @@ def read_copy(directory: Path, task_of: Callable[[Experiment], TextClassifier]) 
         task_of: config of the base model -> its task, with the tokenizer and the classes of the run.
     """
     path = directory / COPY / "params.msgpack"
-    task = task_of(load(directory / COPY / "config.yaml"))
+    config = load(directory / COPY / "config.yaml")
+    _announce_code(directory / COPY, config)
+    task = task_of(config)
     try:
         params = serialization.msgpack_restore(path.read_bytes())
     except Exception as error:  # msgpack has several types for damaged data
         raise UserError(f"{path}: cannot be read ({type(error).__name__}: {error})") from None
-    return BaseModel(task, jax.device_put(params, replicated()))
+    return BaseModel(task, jax.device_put(params, replicated()), _text_of(directory / COPY))
+
+
+def _text_of(directory: Path) -> str:
+    return (directory / "config.yaml").read_bytes().decode()  # read_text would change line ends
+
+
+def _announce_code(directory: Path, config: Experiment) -> None:
+    if code := code_of(config):
+        print_to_stderr(f"{directory}: {announced(code)}")
 
 
 def _misfit(config: Experiment, base: Experiment) -> str | None:
@@ -157,7 +178,8 @@ def _misfit(config: Experiment, base: Experiment) -> str | None:
             return f"has task.{name} {_text(other)}, and this experiment {_text(own)}; they must be equal"
     model: Any = base.model
     pooling = model.pooling.kind
-    if pooling not in ATTENTION_POOLINGS and not (pooling == "mean" and special_tokens(model) == (0, 0)):
+    uniform = pooling == "mean" and not isinstance(model, TransformerClassifier)  # its attention is self-attention
+    if pooling not in ATTENTION_POOLINGS and not uniform:
         other = f"; name {model.pooling.run}, whose weights it has" if isinstance(model.pooling, Frozen) else ""
         return f"its pooling {pooling} computes no attention weights{other}"
     if special_tokens(model) != special_tokens(config.model):
@@ -179,7 +201,22 @@ def _parameters(directory: Path, task: TextClassifier, where: str) -> PyTree:
     training = task.config.training
     checkpoints = Checkpoints(directory / "checkpoints", training.keep_last, refuse, writable=False)
     steps = checkpoints.steps()
-    if not steps or (max(steps) < training.steps and not training.patience):
+    if not steps or not _complete(directory, task, max(steps)):
         reached = f"is at step {max(steps)} of {training.steps}" if steps else "has no checkpoint"
         raise UserError(f"{where}: its training {reached}; attnlab train {directory / 'config.yaml'} resumes it")
-    return average([params for _, params in read_parameters(checkpoints, task.initialize, training)])
+    found = [params for _, params in read_parameters(checkpoints, task.initialize, training)]
+    if not found:
+        raise UserError(f"{where}: no checkpoint that training.average_last {training.average_last} counts is left")
+    if len(found) < training.average_last:
+        averaged = "a single checkpoint is used" if len(found) == 1 else f"{len(found)} checkpoints are averaged"
+        print_to_stderr(f"{where}: {averaged} instead of {training.average_last}; no others are left")
+    return average(found)
+
+
+def _complete(directory: Path, task: TextClassifier, last: int) -> bool:
+    """Return whether a training whose last checkpoint is given took all steps, or stopped early."""
+    training = task.config.training
+    log = read_log(directory / METRICS, print_to_stderr)
+    scores = [(entry["step"], entry.get(task.monitor)) for entry in log if entry["step"] <= last]
+    history = [(step, score) for step, score in scores if score is not None]
+    return last >= training.steps or should_stop_early(history, training.patience)

@@ -91,8 +91,6 @@ class ClassificationTask(PretrainedTask):
     def prepare(cls, config: Experiment, splits: Any, data_dir: Path | None = None) -> Self:
         """Learn the vocabulary from the training texts, or use that of the base model; the classes are the data's."""
         own = settings(config, Classification)
-        if own.objective is not None and config.training.label_smoothing:
-            raise UserError(f"training.label_smoothing: {own.objective.kind} uses no labels, so it must be 0.0")
         if base := read_base(config, splits.labels, cls.restore):
             encoder = TextEncoder(own, base.task.tokenizer)
         else:
@@ -159,7 +157,8 @@ class ClassificationTask(PretrainedTask):
         base_texts = self.base.classify_training_texts(ids) if self.base and ids else []
         members = self._adapted(ids, labels[kept], base_texts)
         is_adversary = self._settings.objective is not None and base_texts
-        fill = fill_with_base(self.adapter, members, base_texts) if is_adversary else None
+        pooling: Any = self.config.model.pooling  # pyright: ignore[reportAttributeAccessIssue]
+        fill = fill_with_base(self.adapter, members, base_texts, pooling.hops) if is_adversary else None
         batches = self.batched(members, fill)
         real, vocabulary = 100 * batches.real_fraction, self.tokenizer.vocabulary_size
         summary = [
