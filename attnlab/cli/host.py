@@ -9,18 +9,15 @@ from attnlab.system.cores import host_devices
 from attnlab.system.heap import keep_freed_memory
 
 
-def prepare_host(run: Path | None = None, *, keep_memory: bool = True) -> None:
+def prepare_host(run: Path | None = None) -> None:
     """Set the number of host devices for data-parallel training to one per core, and the caches of memory and programs.
 
     Call it before jax is imported. A resumed run gets its original number of devices.
 
     Args:
         run: the run directory to train in.
-        keep_memory: call `keep_freed_memory` now. The single heap for all threads slows threads that allocate many
-            small blocks, as tokenizers do: a command that reads much data calls it after that.
     """
-    if keep_memory:
-        keep_freed_memory()
+    keep_freed_memory()  # before there are threads
     use_compilation_cache()
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         recorded = run and _devices_of(run / "environment.json")

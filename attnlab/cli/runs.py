@@ -24,7 +24,6 @@ from attnlab.cli.arguments import (
 from attnlab.cli.host import prepare_host
 from attnlab.config.errors import UserError
 from attnlab.data.text.lines import LONGEST_LINE
-from attnlab.system.heap import keep_freed_memory
 from attnlab.system.interrupt import interruptible_import
 from attnlab.system.stages import stage
 from attnlab.training import metric_names
@@ -67,13 +66,12 @@ def add_commands(commands: Any) -> None:
 def _train(options: argparse.Namespace) -> int:
     experiment, data_dir = trusted_experiment(options), data_dir_of(options)
     directory = options.out or default_directory(options.config, experiment)
-    prepare_host(directory, keep_memory=False)
+    prepare_host(directory)
     with interruptible_import():
         from attnlab import lab
 
     try:
-        settings = {"trust": options.trust, "prepared": keep_freed_memory}
-        lab.train(experiment, directory, data_dir, options.restart, overrides_of(options), **settings)
+        lab.train(experiment, directory, data_dir, options.restart, overrides_of(options), trust=options.trust)
     except Interrupted as stop:
         with suppress(OSError):  # the terminal may be closed; the exit code is still returned
             resume = lab.resume_command(directory, data_dir)

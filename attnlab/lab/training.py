@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +31,6 @@ def train(
     overrides: Sequence[str] = (),
     *,
     trust: bool = False,
-    prepared: Callable[[], object] = lambda: None,
 ) -> Path:
     """Train an experiment into a run directory, or resume it after an interruption.
 
@@ -42,7 +41,6 @@ def train(
         restart: start at step 0; files of an earlier training are moved to before-restart-1/ (2, 3, ...) of the run.
         overrides: texts `key=value` with which `config` differs from its file; a new run records them for `results`.
         trust: resume even if the code of the run is not the code recorded at the start of training.
-        prepared: called when the data are prepared, before anything is compiled.
 
     Returns: the run directory.
 
@@ -63,7 +61,6 @@ def train(
         task = task_class(config).prepare(config, splits, data_dir)
         data = splits.fingerprint()
         training = task.training_batches(splits.train)  # before the run is created: the data may be unusable
-    prepared()
     identity = {
         "data": data,
         **task.fingerprints(),

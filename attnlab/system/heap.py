@@ -16,6 +16,9 @@ def keep_freed_memory() -> bool:
     training step (docs/decisions.md). With a single heap for all threads, no separate mappings for large blocks and no
     trimming, the pages are kept. The memory of the process never shrinks, and its peak is unchanged.
 
+    Call it before there is another thread. Each thread keeps the heap that it got when it began, and a new one may get
+    that of a thread that has ended; in all of these but the first, large blocks are mapped and returned every time.
+
     Returns: whether the settings were changed. They are not changed with another C library, or where the environment
         configures the allocator (`GLIBC_TUNABLES`, `MALLOC_…`).
     """
