@@ -75,6 +75,7 @@ figures: $(READY)
 
 results: $(READY)
 	$(BIN)/attnlab results docs/results/*-s* --into docs/results.md
+	$(BIN)/attnlab results docs/results/*-s* --into docs/trust.md
 
 # Pins anew what pyproject.toml allows today, with hashes (in an environment of its own, so that .venv stays as it is).
 lock:

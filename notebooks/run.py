@@ -2,6 +2,7 @@
 
 `python notebooks/run.py` executes all of them, `python notebooks/run.py 01 03` those whose names begin so. What differs
 between two executions of the same code is left out or replaced, so that an .ipynb changes only when its results do.
+A notebook whose data are not part of attnlab is left out where `ATTNLAB_DATA` is not set.
 """
 
 import os
@@ -17,6 +18,8 @@ from traitlets.config import Config
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+DATA = "ATTNLAB_DATA"
+"""The variable with the directory of datasets, which some notebooks need."""
 PLACES = {str(ROOT): ".", tempfile.gettempdir(): "TMP", str(Path.home()): "~"}
 """Folders of this machine, and what outputs show in their place."""
 
@@ -69,6 +72,9 @@ def main(names: list[str]) -> None:
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     for source in sorted(HERE.glob("[0-9]*.py")):
         if names and not source.name.startswith(tuple(names)):
+            continue
+        if DATA in source.read_text(encoding="utf-8") and not os.environ.get(DATA):
+            print(f"{source.name}: left out, as its data are not part of attnlab; set {DATA} to their directory")
             continue
         target = source.with_suffix(".ipynb")
         nbformat.write(executed(source), target)

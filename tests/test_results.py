@@ -13,7 +13,7 @@ import pytest
 from attnlab import cli
 from attnlab.config.errors import UserError
 from attnlab.config.load import load, resolved
-from attnlab.results import archive, record, run_files, tables
+from attnlab.results import archive, divergence_tables, faithfulness_tables, marked_text, record, run_files, tables
 from attnlab.results.per_example import PerExampleScores, read_per_example, write_per_example
 from attnlab.results.run import Run
 from attnlab.tasks.base import Metric
@@ -343,6 +343,79 @@ def test_a_task_without_an_attribute_of_its_class_is_refused(monkeypatch):
 def test_the_table_of_the_docs_is_made_of_the_runs_that_are_kept():
     kept = [record.read(path) for path in sorted((ROOT / "docs/results").glob("*-s*/"))]
     assert tables.between(ROOT / "docs/results.md") == tables.render(kept), "make results"
+    for kind in (faithfulness_tables, divergence_tables):
+        assert marked_text.between(ROOT / "docs/trust.md", kind.MARK) == kind.render(kept), "make results"
+
+
+def found(mean: float, low: float | None = None) -> dict[str, Any]:
+    return {"mean": mean, "ci95": None if low is None else [low, mean + 0.1], "n": 40}
+
+
+def faithfulness(compr: float, low: float | None = 0.3) -> dict[str, Any]:
+    methods = {"raw_attention": {"aopc_compr": found(compr, low)}, "random_attribution": {"aopc_compr": found(0.07)}}
+    tests = {"uniform_tvd": found(0.05, 0.04), "permutation_by_weight": {"0 to 0.25": found(0.1)}}
+    return {"test": {"examples": 40, "methods": methods, "tests": tests, "failed": {"3": "own words"}}}
+
+
+def test_results_of_analyses_are_archived_without_machine_and_texts(make, tmp_path: Path):
+    run = make("one")
+    machine = {"environment": ENVIRONMENT, "reverse": "/home/somebody/runs/other"}
+    report = faithfulness(0.4)
+    report["test"] |= machine
+    (run / "faithfulness.json").write_text(json.dumps(report))
+    kept = archive.archive(record.read(run), tmp_path / "kept")
+    text = (kept / "faithfulness.json").read_text()
+    for private in ("own words", "somebody", "command"):
+        assert private not in text
+    assert json.loads(text)["test"]["reverse"] == "other"
+    rendered = [faithfulness_tables.render([record.read(path)]) for path in (run, kept)]
+    assert rendered[0] == rendered[1]
+    (run / "faithfulness.json").write_text("[")
+    with pytest.raises(UserError, match=r"faithfulness\.json: cannot be read as results"):
+        record.read(run).analysis("faithfulness.json")
+
+
+def test_the_battery_of_many_runs_is_a_table_a_metric(make):
+    reports = {"s1": faithfulness(0.4), "s2": faithfulness(0.5), "dates": faithfulness(0.2, None)}
+    directories = [
+        make("s1"),
+        make("s2", seed=2),
+        make("dates", DATES),
+        make("without", overrides=["model.dropout=0.9"]),
+    ]
+    for directory in directories[:3]:
+        (directory / "faithfulness.json").write_text(json.dumps(reports[directory.name]))
+    runs = list(map(record.read, directories))
+    lines = faithfulness_tables.render(runs).splitlines()
+    assert lines[:6] == [
+        "`aopc_compr`: fall of the probability without the top 1, 5, 10, 20, 50% of the tokens (higher is better)",
+        "",
+        "| run | examples | `random_attribution` | `raw_attention` |",
+        "|---|---|---:|---:|",
+        "| `synthetic_sentiment_dot` | 40 test × 2 seeds | 0.07 ± 0.00 | 0.45 ± 0.07 |",
+        "| `dates_dot` | 40 test | 0.07 | 0.20 |",
+    ]
+    assert "| `dates_dot` | 40 test | 0.05 [0.04, 0.15] |" in lines
+    assert faithfulness_tables.render([]) == "No runs yet.\n"
+
+
+def test_each_table_goes_between_its_own_marks(make, tmp_path: Path):
+    run, page = make("one"), tmp_path / "page.md"
+    (run / "divergence").mkdir()
+    group = {"weight_jsd": 0.25, "weight_jsd_ci95": [0.2, 0.3], "prediction_tvd": 0.01, "prediction_tvd_ci95": None}
+    group |= {"label": "λ = 0.1", "runs": [{}, {}], "accuracy": 80.04}
+    (run / "divergence/test.json").write_text(json.dumps({"texts": 1821, "accuracy": 82.0, "groups": [group]}))
+    marks = [marked_text.pair(name) for name in ("faithfulness", "divergence")]
+    page.write_text("\n".join(mark for pair in marks for mark in pair))
+    assert cli.main(["results", str(run), "--into", str(page)]) == 0
+    assert marked_text.between(page, "faithfulness") == "No runs yet.\n"
+    assert marked_text.between(page, "divergence").splitlines() == [
+        "`synthetic_sentiment_dot`, 1,821 texts of test, accuracy of the base run 82.0:",
+        "",
+        "| runs compared with the base run | seeds | JSD of the weights | TVD of the predictions | accuracy |",
+        "|---|---:|---:|---:|---:|",
+        "| λ = 0.1 | 2 | 0.250 [0.200, 0.300] | 0.010 | 80.0 |",
+    ]
 
 
 @pytest.mark.slow

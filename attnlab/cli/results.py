@@ -19,7 +19,7 @@ def add_commands(commands: Any) -> None:
         "--into",
         type=Path,
         metavar="FILE",
-        help="write the table between the results markers in FILE",
+        help="write each table whose markers are in FILE between them: results, faithfulness, divergence",
     )
     results.add_argument("--save", type=Path, metavar="DIR", help="archive the numbers of every run in DIR/NAME")
     results.add_argument("--unfinished", action="store_true", help="accept runs whose training is not complete")
@@ -41,15 +41,16 @@ def add_commands(commands: Any) -> None:
 
 def _results(options: argparse.Namespace) -> int:
     with interruptible_import():
-        from attnlab.results import archive, groups, record, tables
+        from attnlab.results import archive, divergence_tables, faithfulness_tables, groups, marked_text, record, tables
 
     paths = [run for path in options.runs for run in groups.find_runs(path)]
     records = [record.read(path, options.unfinished) for path in paths]
-    table = tables.render(records)
     if options.into is None:
-        print(table, end="")
+        print(tables.render(records), end="")
     else:
-        tables.insert(table, options.into)
+        kinds = {kind.MARK: kind.render for kind in (tables, faithfulness_tables, divergence_tables)}
+        for mark in marked_text.present(options.into, kinds) or [tables.MARK]:
+            marked_text.insert(kinds[mark](records), options.into, mark)
         print(f"written: {options.into}", file=sys.stderr)
     for run in records if options.save else ():
         print(f"archived: {archive.archive(run, options.save)}", file=sys.stderr)

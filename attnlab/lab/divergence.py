@@ -24,6 +24,7 @@ from attnlab.lab.evaluation import refuse_unknown_splits, training_data
 from attnlab.lab.trained import TrainedModel, load
 from attnlab.results.divergence import Curve, DivergenceReport, GroupDivergence, Kind, RunDivergence
 from attnlab.results.groups import find_runs
+from attnlab.results.run_files import DIVERGENCE
 from attnlab.tasks.bootstrap import interval
 from attnlab.tasks.classification.attention_maps import ClassifiedText
 from attnlab.tasks.classification.base_model import SHARED
@@ -32,9 +33,6 @@ from attnlab.tasks.classification.task import ClassificationTask
 from attnlab.training.atomic_files import writing
 from attnlab.training.progress import EvaluationProgress
 from attnlab.training.steps import fingerprint
-
-FOLDER = "divergence"
-"""Folder of the base run that the report and the picture are written to."""
 
 
 def compare_attention(
@@ -76,8 +74,8 @@ def compare_attention(
     for other in opened:
         comparison.refuse_misfit(other, data_dir)
     report = comparison.report([comparison.distances(path, run) for path, run in zip(others, opened, strict=True)])
-    wrote(trained.run.write_text(f"{FOLDER}/{report.split}.json", report.to_json()))
-    wrote(_draw(report, trained.run.path(f"{FOLDER}/{report.split}.png")))
+    wrote(trained.run.write_text(f"{DIVERGENCE}/{report.split}.json", report.to_json()))
+    wrote(_draw(report, trained.run.path(f"{DIVERGENCE}/{report.split}.png")))
     return report
 
 

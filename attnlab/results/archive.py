@@ -1,7 +1,8 @@
 """Archives of runs, which are small enough for git and have the layout of a run directory.
 
-An archive contains config.yaml, environment.json, metrics.jsonl, results.json and per_example/, but only numbers: no
-text of a dataset, no path of a machine, and only those lines of the log with validation metrics and the last one.
+An archive contains config.yaml, environment.json, metrics.jsonl, results.json and per_example/, and what the analyses
+have found, faithfulness.json, alignment.json and divergence/SPLIT.json, but only numbers: no text of a dataset, no path
+of a machine, and only those lines of the log with validation metrics and the last one.
 """
 
 import json
@@ -14,12 +15,14 @@ from attnlab.config.errors import UserError
 from attnlab.config.yaml_text import dump, parse
 from attnlab.results.per_example import write_per_example
 from attnlab.results.record import RunRecord
-from attnlab.results.run_files import CONFIG, ENVIRONMENT, METRICS
+from attnlab.results.run_files import ALIGNMENT, CONFIG, ENVIRONMENT, FAITHFULNESS, METRICS
 from attnlab.results.scores import RESULTS
 from attnlab.training.atomic_files import write_whole
 
 ARCHIVED = ("attnlab", "commit", "dirty", "python", "packages", "devices", "cores", "processor", "step")
 """Entries of an environment that are archived; command and platform may name a machine."""
+OF_EXAMPLES = ("failed",)
+"""Entries of an analysis that are archived nowhere, since they may quote the text of an example."""
 _PATH = re.compile(r"/\w|~\w*/|\\\\|[A-Za-z]:[/\\]")
 
 
@@ -53,6 +56,9 @@ def archive(record: RunRecord, folder: Path) -> Path:
         METRICS: "".join(json.dumps(entry) + "\n" for entry in log),
         RESULTS: json.dumps(results, indent=1) + "\n",
     }
+    for file in (ALIGNMENT, FAITHFULNESS, *record.divergences()):
+        if found := record.analysis(file):
+            texts[file] = json.dumps(_without_machine(found), indent=1, ensure_ascii=False) + "\n"
     per_example = {split: record.per_example(split) for split in record.results}
     for name, text in texts.items():
         write_whole(directory / name, text)
@@ -64,6 +70,19 @@ def archive(record: RunRecord, folder: Path) -> Path:
 
 def _reduced(environment: Mapping[str, Any]) -> dict[str, Any]:
     return {name: environment[name] for name in ARCHIVED if name in environment}
+
+
+def _without_machine(found: Any) -> Any:
+    """Return what an analysis has found without paths, of which the last name is kept, and what names a machine."""
+    if isinstance(found, Mapping):
+        return {
+            name: _reduced(value) if name == "environment" else _without_machine(value)
+            for name, value in found.items()
+            if name not in OF_EXAMPLES
+        }
+    if isinstance(found, list):
+        return [_without_machine(value) for value in found]
+    return Path(found).name if isinstance(found, str) and _PATH.match(found) else found
 
 
 def _numbers(scores: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

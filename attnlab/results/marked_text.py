@@ -1,5 +1,6 @@
 """Text between two markers of a file, which a command replaces without changing the rest."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from attnlab.config.errors import UserError
@@ -23,6 +24,15 @@ def insert(text: str, path: Path, name: str) -> None:
     """
     before, after = _split_at_markers(path, name)
     write_whole(path, before + b"\n" + text.encode() + after)
+
+
+def present(path: Path, names: Iterable[str]) -> list[str]:
+    """Return those names of which a file has a marker; none for a file that cannot be read."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return []
+    return [name for name in names if any(marker.encode() in content for marker in pair(name))]
 
 
 def between(path: Path, name: str) -> str:

@@ -12,7 +12,7 @@ from attnlab.config.errors import UserError
 from attnlab.config.run_paths import missing_run
 from attnlab.config.yaml_text import parse
 from attnlab.results.per_example import PerExampleScores, per_example_file, read_per_example
-from attnlab.results.run_files import CONFIG, DECODING, ENVIRONMENT, read_environment, read_metrics
+from attnlab.results.run_files import CONFIG, DECODING, DIVERGENCE, ENVIRONMENT, read_environment, read_metrics
 from attnlab.results.scores import read_results
 from attnlab.tasks.base import Task
 from attnlab.tasks.registry import CLASSES, task_class_of_kind
@@ -140,6 +140,25 @@ class RunRecord:
                     f"attnlab evaluate {self.directory} --split {split}"
                 )
         return scores
+
+    def analysis(self, file: str) -> dict[str, Any]:
+        """Read what an analysis has found: faithfulness.json, alignment.json or divergence/SPLIT.json; {} without it.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
+        path = self.directory / file
+        if not path.exists():
+            return {}
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return dict(found)
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise UserError(f"{path}: cannot be read as results ({type(error).__name__}: {error})") from None
+
+    def divergences(self) -> list[str]:
+        """Return the files of `attnlab divergence` in this run, one for each split."""
+        return sorted(f"{DIVERGENCE}/{path.name}" for path in (self.directory / DIVERGENCE).glob("*.json"))
 
     @property
     def repeatable(self) -> bool:

@@ -17,11 +17,13 @@ ALIGNMENT = "alignment.json"
 """Agreement of attention with gold alignment, written by `attnlab align`."""
 FAITHFULNESS, FAITHFULNESS_RECORDS = "faithfulness.json", "faithfulness"
 """Results of `attnlab faithfulness`, and the folder of its records and pages."""
+DIVERGENCE = "divergence"
+"""Folder of what `attnlab divergence` has found with the run as its base, a file for each split."""
 DECODING = "task.decoding."
 """Prefix of the only settings of a trained run that may change: those of decoding."""
 TRAINED = (
     "checkpoints", METRICS, DISCARDED, "tensorboard", RESULTS, PER_EXAMPLE, ALIGNMENT, "attention", "show", "explain",
-    "divergence", FAITHFULNESS, FAITHFULNESS_RECORDS, "training.png",
+    DIVERGENCE, FAITHFULNESS, FAITHFULNESS_RECORDS, "training.png",
 )  # fmt: skip
 """All files that training, evaluation and the analyses write into a run; `--restart` moves them aside."""
 

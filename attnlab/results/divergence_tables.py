@@ -1,0 +1,34 @@
+"""Tables of `attnlab divergence`, in GitHub-flavored Markdown."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attnlab.results.record import RunRecord
+from attnlab.results.tables import NONE, line
+
+MARK = "divergence"
+"""Name of the markers in a file between which the tables are."""
+HEADS = ("runs compared with the base run", "seeds", "JSD of the weights", "TVD of the predictions", "accuracy")
+
+
+def render(runs: Sequence[RunRecord]) -> str:
+    """Return a table for each base run and split; runs that are no base run are left out."""
+    blocks = [_table(run.name, Path(file).stem, run.analysis(file)) for run in runs for file in run.divergences()]
+    return "\n\n".join(blocks or [NONE]) + "\n"
+
+
+def _table(name: str, split: str, report: Mapping[str, Any]) -> str:
+    title = f"`{name}`, {report['texts']:,} texts of {split}, accuracy of the base run {report['accuracy']:.1f}:\n"
+    rows = [line(_cells(group)) for group in report["groups"]]
+    return "\n".join([title, line(HEADS), "|---|---:|---:|---:|---:|", *rows])
+
+
+def _cells(group: Mapping[str, Any]) -> list[str]:
+    distances = [_cell(group, name) for name in ("weight_jsd", "prediction_tvd")]
+    return [group["label"], str(len(group["runs"])), *distances, f"{group['accuracy']:.1f}"]
+
+
+def _cell(group: Mapping[str, Any], name: str) -> str:
+    low, high = group[f"{name}_ci95"] or (None, None)
+    return f"{group[name]:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
