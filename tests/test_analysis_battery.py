@@ -377,7 +377,7 @@ def test_settings_name_what_is_left_out():
     assert {"occlusion", "smooth_grad"} <= set(battery_settings(explainer, "all", "mask")[0].methods)
     assert settings.options("integrated_gradients")["baseline"] == "pad"
     for methods, removal, message in (
-        (["saliencee"], "pad", "saliency"), (["attention_rollout"], "pad", "attention_norms"), (None, "drop", "pad"),
+        (["saliencee"], "pad", "saliency"), (["attention_rollout"], "pad", "attention_norms"), (None, "erase", "pad"),
         (["value_zeroing"], "pad", "value_zeroing"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=message):

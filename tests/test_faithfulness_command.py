@@ -133,7 +133,7 @@ def test_restart_and_other_settings(run, report, measured, capsys):
         (["--split", "tset"], "test"),
         (["--methods", "atention_rollout"], "attention_rollout"),
         (["--methods", "attention_rollout"], "attention_norms"),
-        (["--removal", "drop"], "pad"),
+        (["--removal", "erase"], "drop"),
         (["--examples", "0"], "at least 1"),
         (["--methods", ","], "--methods"),
         (["--methods", ""], "--methods"),

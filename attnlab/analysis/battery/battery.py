@@ -16,7 +16,7 @@ from attnlab.analysis.battery.attention_tests import attention_tests, left_out_t
 from attnlab.analysis.battery.chunks import Arrays, Chunk, Static, call_of, mapped
 from attnlab.analysis.battery.metric_table import OF_GENERATED, OF_ONE, PLAUSIBILITY
 from attnlab.analysis.battery.metrics import metrics_of
-from attnlab.analysis.battery.settings import CEILING, FLOOR, BatterySettings
+from attnlab.analysis.battery.settings import CEILING, FLOOR, BatterySettings, left_out_metrics
 from attnlab.analysis.battery.summary import summarize
 from attnlab.analysis.explain import Explainer
 from attnlab.analysis.explain.call import ModelCall
@@ -51,9 +51,10 @@ class Battery:
     def summary(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return the means of all metrics with intervals, what they are of, and what is left out, with reasons."""
         summary = summarize(records, self.settings)
-        left_out = {"methods": dict(self.methods_left_out), "tests": self.tests_left_out, "metrics": {}}
+        metrics = left_out_metrics(self.settings.removal, self.explainer.task.adapter)
+        left_out = {"methods": dict(self.methods_left_out), "tests": self.tests_left_out, "metrics": metrics}
         if summary["rationale_size"] is None:
-            left_out["metrics"] = dict.fromkeys(PLAUSIBILITY.metrics, "the data mark no evidence for these examples")
+            metrics |= dict.fromkeys(PLAUSIBILITY.metrics, "the data mark no evidence for these examples")
         generates = isinstance(self.explainer.task, GenerationTask)
         return {"target": OF_GENERATED if generates else OF_ONE} | summary | {"left_out": left_out}
 
