@@ -136,7 +136,7 @@ def test_the_battery_drops(name: str):
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in IMAGES])
 def test_images_cannot_close_up(name: str):
     explainer, _, _ = prepared(name)
-    with pytest.raises(UserError, match="drop.*cells.*pad"):
+    with pytest.raises(UserError, match=r"drop.*cells.*pad"):
         battery_settings(explainer, None, "drop")
 
 

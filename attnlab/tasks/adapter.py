@@ -42,7 +42,7 @@ class ModelAdapter(ABC):
         model: the Linen module; its parameters live elsewhere.
         input_names: names of the arrays of a batch in the order of the model's arguments.
         embedded_names: names of the arrays that `embed` embeds, in which 0 is padding or a blank image.
-        sequences: for each array of `embed`, or group of arrays with the same positions, the arrays of a batch that have
+        sequences: for each array of `embed`, or group of arrays with the same positions, the arrays of a batch with
             these positions; empty for a model whose input cannot lose positions.
         drop_refusal: why it cannot, and what to use instead; "" for a model that defines `drop`, or `sequences`.
         predicts_places: whether the logits are of positions of the input, such as the first and last word of an answer.
@@ -103,9 +103,7 @@ class ModelAdapter(ABC):
         """
         return dropped(batch, self.sequences, removed)
 
-    def at_places_of_text(
-        self, logits: Array, batch: Mapping[str, Any], removed: Sequence[Bool[Array, " n"]]
-    ) -> Array:
+    def at_places_of_text(self, logits: Array, batch: Mapping[str, Any], removed: Sequence[Bool[Array, " n"]]) -> Array:
         """Return the logits for a batch of `drop` as those of the whole input: the same, unless they are of places.
 
         Args:

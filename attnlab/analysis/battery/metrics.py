@@ -36,7 +36,7 @@ def metrics_of(
     rng: Array,
     settings: BatterySettings,
 ) -> dict[str, Array]:
-    """Return every metric of every method that is not left out: [m], curves and numbers of tokens at each share [m s], ranks [m n].
+    """Return every metric of every method: [m], curves and numbers of tokens at each share [m s], ranks [m n].
 
     The gradients of Jain & Wallace and their leave-one-out (total variation distances) have no sign, so that the sizes
     |a| of attributions are correlated with them; attention weights are their own sizes.

@@ -43,6 +43,8 @@ class BatterySettings:
         restarts: of the search for adversarial attention.
         steps: of this search.
         epsilon: largest change of the prediction that counts as none.
+        searched: number of examples that adversarial attention is searched for if a prediction has several rows of
+            weights, such as one for each token of the output; of one row it is all examples.
         randomized: number of examples whose attributions are compared with those of a randomized model.
     """
 
@@ -55,6 +57,7 @@ class BatterySettings:
     restarts: int = 5
     steps: int = 500
     epsilon: float = 0.01
+    searched: int = 20
     randomized: int = 100
 
     def options(self, method: str) -> dict[str, Any]:

@@ -83,8 +83,8 @@ class Explainer:
             method: a method of `methods`.
             selection: the target; None for the model's own prediction.
             granularity: sum the attributions of tokens over words, or over sentences.
-            options: of the method: `baseline` ("pad", "zeros", "mean"), `removal` (one of these, "mask" or "drop"), `n_steps`,
-                `n_samples`, `noise_level`, `seed`, `layer`, `head`.
+            options: of the method: `baseline` ("pad", "zeros", "mean"), `removal` (one of these, "mask" or "drop"),
+                `n_steps`, `n_samples`, `noise_level`, `seed`, `layer`, `head`.
         Raises:
             UserError: the method, the target or an option does not exist for this model; names what does.
         """
