@@ -1,6 +1,7 @@
 """Removal `drop`: a text without words is the shorter text, for every task whose input is made of tokens."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 
 from attnlab.analysis.battery import Battery, battery_settings, run_battery
+from attnlab.analysis.battery.settings import SHARES
 from attnlab.analysis.explain import Explainer
+from attnlab.analysis.faithfulness import RATIOS
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
 from attnlab.tasks.dropping import at_places_of_text, closed_up
@@ -116,12 +119,17 @@ def test_the_rest_is_the_shorter_text(name: str):
     assert np.isfinite(everything)
 
 
-@pytest.mark.parametrize("name", rows(name for name in MODELS if name not in IMAGES))
-def test_the_battery_drops(name: str):
+@cache
+def measured(name: str) -> tuple[Battery, list[Any]]:
     explainer, params, examples = prepared(name)
     settings, _ = battery_settings(explainer, ["input_x_gradient"], "drop")
-    battery = Battery(explainer, params, settings)
-    records = run_battery(battery, dict(enumerate(examples)))
+    battery = Battery(explainer, params, replace(settings, permutations=4, steps=3, restarts=2))
+    return battery, run_battery(battery, dict(enumerate(examples)))
+
+
+@pytest.mark.parametrize("name", rows(name for name in MODELS if name not in IMAGES))
+def test_the_battery_drops(name: str):
+    battery, records = measured(name)
     json.dumps(records, allow_nan=False)
     summary = battery.summary(records)
     found, left_out = summary["methods"]["leave_one_out"], summary["left_out"]["metrics"]
@@ -131,6 +139,36 @@ def test_the_battery_drops(name: str):
     assert not {"soft_comprehensiveness", "soft_sufficiency"} & set(found)
     assert "--removal zeros" in left_out["soft_sufficiency"]
     assert ("log_odds" in left_out) == (name == "bidaf") == ("log_odds" not in found)
+
+
+def test_special_tokens_neither_go_nor_count():
+    """The values of a model with [CLS] and [SEP], from texts that are tokenized without the words that are removed."""
+    explainer, params, examples = prepared("transformer")
+    adapter, task = explainer.task.adapter, explainer.task
+    for record, example in zip(measured("transformer")[1], examples, strict=True):
+        explained = task.explained_prediction(params, example, TargetSelection())
+        ids = np.asarray(explained.examples[0][0])
+        n = len(ids)
+        assert len(jax.tree.leaves(explained.inputs)[0].parts[0].labels) == n + 2
+        label = int(explained.target.keywords["label"])
+
+        def chances(texts: list[np.ndarray], label: int = label) -> np.ndarray:
+            logits = adapter.forward(params, adapter.fill([(text, 0) for text in texts]), attention=False).logits
+            return np.asarray(jax.nn.softmax(logits))[: len(texts), label]
+
+        counts = [int(np.ceil(round(share * n, 6))) for share in SHARES]
+        assert record["positions"] == n
+        assert record["counts"] == counts
+        full, *without = chances([ids, *(np.delete(ids, place) for place in range(n))])
+        order = np.argsort(-(np.log(full) - np.log(without)), kind="stable")
+        tops = [order[: counts[SHARES.index(ratio)]] for ratio in RATIOS]
+        found = record["methods"]["leave_one_out"]
+        compr = full - chances([np.delete(ids, top) for top in tops])
+        suff = full - chances([ids[np.sort(top)] for top in tops])
+        assert found["aopc_compr"] == pytest.approx(compr.mean(), abs=1e-5)
+        assert found["aopc_suff"] == pytest.approx(suff.mean(), abs=1e-5)
+        assert found["deletion_curve"][0] == pytest.approx(full, abs=1e-5)
+        assert found["deletion_curve"][-1] == pytest.approx(chances([ids[:0]])[0], abs=1e-5)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in IMAGES])

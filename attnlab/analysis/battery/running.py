@@ -1,7 +1,7 @@
 """The battery on a data set: explained predictions, chunks, and records that are kept as soon as they are computed."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from attnlab.analysis.battery.battery import Battery, Record
 from attnlab.analysis.battery.chunks import Marked, chunks_of
@@ -9,6 +9,7 @@ from attnlab.config.errors import UserError
 from attnlab.tasks.explained_prediction import TargetSelection
 
 
+@runtime_checkable
 class ChunkPoll(Protocol):
     """A callback that reports progress, and stops the computation by raising."""
 

@@ -89,7 +89,9 @@ def adversarial_rows(
         n_steps: number of steps of Adam, from uniform logits plus noise of standard deviation 3.
         learning_rate: of Adam.
         penalty: λ.
-    Returns: an `AdversarialRows`. If no row is searched every divergence is 0.
+    Returns: an `AdversarialRows`. Its divergence is a lower bound of the largest one, and the more rows there are, the
+        farther from it: a restart counts as a whole, with all rows that it began from. If no row is searched every
+        divergence is 0.
     Numerics: as `adversarial_attention`: the last five fields are NaN if a weight or a prediction is at any step.
     Reference: Jain & Wallace 2019, algorithm 3 and section 4.2.2, for one row.
 
