@@ -10,6 +10,7 @@ import pytest
 
 from attnlab.analysis.divergence import jsd, kl, tvd
 from attnlab.analysis.faithfulness.adversarial import adversarial_attention
+from attnlab.analysis.faithfulness.adversarial_rows import adversarial_rows
 from attnlab.analysis.faithfulness.frozen_weights import FrozenWeightsMLP, frozen_weights_loss
 from attnlab.analysis.faithfulness.model_consistent import divergence_curve, model_consistent_loss
 from attnlab.analysis.faithfulness.permutation import permutation_test
@@ -386,3 +387,45 @@ class TestFrozenWeights:
             _, trace = jax.lax.scan(step, (params, optimizer.init(params)), length=150)
             losses[name] = float(trace[-1])
         assert losses["guide"] < 0.05 < 0.4 < losses["uniform"]
+
+
+class TestAdversarialRows:
+    VALUES = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    """Tokens 0 and 1 vote for class 0, token 2 for class 1."""
+
+    def test_one_row_is_the_search_of_one_row(self):
+        weights, predict = array(0.9, 0.0, 0.1), lambda w: w @ self.VALUES
+        one = adversarial_attention(jax.random.key(0), predict, weights, n_steps=50)
+        rows = adversarial_rows(
+            jax.random.key(0), lambda w: w @ self.VALUES, weights[None], jnp.ones((1, 3), bool), n_steps=50
+        )
+        assert float(one.best_jsd) == float(rows.best_jsd)
+        assert float(rows.best_tvd) == float(rows.best_largest_tvd)
+
+    def test_two_rows_with_a_decision_each_and_two_that_do_not_count(self):
+        # Each of the first two rows may move its weight between tokens 0 and 1, as in the test of one row; of the last
+        # rows one is padding without a key, one belongs to a decision that does not count, so that it is free.
+        weights = jnp.stack([array(0.9, 0.0, 0.1), array(0.0, 1.0, 0.0), array(0.0, 0.0, 0.0), array(1.0, 0.0, 0.0)])
+        where = jnp.ones((4, 3), bool).at[2].set(False)
+        counted = jnp.array([True, True, False, False])
+        run = jax.jit(lambda rng: adversarial_rows(rng, lambda w: w @ self.VALUES, weights, where, counted))
+        found = run(jax.random.key(0))
+        divergences = jax.vmap(jsd)(found.best_weights, weights)
+        assert divergences[2] == 0.0
+        close(divergences.sum() / 3, found.best_jsd)
+        # What the decisions need stays, whichever way the rest went: the weight of token 2 of the first two rows.
+        np.testing.assert_allclose(found.best_weights[:2, 2], weights[:2, 2], atol=0.021)
+        assert float(found.best_jsd) > 0.7 * LN2
+        assert float(divergences[3]) > 0.9 * LN2
+        changes = tvd(found.best_weights @ self.VALUES, weights @ self.VALUES)[:2]
+        close(changes.mean(), found.best_tvd)
+        close(changes.max(), found.best_largest_tvd)
+        assert float(found.best_tvd) <= 0.01
+
+    def test_rows_of_hops_with_one_decision(self):
+        # The second hop reads what the first took up: token 2 in either row changes the prediction.
+        weights = jnp.stack([array(1.0, 0.0, 0.0), array(0.0, 1.0, 0.0)])
+        predict = lambda w: jnp.mean(w @ self.VALUES, axis=0, keepdims=True)  # noqa: E731
+        found = adversarial_rows(jax.random.key(1), predict, weights, jnp.ones((2, 3), bool), n_steps=300)
+        assert float(found.best_jsd) > 0.9 * LN2
+        assert float(found.best_weights[:, 2].mean()) <= 0.0101

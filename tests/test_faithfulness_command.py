@@ -17,6 +17,7 @@ from attnlab.results import lock
 from attnlab.results.record_file import RecordFile
 
 CONFIG = Path(__file__).parents[1] / "experiments/classification/synthetic_sentiment_additive.yaml"
+TRANSLATION = CONFIG.parents[1] / "translation/dates_additive.yaml"
 EXAMPLES = 20
 METHODS = ["input_x_gradient"]
 
@@ -133,7 +134,7 @@ def test_restart_and_other_settings(run, report, measured, capsys):
         (["--split", "tset"], "test"),
         (["--methods", "atention_rollout"], "attention_rollout"),
         (["--methods", "attention_rollout"], "attention_norms"),
-        (["--removal", "drop"], "pad"),
+        (["--removal", "erase"], "drop"),
         (["--examples", "0"], "at least 1"),
         (["--methods", ","], "--methods"),
         (["--methods", ""], "--methods"),
@@ -210,6 +211,44 @@ def test_an_interruption_loses_one_chunk(run, report, measured, monkeypatch):
     lab.measure_faithfulness(run, None, examples=EXAMPLES, methods=METHODS, restart=True)
     assert len(predicted) == len(measured) == EXAMPLES
     assert predicted[-1] > 0
+
+
+@pytest.mark.slow
+def test_a_killed_measurement_of_a_translation_repeats_nothing(tmp_path, measured, monkeypatch):
+    """Killed at half, with chunks of two widths under way; then nothing that is recorded is computed again."""
+    config = load(TRANSLATION, ["training.steps=2"], tiny=True)
+    run = lab.train(config, tmp_path / "run", None)
+    predicted: list[Any] = []
+    task = type(attnlab.load(run).task)
+    original, count = task.explained_prediction, Battery.records
+
+    def counted(self, params, example, selection):
+        predicted.append(example)
+        return original(self, params, example, selection)
+
+    def killed(self, chunk):
+        if len(measured) >= EXAMPLES // 2:
+            raise KeyboardInterrupt
+        return count(self, chunk)
+
+    monkeypatch.setattr(task, "explained_prediction", counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(Battery, "records", killed)
+        with pytest.raises(KeyboardInterrupt):
+            lab.measure_faithfulness(run, None, examples=EXAMPLES, methods=METHODS)
+    first = list(measured)
+    assert EXAMPLES // 2 <= len(first) < EXAMPLES
+    (path,) = files(run)
+    recorded = path.read_bytes()
+    predicted.clear()
+    report = lab.measure_faithfulness(run, None, examples=EXAMPLES, methods=METHODS)
+    assert len(measured) == EXAMPLES
+    assert len(set(measured)) == EXAMPLES
+    assert len(predicted) == EXAMPLES - len(first)
+    assert path.read_bytes().startswith(recorded)
+    assert report.summary["tests"]["adversarial_jsd"]["n"] == EXAMPLES
+    unbroken = lab.measure_faithfulness(run, None, examples=EXAMPLES, methods=METHODS, restart=True)
+    assert unbroken.records == report.records
 
 
 def test_plausibility_of_correct_predictions(report):

@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from attnlab.training.progress import PLAIN_EVERY, EvaluationProgress, Progress
+from attnlab.training.progress import PLAIN_EVERY, ChunkProgress, EvaluationProgress, Progress
 
 
 class Clock:
@@ -231,3 +231,38 @@ def test_an_evaluation_on_a_terminal_is_one_line_that_moves():
     assert "\n" not in during
     assert "computing the scores" in during
     assert during.count("test: ") == 35
+
+
+def chunks(progress: ChunkProgress, clock: Clock, *chunks: tuple[int, int, bool, float]) -> None:
+    """Go through chunks: done before, done after, whether it is compiled, seconds; a prediction takes one second."""
+    for before, after, compiling, seconds in chunks:
+        for _ in range(after - before):
+            progress(before, 40)
+            clock.now += 1
+        progress(before, 40, compiling=compiling)
+        clock.now += seconds
+        progress(after, 40)
+
+
+def test_compiling_a_chunk_says_nothing_of_the_others():
+    clock, screen = Clock(), Screen()
+    with ChunkProgress("test", 40, Console(file=screen, width=200), clock) as progress:
+        chunks(progress, clock, (0, 4, True, 60.0), (4, 8, True, 30.0), (8, 12, False, 16.0), (12, 16, True, 40.0))
+        lines = screen.lines()
+        assert lines[0] == "test: 40 examples; compiling first"
+        begun = [line for line in lines[1:] if "12 of" not in line and "16 of" not in line]
+        assert begun
+        assert all(line.endswith(", compiling") and "to go" not in line for line in begun)
+        assert "test: 12 of 40, 2 min 20 s to go" in lines, lines
+        assert lines[-1] == "test: 16 of 40, 2 min 00 s to go"
+        chunks(progress, clock, (16, 40, False, 96.0))
+    assert screen.lines()[-1] == "test: 40 of 40, computing the means"
+
+
+def test_a_terminal_says_at_once_that_a_chunk_is_compiled():
+    clock, screen = Clock(), Screen()
+    with ChunkProgress("test", 40, Console(file=screen, width=200, force_terminal=True), clock) as progress:
+        chunks(progress, clock, (0, 4, True, 60.0), (4, 8, False, 16.0))
+        screen.truncate(0)
+        progress(8, 40, compiling=True)
+        assert "8 of 40, 2 min 40 s to go, compiling" in screen.getvalue()

@@ -12,7 +12,10 @@ from attnlab.config.analysis import check_seed
 from attnlab.system.stages import stage
 from attnlab.training.signals import exit_on_signal
 
-REMOVALS = "pad, zeros or mean replace the embeddings of removed tokens, mask removes them in the attention"
+REMOVALS = (
+    "pad, zeros or mean replace the embeddings of removed tokens, mask removes them in the attention, "
+    "drop cuts them out of the text"
+)
 
 
 def add_commands(commands: Any) -> None:

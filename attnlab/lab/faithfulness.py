@@ -20,14 +20,14 @@ from attnlab.results.record_file import RecordFile
 from attnlab.results.run_files import FAITHFULNESS, FAITHFULNESS_RECORDS
 from attnlab.training.atomic_files import write_whole, writing
 from attnlab.training.environment import environment
-from attnlab.training.progress import EvaluationProgress
+from attnlab.training.progress import ChunkProgress
 from attnlab.training.steps import fingerprint
 
 if TYPE_CHECKING:
     from attnlab.analysis.battery import FaithfulnessReport
 
 BUSY = "computes the same; wait for it"
-FORMAT = 2
+FORMAT = 3
 """Number of the format of records; a change of what they hold begins new files."""
 
 
@@ -93,7 +93,7 @@ def measure_faithfulness(
         file = RecordFile(path, identity, trained.run.notify, restart=restart)
         if file.records:
             trained.run.notify(f"{path}: {len(file.records)} of {len(chosen)} examples are done already")
-        with EvaluationProgress(name, len(chosen) - len(file.records)) as progress:
+        with ChunkProgress(name, len(chosen) - len(file.records)) as progress:
             records = run_battery(battery, by_number, tuple(file.records), file.append, progress)
     wrote(path)
     report = FaithfulnessReport({**identity, **battery.summary(records), "environment": environment()}, records)

@@ -177,7 +177,7 @@ class TrainedModel:
             position: number of one token of a generated text, from 1; None for the whole text.
             granularity: sum the attributions of tokens over words, or over sentences.
             options: of the method: `baseline` ("pad", "zeros" or "mean") and `n_steps` of integrated gradients,
-                `baseline` of occlusion, `removal` (one of these or "mask") of leave-one-out, `n_samples` and
+                `baseline` of occlusion, `removal` (one of these, "mask" or "drop") of leave-one-out, `n_samples` and
                 `noise_level` of SmoothGrad, `seed`, and `layer` and `head` (from 1) of methods on attention.
 
         Raises:
@@ -202,7 +202,7 @@ class TrainedModel:
                 the task's data, which alone can mark evidence.
             methods: some of `explanation_methods`; "all"; None for the fast ones. The random floor, leave-one-out and
                 raw attention are added.
-            removal: what removing a token means: "pad", "zeros", "mean" or "mask".
+            removal: what removing a token means: "pad", "zeros", "mean", "mask" or "drop".
             seed: of all that is random.
 
         Raises:

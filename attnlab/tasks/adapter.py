@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
 from attnlab.layers.capture import Intervention, LayerAttention, apply_with_attention
+from attnlab.tasks.dropping import TokenArrays, dropped
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,19 @@ class ModelAdapter(ABC):
         model: the Linen module; its parameters live elsewhere.
         input_names: names of the arrays of a batch in the order of the model's arguments.
         embedded_names: names of the arrays that `embed` embeds, in which 0 is padding or a blank image.
+        sequences: for each array of `embed`, or group of arrays with the same positions, the arrays of a batch with
+            these positions; empty for a model whose input cannot lose positions.
+        drop_refusal: why it cannot, and what to use instead; "" for a model that defines `drop`, or `sequences`.
+        predicts_places: whether the logits are of positions of the input, such as the first and last word of an answer.
         max_positions: most positions of `lengths` that the model has learned; None for any number.
     """
 
     model: nn.Module
     input_names: ClassVar[tuple[str, ...]]
     embedded_names: ClassVar[tuple[str, ...]] = ("tokens",)
+    sequences: ClassVar[tuple[TokenArrays, ...]] = ()
+    drop_refusal: ClassVar[str] = "its input is not made of token sequences alone; use pad"
+    predicts_places: ClassVar[bool] = False
     max_positions: int | None = None
 
     @property
@@ -84,6 +92,26 @@ class ModelAdapter(ABC):
     def blank(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Return a batch with padding in place of every token, and blank images."""
         return dict(batch) | {name: jnp.zeros_like(batch[name]) for name in self.embedded_names}
+
+    def drop(self, batch: Mapping[str, Any], removed: Sequence[Bool[Array, " n"]]) -> dict[str, Any]:
+        """Return a batch without the removed positions, as if they had never been there: the others close up.
+
+        Args:
+            batch: as returned by `fill`, with rows of the same input.
+            removed: for each array of `embed`, or group of arrays with the same positions, True for the positions that
+                are cut out; padding and special tokens never are.
+        """
+        return dropped(batch, self.sequences, removed)
+
+    def at_places_of_text(self, logits: Array, batch: Mapping[str, Any], removed: Sequence[Bool[Array, " n"]]) -> Array:
+        """Return the logits for a batch of `drop` as those of the whole input: the same, unless they are of places.
+
+        Args:
+            logits: for the shortened batch.
+            batch: the whole one.
+            removed: as in `drop`.
+        """
+        return logits
 
     def inputs(self, batch: Mapping[str, Any]) -> list[Any]:
         """Return the model's positional arguments."""

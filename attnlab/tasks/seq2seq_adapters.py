@@ -10,6 +10,7 @@ from attnlab.data.text.tokenizer import Tokenizers
 from attnlab.models.seq2seq import RecurrentSeq2Seq
 from attnlab.models.transformer import TransformerSeq2Seq
 from attnlab.tasks.adapter import ModelAdapter
+from attnlab.tasks.dropping import TokenArrays
 
 
 class RecurrentAdapter(ModelAdapter):
@@ -17,6 +18,8 @@ class RecurrentAdapter(ModelAdapter):
 
     input_names = ("source", "source_lengths", "target_in")
     embedded_names = ("source",)
+    sequences = (TokenArrays(("source",), "source_lengths"),)
+    drop_refusal = ""
 
     def __init__(self, config: Any, source_vocabulary: int, target_vocabulary: int, supervised: bool = False) -> None:
         self.model = RecurrentSeq2Seq(config, source_vocabulary, target_vocabulary)

@@ -227,6 +227,61 @@ class EvaluationProgress(_Line):
         return line
 
 
+class ChunkProgress(_Line):
+    """Shows the progress of a computation in chunks, and the remaining time without compilation.
+
+    Each chunk of a new shape is compiled first; its time says nothing about that of the others, and does not count.
+
+    Args:
+      name: what is computed, such as a split.
+      examples: number of its examples.
+      console: output; None is stderr.
+      clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, name: str, examples: int, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(console, clock)
+        self._name, self._examples = name, examples
+        self._done, self._total, self._compiling = 0, examples, True
+        self._last, self._since_chunk = self._shown, 0.0
+        self._worked, self._finished = 0.0, 0
+        """Seconds and examples of the chunks that were not compiled."""
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.print(f"{self._name}: {self._examples:,} examples; compiling first")
+        return self
+
+    def __call__(self, done: int, total: int, *, compiling: bool = False) -> None:
+        """Add a finished chunk, if more examples are done than before.
+
+        Args:
+          done: number of finished examples.
+          total: number of all of them.
+          compiling: whether a chunk begins that is compiled first.
+        """
+        now, began = self._clock(), compiling and not self._compiling
+        self._since_chunk += now - self._last
+        if done > self._done:
+            if not self._compiling:
+                self._worked += self._since_chunk
+                self._finished += done - self._done
+            self._since_chunk, self._compiling = 0.0, False
+        self._done, self._total, self._last = done, total, now
+        self._compiling = self._compiling or compiling
+        self._move(self._line, now, at_once=began or done in (0, total))
+
+    def _line(self) -> str:
+        line = f"{self._name}: {self._done:,} of {self._total:,}"
+        if self._done >= self._total:
+            return f"{line}, computing the means"
+        if self._finished:
+            line += f", {_duration(self._worked / self._finished * (self._total - self._done))} to go"
+        return f"{line}, compiling" if self._compiling or not self._finished else line
+
+
 class _Mean:
     """Mean loss over the steps since the last line, weighted by the count of each batch.
 

@@ -13,6 +13,7 @@ REMOVAL = {
     "pad": "its embedding is replaced by that of padding",
     "zeros": "its embedding is replaced by zeros",
     "mean": "its embedding is replaced by the mean embedding of its text",
+    "drop": "it is cut out of the text, and the others close up",
     "mask": "it is masked in every attention to the input; what it contributes elsewhere remains",
 }
 DIFFERENCES = {

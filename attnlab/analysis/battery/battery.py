@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -12,22 +12,26 @@ from jax import Array
 from jaxtyping import Bool, Float, PyTree
 
 from attnlab.analysis.attribution import Attribution, random_attribution
-from attnlab.analysis.battery.attention_tests import attention_tests, left_out_tests
+from attnlab.analysis.battery.adversarial import has_one_row
+from attnlab.analysis.battery.attention_tests import adversarial_test, attention_tests, left_out_tests, main_layers
 from attnlab.analysis.battery.chunks import Arrays, Chunk, Static, call_of, mapped
 from attnlab.analysis.battery.metric_table import OF_GENERATED, OF_ONE, PLAUSIBILITY
 from attnlab.analysis.battery.metrics import metrics_of
-from attnlab.analysis.battery.settings import CEILING, FLOOR, BatterySettings
+from attnlab.analysis.battery.settings import CEILING, FLOOR, BatterySettings, left_out_metrics
 from attnlab.analysis.battery.summary import summarize
 from attnlab.analysis.explain import Explainer
 from attnlab.analysis.explain.call import ModelCall
 from attnlab.analysis.explain.methods import EXPLAINERS, FLOW
 from attnlab.analysis.faithfulness import spearman_rho
 from attnlab.data.text.buckets import Shape
+from attnlab.layers.capture import LayerAttention
 from attnlab.tasks.generation import GenerationTask
 from attnlab.training.steps import replicated
 
 Record = dict[str, Any]
 """The results of one example as plain data: its number, `methods` with their metrics, and `tests`."""
+SEARCHED_AT_ONCE = 4
+"""Examples with several rows of weights whose adversarial attention is searched together."""
 NOT_RANDOMIZED = (FLOOR, FLOW)
 """Methods that are not compared with a randomized model: one does not see it, the other one is slow."""
 TAG = 0xFA17_4F01
@@ -39,7 +43,7 @@ smaller; the battery folds in 0 to 2."""
 class Battery:
     """All metrics of all methods for the examples of a data set.
 
-    Keep it: it holds the compiled functions, three for each shape of the examples.
+    Keep it: it holds the compiled functions, four for each shape of the examples.
     """
 
     explainer: Explainer
@@ -51,27 +55,37 @@ class Battery:
     def summary(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return the means of all metrics with intervals, what they are of, and what is left out, with reasons."""
         summary = summarize(records, self.settings)
-        left_out = {"methods": dict(self.methods_left_out), "tests": self.tests_left_out, "metrics": {}}
+        metrics = left_out_metrics(self.settings.removal, self.explainer.task.adapter)
+        left_out = {"methods": dict(self.methods_left_out), "tests": self.tests_left_out, "metrics": metrics}
         if summary["rationale_size"] is None:
-            left_out["metrics"] = dict.fromkeys(PLAUSIBILITY.metrics, "the data mark no evidence for these examples")
+            metrics |= dict.fromkeys(PLAUSIBILITY.metrics, "the data mark no evidence for these examples")
         generates = isinstance(self.explainer.task, GenerationTask)
         return {"target": OF_GENERATED if generates else OF_ONE} | summary | {"left_out": left_out}
 
     @cached_property
     def tests_left_out(self) -> dict[str, str]:
         """The tests that the model cannot have, each with its reason; computes shapes only."""
+        return left_out_tests(self._layers)
+
+    @cached_property
+    def _layers(self) -> list[LayerAttention]:
+        """The shapes of the records of all layers."""
         adapter = self.explainer.task.adapter
+        attention = lambda params, batch: adapter.forward(params, batch, details=True).attention  # noqa: E731
+        return jax.eval_shape(attention, self.params, adapter.example_batch)
 
-        def logits_and_layers(params: PyTree, batch: Any) -> Any:
-            output = adapter.forward(params, batch, details=True)
-            return output.logits, output.attention
+    def is_new(self, chunk: Chunk) -> bool:
+        """Return whether functions must be compiled for a chunk: no records of its shape have been computed."""
+        return (chunk.static, chunk.shape) not in self._shapes
 
-        logits, layers = jax.eval_shape(logits_and_layers, self.params, adapter.example_batch)
-        return left_out_tests(layers, 1 if logits.ndim == 2 else max(int(np.prod(logits.shape[1:-1])), 2))
+    @cached_property
+    def _shapes(self) -> set[tuple[Static, Shape]]:
+        return set()
 
     def records(self, chunk: Chunk) -> list[Record]:
         """Return the record of each member of a chunk."""
         settings, arrays = self.settings, chunk.arrays
+        self._shapes.add((chunk.static, chunk.shape))
         functions = self._functions_of(chunk.static)
         attributed = functions["attribute"](self._replicated, arrays)
         values, gaps = np.array(attributed["values"]), np.asarray(attributed["gaps"])
@@ -79,8 +93,12 @@ class Battery:
             values[:, settings.methods.index(FLOW)] = self._flow(chunk)
         metrics = jax.device_get(functions["metrics"](self._replicated, arrays, values))
         tests = jax.device_get(functions["tests"](self._replicated, arrays))
+        adversarial = self._adversarial(chunk, functions["adversarial"])
         correlations = self._correlations(chunk, functions["attribute"], values)
-        return [self._record(chunk, row, metrics, gaps[row], tests, correlations) for row in range(len(chunk.members))]
+        found = [self._record(chunk, row, metrics, gaps[row], tests, correlations) for row in range(len(chunk.members))]
+        for record, results in zip(found, adversarial, strict=True):
+            record["tests"] |= results
+        return found
 
     def _record(
         self, chunk: Chunk, row: int, metrics: Any, gaps: np.ndarray, tests: Mapping[str, Any], correlations: Any
@@ -118,6 +136,27 @@ class Battery:
             return None
         others = attribute(self._random_params, chunk.arrays)["values"]
         return np.asarray(_rank_correlations(values, np.asarray(others), chunk.arrays.removable))
+
+    def _adversarial(self, chunk: Chunk, search: Callable[..., Any]) -> list[dict[str, Any]]:
+        """Return the results of the search for adversarial attention of each member; none for one that is not searched.
+
+        The members are searched a few at a time, so that no time is spent on those that are not.
+        """
+        layers, members = main_layers(self._layers), chunk.members
+        results = [dict[str, Any]() for _ in members]
+        if has_one_row(layers, chunk.static.generated):
+            rows, size = list(range(len(members))), chunk.shape.rows
+        else:
+            rows = [row for row, member in enumerate(members) if layers and member.place < self.settings.searched]
+            size = -(-SEARCHED_AT_ONCE // jax.device_count()) * jax.device_count()
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
+            filled = np.array([*some, *[some[-1]] * (size - len(some))])
+            arrays = jax.tree.map(partial(np.take, indices=filled, axis=0), chunk.arrays)
+            found = jax.device_get(search(self._replicated, arrays))
+            for place, row in enumerate(some):
+                results[row] = {name: plain(value[place]) for name, value in found.items()}
+        return results
 
     def _flow(self, chunk: Chunk) -> np.ndarray:
         """Return attention flow, which NumPy computes, of every row; that of the filling rows is 0."""
@@ -157,8 +196,14 @@ class Battery:
                     call_of(adapter, params, static, one), static, one, _rng(settings, one, 2), settings
                 )
 
+            def adversarial(params: PyTree, one: Arrays) -> dict[str, Array]:
+                return adversarial_test(
+                    call_of(adapter, params, static, one), static, one, _rng(settings, one, 2), settings
+                )
+
             self._functions[static] = {
-                "attribute": mapped(attribute), "metrics": mapped(metrics), "tests": mapped(tests)
+                "attribute": mapped(attribute), "metrics": mapped(metrics), "tests": mapped(tests),
+                "adversarial": mapped(adversarial),
             }  # fmt: skip
         return self._functions[static]
 

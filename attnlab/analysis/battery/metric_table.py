@@ -114,9 +114,13 @@ TESTS = MetricGroup(
         "uniform_same_decision": MetricText("", "share of decisions that stay the same with uniform weights"),
         "uniform_probability_change": MetricText("", "change of the target's probability with uniform weights"),
         "adversarial_jsd": MetricText(
-            "", "largest divergence from the weights with the same prediction (at most 0.69)"
+            "",
+            "largest divergence from the weights with the same prediction (at most 0.69); of several rows their mean",
         ),
-        "adversarial_tvd": MetricText("", "change of the prediction with these weights"),
-        "adversarial_found": MetricText("", "share of texts with divergence ≥ 0.5 and change ≤ ε"),
+        "adversarial_tvd": MetricText(
+            "", "change of the prediction with these weights; of several decisions their mean"
+        ),
+        "adversarial_largest_tvd": MetricText("", "the change of the decision that changes most, of several"),
+        "adversarial_found": MetricText("", "share of texts with divergence ≥ 0.5 and change ≤ ε = 0.01"),
     },
 )

@@ -12,7 +12,7 @@ from attnlab.analysis.attribution.batches import map_over
 from attnlab.analysis.battery.chunks import Arrays, Static
 from attnlab.analysis.battery.erasure_curves import erasure_metrics, undefined_for_nan, versions, with_ends
 from attnlab.analysis.battery.predictions import distributions, mean_over_rows, reader, real_rows
-from attnlab.analysis.battery.settings import BatterySettings
+from attnlab.analysis.battery.settings import SOFT, BatterySettings, left_out_metrics
 from attnlab.analysis.divergence import tvd
 from attnlab.analysis.explain.call import ModelCall
 from attnlab.analysis.explain.methods import AT_ONCE
@@ -52,7 +52,7 @@ def metrics_of(
     """
     read = reader(call.adapter, static, one)
     removed_readings = call.without(settings.removal, read)
-    removable = one.removable
+    removable, left_out = one.removable, left_out_metrics(settings.removal, call.adapter)
     full, null = (
         jax.tree.map(lambda field: field[0], removed_readings(mask[None]))
         for mask in (jnp.zeros_like(removable), removable)
@@ -67,13 +67,12 @@ def metrics_of(
     def of_method(values: Float[Array, " n"]) -> dict[str, Any]:
         removed, counts = versions(values, removable, settings.shares)
         deletion, insertion = with_ends(full, null, removed_readings(removed))
-        soft = rng, soft_predict, call.embedded, min_max(values, removable), removable
         found = erasure_metrics(deletion, insertion, counts, real, settings.shares)
-        found |= {
-            "soft_comprehensiveness": soft_comprehensiveness(*soft, n_samples=settings.soft_samples),
-            "soft_sufficiency": soft_sufficiency(*soft, n_samples=settings.soft_samples),
-            "violation": violation_of_drops(values, ceiling, removable),
-        }
+        found["violation"] = violation_of_drops(values, ceiling, removable)
+        if SOFT[0] not in left_out:
+            soft = rng, soft_predict, call.embedded, min_max(values, removable), removable
+            versions_of = soft_comprehensiveness, soft_sufficiency
+            found |= {n: f(*soft, n_samples=settings.soft_samples) for n, f in zip(SOFT, versions_of, strict=True)}
         for name, ours, other in (
             ("loo", values, ceiling),
             ("loo_tvd", jnp.abs(values), moved),
@@ -88,6 +87,7 @@ def metrics_of(
             "insertion_curve": jnp.exp(insertion.log_probability),
         }
         found = undefined_for_nan(found, values, removable)
+        found = {name: value for name, value in found.items() if name not in left_out}
         found |= {
             "auprc_plau": auprc_plau(values, one.gold, one.comparable),
             "pointing_game": pointing_game(values, one.gold, one.comparable),

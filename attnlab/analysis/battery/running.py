@@ -1,13 +1,24 @@
 """The battery on a data set: explained predictions, chunks, and records that are kept as soon as they are computed."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from attnlab.analysis.battery.battery import Battery, Record
 from attnlab.analysis.battery.chunks import Marked, chunks_of
 from attnlab.config.errors import UserError
 from attnlab.tasks.explained_prediction import TargetSelection
-from attnlab.tasks.poll import Poll, no_poll
+
+
+@runtime_checkable
+class ChunkPoll(Protocol):
+    """A callback that reports progress, and stops the computation by raising."""
+
+    def __call__(self, done: int, total: int, *, compiling: bool = False) -> None:
+        """Take the number of examples done, their total, and whether a chunk begins that is compiled first."""
+
+
+def no_poll(done: int, total: int, *, compiling: bool = False) -> None:
+    """Do nothing."""
 
 
 def run_battery(
@@ -15,7 +26,7 @@ def run_battery(
     examples: Mapping[int, Any],
     done: Sequence[Record] = (),
     keep: Callable[[Sequence[Record]], object] = lambda records: None,
-    poll: Poll = no_poll,
+    poll: ChunkPoll = no_poll,
 ) -> list[Record]:
     """Return the record of each example, in the order of their numbers.
 
@@ -29,7 +40,7 @@ def run_battery(
         examples: number in the split -> example.
         done: records from before an interruption, as `keep` got them.
         keep: called with the records of every chunk when they are computed.
-        poll: called with the number of examples done.
+        poll: called before every prediction and every chunk, and at the end.
     """
     records = {record["example"]: record for record in done}
     before, pending = len(records), [place for place, number in enumerate(sorted(examples)) if number not in records]
@@ -38,13 +49,14 @@ def run_battery(
         keep(found)
         records.update({record["example"]: record for record in found})
 
-    def report() -> None:
-        poll(len(records) - before, len(pending))
+    def report(compiling: bool = False) -> None:
+        poll(len(records) - before, len(pending), compiling=compiling)
 
     predicted = _predicted(battery, examples, pending, add, report)
     for chunk in chunks_of(battery.explainer, battery.params, predicted, len(examples)):
-        report()
+        report(compiling=battery.is_new(chunk))
         add(battery.records(chunk))
+        report()
     if pending:
         report()
     return [records[number] for number in sorted(examples)]

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any
 
 from attnlab.analysis.attribution.requirements import ATTRIBUTION_METHODS
 from attnlab.analysis.explain import Explainer
-from attnlab.analysis.explain.call import BASELINES, REMOVALS, Baseline, Removal
+from attnlab.analysis.explain.call import BASELINES, Baseline, Removal
 from attnlab.analysis.explain.methods import EXPLAINERS, options_of, refuse_method
 from attnlab.analysis.faithfulness import RATIOS
 from attnlab.config.analysis import check_seed
 from attnlab.config.errors import UserError
+from attnlab.tasks.adapter import ModelAdapter
 
 ALL = "all"
 FLOOR, CEILING, ATTENTION = "random_attribution", "leave_one_out", "raw_attention"
@@ -21,6 +22,8 @@ SLOW = {
     "attention_flow": "a maximum flow from every position",
 }
 """Methods that only `all` adds, with what they cost."""
+SOFT = ("soft_comprehensiveness", "soft_sufficiency")
+"""The soft versions of comprehensiveness and sufficiency."""
 SHARES = (0.0, 0.01, 0.05, *(tenth / 10 for tenth in range(1, 11)))
 """Shares of the tokens that curves are computed at; ERASER's `RATIOS` are among them."""
 assert set(RATIOS) <= set(SHARES)
@@ -40,6 +43,8 @@ class BatterySettings:
         restarts: of the search for adversarial attention.
         steps: of this search.
         epsilon: largest change of the prediction that counts as none.
+        searched: number of examples that adversarial attention is searched for if a prediction has several rows of
+            weights, such as one for each token of the output; of one row it is all examples.
         randomized: number of examples whose attributions are compared with those of a randomized model.
     """
 
@@ -52,6 +57,7 @@ class BatterySettings:
     restarts: int = 5
     steps: int = 500
     epsilon: float = 0.01
+    searched: int = 20
     randomized: int = 100
 
     def options(self, method: str) -> dict[str, Any]:
@@ -68,13 +74,27 @@ class BatterySettings:
 
     @property
     def baseline(self) -> Baseline:
-        """What replaces embeddings in methods that cannot mask attention."""
-        return "pad" if self.removal == "mask" else self.removal
+        """What replaces embeddings in methods that can neither mask attention nor drop tokens."""
+        return "pad" if self.removal in ("mask", "drop") else self.removal
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain data, with the options of every method."""
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         return plain | {"options": {method: self.options(method) for method in self.methods}}
+
+
+def left_out_metrics(removal: str, adapter: ModelAdapter) -> dict[str, str]:
+    """Return the metrics that have no meaning where tokens are removed like this, each with its reason."""
+    if removal != "drop":
+        return {}
+    soft = "sets features of embeddings to 0, which does not drop a token; --removal zeros (or pad, mean, mask) has it"
+    left_out = dict.fromkeys(SOFT, soft)
+    if adapter.predicts_places:
+        left_out["log_odds"] = (
+            "an answer without one of its words has probability 0, whose logarithm is no number; "
+            "--removal pad (or zeros, mean, mask) has it"
+        )
+    return left_out
 
 
 def battery_settings(
@@ -89,16 +109,13 @@ def battery_settings(
         explainer: of the model.
         methods: names of methods; "all" for those that the model can have; None for those of them that are fast. The
             random floor and the ceiling are always added, and attention itself where the model has it.
-        removal: what removing a token means: "pad", "zeros", "mean" or "mask".
+        removal: what removing a token means: "pad", "zeros", "mean", "mask" or "drop".
         seed: of everything that is random, below 2³².
     Raises:
         UserError: the model cannot have a method, or there is no such method, removal or seed.
     """
     check_seed(seed)
-    if removal not in REMOVALS:
-        raise UserError(f"removal {removal!r}: must be one of {', '.join(get_args(Removal))}")
-    if removal == "mask" and "attention" not in explainer.needs:
-        raise UserError("removal 'mask': this model has no attention; use pad")
+    explainer.check_removal(removal)
     left_out = {method: _reason(explainer, method) for method in EXPLAINERS if method not in explainer.methods}
     if isinstance(methods, str) and methods != ALL:
         methods = [methods]

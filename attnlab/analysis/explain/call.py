@@ -13,16 +13,33 @@ from jaxtyping import Bool, Float, PyTree
 
 from attnlab.analysis.explain.layout import Layout
 from attnlab.analysis.interventions import masked, shifted
+from attnlab.config.errors import UserError
 from attnlab.layers.capture import LayerAttention
 from attnlab.tasks.adapter import ModelAdapter
 from attnlab.tasks.explained_prediction import Target
 
 Baseline = Literal["pad", "zeros", "mean"]
 BASELINES = ("pad", "zeros", "mean")
-Removal = Literal["pad", "zeros", "mean", "mask"]
-REMOVALS = (*BASELINES, "mask")
+Removal = Literal["pad", "zeros", "mean", "mask", "drop"]
+REMOVALS = (*BASELINES, "mask", "drop")
 KEYS = {"context_to_query": 1, "image_to_question": 1}
 """Kinds of attention whose keys are the positions of the second embedded array; those of all others are the first's."""
+
+
+def check_removal(removal: str, adapter: ModelAdapter, attends: bool) -> None:
+    """Raise `UserError` for a removal that does not exist, or that a model cannot have; names one that works.
+
+    Args:
+        removal: what removed means.
+        adapter: of the model.
+        attends: whether it has attention to its input.
+    """
+    if removal not in REMOVALS:
+        raise UserError(f"removal {removal!r}: must be one of {', '.join(REMOVALS)}")
+    if removal == "mask" and not attends:
+        raise UserError("removal 'mask': this model has no attention; use pad")
+    if removal == "drop" and adapter.drop_refusal:
+        raise UserError(f"removal 'drop': {adapter.drop_refusal}")
 
 
 @dataclass(frozen=True)
@@ -82,13 +99,17 @@ class ModelCall:
 
         A baseline replaces the embeddings of removed positions. "mask" masks them as keys of every attention to the
         input, which then has the sum of its weights on the others; what a position contributes elsewhere, through a
-        recurrent encoder or its own residual connection, remains.
+        recurrent encoder or its own residual connection, remains. "drop" cuts removed tokens out of the text: the
+        others close up, so that their positions change, as those of a shorter text (DeYoung et al. 2020; ferret). An
+        output text, or the span that is explained, stays what it is; a span that loses a word is almost impossible.
 
         Args:
-            removal: what removed means.
+            removal: what removed means; see `check_removal`.
             read: returns what is wanted of the logits of a version, in place of the target.
         """
         read = read or (lambda logits: self.target(logits, self.batch))
+        if removal == "drop":
+            return jax.vmap(lambda removed: read(self._logits_of_rest(removed & self.removable)))
         if removal != "mask":
             replacement = self.baseline(removal)
             return jax.vmap(
@@ -111,6 +132,13 @@ class ModelCall:
             return read(self.adapter.forward(self.params, self.batch, intervene=intervene).logits)
 
         return jax.vmap(masked_logits)
+
+    def _logits_of_rest(self, removed: Bool[Array, " n"]) -> Array:
+        """Return the logits of a version without the removed positions."""
+        gone = [removed[place] for place in self.layout.slices]
+        shorter = self.adapter.drop(self.batch, gone)
+        logits = self.adapter.forward(self.params, shorter, attention=False).logits
+        return self.adapter.at_places_of_text(logits, self.batch, gone)
 
     def baseline(self, kind: Baseline) -> Float[Array, "n d"]:
         """Return what replaces the embeddings.

@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 from attnlab.analysis.attribution import Attribution, attention_flow
 from attnlab.analysis.attribution.batches import predict_in_batches
 from attnlab.analysis.attribution.requirements import Need
-from attnlab.analysis.explain.call import BASELINES, REMOVALS, ModelCall, Removal
+from attnlab.analysis.explain.call import BASELINES, ModelCall, Removal, check_removal
 from attnlab.analysis.explain.layout import Layout
 from attnlab.analysis.explain.methods import (
     AT_ONCE,
@@ -83,8 +83,8 @@ class Explainer:
             method: a method of `methods`.
             selection: the target; None for the model's own prediction.
             granularity: sum the attributions of tokens over words, or over sentences.
-            options: of the method: `baseline` ("pad", "zeros", "mean"), `removal` (one of these or "mask"), `n_steps`,
-                `n_samples`, `noise_level`, `seed`, `layer`, `head`.
+            options: of the method: `baseline` ("pad", "zeros", "mean"), `removal` (one of these, "mask" or "drop"),
+                `n_steps`, `n_samples`, `noise_level`, `seed`, `layer`, `head`.
         Raises:
             UserError: the method, the target or an option does not exist for this model; names what does.
         """
@@ -152,9 +152,10 @@ class Explainer:
             params: the parameters of the task's model.
             explained: as `task.explained_prediction` returns it.
             removed: [m n] True for the positions that are removed; special tokens and padding stay.
-            removal: what removed means: the baseline that replaces an embedding, or "mask" in the attention.
+            removal: what removed means: the baseline that replaces an embedding, "mask" in the attention, or "drop".
             shape: shape of the batch; None for the adapter's `padded_shape`.
         """
+        self.check_removal(removal)
         compiled, prepared = self._compiled("", {"removal": removal}), self.prepare(params, explained, shape)
         return np.asarray(compiled(*self._arguments(params, explained, prepared), jnp.asarray(removed)))
 
@@ -170,6 +171,10 @@ class Explainer:
         arrays = prepared.batch, prepared.valid, prepared.removable, prepared.rows
         return tree, explained.rows is None, params, explained.target, *arrays
 
+    def check_removal(self, removal: str) -> None:
+        """Raise `UserError` for a removal that the model cannot have; names one that works."""
+        check_removal(removal, self.task.adapter, "attention" in self.needs)
+
     def check(self, methods: Sequence[str], granularity: str) -> None:
         """Raise `UserError` for methods that the model cannot have, or an unknown granularity."""
         for method in methods:
@@ -179,11 +184,9 @@ class Explainer:
         refuse_method(method, self.needs)
         if granularity not in GRANULARITIES:
             raise UserError(f"granularity {granularity!r}: must be one of {', '.join(GRANULARITIES)}")
-        for name, known in (("baseline", BASELINES), ("removal", REMOVALS)):
-            if (value := options.get(name, "pad")) not in known:
-                raise UserError(f"{name} {value!r}: must be one of {', '.join(known)}")
-        if options.get("removal") == "mask" and "attention" not in self.needs:
-            raise UserError("removal 'mask': this model has no attention; use pad")
+        if (baseline := options.get("baseline", "pad")) not in BASELINES:
+            raise UserError(f"baseline {baseline!r}: must be one of {', '.join(BASELINES)}")
+        self.check_removal(options.get("removal", "pad"))
         for name in ("n_steps", "n_samples"):
             if (number := options.get(name, 1)) < 1:
                 raise UserError(f"{name} {number}: must be at least 1")

@@ -10,6 +10,7 @@ A call has up to n + 1 versions; for long texts let `predict` run them in parts,
 """
 
 from attnlab.analysis.faithfulness.adversarial import AdversarialAttention, adversarial_attention
+from attnlab.analysis.faithfulness.adversarial_rows import AdversarialRows, adversarial_rows
 from attnlab.analysis.faithfulness.agreement import (
     gradient_magnitudes,
     significant_share,
@@ -46,12 +47,13 @@ from attnlab.analysis.faithfulness.sensitivity import (
 from attnlab.analysis.faithfulness.soft import soft_comprehensiveness, soft_sufficiency
 
 __all__ = [
-    "RATIOS", "AdversarialAttention", "Correlation", "DivergenceCurve", "FrozenWeightsMLP", "PermutationTest",
-    "adversarial_attention", "aopc_compr", "aopc_suff", "avg_sensitivity", "comprehensiveness",
-    "decision_flip_fraction", "deletion_auc", "deletion_curve", "divergence_curve", "faithfulness_violation",
-    "frozen_weights_loss", "gradient_magnitudes", "infidelity", "input_invariance", "insertion_auc", "insertion_curve",
-    "kendall_tau", "log_odds", "max_sensitivity", "model_consistent_loss", "mprt", "normalized_comprehensiveness",
-    "normalized_sufficiency", "permutation_test", "permute_parameters", "rationale_kept", "rationale_removed",
-    "replace_parameters", "sensitivities", "significant_share", "soft_comprehensiveness", "soft_sufficiency",
-    "spearman_rho", "sufficiency", "taucorr_gradient", "taucorr_loo", "taucorr_loo_tvd", "token_infidelity",
+    "RATIOS", "AdversarialAttention", "AdversarialRows", "Correlation", "DivergenceCurve", "FrozenWeightsMLP",
+    "PermutationTest", "adversarial_attention", "adversarial_rows", "aopc_compr", "aopc_suff", "avg_sensitivity",
+    "comprehensiveness", "decision_flip_fraction", "deletion_auc", "deletion_curve", "divergence_curve",
+    "faithfulness_violation", "frozen_weights_loss", "gradient_magnitudes", "infidelity", "input_invariance",
+    "insertion_auc", "insertion_curve", "kendall_tau", "log_odds", "max_sensitivity", "model_consistent_loss", "mprt",
+    "normalized_comprehensiveness", "normalized_sufficiency", "permutation_test", "permute_parameters",
+    "rationale_kept", "rationale_removed", "replace_parameters", "sensitivities", "significant_share",
+    "soft_comprehensiveness", "soft_sufficiency", "spearman_rho", "sufficiency", "taucorr_gradient", "taucorr_loo",
+    "taucorr_loo_tvd", "token_infidelity",
 ]  # fmt: skip

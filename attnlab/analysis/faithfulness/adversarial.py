@@ -2,20 +2,14 @@
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Bool, Float
 
 from attnlab.analysis.checks import check_attributions, check_positive
-from attnlab.analysis.divergence import jsd, tvd
+from attnlab.analysis.faithfulness.adversarial_rows import adversarial_rows
 from attnlab.analysis.faithfulness.removal import Attributions
 from attnlab.analysis.functions import PredictFromWeights
-from attnlab.functional.normalizers import softmax
 from attnlab.functional.types import known
 
-SPREAD = 3.0
-"""Standard deviation of the noise that is added to uniform logits at the start."""
 TOLERANCE = 1e-2
 """Largest difference from 1 of the sum of weights, which may be of bfloat16."""
 
@@ -37,16 +31,6 @@ class AdversarialAttention(NamedTuple):
     """The divergence of `best_weights`, at least `epsilon_max_jsd`."""
     best_tvd: Float[Array, ""]
     """The distance of the prediction of `best_weights`, at most ε."""
-
-
-class _Search(NamedTuple):
-    logits: Float[Array, "k n"]
-    state: optax.OptState
-    best_weights: Float[Array, "k n"]
-    best_jsds: Float[Array, " k"]
-    best_tvds: Float[Array, " k"]
-    undefined: Bool[Array, ""]
-    """Whether a distance or a divergence was NaN at any step."""
 
 
 def adversarial_attention(
@@ -91,6 +75,7 @@ def adversarial_attention(
         the paper the second sum is over k < l, divided by K(K − 1), and the penalty is divided by K.) That code uses
         PyTorch's AMSGrad, which finds slightly less; optax's AMSGrad differs from it and finds less still.
 
+    >>> import jax, jax.numpy as jnp
     >>> predict = lambda weights: jnp.array([0.5, 0.5])
     >>> found = adversarial_attention(jax.random.key(0), predict, jnp.array([1.0, 0.0, 0.0]))
     >>> bool(found.epsilon_max_jsd > 0.6), float(found.best_tvd)
@@ -100,50 +85,14 @@ def adversarial_attention(
     check_positive(name, n_restarts=n_restarts, n_steps=n_steps)
     original_weights, attended = check_attributions(name, weights, where, "where")
     _check_sum(name, original_weights)
-    allowed = jnp.broadcast_to(attended, (n_restarts, attended.size))
-    kept = jnp.where(attended, 0.0, original_weights)
-    free = jnp.sum(jnp.where(attended, original_weights, 0.0))
-    original, optimizer = predict(original_weights), optax.adam(learning_rate)
-
-    def evaluate(logits: Float[Array, "k n"]) -> tuple[Float[Array, "k n"], Float[Array, " k"], Float[Array, " k"]]:
-        candidates = free * softmax(logits, allowed) + kept[None, :]
-        tvds = jax.vmap(lambda candidate: tvd(predict(candidate), original))(candidates)
-        jsds = jax.vmap(lambda candidate: jsd(candidate, original_weights))(candidates)
-        return candidates, tvds.astype(original_weights.dtype), jsds
-
-    def loss(logits: Float[Array, "k n"]) -> tuple[Float[Array, ""], tuple]:
-        candidates, tvds, jsds = evaluate(logits)
-        violation = jnp.maximum(tvds - epsilon, 0.0)
-        return penalty * jnp.sum(violation) - jnp.sum(jsds) - _spread(candidates), (candidates, tvds, jsds)
-
-    def keep_best(search: _Search, candidates: Array, tvds: Array, jsds: Array) -> _Search:
-        better = (tvds <= epsilon) & (jsds > search.best_jsds)
-        return search._replace(
-            best_weights=jnp.where(better[:, None], candidates, search.best_weights),
-            best_jsds=jnp.where(better, jsds, search.best_jsds),
-            best_tvds=jnp.where(better, tvds, search.best_tvds),
-            undefined=search.undefined | jnp.any(jnp.isnan(tvds) | jnp.isnan(jsds)),
-        )
-
-    def step(search: _Search, _: None) -> tuple[_Search, None]:
-        gradient, evaluated = jax.grad(loss, has_aux=True)(search.logits)
-        search = keep_best(search, *evaluated)
-        updates, state = optimizer.update(gradient, search.state, search.logits)
-        return search._replace(logits=jnp.asarray(optax.apply_updates(search.logits, updates)), state=state), None
-
-    logits = SPREAD * jax.random.normal(rng, allowed.shape, original_weights.dtype)
-    none = jnp.zeros(n_restarts, original_weights.dtype)
-    start = jnp.broadcast_to(original_weights, allowed.shape)
-    search = _Search(logits, optimizer.init(logits), start, none, none, jnp.zeros((), bool))
-    search, _ = jax.lax.scan(step, search, length=n_steps)
-    candidates, tvds, jsds = evaluate(search.logits)
-    search = keep_best(search, candidates, tvds, jsds)
-    best = jnp.argmax(search.best_jsds)
-    feasible = jnp.max(jnp.where(tvds <= epsilon, jnp.maximum(jsds, 0.0), 0.0))
-    found = (feasible, search.best_weights[best], search.best_jsds[best], search.best_tvds[best])
+    found = adversarial_rows(
+        rng, lambda rows: predict(rows[0])[None], original_weights[None], attended[None],
+        epsilon=epsilon, n_restarts=n_restarts, n_steps=n_steps, learning_rate=learning_rate, penalty=penalty,
+    )  # fmt: skip
     return AdversarialAttention(
-        candidates, tvds, jsds, *(jnp.where(search.undefined, jnp.nan, value) for value in found)
-    )
+        found.weights[:, 0], found.tvds, found.jsds, found.epsilon_max_jsd, found.best_weights[0], found.best_jsd,
+        found.best_tvd,
+    )  # fmt: skip
 
 
 def _check_sum(name: str, weights: Float[Array, " n"]) -> None:
@@ -154,8 +103,3 @@ def _check_sum(name: str, weights: Float[Array, " n"]) -> None:
             f"{name}: weights must sum to 1, not {values.sum():.4g}; pass the row of one query, padding and special "
             "tokens included, and mark the tokens to search over with where"
         )
-
-
-def _spread(candidates: Float[Array, "k n"]) -> Float[Array, ""]:
-    """Return the divergence between restarts: the mean over all K² pairs."""
-    return jnp.mean(jax.vmap(lambda p: jax.vmap(lambda q: jsd(p, q))(candidates))(candidates))

@@ -21,6 +21,7 @@ class CaptionerAdapter(ModelAdapter):
 
     input_names = ("image", "cells", "target_in")
     embedded_names = ("image",)
+    drop_refusal = "the cells of an image cannot close up; use pad, zeros, mean or mask"
 
     def __init__(self, config: Experiment, images: ImageInputs, vocabulary: int) -> None:
         make: Any = MODELS[config.model.kind]

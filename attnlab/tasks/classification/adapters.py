@@ -1,9 +1,10 @@
 """The adapters of the classifiers: their batches of texts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Array
 
 from attnlab.config import Experiment
 from attnlab.data.classification.text_encoder import fill_batch
@@ -12,6 +13,8 @@ from attnlab.data.text.buckets import Shape
 from attnlab.layers.capture import LayerAttention
 from attnlab.models.classifier import MlpClassifier, RecurrentClassifier, TransformerClassifier
 from attnlab.tasks.adapter import ModelAdapter, Output
+from attnlab.tasks.classification.attention_maps import special_tokens
+from attnlab.tasks.dropping import TokenArrays
 
 MODELS = {
     "recurrent_classifier": RecurrentClassifier,
@@ -24,11 +27,14 @@ class ClassifierAdapter(ModelAdapter):
     """A classifier. An example is the token numbers of a text and the number of its class."""
 
     input_names = ("tokens", "lengths")
+    sequences = (TokenArrays(("tokens",), "lengths"),)
+    drop_refusal = ""
 
     def __init__(self, config: Experiment, vocabulary: int, classes: int) -> None:
         self.model = MODELS[config.model.kind](config.model, vocabulary, classes)
         model: Any = config.model
         self.max_positions = model.max_text_tokens
+        self._tokens_before, _ = special_tokens(config.model)
 
     @property
     def example_batch(self) -> Batch:
@@ -39,6 +45,11 @@ class ClassifierAdapter(ModelAdapter):
 
     def arrays(self, examples: Sequence[tuple[Any, ...]], shape: Shape) -> Batch:
         return fill_batch(shape, [(example[0], example[1]) for example in examples])
+
+    def drop(self, batch: Mapping[str, Any], removed: Sequence[Array]) -> dict[str, Any]:
+        """Return a batch without the removed tokens; the model itself puts special tokens around what stays."""
+        start = self._tokens_before
+        return super().drop(batch, [removed[0][start : start + np.shape(batch["tokens"])[1]]])
 
     def output(self, raw: Any, layers: list[LayerAttention]) -> Output:
         return Output(raw.logits, layers, raw.penalty, raw.weights)
@@ -57,6 +68,7 @@ class GuidedAdapter(ClassifierAdapter):
     """A classifier with frozen attention weights. An example is a `GuidedText`."""
 
     input_names = ("tokens", "lengths", "frozen_weights")
+    drop_refusal = "its frozen weights are those of the whole text; use mask"
 
     @property
     def example_batch(self) -> Batch:

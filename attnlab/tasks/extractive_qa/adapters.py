@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from attnlab.config import Experiment
 from attnlab.config.extractive_qa import ExtractiveQA
@@ -20,6 +20,7 @@ from attnlab.layers.capture import LayerAttention
 from attnlab.models.bidaf import BidafReader, Pointers, ReaderEmbeddings
 from attnlab.models.transformer_reader import TransformerReader
 from attnlab.tasks.adapter import ModelAdapter, Output
+from attnlab.tasks.dropping import TokenArrays, at_places_of_text
 from attnlab.tasks.input_parts import CLS, SEP, InputPart, InputSequence, text_part
 
 
@@ -44,6 +45,22 @@ class ReaderAdapter(ModelAdapter):
 
     question_title: str
     settings: ExtractiveQA
+    drop_refusal = ""
+    predicts_places = True
+
+    @abstractmethod
+    def removed_words(self, batch: Mapping[str, Any], removed: Sequence[Bool[Array, " n"]]) -> Bool[Array, " t"]:
+        """Return which words of the window are removed, in a batch from before that."""
+
+    def at_places_of_text(
+        self, logits: Float[Array, "b 2 places"], batch: Mapping[str, Any], removed: Sequence[Bool[Array, " n"]]
+    ) -> Float[Array, "b 2 places"]:
+        """Return logits at the places of the whole window: a span that lost a word is almost impossible.
+
+        The spans of `decisions` may then be one or more removed words longer than in the shortened window.
+        """
+        no_answer = jnp.zeros(1, bool)
+        return at_places_of_text(logits, jnp.concatenate([no_answer, self.removed_words(batch, removed)]))
 
     @abstractmethod
     def question_attention(self, batch: Mapping[str, Any], layers: Sequence[LayerAttention]) -> QuestionAttention:
@@ -113,6 +130,10 @@ class BidafAdapter(ReaderAdapter):
     )  # fmt: skip
 
     embedded_names = ("passage", "passage_letters", "question", "question_letters")
+    sequences = (
+        TokenArrays(("passage", "passage_letters", "match"), "passage_lengths"),
+        TokenArrays(("question", "question_letters"), "question_lengths"),
+    )
     question_title = "Attention of each word of the passage to the question"
 
     def __init__(self, config: Any, encoder: PassageEncoder) -> None:
@@ -155,6 +176,9 @@ class BidafAdapter(ReaderAdapter):
         parts = _passage_part(example, window), _question_part(example, window)
         return ReaderEmbeddings(*(InputSequence((part,)) for part in parts))  # type: ignore[arg-type]
 
+    def removed_words(self, batch: Mapping[str, Any], removed: Sequence[Bool[Array, " n"]]) -> Bool[Array, " t"]:
+        return removed[0]
+
     def rows(self, window: Window, words: Span) -> tuple[int, ...]:
         return tuple(range(window.length) if words[0] < 0 else range(words[0], words[1] + 1))
 
@@ -172,6 +196,7 @@ class TransformerAdapter(ReaderAdapter):
     """The Transformer, whose input is question and passage in one sequence."""
 
     input_names = ("tokens", "lengths", "starts", "match")
+    sequences = (TokenArrays(("tokens", "match"), "lengths"),)
 
     question_title = "Attention of each word of the question to the passage (last layer, mean of its heads)"
 
@@ -212,6 +237,16 @@ class TransformerAdapter(ReaderAdapter):
     def explained_inputs(self, example: PassageQuestion, window: Window) -> InputSequence:
         question = _question_part(example, window, before=[CLS], after=[SEP])
         return InputSequence((question, _passage_part(example, window, after=[SEP] * self._tokens_after)))
+
+    def drop(self, batch: Mapping[str, Any], removed: Sequence[Bool[Array, " n"]]) -> dict[str, Any]:
+        """Return a batch without the removed tokens; the passage starts earlier where the question lost some."""
+        starts = jnp.asarray(batch["starts"])
+        before = jnp.arange(len(removed[0]), dtype=jnp.int32) < starts[:, None]
+        return super().drop(batch, removed) | {"starts": starts - jnp.sum(before & removed[0], axis=1, dtype=jnp.int32)}
+
+    def removed_words(self, batch: Mapping[str, Any], removed: Sequence[Bool[Array, " n"]]) -> Bool[Array, " t"]:
+        places = jnp.asarray(batch["starts"])[0] + jnp.arange(len(removed[0]), dtype=jnp.int32)
+        return jnp.take(removed[0], places, mode="fill", fill_value=False)
 
     def rows(self, window: Window, words: Span) -> tuple[int, ...]:
         start = len(window.question.ids) + 2

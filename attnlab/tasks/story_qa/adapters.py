@@ -23,6 +23,7 @@ from attnlab.layers.capture import LayerAttention
 from attnlab.models.memory_network import MemoryNetwork, StoryEmbeddings
 from attnlab.models.transformer_story_reader import SentenceStoryReader, TransformerStoryReader, latest_first
 from attnlab.tasks.adapter import ModelAdapter, Output
+from attnlab.tasks.dropping import TokenArrays
 from attnlab.tasks.input_parts import InputPart, InputSequence, joined, sentence_part, text_part
 
 
@@ -98,6 +99,8 @@ class _SentenceTableAdapter(StoryAdapter):
 
     input_names = ("story", "sentences", "question")
     embedded_names = ("story", "question")
+    sequences = (TokenArrays(("story",), "sentences"),)
+    drop_refusal = ""
 
     def __init__(self, words: int, max_positions: int | None) -> None:
         self._words, self.max_positions = words, max_positions
@@ -109,6 +112,15 @@ class _SentenceTableAdapter(StoryAdapter):
 
     def length(self, example: EncodedStory) -> int:
         return len(example.sentences)
+
+    @abstractmethod
+    def sentences_and_question(self, batch: Mapping[str, Any], removed: Sequence[Array]) -> tuple[Array, Array]:
+        """Return which sentences [n] of the story, in its order, are removed, and whether the question is []."""
+
+    def drop(self, batch: Mapping[str, Any], removed: Sequence[Array]) -> dict[str, Any]:
+        """Return a batch without the removed sentences; the question, where it is removed, has no words."""
+        sentences, question = self.sentences_and_question(batch, removed)
+        return super().drop(batch, [sentences]) | {"question": jnp.where(question, 0, batch["question"])}
 
     def arrays(self, examples: Sequence[EncodedStory], shape: Shape) -> Batch:
         widest = max((len(text) for story in examples for text in (*story.sentences, story.question)), default=0)
@@ -128,6 +140,9 @@ class MemoryNetworkAdapter(_SentenceTableAdapter):
     def explained_inputs(self, sentences: Sequence[str], question: str) -> Any:
         story, query = sentence_part("story", sentences), sentence_part("question", [question])
         return StoryEmbeddings(InputSequence((story,)), InputSequence((query,)))  # type: ignore[arg-type]
+
+    def sentences_and_question(self, batch: Mapping[str, Any], removed: Sequence[Array]) -> tuple[Array, Array]:
+        return removed[0], removed[1][0]
 
     def sentence_attention(self, batch: Mapping[str, Any], layers: Sequence[LayerAttention]) -> Array:
         return jnp.concatenate([layer.weights[:, 0] for layer in layers], axis=1)
@@ -151,6 +166,10 @@ class SentenceTransformerAdapter(_SentenceTableAdapter):
     def explained_inputs(self, sentences: Sequence[str], question: str) -> InputSequence:
         return InputSequence((sentence_part("question", [question]), sentence_part("story", sentences[::-1])))
 
+    def sentences_and_question(self, batch: Mapping[str, Any], removed: Sequence[Array]) -> tuple[Array, Array]:
+        order = latest_first(jnp.asarray(batch["sentences"])[:1], len(removed[0]) - 1)[0]
+        return removed[0][1:][order], removed[0][0]
+
     def output(self, raw: Array, layers: list[LayerAttention]) -> Output:
         return Output(raw, layers, jnp.zeros(raw.shape[0]))
 
@@ -165,6 +184,8 @@ class WordTransformerAdapter(StoryAdapter):
 
     title = "Attention of the first token, mean of the heads of each layer, summed over the words of a sentence"
     input_names = ("tokens", "types", "lengths")
+    sequences = (TokenArrays(("tokens", "types"), "lengths"),)
+    drop_refusal = ""
 
     def __init__(self, config: Any, vocabulary: Vocabulary, words: int) -> None:
         self.model = TransformerStoryReader(config.model, len(vocabulary.words))

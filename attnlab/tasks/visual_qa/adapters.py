@@ -24,6 +24,7 @@ class VisualAnswererAdapter(ModelAdapter):
 
     input_names = ("image", "cells", "question", "lengths")
     embedded_names = ("image", "question")
+    drop_refusal = "the cells of an image cannot close up; use pad, zeros, mean or mask"
 
     def __init__(self, config: Any, images: ImageInputs, vocabulary: int, answers: int) -> None:
         self.model, self._images = VisualAnswerer(config, vocabulary, answers), images
