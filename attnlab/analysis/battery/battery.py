@@ -12,17 +12,21 @@ from jax import Array
 from jaxtyping import Bool, Float, PyTree
 
 from attnlab.analysis.attribution import Attribution, random_attribution
-from attnlab.analysis.battery.attention_tests import attention_tests, left_out_tests
+from attnlab.analysis.battery.attention_tests import attention_tests, left_out_tests, main_layers
 from attnlab.analysis.battery.chunks import Arrays, Chunk, Static, call_of, mapped
 from attnlab.analysis.battery.metric_table import OF_GENERATED, OF_ONE, PLAUSIBILITY
 from attnlab.analysis.battery.metrics import metrics_of
 from attnlab.analysis.battery.settings import CEILING, FLOOR, BatterySettings
 from attnlab.analysis.battery.summary import summarize
+from attnlab.analysis.battery.task_metrics import scores_of_outputs, task_metrics
 from attnlab.analysis.explain import Explainer
 from attnlab.analysis.explain.call import ModelCall
 from attnlab.analysis.explain.methods import EXPLAINERS, FLOW
 from attnlab.analysis.faithfulness import spearman_rho
+from attnlab.analysis.interventions import uniform
 from attnlab.data.text.buckets import Shape
+from attnlab.layers.capture import LayerAttention
+from attnlab.tasks.base import Task
 from attnlab.tasks.generation import GenerationTask
 from attnlab.training.steps import replicated
 
@@ -48,26 +52,50 @@ class Battery:
     methods_left_out: Mapping[str, str] = field(default_factory=dict)
     """The methods that are left out, each with its reason."""
 
-    def summary(self, records: Sequence[Record]) -> dict[str, Any]:
-        """Return the means of all metrics with intervals, what they are of, and what is left out, with reasons."""
-        summary = summarize(records, self.settings)
+    def summary(self, records: Sequence[Record], examples: Sequence[Any] = ()) -> dict[str, Any]:
+        """Return the means of all metrics with intervals, what they are of, and what is left out, with reasons.
+
+        Args:
+            records: of the examples.
+            examples: the examples themselves, for notes on their evidence and on metrics that are undefined for them.
+        """
+        task, summary = self.explainer.task, summarize(records, self.settings)
         left_out = {"methods": dict(self.methods_left_out), "tests": self.tests_left_out, "metrics": {}}
         if summary["rationale_size"] is None:
             left_out["metrics"] = dict.fromkeys(PLAUSIBILITY.metrics, "the data mark no evidence for these examples")
-        generates = isinstance(self.explainer.task, GenerationTask)
-        return {"target": OF_GENERATED if generates else OF_ONE} | summary | {"left_out": left_out}
+        scored = any(record.get("scores") for record in records)
+        undefined = dict(task.undefined_metrics(examples)) if examples and scored else {}
+        left_out["metrics"] |= undefined
+        return {
+            "target": OF_GENERATED if isinstance(task, GenerationTask) else OF_ONE,
+            **summary,
+            "task_metrics": task_metrics(task, records, undefined),
+            "notes": task.evidence_notes(examples),
+            "left_out": left_out,
+        }
 
     @cached_property
     def tests_left_out(self) -> dict[str, str]:
         """The tests that the model cannot have, each with its reason; computes shapes only."""
+        logits, layers = self._shapes
+        return left_out_tests(layers, 1 if logits.ndim == 2 else max(int(np.prod(logits.shape[1:-1])), 2))
+
+    @cached_property
+    def _shapes(self) -> tuple[Any, list[LayerAttention]]:
+        """The shapes of logits and of the records of all layers."""
         adapter = self.explainer.task.adapter
 
         def logits_and_layers(params: PyTree, batch: Any) -> Any:
             output = adapter.forward(params, batch, details=True)
             return output.logits, output.attention
 
-        logits, layers = jax.eval_shape(logits_and_layers, self.params, adapter.example_batch)
-        return left_out_tests(layers, 1 if logits.ndim == 2 else max(int(np.prod(logits.shape[1:-1])), 2))
+        return jax.eval_shape(logits_and_layers, self.params, adapter.example_batch)
+
+    @cached_property
+    def _with_uniform_attention(self) -> Task | None:
+        """The task with uniform weights in the attention to the input; None for a model without such attention."""
+        main = main_layers(self._shapes[1])
+        return self.explainer.task.intervened({layer.name: uniform for layer in main}) if main else None
 
     def records(self, chunk: Chunk) -> list[Record]:
         """Return the record of each member of a chunk."""
@@ -80,7 +108,12 @@ class Battery:
         metrics = jax.device_get(functions["metrics"](self._replicated, arrays, values))
         tests = jax.device_get(functions["tests"](self._replicated, arrays))
         correlations = self._correlations(chunk, functions["attribute"], values)
-        return [self._record(chunk, row, metrics, gaps[row], tests, correlations) for row in range(len(chunk.members))]
+        task, other, members = self.explainer.task, self._with_uniform_attention, chunk.members
+        scores = scores_of_outputs(task, other, self.params, members)
+        return [
+            self._record(chunk, row, metrics, gaps[row], tests, correlations) | {"scores": scores[row]}
+            for row in range(len(members))
+        ]
 
     def _record(
         self, chunk: Chunk, row: int, metrics: Any, gaps: np.ndarray, tests: Mapping[str, Any], correlations: Any
