@@ -138,7 +138,7 @@ def test_a_mark_covers_every_token_of_its_word(tokenizer: Any, folder: Path) -> 
 def test_words_beyond_the_longest_text_are_counted(folder: Path) -> None:
     examples = yelp_hat.readers(CLASSES)["yelp_hat_50"](folder).examples
     short = encoder([example.text for example in examples], max_length=3)
-    assert short.surface(examples[0].text) == ["It", "was", "n't"]
+    assert short.surface(examples[0].text) == ["It", "was", "n"]
     assert short.gold(examples[0]).tolist() == [False, True, True]
     assert short.unmatched(examples) == (4, 1)
     (note,) = evidence_notes(short, examples)

@@ -1,7 +1,7 @@
 """The interface of a task; each kind of task is one class that implements it."""
 
 import hashlib
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -63,7 +63,7 @@ class TrainingBatches:
     summary: list[str]
 
 
-class Task(ScoredOutputs):
+class Task(ScoredOutputs, ABC):
     """The data, the model and the metrics of an experiment.
 
     Attributes:
@@ -176,6 +176,20 @@ class Task(ScoredOutputs):
         `per_example` holds what single examples contribute, name -> an array with a row for each example; `aggregate`
         computes the metric from it.
         """
+
+    def outputs(self, params: PyTree, examples: Sequence[Any], poll: Poll = no_poll) -> list[str]:
+        """Return the prediction of each example in words, as `explained_prediction` has it.
+
+        Args:
+            params: the parameters of `model`.
+            examples: examples of the task, whose references are not used.
+            poll: called between batches; may raise to stop.
+        """
+        texts = []
+        for done, example in enumerate(examples):
+            poll(done, len(examples))
+            texts.append(self.explained_prediction(params, example, TargetSelection()).prediction)
+        return texts
 
     def evaluation_sets(self) -> Mapping[str, Callable[[Path | None], EvaluationSet[Any]]]:
         """Return the data sets that any run of the task can be evaluated on, with the functions that read them.

@@ -1,17 +1,14 @@
 """The predictions of a task in words, and what each of them contributes to the task's metrics."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import PyTree
 
 from attnlab.tasks.explained_prediction import ExplainedPrediction
-from attnlab.tasks.poll import Poll, no_poll
 
 
-class ScoredOutputs(ABC):
+class ScoredOutputs:
     """The part of a task that scores predictions.
 
     Attributes:
@@ -21,25 +18,16 @@ class ScoredOutputs(ABC):
 
     correctness: ClassVar[str | None] = None
 
-    @abstractmethod
-    def outputs(self, params: PyTree, examples: Sequence[Any], poll: Poll = no_poll) -> list[str]:
-        """Return the prediction of each example in words, as `explained_prediction` has it.
-
-        Args:
-            params: the parameters of `model`.
-            examples: examples of the task, whose references are not used.
-            poll: called between batches; may raise to stop.
-        """
-
-    @abstractmethod
     def output_scores(self, outputs: Sequence[str], examples: Sequence[Any]) -> dict[str, np.ndarray]:
         """Return what each example contributes to the metrics of predictions: `per_example` of `test_metrics`.
 
         Args:
             outputs: a prediction for each example, as `outputs` returns it.
             examples: examples of a split.
-        Returns: name -> an array with a row for each example, for `aggregate`; nothing if a reference is unknown.
+        Returns: name -> an array with a row for each example, for `aggregate`; nothing if a reference is unknown, or if
+            the task does not define it.
         """
+        return {}
 
     def undefined_metrics(self, examples: Sequence[Any]) -> Mapping[str, str]:
         """Return the metrics of `output_scores` that are undefined for these examples, each with its reason."""

@@ -8,6 +8,7 @@ from typing import Any
 from attnlab.analysis.battery.metric_table import METRICS
 from attnlab.analysis.battery.settings import CEILING, FLOOR, displayed_order
 from attnlab.analysis.battery.task_metrics import DIFFERENCE, LEARNED, UNIFORM
+from attnlab.training import metric_names
 
 SHOWN = (
     "aopc_compr", "aopc_suff", "deletion_auc", "insertion_auc", "decision_flip_fraction", "taucorr_loo", "mprt",
@@ -51,7 +52,10 @@ class FaithfulnessReport:
         tables = [self._method_table(names, ceiling=names is PRINTED[0]) for names in PRINTED]
         if metrics := self.summary["task_metrics"]:
             columns = [weights for weights in WEIGHTS if any(weights in found for found in metrics.values())]
-            rows = [[name, *(cell(found.get(key), 2) for key in columns)] for name, found in metrics.items()]
+            rows = [
+                [metric_names.name(name), *(cell(found.get(key), 2) for key in columns)]
+                for name, found in metrics.items()
+            ]
             tables.append(_aligned([["metric", *(WEIGHTS[key] for key in columns)], *rows]))
         return "\n\n".join([table for table in tables if table] + ["\n".join(self.summary["notes"])]).rstrip()
 
