@@ -364,7 +364,7 @@ def test_a_report_as_a_table():
     with pytest.raises(KeyError, match="aopc_compr"):
         report.mean("leave_one_out", "aopc")
     assert "<td>1.000</td>" in report._repr_html_()
-    assert report.table().splitlines()[0].split() == ["method", "aopc_compr", "aopc_suff", "taucorr_loo", "auprc_plau"]
+    assert report.table().splitlines()[0].split() == ["method", "aopc_compr", "aopc_suff", "taucorr_loo"]
     failed = [*records, {"example": 9, "failed": "the text has no tokens"}]
     assert summarize(failed, battery.settings)["failed"] == {9: "the text has no tokens"}
 

@@ -107,6 +107,7 @@ NOT_RUN = {
             "attnlab faithfulness runs/synthetic_sentiment_additive-s1 --split dev --examples 50 --methods "
             "raw_attention,integrated_gradients",
             "attnlab faithfulness runs/synthetic_sentiment_additive-s1 --removal mask --seed 1",
+            "attnlab faithfulness runs/sst2_additive-s1 --data DIR --split yelp_hat",
         ),
         "tests/test_faithfulness_command.py runs the command, on other data",
     ),

@@ -1,7 +1,9 @@
 """Trees: every node with its label, phrases once, no neutral ones among two classes, mistakes told with their line."""
 
 import gzip
+import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,10 @@ import pytest
 from attnlab.config.classification import Trees
 from attnlab.config.errors import UserError
 from attnlab.data.classification.load import load
+from attnlab.data.classification.records import LabeledText
 from attnlab.data.classification.trees import parse
+
+REAL = Path(os.environ.get("ATTNLAB_DATA", "no data"))
 
 TRAIN = """(3 (2 A) (4 (3 good) (2 film)))
 (1 (2 -LRB-) (1 (1 bad) (2 (2 film) (2 -RRB-))))
@@ -89,3 +94,55 @@ def test_an_invalid_tree_is_refused_by_its_line(tmp_path: Path, line: str, messa
         load(config(2, True), tmp_path)
     assert f"{tmp_path / 'train'}:2: " in str(error.value)
     assert message in str(error.value)
+
+
+def words(example: LabeledText) -> list[str] | None:
+    return example.evidence and [example.text[start:end] for start, end in example.evidence]
+
+
+@pytest.mark.parametrize(
+    ("tree", "expected"),
+    [
+        ("(4 (2 A) (4 (1 hard) (3 (4 great) (3 hit))))", ["great", "hit"]),
+        ("(1 (2 A) (4 (1 hard) (3 (4 great) (3 hit))))", ["hard"]),
+        ("(0 (2 -LRB-) (1 (1 bad) (2 -RRB-)))", ["bad"]),
+        ("(3 (1 (4 good)) (2 it))", ["good"]),
+        ("(4 (2 so) (1 bad))", []),
+        ("(3 fun)", ["fun"]),
+    ],
+)
+def test_evidence_is_the_words_on_the_side_of_the_sentence(tree: str, expected: list[str]) -> None:
+    parsed = parse(tree, "here")
+    evidence = parsed.evidence()
+    assert evidence is not None
+    assert [parsed.text(parsed.nodes[0])[start:end] for start, end in evidence] == expected
+
+
+def test_evidence_is_of_validation_and_test_sentences_with_a_side(folder: Path) -> None:
+    splits = load(config(5, True), folder)
+    assert all(example.evidence is None for example in splits.train)
+    assert [words(example) for example in splits.dev] == [["Bad"], None]
+    assert [words(example) for example in load(config(2, False), folder).test["test"]] == [["Good"]]
+
+
+def test_evidence_is_no_part_of_the_data_that_a_run_is_of(folder: Path) -> None:
+    splits = load(config(2, True), folder)
+    without = splits.map(lambda example: replace(example, evidence=None))
+    assert splits.fingerprint() == without.fingerprint()
+    assert splits.fingerprint_of("test") == without.fingerprint_of("test")
+    known = [data.fingerprint_of("test", annotations=True) for data in (splits, without)]
+    assert known[0] != known[1]
+    marked = splits.map(lambda example: replace(example, rationale=((0, 1),)))
+    assert marked.fingerprint() != splits.fingerprint(), "what the data are generated with is a part of it"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (REAL / "sst").is_dir(), reason="needs ATTNLAB_DATA with sst")
+def test_the_treebank_is_the_data_that_earlier_runs_were_trained_on() -> None:
+    files = {"train": "sst/train.ptb.txt", "dev": "sst/dev.ptb.txt", "test": {"test": "sst/test.ptb.txt"}}
+    splits = load(Trees.model_validate(files), REAL)
+    assert splits.fingerprint().startswith("9665dec957e29d48")
+    marked = [example.evidence for example in splits.test["test"]]
+    assert len(marked) == 1821
+    assert sum(evidence == () for evidence in marked) == 282
+    assert sum(len(evidence or ()) for evidence in marked) == 3403

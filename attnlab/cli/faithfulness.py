@@ -12,6 +12,7 @@ from attnlab.config.analysis import check_seed
 from attnlab.system.stages import stage
 from attnlab.training.signals import exit_on_signal
 
+SPLITS = "a test set, dev, or for classification yelp_hat: reviews with human marks (default: the first test set)"
 REMOVALS = (
     "pad, zeros or mean replace the embeddings of removed tokens, mask removes them in the attention, "
     "drop cuts them out of the text"
@@ -24,7 +25,7 @@ def add_commands(commands: Any) -> None:
     parser = add_command(commands, "faithfulness", _faithfulness, purpose)
     add_run(parser)
     add_data(parser)
-    parser.add_argument("--split", metavar="NAME", help="a test set, or dev (default: the first test set)")
+    parser.add_argument("--split", metavar="NAME", help=SPLITS)
     parser.add_argument(
         "--examples", type=int, default=EXAMPLES, metavar="N", help=f"examples, drawn at random (default: {EXAMPLES})"
     )

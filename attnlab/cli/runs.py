@@ -29,6 +29,8 @@ from attnlab.system.stages import stage
 from attnlab.training import metric_names
 from attnlab.training.signals import Interrupted, exit_on_signal
 
+SPLITS = "only this test set, dev, or for classification yelp_hat (repeatable)"
+
 
 def add_commands(commands: Any) -> None:
     """Add the commands of this file to the parser."""
@@ -45,7 +47,7 @@ def add_commands(commands: Any) -> None:
     evaluate.add_argument(
         "overrides", nargs="*", metavar="key=value", help="override decoding, e.g. task.decoding.beam=1; writes nothing"
     )
-    evaluate.add_argument("--split", action="append", metavar="NAME", help="only this test set, or dev (repeatable)")
+    evaluate.add_argument("--split", action="append", metavar="NAME", help=SPLITS)
 
     predict = add_command(commands, "predict", _predict, "predict an output for every line of standard input")
     add_run(predict)

@@ -13,6 +13,9 @@ Example = TypeVar("Example")
 
 Span = tuple[int, int]
 """Start and end (exclusive) of a part of a text, in characters."""
+ANNOTATION: Mapping[str, bool] = {"annotation": True}
+"""Metadata of a field of examples that no model is trained on and no prediction is scored by, such as human marks. The
+fingerprint of the data leaves it out, so that runs do not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,27 @@ class Splits(Generic[Example]):
         """Return the sha256 of all examples, their order, and their splits."""
         return _sha256(self.splits())
 
-    def fingerprint_of(self, split: str) -> str:
-        """Return the sha256 of the examples of a split, independent of the split's name."""
-        return _sha256({"": self.splits()[split]})
+    def fingerprint_of(self, split: str, *, annotations: bool = False) -> str:
+        """Return the sha256 of the examples of a split, independent of the split's name.
+
+        Args:
+            split: its name.
+            annotations: include the fields that are annotations.
+        """
+        return _sha256({"": self.splits()[split]}, annotations)
+
+
+@dataclass(frozen=True)
+class EvaluationSet(Generic[Example]):
+    """Examples that no run is trained on.
+
+    Attributes:
+        examples: the examples.
+        notes: lines on their annotations and on what is left out, with the reason.
+    """
+
+    examples: tuple[Example, ...]
+    notes: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -56,11 +77,12 @@ def garbage_collection_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _sha256(splits: Mapping[str, Sequence[Any]]) -> str:
+def _sha256(splits: Mapping[str, Sequence[Any]], annotations: bool = False) -> str:
     digest = hashlib.sha256()
     for name, examples in splits.items():
         digest.update(f"{len(name)} {name} {len(examples)}\n".encode())
-        names = [field.name for field in fields(examples[0])] if examples else []
+        known = fields(examples[0]) if examples else ()
+        names = [field.name for field in known if annotations or "annotation" not in field.metadata]
         for example in examples:
             for part in _content(getattr(example, name) for name in names):
                 digest.update(part)

@@ -1,6 +1,7 @@
 """Evaluation of a run on its test sets, with attention maps of a few examples."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def evaluate(
     Args:
         directory: the run directory.
         data_dir: directory of datasets, as in training.
-        splits: names of test sets, or "dev"; None for all test sets.
+        splits: names of test sets, "dev", or names of `Task.evaluation_sets`; None for all test sets.
         changes: overrides of decoding settings, as in `load`; the scores are returned and not written.
         wrote: called with the path of every file that was written.
         trust: as in `load`.
@@ -48,9 +49,10 @@ def evaluate(
         UnwrittenScores: the scores could not be written; the exception holds them.
     """
     trained = load(directory, changes, trust=trust)
-    data = training_data(trained, data_dir)
+    data, notes = evaluation_data(trained, data_dir, splits or ())
     known = {name: examples for name, examples in data.splits().items() if name != "train"}
-    refuse_unknown_splits(splits or (), list(known))
+    for note in notes:
+        trained.run.notify(note)
     chosen = splits or list(data.test)
     if changes:
         return {name: _scores(trained, name, known[name]) for name in chosen}
@@ -89,6 +91,36 @@ def training_data(trained: TrainedModel, data_dir: Path | None) -> Splits[Any]:
         recorded = trained.run.fingerprint["data"]
         raise UserError(f"{directory}: was trained on different data (fingerprint {recorded[:12]}, now {sha256[:12]})")
     return data
+
+
+def evaluation_data(
+    trained: TrainedModel, data_dir: Path | None, names: Sequence[str]
+) -> tuple[Splits[Any], list[str]]:
+    """Load the data of splits: the run's own, and data sets that any run of its task can be evaluated on.
+
+    The run's own data are not read if no split of theirs is named. A test set of the run hides a data set of its name.
+
+    Args:
+        trained: the run.
+        data_dir: directory of datasets, as in training.
+        names: of the splits; none for the run's own.
+    Returns: the splits, data sets as further test sets among them, and lines on what is left out of these.
+    Raises:
+        UserError: there is no such split, or as `training_data`.
+    """
+    tests = getattr(trained.run.config.task.data, "test", ())
+    own = tests if isinstance(tests, Mapping) else ("test",)
+    others = {name: read for name, read in trained.task.evaluation_sets().items() if name not in own}
+    if names and all(name in others for name in names):
+        data: Splits[Any] = Splits((), (), {})
+    else:
+        data = training_data(trained, data_dir)
+        refuse_unknown_splits(names, [*(name for name in data.splits() if name != "train"), *others])
+    with stage("data"):
+        sets = {name: others[name](data_dir) for name in names if name in others}
+    test = {**data.test, **{name: found.examples for name, found in sets.items()}}
+    notes = [f"{name}: {note}" for name, found in sets.items() for note in found.notes]
+    return replace(data, test=test), notes
 
 
 def fixed_examples(trained: TrainedModel, data_dir: Path | None) -> Sequence[Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import attnlab
 from attnlab.config.analysis import FAITHFULNESS_EXAMPLES, check_seed
 from attnlab.config.errors import UserError
-from attnlab.lab.evaluation import refuse_unknown_splits, training_data
+from attnlab.lab.evaluation import evaluation_data
 from attnlab.lab.trained import TrainedModel, load
 from attnlab.results import lock as lock_files
 from attnlab.results.record_file import RecordFile
@@ -53,7 +53,7 @@ def measure_faithfulness(
     Args:
         directory: the run directory.
         data_dir: directory of datasets, as in training.
-        split: name of a test set, or "dev"; None for the first test set.
+        split: name of a test set, "dev", or a name of `Task.evaluation_sets`; None for the first test set.
         examples: number of examples, drawn at random with `seed`; all of a smaller split.
         methods: names of methods of attribution, "all", or None for the fast ones.
         removal: what removing a token means.
@@ -74,21 +74,22 @@ def measure_faithfulness(
     check_seed(seed)
     trained = load(directory, trust=trust)
     battery = trained.battery(methods, removal, seed)
-    data = training_data(trained, data_dir)
-    known = {name: members for name, members in data.splits().items() if name != "train"}
-    refuse_unknown_splits([split] if split else [], list(known))
+    data, notes = evaluation_data(trained, data_dir, [split] if split else [])
+    for note in notes:
+        trained.run.notify(note)
     name = split or next(iter(data.test))
-    chosen = _draw(len(known[name]), examples, seed)
+    members = data.splits()[name]
+    chosen = _draw(len(members), examples, seed)
     identity = {
         "format": FORMAT,
         "attnlab": attnlab.__version__,
         "settings": battery.settings.to_json(),
-        "data": {"split": name, "sha256": data.fingerprint_of(name), "number": len(chosen)},
+        "data": {"split": name, "sha256": data.fingerprint_of(name, annotations=True), "number": len(chosen)},
         "checkpoint": {"steps": trained.steps, "sha256": fingerprint(trained.params)},
         "devices": f"{jax.device_count()} {jax.devices()[0].platform}",
     }
     path = record_path(trained, name, identity)
-    by_number = {number: known[name][number] for number in chosen}
+    by_number = {number: members[number] for number in chosen}
     with _alone(path):
         file = RecordFile(path, identity, trained.run.notify, restart=restart)
         if file.records:
@@ -96,7 +97,9 @@ def measure_faithfulness(
         with ChunkProgress(name, len(chosen) - len(file.records)) as progress:
             records = run_battery(battery, by_number, tuple(file.records), file.append, progress)
     wrote(path)
-    report = FaithfulnessReport({**identity, **battery.summary(records), "environment": environment()}, records)
+    summary = battery.summary(records, list(by_number.values()))
+    summary["notes"] = [*notes, *summary["notes"]]
+    report = FaithfulnessReport({**identity, **summary, "environment": environment()}, records)
     _write(trained, name, report, path.with_suffix(".html"), wrote, command)
     return report
 

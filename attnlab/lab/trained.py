@@ -213,8 +213,8 @@ class TrainedModel:
         if isinstance(examples, str) or not len(examples):
             raise TypeError(f"faithfulness takes a list of examples, not {shortened(examples)}")
         battery = self.battery(methods, removal, seed)
-        records = run_battery(battery, dict(enumerate(map(self._parsed, examples))))
-        return FaithfulnessReport(battery.summary(records), records)
+        records = run_battery(battery, dict(enumerate(members := list(map(self._parsed, examples)))))
+        return FaithfulnessReport(battery.summary(records, members), records)
 
     def battery(self, methods: Sequence[str] | str | None = None, removal: str = "pad", seed: int = 0) -> "Battery":
         """Return the battery of the model; see `faithfulness`."""

@@ -3,7 +3,8 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -14,15 +15,17 @@ from jaxtyping import Array, PyTree
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
-from attnlab.data.records import Splits
+from attnlab.data.records import EvaluationSet, Splits
 from attnlab.data.text.batching import Batch, Batches
 from attnlab.data.text.buckets import Shape
+from attnlab.layers.capture import IntervenedModel, Intervention
 from attnlab.tasks.adapter import ModelAdapter
 from attnlab.tasks.attention_map import AnyAttentionMap
 from attnlab.tasks.data_check import DataReport, PartStatistics, SplitStatistics, length_quantiles
 from attnlab.tasks.explained_prediction import ExplainedPrediction, TargetSelection
 from attnlab.tasks.layer_attention import Selection
 from attnlab.tasks.poll import Poll, no_poll
+from attnlab.tasks.scored_outputs import ScoredOutputs
 from attnlab.training import metric_names
 from attnlab.training.objective import Loss
 
@@ -60,7 +63,7 @@ class TrainingBatches:
     summary: list[str]
 
 
-class Task(ABC):
+class Task(ScoredOutputs, ABC):
     """The data, the model and the metrics of an experiment.
 
     Attributes:
@@ -174,10 +177,38 @@ class Task(ABC):
         computes the metric from it.
         """
 
-    @staticmethod
-    def aggregate(metric: str, rows: np.ndarray) -> float:
-        """Compute a metric of some examples from their rows of `per_example`: the mean, unless a task overrides it."""
-        return float(rows.mean())
+    def outputs(self, params: PyTree, examples: Sequence[Any], poll: Poll = no_poll) -> list[str]:
+        """Return the prediction of each example in words, as `explained_prediction` has it.
+
+        Args:
+            params: the parameters of `model`.
+            examples: examples of the task, whose references are not used.
+            poll: called between batches; may raise to stop.
+        """
+        texts = []
+        for done, example in enumerate(examples):
+            poll(done, len(examples))
+            texts.append(self.explained_prediction(params, example, TargetSelection()).prediction)
+        return texts
+
+    def evaluation_sets(self) -> Mapping[str, Callable[[Path | None], EvaluationSet[Any]]]:
+        """Return the data sets that any run of the task can be evaluated on, with the functions that read them.
+
+        Returns: name -> (data directory) -> examples. Their names are used like those of test sets.
+        """
+        return {}
+
+    def intervened(self, interventions: Mapping[str, Intervention]) -> Self:
+        """Return the task with attention weights of its model replaced, in evaluations and searches too.
+
+        Args:
+            interventions: by the name of each layer, as in `capture.apply_with_attention`.
+        """
+        other = replace(self)  # type: ignore[type-var]
+        adapter: Any = copy(self.adapter)
+        adapter.model = IntervenedModel(adapter.model, interventions)
+        vars(other)["adapter"] = adapter
+        return other
 
     @abstractmethod
     def parse_example(self, inputs: Sequence[str]) -> Any:
@@ -214,14 +245,13 @@ class Task(ABC):
         """
         return None
 
-    def is_correct(self, example: Any, explained: ExplainedPrediction) -> bool | None:
-        """Return whether the model's own prediction is the reference; None if there is none, or the output is a text.
+    def evidence_notes(self, examples: Sequence[Any]) -> list[str]:
+        """Return lines on the marks of `evidence`: how many there are, and how many have no position of the input.
 
         Args:
-            example: of a split.
-            explained: its explained prediction.
+            examples: examples of a split.
         """
-        return None
+        return []
 
     @abstractmethod
     def unknown_words(self, texts: Sequence[str]) -> list[str]:

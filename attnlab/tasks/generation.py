@@ -142,6 +142,10 @@ class GenerationTask(Task):
         """Return the text of the best hypothesis of each example; the arguments are those of `generate`."""
         return [hypotheses[0].text for hypotheses in self.generate(params, examples, decoding, poll)]
 
+    def outputs(self, params: PyTree, examples: Sequence[Any], poll: Poll = no_poll) -> list[str]:
+        """Return the best text of each example."""
+        return self.texts(params, examples, self.decoding, poll)
+
     def attention(self, params: PyTree, examples: Sequence[Any], poll: Poll = no_poll) -> list[np.ndarray]:
         """Return the attention [t+1 s] to the source of each example, with its target as input (teacher forcing).
 

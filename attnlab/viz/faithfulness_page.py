@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attnlab.analysis.battery import FaithfulnessReport
-from attnlab.analysis.battery.metric_table import GROUPS, TESTS, MetricGroup
-from attnlab.analysis.battery.settings import ATTENTION, CEILING, FLOOR
+from attnlab.analysis.battery.metric_table import GROUPS, OF_TASK, TESTS, MetricGroup
+from attnlab.analysis.battery.report import WEIGHTS
+from attnlab.analysis.battery.settings import CEILING, ROLES, displayed_order
+from attnlab.analysis.battery.task_metrics import DIFFERENCE
 from attnlab.data.text.display import printable
+from attnlab.training import metric_names
 from attnlab.viz.page import template
 
 REMOVAL = {
@@ -22,7 +25,6 @@ DIFFERENCES = {
 }
 FURTHER = DIFFERENCES | {"correct": "Correct predictions only"}
 """Further means of each metric, with the titles of their tables."""
-MARKS = {FLOOR: "floor", CEILING: "ceiling", ATTENTION: "attention"}
 ARROWS = {"higher": "↑", "lower": "↓", "": ""}
 CURVES = {"deletion_curve": ("Deletion", "removed"), "insertion_curve": ("Insertion", "kept")}
 WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM = 480, 300, 44, 20, 36
@@ -62,6 +64,10 @@ def render(report: FaithfulnessReport, *, title: str, split: str = "", command: 
         removal=f"Removed ({removal}) means: {REMOVAL[removal]}." if removal in REMOVAL else "",
         groups=[group for group in (_group(group, summary["methods"]) for group in GROUPS) if group["columns"]],
         curves=_curves(summary["curves"]),
+        task_metrics=_task_metrics(summary["task_metrics"]),
+        of_task=OF_TASK,
+        weights=[text for key, text in WEIGHTS.items() if any(key in m for m in summary["task_metrics"].values())],
+        notes=[printable(note) for note in summary["notes"]],
         tests=_tests(summary["tests"]),
         tests_question=TESTS.question,
         by_weight=_by_weight(summary["tests"]),
@@ -75,9 +81,10 @@ def render(report: FaithfulnessReport, *, title: str, split: str = "", command: 
 
 def _group(group: MetricGroup, methods: Mapping[str, Any]) -> dict[str, Any]:
     names = [name for name in group.metrics if any(name in found for found in methods.values())]
-    tables = [{"title": "", "rows": _rows(methods, names, None), "difference": False}]
+    roles = {method: role for method, role in ROLES.items() if group.ceiling or method != CEILING}
+    tables = [{"title": "", "rows": _rows(methods, names, None, roles), "difference": False}]
     for key, title in FURTHER.items():
-        rows = [row for row in _rows(methods, names, key) if any(cell["mean"] for cell in row["cells"])]
+        rows = [row for row in _rows(methods, names, key, roles) if any(cell["mean"] for cell in row["cells"])]
         if rows:
             tables.append({"title": title, "rows": rows, "difference": key in DIFFERENCES})
     return {
@@ -92,33 +99,43 @@ def _group(group: MetricGroup, methods: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _rows(methods: Mapping[str, Any], names: Sequence[str], key: str | None) -> list[dict[str, Any]]:
+def _rows(
+    methods: Mapping[str, Any], names: Sequence[str], key: str | None, roles: Mapping[str, str]
+) -> list[dict[str, Any]]:
     rows = []
-    for method, found in methods.items():
-        entries = [found.get(name) for name in names]
+    for method in displayed_order(methods):
+        entries = [methods[method].get(name) for name in names]
         if key is not None:
             entries = [entry and entry.get(key) for entry in entries]
         rows.append(
             {
                 "method": method,
-                "mark": MARKS.get(method, ""),
+                "mark": roles.get(method, ""),
                 "cells": [_cell(entry, key in DIFFERENCES) for entry in entries],
             }
         )
     return rows
 
 
-def _cell(entry: Mapping[str, Any] | None, difference: bool = False) -> dict[str, str]:
+def _cell(entry: Mapping[str, Any] | None, difference: bool = False, digits: int = 3) -> dict[str, str]:
     if entry is None or entry["mean"] is None:
         return {"mean": "", "interval": "", "n": "", "bold": ""}
     low, high = entry["ci95"] or (None, None)
     clear = difference and low is not None and high is not None and (low > 0 or high < 0)
     return {
-        "mean": f"{entry['mean']:+.3f}" if difference else f"{entry['mean']:.3f}",
-        "interval": "" if low is None else f"{low:.3f} to {high:.3f}",
+        "mean": f"{entry['mean']:{'+' if difference else ''}.{digits}f}",
+        "interval": "" if low is None else f"{low:.{digits}f} to {high:.{digits}f}",
         "n": f"{entry['n']:,}",
         "bold": "bold" if clear else "",
     }
+
+
+def _task_metrics(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    shown = [key for key in WEIGHTS if any(key in found for found in metrics.values())]
+    return [
+        {"name": metric_names.name(name), "cells": [_cell(found.get(key), key == DIFFERENCE, 2) for key in shown]}
+        for name, found in metrics.items()
+    ]
 
 
 def _tests(tests: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -150,7 +167,7 @@ def _curves(curves: Mapping[str, Any]) -> list[dict[str, Any]]:
             for line in curves[name].values()
         ]
         lines = [
-            {"method": method, "mark": MARKS.get(method, ""), "number": number % 8, "points": " ".join(points)}
+            {"method": method, "mark": ROLES.get(method, ""), "number": number % 8, "points": " ".join(points)}
             for number, (method, points) in enumerate(zip(curves[name], places, strict=True))
         ]
         text = f"share of tokens {verb}, the largest attributions first"

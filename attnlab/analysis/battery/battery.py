@@ -19,12 +19,15 @@ from attnlab.analysis.battery.metric_table import OF_GENERATED, OF_ONE, PLAUSIBI
 from attnlab.analysis.battery.metrics import metrics_of
 from attnlab.analysis.battery.settings import CEILING, FLOOR, BatterySettings, left_out_metrics
 from attnlab.analysis.battery.summary import summarize
+from attnlab.analysis.battery.task_metrics import scores_of_outputs, task_metrics
 from attnlab.analysis.explain import Explainer
 from attnlab.analysis.explain.call import ModelCall
 from attnlab.analysis.explain.methods import EXPLAINERS, FLOW
 from attnlab.analysis.faithfulness import spearman_rho
+from attnlab.analysis.interventions import uniform
 from attnlab.data.text.buckets import Shape
 from attnlab.layers.capture import LayerAttention
+from attnlab.tasks.base import Task
 from attnlab.tasks.generation import GenerationTask
 from attnlab.training.steps import replicated
 
@@ -52,15 +55,28 @@ class Battery:
     methods_left_out: Mapping[str, str] = field(default_factory=dict)
     """The methods that are left out, each with its reason."""
 
-    def summary(self, records: Sequence[Record]) -> dict[str, Any]:
-        """Return the means of all metrics with intervals, what they are of, and what is left out, with reasons."""
-        summary = summarize(records, self.settings)
-        metrics = left_out_metrics(self.settings.removal, self.explainer.task.adapter)
+    def summary(self, records: Sequence[Record], examples: Sequence[Any] = ()) -> dict[str, Any]:
+        """Return the means of all metrics with intervals, what they are of, and what is left out, with reasons.
+
+        Args:
+            records: of the examples.
+            examples: the examples themselves, for notes on their evidence and on metrics that are undefined for them.
+        """
+        task, summary = self.explainer.task, summarize(records, self.settings)
+        metrics = left_out_metrics(self.settings.removal, task.adapter)
         left_out = {"methods": dict(self.methods_left_out), "tests": self.tests_left_out, "metrics": metrics}
         if summary["rationale_size"] is None:
             metrics |= dict.fromkeys(PLAUSIBILITY.metrics, "the data mark no evidence for these examples")
-        generates = isinstance(self.explainer.task, GenerationTask)
-        return {"target": OF_GENERATED if generates else OF_ONE} | summary | {"left_out": left_out}
+        scored = any(record.get("scores") for record in records)
+        undefined = dict(task.undefined_metrics(examples)) if examples and scored else {}
+        metrics |= undefined
+        return {
+            "target": OF_GENERATED if isinstance(task, GenerationTask) else OF_ONE,
+            **summary,
+            "task_metrics": task_metrics(task, records, undefined),
+            "notes": task.evidence_notes(examples),
+            "left_out": left_out,
+        }
 
     @cached_property
     def tests_left_out(self) -> dict[str, str]:
@@ -82,6 +98,12 @@ class Battery:
     def _shapes(self) -> set[tuple[Static, Shape]]:
         return set()
 
+    @cached_property
+    def _with_uniform_attention(self) -> Task | None:
+        """The task with uniform weights in the attention to the input; None for a model without such attention."""
+        main = main_layers(self._layers)
+        return self.explainer.task.intervened({layer.name: uniform for layer in main}) if main else None
+
     def records(self, chunk: Chunk) -> list[Record]:
         """Return the record of each member of a chunk."""
         settings, arrays = self.settings, chunk.arrays
@@ -95,7 +117,12 @@ class Battery:
         tests = jax.device_get(functions["tests"](self._replicated, arrays))
         adversarial = self._adversarial(chunk, functions["adversarial"])
         correlations = self._correlations(chunk, functions["attribute"], values)
-        found = [self._record(chunk, row, metrics, gaps[row], tests, correlations) for row in range(len(chunk.members))]
+        task, other, members = self.explainer.task, self._with_uniform_attention, chunk.members
+        scores = scores_of_outputs(task, other, self.params, members)
+        found = [
+            self._record(chunk, row, metrics, gaps[row], tests, correlations) | {"scores": scores[row]}
+            for row in range(len(members))
+        ]
         for record, results in zip(found, adversarial, strict=True):
             record["tests"] |= results
         return found

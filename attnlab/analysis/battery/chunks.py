@@ -31,13 +31,15 @@ class Marked:
         number: of the example in the split.
         place: of the example among those that are explained.
         explained: its prediction.
+        example: of the data set; None if it is not at hand.
         evidence: which positions the data mark, padding not counted; None if they mark nothing.
-        correct: whether the prediction is the reference; None if that is not known, or the output is a text.
+        correct: whether the prediction is right; None if that is not known, or there are many right outputs.
     """
 
     number: int
     place: int
     explained: ExplainedPrediction
+    example: Any = None
     evidence: np.ndarray | None = None
     correct: bool | None = None
 

@@ -25,11 +25,13 @@ class MetricGroup:
         title: heading of the table.
         question: what it says and what it cannot say.
         metrics: by name.
+        ceiling: whether leave-one-out is the ceiling of these metrics: it is none of plausibility.
     """
 
     title: str
     question: str
     metrics: dict[str, MetricText]
+    ceiling: bool = True
 
 
 ERASURE = MetricGroup(
@@ -91,6 +93,7 @@ PLAUSIBILITY = MetricGroup(
         "pointing_game": MetricText("higher", "share of texts (images) whose top token (cell) is marked"),
         "relevance_mass_accuracy": MetricText("higher", "share of the positive attribution on marked tokens"),
     },
+    ceiling=False,
 )
 GROUPS = (ERASURE, AGREEMENT, PLAUSIBILITY)
 METRICS = {name: text for group in GROUPS for name, text in group.metrics.items()}
@@ -98,6 +101,13 @@ OF_GENERATED = (
     "The target is the whole output: f(x) is the geometric mean of the probabilities of its tokens, "
     "exp(log p(y | x) / |y|), with the output itself as the decoder's input. The decision flips are the mean over "
     "the output tokens that are others without any input."
+)
+OF_TASK = (
+    "The metrics of the task, in percent, on the same examples: with the model's own attention, and with uniform "
+    "weights in the attention to the input, where everything else stays as it was learned. Generated texts are "
+    "generated anew with these weights. A difference near 0 says that this model does as well without its weights on "
+    "these examples. A large one does not say that the task needs them: a model trained with uniform weights may do "
+    "as well (Wiegreffe & Pinter 2019)."
 )
 OF_ONE = "The target is the model's own prediction; f(x) is its probability."
 TESTS = MetricGroup(

@@ -6,14 +6,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnlab.analysis.battery.metric_table import METRICS
+from attnlab.analysis.battery.settings import CEILING, FLOOR, displayed_order
+from attnlab.analysis.battery.task_metrics import DIFFERENCE, LEARNED, UNIFORM
+from attnlab.training import metric_names
 
 SHOWN = (
     "aopc_compr", "aopc_suff", "deletion_auc", "insertion_auc", "decision_flip_fraction", "taucorr_loo", "mprt",
     "auprc_plau", "token_f1_plau", "pointing_game",
 )  # fmt: skip
 """The metrics in the table of a notebook."""
-PRINTED = ("aopc_compr", "aopc_suff", "taucorr_loo", "auprc_plau")
-"""The metrics that a command prints."""
+PRINTED = (
+    ("aopc_compr", "aopc_suff", "taucorr_loo"),
+    ("auprc_plau", "token_f1_plau", "token_iou_plau", "pointing_game"),
+)
+"""The metrics that a command prints, in two tables: faithfulness and plausibility."""
+WEIGHTS = {LEARNED: "learned attention", UNIFORM: "uniform attention", DIFFERENCE: "uniform minus learned"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +48,27 @@ class FaithfulnessReport:
         return None if entry is None else entry["mean"]
 
     def table(self) -> str:
-        """Return the main metrics of all methods as lines of text, with 95% intervals."""
-        shown = [name for name in PRINTED if any(name in found for found in self.summary["methods"].values())]
-        rows = [["method", *shown]]
-        rows += [
-            [method, *(cell(found.get(name)) for name in shown)] for method, found in self.summary["methods"].items()
+        """Return the main metrics of all methods, and those of the task, as lines of text with 95% intervals."""
+        tables = [self._method_table(names, ceiling=names is PRINTED[0]) for names in PRINTED]
+        if metrics := self.summary["task_metrics"]:
+            columns = [weights for weights in WEIGHTS if any(weights in found for found in metrics.values())]
+            rows = [
+                [metric_names.name(name), *(cell(found.get(key), 2) for key in columns)]
+                for name, found in metrics.items()
+            ]
+            tables.append(_aligned([["metric", *(WEIGHTS[key] for key in columns)], *rows]))
+        return "\n\n".join([table for table in tables if table] + ["\n".join(self.summary["notes"])]).rstrip()
+
+    def _method_table(self, names: Sequence[str], *, ceiling: bool) -> str:
+        """Return some metrics of all methods; "" if no example has them."""
+        methods = self.summary["methods"]
+        shown = [name for name in names if any(name in found for found in methods.values())]
+        roles = {FLOOR: " (floor)"} | ({CEILING: " (ceiling)"} if ceiling else {})
+        rows = [
+            [f"{method}{roles.get(method, '')}", *(cell(methods[method].get(name)) for name in shown)]
+            for method in displayed_order(methods)
         ]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+        return _aligned([["method", *shown], *rows]) if shown else ""
 
     def __repr__(self) -> str:
         return f"<FaithfulnessReport of {self.summary['examples']} examples by {', '.join(self.methods)}>"
@@ -57,13 +77,13 @@ class FaithfulnessReport:
         shown = [name for name in SHOWN if any(name in found for found in self.summary["methods"].values())]
         rows = [
             f"<tr><th>{html.escape(method)}</th>{''.join(f'<td>{cell(found.get(name))}</td>' for name in shown)}</tr>"
-            for method, found in self.summary["methods"].items()
+            for method, found in ((name, self.summary["methods"][name]) for name in displayed_order(self.methods))
         ]
         heads = "".join(f"<th>{name}</th>" for name in shown)
         return f"<table><tr><th>method</th>{heads}</tr>{''.join(rows)}</table>"
 
 
-def cell(entry: Mapping[str, Any] | None) -> str:
+def cell(entry: Mapping[str, Any] | None, digits: int = 3) -> str:
     """Return a mean with its interval as text.
 
     >>> cell({"mean": 0.5, "ci95": [0.25, 0.75], "n": 40}), cell(None)
@@ -71,5 +91,10 @@ def cell(entry: Mapping[str, Any] | None) -> str:
     """
     if entry is None or entry["mean"] is None:
         return "—"
-    interval = "" if entry["ci95"] is None else " [{:.3f}, {:.3f}]".format(*entry["ci95"])
-    return f"{entry['mean']:.3f}{interval}"
+    interval = "" if entry["ci95"] is None else f" [{', '.join(f'{end:.{digits}f}' for end in entry['ci95'])}]"
+    return f"{entry['mean']:.{digits}f}{interval}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -81,4 +81,4 @@ def _predicted(
             add([{"example": number, "failed": str(error)}])
             continue
         evidence, correct = task.evidence(example, explained), task.is_correct(example, explained)
-        yield Marked(number, place, explained, evidence, correct)
+        yield Marked(number, place, explained, example, evidence, correct)

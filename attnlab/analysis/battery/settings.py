@@ -1,6 +1,6 @@
 """The settings of the battery: its methods with their options, what removed means, and the sizes of its tests."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from attnlab.tasks.adapter import ModelAdapter
 ALL = "all"
 FLOOR, CEILING, ATTENTION = "random_attribution", "leave_one_out", "raw_attention"
 """The methods that stand beside all others: the random floor, the ceiling, and attention itself."""
+ROLES = {FLOOR: "floor", CEILING: "ceiling", ATTENTION: "attention"}
 SLOW = {
     "smooth_grad": "50 gradients an example",
     "greedy_leave_one_out": "a number of predictions that grows with the square of the length",
@@ -154,3 +155,13 @@ def _reason(explainer: Explainer, method: str) -> str:
 
 def _known(explainer: Explainer) -> str:
     return ", ".join(explainer.methods)
+
+
+def displayed_order(methods: Iterable[str]) -> list[str]:
+    """Return names of methods in the order of tables: floor, ceiling and attention beside each other, then the others.
+
+    >>> displayed_order(["saliency", "raw_attention", "random_attribution"])
+    ['random_attribution', 'raw_attention', 'saliency']
+    """
+    places = list(ROLES)
+    return sorted(methods, key=lambda method: places.index(method) if method in places else len(places))

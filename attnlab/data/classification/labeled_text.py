@@ -39,7 +39,7 @@ def parse_row(row: Mapping[str, Any], text: str, label: str, where: str) -> Labe
     """Return the labeled text of a row; runs of white space in the text become a single space (see also `parse_label`).
 
     >>> parse_row({"text": "fine", "label": 1}, "text", "label", "here")
-    LabeledText(text='fine', label='1', rationale=None)
+    LabeledText(text='fine', label='1', rationale=None, evidence=None)
     """
     for name, setting in ((text, "text"), (label, "label")):
         if name not in row:

@@ -2,22 +2,35 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from attnlab.config.errors import UserError
 from attnlab.data.labels import parse_label
-from attnlab.data.records import Span, Splits
+from attnlab.data.records import ANNOTATION, Span, Splits
 from attnlab.data.text.letters import composed
 
 
 @dataclass(frozen=True)
 class LabeledText:
-    """A text and its label; `rationale` has the spans of the text that determine the label, None if unknown."""
+    """A text and its label.
+
+    Attributes:
+        text: the text.
+        label: the name of its class; "" if it is unknown.
+        rationale: the spans that determine the label, by the construction of the text; None if unknown.
+        evidence: the words that people give as reasons for the label, a span each; None if nobody was asked.
+    """
 
     text: str
     label: str
     rationale: tuple[Span, ...] | None = None
+    evidence: tuple[Span, ...] | None = field(default=None, metadata=ANNOTATION)
+
+    @property
+    def marked(self) -> tuple[Span, ...] | None:
+        """The spans that are marked as reasons for the label; None if nothing is known of them."""
+        return self.evidence if self.rationale is None else self.rationale
 
 
 @dataclass(frozen=True)

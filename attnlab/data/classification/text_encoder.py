@@ -69,12 +69,22 @@ class TextEncoder:
         ]
 
     def gold(self, example: LabeledText) -> np.ndarray:
-        """Return which tokens of a text belong to its rationale, after truncation."""
+        """Return which tokens of a text belong to a span that is marked as a reason for its label, after truncation."""
+        return self._overlaps(example).any(axis=0)
+
+    def unmatched(self, examples: Sequence[LabeledText]) -> tuple[int, int]:
+        """Return the number of marked spans of all texts, and of those without a token, after truncation."""
+        matched = [self._overlaps(example).any(axis=1) for example in examples]
+        return sum(map(len, matched)), sum(int((~found).sum()) for found in matched)
+
+    def _overlaps(self, example: LabeledText) -> np.ndarray:
+        """Return which marked spans share a character with which tokens, [spans tokens], after truncation."""
         (encoding,) = self._encoded([example.text])
-        spans = example.rationale or ()
+        spans = example.marked or ()
         spans = contractions.moved(example.text, spans) if self.config.split_contractions else spans
-        decides = [any(first < end and start < last for start, end in spans) for first, last in encoding.offsets]
-        return np.array(decides, bool)[self._kept(encoding)]
+        starts, ends = np.array(spans, int).reshape(-1, 2).T
+        first, last = np.array(encoding.offsets, int).reshape(-1, 2)[self._kept(encoding)].T
+        return (first < ends[:, None]) & (starts[:, None] < last)
 
     def _encoded(self, texts: Sequence[str]) -> Iterator[Encoding]:
         for start in range(0, len(texts), _AT_ONCE):

@@ -1,4 +1,8 @@
-"""Read trees with a label at every node, one per line, as in the Stanford Sentiment Treebank: `(3 (2 Not) (1 bad))`."""
+"""Read trees with a label at every node, one per line, as in the Stanford Sentiment Treebank: `(3 (2 Not) (1 bad))`.
+
+The evidence for the label of a sentence of a validation or test set are its words whose own label, that of the leaf,
+lies on the same side of neutral. People labeled every phrase by itself, so that it is what words say without context.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -8,6 +12,7 @@ from pathlib import Path
 from attnlab.config.classification import Trees
 from attnlab.config.errors import UserError
 from attnlab.data.classification.records import LabeledText, LabeledTextSplits
+from attnlab.data.records import Span
 from attnlab.data.text.lines import find, read_lines
 
 FIVE = ("very negative", "negative", "neutral", "positive", "very positive")
@@ -31,13 +36,27 @@ class Tree:
         """Return the text of a node, with a space between tokens."""
         return " ".join(self.tokens[node[0] : node[1]])
 
+    def evidence(self) -> tuple[Span, ...] | None:
+        """Return the spans of the words whose own label is on the side of the sentence's; None if that is neutral.
+
+        >>> parse("(4 (2 A) (4 (1 hard) (3 hit)))", "here").evidence()
+        ((7, 10),)
+        """
+        side = _side(self.nodes[0][2])
+        if not side:
+            return None
+        words = {node[0]: node[2] for node in self.nodes if node[1] - node[0] == 1}  # of a chain the lowest node counts
+        starts = [len(" ".join(self.tokens[:place])) + (place > 0) for place in range(len(self.tokens))]
+        spans = [(start, start + len(token)) for start, token in zip(starts, self.tokens, strict=True)]
+        return tuple(span for place, span in enumerate(spans) if _side(words[place]) == side)
+
 
 def read(config: Trees, data_dir: Path) -> LabeledTextSplits:
     """Read all splits: phrases or sentences for training, sentences for validation and test."""
     names = FIVE if config.classes == 5 else TWO
 
     def sentences(name: str) -> tuple[LabeledText, ...]:
-        return tuple(_labeled(read_trees(find(data_dir, name)), names, phrases=False))
+        return tuple(_labeled(read_trees(find(data_dir, name)), names, phrases=False, evidence=True))
 
     train = tuple(_labeled(read_trees(find(data_dir, config.train)), names, config.phrases))
     test = {name: sentences(path) for name, path in config.test.items()}
@@ -89,7 +108,14 @@ def parse(line: str, where: str) -> Tree:
     return Tree(tuple(tokens), tuple(nodes))
 
 
-def _labeled(trees: Sequence[Tree], names: tuple[str, ...], phrases: bool) -> Iterator[LabeledText]:
+def _side(label: int) -> int:
+    """Return 1 for a positive label, -1 for a negative one, 0 for neutral."""
+    return (label > NEUTRAL) - (label < NEUTRAL)
+
+
+def _labeled(
+    trees: Sequence[Tree], names: tuple[str, ...], phrases: bool, evidence: bool = False
+) -> Iterator[LabeledText]:
     """Yield texts with named labels; each phrase is yielded once, with its first label."""
     seen: set[str] = set()
     for tree in trees:
@@ -98,7 +124,8 @@ def _labeled(trees: Sequence[Tree], names: tuple[str, ...], phrases: bool) -> It
             if phrases and text in seen:
                 continue
             seen.add(text)
+            marked = tree.evidence() if evidence else None
             if len(names) == len(FIVE):
-                yield LabeledText(text, names[label])
+                yield LabeledText(text, names[label], evidence=marked)
             elif label != NEUTRAL:
-                yield LabeledText(text, names[label > NEUTRAL])
+                yield LabeledText(text, names[label > NEUTRAL], evidence=marked)

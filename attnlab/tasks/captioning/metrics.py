@@ -59,22 +59,33 @@ def caption_scores(hypotheses: Sequence[str], references: References, *, resampl
     >>> scores["bleu_1"], scores["rouge_l"], scores["exact_match"]
     (100.0, 100.0, 100.0)
     """
+    per_image = image_rows(hypotheses, references)
     hypotheses, references = _clean(hypotheses, references)
-    per_image = {
-        "rouge_l": 100 * rouge_l(hypotheses, references),
-        "cider_d": 100 * cider_d(hypotheses, references),
-        "exact_match": np.array(
-            [100.0 * (hypothesis in texts) for hypothesis, texts in zip(hypotheses, references, strict=True)]
-        ),
-    }
+    counts = per_image.pop("bleu_4")
+    per_image["cider_d"] = 100 * cider_d(hypotheses, references)
     scores: dict[str, Any] = {f"bleu_{order}": bleu(hypotheses, references, order) for order in ORDERS}
     scores |= {name: round(float(values.mean()), 6) for name, values in per_image.items()}
-    counts = np.asarray(_metric(4)._extract_corpus_statistics(list(hypotheses), _streams(references)))
     scores["bleu_4_ci95"] = interval(counts, bleu_of_counts, resamples)
     scores |= {f"{name}_ci95": interval(values, resamples=resamples) for name, values in per_image.items()}
     signature = {"bleu_signature": _signature(hypotheses, references)}
     scores |= signature | {"images": len(hypotheses), "per_example": {"bleu_4": counts, **per_image}}
     return replace_undefined(scores, undefined(references))
+
+
+def image_rows(hypotheses: Sequence[str], references: References) -> dict[str, np.ndarray]:
+    """Return what each image contributes to the metrics: counts for BLEU-4, and ROUGE-L and exact match in percent.
+
+    Args:
+        hypotheses: captions as plain text.
+        references: at least one for each caption.
+    """
+    hypotheses, references = _clean(hypotheses, references)
+    exact = [100.0 * (hypothesis in texts) for hypothesis, texts in zip(hypotheses, references, strict=True)]
+    return {
+        "bleu_4": np.asarray(_metric(4)._extract_corpus_statistics(list(hypotheses), _streams(references))),
+        "rouge_l": 100 * rouge_l(hypotheses, references),
+        "exact_match": np.array(exact),
+    }
 
 
 def undefined(references: References) -> dict[str, str]:

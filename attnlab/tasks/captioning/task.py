@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from attnlab.config import Experiment
-from attnlab.config.captioning import Captioning
+from attnlab.config.captioning import Captioning, Scenes
 from attnlab.config.errors import UserError
 from attnlab.config.models.captioner import ShowAttendTell
 from attnlab.data.captioning import load
@@ -27,7 +27,7 @@ from attnlab.tasks.bootstrap import interval
 from attnlab.tasks.captioning.adapters import CaptionerAdapter
 from attnlab.tasks.captioning.attention_maps import hypothesis_map, selected_image_map, selected_word_map
 from attnlab.tasks.captioning.losses import attention_supervision, doubly_stochastic
-from attnlab.tasks.captioning.metrics import bleu, bleu_of_counts, caption_scores, words
+from attnlab.tasks.captioning.metrics import bleu, bleu_of_counts, caption_scores, image_rows, undefined, words
 from attnlab.tasks.captioning.pointing import cells_inside, pointing, pointing_rate, token_cells, token_regions
 from attnlab.tasks.explained_prediction import ExplainedPrediction
 from attnlab.tasks.generation import GenerationTask, SourceBatch
@@ -50,6 +50,7 @@ class CaptioningTask(GenerationTask, ImageTask):
     monitor = "dev_bleu"
     loss_unit = "words"
     input_format = "the path of an image file"
+    correctness = "exact_match"
     target_name = "caption"
     max_maps = 1
     reported_metrics = (
@@ -159,6 +160,20 @@ class CaptioningTask(GenerationTask, ImageTask):
             scores["per_example"] |= of_attention.pop("per_example")
             scores |= of_attention
         return scores | {"decoding": self.decoding.model_dump()}
+
+    def output_scores(self, outputs: Sequence[str], examples: Sequence[CaptionedImage]) -> dict[str, np.ndarray]:
+        """Return the rows of BLEU-4, ROUGE-L and exact match. CIDEr-D of an image depends on all other images."""
+        if not all(example.captions for example in examples):
+            return {}
+        return image_rows(outputs, [example.captions for example in examples])
+
+    def undefined_metrics(self, examples: Sequence[CaptionedImage]) -> Mapping[str, str]:
+        """Return the metrics that references without enough words leave undefined."""
+        return undefined([example.captions for example in examples])
+
+    def is_correct(self, example: CaptionedImage, explained: ExplainedPrediction) -> bool | None:
+        """Return whether the output is the reference, for generated scenes, which have a single right caption."""
+        return super().is_correct(example, explained) if isinstance(self._settings.data, Scenes) else None
 
     @staticmethod
     def aggregate(metric: str, rows: np.ndarray) -> float:

@@ -59,6 +59,12 @@ def attention_rows(layers: Sequence[LayerAttention], model: Any, lengths: Int[Ar
     return jnp.concatenate([jnp.einsum("bhts,bt->bhs", weights, mean) for weights in heads], axis=1)
 
 
+def attention_to_text(classified: Sequence[ClassifiedText], model: Any) -> list[np.ndarray]:
+    """Return the attention of each text to its own tokens, [r s] without the special ones."""
+    before, after = special_tokens(model)
+    return [text.weights[:, before : text.weights.shape[1] - after] for text in classified]
+
+
 def row_labels(model: Any, rows: int) -> list[str]:
     """Return a label for each row of `attention_rows`."""
     heads = model.encoder.heads if isinstance(model, TransformerClassifier) else 0

@@ -37,15 +37,17 @@ def classification_scores(
     of_labels = np.take_along_axis(probabilities, labels[:, None], axis=1)
     table = confusion(predictions, labels, probabilities.shape[1])
     return scores | {
-        "per_example": {
-            "accuracy": 100.0 * (predictions == labels),
-            "macro_f1": np.stack([labels, predictions], axis=1),
-        },
+        "per_example": prediction_rows(predictions, labels),
         "ece_bins": bins,
         "nll": float(-np.mean(np.log(np.maximum(of_labels, np.finfo(np.float32).tiny)))),
         "majority": 100.0 * float(table.sum(axis=1).max()) / max(len(labels), 1),
         "confusion": table.tolist(),
     }
+
+
+def prediction_rows(predictions: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> dict[str, np.ndarray]:
+    """Return what each text contributes to the metrics: 100 or 0 for the accuracy, and its classes for macro-F1."""
+    return {"accuracy": 100.0 * (predictions == labels), "macro_f1": np.stack([labels, predictions], axis=1)}
 
 
 def accuracy(predictions: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> float:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
@@ -17,43 +16,40 @@ from attnlab.config.classification import Classification
 from attnlab.config.errors import UserError
 from attnlab.config.json_text import read_texts
 from attnlab.config.models.classifier import TransformerClassifier
+from attnlab.data.classification import yelp_hat
 from attnlab.data.classification.load import load
 from attnlab.data.classification.records import LabeledText
 from attnlab.data.classification.text_encoder import TextEncoder
 from attnlab.data.pretrained.source import Pretrained
+from attnlab.data.records import EvaluationSet
 from attnlab.data.text.batching import Batch, evaluation_shapes
 from attnlab.data.text.tokenizer import Tokenizer
 from attnlab.models import bert
 from attnlab.tasks.adapter import ModelAdapter
 from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap
 from attnlab.tasks.base import Metric, Task, TrainingBatches, rows_multiple, settings
+from attnlab.tasks.classification import metrics
 from attnlab.tasks.classification.adapters import ClassifierAdapter, GuidedAdapter, GuidedText
 from attnlab.tasks.classification.adversary import adversary_loss, fill_with_base
 from attnlab.tasks.classification.attention_maps import (
     ClassifiedText,
     attention_rows,
+    attention_to_text,
     class_map,
     row_labels,
     selected_map,
     special_tokens,
 )
 from attnlab.tasks.classification.base_model import BaseModel, base_summary, is_guided, read_base, read_copy
-from attnlab.tasks.classification.data_summary import class_shares, exclusions
-from attnlab.tasks.classification.metrics import (
-    accuracy,
-    classification_scores,
-    confusion,
-    macro_f1,
-    macro_f1_of,
-    rationale_scores,
-)
+from attnlab.tasks.classification.data_summary import batch_counts, class_shares, evidence_notes, exclusions
+from attnlab.tasks.classification.losses import label_loss
 from attnlab.tasks.classification.prediction_lines import prediction_lines, softmax
 from attnlab.tasks.explained_prediction import ExplainedPrediction, TargetSelection, choice
 from attnlab.tasks.input_parts import CLS, SEP, InputSequence, text_part
 from attnlab.tasks.layer_attention import Selection, layers_of_first_example, select
 from attnlab.tasks.poll import Poll, no_poll, with_poll
 from attnlab.tasks.pretrained_task import PretrainedTask
-from attnlab.training.objective import Loss, cross_entropy
+from attnlab.training.objective import Loss
 from attnlab.training.steps import shard_batch
 
 EVALUATION_TOKENS = 8192
@@ -73,13 +69,8 @@ class ClassificationTask(PretrainedTask):
     monitor = "dev_accuracy"
     loss_unit = "texts"
     input_format = "a text"
-    reported_metrics = (
-        Metric("accuracy"),
-        Metric("macro_f1"),
-        Metric("ece"),
-        Metric("majority"),
-        Metric("rationale_mass"),
-    )
+    correctness = "accuracy"
+    reported_metrics = tuple(map(Metric, ("accuracy", "macro_f1", "ece", "majority", "rationale_mass")))
 
     config: Experiment
     text_encoder: TextEncoder
@@ -142,11 +133,7 @@ class ClassificationTask(PretrainedTask):
         out = self.adapter.forward(params, batch, rng, attention=False)
         if self._settings.objective is not None:
             return adversary_loss(out, batch, self._settings.objective.strength)
-        real = jnp.minimum(batch["lengths"], 1)
-        smoothing, labels = self.config.training.label_smoothing, batch["labels"]
-        smoothed, nll = cross_entropy(out.logits[:, None], labels[:, None], real, label_smoothing=smoothing)
-        correct = jnp.sum(real * (jnp.argmax(out.logits, axis=1) == labels))
-        return Loss(smoothed + jnp.sum(real * out.auxiliary_loss), jnp.sum(real), {"nll": nll, "accuracy": correct})
+        return label_loss(out, batch, self.config.training.label_smoothing)
 
     def training_batches(self, examples: Sequence[LabeledText]) -> TrainingBatches:
         """Batch the training texts; those longer than `max_length` are truncated, those without tokens left out."""
@@ -160,11 +147,8 @@ class ClassificationTask(PretrainedTask):
         pooling: Any = self.config.model.pooling  # pyright: ignore[reportAttributeAccessIssue]
         fill = fill_with_base(self.adapter, members, base_texts, pooling.hops) if is_adversary else None
         batches = self.batched(members, fill)
-        real, vocabulary = 100 * batches.real_fraction, self.tokenizer.vocabulary_size
         summary = [
-            f"data: {batches.examples:,} training texts, {len(batches)} batches per epoch, "
-            f"{real:.0f}% of positions are not padding",
-            f"vocabulary: {vocabulary:,} tokens",
+            *batch_counts(batches, self.tokenizer.vocabulary_size),
             *self.pretrained_summary(),
             *base_summary(self.config, self.base),
             *class_shares(examples, self.labels),
@@ -195,30 +179,42 @@ class ClassificationTask(PretrainedTask):
         """Return accuracy and macro-F1."""
         predictions = self.probabilities(params, [example.text for example in examples], poll).argmax(axis=1)
         labels = self._label_numbers(examples)
-        f1 = macro_f1(confusion(predictions, labels, len(self.labels)))
-        return {"dev_accuracy": accuracy(predictions, labels), "dev_macro_f1": f1}
+        f1 = metrics.macro_f1(metrics.confusion(predictions, labels, len(self.labels)))
+        return {"dev_accuracy": metrics.accuracy(predictions, labels), "dev_macro_f1": f1}
 
     def test_metrics(self, params: PyTree, examples: Sequence[LabeledText], poll: Poll = no_poll) -> dict[str, Any]:
         """Return the metrics of the predictions, and of the attention if all examples have a rationale."""
         texts = [example.text for example in examples]
         probabilities = self.probabilities(params, texts, poll)
-        scores = classification_scores(probabilities, self._label_numbers(examples), self._settings.calibration_bins)
+        labels, bins = self._label_numbers(examples), self._settings.calibration_bins
+        scores = metrics.classification_scores(probabilities, labels, bins)
         scores = {"texts": len(examples), **scores, "labels": list(self.labels)}
         if all(example.rationale for example in examples):
             rationales = [self.text_encoder.gold(example) for example in examples]
-            before, _ = special_tokens(self.config.model)
-            classified = self.classify(params, texts, poll)
-            weights = [
-                text.weights[:, before : before + len(rationale)]
-                for text, rationale in zip(classified, rationales, strict=True)
-            ]
-            scores |= rationale_scores(weights, rationales)
+            weights = attention_to_text(self.classify(params, texts, poll), self.config.model)
+            scores |= metrics.rationale_scores(weights, rationales)
         return scores
+
+    def outputs(self, params: PyTree, examples: Sequence[LabeledText], poll: Poll = no_poll) -> list[str]:
+        """Return the predicted class of each text."""
+        probabilities = self.probabilities(params, [example.text for example in examples], poll)
+        return [self.labels[number] for number in probabilities.argmax(axis=1)]
+
+    def output_scores(self, outputs: Sequence[str], examples: Sequence[LabeledText]) -> dict[str, np.ndarray]:
+        """Return the rows of accuracy and macro-F1."""
+        if not all(example.label for example in examples):
+            return {}
+        predictions = np.array([self.labels.index(name) for name in outputs])
+        return metrics.prediction_rows(predictions, self._label_numbers(examples))
+
+    def evaluation_sets(self) -> Mapping[str, Callable[[Path | None], EvaluationSet[LabeledText]]]:
+        """Return the reviews of Yelp-HAT, with human marks."""
+        return yelp_hat.readers(self.labels)
 
     @staticmethod
     def aggregate(metric: str, rows: np.ndarray) -> float:
         """Compute macro-F1 from labels and predictions, any other metric as a mean."""
-        return macro_f1_of(rows) if metric == "macro_f1" else Task.aggregate(metric, rows)
+        return metrics.macro_f1_of(rows) if metric == "macro_f1" else Task.aggregate(metric, rows)
 
     def parse_example(self, inputs: Sequence[str]) -> LabeledText:
         """Parse a text, whose label is unknown."""
@@ -233,7 +229,7 @@ class ClassificationTask(PretrainedTask):
         if not tokens:
             raise UserError("the text has no tokens")
         (classified,) = self.classify(params, [example.text])
-        rationale = self.text_encoder.gold(example) if example.rationale else None
+        rationale = self.text_encoder.gold(example) if example.marked else None
         unknown = tuple(self.unknown_words([example.text]))
         return [class_map(example, tokens, classified, self.labels, self.config.model, rationale, unknown)]
 
@@ -261,14 +257,14 @@ class ClassificationTask(PretrainedTask):
         return choice(member, InputSequence((part,)), self.labels, predicted, selection, "class")
 
     def evidence(self, example: LabeledText, explained: ExplainedPrediction) -> np.ndarray | None:
-        """Return which tokens belong to the rationale of the label."""
-        if example.rationale is None:
+        """Return which tokens are marked as reasons for the label."""
+        if example.marked is None:
             return None
         return np.pad(self.text_encoder.gold(example), special_tokens(self.config.model))
 
-    def is_correct(self, example: LabeledText, explained: ExplainedPrediction) -> bool | None:
-        """Return whether the prediction is the label of the example, if it has one."""
-        return explained.prediction == example.label if example.label else None
+    def evidence_notes(self, examples: Sequence[LabeledText]) -> list[str]:
+        """Return a line on the marked spans and those without a token."""
+        return evidence_notes(self.text_encoder, examples)
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Return the words, or pieces of words, that the vocabulary lacks, after truncation."""

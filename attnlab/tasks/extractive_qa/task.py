@@ -31,7 +31,7 @@ from attnlab.tasks.explained_prediction import ExplainedPrediction, TargetSelect
 from attnlab.tasks.extractive_qa import lexical_baseline
 from attnlab.tasks.extractive_qa.adapters import ReaderAdapter, adapter
 from attnlab.tasks.extractive_qa.attention_maps import WindowAttention, selected_map, span_map, words_around
-from attnlab.tasks.extractive_qa.explained_span import explained_span
+from attnlab.tasks.extractive_qa.explained_span import NO_ANSWER, explained_span
 from attnlab.tasks.extractive_qa.metrics import best_by_threshold, per_question_scores, squad_scores
 from attnlab.tasks.extractive_qa.span_prediction import (
     PredictedSpan,
@@ -59,6 +59,7 @@ class ExtractiveQATask(PretrainedTask):
     monitor = "dev_f1"
     loss_unit = "questions"
     input_format = "a passage and a question: two arguments, or one line with a tab between them"
+    correctness = "exact"
     reported_metrics = (
         Metric("exact"),
         Metric("f1"),
@@ -219,6 +220,18 @@ class ExtractiveQATask(PretrainedTask):
             raise UserError("the passage has no tokens")
         return explained_span(self.adapter, example, windows, self.predict_spans(params, [example])[0][0], selection)
 
+    def outputs(self, params: PyTree, examples: Sequence[PassageQuestion], poll: Poll = no_poll) -> list[str]:
+        """Return the answer to each question, `NO_ANSWER` where the prediction is that there is none."""
+        return [ranked[0].text or NO_ANSWER for ranked in self.predict_spans(params, examples, poll)]
+
+    def output_scores(self, outputs: Sequence[str], examples: Sequence[PassageQuestion]) -> dict[str, np.ndarray]:
+        """Return the rows of exact match and F1; a question without answers has the reference "no answer"."""
+        if not all(map(_has_reference, examples)):
+            return {}
+        answers = ["" if output == NO_ANSWER else output for output in outputs]
+        exacts, f1s = per_question_scores(_references(examples), answers)
+        return {"exact": 100.0 * exacts, "f1": 100.0 * f1s}
+
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Return the words of passages and questions that the vocabulary lacks."""
         return words_not_in(self.tokenizer, texts)
@@ -298,6 +311,11 @@ def _characters(config: Experiment) -> int:
     """Return how many characters of each word the model takes."""
     model = config.model
     return model.characters.max_characters if isinstance(model, BidafReader) and model.characters else 0
+
+
+def _has_reference(example: PassageQuestion) -> bool:
+    """Return whether it is known what the answer is, or that there is none: not for a question that a user asks."""
+    return bool(example.answers or example.id)
 
 
 def _references(examples: Sequence[PassageQuestion]) -> list[list[str]]:

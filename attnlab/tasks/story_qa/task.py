@@ -53,6 +53,7 @@ class StoryQATask(Task):
     monitor = "dev_accuracy"
     loss_unit = "stories"
     input_format = f"a story and its question, such as '{EXAMPLE}'"
+    correctness = "accuracy"
     reported_metrics = (
         Metric("accuracy"),
         Metric("facts_found"),
@@ -184,9 +185,17 @@ class StoryQATask(Task):
         (encoded,) = self.encode([example])
         return self.adapter.facts_among(explained.inputs, len(encoded.sentences), encoded.facts)
 
-    def is_correct(self, example: StoryQuestion, explained: ExplainedPrediction) -> bool | None:
-        """Return whether the prediction is the answer of the example, if it has one."""
-        return explained.prediction == example.answer if example.answer else None
+    def outputs(self, params: PyTree, examples: Sequence[StoryQuestion], poll: Poll = no_poll) -> list[str]:
+        """Return the answer to each question."""
+        predicted = self.predict_answers(params, examples, poll)
+        return [self.vocabulary.words[int(answer.probabilities.argmax())] for answer in predicted]
+
+    def output_scores(self, outputs: Sequence[str], examples: Sequence[StoryQuestion]) -> dict[str, np.ndarray]:
+        """Return the rows of the accuracy."""
+        if not all(example.answer for example in examples):
+            return {}
+        correct = [output == example.answer for output, example in zip(outputs, examples, strict=True)]
+        return {"accuracy": 100.0 * np.array(correct, float)}
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Return the words of stories and questions that no training story has."""

@@ -87,11 +87,10 @@ def translation_scores(
     if bootstrap < 2:
         raise ValueError(f"bootstrap must be at least 2, not {bootstrap}")
     reasons, scores = undefined(references), dict[str, Any]()
-    per_sentence = {"exact_match": 100.0 * _matches(hypotheses, references)}
+    per_sentence = sentence_rows(hypotheses, references)
     for name, make in METRICS.items():
         metric = make()
         score = _percent(metric.corpus_score(hypotheses, [references]).score)
-        per_sentence[name] = np.asarray(metric._extract_corpus_statistics(hypotheses, [references]))
         bounds = _interval(metric, per_sentence[name].tolist(), bootstrap)
         scores |= {name: score, f"{name}_ci95": bounds, f"{name}_signature": str(metric.get_signature())}
     scores |= {
@@ -100,6 +99,19 @@ def translation_scores(
         "per_example": per_sentence,
     }
     return replace_undefined(scores, reasons)
+
+
+def sentence_rows(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return what each sentence contributes to the metrics: 100 or 0 for exact match, counts for `METRICS`.
+
+    Args:
+        hypotheses: translations as plain text.
+        references: the reference of each translation.
+    """
+    rows = {"exact_match": 100.0 * _matches(hypotheses, references)}
+    for name, make in METRICS.items():
+        rows[name] = np.asarray(make()._extract_corpus_statistics(hypotheses, [references]))
+    return rows
 
 
 def undefined(references: Sequence[str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from attnlab.config.errors import UserError
-from attnlab.config.translation import Translation
+from attnlab.config.translation import Dates, Translation
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
 from attnlab.data.text.tokenizer import Encoding
@@ -23,7 +23,15 @@ from attnlab.tasks.seq2seq import Seq2SeqTask
 from attnlab.tasks.seq2seq_adapters import adapter
 from attnlab.tasks.translation.alignment import attention_alignment, links_whole_words
 from attnlab.tasks.translation.data_statistics import COLUMN_NOTE, pair_statistics
-from attnlab.tasks.translation.metrics import METRICS, bleu, exact_match_by_length, score_of_counts, translation_scores
+from attnlab.tasks.translation.metrics import (
+    METRICS,
+    bleu,
+    exact_match_by_length,
+    score_of_counts,
+    sentence_rows,
+    translation_scores,
+    undefined,
+)
 from attnlab.tasks.translation.supervision import gold_links, link_matrix
 from attnlab.training.objective import Loss, guided_alignment
 
@@ -35,6 +43,7 @@ class TranslationTask(Seq2SeqTask):
     monitor = "dev_bleu"
     loss_unit = "tokens"
     input_format = "a sentence"
+    correctness = "exact_match"
     reported_metrics = (
         Metric("bleu_lowercase"),
         Metric("bleu"),
@@ -94,6 +103,20 @@ class TranslationTask(Seq2SeqTask):
         if self.has_attention and all(pair.alignment is not None for pair in examples):
             scores |= self._alignment_scores(params, examples, poll)
         return scores
+
+    def output_scores(self, outputs: Sequence[str], examples: Sequence[SentencePair]) -> dict[str, np.ndarray]:
+        """Return the rows of BLEU, chrF and exact match."""
+        if not all(pair.target for pair in examples):
+            return {}
+        return sentence_rows(outputs, [pair.target for pair in examples])
+
+    def undefined_metrics(self, examples: Sequence[SentencePair]) -> Mapping[str, str]:
+        """Return the metrics that references without enough words leave undefined."""
+        return undefined([pair.target for pair in examples])
+
+    def is_correct(self, example: SentencePair, explained: ExplainedPrediction) -> bool | None:
+        """Return whether the output is the reference, for generated data, which have a single right output."""
+        return super().is_correct(example, explained) if isinstance(self._settings.data, Dates) else None
 
     @staticmethod
     def aggregate(metric: str, rows: np.ndarray) -> float:

@@ -63,6 +63,7 @@ class VisualQATask(ImageTask):
     monitor = "dev_accuracy"
     loss_unit = "questions"
     input_format = "the path of an image file, a tab, and a question"
+    correctness = "accuracy"
     reported_metrics = (
         Metric("accuracy"),
         Metric("accuracy_shuffled_images"),
@@ -232,9 +233,16 @@ class VisualQATask(ImageTask):
         best, rows = self.answers.index(predicted.text), tuple(range(len(encoding.ids) + 1))
         return choice((image, encoding.ids, 0), inputs, self.answers, best, selection, "answer", rows)
 
-    def is_correct(self, example: ImageQuestion, explained: ExplainedPrediction) -> bool | None:
-        """Return whether the prediction is the answer of the example, if it has one."""
-        return explained.prediction == example.answer if example.answer else None
+    def outputs(self, params: PyTree, examples: Sequence[ImageQuestion], poll: Poll = no_poll) -> list[str]:
+        """Return the answer to each question."""
+        return [answer.text for answer in self.predict_answers(params, examples, poll)]
+
+    def output_scores(self, outputs: Sequence[str], examples: Sequence[ImageQuestion]) -> dict[str, np.ndarray]:
+        """Return the rows of the accuracy."""
+        if not all(example.answer for example in examples):
+            return {}
+        correct = [output == example.answer for output, example in zip(outputs, examples, strict=True)]
+        return {"accuracy": 100.0 * np.array(correct, float)}
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Return the words of the questions that the vocabulary lacks; the path of an image before a tab is ignored."""
