@@ -13,15 +13,17 @@ import numpy as np
 from jax.extend import core
 from jax.interpreters import partial_eval
 
-ARITHMETIC = frozenset(
-    "abs acos acosh add add_any asin asinh atan atan2 atanh cbrt ceil clamp cos cosh digamma div erf erf_inv erfc exp "
-    "exp2 expm1 floor integer_pow lgamma log log1p logistic max min mul neg nextafter pow rem round rsqrt select_n sign "
-    "sin sinh sqrt square sub tan tanh".split()
-)
+ARITHMETIC = frozenset({
+    "abs", "acos", "acosh", "add", "add_any", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "clamp", "cos",
+    "cosh", "digamma", "div", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "integer_pow", "lgamma", "log",
+    "log1p", "logistic", "max", "min", "mul", "neg", "nextafter", "pow", "rem", "round", "rsqrt", "select_n", "sign",
+    "sin", "sinh", "sqrt", "square", "sub", "tan", "tanh",
+})  # fmt: skip
 """Primitives that take one operation for each element of their result."""
-REDUCTIONS = frozenset(
-    "argmax argmin cumlogsumexp cummax cummin cumprod cumsum psum reduce_max reduce_min reduce_prod reduce_sum".split()
-)
+REDUCTIONS = frozenset({
+    "argmax", "argmin", "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "psum", "reduce_max", "reduce_min",
+    "reduce_prod", "reduce_sum",
+})  # fmt: skip
 """Primitives that take one operation for each element of their operands."""
 INLINE = ("reduce", "scatter", "reduce_window", "select_and_scatter", "sort", "linear_call")
 """Beginnings of the names of primitives whose jaxprs are no calls."""
@@ -47,9 +49,7 @@ class Flops:
         return self.matmul + self.other
 
     def __add__(self, more: "Flops") -> "Flops":
-        return Flops(
-            self.matmul + more.matmul, self.other + more.other, self.unbounded_loops + more.unbounded_loops
-        )
+        return Flops(self.matmul + more.matmul, self.other + more.other, self.unbounded_loops + more.unbounded_loops)
 
     def __mul__(self, times: int) -> "Flops":
         return Flops(self.matmul * times, self.other * times, self.unbounded_loops)

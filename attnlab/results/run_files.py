@@ -17,6 +17,8 @@ ALIGNMENT = "alignment.json"
 """Agreement of attention with gold alignment, written by `attnlab align`."""
 FAITHFULNESS, FAITHFULNESS_RECORDS = "faithfulness.json", "faithfulness"
 """Results of `attnlab faithfulness`, and the folder of its records and pages."""
+COST = "cost.json"
+"""Cost of a training step, written by `attnlab cost`; it depends on the config and not on what was trained."""
 DECODING = "task.decoding."
 """Prefix of the only settings of a trained run that may change: those of decoding."""
 TRAINED = (
