@@ -56,7 +56,7 @@ def detectable_difference(
     >>> round(detectable_difference(1.0, 1e6), 2)
     2.8
     """
-    critical = stats.t.ppf(1 - alpha / (2 * comparisons), df)
+    critical = float(stats.t.ppf(1 - alpha / (2 * comparisons), df))
 
     def lacking(shift: float) -> float:
         return float(stats.nct.sf(critical, df, shift)) - power
@@ -64,4 +64,4 @@ def detectable_difference(
     high = critical + 1.0
     while lacking(high) < 0:
         high *= 1.2
-    return standard_error * float(optimize.brentq(lacking, 0.0, high))
+    return standard_error * optimize.root_scalar(lacking, bracket=(0.0, high)).root

@@ -34,5 +34,5 @@ def seeds_difference(first: Float[np.ndarray, " n"], second: Float[np.ndarray, "
     error = float(np.hypot(stats.sem(first), stats.sem(second)))
     df = min(len(first), len(second)) - 1
     if error > 0:
-        df = float(stats.ttest_ind(first, second, equal_var=False).df)
+        df = float(stats.ttest_ind(first, second, equal_var=False).df)  # pyright: ignore[reportAttributeAccessIssue]
     return Estimate(first.mean() - second.mean(), error, df)
