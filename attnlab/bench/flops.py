@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 from typing import Any
 
+import jax
 import numpy as np
 from jax.extend import core
 from jax.interpreters import partial_eval
@@ -69,7 +70,7 @@ def flops(jaxpr: Any) -> Flops:
         jaxpr: such as `jax.jit(function).trace(*arguments).jaxpr`.
     Reference: the convention of 2 operations for a multiplication and an addition: Kaplan et al. 2020, section 2.1.
 
-    >>> import jax, jax.numpy as jnp
+    >>> import jax.numpy as jnp
     >>> product = jax.jit(lambda a, b: a @ b).trace(jnp.ones((2, 3)), jnp.ones((3, 5)))
     >>> flops(product.jaxpr)
     Flops(matmul=60, other=0, unbounded_loops=0)
@@ -199,6 +200,4 @@ def _elementwise(equation: Any) -> int:
 
 def count(function: Callable[..., Any], *arguments: Any) -> Flops:
     """Count the operations of a call without running it."""
-    import jax
-
     return flops(jax.jit(function).trace(*arguments).jaxpr)

@@ -29,7 +29,8 @@ def compare(
     """Compare groups of runs that differ in the seed, and write comparison.json, .md, .png and .html.
 
     Args:
-        runs: runs, archives, directories of runs or patterns; they are grouped by config.
+        runs: runs, archives, directories of runs or patterns; they are grouped by config,
+            except for two runs of the same config.
         against: the same, of the baselines; without any, all pairs of groups are compared.
         out: directory of the files; None writes none.
         unfinished: accept runs whose training is not complete.
@@ -43,6 +44,8 @@ def compare(
     from attnlab.results.groups import read_groups
 
     groups, baselines = read_groups(runs, unfinished), read_groups(against, unfinished)
+    if len(groups) == 1 and len(runs) == 2 and not baselines:  # two seeds of one config
+        groups = [group for path in runs for group in read_groups([path], unfinished)]
     compared = comparison.compare(groups, baselines, allow_differences=allow_differences)
     if out is None:
         return compared

@@ -25,9 +25,9 @@ MARKS = {BOTH: "", SEEDS: " †", EXAMPLES: " ‡", NOTHING: ""}
 def render(comparison: Comparison) -> str:
     """Return a comparison as Markdown: scores, differences, cost, the settings that differ, and how to read it."""
     blocks = [_table(scores_table(comparison)), _table(differences_table(comparison))]
-    costs = {name: group_cost(group) for name, group in zip(comparison.names, comparison.groups, strict=True)}
-    if any(cost.step for cost in costs.values()) or len(comparison.groups) > 2:
-        blocks.append(_table(costs_table(costs)))
+    costs = [group_cost(group) for group in comparison.groups]
+    if any(cost.step for cost in costs) or len(comparison.groups) > 2:
+        blocks.append(_table(costs_table(comparison.names, costs)))
     return "\n\n".join([*blocks, *notes(comparison, costs)]) + "\n"
 
 
@@ -89,7 +89,7 @@ def number_text(value: float | None, digits: int, sign: str = "") -> str:
     return "—" if value is None else f"{value:{sign}.{digits}f}"
 
 
-def notes(comparison: Comparison, costs: dict[str, GroupCost]) -> Iterator[str]:
+def notes(comparison: Comparison, costs: Sequence[GroupCost]) -> Iterator[str]:
     """Yield paragraphs: what was left out, what the columns mean, settings and environments that differ, and cost."""
     yield from (f"Not compared: {text}." for text in comparison.omitted)
     if any(entry.interval is None and entry.basis == EXAMPLES for entry in comparison.differences):
@@ -98,7 +98,7 @@ def notes(comparison: Comparison, costs: dict[str, GroupCost]) -> Iterator[str]:
     yield " ".join(_legend(comparison))
     yield _settings(comparison)
     yield from _environments(comparison)
-    if unknown := [group for group, cost in zip(comparison.groups, costs.values(), strict=True) if not cost.step]:
+    if unknown := [group for group, cost in zip(comparison.groups, costs, strict=True) if not cost.step]:
         commands = ", ".join(f"`attnlab cost {group.runs[0].directory}/config.yaml`" for group in unknown[:2])
         more = f" and {len(unknown) - 2} more" if len(unknown) > 2 else ""
         yield f"The cost of a step is unknown for {len(unknown)} group(s): {commands}{more}."

@@ -1,5 +1,6 @@
 """What a group of runs cost: seconds of training, and the cost of a step if it is known."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
@@ -48,13 +49,15 @@ def group_cost(group: RunGroup) -> GroupCost:
     return GroupCost(mean(run.seconds for run in group.runs), next(filter(None, found), None))
 
 
-def costs_table(costs: dict[str, GroupCost]) -> list[list[str]]:
+def costs_table(names: Sequence[str], costs: Sequence[GroupCost]) -> list[list[str]]:
     """Return rows of cells, the headings first; columns without a number are left out.
 
     Args:
-        costs: name of a group -> its cost.
+        names: name of every group.
+        costs: its cost.
     """
-    cells = {name: cost.cells() for name, cost in costs.items()}
-    headings = max(costs.values(), key=lambda cost: cost.step is not None).cells()
-    known = [h for h in headings if any(row.get(h, "—") != "—" for row in cells.values())]
-    return [["group", *known], *([name, *(row.get(h, "—") for h in known)] for name, row in cells.items())]
+    cells = [cost.cells() for cost in costs]
+    headings = max(costs, key=lambda cost: cost.step is not None).cells()
+    known = [heading for heading in headings if any(row.get(heading, "—") != "—" for row in cells)]
+    rows = ([f"`{name}`", *(row.get(h, "—") for h in known)] for name, row in zip(names, cells, strict=True))
+    return [["group", *known], *rows]

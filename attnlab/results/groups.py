@@ -106,21 +106,13 @@ def group_by_config(runs: Iterable[RunRecord]) -> list[RunGroup]:
 def read_groups(paths: Sequence[Path], unfinished: bool = False) -> list[RunGroup]:
     """Read runs and return their groups: runs with equal configs apart from the seed.
 
-    Two paths to runs of one config are two groups, so that two seeds can be compared.
-
     Args:
         paths: runs, archives, directories of runs, or patterns (`find_runs`).
         unfinished: accept runs whose training is not complete.
     Raises:
         UserError: a path is not an evaluated run, or a group has two runs with the same seed.
     """
-    records = [[read(run, unfinished) for run in find_runs(path)] for path in paths]
-    groups = group_by_config(run for found in records for run in found) if len(paths) != 2 else []
-    if len(paths) == 2:
-        lone = [group_by_config(found) for found in records]
-        identities = {group.runs[0].identity for part in lone for group in part}
-        groups = [*lone[0], *lone[1]] if len(identities) == 1 else group_by_config([*records[0], *records[1]])
-    return groups
+    return group_by_config(read(run, unfinished) for path in paths for run in find_runs(path))
 
 
 def find_runs(path: Path) -> list[Path]:

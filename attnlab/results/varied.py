@@ -11,6 +11,8 @@ from attnlab.results.record import INPUTS
 
 UNRELATED = ("name", "seed")
 """Settings that are no part of a comparison."""
+FOLLOWS = {"training.optimizer.warmup_steps": "training.steps"}
+"""Settings whose default is computed from another setting: no difference of their own where that one differs."""
 FLAG = "--allow-differences"
 SHOWN = 6
 """Largest number of differences in a message."""
@@ -86,8 +88,10 @@ def _differences(first: RunGroup, second: RunGroup) -> tuple[list[str], list[tup
     keys = {key for key, _ in _overrides(first)} & {key for key, _ in _overrides(second)}
     varied: dict[str, None] = {}
     others = []
-    for place, *values in iter_differences(dict(first.runs[0].config), dict(second.runs[0].config)):
-        if place in UNRELATED:
+    found = list(iter_differences(dict(first.runs[0].config), dict(second.runs[0].config)))
+    places = {place for place, *_ in found}
+    for place, *values in found:
+        if place in UNRELATED or FOLLOWS.get(place) in places:
             continue
         key = next((key for key in keys if _contains(key, place) or _contains(place, key)), None)
         if key is None:

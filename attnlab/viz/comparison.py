@@ -13,7 +13,9 @@ from attnlab.tasks.base import Metric
 from attnlab.viz.fonts import DPI, save
 
 INK, RUN, CLEAR = "#1c2024", "#56b4e9", "#d55e00"
-"""Colors of means and intervals, of single runs, and of differences whose interval excludes 0."""
+"""Colors of means and intervals, of single runs, and of differences whose (corrected) p is below 0.05."""
+GROUPS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#b8860b", "#8a63d2", "#7f9f2f")
+"""Colors of groups, in turn."""
 LINE = 0.34
 """Height of a line in inches."""
 LONGEST = 46
@@ -42,6 +44,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     scores = [s for s in comparison.scores if (s.split, s.metric) == (split, metric)]
     _draw_cost(rows[-1][0], scores, comparison.names, costs, metric)
     rows[-1][1].axis("off")
+    rows[-1][1].legend(*rows[-1][0].get_legend_handles_labels(), loc="upper left", frameon=False, fontsize="small")
     save(figure, path)
 
 
@@ -63,8 +66,8 @@ def _draw_scores(axes: Axes, scores: Sequence[GroupScore], names: Sequence[str],
 def _draw_differences(axes: Axes, differences: Sequence[GroupDifference], names: Sequence[str], title: str) -> None:
     axes.axvline(0.0, color="0.6", linewidth=1)
     for place, entry in enumerate(differences):
-        clear = entry.interval is not None and (entry.interval[0] > 0 or entry.interval[1] < 0)
-        _interval(axes, place, entry.value, entry.interval, CLEAR if clear else INK)
+        p = entry.p if entry.p_holm is None else entry.p_holm
+        _interval(axes, place, entry.value, entry.interval, CLEAR if p is not None and p < 0.05 else INK)
     _lines(axes, [f"{_short(names[d.first])} − {_short(names[d.second])}" for d in differences], title)
 
 
@@ -90,18 +93,14 @@ def _draw_cost(
     steps = [cost.step for cost in costs]
     known = all(step is not None for step in steps)
     for score in scores:
-        step = steps[score.group]
+        step, color = steps[score.group], GROUPS[score.group % len(GROUPS)]
         spent = step.flops if known and step is not None else costs[score.group].seconds
         if score.interval is not None:
-            axes.plot((spent, spent), score.interval, "-", color=INK, linewidth=1.2)
-        axes.plot([spent], [score.mean], "D", color=INK, markersize=5)
-        axes.annotate(
-            _short(names[score.group]), (spent, score.mean), xytext=(7, 0), textcoords="offset points",
-            fontsize="small", va="center",
-        )  # fmt: skip
+            axes.plot((spent, spent), score.interval, "-", color=color, linewidth=1.2)
+        axes.plot([spent], [score.mean], "D", color=color, markersize=6, label=_short(names[score.group]))
     axes.set_xlabel("FLOPs of a training step" if known else "seconds of training")
     axes.set_ylabel(metric.heading)
-    axes.margins(x=0.35, y=0.15)
+    axes.margins(x=0.15, y=0.15)
     axes.set_title("quality against cost", fontsize="medium", loc="left")
     axes.grid(color="0.92")
     axes.spines[["top", "right"]].set_visible(False)

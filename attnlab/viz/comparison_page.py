@@ -18,15 +18,16 @@ def render(comparison: Comparison, picture: Path, *, command: str = "") -> str:
         picture: the plot, a PNG, which is included.
         command: the command that made it.
     """
-    costs = {name: group_cost(group) for name, group in zip(comparison.names, comparison.groups, strict=True)}
+    costs = [group_cost(group) for group in comparison.groups]
     paragraphs = list(notes(comparison, costs))
     settings = next(text for text in paragraphs if text.startswith("The configs "))
     heading, *places = settings.splitlines()
-    seeds = {name: ", ".join(str(run.seed) for run in group.runs) for name, group in _named(comparison)}
+    named = zip(comparison.names, comparison.groups, strict=True)
+    seeds = {name: ", ".join(str(run.seed) for run in group.runs) for name, group in named}
     tables = {
         "Differences": differences_table(comparison),
         "Scores": scores_table(comparison),
-        "Cost": costs_table(costs),
+        "Cost": costs_table(comparison.names, costs),
     }
     return template("comparison.html").render(
         title=printable(f"Comparison: {', '.join(comparison.names)}"),
@@ -48,10 +49,6 @@ def render(comparison: Comparison, picture: Path, *, command: str = "") -> str:
         settings=[_plain(place.removeprefix("- ")) for place in places if place],
         command=printable(command),
     )
-
-
-def _named(comparison: Comparison):
-    return zip(comparison.names, comparison.groups, strict=True)
 
 
 def _plain(text: str) -> str:
