@@ -2,13 +2,16 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from attnlab import cli
 from attnlab.bench.flops import Flops
-from attnlab.results.step_cost import BatchCost, StepCost, amount, read_cost
+from attnlab.results.archive import archive
+from attnlab.results.record import read
+from attnlab.results.step_cost import BatchCost, StepCost, amount, read_cost, write_cost
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 CONFIG = EXPERIMENTS / "classification/synthetic_sentiment_dot.yaml"
@@ -65,6 +68,16 @@ def test_a_run_keeps_the_cost_of_its_own_config(tmp_path: Path, monkeypatch: pyt
     assert cli.main(["cost", str(tmp_path / "config.yaml")]) == 0
     assert read_cost(tmp_path) == cost
     assert "written: " in capsys.readouterr().err
+
+
+def test_an_archive_keeps_the_cost(tmp_path: Path):
+    cost = StepCost(10, (BatchCost(8, 10, 1, 3, 100, 120, 500, 0.1, 80),), "texts", 0, 1, "a machine", "0.10.2")
+    source = EXPERIMENTS.parent / "docs/results/synthetic_sentiment_additive-s1"
+    run = tmp_path / "synthetic_sentiment_additive-s1"
+    shutil.copytree(source, run)
+    assert read_cost(archive(read(run), tmp_path / "without")) is None
+    write_cost(run, cost)
+    assert read_cost(archive(read(run), tmp_path / "with")) == cost
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    if not options.against and len(options.runs) == 1 and (options.runs[0] / "config.yaml").is_file():
+    if not options.against and len(options.runs) == 1 and not _may_hold_runs(options.runs[0]):
         options.parser.error(options.parser.needs)
     with interruptible_import():
         from attnlab import lab
@@ -52,6 +52,11 @@ def _compare(options: argparse.Namespace) -> int:
     for path in written:
         print(f"written: {path}", file=sys.stderr)
     return 0
+
+
+def _may_hold_runs(path: Path) -> bool:
+    """Return whether a path is a pattern, or a directory that is no run."""
+    return any(letter in str(path) for letter in "*?[") or (path.is_dir() and not (path / "config.yaml").is_file())
 
 
 def _command(options: argparse.Namespace) -> str:

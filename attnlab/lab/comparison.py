@@ -43,9 +43,7 @@ def compare(
     from attnlab.results import comparison, comparison_text
     from attnlab.results.groups import read_groups
 
-    groups, baselines = read_groups(runs, unfinished), read_groups(against, unfinished)
-    if len(groups) == 1 and len(runs) == 2 and not baselines:  # two seeds of one config
-        groups = [group for path in runs for group in read_groups([path], unfinished)]
+    groups, baselines = read_groups(runs, unfinished, apart=not against), read_groups(against, unfinished)
     compared = comparison.compare(groups, baselines, allow_differences=allow_differences)
     if out is None:
         return compared

@@ -103,16 +103,20 @@ def group_by_config(runs: Iterable[RunRecord]) -> list[RunGroup]:
     return [RunGroup.of(group) for group in groups.values()]
 
 
-def read_groups(paths: Sequence[Path], unfinished: bool = False) -> list[RunGroup]:
+def read_groups(paths: Sequence[Path], unfinished: bool = False, *, apart: bool = False) -> list[RunGroup]:
     """Read runs and return their groups: runs with equal configs apart from the seed.
 
     Args:
         paths: runs, archives, directories of runs, or patterns (`find_runs`).
         unfinished: accept runs whose training is not complete.
+        apart: of two paths to runs of one config, each is a group, so that two seeds can be compared.
     Raises:
         UserError: a path is not an evaluated run, or a group has two runs with the same seed.
     """
-    return group_by_config(read(run, unfinished) for path in paths for run in find_runs(path))
+    records = [[read(run, unfinished) for run in find_runs(path)] for path in paths]
+    if apart and len(records) == 2 and len({run.identity for found in records for run in found}) == 1:
+        return [RunGroup.of(found) for found in records]
+    return group_by_config(run for found in records for run in found)
 
 
 def find_runs(path: Path) -> list[Path]:

@@ -149,13 +149,11 @@ def amount(value: float, unit: str = "") -> str:
     for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= 0.9995 * factor:
             return f"{_three_digits(value / factor)} {prefix}{unit}"
-    return f"{_three_digits(value)} {unit}".rstrip()
+    return f"{value:.0f} {unit}".rstrip()
 
 
 def _three_digits(value: float) -> str:
-    return (
-        f"{value:.{max(0, 2 - (value >= 9.995) - (value >= 99.95))}f}" if value % 1 or value < 100 else f"{value:.0f}"
-    )
+    return f"{value:.{max(0, 2 - (value >= 9.995) - (value >= 99.95))}f}"
 
 
 def _lines(cost: StepCost, name: str) -> Iterator[str]:
