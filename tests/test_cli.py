@@ -187,7 +187,7 @@ def test_any_text_can_be_shown(inputs: list[str], run: Path, monkeypatch: pytest
         (["show", "/no/such"], "the following arguments are required: INPUT"),
         (
             ["compare", "a"],
-            "attnlab compare RUN RUN, or attnlab compare RUN... --to RUN... (see attnlab compare --help)",
+            "attnlab compare RUN RUN, or attnlab compare RUN... --against RUN... (see attnlab compare --help)",
         ),
         (["train", "dates_aditive"], "dates_aditive: no such file"),
         (["train", "dates_additive"], "did you mean experiments/translation/dates_additive.yaml?"),

@@ -111,6 +111,13 @@ NOT_RUN = {
         ),
         "tests/test_faithfulness_command.py runs the command, on other data",
     ),
+    **dict.fromkeys(
+        (
+            "attnlab compare runs/sweep --out runs/comparison",
+            "attnlab compare runs/sweep --against 'runs/none-s*'",
+        ),
+        "tests/test_compare.py runs these on made-up runs",
+    ),
     "attnlab predict RUN --alignment < sentences.de": "tests/test_align.py runs it",
     "attnlab align RUN --gold gold.jsonl --data DIR": "the same",
     "attnlab align runs/tatoeba_de_en_transformer-s1 --data DIR --gold DIR/word_alignment/de-en.rwth.jsonl.gz "

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from attnlab import cli
+from attnlab.analysis.significance import crossed_difference, holm, seeds_difference
 from attnlab.config.load import load, resolved
 from attnlab.results.per_example import PerExampleScores, read_per_example, write_per_example
+from attnlab.results.step_cost import BatchCost, StepCost, read_cost, write_cost
 from attnlab.tasks.bootstrap import draws, interval, paired_difference
 from attnlab.tasks.captioning.metrics import caption_scores
 from attnlab.tasks.captioning.task import CaptioningTask
@@ -105,7 +107,7 @@ def test_of_few_examples_there_is_no_interval_and_of_one_no_p(make, capsys: pyte
         ]
         code, out, _ = told(capsys, *runs)
         assert code == 0
-        assert f"| test | accuracy | 100.0 | 0.0 | +100.0 | {p} |" in out.splitlines()
+        assert f"| test | accuracy | `a{count}` − `b{count}` | +100.0 ‡ | {p} |" in out.splitlines()
         assert "No interval: fewer than 20 examples (test)." in out
 
 
@@ -117,7 +119,7 @@ def test_what_has_no_score_is_named_with_the_reason(make, capsys: pytest.Capture
     assert code == 0
     assert "Not compared: BLEU, cased of test: no reference has 4 tokens" in out
     assert "| test | BLEU" not in out
-    assert "| test | chrF2 | 100.0 | 100.0 |" in out
+    assert "| test | chrF2 | `one` − `other` | +0.0 [+0.0, +0.0] ‡ | 1.000 |" in out
 
 
 def told(capsys: pytest.CaptureFixture[str], *runs: Path) -> tuple[int, str, str]:
@@ -133,16 +135,20 @@ def test_the_table_tells_scores_differences_and_settings(make, capsys: pytest.Ca
     code, out, _ = told(capsys, one, other)
     lines = out.splitlines()
     assert code == 0
-    assert lines[0] == "| test set | metric | `wide` | `plain` | difference | p |"
-    assert lines[2].startswith("| test | accuracy | 75.0 | 50.0 | +25.0 [+12.5, +")
-    assert lines[2].endswith("| 0.002 |")
-    assert lines[4] == "Not compared: dev, without per-example scores."
-    assert lines[6:9] == ["The configs differ in 1 setting:", "", "- `model.dropout`: 0.4 vs. 0.2"]
-    assert lines[10] == "The environments differ: commit 1111111 vs. attnlab 0.1.0."
-    assert "not for the choice of the seed" in lines[-1]
+    assert lines[0] == "| test set | group | seeds | accuracy |"
+    assert lines[2].startswith("| test | `wide` | 1 | 75.0 [")
+    assert lines[3].startswith("| test | `plain` | 1 | 50.0 [")
+    (difference,) = (text for text in lines if "`wide` − `plain`" in text)
+    assert difference.startswith("| test | accuracy | `wide` − `plain` | +25.0 [+12.5, +")
+    assert difference.endswith("‡ | 0.002 |")
+    assert "not for other seeds, as there is a single run" in out
+    start = lines.index("The configs differ in 1 setting:")
+    assert lines[start + 2] == "- `model.dropout`: 0.4 vs. 0.2"
+    assert "The environments differ: commit 1111111 vs. attnlab 0.1.0." in lines
+    assert "The cost of a step is unknown for 2 group(s): `attnlab cost " in out
     same = told(capsys, other, other)[1]
     assert "configs are equal" in same
-    assert f"| `{other}` | `{other}` |" in same
+    assert f"`{other}` − `{other}` | +0.0 [" in same
 
 
 def test_corpus_scores_are_compared_by_their_counts(make, capsys: pytest.CaptureFixture[str]):
@@ -155,8 +161,8 @@ def test_corpus_scores_are_compared_by_their_counts(make, capsys: pytest.Capture
     code, out, _ = told(capsys, *runs)
     assert code == 0
     bleu = scores["bleu"]
-    assert f"| test | BLEU, cased | 100.0 | {bleu:.1f} | +{100 - bleu:.1f} [" in out
-    assert "exact match | 100.0 | 50.0 | +50.0 [" in out
+    assert f"| test | BLEU, cased | `right` − `wrong` | +{100 - bleu:.1f} [" in out
+    assert "| test | exact match | `right` − `wrong` | +50.0 [" in out
 
 
 def test_macro_f1_is_made_of_answers():
@@ -176,7 +182,7 @@ def test_macro_f1_is_made_of_answers():
             {"test": {"bleu": [1.0]}},
             "different tasks: .*one .* classification, .*other .* translation",
         ),
-        ({}, {"dev": {"accuracy": [1.0]}}, "no test set in common: .* on test, .* on dev"),
+        ({}, {"dev": {"accuracy": [1.0]}}, "no test set in common: .* on test; .* on dev"),
         ({}, {"test": {}}, "other: has no per_example/test.npz; attnlab evaluate .*other --split test"),
         (
             {"results": {"accuracy": 55.5}},
@@ -235,50 +241,137 @@ def seeds(make, name: str, scores: list[list[float]], *overrides: str) -> list[P
     ]
 
 
+def right(share: int) -> list[float]:
+    return [100.0] * share + [0.0] * (40 - share)
+
+
 def test_groups_are_compared_by_the_means_over_their_seeds(make, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    wide = seeds(make, "wide", [[100.0] * 30 + [0.0] * 10, [100.0] * 34 + [0.0] * 6], "model.dropout=0.4")
-    plain = seeds(make, "plain", [[100.0] * 20 + [0.0] * 20, [100.0] * 18 + [0.0] * 22, [100.0] * 22 + [0.0] * 18])
-    code, out, _ = told(capsys, *wide, Path("--to"), *plain)
+    wide = seeds(make, "wide", [right(30), right(34)], "model.dropout=0.4")
+    plain = seeds(make, "plain", [right(20), right(18), right(22)])
+    code, out, _ = told(capsys, *wide, Path("--against"), *plain)
     assert code == 0
     lines = out.splitlines()
-    assert "(seeds 1, 2) |" in lines[0]
-    assert "(seeds 1, 2, 3) |" in lines[0] or "plain-s1" in lines[0]
-    assert "| 80.0 ± 7.1 | 50.0 ± 5.0 | +30.0 [+" in lines[2]
-    assert "mean ± standard deviation over the seeds" in out
+    assert "| 1, 2 | 80.0 ± 7.1 [" in lines[2]
+    assert "| 1, 2, 3 | 50.0 ± 5.0 [" in lines[3]
+    scores = [np.array([right(share) for share in shares]) for shares in ((30, 34), (20, 18, 22))]
+    low, high = crossed_difference(*scores).interval()
+    assert f"| +30.0 [{low:+.1f}, {high:+.1f}] |" in out
+    assert "for other seeds and other examples" in out
+    assert "Scores are mean ± standard deviation over the seeds" in out
     assert "- `model.dropout`: 0.4 vs. 0.2" in lines
     assert "`seed`" not in out
-    assert told(capsys, *plain[:1], *wide, *plain[1:])[1].count("+30.0") == 0, "the group of the first run comes first"
-    assert "| 50.0 ± 5.0 | 80.0 ± 7.1 | -30.0 [" in told(capsys, *plain[:1], *wide, *plain[1:])[1]
+    assert "| -30.0 [" in told(capsys, *plain[:1], *wide, *plain[1:])[1], "the group of the first run comes first"
     assert told(capsys, tmp_path / "wide-s*", tmp_path / "plain-s[123]")[1] == out
-    for group in (wide, plain):
-        folder = tmp_path / group[0].name.removesuffix("-s1")
-        folder.mkdir()
-        for run in group:
-            run.rename(folder / run.name)
-    assert "| 80.0 ± 7.1 | 50.0 ± 5.0 | +30.0 [" in told(capsys, tmp_path / "wide", tmp_path / "plain")[1]
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    for run in (*wide, *plain):
+        run.rename(folder / run.name)
+    assert "| -30.0 [" in told(capsys, folder)[1], "a directory of runs holds several groups"
+
+
+def test_a_value_of_every_run_is_enough_for_an_interval_over_seeds(make, capsys: pytest.CaptureFixture[str]):
+    runs = []
+    for name, values, changes in (("wide", (80.0, 84.0, 85.0), ["model.dropout=0.4"]), ("plain", (70.0, 76.0), [])):
+        for seed, value in enumerate(values, 1):
+            given = {"results": {"accuracy": value}}
+            runs.append(make(f"{name}-s{seed}", {"test": {}}, f"seed={seed}", *changes, **given))
+    code, out, _ = told(capsys, *runs)
+    assert code == 0
+    low, high = seeds_difference(np.array([80.0, 84.0, 85.0]), np.array([70.0, 76.0])).interval()
+    assert f"| +10.0 [{low:+.1f}, {high:+.1f}] † |" in out
+    assert "for other seeds on the same examples" in out
+
+
+def test_several_groups_are_corrected_and_compared_with_a_baseline(make, tmp_path: Path, capsys):
+    shares = {"0.1": (30, 31, 33), "0.2": (28, 33, 30), "0.4": (20, 22, 19)}
+    for dropout, group in shares.items():
+        override = f"model.dropout={dropout}"
+        for seed, share in enumerate(group, 1):
+            make(
+                f"runs-{dropout}-s{seed}", {"test": {"accuracy": right(share)}}, override, f"seed={seed}",
+                overrides=[override, f"seed={seed}"],
+            )  # fmt: skip
+    code, out, err = told(capsys, tmp_path / "runs-*", Path("--out"), tmp_path / "out")
+    assert code == 0
+    assert err.count("written: ") == 4
+    assert "| comparison | difference | p | p (Holm) | g | detectable |" in out
+    assert "is corrected for the 3 comparisons" in out
+    assert out.count("| `dropout=0.1` − `dropout=0.4` |") == 1
+    saved = json.loads((tmp_path / "out/comparison.json").read_text())
+    found = saved["differences"]
+    assert [entry["p_holm"] for entry in found] == pytest.approx(holm([entry["p"] for entry in found]).tolist())
+    assert saved["varied"] == {"model.dropout": ["0.1", "0.2", "0.4"]}
+    assert [group["seeds"] for group in saved["groups"]] == [[1, 2, 3]] * 3
+    assert (tmp_path / "out/comparison.md").read_text() == out
+    page = (tmp_path / "out/comparison.html").read_text()
+    assert page.count("<table>") == 3
+    assert 'src="data:image/png;base64,' in page
+    assert "attnlab compare" in page
+    assert "http" not in page.replace("http-equiv", "")
+    against = told(capsys, tmp_path / "runs-*", Path("--against"), tmp_path / "runs-0.4-*")[1]
+    assert "is corrected for the 2 comparisons" in against
+    assert against.count("− `dropout=0.4` |") == 2
+    assert "`dropout=0.1` − `dropout=0.2`" not in against
+
+
+def test_other_differences_are_refused(make, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    rows = {"test": {"accuracy": right(20)}}
+    plain = make("plain", rows)
+    both = make("both", rows, "model.dropout=0.4", "training.steps=90")
+    swept = [make(name, rows, *given, overrides=given) for name, given in (
+        ("a", ["model.dropout=0.1", "training.steps=80"]), ("b", ["model.dropout=0.3", "training.steps=70"]),
+    )]  # fmt: skip
+    other = make("c", rows, "model.dropout=0.3", "training.patience=3", overrides=["model.dropout=0.3"])
+    data = make("data", rows, fingerprint={"data": "e" * 64})
+    for pair, said in (
+        ((plain, both), r"plain and both differ in more than one setting: model.dropout: 0.2 vs. 0.4; training.steps:"),
+        ((swept[0], other), r"a and c differ in more than model.dropout: training.steps: .*; training.patience: "),
+    ):
+        code, out, err = told(capsys, *pair)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert re.search(said, err), err
+        assert "--allow-differences" in err
+        assert told(capsys, *pair, Path("--allow-differences"))[0] == 0
+    assert told(capsys, *swept)[0] == 0, "what both runs override is varied"
+    assert told(capsys, plain, data)[0] == 0, "data alone may be what is compared"
+    assert "fingerprint of the data" in told(capsys, both, data)[2]
+
+
+def test_the_cost_of_a_step_is_in_the_table(make, capsys: pytest.CaptureFixture[str]):
+    runs = [make(name, {"test": {"accuracy": right(20)}}, f"model.dropout={name}") for name in ("0.1", "0.3")]
+    batch = BatchCost(8, 12, 1, 5, 2_000_000, 2_500_000, 4_000_000, 0.02, 90)
+    cost = StepCost(12_345, (batch,), "texts", 0, 1, "a machine", "0.10.2")
+    write_cost(runs[0], cost)
+    assert read_cost(runs[0]) == cost
+    out = told(capsys, *runs)[1]
+    assert "| group | training | parameters | FLOPs a step | peak memory | seconds a step | texts a second |" in out
+    assert "| `0.1` | 0 s | 12,345 | 2.50 M | 4.00 MB | 0.02 | 4,500 |" in out
+    assert "| `0.3` | 0 s | — | — | — | — | — |" in out
+    (runs[0] / "cost.json").write_text('{"parameters": 3}')
+    code, _, err = told(capsys, *runs)
+    assert (code, err.count("\n")) == (2, 1)
+    assert re.search(r"cost.json: was not written by attnlab cost .*; attnlab cost .*/0.1/config.yaml", err)
 
 
 def test_two_seeds_of_one_config_are_compared_as_two_runs(make, capsys: pytest.CaptureFixture[str]):
-    first, second = seeds(make, "plain", [[100.0] * 30 + [0.0] * 10, [100.0] * 20 + [0.0] * 20])
+    first, second = seeds(make, "plain", [right(30), right(20)])
     code, out, _ = told(capsys, first, second)
     assert code == 0
-    assert "| 75.0 | 50.0 | +25.0 [" in out
+    assert "| `plain-s1` − `plain-s2` | +25.0 [" in out
     assert "- `seed`: 1 vs. 2" in out.splitlines()
 
 
-def test_runs_of_different_configs_are_refused_with_the_difference(make, capsys: pytest.CaptureFixture[str]):
+def test_runs_that_cannot_be_grouped_are_refused(make, capsys: pytest.CaptureFixture[str]):
     plain = seeds(make, "plain", [[1.0] * 20, [1.0] * 20])
     (wide,) = seeds(make, "wide", [[1.0] * 20], "model.dropout=0.4")
     again = make("again", {"test": {"accuracy": [1.0] * 20}}, "seed=1")
-    data = make("data", {"test": {"accuracy": [1.0] * 20}}, "seed=3", fingerprint={"data": "e" * 64})
     other = make("other", {"test": {"accuracy": [1.0] * 20}}, "seed=4", examples="other")
     for runs, said in (
-        ((plain[0], wide, Path("--to"), plain[1]), rf"{plain[0]} and {wide}.* model.dropout: 0.2 and 0.4"),
-        ((plain[0], data, Path("--to"), wide), rf"{plain[0]} and {data}.* data: d+ and e+"),
-        ((plain[0], again, Path("--to"), wide), rf"{again} and {plain[0]}: the same experiment with the same seed"),
-        ((plain[0], other, Path("--to"), wide), rf"{plain[0]} and {other}: the examples of test differ"),
-        ((plain[0], plain[1], other), r"have 1: .*--to"),
-        ((plain[0], wide, data), rf"have 3: {plain[0]}; {wide}; {data}; .*--to"),
+        ((plain[0], again, wide), rf"{again} and {plain[0]}: the same experiment with the same seed"),
+        ((plain[0], other, wide), rf"{plain[0]} and {other}: the examples of test differ"),
+        ((plain[0], plain[1], other), r"compare needs two groups of runs; these are one: "),
+        ((plain[0], Path("--against"), plain[1]), r"compare needs two groups of runs; these are one: "),
+        ((plain[0],), r"compare needs two runs or groups"),
     ):
         code, out, err = told(capsys, *runs)
         assert (code, out, err.count("\n")) == (2, "", 1)

@@ -1,4 +1,4 @@
-"""`attnlab results` and `attnlab compare`."""
+"""`attnlab results`."""
 
 import argparse
 import sys
@@ -24,20 +24,6 @@ def add_commands(commands: Any) -> None:
     results.add_argument("--save", type=Path, metavar="DIR", help="archive the numbers of every run in DIR/NAME")
     results.add_argument("--unfinished", action="store_true", help="accept runs whose training is not complete")
 
-    purpose = "compare two runs, or two groups of runs that differ in the seed: differences, intervals and p-values"
-    compare = add_command(commands, "compare", _compare, purpose)
-    compare.needs = "compare needs two runs or groups: attnlab compare RUN RUN, or attnlab compare RUN... --to RUN..."
-    compare.add_argument(
-        "runs",
-        nargs="+",
-        type=Path,
-        metavar="RUN",
-        help=f"two runs or groups, each a {RUN_HELP}; more than two runs are grouped by config. "
-        "Differences are first minus second",
-    )
-    compare.add_argument("--to", nargs="+", type=Path, metavar="RUN", help="runs of the second group")
-    compare.add_argument("--unfinished", action="store_true", help="accept runs whose training is not complete")
-
 
 def _results(options: argparse.Namespace) -> int:
     with interruptible_import():
@@ -54,23 +40,4 @@ def _results(options: argparse.Namespace) -> int:
         print(f"written: {options.into}", file=sys.stderr)
     for run in records if options.save else ():
         print(f"archived: {archive.archive(run, options.save)}", file=sys.stderr)
-    return 0
-
-
-def _compare(options: argparse.Namespace) -> int:
-    if options.to is None and len(options.runs) == 1:
-        options.parser.error(options.parser.needs)
-    with interruptible_import():
-        from attnlab.results import comparison, groups, record
-
-    def read(paths: list[Path]) -> list[record.RunRecord]:
-        return [record.read(run, options.unfinished) for path in paths for run in groups.find_runs(path)]
-
-    if options.to is not None:
-        pair = groups.RunGroup.of(read(options.runs)), groups.RunGroup.of(read(options.to))
-    elif len(options.runs) == 2:
-        pair = groups.RunGroup.of(read(options.runs[:1])), groups.RunGroup.of(read(options.runs[1:]))
-    else:
-        pair = groups.split_in_two(read(options.runs))
-    print(comparison.render(*pair), end="")
     return 0

@@ -1,6 +1,8 @@
 """The workflow of an experiment: train, evaluate, predict, show, explain, align; for notebooks and the command line."""
 
 from attnlab.lab.alignment import align as align
+from attnlab.lab.comparison import compare as compare
+from attnlab.lab.costs import cost as cost
 from attnlab.lab.evaluation import evaluate as evaluate
 from attnlab.lab.explaining import ExplanationPage as ExplanationPage
 from attnlab.lab.explaining import ExplanationSettings as ExplanationSettings

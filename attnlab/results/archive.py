@@ -1,8 +1,8 @@
 """Archives of runs, which are small enough for git and have the layout of a run directory.
 
-An archive contains config.yaml, environment.json, metrics.jsonl, results.json and per_example/, and what the analyses
-have found, faithfulness.json, alignment.json and divergence/SPLIT.json, but only numbers: no text of a dataset, no path
-of a machine, and only those lines of the log with validation metrics and the last one.
+An archive contains config.yaml, environment.json, metrics.jsonl, results.json and per_example/, cost.json if the run
+has it, and what the analyses have found, faithfulness.json, alignment.json and divergence/SPLIT.json, but only numbers:
+no text of a dataset, no path of a machine, and only those lines of the log with validation metrics and the last one.
 """
 
 import json
@@ -17,6 +17,7 @@ from attnlab.results.per_example import write_per_example
 from attnlab.results.record import RunRecord
 from attnlab.results.run_files import ALIGNMENT, CONFIG, ENVIRONMENT, FAITHFULNESS, METRICS
 from attnlab.results.scores import RESULTS
+from attnlab.results.step_cost import read_cost, write_cost
 from attnlab.training.atomic_files import write_whole
 
 ARCHIVED = ("attnlab", "commit", "dirty", "python", "packages", "devices", "cores", "processor", "step")
@@ -62,6 +63,8 @@ def archive(record: RunRecord, folder: Path) -> Path:
     per_example = {split: record.per_example(split) for split in record.results}
     for name, text in texts.items():
         write_whole(directory / name, text)
+    if (cost := read_cost(record.directory)) is not None:
+        write_cost(directory, cost)
     for split, scores in per_example.items():
         if scores is not None:
             write_per_example(directory, split, scores)

@@ -12,7 +12,7 @@ import numpy as np
 
 from attnlab.config.difference import iter_differences
 from attnlab.config.errors import UserError
-from attnlab.results.record import INPUTS, RunRecord
+from attnlab.results.record import INPUTS, RunRecord, read
 from attnlab.results.run_files import CONFIG
 from attnlab.tasks.base import Task
 
@@ -103,20 +103,20 @@ def group_by_config(runs: Iterable[RunRecord]) -> list[RunGroup]:
     return [RunGroup.of(group) for group in groups.values()]
 
 
-def split_in_two(runs: Sequence[RunRecord]) -> tuple[RunGroup, RunGroup]:
-    """Split runs by config into the two groups of a comparison.
+def read_groups(paths: Sequence[Path], unfinished: bool = False, *, apart: bool = False) -> list[RunGroup]:
+    """Read runs and return their groups: runs with equal configs apart from the seed.
 
+    Args:
+        paths: runs, archives, directories of runs, or patterns (`find_runs`).
+        unfinished: accept runs whose training is not complete.
+        apart: of two paths to runs of one config, each is a group, so that two seeds can be compared.
     Raises:
-        UserError: the number of groups is not two.
+        UserError: a path is not an evaluated run, or a group has two runs with the same seed.
     """
-    groups = group_by_config(runs)
-    if len(groups) != 2:
-        listed = "; ".join(group.directories for group in groups)
-        raise UserError(
-            f"compare needs runs of two configs; these runs have {len(groups)}: {listed}; "
-            "use attnlab compare RUN... --to RUN... to name the two groups"
-        )
-    return groups[0], groups[1]
+    records = [[read(run, unfinished) for run in find_runs(path)] for path in paths]
+    if apart and len(records) == 2 and len({run.identity for found in records for run in found}) == 1:
+        return [RunGroup.of(found) for found in records]
+    return group_by_config(run for found in records for run in found)
 
 
 def find_runs(path: Path) -> list[Path]:

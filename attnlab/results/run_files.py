@@ -19,6 +19,8 @@ FAITHFULNESS, FAITHFULNESS_RECORDS = "faithfulness.json", "faithfulness"
 """Results of `attnlab faithfulness`, and the folder of its records and pages."""
 DIVERGENCE = "divergence"
 """Folder of what `attnlab divergence` has found with the run as its base, a file for each split."""
+COST = "cost.json"
+"""Cost of a training step, written by `attnlab cost`; it depends on the config and not on what was trained."""
 DECODING = "task.decoding."
 """Prefix of the only settings of a trained run that may change: those of decoding."""
 TRAINED = (

@@ -104,6 +104,13 @@ class Batches:
         shape, members = self._plan(epoch)[index]
         return self._fill(shape, members.tolist())
 
+    def steps_by_shape(self) -> dict[Shape, list[int]]:
+        """Return the steps of the first epoch whose batches have each shape."""
+        steps: dict[Shape, list[int]] = {}
+        for step, (shape, _) in enumerate(self._plan(0)):
+            steps.setdefault(shape, []).append(step)
+        return steps
+
     def iterate(self, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches from a step on, without end; a thread of grain prepares the next ones."""
         import grain  # takes two seconds and imports jax
