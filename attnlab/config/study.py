@@ -48,7 +48,7 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
 def _seeds(value: Any) -> Any:
     if isinstance(value, str):
         return parse_seeds(value)
-    return (value,) if isinstance(value, int) else value
+    return tuple(value) if isinstance(value, list) else (value,) if isinstance(value, int) else value
 
 
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), BeforeValidator(_seeds), AfterValidator(_distinct)]

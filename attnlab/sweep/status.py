@@ -41,7 +41,7 @@ def is_complete(directory: Path, experiment: Experiment) -> bool:
     if not (directory / CONFIG).is_file():
         return False
     try:
-        return set(test_sets(experiment)) <= record.read(directory).results.keys()
+        return set(names_of_test_sets(experiment)) <= record.read(directory).results.keys()
     except UserError:
         return False
 
@@ -51,7 +51,7 @@ def is_training(directory: Path) -> bool:
     return lock.is_held(directory / lock.LOCK)
 
 
-def test_sets(experiment: Experiment) -> list[str]:
+def names_of_test_sets(experiment: Experiment) -> list[str]:
     """Return the names of the test sets of an experiment: those of its config, or else `test`."""
     named = getattr(experiment.task.data, "test", None)
     return list(named) if isinstance(named, Mapping) else ["test"]
