@@ -307,7 +307,7 @@ class TestLoop:
     def test_all_runs_are_carried_out_and_a_failed_one_stops_none(self, fake: FakeLauncher, tmp_path: Path):
         fake.codes = {"score=dot-s1": 2}
         plan = plan_of(SCORES, seeds=(1, 2, 3), directory=tmp_path)
-        outcome = sweep_of(plan, fake).carry_out()
+        outcome = sweep_of(plan, fake).run()
         assert sorted(fake.started) == sorted(run.name for run in plan.runs)
         assert [run.name for run in outcome.failed] == ["score=dot-s1"]
         assert fake.most == 2
@@ -318,12 +318,12 @@ class TestLoop:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            sweep_of(plan_of(SCORES, directory=tmp_path), fake).carry_out(poll)
+            sweep_of(plan_of(SCORES, directory=tmp_path), fake).run(poll)
         assert fake.stopped == fake.started == ["score=additive-s1", "score=dot-s1"]
         assert not fake.active
 
     def test_no_run_is_begun_after_the_budget(self, fake: FakeLauncher, tmp_path: Path):
-        outcome = sweep_of(plan_of(SCORES, directory=tmp_path), fake, minutes=1e-9).carry_out()
+        outcome = sweep_of(plan_of(SCORES, directory=tmp_path), fake, minutes=1e-9).run()
         assert not fake.started
         assert len(outcome.left) == 4
 
@@ -341,7 +341,7 @@ class TestLoop:
                 if held and waits and len(fake.started) == 1:
                     lock.release(held.pop(), directory / lock.LOCK)
 
-        sweep_of(plan, fake, monitor=Monitor()).carry_out()
+        sweep_of(plan, fake, monitor=Monitor()).run()
         assert waits == ["score=additive-s1"]
         assert fake.started == ["score=dot-s1", "score=additive-s1"]
 

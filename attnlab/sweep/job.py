@@ -18,6 +18,7 @@ from pathlib import Path
 
 from attnlab.sweep.plan import LOGS, Plan, PlannedRun
 from attnlab.sweep.status import is_complete, is_training
+from attnlab.system.cores import THREADS
 from attnlab.training.atomic_files import writing
 
 DEVICES = "JAX_NUM_CPU_DEVICES"
@@ -105,7 +106,7 @@ def start(job: Job, cores: Sequence[int] | None = None) -> subprocess.Popen[byte
             )
 
 
-def carry_out(job: Job) -> int:
+def execute(job: Job) -> int:
     """Carry out a job in this process, and return its exit code; for engines that call a function.
 
     A run that is complete is not touched. A run that another process is training is waited for: the process of an
@@ -148,8 +149,9 @@ def failure(job: Job, code: int) -> str:
 
 
 def _environment(job: Job) -> dict[str, str]:
-    """Return the environment of a job, without another number of host devices in it."""
+    """Return the environment of a job, without other numbers of host devices and of threads in it."""
     environment = {**os.environ, **job.environment}
+    environment.pop(THREADS, None)  # a thread for each device, on any number of cores
     if "XLA_FLAGS" in environment:
         environment["XLA_FLAGS"] = _DEVICES_FLAG.sub("", environment["XLA_FLAGS"]).strip()
     return environment

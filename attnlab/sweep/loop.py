@@ -70,7 +70,7 @@ class Sweep:
         self._looked = float("-inf")
         self._begun = time.monotonic()
 
-    def carry_out(self, poll: Callable[[], None] = lambda: None) -> Outcome:
+    def run(self, poll: Callable[[], None] = lambda: None) -> Outcome:
         """Carry out all runs.
 
         Args:

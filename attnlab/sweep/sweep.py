@@ -61,7 +61,7 @@ def sweep(plan: Plan, engine: Engine, minutes: float | None = None, poll: Callab
     launcher = engine.make_launcher(plan, len(runs))
     with Display(plan, launcher.parallel) as display:
         display.print(f"{plan.directory}: {_counts(plan, len(plan.runs) - len(runs))}")
-        outcome = Sweep(runs, lambda run: engine.make_job(plan, run), launcher, display, minutes).carry_out(poll)
+        outcome = Sweep(runs, lambda run: engine.make_job(plan, run), launcher, display, minutes).run(poll)
     for run, reason in outcome.failed.items():
         log = plan.directory / LOGS / f"{run.name}.log"
         display.print(f"failed: {run.name}: {reason} ({log})")

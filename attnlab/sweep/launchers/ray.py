@@ -6,7 +6,7 @@ from typing import Any
 import ray
 
 from attnlab.config.errors import UserError
-from attnlab.sweep.job import Job, carry_out
+from attnlab.sweep.job import Job, execute
 from attnlab.sweep.launchers.base import Ended, Handle
 
 OPTIONS = ("address", "num_cpus", "num_gpus", "memory", "max_retries")
@@ -32,7 +32,7 @@ class RayLauncher:
         if self._own:
             _connect(settings.pop("address", None))
         settings.pop("address", None)
-        self._task = ray.remote(**settings)(carry_out)
+        self._task = ray.remote(**settings)(execute)
         in_cluster = int(ray.cluster_resources().get("CPU", 1) // max(settings["num_cpus"], 1))
         self.capacity = jobs
         self.parallel = min(jobs or in_cluster, max(in_cluster, 1))

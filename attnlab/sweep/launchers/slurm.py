@@ -9,7 +9,7 @@ import submitit
 from submitit.slurm import slurm
 
 from attnlab.config.errors import UserError
-from attnlab.sweep.job import Job, carry_out
+from attnlab.sweep.job import Job, execute
 from attnlab.sweep.launchers.base import Ended, Handle
 
 DEFAULTS: Mapping[str, Any] = {"name": "attnlab", "timeout_min": 720, "slurm_max_num_timeout": 100}
@@ -22,7 +22,7 @@ class TrainingJob(submitit.helpers.Checkpointable):
 
     def __call__(self, job: Job) -> int:
         """Carry out a job and return its exit code."""
-        return carry_out(job)
+        return execute(job)
 
     def checkpoint(self, job: Job) -> submitit.helpers.DelayedSubmission:
         """Return the job to queue again: the signal handler ends the call, which stops the process of the run."""
