@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -25,7 +26,7 @@ from attnlab.sweep.devices import devices_of
 from attnlab.sweep.display import Display
 from attnlab.sweep.estimate import seconds_to_go
 from attnlab.sweep.job import failure, make_job
-from attnlab.sweep.launchers.base import Ended
+from attnlab.sweep.launchers.base import Ended, Handle
 from attnlab.sweep.loop import Sweep, ready_to_compile
 from attnlab.sweep.plan import Plan, check_directory, make_plan
 from attnlab.sweep.status import RunStatus, names_of_test_sets
@@ -247,8 +248,8 @@ class FakeLauncher:
     active: list[str] = field(default_factory=list)
     most: int = 0
 
-    def start(self, jobs):
-        handles = [FakeHandle(self, job.run.name) for job in jobs]
+    def start(self, jobs) -> list[Handle]:
+        handles: list[Handle] = [FakeHandle(self, job.run.name) for job in jobs]
         self.started += [job.run.name for job in jobs]
         self.active += [job.run.name for job in jobs]
         self.most = max(self.most, len(self.active))
@@ -292,11 +293,23 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLauncher:
 
 
 class Silent:
-    def __getattr__(self, name: str):
-        return lambda *arguments: None
+    def begun(self, run):
+        pass
+
+    def elsewhere(self, run):
+        pass
+
+    def completed(self, run, seconds):
+        pass
+
+    def failed(self, run, reason):
+        pass
+
+    def update(self):
+        pass
 
 
-def sweep_of(plan: Plan, launcher: FakeLauncher, minutes: float | None = None, monitor=None) -> Sweep:
+def sweep_of(plan: Plan, launcher: FakeLauncher, minutes: float | None = None, monitor: Any = None) -> Sweep:
     def job(run):
         return make_job(plan, run, 1, None, False)
 
@@ -444,12 +457,19 @@ def test_on_a_terminal_there_is_a_table():
     assert "score=dot-s1: failed: out of memory" in text
 
 
-@pytest.mark.parametrize(("launcher", "package"), [("slurm", "submitit"), ("ray", "ray")])
+@pytest.mark.parametrize(
+    ("launcher", "package", "module"), [("slurm", "submitit", "slurm_jobs"), ("ray", "ray", "ray_tasks")]
+)
 def test_an_engine_that_is_not_installed_is_one_line(
-    launcher: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    launcher: str,
+    package: str,
+    module: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, f"attnlab.sweep.launchers.{launcher}", raising=False)
+    monkeypatch.delitem(sys.modules, f"attnlab.sweep.launchers.{module}", raising=False)
     command = ["sweep", str(DATES), "model.dropout=0.1,0.2", "--out", str(tmp_path), "--launcher", launcher]
     assert cli.main(command) == 2
     assert capsys.readouterr().err == (

@@ -23,7 +23,6 @@ def add_commands(commands: Any) -> None:
     """Add the command of this file to the parser."""
     purpose = "train and evaluate all settings of an experiment, each with several seeds; the same command goes on"
     parser = add_command(commands, "sweep", _sweep, purpose)
-    parser.needs = "sweep needs an experiment or a study: attnlab sweep CONFIG key=a,b --seeds 1-5"
     add = parser.add_argument
     add("config", type=Path, metavar="CONFIG", help="YAML file of an experiment, or of a study")
     add("overrides", nargs="*", metavar="key=a,b", help="a setting with its values, or key=value for all runs")

@@ -37,10 +37,10 @@ def make_launcher(
         return LocalLauncher(min(jobs, max(runs, 1)))
     if name == "slurm":
         with _installed(name, "submitit"):
-            from attnlab.sweep.launchers.slurm import SlurmLauncher
+            from attnlab.sweep.launchers.slurm_jobs import SlurmLauncher
         return SlurmLauncher(folder / LOGS / "submitit", jobs, devices, given)
     with _installed(name, "ray"):
-        from attnlab.sweep.launchers.ray import RayLauncher
+        from attnlab.sweep.launchers.ray_tasks import RayLauncher
     return RayLauncher(jobs, devices, given)
 
 

@@ -33,15 +33,17 @@ class Handle(Protocol):
 
 
 class Launcher(Protocol):
-    """Starts jobs, on this machine or elsewhere.
+    """Starts jobs, on this machine or elsewhere."""
 
-    Attributes:
-        capacity: how many jobs it takes at a time; None for an engine with a queue, which takes them all.
-        parallel: how many jobs run at a time, as far as it is known.
-    """
+    @property
+    def capacity(self) -> int | None:
+        """How many jobs it takes at a time; None for an engine with a queue, which takes them all."""
+        ...
 
-    capacity: int | None
-    parallel: int
+    @property
+    def parallel(self) -> int:
+        """How many jobs run at a time, as far as it is known."""
+        ...
 
     def start(self, jobs: Sequence[Job]) -> list[Handle]:
         """Start jobs, at most as many as it has capacity for."""

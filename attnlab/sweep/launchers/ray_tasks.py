@@ -10,15 +10,17 @@ from attnlab.sweep.job import Job, execute
 from attnlab.sweep.launchers.base import Ended, Handle
 
 OPTIONS = ("address", "num_cpus", "num_gpus", "memory", "max_retries")
+RESOURCES = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
+"""Ray's names of the resources of a cluster -> options of a task."""
 RETRIES = 10
 """How often Ray starts a task again after a failure of its node."""
 
 
 class RayLauncher:
-    """Runs jobs as tasks of Ray; Ray keeps the queue.
+    """Runs jobs as tasks of Ray.
 
     Args:
-        jobs: how many jobs run at a time; None for as many as Ray has cores for.
+        jobs: how many tasks are given to Ray at a time; None for as many as the nodes of the cluster have room for.
         cores: cores of a job.
         options: `address` of the cluster (`auto` for the one of this machine; by default Ray is started), and of a
             task `num_cpus`, `num_gpus`, `memory` and `max_retries`.
@@ -33,9 +35,20 @@ class RayLauncher:
             _connect(settings.pop("address", None))
         settings.pop("address", None)
         self._task = ray.remote(**settings)(execute)
-        in_cluster = int(ray.cluster_resources().get("CPU", 1) // max(settings["num_cpus"], 1))
-        self.capacity = jobs
-        self.parallel = min(jobs or in_cluster, max(in_cluster, 1))
+        self._jobs = jobs
+        self._needed = {name: settings[key] for name, key in RESOURCES.items() if settings.get(key)}
+
+    @property
+    def capacity(self) -> int:
+        """How many tasks the cluster has room for now; nodes may come and go."""
+        there = ray.cluster_resources()
+        rooms = (there.get(name, 0) // amount for name, amount in self._needed.items())
+        return self._jobs or max(int(min(rooms, default=1)), 1)
+
+    @property
+    def parallel(self) -> int:
+        """The same: how many tasks run at a time."""
+        return self.capacity
 
     def start(self, jobs: Sequence[Job]) -> list[Handle]:
         """Submit tasks."""
