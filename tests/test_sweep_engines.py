@@ -56,10 +56,23 @@ class TestSlurm:
     def test_its_options_are_those_of_sbatch(self, tmp_path: Path):
         if shutil.which("sbatch") is None:
             pytest.skip("there is no sbatch: apt-get install slurm-client")
-        known = subprocess.run(["sbatch", "--help"], capture_output=True, text=True, check=False).stdout
-        names = re.findall(r"^#SBATCH (--[\w-]+)", self.script(tmp_path, "partition=gpu", "mem_gb=8"), re.MULTILINE)
+        settings = tmp_path / "slurm.conf"  # sbatch wants one, even to print its help
+        settings.write_text("ClusterName=none\nSlurmctldHost=localhost\n")
+
+        def sbatch(*arguments: str) -> str:
+            environment = {**os.environ, "SLURM_CONF": str(settings)}
+            done = subprocess.run(
+                ["sbatch", *arguments], env=environment, capture_output=True, text=True, check=False, timeout=60
+            )
+            return done.stdout + done.stderr
+
+        script = self.script(tmp_path, "partition=gpu", "mem_gb=8", "timeout_min=90", "gpus_per_node=1")
+        names, known = re.findall(r"^#SBATCH (--[\w-]+)", script, re.MULTILINE), sbatch("--help")
         assert len(names) > 8
-        assert [name for name in names if not re.search(rf"{name}\b", known)] == []
+        assert {name for name in names if not re.search(rf"{name}\b", known)} <= {"--open-mode"}, "missing in its help"
+        for text, is_valid in ((script, True), (script.replace("--open-mode", "--opn-mode"), False)):
+            (tmp_path / "script.sh").write_text(text)
+            assert ("unrecognized option" in sbatch("--test-only", str(tmp_path / "script.sh"))) != is_valid
 
     def test_an_unknown_option_and_a_missing_slurm_are_one_line(self, tmp_path: Path):
         from attnlab.config.errors import UserError
