@@ -349,6 +349,27 @@ def test_one_device_per_core_by_default(monkeypatch: pytest.MonkeyPatch):
     assert os.environ["JAX_NUM_CPU_DEVICES"] == "1"
 
 
+def test_a_resumed_run_has_its_numbers_of_devices_and_threads(run: Path, monkeypatch: pytest.MonkeyPatch):
+    """The last bits depend on both: a run goes on with them on another number of cores."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(5))
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+
+    def numbers(run: Path, environment: str | None, **given: str) -> tuple[str | None, ...]:
+        for name in ("JAX_NUM_CPU_DEVICES", "PJRT_NPROC"):
+            monkeypatch.setenv(name, given[name]) if name in given else monkeypatch.delenv(name, raising=False)
+        if environment is not None:
+            (run / "environment.json").write_text(environment)
+        host.prepare_host(run)
+        return os.environ.get("JAX_NUM_CPU_DEVICES"), os.environ.get("PJRT_NPROC")
+
+    assert numbers(run / "new", None) == ("5", None)
+    assert numbers(run / "new", None, JAX_NUM_CPU_DEVICES="2") == ("2", "2"), "a thread for each device"
+    assert numbers(run, '{"fingerprint": {"devices": "2"}, "threads": 4}') == ("2", "4")
+    assert numbers(run, '{"fingerprint": {"devices": "2"}}') == ("2", None), "of an older version"
+    for name in ("JAX_NUM_CPU_DEVICES", "PJRT_NPROC"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def test_predict_reads_lines_by_newline_alone():
     stream = io.BytesIO("\ufeffeins\r\n\nzwei\u2028drei\x0bvier\nfünf".encode())
     assert list(runs.read_lines(stream)) == ["eins", "", "zwei\u2028drei\x0bvier", "fünf"]

@@ -28,7 +28,9 @@ from attnlab.training import metric_names
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
-EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
+EXPERIMENTS = sorted(
+    path for path in (ROOT / "experiments").rglob("*.yaml") if not path.is_relative_to(ROOT / "experiments/studies")
+)
 NAMES = [path.stem for path in EXPERIMENTS]
 FAMILIES = ("dates", "multi30k_de_en")
 ATTENTION = ("additive", "general", "dot", "scaled_dot", "none")

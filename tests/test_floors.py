@@ -27,6 +27,8 @@ FORBIDDEN = {
 }
 OWNERS = {
     "orbax": ("training/checkpoints.py",),
+    "ray": ("sweep/launchers/ray_tasks.py",),
+    "submitit": ("sweep/launchers/slurm_jobs.py",),
     "torch": tuple(f"bench/torch_{name}.py" for name in ("seq2seq", "transformer", "trainer", "attention")),
 }
 """Libraries that few files know."""

@@ -112,7 +112,15 @@ def test_a_batch_shape_is_compiled_once():
     state = initial_state(initialize(model), training, 1)
     for _ in range(3):
         state, _ = step(state, shard_batch(BATCH))
-    assert step._cache_size() == 1
+    assert step.func._cache_size() == 1
+
+
+def test_the_program_of_a_step_is_the_same_for_every_seed():
+    model, training = model_of(dropout=0.5), Training(steps=10)
+    state, batch = initial_state(initialize(model), training, 1), shard_batch(BATCH)
+    steps = [make_train_step(loss_of(model), training, seed) for seed in (1, 2)]
+    first, second = (step.func.lower(state, batch, **step.keywords).as_text() for step in steps)
+    assert first == second
 
 
 @pytest.mark.parametrize(

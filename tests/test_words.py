@@ -85,6 +85,7 @@ def test_no_folder_or_kind_is_called_so():
     [
         [],
         ["train"],
+        ["sweep"],
         ["evaluate"],
         ["predict"],
         ["show"],

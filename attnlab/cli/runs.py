@@ -3,7 +3,7 @@
 import argparse
 import io
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from attnlab.cli.arguments import (
     trusted_experiment,
 )
 from attnlab.cli.host import prepare_host
+from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.data.text.lines import LONGEST_LINE
 from attnlab.system.interrupt import interruptible_import
@@ -39,6 +40,7 @@ def add_commands(commands: Any) -> None:
     add_trust(train)
     train.add_argument("--out", type=Path, metavar="DIR", help="run directory (default: runs/NAME-sSEED)")
     train.add_argument("--restart", action="store_true", help="start at step 0; existing files are moved aside")
+    train.add_argument("--evaluate", action="store_true", help="then evaluate the run on its test sets")
 
     purpose = "evaluate a run on its test sets; write results.json and per_example/"
     evaluate = add_command(commands, "evaluate", _evaluate, purpose)
@@ -79,7 +81,10 @@ def _train(options: argparse.Namespace) -> int:
             resume = lab.resume_command(directory, data_dir)
             print(f"stopped; the state was saved. To resume: {resume}", file=sys.stderr, flush=True)
         return 128 + stop.signal_number
-    print(f"trained: {directory}\nnext: attnlab evaluate {directory}")
+    print(f"trained: {directory}", flush=True)
+    if options.evaluate:
+        return _evaluate_run(experiment, directory, data_dir, trust=options.trust)
+    print(f"next: attnlab evaluate {directory}")
     return 0
 
 
@@ -87,6 +92,20 @@ def _evaluate(options: argparse.Namespace) -> int:
     experiment = experiment_of_run(options)
     data_dir = data_dir_of(options)
     prepare_host()
+    splits, overrides = options.split, options.overrides
+    return _evaluate_run(experiment, options.run, data_dir, splits, overrides, trust=options.trust)
+
+
+def _evaluate_run(
+    experiment: Experiment,
+    run: Path,
+    data_dir: Path | None,
+    splits: Sequence[str] | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    trust: bool,
+) -> int:
+    """Evaluate a run, and print its metrics and the files that are written."""
     with exit_on_signal("evaluation stopped; results.json is unchanged; the same command starts over"):
         with stage("import"):
             from attnlab import lab
@@ -95,9 +114,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
         main = [column.name for column in task_class(experiment).reported_metrics]
         written: list[Path] = []
-        settings = {"wrote": written.append, "trust": options.trust}
         try:
-            results = lab.evaluate(options.run, data_dir, options.split, options.overrides, **settings)
+            results = lab.evaluate(run, data_dir, splits, overrides, written.append, trust=trust)
             failure = None
         except UnwrittenScores as unwritten:
             results, failure = unwritten.scores, unwritten
@@ -105,7 +123,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         print("\n".join(format_metrics(split, metrics, main)))
     if failure:
         raise failure
-    if options.overrides:
+    if overrides:
         print("not written: results.json holds only results without overrides")
     for path in written:
         print(f"written: {displayed(path)}")

@@ -1,4 +1,4 @@
-"""The available experiments: those in the current directory and those packaged with attnlab."""
+"""The available experiments and studies: those in the current directory and those packaged with attnlab."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +12,8 @@ from attnlab.config.expected import expected
 
 FOLDER = Path("experiments")
 """First part of every experiment's path, in the current directory or inside the package."""
+STUDIES = FOLDER / "studies"
+"""First part of every study's path; the other files of `FOLDER` are experiments."""
 FIRST = FOLDER / "translation/dates_additive.yaml"
 """The experiment recommended to new users: it takes two minutes and needs no data."""
 
@@ -21,23 +23,25 @@ def experiments() -> Iterator[tuple[Path, str]]:
 
     All paths begin with `experiments/`; `find_config` returns the file.
     """
-    paths = {FOLDER / path.relative_to(folder) for folder in (_packaged(), FOLDER) for path in folder.rglob("*.yaml")}
-    for path in sorted(paths):
-        first = find_config(path).read_text(encoding="utf-8").partition("\n")[0]
-        yield path, first.removeprefix("#").strip() if first.startswith("#") else ""
+    return ((path, question) for path, question in _files() if not path.is_relative_to(STUDIES))
+
+
+def studies() -> Iterator[tuple[Path, str]]:
+    """Yield the path of every study, and its question, as `experiments` does."""
+    return ((path, question) for path, question in _files() if path.is_relative_to(STUDIES))
 
 
 def find_config(config: Path) -> Path:
     """Return the file of a config: the path itself, or else the packaged experiment with that path.
 
     Raises:
-        UserError: neither exists, but there are experiments with that name; the error suggests them.
+        UserError: neither exists, but there are experiments or studies with that name; the error suggests them.
     """
     if config.exists():
         return config
     if config.parts[:1] == FOLDER.parts and (packaged := _packaged().joinpath(*config.parts[1:])).is_file():
         return packaged
-    named = [str(path) for path, _ in experiments() if path.stem == config.name.removesuffix(".yaml")]
+    named = [str(path) for path, _ in _files() if path.stem == config.name.removesuffix(".yaml")]
     if named:
         raise UserError(f"{config}: no such file; did you mean {' or '.join(named)}?")
     return config
@@ -47,12 +51,10 @@ def describe(topics: Sequence[str]) -> Iterator[str]:
     """Yield the lines of `attnlab list`.
 
     Args:
-        topics: names of folders of experiments, "settings" or "all"; an empty sequence yields a summary.
+        topics: names of folders of experiments, "studies", "settings" or "all"; an empty sequence yields a summary.
     """
-    folders: dict[str, list[tuple[Path, str]]] = {}
-    for path, question in experiments():
-        folders.setdefault("/".join(path.parent.parts[1:]) or ".", []).append((path, question))
-    valid = [*folders, "settings", "all"]
+    folders = _by_folder(experiments())
+    valid = [*folders, "studies", "settings", "all"]
     for topic in topics:
         if topic not in valid:
             near = get_close_matches(topic, valid, n=1)
@@ -69,8 +71,27 @@ def describe(topics: Sequence[str]) -> Iterator[str]:
                 if results := expected(find_config(path)):
                     yield f"      {results.summary()}"
         yield ""
+    if "studies" in chosen:
+        yield "Studies of several runs (attnlab sweep FILE):"
+        for path, question in studies():
+            yield from (f"  {path}", f"      {question}")
+        yield ""
     if "settings" in chosen:
         yield from _settings()
+
+
+def _by_folder(files: Iterator[tuple[Path, str]]) -> dict[str, list[tuple[Path, str]]]:
+    folders: dict[str, list[tuple[Path, str]]] = {}
+    for path, question in files:
+        folders.setdefault("/".join(path.parent.parts[1:]) or ".", []).append((path, question))
+    return folders
+
+
+def _files() -> Iterator[tuple[Path, str]]:
+    paths = {FOLDER / path.relative_to(folder) for folder in (_packaged(), FOLDER) for path in folder.rglob("*.yaml")}
+    for path in sorted(paths):
+        first = find_config(path).read_text(encoding="utf-8").partition("\n")[0]
+        yield path, first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
 def _packaged() -> Path:
@@ -81,13 +102,21 @@ def _packaged() -> Path:
 
 
 def _summary(folders: Mapping[str, Sequence[tuple[Path, str]]]) -> Iterator[str]:
+    sweeps = _by_folder(studies())
+    width = max(map(len, [*folders, *sweeps]), default=0)
+    rows = lambda group: (  # noqa: E731
+        f"  {name:<{width}}  {len(paths):>3}  {', '.join(_prefixes([path.stem for path, _ in paths]))}"
+        for name, paths in group.items()
+    )
     yield f"{sum(map(len, folders.values()))} experiments, each trained by attnlab train FILE:"
-    width = max(map(len, folders), default=0)
-    for name, paths in folders.items():
-        yield f"  {name:<{width}}  {len(paths):>3}  {', '.join(_prefixes([path.stem for path, _ in paths]))}"
+    yield from rows(folders)
+    if sweeps:
+        yield "Studies of several runs, trained by attnlab sweep FILE:"
+        yield from rows(sweeps)
     yield ""
     yield f"To begin with: attnlab train {FIRST}"
     yield f"attnlab list {next(iter(folders), 'NAME'):<12} questions and results of the experiments of a folder"
+    yield "attnlab list studies      questions of the studies"
     yield "attnlab list settings     all settings that are selected by name, by task"
     yield "attnlab list all          all of these"
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 import attnlab
-from attnlab.system.cores import cores
+from attnlab.system.cores import cores, threads
 
 PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "tokenizers", "sacrebleu",
@@ -18,7 +18,7 @@ PACKAGES = (
 
 
 def environment() -> dict[str, Any]:
-    """Return attnlab's version and commit, the command, Python, packages, devices and cores, as plain data."""
+    """Return attnlab's version and commit, the command, Python, packages, devices, cores and threads, as plain data."""
     return {
         "attnlab": attnlab.__version__,
         "commit": _git("rev-parse", "HEAD"),
@@ -29,6 +29,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
         "cores": cores(),
+        "threads": threads(),
         "processor": _processor(),
     }
 

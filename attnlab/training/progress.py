@@ -16,7 +16,9 @@ REFRESH_EVERY = 0.25
 """Seconds between updates of the line on a terminal."""
 
 
-class _Console(Console):
+class TerminalConsole(Console):
+    """A console on which output ends, and work goes on, when the reader of the output is gone."""
+
     def on_broken_pipe(self) -> None:
         """Continue without output; the method of rich closes standard output and exits."""
         self.quiet = True
@@ -29,7 +31,7 @@ class _Line:
     """
 
     def __init__(self, console: Console | None, clock: Callable[[], float]) -> None:
-        self._console = console or _Console(stderr=True, highlight=False)
+        self._console = console or TerminalConsole(stderr=True, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._updating = False
         self._clock = clock
@@ -164,7 +166,7 @@ class Progress(_Line):
         if self._training > 0:
             parts.append(f"{self._count / self._training:,.0f} {self._unit}/s")
         if self._measured and self._step < self._steps:
-            parts.append(f"{_duration(self._to_go())} to go")
+            parts.append(f"{duration(self._to_go())} to go")
         if self._compiling:
             parts.append(f"{self._compiling:.0f} s compiling")
         return ", ".join(parts)
@@ -223,7 +225,7 @@ class EvaluationProgress(_Line):
             return f"{line}, {self._then}"
         begun, first = self._measured
         if 0 < first < self._done:
-            return f"{line}, {_duration((now - begun) / (self._done - first) * (self._total - self._done))} to go"
+            return f"{line}, {duration((now - begun) / (self._done - first) * (self._total - self._done))} to go"
         return line
 
 
@@ -306,6 +308,7 @@ class _Mean:
             self._total, self._count = 0.0, 0
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a duration as text, such as `2 min 05 s`."""
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

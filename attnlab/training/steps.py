@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -52,17 +53,19 @@ def by_rows() -> NamedSharding:
 def initial_state(initialize: Callable[[Array], PyTree], training: Training, seed: int) -> TrainState:
     """Initialize parameters and optimizer state, replicated on every device.
 
+    The compiled program is the same for every seed.
+
     Args:
         initialize: rng -> parameters.
         training: optimizer and number of steps.
         seed: seed of the rng.
     """
 
-    def build() -> TrainState:
-        params = initialize(jax.random.key(seed))
+    def build(rng: Array) -> TrainState:
+        params = initialize(rng)
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer(training.optimizer, training.steps).init(params))
 
-    return jax.jit(build, out_shardings=replicated())()
+    return jax.jit(build, out_shardings=replicated())(_rng(seed))
 
 
 def make_train_step(
@@ -70,9 +73,9 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Build the jitted train step (state, batch) -> (state, metrics); the memory of the state is donated.
 
-    Each device computes the gradient of its rows, and gradients are summed once, after the model's loops (by default
-    the compiler sums them inside these, at every position). Dropout of step k depends on (seed, k) and the index of
-    the device only, so that a resumed run draws the same.
+    The compiled program is the same for every seed. Each device computes the gradient of its rows, and gradients are
+    summed once, after the model's loops (by default the compiler sums them inside these, at every position). Dropout of
+    step k depends on (seed, k) and the index of the device only, so that a resumed run draws the same.
 
     Args:
         loss: (parameters, batch, rng) -> sums over the batch.
@@ -84,8 +87,8 @@ def make_train_step(
     update = optimizer(training.optimizer, training.steps)
     rate = schedule(training.optimizer, training.steps)
 
-    def gradient(params: PyTree, batch: Batch, step: Array) -> tuple[Metrics, PyTree]:
-        rng = jax.random.fold_in(jax.random.key(seed), step * jax.device_count() + jax.lax.axis_index(DATA))
+    def gradient(params: PyTree, batch: Batch, step: Array, rng: Array) -> tuple[Metrics, PyTree]:
+        rng = jax.random.fold_in(rng, step * jax.device_count() + jax.lax.axis_index(DATA))
 
         def summed(params: PyTree) -> tuple[Array, Loss]:
             sums = loss(params, batch, rng)
@@ -98,18 +101,22 @@ def make_train_step(
         return means[0] | {"count": count}, means[1]
 
     # The outputs are not differentiated, so replication need not be tracked (check_vma).
-    gradient = jax.shard_map(
-        gradient, mesh=mesh(), in_specs=(REPLICATED, BY_ROWS, REPLICATED), out_specs=REPLICATED, check_vma=False
-    )
+    specs = (REPLICATED, BY_ROWS, REPLICATED, REPLICATED)
+    gradient = jax.shard_map(gradient, mesh=mesh(), in_specs=specs, out_specs=REPLICATED, check_vma=False)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        metrics, gradients = gradient(state.params, batch, state.step)
+    def step(state: TrainState, batch: Batch, rng: Array) -> tuple[TrainState, Metrics]:
+        metrics, gradients = gradient(state.params, batch, state.step, rng)
         updates, opt_state = update.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics |= {"gradient_norm": optax.tree.norm(gradients), "learning_rate": jnp.asarray(rate(state.step))}
         return TrainState(state.step + 1, params, opt_state), metrics
 
-    return jax.jit(step, donate_argnums=0, out_shardings=replicated())
+    return partial(jax.jit(step, donate_argnums=0, out_shardings=replicated()), rng=_rng(seed))
+
+
+def _rng(seed: int) -> Array:
+    """Return the rng of a seed as an array on every device: as a constant of a program, it would be compiled in."""
+    return jax.device_put(jax.random.key(seed), replicated())
 
 
 def fingerprint(params: PyTree) -> str:
