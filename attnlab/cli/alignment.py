@@ -12,8 +12,6 @@ from attnlab.config.errors import UserError
 from attnlab.system.interrupt import interruptible_import
 
 FORMATS = ("pharaoh", "talp", "naacl", "jsonl")
-WIDTH = 130
-"""Columns of the tables in a pipe."""
 
 
 def add_commands(commands: Any) -> None:
@@ -103,10 +101,11 @@ def _align(options: argparse.Namespace) -> int:
         data_dir=data_dir,
         trust=options.trust,
     )
-    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    console = Console() if sys.stdout.isatty() else Console(width=tables.WIDTH)
     console.print(tables.choices_table(report))
-    print()
-    console.print(tables.rows_table(report))
+    for table in tables.rows_tables(report, console.width):
+        print()
+        console.print(table)
     print(f"\n{tables.notes(report, direction)}\nwritten: {options.run / 'alignment.json'}")
     return 0
 

@@ -90,8 +90,8 @@ def align(
     backward = None if other is None else _attended(other, [pair.reversed() for pair in gold], detokenize)[0]
     links = {}
     for name in names:
-        sizes = f"{len(gold):,} pairs" if not text else f"{len(text):,} and the {len(gold):,} pairs with gold alignment"
-        trained.run.notify(f"{ALIGNERS[name]}: training on {sizes}")
+        others = f"{len(text):,} sentence pairs and on " if text else ""
+        trained.run.notify(f"{ALIGNERS[name]}: training on {others}the texts of the {len(gold):,} with gold alignment")
         links[name] = statistical_alignment(name, gold, text or (), both=other is not None)
     report = alignment_report(gold, forward, dev, reverse=backward, aligners=links)
     data = {"sentences": len(gold), "detokenized": detokenize, "exactly_tokenized": exact}
@@ -121,25 +121,34 @@ def aligned_prediction(
         UserError: the model has no attention to a source text, or lacks the layer or head, or alignment.json is not of
             this run with its present parameters.
     """
-    from attnlab.analysis.alignment import AlignedPrediction, reported_choice, source_attention
+    from attnlab.analysis.alignment import AlignedPrediction, source_attention
 
     task: Any = trained.task
     attention = source_attention(task)
+    choice, source = _selected(trained, attention, layer, head, reading)
+    trained.run.notify(f"alignment: {attention.describe(choice)}{source}")
+    return AlignedPrediction(task, choice)
+
+
+def _selected(
+    trained: TrainedModel, attention: "SourceAttention", layer: int | None, head: int | None, reading: str | None
+) -> "tuple[Choice, str]":
+    """Return which attention is read for the options of `aligned_prediction`, and in brackets what has decided it."""
+    from attnlab.analysis.alignment import reported_choice
+
     if reading not in (None, *READINGS):
         raise UserError(f"--reading {reading}: must be {' or '.join(READINGS)}")
     step = None if reading is None else READINGS[reading]
     if layer is not None:
-        choice = attention.choice(layer, head, step or "output_step")
-        trained.run.notify(f"alignment: {attention.describe(choice)}")
-        return AlignedPrediction(task, choice)
+        return attention.choice(layer, head, step or "output_step"), ""
+    task: Any = trained.task
     recorded = _recorded_choice(trained, attention)
     base, source = recorded or reported_choice(task, attention), "see `attnlab align` to choose a better one"
     if recorded is not None:
-        given = {f"--{name}": value for name, value in (("head", head), ("reading", reading)) if value is not None}
+        given = [f"--{name}" for name, value in (("head", head), ("reading", reading)) if value is not None]
         source = f"chosen in {trained.run.path(ALIGNMENT)}" + (f", but for {' and '.join(given)}" if given else "")
     choice = attention.choice(attention.number(base), base.head if head is None else head, step or base.reading)
-    trained.run.notify(f"alignment: {attention.describe(choice)} ({source})")
-    return AlignedPrediction(task, choice)
+    return choice, f" ({source})"
 
 
 def _checkpoint(trained: TrainedModel) -> dict[str, Any]:

@@ -9,6 +9,10 @@ from attnlab.tasks.bootstrap import Difference
 
 CHOSEN = "*"
 """Mark of the layer, head and reading that are chosen."""
+WIDTH = 130
+"""Columns of a terminal in which a table has the scores and their differences."""
+SCORES = ("AER", "95% interval", "precision", "recall", "F1")
+DIFFERENCES = ("difference", "95% interval")
 
 
 def choices_table(report: AlignmentReport) -> Table:
@@ -19,7 +23,7 @@ def choices_table(report: AlignmentReport) -> Table:
     title = f"AER on the first {report.dev:,} sentences (dev), by what is read as alignment; {CHOSEN} chosen"
     table = _table(title, "layer", "head")
     for choice in (entry.choice for entry in next(iter(rows.values()))):
-        table.add_column(f"{choice.quantity}, {choice.reading.replace('_', ' ')}", justify="right")
+        table.add_column(f"{choice.quantity}, {choice.reading.replace('_', ' ')}", justify="right", overflow="fold")
     for entries in rows.values():
         marks = [CHOSEN if entry.choice == report.chosen else "" for entry in entries]
         numbers = [f"{mark}{entry.score.aer:.1f}" for mark, entry in zip(marks, entries, strict=True)]
@@ -27,15 +31,23 @@ def choices_table(report: AlignmentReport) -> Table:
     return table
 
 
-def rows_table(report: AlignmentReport) -> Table:
-    """Return the scores of the chosen attention and of the baselines on the other sentences."""
-    table = _table(f"Other {report.test:,} sentences (test)", "aligner", "layer", "head", "step")
-    headings = ("AER", "95% interval", "precision", "recall", "F1", "difference", "95% interval")
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=heading != "95% interval")
+def rows_tables(report: AlignmentReport, width: int = WIDTH) -> list[Table]:
+    """Return the scores of the chosen attention and of the baselines on the other sentences.
+
+    Args:
+        report: the report.
+        width: columns of the terminal; below `WIDTH` the differences are a table of their own.
+    """
+    scores = _table(f"Other {report.test:,} sentences (test)", "aligner", "layer", "head", "step", *SCORES)
+    differences = _table("AER minus that of the first row", "aligner", *DIFFERENCES)
+    whole = _table(str(scores.title), "aligner", "layer", "head", "step", *SCORES, *DIFFERENCES)
     for row, difference in zip(report.rows, report.differences, strict=True):
-        table.add_row(row.name, *_read(report, row), *_scores(row), *_difference(difference))
-    return table
+        left, right = (row.name, *_read(report, row), *_scores(row)), _difference(difference)
+        whole.add_row(*left, *right)
+        scores.add_row(*left)
+        if difference is not None:
+            differences.add_row(row.name, *right)
+    return [whole] if width >= WIDTH else [scores, differences]
 
 
 def notes(report: AlignmentReport, direction: str = "") -> str:
@@ -53,6 +65,11 @@ def notes(report: AlignmentReport, direction: str = "") -> str:
     ]
     if any(entry.choice.quantity == "norms" for entry in report.choices):
         lines.append("norms: the length of the weighted value vectors in place of the weights (Kobayashi et al. 2020)")
+    lines.append("the diagonal and the statistical aligners: each target word is linked to one source word or none")
+    if report.reverse_chosen:
+        lines.append(
+            "reverse: source and target exchanged; intersection, union, grow-diag-final-and: of both directions"
+        )
     lines += [
         "AER, precision and recall: percent, of sure and possible links, pooled over sentences (Och & Ney 2003)",
         f"difference: AER minus that of the first row; intervals: bootstrap over sentences{_too_few(report)}",
@@ -68,9 +85,11 @@ def _too_few(report: AlignmentReport) -> str:
 
 
 def _table(title: str, *columns: str) -> Table:
+    """Return a table with columns of text and, behind them, of numbers, which are not broken."""
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column)
+        number = column not in ("aligner", "layer", "head", "step")
+        table.add_column(column, justify="right" if number else "left", no_wrap=number, overflow="fold")
     return table
 
 

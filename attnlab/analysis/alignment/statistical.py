@@ -90,5 +90,8 @@ def _ibm1(source: Sequence[Sequence[str]], target: Sequence[Sequence[str]], skip
 
 
 def _parts(line: str) -> tuple[list[str], list[int]]:
-    """Return the lower-cased parts of a line's words, in composed characters as training data are, and the index of the word of each."""
+    """Return the parts of a line's words, and the index of the word of each.
+
+    They are lower-cased, and composed (NFC) as training data are.
+    """
     return split_punctuation([word.lower() for word in composed(line).split(" ") if word])
