@@ -1,7 +1,9 @@
 """Files of alignments for one's own data, gold alignment, and the statistical aligners that are trained on text."""
 
 import random
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,13 +15,15 @@ from attnlab.config.load import load as load_config
 from attnlab.config.load import resolved, validated
 from attnlab.config.translation import ParallelText, TsvToSplit
 from attnlab.config.yaml_text import parse
+from attnlab.data.text.tokenizer import Encoding
 from attnlab.data.translation import load as loading
 from attnlab.data.translation.alignment_files import pharaoh, read_pharaoh
 from attnlab.data.translation.detokenization import detokenize
 from attnlab.data.translation.gold_alignment import read_gold
 from attnlab.data.translation.records import Link
-from attnlab.data.translation.word_alignment import AlignedSentence, split_punctuation
+from attnlab.data.translation.word_alignment import AlignedSentence, split_punctuation, word_spans
 from attnlab.tasks.hypotheses import Hypothesis, output_lines
+from attnlab.tasks.translation.supervision import gold_links
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +54,20 @@ def test_each_split_has_the_alignments_of_its_file(data: Path):
     assert WORDS[words[0]] == first.target[slice(*link.target)]
     assert all(pair.alignment is None for pair in corpus.dev)
     assert corpus.fingerprint() != load(data).fingerprint()
+
+
+def test_possible_links_do_not_guide_attention(data: Path, tmp_path: Path):
+    shutil.copytree(data, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "train.align").write_text("0-0 1p2\n" + "\n" * (SPLITS["train"] - 1))
+    corpus = load(tmp_path, alignments={"train": "train.align"})
+    pair = corpus.train[0]
+    assert [link.sure for link in pair.alignment or ()] == [True, False]
+    encodings = [
+        [Encoding(text, [*range(len(spans))], SimpleNamespace(offsets=spans))]
+        for text, spans in ((text, word_spans(text)) for text in (pair.source, pair.target))
+    ]
+    ends = tuple(len(encoding.ids) for (encoding,) in encodings)
+    assert gold_links([pair], *encodings, max_length=9) == [{(0, 0), ends}]
 
 
 def test_composed_letters_move_the_links(tmp_path: Path):
