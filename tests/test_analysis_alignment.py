@@ -405,6 +405,8 @@ def test_subwords_are_joined_to_words():
 def test_the_choice_with_the_lowest_aer_is_chosen():
     scores = alignment.aer_of_choices([SENTENCE], alignment.choices(STACK))
     assert len(scores) == 14
+    single = alignment.choices(AttentionStack((ONE,), WEIGHTS[:1, :1]))
+    assert single == [Choice(ONE, None, "output_step"), Choice(ONE, None, "input_step")]
     assert alignment.choose([SENTENCE]) == Choice(TWO, 1, "output_step")  # also Choice(ONE, 1, "input_step"): the first
     assert alignment.choose([SENTENCE], alignment.choices(STACK, ("input_step",))) == Choice(ONE, None, "input_step")
     # Links (1, 0), (0, 1), (0, 2): none is gold.

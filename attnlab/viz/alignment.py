@@ -100,7 +100,7 @@ def _read(report: AlignmentReport, row: AlignmentRow) -> Sequence[str]:
 def _place(report: AlignmentReport, choice: Choice, row: AlignmentRow | None = None) -> Sequence[str]:
     """Return layer, head and step of a choice."""
     attention = report.attention if row is None else report.attention_of(row)
-    numbers = (attention.number(choice), choice.head)
+    numbers = (attention.number(choice), 1 if attention.heads == 1 else choice.head)
     return (*("mean" if number is None else str(number) for number in numbers), choice.reading.split("_")[0])
 
 

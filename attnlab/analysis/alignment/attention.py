@@ -175,13 +175,15 @@ def attention_counts(sentences: Sequence[AttendedSentence], choice: Choice) -> I
 def choices(attention: AttentionStack, readings: Sequence[Reading] = READINGS) -> list[Choice]:
     """Return every layer with every head and the mean of its heads, and the mean of all, for every reading.
 
-    All of them again for the norms, if they were captured.
+    All of them again for the norms, if they were captured. A mean of one head or one layer stands for it.
 
     >>> len(choices(AttentionStack(("a", "b"), np.zeros((2, 2, 1, 1)))))
     14
     """
-    heads = attention.weights.shape[1]
-    pairs = [*product(attention.layers, (None, *range(1, heads + 1))), (None, None)]
+    count = attention.weights.shape[1]
+    heads = (None, *range(1, count + 1)) if count > 1 else (None,)
+    means = [(None, None)] if len(attention.layers) > 1 else []
+    pairs = [*product(attention.layers, heads), *means]
     quantities = QUANTITIES if attention.norms else QUANTITIES[:1]
     return [
         Choice(layer, head, reading, quantity)
@@ -207,7 +209,7 @@ def choose(dev: Sequence[AttendedSentence], candidates: Sequence[Choice] | None 
     >>> attention = AttentionStack(("decoder/layer_1/cross_attention",), weights)
     >>> gold = Gold(sure=frozenset({(0, 0), (1, 1)}), possible=frozenset({(0, 0), (1, 1)}))
     >>> choose([AttendedSentence(attention, range(2), range(2), gold)], choices(attention, ("output_step",)))
-    Choice(layer='decoder/layer_1/cross_attention', head=2, reading='output_step')
+    Choice(layer='decoder/layer_1/cross_attention', head=2, reading='output_step', quantity='weights')
     """
     if not dev:
         raise ValueError("choose: no sentences; pass at least one with gold alignment")
