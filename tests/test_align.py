@@ -1,86 +1,40 @@
-"""Alignment of one's own data: guided by files, scored by `attnlab align`, printed by `attnlab predict --alignment`.
+"""`attnlab align`, `attnlab predict --alignment` and guided alignment, on a run that has learned a small language."""
 
-The language of these tests has a word for each English word, in the reverse order.
-"""
-
+import copy
 import io
 import json
-import random
 import re
+import shutil
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from rotated_language import SPLITS, experiment, write_data
 
 from attnlab import cli, lab
 from attnlab.analysis import alignment
-from attnlab.analysis.alignment import Choice
-from attnlab.config import Experiment
+from attnlab.analysis.alignment import Choice, sentences
 from attnlab.config.errors import UserError
-from attnlab.config.load import load as load_config
-from attnlab.config.load import resolved, validated
-from attnlab.config.translation import ParallelText, TsvToSplit
-from attnlab.config.yaml_text import parse
-from attnlab.data.translation import load as loading
-from attnlab.data.translation.alignment_files import pharaoh, read_pharaoh
-from attnlab.data.translation.detokenization import detokenize
+from attnlab.data.translation.alignment_files import write_jsonl
 from attnlab.data.translation.gold_alignment import read_gold
-from attnlab.data.translation.records import Link
-from attnlab.data.translation.word_alignment import AlignedSentence, Gold, split_punctuation
-from attnlab.tasks.hypotheses import Hypothesis, output_lines
+from attnlab.data.translation.word_alignment import AlignedSentence, Gold, word_spans
+from attnlab.lab import alignment as alignment_of_run
+from attnlab.lab import trained as trained_module
+from attnlab.lab.alignment import aligned_prediction
+from attnlab.tasks.hypotheses import Hypothesis
 from attnlab.tasks.poll import no_poll
+from attnlab.viz.alignment import notes
 
-WORDS = {"eins": "one", "zwei": "two", "drei": "three", "vier": "four", "fünfzig": "fifty", "sechzig": "sixty"}
-SPLITS = {"train": 160, "dev": 8, "test": 30}
-TEST_LINES = ["eins zwei", "", "  sechzig   fünfzig drei "]
-
-
-def sentence(draw: random.Random) -> AlignedSentence:
-    source = draw.sample(list(WORDS), k=draw.randint(2, 4))
-    count = len(source)
-    links = frozenset((count - 1 - t, t) for t in range(count))
-    return AlignedSentence(" ".join(source), " ".join(WORDS[word] for word in reversed(source)), Gold(links, links))
+TEST_LINES = ["eins zwei drei", "", "  sechzig   fünfzig drei "]
+ALIGNED = ["two three one ||| 0-2 1-0 2-1", " ||| ", "fifty three sixty ||| 0-2 1-0 2-1"]
+"""The translations of these lines, with their alignment."""
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, draw = tmp_path_factory.mktemp("data"), random.Random(0)
-    for split, count in SPLITS.items():
-        pairs = [sentence(draw) for _ in range(count)]
-        for name, lines in {
-            "de": [pair.source for pair in pairs],
-            "en": [pair.target for pair in pairs],
-            "align": [pharaoh(pair.gold.sure) for pair in pairs],
-            "reverse": [pharaoh(pair.gold.reversed().sure) for pair in pairs],
-            "talp": [pharaoh(pair.gold.sure, 1) for pair in pairs],
-            "naacl": [f"{n} {s + 1} {t + 1}" for n, pair in enumerate(pairs, 1) for s, t in pair.gold.sure],
-        }.items():
-            (folder / f"{split}.{name}").write_text("".join(f"{line}\n" for line in lines))
-    return folder
-
-
-def experiment(source: str, target: str, suffix: str, steps: int) -> Experiment:
-    return Experiment.model_validate({
-        "name": f"{source}_{target}",
-        "task": {
-            "kind": "translation", "guided_alignment": 1.0, "max_length": 30,
-            "data": {
-                "kind": "parallel_text", "source": source, "target": target,
-                "train": "train", "dev": "dev", "test": {"test": "test"},
-                "alignments": {"train": f"train.{suffix}", "test": f"test.{suffix}"},
-            },
-            "tokenizer": {"kind": "bpe", "vocabulary": 100},
-            "decoding": {"beam": 2, "max_length": 20},
-        },
-        "model": {
-            "kind": "transformer_seq2seq", "width": 32, "heads": 2, "feed_forward": 32, "max_length": 40,
-            "encoder": {"layers": 1}, "decoder": {"layers": 2}, "dropout": 0.0,
-        },
-        "training": {
-            "steps": steps, "batch_tokens": 512, "buckets": 1, "evaluate_every": steps,
-            "optimizer": {"kind": "adamw", "learning_rate": 0.01, "schedule": "constant"},
-        },
-    })  # fmt: skip
+    return write_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
@@ -97,134 +51,6 @@ def gold_options(data: Path) -> list[str]:
     return ["--gold", str(data / "test.align"), "--source", str(data / "test.de"), "--target", str(data / "test.en")]
 
 
-# Alignments of one's own data
-
-
-def load(folder: Path, **changes):
-    settings = {"source": "de", "target": "en", "train": "train", "dev": "dev", "test": {"test": "test"}, **changes}
-    return loading.load(ParallelText(**settings), folder)
-
-
-def test_each_split_has_the_alignments_of_its_file(data: Path):
-    corpus = load(data, alignments={"train": "train.align", "test": "test.align"})
-    assert len(corpus.train) == SPLITS["train"]
-    first, words = corpus.train[0], corpus.train[0].source.split()
-    assert first.alignment is not None
-    assert len(first.alignment) == len(words)
-    link = next(link for link in first.alignment if link.source[0] == 0)
-    assert WORDS[words[0]] == first.target[slice(*link.target)]
-    assert all(pair.alignment is None for pair in corpus.dev)
-    assert corpus.fingerprint() != load(data).fingerprint()
-
-
-def test_composed_letters_move_the_links(tmp_path: Path):
-    for name, line in {"de": "fu\u0308nf zwei", "en": "two five", "align": "0-1 1-0"}.items():
-        for split in ("train", "dev", "test"):
-            (tmp_path / f"{split}.{name}").write_text(line + "\n")
-    (pair,) = load(tmp_path, alignments={"train": "train.align"}).train
-    assert pair.source == "fünf zwei"
-    assert pair.alignment == (Link((0, 4), (4, 8)), Link((5, 9), (0, 3)))
-
-
-def test_rows_of_one_file_keep_their_alignments_in_every_split(tmp_path: Path):
-    draw = random.Random(1)
-    pairs = [sentence(draw) for _ in range(40)]
-    (tmp_path / "all.tsv").write_text("de\ten\n" + "".join(f"{pair.source}\t{pair.target}\n" for pair in pairs))
-    (tmp_path / "all.align").write_text("".join(f"{pharaoh(pair.gold.sure)}\n" for pair in pairs))
-    settings = {"source": "de", "target": "en", "file": "all.tsv", "group_by": "en", "dev": 4, "test": 4}
-    corpus = loading.load(TsvToSplit(**settings, alignments="all.align"), tmp_path)
-    expected = {pair.source: set(pair.pair().alignment or ()) for pair in pairs}
-    found = [pair for split in corpus.splits().values() for pair in split]
-    assert len(found) == 40
-    assert all(set(pair.alignment or ()) == expected[pair.source] for pair in found)
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ("0-0\n", r"train.align:2: 1 lines for 160 source sentences; expected a line each"),
-        ("0-9\n" + "\n" * 159, r"train.align:1: link 0-9: no target word 9 with base=0, index \d is the last"),
-        ("\n\n0:0\n" + "\n" * 157, r"train.align:3: '0:0' is not a link; write 3-4"),
-    ],
-)
-def test_a_mistake_in_an_alignment_file_names_its_line(data: Path, tmp_path: Path, content: str, says: str):
-    for path in data.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    (tmp_path / "train.align").write_text(content)
-    with pytest.raises(UserError, match=says):
-        load(tmp_path, alignments={"train": "train.align"})
-
-
-def test_two_spaces_in_a_row_would_shift_the_words(data: Path, tmp_path: Path):
-    for path in data.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    lines = (data / "train.de").read_text().splitlines()
-    (tmp_path / "train.de").write_text("\n".join([lines[0], lines[1].replace(" ", "  ", 1), *lines[2:]]) + "\n")
-    with pytest.raises(UserError, match=r"train.align:2: source sentence: word 1 is empty: .*single spaces"):
-        load(tmp_path, alignments={"train": "train.align"})
-    assert len(load(tmp_path).train) == SPLITS["train"]
-
-
-def test_an_alignment_file_of_no_split_is_refused():
-    with pytest.raises(ValueError, match=r"alignments.tset: no such split; the splits are train, dev, test"):
-        ParallelText(source="a", target="b", train="t", dev="d", test={"test": "e"}, alignments={"tset": "f"})
-
-
-@pytest.mark.parametrize("name", ["multi30k_de_en_dot", "tatoeba_de_en_transformer"])
-def test_a_config_without_alignments_is_written_as_before_there_were_some(name: str):
-    """Archived runs have no such key, and the YAML of a config is what makes runs a group."""
-    experiments = Path(__file__).parents[1] / "experiments/translation"
-    config = load_config(experiments / f"{name}.yaml")
-    assert "alignments" not in resolved(config)
-    given = "a" if isinstance(config.task.data, TsvToSplit) else {"train": "a"}
-    config = config.replace(task=config.task.replace(data=config.task.data.replace(alignments=given)))
-    assert validated(parse(resolved(config), "").data, "").task.data.alignments == given
-
-
-# Reading gold alignment
-
-
-@pytest.mark.parametrize("name", ["align", "talp", "naacl"])
-def test_each_format_is_told_by_its_name(data: Path, gold, name: str):
-    assert read_gold(data / f"test.{name}", data / "test.de", data / "test.en") == gold
-
-
-def test_a_file_without_sentences_needs_them_and_one_with_them_does_not(data: Path):
-    with pytest.raises(UserError, match=r"test.align: the format pharaoh holds no sentences; give the files of source"):
-        read_gold(data / "test.align")
-    with pytest.raises(UserError, match="holds the sentences; leave out"):
-        read_gold(data / "test.align", data / "test.de", data / "test.en", format="jsonl")
-
-
-def test_detokenized_text_has_every_word_at_its_place():
-    words = ["(", "we", "'ve", "said", ":", '"', "no", '"', ",", "10", "%", "!", ")", "'", "x", "'", "..."]
-    text, spans = detokenize(words)
-    assert text == "(we've said: \"no\", 10 %!) 'x' ..."
-    assert [text[slice(*span)] for span in spans] == words
-    assert detokenize([]) == ("", [])
-
-
-# Statistical aligners and the report
-
-
-def test_statistical_aligners_know_tokenized_and_plain_text_alike(gold):
-    plain = [("Eins, zwei!", "Two, one!"), ("Eins.", "One."), ("Zwei?", "Two?"), ("Drei!", "Three!")] * 3
-    pairs = [AlignedSentence("eins , zwei !", "two , one !", gold[0].gold)]
-    links = alignment.statistical_alignment("ibm1", pairs, plain, both=True)
-    assert links.forward == links.backward == [{(0, 2), (1, 1), (2, 0), (3, 3)}]
-    assert alignment.statistical_alignment("ibm1", pairs, plain).backward is None
-    with pytest.raises(UserError, match="--aligners giza: must be one of ibm1, fast_align, eflomal"):
-        alignment.statistical_alignment("giza", pairs, plain)
-    assert "ibm1" in alignment.available()
-
-
-def test_words_are_split_into_letters_and_marks():
-    assert split_punctuation(["d.h.", "हिन्दी", "10%"]) == (
-        ["d", ".", "h", ".", "हिन्दी", "10", "%"],
-        [0, 0, 0, 0, 1, 2, 2],
-    )
-
-
 def test_offsets_are_those_of_the_decoded_text(run: Path):
     tokenizer = lab.load(run).task.tokenizer.target
     ids = [*tokenizer.encode("one fifty").ids, 3, *tokenizer.encode("sixty").ids]
@@ -233,13 +59,6 @@ def test_offsets_are_those_of_the_decoded_text(run: Path):
     assert text[slice(*offsets[0])] == tokenizer.token(ids[0])
     assert tokenizer.offsets([]) == []
     assert tokenizer.offsets([1]) == [(0, 0)]
-
-
-def test_a_field_of_alignments_is_the_last():
-    hypotheses = [Hypothesis("a b", [5, 6], -0.5, np.ones((3, 1)))]
-    assert list(output_lines(0, hypotheses, 1, ["0-0"])) == ["a b ||| 0-0"]
-    assert list(output_lines(0, [], 1, [])) == [" ||| "]
-    assert list(output_lines(4, hypotheses, 2, ["0-0"])) == ["4 ||| a b ||| -0.5000 ||| 0-0", "4 |||  ||| -inf ||| "]
 
 
 # The run
@@ -267,11 +86,250 @@ def test_the_attention_of_a_hypothesis_is_that_of_its_decoding(run: Path):
         np.testing.assert_allclose(mean, best.weights, atol=1e-5)
 
 
+def with_nan(params):
+    """Parameters with NaN in the second head's queries of the first layer's attention to the source."""
+    params = copy.deepcopy(jax.device_get(params))
+    bias = params["decoder"]["body"]["layer_0"]["cross_attention"]["query"]["bias"]
+    params["decoder"]["body"]["layer_0"]["cross_attention"]["query"]["bias"] = np.where(
+        np.arange(32) < 16, bias, np.nan
+    )
+    return params
+
+
+def test_nan_in_the_attention_is_one_line_that_names_the_head(run: Path, data: Path, monkeypatch, capsys):
+    trained = lab.load(run)
+    task, params = trained.task, with_nan(trained.params)
+    monkeypatch.setattr(trained_module, "read_parameters", lambda *_: [(60, params)])
+    (run / "alignment.json").unlink(missing_ok=True)
+    fault = r"no alignment can be read: decoder/layer_1/cross_attention, head 2 \(and 2 other heads\) has NaN or Inf"
+    assert cli.main(["align", str(run), *gold_options(data), "--dev", "10", "--aligners", "none"]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert re.match(f'attnlab: {fault} among the weights, for the source "', message), message
+    assert not (run / "alignment.json").exists()
+    hypothesis = Hypothesis("one", task.tokenizer.target.encode("one").ids, 0.0, np.ones((1, 1)))
+    monkeypatch.setattr(task, "hypotheses_of_lines", lambda *_: [[hypothesis]])
+    with pytest.raises(UserError, match=fault):
+        list(aligned_prediction(trained, layer=2).predict(params, ["eins"], 0, 1))
+    with pytest.raises(UserError, match=r"no alignment error rate: the attention to the source \(layer 1, mean of its"):
+        task._alignment_scores(params, task.load(trained.run.config, data).test["test"], no_poll)
+
+
+# attnlab align
+
+
 @pytest.fixture
 def undecided(run: Path):
     """The run before `attnlab align`."""
     (run / "alignment.json").unlink(missing_ok=True)
     return run
+
+
+@pytest.fixture(scope="module")
+def written(run: Path, data: Path) -> dict:
+    """What `attnlab align` writes, with its messages."""
+    (run / "alignment.json").unlink(missing_ok=True)
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        assert cli.main(["align", str(run), *gold_options(data), "--dev", "10", "--data", str(data)]) == 0
+    text = (run / "alignment.json").read_text()
+    return {"text": text, "out": out.getvalue(), "err": err.getvalue(), **json.loads(text)}
+
+
+def rows_of(report: dict) -> dict[str, dict]:
+    return {row["name"]: row for row in report["test"]}
+
+
+def aligned(run: Path, *options: str) -> dict:
+    dev = [] if "--dev" in options else ["--dev", "10"]
+    assert cli.main(["align", str(run), *options, *dev]) == 0
+    return json.loads((run / "alignment.json").read_text())
+
+
+def test_align_chooses_on_dev_and_scores_on_the_rest(written: dict):
+    assert (
+        "IBM model 1: training on 160 sentence pairs and on the texts of the 30 with gold alignment" in written["err"]
+    )
+    assert (written["dev_sentences"], written["test_sentences"], written["trained_on"]) == (10, 20, 160)
+    assert (written["exactly_tokenized"], written["reverse"], written["reverse_chosen"]) == (30, None, None)
+    dev = {
+        quantity: [row for row in written["dev"] if row["quantity"] == quantity] for quantity in ("weights", "norms")
+    }
+    assert [len(rows) for rows in dev.values()] == [2 * (2 * 3 + 1)] * 2
+    best = min(dev["weights"], key=lambda entry: entry["aer"])
+    assert best["aer"] < 5.0
+    assert written["chosen"] == {name: best[name] for name in ("layer", "head", "reading", "quantity")}
+    rows = rows_of(written)
+    assert rows["attention"]["choice"] == written["chosen"]
+    for name, row in rows.items():
+        assert row["aer_ci95"][0] <= row["aer"] <= row["aer_ci95"][1]
+        assert name == "attention" or row["minus_first"] == pytest.approx(row["aer"] - rows["attention"]["aer"])
+    assert rows["attention"]["aer"] < 5.0 < rows["diagonal"]["aer"]
+    assert rows["IBM model 1"]["aer"] < 15.0 < rows["diagonal"]["aer"]
+
+
+def test_the_other_reading_and_the_norms_stand_beside_the_chosen_attention(written: dict):
+    rows, chosen = rows_of(written), written["chosen"]["reading"]
+    other = {"output_step": "input_step", "input_step": "output_step"}[chosen]
+    beside = [("attention", other), ("attention norms", chosen), ("attention norms", other)]
+    names = ["attention", *(f"{name}, {reading.replace('_', ' ')}" for name, reading in beside)]
+    assert list(rows) == [*names, "IBM model 1", "diagonal"]
+    for name in names[1:]:
+        choice = rows[name]["choice"]
+        rivals = [row for row in written["dev"] if all(row[key] == choice[key] for key in ("reading", "quantity"))]
+        assert min(rivals, key=lambda row: row["aer"])["head"] == choice["head"]
+
+
+def test_a_reader_is_told_what_the_tables_mean(written: dict):
+    chosen, rows = written["chosen"], rows_of(written)
+    head = f"head {chosen['head']}" if chosen["head"] else "mean of 2 heads"
+    for text in (
+        "AER on the first 10 sentences (dev)", "Other 20 sentences (test)", "attention (de→en): each target token",
+        "words are linked if any of their tokens are",
+        "each target word is linked to one source word or none",
+        "percent, of sure and possible links", "AER minus that",
+        f"chosen on dev: layer {chosen['layer']}, {head}, {chosen['reading'].replace('_', ' ')}", "written: ",
+        f"{rows['diagonal']['aer']:.1f}", f"{rows['diagonal']['minus_first']:+.1f}",
+    ):  # fmt: skip
+        assert text in written["out"]
+    assert f"*{min(row['aer'] for row in written['dev'] if row['quantity'] == 'weights'):.1f}" in written["out"]
+
+
+def test_swap_exchanges_source_and_target(undecided: Path, data: Path, written: dict):
+    exchanged = ["--gold", data / "test.reverse", "--source", data / "test.en", "--target", data / "test.de"]
+    options = [*map(str, exchanged), "--data", str(data)]
+    assert aligned(undecided, *options, "--swap") == json.loads(written["text"])
+    rows = rows_of(aligned(undecided, *options))
+    assert rows["attention"]["aer"] > 30.0
+
+
+def test_text_is_what_the_aligners_are_trained_on(run: Path, data: Path, gold, monkeypatch, tmp_path: Path):
+    monkeypatch.delenv("ATTNLAB_DATA", raising=False)
+    write_jsonl(tmp_path / "few.jsonl", gold[:2], 0)  # too few to learn their words from
+    options = ["--gold", str(tmp_path / "few.jsonl"), "--dev", "1", "--aligners", "ibm1"]
+    files = [str(data / "train.de"), str(data / "train.en")]
+    of_data = aligned(run, *options, "--data", str(data))
+    assert rows_of(of_data)["IBM model 1"]["aer"] == 0.0
+    assert aligned(run, *options, "--text", *files) == of_data
+    exchanged = rows_of(aligned(run, *options, "--text", *files[::-1]))
+    assert exchanged["IBM model 1"]["aer"] > 0.0
+    assert exchanged["attention"] == rows_of(of_data)["attention"]
+    other = aligned(run, *options, "--text", str(data / "dev.de"), str(data / "dev.en"))
+    assert (other["trained_on"], of_data["trained_on"]) == (SPLITS["dev"], SPLITS["train"])
+
+
+def test_detokenized_gold_is_what_the_model_was_trained_on(undecided: Path, gold, tmp_path: Path):
+    tokenized = [AlignedSentence(f"{pair.source} !", f"{pair.target} !", pair.gold) for pair in gold]
+    plain = [AlignedSentence(f"{pair.source}!", f"{pair.target}!", pair.gold) for pair in gold]
+    trained = lab.load(undecided)
+    joined, whole, apart = (
+        alignment.tokenized(trained.task, pairs, detokenized)
+        for pairs, detokenized in ((tokenized, True), (plain, False), (tokenized, False))
+    )
+    assert [(pair.source, pair.target) for pair in joined] == [(pair.source, pair.target) for pair in whole]
+    assert joined[0].source.endswith("!") > joined[0].source.endswith(" !")
+    assert joined[0].target != apart[0].target
+    assert joined[0].source_words == [*range(len(gold[0].source.split()) + 1)]  # the mark is a word of its own
+    assert all(pair.exact for pair in [*joined, *whole, *apart])
+    write_jsonl(tmp_path / "gold.jsonl", tokenized, 0)
+    options = ["--gold", str(tmp_path / "gold.jsonl"), "--aligners", "none"]
+    report, other = aligned(undecided, *options, "--detokenize"), aligned(undecided, *options)
+    assert (report["detokenized"], other["detokenized"]) == (True, False)
+    attended = alignment.attended_sentences(trained.task, trained.params, joined)
+    chosen = alignment.source_attention(trained.task).choice(*list(report["chosen"].values())[:3])
+    links = [alignment.attention_links(sentence, chosen) for sentence in attended]
+    row = alignment.alignment_row("", links[10:], [pair.gold for pair in gold[10:]])
+    assert rows_of(report)["attention"]["aer"] == pytest.approx(row.score.aer)
+    assert [entry["aer"] for entry in report["dev"]] != [entry["aer"] for entry in other["dev"]]
+
+
+def test_tokens_of_several_words_are_counted_and_reported(undecided: Path, gold, monkeypatch, capsys):
+    monkeypatch.setattr(sentences, "detokenize", lambda words: (" ".join(words), within_a_token(words)))
+    report, _ = lab.align(undecided, gold[:4], dev=1, detokenize=True, aligners=[])
+    message = "attnlab: 4 of 4 sentence pairs have tokens of several words, which count for the first of them"
+    assert message in capsys.readouterr().err
+    assert json.loads((undecided / "alignment.json").read_text())["exactly_tokenized"] == 0
+    assert report.rows[0].aer_interval is None
+
+
+def within_a_token(words: list[str]) -> list[tuple[int, int]]:
+    """The spans of words, but for the end of the first, which is behind its first letter."""
+    (start, _), (_, second), *others = word_spans(" ".join(words))
+    return [(start, start + 1), (start + 1, second), *others]
+
+
+def test_both_directions_are_symmetrized(run: Path, data: Path, gold, tmp_path: Path):
+    other = lab.train(experiment("en", "de", "reverse", 60), tmp_path / "backward", data)
+    report, attention = lab.align(run, gold, dev=10, reverse=other, aligners=["ibm1"], data_dir=data)
+    names = [row.name for row in report.rows]
+    kinds = ["", ", reverse", ", intersection", ", union", ", grow-diag-final-and"]
+    attended = [f"attention{kind}" for kind in kinds]
+    assert [name for name in names if not name.startswith("attention norms") and " step" not in name] == [
+        *attended, *(f"IBM model 1{kind}" for kind in kinds), "diagonal",
+    ]  # fmt: skip
+    rows = dict(zip(names, report.rows, strict=True))
+    assert all(rows[name].score.aer < 10.0 for name in attended)  # links that were not transposed would be wrong
+    assert rows["IBM model 1, reverse"].score.aer < 15.0
+    assert rows["attention, intersection"].score.recall <= rows["attention"].score.recall
+    assert rows["attention, union"].score.recall >= rows["attention"].score.recall
+    written = json.loads((run / "alignment.json").read_text())
+    best = min((entry for entry in report.choices if entry.choice.quantity == "weights"), key=lambda e: e.score.aer)
+    assert report.chosen == best.choice
+    assert written["reverse"]["run"] == str(other)
+    assert (
+        written["reverse_chosen"]
+        == attention.as_data(report.reverse_chosen)
+        == rows_of(written)["attention, reverse"]["choice"]
+    )
+    assert rows["attention, reverse"].choice == report.reverse_chosen
+    assert "chosen on dev, reverse: " in notes(report)
+    assert attention.describe(Choice(None, 2, "input_step")) == "mean of all layers, head 2, input step"
+    with pytest.raises(UserError, match="forward: translates de→en; the other direction of de→en is expected"):
+        lab.align(run, gold, dev=10, reverse=run, aligners=[])
+
+
+def test_data_that_are_not_those_of_the_training_are_refused(undecided: Path, data: Path, tmp_path: Path, capsys):
+    shutil.copytree(data, tmp_path, dirs_exist_ok=True)
+    lines = (data / "train.de").read_text().splitlines()
+    (tmp_path / "train.de").write_text("\n".join([*lines[:-1], lines[-1] + " eins"]) + "\n")
+    assert cli.main(["align", str(undecided), *gold_options(data), "--dev", "10", "--data", str(tmp_path)]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"was trained on different data \(fingerprint .*; .* or give --text SOURCE TARGET", message), (
+        message
+    )
+    assert not (undecided / "alignment.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--dev", "30"], "--dev 30: must be between 1 and 29"),
+        (["--aligners", "giza"], "--aligners giza: must be one of ibm1, fast_align, eflomal, or none"),
+        (["--aligners", "fast_align"], "fast_align is not on PATH: "),
+        (["--aligners", "none", "--text", "a", "b"], "--text: .*--aligners none"),
+        ([], "give --data DIR or set ATTNLAB_DATA; .*--text SOURCE TARGET, or --aligners none"),
+        (["--base", "1"], "test.align:1: link 0-.: no source word 0 with base=1, .*use base=0"),
+    ],
+)
+def test_mistaken_options_are_one_line(run: Path, data: Path, capsys, monkeypatch, options: list[str], says: str):
+    monkeypatch.delenv("ATTNLAB_DATA", raising=False)
+    monkeypatch.setenv("PATH", "")
+    assert (
+        cli.main(
+            ["align", str(run), *gold_options(data), *(["--dev", "10"] if "--dev" not in options else []), *options]
+        )
+        == 2
+    )
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("attnlab: ")
+    assert re.search(says, message), message
+
+
+def test_text_for_no_aligner_is_refused_in_python_too(run: Path, gold):
+    with pytest.raises(UserError, match=r"--text: .*--aligners none"):
+        lab.align(run, gold, dev=10, aligners=[], text=[("eins", "one")])
+
+
+# attnlab predict --alignment
 
 
 def predicted(run: Path, monkeypatch, capsys, *options: str) -> tuple[list[str], str]:
@@ -288,80 +346,101 @@ def test_predict_prints_the_alignment_of_each_translation(undecided: Path, monke
     plain, _ = predicted(undecided, monkeypatch, capsys)
     lines, said = predicted(undecided, monkeypatch, capsys, "--alignment")
     assert [line.partition(" ||| ")[0] for line in lines] == plain
-    assert lines[0] == "two one ||| 0-1 1-0"
-    assert lines[1] == " ||| "
-    assert lines[2] == "three fifty sixty ||| 0-2 1-1 2-0"
+    assert lines == ALIGNED
     assert "alignment: layer 1, mean of 2 heads, output step (see `attnlab align`" in said
     options = ["--alignment", "--n-best", "2", "--layer", "1", "--reading", "input"]
-    several, _ = predicted(undecided, monkeypatch, capsys, *options)
+    several, said = predicted(undecided, monkeypatch, capsys, *options)
     assert [line.split(" ||| ")[0] for line in several] == ["0", "0", "1", "1", "2", "2"]
-    assert several[4].split(" ||| ")[1] == "three fifty sixty"
-    assert several[4].split(" ||| ")[3] != "0-2 1-1 2-0"
+    assert several[4].split(" ||| ")[1] == ALIGNED[2].split(" ||| ")[0]
+    assert several[4].split(" ||| ")[3] != ALIGNED[2].split(" ||| ")[1]
+    assert "alignment: layer 1, mean of 2 heads, input step\n" in said
 
 
-def test_align_chooses_scores_and_is_used(undecided: Path, data: Path, monkeypatch, capsys):
-    arguments = ["align", str(undecided), *gold_options(data), "--dev", "10", "--data", str(data)]
-    assert cli.main(arguments) == 0
-    printed = capsys.readouterr()
-    assert "IBM model 1: training on 160 and the 30 pairs with gold alignment" in printed.err
-    report = json.loads((undecided / "alignment.json").read_text())
-    assert (report["dev_sentences"], report["test_sentences"], report["trained_on"]) == (10, 20, 160)
-    assert len(report["dev"]) == 2 * (2 * 3 + 1)
-    assert min(report["dev"], key=lambda entry: entry["aer"])["aer"] < 5.0
-    rows = {row["name"]: row for row in report["test"]}
-    assert list(rows)[:2] == ["attention", "IBM model 1"]
-    assert list(rows)[-1] == "diagonal"
-    assert rows["attention"]["aer"] < 5.0 < rows["diagonal"]["aer"]
-    assert rows["attention"]["aer_ci95"][0] <= rows["attention"]["aer"] <= rows["attention"]["aer_ci95"][1]
-    assert rows["diagonal"]["minus_first"] == pytest.approx(rows["diagonal"]["aer"] - rows["attention"]["aer"])
-    chosen = report["chosen"]
-    for text in (f"layer {chosen['layer']}", "written: ", "AER − attention", f"{rows['diagonal']['aer']:.1f}"):
-        assert text in printed.out
-    lines, said = predicted(undecided, monkeypatch, capsys, "--alignment")
-    assert lines[0] == "two one ||| 0-1 1-0"
-    assert "alignment.json)" in said
+@pytest.fixture
+def decided(run: Path, written: dict):
+    """Return a function that writes alignment.json with changes, and returns the run."""
 
+    def write(text: str | None = None, **changes) -> Path:
+        record = json.loads(written["text"]) | changes
+        (run / "alignment.json").write_text(json.dumps(record) if text is None else text)
+        return run
 
-def test_a_damaged_choice_is_reported(undecided: Path, monkeypatch, capsys):
-    (undecided / "alignment.json").write_text('{"chosen": {"layer": 9, "head": null, "reading": "output_step"}}')
-    assert cli.main(["predict", str(undecided), "--alignment"]) == 2
-    assert "alignment.json: is not what attnlab align has written" in capsys.readouterr().err
-    (undecided / "alignment.json").unlink()
-
-
-def test_both_directions_are_symmetrized(run: Path, data: Path, gold, tmp_path: Path):
-    other = lab.train(experiment("en", "de", "reverse", 2), tmp_path / "backward", data)
-    report, attention = lab.align(run, gold, dev=10, reverse=other, aligners=["ibm1"], text=[], data_dir=data)
-    names = [row.name for row in report.rows]
-    kinds = ["", ", reverse", ", intersection", ", union", ", grow-diag-final-and"]
-    assert names == [f"{name}{kind}" for name in ("attention", "IBM model 1") for kind in kinds] + ["diagonal"]
-    rows = dict(zip(names, report.rows, strict=True))
-    assert rows["attention, intersection"].score.recall <= rows["attention"].score.recall
-    assert rows["attention, union"].score.recall >= rows["attention"].score.recall
-    assert isinstance(report.reverse_chosen, Choice)
-    assert attention.describe(Choice(None, 2, "input_step")) == "mean of all layers, head 2, input step"
-    with pytest.raises(UserError, match="forward: translates de→en; the other direction of de→en is expected"):
-        lab.align(run, gold, dev=10, reverse=run, aligners=[])
+    yield write
     (run / "alignment.json").unlink()
 
 
+def test_predict_uses_what_align_has_chosen(decided, written: dict, monkeypatch, capsys):
+    lines, said = predicted(decided(), monkeypatch, capsys, "--alignment")
+    assert lines == ALIGNED
+    assert f"layer {written['chosen']['layer']}, " in said
+    assert "alignment.json)" in said
+
+
+@pytest.fixture(scope="module")
+def model(run: Path):
+    """The run, and its layers that attend to the source."""
+    trained = lab.load(run)
+    return trained, alignment.source_attention(trained.task)
+
+
+def test_an_option_replaces_its_part_of_the_choice(decided, model):
+    decided(chosen={"layer": 2, "head": 2, "reading": "input_step", "quantity": "weights"})
+    one, two = model[1].names
+    for given, choice in (
+        ((None, None, None), Choice(two, 2, "input_step")),
+        ((None, 1, None), Choice(two, 1, "input_step")),
+        ((None, None, "output"), Choice(two, 2, "output_step")),
+        ((None, 1, "output"), Choice(two, 1, "output_step")),
+        ((1, None, None), Choice(one, None, "output_step")),
+        ((2, 1, None), Choice(two, 1, "output_step")),
+        ((1, None, "input"), Choice(one, None, "input_step")),
+    ):
+        assert alignment_of_run._selected(*model, *given)[0] == choice
+    assert alignment_of_run._selected(*model, None, 1, "output")[1].endswith(
+        "alignment.json, but for --head and --reading)"
+    )
+    decided("{")
+    assert alignment_of_run._selected(*model, 1, None, None)[0] == Choice(one, None, "output_step")  # needs no record
+
+
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("chosen", "says"),
     [
-        (["--dev", "30"], "--dev 30: must be between 1 and 29"),
-        (["--aligners", "giza"], "--aligners giza: must be one of"),
-        (["--dev", "10"], "give --data DIR or set ATTNLAB_DATA; .*--text SOURCE TARGET, or --aligners none"),
-        (["--base", "1"], "test.align:1: link 0-.: no source word 0 with base=1, .*use base=0"),
+        ({"layer": 9}, "chosen.layer 9: this model's attention to the source has layers 1 to 2"),
+        ({"layer": True}, "chosen.layer is true, not a number or null"),
+        ({"head": 0}, "chosen.head 0: this model's attention to the source has heads 1 to 2"),
+        ({"head": "1"}, 'chosen.head is "1", not a number or null'),
+        ({"reading": "sideways"}, 'chosen.reading is "sideways", not output_step or input_step'),
+        ({"reading": ["input_step"]}, "chosen.reading is "),
+        ({"quantity": "norms"}, 'chosen.quantity is "norms", not weights'),
     ],
 )
-def test_mistaken_options_are_one_line(run: Path, data: Path, capsys, monkeypatch, options: list[str], says: str):
-    monkeypatch.delenv("ATTNLAB_DATA", raising=False)
-    given = [*options, "--data", str(data)] if "giza" in options else options
-    given = given if "--dev" in given else [*given, "--dev", "10"]
-    assert cli.main(["align", str(run), *gold_options(data), *given]) == 2
-    message = capsys.readouterr().err.splitlines()[-1]
+def test_a_choice_that_align_does_not_write_is_one_line(decided, model, written: dict, chosen: dict, says: str):
+    decided(chosen=written["chosen"] | chosen)
+    refused(model, rf"is not what attnlab align has written for this run: {re.escape(says)}")
+
+
+def test_a_damaged_record_is_one_line(decided, model, written: dict, capsys):
+    for text in ("", "[]", '{"chosen": 1}', "[" * 100_000, json.dumps({"chosen": written["chosen"]})):
+        decided(text)
+        refused(model, "is not what attnlab align has written for this run; delete it")
+    assert cli.main(["predict", str(decided("")), "--alignment"]) == 2
+    (message,) = capsys.readouterr().err.splitlines()
     assert message.startswith("attnlab: ")
-    assert re.search(says, message), message
+
+
+def test_a_choice_for_other_parameters_is_one_line(decided, model, written: dict):
+    for changed in ({"steps": [7], "sha256": "0"}, written["checkpoint"] | {"sha256": "0"}):
+        decided(checkpoint=changed)
+        steps = re.escape(str(changed["steps"]))
+        refused(model, rf"the choice was made for other parameters \(of checkpoints {steps}; now \[60\]\); repeat")
+    decided(checkpoint="best")
+    refused(model, "is not what attnlab align has written")
+
+
+def refused(model, says: str) -> None:
+    with pytest.raises(UserError, match=rf"^[^\n]*alignment.json: {says}"):
+        alignment_of_run._recorded_choice(*model)
 
 
 @pytest.mark.parametrize(
@@ -381,8 +460,3 @@ def test_gold_without_sure_links_is_refused(run: Path):
     pairs = [AlignedSentence("eins", "one", Gold(frozenset(), frozenset({(0, 0)})))] * 3
     with pytest.raises(UserError, match="gold alignment of the first 1 sentences has no sure link"):
         lab.align(run, pairs, dev=1, aligners=[])
-
-
-def test_pharaoh_is_read_as_predict_writes_it(tmp_path: Path):
-    (tmp_path / "a").write_text("0-1 1-0\n\n")
-    assert [gold.sure for gold in read_pharaoh(tmp_path / "a", 0)] == [{(0, 1), (1, 0)}, frozenset()]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from attnlab.analysis import alignment
 from attnlab.analysis.alignment import AttendedSentence, AttentionStack, Choice
 from attnlab.config.errors import UserError
-from attnlab.data.translation.word_alignment import Gold
-from attnlab.layers.capture import layer_attention
+from attnlab.data.translation.word_alignment import AlignedSentence, Gold
+from attnlab.layers.capture import PoolingInputs, Projection, layer_attention
 from attnlab.tasks.bootstrap import paired_difference
 from attnlab.tasks.translation.alignment import alignment_counts, alignment_score, pooled_score
 
@@ -338,6 +338,57 @@ def test_the_stack_is_built_from_the_records_of_a_model():
         alignment.cross_attention([records[1], layer_attention("cross", "decoder", 2, batch[:, 1, :1])])
 
 
+def with_values(values) -> list:
+    """Records of the two layers for one example, with values [s, heads, v] and an output projection of ones."""
+    projection = Projection(np.ones((2, 1, 1), np.float32), None)
+    pooled = [PoolingInputs(None, layer[None], np.asarray(values, np.float32)[None]) for layer in WEIGHTS]
+    return [
+        layer_attention("cross", "decoder", n + 1, WEIGHTS[n][None], pooled=pooled[n], projection=projection)
+        for n in range(2)
+    ]
+
+
+def test_norms_by_hand():
+    # Heads of source token 0 are opposite, and cancel where their weights are equal; token 1 is twenty times as long.
+    (stack,) = alignment.cross_attention(with_values([[[1], [-1]], [[20], [20]], [[0], [0]], [[0], [0]]]))
+    np.testing.assert_array_equal(stack.weights, WEIGHTS)
+    lengths = np.array([1, 20, 0, 0], np.float32)
+    np.testing.assert_allclose(stack.norms.heads, WEIGHTS * lengths, rtol=1e-6)
+    signs = np.array([[1, 20, 0, 0], [-1, 20, 0, 0]], np.float32)
+    np.testing.assert_allclose(stack.norms.layers, np.abs((WEIGHTS * signs[:, None]).sum(axis=1)), rtol=1e-5, atol=1e-6)
+    head, together = Choice(TWO, 1, "output_step", "norms"), Choice(TWO, None, "output_step", "norms")
+    sentence = AttendedSentence(stack, range(2), range(3), SENTENCE.gold)
+    assert alignment.attention_links(sentence, Choice(TWO, 2)) == {(1, 0), (0, 1), (0, 2)}
+    # Where the weights are 0.775 and 0.075, the norms are 0.775 and 1.5.
+    assert alignment.attention_links(sentence, Choice(TWO, 2, quantity="norms")) == {(1, 0), (1, 1), (1, 2)}
+    np.testing.assert_allclose(alignment.aligned_weights(stack, head, 2, 3), stack.norms.heads[1, 0, :3, :2])
+    np.testing.assert_allclose(alignment.aligned_weights(stack, together, 2, 3), stack.norms.layers[1, :3, :2])
+    assert len(alignment.choices(stack)) == 28
+    cut = stack.cut(3, 2)
+    assert (cut.weights.shape, cut.norms.heads.shape, cut.norms.layers.shape) == ((2, 2, 3, 2), (2, 2, 3, 2), (2, 3, 2))
+    with pytest.raises(ValueError, match="norms of attention were not captured"):
+        alignment.attention_links(SENTENCE, head)
+
+
+def test_a_report_has_the_best_of_the_other_reading_and_of_the_norms():
+    (stack,) = alignment.cross_attention(with_values([[[1], [-1]], [[20], [20]], [[0], [0]], [[0], [0]]]))
+    sentences = [AttendedSentence(stack, range(2), range(3), SENTENCE.gold)] * 3
+    pairs = [AlignedSentence("a b", "c d e", SENTENCE.gold)] * 3
+    report = alignment.alignment_report(pairs, sentences, 1)
+    assert report.chosen == Choice(TWO, 1, "output_step")
+    names = ["attention", "attention, input step", "attention norms, output step", "attention norms, input step"]
+    assert [row.name for row in report.rows] == [*names, "diagonal"]
+    for row in report.rows[:4]:
+        kind = row.choice.reading, row.choice.quantity
+        rivals = [entry for entry in report.choices if (entry.choice.reading, entry.choice.quantity) == kind]
+        assert row.choice == min(rivals, key=lambda entry: entry.score.aer).choice
+    data = report.as_data()
+    assert data["chosen"] == {"layer": 2, "head": 1, "reading": "output_step", "quantity": "weights"}
+    assert (data["reverse_chosen"], len(data["dev"])) == (None, 28)
+    plain = alignment.alignment_report(pairs, [SENTENCE] * 3, 1)  # captured without details
+    assert [row.name for row in plain.rows] == ["attention", "attention, input step", "diagonal"]
+
+
 def test_padding_changes_nothing():
     padded = np.full((2, 2, 7, 9), np.nan, np.float32)
     padded[:, :, :4, :4] = WEIGHTS
@@ -354,6 +405,8 @@ def test_subwords_are_joined_to_words():
 def test_the_choice_with_the_lowest_aer_is_chosen():
     scores = alignment.aer_of_choices([SENTENCE], alignment.choices(STACK))
     assert len(scores) == 14
+    single = alignment.choices(AttentionStack((ONE,), WEIGHTS[:1, :1]))
+    assert single == [Choice(ONE, None, "output_step"), Choice(ONE, None, "input_step")]
     assert alignment.choose([SENTENCE]) == Choice(TWO, 1, "output_step")  # also Choice(ONE, 1, "input_step"): the first
     assert alignment.choose([SENTENCE], alignment.choices(STACK, ("input_step",))) == Choice(ONE, None, "input_step")
     # Links (1, 0), (0, 1), (0, 2): none is gold.

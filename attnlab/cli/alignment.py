@@ -7,12 +7,11 @@ from typing import Any
 
 from attnlab.cli.arguments import add_command, add_data, add_run, data_dir_of, experiment_of_run
 from attnlab.cli.host import prepare_host
+from attnlab.config import Experiment
 from attnlab.config.errors import UserError
 from attnlab.system.interrupt import interruptible_import
 
 FORMATS = ("pharaoh", "talp", "naacl", "jsonl")
-WIDTH = 120
-"""Columns of the tables in a pipe."""
 
 
 def add_commands(commands: Any) -> None:
@@ -46,7 +45,7 @@ def add_commands(commands: Any) -> None:
         nargs=2,
         type=Path,
         metavar=("SOURCE", "TARGET"),
-        help="texts to train the baselines on, besides those of --gold (default: the run's training pairs)",
+        help="texts to train these baselines on, besides those of --gold (default: the run's training pairs)",
     )
     add_data(align)
 
@@ -56,8 +55,12 @@ def add_alignment(predict: argparse.ArgumentParser) -> None:
     add = predict.add_argument
     add("--alignment", action="store_true", help="add ||| and the word alignment of each translation: 0-0 1-2 ...")
     add("--layer", type=int, metavar="N", help="layer to align by, from 1 (default: chosen by attnlab align)")
-    add("--head", type=int, metavar="N", help="head of that layer, from 1 (default: mean of its heads)")
-    add("--reading", choices=("output", "input"), help="align a word at the step that outputs it, or that reads it")
+    help_of_head = "head of that layer, from 1 (default: chosen by attnlab align; with --layer the mean of its heads)"
+    add("--head", type=int, metavar="N", help=help_of_head)
+    help_of_reading = (
+        "align a word at the step that outputs it, or that reads it (default: likewise; with --layer output)"
+    )
+    add("--reading", choices=("output", "input"), help=help_of_reading)
 
 
 def alignment_of(options: argparse.Namespace) -> dict[str, Any] | None:
@@ -72,8 +75,10 @@ def alignment_of(options: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _align(options: argparse.Namespace) -> int:
-    experiment_of_run(options)
+    direction = _direction(experiment_of_run(options))
     data_dir, aligners = data_dir_of(options), _aligners(options.aligners)
+    if options.text and aligners == []:
+        raise UserError("--text: it is the aligners that are trained on it, and --aligners none leaves them out")
     prepare_host()
     with interruptible_import():
         from rich.console import Console
@@ -85,7 +90,7 @@ def _align(options: argparse.Namespace) -> int:
 
     gold = read_gold(options.gold, options.source, options.target, format=options.format, base=options.base)
     text = [(pair.source, pair.target) for pair in read_pairs(*options.text)] if options.text else None
-    report, attention = lab.align(
+    report, _ = lab.align(
         options.run,
         [sentence.reversed() for sentence in gold] if options.swap else gold,
         dev=options.dev,
@@ -96,12 +101,20 @@ def _align(options: argparse.Namespace) -> int:
         data_dir=data_dir,
         trust=options.trust,
     )
-    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
-    console.print(tables.choices_table(report, attention))
-    print()
-    console.print(tables.rows_table(report))
-    print(f"\nchosen: {attention.describe(report.chosen)}\nwritten: {options.run / 'alignment.json'}")
+    console = Console() if sys.stdout.isatty() else Console(width=tables.WIDTH)
+    console.print(tables.choices_table(report))
+    for table in tables.rows_tables(report, console.width):
+        print()
+        console.print(table)
+    print(f"\n{tables.notes(report, direction)}\nwritten: {options.run / 'alignment.json'}")
     return 0
+
+
+def _direction(experiment: Experiment) -> str:
+    """Return the direction of a translation, `de→en`; nothing if the data do not name the languages."""
+    data = getattr(experiment.task, "data", None)
+    names = [name for side in ("source", "target") if isinstance(name := getattr(data, side, None), str)]
+    return "→".join(names) if len(names) == 2 else ""
 
 
 def _aligners(names: str | None) -> list[str] | None:

@@ -63,8 +63,8 @@ class ParallelText(Config):
     alignments: Alignments = {}
     """Word alignments for guided alignment and the alignment error rate: a mapping of `train`, `dev` and names of test
     sets to files in the format Pharaoh, which fast_align writes: a line for each pair with its links source-target,
-    `0-0 1-2`, of words separated by single spaces, from 0. All links count as sure. Splits without a file have no
-    alignments."""
+    `0-0 1-2`, of words separated by single spaces, from 0. A link `1p2` is only possible: it does not guide attention,
+    and counts for the precision alone. Splits without a file have no alignments."""
 
     _check_alignments = model_validator(mode="after")(_alignments_of_splits)
 
@@ -86,8 +86,8 @@ class Tsv(Config):
     alignments: Alignments = {}
     """Word alignments for guided alignment and the alignment error rate: a mapping of `train`, `dev` and names of test
     sets to files in the format Pharaoh, which fast_align writes: a line for each pair with its links source-target,
-    `0-0 1-2`, of words separated by single spaces, from 0. All links count as sure. Splits without a file have no
-    alignments."""
+    `0-0 1-2`, of words separated by single spaces, from 0. A link `1p2` is only possible: it does not guide attention,
+    and counts for the precision alone. Splits without a file have no alignments."""
 
     _check_alignments = model_validator(mode="after")(_alignments_of_splits)
 
@@ -116,8 +116,8 @@ class TsvToSplit(Config):
     """Column whose equal sentences stay in one split: the value of `source` or of `target`."""
     alignments: Annotated[str | None, Field(exclude_if=lambda file: file is None)] = None
     """Path of a file of word alignments in the format Pharaoh with a line for each row, for guided alignment and the
-    alignment error rate: links source-target, `0-0 1-2`, of words separated by single spaces, from 0, all of them sure;
-    null for none."""
+    alignment error rate: links source-target, `0-0 1-2`, of words separated by single spaces, from 0; a link `1p2` is
+    only possible, and does not guide attention. Null for none."""
     dev: PositiveInt = 1_000
     """Smallest number of rows in the validation set; there are more if its last sentence has several translations."""
     test: PositiveInt = 2_000

@@ -161,7 +161,13 @@ class GenerationTask(Task):
         return results
 
     def attention_of_layers(
-        self, params: PyTree, examples: Sequence[Any], targets: Sequence[Sequence[int]], poll: Poll = no_poll
+        self,
+        params: PyTree,
+        examples: Sequence[Any],
+        targets: Sequence[Sequence[int]],
+        poll: Poll = no_poll,
+        *,
+        details: bool = False,
     ) -> Iterator[tuple[list[int], list[LayerAttention]]]:
         """Yield the attention to the source of all layers, with targets as input, for a few examples at a time.
 
@@ -170,11 +176,12 @@ class GenerationTask(Task):
             examples: examples of the task, whose own targets are not used.
             targets: token numbers of the target of each, without start and end token.
             poll: called between batches; may raise to stop.
+            details: record what `capture.apply_with_attention` records besides the weights.
         Yields: indices of the examples in the first rows, and the records of the layers that attend to the source,
             weights [b h t+1 s] with padding.
         """
         for indices, batch, _ in self._teacher_forcing(examples, targets, poll):
-            yield indices, jax.device_get(self._layers(params, batch))
+            yield indices, jax.device_get(self._layers(params, batch, details=details))
 
     def _teacher_forcing(
         self, examples: Sequence[Any], targets: Sequence[Sequence[int]], poll: Poll
@@ -241,11 +248,11 @@ class GenerationTask(Task):
 
     @cached_property
     def _layers(self) -> Callable[..., list[LayerAttention]]:
-        def layers(params: PyTree, batch: Mapping[str, Any]) -> list[LayerAttention]:
-            records = self.adapter.forward(params, batch).attention
+        def layers(params: PyTree, batch: Mapping[str, Any], details: bool) -> list[LayerAttention]:
+            records = self.adapter.forward(params, batch, details=details).attention
             return [record for record in records if record.kind in ("cross", "decoder")]
 
-        return jax.jit(layers)
+        return jax.jit(layers, static_argnames="details")
 
     @cached_property
     def _weights(self) -> Callable[..., Any]:

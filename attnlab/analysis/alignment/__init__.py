@@ -10,6 +10,7 @@ from attnlab.analysis.alignment.aligners import fast_align as fast_align
 from attnlab.analysis.alignment.attention import AttendedSentence as AttendedSentence
 from attnlab.analysis.alignment.attention import AttentionStack as AttentionStack
 from attnlab.analysis.alignment.attention import Choice as Choice
+from attnlab.analysis.alignment.attention import Quantity as Quantity
 from attnlab.analysis.alignment.attention import Reading as Reading
 from attnlab.analysis.alignment.attention import aer_of_choices as aer_of_choices
 from attnlab.analysis.alignment.attention import aligned_weights as aligned_weights
@@ -22,6 +23,8 @@ from attnlab.analysis.alignment.baselines import diagonal as diagonal
 from attnlab.analysis.alignment.baselines import random_links as random_links
 from attnlab.analysis.alignment.ibm1 import IBM1 as IBM1
 from attnlab.analysis.alignment.ibm1 import train_ibm1 as train_ibm1
+from attnlab.analysis.alignment.norms import SourceNorms as SourceNorms
+from attnlab.analysis.alignment.norms import source_norms as source_norms
 from attnlab.analysis.alignment.prediction import AlignedPrediction as AlignedPrediction
 from attnlab.analysis.alignment.report import AlignmentReport as AlignmentReport
 from attnlab.analysis.alignment.report import ScoredChoice as ScoredChoice
@@ -36,6 +39,7 @@ from attnlab.analysis.alignment.sentences import tokenized_hypothesis as tokeniz
 from attnlab.analysis.alignment.statistical import ALIGNERS as ALIGNERS
 from attnlab.analysis.alignment.statistical import Bidirectional as Bidirectional
 from attnlab.analysis.alignment.statistical import available as available
+from attnlab.analysis.alignment.statistical import check_aligners as check_aligners
 from attnlab.analysis.alignment.statistical import statistical_alignment as statistical_alignment
 from attnlab.analysis.alignment.symmetrization import METHODS as METHODS
 from attnlab.analysis.alignment.symmetrization import grow_diag as grow_diag

@@ -42,7 +42,7 @@ def fast_align(source: Sequence[Sequence[str]], target: Sequence[Sequence[str]])
 
     def run(file: Path, folder: Path) -> tuple[str, str]:
         del folder
-        command = [_program("fast_align"), "-i", str(file), "-d", "-o", "-v"]
+        command = [find_program("fast_align"), "-i", str(file), "-d", "-o", "-v"]
         return _run(command), _run([*command, "-r"])
 
     return _align(source, target, run)
@@ -65,7 +65,7 @@ def eflomal(source: Sequence[Sequence[str]], target: Sequence[Sequence[str]]) ->
 
     def run(file: Path, folder: Path) -> tuple[str, str]:
         paths = folder / "forward", folder / "backward"
-        command = [_program("eflomal-align"), "-i", str(file), "-f", str(paths[0]), "-r", str(paths[1])]
+        command = [find_program("eflomal-align"), "-i", str(file), "-f", str(paths[0]), "-r", str(paths[1])]
         _run(command)
         forward, backward = (path.read_text(encoding="utf-8") for path in paths)
         return forward, backward
@@ -100,7 +100,12 @@ def _joined(words: Sequence[str]) -> str:
     return " ".join("_".join(word.replace("|||", "_").split()) or "_" for word in words)
 
 
-def _program(name: str) -> str:
+def find_program(name: str) -> str:
+    """Return the path of an aligner's program on PATH.
+
+    Raises:
+        UserError: it is not there; says how it is installed.
+    """
     path = shutil.which(name)
     if path is None:
         raise UserError(f"{name} is not on PATH: {INSTALLATION[name]}, or use IBM model 1 (attnlab.analysis.alignment)")

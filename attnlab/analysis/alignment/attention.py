@@ -1,4 +1,4 @@
-"""Word alignment from attention: reading, layer and head, chosen on sentences for development.
+"""Word alignment from attention: layer, head, reading and quantity, chosen on sentences for development.
 
 A decoder that is given y_{t−1} at step t predicts y_t. The attention of a step can be read as the alignment of either:
 
@@ -9,7 +9,9 @@ Which is better must be found on data, layer by layer: in Transformers that tran
 decoder align at the input step and upper layers at the output step, the former with the lower AER; a small one on
 generated dates aligns at the output step only. In a recurrent decoder attention comes before the output: output step.
 
-Reference: Kobayashi et al. 2020, section 5 (AWO, AWI); Chen et al. 2020, section 3 (shift-att).
+The quantity that is read is the weights, or the norms of the vectors that they weight (see `norms`).
+
+Reference: Kobayashi et al. 2020, section 5 (AWO, AWI; weights and norms); Chen et al. 2020, section 3 (shift-att).
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,12 +22,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from attnlab.analysis.alignment.norms import SourceNorms, source_norms
 from attnlab.data.translation.word_alignment import Gold, Pairs, by_word
 from attnlab.layers.capture import LayerAttention
 from attnlab.tasks.translation.alignment import alignment_counts, hard, pooled_score
 
 Reading = Literal["output_step", "input_step"]
 READINGS: tuple[Reading, ...] = ("output_step", "input_step")
+Quantity = Literal["weights", "norms"]
+QUANTITIES: tuple[Quantity, ...] = ("weights", "norms")
 
 
 @dataclass(frozen=True)
@@ -34,13 +39,15 @@ class Choice:
 
     Attributes:
         layer: name of the layer (`LayerAttention.name`); None is the mean over layers.
-        head: number of the head, from 1; None is the mean over heads.
+        head: number of the head, from 1; None is the mean over heads, or the norm of the sum over heads.
         reading: at which step.
+        quantity: the weights, or the norms of the weighted vectors.
     """
 
     layer: str | None = None
     head: int | None = None
     reading: Reading = "output_step"
+    quantity: Quantity = "weights"
 
 
 class AttentionStack(NamedTuple):
@@ -50,13 +57,33 @@ class AttentionStack(NamedTuple):
     """Names of the layers."""
     weights: Float[np.ndarray, "l h t s"]
     """Row t is the step that predicts target token t, with the target as input."""
+    norms: SourceNorms | None = None
+    """None if they were not captured."""
+
+    def cut(self, rows: int, columns: int) -> "AttentionStack":
+        """Return the first rows and columns, without padding."""
+        arrays = (self.weights, *(self.norms or ()))
+        weights, *norms = (np.ascontiguousarray(array[..., :rows, :columns]) for array in arrays)
+        return AttentionStack(self.layers, weights, SourceNorms(*norms) if norms else None)
+
+    def of(self, choice: Choice) -> Float[np.ndarray, "l t s"]:
+        """Return the quantity of a choice in every layer: of its head, or of all heads together."""
+        heads, together = self.weights, None
+        if choice.quantity == "norms":
+            if self.norms is None:
+                raise ValueError("norms of attention were not captured: pass records with details")
+            heads, together = self.norms
+        if choice.head is not None:
+            return heads[:, choice.head - 1]
+        return heads.mean(axis=1) if together is None else together
 
 
 def cross_attention(records: Iterable[LayerAttention]) -> list[AttentionStack]:
     """Return the attention of a decoder to its source for each example of a batch, from what the model recorded.
 
     Args:
-        records: what `capture.apply_with_attention` returned; those of kind `cross` or `decoder` are taken.
+        records: what `capture.apply_with_attention` returned; those of kind `cross` or `decoder` are taken. Captured
+            with details they give the norms too, unless a layer does not average values.
 
     Raises:
         ValueError: there is no such layer, or the numbers of heads differ.
@@ -72,7 +99,8 @@ def cross_attention(records: Iterable[LayerAttention]) -> list[AttentionStack]:
         given = ", ".join(f"{record.name} {np.shape(record.weights)}" for record in found) or "none"
         raise ValueError(f"cross_attention: layers that attend to a source must be equal in size, here {given}")
     stacked = np.stack([np.asarray(record.weights) for record in found], axis=1)
-    return [AttentionStack(tuple(record.name for record in found), weights) for weights in stacked]
+    layers, norms = tuple(record.name for record in found), source_norms(found)
+    return [AttentionStack(layers, weights, norms[index] if norms else None) for index, weights in enumerate(stacked)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,12 +125,12 @@ class AttendedSentence:
 def aligned_weights(
     attention: AttentionStack, choice: Choice, source_length: int, target_length: int
 ) -> Float[np.ndarray, "j i"]:
-    """Return the weights of each target token on the source tokens, without end tokens and padding.
+    """Return the weights (or norms) of each target token on the source tokens, without end tokens and padding.
 
     Args:
         attention: all layers and heads. The input step of the last token needs one row more than target tokens: the
             step that predicts the end token.
-        choice: layer, head and reading.
+        choice: layer, head, reading and quantity.
         source_length: number of source tokens.
         target_length: number of target tokens.
 
@@ -112,8 +140,7 @@ def aligned_weights(
     >>> aligned_weights(attention, Choice(reading="input_step"), source_length=3, target_length=2).tolist()
     [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
-    weights = attention.weights
-    _, heads, rows, columns = weights.shape
+    _, heads, rows, columns = attention.weights.shape
     if choice.layer is not None and choice.layer not in attention.layers:
         raise ValueError(f"aligned_weights: no layer {choice.layer!r}; the layers are {', '.join(attention.layers)}")
     if choice.head is not None and not 1 <= choice.head <= heads:
@@ -125,13 +152,12 @@ def aligned_weights(
             f"aligned_weights: weights [t s] of {rows} × {columns} are too small for {source_length} source tokens and "
             f"{target_length} target tokens; the {choice.reading} needs {target_length + first} rows{end}"
         )
-    part = weights[:, :, first : first + target_length, :source_length]
-    part = part.mean(axis=1) if choice.head is None else part[:, choice.head - 1]
+    part = attention.of(choice)[:, first : first + target_length, :source_length]
     return part.mean(axis=0) if choice.layer is None else part[attention.layers.index(choice.layer)]
 
 
 def attention_links(sentence: AttendedSentence, choice: Choice) -> Pairs:
-    """Link each target token to the source token with the largest weight, and return the links between words.
+    """Link each target token to the source token with the largest weight or norm, and return the links between words.
 
     Two words are linked if any of their tokens are (see `tasks.translation.alignment.hard` for ties and rows of 0).
     """
@@ -149,12 +175,20 @@ def attention_counts(sentences: Sequence[AttendedSentence], choice: Choice) -> I
 def choices(attention: AttentionStack, readings: Sequence[Reading] = READINGS) -> list[Choice]:
     """Return every layer with every head and the mean of its heads, and the mean of all, for every reading.
 
+    All of them again for the norms, if they were captured. A mean of one head or one layer stands for it.
+
     >>> len(choices(AttentionStack(("a", "b"), np.zeros((2, 2, 1, 1)))))
     14
     """
-    heads = attention.weights.shape[1]
-    pairs = [*product(attention.layers, (None, *range(1, heads + 1))), (None, None)]
-    return [Choice(layer, head, reading) for reading in readings for layer, head in pairs]
+    count = attention.weights.shape[1]
+    heads = (None, *range(1, count + 1)) if count > 1 else (None,)
+    means = [(None, None)] if len(attention.layers) > 1 else []
+    pairs = [*product(attention.layers, heads), *means]
+    quantities = QUANTITIES if attention.norms else QUANTITIES[:1]
+    return [
+        Choice(layer, head, reading, quantity)
+        for quantity, reading, (layer, head) in product(quantities, readings, pairs)
+    ]
 
 
 def aer_of_choices(dev: Sequence[AttendedSentence], candidates: Sequence[Choice]) -> dict[Choice, float]:
@@ -175,7 +209,7 @@ def choose(dev: Sequence[AttendedSentence], candidates: Sequence[Choice] | None 
     >>> attention = AttentionStack(("decoder/layer_1/cross_attention",), weights)
     >>> gold = Gold(sure=frozenset({(0, 0), (1, 1)}), possible=frozenset({(0, 0), (1, 1)}))
     >>> choose([AttendedSentence(attention, range(2), range(2), gold)], choices(attention, ("output_step",)))
-    Choice(layer='decoder/layer_1/cross_attention', head=2, reading='output_step')
+    Choice(layer='decoder/layer_1/cross_attention', head=2, reading='output_step', quantity='weights')
     """
     if not dev:
         raise ValueError("choose: no sentences; pass at least one with gold alignment")

@@ -4,8 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attnlab.analysis.alignment.attention import AttendedSentence, Choice, attention_counts, attention_links, choices
+from attnlab.analysis.alignment.attention import (
+    QUANTITIES,
+    READINGS,
+    AttendedSentence,
+    Choice,
+    Quantity,
+    Reading,
+    attention_counts,
+    attention_links,
+    choices,
+)
 from attnlab.analysis.alignment.baselines import diagonal
+from attnlab.analysis.alignment.sentences import SourceAttention
 from attnlab.analysis.alignment.statistical import ALIGNERS, Bidirectional
 from attnlab.analysis.alignment.symmetrization import symmetrize, transposed
 from attnlab.analysis.alignment.table import AlignmentRow, alignment_row
@@ -15,11 +26,13 @@ from attnlab.tasks.translation.alignment import AlignmentScore, aer, pooled_scor
 
 SYMMETRIZATIONS = ("intersection", "union", "grow-diag-final-and")
 """The heuristics of `symmetrization.METHODS` that a report has."""
+ATTENTION, REVERSE = "attention", "attention, reverse"
+"""Names of the rows of the chosen attention, and of that of the model of the other direction."""
 
 
 @dataclass(frozen=True)
 class ScoredChoice:
-    """A layer, head and reading with its score on the sentences for development."""
+    """A layer, head, reading and quantity with its score on the sentences for development."""
 
     choice: Choice
     score: AlignmentScore
@@ -30,15 +43,20 @@ class AlignmentReport:
     """The agreement of attention and of baselines with gold alignment.
 
     Attributes:
+        attention: the layers that the report is of.
+        reverse_attention: those of the model of the other direction; None without one.
         dev: number of sentences for development, the first ones.
         test: number of the other sentences.
-        choices: every layer, head and reading, scored on the sentences for development.
-        chosen: the one with the lowest AER there.
+        choices: every layer, head, reading and quantity, scored on the sentences for development.
+        chosen: that of the weights with the lowest AER there.
         reverse_chosen: that of the model of the other direction; None without one.
-        rows: scores on the other sentences, the chosen attention first.
+        rows: scores on the other sentences, the chosen attention first. Then what has the lowest AER of the other
+            reading and of the norms on the sentences for development, and the baselines.
         differences: of the AER of each row and that of the first, paired over sentences; None for the first.
     """
 
+    attention: SourceAttention
+    reverse_attention: SourceAttention | None
     dev: int
     test: int
     choices: tuple[ScoredChoice, ...]
@@ -47,14 +65,34 @@ class AlignmentReport:
     rows: tuple[AlignmentRow, ...]
     differences: tuple[Difference | None, ...]
 
-    def as_data(self, layers: Sequence[str]) -> dict[str, Any]:
-        """Return the report as JSON's types; `layers` are the names of the model's layers that attend to the source."""
+    def attention_of(self, row: AlignmentRow) -> SourceAttention:
+        """Return the layers that the choice of a row is of: those of one model, or of that of the other direction."""
+        reverse = self.reverse_attention if row.name == REVERSE else None
+        return reverse or self.attention
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the report as JSON's types."""
+        reverse, reverse_chosen = self.reverse_attention, self.reverse_chosen
+        chosen = reverse.as_data(reverse_chosen) if reverse and reverse_chosen else None
         return {
             "dev_sentences": self.dev,
             "test_sentences": self.test,
-            "chosen": choice_as_data(self.chosen, layers),
-            "test": [_row_as_data(*pair) for pair in zip(self.rows, self.differences, strict=True)],
-            "dev": [choice_as_data(scored.choice, layers) | _score(scored.score) for scored in self.choices],
+            "chosen": self.attention.as_data(self.chosen),
+            "reverse_chosen": chosen,
+            "test": [self._row_as_data(*pair) for pair in zip(self.rows, self.differences, strict=True)],
+            "dev": [self.attention.as_data(scored.choice) | _score(scored.score) for scored in self.choices],
+        }
+
+    def _row_as_data(self, row: AlignmentRow, difference: Difference | None) -> dict[str, Any]:
+        choice = None if row.choice is None else self.attention_of(row).as_data(row.choice)
+        data = {"name": row.name, "choice": choice, **_score(row.score), "aer_ci95": row.aer_interval}
+        if difference is None:
+            return data
+        interval = None if difference.low is None else (difference.low, difference.high)
+        return data | {
+            "minus_first": difference.difference,
+            "minus_first_ci95": interval,
+            "minus_first_p": difference.p,
         }
 
 
@@ -81,54 +119,79 @@ def alignment_report(
     if not 0 < dev < len(sentences):
         raise ValueError(f"alignment_report: dev must be between 1 and {len(sentences) - 1}, not {dev}")
     golds = [sentence.gold for sentence in sentences]
-    scored, chosen = _chosen(attention[:dev])
-    directions = {"attention": Bidirectional([attention_links(sentence, chosen) for sentence in attention])}
-    reverse_chosen = None
+    scored = _scored(attention[:dev])
+    chosen, reverse_chosen, backward = _best(scored, "weights"), None, None
     if reverse is not None:
-        _, reverse_chosen = _chosen(reverse[:dev])
+        reverse_chosen = _best(_scored(reverse[:dev]), "weights")
         backward = [transposed(attention_links(sentence, reverse_chosen)) for sentence in reverse]
-        directions["attention"] = Bidirectional(directions["attention"].forward, backward)
-    directions |= {ALIGNERS[name]: links for name, links in (aligners or {}).items()}
-    rows = [row for name, links in directions.items() for row in _rows(name, links, golds, dev)]
+    links = Bidirectional([attention_links(sentence, chosen) for sentence in attention], backward)
+    rows = _rows(ATTENTION, links, golds, dev, (chosen, reverse_chosen))
+    rows += [_contrast(attention[dev:], choice) for choice in _contrasts(scored, chosen)]
+    for name, aligned in (aligners or {}).items():
+        rows += _rows(ALIGNERS[name], aligned, golds, dev)
     lengths = [(len(words_of(sentence.source)), len(words_of(sentence.target))) for sentence in sentences[dev:]]
     rows.append(alignment_row("diagonal", [diagonal(*pair) for pair in lengths], golds[dev:]))
     first, *others = rows
     differences = [None, *(paired_difference(row.counts, first.counts, aer) for row in others)]
     return AlignmentReport(
-        dev, len(sentences) - dev, tuple(scored), chosen, reverse_chosen, tuple(rows), tuple(differences)
-    )
+        SourceAttention.of(attention[0].attention),
+        None if reverse is None else SourceAttention.of(reverse[0].attention),
+        dev, len(sentences) - dev, tuple(scored), chosen, reverse_chosen, tuple(rows), tuple(differences),
+    )  # fmt: skip
 
 
-def choice_as_data(choice: Choice, layers: Sequence[str]) -> dict[str, Any]:
-    """Return a choice as JSON's types: the number of its layer and its head, from 1, or null for the mean."""
-    layer = None if choice.layer is None else 1 + list(layers).index(choice.layer)
-    return {"layer": layer, "head": choice.head, "reading": choice.reading}
+def _scored(dev: Sequence[AttendedSentence]) -> list[ScoredChoice]:
+    return [ScoredChoice(choice, pooled_score(attention_counts(dev, choice))) for choice in choices(dev[0].attention)]
 
 
-def _chosen(dev: Sequence[AttendedSentence]) -> tuple[list[ScoredChoice], Choice]:
-    scored = [ScoredChoice(choice, pooled_score(attention_counts(dev, choice))) for choice in choices(dev[0].attention)]
-    return scored, min(scored, key=lambda entry: entry.score.aer).choice
+def _best(scored: Sequence[ScoredChoice], quantity: Quantity, reading: Reading | None = None) -> Choice:
+    """Return the choice with the lowest AER among those of a quantity, and of one reading or of any."""
+    readings = READINGS if reading is None else (reading,)
+    of_kind = [entry for entry in scored if entry.choice.quantity == quantity and entry.choice.reading in readings]
+    return min(of_kind, key=lambda entry: entry.score.aer).choice
 
 
-def _rows(name: str, links: Bidirectional, golds: Sequence[Gold], dev: int) -> list[AlignmentRow]:
-    """Return the row of one direction, or those of both directions and of their symmetrizations."""
+def _contrasts(scored: Sequence[ScoredChoice], chosen: Choice) -> list[Choice]:
+    """Return the best choice of every other quantity and reading than the chosen one's, the chosen reading first."""
+    found = {entry.choice.quantity for entry in scored}
+    readings = sorted(READINGS, key=lambda reading: reading != chosen.reading)
+    best = [_best(scored, quantity, reading) for quantity in QUANTITIES if quantity in found for reading in readings]
+    return [choice for choice in best if choice != chosen]
 
-    def row(name: str, predicted: Sequence[Pairs]) -> AlignmentRow:
-        return alignment_row(name, predicted[dev:], golds[dev:])
+
+def _contrast(test: Sequence[AttendedSentence], choice: Choice) -> AlignmentRow:
+    """Return the row of a choice beside the chosen one."""
+    quantity = ATTENTION if choice.quantity == "weights" else f"{ATTENTION} norms"
+    links = [attention_links(sentence, choice) for sentence in test]
+    golds = [sentence.gold for sentence in test]
+    return alignment_row(f"{quantity}, {choice.reading.replace('_', ' ')}", links, golds, choice)
+
+
+def _rows(
+    name: str,
+    links: Bidirectional,
+    golds: Sequence[Gold],
+    dev: int,
+    read: tuple[Choice | None, Choice | None] = (None, None),
+) -> list[AlignmentRow]:
+    """Return the row of one direction, or those of both directions and of their symmetrizations.
+
+    Args:
+        name: the aligner.
+        links: its links.
+        golds: gold alignment of all sentences.
+        dev: number of the first ones, which are left out.
+        read: the attention that is read in each direction.
+    """
+
+    def row(name: str, predicted: Sequence[Pairs], choice: Choice | None = None) -> AlignmentRow:
+        return alignment_row(name, predicted[dev:], golds[dev:], choice)
 
     if links.backward is None:
-        return [row(name, links.forward)]
+        return [row(name, links.forward, read[0])]
     both = links.forward, links.backward
     symmetrized = [row(f"{name}, {method}", symmetrize(method, *both)) for method in SYMMETRIZATIONS]
-    return [row(name, links.forward), row(f"{name}, reverse", links.backward), *symmetrized]
-
-
-def _row_as_data(row: AlignmentRow, difference: Difference | None) -> dict[str, Any]:
-    data = {"name": row.name, **_score(row.score), "aer_ci95": row.aer_interval}
-    if difference is None:
-        return data
-    interval = None if difference.low is None else (difference.low, difference.high)
-    return data | {"minus_first": difference.difference, "minus_first_ci95": interval, "minus_first_p": difference.p}
+    return [row(name, links.forward, read[0]), row(f"{name}, reverse", links.backward, read[1]), *symmetrized]
 
 
 def _score(score: AlignmentScore) -> dict[str, float]:

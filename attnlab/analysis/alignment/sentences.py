@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -10,11 +10,13 @@ from jaxtyping import PyTree
 
 from attnlab.analysis.alignment.attention import AttendedSentence, AttentionStack, Choice, Reading, cross_attention
 from attnlab.config.errors import UserError
+from attnlab.config.explain import shortened
 from attnlab.data.translation.detokenization import detokenize
 from attnlab.data.translation.records import SentencePair
 from attnlab.data.translation.word_alignment import (
     AlignedSentence,
     Gold,
+    covered_exactly,
     spans_of_any_text,
     word_spans,
     words_of,
@@ -34,6 +36,11 @@ class SourceAttention(NamedTuple):
 
     names: tuple[str, ...]
     heads: int
+
+    @classmethod
+    def of(cls, attention: AttentionStack) -> "SourceAttention":
+        """Return the layers of the attention to a sentence."""
+        return cls(attention.layers, attention.weights.shape[1])
 
     def choice(self, layer: int | None, head: int | None, reading: Reading) -> Choice:
         """Return the choice of a layer and a head by number, from 1; None is the mean of all.
@@ -56,7 +63,17 @@ class SourceAttention(NamedTuple):
         layer = "mean of all layers" if choice.layer is None else f"layer {self.number(choice)}"
         mean = f"mean of {self.heads} heads" if self.heads > 1 else "its only head"
         head = mean if choice.head is None else f"head {choice.head}"
-        return f"{layer}, {head}, {choice.reading.replace('_', ' ')}"
+        quantity = "" if choice.quantity == "weights" else f", {choice.quantity}"
+        return f"{layer}, {head}, {choice.reading.replace('_', ' ')}{quantity}"
+
+    def as_data(self, choice: Choice) -> dict[str, Any]:
+        """Return a choice as JSON's types: the numbers of its layer and its head, from 1, or null for the mean.
+
+        >>> SourceAttention(("a", "b"), 4).as_data(Choice("b", None, "input_step"))
+        {'layer': 2, 'head': None, 'reading': 'input_step', 'quantity': 'weights'}
+        """
+        names = {"head": choice.head, "reading": choice.reading, "quantity": choice.quantity}
+        return {"layer": self.number(choice), **names}
 
     def number(self, choice: Choice) -> int | None:
         """Return the number of a choice's layer, from 1; None for the mean."""
@@ -95,6 +112,7 @@ class TokenizedPair:
         source_words: index of the word of each source token.
         target_words: likewise for the target.
         gold: gold alignment between words.
+        exact: whether every token is of one word and every word has a token.
     """
 
     source: str
@@ -102,12 +120,17 @@ class TokenizedPair:
     source_words: Sequence[int]
     target_words: Sequence[int]
     gold: Gold = UNKNOWN
+    exact: bool = True
 
 
 def tokenized(
     task: Seq2SeqTask, sentences: Sequence[AlignedSentence], detokenized: bool = False
 ) -> list[TokenizedPair]:
     """Encode sentence pairs whose words are separated by single spaces.
+
+    A token is of the word whose characters it covers, wherever the model's tokenizer splits the text. A token that
+    covers characters of several words is of the first of them, and a word without a token has no links; `exact` says
+    of each pair whether it has neither.
 
     Args:
         task: a task with tokenizers of source and target.
@@ -121,11 +144,12 @@ def tokenized(
     sources = task.tokenizers.source.encode_batch([text for text, _ in texts[0]])
     targets = task.tokenizers.target.encode_batch([text for text, _ in texts[1]])
     for number, (sentence, source, target) in enumerate(zip(sentences, sources, targets, strict=True), start=1):
-        words = [
-            words_of_tokens(texts[side][number - 1][1], encoding.offsets, f"{name} sentence {number}")
-            for side, (name, encoding) in enumerate((("source", source), ("target", target)))
-        ]
-        pairs.append(TokenizedPair(source.text, target.ids, words[0], words[1], sentence.gold))
+        words, exact = [], True
+        for side, (name, encoding) in enumerate((("source", source), ("target", target))):
+            spans = texts[side][number - 1][1]
+            words.append(words_of_tokens(spans, encoding.offsets, f"{name} sentence {number}"))
+            exact &= covered_exactly(spans, encoding.offsets)
+        pairs.append(TokenizedPair(source.text, target.ids, words[0], words[1], sentence.gold, exact))
     return pairs
 
 
@@ -139,7 +163,7 @@ def tokenized_hypothesis(task: Seq2SeqTask, source: str, hypothesis: Hypothesis)
 
 
 def attended_sentences(
-    task: Seq2SeqTask, params: PyTree, pairs: Sequence[TokenizedPair], poll: Poll = no_poll
+    task: Seq2SeqTask, params: PyTree, pairs: Sequence[TokenizedPair], poll: Poll = no_poll, *, norms: bool = False
 ) -> list[AttendedSentence]:
     """Return the attention of all layers to the source of each pair, with the target as input (teacher forcing).
 
@@ -148,17 +172,35 @@ def attended_sentences(
         params: its parameters.
         pairs: the sentence pairs.
         poll: called between batches; may raise to stop.
+        norms: whether to compute the norms too; models whose layers do not average values have none.
+
+    Raises:
+        UserError: there is NaN or Inf in the attention; names layer and head.
     """
     examples = [SentencePair(pair.source, "") for pair in pairs]
     found: list[AttendedSentence | None] = [None] * len(pairs)
-    for indices, layers in task.attention_of_layers(params, examples, [pair.target for pair in pairs], poll):
+    targets = [pair.target for pair in pairs]
+    for indices, layers in task.attention_of_layers(params, examples, targets, poll, details=norms):
         for index, stack in zip(indices, cross_attention(layers), strict=False):  # filler follows the examples
             pair = pairs[index]
-            rows, columns = len(pair.target) + 1, len(pair.source_words) + 1
-            weights = np.ascontiguousarray(stack.weights[:, :, :rows, :columns])
-            attention = AttentionStack(stack.layers, weights)
+            attention = stack.cut(len(pair.target) + 1, len(pair.source_words) + 1)
+            _refuse_nonfinite(attention, pair)
             found[index] = AttendedSentence(attention, pair.source_words, pair.target_words, pair.gold)
     return [sentence for sentence in found if sentence is not None]
+
+
+def _refuse_nonfinite(attention: AttentionStack, pair: TokenizedPair) -> None:
+    """Raise an error for NaN or Inf in what can be read: no link would be the largest weight of its row."""
+    arrays = {"weights": attention.weights} | ({"norms": attention.norms.heads} if attention.norms else {})
+    for quantity, array in arrays.items():
+        faulty = np.argwhere(~np.isfinite(array).all(axis=(2, 3)))
+        if len(faulty):
+            layer, head = faulty[0].tolist()
+            others = f" (and {len(faulty) - 1} other heads)" if len(faulty) > 1 else ""
+            raise UserError(
+                f"no alignment can be read: {attention.layers[layer]}, head {head + 1}{others} has NaN or Inf among "
+                f"the {quantity}, for the source {shortened(pair.source)}"
+            )
 
 
 def _text(sentence: str, detokenized: bool) -> tuple[str, Sequence[tuple[int, int]]]:

@@ -4,10 +4,11 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attnlab.analysis.alignment.aligners import eflomal, fast_align
+from attnlab.analysis.alignment.aligners import eflomal, fast_align, find_program
 from attnlab.analysis.alignment.ibm1 import train_ibm1
 from attnlab.analysis.alignment.symmetrization import transposed
 from attnlab.config.errors import UserError
+from attnlab.data.text.letters import composed
 from attnlab.data.translation.word_alignment import AlignedSentence, Pairs, by_word, split_punctuation
 
 ALIGNERS = {"ibm1": "IBM model 1", "fast_align": "fast_align", "eflomal": "eflomal"}
@@ -30,6 +31,20 @@ def available() -> list[str]:
     return [name for name in ALIGNERS if name not in PROGRAMS or shutil.which(PROGRAMS[name])]
 
 
+def check_aligners(names: Sequence[str]) -> list[str]:
+    """Return the names of aligners without repetitions.
+
+    Raises:
+        UserError: there is no such aligner, or its program is not on PATH.
+    """
+    for name in names:
+        if name not in ALIGNERS:
+            raise UserError(f"--aligners {name}: must be one of {', '.join(ALIGNERS)}, or none")
+        if name in PROGRAMS:
+            find_program(PROGRAMS[name])
+    return list(dict.fromkeys(names))
+
+
 def statistical_alignment(
     name: str, sentences: Sequence[AlignedSentence], text: Texts, *, both: bool = False
 ) -> Bidirectional:
@@ -48,8 +63,7 @@ def statistical_alignment(
     Raises:
         UserError: there is no such aligner, or it is not installed.
     """
-    if name not in ALIGNERS:
-        raise UserError(f"--aligners {name}: must be one of {', '.join(ALIGNERS)}")
+    check_aligners([name])
     sources = [_parts(sentence.source) for sentence in sentences]
     targets = [_parts(sentence.target) for sentence in sentences]
     trained = [_parts(line)[0] for line, _ in text], [_parts(line)[0] for _, line in text]
@@ -76,5 +90,8 @@ def _ibm1(source: Sequence[Sequence[str]], target: Sequence[Sequence[str]], skip
 
 
 def _parts(line: str) -> tuple[list[str], list[int]]:
-    """Return the lower-cased parts of a line's words, and the index of the word of each."""
-    return split_punctuation([word.lower() for word in line.split(" ") if word])
+    """Return the parts of a line's words, and the index of the word of each.
+
+    They are lower-cased, and composed (NFC) as training data are.
+    """
+    return split_punctuation([word.lower() for word in composed(line).split(" ") if word])

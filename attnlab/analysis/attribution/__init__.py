@@ -6,15 +6,15 @@
   the query whose prediction is explained is the attribution.
 
 All are written for one example; `jax.vmap` gives batches (`attention_flow` alone runs on NumPy arrays). None needs
-anything of the lab but `attention_block`, which takes a record of the capture. `ATTRIBUTION_METHODS` lists what each
-needs of a model. Layers are numbered from 1; `valid` is True for real tokens, `removable` for those that may be
-removed.
+anything of the lab but `attention_block` and `pooled_values`, which take a record of the capture.
+`ATTRIBUTION_METHODS` lists what each needs of a model. Layers are numbered from 1; `valid` is True for real tokens,
+`removable` for those that may be removed.
 """
 
 from attnlab.analysis.attribution.aggregation import aggregate_features, aggregate_segments
 from attnlab.analysis.attribution.alti import AltiPlus, alti, alti_contributions, alti_plus
 from attnlab.analysis.attribution.attention_weights import gradient_x_attention, raw_attention
-from attnlab.analysis.attribution.captured import attention_block
+from attnlab.analysis.attribution.captured import attention_block, pooled_values
 from attnlab.analysis.attribution.controls import greedy_leave_one_out, random_attribution
 from attnlab.analysis.attribution.decomposition import (
     AttentionBlock,
@@ -52,7 +52,7 @@ __all__ = [
     "block_norms", "check_method", "cross_attention_relevance", "decompose_cross_attention",
     "decompose_self_attention", "encoder_decoder_relevance", "encoder_norms", "globenc", "gradient_x_attention",
     "greedy_leave_one_out", "head_attention_norms", "initial_relevance", "input_x_gradient", "integrated_gradients",
-    "leave_one_out", "mixing_ratio", "occlusion", "positive_gradient_x_attention", "random_attribution",
-    "raw_attention", "rollout", "saliency", "self_attention_relevance", "smooth_grad", "value_zeroing",
-    "weighted_values",
+    "leave_one_out", "mixing_ratio", "occlusion", "pooled_values", "positive_gradient_x_attention",
+    "random_attribution", "raw_attention", "rollout", "saliency", "self_attention_relevance", "smooth_grad",
+    "value_zeroing", "weighted_values",
 ]  # fmt: skip

@@ -24,6 +24,7 @@ from attnlab.analysis.attribution import (
     encoder_decoder_relevance,
     globenc,
     gradient_x_attention,
+    pooled_values,
     positive_gradient_x_attention,
     raw_attention,
 )
@@ -111,8 +112,7 @@ def of_attention_norms(call: ModelCall, *, layer: int | None = None) -> Float[Ar
     """Return the norms of what keys add to the attention's output, of a layer or the mean of all."""
 
     def norms(record: LayerAttention) -> Array:
-        weights, values, kernel = _pooled(record)
-        return query_weights(call, record) @ attention_norms(weights, values, kernel)
+        return query_weights(call, record) @ attention_norms(*pooled_values(record))
 
     return by_layer(call, norms, layer)
 
@@ -200,14 +200,3 @@ def last_rows(call: ModelCall, matrix: Float[Array, "n n"]) -> Float[Array, " n"
 
 def _stacked(layers: Sequence[LayerAttention]) -> Float[Array, "l h q k"]:
     return jnp.stack([record.weights[0] for record in layers])
-
-
-def _pooled(record: LayerAttention) -> tuple[Array, Array, Array]:
-    """Return weights [h q k], values [k g v] and output kernel [h v d]; without one, heads stand side by side."""
-    assert record.pooled is not None
-    weights, values = record.pooled.weights_after_dropout[0], record.pooled.value[0]
-    if record.projection is None:
-        heads, width = len(weights), values.shape[-1]
-        return weights, values, jnp.eye(heads * width).reshape(heads, width, heads * width)
-    gate = 1.0 if record.residual is None else record.residual.gate
-    return weights, values, gate * record.projection.kernel

@@ -156,3 +156,16 @@ def words_of_tokens(words: Sequence[Span], offsets: Sequence[Span], sentence: st
             raise ValueError(f"{sentence}: token {number + 1}, characters {start} to {end}, overlaps no word")
         indices.append(overlapping[0])
     return indices
+
+
+def covered_exactly(words: Sequence[Span], offsets: Sequence[Span]) -> bool:
+    """Return whether every token overlaps one word, and every word a token: `words_of_tokens` then loses nothing.
+
+    >>> covered_exactly([(0, 4), (5, 11)], [(0, 4), (5, 8), (8, 11)]), covered_exactly([(0, 2), (2, 4)], [(0, 4)])
+    (True, False)
+    """
+    overlaps = [
+        [index for index, (low, high) in enumerate(words) if low < end and start < high] for start, end in offsets
+    ]
+    single = all(len(found) == 1 for found, (start, end) in zip(overlaps, offsets, strict=True) if start < end)
+    return single and {index for found in overlaps for index in found} == set(range(len(words)))

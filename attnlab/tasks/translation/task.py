@@ -170,5 +170,9 @@ class TranslationTask(Seq2SeqTask):
         as for dates, whose gold alignment links parts of words such as the month in 2003-04-05, it is between tokens.
         """
         by_words = self._settings.tokenizer.kind == "bpe" or links_whole_words(pairs)
-        score = attention_alignment(self.attention(params, pairs, poll), pairs, *self._encode(pairs), by_words)
+        weights = self.attention(params, pairs, poll)
+        if any(not np.isfinite(matrix).all() for matrix in weights):
+            layer = f"layer {self.reported_layer}, mean of its heads" if self.reported_layer else "its only layer"
+            raise UserError(f"no alignment error rate: the attention to the source ({layer}) has NaN or Inf")
+        score = attention_alignment(weights, pairs, *self._encode(pairs), by_words)
         return {"aer": score.aer, "alignment_precision": score.precision, "alignment_recall": score.recall}
