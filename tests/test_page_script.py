@@ -144,13 +144,13 @@ def test_heads_by_keyboard_and_by_mouse(opened):
     assert page.value("document.querySelector('#map h3').textContent").endswith("layer 2, head 1 of 2")
     assert page.value(STATUS).startswith("mean of all 4 rows")
     page.click("document.querySelectorAll('#map .rows button')[1]")
-    assert page.value(STATUS).startswith("\u2068good\u2069 attends to \u2068")
+    assert page.value(STATUS).startswith("“\u2068good\u2069” attends to “\u2068")
     assert page.value("document.querySelectorAll('#map .rows button')[1].getAttribute('aria-pressed')") == "true"
     page.press("Escape")
     assert page.value(STATUS).startswith("mean of all 4 rows")
     page.value("document.querySelector('#map .columns button').focus()")
     page.press("ArrowRight")
-    assert page.value(STATUS).startswith("\u2068good\u2069 is attended to by")
+    assert page.value(STATUS).startswith("“\u2068good\u2069” is attended to by")
     sound(page)
 
 

@@ -1,5 +1,6 @@
 """The HTML page of a faithfulness report: tables with intervals, mean curves, tests, and what is left out."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,7 +47,7 @@ def render(report: FaithfulnessReport, *, title: str, split: str = "", command: 
         "examples": f"{summary['examples']:,}",
         "checkpoint": f"step {checkpoint}" if checkpoint else "",
         "attnlab": environment.get("attnlab", ""),
-        "machine": ", ".join(environment.get("devices", [])),
+        "machine": _machine(environment.get("devices", [])),
     }
     removal = settings.get("removal", "")
     return template("faithfulness.html").render(
@@ -71,6 +72,16 @@ def render(report: FaithfulnessReport, *, title: str, split: str = "", command: 
         rationale_size=summary["rationale_size"],
         command=printable(command),
     )
+
+
+def _machine(devices: Sequence[str]) -> str:
+    """Return the devices with their number.
+
+    >>> _machine(["cpu: cpu", "cpu: cpu"]), _machine(["gpu: NVIDIA H100"])
+    ('2 × cpu', 'gpu: NVIDIA H100')
+    """
+    numbers = Counter("cpu" if name == "cpu: cpu" else name for name in devices)
+    return ", ".join(name if number == 1 else f"{number} × {name}" for name, number in numbers.items())
 
 
 def _group(group: MetricGroup, methods: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,11 +125,15 @@ def _cell(entry: Mapping[str, Any] | None, difference: bool = False) -> dict[str
     low, high = entry["ci95"] or (None, None)
     clear = difference and low is not None and high is not None and (low > 0 or high < 0)
     return {
-        "mean": f"{entry['mean']:+.3f}" if difference else f"{entry['mean']:.3f}",
-        "interval": "" if low is None else f"{low:.3f} to {high:.3f}",
+        "mean": _number(entry["mean"], "+" if difference else ""),
+        "interval": "" if low is None else f"{_number(low)} to {_number(high)}",
         "n": f"{entry['n']:,}",
         "bold": "bold" if clear else "",
     }
+
+
+def _number(value: float, sign: str = "") -> str:
+    return f"{value:{sign}.3f}".replace("-", "−")
 
 
 def _tests(tests: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -133,7 +148,7 @@ def _by_weight(tests: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _omitted(left_out: Mapping[str, Mapping[str, str]]) -> list[dict[str, str]]:
     return [
-        {"kind": kind.removesuffix("s"), "name": name, "reason": reason}
+        {"kind": kind.removesuffix("s"), "name": name, "reason": reason.removeprefix(f"{name} ")}
         for kind, reasons in left_out.items()
         for name, reason in reasons.items()
     ]
