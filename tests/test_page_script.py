@@ -78,6 +78,13 @@ def test_a_page_is_small_complete_and_reachable_by_keyboard(name: str):
         assert script.count('addEventListener("focus"') >= 2
 
 
+def test_no_two_curves_look_alike():
+    methods = [f"method_{number}" for number in range(14)] + ["random_attribution", "leave_one_out", "raw_attention"]
+    styles = faithfulness_page._styles(methods)
+    drawn = [(styles[method], faithfulness_page.MARKS.get(method)) for method in methods]
+    assert len(set(drawn)) == len(methods)
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
     if EXECUTABLE is None:

@@ -26,6 +26,8 @@ FURTHER = DIFFERENCES | {"correct": "Correct predictions only"}
 MARKS = {FLOOR: "floor", CEILING: "ceiling", ATTENTION: "attention"}
 ARROWS = {"higher": "↑", "lower": "↓", "": ""}
 CURVES = {"deletion_curve": ("Deletion", "removed"), "insertion_curve": ("Insertion", "kept")}
+COLORS = 8
+"""Colors of the lines; of more methods the lines are dashed, and the colors begin again."""
 WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM = 480, 300, 44, 20, 36
 """Size and margins of a figure."""
 
@@ -164,13 +166,21 @@ def _curves(curves: Mapping[str, Any]) -> list[dict[str, Any]]:
             [_point(share, value / top) for share, value in zip(curves["shares"], line, strict=True)]
             for line in curves[name].values()
         ]
+        styles = _styles(list(curves[name]))
         lines = [
-            {"method": method, "mark": MARKS.get(method, ""), "number": number % 8, "points": " ".join(points)}
-            for number, (method, points) in enumerate(zip(curves[name], places, strict=True))
+            {"method": method, "mark": MARKS.get(method, ""), "style": styles[method], "points": " ".join(points)}
+            for method, points in zip(curves[name], places, strict=True)
         ]
         text = f"share of tokens {verb}, the largest attributions first"
         figures.append({"title": title, "lines": lines, "ticks": _ticks(top), "text": text})
     return [figure for figure in figures if figure["lines"]]
+
+
+def _styles(methods: Sequence[str]) -> dict[str, str]:
+    """Return the classes of the line of each method; floor and ceiling, which are gray and black, take no color."""
+    colored = [method for method in methods if method not in (FLOOR, CEILING)]
+    styles = {method: f"line{n % COLORS}" + (" again" if n >= COLORS else "") for n, method in enumerate(colored)}
+    return {method: styles.get(method, "") for method in methods}
 
 
 def _point(share: float, height: float) -> str:
