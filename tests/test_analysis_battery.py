@@ -14,6 +14,7 @@ import pytest
 
 from attnlab.analysis import faithfulness
 from attnlab.analysis.battery import Battery, FaithfulnessReport, battery_settings, chunks, run_battery, summarize
+from attnlab.analysis.battery.adversarial import Rows, has_one_row
 from attnlab.analysis.battery.attention_tests import left_out_tests
 from attnlab.analysis.battery.chunks import chunk_rows, ladder
 from attnlab.analysis.battery.erasure_curves import (
@@ -249,6 +250,29 @@ def test_self_attention_alone_has_no_main_map():
     left_out = left_out_tests([layer_attention("self", "encoder", n, np.zeros((1, 2, 3, 3))) for n in (1, 2)])
     assert set(left_out) == {"permutation_test", "uniform_attention", "adversarial_attention"}
     assert "2 layers of self-attention" in left_out["adversarial_attention"]
+
+
+def test_rows_of_several_layers_are_one_array():
+    weights = [np.arange(12.0).reshape(1, 2, 3, 2), np.arange(5.0).reshape(1, 1, 1, 5)]
+    layers = [layer_attention("cross", "decoder", n, jnp.asarray(w)) for n, w in enumerate(weights, start=1)]
+    rows = Rows(layers)
+    joined = rows.join([layer.weights[0] for layer in layers])
+    assert joined.shape == (7, 5)
+    assert joined[0].tolist() == [0.0, 1.0, 0.0, 0.0, 0.0]
+    assert joined[6].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+    for layer, found, given in zip(layers, rows.split(joined).items(), weights, strict=True):
+        assert found[0] == layer.name
+        np.testing.assert_array_equal(found[1], given)
+
+
+def test_what_is_one_row():
+    shape = lambda *sizes: np.zeros((1, *sizes))  # noqa: E731
+    pooling = [layer_attention("pooling", "encoder", None, shape(1, 1, 4))]
+    assert has_one_row(pooling, generated=False)
+    assert not has_one_row([layer_attention("decoder", "decoder", None, shape(1, 1, 4))], generated=True)
+    assert not has_one_row([layer_attention("context_to_query", "reader", None, shape(1, 1, 4))], generated=False)
+    assert not has_one_row([layer_attention("pooling", "encoder", None, shape(1, 3, 4))], generated=False)
+    assert not has_one_row([], generated=False)
 
 
 @cache

@@ -78,6 +78,13 @@ def test_a_page_is_small_complete_and_reachable_by_keyboard(name: str):
         assert script.count('addEventListener("focus"') >= 2
 
 
+def test_no_two_curves_look_alike():
+    methods = [f"method_{number}" for number in range(14)] + ["random_attribution", "leave_one_out", "raw_attention"]
+    styles = faithfulness_page._styles(methods)
+    drawn = [(styles[method], faithfulness_page.MARKS.get(method)) for method in methods]
+    assert len(set(drawn)) == len(methods)
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
     if EXECUTABLE is None:
@@ -144,13 +151,13 @@ def test_heads_by_keyboard_and_by_mouse(opened):
     assert page.value("document.querySelector('#map h3').textContent").endswith("layer 2, head 1 of 2")
     assert page.value(STATUS).startswith("mean of all 4 rows")
     page.click("document.querySelectorAll('#map .rows button')[1]")
-    assert page.value(STATUS).startswith("\u2068good\u2069 attends to \u2068")
+    assert page.value(STATUS).startswith("“\u2068good\u2069” attends to “\u2068")
     assert page.value("document.querySelectorAll('#map .rows button')[1].getAttribute('aria-pressed')") == "true"
     page.press("Escape")
     assert page.value(STATUS).startswith("mean of all 4 rows")
     page.value("document.querySelector('#map .columns button').focus()")
     page.press("ArrowRight")
-    assert page.value(STATUS).startswith("\u2068good\u2069 is attended to by")
+    assert page.value(STATUS).startswith("“\u2068good\u2069” is attended to by")
     sound(page)
 
 

@@ -1,5 +1,6 @@
 """The HTML page of a faithfulness report: tables with intervals, mean curves, tests, and what is left out."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ FURTHER = DIFFERENCES | {"correct": "Correct predictions only"}
 """Further means of each metric, with the titles of their tables."""
 ARROWS = {"higher": "↑", "lower": "↓", "": ""}
 CURVES = {"deletion_curve": ("Deletion", "removed"), "insertion_curve": ("Insertion", "kept")}
+COLORS = 8
+"""Colors of the lines; of more methods the lines are dashed, and the colors begin again."""
 WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM = 480, 300, 44, 20, 36
 """Size and margins of a figure."""
 
@@ -48,7 +51,7 @@ def render(report: FaithfulnessReport, *, title: str, split: str = "", command: 
         "examples": f"{summary['examples']:,}",
         "checkpoint": f"step {checkpoint}" if checkpoint else "",
         "attnlab": environment.get("attnlab", ""),
-        "machine": ", ".join(environment.get("devices", [])),
+        "machine": _machine(environment.get("devices", [])),
     }
     removal = settings.get("removal", "")
     return template("faithfulness.html").render(
@@ -77,6 +80,16 @@ def render(report: FaithfulnessReport, *, title: str, split: str = "", command: 
         rationale_size=summary["rationale_size"],
         command=printable(command),
     )
+
+
+def _machine(devices: Sequence[str]) -> str:
+    """Return the devices with their number.
+
+    >>> _machine(["cpu: cpu", "cpu: cpu"]), _machine(["gpu: NVIDIA H100"])
+    ('2 × cpu', 'gpu: NVIDIA H100')
+    """
+    numbers = Counter("cpu" if name == "cpu: cpu" else name for name in devices)
+    return ", ".join(name if number == 1 else f"{number} × {name}" for name, number in numbers.items())
 
 
 def _group(group: MetricGroup, methods: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,8 +136,8 @@ def _cell(entry: Mapping[str, Any] | None, difference: bool = False, digits: int
     low, high = entry["ci95"] or (None, None)
     clear = difference and low is not None and high is not None and (low > 0 or high < 0)
     return {
-        "mean": f"{entry['mean']:{'+' if difference else ''}.{digits}f}",
-        "interval": "" if low is None else f"{low:.{digits}f} to {high:.{digits}f}",
+        "mean": _number(entry["mean"], digits, "+" if difference else ""),
+        "interval": "" if low is None else f"{_number(low, digits)} to {_number(high, digits)}",
         "n": f"{entry['n']:,}",
         "bold": "bold" if clear else "",
     }
@@ -136,6 +149,10 @@ def _task_metrics(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         {"name": metric_names.name(name), "cells": [_cell(found.get(key), key == DIFFERENCE, 2) for key in shown]}
         for name, found in metrics.items()
     ]
+
+
+def _number(value: float, digits: int, sign: str = "") -> str:
+    return f"{value:{sign}.{digits}f}".replace("-", "−")
 
 
 def _tests(tests: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -150,7 +167,7 @@ def _by_weight(tests: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _omitted(left_out: Mapping[str, Mapping[str, str]]) -> list[dict[str, str]]:
     return [
-        {"kind": kind.removesuffix("s"), "name": name, "reason": reason}
+        {"kind": kind.removesuffix("s"), "name": name, "reason": reason.removeprefix(f"{name} ")}
         for kind, reasons in left_out.items()
         for name, reason in reasons.items()
     ]
@@ -166,13 +183,21 @@ def _curves(curves: Mapping[str, Any]) -> list[dict[str, Any]]:
             [_point(share, value / top) for share, value in zip(curves["shares"], line, strict=True)]
             for line in curves[name].values()
         ]
+        styles = _styles(list(curves[name]))
         lines = [
-            {"method": method, "mark": ROLES.get(method, ""), "number": number % 8, "points": " ".join(points)}
-            for number, (method, points) in enumerate(zip(curves[name], places, strict=True))
+            {"method": method, "mark": ROLES.get(method, ""), "style": styles[method], "points": " ".join(points)}
+            for method, points in zip(curves[name], places, strict=True)
         ]
         text = f"share of tokens {verb}, the largest attributions first"
         figures.append({"title": title, "lines": lines, "ticks": _ticks(top), "text": text})
     return [figure for figure in figures if figure["lines"]]
+
+
+def _styles(methods: Sequence[str]) -> dict[str, str]:
+    """Return the classes of the line of each method; floor and ceiling, which are gray and black, take no color."""
+    colored = [method for method in methods if method not in (FLOOR, CEILING)]
+    styles = {method: f"line{n % COLORS}" + (" again" if n >= COLORS else "") for n, method in enumerate(colored)}
+    return {method: styles.get(method, "") for method in methods}
 
 
 def _point(share: float, height: float) -> str:

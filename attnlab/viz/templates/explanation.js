@@ -128,6 +128,11 @@ function number(weight) {
   return weight.toFixed(3).replace("-", "\u2212");
 }
 
+// A word may be a comma, or run from right to left.
+function quoted(text) {
+  return `\u201c\u2068${text}\u2069\u201d`;
+}
+
 function words(labels, kind, title) {
   const buttons = labels.texts.map(text => element("button", { type: "button" }, [element("bdi", { textContent: text })]));
   const long = labels.texts.length > LONG ? " long" : "";
@@ -196,8 +201,8 @@ function open(layer, index) {
   function announce(name, verb, texts, values) {
     const largest = [...values].map((value, i) => [value, i]).filter(([value]) => Math.abs(value) >= 0.005);
     largest.sort((a, b) => Math.abs(b[0]) - Math.abs(a[0]));
-    const list = largest.slice(0, 5).map(([value, i]) => `\u2068${texts[i]}\u2069 ${number(value)}`);
-    status.textContent = `\u2068${name}\u2069 ${verb} ${list.join(", ") || "no weight of 0.005 or more"}`;
+    const list = largest.slice(0, 5).map(([value, i]) => `${quoted(texts[i])} ${number(value)}`);
+    status.textContent = `${quoted(name)} ${verb} ${list.join(", ") || "no weight of 0.005 or more"}`;
   }
 
   function show(item) {
