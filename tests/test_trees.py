@@ -97,7 +97,8 @@ def test_an_invalid_tree_is_refused_by_its_line(tmp_path: Path, line: str, messa
 
 
 def words(example: LabeledText) -> list[str] | None:
-    return example.evidence and [example.text[start:end] for start, end in example.evidence]
+    evidence = example.evidence
+    return None if evidence is None else [example.text[start:end] for start, end in evidence]
 
 
 @pytest.mark.parametrize(

@@ -173,8 +173,33 @@ def record_detail(
         module.sow(DETAILS, "attention_details", layer_attention(kind, stack, layer, None, **{name: detail}))
 
 
+@dataclass(frozen=True)
+class IntervenedModel:
+    """A model with the same interventions in every application, in the place of a module.
+
+    For code that applies a model many times, such as a search, and knows nothing of interventions. Functions compiled
+    with the module itself must not be reused: nothing tells their arguments from those of this one.
+
+    Attributes:
+        model: any module with attention layers.
+        interventions: an `Intervention` by the name of each layer. Layers that do not attend in a call are left alone.
+    """
+
+    model: nn.Module
+    interventions: Mapping[str, Intervention]
+
+    def apply(self, variables: PyTree, *args: Any, **kwargs: Any) -> Any:
+        """Apply the model; `apply_with_attention` of this works too, and its interventions come first."""
+        outer = _call.get() or _Call({})
+        token = _call.set(_Call({**self.interventions, **outer.interventions}, outer.consulted))
+        try:
+            return self.model.apply(variables, *args, **kwargs)
+        finally:
+            _call.reset(token)
+
+
 def apply_with_attention(
-    model: nn.Module,
+    model: nn.Module | IntervenedModel,
     variables: PyTree,
     *args: Any,
     details: bool = False,
@@ -227,31 +252,6 @@ def apply_with_attention(
     stacks, kinds = list(dict.fromkeys(record.stack for record in records.values())), get_args(Kind)
     place = lambda record: (stacks.index(record.stack), kinds.index(record.kind), record.layer or 0)  # noqa: E731
     return output, sorted(records.values(), key=place)
-
-
-@dataclass(frozen=True)
-class IntervenedModel:
-    """A model with the same interventions in every application, in the place of a module.
-
-    For code that applies a model many times, such as a search, and knows nothing of interventions. Functions compiled
-    with the module itself must not be reused: nothing tells their arguments from those of this one.
-
-    Attributes:
-        model: any module with attention layers.
-        interventions: an `Intervention` by the name of each layer. Layers that do not attend in a call are left alone.
-    """
-
-    model: nn.Module
-    interventions: Mapping[str, Intervention]
-
-    def apply(self, variables: PyTree, *args: Any, **kwargs: Any) -> Any:
-        """Apply the model; `apply_with_attention` of this works too, and its interventions come first."""
-        outer = _call.get() or _Call({})
-        token = _call.set(_Call({**self.interventions, **outer.interventions}, outer.consulted))
-        try:
-            return self.model.apply(variables, *args, **kwargs)
-        finally:
-            _call.reset(token)
 
 
 def _check_names(names: list[str], call: _Call) -> None:

@@ -70,12 +70,12 @@ class TextEncoder:
 
     def gold(self, example: LabeledText) -> np.ndarray:
         """Return which tokens of a text belong to a span that is marked as a reason for its label, after truncation."""
-        return self._overlaps(example).any(axis=0)
+        return np.any(self._overlaps(example), axis=0)
 
     def unmatched(self, examples: Sequence[LabeledText]) -> tuple[int, int]:
         """Return the number of marked spans of all texts, and of those without a token, after truncation."""
-        matched = [self._overlaps(example).any(axis=1) for example in examples]
-        return sum(map(len, matched)), sum(int((~found).sum()) for found in matched)
+        overlaps = [self._overlaps(example) for example in examples]
+        return sum(map(len, overlaps)), sum(int(np.sum(~np.any(found, axis=1))) for found in overlaps)
 
     def _overlaps(self, example: LabeledText) -> np.ndarray:
         """Return which marked spans share a character with which tokens, [spans tokens], after truncation."""
