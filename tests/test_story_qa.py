@@ -180,6 +180,7 @@ def applied(model: MemoryNetwork):
 
 @pytest.mark.parametrize("tying", ["adjacent", "layer_wise"])
 @pytest.mark.parametrize("encoding", ["bag", "position"])
+@pytest.mark.quick("position-adjacent", "bag-layer_wise")
 def test_memory_network_by_the_book(tying: str, encoding: str):
     """Against the paper's equations, word by word."""
     model, variables, inputs = build(tying=tying, encoding=encoding)
@@ -308,6 +309,7 @@ def test_unknown_words_keep_their_spelling():
 FACTS = {**TRANSFORMER, "unit": "sentence"}
 
 
+@pytest.mark.slow
 def test_a_transformer_over_sentences_learns_where_people_are_and_shows_the_attention_of_the_question():
     optimizer = {"kind": "adamw", "learning_rate": 3e-3, "warmup_steps": 20}
     task, params, splits = trained(experiment(FACTS, 200, batch_tokens=256, optimizer=optimizer))
