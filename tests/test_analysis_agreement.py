@@ -17,7 +17,6 @@ from attnlab.analysis.faithfulness import agreement, correlation
 from attnlab.analysis.interventions import given
 from attnlab.layers.capture import apply_with_attention
 
-
 agreement, correlation = Compiled(agreement), Compiled(correlation)
 gradient_magnitudes, significant_share = agreement.gradient_magnitudes, agreement.significant_share
 taucorr_gradient, taucorr_loo, taucorr_loo_tvd = (

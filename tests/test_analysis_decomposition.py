@@ -102,7 +102,9 @@ def test_the_weighted_values_of_cross_attention_and_its_residual_sum_to_the_bloc
     attend = lambda layer, x: layer(x, *layer.project_memory(memory), lengths, train=False)  # noqa: E731
     params, (output, _), (record,) = capturing(layer, x, method=attend)
     params = jax.tree.map(np.asarray, params)
-    values = (np.asarray(memory)[0] @ params["key_value"]["kernel"] + params["key_value"]["bias"])[:, 12:].reshape(3, 4, 3)
+    values = (np.asarray(memory)[0] @ params["key_value"]["kernel"] + params["key_value"]["bias"])[:, 12:].reshape(
+        3, 4, 3
+    )
     kernel = params["output"]["kernel"].reshape(4, 3, 12)
     norm = NormParameters(*(jnp.asarray(np.linspace(*ends, 12, dtype="float32")) for ends in ((0.5, 2), (-1, 1))))
     arrays = np.asarray(record.weights)[0], values, kernel, x[0], params["output"]["bias"]

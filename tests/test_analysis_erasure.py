@@ -263,7 +263,9 @@ class TestEveryMetric:
     @by_name
     def test_nan_at_tokens_that_do_not_count(self, metric):
         removable = np.array([True, True, True, False])
-        close(metric(padded, np.where(removable, WORTH, np.float32(np.nan)), removable), metric(padded, WORTH, removable))
+        close(
+            metric(padded, np.where(removable, WORTH, np.float32(np.nan)), removable), metric(padded, WORTH, removable)
+        )
 
     @by_name
     def test_a_record_of_one_number_a_token(self, metric):
@@ -378,7 +380,9 @@ class TestSoft:
 
     def test_nan_if_nothing_falls(self):
         constant = lambda embedded: jnp.full(len(embedded), 0.5)  # noqa: E731
-        assert math.isnan(soft.soft_comprehensiveness(jax.random.key(0), constant, self.EMBEDDED, np.ones(3, np.float32)))
+        assert math.isnan(
+            soft.soft_comprehensiveness(jax.random.key(0), constant, self.EMBEDDED, np.ones(3, np.float32))
+        )
         with pytest.raises(ValueError, match="n_samples must be at least 1"):
             soft.soft_sufficiency(jax.random.key(0), constant, self.EMBEDDED, np.ones(3, np.float32), n_samples=0)
 

@@ -169,7 +169,10 @@ def test_layers_are_normalized():
 def test_the_mean_output_of_heads():
     outputs = np.array([[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]])  # tokens, heads, features
     assert heads.mean_output(outputs).tolist() == [[3.0, 4.0], [5.0, 6.0]]
-    assert heads.mean_output(np.stack([outputs[0], outputs[1] * np.nan]), np.array([True, False])).tolist() == outputs[0].tolist()
+    assert (
+        heads.mean_output(np.stack([outputs[0], outputs[1] * np.nan]), np.array([True, False])).tolist()
+        == outputs[0].tolist()
+    )
 
 
 VALUES = {"a": np.array([1.0, 4.0]), "b": np.array([2.0, 8.0, 0.0])}
