@@ -161,6 +161,19 @@ def test_every_kind_in_many_heads(attention):
     moved = output(variables, jnp.concatenate([STATES[:, :3], STATES[:, 3:] + 1.0], axis=1))
     chex.assert_shape(result, (2, 5, 8))
     np.testing.assert_allclose(moved[1, :3], result[1, :3], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "attention",
+    [
+        pytest.param(row, marks=pytest.mark.slow if n % 3 else ())
+        for n, row in enumerate(rows(MODS, MASKS, NORMALIZERS))
+    ],
+    ids=name,
+)
+def test_every_kind_learns_in_many_heads(attention):
+    module, context = SelfAttention(BLOCK, attention), Context(LENGTHS, masks.lengths(LENGTHS))
+    variables = drawn(functools.partial(module.init, train=True), STATES, context)
     rngs = {"dropout": jax.random.key(0)}
     leaves = learned(lambda v: module.apply(v, STATES, context, train=True, rngs=rngs), variables)
     assert leaves == learnable(variables, attention)
