@@ -349,7 +349,7 @@ def test_vmap_and_jit_give_what_a_loop_gives():
     for method, arguments in ((attention_rollout, (weights,)), (attention_relevance, (weights, gradients))):
         together = jax.jit(jax.vmap(method))(*arguments)
         for index in range(3):
-            alone = method(*(argument[index] for argument in arguments))
+            alone = method.__wrapped__(*(jnp.asarray(argument[index]) for argument in arguments))
             np.testing.assert_allclose(together[index], alone, rtol=1e-5, atol=1e-7)
 
 

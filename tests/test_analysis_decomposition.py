@@ -356,7 +356,7 @@ def test_vmap_and_jit_over_blocks():
     together = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *blocks)
     result = jax.jit(jax.vmap(lambda block: alti([block, block])))(together)
     for index, block in enumerate(blocks):
-        np.testing.assert_allclose(result[index], alti([block, block]), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(result[index], attribution.alti([block, block]), rtol=1e-4, atol=1e-6)
 
 
 def test_wrong_blocks_are_refused():
