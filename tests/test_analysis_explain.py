@@ -126,8 +126,6 @@ def case(request: pytest.FixtureRequest, image: str) -> Case:
 
 
 every_model = pytest.mark.parametrize("case", CASES, indirect=True)
-a_few = pytest.mark.quick("recurrent classifier", "memory network", "BiDAF", "recurrent captioner", "visual questions")
-"""Models that compile quickly, of each task but translation (whose contrasts are tested below)."""
 
 
 def replaced(chosen: np.ndarray, array: Any, other: Any) -> np.ndarray:
@@ -155,7 +153,7 @@ def blanked(case: Case, groups: int | None = None, places: slice = slice(None)):
 
 
 @every_model
-@a_few
+@pytest.mark.quick("recurrent classifier", "memory network", "recurrent captioner")
 def test_every_position_has_a_label_and_integrated_gradients_are_complete(case: Case):
     explained, explainer = case.explained, case.explainer
     positions = explainer.prepare(case.params, explained)
@@ -204,7 +202,7 @@ def test_occlusion_is_the_change_of_the_target_computed_without_padding(case: Ca
 @pytest.mark.parametrize(
     "case", ["recurrent classifier", "Transformer translation", "sentence Transformer", "BiDAF"], indirect=True
 )
-@pytest.mark.quick("recurrent classifier", "sentence Transformer")
+@pytest.mark.quick("recurrent classifier")
 def test_padding_changes_nothing(case: Case):
     explained, explainer, adapter = case.explained, case.explainer, case.explainer.task.adapter
     attributions, _, score = explainer.attribute(case.params, explained, "occlusion")

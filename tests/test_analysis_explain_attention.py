@@ -63,6 +63,7 @@ def attributed(name: str, method: str, **selection):
 
 
 @pytest.mark.parametrize("name", ["recurrent classifier", "Transformer classifier", "memory network"])
+@pytest.mark.quick("recurrent classifier", "Transformer classifier")
 def test_raw_attention_is_the_mean_of_the_rows_that_show_shows(name):
     explainer, params, example = prepared(name)
     (shown,) = explainer.task.attention_maps(params, example)
@@ -93,6 +94,7 @@ def test_question_and_passage_are_both_attended_to():
 
 
 @pytest.mark.parametrize("name", ["recurrent classifier", "recurrent translation", "memory network"])
+@pytest.mark.quick("recurrent classifier", "memory network")
 def test_gradient_x_attention_sums_to_the_derivative_in_the_scale_of_all_weights(name):
     explainer, params, example = prepared(name)
     explained = explainer.task.explained_prediction(params, example, TargetSelection())
@@ -148,6 +150,9 @@ def test_rollout_is_the_product_of_the_layers():
         ("Transformer translation", ["encoder_decoder_relevance", "attention_norms", "alti_plus"]),
         ("BiDAF", ["gradient_x_attention", "attention_norms"]),
     ],
+)
+@pytest.mark.quick(
+    "recurrent classifier-methods0", "Transformer classifier-methods1", "Transformer translation-methods2"
 )
 def test_every_method_on_attention_is_finite_and_0_at_padding(name, methods):
     selection = TWO_WORDS if "translation" in name else {}
