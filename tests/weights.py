@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from attnlab.tasks.adapter import ModelAdapter
 from attnlab.tasks.base import Task
 
 
@@ -16,9 +17,9 @@ def drawn(init: Callable[..., dict], *arguments, spread: float = 0.4) -> dict:
     return _normal(shapes, spread)
 
 
-def parameters(task: Task, spread: float = 0.3) -> Any:
-    """Draw the parameters of a task's model."""
-    return _normal(jax.eval_shape(task.initialize, jax.random.key(0)), spread)
+def parameters(of: Task | ModelAdapter, spread: float = 0.3) -> Any:
+    """Draw the parameters of the model of a task or an adapter."""
+    return _normal(jax.eval_shape(of.initialize, jax.random.key(0)), spread)
 
 
 def _normal(shapes: Any, spread: float) -> Any:
