@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -23,6 +24,8 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         leaves, tree = jax.tree.flatten((args, kwargs))
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            arrays = [jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
+            args, kwargs = tree.unflatten(arrays)
             return function(*args, **kwargs)
         places = tuple(n for n, leaf in enumerate(leaves) if isinstance(leaf, jax.Array | np.ndarray))
         constants = tuple(None if n in places else leaf for n, leaf in enumerate(leaves))

@@ -239,7 +239,7 @@ class TestAdversarial:
     def test_weights_that_do_not_sum_to_one_are_refused(self):
         predict = lambda w: jnp.asarray(array(0.5, 0.5))  # noqa: E731
         with pytest.raises(ValueError, match=r"weights must sum to 1, not 0\.7; pass the row of one query"):
-            adversarial_attention(jax.random.key(0), predict, array(0.5, 0.2))
+            adversarial_attention.__wrapped__(jax.random.key(0), predict, jnp.array([0.5, 0.2]))
 
     @pytest.mark.parametrize("broken", ["weights", "prediction", "another prediction"])
     def test_nan_gives_nan(self, broken):
@@ -385,7 +385,7 @@ class TestFrozenWeights:
         tokens = jnp.asarray(tokens)
         losses = {}
         for name, weights in (("guide", guide), ("uniform", uniform_weights(np.ones((64, 8), bool)))):
-            params, optimizer = self.params(), optax.adam(0.03)
+            params, optimizer, weights = self.params(), optax.adam(0.03), jnp.asarray(weights)
 
             def step(state, _, weights=weights, optimizer=optimizer):
                 params, moments = state

@@ -125,7 +125,8 @@ def test_rollout_is_the_product_of_the_layers():
     attributions, valid = attributed("Transformer classifier", "attention_rollout")
     batch = explainer.prepare(params, explained).batch
     product = np.eye(len(valid))
-    for layer in jax.jit(explainer.task.adapter.forward)(params, batch).attention:
+    forward = jax.jit(lambda params: explainer.task.adapter.forward(params, batch).attention)
+    for layer in forward(params):
         if layer.kind == "self":
             product = (0.5 * np.asarray(layer.weights)[0].mean(axis=0) + 0.5 * np.eye(len(valid))) @ product
     np.testing.assert_allclose(attributions[valid], product[0][valid], atol=1e-6)
@@ -190,7 +191,8 @@ def test_value_zeroing_is_a_loop_over_keys_and_layers():
         layers = [record for record in records if record.kind == "self"]
         return [layer_output(layer.feed_forward) for layer in layers], layers[1].residual.states
 
-    names = [layer.name for layer in jax.eval_shape(adapter.forward, params, batch).attention if layer.kind == "self"]
+    layers = jax.eval_shape(lambda: adapter.forward(params, batch).attention)
+    names = [layer.name for layer in layers if layer.kind == "self"]
 
     def outputs(intervene=None):
         found, following = run(intervene)
