@@ -201,7 +201,7 @@ def test_entmax_runs_into_the_softmax(x64):
 def test_an_alpha_below_one_is_refused():
     with pytest.raises(ValueError, match=r"alpha .*at least 1"):
         normalizers.entmax(0.5)
-    assert np.isnan(jax.jit(lambda x: normalizers.entmax(jnp.float32(0.5))(x))(jnp.zeros((1, 2)))).all()
+    assert jnp.isnan(normalizers.entmax(jnp.float32(0.5))(jnp.zeros((1, 2)))).all()
 
 
 def test_ties_go_to_the_first_keys():
