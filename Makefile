@@ -33,8 +33,8 @@ test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -q -n 2 -m "not optimized"
-	XLA_FLAGS= $(BIN)/python -m pytest -q -n 2 -m optimized
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not optimized"
+	XLA_FLAGS= $(BIN)/python -m pytest -q -n 2 --dist worksteal -m optimized
 
 # An environment of its own, as torch and the libraries to compare with take several gigabytes. ferret-xai asks for
 # NumPy below 2 and works with 2. The tests whose program or library is not there say so (docs/extending.md).

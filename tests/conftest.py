@@ -6,8 +6,10 @@ users; `make test-all` does so for the tests marked `optimized`, those of numeri
 compiled is kept in .jax_cache for both workers, the commands they start, and the next time. None of this is said to a
 GPU (`pytest -m gpu`).
 
-A file is run by one worker (`--dist loadfile`), so that what its tests share is computed and compiled once. Of a test
-with many rows those named by `@pytest.mark.quick("row", ...)` run by default; the others are marked `slow`.
+A file is run by one worker (`--dist loadfile`), so that what its tests share is computed and compiled once. `make
+test-all` lets a worker take tests from the other (`--dist worksteal`): its slow rows make single files longer than
+half of the rest, so that with whole files a worker was idle in the end. Of a test with many rows those named by
+`@pytest.mark.quick("row", ...)` run by default; the others are marked `slow`.
 """
 
 import gc
@@ -32,18 +34,23 @@ if version("jaxlib").startswith("0.10."):  # a process ends at once where a flag
 
 
 LONGEST = (
-    "test_conformance",
     "test_lab",
+    "test_conformance",
     "test_analysis_explain",
-    "test_analysis_explain_attention",
     "test_intervention",
-    "test_adapters_of_models",
     "test_transformer",
     "test_normalizers",
+    "test_faithfulness_command",
+    "test_models",
+    "test_layers",
     "test_story_qa",
-    "test_large_logits",
-    "test_analysis_decomposition",
+    "test_analysis_explain_attention",
+    "test_align",
     "test_experiments",
+    "test_analysis_battery",
+    "test_adapters",
+    "test_adapters_of_models",
+    "test_large_logits",
 )
 """Files that take longest: they begin first, so that neither worker is left with a long one in the end."""
 

@@ -236,6 +236,7 @@ ADDITIVE = {
 
 @pytest.mark.parametrize("library", FUNCTIONS)
 @pytest.mark.parametrize("kind", ADDITIVE)
+@pytest.mark.quick("-1e9-linen", "nan-nnx")
 def test_an_additive_mask_is_no_mask(library, kind):
     """Refused if its values are known; inside jit the output is NaN, never that of the inverted mask."""
     fn, mask = FUNCTIONS[library][0](), jnp.asarray(ADDITIVE[kind])
@@ -248,6 +249,7 @@ def test_an_additive_mask_is_no_mask(library, kind):
 
 @pytest.mark.parametrize("library", FUNCTIONS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32"])
+@pytest.mark.quick("float32-linen", "bfloat16-nnx")
 def test_a_mask_of_zeros_and_ones_is_one_in_and_outside_of_jit(library, dtype):
     fn, mask = FUNCTIONS[library][0](), jnp.asarray(ALLOWED, dtype)
     expected = fn(QUERY, KEY, VALUE, mask=jnp.asarray(ALLOWED))
@@ -301,6 +303,7 @@ def test_a_row_without_keys_is_zero_and_theirs_is_the_mean(library):
 
 @pytest.mark.parametrize("library", FUNCTIONS)
 @pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.quick("True-linen", "False-nnx")
 def test_dropout_is_shared_by_heads_and_examples_if_flax_requests_it(library, shared):
     make, _ = FUNCTIONS[library]
     same = jnp.ones((3, 20, 2, 4))
@@ -315,6 +318,7 @@ def test_dropout_is_shared_by_heads_and_examples_if_flax_requests_it(library, sh
 
 @pytest.mark.parametrize("library", FUNCTIONS)
 @pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.quick("True-nnx", "False-linen")
 def test_dropout_has_gradients_and_none_when_deterministic(library, shared):
     make, _ = FUNCTIONS[library]
     options = {"broadcast_dropout": shared, "dropout_rng": jax.random.key(1), "dropout_rate": 0.4}
@@ -331,11 +335,12 @@ def test_dropout_has_gradients_and_none_when_deterministic(library, shared):
 
 
 @pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.quick("True")
 def test_sown_weights_are_those_before_dropout(shared):
     fn = linen_attention_fn()
     module = linen.MultiHeadDotProductAttention(4, dropout_rate=0.5, broadcast_dropout=shared, attention_fn=fn)
     query = INPUTS["self"]
-    params = module.init(jax.random.key(5), query, deterministic=True)
+    params = jax.jit(functools.partial(module.init, deterministic=True))(jax.random.key(5), query)
     options = {"deterministic": False, "rngs": {"dropout": jax.random.key(0)}}
     _, result = jax.jit(lambda p: module.apply(p, query, sow_weights=True, mutable="intermediates", **options))(params)
     weights = result["intermediates"]["attention_weights"][0]
@@ -440,6 +445,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("case", "key_heads"), [*((case, 2) for case in CASES), ("window_right", 1), ("bias", 4)])
+@pytest.mark.quick("bias-2", "causal_and_mask-2", "lengths-2", "window_right-1")
 def test_jax_nn_is_the_same(case, key_heads):
     inputs = QUERY, KEY[:, :, :key_heads], VALUE[:, :, :key_heads]
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from weights import parameters
 
 from attnlab.config.load import load
 from attnlab.data.text.buckets import Shape
@@ -49,7 +50,7 @@ def test_an_adapter_fills_embeds_and_applies(name):
     splits = task_class(config).load(config, None)
     task = task_class(config).prepare(config, splits)
     adapter = task.adapter
-    params = jax.jit(adapter.initialize)(jax.random.key(0))
+    params = parameters(adapter)
     batch = task.training_batches(splits.train).batches.batch(0)
 
     output = jax.jit(forward(adapter))(params, batch)

@@ -6,27 +6,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import Compiled
 
 from attnlab.analysis import attribution
-from attnlab.analysis.attribution import (
-    ATTRIBUTION_METHODS,
-    attention_flow,
-    attention_relevance,
-    attention_rollout,
-    check_method,
-    cross_attention_relevance,
-    encoder_decoder_relevance,
-    gradient_x_attention,
-    initial_relevance,
-    positive_gradient_x_attention,
-    raw_attention,
-    rollout,
-    self_attention_relevance,
-)
+from attnlab.analysis.attribution import ATTRIBUTION_METHODS, attention_flow, check_method
 from attnlab.analysis.attribution.flow import max_flow
 from attnlab.analysis.attribution.requirements import DESCRIPTIONS
 
 pytestmark = pytest.mark.usefixtures("strict")
+methods = Compiled(attribution)
+attention_relevance, attention_rollout, raw_attention, rollout = (
+    methods.attention_relevance, methods.attention_rollout, methods.raw_attention, methods.rollout,
+)  # fmt: skip
+gradient_x_attention, positive_gradient_x_attention = (
+    methods.gradient_x_attention, methods.positive_gradient_x_attention,
+)  # fmt: skip
+cross_attention_relevance, self_attention_relevance = (
+    methods.cross_attention_relevance, methods.self_attention_relevance,
+)  # fmt: skip
+encoder_decoder_relevance, initial_relevance = methods.encoder_decoder_relevance, methods.initial_relevance
 
 
 def random_weights(seed, *shape, sharpness=2.0, causal=False):
@@ -44,17 +42,17 @@ def padded(weights, length):
 
 
 def test_raw_attention_by_hand():
-    weights = jnp.array([[[[1.0, 0.0]], [[0.5, 0.5]]], [[[0.0, 1.0]], [[0.25, 0.75]]]])  # 2 layers, 2 heads, 1 query
+    weights = np.array([[[[1.0, 0.0]], [[0.5, 0.5]]], [[[0.0, 1.0]], [[0.25, 0.75]]]])  # 2 layers, 2 heads, 1 query
     assert raw_attention(weights).tolist() == [[0.4375, 0.5625]]
     assert raw_attention(weights, layer=1).tolist() == [[0.75, 0.25]]
     assert raw_attention(weights, layer=2, head=1).tolist() == [[0.25, 0.75]]
     assert raw_attention(weights, head=0).tolist() == [[0.5, 0.5]]
-    assert raw_attention(weights, key_valid=jnp.array([True, False])).tolist() == [[0.4375, 0]]
-    assert raw_attention(weights, query_valid=jnp.array([False])).tolist() == [[0, 0]]
+    assert raw_attention(weights, key_valid=np.array([True, False])).tolist() == [[0.4375, 0]]
+    assert raw_attention(weights, query_valid=np.array([False])).tolist() == [[0, 0]]
 
 
 def test_raw_attention_refuses_layers_that_do_not_exist():
-    weights = jnp.ones((2, 3, 1, 1))
+    weights = np.ones((2, 3, 1, 1))
     with pytest.raises(ValueError, match=r"raw_attention: layer 3 does not exist; there are 2, numbered from 1"):
         raw_attention(weights, layer=3)
     with pytest.raises(ValueError, match="raw_attention: layer 0 does not exist"):
@@ -67,16 +65,16 @@ def test_raw_attention_refuses_layers_that_do_not_exist():
 
 def test_gradient_x_attention_by_hand():
     # two heads: [0.5·2, 0.5·−4] and [1·1, 0·9], mean [1, −1]
-    weights, gradients = jnp.array([[[0.5, 0.5]], [[1.0, 0.0]]]), jnp.array([[[2.0, -4.0]], [[1.0, 9.0]]])
+    weights, gradients = np.array([[[0.5, 0.5]], [[1.0, 0.0]]]), np.array([[[2.0, -4.0]], [[1.0, 9.0]]])
     assert gradient_x_attention(weights, gradients).tolist() == [[1, -1]]
-    assert gradient_x_attention(weights, gradients, key_valid=jnp.array([False, True])).tolist() == [[0, -1]]
+    assert gradient_x_attention(weights, gradients, key_valid=np.array([False, True])).tolist() == [[0, -1]]
     # their positive parts: [1, 0] and [1, 0]
     assert positive_gradient_x_attention(weights, gradients).tolist() == [[1, 0]]
 
 
 def test_rollout_by_hand():
     # A = [[0, 1], [0, 1]] in both layers; Â = [[½, ½], [0, 1]], Â² = [[¼, ¾], [0, 1]]
-    weights = jnp.broadcast_to(jnp.array([[0.0, 1.0], [0.0, 1.0]]), (2, 1, 2, 2))
+    weights = np.broadcast_to(np.array([[0.0, 1.0], [0.0, 1.0]]), (2, 1, 2, 2))
     assert attention_rollout(weights).tolist() == [[0.25, 0.75], [0, 1]]
 
 
@@ -89,72 +87,72 @@ def test_rollout_is_a_loop_over_layers(layers):
         for i, j in itertools.product(range(6), repeat=2):
             matrix[i, j] = 0.5 * np.mean([head[i, j] for head in layer]) + 0.5 * (i == j)
         expected = matrix / matrix.sum(axis=1, keepdims=True) @ expected
-    result = attention_rollout(jnp.asarray(weights))
+    result = attention_rollout(np.asarray(weights))
     np.testing.assert_allclose(result, expected, rtol=1e-5)
     np.testing.assert_allclose(result.sum(axis=1), 1, rtol=1e-5)
 
 
 def test_rollout_normalizes_rows_that_do_not_sum_to_1():
     # sigmoid attention [[1, 1], [0, 0]]: ½ A + ½ I = [[1, ½], [0, ½]], rows divided by 1.5 and 0.5
-    weights = jnp.array([[[[1.0, 1.0], [0.0, 0.0]]]])
+    weights = np.array([[[[1.0, 1.0], [0.0, 0.0]]]])
     np.testing.assert_allclose(attention_rollout(weights), [[2 / 3, 1 / 3], [0, 1]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("method", [attention_rollout, attention_flow])
 def test_padding_changes_nothing(method):
-    weights, valid = padded(random_weights(1, 3, 2, 5, 5), 3), jnp.arange(5) < 3
-    result = method(jnp.asarray(weights), valid=valid)
-    np.testing.assert_allclose(result[:3, :3], method(jnp.asarray(weights[..., :3, :3])), rtol=1e-5)
+    weights, valid = padded(random_weights(1, 3, 2, 5, 5), 3), np.arange(5) < 3
+    result = method(np.asarray(weights), valid=valid)
+    np.testing.assert_allclose(result[:3, :3], method(np.asarray(weights[..., :3, :3])), rtol=1e-5)
     assert not result[3:].any()
     assert not result[:, 3:].any()
-    nothing = method(jnp.asarray(weights), valid=jnp.zeros(5, bool))
+    nothing = method(np.asarray(weights), valid=np.zeros(5, bool))
     assert not nothing.any()
 
 
 @pytest.mark.parametrize("method", [attention_rollout, attention_flow])
 def test_no_token_and_one_token(method):
-    assert method(jnp.ones((2, 1, 0, 0))).shape == (0, 0)
-    assert method(jnp.ones((3, 2, 1, 1))).tolist() == [[1]]
+    assert method(np.ones((2, 1, 0, 0))).shape == (0, 0)
+    assert method(np.ones((3, 2, 1, 1))).tolist() == [[1]]
 
 
 @pytest.mark.parametrize("method", [attention_rollout, attention_flow])
 def test_a_query_that_may_attend_to_nothing_keeps_itself(method):
-    weights = jnp.array([[[[0.0, 0.0], [0.5, 0.5]]]] * 2)
+    weights = np.array([[[[0.0, 0.0], [0.5, 0.5]]]] * 2)
     assert method(weights)[0].tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("method", [attention_rollout, attention_flow])
 def test_cross_attention_and_no_layer_are_refused(method):
     with pytest.raises(ValueError, match=r"needs self-attention, .* not 2 queries and 3 keys; .* use raw_attention"):
-        method(jnp.ones((1, 1, 2, 3)))
+        method(np.ones((1, 1, 2, 3)))
     with pytest.raises(ValueError, match=r"needs at least one layer of self-attention.* use integrated_gradients"):
-        method(jnp.ones((0, 1, 2, 2)))
+        method(np.ones((0, 1, 2, 2)))
     with pytest.raises(ValueError, match="at least one layer"):
-        rollout(jnp.ones((0, 2, 2)))
+        rollout(np.ones((0, 2, 2)))
 
 
 @pytest.mark.parametrize("method", [attention_rollout, attention_flow])
 def test_nan_at_padding_stays_there(method):
-    weights, valid = padded(random_weights(1, 3, 2, 5, 5), 3), jnp.arange(5) < 3
+    weights, valid = padded(random_weights(1, 3, 2, 5, 5), 3), np.arange(5) < 3
     broken = weights.copy()
     broken[:, :, 3:], broken[..., 3:] = np.nan, np.nan
-    result = method(jnp.asarray(broken), valid=valid)
-    np.testing.assert_allclose(result, method(jnp.asarray(weights), valid=valid), rtol=1e-6)
+    result = method(np.asarray(broken), valid=valid)
+    np.testing.assert_allclose(result, method(np.asarray(weights), valid=valid), rtol=1e-6)
 
 
 @pytest.mark.parametrize("layer", [0, 1])
 def test_flow_has_nan_where_rollout_has(layer):
     weights = random_weights(1, 2, 2, 3, 3)
     weights[layer, 0, 1] = np.nan
-    rolled, flow = attention_rollout(jnp.asarray(weights)), attention_flow(weights)
+    rolled, flow = attention_rollout(np.asarray(weights)), attention_flow(weights)
     assert np.isnan(rolled)[1].all()
     np.testing.assert_array_equal(np.isnan(flow), np.isnan(rolled))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_low_precision_is_computed_in_float32(dtype):
-    weights = jnp.asarray(random_weights(15, 12, 4, 8, 8)).astype(dtype)
-    gradients = jnp.asarray(gradients_like(16, weights)).astype(dtype)
+    weights = random_weights(15, 12, 4, 8, 8).astype(jnp.dtype(dtype))
+    gradients = gradients_like(16, weights).astype(jnp.dtype(dtype))
     for method, arguments in (
         (attention_rollout, (weights,)), (attention_relevance, (weights, gradients)), (raw_attention, (weights,)),
         (lambda w, g: gradient_x_attention(w[0], g[0]), (weights, gradients)),
@@ -162,18 +160,18 @@ def test_low_precision_is_computed_in_float32(dtype):
         result = method(*arguments)
         assert result.dtype == dtype
         exact = method(*(argument.astype("float32") for argument in arguments))
-        assert result.tolist() == exact.astype(dtype).tolist()
+        assert result.tolist() == exact.astype(jnp.dtype(dtype)).tolist()
 
 
 def test_gradients_of_another_shape_are_refused():
     weights = jnp.ones((1, 2, 2, 2))
     for method in (attention_relevance, positive_gradient_x_attention):
         with pytest.raises(ValueError, match=r"gradients must have the shape of weights, \[1, 2, 2, 2\], not \[1, 1"):
-            method.__wrapped__(weights, weights[:, :1])
+            method.__wrapped__.__wrapped__(weights, weights[:, :1])
     with pytest.raises(ValueError, match="gradients must have the shape of weights"):
-        gradient_x_attention.__wrapped__(weights[0], weights[0, :1])
+        gradient_x_attention.__wrapped__.__wrapped__(weights[0], weights[0, :1])
     with pytest.raises(ValueError, match=r"raw_attention: key_valid must be booleans \[2\]"):
-        raw_attention.__wrapped__(weights, key_valid=jnp.ones(3, bool))
+        raw_attention.__wrapped__.__wrapped__(weights, key_valid=jnp.ones(3, bool))
 
 
 def test_encoder_decoder_relevance_ignores_padding():
@@ -184,7 +182,7 @@ def test_encoder_decoder_relevance_ignores_padding():
     expected = encoder_decoder_relevance(*map(jnp.asarray, (encoder[:, :3, :3], decoder[:, :2, :2], cross[:, :2, :3])))
     encoder[:, 3], encoder[:, :, 3], decoder[:, 2], decoder[:, :, 2] = (np.nan,) * 4
     cross[:, 2], cross[:, :, 3] = np.nan, np.nan
-    valid = {"source_valid": jnp.arange(4) < 3, "target_valid": jnp.arange(3) < 2}
+    valid = {"source_valid": np.arange(4) < 3, "target_valid": np.arange(3) < 2}
     result = encoder_decoder_relevance(*map(jnp.asarray, (encoder, decoder, cross)), **valid)
     sizes = {"aa": (2, 2), "ab": (2, 3), "ba": (3, 2), "bb": (3, 3)}
     for name, (rows, columns) in sizes.items():
@@ -252,9 +250,9 @@ def test_flow_refuses_queries_that_do_not_exist():
 def test_relevance_by_hand():
     # Ā = [[½, ½], [0, 1]] in both layers (gradients of 1): R = I + Ā = [[1.5, .5], [0, 2]];
     # R + Ā R = [[1.5 + .75, .5 + .25 + 1], [0, 2 + 2]]
-    weights = jnp.array([[[[0.5, 0.5], [0.0, 1.0]]]] * 2)
-    assert attention_relevance(weights, jnp.ones_like(weights)).tolist() == [[2.25, 1.75], [0, 4]]
-    assert attention_relevance(weights, -jnp.ones_like(weights)).tolist() == [[1, 0], [0, 1]]
+    weights = np.array([[[[0.5, 0.5], [0.0, 1.0]]]] * 2)
+    assert attention_relevance(weights, np.ones_like(weights)).tolist() == [[2.25, 1.75], [0, 4]]
+    assert attention_relevance(weights, -np.ones_like(weights)).tolist() == [[1, 0], [0, 1]]
 
 
 def gradients_like(seed, weights):
@@ -271,14 +269,14 @@ def test_relevance_is_a_loop_over_layers():
     gradients = gradients_like(3, weights)
     for layer, slope in zip(weights, gradients, strict=True):
         expected = expected + averaged(layer, slope) @ expected
-    np.testing.assert_allclose(attention_relevance(jnp.asarray(weights), jnp.asarray(gradients)), expected, rtol=1e-5)
+    np.testing.assert_allclose(attention_relevance(np.asarray(weights), np.asarray(gradients)), expected, rtol=1e-5)
 
 
 def test_relevance_ignores_padding():
     weights = padded(random_weights(4, 3, 2, 5, 5), 3)
     gradients = gradients_like(5, weights).astype(weights.dtype)
-    result = attention_relevance(jnp.asarray(weights), jnp.asarray(gradients), valid=jnp.arange(5) < 3)
-    shorter = attention_relevance(jnp.asarray(weights[..., :3, :3]), jnp.asarray(gradients[..., :3, :3]))
+    result = attention_relevance(np.asarray(weights), np.asarray(gradients), valid=np.arange(5) < 3)
+    shorter = attention_relevance(np.asarray(weights[..., :3, :3]), np.asarray(gradients[..., :3, :3]))
     np.testing.assert_allclose(result[:3, :3], shorter, rtol=1e-5)
     assert not result[3:].any()
     assert not result[:, 3:].any()
@@ -286,7 +284,7 @@ def test_relevance_ignores_padding():
 
 def test_relevance_refuses_cross_attention():
     with pytest.raises(ValueError, match=r"attention_relevance: needs self-attention.* use encoder_decoder_relevance"):
-        attention_relevance(jnp.ones((1, 1, 2, 3)), jnp.ones((1, 1, 2, 3)))
+        attention_relevance(np.ones((1, 1, 2, 3)), np.ones((1, 1, 2, 3)))
 
 
 def normalized(relevance):
@@ -311,7 +309,7 @@ def test_encoder_decoder_relevance_is_a_loop_over_layers():
         tt, ts = tt + step @ tt, ts + step @ ts
         ts = ts + normalized(tt).T @ averaged(other, other_slope) @ normalized(ss)
     arrays = [
-        positive_gradient_x_attention(jnp.asarray(weights), jnp.asarray(gradients))
+        positive_gradient_x_attention(np.asarray(weights), np.asarray(gradients))
         for weights, gradients in zip((encoder, decoder, cross), slopes, strict=True)
     ]
     result = encoder_decoder_relevance(*arrays)
@@ -339,24 +337,24 @@ def test_co_attention_relevance_is_a_loop_over_layers():
         ab, ba = new_ab, new_ba
         aa, ab = aa + matrix["aa"][m] @ aa, ab + matrix["aa"][m] @ ab
         bb, ba = bb + matrix["bb"][m] @ bb, ba + matrix["bb"][m] @ ba
-        state = cross_attention_relevance(state, ab=jnp.asarray(matrix["ab"][m]), ba=jnp.asarray(matrix["ba"][m]))
-        state = self_attention_relevance(state, a=jnp.asarray(matrix["aa"][m]), b=jnp.asarray(matrix["bb"][m]))
+        state = cross_attention_relevance(state, ab=np.asarray(matrix["ab"][m]), ba=np.asarray(matrix["ba"][m]))
+        state = self_attention_relevance(state, a=np.asarray(matrix["aa"][m]), b=np.asarray(matrix["bb"][m]))
     for result, expected in zip(state, (aa, ab, ba, bb), strict=True):
         np.testing.assert_allclose(result, expected, rtol=1e-5)
 
 
 def test_vmap_and_jit_give_what_a_loop_gives():
-    weights = jnp.asarray(random_weights(12, 3, 2, 2, 4, 4))
-    gradients = jnp.asarray(gradients_like(13, weights))
+    weights = np.asarray(random_weights(12, 3, 2, 2, 4, 4))
+    gradients = np.asarray(gradients_like(13, weights))
     for method, arguments in ((attention_rollout, (weights,)), (attention_relevance, (weights, gradients))):
         together = jax.jit(jax.vmap(method))(*arguments)
         for index in range(3):
-            alone = method(*(argument[index] for argument in arguments))
+            alone = method.__wrapped__(*(jnp.asarray(argument[index]) for argument in arguments))
             np.testing.assert_allclose(together[index], alone, rtol=1e-5, atol=1e-7)
 
 
 def test_float64_stays_float64(x64):
-    weights = jnp.asarray(random_weights(14, 2, 2, 3, 3).astype("float64"))
+    weights = np.asarray(random_weights(14, 2, 2, 3, 3).astype("float64"))
     assert attention_rollout(weights).dtype == "float64"
     assert attention_relevance(weights, weights).dtype == "float64"
     assert raw_attention(weights).dtype == "float64"

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 from flax import linen as nn
 from test_models import MODELS
 from weights import drawn
@@ -23,13 +24,11 @@ def normalized(states, residual):
     return centered / deviation * residual.scale + (0 if residual.bias is None else residual.bias)
 
 
+@functools.cache
 def attended(name):
     """The output of every multi-head attention of a model, before the residual connection, and the records."""
     model, arguments, _ = MODELS[name]
     variables = drawn(functools.partial(model.init, train=False), *arguments)
-    rngs = iter(jax.random.split(jax.random.key(1), len(jax.tree.leaves(variables))))
-    noisy = lambda leaf: leaf + 0.3 * jax.random.normal(next(rngs), leaf.shape, leaf.dtype)  # noqa: E731
-    variables = jax.tree.map(noisy, variables)  # so that gates are not 0, and biases neither
     outputs = {}
 
     def record(call, args, kwargs, context):
@@ -39,9 +38,20 @@ def attended(name):
             outputs[name] = output[0] if isinstance(output, tuple) else output
         return output
 
-    with nn.intercept_methods(record):
-        layers = apply_with_attention(model, variables, *arguments, train=False, details=True)[1]
-    return outputs, layers
+    @jax.jit
+    def run(variables):
+        with nn.intercept_methods(record):
+            layers = apply_with_attention(model, variables, *arguments, train=False, details=True)[1]
+        return outputs, layers
+
+    return run(variables)
+
+
+@compiled
+def decomposed(layer):
+    """The outputs of a layer for both examples, as the sums of their parts."""
+    decompose = decompose_self_attention if layer.kind == "self" else decompose_cross_attention
+    return jnp.stack([decompose(attention_block(layer, example)).total() for example in range(2)])
 
 
 @pytest.mark.parametrize(
@@ -59,12 +69,12 @@ def test_the_parts_sum_to_the_output_of_every_layer(name):
     assert blocks
     assert {layer.name for layer in blocks} <= set(outputs)
     for layer in blocks:
-        decompose = decompose_self_attention if layer.kind == "self" else decompose_cross_attention
+        residual = jax.tree.map(np.asarray, layer.residual)
         for example in range(2):
-            expected = layer.residual.states[example] + layer.residual.gate * outputs[layer.name][example]
-            expected = normalized(expected, layer.residual) if layer.residual.position == "post" else expected
-            total = decompose(attention_block(layer, example)).total()
-            reached = np.asarray(layer.weights[example]).sum(axis=(0, 2)) > 0  # padded queries have no meaning
+            expected = residual.states[example] + residual.gate * np.asarray(outputs[layer.name])[example]
+            expected = normalized(expected, residual) if residual.position == "post" else expected
+            total = decomposed(layer)[example]
+            reached = np.asarray(layer.weights)[example].sum(axis=(0, 2)) > 0  # padded queries have no meaning
             np.testing.assert_allclose(total[reached], expected[reached], rtol=1e-4, atol=1e-4)
 
 

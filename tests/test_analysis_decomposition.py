@@ -2,34 +2,18 @@
 
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 from flax import linen as nn
+from weights import drawn
 
-from attnlab.analysis.attribution import (
-    AttentionBlock,
-    Decomposition,
-    EncoderBlock,
-    NormParameters,
-    alti,
-    alti_contributions,
-    alti_plus,
-    attention_norms,
-    block_norms,
-    decompose_cross_attention,
-    decompose_self_attention,
-    encoder_norms,
-    globenc,
-    head_attention_norms,
-    mixing_ratio,
-    rollout,
-    value_zeroing,
-    weighted_values,
-)
-from attnlab.analysis.attribution.decomposition import apply_linear_norm
+from attnlab.analysis import attribution
+from attnlab.analysis.attribution import AttentionBlock, Decomposition, EncoderBlock, NormParameters, decomposition
 from attnlab.analysis.attribution.value_zeroing import cosine_distance
 from attnlab.config.attention import Attention as AttentionConfig
 from attnlab.config.attention import ScaledDot
@@ -40,11 +24,24 @@ from attnlab.layers.mixer import Context
 from attnlab.layers.multi_head import CrossAttention, SelfAttention
 from attnlab.layers.transformer import EncoderLayer
 
+alti, alti_contributions, alti_plus = map(
+    compiled, (attribution.alti, attribution.alti_contributions, attribution.alti_plus)
+)
+attention_norms, block_norms, head_attention_norms = map(
+    compiled, (attribution.attention_norms, attribution.block_norms, attribution.head_attention_norms)
+)
+decompose_cross_attention, decompose_self_attention = map(
+    compiled, (attribution.decompose_cross_attention, attribution.decompose_self_attention)
+)
+encoder_norms, globenc = map(compiled, (attribution.encoder_norms, attribution.globenc))
+mixing_ratio, rollout = map(compiled, (attribution.mixing_ratio, attribution.rollout))
+value_zeroing, weighted_values = map(compiled, (attribution.value_zeroing, attribution.weighted_values))
+apply_linear_norm, cosine_distance = map(compiled, (decomposition.apply_linear_norm, cosine_distance))
 ATTENTION = AttentionConfig(score=ScaledDot())
 TWO_TOKENS = AttentionBlock(
     weights=jnp.array([[[0.5, 0.5], [0.25, 0.75]]]),
     values=jnp.array([[[2.0, 0.0]], [[2.0, 4.0]]]),
-    output_kernel=jnp.eye(2)[None],
+    output_kernel=jnp.asarray(np.eye(2)[None]),
     residual=jnp.array([[1.0, 1.0], [0.0, -1.0]]),
 )
 """By hand: token 0 is [1, 0] + [1, 1] = [2, 1] of itself and [1, 2] of token 1; token 1 is [0.5, 0] of token 0 and
@@ -55,12 +52,7 @@ def config(**options):
     return Block(width=12, heads=4, feed_forward=16, dropout=0.0, **options)
 
 
-def randomized(params, seed=0):
-    """Parameters with random biases and scales in place of zeros and ones."""
-    leaves, tree = jax.tree.flatten(params)
-    rngs = jax.random.split(jax.random.key(seed), len(leaves))
-    noisy = [leaf + 0.3 * jax.random.normal(rng, leaf.shape) for leaf, rng in zip(leaves, rngs, strict=True)]
-    return jax.tree.unflatten(tree, noisy)
+total = compiled(Decomposition.total)
 
 
 def norm_parameters(params, norm):
@@ -70,16 +62,26 @@ def norm_parameters(params, norm):
 
 def captured(params, settings, inputs, residual, weights, norm=None):
     """The arrays of the first example of a `SelfAttention` whose inputs are `inputs`."""
+    params = jax.tree.map(np.asarray, params)
     kernel = params["qkv"]["kernel"]
-    value = inputs[0] @ kernel + params["qkv"].get("bias", 0)
+    value = np.asarray(inputs)[0] @ kernel + params["qkv"].get("bias", 0)
     heads, features = settings.key_heads, settings.head_features
     values = value[:, -heads * features :].reshape(-1, heads, features)
     output = params["output"]["kernel"].reshape(settings.heads, features, settings.width)
-    return AttentionBlock(weights[0], values, output, residual[0], params["output"].get("bias"), norm)
+    arrays = np.asarray(weights)[0], values, output, np.asarray(residual)[0], params["output"].get("bias")
+    return AttentionBlock(*jax.tree.map(jnp.asarray, arrays), norm)
 
 
 def states(seed=1, tokens=5):
-    return jax.random.normal(jax.random.key(seed), (1, tokens, 12))
+    return np.random.default_rng(seed).normal(size=(1, tokens, 12)).astype("float32")
+
+
+def capturing(module, x, *arguments, **options):
+    """Return parameters of a module with its output and the records of its attention, compiled as one program."""
+    params = drawn(partial(module.init, **options), x, *arguments)["params"]
+    run = jax.jit(lambda params, x: apply_with_attention(module, {"params": params}, x, *arguments, **options))
+    output, records = run(params, x)
+    return params, jax.tree.map(np.asarray, output), records
 
 
 @pytest.mark.parametrize("options", [{}, {"kv_heads": 2}, {"kv_heads": 1, "biases": False}, {"head_width": 5}], ids=str)
@@ -87,8 +89,7 @@ def states(seed=1, tokens=5):
 def test_the_weighted_values_of_self_attention_sum_to_its_output(options, mask):
     settings, x = config(**options), states()
     layer, context = SelfAttention(settings, ATTENTION), Context(jnp.array([5]), mask)
-    params = randomized(layer.init(jax.random.key(0), x, context, train=False)["params"])
-    output, (record,) = apply_with_attention(layer, {"params": params}, x, context, train=False)
+    params, output, (record,) = capturing(layer, x, context, train=False)
     block = captured(params, settings, x, x, record.weights)
     vectors = weighted_values(block.weights, block.values, block.output_kernel)
     without_bias = output[0] - params["output"].get("bias", 0)
@@ -96,21 +97,26 @@ def test_the_weighted_values_of_self_attention_sum_to_its_output(options, mask):
 
 
 def test_the_weighted_values_of_cross_attention_and_its_residual_sum_to_the_block():
-    settings, x, memory = config(), states(), states(2, tokens=3)
+    settings, x, memory = config(), states(), jnp.asarray(states(2, tokens=3))
     layer, lengths = CrossAttention(settings, ATTENTION), jnp.array([3])
     attend = lambda layer, x: layer(x, *layer.project_memory(memory), lengths, train=False)  # noqa: E731
-    params = randomized(layer.init(jax.random.key(0), x, method=attend)["params"])
-    (output, _), (record,) = apply_with_attention(layer, {"params": params}, x, method=attend)
-    values = (memory[0] @ params["key_value"]["kernel"] + params["key_value"]["bias"])[:, 12:].reshape(3, 4, 3)
+    params, (output, _), (record,) = capturing(layer, x, method=attend)
+    params = jax.tree.map(np.asarray, params)
+    values = (np.asarray(memory)[0] @ params["key_value"]["kernel"] + params["key_value"]["bias"])[:, 12:].reshape(
+        3, 4, 3
+    )
     kernel = params["output"]["kernel"].reshape(4, 3, 12)
-    norm = NormParameters(jnp.linspace(0.5, 2, 12), jnp.linspace(-1, 1, 12))
-    block = AttentionBlock(record.weights[0], values, kernel, x[0], params["output"]["bias"])
+    norm = NormParameters(*(jnp.asarray(np.linspace(*ends, 12, dtype="float32")) for ends in ((0.5, 2), (-1, 1))))
+    arrays = np.asarray(record.weights)[0], values, kernel, x[0], params["output"]["bias"]
+    block = AttentionBlock(*map(jnp.asarray, arrays))
     parts = decompose_cross_attention(block)
     assert parts.vectors.shape == (5, 4, 12)
-    np.testing.assert_allclose(parts.total(), (x + output)[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(total(parts), (x + output)[0], rtol=1e-4, atol=1e-5)
     post = decompose_cross_attention(replace(block, norm=norm))
-    expected = nn.LayerNorm(epsilon=1e-5).apply({"params": {"scale": norm.scale, "bias": norm.bias}}, (x + output)[0])
-    np.testing.assert_allclose(post.total(), expected, rtol=1e-3, atol=1e-4)
+    expected = jax.jit(nn.LayerNorm(epsilon=1e-5).apply)(
+        {"params": {"scale": norm.scale, "bias": norm.bias}}, (x + output)[0]
+    )
+    np.testing.assert_allclose(total(post), expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("norm", [LayerNorm(), RmsNorm()], ids=lambda norm: norm.kind)
@@ -118,33 +124,36 @@ def test_the_weighted_values_of_cross_attention_and_its_residual_sum_to_the_bloc
 def test_a_block_of_the_labs_encoder_layer_is_the_sum_of_its_parts(norm, position):
     settings, x, context = config(norm=norm, norm_position=position), states(), Context(jnp.array([5]), masks.causal())
     layer = EncoderLayer(settings, ATTENTION)
-    params = randomized(layer.init(jax.random.key(0), x, context, False)["params"])
-    output, captures = layer.apply({"params": params}, x, context, False, capture_intermediates=True)
-    inner = captures["intermediates"]
-    first, attended = inner["self_norm"]["__call__"][0], inner["self_attention"]["__call__"][0]
-    fed = inner["feed_forward"]["__call__"][0]
-    _, (record,) = apply_with_attention(layer, {"params": params}, x, context, False)
+    params, _, (record,) = capturing(layer, x, context, train=False)
+
+    @jax.jit
+    def parts(params, x):
+        output, captures = layer.apply({"params": params}, x, context, False, capture_intermediates=True)
+        names = "self_norm", "self_attention", "feed_forward"
+        return output, *(captures["intermediates"][name]["__call__"][0] for name in names)
+
+    output, first, attended, fed = map(np.asarray, parts(params, x))
     weights = record.weights
     if position == "pre":  # x + f(norm(x)): values of the normed input, nothing behind the sum
         block = captured(params["self_attention"], settings, first, x, weights)
         expected, whole = x + attended, EncoderBlock(block)
-        assert jnp.allclose(output, x + attended + fed, atol=1e-5)
+        assert np.allclose(output, x + attended + fed, atol=1e-5)
     else:  # norm(x + f(x))
         parameters = norm_parameters(params["self_norm"], norm)
         block = captured(params["self_attention"], settings, x, x, weights, parameters)
         expected = first
         whole = EncoderBlock(block, norm_parameters(params["feed_forward_norm"], norm), (first + fed)[0])
-    np.testing.assert_allclose(decompose_self_attention(block).total(), expected[0], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(total(decompose_self_attention(block)), expected[0], rtol=1e-3, atol=1e-4)
     # GlobEnc leaves out the feed-forward network: with its part and the biases added back, the layer's output is whole
     vectors = decompose_self_attention(block).vectors
     if position == "post":
-        total = whole.feed_forward_sum
-        vectors = apply_linear_norm(whole.feed_forward_norm, vectors, total)
+        whole_sum = whole.feed_forward_sum
+        vectors = apply_linear_norm(whole.feed_forward_norm, vectors, whole_sum)
         rest = fed[0] + decompose_self_attention(block).constant
-        rest = apply_linear_norm(whole.feed_forward_norm, rest, total)
-        bias = 0 if whole.feed_forward_norm.bias is None else whole.feed_forward_norm.bias
+        rest = apply_linear_norm(whole.feed_forward_norm, rest, whole_sum)
+        bias = 0 if whole.feed_forward_norm.bias is None else np.asarray(whole.feed_forward_norm.bias)
         np.testing.assert_allclose(vectors.sum(axis=1) + rest + bias, output[0], rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(encoder_norms(whole), jnp.linalg.norm(vectors, axis=-1), rtol=1e-5)
+    np.testing.assert_allclose(encoder_norms(whole), np.linalg.norm(vectors, axis=-1), rtol=1e-5)
 
 
 def test_norms_by_hand():
@@ -160,7 +169,7 @@ def test_norms_by_hand():
 
 def test_heads_may_cancel():
     # two heads with opposite output projections: each has norm 1, their sum 0
-    weights, values = jnp.ones((2, 1, 1)), jnp.ones((1, 2, 1))
+    weights, values = np.ones((2, 1, 1), "float32"), np.ones((1, 2, 1), "float32")
     output = jnp.array([[[1.0]], [[-1.0]]])
     assert head_attention_norms(weights, values, output).tolist() == [[[1]], [[1]]]
     assert attention_norms(weights, values, output).tolist() == [[0]]
@@ -176,11 +185,11 @@ def test_a_norm_is_linear_given_its_total(kind):
 
 
 def test_mixing_ratio_edges():
-    assert mixing_ratio(jnp.zeros((2, 2, 3))).tolist() == [0, 0]
-    assert mixing_ratio(jnp.ones((1, 1, 3))).tolist() == [0]
-    assert mixing_ratio(jnp.zeros((0, 0, 3))).shape == (0,)
+    assert mixing_ratio(np.zeros((2, 2, 3))).tolist() == [0, 0]
+    assert mixing_ratio(np.ones((1, 1, 3))).tolist() == [0]
+    assert mixing_ratio(np.zeros((0, 0, 3))).shape == (0,)
     # without the padded token 1 nothing is mixed into token 0
-    assert mixing_ratio(jnp.ones((2, 2, 3)), valid=jnp.array([True, False])).tolist() == [0, 0]
+    assert mixing_ratio(np.ones((2, 2, 3)), valid=np.array([True, False])).tolist() == [0, 0]
 
 
 def test_globenc_by_hand():
@@ -192,8 +201,8 @@ def test_globenc_by_hand():
 
 def test_globenc_of_a_post_norm_layer_by_hand():
     # g₂ of rms_norm with ε 0, γ 1 and a sum of root mean square 2 halves all vectors
-    norm = NormParameters(jnp.ones(2), None, 0.0, "rms_norm")
-    layer = EncoderBlock(TWO_TOKENS, norm, jnp.full((2, 2), 2.0))
+    norm = NormParameters(jnp.array([1.0, 1.0]), None, 0.0, "rms_norm")
+    layer = EncoderBlock(TWO_TOKENS, norm, np.full((2, 2), 2.0))
     np.testing.assert_allclose(globenc([layer]), block_norms(TWO_TOKENS) / 2, rtol=1e-6)
     with pytest.raises(ValueError, match="pass feed_forward_norm together with feed_forward_sum"):
         encoder_norms(EncoderBlock(TWO_TOKENS, norm))
@@ -211,7 +220,7 @@ def test_alti_by_hand():
 
 def test_alti_cuts_off_what_points_away():
     # y = [1, 3]: [−1, 0] lies at distance 5 > ‖y‖₁ = 4 and gets nothing
-    parts = Decomposition(jnp.array([[[-1.0, 0.0], [2.0, 3.0]]]), jnp.zeros((1, 2)))
+    parts = Decomposition(jnp.array([[[-1.0, 0.0], [2.0, 3.0]]]), np.zeros((1, 2)))
     assert alti_contributions(parts).tolist() == [[0, 1]]
     # a constant can outweigh all vectors: then no token contributes
     parts = Decomposition(jnp.array([[[-1.0], [-2.0]]]), jnp.array([[9.0]]))
@@ -219,16 +228,18 @@ def test_alti_cuts_off_what_points_away():
 
 
 def random_block(seed, queries, keys, heads=2, width=6, causal=False, norm=True):
-    rngs = jax.random.split(jax.random.key(seed), 6)
-    logits = 2 * jax.random.normal(rngs[0], (heads, queries, keys))
-    if causal:
-        logits = jnp.where(jnp.tril(jnp.ones((queries, keys), bool))[None], logits, -jnp.inf)
-    parameters = NormParameters(
-        1 + 0.3 * jax.random.normal(rngs[5], (width,)), 0.3 * jax.random.normal(rngs[4], (width,))
-    )
-    values, output = jax.random.normal(rngs[1], (keys, heads, 3)), jax.random.normal(rngs[2], (heads, 3, width))
-    residual, bias = 3 * jax.random.normal(rngs[3], (queries, width)), 0.2 * jax.random.normal(rngs[4], (width,))
-    return AttentionBlock(jax.nn.softmax(logits), values, output, residual, bias, parameters if norm else None)
+    rng = np.random.default_rng(seed)
+    normal = lambda spread, *shape: jnp.asarray(spread * rng.normal(size=shape), "float32")  # noqa: E731
+    exponentials = np.exp(2 * rng.normal(size=(heads, queries, keys)))
+    exponentials = np.tril(exponentials) if causal else exponentials
+    weights = jnp.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), "float32")
+    parameters = NormParameters(jnp.asarray(1 + 0.3 * rng.normal(size=width), "float32"), normal(0.3, width))
+    values, output, residual = normal(1, keys, heads, 3), normal(1, heads, 3, width), normal(3, queries, width)
+    return AttentionBlock(weights, values, output, residual, normal(0.2, width), parameters if norm else None)
+
+
+def changed(block, **arrays):
+    return replace(block, **{name: jnp.asarray(array) for name, array in arrays.items()})
 
 
 def contributions_by_loops(block, cross=False):
@@ -295,14 +306,14 @@ def test_alti_plus_of_padded_sequences():
 
     def cut(block, keys):
         """Padded keys get no weight."""
-        return replace(block, weights=jnp.where(jnp.arange(block.weights.shape[-1]) < keys, block.weights, 0))
+        return changed(block, weights=np.where(np.arange(block.weights.shape[-1]) < keys, block.weights, 0))
 
     def short(block, queries, keys):
-        weights, residual = cut(block, keys).weights[:, :queries, :keys], block.residual[:queries]
-        return replace(block, weights=weights, values=block.values[:keys], residual=residual)
+        weights, values, residual = map(np.asarray, (cut(block, keys).weights, block.values, block.residual))
+        return changed(block, weights=weights[:, :queries, :keys], values=values[:keys], residual=residual[:queries])
 
     padded = alti_plus(
-        [cut(encoder, 3)], [own], [cut(cross, 3)], source_valid=jnp.arange(4) < 3, target_valid=jnp.arange(5) < 4
+        [cut(encoder, 3)], [own], [cut(cross, 3)], source_valid=np.arange(4) < 3, target_valid=np.arange(5) < 4
     )
     expected = alti_plus([short(encoder, 3, 3)], [short(own, 4, 4)], [short(cross, 4, 3)])
     np.testing.assert_allclose(padded.source[:4, :3], expected.source, rtol=1e-5)
@@ -314,18 +325,19 @@ def test_alti_plus_of_padded_sequences():
 
 def test_methods_of_blocks_ignore_padding():
     block = random_block(4, 4, 4)
-    weights = jnp.where(jnp.arange(4) < 3, block.weights, 0)
-    padded = replace(block, weights=weights)
-    short = replace(block, weights=weights[:, :3, :3], values=block.values[:3], residual=block.residual[:3])
-    valid = jnp.arange(4) < 3
-    total = jax.random.normal(jax.random.key(9), (4, 6))
+    weights = np.where(np.arange(4) < 3, block.weights, 0)
+    padded = changed(block, weights=weights)
+    values, residual = np.asarray(block.values)[:3], np.asarray(block.residual)[:3]
+    short = changed(block, weights=weights[:, :3, :3], values=values, residual=residual)
+    valid = np.arange(4) < 3
+    sums = np.random.default_rng(9).normal(size=(4, 6))
     for method in (
-        lambda block, total, **kw: block_norms(block, **kw),
-        lambda block, total, **kw: alti([block, block], **kw),
-        lambda block, total, **kw: globenc([EncoderBlock(block, block.norm, total)] * 2, **kw),
+        lambda block, sums, **kw: block_norms(block, **kw),
+        lambda block, sums, **kw: alti([block, block], **kw),
+        lambda block, sums, **kw: globenc([EncoderBlock(block, block.norm, sums)] * 2, **kw),
     ):
-        result = method(padded, total, valid=valid)
-        np.testing.assert_allclose(result[:3, :3], method(short, total[:3]), rtol=1e-5)
+        result = method(padded, sums, valid=valid)
+        np.testing.assert_allclose(result[:3, :3], method(short, sums[:3]), rtol=1e-5)
         assert not result[3:].any()
         assert not result[:, 3:].any()
 
@@ -341,17 +353,17 @@ def test_no_token_and_one_token():
 
 def test_vmap_and_jit_over_blocks():
     blocks = [random_block(seed, 4, 4) for seed in range(3)]
-    together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
+    together = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *blocks)
     result = jax.jit(jax.vmap(lambda block: alti([block, block])))(together)
     for index, block in enumerate(blocks):
-        np.testing.assert_allclose(result[index], alti([block, block]), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(result[index], attribution.alti([block, block]), rtol=1e-4, atol=1e-6)
 
 
 def test_wrong_blocks_are_refused():
     with pytest.raises(ValueError, match="2 queries and 3 keys; for cross-attention use decompose_cross_attention"):
         decompose_self_attention(random_block(0, 2, 3))
     with pytest.raises(ValueError, match=r"4 heads of output_kernel .* must be a multiple of 3 heads"):
-        weighted_values(jnp.ones((4, 1, 1)), jnp.ones((1, 3, 2)), jnp.ones((4, 2, 2)))
+        weighted_values(np.ones((4, 1, 1)), np.ones((1, 3, 2)), np.ones((4, 2, 2)))
     with pytest.raises(ValueError, match="alti: needs at least one layer of self-attention; use integrated_gradients"):
         alti([])
     with pytest.raises(ValueError, match="globenc: needs at least one encoder layer"):
@@ -376,14 +388,15 @@ def test_value_zeroing_is_a_loop():
         attended = jnp.einsum("hqk,khv,hvd->qd", block.weights, values, block.output_kernel)
         return jnp.tanh(block.residual + attended)
 
-    expected, whole = np.zeros((4, 4)), np.asarray(layer(jnp.zeros(4, bool)), "float64")
+    one = compiled(layer)
+    expected, whole = np.zeros((4, 4)), one(np.zeros(4, bool)).astype("float64")
     for i, k in itertools.product(range(4), repeat=2):
-        without = np.asarray(layer(jnp.arange(4) == k), "float64")[i]
+        without = one(np.arange(4) == k).astype("float64")[i]
         expected[i, k] = 1 - without @ whole[i] / np.linalg.norm(without) / np.linalg.norm(whole[i])
     expected /= expected.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(value_zeroing(layer, 4), expected, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(value_zeroing(layer, 4, internal_batch_size=3), expected, rtol=1e-3, atol=1e-5)
-    layers = jnp.stack([value_zeroing(layer, 4)] * 2)
+    layers = np.stack([value_zeroing(layer, 4)] * 2)
     np.testing.assert_allclose(rollout(layers), expected @ expected, rtol=1e-3, atol=1e-5)
 
 
@@ -403,6 +416,7 @@ def test_value_zeroing_of_keys_without_influence():
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.quick("bfloat16")
 def test_low_precision_is_computed_in_float32(dtype):
     narrow = jax.tree.map(lambda leaf: leaf.astype(dtype), random_block(3, 5, 5))
     wide = jax.tree.map(lambda leaf: leaf.astype("float32"), narrow)
@@ -436,15 +450,15 @@ def test_value_zeroing_in_bfloat16_sees_small_changes():
 
 @pytest.mark.parametrize("filling", [1e30, jnp.nan])
 def test_vectors_of_padded_keys_do_not_enter(filling):
-    valid, real = jnp.arange(5) < 3, random_block(7, 3, 3)
-    grown = lambda leaf, axes: jnp.pad(leaf, axes, constant_values=filling)  # noqa: E731
-    block = replace(
+    valid, real = np.arange(5) < 3, random_block(7, 3, 3)
+    grown = lambda leaf, axes: np.pad(leaf, axes, constant_values=filling)  # noqa: E731
+    block = changed(
         real,
         weights=grown(real.weights, ((0, 0), (0, 2), (0, 2))),
         values=grown(real.values, ((0, 2), (0, 0), (0, 0))),
         residual=grown(real.residual, ((0, 2), (0, 0))),
     )
-    norm = NormParameters(jnp.ones(6))
+    norm = NormParameters(jnp.asarray(np.ones(6)))
     whole = [EncoderBlock(b, norm, b.residual) for b in (real, block)]
     for expected, result in (
         (alti([real] * 2), alti([block] * 2, valid=valid)),
@@ -455,18 +469,18 @@ def test_vectors_of_padded_keys_do_not_enter(filling):
         assert not result[3:].any()
         assert not result[:, 3:].any()
     parts, short = decompose_self_attention(real), decompose_self_attention(real).vectors
-    longer = Decomposition(jnp.pad(short, ((0, 0), (0, 2), (0, 0)), constant_values=filling), parts.constant)
+    longer = Decomposition(np.pad(short, ((0, 0), (0, 2), (0, 0)), constant_values=filling), parts.constant)
     shares = alti_contributions(longer, key_valid=valid)
     np.testing.assert_allclose(shares[:, :3], alti_contributions(parts), rtol=1e-5)
     other = random_block(8, 3, 4)
-    cross = replace(
+    cross = changed(
         other,
         weights=grown(other.weights, ((0, 0), (0, 2), (0, 1))),
         values=grown(other.values, ((0, 1), (0, 0), (0, 0))),
         residual=grown(other.residual, ((0, 2), (0, 0))),
     )
     expected = alti_plus([], [real], [other])
-    result = alti_plus([], [block], [cross], source_valid=jnp.arange(5) < 4, target_valid=valid)
+    result = alti_plus([], [block], [cross], source_valid=np.arange(5) < 4, target_valid=valid)
     np.testing.assert_allclose(result.source[:3, :4], expected.source, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(result.target[:3, :3], expected.target, rtol=1e-4, atol=1e-6)
 
@@ -475,4 +489,4 @@ def test_masks_of_another_length_are_refused():
     block = random_block(9, 3, 3)
     for method in (lambda valid: alti([block], valid=valid), lambda valid: block_norms(block, valid=valid)):
         with pytest.raises(ValueError, match=r"query_valid must be booleans \[3\]"):
-            method(jnp.ones(2, bool))
+            method(np.ones(2, bool))

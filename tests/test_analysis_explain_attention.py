@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from jax.tree_util import Partial
+from weights import parameters
 
 from attnlab import lab
 from attnlab.analysis.explain import Explainer
@@ -42,7 +43,7 @@ TWO_WORDS = {"target": "May second"}
 def prepared(name: str):
     config = load(EXPERIMENTS / CASES[name][0], (), tiny=True)
     task = task_class(config).prepare(config, task_class(config).load(config, None))
-    return Explainer(task), jax.jit(task.initialize)(jax.random.key(0)), task.parse_example([CASES[name][1]])
+    return Explainer(task), parameters(task), task.parse_example([CASES[name][1]])
 
 
 def explain(name: str, method: str, *, granularity: str = "token", layer: int | None = None, **selection):
@@ -62,6 +63,7 @@ def attributed(name: str, method: str, **selection):
 
 
 @pytest.mark.parametrize("name", ["recurrent classifier", "Transformer classifier", "memory network"])
+@pytest.mark.quick("recurrent classifier", "Transformer classifier")
 def test_raw_attention_is_the_mean_of_the_rows_that_show_shows(name):
     explainer, params, example = prepared(name)
     (shown,) = explainer.task.attention_maps(params, example)
@@ -92,6 +94,7 @@ def test_question_and_passage_are_both_attended_to():
 
 
 @pytest.mark.parametrize("name", ["recurrent classifier", "recurrent translation", "memory network"])
+@pytest.mark.quick("recurrent classifier", "memory network")
 def test_gradient_x_attention_sums_to_the_derivative_in_the_scale_of_all_weights(name):
     explainer, params, example = prepared(name)
     explained = explainer.task.explained_prediction(params, example, TargetSelection())
@@ -122,7 +125,8 @@ def test_rollout_is_the_product_of_the_layers():
     attributions, valid = attributed("Transformer classifier", "attention_rollout")
     batch = explainer.prepare(params, explained).batch
     product = np.eye(len(valid))
-    for layer in explainer.task.adapter.forward(params, batch).attention:
+    forward = jax.jit(lambda params: explainer.task.adapter.forward(params, batch).attention)
+    for layer in forward(params):
         if layer.kind == "self":
             product = (0.5 * np.asarray(layer.weights)[0].mean(axis=0) + 0.5 * np.eye(len(valid))) @ product
     np.testing.assert_allclose(attributions[valid], product[0][valid], atol=1e-6)
@@ -147,6 +151,9 @@ def test_rollout_is_the_product_of_the_layers():
         ("Transformer translation", ["encoder_decoder_relevance", "attention_norms", "alti_plus"]),
         ("BiDAF", ["gradient_x_attention", "attention_norms"]),
     ],
+)
+@pytest.mark.quick(
+    "recurrent classifier-methods0", "Transformer classifier-methods1", "Transformer translation-methods2"
 )
 def test_every_method_on_attention_is_finite_and_0_at_padding(name, methods):
     selection = TWO_WORDS if "translation" in name else {}
@@ -178,17 +185,25 @@ def test_value_zeroing_is_a_loop_over_keys_and_layers():
     attributions, valid = attributed("Transformer classifier", "value_zeroing")
     batch, adapter, n = explainer.prepare(params, explained).batch, explainer.task.adapter, int(valid.sum())
 
-    def outputs(intervene=None):
+    @jax.jit
+    def run(intervene):
         records = adapter.forward(params, batch, details=True, intervene=intervene).attention
         layers = [record for record in records if record.kind == "self"]
-        np.testing.assert_allclose(layer_output(layers[0].feed_forward), layers[1].residual.states, atol=1e-5)
-        return {layer.name: np.asarray(layer_output(layer.feed_forward))[0, :n] for layer in layers}
+        return [layer_output(layer.feed_forward) for layer in layers], layers[1].residual.states
+
+    layers = jax.eval_shape(lambda: adapter.forward(params, batch).attention)
+    names = [layer.name for layer in layers if layer.kind == "self"]
+
+    def outputs(intervene=None):
+        found, following = run(intervene)
+        np.testing.assert_allclose(found[0], following, atol=1e-5)
+        return {name: np.asarray(states)[0, :n] for name, states in zip(names, found, strict=True)}
 
     product, whole = np.eye(n), outputs()
     for name, before in whole.items():
         matrix = np.zeros((n, n))
         for key in range(n):
-            zeroed = jnp.arange(len(valid)) == key
+            zeroed = jnp.asarray(np.arange(len(valid)) == key)
             after = outputs({name: Partial(value_zeroed, zeroed=zeroed)})[name]
             lengths = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
             matrix[:, key] = 1 - (before * after).sum(axis=1) / lengths

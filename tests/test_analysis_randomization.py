@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 
 from attnlab.analysis.faithfulness.randomization import mprt, permute_parameters, replace_parameters
 from attnlab.analysis.faithfulness.sensitivity import (
@@ -16,6 +17,9 @@ from attnlab.analysis.faithfulness.sensitivity import (
     token_infidelity,
 )
 from attnlab.analysis.record import Attribution
+
+avg_sensitivity, max_sensitivity, sensitivities = map(compiled, (avg_sensitivity, max_sensitivity, sensitivities))
+infidelity, token_infidelity = compiled(infidelity), compiled(token_infidelity)
 
 
 def close(actual, expected, **tolerance):
@@ -89,13 +93,14 @@ class TestMPRT:
         sizes = (6, 16, 16, 1)
         layers = [f"layer_{n}" for n in range(3)]
 
-        def initialize(rng):
+        def initialize(seed):
+            rng = np.random.default_rng(seed)
             return {
-                name: jax.random.normal(key, (a, b)) / math.sqrt(a)
-                for name, key, a, b in zip(layers, jax.random.split(rng, 3), sizes[:-1], sizes[1:], strict=True)
+                name: jnp.asarray(rng.normal(size=(a, b)) / math.sqrt(a), jnp.float32)
+                for name, a, b in zip(layers, sizes[:-1], sizes[1:], strict=True)
             }
 
-        inputs = jax.random.normal(jax.random.key(9), (20, 40, 6))
+        inputs = jnp.asarray(np.random.default_rng(99).normal(size=(20, 40, 6)), jnp.float32)
 
         def score(params, tokens):
             for name in layers[:-1]:
@@ -108,8 +113,8 @@ class TestMPRT:
             return jnp.sum(gradient * inputs, axis=-1)
 
         groups = {name: [(name,)] for name in reversed(layers)}
-        params = initialize(jax.random.key(0))
-        others = [mprt(attribute, params, initialize(jax.random.key(n)), groups) for n in range(1, 17)]
+        params = initialize(0)
+        others = [mprt(attribute, params, initialize(n), groups) for n in range(1, 17)]
         assert list(others[0]) == layers[::-1]
         # With the sign of the last layer the sign of all attributions is drawn at random.
         assert all(abs(np.mean([result[name] for result in others])) < 0.4 for name in layers)
@@ -134,7 +139,7 @@ class TestMPRT:
 
 @pytest.mark.usefixtures("strict")
 class TestSensitivity:
-    EMBEDDED = jnp.ones((2, 3))
+    EMBEDDED = np.ones((2, 3), np.float32)
 
     def test_of_a_linear_model_is_that_of_the_input(self):
         # Φ(x) = 2x: ‖2u‖ / ‖2x‖, with |u| ≤ 0.5 in each of 6 features: at most 0.5.
@@ -144,7 +149,7 @@ class TestSensitivity:
         assert values.shape == (200,)
         assert 0.35 < float(values.max()) <= 0.5
         # E‖u‖² / ‖x‖² = 0.5² / 3.
-        np.testing.assert_allclose(jnp.mean(values**2), 0.25 / 3, rtol=0.1)
+        np.testing.assert_allclose(np.mean(values**2), 0.25 / 3, rtol=0.1)
         rng = jax.random.key(0)
         close(
             max_sensitivity(rng, lambda x: 2.0 * x, self.EMBEDDED, perturb_radius=0.5, n_perturb_samples=200),
@@ -156,7 +161,7 @@ class TestSensitivity:
         )
 
     def test_padding_is_not_changed(self):
-        valid, rng = jnp.array([False, True]), jax.random.key(0)
+        valid, rng = np.array([False, True]), jax.random.key(0)
         first = lambda x: x * jnp.array([[0.0], [1.0]]) * 0.0 + x[:1]  # noqa: E731
         second = lambda x: x * 0.0 + x[1:]  # noqa: E731
         assert float(max_sensitivity(rng, first, self.EMBEDDED, valid)) == 0.0
@@ -165,14 +170,15 @@ class TestSensitivity:
     @pytest.mark.parametrize("filling", [100.0, jnp.nan])
     def test_attributions_of_padding_do_not_enter_the_norms(self, filling):
         # What `attribute` returns at padding changes with the text, and is large.
-        valid, rng = jnp.array([True, True, False]), jax.random.key(0)
-        embedded = jnp.concatenate([self.EMBEDDED, jnp.zeros((1, 3))])
+        valid, rng = np.array([True, True, False]), jax.random.key(0)
+        embedded = np.concatenate([self.EMBEDDED, np.zeros((1, 3), np.float32)])
         shorter = lambda x: jnp.sum(x**2, axis=1)  # noqa: E731
         longer = lambda x: jnp.where(valid, shorter(x), filling * jnp.sum(x))  # noqa: E731
         values = sensitivities(rng, longer, embedded, valid)
         changes = jax.random.uniform(rng, (10, 3, 3), jnp.float32, -0.02, 0.02)[:, :2]
-        change = jax.vmap(lambda u: shorter(self.EMBEDDED + u) - shorter(self.EMBEDDED))(changes)
-        close(values, jnp.linalg.norm(change, axis=1) / jnp.linalg.norm(shorter(self.EMBEDDED)), rtol=1e-4)
+        original = np.sum(self.EMBEDDED**2, axis=1)
+        change = np.sum((self.EMBEDDED + np.asarray(changes)) ** 2, axis=2) - original
+        close(values, np.linalg.norm(change, axis=1) / np.linalg.norm(original), rtol=1e-4)
 
     def test_a_record_and_nan(self):
         record = lambda x: Attribution("saliency", jnp.sum(x, axis=1))  # noqa: E731
@@ -180,7 +186,7 @@ class TestSensitivity:
         close(sensitivities(rng, record, self.EMBEDDED), sensitivities(rng, lambda x: x.sum(axis=1), self.EMBEDDED))
         assert math.isnan(max_sensitivity(rng, lambda x: x * jnp.array([[1.0], [jnp.nan]]), self.EMBEDDED))
         with pytest.raises(ValueError, match=r"attributions of 2 tokens, not \[1, 3\]"):
-            sensitivities.__wrapped__(rng, lambda x: x[:1], self.EMBEDDED)
+            sensitivities.__wrapped__.__wrapped__(rng, lambda x: x[:1], jnp.ones((2, 3)))
 
     def test_zero_attributions_and_zero_samples(self):
         assert math.isnan(max_sensitivity(jax.random.key(0), lambda x: 0.0 * x, self.EMBEDDED))
@@ -192,50 +198,50 @@ class TestSensitivity:
 class TestInfidelity:
     def test_by_hand(self):
         # f(x) = x², at x = 2 with Φ = 4 (the gradient): for I = 1, 4 − (4 − 1) = 1; for I = 2, 8 − (4 − 0) = 4.
-        value = infidelity(
-            lambda x: jnp.sum(x**2), jnp.array([[2.0]]), jnp.array([[4.0]]), jnp.array([[[1.0]], [[2.0]]])
-        )
+        value = infidelity(lambda x: jnp.sum(x**2), np.array([[2.0]]), np.array([[4.0]]), np.array([[[1.0]], [[2.0]]]))
         close(value, (1.0 + 16.0) / 2)
 
     def test_normalized_by_hand(self):
         # Expected 4 and 8, changes 3 and 4: the best factor is (12 + 32) / (16 + 64) = 0.55; rests 0.8 and −0.4.
         value = infidelity(
             lambda x: jnp.sum(x**2),
-            jnp.array([[2.0]]),
-            jnp.array([[4.0]]),
-            jnp.array([[[1.0]], [[2.0]]]),
+            np.array([[2.0]]),
+            np.array([[4.0]]),
+            np.array([[[1.0]], [[2.0]]]),
             normalize=True,
         )
         close(value, (0.64 + 0.16) / 2)
 
     def test_tokens_by_hand(self):
-        worth = jnp.array([0.5, 0.25, 0.25])
+        worth = np.array([0.5, 0.25, 0.25], np.float32)
 
         def additive(removed):
             return jnp.sum(jnp.where(removed, 0.0, worth[None]), axis=1)
 
-        removed = jnp.array([[True, False, False], [False, True, True]])
+        removed = np.array([[True, False, False], [False, True, True]])
         close(token_infidelity(additive, worth, removed), 0.0)
         close(token_infidelity(additive, 3.0 * worth, removed), (1.0 + 1.0) / 2)
         close(token_infidelity(additive, 3.0 * worth, removed, normalize=True), 0.0)
-        close(token_infidelity(additive, jnp.zeros(3), removed, normalize=True), 0.25)
+        close(token_infidelity(additive, np.zeros(3), removed, normalize=True), 0.25)
 
     def test_nan_gives_nan(self):
-        removed = jnp.array([[True, False], [False, True]])
+        removed = np.array([[True, False], [False, True]])
         predict = lambda removed: jnp.sum(jnp.where(removed, 0.0, 1.0), axis=1)  # noqa: E731
         for normalize in (False, True):
-            assert math.isnan(token_infidelity(predict, jnp.array([1.0, jnp.nan]), removed, normalize=normalize))
-            gradient, changes = jnp.array([[1.0, jnp.nan]]), jnp.array([[[0.0, 0.0]]])
-            assert math.isnan(infidelity(jnp.sum, jnp.ones((1, 2)), gradient, changes, normalize=normalize))
-        assert float(token_infidelity(predict, jnp.array([1.0, jnp.nan]), removed[:1])) == 0.0  # token 1 stays
+            assert math.isnan(token_infidelity(predict, np.array([1.0, np.nan]), removed, normalize=normalize))
+            gradient, changes = np.array([[1.0, np.nan]]), np.array([[[0.0, 0.0]]])
+            assert math.isnan(infidelity(jnp.sum, np.ones((1, 2)), gradient, changes, normalize=normalize))
+        assert float(token_infidelity(predict, np.array([1.0, np.nan]), removed[:1])) == 0.0  # token 1 stays
 
     def test_wrong_shapes_are_refused(self):
         with pytest.raises(ValueError, match=r"predict must return an array of shape \(3,\)"):
             token_infidelity(lambda removed: jnp.ones((3, 1)), jnp.ones(2), jnp.eye(2, dtype=bool))
         with pytest.raises(ValueError, match=r"removed must have the shape of \[sets, tokens\], \[2, 3\], not \[2"):
-            token_infidelity.__wrapped__(lambda removed: jnp.ones(3), jnp.ones(3), jnp.eye(2, dtype=bool))
+            token_infidelity.__wrapped__.__wrapped__(lambda removed: jnp.ones(3), jnp.ones(3), jnp.eye(2, dtype=bool))
         with pytest.raises(ValueError, match="aggregate_features"):
-            token_infidelity.__wrapped__(lambda removed: jnp.ones(3), jnp.ones((2, 4)), jnp.eye(2, dtype=bool))
+            token_infidelity.__wrapped__.__wrapped__(
+                lambda removed: jnp.ones(3), jnp.ones((2, 4)), jnp.eye(2, dtype=bool)
+            )
 
     @pytest.mark.reference
     @pytest.mark.parametrize("normalize", [False, True])

@@ -96,6 +96,16 @@ def test_inputs_are_numbers_of_the_dtype(dtype):
 
 @pytest.mark.parametrize("variant", cases.VARIANTS)
 @pytest.mark.parametrize("name", ["dense", "jax.nn", "flax", pytest.param("torch", marks=needs_torch)])
+@pytest.mark.quick(
+    "dense-full",
+    "dense-additive",
+    "jax.nn-causal",
+    "jax.nn-soft_cap",
+    "flax-window",
+    "flax-alibi",
+    "torch-causal",
+    "torch-additive",
+)
 def test_peers_compute_the_reference(name, variant, short_window):
     case = Case(variant, "forward_backward", SMALL, "float32")
     arrays = reference.draw(case)
@@ -116,6 +126,7 @@ def test_peers_compute_the_reference(name, variant, short_window):
 
 @pytest.mark.parametrize("mode", cases.OVERHEADS)
 @pytest.mark.parametrize("name", ["plan", "jax.nn", "flax", pytest.param("torch", marks=needs_torch)])
+@pytest.mark.quick("plan-eager", "plan-trace", "jax.nn-eager", "flax-trace", "torch-eager")
 def test_eager_calls_and_traces_are_timed_without_compilation(name, mode):
     case = Case("causal", mode, SMALL, "float32")
     arrays = reference.draw(case)

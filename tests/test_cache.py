@@ -57,6 +57,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("prompt", [1, 3, TOKENS])
+@pytest.mark.quick("1-plain", "3-alibi", "3-window", "1-sink")
 def test_equals_the_whole_sequence(x64, options, prompt):
     arrays, own = sequence(), OPTIONS[options]
     mask = masks.causal() & own["mask"] if "mask" in own else masks.causal()
@@ -68,6 +69,7 @@ def test_equals_the_whole_sequence(x64, options, prompt):
 
 
 @pytest.mark.parametrize("prompt", [1, 3, TOKENS])
+@pytest.mark.quick("3")
 def test_equals_the_whole_sequence_with_rotary_positions(x64, prompt):
     query, key, value = sequence()
     everywhere = jnp.arange(TOKENS)

@@ -37,6 +37,14 @@ DENSE = [("scaled_dot", name) for name in NORMALIZERS] + [(row.name, "softmax") 
 
 @pytest.mark.usefixtures("_flags")
 @pytest.mark.parametrize(("score", "normalizer"), DENSE)
+@pytest.mark.quick(
+    "scaled_dot-softmax",
+    "scaled_dot-entmax15",
+    "scaled_dot-top_k",
+    "scaled_dot-local_p",
+    "additive-softmax",
+    "cosine-softmax",
+)
 def test_eager(score, normalizer):
     this = problem(next(row for row in SCORES if row.name == score), mask="lengths", normalizer=normalizer)
     call, arguments = differentiated(this, "dense")
@@ -46,6 +54,7 @@ def test_eager(score, normalizer):
 @pytest.mark.usefixtures("_flags")
 @pytest.mark.parametrize("implementation", ["streaming", "block_sparse"])
 @pytest.mark.parametrize("normalizer", ["softmax", "sparsemax"])
+@pytest.mark.quick("softmax-streaming", "sparsemax-block_sparse")
 def test_compiled_blocks(normalizer, implementation):
     this = problem(SCORES[1], mask="composed", mods="soft_cap_alibi", normalizer=normalizer)
     call, arguments = differentiated(this, implementation)

@@ -1,5 +1,6 @@
 """Greedy and beam search against their definition: every sentence of a small language is enumerated and scored."""
 
+import functools
 import itertools
 
 import jax
@@ -19,7 +20,7 @@ WORDS = range(3, VOCABULARY)
 def table(request) -> np.ndarray:
     """Log-probabilities [example, last token, next token] of a random bigram language."""
     logits = np.random.default_rng(request.param).normal(size=(ROWS, VOCABULARY, VOCABULARY)) * 2
-    return np.asarray(jax.nn.log_softmax(jnp.asarray(logits, jnp.float32)))
+    return (logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))).astype(np.float32)
 
 
 LENGTHS = jnp.full(ROWS, POSITIONS)
@@ -34,6 +35,18 @@ def advance_of(table: np.ndarray, width: int):
         return state + 1, repeated[rows, tokens], attention
 
     return advance, jnp.zeros(ROWS * width, jnp.int32)
+
+
+@functools.cache
+def compiled(search, config: Decoding, width: int):
+    """Return a search as a compiled function of the language, so that all languages share a program."""
+
+    @jax.jit
+    def run(table, lengths):
+        advance, state = advance_of(table, width)
+        return search(advance, state, lengths=lengths, positions=POSITIONS, config=config)
+
+    return lambda table, lengths=LENGTHS: jax.device_get(run(table, lengths))
 
 
 def best_by_enumeration(table: np.ndarray, config: Decoding) -> list[tuple[float, tuple[int, ...]]]:
@@ -53,8 +66,7 @@ def test_a_wide_beam_finds_the_best_sentences_there_are(table, penalty, shortest
     width = len(WORDS) ** longest
     config = Decoding(beam=64, n_best=4, length_penalty=penalty, min_length=shortest, max_length=longest)
     assert config.beam >= width
-    advance, state = advance_of(table, config.beam)
-    result = jax.device_get(beam(advance, state, lengths=LENGTHS, positions=POSITIONS, config=config))
+    result = compiled(beam, config, config.beam)(table)
     for row in range(ROWS):
         expected = best_by_enumeration(table[row], config)[:4]
         np.testing.assert_allclose(result.scores[row], [score for score, _ in expected], rtol=1e-5)
@@ -64,8 +76,7 @@ def test_a_wide_beam_finds_the_best_sentences_there_are(table, penalty, shortest
 
 def test_greedy_takes_the_likeliest_token_at_every_step(table):
     config = Decoding(beam=1, max_length=6)
-    advance, state = advance_of(table, 1)
-    result = jax.device_get(greedy(advance, state, lengths=LENGTHS, positions=POSITIONS, config=config))
+    result = compiled(greedy, config, 1)(table)
     for row in range(ROWS):
         words, last, total = [], BOS, 0.0
         while last != EOS:
@@ -80,9 +91,7 @@ def test_greedy_takes_the_likeliest_token_at_every_step(table):
 @pytest.mark.parametrize("width", [1, 3])
 def test_the_attention_returned_is_that_of_the_step_that_wrote_the_token(table, width):
     config = Decoding(beam=width, n_best=width, max_length=6)
-    advance, state = advance_of(table, width)
-    search = greedy if width == 1 else beam
-    result = jax.device_get(search(advance, state, lengths=LENGTHS, positions=POSITIONS, config=config))
+    result = compiled(greedy if width == 1 else beam, config, width)(table)
     for row, n in itertools.product(range(ROWS), range(width)):
         words = result.tokens[row, n, : result.lengths[row, n]].tolist()
         expected = [[last, step] for step, last in enumerate([BOS, *words])]
@@ -91,8 +100,7 @@ def test_the_attention_returned_is_that_of_the_step_that_wrote_the_token(table, 
 
 def test_lengths_are_kept(table):
     config = Decoding(beam=2, n_best=2, min_length=3, max_length=4)
-    advance, state = advance_of(table, 2)
-    result = jax.device_get(beam(advance, state, lengths=LENGTHS, positions=POSITIONS, config=config))
+    result = compiled(beam, config, 2)(table)
     assert set(result.lengths.ravel().tolist()) <= {3, 4}
 
 
@@ -100,12 +108,10 @@ def test_lengths_are_kept(table):
 def test_neither_neighbors_nor_filler_change_a_result(table, width):
     """The hypotheses are equal alone, beside longer sentences and beside padding rows."""
     config = Decoding(beam=width, n_best=width, max_length=30)
-    search = greedy if width == 1 else beam
-    advance, state = advance_of(table, width)
-    together = search(advance, state, lengths=LENGTHS.at[2].set(0), positions=POSITIONS, config=config)
+    search = compiled(greedy if width == 1 else beam, config, width)
+    together = search(table, LENGTHS.at[2].set(0))
     for row in range(2):
-        advance, start = advance_of(np.repeat(table[row : row + 1], ROWS, axis=0), width)
-        alone = search(advance, start, lengths=LENGTHS.at[1:].set(0), positions=POSITIONS, config=config)
+        alone = search(np.repeat(table[row : row + 1], ROWS, axis=0), LENGTHS.at[1:].set(0))
         jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[row], b[0]), together, alone)  # noqa: B023
 
 
@@ -124,8 +130,7 @@ def test_coverage_is_part_of_the_score(table, width):
     search = greedy if width == 1 else beam
     scores = {}
     for config in (plain, covering):
-        advance, state = advance_of(table, width)
-        result = jax.device_get(search(advance, state, lengths=LENGTHS, positions=POSITIONS, config=config))
+        result = compiled(search, config, width)(table)
         scores[config] = {
             tuple(result.tokens[0, n, : result.lengths[0, n]].tolist()): float(result.scores[0, n])
             for n in range(config.n_best)

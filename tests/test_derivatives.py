@@ -78,7 +78,7 @@ def smooth(number: int) -> Sample:
 SMOOTH_COVER = [smooth(number) for number in range(max(map(len, (SCORES, MODS, SMOOTH))))]
 
 
-QUICKLY_TWICE = ("scaled_dot", "general", "dot")
+QUICKLY_TWICE = ("scaled_dot", "general")
 """Scores whose second derivatives compile in a few seconds; the others are slow."""
 
 

@@ -33,7 +33,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("number", "sample"),
-    [pytest.param(n, s, marks=[] if n in (2, 5, 10) else pytest.mark.slow) for n, s in enumerate(COVER)],
+    [pytest.param(n, s, marks=[] if n in (2, 5) else pytest.mark.slow) for n, s in enumerate(COVER)],
     ids=str,
 )
 def test_all_heads_at_once_equal_the_oracle(number: int, sample: Sample, gpu, strict, x64):

@@ -15,6 +15,7 @@ import made_up_data
 import pytest
 from PIL import Image
 
+from attnlab import cli
 from attnlab.config.difference import difference
 from attnlab.config.errors import UserError
 from attnlab.config.expected import expected
@@ -178,6 +179,13 @@ def attnlab(*arguments: object, text: str = "", cwd: Path | None = None) -> str:
     return done.stdout
 
 
+def answered(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run the same command line in this process, which has imported everything; its standard output."""
+    capfd.readouterr()
+    assert cli.main([*map(str, arguments)]) == 0
+    return capfd.readouterr().out
+
+
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_up_data.make(tmp_path_factory.mktemp("data"))
@@ -238,14 +246,16 @@ def test_the_bases_of_the_mlp_that_an_adversary_guides():
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in NAMES])
-def test_tiny_runs_through_the_command_line(name: str, data_dir: Path, picture: Path, tmp_path: Path):
+def test_tiny_runs_through_the_command_line(
+    name: str, data_dir: Path, picture: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
     if not needs(name):
         pytest.skip("needs pretrained weights that are not installed")
     run, config = tmp_path / "run", load(experiment(name))
     for base in bases(name):
         attnlab("train", experiment(base), "--tiny", "--data", data_dir, cwd=tmp_path)
     attnlab("train", experiment(name), "--tiny", "--out", run, "--data", data_dir, cwd=tmp_path)
-    table = attnlab("evaluate", run, "--data", data_dir)
+    table = answered(capfd, "evaluate", run, "--data", data_dir)
     results = json.loads((run / "results.json").read_text())
     named = getattr(config.task.data, "test", None)
     assert set(results) == (set(named) if isinstance(named, dict) else {"test"})
@@ -264,7 +274,7 @@ def test_tiny_runs_through_the_command_line(name: str, data_dir: Path, picture: 
         arguments = inputs_of(config.task.kind, picture)
         line = "\t".join(arguments)
         assert attnlab("predict", run, text=f"{line}\n{line}\n").count("\n") == 2
-        shown = dict(line.split(": ", 1) for line in attnlab("show", run, *arguments).splitlines())
+        shown = dict(line.split(": ", 1) for line in answered(capfd, "show", run, *arguments).splitlines())
         assert "prediction" in shown
         drawn = [Path(shown[name]) for name in ("picture", "page")]
         assert drawn[0].read_bytes().startswith(b"\x89PNG")

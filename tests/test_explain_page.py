@@ -7,9 +7,9 @@ from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
+from weights import parameters
 
 from attnlab.analysis.explain import Explainer, Explanation, Explanations, PartAttributions, explain_together
 from attnlab.analysis.explain.descriptions import DEFAULT_METHODS, METHOD_NOTES, SLOW
@@ -282,7 +282,7 @@ MODELS = {
 def of_fresh_model(path: str) -> Explanations:
     config = load(EXPERIMENTS / path, (), tiny=True)
     task = task_class(config).prepare(config, task_class(config).load(config, None))
-    params = jax.jit(task.initialize)(jax.random.key(0))
+    params = parameters(task)
     return explain_together(Explainer(task), params, task.parse_example(MODELS[path]), ["random_attribution"])
 
 

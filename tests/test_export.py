@@ -39,6 +39,12 @@ def check(function, sizes):
     ("sizes", "implementation"),
     [("batch", None), ("batch", "block_sparse"), ("length", "dense"), ("both lengths", None)],
 )
+@pytest.mark.quick(
+    "batch-None-causal",
+    "batch-block_sparse-window and global tokens",
+    "length-dense-causal",
+    "both lengths-None-window and global tokens",
+)
 def test_masks_take_symbolic_sizes(sizes, implementation, mask):
     made = MASKS[mask]("lower_right" if sizes == "both lengths" else None) & masks.lengths(jnp.int32(4))
     check(lambda *x: attention(*x, mask=made, implementation=implementation), sizes)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
-from weights import drawn
+from weights import drawn, parameters
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
@@ -148,7 +148,7 @@ def test_long_passages_are_read_in_windows_and_answers_merged(model: dict):
         PassageQuestion("long", "red", "green is w1 . " * 9 + "red is w2 .", (AnswerSpan("w2", 133),)),
     )
     task = prepared(config, examples)
-    params = jax.jit(task.initialize)(jax.random.key(0))
+    params = parameters(task)
     windows = [window for window in task.passage_encoder.encode(examples) if window.number == 6]
     assert [(w.first, w.last) for w in windows] == [(n, min(n + 8, 40)) for n in range(0, 36, 5)]
     assert [w.target for w in windows if w.target != (0, 0)] == [(4, 4)]
@@ -172,7 +172,7 @@ def test_long_passages_are_read_in_windows_and_answers_merged(model: dict):
 @pytest.mark.quick("model1-adds_up1")
 def test_a_map_separates_rows_normalized_over_question_and_over_passage(model: dict, adds_up: list[str]):
     task = prepared(experiment(model), twin(4, 0))
-    params = jax.tree.map(jnp.zeros_like, jax.jit(task.initialize)(jax.random.key(0)))
+    params = parameters(task, spread=0.0)
     example = task.parse_example(["red is w1 . green is w2 .", "red green"])
     of_question, of_passage = panels(task.attention_maps(params, example)[0])
     assert of_question.row_labels == ["red", "green"]
@@ -189,7 +189,7 @@ def test_a_threshold_decides_between_a_span_and_none():
     texts, best = {}, {}
     for threshold in (-1e9, 1e9):
         task = prepared(experiment(BIDAF, unanswerable=True, null_threshold=threshold), examples)
-        params = jax.jit(task.initialize)(jax.random.key(0))
+        params = parameters(task)
         answers = [[span.text for span in ranked] for ranked in task.predict_spans(params, examples)]
         texts[threshold] = [ranked[0] for ranked in answers]
         assert all(len(set(ranked)) == len(ranked) for ranked in answers)
@@ -204,7 +204,7 @@ def test_a_threshold_decides_between_a_span_and_none():
 
 def test_lines_and_arguments():
     task = prepared(experiment(BIDAF), twin(4, 0))
-    params = jax.jit(task.initialize)(jax.random.key(0))
+    params = parameters(task)
     lines = list(task.predict(params, ["red is w1 .\tred", "", "green is w2 .\tgreen"], 0, None))
     assert lines[1] == ""
     assert lines[0] in "red is w1 ."
@@ -215,7 +215,7 @@ def test_lines_and_arguments():
 
 def test_words_of_no_training_passage_are_named_in_passage_and_question():
     task = prepared(experiment(BIDAF), examples := twin(4, 0))
-    params = jax.jit(task.initialize)(jax.random.key(0))
+    params = parameters(task)
     known = f"{examples[0].passage}\t{examples[0].question}"
     assert task.unknown_words(["red is zebra .\tred gnu", known]) == ["zebra", "gnu"]
     unknown = task.parse_example(["red is zebra .", "red gnu"])

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 from flax import linen as nn
 from jax.tree_util import Partial
 from test_models import BLOCK, MODELS, SOURCES, STACKS, TEXTS, VOCABULARY
@@ -80,6 +81,10 @@ def unchanged(layer: LayerAttention, queries: Queries) -> jax.Array:
     return layer.weights
 
 
+allowed = compiled(interventions.allowed)
+
+
+@compiled
 def residual_total(layer: LayerAttention, residual: Residual) -> jax.Array:
     """states + gate · (Σ_h output_h kernel_h + bias), from the record."""
     bias = 0.0 if layer.projection.bias is None else layer.projection.bias
@@ -87,6 +92,7 @@ def residual_total(layer: LayerAttention, residual: Residual) -> jax.Array:
     return residual.states + residual.gate * output
 
 
+@compiled
 def normed(states: jax.Array, residual: Residual) -> jax.Array:
     if residual.norm == "layer_norm":
         states = states - states.mean(axis=-1, keepdims=True)
@@ -105,13 +111,11 @@ def test_initialization_makes_parameters_only(name):
 @pytest.mark.quick(
     "recurrent_seq2seq",
     "transformer_seq2seq",
-    "recurrent_classifier",
     "show_attend_tell with hard attention",
     "visual_answerer",
     "memory_network",
     "bidaf_reader",
     "pooling by the maximum",
-    "structured pooling",
     "transformer_encoder with remat",
     "transformer_encoder with RMS norm behind",
 )
@@ -124,7 +128,7 @@ def test_details_change_no_bit_and_are_what_the_layers_computed(name):
         if layer.pooled is None:
             assert layer.name == "encoder/pooling_attention"
             continue
-        assert not np.any(np.asarray(layer.weights)[~np.asarray(interventions.allowed(layer))])
+        assert not np.any(np.asarray(layer.weights)[~np.asarray(allowed(layer))])
         if "hard" in name:
             hard = np.asarray(layer.pooled.weights_after_dropout)
             np.testing.assert_allclose(hard, np.eye(hard.shape[-1])[hard.argmax(axis=-1)], atol=1e-6)
@@ -166,14 +170,11 @@ def logits_of(output: Any) -> jax.Array:
 @pytest.mark.parametrize("name", [name for name in ALL if name not in NOT_REPLACEABLE])
 @pytest.mark.quick(
     "recurrent_seq2seq",
-    "transformer_seq2seq",
     "transformer_classifier",
     "show_attend_tell",
     "visual_answerer",
     "memory_network",
-    "bidaf_reader",
     "structured pooling",
-    "transformer_encoder with remat",
 )
 def test_a_model_computes_the_same_with_its_own_weights_and_something_else_with_others(name):
     _, output, layers = captured(name, details=True)
@@ -190,7 +191,7 @@ def test_a_model_computes_the_same_with_its_own_weights_and_something_else_with_
         if name != "pooling by the mean":  # whose weights are uniform already
             assert not np.allclose(logits_of(other), logits_of(output), atol=1e-4, equal_nan=True), layer.name
         (found,) = (record for record in replaced if record.name == layer.name)
-        where = np.asarray(interventions.allowed(layer))
+        where = np.asarray(allowed(layer))
         expected = where / np.maximum(where.sum(axis=-1, keepdims=True), 1)
         np.testing.assert_allclose(found.weights, expected, atol=1e-6)
 
@@ -204,13 +205,7 @@ def test_pooling_without_an_average_takes_no_intervention(name):
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "recurrent_classifier"])
-@pytest.mark.quick(
-    "recurrent_seq2seq",
-    "transformer_seq2seq",
-    "show_attend_tell with hard attention",
-    "visual_answerer",
-    "memory_network",
-)
+@pytest.mark.quick("recurrent_seq2seq", "transformer_seq2seq", "memory_network")
 def test_given_weights_replace_those_of_each_query(name):
     """Weights that another pass computed are arrays; a recurrent decoder takes them row by row."""
     _, expected, layers = captured(name)
@@ -229,7 +224,7 @@ STEPWISE = [
 
 
 @pytest.mark.parametrize("name", STEPWISE)
-@pytest.mark.quick("recurrent_seq2seq", "transformer_seq2seq", "show_attend_tell with hard attention")
+@pytest.mark.quick("recurrent_seq2seq", "transformer_seq2seq")
 def test_a_decoder_takes_given_weights_step_by_step_as_with_teacher_forcing(name):
     """Rows that differ from query to query, for the decoder's self-attention and its attention to the memory."""
     model, arguments = ALL[name]
@@ -296,26 +291,28 @@ def test_weights_after_dropout_are_those_that_pooled():
     layer = Attention(Config(score=ScaledDot()), 2, 4, 4, dropout=0.5)
     query, value = jax.random.normal(jax.random.key(0), (2, 2, 5, 2, 4))
     options: Any = {"train": True, "rngs": {"dropout": jax.random.key(1)}}
-    result, (record,) = apply_with_attention(layer, {}, query, query, value, jnp.array([5, 3]), details=True, **options)
+    arguments = query, query, value, jnp.array([5, 3])
+    apply = functools.partial(apply_with_attention, layer, details=True, **options)
+    result, (record,) = jax.jit(apply)({}, *arguments)
     assert np.mean(np.asarray(record.pooled.weights_after_dropout) == 0) > np.mean(np.asarray(record.weights) == 0)
-    np.testing.assert_allclose(interventions.head_outputs(record), result.output, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(interventions.head_outputs)(record), result.output, atol=1e-6)
     intervene = {record.name: unchanged}
     with pytest.raises(ValueError, match=r"decoder/cross_attention.*train=False"):
-        apply_with_attention(layer, {}, query, query, value, jnp.array([5, 3]), intervene=intervene, **options)
+        apply_with_attention(layer, {}, *arguments, intervene=intervene, **options)
 
 
 def test_details_in_training_are_those_of_a_whole_model():
     model = encoder(dropout=0.5, attention_dropout=0.5)
-    variables = model.init(jax.random.key(0), *TEXTS, train=False)
+    variables = drawn(functools.partial(model.init, train=False), *TEXTS)
     options: Any = {"train": True, "rngs": {"dropout": jax.random.key(1)}}
-    output, layers = apply_with_attention(model, variables, *TEXTS, details=True, **options)
-    chex.assert_trees_all_equal(output, model.apply(variables, *TEXTS, **options))
+    output, layers = jax.jit(functools.partial(apply_with_attention, model, details=True, **options))(variables, *TEXTS)
+    chex.assert_trees_all_equal(output, jax.jit(functools.partial(model.apply, **options))(variables, *TEXTS))
     for layer in layers:
         after = np.asarray(layer.pooled.weights_after_dropout)
         assert np.mean(after == 0) > np.mean(np.asarray(layer.weights) == 0)
         np.testing.assert_allclose(after[after > 0], 2 * np.asarray(layer.weights)[after > 0], rtol=1e-6)
-        kept = residual_total(layer, layer.residual) - layer.residual.states
-        change = layer.residual.total - layer.residual.states
+        before = np.asarray(layer.residual.states)
+        kept, change = residual_total(layer, layer.residual) - before, np.asarray(layer.residual.total) - before
         np.testing.assert_allclose(change[change != 0], 2 * kept[change != 0], rtol=1e-3, atol=1e-5)
 
 

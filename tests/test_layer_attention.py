@@ -3,10 +3,10 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
+from weights import parameters
 
 from attnlab import lab
 from attnlab.config.errors import UserError
@@ -27,7 +27,7 @@ READER = (
 def prepared(path: str, *changes: str):
     config = load(EXPERIMENTS / path, changes, tiny=True)
     task = task_class(config).prepare(config, task_class(config).load(config, None))
-    return task, jax.jit(task.initialize)(jax.random.key(0))
+    return task, parameters(task)
 
 
 @pytest.fixture

@@ -419,7 +419,9 @@ def test_algebra_is_that_of_truth_values(recipe, queries, keys):
 
 
 @pytest.mark.parametrize("name", [name for name in MASKS if name != "no_mask"])
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(
+    "size", [pytest.param(size, marks=() if size in SIZES[1:3] else pytest.mark.slow) for size in SIZES], ids=str
+)
 def test_dense_equals_the_predicate(name, size: Size):
     mask, may = MASKS[name](np.random.default_rng(1), size)
     for head in range(size.N):

@@ -171,6 +171,20 @@ def test_every_model_that_a_config_can_name_is_here():
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.quick(
+    "recurrent_seq2seq",
+    "transformer_seq2seq",
+    "recurrent_classifier",
+    "mlp_classifier",
+    "show_attend_tell",
+    "transformer_captioner",
+    "visual_answerer",
+    "visual_answerer of layers",
+    "memory_network",
+    "transformer_story_reader of sentences",
+    "bidaf_reader",
+    "transformer_reader",
+)
 def test_a_model_takes_its_embeddings_and_returns_its_attention(name):
     model, arguments, names = MODELS[name]
     variables = drawn(functools.partial(model.init, train=False), *arguments)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from pydantic import TypeAdapter
+from weights import drawn
 
 from attnlab.config.models.classifier import Pooling as Config
 from attnlab.layers.pooling import Pooled, Pooling, redundancy
@@ -33,9 +34,8 @@ def module(way: dict) -> Pooling:
 
 def pooled(way: dict, states: jax.Array = STATES, lengths: jax.Array = LENGTHS) -> tuple[Pooled, dict]:
     last = jnp.tile(LAST, (len(states) // len(LAST), 1))
-    result, variables = jax.jit(partial(module(way).init_with_output, train=False))(
-        jax.random.key(2), states, lengths, last
-    )
+    variables = drawn(partial(module(way).init, train=False), states, lengths, last)
+    result = jax.jit(partial(module(way).apply, train=False))(variables, states, lengths, last)
     assert isinstance(result, Pooled)
     return result, variables.get("params", {})
 
@@ -57,8 +57,7 @@ def test_padding_and_fillers_change_nothing(way: dict):
 
 @pytest.mark.parametrize("way", WAYS, ids=NAMES)
 def test_a_text_without_tokens_is_finite_with_its_gradient(way: dict):
-    init = jax.jit(partial(module(way).init, train=False))
-    variables = init(jax.random.key(2), STATES, LENGTHS, LAST)
+    variables = drawn(partial(module(way).init, train=False), STATES, LENGTHS, LAST)
 
     def total(variables: dict, states: jax.Array) -> jax.Array:
         rngs = {"dropout": jax.random.key(3)}

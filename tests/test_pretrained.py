@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tokenizers
 from safetensors.numpy import load_file, save_file
+from weights import parameters
 
 from attnlab import lab
 from attnlab.config.attention import Attention, Cosine
@@ -126,6 +127,7 @@ def old_name(name: str) -> str:
 
 @pytest.mark.parametrize("prefix", ["", "bert."])
 @pytest.mark.parametrize("renamed", [str, old_name])
+@pytest.mark.quick("str-", "old_name-bert.")
 def test_a_made_up_folder_is_bert(tmp_path: Path, prefix: str, renamed: Callable[[str], str]):
     written = {renamed(name): value for name, value in tensors(prefix).items()}
     source = Pretrained(write(tmp_path / "bert", written))
@@ -278,7 +280,7 @@ def test_a_task_starts_from_the_weights_and_is_bound_to_them(name: str, data_dir
     config = experiment(name)
     source = Pretrained(data_dir / "tiny_bert")
     task = task_class(config).prepare(config, task_class(config).load(config, data_dir), data_dir)
-    params = task.load_pretrained(jax.jit(task.initialize)(jax.random.key(0)))
+    params = task.load_pretrained(parameters(task))
     encoder = params["encoder"] if name == "sst2" else params
     rows = load_file(source.weights)["embeddings.word_embeddings.weight"]
     np.testing.assert_array_equal(encoder["embedding"]["embedding"], rows[source.rows])
@@ -325,12 +327,10 @@ def test_bert_reads_marks_as_it_was_trained(name: str, data_dir: Path):
         row = [task.tokenizer.token(n) for n in batch["tokens"][0, :length]]
         assert (row[0], row[start - 1], row[-1], row.count("[SEP]")) == ("[CLS]", "[SEP]", "[SEP]", 2)
         batch = jax.tree.map(jnp.asarray, batch)
-        out = jax.jit(lambda params: task.adapter.forward(params, batch).logits)(
-            jax.jit(task.initialize)(jax.random.key(0))
-        )
+        out = jax.jit(lambda params: task.adapter.forward(params, batch).logits)(parameters(task))
         assert np.isfinite(np.asarray(out[0, 0])).sum() == length - start, "its words and none, but not [SEP]"
         return
-    params = jax.jit(task.initialize)(jax.random.key(0))
+    params = parameters(task)
     ids = task.text_encoder.encode(["a good film"])[0].ids
     tokens = np.zeros((2, 6), np.int32)
     tokens[0, :3], tokens[1, 3:] = ids, 9
@@ -347,7 +347,7 @@ def test_bert_reads_marks_as_it_was_trained(name: str, data_dir: Path):
 def test_special_tokens_are_present_with_every_pooling(data_dir: Path):
     config = experiment("sst2", "model.pooling={kind: mean}")
     task = task_class(config).prepare(config, task_class(config).load(config, data_dir), data_dir)
-    params = jax.jit(task.initialize)(jax.random.key(0))
+    params = parameters(task)
     (view,) = task.attention_maps(params, task.parse_example(["good film"]))
     assert view.column_labels == ["[CLS]", "good", "film", "[SEP]"]
     np.testing.assert_allclose(view.weights.sum(axis=1), 1.0, atol=1e-5)
@@ -370,7 +370,7 @@ LIMITS = {
 def test_a_text_may_be_as_long_as_there_are_positions(name: str, data_dir: Path):
     config = experiment(name, *LIMITS[name])
     task = task_class(config).prepare(config, task_class(config).load(config, data_dir), data_dir)
-    params = jax.jit(task.initialize)(jax.random.key(0))
+    params = parameters(task)
     line = "good " * 30 if name == "sst2" else "good " * 30 + "\tvery bad film it rained"
     assert next(iter(task.predict(params, [line], 0, None)))
     assert task.attention_maps(params, task.parse_example([line]))
@@ -383,7 +383,7 @@ def test_a_text_of_control_characters_only_is_reported(name: str, data_dir: Path
     line = "\u200b\x00" + ("" if name == "sst2" else "\tgood?")
     with pytest.raises(UserError, match="has no token"):
         task.attention_maps({}, task.parse_example([line]))
-    params = jax.jit(task.initialize)(jax.random.key(0))
+    params = parameters(task)
     assert len(list(task.predict(params, [line], 0, None))) == 1
 
 

@@ -82,6 +82,7 @@ def test_another_signal_asks_nothing():
 
 
 @pytest.mark.parametrize(("first", "second"), [("SIGINT", "SIGINT"), ("SIGTERM", "SIGTERM"), ("SIGTERM", "SIGINT")])
+@pytest.mark.quick("SIGTERM-SIGINT")
 def test_the_second_signal_quits_at_once_inside_a_long_call(first, second):
     program = [sys.executable, "-c", PROGRAM.format(power=9)]
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -107,6 +108,7 @@ def test_a_signal_during_a_long_call_is_raised_after_it():
 
 
 @pytest.mark.parametrize("number", WARNINGS)
+@pytest.mark.quick("10", "24")
 def test_a_warning_that_comes_again_and_a_kill_after_it_let_the_state_be_saved(number):
     """SLURM warns before it kills; after a limit of CPU time SIGXCPU repeats every second."""
     program = [sys.executable, "-c", SAVES]
@@ -169,6 +171,7 @@ with exit_on_signal("evaluate: stopped"):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.quick("15")
 def test_work_without_cleanup_stops_at_once_with_one_line(number):
     with subprocess.Popen([sys.executable, "-c", STOPS], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"ready\n"
@@ -189,6 +192,7 @@ except BaseException:
 
 
 @pytest.mark.parametrize("module", ["attnlab.cli", "pydantic", "jax"])
+@pytest.mark.quick("attnlab.cli", "jax")
 def test_ctrl_c_during_imports_gives_no_traceback(module, tmp_path):
     """One of the modules imports slowly, and would turn Ctrl-C into another exception."""
     hold = (

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from weights import drawn
+from weights import drawn, parameters
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
@@ -180,6 +180,7 @@ def applied(model: MemoryNetwork):
 
 @pytest.mark.parametrize("tying", ["adjacent", "layer_wise"])
 @pytest.mark.parametrize("encoding", ["bag", "position"])
+@pytest.mark.quick("position-adjacent", "bag-layer_wise")
 def test_memory_network_by_the_book(tying: str, encoding: str):
     """Against the paper's equations, word by word."""
     model, variables, inputs = build(tying=tying, encoding=encoding)
@@ -308,6 +309,7 @@ def test_unknown_words_keep_their_spelling():
 FACTS = {**TRANSFORMER, "unit": "sentence"}
 
 
+@pytest.mark.slow
 def test_a_transformer_over_sentences_learns_where_people_are_and_shows_the_attention_of_the_question():
     optimizer = {"kind": "adamw", "learning_rate": 3e-3, "warmup_steps": 20}
     task, params, splits = trained(experiment(FACTS, 200, batch_tokens=256, optimizer=optimizer))
@@ -325,7 +327,7 @@ def test_padding_and_filler_change_nothing_of_a_transformer_over_sentences():
     config = experiment(FACTS, 1)
     splits = StoryQATask.load(config, None)
     task = StoryQATask.prepare(config, splits)
-    params, encoded = jax.jit(task.initialize)(jax.random.key(0)), task.encode(splits.dev[:3])
+    params, encoded = parameters(task), task.encode(splits.dev[:3])
     tight = task.adapter.fill(encoded, Shape(3, 5, 5))
     wide = task.adapter.fill(encoded, Shape(5, 9, 9))
     wide |= {name: np.pad(wide[name], [*[(0, 0)] * (wide[name].ndim - 1), (0, 2)]) for name in ("story", "question")}
@@ -352,7 +354,7 @@ def test_a_story_with_more_words_than_learned_positions_is_refused(unit: str, en
     config = experiment(model, 1)
     splits = StoryQATask.load(config, None)
     task = StoryQATask.prepare(config, splits)
-    assert "accuracy" in task.test_metrics(jax.jit(task.initialize)(jax.random.key(0)), splits.dev)
+    assert "accuracy" in task.test_metrics(parameters(task), splits.dev)
     few = config.replace(model=config.model.replace(encoder=config.model.encoder.replace(max_length=3)))
     with pytest.raises(UserError, match=r"positions, and the learned ones hold [23]: .*model\.encoder"):
         StoryQATask.prepare(few, splits).training_batches(splits.train)
@@ -381,7 +383,7 @@ def test_evaluation_uses_no_more_memory_than_training():
     config = experiment(MEMORY, 1)
     config = config.replace(task=config.task.replace(memory=18))
     task = StoryQATask.prepare(config, Splits((long,), (long,), {"test": (long,)}))
-    scores = task.test_metrics(jax.jit(task.initialize)(jax.random.key(0)), [long])
+    scores = task.test_metrics(parameters(task), [long])
     assert (scores["stories"], scores["stories_cut"]) == (1, 1)
 
 

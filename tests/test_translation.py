@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from weights import parameters
 
 from attnlab.config import Experiment
 from attnlab.config.errors import UserError
@@ -125,7 +126,7 @@ def test_a_transformer_must_be_long_enough_for_the_sentences():
 def test_a_sentence_with_more_tokens_than_positions_is_refused():
     config = experiment({**TRANSFORMER, "positions": {"kind": "learned"}, "max_length": 41})
     task = TranslationTask.prepare(config, TranslationTask.load(config, None))
-    params = jax.jit(task.initialize)(jax.random.key(0))
+    params = parameters(task)
     assert len(list(task.predict(params, ["drei " * 40], 0, None))) == 1
     (weights,) = task.attention(params, [SentencePair("drei " * 40, "3 " * 40)])
     assert weights.shape == (41, 41)
@@ -139,7 +140,7 @@ def test_a_transformer_translates_and_shows_its_attention():
     config = experiment(TRANSFORMER)
     corpus = TranslationTask.load(config, None)
     task = TranslationTask.prepare(config, corpus)
-    params = jax.jit(task.initialize)(jax.random.key(0))
+    params = parameters(task)
     text = corpus.test["test"][0].source
     views = task.attention_maps(params, task.parse_example([text]))
     words = len(task.tokenizers.source.encode(text).ids) + 1

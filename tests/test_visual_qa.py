@@ -71,6 +71,7 @@ def test_shapes_and_weights(kind):
 
 
 @EVERY
+@pytest.mark.quick("co_attention", "gated_cross_attention", "concat")
 def test_padding_changes_nothing(kind):
     alone = answers(kind, IMAGE[1:], CELLS[1:], QUESTION[1:, :2], LENGTHS[1:])
     np.testing.assert_allclose(answers(kind).logits[1], alone.logits[0], atol=1e-5)
