@@ -13,7 +13,7 @@ from attnlab.analysis import alignment
 from attnlab.analysis.alignment import AttendedSentence, AttentionStack, Choice
 from attnlab.config.errors import UserError
 from attnlab.data.translation.word_alignment import Gold
-from attnlab.layers.capture import layer_attention
+from attnlab.layers.layer_attention import layer_attention
 from attnlab.tasks.bootstrap import paired_difference
 from attnlab.tasks.translation.alignment import alignment_counts, alignment_score, pooled_score
 

@@ -8,12 +8,13 @@ import numpy as np
 import optax
 import pytest
 
-from attnlab.analysis.divergence import jsd, kl, tvd
 from attnlab.analysis.faithfulness.adversarial import adversarial_attention
 from attnlab.analysis.faithfulness.frozen_weights import FrozenWeightsMLP, frozen_weights_loss
-from attnlab.analysis.faithfulness.model_consistent import divergence_curve, model_consistent_loss
+from attnlab.analysis.faithfulness.model_consistent import divergence_curve
 from attnlab.analysis.faithfulness.permutation import permutation_test
 from attnlab.analysis.weights import permute, uniform_weights
+from attnlab.functional.divergence import jsd, kl, tvd
+from attnlab.training.objective import model_consistent_loss
 
 LN2 = math.log(2.0)
 

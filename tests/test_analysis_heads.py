@@ -10,6 +10,7 @@ from scipy import special, stats
 from scipy.spatial import distance as scipy_distance
 
 from attnlab.analysis import heads
+from attnlab.functional.divergence import jsd
 
 WEIGHTS = jnp.array([[0.5, 0.5, 0.0], [0.25, 0.25, 0.5], [1.0, 0.0, 0.0]])
 CAUSAL = jnp.tril(jnp.ones((3, 3), bool))
@@ -277,10 +278,10 @@ def test_norms_of_values_and_massive_activations():
 def test_jsd_by_hand():
     # p = (1, 0), q = (½, ½), m = (¾, ¼): ½ log 4/3 + ½ (½ log 2/3 + ½ log 2).
     expected = 0.5 * np.log(4 / 3) + 0.25 * (np.log(2 / 3) + np.log(2))
-    close(heads.jsd(jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5])), expected)
-    assert float(heads.jsd(jnp.array([0.3, 0.7]), jnp.array([0.3, 0.7]))) == 0.0
-    assert heads.jsd(jnp.zeros((2, 0)), jnp.zeros((2, 0))).tolist() == [0.0, 0.0]
-    gradient = jax.grad(heads.jsd)(jnp.array([1.0, 0.0, 0.0]), jnp.array([0.5, 0.5, 0.0]))
+    close(jsd(jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5])), expected)
+    assert float(jsd(jnp.array([0.3, 0.7]), jnp.array([0.3, 0.7]))) == 0.0
+    assert jsd(jnp.zeros((2, 0)), jnp.zeros((2, 0))).tolist() == [0.0, 0.0]
+    gradient = jax.grad(jsd)(jnp.array([1.0, 0.0, 0.0]), jnp.array([0.5, 0.5, 0.0]))
     assert jnp.isfinite(gradient).all()
 
 
@@ -289,13 +290,13 @@ def test_jsd_of_nearly_equal_distributions_keeps_its_digits():
     q = (p + np.array([1e-4, -1e-4, 0.0], np.float32)).astype(np.float32)
     m = (p.astype(float) + q) / 2
     exact = 0.5 * special.rel_entr(p.astype(float), m).sum() + 0.5 * special.rel_entr(q.astype(float), m).sum()
-    assert float(heads.jsd(jnp.asarray(p), jnp.asarray(q))) == pytest.approx(exact, abs=2e-9)
+    assert float(jsd(jnp.asarray(p), jnp.asarray(q))) == pytest.approx(exact, abs=2e-9)
 
 
 @pytest.mark.reference
 def test_jsd_against_scipy():
     p, q = random_weights(40, 7), random_weights(40, 7, seed=1)
-    close(heads.jsd(jnp.asarray(p), jnp.asarray(q)), scipy_distance.jensenshannon(p, q, axis=1) ** 2)
+    close(jsd(jnp.asarray(p), jnp.asarray(q)), scipy_distance.jensenshannon(p, q, axis=1) ** 2)
 
 
 def test_divergence_between_heads_with_padding():

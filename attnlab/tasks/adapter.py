@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
-from attnlab.layers.capture import Intervention, LayerAttention, apply_with_attention
+from attnlab.layers.capture import Intervention, apply_with_attention
+from attnlab.layers.layer_attention import LayerAttention
 
 
 @dataclass(frozen=True)

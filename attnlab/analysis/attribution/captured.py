@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from attnlab.analysis.attribution.decomposition import AttentionBlock, NormParameters
-from attnlab.layers.capture import LayerAttention
+from attnlab.layers.layer_attention import LayerAttention
 
 
 def attention_block(layer: LayerAttention, example: int) -> AttentionBlock:
@@ -19,7 +19,7 @@ def attention_block(layer: LayerAttention, example: int) -> AttentionBlock:
     Returns: an `AttentionBlock` whose decomposition sums to the layer's output, if it was captured without dropout.
     Raises: ValueError if the record lacks one of these.
 
-    >>> from attnlab.layers.capture import layer_attention
+    >>> from attnlab.layers.layer_attention import layer_attention
     >>> attention_block(layer_attention("self", "encoder", 1, jnp.ones((1, 1, 1, 1))), 0)
     Traceback (most recent call last):
     ValueError: attention_block: encoder/layer_1/self_attention has no pooled; capture it with details=True

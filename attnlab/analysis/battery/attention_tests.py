@@ -12,13 +12,14 @@ from attnlab.analysis.battery.chunks import Arrays, Static
 from attnlab.analysis.battery.hoisting import hoisted
 from attnlab.analysis.battery.predictions import distributions, mean_over_rows, real_rows
 from attnlab.analysis.battery.settings import BatterySettings
-from attnlab.analysis.divergence import tvd
 from attnlab.analysis.explain.attention_methods import query_weights, reading_layers
 from attnlab.analysis.explain.call import ModelCall
 from attnlab.analysis.explain.methods import AT_ONCE
 from attnlab.analysis.faithfulness import adversarial_attention
 from attnlab.analysis.interventions import allowed, given, permuted, uniform
-from attnlab.layers.capture import Intervention, LayerAttention
+from attnlab.functional.divergence import tvd
+from attnlab.layers.capture import Intervention
+from attnlab.layers.layer_attention import LayerAttention
 
 LARGE_JSD = 0.5
 """The divergence from which adversarial attention counts as different (the largest possible is ln 2 = 0.69)."""

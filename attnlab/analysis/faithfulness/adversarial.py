@@ -8,9 +8,9 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from attnlab.analysis.checks import check_attributions, check_positive
-from attnlab.analysis.divergence import jsd, tvd
 from attnlab.analysis.faithfulness.removal import Attributions
 from attnlab.analysis.functions import PredictFromWeights
+from attnlab.functional.divergence import jsd, tvd
 from attnlab.functional.normalizers import softmax
 from attnlab.functional.types import known
 
@@ -67,7 +67,8 @@ def adversarial_attention(
 
     over the logits of α⁽¹⁾ … α⁽ᴷ⁾, by Adam from uniform logits plus noise of standard deviation 3. A large
     divergence says that this model, with its values fixed, does not need these weights for this prediction; not that a
-    model could have been trained to such weights (that is `model_consistent_loss`, Wiegreffe & Pinter 2019).
+    model could have been trained to such weights (that is `training.objective.model_consistent_loss`, Wiegreffe &
+    Pinter 2019).
 
     Args:
         rng: a key of `jax.random`.

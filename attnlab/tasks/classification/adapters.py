@@ -9,7 +9,7 @@ from attnlab.config import Experiment
 from attnlab.data.classification.text_encoder import fill_batch
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
-from attnlab.layers.capture import LayerAttention
+from attnlab.layers.layer_attention import LayerAttention
 from attnlab.models.classifier import MlpClassifier, RecurrentClassifier, TransformerClassifier
 from attnlab.tasks.adapter import ModelAdapter, Output
 
