@@ -7,13 +7,14 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from weights import drawn
 
 from attnlab import cli, lab
-from attnlab.analysis.faithfulness import FrozenWeightsMLP
 from attnlab.analysis.faithfulness.attention_divergence import attention_divergence, by_max_weight
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
@@ -210,21 +211,57 @@ def test_divergence_refuses_runs_that_cannot_be_compared(folder: Path, tmp_path:
         assert re.search(message, capsys.readouterr().err)
 
 
-def test_the_mlp_of_a_run_is_the_mlp_for_arrays():
-    pooling = classifier.Frozen(run="a run")
-    model = MlpClassifier(classifier.MlpClassifier(embedding=3, hidden=4, pooling=pooling), 6, 2)
-    plain = FrozenWeightsMLP(vocabulary=6, embedding=3, hidden=4, classes=2)
+FROZEN = MlpClassifier(classifier.MlpClassifier(embedding=3, hidden=4, pooling=classifier.Frozen(run="a run")), 6, 2)
+
+
+def logits_of(params, tokens, weights):
+    lengths = jnp.full(len(tokens), tokens.shape[1])
+    return FROZEN.apply({"params": params}, tokens, lengths, weights, train=False).logits
+
+
+def test_the_logits_of_frozen_weights_by_hand():
     tokens, lengths = jnp.array([[1, 2, 5], [4, 3, 0]]), jnp.array([3, 2])
-    weights = jnp.array([[0.2, 0.3, 0.5], [0.9, 0.1, 0.0]])
-    params = drawn(functools.partial(model.init, train=False), tokens, lengths, weights)["params"]
-    output = model.apply({"params": params}, tokens, lengths, weights, train=False)
-    names = {"embedding": "embed", "hidden": "hidden", "classes": "output"}
-    same = {"params": {names[name]: array for name, array in params.items()}}
-    np.testing.assert_allclose(output.logits, plain.apply(same, tokens, weights), rtol=1e-5, atol=1e-6)
-    padded = model.apply({"params": params}, tokens, lengths, weights.at[1, 2].set(7.0), train=False)
-    np.testing.assert_array_equal(padded.logits, output.logits, "weights of padding do not count")
+    weights = jnp.array([[0.5, 0.25, 0.25], [0.9, 0.1, 0.0]])
+    params = drawn(functools.partial(FROZEN.init, train=False), tokens, lengths, weights)["params"]
+    arrays = {name: {key: np.asarray(array) for key, array in layer.items()} for name, layer in params.items()}
+    states = np.tanh(
+        arrays["embedding"]["embedding"][np.asarray(tokens)] @ arrays["hidden"]["kernel"] + arrays["hidden"]["bias"]
+    )
+    expected = np.einsum("bn,bnh->bh", weights, states) @ arrays["classes"]["kernel"] + arrays["classes"]["bias"]
+    output = FROZEN.apply({"params": params}, tokens, lengths, weights, train=False)
+    np.testing.assert_allclose(output.logits, expected, rtol=1e-5, atol=1e-6)
+    padded = FROZEN.apply({"params": params}, tokens.at[1, 2].set(5), lengths, weights.at[1, 2].set(7.0), train=False)
+    np.testing.assert_array_equal(padded.logits, output.logits, "tokens and weights of padding do not count")
+    one = jnp.array([[0.0, 1.0, 0.0]])
+    others = logits_of(params, tokens[:1].at[0, 0].set(4), one)
+    np.testing.assert_array_equal(others, logits_of(params, tokens[:1], one), "tokens do not see each other")
     with pytest.raises(ValueError, match="frozen"):
-        model.apply({"params": params}, tokens, lengths, train=False)
+        FROZEN.apply({"params": params}, tokens, lengths, train=False)
+
+
+def test_good_weights_teach_what_uniform_weights_do_not():
+    """Tokens 1 and 2 are classes 0 and 1; one of 8 tokens decides. Weights that point at it separate the classes."""
+    draws = np.random.default_rng(0)
+    tokens, place = jnp.asarray(draws.integers(1, 3, (64, 8))), draws.integers(0, 8, 64)
+    labels, guide = tokens[np.arange(64), place] - 1, jnp.asarray(np.eye(8, dtype=np.float32)[place])
+    uniform = jnp.full_like(guide, 1 / 8)
+    params = drawn(functools.partial(FROZEN.init, train=False), tokens, jnp.full(64, 8), guide)["params"]
+    optimizer = optax.adam(0.03)
+
+    def train(weights):
+        def loss(params):
+            logits = logits_of(params, tokens, weights)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+        def step(state, _):
+            value, gradient = jax.value_and_grad(loss)(state[0])
+            updates, moments = optimizer.update(gradient, state[1])
+            return (optax.apply_updates(state[0], updates), moments), value
+
+        return jax.lax.scan(step, (params, optimizer.init(params)), length=150)[1][-1]
+
+    guided, unguided = jax.jit(jax.vmap(train))(jnp.stack([guide, uniform])).tolist()
+    assert guided < 0.05 < 0.4 < unguided
 
 
 def test_divergences_of_two_hops_are_averaged():

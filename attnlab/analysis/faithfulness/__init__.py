@@ -29,7 +29,6 @@ from attnlab.analysis.faithfulness.erasure import (
     normalized_sufficiency,
     sufficiency,
 )
-from attnlab.analysis.faithfulness.frozen_weights import FrozenWeightsMLP, frozen_weights_loss
 from attnlab.analysis.faithfulness.input_invariance import input_invariance
 from attnlab.analysis.faithfulness.model_consistent import DivergenceCurve, divergence_curve
 from attnlab.analysis.faithfulness.permutation import PermutationTest, permutation_test
@@ -46,10 +45,10 @@ from attnlab.analysis.faithfulness.sensitivity import (
 from attnlab.analysis.faithfulness.soft import soft_comprehensiveness, soft_sufficiency
 
 __all__ = [
-    "RATIOS", "AdversarialAttention", "Correlation", "DivergenceCurve", "FrozenWeightsMLP", "PermutationTest",
+    "RATIOS", "AdversarialAttention", "Correlation", "DivergenceCurve", "PermutationTest",
     "adversarial_attention", "aopc_compr", "aopc_suff", "avg_sensitivity", "comprehensiveness",
     "decision_flip_fraction", "deletion_auc", "deletion_curve", "divergence_curve", "faithfulness_violation",
-    "frozen_weights_loss", "gradient_magnitudes", "infidelity", "input_invariance", "insertion_auc", "insertion_curve",
+    "gradient_magnitudes", "infidelity", "input_invariance", "insertion_auc", "insertion_curve",
     "kendall_tau", "log_odds", "max_sensitivity", "mprt", "normalized_comprehensiveness",
     "normalized_sufficiency", "permutation_test", "permute_parameters", "rationale_kept", "rationale_removed",
     "replace_parameters", "sensitivities", "significant_share", "soft_comprehensiveness", "soft_sufficiency",
