@@ -4,23 +4,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
-from attnlab.analysis.attribution.requirements import ATTRIBUTION_METHODS
 from attnlab.analysis.explain import Explainer
 from attnlab.analysis.explain.call import BASELINES, REMOVALS, Baseline, Removal
+from attnlab.analysis.explain.choice import ALL_METHODS, SLOW, choose_methods, named_methods
 from attnlab.analysis.explain.methods import EXPLAINERS, options_of, refuse_method
 from attnlab.analysis.faithfulness import RATIOS
 from attnlab.config.analysis import check_seed
 from attnlab.config.errors import UserError
 
-ALL = "all"
 FLOOR, CEILING, ATTENTION = "random_attribution", "leave_one_out", "raw_attention"
 """The methods that stand beside all others: the random floor, the ceiling, and attention itself."""
-SLOW = {
-    "smooth_grad": "50 gradients an example",
-    "greedy_leave_one_out": "a number of predictions that grows with the square of the length",
-    "attention_flow": "a maximum flow from every position",
-}
-"""Methods that only `all` adds, with what they cost."""
 SHARES = (0.0, 0.01, 0.05, *(tenth / 10 for tenth in range(1, 11)))
 """Shares of the tokens that curves are computed at; ERASER's `RATIOS` are among them."""
 assert set(RATIOS) <= set(SHARES)
@@ -99,32 +92,25 @@ def battery_settings(
         raise UserError(f"removal {removal!r}: must be one of {', '.join(get_args(Removal))}")
     if removal == "mask" and "attention" not in explainer.needs:
         raise UserError("removal 'mask': this model has no attention; use pad")
-    left_out = {method: _reason(explainer, method) for method in EXPLAINERS if method not in explainer.methods}
-    if isinstance(methods, str) and methods != ALL:
-        methods = [methods]
-    if methods is None or methods == ALL:
-        skipped = _skipped(explainer, removal, slow=methods is None)
-        chosen, left_out = [name for name in explainer.methods if name not in skipped], left_out | skipped
-    else:
-        for method in methods:
-            if method not in EXPLAINERS and method in ATTRIBUTION_METHODS:
-                raise UserError(
-                    f"method {method}: is not computed for the models of tasks; they have {_known(explainer)}"
-                )
-            refuse_method(method, explainer.needs)
-        chosen, left_out = list(methods), {}
+    quick = [method for method in explainer.methods if method not in SLOW]
+    chosen, left_out = choose_methods(explainer, methods, quick), {}
+    if named_methods(methods) in ([], [ALL_METHODS]):
+        left_out = _left_out(explainer, chosen, removal)
+        chosen = [name for name in chosen if name not in left_out]
     beside = [name for name in (FLOOR, CEILING, ATTENTION) if name in explainer.methods]
     ordered = [name for name in EXPLAINERS if name in {*chosen, *beside}]
     return BatterySettings(tuple(ordered), removal, seed), left_out  # type: ignore[arg-type]
 
 
-def _skipped(explainer: Explainer, removal: str, slow: bool) -> dict[str, str]:
-    reasons: dict[str, str] = {}
-    if slow:
-        reasons = {name: f"slow ({cost}); --methods all adds it" for name, cost in SLOW.items()}
-    if removal in BASELINES:
-        reasons["occlusion"] = f"the same as leave_one_out where removed tokens are replaced ({removal})"
-    return {name: reason for name, reason in reasons.items() if name in explainer.methods}
+def _left_out(explainer: Explainer, chosen: Sequence[str], removal: str) -> dict[str, str]:
+    """Return the methods that are left out where none is named, each with its reason."""
+    reasons = {method: _reason(explainer, method) for method in EXPLAINERS if method not in explainer.methods}
+    for method in explainer.methods:
+        if method not in chosen:
+            reasons[method] = f"slow ({SLOW[method]}); --methods all adds it"
+        elif method == "occlusion" and removal in BASELINES:
+            reasons[method] = f"the same as leave_one_out where removed tokens are replaced ({removal})"
+    return reasons
 
 
 def _reason(explainer: Explainer, method: str) -> str:
@@ -133,7 +119,3 @@ def _reason(explainer: Explainer, method: str) -> str:
     except UserError as error:
         return str(error).removeprefix("method ")
     raise AssertionError(method)
-
-
-def _known(explainer: Explainer) -> str:
-    return ", ".join(explainer.methods)
