@@ -43,12 +43,15 @@ class ModelAdapter(ABC):
         input_names: names of the arrays of a batch in the order of the model's arguments.
         embedded_names: names of the arrays that `embed` embeds, in which 0 is padding or a blank image.
         max_positions: most positions of `lengths` that the model has learned; None for any number.
+        replacement_note: what the model still has of a token whose embedding is replaced, besides its place; "" for
+            nothing.
     """
 
     model: nn.Module
     input_names: ClassVar[tuple[str, ...]]
     embedded_names: ClassVar[tuple[str, ...]] = ("tokens",)
     max_positions: int | None = None
+    replacement_note: ClassVar[str] = ""
 
     @property
     @abstractmethod

@@ -58,7 +58,7 @@ def render(report: FaithfulnessReport, *, title: str, split: str = "", command: 
         caveat="Read these numbers with care",
         caveat_details="they are of this model and these examples; another seed of training gives another model",
         target=summary["target"],
-        removal=f"Removed ({removal}) means: {REMOVAL[removal]}." if removal in REMOVAL else "",
+        removal=_removal(removal, summary.get("removal_note", "")),
         groups=[group for group in (_group(group, summary["methods"]) for group in GROUPS) if group["columns"]],
         curves=_curves(summary["curves"]),
         tests=_tests(summary["tests"]),
@@ -70,6 +70,11 @@ def render(report: FaithfulnessReport, *, title: str, split: str = "", command: 
         rationale_size=summary["rationale_size"],
         command=printable(command),
     )
+
+
+def _removal(removal: str, note: str) -> str:
+    meaning = f"Removed ({removal}) means: {REMOVAL[removal]}." if removal in REMOVAL else ""
+    return f"{meaning} {note}".strip()
 
 
 def _group(group: MetricGroup, methods: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from attnlab.analysis.battery.metrics import metrics_of
 from attnlab.analysis.battery.settings import CEILING, FLOOR, BatterySettings
 from attnlab.analysis.battery.summary import summarize
 from attnlab.analysis.explain import Explainer
-from attnlab.analysis.explain.call import ModelCall
+from attnlab.analysis.explain.call import BASELINES, ModelCall
 from attnlab.analysis.explain.methods import EXPLAINERS, FLOW
 from attnlab.analysis.faithfulness import spearman_rho
 from attnlab.data.text.buckets import Shape
@@ -54,8 +54,10 @@ class Battery:
         left_out = {"methods": dict(self.methods_left_out), "tests": self.tests_left_out, "metrics": {}}
         if summary["rationale_size"] is None:
             left_out["metrics"] = dict.fromkeys(PLAUSIBILITY.metrics, "the data mark no evidence for these examples")
-        generates = isinstance(self.explainer.task, GenerationTask)
-        return {"target": OF_GENERATED if generates else OF_ONE} | summary | {"left_out": left_out}
+        generates, replaced = isinstance(self.explainer.task, GenerationTask), self.settings.removal in BASELINES
+        note = self.explainer.task.adapter.replacement_note if replaced else ""
+        target = OF_GENERATED if generates else OF_ONE
+        return {"target": target, "removal_note": note} | summary | {"left_out": left_out}
 
     @cached_property
     def tests_left_out(self) -> dict[str, str]:

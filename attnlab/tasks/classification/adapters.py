@@ -57,6 +57,7 @@ class GuidedAdapter(ClassifierAdapter):
     """A classifier with frozen attention weights. An example is a `GuidedText`."""
 
     input_names = ("tokens", "lengths", "frozen_weights")
+    replacement_note = "The frozen attention weights stay those of the whole text, with the removed tokens in it."
 
     @property
     def example_batch(self) -> Batch:
