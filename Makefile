@@ -45,7 +45,7 @@ $(REFERENCE)/ready: pyproject.toml
 	@touch $@
 
 test-reference: $(REFERENCE)/ready
-	$(REFERENCE)/bin/python -m pytest -q -m reference -rs
+	$(REFERENCE)/bin/python -m pytest -q -m reference -rs --some-must-run
 
 # Needs no setup of ours: where no package can be downloaded it takes $(PYTHON) as it is (docs/performance.md).
 gpu:

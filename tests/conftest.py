@@ -68,6 +68,22 @@ def pytest_configure(config: pytest.Config) -> None:
         jax.config.update("jax_num_cpu_devices", 2)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --some-must-run."""
+    parser.addoption("--some-must-run", action="store_true", help="fail if every selected test is skipped")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With --some-must-run, fail if no test ran: a library that all of them need may not be there."""
+    if session.config.option.some_must_run and session.exitstatus == pytest.ExitCode.OK:
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        if not reporter.stats.get("passed") and not reporter.stats.get("xfailed"):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            reporter.ensure_newline()
+            reporter.write_line("--some-must-run: every selected test was skipped", red=True)
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark slow the rows of a test that are not named in its mark `quick`."""
     quick = item.get_closest_marker("quick")

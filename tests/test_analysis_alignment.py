@@ -13,7 +13,7 @@ from attnlab.analysis import alignment
 from attnlab.analysis.alignment import AttendedSentence, AttentionStack, Choice
 from attnlab.config.errors import UserError
 from attnlab.data.translation.word_alignment import AlignedSentence, Gold
-from attnlab.layers.capture import PoolingInputs, Projection, layer_attention
+from attnlab.layers.layer_attention import PoolingInputs, Projection, layer_attention
 from attnlab.tasks.bootstrap import paired_difference
 from attnlab.tasks.translation.alignment import alignment_counts, alignment_score, pooled_score
 

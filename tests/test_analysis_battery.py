@@ -34,7 +34,7 @@ from attnlab.analysis.faithfulness.polarity import violation_of_drops
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
 from attnlab.data.extractive_qa.windows import best_spans
-from attnlab.layers.capture import layer_attention
+from attnlab.layers.layer_attention import layer_attention
 from attnlab.tasks.bootstrap import interval
 from attnlab.tasks.explained_prediction import TargetSelection
 from attnlab.tasks.extractive_qa.adapters import ReaderAdapter

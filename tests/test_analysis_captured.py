@@ -13,7 +13,8 @@ from test_models import MODELS
 from weights import drawn
 
 from attnlab.analysis.attribution import attention_block, decompose_cross_attention, decompose_self_attention
-from attnlab.layers.capture import apply_with_attention, layer_attention
+from attnlab.layers.capture import apply_with_attention
+from attnlab.layers.layer_attention import layer_attention
 from attnlab.layers.multi_head import CrossAttention, SelfAttention
 
 

@@ -18,7 +18,7 @@ from attnlab.analysis.explain import Explainer
 from attnlab.analysis.explain.zeroed_values import layer_output
 from attnlab.analysis.interventions import gated, value_zeroed
 from attnlab.config.load import load
-from attnlab.layers.capture import Residual
+from attnlab.layers.layer_attention import Residual
 from attnlab.tasks.explained_prediction import TargetSelection
 from attnlab.tasks.layer_attention import Selection
 from attnlab.tasks.registry import task_class

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from attnlab.analysis import interventions
-from attnlab.layers.capture import PoolingInputs, Queries, layer_attention
+from attnlab.layers.capture import Queries
+from attnlab.layers.layer_attention import PoolingInputs, layer_attention
 
 ALL = Queries(0, 3)
 NAME = "decoder/layer_1/cross_attention"

@@ -78,7 +78,33 @@ WITH_DATA = {
 }  # fmt: skip
 """Run with made-up data in the place of DIR, tiny."""
 
+MLP_RUNS = [f"sst2_mlp_{guide}" for guide in ("uniform", "trained", "base", "adversary")]
+STUDY = [
+    *(f"attnlab train experiments/classification/sst2_additive.yaml --data DIR --seed {seed}" for seed in range(1, 6)),
+    *(
+        f"attnlab train experiments/classification/sst2_adversary.yaml task.objective.strength={strength} --data DIR "
+        f"--seed {seed} --out runs/sst2_adversary-{strength}-s{seed}"
+        for strength in ("0.0001", "0.0003", "0.003", "0.01")
+        for seed in range(1, 6)
+    ),
+    *(f"attnlab train experiments/classification/sst2_adversary.yaml --data DIR --seed {seed}" for seed in range(1, 6)),
+    "attnlab divergence runs/sst2_additive-s1 'runs/sst2_additive-s*' 'runs/sst2_adversary*-s*' --data DIR",
+    *(
+        f"attnlab train experiments/classification/{name}.yaml --data DIR --seed {seed}"
+        for name in MLP_RUNS
+        for seed in range(1, 6)
+    ),
+    *(f"attnlab evaluate runs/{name}-s{seed} --data DIR" for name in MLP_RUNS for seed in range(1, 6)),
+    "attnlab results 'runs/sst2_mlp_*-s*'",
+    *(
+        f"attnlab compare 'runs/sst2_mlp_{first}-s*' --to 'runs/sst2_mlp_{second}-s*'"
+        for first, second in (("base", "uniform"), ("base", "adversary"), ("adversary", "uniform"), ("base", "trained"))
+    ),
+]
+"""The study of docs/wiegreffe_pinter.md."""
+
 NOT_RUN = {
+    **dict.fromkeys(STUDY, "takes hours; tests/test_wiegreffe_pinter.py runs each kind tiny, on other data"),
     "make run": "sets up an environment, which needs a network; its commands are run by `test_the_commands_of_a_page`",
     "make test": "is what runs this test",
     "attnlab train experiments/classification/imdb_additive.yaml "

@@ -119,11 +119,11 @@ def test_slow_methods_come_with_an_estimate(run: Path, tmp_path: Path, capsys: p
 
 def test_all_methods_are_those_that_the_model_can_have(run: Path):
     trained = explaining.load(run)
-    assert trained.chosen_methods(["all"]) == trained.explanation_methods
+    assert trained.chosen_methods(["all"]) == trained.chosen_methods("all") == trained.explanation_methods
     assert "greedy_leave_one_out" in trained.explanation_methods
     assert trained.chosen_methods([])[-1] == "random_attribution"
-    with pytest.raises(TypeError):
-        trained.chosen_methods("all")
+    with pytest.raises(UserError, match="cross_attention_relevance: is not computed for the models of tasks"):
+        trained.chosen_methods(["cross_attention_relevance"])
 
 
 def test_in_python(run: Path):

@@ -12,7 +12,8 @@ import pytest
 from weights import parameters
 
 from attnlab.analysis.explain import Explainer, Explanation, Explanations, PartAttributions, explain_together
-from attnlab.analysis.explain.descriptions import DEFAULT_METHODS, METHOD_NOTES, SLOW
+from attnlab.analysis.explain.choice import DEFAULT_METHODS, SLOW
+from attnlab.analysis.explain.descriptions import METHOD_NOTES
 from attnlab.analysis.explain.layer_maps import LayerMaps
 from attnlab.analysis.explain.methods import EXPLAINERS
 from attnlab.analysis.heads.alarms import attention_alarms

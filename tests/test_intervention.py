@@ -21,7 +21,8 @@ from attnlab.config.attention import Attention as Config
 from attnlab.config.attention import ScaledDot
 from attnlab.config.models import classifier, transformer
 from attnlab.layers.attention import Attention
-from attnlab.layers.capture import LayerAttention, Queries, Replacement, Residual, apply_with_attention
+from attnlab.layers.capture import Queries, Replacement, apply_with_attention
+from attnlab.layers.layer_attention import LayerAttention, Residual
 from attnlab.models.classifier import MlpClassifier, RecurrentClassifier
 from attnlab.models.transformer import TransformerEncoder, TransformerSeq2Seq
 

@@ -11,7 +11,7 @@ from weights import parameters
 from attnlab import lab
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
-from attnlab.layers.capture import LayerAttention
+from attnlab.layers.layer_attention import LayerAttention
 from attnlab.tasks.attention_map import AttentionMap, ImageAttentionMap
 from attnlab.tasks.layer_attention import Selection, select, title
 from attnlab.tasks.registry import task_class

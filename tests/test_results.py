@@ -402,8 +402,8 @@ def test_the_battery_of_many_runs_is_a_table_a_metric(make):
 def test_each_table_goes_between_its_own_marks(make, tmp_path: Path):
     run, page = make("one"), tmp_path / "page.md"
     (run / "divergence").mkdir()
-    group = {"weight_jsd": 0.25, "weight_jsd_ci95": [0.2, 0.3], "prediction_tvd": 0.01, "prediction_tvd_ci95": None}
-    group |= {"label": "λ = 0.1", "runs": [{}, {}], "accuracy": 80.04}
+    distances = {"weight_jsd": 0.25, "weight_jsd_ci95": [0.2, 0.3], "prediction_tvd": 0.01, "prediction_tvd_ci95": None}
+    group = {"label": "λ = 0.1", "runs": [{}, {}], "divergence": distances | {"accuracy": 80.04}}
     (run / "divergence/test.json").write_text(json.dumps({"texts": 1821, "accuracy": 82.0, "groups": [group]}))
     marks = [marked_text.pair(name) for name in ("faithfulness", "divergence")]
     page.write_text("\n".join(mark for pair in marks for mark in pair))

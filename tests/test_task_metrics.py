@@ -15,7 +15,8 @@ from attnlab.analysis.battery.task_metrics import scores_of_outputs, task_metric
 from attnlab.analysis.interventions import uniform
 from attnlab.config.load import load
 from attnlab.data.extractive_qa.records import AnswerSpan, PassageQuestion
-from attnlab.layers.capture import LayerAttention, Queries
+from attnlab.layers.capture import Queries
+from attnlab.layers.layer_attention import LayerAttention
 from attnlab.tasks.explained_prediction import ExplainedPrediction, TargetSelection
 from attnlab.tasks.extractive_qa.explained_span import NO_ANSWER
 from attnlab.tasks.extractive_qa.task import ExtractiveQATask

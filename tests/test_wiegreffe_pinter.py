@@ -7,26 +7,30 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from interruption import StopAfter, arrays, untimed
 from weights import drawn
 
 from attnlab import cli, lab
-from attnlab.analysis.faithfulness import FrozenWeightsMLP
 from attnlab.analysis.faithfulness.attention_divergence import attention_divergence, by_max_weight
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
 from attnlab.config.models import classifier
 from attnlab.config.yaml_text import parse
+from attnlab.lab.divergence_groups import RunDistances, grouped
 from attnlab.models.classifier import MlpClassifier
-from attnlab.results.divergence import DivergenceReport
+from attnlab.results.divergence import Divergence, DivergenceReport, RunDivergence
 from attnlab.results.groups import RunGroup
 from attnlab.results.record import RunRecord
 from attnlab.results.run_files import read_environment
 from attnlab.tasks.classification.adversary import fill_with_base
 from attnlab.tasks.classification.attention_maps import ClassifiedText
 from attnlab.tasks.classification.base_model import _misfit
+from attnlab.training.signals import Interrupted
 
 BASE = Path(__file__).parents[1] / "experiments/classification/synthetic_sentiment_additive.yaml"
 
@@ -185,16 +189,61 @@ def test_divergence_separates_seeds_adversaries_and_other_models(folder: Path, p
     groups = {group["label"]: group for group in printed["groups"]}
     assert list(groups) == ["other seeds", "λ = 0", "λ = 50", "synthetic_sentiment_additive-tiny"]
     assert [group["kind"] for group in groups.values()] == ["seed", "adversary", "adversary", "other"]
+    bins = [group["bins"] for group in groups.values()]
+    groups = {label: group["divergence"] for label, group in groups.items()}
     assert groups["λ = 50"]["weight_jsd"] > 10 * groups["λ = 0"]["weight_jsd"], "a large λ moves the weights"
     assert groups["λ = 50"]["weight_jsd"] > 10 * groups["other seeds"]["weight_jsd"], "beyond the variance of training"
     assert groups["synthetic_sentiment_additive-tiny"]["weight_jsd"] < 1e-6, "the MLP has the base's weights"
     low, high = groups["λ = 50"]["weight_jsd_ci95"]
     assert low < groups["λ = 50"]["weight_jsd"] < high
-    assert all(sum(part["texts"] for part in group["bins"]) == printed["texts"] for group in groups.values())
-    assert printed["curve"]["strengths"] == [0.0, 50.0]
-    assert printed["curve"]["area"] >= 0.0
+    assert all(sum(part["texts"] for part in parts) == printed["texts"] for parts in bins)
+    (curve,) = printed["curves"]
+    assert curve["label"] == "synthetic_sentiment_additive-tiny"
+    assert curve["strengths"] == [0.0, 50.0]
+    assert curve["area"] >= 0.0
     picture = folder / "base-s1/divergence/test.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def distances(jsd: float, *overrides: str, seed: int = 1) -> RunDistances:
+    values = np.array([jsd, jsd])
+    record = RunDivergence("run", seed, Divergence(50.0, 50.0, jsd, None, jsd, None))
+    return RunDistances(record, load(BASE, overrides, seed=seed, tiny=True), values, values / 2, values)
+
+
+def test_adversaries_of_each_config_have_a_curve_of_their_own():
+    """They are told apart by what differs besides the seed, λ and the path of the base model."""
+    base, wide = Path("base-s1"), "model.encoder.hidden=4"
+    runs = [
+        distances(0.5, adversary(base, 2.0)),
+        distances(0.3, adversary(base, 1.0)),
+        distances(0.1, adversary(Path("elsewhere/base-s1"), 1.0), seed=2),
+        distances(0.4, adversary(base, 1.0), wide),
+    ]
+    groups, curves = grouped(load(BASE, tiny=True), runs)
+    assert [len(group.runs) for group in groups] == [2, 1, 1]
+    assert [group.strength for group in groups] == [1.0, 2.0, 1.0]
+    assert [curve.strengths for curve in curves] == [[1.0, 2.0], [1.0]]
+    assert curves[0].weight_jsd == pytest.approx([0.2, 0.5])
+    assert curves[0].area == pytest.approx((0.2 * 0.1 + 0.3 * 0.35) / 2)
+    first, other = (curve.label for curve in curves)
+    assert first != other
+    assert other.endswith("(model.encoder.hidden 4)")
+    assert [group.label for group in groups] == [f"{first}, λ = 1", f"{first}, λ = 2", f"{other}, λ = 1"]
+
+
+def test_an_adversary_broken_off_and_resumed_ends_with_the_same_bits(folder: Path, tmp_path: Path, monkeypatch):
+    overrides = (adversary(folder / "base-s1"), "training.steps=6")
+    whole, broken = train(tmp_path / "whole", *overrides), tmp_path / "broken"
+    with monkeypatch.context() as patched:
+        patched.setattr(lab.training, "graceful_shutdown", lambda: StopAfter(3))
+        with pytest.raises(Interrupted):
+            train(broken, *overrides)
+    assert arrays(broken)
+    assert arrays(broken) != arrays(whole)
+    train(broken, *overrides)
+    assert arrays(broken) == arrays(whole)
+    assert untimed(broken) == untimed(whole)
 
 
 def test_divergence_refuses_runs_that_cannot_be_compared(folder: Path, tmp_path: Path, capsys):
@@ -210,21 +259,57 @@ def test_divergence_refuses_runs_that_cannot_be_compared(folder: Path, tmp_path:
         assert re.search(message, capsys.readouterr().err)
 
 
-def test_the_mlp_of_a_run_is_the_mlp_for_arrays():
-    pooling = classifier.Frozen(run="a run")
-    model = MlpClassifier(classifier.MlpClassifier(embedding=3, hidden=4, pooling=pooling), 6, 2)
-    plain = FrozenWeightsMLP(vocabulary=6, embedding=3, hidden=4, classes=2)
+FROZEN = MlpClassifier(classifier.MlpClassifier(embedding=3, hidden=4, pooling=classifier.Frozen(run="a run")), 6, 2)
+
+
+def logits_of(params, tokens, weights):
+    lengths = jnp.full(len(tokens), tokens.shape[1])
+    return FROZEN.apply({"params": params}, tokens, lengths, weights, train=False).logits
+
+
+def test_the_logits_of_frozen_weights_by_hand():
     tokens, lengths = jnp.array([[1, 2, 5], [4, 3, 0]]), jnp.array([3, 2])
-    weights = jnp.array([[0.2, 0.3, 0.5], [0.9, 0.1, 0.0]])
-    params = drawn(functools.partial(model.init, train=False), tokens, lengths, weights)["params"]
-    output = model.apply({"params": params}, tokens, lengths, weights, train=False)
-    names = {"embedding": "embed", "hidden": "hidden", "classes": "output"}
-    same = {"params": {names[name]: array for name, array in params.items()}}
-    np.testing.assert_allclose(output.logits, plain.apply(same, tokens, weights), rtol=1e-5, atol=1e-6)
-    padded = model.apply({"params": params}, tokens, lengths, weights.at[1, 2].set(7.0), train=False)
-    np.testing.assert_array_equal(padded.logits, output.logits, "weights of padding do not count")
+    weights = jnp.array([[0.5, 0.25, 0.25], [0.9, 0.1, 0.0]])
+    params = drawn(functools.partial(FROZEN.init, train=False), tokens, lengths, weights)["params"]
+    arrays = {name: {key: np.asarray(array) for key, array in layer.items()} for name, layer in params.items()}
+    states = np.tanh(
+        arrays["embedding"]["embedding"][np.asarray(tokens)] @ arrays["hidden"]["kernel"] + arrays["hidden"]["bias"]
+    )
+    expected = np.einsum("bn,bnh->bh", weights, states) @ arrays["classes"]["kernel"] + arrays["classes"]["bias"]
+    output = FROZEN.apply({"params": params}, tokens, lengths, weights, train=False)
+    np.testing.assert_allclose(output.logits, expected, rtol=1e-5, atol=1e-6)
+    padded = FROZEN.apply({"params": params}, tokens.at[1, 2].set(5), lengths, weights.at[1, 2].set(7.0), train=False)
+    np.testing.assert_array_equal(padded.logits, output.logits, "tokens and weights of padding do not count")
+    one = jnp.array([[0.0, 1.0, 0.0]])
+    others = logits_of(params, tokens[:1].at[0, 0].set(4), one)
+    np.testing.assert_array_equal(others, logits_of(params, tokens[:1], one), "tokens do not see each other")
     with pytest.raises(ValueError, match="frozen"):
-        model.apply({"params": params}, tokens, lengths, train=False)
+        FROZEN.apply({"params": params}, tokens, lengths, train=False)
+
+
+def test_good_weights_teach_what_uniform_weights_do_not():
+    """Tokens 1 and 2 are classes 0 and 1; one of 8 tokens decides. Weights that point at it separate the classes."""
+    draws = np.random.default_rng(0)
+    tokens, place = jnp.asarray(draws.integers(1, 3, (64, 8))), draws.integers(0, 8, 64)
+    labels, guide = tokens[np.arange(64), place] - 1, jnp.asarray(np.eye(8, dtype=np.float32)[place])
+    uniform = jnp.full_like(guide, 1 / 8)
+    params = drawn(functools.partial(FROZEN.init, train=False), tokens, jnp.full(64, 8), guide)["params"]
+    optimizer = optax.adam(0.03)
+
+    def train(weights):
+        def loss(params):
+            logits = logits_of(params, tokens, weights)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+        def step(state, _):
+            value, gradient = jax.value_and_grad(loss)(state[0])
+            updates, moments = optimizer.update(gradient, state[1])
+            return (optax.apply_updates(state[0], updates), moments), value
+
+        return jax.lax.scan(step, (params, optimizer.init(params)), length=150)[1][-1]
+
+    guided, unguided = jax.jit(jax.vmap(train))(jnp.stack([guide, uniform])).tolist()
+    assert guided < 0.05 < 0.4 < unguided
 
 
 def test_divergences_of_two_hops_are_averaged():
@@ -237,4 +322,4 @@ def test_bins_of_the_largest_weight_contain_their_lower_edge_and_the_last_one_bo
     bins = by_max_weight(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.25, 0.5, 1.0, 0.24]))
     assert [part.texts for part in bins] == [1, 1, 1, 1]
     assert bins[3].quantiles == [pytest.approx(0.3)] * 5
-    assert isinstance(DivergenceReport("a", "test", 1, 0.0, 0.0, (), None).to_json(), str)
+    assert isinstance(DivergenceReport("a", "test", 1, 0.0, 0.0, (), ()).to_json(), str)

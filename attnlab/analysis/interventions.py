@@ -18,7 +18,8 @@ from jaxtyping import Bool, Float
 
 from attnlab.analysis.weights import permute, uniform_weights
 from attnlab.functional.attention import pool
-from attnlab.layers.capture import Intervention, LayerAttention, PoolingInputs, Queries, Replacement
+from attnlab.layers.capture import Intervention, Queries, Replacement
+from attnlab.layers.layer_attention import LayerAttention, PoolingInputs
 
 
 def everywhere(intervention: Intervention, layers: Iterable[LayerAttention]) -> dict[str, Intervention]:
@@ -29,7 +30,7 @@ def everywhere(intervention: Intervention, layers: Iterable[LayerAttention]) -> 
         layers: what `capture.apply_with_attention` recorded. Layers that do not average values (pooling by maximum,
             first or last state) are left out.
 
-    >>> from attnlab.layers.capture import layer_attention
+    >>> from attnlab.layers.layer_attention import layer_attention
     >>> sorted(everywhere(uniform, [layer_attention("self", "encoder", n, None) for n in (1, 2)]))
     ['encoder/layer_1/self_attention', 'encoder/layer_2/self_attention']
     """

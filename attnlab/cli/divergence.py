@@ -11,7 +11,7 @@ from attnlab.system.interrupt import interruptible_import
 from attnlab.training.signals import exit_on_signal
 
 if TYPE_CHECKING:
-    from attnlab.results.divergence import DivergenceReport
+    from attnlab.results.divergence import Divergence, DivergenceReport
 
 
 def add_commands(commands: Any) -> None:
@@ -50,8 +50,8 @@ def _lines(report: "DivergenceReport") -> Iterator[str]:
     yield f"{report.split}: {report.texts:,} texts; base {report.base} (accuracy {report.accuracy:.2f})"
     rows = [["", "accuracy", "JSD of weights", "95% interval", "TVD of predictions", "95% interval"]]
     for group in report.groups:
-        rows.append(_row(_name(group.label, len(group.runs)), group))
-        rows += [_row(f"  {Path(run.run).name}", run) for run in group.runs if len(group.runs) > 1]
+        rows.append(_row(_name(group.label, len(group.runs)), group.divergence))
+        rows += [_row(f"  {Path(run.run).name}", run.divergence) for run in group.runs if len(group.runs) > 1]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [
@@ -59,16 +59,18 @@ def _lines(report: "DivergenceReport") -> Iterator[str]:
             *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)),
         ]
         yield f"  {'  '.join(cells)}".rstrip()
-    if report.curve is not None:
-        last = report.curve.weight_jsd[-1]
-        yield f"area under the adversaries' TVD over JSD: {report.curve.area:.5f}, up to a JSD of {last:.4f}"
+    for curve in report.curves:
+        yield (
+            f"area under the TVD over JSD of the adversaries {curve.label}: {curve.area:.5f}, "
+            f"up to a JSD of {curve.weight_jsd[-1]:.4f}"
+        )
 
 
 def _name(label: str, runs: int) -> str:
     return f"{label}, mean of {runs} runs" if runs > 1 else label
 
 
-def _row(name: str, record: Any) -> list[str]:
+def _row(name: str, record: "Divergence") -> list[str]:
     jsd, tvd = (f"{getattr(record, field):.4f}" for field in ("weight_jsd", "prediction_tvd"))
     return [
         name, f"{record.accuracy:.2f}", jsd, _interval(record.weight_jsd_ci95), tvd,

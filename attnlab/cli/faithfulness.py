@@ -48,17 +48,13 @@ def _faithfulness(options: argparse.Namespace) -> int:
 
         written: list[Path] = []
         report = lab.measure_faithfulness(
-            options.run, data_dir, options.split, options.examples, _chosen(methods), options.removal,
+            options.run, data_dir, options.split, options.examples, methods, options.removal,
             options.seed, written.append, restart=options.restart, trust=options.trust, command=_command(options),
         )  # fmt: skip
     print(report.table())
     for path in written:
         print(f"written: {path}")
     return 0
-
-
-def _chosen(methods: tuple[str, ...]) -> tuple[str, ...] | str | None:
-    return "all" if methods == ("all",) else methods or None
 
 
 def _command(options: argparse.Namespace) -> str:

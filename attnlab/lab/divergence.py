@@ -13,16 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attnlab.analysis.faithfulness.attention_divergence import attention_divergence, by_max_weight
-from attnlab.analysis.faithfulness.model_consistent import divergence_curve
-from attnlab.config import Experiment
-from attnlab.config.classification import Classification, ModelConsistent
+from attnlab.analysis.faithfulness.attention_divergence import attention_divergence
 from attnlab.config.errors import UserError
 from attnlab.data.classification.records import LabeledText
 from attnlab.data.records import Splits
+from attnlab.lab.divergence_groups import RunDistances, grouped, strength_of
 from attnlab.lab.evaluation import refuse_unknown_splits, training_data
 from attnlab.lab.trained import TrainedModel, load
-from attnlab.results.divergence import Curve, DivergenceReport, GroupDivergence, Kind, RunDivergence
+from attnlab.results.divergence import Divergence, DivergenceReport, RunDivergence
 from attnlab.results.groups import find_runs
 from attnlab.results.run_files import DIVERGENCE
 from attnlab.tasks.bootstrap import interval
@@ -80,17 +78,6 @@ def compare_attention(
 
 
 @dataclass(frozen=True, eq=False)
-class _Distances:
-    """A run and its distance from the base run for each text."""
-
-    record: RunDivergence
-    config: Experiment
-    weight_jsd: np.ndarray
-    prediction_tvd: np.ndarray
-    max_weight: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
 class _Comparison:
     """The base run with its predictions and weights for the texts of a split that have a token."""
 
@@ -135,32 +122,23 @@ class _Comparison:
         base_rows, rows = _rows(self.trained), _rows(other)
         if base_rows != rows:
             raise UserError(f"{where}: its attention weights are {rows}, those of {self.base} {base_rows}")
-        if _strength(config) is not None and other.run.fingerprint.get("base") != fingerprint(self.trained.params):
+        if strength_of(config) is not None and other.run.fingerprint.get("base") != fingerprint(self.trained.params):
             raise UserError(f"{where}: is an adversary of another model than {self.base} (task.objective.base)")
 
-    def distances(self, directory: Path, other: TrainedModel) -> _Distances:
+    def distances(self, directory: Path, other: TrainedModel) -> RunDistances:
         """Compute the distance of a run from the base run for each text."""
         classified = _classified(other, f"{directory.name}: {self.split}", self.examples)
         jsd, tvd, largest = _divergences(self.classified, classified)
         correct, f1 = _scores(other, self.examples, classified)
-        record = RunDivergence(
-            str(directory), other.run.config.seed, correct, f1,
-            float(jsd.mean()), interval(jsd), float(tvd.mean()), interval(tvd),
-        )  # fmt: skip
-        return _Distances(record, other.run.config, jsd, tvd, largest)
+        means = Divergence(correct, f1, float(jsd.mean()), interval(jsd), float(tvd.mean()), interval(tvd))
+        record = RunDivergence(str(directory), other.run.config.seed, means)
+        return RunDistances(record, other.run.config, jsd, tvd, largest)
 
-    def report(self, runs: Sequence[_Distances]) -> DivergenceReport:
-        """Group the runs that differ only in the seed, and compute the curve of the adversaries."""
-        own, groups = self.trained.run.config, {}
-        for run in runs:
-            groups.setdefault(_without_seed(run.config), []).append(run)
-        records = [_group(own, group) for group in groups.values()]
+    def report(self, runs: Sequence[RunDistances]) -> DivergenceReport:
+        """Group the runs that differ only in the seed, and compute the curves of the adversaries."""
+        groups, curves = grouped(self.trained.run.config, runs)
         correct, f1 = _scores(self.trained, self.examples, self.classified)
-        order = {"seed": 0, "adversary": 1, "other": 2}
-        records.sort(key=lambda group: (order[group.kind], group.strength or 0.0))
-        return DivergenceReport(
-            str(self.base), self.split, len(self.examples), correct, f1, tuple(records), _curve(records)
-        )
+        return DivergenceReport(str(self.base), self.split, len(self.examples), correct, f1, groups, curves)
 
 
 def _task(trained: TrainedModel) -> ClassificationTask:
@@ -208,43 +186,6 @@ def _stacked(texts: Sequence[ClassifiedText]) -> tuple[jax.Array, jax.Array]:
     weights = [np.pad(text.weights, ((0, 0), (0, longest - text.weights.shape[1]))) for text in texts]
     probabilities = np.stack([text.probabilities for text in texts])
     return jnp.asarray(probabilities, jnp.float32), jnp.asarray(np.stack(weights), jnp.float32)
-
-
-def _without_seed(config: Experiment) -> str:
-    return config.model_copy(update={"seed": 0}).model_dump_json()
-
-
-def _strength(config: Experiment) -> float | None:
-    """Return λ of an adversary; None for a run with another objective."""
-    task = config.task
-    objective = task.objective if isinstance(task, Classification) else None
-    return objective.strength if isinstance(objective, ModelConsistent) else None
-
-
-def _group(base: Experiment, runs: Sequence[_Distances]) -> GroupDivergence:
-    config, strength = runs[0].config, _strength(runs[0].config)
-    kind: Kind = "other" if strength is None else "adversary"
-    label = config.name if strength is None else f"λ = {strength:g}"
-    if _without_seed(config) == _without_seed(base):
-        kind, label = "seed", "other seeds"
-    jsd, tvd = (np.mean([getattr(run, name) for run in runs], axis=0) for name in ("weight_jsd", "prediction_tvd"))
-    all_jsd, largest = (np.concatenate([getattr(run, name) for run in runs]) for name in ("weight_jsd", "max_weight"))
-    correct, f1 = (float(np.mean([getattr(run.record, name) for run in runs])) for name in ("accuracy", "macro_f1"))
-    return GroupDivergence(
-        label, kind, strength, tuple(run.record for run in runs), correct, f1,
-        float(jsd.mean()), interval(jsd), float(tvd.mean()), interval(tvd), tuple(by_max_weight(all_jsd, largest)),
-    )  # fmt: skip
-
-
-def _curve(groups: Sequence[GroupDivergence]) -> Curve | None:
-    adversaries = [group for group in groups if group.kind == "adversary"]
-    if not adversaries:
-        return None
-    names = ("strength", "weight_jsd", "prediction_tvd")
-    strengths, jsds, tvds = (jnp.array([getattr(group, name) for group in adversaries]) for name in names)
-    curve = divergence_curve(strengths, jsds, tvds)
-    lists = [np.asarray(values, np.float64).round(6).tolist() for values in curve[:3]]
-    return Curve(*lists, area=float(curve.area))
 
 
 def _draw(report: DivergenceReport, path: Path) -> Path:

@@ -26,7 +26,7 @@ class ExplanationSettings:
     """What to explain, and how.
 
     Attributes:
-        methods: names of methods; empty for the quick ones, `ALL_METHODS` for every one that the model can have.
+        methods: names of methods; empty for the quick ones, ("all",) for every one that the model can have.
         selection: the target.
         granularity: "token", "word" or "sentence".
     """

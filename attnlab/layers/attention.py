@@ -21,18 +21,15 @@ from attnlab.functional import cache, masks
 from attnlab.functional.attention import AttentionOutput, attention
 from attnlab.functional.dropout import drop, keep
 from attnlab.layers.capture import (
-    Kind,
-    PoolingInputs,
     Queries,
     has_interventions,
     intervened,
     is_replaced,
-    layer_attention,
-    layer_name,
     record,
     recording,
     recording_details,
 )
+from attnlab.layers.layer_attention import Kind, PoolingInputs, layer_attention, layer_name
 from attnlab.layers.mods import Bound as BoundMods
 from attnlab.layers.mods import Mods
 from attnlab.layers.normalizers import Bound as BoundNormalizer
@@ -83,11 +80,11 @@ class Attention(nn.Module):
     key_width: int
     """Features of a head's keys."""
     kind: Kind = "cross"
-    """Which sequence attends to which, as in `capture.LayerAttention`."""
+    """Which sequence attends to which, as in `LayerAttention`."""
     stack: str = "decoder"
-    """The part of the model that the layer belongs to, as in `capture.LayerAttention`."""
+    """The part of the model that the layer belongs to, as in `LayerAttention`."""
     layer: int | None = None
-    """Number of the layer in its stack, as in `capture.LayerAttention`."""
+    """Number of the layer in its stack, as in `LayerAttention`."""
     dropout: float = 0.0
     """Probability that a weight is dropped in training, in [0, 1)."""
     bidirectional: bool = True

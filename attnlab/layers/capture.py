@@ -20,13 +20,7 @@ from jax import Array
 from jaxtyping import Float, PyTree
 
 from attnlab.functional.attention import pool
-from attnlab.layers.layer_attention import Kind as Kind
-from attnlab.layers.layer_attention import LayerAttention as LayerAttention
-from attnlab.layers.layer_attention import PoolingInputs as PoolingInputs
-from attnlab.layers.layer_attention import Projection as Projection
-from attnlab.layers.layer_attention import Residual as Residual
-from attnlab.layers.layer_attention import layer_attention as layer_attention
-from attnlab.layers.layer_attention import layer_name as layer_name
+from attnlab.layers.layer_attention import Kind, LayerAttention, PoolingInputs, Projection, Residual, layer_attention
 
 WEIGHTS, DETAILS = "intermediates", "attention_details"
 """Names of the variable collections that hold what is recorded."""

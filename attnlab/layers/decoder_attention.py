@@ -13,7 +13,8 @@ from attnlab.config.attention import Attention as Config
 from attnlab.functional import masks
 from attnlab.functional.attention import attention_weights, pool
 from attnlab.layers.attention import Attention, BoundAttention
-from attnlab.layers.capture import PoolingInputs, Queries, intervened, is_replaced, layer_attention, layer_name, record
+from attnlab.layers.capture import Queries, intervened, is_replaced, record
+from attnlab.layers.layer_attention import PoolingInputs, layer_attention, layer_name
 from attnlab.layers.scores import project_keys
 
 

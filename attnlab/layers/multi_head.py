@@ -19,7 +19,8 @@ from attnlab.config.models.transformer import Block, Rotary
 from attnlab.functional import cache
 from attnlab.functional.rotary import rotary
 from attnlab.layers.attention import Attention
-from attnlab.layers.capture import Kind, Projection, record_detail, recording_details
+from attnlab.layers.capture import record_detail, recording_details
+from attnlab.layers.layer_attention import Kind, Projection
 from attnlab.layers.masks import mask
 from attnlab.layers.mixer import Context
 
@@ -55,7 +56,7 @@ class _MultiHead(nn.Module):
     attention: Config
     bidirectional: bool = True
     stack: str = "encoder"
-    """The part of the model that the layer belongs to, as in `capture.LayerAttention`."""
+    """The part of the model that the layer belongs to, as in `LayerAttention`."""
     layer: int | None = None
     """Number of the layer, from 1."""
     kind: ClassVar[Kind]

@@ -17,7 +17,8 @@ from attnlab.config.models import classifier as config
 from attnlab.functional import normalizers
 from attnlab.functional.attention import AttentionOutput, pool
 from attnlab.layers.attention import Attention, intervene_and_record
-from attnlab.layers.capture import Queries, intervened, layer_attention, record
+from attnlab.layers.capture import Queries, intervened, record
+from attnlab.layers.layer_attention import layer_attention
 
 Attentive = config.Attentive | config.Structured
 

@@ -12,8 +12,9 @@ from jaxtyping import Array, Float, Int, PyTree
 from attnlab.config.attention import Attention
 from attnlab.config.models.transformer import SELF, Block, LayerNorm
 from attnlab.functional import masks
-from attnlab.layers.capture import Kind, Residual, record_detail, recording_details
+from attnlab.layers.capture import record_detail, recording_details
 from attnlab.layers.dropout import Dropout
+from attnlab.layers.layer_attention import Kind, Residual
 from attnlab.layers.mixer import Context, MakeMixer
 from attnlab.layers.multi_head import CrossAttention, FusedDense, SelfAttention
 

@@ -33,10 +33,10 @@ class Output:
     """Penalty to add to the loss of each text (Lin et al. 2017, equation 8)."""
 
 
-class RecurrentClassifier(nn.Module):
-    """A classifier with a bidirectional recurrent encoder, or without an encoder."""
+class EmbeddedTokens(nn.Module):
+    """The embeddings of a classifier that are computed token by token, without positions."""
 
-    config: config.RecurrentClassifier
+    config: config.RecurrentClassifier | config.MlpClassifier
     vocabulary: int
     classes: int
 
@@ -46,6 +46,12 @@ class RecurrentClassifier(nn.Module):
     def embed(self, tokens: Int[Array, "b s"], *_: Any) -> Float[Array, "b s e"]:
         """Return the embeddings of the tokens; takes the positional arguments of `__call__`."""
         return self.embedding(tokens)
+
+
+class RecurrentClassifier(EmbeddedTokens):
+    """A classifier with a bidirectional recurrent encoder, or without an encoder."""
+
+    config: config.RecurrentClassifier
 
     @nn.compact
     def __call__(
@@ -80,28 +86,19 @@ class RecurrentClassifier(nn.Module):
         return _classify(pooled, config.hidden, config.dropout, self.classes, train)
 
 
-class MlpClassifier(nn.Module):
+class MlpClassifier(EmbeddedTokens):
     """A classifier without context: a hidden layer for each token by itself, and pooling.
 
     logits = W_o Σ_i α_i tanh(W_h e(x_i) + b_h) + b_o
 
     The tokens do not see each other, so the pooling weights α are all that it learns about the context. If the weights
-    of a trained model classify better than uniform ones, they tell which tokens matter. For weights of your own, there
-    is `analysis.faithfulness.FrozenWeightsMLP`.
+    of a trained model classify better than uniform ones, they tell which tokens matter. With the pooling `frozen` the
+    weights are an argument: those of a trained model, of an adversary, or any others.
 
     Reference: Wiegreffe & Pinter 2019, section 3.4.
     """
 
     config: config.MlpClassifier
-    vocabulary: int
-    classes: int
-
-    def setup(self) -> None:
-        self.embedding = nn.Embed(self.vocabulary, self.config.embedding, embedding_init=EMBEDDING_INIT)
-
-    def embed(self, tokens: Int[Array, "b s"], *_: Any) -> Float[Array, "b s e"]:
-        """Return the embeddings of the tokens; takes the positional arguments of `__call__`."""
-        return self.embedding(tokens)
 
     @nn.compact
     def __call__(

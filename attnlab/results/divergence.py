@@ -12,13 +12,11 @@ with one λ; other: runs of another config."""
 
 
 @dataclass(frozen=True)
-class RunDivergence:
-    """The distance of a run from the base run, as means over the texts of a split, and its own scores in percent."""
+class Divergence:
+    """How far a run or a group is from the base run, as means over the texts of a split, and its own scores."""
 
-    run: str
-    """The run directory."""
-    seed: int
     accuracy: float
+    """In percent, like macro_f1."""
     macro_f1: float
     weight_jsd: float
     """Jensen–Shannon divergence of the attention weights, in [0, ln 2]."""
@@ -30,32 +28,40 @@ class RunDivergence:
 
 
 @dataclass(frozen=True)
+class RunDivergence:
+    """The divergence of a run from the base run."""
+
+    run: str
+    """The run directory."""
+    seed: int
+    divergence: Divergence
+
+
+@dataclass(frozen=True)
 class GroupDivergence:
-    """The distance of runs that differ only in the seed: means over texts and runs, with intervals over texts."""
+    """The divergence of runs that differ only in the seed: means over texts and runs, with intervals over texts."""
 
     label: str
     kind: Kind
     strength: float | None
     """λ of an adversary, else None."""
     runs: tuple[RunDivergence, ...]
-    accuracy: float
-    macro_f1: float
-    weight_jsd: float
-    weight_jsd_ci95: list[float] | None
-    prediction_tvd: float
-    prediction_tvd_ci95: list[float] | None
+    divergence: Divergence
     bins: tuple[Bin, ...]
     """Distribution of the JSD over all texts and runs, by the largest weight of the base model."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The adversaries in the order of the JSD, and the area under TVD over JSD from (0, 0) to the last of them."""
+    """Adversaries that differ only in λ and the seed, in the order of the JSD, and the area under TVD over JSD."""
 
+    label: str
+    """Name of their experiment, with the settings that tell it from other curves of that name."""
     strengths: list[float]
     weight_jsd: list[float]
     prediction_tvd: list[float]
     area: float
+    """From (0, 0), the base model, to the last adversary."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +75,8 @@ class DivergenceReport:
     """Of the base run, in percent, like macro_f1."""
     macro_f1: float
     groups: tuple[GroupDivergence, ...]
-    curve: Curve | None
-    """None without adversaries."""
+    curves: tuple[Curve, ...]
+    """One for the adversaries of each config; empty without adversaries."""
 
     def to_json(self) -> str:
         """Return the report as JSON."""

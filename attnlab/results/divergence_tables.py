@@ -25,10 +25,11 @@ def _table(name: str, split: str, report: Mapping[str, Any]) -> str:
 
 
 def _cells(group: Mapping[str, Any]) -> list[str]:
-    distances = [_cell(group, name) for name in ("weight_jsd", "prediction_tvd")]
-    return [group["label"], str(len(group["runs"])), *distances, f"{group['accuracy']:.1f}"]
+    found = group["divergence"]
+    distances = [_cell(found, name) for name in ("weight_jsd", "prediction_tvd")]
+    return [group["label"], str(len(group["runs"])), *distances, f"{found['accuracy']:.1f}"]
 
 
-def _cell(group: Mapping[str, Any], name: str) -> str:
-    low, high = group[f"{name}_ci95"] or (None, None)
-    return f"{group[name]:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
+def _cell(found: Mapping[str, Any], name: str) -> str:
+    low, high = found[f"{name}_ci95"] or (None, None)
+    return f"{found[name]:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")

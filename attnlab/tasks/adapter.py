@@ -12,7 +12,8 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
-from attnlab.layers.capture import Intervention, LayerAttention, apply_with_attention
+from attnlab.layers.capture import Intervention, apply_with_attention
+from attnlab.layers.layer_attention import LayerAttention
 from attnlab.tasks.dropping import TokenArrays, dropped
 
 
@@ -47,6 +48,8 @@ class ModelAdapter(ABC):
         drop_refusal: why it cannot, and what to use instead; "" for a model that defines `drop`, or `sequences`.
         predicts_places: whether the logits are of positions of the input, such as the first and last word of an answer.
         max_positions: most positions of `lengths` that the model has learned; None for any number.
+        replacement_note: what the model still has of a token whose embedding is replaced, besides its place; "" for
+            nothing.
     """
 
     model: nn.Module
@@ -56,6 +59,7 @@ class ModelAdapter(ABC):
     drop_refusal: ClassVar[str] = "its input is not made of token sequences alone; use pad"
     predicts_places: ClassVar[bool] = False
     max_positions: int | None = None
+    replacement_note: ClassVar[str] = ""
 
     @property
     @abstractmethod

@@ -14,7 +14,7 @@ from attnlab.config import Decoding
 from attnlab.config.models.transformer import DecoderStack
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.tokenizer import BOS, EOS, Encoding, Tokenizer
-from attnlab.layers.capture import LayerAttention
+from attnlab.layers.layer_attention import LayerAttention
 from attnlab.tasks.adapter import Output
 from attnlab.tasks.attention_map import AnyAttentionMap
 from attnlab.tasks.base import Task

@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from attnlab.config.errors import UserError
 from attnlab.data.text.batching import Batch
-from attnlab.layers.capture import LayerAttention
+from attnlab.layers.layer_attention import LayerAttention
 from attnlab.tasks.adapter import ModelAdapter
 from attnlab.tasks.attention_map import AttentionMap, RowGroup
 

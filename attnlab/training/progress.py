@@ -280,7 +280,7 @@ class ChunkProgress(_Line):
         if self._done >= self._total:
             return f"{line}, computing the means"
         if self._finished:
-            line += f", {_duration(self._worked / self._finished * (self._total - self._done))} to go"
+            line += f", {duration(self._worked / self._finished * (self._total - self._done))} to go"
         return f"{line}, compiling" if self._compiling or not self._finished else line
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -12,7 +13,11 @@ from attnlab.viz.fonts import DPI, save
 
 COLORS: dict[Kind, str] = {"seed": "0.3", "adversary": "tab:red", "other": "tab:blue"}
 MARKERS: dict[Kind, str] = {"seed": "s", "adversary": "o", "other": "^"}
+LINES = ("-", "--", ":", "-.")
+"""Styles of the curves of adversaries."""
 JSD, TVD = "JSD of attention weights from base (nats)", "TVD of predictions from base"
+LONGEST_LABEL = 40
+"""Characters of the name of a group."""
 MOST_PANELS = 6
 """Largest number of groups whose distributions are drawn."""
 
@@ -21,7 +26,7 @@ def draw_divergence(report: DivergenceReport, path: Path) -> str:
     """Draw the runs in the plane of JSD and TVD, and the distribution of the JSD by the largest weight, as PNG.
 
     Args:
-        report: the runs; adversaries are joined by a line, in the order of the JSD.
+        report: the runs; adversaries of one config are joined by a line, in the order of the JSD.
         path: the PNG to write.
     Returns: a message that names characters without a font, or "".
     """
@@ -41,14 +46,26 @@ def draw_divergence(report: DivergenceReport, path: Path) -> str:
 
 
 def _draw_plane(axes: Axes, report: DivergenceReport) -> None:
-    if report.curve is not None:
-        x, y = [0.0, *report.curve.weight_jsd], [0.0, *report.curve.prediction_tvd]
-        axes.plot(x, y, color=COLORS["adversary"], linewidth=1.0, zorder=1)
+    for number, curve in enumerate(report.curves):
+        x, y = [0.0, *curve.weight_jsd], [0.0, *curve.prediction_tvd]
+        style = LINES[number % len(LINES)]
+        axes.plot(
+            x,
+            y,
+            style,
+            color=COLORS["adversary"],
+            linewidth=1.0,
+            zorder=1,
+            label=shorten(curve.label, 2 * LONGEST_LABEL, placeholder=" …"),
+        )
+    if len(report.curves) > 1:
+        axes.legend(title="adversaries", fontsize="small", frameon=False)
     for group in report.groups:
         style: Any = {"color": COLORS[group.kind], "marker": MARKERS[group.kind]}
         axes.scatter(_values(group, "weight_jsd"), _values(group, "prediction_tvd"), s=14, alpha=0.4, **style)
-        axes.scatter([group.weight_jsd], [group.prediction_tvd], s=46, **style)
-        axes.annotate(group.label, (group.weight_jsd, group.prediction_tvd), (5, 5), textcoords="offset points")
+        place = group.divergence.weight_jsd, group.divergence.prediction_tvd
+        axes.scatter(*place, s=46, **style)
+        axes.annotate(_label(group), place, (5, 5), textcoords="offset points")
     axes.set_xlabel(JSD)
     axes.set_ylabel(TVD)
     axes.set_xlim(left=0.0)
@@ -59,8 +76,12 @@ def _draw_plane(axes: Axes, report: DivergenceReport) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def _label(group: GroupDivergence) -> str:
+    return shorten(group.label, LONGEST_LABEL, placeholder=" …")
+
+
 def _values(group: GroupDivergence, name: str) -> Sequence[float]:
-    return [getattr(run, name) for run in group.runs]
+    return [getattr(run.divergence, name) for run in group.runs]
 
 
 def _draw_bins(axes: Axes, group: GroupDivergence) -> None:
@@ -73,6 +94,6 @@ def _draw_bins(axes: Axes, group: GroupDivergence) -> None:
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(-0.6, len(labels) - 0.4)
     axes.set_ylabel("largest weight")
-    axes.set_title(group.label, fontsize="medium")
+    axes.set_title(_label(group), fontsize="medium")
     axes.set_xlabel("JSD of weights")
     axes.spines[["top", "right"]].set_visible(False)

@@ -7,7 +7,7 @@ from typing import Any
 from attnlab.analysis.battery import FaithfulnessReport
 from attnlab.analysis.battery.metric_table import GROUPS, OF_TASK, TESTS, MetricGroup
 from attnlab.analysis.battery.report import WEIGHTS
-from attnlab.analysis.battery.settings import CEILING, ROLES, displayed_order
+from attnlab.analysis.battery.settings import CEILING, FLOOR, ROLES, displayed_order
 from attnlab.analysis.battery.task_metrics import DIFFERENCE
 from attnlab.data.text.display import printable
 from attnlab.training import metric_names
@@ -64,7 +64,7 @@ def render(report: FaithfulnessReport, *, title: str, split: str = "", command: 
         caveat="Read these numbers with care",
         caveat_details="they are of this model and these examples; another seed of training gives another model",
         target=summary["target"],
-        removal=f"Removed ({removal}) means: {REMOVAL[removal]}." if removal in REMOVAL else "",
+        removal=_removal(removal, summary.get("removal_note", "")),
         groups=[group for group in (_group(group, summary["methods"]) for group in GROUPS) if group["columns"]],
         curves=_curves(summary["curves"]),
         task_metrics=_task_metrics(summary["task_metrics"]),
@@ -90,6 +90,11 @@ def _machine(devices: Sequence[str]) -> str:
     """
     numbers = Counter("cpu" if name == "cpu: cpu" else name for name in devices)
     return ", ".join(name if number == 1 else f"{number} × {name}" for name, number in numbers.items())
+
+
+def _removal(removal: str, note: str) -> str:
+    meaning = f"Removed ({removal}) means: {REMOVAL[removal]}." if removal in REMOVAL else ""
+    return f"{meaning} {note}".strip()
 
 
 def _group(group: MetricGroup, methods: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,14 +138,13 @@ def _rows(
 def _cell(entry: Mapping[str, Any] | None, difference: bool = False, digits: int = 3) -> dict[str, str]:
     if entry is None or entry["mean"] is None:
         return {"mean": "", "interval": "", "n": "", "bold": ""}
-    low, high = entry["ci95"] or (None, None)
-    clear = difference and low is not None and high is not None and (low > 0 or high < 0)
-    return {
-        "mean": _number(entry["mean"], digits, "+" if difference else ""),
-        "interval": "" if low is None else f"{_number(low, digits)} to {_number(high, digits)}",
-        "n": f"{entry['n']:,}",
-        "bold": "bold" if clear else "",
-    }
+    interval, bold = "", ""
+    if entry["ci95"] is not None:
+        low, high = entry["ci95"]
+        interval = f"{_number(low, digits)} to {_number(high, digits)}"
+        bold = "bold" if difference and (low > 0 or high < 0) else ""
+    mean = _number(entry["mean"], digits, "+" if difference else "")
+    return {"mean": mean, "interval": interval, "n": f"{entry['n']:,}", "bold": bold}
 
 
 def _task_metrics(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 
 from attnlab.analysis.alignment.norms import SourceNorms, source_norms
 from attnlab.data.translation.word_alignment import Gold, Pairs, by_word
-from attnlab.layers.capture import LayerAttention
+from attnlab.layers.layer_attention import LayerAttention
 from attnlab.tasks.translation.alignment import alignment_counts, hard, pooled_score
 
 Reading = Literal["output_step", "input_step"]
@@ -88,7 +88,7 @@ def cross_attention(records: Iterable[LayerAttention]) -> list[AttentionStack]:
     Raises:
         ValueError: there is no such layer, or the numbers of heads differ.
 
-    >>> from attnlab.layers.capture import layer_attention
+    >>> from attnlab.layers.layer_attention import layer_attention
     >>> (stack,) = cross_attention([layer_attention("cross", "decoder", 1, np.ones((1, 2, 3, 4)))])
     >>> stack.layers, stack.weights.shape
     (('decoder/layer_1/cross_attention',), (1, 2, 3, 4))

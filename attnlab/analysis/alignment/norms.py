@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from attnlab.analysis.attribution import attention_norms, head_attention_norms, pooled_values
-from attnlab.layers.capture import LayerAttention
+from attnlab.layers.layer_attention import LayerAttention
 
 
 class SourceNorms(NamedTuple):
@@ -29,7 +29,7 @@ def source_norms(records: Sequence[LayerAttention]) -> list[SourceNorms] | None:
 
     Reference: Kobayashi et al. 2020, sections 3 and 5: aligned by norms, words agree more with gold alignment.
 
-    >>> from attnlab.layers.capture import PoolingInputs, layer_attention
+    >>> from attnlab.layers.layer_attention import PoolingInputs, layer_attention
     >>> weights, values = jnp.array([[[[0.75, 0.25]]]]), jnp.array([[[[1.0]], [[4.0]]]])
     >>> record = layer_attention("decoder", "decoder", None, weights, pooled=PoolingInputs(None, weights, values))
     >>> source_norms([record])[0].layers.tolist()

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from attnlab.analysis.attribution.decomposition import AttentionBlock, NormParameters
-from attnlab.layers.capture import LayerAttention
+from attnlab.layers.layer_attention import LayerAttention
 
 
 def attention_block(layer: LayerAttention, example: int) -> AttentionBlock:
@@ -20,7 +20,7 @@ def attention_block(layer: LayerAttention, example: int) -> AttentionBlock:
     Returns: an `AttentionBlock` whose decomposition sums to the layer's output, if it was captured without dropout.
     Raises: ValueError if the record lacks one of these.
 
-    >>> from attnlab.layers.capture import layer_attention
+    >>> from attnlab.layers.layer_attention import layer_attention
     >>> attention_block(layer_attention("self", "encoder", 1, jnp.ones((1, 1, 1, 1))), 0)
     Traceback (most recent call last):
     ValueError: attention_block: encoder/layer_1/self_attention has no pooled; capture it with details=True
@@ -56,7 +56,7 @@ def pooled_values(layer: LayerAttention, example: int | Array = 0) -> tuple[Arra
     Returns: weights [h q k] after dropout, values [k g v] and kernel [h v d].
     Raises: ValueError if the record has no values: it was captured without details, or the layer does not average any.
 
-    >>> from attnlab.layers.capture import PoolingInputs, layer_attention
+    >>> from attnlab.layers.layer_attention import PoolingInputs, layer_attention
     >>> weights, values = jnp.ones((1, 2, 1, 1)), jnp.ones((1, 1, 2, 3))
     >>> pooled = PoolingInputs(None, weights, values)
     >>> record = layer_attention("decoder", "decoder", None, weights, pooled=pooled)

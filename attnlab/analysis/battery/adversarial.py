@@ -15,7 +15,7 @@ from attnlab.analysis.battery.settings import BatterySettings
 from attnlab.analysis.explain.call import ModelCall
 from attnlab.analysis.faithfulness.adversarial_rows import adversarial_rows
 from attnlab.analysis.interventions import allowed, given
-from attnlab.layers.capture import LayerAttention
+from attnlab.layers.layer_attention import LayerAttention
 
 LARGE_JSD = 0.5
 """The divergence from which adversarial attention counts as different (the largest possible is ln 2 = 0.69)."""
@@ -97,7 +97,7 @@ def search(
     )  # fmt: skip
     success = (found.best_jsd >= LARGE_JSD) & (found.best_tvd <= settings.epsilon)
     values = found.best_jsd, found.best_tvd, jnp.where(jnp.isnan(found.best_jsd), jnp.nan, success.astype(jnp.float32))
-    results = dict(zip(ADVERSARIAL, values, strict=True))
+    results: dict[str, Array] = dict(zip(ADVERSARIAL, values, strict=True))
     return results if len(decisions) == 1 else results | {LARGEST: found.best_largest_tvd}
 
 

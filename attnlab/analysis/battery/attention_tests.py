@@ -12,12 +12,13 @@ from attnlab.analysis.battery.adversarial import search
 from attnlab.analysis.battery.chunks import Arrays, Static
 from attnlab.analysis.battery.predictions import distributions, mean_over_rows, real_rows
 from attnlab.analysis.battery.settings import BatterySettings
-from attnlab.analysis.divergence import tvd
 from attnlab.analysis.explain.attention_methods import query_weights, reading_layers
 from attnlab.analysis.explain.call import ModelCall
 from attnlab.analysis.explain.methods import AT_ONCE
 from attnlab.analysis.interventions import permuted, uniform
-from attnlab.layers.capture import Intervention, LayerAttention
+from attnlab.functional.divergence import tvd
+from attnlab.layers.capture import Intervention
+from attnlab.layers.layer_attention import LayerAttention
 
 PERMUTATION = ("permutation_median_tvd", "permutation_max_weight")
 UNIFORM = ("uniform_tvd", "uniform_same_decision", "uniform_probability_change")

@@ -21,12 +21,12 @@ from attnlab.analysis.battery.settings import CEILING, FLOOR, BatterySettings, l
 from attnlab.analysis.battery.summary import summarize
 from attnlab.analysis.battery.task_metrics import scores_of_outputs, task_metrics
 from attnlab.analysis.explain import Explainer
-from attnlab.analysis.explain.call import ModelCall
+from attnlab.analysis.explain.call import BASELINES, ModelCall
 from attnlab.analysis.explain.methods import EXPLAINERS, FLOW
 from attnlab.analysis.faithfulness import spearman_rho
 from attnlab.analysis.interventions import uniform
 from attnlab.data.text.buckets import Shape
-from attnlab.layers.capture import LayerAttention
+from attnlab.layers.layer_attention import LayerAttention
 from attnlab.tasks.base import Task
 from attnlab.tasks.generation import GenerationTask
 from attnlab.training.steps import replicated
@@ -72,6 +72,7 @@ class Battery:
         metrics |= undefined
         return {
             "target": OF_GENERATED if isinstance(task, GenerationTask) else OF_ONE,
+            "removal_note": task.adapter.replacement_note if self.settings.removal in BASELINES else "",
             **summary,
             "task_metrics": task_metrics(task, records, undefined),
             "notes": task.evidence_notes(examples),

@@ -13,7 +13,6 @@ from attnlab.analysis.battery.chunks import Arrays, Static
 from attnlab.analysis.battery.erasure_curves import erasure_metrics, undefined_for_nan, versions, with_ends
 from attnlab.analysis.battery.predictions import distributions, mean_over_rows, reader, real_rows
 from attnlab.analysis.battery.settings import SOFT, BatterySettings, left_out_metrics
-from attnlab.analysis.divergence import tvd
 from attnlab.analysis.explain.call import ModelCall
 from attnlab.analysis.explain.methods import AT_ONCE
 from attnlab.analysis.faithfulness import gradient_magnitudes, kendall_tau, soft_comprehensiveness, soft_sufficiency
@@ -22,6 +21,7 @@ from attnlab.analysis.faithfulness.removal import token_ranks
 from attnlab.analysis.faithfulness.soft import min_max
 from attnlab.analysis.interventions import given
 from attnlab.analysis.plausibility import auprc_plau, pointing_game, relevance_mass_accuracy
+from attnlab.functional.divergence import tvd
 
 LEVEL = 0.05
 """Significance level of a rank correlation."""

@@ -4,25 +4,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from attnlab.analysis.attribution.requirements import ATTRIBUTION_METHODS
 from attnlab.analysis.explain import Explainer
 from attnlab.analysis.explain.call import BASELINES, Baseline, Removal
+from attnlab.analysis.explain.choice import ALL_METHODS, SLOW, choose_methods, named_methods
 from attnlab.analysis.explain.methods import EXPLAINERS, options_of, refuse_method
 from attnlab.analysis.faithfulness import RATIOS
 from attnlab.config.analysis import check_seed
 from attnlab.config.errors import UserError
 from attnlab.tasks.adapter import ModelAdapter
 
-ALL = "all"
 FLOOR, CEILING, ATTENTION = "random_attribution", "leave_one_out", "raw_attention"
 """The methods that stand beside all others: the random floor, the ceiling, and attention itself."""
 ROLES = {FLOOR: "floor", CEILING: "ceiling", ATTENTION: "attention"}
-SLOW = {
-    "smooth_grad": "50 gradients an example",
-    "greedy_leave_one_out": "a number of predictions that grows with the square of the length",
-    "attention_flow": "a maximum flow from every position",
-}
-"""Methods that only `all` adds, with what they cost."""
 SOFT = ("soft_comprehensiveness", "soft_sufficiency")
 """The soft versions of comprehensiveness and sufficiency."""
 SHARES = (0.0, 0.01, 0.05, *(tenth / 10 for tenth in range(1, 11)))
@@ -89,7 +82,7 @@ def left_out_metrics(removal: str, adapter: ModelAdapter) -> dict[str, str]:
     if removal != "drop":
         return {}
     soft = "sets features of embeddings to 0, which does not drop a token; --removal zeros (or pad, mean, mask) has it"
-    left_out = dict.fromkeys(SOFT, soft)
+    left_out: dict[str, str] = dict.fromkeys(SOFT, soft)
     if adapter.predicts_places:
         left_out["log_odds"] = (
             "an answer without one of its words has probability 0, whose logarithm is no number; "
@@ -117,32 +110,25 @@ def battery_settings(
     """
     check_seed(seed)
     explainer.check_removal(removal)
-    left_out = {method: _reason(explainer, method) for method in EXPLAINERS if method not in explainer.methods}
-    if isinstance(methods, str) and methods != ALL:
-        methods = [methods]
-    if methods is None or methods == ALL:
-        skipped = _skipped(explainer, removal, slow=methods is None)
-        chosen, left_out = [name for name in explainer.methods if name not in skipped], left_out | skipped
-    else:
-        for method in methods:
-            if method not in EXPLAINERS and method in ATTRIBUTION_METHODS:
-                raise UserError(
-                    f"method {method}: is not computed for the models of tasks; they have {_known(explainer)}"
-                )
-            refuse_method(method, explainer.needs)
-        chosen, left_out = list(methods), {}
+    quick = [method for method in explainer.methods if method not in SLOW]
+    chosen, left_out = choose_methods(explainer, methods, quick), {}
+    if named_methods(methods) in ([], [ALL_METHODS]):
+        left_out = _left_out(explainer, chosen, removal)
+        chosen = [name for name in chosen if name not in left_out]
     beside = [name for name in (FLOOR, CEILING, ATTENTION) if name in explainer.methods]
     ordered = [name for name in EXPLAINERS if name in {*chosen, *beside}]
     return BatterySettings(tuple(ordered), removal, seed), left_out  # type: ignore[arg-type]
 
 
-def _skipped(explainer: Explainer, removal: str, slow: bool) -> dict[str, str]:
-    reasons: dict[str, str] = {}
-    if slow:
-        reasons = {name: f"slow ({cost}); --methods all adds it" for name, cost in SLOW.items()}
-    if removal in BASELINES:
-        reasons["occlusion"] = f"the same as leave_one_out where removed tokens are replaced ({removal})"
-    return {name: reason for name, reason in reasons.items() if name in explainer.methods}
+def _left_out(explainer: Explainer, chosen: Sequence[str], removal: str) -> dict[str, str]:
+    """Return the methods that are left out where none is named, each with its reason."""
+    reasons = {method: _reason(explainer, method) for method in EXPLAINERS if method not in explainer.methods}
+    for method in explainer.methods:
+        if method not in chosen:
+            reasons[method] = f"slow ({SLOW[method]}); --methods all adds it"
+        elif method == "occlusion" and removal in BASELINES:
+            reasons[method] = f"the same as leave_one_out where removed tokens are replaced ({removal})"
+    return reasons
 
 
 def _reason(explainer: Explainer, method: str) -> str:
@@ -151,10 +137,6 @@ def _reason(explainer: Explainer, method: str) -> str:
     except UserError as error:
         return str(error).removeprefix("method ")
     raise AssertionError(method)
-
-
-def _known(explainer: Explainer) -> str:
-    return ", ".join(explainer.methods)
 
 
 def displayed_order(methods: Iterable[str]) -> list[str]:

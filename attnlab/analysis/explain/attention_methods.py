@@ -30,7 +30,7 @@ from attnlab.analysis.attribution import (
 )
 from attnlab.analysis.explain.call import KEYS, ModelCall
 from attnlab.config.errors import UserError
-from attnlab.layers.capture import LayerAttention
+from attnlab.layers.layer_attention import LayerAttention
 
 TO_THE_TARGET = ("self", "cross", "decoder", "context_to_query")
 """Kinds of attention of which only some queries lead to the target; all queries of the others do."""

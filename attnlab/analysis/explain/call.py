@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, PyTree
 from attnlab.analysis.explain.layout import Layout
 from attnlab.analysis.interventions import masked, shifted
 from attnlab.config.errors import UserError
-from attnlab.layers.capture import LayerAttention
+from attnlab.layers.layer_attention import LayerAttention
 from attnlab.tasks.adapter import ModelAdapter
 from attnlab.tasks.explained_prediction import Target
 

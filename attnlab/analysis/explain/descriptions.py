@@ -1,6 +1,4 @@
-"""What each method says of an input, in a sentence, and which methods are quick."""
-
-from collections.abc import Sequence
+"""What each method says of an input, in a sentence."""
 
 METHOD_NOTES = {
     "raw_attention": "how much the model attends to it: the mean weight of all heads that lead to the prediction",
@@ -25,33 +23,3 @@ METHOD_NOTES = {
     "random_attribution": "random numbers: what a method that knows nothing looks like",
 }  # fmt: skip
 """Method -> what its number says of a part of the input."""
-DEFAULT_METHODS = (
-    "raw_attention", "gradient_x_attention", "attention_relevance", "encoder_decoder_relevance", "input_x_gradient",
-    "integrated_gradients", "leave_one_out", "random_attribution",
-)  # fmt: skip
-"""Methods that are shown by default, if the model can have them: quick ones of every family, and a floor."""
-SLOW = ("greedy_leave_one_out", "attention_flow", "smooth_grad", "value_zeroing")
-"""Methods that take far more evaluations of the model, or maximum flows, than the others."""
-
-
-def default_methods(possible: Sequence[str]) -> list[str]:
-    """Return the methods that are shown by default among those that a model can have."""
-    return [method for method in DEFAULT_METHODS if method in possible]
-
-
-def estimated_seconds(method: str, positions: int, layers: int, queries: int, seconds: float) -> float:
-    """Return about how long a slow method takes for one input, without its compilation.
-
-    Args:
-        method: one of `SLOW`.
-        positions: number of positions of the input, padding included.
-        layers: number of layers of self-attention.
-        queries: number of queries that lead to the target.
-        seconds: of one evaluation of the model among many; a gradient is counted as three.
-    """
-    if method == "attention_flow":  # by push-relabel in NumPy: measured with 6 layers and 60 tokens
-        return 0.3 * queries * (positions / 60) ** 3 * layers / 6
-    evaluations = {
-        "greedy_leave_one_out": positions**2, "smooth_grad": 3 * 50, "value_zeroing": positions * layers,
-    }  # fmt: skip
-    return seconds * evaluations[method]

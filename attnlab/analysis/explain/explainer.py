@@ -30,7 +30,7 @@ from attnlab.analysis.explain.positions import positions_of
 from attnlab.analysis.explain.record import Explanation, parts_of
 from attnlab.config.errors import UserError
 from attnlab.data.text.buckets import Shape
-from attnlab.layers.capture import LayerAttention
+from attnlab.layers.layer_attention import LayerAttention
 from attnlab.tasks.base import Task
 from attnlab.tasks.explained_prediction import ExplainedPrediction, TargetSelection
 from attnlab.tasks.input_parts import Granularity

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from attnlab.analysis.explain.call import KEYS
 from attnlab.analysis.heads.alarms import Alarm, attention_alarms
-from attnlab.layers.capture import LayerAttention
+from attnlab.layers.layer_attention import LayerAttention
 from attnlab.tasks.explained_prediction import ExplainedPrediction
 from attnlab.tasks.hypotheses import START
 from attnlab.tasks.input_parts import InputSequence, Label

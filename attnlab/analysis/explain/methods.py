@@ -165,6 +165,9 @@ def methods_for(needs: Collection[str]) -> list[str]:
 
 def refuse_method(method: str, needs: frozenset[Need]) -> None:
     """Raise `UserError` for a method that does not exist, or that a model cannot have; names one that works."""
+    if method in ATTRIBUTION_METHODS.keys() - EXPLAINERS.keys():
+        others = ", ".join(methods_for(needs))
+        raise UserError(f"method {method}: is not computed for the models of tasks; this one has {others}")
     try:
         check_method(method, needs & DESCRIPTIONS.keys())
     except ValueError as error:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from attnlab.analysis.explain.descriptions import SLOW, estimated_seconds
+from attnlab.analysis.explain.choice import SLOW, estimated_seconds
 from attnlab.analysis.explain.explainer import Explainer
 from attnlab.analysis.explain.explanations import Explanations
 from attnlab.analysis.explain.layer_maps import layer_alarms, layer_maps

@@ -9,7 +9,7 @@ from attnlab.analysis.attribution import rollout, value_zeroing
 from attnlab.analysis.explain.attention_methods import encoder_layers, last_rows
 from attnlab.analysis.explain.call import ModelCall
 from attnlab.analysis.interventions import value_zeroed
-from attnlab.layers.capture import LayerAttention, Residual
+from attnlab.layers.layer_attention import LayerAttention, Residual
 
 
 def recomputable(layer: LayerAttention) -> bool:

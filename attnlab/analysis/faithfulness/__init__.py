@@ -30,9 +30,8 @@ from attnlab.analysis.faithfulness.erasure import (
     normalized_sufficiency,
     sufficiency,
 )
-from attnlab.analysis.faithfulness.frozen_weights import FrozenWeightsMLP, frozen_weights_loss
 from attnlab.analysis.faithfulness.input_invariance import input_invariance
-from attnlab.analysis.faithfulness.model_consistent import DivergenceCurve, divergence_curve, model_consistent_loss
+from attnlab.analysis.faithfulness.model_consistent import DivergenceCurve, divergence_curve
 from attnlab.analysis.faithfulness.permutation import PermutationTest, permutation_test
 from attnlab.analysis.faithfulness.polarity import faithfulness_violation
 from attnlab.analysis.faithfulness.randomization import mprt, permute_parameters, replace_parameters
@@ -47,11 +46,11 @@ from attnlab.analysis.faithfulness.sensitivity import (
 from attnlab.analysis.faithfulness.soft import soft_comprehensiveness, soft_sufficiency
 
 __all__ = [
-    "RATIOS", "AdversarialAttention", "AdversarialRows", "Correlation", "DivergenceCurve", "FrozenWeightsMLP",
+    "RATIOS", "AdversarialAttention", "AdversarialRows", "Correlation", "DivergenceCurve",
     "PermutationTest", "adversarial_attention", "adversarial_rows", "aopc_compr", "aopc_suff", "avg_sensitivity",
     "comprehensiveness", "decision_flip_fraction", "deletion_auc", "deletion_curve", "divergence_curve",
-    "faithfulness_violation", "frozen_weights_loss", "gradient_magnitudes", "infidelity", "input_invariance",
-    "insertion_auc", "insertion_curve", "kendall_tau", "log_odds", "max_sensitivity", "model_consistent_loss", "mprt",
+    "faithfulness_violation", "gradient_magnitudes", "infidelity", "input_invariance",
+    "insertion_auc", "insertion_curve", "kendall_tau", "log_odds", "max_sensitivity", "mprt",
     "normalized_comprehensiveness", "normalized_sufficiency", "permutation_test", "permute_parameters",
     "rationale_kept", "rationale_removed", "replace_parameters", "sensitivities", "significant_share",
     "soft_comprehensiveness", "soft_sufficiency", "spearman_rho", "sufficiency", "taucorr_gradient", "taucorr_loo",

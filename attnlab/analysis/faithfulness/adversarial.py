@@ -51,7 +51,8 @@ def adversarial_attention(
 
     over the logits of α⁽¹⁾ … α⁽ᴷ⁾, by Adam from uniform logits plus noise of standard deviation 3. A large
     divergence says that this model, with its values fixed, does not need these weights for this prediction; not that a
-    model could have been trained to such weights (that is `model_consistent_loss`, Wiegreffe & Pinter 2019).
+    model could have been trained to such weights (that is `training.objective.model_consistent_loss`, Wiegreffe &
+    Pinter 2019).
 
     Args:
         rng: a key of `jax.random`.

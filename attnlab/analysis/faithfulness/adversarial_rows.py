@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from attnlab.analysis.checks import check_positive
-from attnlab.analysis.divergence import jsd, tvd
+from attnlab.functional.divergence import jsd, tvd
 from attnlab.functional.normalizers import softmax
 from attnlab.functional.types import widen
 

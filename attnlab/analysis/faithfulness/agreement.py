@@ -6,10 +6,10 @@ from jaxtyping import Array, Bool, Float
 from attnlab.analysis.attribution.checks import check_embedded, gradient_of
 from attnlab.analysis.attribution.occlusion import leave_one_out
 from attnlab.analysis.checks import check_attributions, check_valid
-from attnlab.analysis.divergence import tvd
 from attnlab.analysis.faithfulness.correlation import Correlation, kendall_tau
 from attnlab.analysis.faithfulness.removal import Attributions, Removable
 from attnlab.analysis.functions import Classify, Predict, Score
+from attnlab.functional.divergence import tvd
 from attnlab.functional.types import widen
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from attnlab.analysis.divergence import jsd, tvd
+from attnlab.functional.divergence import jsd, tvd
 
 MAX_WEIGHT_EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Bins of the largest weight of a text, those of Wiegreffe & Pinter 2019, figure 3."""

@@ -1,6 +1,6 @@
-"""The model-consistent adversary of Wiegreffe & Pinter 2019: trained to predict alike, and to attend differently.
+"""The curve of model-consistent adversaries (Wiegreffe & Pinter 2019) that were trained with several strengths.
 
-`model_consistent_loss` is what it is trained with. Trained with several strengths, adversaries make a curve.
+They predict alike and attend differently: `attnlab.training.objective.model_consistent_loss` is their loss.
 """
 
 from typing import NamedTuple
@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attnlab.functional.types import widen
-from attnlab.training.objective import model_consistent_loss as model_consistent_loss
 
 
 class DivergenceCurve(NamedTuple):
@@ -36,7 +35,7 @@ def divergence_curve(
     of the weights, the more the model depends on its weights. Areas are comparable only up to the same divergence.
 
     Args:
-        strengths: λ of each adversary, see `model_consistent_loss`.
+        strengths: λ of each adversary, see `training.objective.model_consistent_loss`.
         weight_jsd: mean over the test texts of the JSD of an adversary's attention weights from the base model's.
         prediction_tvd: mean over the test texts of the TVD of its predictions.
     Returns: a `DivergenceCurve`, without the point of the base model itself; the area is NaN if a point is.

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from attnlab.analysis.checks import check_attributions, check_positive, has_nan
-from attnlab.analysis.divergence import tvd
 from attnlab.analysis.faithfulness.removal import Attributions
 from attnlab.analysis.functions import PredictFromWeights
 from attnlab.analysis.weights import permute
+from attnlab.functional.divergence import tvd
 
 
 class PermutationTest(NamedTuple):

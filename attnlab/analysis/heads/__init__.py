@@ -4,7 +4,6 @@ The functions take the weights of one head of one example, or of all heads where
 rest.
 """
 
-from attnlab.analysis.divergence import jsd as jsd
 from attnlab.analysis.heads.alarms import Alarm as Alarm
 from attnlab.analysis.heads.alarms import AlarmKind as AlarmKind
 from attnlab.analysis.heads.alarms import attention_alarms as attention_alarms

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from attnlab.analysis.divergence import jsd
 from attnlab.analysis.heads.patterns import Mask, visible
+from attnlab.functional.divergence import jsd
 from attnlab.functional.types import Weights, Where
 
 AlarmKind = Literal["nonfinite", "fully_masked", "uniform", "constant"]

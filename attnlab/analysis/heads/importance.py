@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from attnlab.functional.types import widen
-from attnlab.layers.capture import LayerAttention
+from attnlab.layers.layer_attention import LayerAttention
 
 Gates = Mapping[str, Float[Array | np.ndarray, " h"]]
 """A number for each head, by the name of its layer (`LayerAttention.name`)."""
@@ -26,7 +26,7 @@ Evaluate = Callable[[dict[str, np.ndarray]], float]
 def open_gates(layers: Iterable[LayerAttention]) -> dict[str, np.ndarray]:
     """Return gates of 1 for all heads of the layers whose weights can be replaced.
 
-    >>> from attnlab.layers.capture import layer_attention
+    >>> from attnlab.layers.layer_attention import layer_attention
     >>> open_gates([layer_attention("self", "encoder", 1, np.zeros((1, 2, 3, 3)))])
     {'encoder/layer_1/self_attention': array([1., 1.], dtype=float32)}
     """

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 
-from attnlab.analysis.divergence import jsd
 from attnlab.analysis.heads.patterns import Mask, mean_over_queries, visible
+from attnlab.functional.divergence import jsd
 from attnlab.functional.types import widen
 
 

@@ -10,7 +10,7 @@ from attnlab.config import Experiment
 from attnlab.data.classification.text_encoder import fill_batch
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
-from attnlab.layers.capture import LayerAttention
+from attnlab.layers.layer_attention import LayerAttention
 from attnlab.models.classifier import MlpClassifier, RecurrentClassifier, TransformerClassifier
 from attnlab.tasks.adapter import ModelAdapter, Output
 from attnlab.tasks.classification.attention_maps import special_tokens
@@ -69,6 +69,7 @@ class GuidedAdapter(ClassifierAdapter):
 
     input_names = ("tokens", "lengths", "frozen_weights")
     drop_refusal = "its frozen weights are those of the whole text; use mask"
+    replacement_note = "The frozen attention weights stay those of the whole text, with the removed tokens in it."
 
     @property
     def example_batch(self) -> Batch:

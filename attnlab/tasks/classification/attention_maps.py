@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from attnlab.config.models.classifier import TransformerClassifier
 from attnlab.data.classification.records import LabeledText
-from attnlab.layers.capture import LayerAttention
+from attnlab.layers.layer_attention import LayerAttention
 from attnlab.tasks.attention_map import AttentionMap, RowGroup
 from attnlab.tasks.input_parts import CLS, SEP
 from attnlab.tasks.layer_attention import SelectedAttention, self_attention_map

@@ -2,12 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import jax
 import numpy as np
 from jaxtyping import Array, PyTree
 
@@ -15,55 +12,38 @@ from attnlab.config import Experiment
 from attnlab.config.classification import Classification
 from attnlab.config.errors import UserError
 from attnlab.config.json_text import read_texts
-from attnlab.config.models.classifier import TransformerClassifier
 from attnlab.data.classification import yelp_hat
 from attnlab.data.classification.load import load
 from attnlab.data.classification.records import LabeledText
 from attnlab.data.classification.text_encoder import TextEncoder
-from attnlab.data.pretrained.source import Pretrained
 from attnlab.data.records import EvaluationSet
-from attnlab.data.text.batching import Batch, evaluation_shapes
 from attnlab.data.text.tokenizer import Tokenizer
 from attnlab.models import bert
-from attnlab.tasks.adapter import ModelAdapter
 from attnlab.tasks.attention_map import AnyAttentionMap, AttentionMap
-from attnlab.tasks.base import Metric, Task, TrainingBatches, rows_multiple, settings
+from attnlab.tasks.base import Metric, Task, TrainingBatches, settings
 from attnlab.tasks.classification import metrics
-from attnlab.tasks.classification.adapters import ClassifierAdapter, GuidedAdapter, GuidedText
 from attnlab.tasks.classification.adversary import adversary_loss, fill_with_base
 from attnlab.tasks.classification.attention_maps import (
-    ClassifiedText,
-    attention_rows,
     attention_to_text,
     class_map,
-    row_labels,
     selected_map,
     special_tokens,
 )
-from attnlab.tasks.classification.base_model import BaseModel, base_summary, is_guided, read_base, read_copy
+from attnlab.tasks.classification.base_model import base_summary, is_guided, read_base, read_copy
+from attnlab.tasks.classification.classifier import ClassifierTask
 from attnlab.tasks.classification.data_summary import batch_counts, class_shares, evidence_notes, exclusions
 from attnlab.tasks.classification.losses import label_loss
-from attnlab.tasks.classification.prediction_lines import prediction_lines, softmax
+from attnlab.tasks.classification.prediction_lines import prediction_lines
 from attnlab.tasks.explained_prediction import ExplainedPrediction, TargetSelection, choice
 from attnlab.tasks.input_parts import CLS, SEP, InputSequence, text_part
 from attnlab.tasks.layer_attention import Selection, layers_of_first_example, select
-from attnlab.tasks.poll import Poll, no_poll, with_poll
-from attnlab.tasks.pretrained_task import PretrainedTask
+from attnlab.tasks.poll import Poll, no_poll
 from attnlab.training.objective import Loss
 from attnlab.training.steps import shard_batch
 
-EVALUATION_TOKENS = 8192
-"""Tokens in one batch of an evaluation, padding counted."""
 
-
-@dataclass(eq=False)
-class ClassificationTask(PretrainedTask):
-    """The model of an experiment with its vocabulary and its classes.
-
-    Attributes:
-        base: the trained model that guides this one, or that an adversary is trained with; None for a trained adversary
-            and without such a model.
-    """
+class ClassificationTask(ClassifierTask):
+    """Text classification: its data, its loss, its metrics, and its inputs and outputs as text."""
 
     load_data = staticmethod(load)
     monitor = "dev_accuracy"
@@ -71,12 +51,6 @@ class ClassificationTask(PretrainedTask):
     input_format = "a text"
     correctness = "accuracy"
     reported_metrics = tuple(map(Metric, ("accuracy", "macro_f1", "ece", "majority", "rationale_mass")))
-
-    config: Experiment
-    text_encoder: TextEncoder
-    labels: tuple[str, ...]
-    pretrained: Pretrained | None = None
-    base: BaseModel | None = None
 
     @classmethod
     def prepare(cls, config: Experiment, splits: Any, data_dir: Path | None = None) -> Self:
@@ -111,23 +85,6 @@ class ClassificationTask(PretrainedTask):
         """Return the fingerprints of the pretrained weights and of the base model, if there are any."""
         return super().weight_fingerprints() | ({"base": self.base.fingerprint} if self.base else {})
 
-    @property
-    def tokenizer(self) -> Tokenizer:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The tokenizer of the texts."""
-        return self.text_encoder.tokenizer
-
-    @cached_property
-    def adapter(self) -> ModelAdapter:
-        """The model with the layout of its batches."""
-        adapter = GuidedAdapter if is_guided(self.config) else ClassifierAdapter
-        return adapter(self.config, self.tokenizer.vocabulary_size, len(self.labels))
-
-    def load_pretrained(self, params: PyTree) -> PyTree:
-        """Replace the initial parameters of the encoder with pretrained ones, if there are any."""
-        if self.pretrained is None:
-            return params
-        return params | {"encoder": super().load_pretrained(params["encoder"])}
-
     def loss(self, params: PyTree, batch: Mapping[str, Any], rng: Array | None) -> Loss:
         """Return the cross-entropy of the labels, or the loss of an adversary, plus the penalty of the pooling."""
         out = self.adapter.forward(params, batch, rng, attention=False)
@@ -155,23 +112,6 @@ class ClassificationTask(PretrainedTask):
             *exclusions(encoded, self._settings),
         ]
         return TrainingBatches(batches, summary)
-
-    def _adapted(
-        self, ids: Sequence[np.ndarray], labels: np.ndarray | None = None, base_texts: Sequence[ClassifiedText] = ()
-    ) -> list[tuple[Any, ...]]:
-        """Return examples as the adapter takes them, with the weights of the base model that guides this one.
-
-        Args:
-            ids: the tokens of each text.
-            labels: numbers of the classes; None where they do not matter.
-            base_texts: what the base model predicts for the texts, if it is known.
-        """
-        labels = np.zeros(len(ids), int) if labels is None else labels
-        if not is_guided(self.config):
-            return list(zip(ids, labels, strict=True))
-        assert self.base is not None
-        weights = [text.weights.mean(axis=0) for text in base_texts or self.base.classify(ids)]
-        return list(map(GuidedText, ids, labels, weights))
 
     def validation_metrics(
         self, params: PyTree, examples: Sequence[LabeledText], poll: Poll = no_poll
@@ -279,70 +219,6 @@ class ClassificationTask(PretrainedTask):
     def token_lengths(self, examples: Sequence[LabeledText]) -> dict[str, list[int]]:
         """Return the length in tokens of each text, before truncation."""
         return {"text": [text.length for text in self.text_encoder.encode([example.text for example in examples])]}
-
-    def probabilities(self, params: PyTree, texts: Sequence[str], poll: Poll = no_poll) -> np.ndarray:
-        """Return the probability of each class for each text, [n c]; uniform for a text without tokens.
-
-        Args:
-            params: the parameters of `model`.
-            texts: the texts.
-            poll: called between batches; may raise to stop.
-        """
-        probabilities = np.full((len(texts), len(self.labels)), 1 / len(self.labels), np.float64)
-        for indices, batch in with_poll(self._batches(self._ids(texts)), poll, len(texts)):
-            batch = shard_batch(batch)
-            logits = jax.device_get(self._logits(params, batch))
-            probabilities[indices] = softmax(logits[: len(indices)])
-        return probabilities
-
-    def classify(self, params: PyTree, texts: Sequence[str], poll: Poll = no_poll) -> list[ClassifiedText]:
-        """Return the class probabilities of each text with its attention; see `attention_rows`."""
-        return self.classify_encoded(params, self._ids(texts), poll)
-
-    def classify_encoded(self, params: PyTree, ids: Sequence[np.ndarray], poll: Poll = no_poll) -> list[ClassifiedText]:
-        """Return the class probabilities of each text with its attention, from the ids of its tokens."""
-        model = self.config.model
-        uniform = np.full(len(self.labels), 1 / len(self.labels))
-        results = [ClassifiedText(uniform, np.zeros((1, len(tokens))), ["hop-1"]) for tokens in ids]
-        for indices, batch in with_poll(self._batches(ids), poll, len(ids)):
-            batch = shard_batch(batch)
-            logits, weights = jax.device_get(self._logits_and_attention(params, batch))
-            labels = row_labels(model, weights.shape[1])
-            for row, index in enumerate(indices):
-                real = weights[row, :, : len(ids[index]) + sum(special_tokens(model))]
-                results[index] = ClassifiedText(softmax(logits[row : row + 1])[0], real, labels)
-        return results
-
-    @property
-    def _settings(self) -> Classification:
-        return settings(self.config, Classification)
-
-    @cached_property
-    def _logits(self) -> Callable[..., Array]:
-        def logits(params: PyTree, batch: Mapping[str, Any]) -> Array:
-            return self.adapter.forward(params, batch, attention=False).logits
-
-        return jax.jit(logits)
-
-    @cached_property
-    def _logits_and_attention(self) -> Callable[..., tuple[Array, Array]]:
-        def logits_and_attention(params: PyTree, batch: Mapping[str, Any]) -> tuple[Array, Array]:
-            out = self.adapter.forward(params, batch)
-            return out.logits, attention_rows(out.attention, self.config.model, batch["lengths"])
-
-        return jax.jit(logits_and_attention)
-
-    def _batches(self, ids: Sequence[np.ndarray]) -> Iterator[tuple[list[int], Batch]]:
-        """Yield batches of the texts with tokens, each with the indices of its texts."""
-        nonempty = [index for index, tokens in enumerate(ids) if len(tokens)]
-        model = self.config.model
-        max_tokens = model.max_text_tokens if isinstance(model, TransformerClassifier) else None
-        lengths, members = [len(ids[index]) for index in nonempty], self._adapted([ids[index] for index in nonempty])
-        for rows, shape in evaluation_shapes(lengths, EVALUATION_TOKENS, rows_multiple(), max_tokens):
-            yield [nonempty[row] for row in rows], self.adapter.fill([members[row] for row in rows], shape)
-
-    def _ids(self, texts: Sequence[str]) -> list[np.ndarray]:
-        return [text.ids for text in self.text_encoder.encode(texts)]
 
     def _label_numbers(self, examples: Sequence[LabeledText]) -> np.ndarray:
         return np.array([self.labels.index(example.label) for example in examples], int)

@@ -16,7 +16,7 @@ from attnlab.data.records import Span
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
 from attnlab.data.text.tokenizer import BOS, EOS
-from attnlab.layers.capture import LayerAttention
+from attnlab.layers.layer_attention import LayerAttention
 from attnlab.models.bidaf import BidafReader, Pointers, ReaderEmbeddings
 from attnlab.models.transformer_reader import TransformerReader
 from attnlab.tasks.adapter import ModelAdapter, Output

@@ -19,7 +19,7 @@ from attnlab.data.story_qa.records import StoryQuestion
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
 from attnlab.data.text.letters import WORD, composed
-from attnlab.layers.capture import LayerAttention
+from attnlab.layers.layer_attention import LayerAttention
 from attnlab.models.memory_network import MemoryNetwork, StoryEmbeddings
 from attnlab.models.transformer_story_reader import SentenceStoryReader, TransformerStoryReader, latest_first
 from attnlab.tasks.adapter import ModelAdapter, Output

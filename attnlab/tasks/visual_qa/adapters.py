@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from attnlab.data.text.batching import Batch
 from attnlab.data.text.buckets import Shape
 from attnlab.data.text.tokenizer import EOS
-from attnlab.layers.capture import LayerAttention
+from attnlab.layers.layer_attention import LayerAttention
 from attnlab.models.visual_qa import VisualAnswerer
 from attnlab.tasks.adapter import ModelAdapter
 from attnlab.tasks.image_inputs import ImageInputs
