@@ -202,6 +202,7 @@ def test_swap_exchanges_source_and_target(undecided: Path, data: Path, written: 
     assert rows["attention"]["aer"] > 30.0
 
 
+@pytest.mark.slow
 def test_text_is_what_the_aligners_are_trained_on(run: Path, data: Path, gold, monkeypatch, tmp_path: Path):
     monkeypatch.delenv("ATTNLAB_DATA", raising=False)
     write_jsonl(tmp_path / "few.jsonl", gold[:2], 0)  # too few to learn their words from
@@ -217,6 +218,7 @@ def test_text_is_what_the_aligners_are_trained_on(run: Path, data: Path, gold, m
     assert (other["trained_on"], of_data["trained_on"]) == (SPLITS["dev"], SPLITS["train"])
 
 
+@pytest.mark.slow
 def test_detokenized_gold_is_what_the_model_was_trained_on(undecided: Path, gold, tmp_path: Path):
     tokenized = [AlignedSentence(f"{pair.source} !", f"{pair.target} !", pair.gold) for pair in gold]
     plain = [AlignedSentence(f"{pair.source}!", f"{pair.target}!", pair.gold) for pair in gold]
@@ -257,6 +259,7 @@ def within_a_token(words: list[str]) -> list[tuple[int, int]]:
     return [(start, start + 1), (start + 1, second), *others]
 
 
+@pytest.mark.slow
 def test_both_directions_are_symmetrized(run: Path, data: Path, gold, tmp_path: Path):
     other = lab.train(experiment("en", "de", "reverse", 60), tmp_path / "backward", data)
     report, attention = lab.align(run, gold, dev=10, reverse=other, aligners=["ibm1"], data_dir=data)

@@ -353,7 +353,7 @@ class TestAdversarialRows:
         weights, predict = array(0.9, 0.0, 0.1), lambda w: w @ self.VALUES
         one = adversarial_attention(jax.random.key(0), predict, weights, n_steps=50)
         rows = adversarial_rows(
-            jax.random.key(0), lambda w: w @ self.VALUES, weights[None], jnp.ones((1, 3), bool), n_steps=50
+            jax.random.key(0), predict, jnp.asarray(weights)[None], jnp.ones((1, 3), bool), n_steps=50
         )
         assert float(one.best_jsd) == float(rows.best_jsd)
         assert float(rows.best_tvd) == float(rows.best_largest_tvd)

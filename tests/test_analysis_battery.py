@@ -297,9 +297,8 @@ def measured(task: str) -> list[Any]:
     return run_battery(small(task), prepared(task)[2])
 
 
-@pytest.mark.parametrize(
-    "task", [pytest.param(name, marks=() if name == "classification" else pytest.mark.slow) for name in TASKS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
 def test_every_task(task: str):
     battery, records = small(task), measured(task)
     assert [record["example"] for record in records] == [0, 1, 2]
@@ -328,6 +327,7 @@ def test_every_task(task: str):
     assert "http" not in page.replace('http-equiv="Content-Security-Policy"', "")
 
 
+@pytest.mark.slow
 def test_a_chunk_of_one_is_a_chunk_of_many(monkeypatch):
     battery, examples, whole = small("classification"), prepared("classification")[2], measured("classification")
     monkeypatch.setattr(chunks, "MAX_ROWS", 1)

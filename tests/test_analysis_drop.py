@@ -127,7 +127,8 @@ def measured(name: str) -> tuple[Battery, list[Any]]:
     return battery, run_battery(battery, dict(enumerate(examples)))
 
 
-@pytest.mark.parametrize("name", rows(name for name in MODELS if name not in IMAGES))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in IMAGES])
 def test_the_battery_drops(name: str):
     battery, records = measured(name)
     json.dumps(records, allow_nan=False)
@@ -141,6 +142,7 @@ def test_the_battery_drops(name: str):
     assert ("log_odds" in left_out) == (name == "bidaf") == ("log_odds" not in found)
 
 
+@pytest.mark.slow
 def test_special_tokens_neither_go_nor_count():
     """The values of a model with [CLS] and [SEP], from texts that are tokenized without the words that are removed."""
     explainer, params, examples = prepared("transformer")

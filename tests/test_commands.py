@@ -97,7 +97,7 @@ STUDY = [
     *(f"attnlab evaluate runs/{name}-s{seed} --data DIR" for name in MLP_RUNS for seed in range(1, 6)),
     "attnlab results 'runs/sst2_mlp_*-s*'",
     *(
-        f"attnlab compare 'runs/sst2_mlp_{first}-s*' --to 'runs/sst2_mlp_{second}-s*'"
+        f"attnlab compare 'runs/sst2_mlp_{first}-s*' --against 'runs/sst2_mlp_{second}-s*'"
         for first, second in (("base", "uniform"), ("base", "adversary"), ("adversary", "uniform"), ("base", "trained"))
     ),
 ]
@@ -115,6 +115,7 @@ NOT_RUN = {
             "attnlab train experiments/classification/sst2_additive.yaml --data DIR",
             "attnlab train experiments/classification/sst2_additive.yaml --data DIR --seed 2",
             "attnlab divergence runs/sst2_additive-s1 'runs/sst2_additive-s*' --data DIR",
+            "attnlab divergence runs/sst2_additive-s1 'runs/sst2_additive-s*' 'runs/sst2_adversary*' --data DIR",
             "attnlab train experiments/classification/sst2_adversary.yaml --data DIR",
             "attnlab train experiments/classification/sst2_adversary.yaml task.objective.strength=0.01 --data DIR "
             "--out runs/sst2_adversary-0.01-s1",
@@ -132,7 +133,8 @@ NOT_RUN = {
             "attnlab faithfulness runs/synthetic_sentiment_additive-s1",
             "attnlab faithfulness runs/synthetic_sentiment_additive-s1 --split dev --examples 50 --methods "
             "raw_attention,integrated_gradients",
-            "attnlab faithfulness runs/synthetic_sentiment_additive-s1 --removal mask --seed 1",
+            "attnlab faithfulness runs/synthetic_sentiment_additive-s1 --removal drop --seed 1",
+            "attnlab faithfulness runs/sst2_additive-s1 --data DIR --examples 500",
             "attnlab faithfulness runs/sst2_additive-s1 --data DIR --split yelp_hat",
         ),
         "tests/test_faithfulness_command.py runs the command, on other data",

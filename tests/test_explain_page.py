@@ -167,6 +167,7 @@ def test_five_hundred_words_stay_below_two_megabytes(heads, layers, whole):
     assert (f"only the {data['kept']} largest weights are stored" in html) == (not whole)
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_left_out_and_said():
     words = [f"word{number}" for number in range(400)]
     html = render(explained(words, attention=maps_of(words, 25, 1) * 10), title="t")

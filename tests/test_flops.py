@@ -101,7 +101,8 @@ def step_of(file: str) -> tuple[Flops, dict[str, tuple[int, ...]], int]:
     task = task_class(config).prepare(config, splits)
     batch = task.training_batches(splits.train).batches.batch(0)
     state = jax.eval_shape(lambda: initial_state(task.initialize, config.training, config.seed))
-    traced = make_train_step(task.loss, config.training, config.seed).trace(state, shard_batch(batch))
+    step = make_train_step(task.loss, config.training, config.seed)
+    traced = step.func.trace(state, shard_batch(batch), **step.keywords)
     vocabulary = task.tokenizer.target.vocabulary_size
     return flops(traced.jaxpr), {name: array.shape for name, array in batch.items()}, vocabulary
 

@@ -54,7 +54,7 @@ PLAIN = {"score": "scaled_dot", "mods": "no_mods", "mask": "lengths", "normalize
 
 
 @pytest.mark.parametrize("kind", ROWS)
-@pytest.mark.quick("score", "normalizer")
+@pytest.mark.quick("score")
 def test_a_new_part_is_a_function_and_a_row(kind, monkeypatch, strict, x64):
     """With nothing else, it equals its oracle in every backend, and has the same gradients in all."""
     table, row = ROWS[kind]

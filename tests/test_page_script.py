@@ -49,6 +49,7 @@ def faithfulness() -> str:
         })  # fmt: skip
     summary = summarize(records, BatterySettings(METHODS))
     summary |= {"target": "", "left_out": {"methods": {"smooth_grad": "slow"}}, "settings": {"removal": "drop"}}
+    summary |= {"task_metrics": {}, "notes": []}
     return faithfulness_page.render(FaithfulnessReport(summary, records), title="sst2: faithfulness", command="attnlab")
 
 
@@ -81,7 +82,7 @@ def test_a_page_is_small_complete_and_reachable_by_keyboard(name: str):
 def test_no_two_curves_look_alike():
     methods = [f"method_{number}" for number in range(14)] + ["random_attribution", "leave_one_out", "raw_attention"]
     styles = faithfulness_page._styles(methods)
-    drawn = [(styles[method], faithfulness_page.MARKS.get(method)) for method in methods]
+    drawn = [(styles[method], faithfulness_page.ROLES.get(method)) for method in methods]
     assert len(set(drawn)) == len(methods)
 
 

@@ -92,6 +92,7 @@ def test_a_run_needs_its_base_no_more_once_it_is_trained(folder: Path, tmp_path:
         lab.load(tmp_path / "mlp")
 
 
+@pytest.mark.slow
 def test_a_run_whose_base_was_trained_anew_is_not_resumed(folder: Path, tmp_path: Path):
     """The base model is an input of the run, like the data: its fingerprint is compared, also between seeds."""
     shutil.copytree(folder / "base-s2", tmp_path / "base")
@@ -246,6 +247,7 @@ def test_an_adversary_broken_off_and_resumed_ends_with_the_same_bits(folder: Pat
     assert untimed(broken) == untimed(whole)
 
 
+@pytest.mark.slow
 def test_divergence_refuses_runs_that_cannot_be_compared(folder: Path, tmp_path: Path, capsys):
     base = folder / "base-s1"
     hops, data = train(tmp_path / "hops", "model.pooling.hops=2"), train(tmp_path / "data", "task.data.test=59")

@@ -152,6 +152,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lab.train(load(CONFIG, ["training.steps=2"], tiny=True), tmp_path_factory.mktemp("runs") / "run", None)
 
 
+@pytest.mark.slow
 def test_any_run_is_evaluated_without_its_own_data(
     run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

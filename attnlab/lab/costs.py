@@ -79,7 +79,7 @@ def _cost_of_shape(
     """Return the state after the steps, the numbers of a `BatchCost`, and the number of unbounded loops."""
     from attnlab.bench.flops import flops
 
-    traced = step.trace(state, shard_batch(batches[0]))
+    traced = step.func.trace(state, shard_batch(batches[0]), **step.keywords)
     operations = flops(traced.jaxpr)
     with stage("compile"):
         compiled = traced.lower().compile()
@@ -89,7 +89,7 @@ def _cost_of_shape(
     times, counts = [], []
     for number in range(steps + 1):
         start = time.perf_counter()
-        state, metrics = compiled(state, shard_batch(batches[number % len(batches)]))
+        state, metrics = compiled(state, shard_batch(batches[number % len(batches)]), **step.keywords)
         counts.append(int(jax.device_get(metrics["count"])))
         jax.block_until_ready(state)
         times.append(time.perf_counter() - start)
