@@ -341,6 +341,7 @@ def test_a_chunk_of_one_is_a_chunk_of_many(monkeypatch):
                 assert found[name] == pytest.approx(expected["methods"][method][name], abs=1e-4), (method, name)
 
 
+@pytest.mark.slow
 def test_a_record_has_the_values_of_the_functions_of_each_metric():
     """A real example, with padding to the width of a chunk."""
     explainer, params, examples = prepared("classification")

@@ -153,7 +153,7 @@ def blanked(case: Case, groups: int | None = None, places: slice = slice(None)):
 
 
 @every_model
-@pytest.mark.quick("recurrent classifier", "memory network", "recurrent captioner")
+@pytest.mark.quick("recurrent classifier", "memory network")
 def test_every_position_has_a_label_and_integrated_gradients_are_complete(case: Case):
     explained, explainer = case.explained, case.explainer
     positions = explainer.prepare(case.params, explained)
@@ -187,7 +187,7 @@ def test_every_position_has_a_label_and_integrated_gradients_are_complete(case: 
 
 
 @every_model
-@pytest.mark.quick("recurrent classifier", "memory network", "visual questions")
+@pytest.mark.quick("recurrent classifier", "memory network")
 def test_occlusion_is_the_change_of_the_target_computed_without_padding(case: Case):
     explained, explainer = case.explained, case.explainer
     attributions, _, score = explainer.attribute(case.params, explained, "occlusion")

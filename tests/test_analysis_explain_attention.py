@@ -152,7 +152,7 @@ def test_rollout_is_the_product_of_the_layers():
         ("BiDAF", ["gradient_x_attention", "attention_norms"]),
     ],
 )
-@pytest.mark.quick("recurrent classifier-methods0", "Transformer translation-methods2")
+@pytest.mark.quick("recurrent classifier-methods0")
 def test_every_method_on_attention_is_finite_and_0_at_padding(name, methods):
     selection = TWO_WORDS if "translation" in name else {}
     for method in methods:

@@ -108,6 +108,7 @@ def test_a_finished_measurement_computes_nothing(run, report, measured):
     assert without_environment(run) == before
 
 
+@pytest.mark.slow
 def test_restart_and_other_settings(run, report, measured, capsys):
     (path,) = files(run)
     whole = path.read_bytes()
@@ -197,6 +198,7 @@ def test_the_same_command_twice_at_a_time(run, report):
     assert path.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_an_interruption_loses_one_chunk(run, report, measured, monkeypatch):
     """Predictions are computed with the chunks that need them."""
     predicted: list[int] = []

@@ -137,8 +137,8 @@ class TestTransformations:
             mapped = jax.jit(jax.vmap(call, in_axes=axis, out_axes=axis))
             assert_close(mapped(query, key, value, lengths), expected, "float64")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("implementation", BLOCKWISE)
-    @pytest.mark.quick("streaming")
     def test_scan_with_remat_equals_the_loop(self, implementation):
         function = slopes_of(implementation)
         arrays = tuple(problem().values())

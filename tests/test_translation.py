@@ -78,9 +78,8 @@ def test_words_with_punctuation_are_aligned_as_the_gold_alignment_counts_them(mo
     assert task._alignment_scores({}, [pair], no_poll)["aer"] == 0.0
 
 
-@pytest.mark.parametrize(
-    "model", [pytest.param(RECURRENT, marks=pytest.mark.slow), TRANSFORMER], ids=["recurrent", "transformer"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [RECURRENT, TRANSFORMER], ids=["recurrent", "transformer"])
 @pytest.mark.optimized
 def test_guiding_makes_attention_follow_gold(model):
     config = experiment(model, guided_alignment=1.0)

@@ -233,6 +233,7 @@ def test_adversaries_of_each_config_have_a_curve_of_their_own():
     assert [group.label for group in groups] == [f"{first}, λ = 1", f"{first}, λ = 2", f"{other}, λ = 1"]
 
 
+@pytest.mark.slow
 def test_an_adversary_broken_off_and_resumed_ends_with_the_same_bits(folder: Path, tmp_path: Path, monkeypatch):
     overrides = (adversary(folder / "base-s1"), "training.steps=6")
     whole, broken = train(tmp_path / "whole", *overrides), tmp_path / "broken"

@@ -65,7 +65,7 @@ def _sweep(options: argparse.Namespace) -> int:
                 print(f"stopped; the state of every run was saved. To go on: {again}", file=sys.stderr, flush=True)
             return 128 + interrupted.signal_number
     if complete:
-        print(f"next: attnlab results {plan.directory}")
+        print(f"next: attnlab compare {plan.directory}")
     return 0 if complete else 1
 
 
