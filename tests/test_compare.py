@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from attnlab import cli
 from attnlab.analysis.significance import crossed_difference, holm, seeds_difference
 from attnlab.config.load import load, resolved
+from attnlab.results import varied
 from attnlab.results.per_example import PerExampleScores, read_per_example, write_per_example
 from attnlab.results.step_cost import BatchCost, StepCost, read_cost, write_cost
 from attnlab.tasks.bootstrap import draws, interval, paired_difference
@@ -385,3 +387,15 @@ def test_what_was_saved_of_a_run_is_no_run(make, capsys: pytest.CaptureFixture[s
     assert code == 2
     assert re.search(r"other: .*per_example/test.npz .* cannot|other: per_example/test.npz was not archived", err)
     assert f"attnlab train {other}/config.yaml --out runs/other" in err
+
+
+def test_the_guide_of_frozen_weights_explains_the_fingerprint_of_its_run():
+    def group(base: str | None) -> Any:
+        fingerprint = {"data": "d"} | ({} if base is None else {"base": base})
+        return SimpleNamespace(runs=[SimpleNamespace(environment={"fingerprint": fingerprint})])
+
+    for places in (["model.pooling"], ["model.pooling.run"], ["task.objective.base"]):
+        assert list(varied._inputs(group("a"), group("b"), places)) == []
+    assert [name for name, *_ in varied._inputs(group(None), group("b"), ["model.dropout"])] == [
+        "fingerprint of the base"
+    ]

@@ -65,7 +65,7 @@ def _sweep(options: argparse.Namespace) -> int:
                 print(f"stopped; the state of every run was saved. To go on: {again}", file=sys.stderr, flush=True)
             return 128 + interrupted.signal_number
     if complete:
-        print(f"next: attnlab compare {plan.directory}")
+        print(f"next: attnlab {'compare' if len(plan.settings) > 1 else 'results'} {plan.directory}")
     return 0 if complete else 1
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from attnlab.analysis.battery import FaithfulnessReport
 
 BUSY = "computes the same; wait for it"
-FORMAT = 3
+FORMAT = 4
 """Number of the format of records; a change of what they hold begins new files."""
 
 

@@ -141,7 +141,7 @@ def _missing(groups: Sequence[RunGroup], split: str) -> str:
     if run.archived:
         return (
             f"{run.directory}: {per_example_file(split)} was not archived; to compare this run, retrain it: "
-            f" attnlab train {run.directory}/config.yaml --out runs/{run.directory.name}"
+            f"attnlab train {run.directory}/config.yaml --out runs/{run.directory.name}"
         )
     return (
         f"{run.directory}: has no {per_example_file(split)}; attnlab evaluate {run.directory} --split {split} writes it"

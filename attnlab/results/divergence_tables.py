@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from attnlab.config.errors import UserError
 from attnlab.results.record import RunRecord
 from attnlab.results.tables import NONE, line
 
@@ -25,6 +26,8 @@ def _table(name: str, split: str, report: Mapping[str, Any]) -> str:
 
 
 def _cells(group: Mapping[str, Any]) -> list[str]:
+    if "divergence" not in group:
+        raise UserError(f"divergence of {group['label']}: is of an earlier version; attnlab divergence writes it anew")
     found = group["divergence"]
     distances = [_cell(found, name) for name in ("weight_jsd", "prediction_tvd")]
     return [group["label"], str(len(group["runs"])), *distances, f"{found['accuracy']:.1f}"]

@@ -6,6 +6,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from attnlab.analysis.battery.metric_table import METRICS, TESTS
+from attnlab.analysis.battery.settings import CEILING, FLOOR
 from attnlab.results.groups import RunGroup, group_by_config
 from attnlab.results.record import RunRecord
 from attnlab.results.run_files import FAITHFULNESS
@@ -19,8 +20,6 @@ TESTED = (
     "permutation_median_tvd", "uniform_tvd", "uniform_same_decision", "adversarial_jsd", "adversarial_found",
 )  # fmt: skip
 """Tests of attention that are columns of the last table."""
-FIRST, LAST = "random_attribution", "leave_one_out"
-"""The floor is the first column, the ceiling the last."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def render(runs: Sequence[RunRecord]) -> str:
     if not rows:
         return f"{NONE}\n"
     methods = {name for row in rows for found in row.found for name in found["methods"]}
-    ordered = [FIRST, *sorted(methods - {FIRST, LAST}), LAST]
+    ordered = [FLOOR, *sorted(methods - {FLOOR, CEILING}), CEILING]
     blocks = [_compared(metric, rows, ordered) for metric in COMPARED]
     return "\n\n".join([block for block in (*blocks, _tested(rows)) if block]) + "\n"
 

@@ -103,11 +103,14 @@ def _differences(first: RunGroup, second: RunGroup) -> tuple[list[str], list[tup
 
 def _inputs(first: RunGroup, second: RunGroup, explained: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """Yield the inputs with different fingerprints, such as data of the same name, unless a setting explains them."""
-    sections = {"data": "task.data", "pretrained": "model.pretrained", "base": "task.objective"}
+    sections = {
+        "data": ("task.data",), "pretrained": ("model.pretrained",), "base": ("task.objective", "model.pooling"),
+    }  # fmt: skip
     hashes, others = (_fingerprint(group) for group in (first, second))
     for name in INPUTS:
         if hashes.get(name) != others.get(name):
-            if not any(_contains(sections[name], place) or _contains(place, sections[name]) for place in explained):
+            pairs = ((section, place) for section in sections[name] for place in explained)
+            if not any(_contains(section, place) or _contains(place, section) for section, place in pairs):
                 yield f"fingerprint of the {name}", str(hashes.get(name))[:12], str(others.get(name))[:12]
 
 

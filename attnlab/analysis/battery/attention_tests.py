@@ -20,9 +20,6 @@ from attnlab.functional.divergence import tvd
 from attnlab.layers.capture import Intervention
 from attnlab.layers.layer_attention import LayerAttention
 
-PERMUTATION = ("permutation_median_tvd", "permutation_max_weight")
-UNIFORM = ("uniform_tvd", "uniform_same_decision", "uniform_probability_change")
-
 
 def main_layers(layers: Sequence[LayerAttention]) -> list[LayerAttention]:
     """Return the attention to the input from outside it; nothing for a model with self-attention alone."""
