@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
 from typing import Any
 
 from attnlab.analysis.battery.metric_table import METRICS, TESTS
@@ -10,7 +9,7 @@ from attnlab.analysis.battery.settings import CEILING, FLOOR
 from attnlab.results.groups import RunGroup, group_by_config
 from attnlab.results.record import RunRecord
 from attnlab.results.run_files import FAITHFULNESS
-from attnlab.results.tables import NONE, line
+from attnlab.results.tables import NONE, line, mean_cell
 
 MARK = "faithfulness"
 """Name of the markers in a file between which the tables are."""
@@ -40,11 +39,7 @@ class Row:
         entries = [entry for entry in (_at(found, place) for found in self.found) if entry is not None]
         if len(entries) < len(self.found) or not entries:
             return "—"
-        values = [entry["mean"] for entry in entries]
-        if len(values) > 1:
-            return f"{mean(values):.2f} ± {stdev(values):.2f}"
-        low, high = entries[0]["ci95"] or (None, None)
-        return f"{values[0]:.2f}" + ("" if low is None else f" [{low:.2f}, {high:.2f}]")
+        return mean_cell([entry["mean"] for entry in entries], entries[0]["ci95"], 2)
 
     @property
     def label(self) -> str:

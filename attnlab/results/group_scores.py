@@ -196,8 +196,10 @@ def group_difference(
     difference = GroupDifference(*pair, split, metric, value, hedges_g(first.runs, second.runs), NOTHING)
     if len(first.runs) > 1 and len(second.runs) > 1:
         crossed = first.basis == second.basis == BOTH
-        seeds = lambda: seeds_difference(first.runs, second.runs)  # noqa: E731
-        estimate = crossed_difference(first.items, second.items) if crossed else seeds()
+        if crossed:
+            estimate = crossed_difference(first.items, second.items)
+        else:
+            estimate = seeds_difference(first.runs, second.runs)
         p = _p_value(estimate)
         return replace(
             difference,

@@ -48,13 +48,9 @@ class Row:
         """Format a metric: value and interval of one run, mean ± standard deviation of several, — if it is missing."""
         results = [run.results[self.split] for run in self.runs]
         values = [scores[column.name] for scores in results if scores.get(column.name) is not None]
-        format_value = lambda value: f"{value:.{column.digits}f}"  # noqa: E731
         if len(values) < len(self.runs):
             return "—"
-        if len(values) > 1:
-            return f"{format_value(mean(values))} ± {format_value(stdev(values))}"
-        low, high = results[0].get(f"{column.name}_ci95") or (None, None)
-        return format_value(values[0]) + ("" if low is None else f" [{format_value(low)}, {format_value(high)}]")
+        return mean_cell(values, results[0].get(f"{column.name}_ci95"), column.digits)
 
     def training(self) -> str:
         """Format the mean training time, the last step of incomplete training, and the number of resumptions."""
@@ -101,6 +97,18 @@ def rows(runs: Sequence[RunRecord]) -> Iterator[Row]:
         name = f"`{group.name}`" + (f" ({', '.join(marks)})" if marks else "")
         for split in dict.fromkeys(split for run in group.runs for split in run.results):
             yield Row(name, split, RunGroup(tuple(run for run in group.runs if split in run.results)))
+
+
+def mean_cell(values: Sequence[float], interval: Sequence[float] | None, digits: int) -> str:
+    """Format the value of one run with its interval, or mean ± standard deviation of several.
+
+    >>> mean_cell([0.5], [0.25, 0.75], 2), mean_cell([0.5], None, 1), mean_cell([1.0, 3.0], None, 1)
+    ('0.50 [0.25, 0.75]', '0.5', '2.0 ± 1.4')
+    """
+    if len(values) > 1:
+        return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
+    low, high = interval or (None, None)
+    return f"{values[0]:.{digits}f}" + ("" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]")
 
 
 def insert(text: str, path: Path) -> None:
