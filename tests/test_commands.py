@@ -78,28 +78,13 @@ WITH_DATA = {
 }  # fmt: skip
 """Run with made-up data in the place of DIR, tiny."""
 
-MLP_RUNS = [f"sst2_mlp_{guide}" for guide in ("uniform", "trained", "base", "adversary")]
 STUDY = [
     *(f"attnlab train experiments/classification/sst2_additive.yaml --data DIR --seed {seed}" for seed in range(1, 6)),
-    *(
-        f"attnlab train experiments/classification/sst2_adversary.yaml task.objective.strength={strength} --data DIR "
-        f"--seed {seed} --out runs/sst2_adversary-{strength}-s{seed}"
-        for strength in ("0.0001", "0.0003", "0.003", "0.01")
-        for seed in range(1, 6)
-    ),
-    *(f"attnlab train experiments/classification/sst2_adversary.yaml --data DIR --seed {seed}" for seed in range(1, 6)),
-    "attnlab divergence runs/sst2_additive-s1 'runs/sst2_additive-s*' 'runs/sst2_adversary*-s*' --data DIR",
-    *(
-        f"attnlab train experiments/classification/{name}.yaml --data DIR --seed {seed}"
-        for name in MLP_RUNS
-        for seed in range(1, 6)
-    ),
-    *(f"attnlab evaluate runs/{name}-s{seed} --data DIR" for name in MLP_RUNS for seed in range(1, 6)),
-    "attnlab results 'runs/sst2_mlp_*-s*'",
-    *(
-        f"attnlab compare 'runs/sst2_mlp_{first}-s*' --against 'runs/sst2_mlp_{second}-s*'"
-        for first, second in (("base", "uniform"), ("base", "adversary"), ("adversary", "uniform"), ("base", "trained"))
-    ),
+    "attnlab sweep experiments/studies/sst2_adversaries.yaml --data DIR",
+    "attnlab divergence runs/sst2_additive-s1 'runs/sst2_additive-s*' runs/sst2_adversaries --data DIR",
+    "attnlab sweep experiments/studies/sst2_guides.yaml --data DIR",
+    "attnlab results runs/sst2_guides",
+    "attnlab compare runs/sst2_guides --out runs/sst2_guides_compared",
 ]
 """The study of docs/wiegreffe_pinter.md."""
 
@@ -115,7 +100,7 @@ NOT_RUN = {
             "attnlab train experiments/classification/sst2_additive.yaml --data DIR",
             "attnlab train experiments/classification/sst2_additive.yaml --data DIR --seed 2",
             "attnlab divergence runs/sst2_additive-s1 'runs/sst2_additive-s*' --data DIR",
-            "attnlab divergence runs/sst2_additive-s1 'runs/sst2_additive-s*' 'runs/sst2_adversary*' --data DIR",
+            "attnlab divergence runs/sst2_additive-s1 'runs/sst2_additive-s*' runs/sst2_adversaries --data DIR",
             "attnlab train experiments/classification/sst2_adversary.yaml --data DIR",
             "attnlab train experiments/classification/sst2_adversary.yaml task.objective.strength=0.01 --data DIR "
             "--out runs/sst2_adversary-0.01-s1",

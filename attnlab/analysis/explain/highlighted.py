@@ -131,7 +131,7 @@ def agreement_table(methods: Sequence[str], tau: np.ndarray, parts: int) -> str:
     for row, method in enumerate(methods):
         numbers = ["" if row == column else _tau(float(value)) for column, value in enumerate(tau[row])]
         cells = "".join(f"<td>{number}</td>" for number in numbers)
-        body += f'<tr><th scope="row">{row + 1} {escape(method)}</th>{cells}</tr>'
+        body += f'<tr><th scope="row">{row + 1} {escape(method).replace("_", "_<wbr>")}</th>{cells}</tr>'
     caption = f"<caption>Agreement: Kendall's τ over {parts} parts of the input</caption>"
     rows = f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody>"
     return f'<table class="attnlab-agreement">{caption}{rows}</table>'
