@@ -39,7 +39,7 @@ class _Line:
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._updating = self._try(self._live.start)
+            self._updating = self._try(self._live.start)  # puts objects of rich in the place of stdout and stderr
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,11 +64,13 @@ class _Line:
         return True
 
     def _try(self, show: Callable[[], None]) -> bool:
+        """Show something, and return whether that was carried out, as it is on a broken pipe too."""
         try:
             show()
         except OSError:
             self._console.quiet = True
-        return not self._console.quiet
+            return False
+        return True
 
 
 class Progress(_Line):
@@ -204,9 +206,8 @@ class EvaluationProgress(_Line):
         """Time and size of the first batch of the pass, whose time includes compilation."""
 
     def __enter__(self) -> Self:
-        super().__enter__()
         self.print(f"{self._split}: {self._examples:,} examples; compiling first")
-        return self
+        return super().__enter__()  # last, since nothing after it may fail
 
     def __call__(self, done: int = 0, total: int = 0) -> None:
         """Add a finished batch; `done=0` begins another pass over the examples."""
@@ -252,9 +253,8 @@ class ChunkProgress(_Line):
         """Seconds and examples of the chunks that were not compiled."""
 
     def __enter__(self) -> Self:
-        super().__enter__()
         self.print(f"{self._name}: {self._examples:,} examples; compiling first")
-        return self
+        return super().__enter__()  # last, since nothing after it may fail
 
     def __call__(self, done: int, total: int, *, compiling: bool = False) -> None:
         """Add a finished chunk, if more examples are done than before.
