@@ -36,7 +36,7 @@ def soft_cap(cap: float | int | Array | MappedArray) -> Mod:
     Returns: a mod; its logits lie between −cap and cap, and are almost unchanged near 0.
     Numerics: the gradient of a logit far beyond the cap vanishes. A cap that is not positive raises if its value is
         known, and gives NaN inside jit.
-    Reference: Bello et al. 2016, "Neural combinatorial optimization", eq. 16; Gemma Team 2024, section 2.
+    Reference: Bello et al. 2016, "Neural combinatorial optimization" (clipped logits); Gemma Team 2024, section 2.
 
     >>> soft_cap(2.0)(jnp.array([[0.0, 1e9]]), None).tolist()
     [[0.0, 2.0]]
@@ -106,7 +106,7 @@ def relative_bias(table: Array | MappedArray) -> Mod:
             `parts.map_over` if each head or example has its own table.
     Returns: a mod with the table as its leaf.
     Numerics: added in the dtype of the logits.
-    Reference: Shaw, Uszkoreit & Vaswani 2018, eq. 5 (the clipping); Raffel et al. 2020, section 2.1 (scalars).
+    Reference: Shaw, Uszkoreit & Vaswani 2018, section 3.2 (the clipping); Raffel et al. 2020, section 2.1 (scalars).
 
     >>> places = Positions(jnp.arange(1), jnp.arange(3), jnp.array(0), jnp.array(0))
     >>> relative_bias(jnp.array([9.0, 0.0, 5.0]))(jnp.zeros((1, 3)), places).tolist()

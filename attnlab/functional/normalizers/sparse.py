@@ -31,7 +31,7 @@ def sparsemax(logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | N
     Returns: weights in [0, 1] that sum to one, many of them exactly 0.
     Numerics: as for all `normalizers`. Exact, by sorting, and so is the gradient, which is discontinuous where a key
         enters the support; at that point it is the gradient of the smaller support. Second derivatives are 0.
-    Reference: Martins & Astudillo 2016, algorithm 1 and proposition 2.
+    Reference: Martins & Astudillo 2016, algorithm 1.
 
     >>> sparsemax(jnp.array([1.0, 0.5, -1.0])).tolist()
     [0.75, 0.25, 0.0]
@@ -52,7 +52,7 @@ def entmax15(logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | No
     Returns: weights in [0, 1] that sum to one, some of them exactly 0.
     Numerics: as for all `normalizers`. Exact, by sorting; so are the gradient, which is continuous, and derivatives up
         to the third.
-    Reference: Peters, Niculae & Martins 2019, algorithm 2.
+    Reference: Peters, Niculae & Martins 2019, "Sparse Sequence-to-Sequence Models".
 
     >>> [round(weight, 4) for weight in entmax15(jnp.array([1.0, 0.0, -9.0])).tolist()]
     [0.8307, 0.1693, 0.0]
@@ -79,7 +79,7 @@ def entmax(alpha: Any) -> "Entmax":
         exponential. Above 2 the slope at the edge of the support is infinite, and weights near it are less accurate.
         An α below 1 raises if its value is known, and gives NaN inside jit. `entmax15` and `sparsemax` are several
         times as fast.
-    Reference: Peters, Niculae & Martins 2019, eq. 8; Correia, Niculae & Martins 2019, section 3 (α learned).
+    Reference: Peters, Niculae & Martins 2019; Correia, Niculae & Martins 2019, section 3 (α learned).
 
     >>> weights = entmax(2.0)(jnp.array([1.0, 0.5, -1.0]))
     >>> [round(weight, 4) for weight in weights.tolist()]
