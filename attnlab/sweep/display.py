@@ -12,7 +12,7 @@ from rich.text import Text
 from attnlab.sweep.estimate import mean_overhead, seconds_to_go
 from attnlab.sweep.plan import Plan, PlannedRun
 from attnlab.sweep.status import RunStatus, read_status
-from attnlab.training.progress import TerminalConsole, duration
+from attnlab.training.progress import TerminalConsole, carried_out, duration
 
 REFRESH_EVERY = 1.0
 """Seconds between updates of the table."""
@@ -148,13 +148,7 @@ class Display:
         return [f"{done} of {len(runs)}", ", ".join(running), ", ".join(failed)]
 
     def _try(self, show: Callable[[], None]) -> bool:
-        """Show something, and return whether that was possible; a closed terminal or full disk ends no sweep."""
-        try:
-            show()
-        except OSError:
-            self._console.quiet = True
-            return False
-        return True
+        return carried_out(self._console, show)
 
 
 def _percentage(status: RunStatus) -> str:

@@ -24,11 +24,22 @@ class TerminalConsole(Console):
         self.quiet = True
 
 
-class _Line:
-    """A line that is updated in place, below lines that stay.
+def carried_out(console: Console, show: Callable[[], None]) -> bool:
+    """Show something, and return whether that was possible.
 
-    If the terminal is closed, or the disk behind stderr is full, output ends and work continues.
+    If the terminal is closed, or the disk behind stderr is full, output ends and work goes on. A broken pipe is no
+    failure here: rich goes on without output (`on_broken_pipe`).
     """
+    try:
+        show()
+    except OSError:
+        console.quiet = True
+        return False
+    return True
+
+
+class _Line:
+    """A line that is updated in place, below lines that stay."""
 
     def __init__(self, console: Console | None, clock: Callable[[], float]) -> None:
         self._console = console or TerminalConsole(stderr=True, highlight=False)
@@ -64,13 +75,7 @@ class _Line:
         return True
 
     def _try(self, show: Callable[[], None]) -> bool:
-        """Show something, and return whether that was carried out, as it is on a broken pipe too."""
-        try:
-            show()
-        except OSError:
-            self._console.quiet = True
-            return False
-        return True
+        return carried_out(self._console, show)
 
 
 class Progress(_Line):
