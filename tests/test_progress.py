@@ -2,6 +2,7 @@
 
 import errno
 import io
+import sys
 
 import pytest
 from rich.console import Console
@@ -266,3 +267,48 @@ def test_a_terminal_says_at_once_that_a_chunk_is_compiled():
         screen.truncate(0)
         progress(8, 40, compiling=True)
         assert "8 of 40, 2 min 40 s to go, compiling" in screen.getvalue()
+
+
+class Fails(io.StringIO):
+    """A terminal with a fault in the program, from the call that writes a text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    def write(self, text: str) -> int:
+        if self.text in text:
+            raise ValueError(text)
+        return super().write(text)
+
+
+@pytest.mark.parametrize("kind", [Progress, EvaluationProgress, ChunkProgress])
+@pytest.mark.parametrize("failing", ["compiling", "done"])
+def test_stdout_and_stderr_are_given_back_after_an_exception(kind, failing, monkeypatch):
+    streams = io.StringIO(), io.StringIO()
+    monkeypatch.setattr("sys.stdout", streams[0])
+    monkeypatch.setattr("sys.stderr", streams[1])
+    console = Console(file=Fails(failing), force_terminal=True)
+    make = (lambda: Progress(3, 0, console=console)) if kind is Progress else lambda: kind("test", 3, console)
+
+    def work() -> None:
+        with make() as progress:
+            if kind is Progress and failing == "compiling":
+                progress.compiling()
+            progress.print("done")
+
+    with pytest.raises(ValueError, match=failing):
+        work()
+    assert (sys.stdout, sys.stderr) == streams
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EPIPE])
+def test_stdout_and_stderr_are_given_back_if_the_terminal_is_closed_before_the_first_line(number, monkeypatch):
+    streams = io.StringIO(), Gone(OSError(number, "gone"))
+    monkeypatch.setattr("sys.stdout", streams[0])
+    monkeypatch.setattr("sys.stderr", streams[1])
+    progress = Progress(100, 0)
+    monkeypatch.setattr(progress._console, "_force_terminal", True)
+    with progress:
+        pass
+    assert (sys.stdout, sys.stderr) == streams

@@ -359,7 +359,11 @@ def faithfulness(compr: float, low: float | None = 0.3) -> dict[str, Any]:
 
 def test_results_of_analyses_are_archived_without_machine_and_texts(make, tmp_path: Path):
     run = make("one")
-    machine = {"environment": ENVIRONMENT, "reverse": "/home/somebody/runs/other"}
+    machine = {
+        "environment": ENVIRONMENT,
+        "reverse": "/home/somebody/runs/other",
+        "label": 'mlp (model.pooling.run "/home/somebody/my runs/a-s1", width 8)',
+    }
     report = faithfulness(0.4)
     report["test"] |= machine
     (run / "faithfulness.json").write_text(json.dumps(report))
@@ -368,6 +372,7 @@ def test_results_of_analyses_are_archived_without_machine_and_texts(make, tmp_pa
     for private in ("own words", "somebody", "command"):
         assert private not in text
     assert json.loads(text)["test"]["reverse"] == "other"
+    assert json.loads(text)["test"]["label"] == 'mlp (model.pooling.run "a-s1", width 8)'
     rendered = [faithfulness_tables.render([record.read(path)]) for path in (run, kept)]
     assert rendered[0] == rendered[1]
     (run / "faithfulness.json").write_text("[")

@@ -233,6 +233,16 @@ def test_adversaries_of_each_config_have_a_curve_of_their_own():
     assert [group.label for group in groups] == [f"{first}, λ = 1", f"{first}, λ = 2", f"{other}, λ = 1"]
 
 
+def test_labels_contain_no_folder_of_this_machine():
+    """A table of groups is committed; runs with equal names in other folders are still told apart."""
+    runs = [distances(0.1, guided(Path(f"/home/me/{guide}"))) for guide in ("one/a-s1", "two/a-s1", "one/b-s1")]
+    groups, _ = grouped(load(BASE, tiny=True), runs)
+    name = runs[0].config.name
+    assert [group.label.removeprefix(name) for group in groups] == [
+        f' (model.pooling.run "{guide}-s1"){number}' for guide, number in (("a", " [1]"), ("a", " [2]"), ("b", ""))
+    ]
+
+
 @pytest.mark.slow
 def test_an_adversary_broken_off_and_resumed_ends_with_the_same_bits(folder: Path, tmp_path: Path, monkeypatch):
     overrides = (adversary(folder / "base-s1"), "training.steps=6")

@@ -123,7 +123,7 @@ def masked(layer: LayerAttention, queries: Queries, *, removed: Bool[Array, " k"
         queries: not used.
         removed: True for removed keys.
     Returns: weights; 0 for a query all of whose keys are removed.
-    Reference: Serrano & Smith 2019, section 3.
+    Reference: Serrano & Smith 2019, who remove single weights and sets of weights like this.
     """
     kept = jnp.where(removed[None, None, None, :], 0.0, layer.weights)
     rest = kept.sum(axis=-1, keepdims=True)

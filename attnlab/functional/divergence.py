@@ -62,7 +62,7 @@ def jsd(p: Distribution, q: Distribution) -> Float[Array, "*b"]:
         x = (p − q) / t, which loses no digits where the two are nearly equal: the error is about 1e-8 in float32. The
         gradient in p_c is ½ log(p_c / m_c), with the smallest normal number in place of smaller positive p_c, and 0 at
         p_c = 0: it is finite everywhere.
-    Reference: Lin 1991, eq. 4.1 with equal weights; Jain & Wallace 2019, section 4.
+    Reference: Lin 1991, with equal weights; Jain & Wallace 2019, section 4.
 
     >>> round(float(jsd(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]))), 4)
     0.6931

@@ -30,7 +30,7 @@ def merge(parts: Sequence[AttentionOutput], *, sink: Any = None) -> AttentionOut
         one call for all keys, or float64. A part in which a query is fully masked (lse −inf) gets share 0; a query
         fully masked in all parts gets output 0, lse −inf and finite gradients. Differentiable in forward and reverse
         mode, to any order.
-    Reference: Dao et al. 2022, section 3.1; Juravsky et al. 2024, "Hydragen", eq. 4.
+    Reference: Dao et al. 2022, section 3.1; Juravsky et al. 2024, "Hydragen", eq. 5.
 
     >>> from attnlab.functional.attention import attention
     >>> query, key, value = jnp.ones((1, 1, 1)), jnp.zeros((3, 1, 1)), jnp.arange(3.0).reshape(3, 1, 1)

@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial, register_dataclass
 
-from attnlab.functional.parameters import scalar
+from attnlab.functional.parameters import check_values, positive, valid_scalar
 from attnlab.functional.parts import MappedArray, map_over
 from attnlab.functional.signatures import suggest_arguments
 from attnlab.functional.types import Extent, Logits, Positions, named_axes
@@ -26,27 +26,27 @@ Mod = Callable[[Logits, Positions], Logits]
 
 
 @suggest_arguments()
-def soft_cap(cap: float | int | Array) -> Mod:
+def soft_cap(cap: float | int | Array | MappedArray) -> Mod:
     """Bound the logits smoothly.
 
     logits ← cap · tanh(logits / cap)
 
     Args:
-        cap: the bound, a positive number or a learned scalar array [].
+        cap: the bound, a positive number or a learned scalar array []; `parts.map_over(cap, "h")` for one per head.
     Returns: a mod; its logits lie between −cap and cap, and are almost unchanged near 0.
-    Numerics: the gradient of a logit far beyond the cap vanishes.
-    Reference: Bello et al. 2016, "Neural combinatorial optimization", eq. 16; Gemma Team 2024, section 2.
+    Numerics: the gradient of a logit far beyond the cap vanishes. A cap that is not positive raises if its value is
+        known, and gives NaN inside jit.
+    Reference: Bello et al. 2016, "Neural combinatorial optimization" (clipped logits); Gemma Team 2024, section 2.
 
     >>> soft_cap(2.0)(jnp.array([[0.0, 1e9]]), None).tolist()
     [[0.0, 2.0]]
     """
-    if isinstance(cap, float | int) and not cap > 0:
-        raise ValueError(f"soft_cap: cap must be a positive number, not {cap}")
+    check_values("soft_cap: cap", cap, "positive", positive)
     return Partial(_soft_cap, cap=cap)
 
 
 def _soft_cap(logits: Logits, positions: Any, *, cap: Any) -> Logits:
-    cap = scalar("soft_cap: cap", cap, logits.dtype)
+    cap = valid_scalar("soft_cap: cap", cap, positive, logits)
     return cap * jnp.tanh(logits / cap)
 
 
@@ -106,7 +106,7 @@ def relative_bias(table: Array | MappedArray) -> Mod:
             `parts.map_over` if each head or example has its own table.
     Returns: a mod with the table as its leaf.
     Numerics: added in the dtype of the logits.
-    Reference: Shaw, Uszkoreit & Vaswani 2018, eq. 5 (the clipping); Raffel et al. 2020, section 2.1 (scalars).
+    Reference: Shaw, Uszkoreit & Vaswani 2018, section 3.2 (the clipping); Raffel et al. 2020, section 2.1 (scalars).
 
     >>> places = Positions(jnp.arange(1), jnp.arange(3), jnp.array(0), jnp.array(0))
     >>> relative_bias(jnp.array([9.0, 0.0, 5.0]))(jnp.zeros((1, 3)), places).tolist()

@@ -44,7 +44,8 @@ def rotary(
     Returns: the rotated features, in their dtype; norms change only by the `attention_factor` of a scaling.
     Numerics: angles and products in float32, or float64 for float64. In float32 the relative error of an angle is 1e-7:
         0.01 at position 100 000. A position beyond the tables raises, and inside jit gives NaN.
-    Reference: Su et al. 2021, eq. 34; for a part of the features: Black et al. 2022 (GPT-NeoX-20B), section 2.2.1.
+    Reference: Su et al. 2021, eq. 34; for a part of the features: Black et al. 2022, "GPT-NeoX-20B", the section
+        "Rotary Positional Embeddings".
 
     >>> [round(x, 2) for x in rotary(jnp.ones((2, 1, 2)))[1, 0].tolist()]
     [-0.3, 1.38]

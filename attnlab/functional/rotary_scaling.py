@@ -37,7 +37,7 @@ def linear(factor: float | int) -> Scaling:
 
     Args:
         factor: s, at least 1: the length of texts relative to training.
-    Reference: Chen, Wong, Chen & Tian 2023, "Extending Context Window ... via Positional Interpolation", eq. 4.
+    Reference: Chen, Wong, Chen & Tian 2023, "Extending Context Window ... via Positional Interpolation".
 
     >>> linear(4.0).attention_factor
     1.0

@@ -85,7 +85,7 @@ def distance(weights: Weights, positions: Positions) -> Float[Array, " q"]:
     distance_i = Σ_j weights[i, j] |p_i − p_j|
 
     Returns: at least 0; 0 for a fully masked row. If the weights do not sum to 1 it is a sum, not a mean.
-    Reference: Vig & Belinkov 2019, section 4.1.2 ("mean attention distance").
+    Reference: Vig & Belinkov 2019, "Analyzing the structure of attention in a transformer language model".
 
     >>> positions = Positions(jnp.array([2]), jnp.array([0, 2]), jnp.int32(0), jnp.int32(0))
     >>> distance(jnp.array([[0.5, 0.5]]), positions).tolist()

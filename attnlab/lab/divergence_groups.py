@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import TypeVar
 
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from attnlab.config import Experiment
 from attnlab.config.classification import Classification, ModelConsistent
 from attnlab.config.difference import iter_differences
 from attnlab.results.divergence import Curve, Divergence, GroupDivergence, Kind, RunDivergence
+from attnlab.results.machine_paths import without_folders
 from attnlab.tasks.bootstrap import interval
 
 Item = TypeVar("Item")
@@ -98,8 +100,12 @@ def _kind(base: Experiment, config: Experiment) -> Kind:
 
 
 def _names(configs: Sequence[Experiment]) -> list[str]:
-    """Return the names of experiments, with the settings that differ between those of one name, seed and λ apart."""
-    plain = [_with_strength(config, 0.0).model_dump(mode="json") for config in configs]
+    """Return the names of experiments, with the settings that differ between those of one name, seed and λ apart.
+
+    Labels are printed in tables and archived, so that of an absolute path only the last name is in them; where that
+    makes two of them equal, they are numbered.
+    """
+    plain = [without_folders(_with_strength(config, 0.0).model_dump(mode="json")) for config in configs]
     found = [config.name for config in configs]
     for name in set(found):
         same = [number for number, config in enumerate(configs) if config.name == name]
@@ -110,7 +116,8 @@ def _names(configs: Sequence[Experiment]) -> list[str]:
         for number in same:
             if values := [f"{place} {settings[place][number]}" for place in settings]:
                 found[number] = f"{name} ({', '.join(values)})"
-    return found
+    counts = {name: count(1) for name in found if found.count(name) > 1}
+    return [f"{name} [{next(counts[name])}]" if name in counts else name for name in found]
 
 
 def _group(label: str, kind: Kind, runs: Sequence[RunDistances]) -> GroupDivergence:

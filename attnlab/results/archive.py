@@ -6,13 +6,13 @@ no text of a dataset, no path of a machine, and only those lines of the log with
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from attnlab.config.errors import UserError
 from attnlab.config.yaml_text import dump, parse
+from attnlab.results.machine_paths import is_machine_path, without_folders
 from attnlab.results.per_example import write_per_example
 from attnlab.results.record import RunRecord
 from attnlab.results.run_files import ALIGNMENT, CONFIG, ENVIRONMENT, FAITHFULNESS, METRICS
@@ -24,7 +24,6 @@ ARCHIVED = ("attnlab", "commit", "dirty", "python", "packages", "devices", "core
 """Entries of an environment that are archived; command and platform may name a machine."""
 OF_EXAMPLES = ("failed",)
 """Entries of an analysis that are archived nowhere, since they may quote the text of an example."""
-_PATH = re.compile(r"/\w|~\w*/|\\\\|[A-Za-z]:[/\\]")
 
 
 def archive(record: RunRecord, folder: Path) -> Path:
@@ -85,7 +84,7 @@ def _without_machine(found: Any) -> Any:
         }
     if isinstance(found, list):
         return [_without_machine(value) for value in found]
-    return Path(found).name if isinstance(found, str) and _PATH.match(found) else found
+    return without_folders(found)
 
 
 def _numbers(scores: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -108,5 +107,5 @@ def _paths(value: Any, place: str = "") -> Iterator[str]:
     elif isinstance(value, list):
         for child in value:
             yield from _paths(child, place)
-    elif isinstance(value, str) and _PATH.match(value):
+    elif isinstance(value, str) and is_machine_path(value):
         yield f"{place}={value}"

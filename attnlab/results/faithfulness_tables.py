@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnlab.analysis.battery.metric_table import METRICS, TESTS
-from attnlab.analysis.battery.settings import CEILING, FLOOR
+from attnlab.analysis.battery.settings import displayed_order
 from attnlab.results.groups import RunGroup, group_by_config
 from attnlab.results.record import RunRecord
 from attnlab.results.run_files import FAITHFULNESS
@@ -60,8 +60,7 @@ def render(runs: Sequence[RunRecord]) -> str:
     rows = list(_rows(runs))
     if not rows:
         return f"{NONE}\n"
-    methods = {name for row in rows for found in row.found for name in found["methods"]}
-    ordered = [FLOOR, *sorted(methods - {FLOOR, CEILING}), CEILING]
+    ordered = displayed_order({name for row in rows for found in row.found for name in found["methods"]})
     blocks = [_compared(metric, rows, ordered) for metric in COMPARED]
     return "\n\n".join([block for block in (*blocks, _tested(rows)) if block]) + "\n"
 

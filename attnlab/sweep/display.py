@@ -12,7 +12,7 @@ from rich.text import Text
 from attnlab.sweep.estimate import mean_overhead, seconds_to_go
 from attnlab.sweep.plan import Plan, PlannedRun
 from attnlab.sweep.status import RunStatus, read_status
-from attnlab.training.progress import TerminalConsole, duration
+from attnlab.training.progress import TerminalConsole, carried_out, duration
 
 REFRESH_EVERY = 1.0
 """Seconds between updates of the table."""
@@ -42,6 +42,7 @@ class Display:
         self._plan, self._parallel, self._status, self._clock = plan, parallel, status, clock
         self._console = console or TerminalConsole(stderr=True, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=False, vertical_overflow="crop")
+        self._updating = False
         self._statuses = {run: status(run) for run in plan.runs}
         self._running: dict[PlannedRun, float] = {}
         self._seconds_before = {run: status.seconds for run, status in self._statuses.items()}
@@ -51,13 +52,15 @@ class Display:
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._try(self._live.start)
+            self._updating = self._try(self._live.start)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._console.is_terminal:
-            self._try(lambda: self._live.update(self._table(), refresh=True))
-            self._try(self._live.stop)
+        if self._updating:
+            try:
+                self._try(lambda: self._live.update(self._table(), refresh=True))
+            finally:
+                self._try(self._live.stop)  # gives stdout and stderr back
 
     @property
     def done(self) -> int:
@@ -144,12 +147,8 @@ class Display:
         failed = (f"s{run.seed}" for run in runs if run in self._failed)
         return [f"{done} of {len(runs)}", ", ".join(running), ", ".join(failed)]
 
-    def _try(self, show: Callable[[], None]) -> None:
-        """Show something; a closed terminal or a full disk does not stop the sweep."""
-        try:
-            show()
-        except OSError:
-            self._console.quiet = True
+    def _try(self, show: Callable[[], None]) -> bool:
+        return carried_out(self._console, show)
 
 
 def _percentage(status: RunStatus) -> str:

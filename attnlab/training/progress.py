@@ -24,11 +24,22 @@ class TerminalConsole(Console):
         self.quiet = True
 
 
-class _Line:
-    """A line that is updated in place, below lines that stay.
+def carried_out(console: Console, show: Callable[[], None]) -> bool:
+    """Show something, and return whether that was possible.
 
-    If the terminal is closed, or the disk behind stderr is full, output ends and work continues.
+    If the terminal is closed, or the disk behind stderr is full, output ends and work goes on. A broken pipe is no
+    failure here: rich goes on without output (`on_broken_pipe`).
     """
+    try:
+        show()
+    except OSError:
+        console.quiet = True
+        return False
+    return True
+
+
+class _Line:
+    """A line that is updated in place, below lines that stay."""
 
     def __init__(self, console: Console | None, clock: Callable[[], float]) -> None:
         self._console = console or TerminalConsole(stderr=True, highlight=False)
@@ -39,7 +50,7 @@ class _Line:
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._updating = self._try(self._live.start)
+            self._updating = self._try(self._live.start)  # puts objects of rich in the place of stdout and stderr
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,11 +75,7 @@ class _Line:
         return True
 
     def _try(self, show: Callable[[], None]) -> bool:
-        try:
-            show()
-        except OSError:
-            self._console.quiet = True
-        return not self._console.quiet
+        return carried_out(self._console, show)
 
 
 class Progress(_Line):
@@ -204,9 +211,8 @@ class EvaluationProgress(_Line):
         """Time and size of the first batch of the pass, whose time includes compilation."""
 
     def __enter__(self) -> Self:
-        super().__enter__()
         self.print(f"{self._split}: {self._examples:,} examples; compiling first")
-        return self
+        return super().__enter__()  # last, since nothing after it may fail
 
     def __call__(self, done: int = 0, total: int = 0) -> None:
         """Add a finished batch; `done=0` begins another pass over the examples."""
@@ -252,9 +258,8 @@ class ChunkProgress(_Line):
         """Seconds and examples of the chunks that were not compiled."""
 
     def __enter__(self) -> Self:
-        super().__enter__()
         self.print(f"{self._name}: {self._examples:,} examples; compiling first")
-        return self
+        return super().__enter__()  # last, since nothing after it may fail
 
     def __call__(self, done: int, total: int, *, compiling: bool = False) -> None:
         """Add a finished chunk, if more examples are done than before.

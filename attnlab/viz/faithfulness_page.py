@@ -183,14 +183,14 @@ def _curves(curves: Mapping[str, Any]) -> list[dict[str, Any]]:
     top = max([1e-6, *(value for line in lines for value in line)])
     figures = []
     for name, (title, verb) in CURVES.items():
-        places = [
-            [_point(share, value / top) for share, value in zip(curves["shares"], line, strict=True)]
-            for line in curves[name].values()
-        ]
-        styles = _styles(list(curves[name]))
+        places = {
+            method: [_point(share, value / top) for share, value in zip(curves["shares"], line, strict=True)]
+            for method, line in curves[name].items()
+        }
+        styles = _styles(displayed_order(places))
         lines = [
-            {"method": method, "mark": ROLES.get(method, ""), "style": styles[method], "points": " ".join(points)}
-            for method, points in zip(curves[name], places, strict=True)
+            {"method": method, "mark": ROLES.get(method, ""), "style": style, "points": " ".join(places[method])}
+            for method, style in styles.items()
         ]
         text = f"share of tokens {verb}, the largest attributions first"
         figures.append({"title": title, "lines": lines, "ticks": _ticks(top), "text": text})

@@ -91,7 +91,7 @@ def train_ibm1(
 
     Numerics: float64, all (source word, target word) of all sentence pairs at once, about 80 bytes each: 1 GB and 10
         seconds for 170,000 pairs of Tatoeba. The likelihood never decreases if smoothing is 0.
-    Reference: Brown et al. 1993, section 4.1, eq. 5 and 11 to 14; Moore 2004 (smoothing, weight of NULL).
+    Reference: Brown et al. 1993, section 4.1 (Model 1); Moore 2004 (smoothing, weight of NULL).
 
     >>> model = train_ibm1([["das", "Haus"], ["das", "Buch"]], [["the", "house"], ["the", "book"]], iterations=20)
     >>> sorted(model.align(["das", "Haus"], ["the", "house"]))

@@ -114,7 +114,7 @@ def alignment_report(
             head and reading are chosen likewise.
         aligners: links of statistical aligners by their key in `ALIGNERS`.
 
-    Reference: Och & Ney 2003 (AER), section 4; the choice on development data: Kobayashi et al. 2020, section 5.
+    Reference: Och & Ney 2003 (AER); the choice on development data: Kobayashi et al. 2020, section 5.
     """
     if not 0 < dev < len(sentences):
         raise ValueError(f"alignment_report: dev must be between 1 and {len(sentences) - 1}, not {dev}")

@@ -56,8 +56,8 @@ def grow_diag(forward: Links, backward: Links) -> Pairs:
     its source word or its target word has no link yet; this is repeated until nothing is added.
 
     Returns: a superset of the intersection and a subset of the union.
-    Reference: Koehn et al. 2005, "Edinburgh system description for the 2005 IWSLT speech translation evaluation",
-        section 2.2; the order of symal.cpp (see this file's head).
+    Reference: Koehn et al. 2005, "Edinburgh system description for the 2005 IWSLT speech translation evaluation";
+        the order of symal.cpp (see this file's head).
 
     >>> sorted(grow_diag({(0, 0), (1, 1), (3, 3)}, {(0, 0), (1, 0)}))
     [(0, 0), (1, 0), (1, 1)]
@@ -70,7 +70,7 @@ def grow_diag_final(forward: Links, backward: Links) -> Pairs:
 
     Those of `forward` are added first, as in symal. A superset of `grow_diag_final_and`.
 
-    Reference: Koehn, Och & Marcu 2003, section 3.1; Koehn et al. 2005, section 2.2.
+    Reference: Koehn, Och & Marcu 2003, section 3.1; Koehn et al. 2005.
 
     >>> sorted(grow_diag_final({(0, 0), (2, 0)}, {(0, 0)}))
     [(0, 0), (2, 0)]
@@ -83,7 +83,7 @@ def grow_diag_final_and(forward: Links, backward: Links) -> Pairs:
 
     Those of `forward` are added first, as in symal.
 
-    Reference: Koehn et al. 2005, section 2.2 ("grow-diag-final-and").
+    Reference: Koehn et al. 2005 ("grow-diag-final-and").
 
     >>> sorted(grow_diag_final_and({(0, 0), (2, 0), (3, 3)}, {(0, 0)}))
     [(0, 0), (3, 3)]

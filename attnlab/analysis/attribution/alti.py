@@ -40,7 +40,7 @@ def alti_contributions(
     Returns: contributions in [0, 1]; a row sums to 1, or is 0 if no vector comes nearer to y than 0 does.
     Numerics: dtype of the arrays, computed in float32 at least; rows and columns of padding have exactly 0, whatever
         the arrays hold there.
-    Reference: Ferrando et al. 2022, "Measuring the mixing of contextual information in the Transformer", section 3.
+    Reference: Ferrando et al. 2022, "Measuring the mixing of contextual information in the Transformer".
 
     >>> alti_contributions(Decomposition(jnp.array([[[3.0], [1.0]]]), jnp.zeros((1, 1)))).tolist()
     [[0.75, 0.25]]
@@ -74,7 +74,7 @@ def alti(blocks: Sequence[AttentionBlock], *, valid: Bool[Array, " n"] | None = 
     Cost: 1 forward pass, for the capture; memory [n n d] for one layer at a time.
     Numerics: dtype of the arrays, computed in float32 at least; rows and columns of padding have exactly 0, whatever
         the arrays hold there.
-    Reference: Ferrando et al. 2022, "Measuring the mixing of contextual information in the Transformer", section 3.
+    Reference: Ferrando et al. 2022, "Measuring the mixing of contextual information in the Transformer".
 
     >>> one = jnp.ones((1, 1, 1))
     >>> alti([AttentionBlock(one, one, one, jnp.array([[3.0]]))]).tolist()
@@ -125,7 +125,7 @@ def alti_plus(
         the arrays hold there. Rows are divided by their sum after every
         layer, as in the authors' code.
     Reference: Ferrando et al. 2022, "Towards opening the black box of neural machine translation: source and target
-        interpretations of the Transformer", section 4.
+        interpretations of the Transformer".
 
     >>> one = jnp.ones((1, 1, 1))
     >>> block = AttentionBlock(one, one, one, jnp.array([[3.0]]))

@@ -75,7 +75,7 @@ def gradient_x_attention(
     Returns: the mean over heads, of either sign.
     Cost: 1 forward and backward pass, for the capture.
     Numerics: dtype of `weights`, averaged in float32 at least; rows and columns of padding have exactly 0.
-    Reference: Serrano & Smith 2019, section 3 ("gradient-based"); without the mean over heads it is theirs.
+    Reference: Serrano & Smith 2019 rank attention weights by it, without a mean over heads.
 
     >>> gradient_x_attention(jnp.array([[[0.25, 0.75]]]), jnp.array([[[4.0, -1.0]]])).tolist()
     [[1.0, -0.75]]

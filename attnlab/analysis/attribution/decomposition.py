@@ -137,7 +137,7 @@ def apply_linear_norm(
         vectors: one or several vectors for each query.
         total: the norm's input.
     Returns: the transformed vectors.
-    Reference: Kobayashi et al. 2021, section 3.2.
+    Reference: Kobayashi et al. 2021, section 3.
 
     >>> apply_linear_norm(NormParameters(jnp.ones(2), epsilon=0.0), jnp.array([[3.0, 1.0]]), jnp.array([[3.0, 1.0]]))
     Array([[ 1., -1.]], dtype=float32)
@@ -186,7 +186,7 @@ def decompose_cross_attention(block: AttentionBlock) -> Decomposition:
         block: what was captured.
     Returns: vectors [q k+1 d] and constant [q d], whose `total()` is the block's output.
     Numerics: exact up to rounding.
-    Reference: Ferrando et al. 2022, "Towards opening the black box of neural machine translation", section 4.
+    Reference: Ferrando et al. 2022, "Towards opening the black box of neural machine translation".
 
     >>> one = jnp.ones((1, 1, 1))
     >>> decompose_cross_attention(AttentionBlock(one, one, one, jnp.array([[3.0]]))).vectors.tolist()

@@ -119,7 +119,7 @@ def mixing_ratio(vectors: Float[Array, "n n d"], *, valid: Bool[Array, " n"] | N
         valid: True for real tokens; None if there is no padding.
     Returns: ratios in [0, 1]; 0 if every vector is 0, and for padding.
     Numerics: dtype of `vectors`, computed in float32 at least.
-    Reference: Kobayashi et al. 2021, section 3.3.
+    Reference: Kobayashi et al. 2021, section 3.
 
     >>> mixing_ratio(jnp.array([[[3.0], [1.0]], [[0.0], [5.0]]])).tolist()
     [0.25, 0.0]

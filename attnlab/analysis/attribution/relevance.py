@@ -190,7 +190,7 @@ def encoder_decoder_relevance(
         target states, `aa` [t t] that of target tokens; `ba` is 0.
     Cost: 1 forward and backward pass a target token, for the capture.
     Numerics: dtype of `cross`, computed in float32 at least; padding has exactly 0, whatever the arrays hold there.
-    Reference: Chefer et al. 2021, section 3.2 (their DETR experiments).
+    Reference: Chefer et al. 2021, as for DETR, their encoder-decoder model.
 
     >>> encoder_decoder_relevance(jnp.zeros((0, 2, 2)), jnp.zeros((1, 1, 1)), jnp.array([[[0.5, 0.25]]])).ab.tolist()
     [[0.5, 0.25]]

@@ -140,10 +140,11 @@ def _reason(explainer: Explainer, method: str) -> str:
 
 
 def displayed_order(methods: Iterable[str]) -> list[str]:
-    """Return names of methods in the order of tables: floor, ceiling and attention beside each other, then the others.
+    """Return names of methods in the order of tables: the floor, attention, the others by family, and the ceiling.
 
-    >>> displayed_order(["saliency", "raw_attention", "random_attribution"])
-    ['random_attribution', 'raw_attention', 'saliency']
+    >>> displayed_order(["leave_one_out", "occlusion", "saliency", "raw_attention", "random_attribution"])
+    ['random_attribution', 'raw_attention', 'saliency', 'occlusion', 'leave_one_out']
     """
-    places = list(ROLES)
-    return sorted(methods, key=lambda method: places.index(method) if method in places else len(places))
+    order = [FLOOR, ATTENTION, *(method for method in EXPLAINERS if method not in ROLES)]
+    place = lambda method: order.index(method) if method in order else len(order)  # noqa: E731
+    return sorted(methods, key=lambda method: (method == CEILING, place(method), method))

@@ -175,7 +175,7 @@ def pruning_curve(
         step: heads that are switched off in a step; the last step may have fewer.
         most: heads to switch off in all; None is all of them.
     Returns: the curve, from all heads on. Of equally important heads the first goes first.
-    Reference: Michel, Levy & Neubig 2019, section 4.1.
+    Reference: Michel, Levy & Neubig 2019, section 4.
 
     >>> pruning_curve(lambda gates: float(gates["a"] @ [1.0, 2.0]), {"a": np.array([0.1, 0.2])}).scores
     (3.0, 2.0, 0.0)

@@ -179,7 +179,7 @@ def diagonality(weights: Weights, where: Mask | None = None) -> Float[Array, " q
     Returns: in [0, 1]; 1 if all weight is on the diagonal, or the query may attend to nothing but the diagonal; 0 for
         a fully masked row. Uniform weights have about ½ or more, depending on the row: compare heads, not numbers.
     Reference: Zhang et al. 2021, "On the usefulness of self-attention for automatic speech recognition with
-        transformers", section 3.
+        transformers".
 
     >>> diagonality(jnp.eye(3)).tolist(), diagonality(jnp.eye(3)[::-1]).tolist()
     ([1.0, 1.0, 1.0], [0.0, 1.0, 0.0])

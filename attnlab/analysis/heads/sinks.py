@@ -17,7 +17,7 @@ def received_attention(weights: Weights, where: Mask | None = None) -> Float[Arr
     For a causal mask this is the importance score of Gu et al.
 
     Returns: in [0, 1]; 0 for a key that no query may attend to.
-    Reference: Gu et al. 2025, section 3.1.
+    Reference: Gu et al. 2025, section 3.2.
 
     >>> received_attention(jnp.array([[1.0, 0.0], [0.5, 0.5]]), jnp.tril(jnp.ones((2, 2), bool))).tolist()
     [0.75, 0.5]
@@ -39,7 +39,7 @@ def sink_rate(weights: Float[Array, "h q k"], where: Mask | None = None, thresho
         threshold: ε, in [0, 1].
     Returns: in [0, 1]. A key that few queries may attend to easily reaches the threshold: with a causal mask the last
         keys say little.
-    Reference: Gu et al. 2025, "When attention sink emerges in language models", section 3.1, with ε = 0.3.
+    Reference: Gu et al. 2025, "When attention sink emerges in language models", section 3.2, with ε = 0.3.
 
     >>> sink_rate(jnp.stack([jnp.eye(4), jnp.eye(4)[jnp.zeros(4, int)]])).tolist()
     [0.5, 0.0, 0.0, 0.0]

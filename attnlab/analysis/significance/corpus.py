@@ -30,7 +30,7 @@ def pseudo_values(
         blocks: blocks of items; one item each if there are no more items than that.
         seed: seed of the assignment.
     Returns: one value for each block.
-    Reference: Tukey 1958; Efron & Stein 1981; blocks: Shao & Tu 1995, section 2.3.
+    Reference: Tukey 1958; Efron & Stein 1981; blocks: Shao & Tu 1995 (the delete-d jackknife).
 
     >>> pseudo_values(np.array([1.0, 2.0, 6.0]), np.mean).tolist()
     [1.0, 2.0, 6.0]

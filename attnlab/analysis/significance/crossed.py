@@ -51,7 +51,7 @@ def crossed_mean(scores: Float[np.ndarray, "*b n m"]) -> Estimate:
         scores: score of every run (row) on every item (column); leading axes are separate experiments.
     Raises:
         ValueError: fewer than two runs or two items.
-    Reference: Satterthwaite 1946; the synthesized mean square of crossed random effects: Clark 1973, appendix.
+    Reference: Satterthwaite 1946; the synthesized mean square of crossed random effects: Clark 1973.
 
     >>> estimate = crossed_mean(np.array([[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]]))
     >>> float(estimate.value), round(float(estimate.standard_error), 3)

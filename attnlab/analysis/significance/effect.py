@@ -20,7 +20,7 @@ def hedges_g(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " k"]) ->
         first: the score of every run of the first group.
         second: likewise for the second group.
     Returns: g; None with fewer than two runs in a group, or if no score varies over seeds.
-    Reference: Hedges 1981, eq. 6 with the approximation of J.
+    Reference: Hedges 1981, with the approximation of J.
 
     >>> round(hedges_g(np.array([3.0, 4.0, 5.0]), np.array([1.0, 2.0, 3.0])), 2)
     1.6

@@ -24,6 +24,7 @@ from attnlab.functional.backends.tuning import TUNING
 from attnlab.functional.custom_transpose import custom_transpose, reference_derivatives
 from attnlab.functional.extras import SUMMED, Extra, Rows
 from attnlab.functional.normalizers import Softmax, as_softmax, softmax
+from attnlab.functional.normalizers.exponential import divided
 from attnlab.functional.parts import MappedArray, flatten_mapped, floats
 from attnlab.functional.statistics import masked_logits
 from attnlab.functional.types import Logits, Positions, accumulation_dtype
@@ -133,7 +134,7 @@ def _softmax_output(heads: Head, family: Softmax, options: Options, skip: bool) 
 
 
 def _divide_by(logits: Logits, positions: Positions, temperature: Any) -> Logits:
-    return logits / jnp.asarray(temperature).astype(logits.dtype)
+    return divided(logits, temperature)
 
 
 def _finite(head: Head, options: Options) -> tuple[Head, nonfinite.Nonfinite, Array]:

@@ -163,7 +163,7 @@ def big_bird(
         heads: number of query heads, for a layout per head; None for one layout for all heads.
     Returns: a static mask, drawn when the number of positions is known. The defaults are those of the paper's base
         model, which has blocks of 64.
-    Reference: Zaheer et al. 2020 (BigBird), section 2, appendices D and E.1.
+    Reference: Zaheer et al. 2020 (BigBird), section 2 and appendix D.
 
     >>> print(big_bird(64, random=1, seed=0).map(512, 512, block=64).splitlines()[1])
     ████████

@@ -11,7 +11,7 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from attnlab.functional.normalizers.allowed import guard, rounded
-from attnlab.functional.parameters import scalar
+from attnlab.functional.parameters import check_values, positive, scalar, valid_scalar
 from attnlab.functional.types import widen
 
 
@@ -69,15 +69,14 @@ def temperature(t: Any) -> "Softmax":
     Args:
         t: a positive number or array [], which may be learned; `parts.map_over(t, "h")` for one per head.
     Returns: a normalizer, whose weights lie in [0, 1] and sum to one.
-    Numerics: as in `softmax`.
+    Numerics: as in `softmax`. A t that is not positive raises if its value is known, and gives NaN inside jit.
     Reference: Hinton, Vinyals & Dean 2015, eq. 1.
 
     >>> weights = temperature(0.5)(jnp.log(jnp.array([1.0, 2.0])))
     >>> [round(weight, 4) for weight in weights.tolist()]
     [0.2, 0.8]
     """
-    if isinstance(t, int | float) and not t > 0.0:
-        raise ValueError(f"temperature: t must be positive, not {t}")
+    check_values("temperature: t", t, "positive", positive)
     return Softmax(temperature=t)
 
 
@@ -117,12 +116,21 @@ class Softmax:
     ) -> Float[Array, "*rows k"]:
         x, may = guard(logits, where)
         if self.temperature is not None:
-            x /= scalar("temperature: t", self.temperature, x.dtype)
+            x = divided(x, self.temperature)
         x = jnp.where(may, x, -jnp.inf)
         if self.sink is None:
             return _softmax(x, -1).astype(logits.dtype)
         sink = jnp.broadcast_to(scalar("softmax_with_sink: sink", self.sink, x.dtype), (*x.shape[:-1], 1))
         return _softmax(jnp.concatenate([x, sink], axis=-1), -1)[..., :-1].astype(logits.dtype)
+
+
+def divided(logits: Float[Array, "*axes"], t: Any) -> Float[Array, "*axes"]:
+    """Divide logits by a temperature; they become NaN if it is not positive.
+
+    >>> divided(jnp.array([1.0, 2.0]), 0.5).tolist()
+    [2.0, 4.0]
+    """
+    return logits / valid_scalar("temperature: t", t, positive, logits)
 
 
 def as_softmax(normalizer: Callable[..., Array]) -> Softmax | None:

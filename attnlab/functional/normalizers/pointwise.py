@@ -25,7 +25,7 @@ def sigmoid(bias: Any = None) -> "Sigmoid":
         bias: a number or array [], which may be learned; `parts.map_over(bias, "h")` for one per head; None for 0.
     Returns: a normalizer; its weights lie in [0, 1] and do not sum to one.
     Numerics: as for all `normalizers`. Smooth; a fully masked row adds nothing to the gradient of the bias.
-    Reference: Ramapuram et al. 2024, "Theory, Analysis, and Best Practices for Sigmoid Self-Attention", eq. 3.
+    Reference: Ramapuram et al. 2024, "Theory, Analysis, and Best Practices for Sigmoid Self-Attention".
 
     >>> sigmoid()(jnp.array([0.0, jnp.nan]), jnp.array([True, False])).tolist()
     [0.5, 0.0]
@@ -87,8 +87,8 @@ def linear(logits: Float[Array, "*axes"], where: Bool[Array, "*axes"] | None = N
         where: True where a query may attend to a key; None if all keys are allowed.
     Returns: weights of any sign.
     Numerics: as for all `normalizers`.
-    Reference: Schlag, Irie & Schmidhuber 2021, "Linear Transformers Are Secretly Fast Weight Programmers", eq. 3
-        to 6; von Oswald et al. 2023, eq. 3.
+    Reference: Schlag, Irie & Schmidhuber 2021, "Linear Transformers Are Secretly Fast Weight Programmers", eq. 10
+        and 11; von Oswald et al. 2023, "Transformers learn in-context by gradient descent".
 
     >>> linear(jnp.array([3.0, -1.0, jnp.nan]), jnp.array([True, True, False])).tolist()
     [3.0, -1.0, 0.0]

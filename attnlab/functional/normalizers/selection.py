@@ -13,6 +13,7 @@ from attnlab.functional import random
 from attnlab.functional.normalizers.allowed import guard
 from attnlab.functional.normalizers.exponential import softmax, temperature
 from attnlab.functional.normalizers.positional import Positional
+from attnlab.functional.parameters import check_values, positive
 from attnlab.functional.types import Positions
 
 
@@ -89,7 +90,7 @@ def gumbel_softmax(rng: Any, temperature: Any = 1.0, hard: bool = False) -> "Gum
         rng: a key of `jax.random`, a new one for every call, as for dropout. The noise is a hash of (rng, example,
             head, query, key), so it does not depend on how positions are divided into blocks, and it is independent of
             dropout with the same rng.
-        temperature: a positive number or array [].
+        temperature: a positive number or array []; as in `temperature`.
         hard: whether the sampled key has weight 1 and all others 0, with the derivative of the weights above.
     Returns: a `Positional` normalizer; its weights sum to one.
     Numerics: as in `softmax`. The noise has 23 random bits, the same in every dtype, and lies in [−2.9, 16.7].
@@ -102,8 +103,7 @@ def gumbel_softmax(rng: Any, temperature: Any = 1.0, hard: bool = False) -> "Gum
     """
     if isinstance(rng, int | float | None):
         raise ValueError(f"gumbel_softmax: rng must be a key of jax.random, not {rng}; write rng=jax.random.key(0)")
-    if isinstance(temperature, int | float) and not temperature > 0.0:
-        raise ValueError(f"gumbel_softmax: temperature must be positive, not {temperature}")
+    check_values("gumbel_softmax: temperature", temperature, "positive", positive)
     return GumbelSoftmax(rng, temperature, hard)
 
 

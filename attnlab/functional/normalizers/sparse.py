@@ -17,7 +17,7 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from attnlab.functional.normalizers.allowed import guard, positive_part
-from attnlab.functional.parameters import scalar
+from attnlab.functional.parameters import check_values, valid_scalar
 
 
 def sparsemax(logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | None = None) -> Float[Array, "*rows k"]:
@@ -31,7 +31,7 @@ def sparsemax(logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | N
     Returns: weights in [0, 1] that sum to one, many of them exactly 0.
     Numerics: as for all `normalizers`. Exact, by sorting, and so is the gradient, which is discontinuous where a key
         enters the support; at that point it is the gradient of the smaller support. Second derivatives are 0.
-    Reference: Martins & Astudillo 2016, algorithm 1 and proposition 2.
+    Reference: Martins & Astudillo 2016, algorithm 1.
 
     >>> sparsemax(jnp.array([1.0, 0.5, -1.0])).tolist()
     [0.75, 0.25, 0.0]
@@ -52,7 +52,7 @@ def entmax15(logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | No
     Returns: weights in [0, 1] that sum to one, some of them exactly 0.
     Numerics: as for all `normalizers`. Exact, by sorting; so are the gradient, which is continuous, and derivatives up
         to the third.
-    Reference: Peters, Niculae & Martins 2019, algorithm 2.
+    Reference: Peters, Niculae & Martins 2019, "Sparse Sequence-to-Sequence Models".
 
     >>> [round(weight, 4) for weight in entmax15(jnp.array([1.0, 0.0, -9.0])).tolist()]
     [0.8307, 0.1693, 0.0]
@@ -77,15 +77,15 @@ def entmax(alpha: Any) -> "Entmax":
     Numerics: as for all `normalizers`. The threshold is bisected to the last bit. Derivatives up to the third with
         respect to logits and α are those of the implicit function, also at and near α = 1, where the power becomes the
         exponential. Above 2 the slope at the edge of the support is infinite, and weights near it are less accurate.
-        An array α below 1 gives NaN. `entmax15` and `sparsemax` are several times as fast.
-    Reference: Peters, Niculae & Martins 2019, eq. 8; Correia, Niculae & Martins 2019, section 3 (α learned).
+        An α below 1 raises if its value is known, and gives NaN inside jit. `entmax15` and `sparsemax` are several
+        times as fast.
+    Reference: Peters, Niculae & Martins 2019; Correia, Niculae & Martins 2019, section 3 (α learned).
 
     >>> weights = entmax(2.0)(jnp.array([1.0, 0.5, -1.0]))
     >>> [round(weight, 4) for weight in weights.tolist()]
     [0.75, 0.25, 0.0]
     """
-    if isinstance(alpha, int | float) and not alpha >= 1.0:
-        raise ValueError(f"entmax: alpha must be at least 1 (the softmax), not {alpha}")
+    check_values("entmax: alpha", alpha, "at least 1 (the softmax)", _at_least_one)
     return Entmax(alpha)
 
 
@@ -100,8 +100,7 @@ class Entmax:
         self, logits: Float[Array, "*rows k"], where: Bool[Array, "*rows k"] | None = None
     ) -> Float[Array, "*rows k"]:
         gaps = _gaps(logits, where)
-        excess = scalar("entmax: alpha", self.alpha, gaps.dtype) - 1.0
-        excess = jnp.where(excess >= 0.0, excess, jnp.nan)
+        excess = valid_scalar("entmax: alpha", self.alpha, _at_least_one, gaps) - 1.0
         threshold = _entmax_threshold(*jax.lax.stop_gradient((gaps, excess)))
         for _ in range(_STEPS):
             threshold += _step(*_power(gaps - threshold, excess))
@@ -109,6 +108,10 @@ class Entmax:
 
 
 _STEPS = 2
+
+
+def _at_least_one(number: Any) -> Any:
+    return number >= 1.0
 
 
 def _step(weights: Array, slopes: Array) -> Array:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 from attnlab.functional.normalizers.allowed import guard
 from attnlab.functional.normalizers.exponential import softmax
 from attnlab.functional.normalizers.positional import Positional
-from attnlab.functional.parameters import scalar
+from attnlab.functional.parameters import check_values, positive, valid_scalar
 from attnlab.functional.parts import map_over
 from attnlab.functional.types import Positions, Query, widen
 
@@ -34,7 +34,7 @@ def local_p(center: Any, width: Any, axes: str = "") -> "LocalP":
         masked row.
     Numerics: as in `softmax`. Differentiable in center and width through the Gaussian; the selection of keys in the
         window has no gradient, and weights are discontinuous at its edge (where the Gaussian is exp(−2)). A NaN center
-        gives NaN.
+        gives NaN. A width that is not positive raises if its value is known, and gives NaN inside jit.
     Reference: Luong, Pham & Manning 2015, section 3.2, eq. 9 and 10.
 
     >>> positions = Positions(jnp.arange(1), jnp.arange(4), jnp.int32(0), jnp.int32(0))
@@ -42,8 +42,7 @@ def local_p(center: Any, width: Any, axes: str = "") -> "LocalP":
     >>> [round(weight, 4) for weight in weights[0].tolist()]
     [0.3033, 0.3033, 0.0, 0.0]
     """
-    if isinstance(width, int | float) and not width > 0.0:
-        raise ValueError(f"local_p: width must be positive, not {width}")
+    check_values("local_p: width", width, "positive", positive)
     return LocalP(map_over(center, axes) if axes else center, width)
 
 
@@ -60,7 +59,7 @@ class LocalP(Positional):
     ) -> Float[Array, "q k"]:
         safe, may = guard(logits, where)
         center = jnp.asarray(self.center, safe.dtype)
-        width = scalar("local_p: width", self.width, safe.dtype)
+        width = valid_scalar("local_p: width", self.width, positive, safe)
         has_window = (positions.rows >= 0) & (positions.rows < center.shape[0])
         distance = positions.columns.astype(safe.dtype) - center.at[positions.rows].get(mode="clip")
         near = may & has_window & ~(jnp.abs(distance) > width)

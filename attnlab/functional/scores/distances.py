@@ -60,7 +60,7 @@ def negative_squared_distance(query: Query, key: Key, *, scale: Scale = 1.0) -> 
         to that median: the error is about ε · (‖q‖² + ‖k‖²), relative to the median, with ε = 1e-7 in float32, so the
         logit of two equal vectors at a distance of 100 from it is within 1e-2 of 0. A large common offset, or a distant
         masked key, does not reduce the accuracy.
-    Reference: Tsai et al. 2019, "Transformer Dissection", section 3.2, the RBF kernel.
+    Reference: Tsai et al. 2019, "Transformer Dissection", the RBF kernel.
 
     >>> negative_squared_distance(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0], [-3.0, -4.0]]), scale=0.5).tolist()
     [[-12.5, -12.5]]

@@ -82,7 +82,7 @@ def concat(
         v: the output weights of the hidden layer.
     Returns: logits, in [−‖v‖₁, ‖v‖₁].
     Numerics: as in `additive`.
-    Reference: Luong, Pham & Manning 2015, eq. 8, "concat".
+    Reference: Luong, Pham & Manning 2015, section 3.1, "concat".
 
     >>> logits = concat(jnp.ones((1, 1)), jnp.ones((3, 2)), w=jnp.ones((3, 2)), v=jnp.ones(2))
     >>> logits.shape, round(float(logits[0, 0]), 4)

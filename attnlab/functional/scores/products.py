@@ -23,7 +23,7 @@ def dot(query: Query, key: Key) -> Logits:
         key: keys of the same width as the queries.
     Returns: logits, unbounded.
     Numerics: accumulated in float32 for bfloat16 and float16 (and returned so), in the dtype itself otherwise.
-    Reference: Luong, Pham & Manning 2015, eq. 8, "dot".
+    Reference: Luong, Pham & Manning 2015, section 3.1, "dot".
 
     >>> dot(jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 4.0], [0.0, 1.0]])).tolist()
     [[11.0, 2.0]]
@@ -80,7 +80,7 @@ def general(query: Query, key: Float[Array, "k e"], *, w: Float[Array, "d e"]) -
         w: W, learned.
     Returns: logits, unbounded.
     Numerics: as in `dot`; queryᵀ W is computed first, so the additional cost is one product with the queries.
-    Reference: Luong, Pham & Manning 2015, eq. 8, "general".
+    Reference: Luong, Pham & Manning 2015, section 3.1, "general".
 
     >>> general(jnp.array([[1.0, 2.0]]), jnp.array([[3.0], [1.0]]), w=jnp.array([[1.0], [1.0]])).tolist()
     [[9.0, 3.0]]

@@ -104,7 +104,7 @@ def alignment_score(predicted: Sequence[Collection[tuple[int, int]]], golds: Seq
 
     Returns: percentages. Precision is 0 without predicted links, recall 0 without sure links.
 
-    Reference: Och & Ney 2003, section 4.2.
+    Reference: Och & Ney 2003.
 
     >>> alignment_score([{(0, 0), (1, 1)}], [Gold(sure=frozenset({(0, 0)}), possible=frozenset({(0, 0), (1, 1)}))])
     AlignmentScore(aer=0.0, precision=100.0, recall=100.0)
