@@ -214,9 +214,7 @@ def test_mods_masks_and_normalizers_are_those_of_the_library(implementation: str
 
     @jax.jit
     def ours(mod, normalizer):
-        return run(
-            mods=chosen[0].apply(mod)(inputs), normalizer=chosen[1].apply(normalizer)(inputs), mask=mask
-        )
+        return run(mods=chosen[0].apply(mod)(inputs), normalizer=chosen[1].apply(normalizer)(inputs), mask=mask)
 
     expected = run(
         mods=(mods.relative_bias(map_over(table, "h")),),

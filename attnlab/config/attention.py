@@ -97,15 +97,24 @@ class Trilinear(ScoreConfig):
 
 
 class Constant(ScoreConfig):
-    """logits = 0, whatever query and key are: uniform weights with softmax, the control for learned attention (Wiegreffe
-    & Pinter 2019). With `diagonal_bias` or `random_bias` the weights depend on positions alone."""
+    """logits = 0, whatever query and key are: uniform weights with softmax, the control for learned attention
+    (Wiegreffe & Pinter 2019). With `diagonal_bias` or `random_bias` the weights depend on positions alone."""
 
     rotation_invariant = True
     kind: Literal["constant"] = "constant"
 
 
 Score = Annotated[
-    Dot | ScaledDot | General | Additive | Concat | Cosine | NegativeSquaredDistance | Trilinear | Constant | CustomScore,
+    Dot
+    | ScaledDot
+    | General
+    | Additive
+    | Concat
+    | Cosine
+    | NegativeSquaredDistance
+    | Trilinear
+    | Constant
+    | CustomScore,
     Field(discriminator="kind"),
 ]
 ROTATION_INVARIANT = tuple(
@@ -177,7 +186,8 @@ class DiagonalBias(Config):
 
 class RandomBias(Config):
     """logits[i, j] ← logits[i, j] + scale · r[i, j], random numbers of each layer, head and pair of positions, drawn
-    once and not learned. With the score `constant` it is the random Synthesizer with fixed weights (Tay et al. 2021)."""
+    once and not learned. With the score `constant` it is the random Synthesizer with fixed weights (Tay et al.
+    2021)."""
 
     kind: Literal["random_bias"] = "random_bias"
     seed: Seed = 0

@@ -128,10 +128,9 @@ class LocalP(Config):
 
 
 class Permuted(Config):
-    """The weights of another normalizer in a random order of the keys that a query may attend to: a control that keeps
-    how much is attended to and loses to what (Jain & Wallace 2019, here also in training). Every training step draws new
-    orders; otherwise the order is fixed by seed, layer, head and positions, so that batch and padding do not change
-    it."""
+    """The weights of another normalizer in a random order of the keys that a query may attend to (Jain & Wallace 2019,
+    here also in training). Every training step draws new orders. Otherwise the order is fixed by seed, layer, head and
+    positions, so that batch and padding do not change it."""
 
     kind: Literal["permuted"] = "permuted"
     normalizer: "Normalizer" = Softmax()

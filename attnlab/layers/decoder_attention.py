@@ -46,8 +46,9 @@ class Memory:
 AttentionFunction = Callable[..., tuple[Float[Array, "b c"], Float[Array, "b s"]]]
 """Pure function (memory, query, number of the query, choose) -> (context, weights).
 
-The number, counted from 0, is the position of the query, for parts and interventions. `choose` maps the weights [b s] to those that average the
-values, as hard attention does; None averages by the weights. An intervention replaces both."""
+The number, counted from 0, is the position of the query, for parts and interventions. `choose` maps the weights [b s]
+to those that average the values, as hard attention does; None averages by the weights. An intervention replaces
+both."""
 
 
 class DecoderAttention(nn.Module):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from attnlab.config.attention import Attention, UnalignedAttention, Trilinear
+from attnlab.config.attention import Attention, Trilinear, UnalignedAttention
 from attnlab.config.base import Config, Probability
 from attnlab.config.models.encoder_model import EncoderModel, distinct_token_types
 from attnlab.config.models.transformer import TransformerEncoder

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from attnlab.config.attention import Attention, UnalignedAttention, Dot
+from attnlab.config.attention import Attention, Dot, UnalignedAttention
 from attnlab.config.base import Config, Probability
 from attnlab.config.models.encoder_model import distinct_token_types
 from attnlab.config.models.transformer import TransformerEncoder
