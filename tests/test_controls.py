@@ -187,9 +187,7 @@ UNALIGNED = {
 def test_a_diagonal_needs_queries_in_the_order_of_the_keys(place):
     for name in ("uniform", "random", "permuted"):
         UNALIGNED[place](attention(name))
-    with pytest.raises(
-        ValidationError, match=r"mods: diagonal_bias needs queries in the order .* with random_bias"
-    ):
+    with pytest.raises(ValidationError, match=r"mods: diagonal_bias needs queries in the order .* with random_bias"):
         UNALIGNED[place](attention("diagonal"))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 
@@ -61,15 +61,15 @@ def match_settings(plan: Plan, match: Match, data_dir: Path | None) -> tuple[Pla
     if field in plan.varied:
         raise UserError(f"match.field: {match.field} is an axis of the sweep already; adjust another field")
     reference = _reference(plan.settings, match.to)
-    jax.config.update("jax_platforms", "cpu")
     first = {run.setting: run.experiment for run in plan.runs if run.seed == plan.runs[0].seed}
+    widths = {setting: _width(plan, setting, first[setting], field) for setting in plan.settings}
+    jax.config.update("jax_platforms", "cpu")
     target, found, settings = _count(first[reference], match, data_dir), [], {}
-    for setting in plan.settings:
-        experiment, width = first[setting], _width(plan, setting, first[setting], field)
+    for setting, width in widths.items():
         if setting is reference:
             matched = MatchedSetting(setting.name, width, target, 0.0)
         else:
-            matched = _matched(setting.name, experiment, field, width, target, match, data_dir)
+            matched = _matched(setting.name, first[setting], field, width, target, match, data_dir)
         if abs(matched.deviation) > match.tolerance and not plan.tiny:
             raise UserError(
                 f"{setting.name}: no {match.field} has {match.by} within {match.tolerance:.3g} of the {target:,.0f} of "
@@ -145,12 +145,27 @@ def _reference(settings: Sequence[Setting], to: str | None) -> Setting:
 def _width(plan: Plan, setting: Setting, experiment: Experiment, field: Place) -> int:
     """Return the value of the field in a setting."""
     value: Any = experiment.model_dump(mode="json")
-    for name in field:
-        value = value.get(name) if isinstance(value, dict) else None
-    if type(value) is int and value > 0:
-        return value
-    load(catalog.find_config(plan.config), [*setting.overrides, f"{dotted(field)}=8"], tiny=plan.tiny)  # or its mistake
-    raise UserError(f"match.field: {dotted(field)} is {shortened(value)} in {setting.name}, not a width")
+    for depth, name in enumerate(field):
+        if isinstance(value, dict) and name not in value:
+            _refuse_unknown(plan, setting, field)
+        if not isinstance(value, dict):
+            outer = dotted(field[:depth])
+            raise UserError(
+                f"match.field: {outer} is {shortened(value)} in {setting.name}, which has no {dotted(field)}"
+            )
+        value = value[name]
+    if type(value) is not int or value < 1:
+        raise UserError(f"match.field: {dotted(field)} is {shortened(value)} in {setting.name}, not a width")
+    return value
+
+
+def _refuse_unknown(plan: Plan, setting: Setting, field: Place) -> NoReturn:
+    """Raise with the key that was probably meant."""
+    try:
+        load(catalog.find_config(plan.config), [*setting.overrides, f"{dotted(field)}=1"], tiny=plan.tiny)
+    except UserError as error:
+        raise UserError(f"match.field: in {setting.name}: {error}") from None
+    raise UserError(f"match.field: {setting.name} has no {dotted(field)}")
 
 
 def _with(experiment: Experiment, field: Place, width: int) -> Experiment:
