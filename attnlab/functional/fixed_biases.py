@@ -79,7 +79,7 @@ def random_bias(rng: Any, scale: float | int | Array = 1.0) -> Mod:
         scale: the standard deviation, a number or array []; the larger, the more the weights differ.
     Returns: a mod with the rng as its leaf.
     Numerics: the numbers have 23 random bits, the same in every dtype, and lie in [−5.4, 5.4].
-    Reference: Tay et al. 2021, "Synthesizer", section 3.1.3 (random, "fixed").
+    Reference: Tay et al. 2021, "Synthesizer: rethinking self-attention for Transformer models" (random, fixed).
 
     >>> places = Positions(jnp.arange(3), jnp.arange(3), jnp.array(0), jnp.array(0))
     >>> drawn = random_bias(jax.random.key(0))(jnp.zeros((3, 3)), places)
