@@ -11,6 +11,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 from test_captioner import CELLS, IMAGE, SOFT
 from test_captioner import TARGET as CAPTION
+from test_layers import CUSTOM
 from test_seq2seq import LENGTHS, SOURCE, TARGET, apply, initialized
 from test_transformer import assert_cache_equals_full, decoder
 from weights import drawn
@@ -33,6 +34,10 @@ CONTROLS = {
     "diagonal": {"score": CONSTANT, "mods": [{"kind": "diagonal_bias", "width": 0.75, "ratio": 1.5, "offsets": [0.5]}]},
     "random_in_a_window": {
         "score": CONSTANT, "mods": [{"kind": "random_bias"}], "normalizer": {"kind": "local_p", "hidden": 3}
+    },
+    "custom_diagonal": {
+        "score": CONSTANT,
+        "mods": [{"kind": "diagonal_bias"}, {"kind": "custom", "function": "mine.py:mods", "source": CUSTOM}],
     },
     "location_permuted": {
         **GENERAL, "mods": [{"kind": "location", "positions": 5}, {"kind": "random_bias"}],
@@ -135,7 +140,7 @@ def test_a_gumbel_softmax_draws_new_noise_in_every_step_of_a_recurrent_decoder()
 @pytest.mark.parametrize("steps", [(1, 1, 1, 1), (3, 1)])
 def test_the_cache_of_a_transformer_gives_the_same_as_the_whole_sequence(steps):
     own = {n: attention(name) for n, name in enumerate(["uniform", "random", "permuted", "diagonal"])}
-    names = "random_in_a_window", "permuted", "diagonal", "location_permuted"
+    names = "random_in_a_window", "permuted", "custom_diagonal", "location_permuted"
     cross = {n: attention(name) for n, name in enumerate(names)}
     assert_cache_equals_full(*decoder(layers=4, per_layer=own, cross_per_layer=cross, alignment_layer=3), steps)
 
