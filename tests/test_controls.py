@@ -168,7 +168,7 @@ def test_the_hops_of_a_memory_network_differ(name):
     config = MemoryNetwork(width=8, hops=3, tying="layer_wise", attention=attention(name), temporal_encoding=False)
     model = MemoryModel(config, 9, 5)
     story = np.random.default_rng(0).integers(1, 9, (2, 5, 4))
-    arguments = jnp.asarray(story), jnp.array([5, 3]), jnp.array([[3, 4], [5, 6]])
+    arguments = jnp.asarray(story), jnp.array([5, 3]), jnp.array([[3, 4, 0, 0], [5, 6, 7, 0]])
     variables = drawn(functools.partial(model.init, train=False), *arguments)
     weights = apply(model, variables, *arguments).weights
     np.testing.assert_allclose(weights.sum(-1), 1.0, atol=1e-6)
