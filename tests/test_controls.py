@@ -22,6 +22,8 @@ from attnlab.config.models.extractive_qa import BidafReader
 from attnlab.config.models.recurrent import RecurrentSeq2Seq as Config
 from attnlab.config.models.story_qa import MemoryNetwork
 from attnlab.config.models.visual_qa import CoAttention, CrossAttention
+from attnlab.functional import normalizers
+from attnlab.functional.types import Positions
 from attnlab.models.captioner import ShowAttendTell
 from attnlab.models.memory_network import MemoryNetwork as MemoryModel
 
@@ -177,6 +179,32 @@ def test_the_hops_of_a_memory_network_differ(name):
         np.testing.assert_allclose(weights[1, :, :3], 1 / 3, atol=1e-6)
     else:
         assert np.ptp(np.asarray(weights[0]), axis=0).max() > 0.01, "layers that share a module have their own numbers"
+
+
+@jax.jit
+def reordered(logits, where, first_query, first_key, example):
+    """Permute the weights of a softmax, which all examples share."""
+    queries, keys = (jnp.arange(n, dtype=jnp.int32) for n in logits.shape)
+    place = Positions(queries + first_query, keys + first_key, jnp.int32(1), example)
+    return normalizers.permuted(normalizers.softmax, jax.random.key(3), shared=True)(logits, where, place)
+
+
+def test_an_order_depends_on_allowed_keys_and_their_positions_alone_and_all_orders_are_as_likely():
+    logits = np.log(np.tile([1.0, 2.0, 4.0], (6000, 1))).astype(np.float32)
+    padded = np.concatenate(
+        [np.full((6000, 1), 9.0, np.float32), logits, np.full((6000, 2), np.nan, np.float32)], axis=1
+    )
+    where = np.zeros((6000, 6), bool)
+    where[:, 1:4] = True
+    weights = np.asarray(reordered(logits, np.ones((6000, 3), bool), 0, 1, 0))
+    among = np.asarray(reordered(padded, where, 0, 0, 5))
+    np.testing.assert_array_equal(among[:, 1:4], weights)
+    assert not among[~where].any()
+    np.testing.assert_array_equal(reordered(logits[7:], where[7:, 1:4], 7, 1, 0), weights[7:])
+    np.testing.assert_allclose(np.sort(weights), np.tile(np.array([1, 2, 4]) / 7, (6000, 1)), rtol=1e-6)
+    orders, counts = np.unique(weights.argsort(axis=1), axis=0, return_counts=True)
+    assert len(orders) == 6
+    assert np.abs(counts - 1000).max() < 5 * np.sqrt(1000 * 5 / 6)
 
 
 UNALIGNED = {
