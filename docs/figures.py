@@ -134,16 +134,18 @@ def draw_mods() -> None:
         "relative_bias, R = 4": (nothing, nothing, (mods.relative_bias(table),)),
         "t5_bias, 16 buckets to 24": (nothing, nothing, (mods.t5_bias(buckets, max_distance=24),)),
         "location": (nothing, nothing, (mods.location(asked, places),)),
+        "diagonal_bias(2.0)": (nothing, nothing, (mods.diagonal_bias(2.0),)),
+        "random_bias(rng)": (nothing, nothing, (mods.random_bias(jax.random.key(0)),)),
         'bias, axes "k"': (nothing, nothing, (mods.bias(places[0], "k"),)),
         'bias, axes "q k"': (nothing, nothing, (mods.bias(jnp.eye(length)[::-1] * 2, "q k"),)),
     }
-    figure, axes = panels(2, 5, 2.1, 2.4)
+    figure, axes = panels(2, 6, 2.1, 2.4)
     for panel, (name, (query, key, chosen)) in zip(axes, shown.items(), strict=True):
         weights = attention_weights(query, key, mods=chosen)[0]
         panel.imshow(weights, cmap="Blues", vmin=0.0, vmax=max(0.15, float(weights.max()) * 0.8))
         panel.set_title(name, fontsize=8)
         panel.set(xticks=[], yticks=[])
-    axes[5].set(xlabel="24 keys", ylabel="24 queries")
+    axes[6].set(xlabel="24 keys", ylabel="24 queries")
     write(figure, "mods")
 
 

@@ -2,8 +2,10 @@
 
 import cmath
 import math
+from statistics import NormalDist
 
 import numpy as np
+from oracle_normalizers import threefry
 
 
 def soft_cap(logit: float, cap: float) -> float:
@@ -51,6 +53,18 @@ def t5_bucket(distance: int, buckets: int, bidirectional: bool, max_distance: in
             break
         bucket += 1
     return behind + bucket
+
+
+def diagonal(logit: float, i: int, j: int, width: float, ratio: float, offset: float) -> float:
+    """Add the logarithm of a normal density over its largest value."""
+    density = NormalDist(ratio * i + offset, width)
+    return logit - (j - density.mean) ** 2 / (2.0 * density.variance)
+
+
+def random(logit: float, i: int, j: int, head: int, key: tuple[int, int], scale: float) -> float:
+    """Add a number drawn with `key`, the two words that the library hashes with."""
+    bits = threefry(threefry(key, (0, head)), (i, j))[0]
+    return logit + scale * NormalDist().inv_cdf(((bits >> 9) + 0.5) / 2**23)
 
 
 def rotary(

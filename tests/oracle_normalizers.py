@@ -107,6 +107,17 @@ def local_p(
     return weights
 
 
+def permuted(
+    logits: Row, keys: Sequence[int], query: int, head: int, example: int, *, key: tuple[int, int],
+    ordered: Callable[..., list[float]] | None = None, shared: bool = False,
+) -> list[float]:  # fmt: skip
+    """Give the first key the weight of the key with the smallest hash, the second that of the next, and so on."""
+    weights = softmax(logits) if ordered is None else ordered(logits, keys, query, head, example)
+    own = threefry(key, (0 if shared else example, head))
+    order = sorted(range(len(keys)), key=lambda n: threefry(own, (query, keys[n]))[0])
+    return [weights[n] for n in order]
+
+
 def by_row(normalizer: Callable[..., list[float]], **bound: float) -> Callable[..., list[float]]:
     """Bind the parameters of a row."""
     return lambda logits, *place: normalizer(logits, *place, **bound)

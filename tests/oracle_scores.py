@@ -31,3 +31,7 @@ def trilinear(
 ) -> float:
     pair = [*query, *key, *(q * k for q, k in zip(query, key, strict=True))]
     return math.fsum(w * x for w, x in zip([*w_query, *w_key, *w_product], pair, strict=True))
+
+
+def constant(query: np.ndarray, key: np.ndarray) -> float:
+    return 0.0

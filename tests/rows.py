@@ -91,6 +91,7 @@ SCORES = [
         {"w_query": "D", "w_key": "D", "w_product": "D"},
         ties="E",
     ),
+    Row("constant", scores.constant, oracle_scores.constant),
 ]
 
 
@@ -130,6 +131,22 @@ def _location_bias(draw, size: Size):
     return (mods.location(query, map_over(w, "h")), mods.bias(added, "h q k")), one
 
 
+def _diagonal_bias(draw, size: Size):
+    offset = draw(size.N)
+    mod = mods.diagonal_bias(jnp.float32(1.5), ratio=jnp.float32(0.75), offset=map_over(offset, "h"))
+    return (mod,), lambda logit, i, j, head: oracle_mods.diagonal(logit, i, j, 1.5, 0.75, float(offset[head]))
+
+
+def _random_bias(draw, size: Size):
+    return (mods.random_bias(_rng, 0.5),), lambda logit, i, j, head: oracle_mods.random(logit, i, j, head, _random, 0.5)
+
+
+def _diagonal_random_cap(draw, size: Size):
+    added = _diagonal_bias(draw, size), _random_bias(draw, size)
+    expected = lambda logit, *at: np.tanh(added[1][1](added[0][1](logit, *at), *at))  # noqa: E731
+    return (*added[0][0], *added[1][0], cap), expected
+
+
 MODS = {
     "no_mods": ((), lambda slope: lambda logit, i, j, head: logit),
     "tilt_cap": ((tilt, cap), lambda slope: lambda logit, i, j, head: np.tanh(logit + slope * (i - j + head))),
@@ -137,13 +154,19 @@ MODS = {
     "soft_cap_alibi": _soft_cap_alibi,
     "tables_per_head": _tables_per_head,
     "location_bias": _location_bias,
+    "diagonal_bias": _diagonal_bias,
+    "random_bias": _random_bias,
+    "diagonal_random_cap": _diagonal_random_cap,
 }
 """Either the mods and how their oracle follows from the slope of `tilt`, or a function that draws both."""
 
 
 _bound = oracle_normalizers.by_row
 _rng = jax.random.key(7)
-_words = tuple(jax.random.bits(jax.random.fold_in(_rng, 0x67756D62), (2,), jnp.uint32).tolist())
+_words, _order, _random = (
+    tuple(jax.random.bits(jax.random.fold_in(_rng, int.from_bytes(name)), (2,), jnp.uint32).tolist())
+    for name in (b"gumb", b"perm", b"rand")
+)
 _centers = np.resize(np.array([0.25, 2.0, 1.4, 0.0, 5.1, 4.0, 2.2], np.float32), 129)
 _gumbel = _bound(oracle_normalizers.gumbel_softmax, key=_words, temperature=0.5)
 _local_p = _bound(oracle_normalizers.local_p, center=_centers.tolist(), width=1.5625)
@@ -164,10 +187,15 @@ NORMALIZERS = {
     "hardmax": (normalizers.hardmax, oracle_normalizers.hardmax),
     "gumbel_softmax": (normalizers.gumbel_softmax(_rng, jnp.float32(0.5)), _gumbel),
     "local_p": (normalizers.local_p(jnp.asarray(_centers), jnp.float32(1.5625)), _local_p),
+    "permuted": (normalizers.permuted(normalizers.softmax, _rng), _bound(oracle_normalizers.permuted, key=_order)),
+    "permuted_local_p": (
+        normalizers.permuted(normalizers.local_p(jnp.asarray(_centers), jnp.float32(1.5625)), _rng, shared=True),
+        _bound(oracle_normalizers.permuted, key=_order, ordered=_local_p, shared=True),
+    ),
 }
 """A part and its oracle, over the list of a row's allowed logits; that of a `Positional` one is also told where:
 (logits, keys, query, head, number of the example)."""
-POSITIVE = ("softmax", "temperature", "softmax_with_sink", "softmax_plus_one", "sigmoid", "gumbel_softmax")
+POSITIVE = ("softmax", "temperature", "softmax_with_sink", "softmax_plus_one", "sigmoid", "gumbel_softmax", "permuted")
 """Normalizers that give every allowed key some weight."""
 NOT_A_DERIVATIVE = ("hardmax",)
 """Normalizers whose gradient is by design another function's."""

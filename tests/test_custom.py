@@ -28,6 +28,7 @@ from attnlab.layers.mixer import Context
 from attnlab.layers.mods import Mods
 from attnlab.layers.multi_head import SelfAttention
 from attnlab.layers.normalizers import Normalizer
+from attnlab.layers.part_inputs import PartInputs
 from attnlab.layers.scores import Score
 
 FILE = """
@@ -207,14 +208,13 @@ def test_mods_masks_and_normalizers_are_those_of_the_library(implementation: str
     chosen = Mods((custom("far", CustomMod, sizes={"r": 5}),), 3, 4), Normalizer(custom("soft", CustomNormalizer), 3, 4)
     table = normal(4, 3, 5)
     variables = {"params": {"custom_0_table": table}}, {"params": {"temperature": jnp.array([0.5, 1.0, 2.0])}}
+    inputs = PartInputs(query, jnp.array([6, 6]), "self_attention")
     mask = custom_mask(custom("near", CustomMask, kwargs={"left": 2, "right": 1}))
     run = functools.partial(attention, query, key, value, implementation=implementation, block_size=(2, 3))
 
     @jax.jit
     def ours(mod, normalizer):
-        return run(
-            mods=chosen[0].apply(mod)(query), normalizer=chosen[1].apply(normalizer)(query, None, None), mask=mask
-        )
+        return run(mods=chosen[0].apply(mod)(inputs), normalizer=chosen[1].apply(normalizer)(inputs), mask=mask)
 
     expected = run(
         mods=(mods.relative_bias(map_over(table, "h")),),

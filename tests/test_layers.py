@@ -180,16 +180,15 @@ def test_every_kind_learns_in_many_heads(attention):
 
 
 ABOUT = [mod for mod in MODS if mod.kind not in attentions.BETWEEN_POSITIONS]
-AGAIN = [normalizer for normalizer in NORMALIZERS if normalizer.kind != "gumbel_softmax"]
 
 
 def accepted_by_a_recurrent_decoder(attention: attentions.Attention) -> attentions.Attention:
-    return TypeAdapter(attentions.SingleQueryAttention).validate_python(attention)
+    return TypeAdapter(attentions.CrossAttention).validate_python(attention)
 
 
 @pytest.mark.parametrize(
     "attention",
-    [pytest.param(row, marks=pytest.mark.slow if n % 3 else ()) for n, row in enumerate(rows(ABOUT, [], AGAIN))],
+    [pytest.param(row, marks=pytest.mark.slow if n % 3 else ()) for n, row in enumerate(rows(ABOUT, [], NORMALIZERS))],
     ids=name,
 )
 def test_every_kind_in_a_recurrent_decoder(attention):
@@ -294,7 +293,6 @@ def refused(**parts) -> None:
     [
         (r"attention\n.*mods: alibi compares positions within one sequence", {"mods": (attentions.Alibi(),)}),
         (r"attention\n.*mask: prefix compares positions", {"mask": mask_configs.Prefix(n=1)}),
-        ("gumbel_softmax draws new noise", {"normalizer": normalizer_configs.GumbelSoftmax()}),
         ("cosine needs decoder.hidden", {"score": attentions.Cosine()}),
         ("trilinear needs decoder.hidden", {"score": attentions.Trilinear()}),
         ("location replaces the logits", {"mods": (attentions.SoftCap(cap=1.0), attentions.Location(positions=2))}),

@@ -24,6 +24,7 @@ WEIGHTS = {
         logits, None, POSITIONS
     ),
     "soft_cap: cap": lambda cap, logits: normalizers.softmax(mods.soft_cap(cap)(logits, POSITIONS)),
+    "diagonal_bias: width": lambda width, logits: normalizers.softmax(mods.diagonal_bias(width)(logits, POSITIONS)),
 }
 """Name of a parameter in errors -> the weights of logits, as a function of it."""
 INVALID = {name: 0.5 if name.startswith("entmax") else -0.5 for name in WEIGHTS}

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from attnlab.functional.normalizers import reorder
+
 
 def uniform_weights(where: Bool[Array, "*b n"]) -> Float[Array, "*b n"]:
     """Return equal weights for all tokens that may be attended to.
@@ -36,8 +38,4 @@ def permute(rng: Array, weights: Float[Array, "*b n"], where: Bool[Array, "*#b n
     [0.5, 0.5, 0.0]
     """
     allowed = jnp.ones(weights.shape, bool) if where is None else jnp.broadcast_to(where, weights.shape)
-    drawn = jnp.where(allowed, jax.random.uniform(rng, weights.shape, jnp.float32), 2.0)
-    source = jnp.argsort(drawn, axis=-1, stable=True)  # the allowed tokens in a random order, then the others
-    target = jnp.argsort(~allowed, axis=-1, stable=True)  # the allowed tokens in their order, then the others
-    shuffled = jnp.take_along_axis(weights, source, axis=-1)
-    return jnp.take_along_axis(shuffled, jnp.argsort(target, axis=-1), axis=-1)
+    return reorder(weights, allowed, jax.random.uniform(rng, weights.shape, jnp.float32))

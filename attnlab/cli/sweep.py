@@ -12,7 +12,8 @@ from attnlab.config import catalog
 from attnlab.config.axes import parse_setting
 from attnlab.config.errors import UserError
 from attnlab.config.load import load
-from attnlab.config.study import parse_seeds, read_study
+from attnlab.config.match import Match
+from attnlab.config.study import Study, parse_seeds, read_study
 from attnlab.sweep.devices import devices_of
 from attnlab.sweep.plan import Plan, check_directory, make_plan
 from attnlab.system.interrupt import interruptible_import
@@ -38,6 +39,10 @@ def add_commands(commands: Any) -> None:
         help="what carries out the runs (default: local, processes)",
     )
     add("--option", action="append", default=[], metavar="key=value", help="option of slurm or ray (repeatable)")
+    add("--match", choices=("parameters", "flops"), help="give all settings equal parameters or FLOPs by --match-field")
+    add("--match-field", metavar="KEY", help="width that --match adjusts, e.g. model.decoder.hidden")
+    add("--match-to", metavar="SETTING", help="setting whose width is kept (default: the first)")
+    add("--match-tolerance", type=float, metavar="SHARE", help="largest deviation (default: 0.02)")
     add("--dry-run", action="store_true", help="print the commands of the runs, and the script for Slurm")
     add_data(parser)
     add_trust(parser)
@@ -47,11 +52,13 @@ def _sweep(options: argparse.Namespace) -> int:
     for name in ("jobs", "devices"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise UserError(f"--{name} {value}: must be at least 1")
-    data_dir, plan, minutes = data_dir_of(options), *_plan(options)
+    data_dir = data_dir_of(options)
+    plan, minutes, lines = _plan(options, data_dir)
     devices = devices_of(plan.directory, options.devices)
     with interruptible_import():
         from attnlab.sweep.sweep import Engine, describe, sweep
 
+    print("".join(f"# {line}\n" if options.dry_run else f"{line}\n" for line in lines), end="", flush=True)
     engine = Engine(options.launcher, options.jobs, devices, tuple(options.option), data_dir, options.trust)
     if options.dry_run:
         print("\n".join(describe(plan, engine)))
@@ -69,8 +76,8 @@ def _sweep(options: argparse.Namespace) -> int:
     return 0 if complete else 1
 
 
-def _plan(options: argparse.Namespace) -> tuple[Plan, float | None]:
-    """Return the plan that the options describe, and the minutes of its budget."""
+def _plan(options: argparse.Namespace, data_dir: Path | None) -> tuple[Plan, float | None, list[str]]:
+    """Return the plan that the options describe, the minutes of its budget, and lines about adjusted widths."""
     study = read_study(catalog.find_config(options.config))
     if study is None:
         base, fixed, seeds, directory, minutes = options.config, [], (), None, None
@@ -90,6 +97,25 @@ def _plan(options: argparse.Namespace) -> tuple[Plan, float | None]:
         return False
 
     given = [*fixed, *(parse_setting(text, is_value) for text in options.overrides)]
-    plan = make_plan(base, given, seeds, options.out or directory, options.tiny)
+    plan, lines = make_plan(base, given, seeds, options.out or directory, options.tiny), []
+    if match := _match(options, study):
+        with interruptible_import():
+            from attnlab.sweep.match import describe_match, match_settings
+
+        plan, found = match_settings(plan, match, data_dir)
+        lines = describe_match(match, found)
     check_directory(plan)
-    return plan, minutes
+    return plan, minutes, lines
+
+
+def _match(options: argparse.Namespace, study: Study | None) -> Match | None:
+    """Return the match of the options, or else that of the study."""
+    names = {"by": "match", "field": "match_field", "to": "match_to", "tolerance": "match_tolerance"}
+    given = {key: value for key, name in names.items() if (value := getattr(options, name)) is not None}
+    if not given:
+        return study.match if study else None
+    if not {"by", "field"} <= given.keys():
+        raise UserError("--match and --match-field belong together, as in --match parameters --match-field KEY")
+    if (tolerance := given.get("tolerance", 1.0)) <= 0.0:
+        raise UserError(f"--match-tolerance {tolerance}: must be above 0")
+    return Match(**given)

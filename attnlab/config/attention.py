@@ -4,10 +4,10 @@ from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from attnlab.config.base import Config
+from attnlab.config.base import Config, Seed
 from attnlab.config.custom import CustomMod, CustomScore
 from attnlab.config.masks import Mask, kinds_in
-from attnlab.config.normalizers import Normalizer, Softmax
+from attnlab.config.normalizers import Normalizer, Softmax, kinds_of
 
 
 class ScoreConfig(Config):
@@ -96,8 +96,25 @@ class Trilinear(ScoreConfig):
     kind: Literal["trilinear"] = "trilinear"
 
 
+class Constant(ScoreConfig):
+    """logits = 0, whatever query and key are: uniform weights with softmax, the control for learned attention
+    (Wiegreffe & Pinter 2019). With `diagonal_bias` or `random_bias` the weights depend on positions alone."""
+
+    rotation_invariant = True
+    kind: Literal["constant"] = "constant"
+
+
 Score = Annotated[
-    Dot | ScaledDot | General | Additive | Concat | Cosine | NegativeSquaredDistance | Trilinear | CustomScore,
+    Dot
+    | ScaledDot
+    | General
+    | Additive
+    | Concat
+    | Cosine
+    | NegativeSquaredDistance
+    | Trilinear
+    | Constant
+    | CustomScore,
     Field(discriminator="kind"),
 ]
 ROTATION_INVARIANT = tuple(
@@ -153,7 +170,36 @@ class Location(Config):
     """Number of learned vectors w_j; keys at later positions use the last one."""
 
 
-Mod = Annotated[SoftCap | Alibi | RelativeBias | T5Bias | Location | CustomMod, Field(discriminator="kind")]
+class DiagonalBias(Config):
+    """logits[i, j] ← logits[i, j] − (j − c_i)² / (2 width²) with c_i = ratio · i + offset: a Gaussian around the
+    diagonal. With the score `constant` it is hard-coded Gaussian attention (You et al. 2020)."""
+
+    kind: Literal["diagonal_bias"] = "diagonal_bias"
+    width: PositiveFloat = 1.0
+    """Standard deviation of the Gaussian, in keys."""
+    ratio: PositiveFloat = 1.0
+    """Keys for each query: 1 within one sequence; between two, the mean length of that attended to over the mean length
+    of the other, in the training data. A decoder does not know how long its output will be."""
+    offsets: Annotated[tuple[float, ...], Field(min_length=1)] = (0.0,)
+    """Keys by which the center of each head is shifted; with more heads than offsets they are repeated in turn."""
+
+
+class RandomBias(Config):
+    """logits[i, j] ← logits[i, j] + scale · r[i, j], random numbers of each layer, head and pair of positions, drawn
+    once and not learned. With the score `constant` it is the random Synthesizer with fixed weights (Tay et al.
+    2021)."""
+
+    kind: Literal["random_bias"] = "random_bias"
+    seed: Seed = 0
+    """Seed of the numbers. The seed of a run does not change them."""
+    scale: PositiveFloat = 1.0
+    """Standard deviation of the numbers; the larger, the more the weights of a query differ."""
+
+
+Mod = Annotated[
+    SoftCap | Alibi | RelativeBias | T5Bias | Location | DiagonalBias | RandomBias | CustomMod,
+    Field(discriminator="kind"),
+]
 BETWEEN_POSITIONS = ("alibi", "relative_bias", "t5_bias")
 """Mods that compare the position of a query with that of a key."""
 
@@ -191,7 +237,7 @@ def _refuse(
 ) -> None:
     parts = [("mods", mod.kind, mods) for mod in attention.mods]
     parts += [("mask", kind, masks) for kind in kinds_in(attention.mask)]
-    parts += [("normalizer", attention.normalizer.kind, normalizers)]
+    parts += [("normalizer", kind, normalizers) for kind in kinds_of(attention.normalizer)]
     for part, kind, refused in parts:
         if kind in refused:
             raise ValueError(f"{part}: {kind} {why}")
@@ -215,9 +261,9 @@ def check_decoder_attention(attention: Attention) -> Attention:
     return attention
 
 
-def _of_single_queries(attention: Attention) -> Attention:
-    why = "draws new noise for each query of one call, but here every query is a separate call"
-    _refuse(attention, why, normalizers=("gumbel_softmax",))
+def _unaligned(attention: Attention) -> Attention:
+    why = "needs queries in the order of the keys, but these do not come in it; use constant with random_bias"
+    _refuse(attention, why, mods=("diagonal_bias",))
     return _between_sequences(attention)
 
 
@@ -225,5 +271,5 @@ CrossAttention = Annotated[Attention, AfterValidator(_between_sequences)]
 """Attention to another sequence; parts that compare positions are refused, as the sequences do not share them."""
 DecoderSelfAttention = Annotated[Attention, AfterValidator(check_decoder_attention)]
 """Self-attention of a decoder; parts that need the length of the whole sequence are refused."""
-SingleQueryAttention = Annotated[Attention, AfterValidator(_of_single_queries)]
-"""Attention to another sequence by one query per call, as in a recurrent decoder; see also `CrossAttention`."""
+UnalignedAttention = Annotated[Attention, AfterValidator(_unaligned)]
+"""Attention to another sequence by queries in no order of its keys, such as learned ones; see also `CrossAttention`."""

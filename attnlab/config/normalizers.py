@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from attnlab.config.base import Config
+from attnlab.config.base import Config, Seed
 from attnlab.config.custom import CustomNormalizer
 
 
@@ -127,6 +127,18 @@ class LocalP(Config):
         return self.with_limits(hidden=16)
 
 
+class Permuted(Config):
+    """The weights of another normalizer in a random order of the keys that a query may attend to (Jain & Wallace 2019,
+    here also in training). Every training step draws new orders. Otherwise the order is fixed by seed, layer, head and
+    positions, so that batch and padding do not change it."""
+
+    kind: Literal["permuted"] = "permuted"
+    normalizer: "Normalizer" = Softmax()
+    """The normalizer whose weights are permuted."""
+    seed: Seed = 0
+    """Seed of the order outside of training. The seed of a run does not change it."""
+
+
 Normalizer = Annotated[
     Softmax
     | SoftmaxPlusOne
@@ -142,6 +154,18 @@ Normalizer = Annotated[
     | Hardmax
     | GumbelSoftmax
     | LocalP
+    | Permuted
     | CustomNormalizer,
     Field(discriminator="kind"),
 ]
+Permuted.model_rebuild()
+
+
+def kinds_of(normalizer: Normalizer) -> tuple[str, ...]:
+    """Return the kind of a normalizer, and of the one that it permutes.
+
+    >>> kinds_of(Permuted(normalizer=LocalP()))
+    ('permuted', 'local_p')
+    """
+    inner = kinds_of(normalizer.normalizer) if isinstance(normalizer, Permuted) else ()
+    return (normalizer.kind, *inner)

@@ -12,6 +12,7 @@ from attnlab.config.axes import Axis, axis_of_settings, axis_of_values, value_te
 from attnlab.config.base import Config, FileName, Seed
 from attnlab.config.errors import UserError
 from attnlab.config.explain import dotted, first_mistake, shortened
+from attnlab.config.match import Match
 from attnlab.config.overrides import parse_override
 from attnlab.config.read_file import read_file
 from attnlab.config.yaml_text import parse
@@ -75,6 +76,8 @@ class Study(Config):
     axes: dict[str, Any] = {}
     """Settings that vary: for the path of a key, the list of its values. Settings that vary together have a name of
     their own choice, and for the label of each point the values by the paths of their keys."""
+    match: Match | None = None
+    """Equal parameters or operations for all settings, by a width of each that is adjusted; null adjusts nothing."""
     seeds: Seeds = (1,)
     """Seeds of every setting: `1-5`, `1,3,7`, or a list."""
     budget: Budget = Budget()

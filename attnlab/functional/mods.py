@@ -17,6 +17,8 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial, register_dataclass
 
+from attnlab.functional.fixed_biases import diagonal_bias as diagonal_bias
+from attnlab.functional.fixed_biases import random_bias as random_bias
 from attnlab.functional.parameters import check_values, positive, valid_scalar
 from attnlab.functional.parts import MappedArray, map_over
 from attnlab.functional.signatures import suggest_arguments
@@ -201,7 +203,7 @@ def _t5_buckets(distances: np.ndarray, buckets: int, bidirectional: bool = True,
     return first + np.where(distance < exact, distance, far)
 
 
-def location(query: Array | MappedArray, w: Array | MappedArray) -> Mod:
+def location(query: Array | MappedArray, w: Array | MappedArray, *, start: Any = None) -> Mod:
     """Replace the logits by a function of the query and the position of the key, independent of the key itself.
 
     logits[i, j] ← query_iᵀ w_j
@@ -212,9 +214,10 @@ def location(query: Array | MappedArray, w: Array | MappedArray) -> Mod:
         query: [T, d], the queries of one head of one example: `map_over(query, "b h")` for [*B, N, T, d].
         w: [d, L], a column for each key position; keys beyond L use the last column. `map_over(w, "h")` for
             [N, d, L].
+        start: position of the first query, for a decoder that continues a sequence; None for 0.
     Returns: a mod with both as its leaves.
-    Numerics: accumulated in the dtype of the logits. `query_positions` must be below T; inside jit, where they are
-        unknown, positions beyond the end use the last query.
+    Numerics: accumulated in the dtype of the logits. `query_positions` must be below start + T; inside jit, where they
+        are unknown, positions beyond the end use the last query.
     Reference: Luong, Pham & Manning 2015, eq. 8, "location".
 
     >>> places = Positions(jnp.arange(1), jnp.array([1, 0]), jnp.array(0), jnp.array(0))
@@ -224,24 +227,25 @@ def location(query: Array | MappedArray, w: Array | MappedArray) -> Mod:
     inner = _last(query), _shape(w)[-2]
     if inner[0] != inner[1]:
         raise ValueError("location: the width {} of query and the {} rows of w must be equal".format(*inner))
-    return Location(query, w)
+    return Location(query, w, start)
 
 
-@partial(register_dataclass, data_fields=["query", "w"], meta_fields=[])
+@partial(register_dataclass, data_fields=["query", "w", "start"], meta_fields=[])
 @dataclass(frozen=True)
 class Location:
     """Logits from the query and the position of the key; made by `location`."""
 
     query: Any
     w: Any
+    start: Any = None
 
     def __call__(self, logits: Logits, positions: Positions) -> Logits:
-        rows = _take(self.query, positions.query, 0).astype(logits.dtype)
+        rows = _take(self.query, positions.after(self.start).query, 0).astype(logits.dtype)
         return jnp.matmul(rows, _take(self.w, positions.key, 1).astype(logits.dtype))
 
     def check(self, queries: Extent, keys: Extent) -> None:
         """Raise if the number of queries is not that of the call."""
-        queries.check("location: axis q of query", _shape(self.query)[-2])
+        queries.after(self.start).check("location: axis q of query", _shape(self.query)[-2])
 
 
 @partial(register_dataclass, data_fields=["array"], meta_fields=["axes"])

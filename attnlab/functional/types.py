@@ -53,6 +53,10 @@ class Positions(NamedTuple):
         """The positions of the keys as a row."""
         return self.key[None, :]
 
+    def after(self, start: Any) -> "Positions":
+        """Return them with queries counted from `start`; None counts from 0."""
+        return self if start is None else self._replace(query=self.query - start)
+
 
 class Extent(NamedTuple):
     """The number of queries (or keys) of a call, and the range of their positions if it is known."""
@@ -64,6 +68,14 @@ class Extent(NamedTuple):
     """Whether positions are passed as an argument; otherwise they are 0 … count − 1."""
     bounds: tuple[int, int] | None = None
     """The smallest and the largest of the passed positions; None if they are known only at run time."""
+
+    def after(self, start: Any) -> "Extent":
+        """Return the extent of positions that are counted from `start`; None counts from 0."""
+        if start is None or self.bounds is None:
+            return self
+        first = start if isinstance(start, int) else known(start)
+        bounds = None if first is None else (self.bounds[0] - int(first), self.bounds[1] - int(first))
+        return self._replace(bounds=bounds)
 
     def check(self, name: str, size: Size, instead: str = "") -> None:
         """Raise unless an array with `size` entries along this axis has an entry for every position.

@@ -34,6 +34,7 @@ from attnlab.layers.mods import Bound as BoundMods
 from attnlab.layers.mods import Mods
 from attnlab.layers.normalizers import Bound as BoundNormalizer
 from attnlab.layers.normalizers import Normalizer, draws
+from attnlab.layers.part_inputs import PartInputs
 from attnlab.layers.scores import Score, ScoreFunction
 
 DENSE_LOGITS = 2**24
@@ -49,11 +50,12 @@ class BoundAttention(NamedTuple):
     mods: BoundMods
     normalizer: BoundNormalizer
 
-    def options(
-        self, query: Float[Array, "b q h d"], lengths: Int[Array, " b"], rng: Array | None = None
-    ) -> dict[str, Any]:
-        """Return the score, mods and normalizer for a call of `functional.attention` with `query`."""
-        return {"score": self.score, "mods": self.mods(query), "normalizer": self.normalizer(query, lengths, rng)}
+    def options(self, inputs: PartInputs) -> dict[str, Any]:
+        """Return the score, mods, normalizer and positions of a call of `functional.attention` with these inputs."""
+        start, positions = inputs.start, {}
+        if start is not None:
+            positions["query_positions"] = start + jax.numpy.arange(inputs.query.shape[1], dtype=jax.numpy.int32)
+        return {"score": self.score, "mods": self.mods(inputs), "normalizer": self.normalizer(inputs), **positions}
 
 
 class Attention(nn.Module):
@@ -127,7 +129,7 @@ class Attention(nn.Module):
             returns: fields of `AttentionOutput`.
             implementation: as in `functional.attention`; None chooses by size.
             layer: number of the layer, if the module is shared by several layers; None is the module's own.
-            start: index of the first query, which only an intervention asks for.
+            start: position of the first query in its sequence, for parts and interventions.
             train: whether to apply dropout and to sample with a random normalizer (needs the rng "dropout").
         Returns: an `AttentionOutput`; its fields lack the axis of heads if the query lacks it. An intervention replaces
             the output and the weights, and leaves all other extras unchanged.
@@ -140,12 +142,14 @@ class Attention(nn.Module):
             )  # fmt: skip
             extras = jax.tree.map(lambda extra: extra[:, 0], result._replace(output=None))
             return extras._replace(output=result.output[:, :, 0])
-        options = self._options(query, key.shape[1], lengths, mods, returns, train)
+        number = self.layer if layer is None else layer
+        place = layer_name(self.kind, self.stack, number)
+        first = None if isinstance(start, int) and start == 0 else start
+        options = self._options(PartInputs(query, lengths, place, start=first), key.shape[1], mods, returns, train)
         if implementation is not None:
             options["implementation"] = implementation
         where = masks.lengths(lengths) if mask is None else mask
         result = attention(query, key, value, mask=where, **options)
-        number = self.layer if layer is None else layer
         return intervene_and_record(
             self, result, value, kind=self.kind, stack=self.stack, layer=number, rng=options["rng"], rate=self.dropout,
             start=start,
@@ -178,17 +182,18 @@ class Attention(nn.Module):
             raise ValueError(f"attention.{error}") from None
         tokens, capacity = query.shape[1], past.key.shape[1]
         lengths = jax.numpy.broadcast_to(past.length + tokens, query.shape[:1])
-        options = self._options(query, capacity, lengths, mods, (), False)
+        inputs = PartInputs(query, lengths, layer_name(self.kind, self.stack, self.layer))
+        options = self._options(inputs, capacity, mods, (), False)
         result, extended = cache.attend(past, query, key, value, mask=mask, **options)
         place: Any = {"kind": self.kind, "stack": self.stack, "layer": self.layer}
         return intervene_and_record(self, result, extended.value, **place, start=past.length).output, extended
 
     def _options(
-        self, query: Array, keys: int, lengths: Array, mods: Sequence[Any], returns: Sequence[str], train: bool
+        self, inputs: PartInputs, keys: int, mods: Sequence[Any], returns: Sequence[str], train: bool
     ) -> dict[str, Any]:
         rate = self.dropout if train else 0.0
         rng = self.make_rng("dropout") if train and (rate > 0.0 or draws(self.config.normalizer)) else None
-        options = self.bind().options(query, lengths, rng)
+        options, query = self.bind().options(inputs._replace(rng=rng)), inputs.query
         small = keys <= DENSE_KEYS and query.shape[0] * query.shape[2] * query.shape[1] * keys <= DENSE_LOGITS
         returns = (*returns, *(name for name in recorded_extras(self) if name not in returns))
         return options | {

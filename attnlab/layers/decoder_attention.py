@@ -15,6 +15,8 @@ from attnlab.functional.attention import attention_weights, pool
 from attnlab.layers.attention import Attention, BoundAttention
 from attnlab.layers.capture import Queries, intervened, is_replaced, record
 from attnlab.layers.layer_attention import PoolingInputs, layer_attention, layer_name
+from attnlab.layers.normalizers import draws
+from attnlab.layers.part_inputs import PartInputs
 from attnlab.layers.scores import project_keys
 
 
@@ -44,8 +46,9 @@ class Memory:
 AttentionFunction = Callable[..., tuple[Float[Array, "b c"], Float[Array, "b s"]]]
 """Pure function (memory, query, number of the query, choose) -> (context, weights).
 
-The number counts from 0, and only an intervention needs it. `choose` maps the weights [b s] to those that average the
-values, as hard attention does; None averages by the weights. An intervention replaces both."""
+The number, counted from 0, is the position of the query, for parts and interventions. `choose` maps the weights [b s]
+to those that average the values, as hard attention does; None averages by the weights. An intervention replaces
+both."""
 
 
 class DecoderAttention(nn.Module):
@@ -93,15 +96,17 @@ class DecoderAttention(nn.Module):
         keys, score = project_keys(self.attend.bind().score, values)
         return Memory(keys, values, lengths, summary, score)
 
-    def function(self, queries: int = 1) -> AttentionFunction:
+    def function(self, queries: int = 1, *, train: bool = False) -> AttentionFunction:
         """Return the attention of one query, see `AttentionFunction`, safe to use in `jax.lax.scan`.
 
         Args:
             queries: how often the function is called in this application of the model.
+            train: whether a random normalizer samples (needs the rng "dropout").
         """
         if self.config is None:
             return _summary
-        return partial(_attend, self.attend.bind(), queries)
+        rng = self.make_rng("dropout") if train and draws(self.config.normalizer) else None
+        return partial(_attend, self.attend.bind(), queries, rng)
 
     @property
     def is_replaced(self) -> bool:
@@ -128,13 +133,15 @@ class DecoderAttention(nn.Module):
 def _attend(
     bound: BoundAttention,
     total: int,
+    rng: Array | None,
     memory: Memory,
     query: Array,
     number: Array | int = 0,
     choose: Callable[[Array], Array] | None = None,
 ) -> tuple[Array, Array]:
     query, keys, values = query[:, None, None, :], memory.keys[:, :, None, :], memory.values[:, :, None, :]
-    options = bound._replace(score=memory.score).options(query, memory.lengths)
+    inputs = PartInputs(query, memory.lengths, layer_name("decoder", "decoder"), rng, start=jnp.asarray(number))
+    options = bound._replace(score=memory.score).options(inputs)
     weights = attention_weights(query, keys, mask=masks.lengths(memory.lengths), **options)
     pooling = weights if choose is None else choose(weights[:, 0, 0])[:, None, None]
     layer = layer_attention("decoder", "decoder", None, pooling, pooled=PoolingInputs(_where(memory), pooling, values))

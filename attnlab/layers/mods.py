@@ -5,15 +5,16 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from attnlab.config import attention as kinds
 from attnlab.functional import mods
 from attnlab.functional.parts import map_over
 from attnlab.layers.custom import bound
+from attnlab.layers.part_inputs import PartInputs
 
-Bound = Callable[[Float[Array, "b t n d"]], tuple[Any, ...]]
-"""Queries -> the mods of `functional.mods` for them."""
+Bound = Callable[[PartInputs], tuple[Any, ...]]
+"""Inputs of a call -> the mods of `functional.mods` for it."""
 
 
 class Mods(nn.Module):
@@ -28,30 +29,37 @@ class Mods(nn.Module):
 
     @nn.compact
     def __call__(self) -> Bound:
-        """Return the pure function from queries to mods; only `location` depends on the queries."""
+        """Return the pure function from the inputs of a call to its mods; only `location` depends on the queries."""
         binds = [self._bind(f"{mod.kind}_{place}", mod) for place, mod in enumerate(self.config)]
-        return lambda query: tuple(bind(query) for bind in binds)
+        return lambda inputs: tuple(bind(inputs) for bind in binds)
 
-    def _bind(self, name: str, mod: kinds.Mod) -> Callable[[Array], Any]:
+    def _bind(self, name: str, mod: kinds.Mod) -> Callable[[PartInputs], Any]:
         match mod:
             case kinds.SoftCap():
-                return lambda query: mods.soft_cap(mod.cap)
+                return lambda inputs: mods.soft_cap(mod.cap)
             case kinds.Alibi():
-                return lambda query: mods.alibi(self.heads)
+                return lambda inputs: mods.alibi(self.heads)
             case kinds.RelativeBias():
                 table = map_over(self._param(name, 2 * mod.distance + 1), "h")
-                return lambda query: mods.relative_bias(table)
+                return lambda inputs: mods.relative_bias(table)
             case kinds.T5Bias():
                 table = map_over(self._param(name, mod.buckets), "h")
-                return lambda query: mods.t5_bias(
+                return lambda inputs: mods.t5_bias(
                     table, bidirectional=self.bidirectional, max_distance=mod.max_distance
                 )
             case kinds.CustomMod():
                 custom = bound(self, mod, heads=self.heads, prefix=f"{name}_")
-                return lambda query: custom
+                return lambda inputs: custom
             case kinds.Location():
                 w = map_over(self._param(name, self.width, mod.positions), "h")
-                return lambda query: mods.location(map_over(jnp.swapaxes(query, -3, -2), "b h"), w)
+                return lambda inputs: mods.location(
+                    map_over(jnp.swapaxes(inputs.query, -3, -2), "b h"), w, start=inputs.start
+                )
+            case kinds.DiagonalBias():
+                offset = map_over(jnp.asarray([mod.offsets[h % len(mod.offsets)] for h in range(self.heads)]), "h")
+                return lambda inputs: mods.diagonal_bias(mod.width, ratio=mod.ratio, offset=offset)
+            case kinds.RandomBias():
+                return lambda inputs: mods.random_bias(inputs.frozen_rng(mod.seed), mod.scale)
 
     def _param(self, name: str, *shape: int) -> Array:
         """Create a table of zeros or small random vectors, so that positions hardly matter at initialization."""

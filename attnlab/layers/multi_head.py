@@ -200,7 +200,7 @@ class CrossAttention(_MultiHead):
     ) -> tuple[Float[Array, "b t d"], Float[Array, "b n t s"] | None]:
         """Attend to the first `lengths` keys of each row; return the weights too if `weights` is set.
 
-        The tokens begin at position `start` of their sequence, which only an intervention asks for.
+        The tokens begin at position `start` of their sequence, for parts and interventions.
         """
         query = self.split(self.query(states), self.config.heads)
         returns = ("weights",) if weights else ()

@@ -7,15 +7,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 
 from attnlab.config import normalizers as kinds
 from attnlab.functional import normalizers
 from attnlab.functional.parts import map_over
 from attnlab.layers.custom import bound
+from attnlab.layers.part_inputs import PartInputs
 
-Bound = Callable[[Float[Array, "b t n d"], Int[Array, " b"], Array | None], Any]
-"""(queries, number of keys of each example, rng or None) -> the normalizer of `functional.normalizers` for them."""
+Bound = Callable[[PartInputs], Any]
+"""Inputs of a call -> the normalizer of `functional.normalizers` for it."""
 FIXED = {
     "softmax": normalizers.softmax,
     "softmax_plus_one": normalizers.softmax_plus_one,
@@ -30,7 +31,7 @@ FIXED = {
 
 def draws(config: kinds.Normalizer) -> bool:
     """Return whether a normalizer samples its weights in training, and so needs an rng."""
-    return isinstance(config, kinds.GumbelSoftmax)
+    return isinstance(config, kinds.GumbelSoftmax | kinds.Permuted)
 
 
 class Normalizer(nn.Module):
@@ -43,13 +44,15 @@ class Normalizer(nn.Module):
 
     @nn.compact
     def __call__(self) -> Bound:
-        """Return the pure function from a call's queries, lengths and rng to its normalizer."""
+        """Return the pure function from the inputs of a call to its normalizer."""
         if isinstance(self.config, kinds.LocalP):
             return self._local_p(self.config)
         if isinstance(self.config, kinds.GumbelSoftmax):
             return self._gumbel_softmax(self.config)
+        if isinstance(self.config, kinds.Permuted):
+            return self._permuted(self.config)
         fixed = FIXED[self.config.kind] if self.config.kind in FIXED else self._parameterized()
-        return lambda query, lengths, rng: fixed
+        return lambda inputs: fixed
 
     def _parameterized(self) -> Any:
         match self.config:
@@ -77,8 +80,20 @@ class Normalizer(nn.Module):
     def _gumbel_softmax(self, chosen: kinds.GumbelSoftmax) -> Bound:
         noiseless = normalizers.hardmax if chosen.hard else normalizers.temperature(chosen.temperature)
 
-        def bound(query: Array, lengths: Array, rng: Array | None) -> Any:
-            return noiseless if rng is None else normalizers.gumbel_softmax(rng, chosen.temperature, chosen.hard)
+        def bound(inputs: PartInputs) -> Any:
+            if inputs.rng is None:
+                return noiseless
+            return normalizers.gumbel_softmax(inputs.rng, chosen.temperature, chosen.hard)
+
+        return bound
+
+    def _permuted(self, chosen: kinds.Permuted) -> Bound:
+        ordered = Normalizer(chosen.normalizer, self.heads, self.width, name="normalizer")()
+
+        def bound(inputs: PartInputs) -> Any:
+            if inputs.rng is None:
+                return normalizers.permuted(ordered(inputs), inputs.frozen_rng(chosen.seed), shared=True)
+            return normalizers.permuted(ordered(inputs), inputs.rng)
 
         return bound
 
@@ -87,9 +102,9 @@ class Normalizer(nn.Module):
         w = self.param("w", glorot, (self.heads, self.width, chosen.hidden))
         v = self.param("v", nn.initializers.normal(chosen.hidden**-0.5), (self.heads, chosen.hidden))
 
-        def bound(query: Array, lengths: Array, rng: Array | None) -> Any:
+        def bound(inputs: PartInputs) -> Any:
             heads = jax.vmap(normalizers.predicted_center, in_axes=(1, 0, 0, None))
-            center = jax.vmap(heads, in_axes=(0, None, None, 0))(query, w, v, lengths)
-            return normalizers.local_p(center, chosen.width, axes="b h")
+            center = jax.vmap(heads, in_axes=(0, None, None, 0))(inputs.query, w, v, inputs.lengths)
+            return normalizers.local_p(center, chosen.width, axes="b h", start=inputs.start)
 
         return bound

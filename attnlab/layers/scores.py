@@ -57,6 +57,8 @@ class Score(nn.Module):
             case config.Trilinear():
                 names = ("w_query", "w_key", "w_product")
                 return Partial(scores.trilinear, **{name: self._vector(name, self.query_width) for name in names})
+            case config.Constant():
+                return Partial(scores.constant)
             case config.CustomScore():
                 heads = None if self.heads == 1 else self.heads
                 return bound(self, self.config, self.query_width, self.key_width, heads=heads)

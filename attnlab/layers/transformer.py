@@ -257,7 +257,7 @@ class DecoderLayer(_Layer):
     ) -> tuple[PyTree, Float[Array, "b t d"], Float[Array, "b n t s"] | None]:
         """Return the mixer's next state, the states of the next tokens, and the weights if `weights` is set.
 
-        The tokens begin at position `start` of their sequence, which only an intervention asks for.
+        The tokens begin at position `start` of their sequence, for parts and interventions.
         """
         mix = lambda x: self.self_attention.step(state, x, mods)[::-1]  # noqa: E731
         states, state = self.residual(self.self_norm, states, mix, False, "self")

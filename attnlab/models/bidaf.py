@@ -29,7 +29,9 @@ from attnlab.functional import masks
 from attnlab.functional.attention import attention
 from attnlab.layers.attention import Attention, intervene_and_record, recorded_extras
 from attnlab.layers.dropout import Dropout
+from attnlab.layers.layer_attention import layer_name
 from attnlab.layers.normalizers import Normalizer, draws
+from attnlab.layers.part_inputs import PartInputs
 from attnlab.layers.recurrent import Bidirectional
 
 VECTORS = nn.initializers.normal(0.1)
@@ -200,14 +202,15 @@ class BidafReader(nn.Module):
     ) -> tuple[Array, Array]:
         """Return the mean of the passage's states weighted by the question's attention, and the weights."""
         question = last[:, None, None, :]
-        random = train and draws(self.to_passage.config)
+        rng = self.make_rng("dropout") if train and draws(self.to_passage.config) else None
+        inputs = PartInputs(question, lengths, layer_name("query_to_context", "reader"), rng)
         result: Any = attention(
             question,
             jnp.where(jnp.isfinite(logits), logits, 0.0)[:, :, None, None],
             h[:, :, None, :],
             score=_logits,
             mask=masks.lengths(lengths),
-            normalizer=self.to_passage()(question, lengths, self.make_rng("dropout") if random else None),
+            normalizer=self.to_passage()(inputs),
             returns=("weights", *(name for name in recorded_extras(self) if name != "weights")),
             implementation="dense",
         )

@@ -98,7 +98,7 @@ class ShowAttendTell(nn.Module):
     ) -> tuple[DecoderState, Output]:
         """Return the state after the next words (one of them in beam search), and the logits of the word after each."""
         embedded = self.dropout(self.embedding(target), deterministic=not train)
-        attend, cell, w_context = self.attention.function(target.shape[1]), self.cell(), self.seen
+        attend, cell, w_context = self.attention.function(target.shape[1], train=train), self.cell(), self.seen
         hard, replaced = self.config.attention_type == "hard", self.attention.is_replaced
         gate = (self.w_gate, self.b_gate) if self.config.gate else None
 

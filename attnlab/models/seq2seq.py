@@ -24,7 +24,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from attnlab.config.models.recurrent import RecurrentSeq2Seq as Config
-from attnlab.layers.decoder_attention import DecoderAttention, Memory
+from attnlab.layers.decoder_attention import AttentionFunction, DecoderAttention, Memory
 from attnlab.layers.recurrent import CELLS, Bidirectional, Cell, State, initial_state
 
 EMBEDDING_INIT = nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
@@ -107,10 +107,11 @@ class Decoder(nn.Module):
         )
 
     def __call__(
-        self, memory: Memory, state: DecoderState, embedded: Float[Array, "b t e"]
+        self, memory: Memory, state: DecoderState, embedded: Float[Array, "b t e"], *, train: bool
     ) -> tuple[DecoderState, Float[Array, "b t e"], Float[Array, "b t s"]]:
         """Return the state after the target embeddings, the readouts and the attention weights."""
-        step = {"bahdanau": self._bahdanau, "luong": self._luong}[self.config.decoder.variant](embedded.shape[1])
+        attend = self.attention.function(embedded.shape[1], train=train)
+        step = {"bahdanau": self._bahdanau, "luong": self._luong}[self.config.decoder.variant](attend)
         gates = jnp.swapaxes(self.input(embedded), 0, 1)
         inputs = gates, state.numbers(len(gates))
         state, outs = jax.lax.scan(lambda state, inputs: step(memory, state, *inputs), state, inputs)
@@ -121,8 +122,8 @@ class Decoder(nn.Module):
             features = self._readout()(features, embedded)
         return state, features, weights
 
-    def _bahdanau(self, tokens: int) -> Step:
-        attend, cell, w_context = self.attention.function(tokens), self.cell(), self.feed
+    def _bahdanau(self, attend: AttentionFunction) -> Step:
+        cell, w_context = self.cell(), self.feed
 
         def step(
             memory: Memory, state: DecoderState, gates: Array, number: Array
@@ -136,8 +137,8 @@ class Decoder(nn.Module):
 
         return step
 
-    def _luong(self, tokens: int) -> Step:
-        attend, cell, w_feed, readout = self.attention.function(tokens), self.cell(), self.feed, self._readout()
+    def _luong(self, attend: AttentionFunction) -> Step:
+        cell, w_feed, readout = self.cell(), self.feed, self._readout()
 
         def step(
             memory: Memory, state: DecoderState, gates: Array, number: Array
@@ -223,7 +224,7 @@ class RecurrentSeq2Seq(nn.Module):
     ) -> tuple[DecoderState, Output]:
         """Return the state after the target tokens (one of them in beam search), and the logits of the next tokens."""
         embedded = self.dropout(self.target_embedding(target), deterministic=not train)
-        state, readout, weights = self.decoder(memory, state, embedded)
+        state, readout, weights = self.decoder(memory, state, embedded, train=train)
         readout = self.dropout(readout, deterministic=not train)
         logits = self.output(readout) if self.config.tie_embeddings == "none" else self.target_embedding.attend(readout)
         return state, Output(logits + self.output_bias, weights)

@@ -121,8 +121,8 @@ class VisualAnswerer(nn.Module):
                 sizes: Any = {"heads": 1, "query_width": width, "key_width": width, "stack": "fusion"}
                 to_image = Attention(attention, **sizes, kind="question_to_image", name="to_image")
                 to_words = Attention(attention, **sizes, kind="image_to_question", name="to_words")
-                image, over_cells = _attend(to_image, summary, grid, cells)
-                question, words = _attend(to_words, image, states, lengths)
+                image, over_cells = _attend(to_image, summary, grid, cells, train)
+                question, words = _attend(to_words, image, states, lengths, train)
                 return _joined(question, image), jnp.broadcast_to(over_cells[:, None, :], weights.shape), words
             case _:
                 gated = isinstance(fusion, config.GatedCrossAttention)
@@ -171,10 +171,10 @@ class _CrossLayer(nn.Module):
         return jnp.tanh(self.param(name, nn.initializers.zeros_init(), ())) if self.gated else 1.0
 
 
-def _attend(attention: Attention, query: Array, values: Array, lengths: Array) -> tuple[Array, Array]:
+def _attend(attention: Attention, query: Array, values: Array, lengths: Array, train: bool) -> tuple[Array, Array]:
     """Return the context [b d] and the weights [b k] of a single query per example."""
     result: Any = attention(
-        query[:, None], values, values, lengths, returns=("weights",), implementation="dense", train=False
+        query[:, None], values, values, lengths, returns=("weights",), implementation="dense", train=train
     )
     return result.output[:, 0], result.weights[:, 0]
 

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import NonNegativeFloat, PositiveInt, model_validator
 
-from attnlab.config.attention import SingleQueryAttention
+from attnlab.config.attention import CrossAttention
 from attnlab.config.base import Config, Probability
 from attnlab.config.models.image_encoder import ImageEncoder, SmallCnn
 from attnlab.config.models.transformer import TransformerDecoder
@@ -20,7 +20,7 @@ class ShowAttendTell(Config):
     """Width of the token embeddings."""
     hidden: PositiveInt = 256
     """Number of units of the decoder."""
-    attention: SingleQueryAttention | None
+    attention: CrossAttention | None
     """Attention of the decoder to the cells of the image. null is the control without attention: the decoder gets the
     mean of all cells."""
     attention_type: Literal["soft", "hard"] = "soft"

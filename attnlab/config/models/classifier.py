@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
-from attnlab.config.attention import CrossAttention
+from attnlab.config.attention import UnalignedAttention
 from attnlab.config.base import Config, Probability
 from attnlab.config.base_run import tiny_directory
 from attnlab.config.models.encoder_model import EncoderModel
@@ -41,7 +41,7 @@ class Attentive(Config):
     hop)."""
 
     kind: Literal["attention"] = "attention"
-    attention: CrossAttention
+    attention: UnalignedAttention
     """Attention of the learned queries to the states."""
     hops: PositiveInt = 1
     """Number of hops, each with a learned query."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from attnlab.config.attention import Attention, CrossAttention, Trilinear
+from attnlab.config.attention import Attention, Trilinear, UnalignedAttention
 from attnlab.config.base import Config, Probability
 from attnlab.config.models.encoder_model import EncoderModel, distinct_token_types
 from attnlab.config.models.transformer import TransformerEncoder
@@ -43,7 +43,7 @@ class BidafReader(Config):
     """Kind of recurrent cell."""
     hidden: PositiveInt = 64
     """Number of units per direction."""
-    attention: CrossAttention | None = Attention(score=Trilinear())
+    attention: UnalignedAttention | None = Attention(score=Trilinear())
     """Attention between passage and question. null is the control without attention: every word of the passage gets the
     question as one vector."""
     flow: Literal["both", "context_to_query"] = "both"

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import PositiveInt, model_validator
 
-from attnlab.config.attention import SingleQueryAttention
+from attnlab.config.attention import CrossAttention
 from attnlab.config.base import Config, Probability
 
 
@@ -41,7 +41,7 @@ class RecurrentSeq2Seq(Config):
     """The recurrent encoder."""
     decoder: Decoder = Decoder()
     """The recurrent decoder."""
-    attention: SingleQueryAttention | None
+    attention: CrossAttention | None
     """Attention of the decoder to the states of the encoder. null is the control without attention: at every step the
     decoder gets the final states of the encoder."""
     dropout: Probability = 0.0

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from attnlab.config.attention import Attention, CrossAttention, Dot
+from attnlab.config.attention import Attention, Dot, UnalignedAttention
 from attnlab.config.base import Config, Probability
 from attnlab.config.models.encoder_model import distinct_token_types
 from attnlab.config.models.transformer import TransformerEncoder
@@ -29,7 +29,7 @@ class MemoryNetwork(Config):
     time_noise: Probability = 0.1
     """Probability of a gap after each sentence in training, which increases the age of all earlier sentences (section
     4.1, random noise)."""
-    attention: CrossAttention = Attention(score=Dot())
+    attention: UnalignedAttention = Attention(score=Dot())
     """Attention of the question's state to the sentences."""
     dropout: Probability = 0.0
     """Dropout rate of the question's state before every hop."""

@@ -46,14 +46,14 @@ class CoAttention(Config):
     (Lu et al. 2016, section 3.3)."""
 
     kind: Literal["co_attention"] = "co_attention"
-    attention: attentions.SingleQueryAttention
+    attention: attentions.UnalignedAttention
     """Attention of a single query to the words of the question or to the cells of the image."""
 
 
 class _CrossAttentionLayers(Config):
     """Settings of fusions by layers of cross-attention."""
 
-    attention: attentions.CrossAttention
+    attention: attentions.UnalignedAttention
     """Attention of the words of the question to the cells of the image."""
     heads: PositiveInt = 4
     """Number of attention heads."""

@@ -15,6 +15,7 @@ from attnlab.functional.normalizers.exponential import (
     softmax_with_sink,
     temperature,
 )
+from attnlab.functional.normalizers.permutation import Permuted, permuted, reorder
 from attnlab.functional.normalizers.pointwise import Sigmoid, linear, relu_over_length, sigmoid
 from attnlab.functional.normalizers.positional import Positional
 from attnlab.functional.normalizers.selection import GumbelSoftmax, TopK, gumbel_softmax, hardmax, top_k
@@ -25,6 +26,7 @@ __all__ = [
     "Entmax",
     "GumbelSoftmax",
     "LocalP",
+    "Permuted",
     "Positional",
     "Sigmoid",
     "Softmax",
@@ -36,8 +38,10 @@ __all__ = [
     "hardmax",
     "linear",
     "local_p",
+    "permuted",
     "predicted_center",
     "relu_over_length",
+    "reorder",
     "sigmoid",
     "softmax",
     "softmax_plus_one",

@@ -16,7 +16,7 @@ from attnlab.functional.parts import map_over
 from attnlab.functional.types import Positions, Query, widen
 
 
-def local_p(center: Any, width: Any, axes: str = "") -> "LocalP":
+def local_p(center: Any, width: Any, axes: str = "", *, start: Any = None) -> "LocalP":
     """Return the softmax over a window around a center for each query, times a Gaussian of the distance from it.
 
     weights[i, j] = softmax(logits[i] in the window)[j] exp(−(j − p_i)² / (2σ²)),    |j − p_i| ≤ D,  σ = D / 2
@@ -25,11 +25,12 @@ def local_p(center: Any, width: Any, axes: str = "") -> "LocalP":
     query (their local-m, which has no Gaussian, is `softmax` with `masks.sliding_window`).
 
     Args:
-        center: p, [T]: a (fractional) position among the keys for each query position 0 … T − 1. Queries at other
-            positions have no window.
+        center: p, [T]: a (fractional) position among the keys for each query position start … start + T − 1. Queries
+            at other positions have no window.
         width: D, a positive number or array []: positions on either side.
         axes: the leading axes of center, as in `parts.map_over`: "b" for [*B, T], "h" for [N, T], "b h" for [*B, N, T];
             "" if all heads and examples share it.
+        start: position of the first query, for a decoder that continues a sequence; None for 0.
     Returns: a `Positional` normalizer; its weights sum to at most one. A window without an allowed key is a fully
         masked row.
     Numerics: as in `softmax`. Differentiable in center and width through the Gaussian; the selection of keys in the
@@ -43,16 +44,17 @@ def local_p(center: Any, width: Any, axes: str = "") -> "LocalP":
     [0.3033, 0.3033, 0.0, 0.0]
     """
     check_values("local_p: width", width, "positive", positive)
-    return LocalP(map_over(center, axes) if axes else center, width)
+    return LocalP(map_over(center, axes) if axes else center, width, start)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["center", "width"], meta_fields=[])
+@partial(jax.tree_util.register_dataclass, data_fields=["center", "width", "start"], meta_fields=[])
 @dataclass(frozen=True)
 class LocalP(Positional):
     """The softmax over a window, times a Gaussian; made by `local_p`."""
 
     center: Any
     width: Any
+    start: Any = None
 
     def __call__(
         self, logits: Float[Array, "q k"], where: Bool[Array, "q k"] | None, positions: Positions
@@ -60,8 +62,9 @@ class LocalP(Positional):
         safe, may = guard(logits, where)
         center = jnp.asarray(self.center, safe.dtype)
         width = valid_scalar("local_p: width", self.width, positive, safe)
-        has_window = (positions.rows >= 0) & (positions.rows < center.shape[0])
-        distance = positions.columns.astype(safe.dtype) - center.at[positions.rows].get(mode="clip")
+        rows = positions.after(self.start).rows
+        has_window = (rows >= 0) & (rows < center.shape[0])
+        distance = positions.columns.astype(safe.dtype) - center.at[rows].get(mode="clip")
         near = may & has_window & ~(jnp.abs(distance) > width)
         distance = jnp.where(near, distance, 0.0)
         bell = jnp.exp(-2.0 * jnp.square(distance / width))

@@ -5,6 +5,7 @@ Parameters are bound with `jax.tree_util.Partial`, which makes the score a pytre
     score = Partial(scores.general, w=w)
 """
 
+from attnlab.functional.scores.constant import constant as constant
 from attnlab.functional.scores.distances import cosine as cosine
 from attnlab.functional.scores.distances import negative_squared_distance as negative_squared_distance
 from attnlab.functional.scores.feed_forward import additive as additive
