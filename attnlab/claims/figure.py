@@ -1,0 +1,178 @@
+"""The figure of a claim: its groups of runs or costs, and its effects with intervals and the smallest that counts."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, NullLocator
+
+from attnlab.claims import costs
+from attnlab.claims.evidence import Evidence, Measured, sample, total
+from attnlab.claims.verdict import FAILS, HOLDS, UNDECIDED, Effect
+from attnlab.config.claim import Claim, CostPanel, RunsPanel
+from attnlab.viz.fonts import DPI, save
+
+INK, RUN = "#1c2024", "#56b4e9"
+"""Colors of means with intervals, and of single runs."""
+LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#8a63d2", "#7f9f2f")
+"""Colors of lines, in turn."""
+MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+OUTCOMES = {HOLDS: "#0072b2", FAILS: "#d55e00", UNDECIDED: "#6b7a8f"}
+"""Color of an effect by its outcome."""
+WIDTH = 10.0
+"""Inches."""
+ROW, PANEL = 0.36, 3.0
+"""Inches of a line of a panel, and of a panel with an x axis."""
+LABEL = 34
+"""Characters of a line of a label."""
+
+
+def draw(claim: Claim, evidence: Evidence, effects: Sequence[Effect], path: Path) -> bool:
+    """Draw the figure of a claim; return whether there was anything to draw.
+
+    Args:
+        claim: the claim.
+        evidence: what has been measured.
+        effects: its effects; those that have not been measured are left out.
+        path: the PNG to write.
+    """
+    panels = [panel for panel in claim.figure if _has_points(panel, evidence)]
+    shown = [effect for effect in effects if effect.value is not None]
+    if not panels and not shown:
+        return False
+    units = list(dict.fromkeys(effect.unit for effect in shown))
+    heights = [_height(panel, evidence) for panel in panels]
+    heights += [ROW * (1.2 * sum(e.unit == unit for e in shown) + 2.4) for unit in units]
+    figure = Figure(figsize=(WIDTH, sum(heights) + 0.4), dpi=DPI, layout="constrained", facecolor="white")
+    rows = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, panel in zip(rows, panels, strict=False):
+        if isinstance(panel, CostPanel):
+            _draw_cost(axes, panel, evidence)
+        elif panel.x is None:
+            _draw_groups(axes, panel, evidence)
+        else:
+            _draw_curves(axes, panel, evidence, panel.x)
+    for axes, unit in zip(rows[len(panels) :], units, strict=True):
+        _draw_effects(axes, [effect for effect in shown if effect.unit == unit], unit)
+    save(figure, path)
+    return True
+
+
+def means(panel: RunsPanel, evidence: Evidence) -> dict[str, tuple[np.ndarray, Measured]]:
+    """Return the values of all runs and their mean, for every setting of a panel that has runs."""
+    groups = evidence.studies[panel.study].groups
+    found = {name: sample(group, panel.metric, panel.file) for name, group in groups.items()}
+    return {name: (values.runs, total([values])) for name, values in found.items()}
+
+
+def coordinates(setting: str) -> dict[str, str]:
+    """Return the values of a setting's axes.
+
+    >>> coordinates("scale=none,width=16")
+    {'scale': 'none', 'width': '16'}
+    """
+    return dict(part.split("=", 1) for part in setting.split(",") if "=" in part)
+
+
+def _has_points(panel: RunsPanel | CostPanel, evidence: Evidence) -> bool:
+    return panel.cost in evidence.costs if isinstance(panel, CostPanel) else bool(evidence.studies[panel.study].groups)
+
+
+def _height(panel: RunsPanel | CostPanel, evidence: Evidence) -> float:
+    if isinstance(panel, CostPanel) or panel.x is not None:
+        return PANEL
+    return ROW * (len(evidence.studies[panel.study].groups) + 2)
+
+
+def _draw_groups(axes: Axes, panel: RunsPanel, evidence: Evidence) -> None:
+    """Draw a line for every setting: its runs, their mean and its interval."""
+    found = means(panel, evidence)
+    for place, (runs, mean) in enumerate(found.values()):
+        axes.plot(runs, [place] * len(runs), "o", color=RUN, markersize=5, alpha=0.8)
+        _interval(axes, place, mean.value, mean.interval, INK)
+    _finish_lines(axes, [name or panel.study for name in found], panel.title)
+
+
+def _draw_curves(axes: Axes, panel: RunsPanel, evidence: Evidence, x: str) -> None:
+    """Draw a line of means with intervals for every setting of the other axes."""
+    lines: dict[str, list[tuple[float, Measured]]] = {}
+    for setting, (_, mean) in means(panel, evidence).items():
+        axis = coordinates(setting)
+        place = float(axis.pop(x))
+        lines.setdefault(", ".join(axis.values()), []).append((place, mean))
+    for number, (name, points) in enumerate(lines.items()):
+        points.sort(key=lambda point: point[0])
+        shift = 1.03 ** (number - (len(lines) - 1) / 2)
+        xs, ys = [place * shift for place, _ in points], [mean.value for _, mean in points]
+        color = LINES[number % len(LINES)]
+        axes.plot(xs, ys, "-", color=color, marker=MARKS[number % len(MARKS)], markersize=5, label=name)
+        for place, (_, mean) in zip(xs, points, strict=True):
+            if mean.interval is not None:
+                axes.plot((place, place), mean.interval, "-", color=color, linewidth=1.2)
+    _finish_curve(axes, sorted({place for points in lines.values() for place, _ in points}), panel.title, x)
+
+
+def _draw_cost(axes: Axes, panel: CostPanel, evidence: Evidence) -> None:
+    """Draw the cost of every variant, on logarithmic scales."""
+    report, places = evidence.costs[panel.cost], set[float]()
+    for number, variant in enumerate(dict.fromkeys(result.case.variant for result in report.results)):
+        points = costs.curve(report, variant, panel.mode, panel.quantity, panel.x)
+        if points:
+            color, mark = LINES[number % len(LINES)], MARKS[number % len(MARKS)]
+            axes.plot(*zip(*points, strict=True), "-", color=color, marker=mark, markersize=5, label=variant)
+            places |= {x for x, _ in points}
+            for x, low, high in costs.spreads(report, variant, panel.mode, panel.quantity, panel.x):
+                axes.plot((x, x), (low, high), "-", color=color, linewidth=1.2)
+    axes.set_yscale("log")
+    _finish_curve(axes, sorted(places), panel.title, panel.x)
+
+
+def _finish_curve(axes: Axes, places: Sequence[float], title: str, x: str) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(places, [f"{place:,g}" for place in places])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(x)
+    axes.set_title(title, fontsize="medium", loc="left")
+    axes.grid(color="0.92")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _draw_effects(axes: Axes, effects: Sequence[Effect], unit: str) -> None:
+    """Draw effects with their intervals; the claimed side of the smallest effect that counts is shaded."""
+    for place, effect in enumerate(effects):
+        color = OUTCOMES.get(effect.outcome, INK) if effect.claimed else "0.6"
+        assert effect.value is not None
+        _interval(axes, place, effect.value, effect.interval, color)
+        axes.plot((effect.at_least, effect.at_least), (place - 0.4, place + 0.4), "--", color="0.35", linewidth=1.2)
+    axes.margins(x=0.08)
+    low, high = axes.get_xlim()
+    for place, effect in enumerate(effects):
+        axes.fill_betweenx((place - 0.4, place + 0.4), effect.at_least, max(high, effect.at_least), color="#e8f1f8")
+    axes.set_xlim(low, high)
+    names = ["\n".join(textwrap.wrap(effect.label, LABEL)) for effect in effects]
+    title = "effects with 95% intervals; shaded: as claimed, from the smallest effect that counts (dashed)"
+    _finish_lines(axes, names, title)
+    axes.set_xlabel(unit)
+
+
+def _interval(axes: Axes, place: int, value: float, ends: tuple[float, float] | None, color: str) -> None:
+    if ends is not None:
+        axes.plot(ends, (place, place), "-", color=color, linewidth=1.5)
+        axes.plot(ends, (place, place), "|", color=color, markersize=8)
+    axes.plot([value], [place], "D", color=color, markersize=5)
+
+
+def _finish_lines(axes: Axes, names: Sequence[str], title: str) -> None:
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_title(title, fontsize="medium", loc="left")
+    axes.grid(axis="x", color="0.92")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
