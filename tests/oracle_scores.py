@@ -31,3 +31,19 @@ def trilinear(
 ) -> float:
     pair = [*query, *key, *(q * k for q, k in zip(query, key, strict=True))]
     return math.fsum(w * x for w, x in zip([*w_query, *w_key, *w_product], pair, strict=True))
+
+
+def multiplicative(
+    query: np.ndarray,
+    key: np.ndarray,
+    w_query: np.ndarray | None = None,
+    w_key: np.ndarray | None = None,
+    scale: float | None = None,
+) -> float:
+    left, right = (
+        features
+        if w is None
+        else [math.fsum(x * row[a] for x, row in zip(features, w, strict=True)) for a in range(w.shape[1])]
+        for features, w in ((query, w_query), (key, w_key))
+    )
+    return scaled(left, right, len(left) ** -0.5 if scale is None else scale)
