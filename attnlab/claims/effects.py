@@ -29,6 +29,7 @@ def _effect(config: AnyEffect, evidence: Evidence) -> Effect:
             report = evidence.costs.get(config.cost)
             measured = report and costs.growth(config, report)
     shown = {"unit": config.unit, "digits": config.digits, "claimed": config.claimed}
+    shown |= {"two_sided": isinstance(config, Difference) and config.two_sided}
     if measured is None:
         return Effect(config.label, None, None, config.at_least, **shown)
     return Effect(

@@ -22,6 +22,8 @@ LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#8a6
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 OUTCOMES = {HOLDS: "#0072b2", FAILS: "#d55e00", UNDECIDED: "#6b7a8f"}
 """Color of an effect by its outcome."""
+SHADE = "#e8f1f8"
+"""Color of what is as claimed."""
 WIDTH = 10.0
 """Inches."""
 ROW, PANEL = 0.36, 3.0
@@ -149,11 +151,14 @@ def _draw_effects(axes: Axes, effects: Sequence[Effect], unit: str) -> None:
         color = OUTCOMES.get(effect.outcome, INK) if effect.claimed else "0.6"
         assert effect.value is not None
         _interval(axes, place, effect.value, effect.interval, color)
-        axes.plot((effect.at_least, effect.at_least), (place - 0.4, place + 0.4), "--", color="0.35", linewidth=1.2)
+        for end in (effect.at_least, *([-effect.at_least] if effect.two_sided else [])):
+            axes.plot((end, end), (place - 0.4, place + 0.4), "--", color="0.35", linewidth=1.2)
     axes.margins(x=0.08)
     low, high = axes.get_xlim()
     for place, effect in enumerate(effects):
-        axes.fill_betweenx((place - 0.4, place + 0.4), effect.at_least, max(high, effect.at_least), color="#e8f1f8")
+        axes.fill_betweenx((place - 0.4, place + 0.4), effect.at_least, max(high, effect.at_least), color=SHADE)
+        if effect.two_sided:
+            axes.fill_betweenx((place - 0.4, place + 0.4), min(low, -effect.at_least), -effect.at_least, color=SHADE)
     axes.set_xlim(low, high)
     names = ["\n".join(textwrap.wrap(effect.label, LABEL)) for effect in effects]
     title = "effects with 95% intervals; shaded: as claimed, from the smallest effect that counts (dashed)"

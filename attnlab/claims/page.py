@@ -170,6 +170,7 @@ def _effects_table(effects: Sequence[Effect]) -> Iterator[str]:
         least = (
             f"{effect.at_least:+.{effect.digits}f}" if effect.unit != "×" else f"{effect.at_least:.{effect.digits}f}"
         )
+        least = f"{least} either way" if effect.two_sided else least
         yield line([effect.label, "—" if effect.value is None else _value(effect) + _basis(effect), least, outcome])
     notes = [NOTES[mark] for mark in dict.fromkeys(map(_basis, effects)) if mark in NOTES]
     yield ""

@@ -22,7 +22,7 @@ class StudyPlan:
 
     Attributes:
         study: its config, of the version that is run.
-        plan: its runs; None for runs that are archived.
+        plan: its runs; None for runs that are archived, and for a study without a quick version.
         analyses: what is computed with every run.
     """
 
@@ -70,6 +70,8 @@ class Version:
         return Evidence(studies, self.costs(claim), self.quick)
 
     def _plan(self, study: ClaimStudy) -> StudyPlan:
+        if self.quick and study.quick is None:
+            return StudyPlan(study, None, Analyses())
         chosen = study.quick_study() if self.quick else study
         if chosen.archive is not None:
             return StudyPlan(chosen, None, chosen.analyses)
@@ -78,6 +80,8 @@ class Version:
         return StudyPlan(chosen, plan, chosen.analyses)
 
     def _runs(self, plan: StudyPlan) -> StudyRuns:
+        if plan.plan is None and self.quick:
+            return StudyRuns((), {}, 0)
         if plan.plan is None:
             groups = read_groups([Path(str(plan.study.archive))])
             if len(groups) != 1:

@@ -25,6 +25,7 @@ class Effect:
         unit: its unit.
         digits: digits after the decimal point.
         claimed: whether the verdict rests on it.
+        two_sided: whether an effect of at most −`at_least` is as claimed too.
     """
 
     label: str
@@ -36,6 +37,7 @@ class Effect:
     unit: str = ""
     digits: int = 1
     claimed: bool = True
+    two_sided: bool = False
 
     @property
     def outcome(self) -> str:
@@ -49,9 +51,10 @@ class Effect:
         if self.interval is None:
             return UNDECIDED
         low, high = self.interval
-        if low >= self.at_least:
+        if low >= self.at_least or (self.two_sided and high <= -self.at_least):
             return HOLDS
-        return FAILS if high < self.at_least else UNDECIDED
+        below = high < self.at_least and (not self.two_sided or low > -self.at_least)
+        return FAILS if below else UNDECIDED
 
 
 @dataclass(frozen=True)

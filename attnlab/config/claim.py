@@ -65,8 +65,8 @@ class Quick(Config):
 class ClaimStudy(Study):
     """A study whose runs a claim rests on, with its quick version."""
 
-    quick: Quick = Quick()
-    """The quick version."""
+    quick: Quick | None
+    """The quick version; null leaves the study, and the effects that rest on it, out of the quick version of the claim."""
     analyses: Analyses = Analyses()
     """What is computed with every trained run."""
     archive: str | None = None
@@ -78,16 +78,17 @@ class ClaimStudy(Study):
         Raises:
             UserError: it keeps a point that does not exist.
         """
-        axes = {}
+        axes, quick = {}, self.quick
+        if quick is None:
+            raise ValueError(f"{self.name} has no quick version")
         for name, values in self.axes.items():
             axes[name] = values
-            if (kept := self.quick.axes.get(name)) is not None:
+            if (kept := quick.axes.get(name)) is not None:
                 named = values if isinstance(values, dict) else {str(value): value for value in values}
                 if unknown := [label for label in kept if label not in named]:
                     raise UserError(f"{self.name}: quick.axes.{name}: no point {unknown[0]}; valid: {', '.join(named)}")
                 points = {label: named[label] for label in kept}
                 axes[name] = points if isinstance(values, dict) else list(points.values())
-        quick = self.quick
         return self.model_copy(
             update={
                 "axes": axes,
@@ -174,6 +175,8 @@ class Difference(EffectOf):
     """A sum of metrics of groups of runs: metric of one group minus metric of another, say."""
 
     kind: Literal["difference"] = "difference"
+    two_sided: bool = False
+    """Whether the claim is of a difference in either direction, of which at least `at_least` counts."""
     terms: Annotated[tuple[Term, ...], Field(min_length=1)]
     """Terms of the sum; terms of the same runs are subtracted within each run."""
 
