@@ -134,8 +134,9 @@ def total(samples: Sequence[Sample]) -> Measured:
     samples, or else for other seeds, or with single runs for other examples.
     """
     value, count = float(sum(part.runs.mean() for part in samples)), min(len(part.runs) for part in samples)
-    items = [part.items for part in samples if part.items is not None]
-    crossed = len(items) == len(samples) and len({(p.examples, i.shape[1]) for p, i in zip(samples, items)}) == 1
+    known = [(part.examples, part.items) for part in samples if part.items is not None]
+    items = [scores for _, scores in known]
+    crossed = len(known) == len(samples) and len({(examples, scores.shape[1]) for examples, scores in known}) == 1
     if count > 1:
         if crossed:
             estimate = crossed_contrast(items, [1.0] * len(items))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from attnlab.claims import costs
 from attnlab.claims.evidence import Evidence, Measured, sample, total
@@ -24,6 +24,8 @@ OUTCOMES = {HOLDS: "#0072b2", FAILS: "#d55e00", UNDECIDED: "#6b7a8f"}
 """Color of an effect by its outcome."""
 SHADE = "#e8f1f8"
 """Color of what is as claimed."""
+RATIO = "×"
+"""Unit of ratios, which are drawn on a logarithmic scale."""
 WIDTH = 10.0
 """Inches."""
 ROW, PANEL = 0.36, 3.0
@@ -46,19 +48,23 @@ def draw(claim: Claim, evidence: Evidence, effects: Sequence[Effect], path: Path
     if not panels and not shown:
         return False
     units = list(dict.fromkeys(effect.unit for effect in shown))
-    heights = [_height(panel, evidence) for panel in panels]
-    heights += [ROW * (1.2 * sum(e.unit == unit for e in shown) + 2.4) for unit in units]
+    rows = _rows(panels)
+    heights = [max(_height(panel, evidence) for panel in row) for row in rows]
+    heights += [ROW * (1.3 * sum(e.unit == unit for e in shown) + 2.4) for unit in units]
     figure = Figure(figsize=(WIDTH, sum(heights) + 0.4), dpi=DPI, layout="constrained", facecolor="white")
-    rows = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for axes, panel in zip(rows, panels, strict=False):
-        if isinstance(panel, CostPanel):
-            _draw_cost(axes, panel, evidence)
-        elif panel.x is None:
-            _draw_groups(axes, panel, evidence)
-        else:
-            _draw_curves(axes, panel, evidence, panel.x)
-    for axes, unit in zip(rows[len(panels) :], units, strict=True):
-        _draw_effects(axes, [effect for effect in shown if effect.unit == unit], unit)
+    grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
+    for number, row in enumerate(rows):
+        for column, panel in enumerate(row):
+            axes = figure.add_subplot(grid[number, column] if len(row) > 1 else grid[number, :])
+            if isinstance(panel, CostPanel):
+                _draw_cost(axes, panel, evidence)
+            elif panel.x is None:
+                _draw_groups(axes, panel, evidence)
+            else:
+                _draw_curves(axes, panel, evidence, panel.x)
+    for number, unit in enumerate(units, start=len(rows)):
+        members = [effect for effect in shown if effect.unit == unit]
+        _draw_effects(figure.add_subplot(grid[number, :]), members, unit, evidence.quick)
     save(figure, path)
     return True
 
@@ -81,6 +87,18 @@ def coordinates(setting: str) -> dict[str, str]:
 
 def _has_points(panel: RunsPanel | CostPanel, evidence: Evidence) -> bool:
     return panel.cost in evidence.costs if isinstance(panel, CostPanel) else bool(evidence.studies[panel.study].groups)
+
+
+def _rows(panels: Sequence[RunsPanel | CostPanel]) -> list[list[RunsPanel | CostPanel]]:
+    """Return the panels by row: two curves side by side, or a list of groups alone."""
+    rows: list[list[RunsPanel | CostPanel]] = []
+    for panel in panels:
+        curve = panel.x is not None
+        if curve and rows and len(rows[-1]) == 1 and rows[-1][0].x is not None:
+            rows[-1].append(panel)
+        else:
+            rows.append([panel])
+    return rows
 
 
 def _height(panel: RunsPanel | CostPanel, evidence: Evidence) -> float:
@@ -129,6 +147,8 @@ def _draw_cost(axes: Axes, panel: CostPanel, evidence: Evidence) -> None:
             for x, low, high in costs.spreads(report, variant, panel.mode, panel.quantity, panel.x):
                 axes.plot((x, x), (low, high), "-", color=color, linewidth=1.2)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     _finish_curve(axes, sorted(places), panel.title, panel.x)
 
 
@@ -142,13 +162,18 @@ def _finish_curve(axes: Axes, places: Sequence[float], title: str, x: str) -> No
     axes.grid(color="0.92")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.legend(frameon=False, fontsize="small")
 
 
-def _draw_effects(axes: Axes, effects: Sequence[Effect], unit: str) -> None:
+def _draw_effects(axes: Axes, effects: Sequence[Effect], unit: str, quick: bool) -> None:
     """Draw effects with their intervals; the claimed side of the smallest effect that counts is shaded."""
+    if unit == RATIO:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     for place, effect in enumerate(effects):
         color = OUTCOMES.get(effect.outcome, INK) if effect.claimed else "0.6"
+        color = INK if quick else color
         assert effect.value is not None
         _interval(axes, place, effect.value, effect.interval, color)
         for end in (effect.at_least, *([-effect.at_least] if effect.two_sided else [])):
@@ -161,13 +186,12 @@ def _draw_effects(axes: Axes, effects: Sequence[Effect], unit: str) -> None:
             axes.fill_betweenx((place - 0.4, place + 0.4), min(low, -effect.at_least), -effect.at_least, color=SHADE)
     axes.set_xlim(low, high)
     names = ["\n".join(textwrap.wrap(effect.label, LABEL)) for effect in effects]
-    title = "effects with 95% intervals; shaded: as claimed, from the smallest effect that counts (dashed)"
-    _finish_lines(axes, names, title)
-    axes.set_xlabel(unit)
+    _finish_lines(axes, names, "effects with 95% intervals; shaded: as claimed, from the smallest that counts (dashed)")
+    axes.set_xlabel("times" if unit == RATIO else unit)
 
 
 def _interval(axes: Axes, place: int, value: float, ends: tuple[float, float] | None, color: str) -> None:
-    if ends is not None:
+    if ends is not None and ends[1] > ends[0]:
         axes.plot(ends, (place, place), "-", color=color, linewidth=1.5)
         axes.plot(ends, (place, place), "|", color=color, markersize=8)
     axes.plot([value], [place], "D", color=color, markersize=5)

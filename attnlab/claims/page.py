@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
+from attnlab.claims.costs import FIT, ROUNDS
 from attnlab.claims.evidence import BOTH, EXAMPLES, SEEDS, Evidence
-from attnlab.claims.figure import means
+from attnlab.claims.figure import RATIO, means
 from attnlab.claims.verdict import DEPENDS, MIN_SEEDS, TOO_FEW, UNKNOWN, Effect, Verdict
-from attnlab.config.claim import Claim, CostPanel, RunsPanel
+from attnlab.config.claim import Claim, RunsPanel
 from attnlab.results import marked_text
 from attnlab.results.tables import duration, line
 from attnlab.training.atomic_files import write_whole
@@ -21,13 +22,18 @@ from attnlab.training.atomic_files import write_whole
 MARKS = ("verdict", "figure", "effects", "runs")
 """Names of the markers of a page, in order."""
 INDEX, INDEX_MARK = "index.md", "claims"
-BASES = {BOTH: "", SEEDS: " †", EXAMPLES: " ‡"}
-"""Marks of intervals that do not account for both seeds and examples."""
+FEW = "too few seeds"
+"""Outcome of an effect in the quick version."""
+BASES = {BOTH: "", SEEDS: " †", EXAMPLES: " ‡", ROUNDS: " §", FIT: " ¶"}
+"""Marks of intervals by what they account for."""
 NOTES = {
-    " †": "† for other seeds on the same examples",
-    " ‡": "‡ for other examples, not for other seeds, as there is a single run",
-    " §": "§ of rounds of timed calls, or of the fit to all lengths",
+    "": "without a mark for other seeds and other test examples (t interval on crossed variance components)",
+    " †": "† for other seeds on the same examples (t interval over seeds)",
+    " ‡": "‡ for other examples and not for other seeds, as there is a single run (bootstrap)",
+    " §": "§ for other rounds of timed calls (t interval of the logarithms)",
+    " ¶": "¶ of the slope of the fitted line",
 }
+"""Notes on these marks."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ def generated(finding: Finding, mark: str) -> str:
             name = finding.claim.name
             return f"![{finding.claim.claim}]({name}.png)\n" if finding.has_figure else "Not run yet.\n"
         case "effects":
-            return "\n".join(_effects_table(finding.effects)) + "\n"
+            return "\n".join(_effects_table(finding.effects, finding.evidence.quick)) + "\n"
         case _:
             return "\n".join(_runs(finding)) + "\n"
 
@@ -132,10 +138,10 @@ def _skeleton(finding: Finding) -> str:
 
 def _about(quick: bool) -> str:
     text = (
-        "Claims that are commonly made about attention, each with the experiment that examines it. A verdict is computed "
-        "from 95% intervals: a claim **holds** if every effect it names lies, with its whole interval, at or above the "
-        "smallest effect that counts, **does not hold** if every one lies below, **depends** if some do and some do not, "
-        "and is **undecided** if an interval is too wide to tell."
+        "Claims that are commonly made about attention, each with the experiment that examines it. A verdict is "
+        "computed from 95% intervals: a claim **holds** if every effect it names lies, with its whole interval, at or "
+        "above the smallest effect that counts, **does not hold** if every one lies below, **depends** if some do and "
+        "some do not, and is **undecided** if an interval is too wide to tell."
     )
     if quick:
         return f"{text} This is the quick version: few seeds, small data and short training, on which no verdict rests."
@@ -155,40 +161,46 @@ def _verdict(finding: Finding) -> str:
 
 def _sentence(finding: Finding) -> str:
     first = next((effect for effect in finding.effects if effect.value is not None), None)
-    return "" if first is None else f"{first.label}: {_value(first)}."
+    return "" if first is None else f"{first.label[:1].upper()}{first.label[1:]}: {_value(first)}."
 
 
 def _first_effect(finding: Finding) -> str:
     return _sentence(finding).removesuffix(".") or "—"
 
 
-def _effects_table(effects: Sequence[Effect]) -> Iterator[str]:
+def _effects_table(effects: Sequence[Effect], quick: bool) -> Iterator[str]:
+    """Yield the table of effects; that of the quick version has no outcomes."""
     yield "| effect | estimate [95% interval] | counts from | outcome |"
     yield "|---|---:|---:|---|"
     for effect in effects:
-        outcome = effect.outcome if effect.claimed else "not part of the claim"
-        least = (
-            f"{effect.at_least:+.{effect.digits}f}" if effect.unit != "×" else f"{effect.at_least:.{effect.digits}f}"
-        )
-        least = f"{least} either way" if effect.two_sided else least
+        outcome = (FEW if quick else effect.outcome) if effect.claimed else "not part of the claim"
+        least = _number(effect.at_least, _format(effect)) + (" either way" if effect.two_sided else "")
         yield line([effect.label, "—" if effect.value is None else _value(effect) + _basis(effect), least, outcome])
-    notes = [NOTES[mark] for mark in dict.fromkeys(map(_basis, effects)) if mark in NOTES]
-    yield ""
-    accounts = "for other seeds and other test examples (t interval on crossed variance components)"
-    yield f"Intervals are {accounts}" + "".join(f"; {note}" for note in notes) + "."
+    notes = [NOTES[mark] for mark in dict.fromkeys(_basis(e) for e in effects if _has_ends(e)) if mark in NOTES]
+    if notes:
+        yield ""
+        yield f"Intervals: {'; '.join(notes)}."
 
 
 def _basis(effect: Effect) -> str:
-    return "" if not effect.basis else BASES.get(effect.basis, " §")
+    return BASES.get(effect.basis, "")
+
+
+def _format(effect: Effect) -> str:
+    """Return the format of an effect's numbers; ratios have no sign."""
+    return f"{'' if effect.unit == RATIO else '+'}.{effect.digits}f"
+
+
+def _has_ends(effect: Effect) -> bool:
+    return effect.interval is not None and effect.interval[1] > effect.interval[0]
 
 
 def _value(effect: Effect) -> str:
     """Return an estimate with its interval and unit."""
     assert effect.value is not None
-    sign = "" if effect.unit == "×" else "+"
-    digits = f"{sign}.{effect.digits}f"
+    digits = _format(effect)
     text = _number(effect.value, digits)
-    if effect.interval is not None:
+    if effect.interval is not None and _has_ends(effect):
         low, high = effect.interval
         text += f" [{_number(low, digits)}, {_number(high, digits)}]"
     return f"{text} {effect.unit}".strip()
@@ -206,9 +218,9 @@ def _runs(finding: Finding) -> Iterator[str]:
         if isinstance(panel, RunsPanel) and evidence.studies[panel.study].groups:
             yield from _panel(panel, evidence)
             yield ""
-        if isinstance(panel, CostPanel) and panel.cost in evidence.costs:
-            yield f"{panel.title}: {_machine(panel.cost, evidence)}."
-            yield ""
+    for name in evidence.costs:
+        yield f"Cost `{name}`: {_machine(name, evidence)}."
+        yield ""
     for name, runs in evidence.studies.items():
         if runs.complete < runs.planned:
             yield f"Of the study {name}, {runs.complete} of {runs.planned} runs are complete."
@@ -237,4 +249,5 @@ def _machine(name: str, evidence: Evidence) -> str:
     environment = report.environment
     rounds = min((len(o.seconds) for result in report.results for o in result.timed.values()), default=0)
     cores, cpu = environment.get("cores"), environment.get("cpu") or "CPU"
-    return f"{rounds} timed rounds of every case, one of {cores} cores of {cpu}"
+    commit = str(environment.get("commit") or environment.get("attnlab"))[:7]
+    return f"{rounds} timed rounds of every case on one of {cores} cores of {cpu}, commit {commit}"

@@ -66,7 +66,7 @@ class ClaimStudy(Study):
     """A study whose runs a claim rests on, with its quick version."""
 
     quick: Quick | None
-    """The quick version; null leaves the study, and the effects that rest on it, out of the quick version of the claim."""
+    """The quick version; null leaves the study, and the effects that rest on it, out of that of the claim."""
     analyses: Analyses = Analyses()
     """What is computed with every trained run."""
     archive: str | None = None

@@ -119,7 +119,7 @@ def multiplicative(
         scale: a number or a learned scalar array []; None for 1/√a.
     Returns: logits, unbounded; with scale 1 their variance is a for independent unit-variance projections.
     Numerics: as in `dot`; projections are kept in the dtype of the accumulation.
-    Reference: Vaswani et al. 2017, eq. 1 and section 3.2.2; Britz et al. 2017, section 4.5, unscaled, in a recurrent decoder.
+    Reference: Vaswani et al. 2017, section 3.2.2; Britz et al. 2017, section 4.5, unscaled, in a recurrent decoder.
 
     >>> w = jnp.array([[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]])
     >>> multiplicative(jnp.ones((1, 2)), jnp.ones((2, 2)), w_query=w, w_key=w).tolist()

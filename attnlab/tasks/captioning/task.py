@@ -28,7 +28,14 @@ from attnlab.tasks.captioning.adapters import CaptionerAdapter
 from attnlab.tasks.captioning.attention_maps import hypothesis_map, selected_image_map, selected_word_map
 from attnlab.tasks.captioning.losses import attention_supervision, doubly_stochastic
 from attnlab.tasks.captioning.metrics import bleu, bleu_of_counts, caption_scores, image_rows, undefined, words
-from attnlab.tasks.captioning.pointing import cells_inside, pointing, pointing_of_center, pointing_rate, token_cells, token_regions
+from attnlab.tasks.captioning.pointing import (
+    cells_inside,
+    pointing,
+    pointing_of_center,
+    pointing_rate,
+    token_cells,
+    token_regions,
+)
 from attnlab.tasks.explained_prediction import ExplainedPrediction
 from attnlab.tasks.generation import GenerationTask, SourceBatch
 from attnlab.tasks.hypotheses import Hypothesis
