@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from attnlab.bench.results import read
 from attnlab.claims import costs
 from attnlab.claims.effects import effects
 from attnlab.claims.figure import draw
@@ -69,6 +70,6 @@ def save(claims: Sequence[Claim], version: Version, folder: Path, wrote: Callabl
                 for group in evidence.studies[name].groups.values():
                     for run in group.runs:
                         wrote(archive(run, folder / name))
-        for name, found in evidence.costs.items():
-            costs.archive(found, folder / name)
+        for name in evidence.costs:
+            costs.archive(read(version.directory / name), folder / name)
             wrote(folder / name)

@@ -2,7 +2,8 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from attnlab.bench import attention
 from attnlab.bench.cases import Case, Peer, Shape
 from attnlab.bench.results import FILE, Report, exponent, read
 from attnlab.claims.evidence import Measured, around
-from attnlab.config.claim import Cost, Exponent, Quantity, Ratio, Sizes
+from attnlab.config.claim import Cost, Sizes
+from attnlab.config.claim_effects import Exponent, Quantity, Ratio
 from attnlab.config.errors import UserError
 
 TINY_ROUNDS = 2
@@ -41,6 +43,15 @@ def measure(cost: Cost, quick: bool, tiny: bool, directory: Path, log: Callable[
     return attention.benchmark(
         cases, [Peer(cost.backend)], rounds, environment, (), directory, log, lambda result: None
     )  # fmt: skip
+
+
+def named(report: Report, variants: Mapping[str, str]) -> Report:
+    """Return a report in which the variants have their names on the page."""
+    names = {variant: name for name, variant in variants.items()}
+    results = (
+        replace(r, case=replace(r.case, variant=names.get(r.case.variant, r.case.variant))) for r in report.results
+    )
+    return Report(report.environment, tuple(results))
 
 
 def archive(report: Report, directory: Path) -> None:
@@ -142,7 +153,7 @@ def _cases(cost: Cost, sizes: Sizes, tiny: bool) -> Iterator[Case]:
         + [Shape(1, cost.heads, max(lengths), width) for width in widths]
     )
     for mode in cost.modes:
-        for variant in cost.variants:
+        for variant in cost.variants.values():
             yield from (Case(variant, mode, shape, "float32") for shape in shapes)
 
 

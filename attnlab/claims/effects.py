@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from attnlab.claims import costs
 from attnlab.claims.evidence import Evidence, Measured, Sample, sample, total
 from attnlab.claims.verdict import Effect
-from attnlab.config.claim import AnyEffect, Claim, Difference, Exponent, Ratio, Term
+from attnlab.config.claim import Claim
+from attnlab.config.claim_effects import AnyEffect, Difference, Exponent, Ratio, Term
 from attnlab.config.errors import UserError
 
 

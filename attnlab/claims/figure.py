@@ -1,7 +1,8 @@
 """The figure of a claim: its groups of runs or costs, and its effects with intervals and the smallest that counts."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 from attnlab.claims import costs
 from attnlab.claims.evidence import Evidence, Measured, sample, total
 from attnlab.claims.verdict import FAILS, HOLDS, UNDECIDED, Effect
-from attnlab.config.claim import Claim, CostPanel, RunsPanel
+from attnlab.config.claim import Claim
+from attnlab.config.claim_effects import CostPanel, RunsPanel
+from attnlab.results.groups import RunGroup
 from attnlab.viz.fonts import DPI, save
 
 INK, RUN = "#1c2024", "#56b4e9"
@@ -30,7 +33,7 @@ WIDTH = 10.0
 """Inches."""
 ROW, PANEL = 0.36, 3.0
 """Inches of a line of a panel, and of a panel with an x axis."""
-LABEL = 34
+LABEL = 42
 """Characters of a line of a label."""
 
 
@@ -50,7 +53,7 @@ def draw(claim: Claim, evidence: Evidence, effects: Sequence[Effect], path: Path
     units = list(dict.fromkeys(effect.unit for effect in shown))
     rows = _rows(panels)
     heights = [max(_height(panel, evidence) for panel in row) for row in rows]
-    heights += [ROW * (1.3 * sum(e.unit == unit for e in shown) + 2.4) for unit in units]
+    heights += [ROW * (sum(_lines(e.label) for e in shown if e.unit == unit) + 2.4) for unit in units]
     figure = Figure(figsize=(WIDTH, sum(heights) + 0.4), dpi=DPI, layout="constrained", facecolor="white")
     grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
     for number, row in enumerate(rows):
@@ -69,11 +72,46 @@ def draw(claim: Claim, evidence: Evidence, effects: Sequence[Effect], path: Path
     return True
 
 
-def means(panel: RunsPanel, evidence: Evidence) -> dict[str, tuple[np.ndarray, Measured]]:
-    """Return the values of all runs and their mean, for every setting of a panel that has runs."""
-    groups = evidence.studies[panel.study].groups
-    found = {name: sample(group, panel.metric, panel.file) for name, group in groups.items()}
-    return {name: (values.runs, total([values])) for name, values in found.items()}
+@dataclass(frozen=True, eq=False)
+class GroupMean:
+    """A metric of a group of runs.
+
+    Attributes:
+        name: what it is, and the values of the setting.
+        setting: the values of the setting's axes.
+        group: the runs.
+        values: of every run.
+        mean: their mean with its interval.
+    """
+
+    name: str
+    setting: Mapping[str, str]
+    group: RunGroup
+    values: np.ndarray
+    mean: Measured
+
+
+def means(panel: RunsPanel, evidence: Evidence) -> list[GroupMean]:
+    """Return the metrics of a panel for every setting that has runs."""
+    found = []
+    for series in panel.series:
+        for name, group in evidence.studies[series.study].groups.items():
+            values, setting = sample(group, series.metric, series.file), coordinates(name)
+            words = [series.label, *(name_of(axis, value) for axis, value in setting.items())]
+            label = ", ".join(filter(None, words))
+            found.append(GroupMean(label, setting, group, values.runs, total([values])))
+    return found
+
+
+def name_of(axis: str, value: str) -> str:
+    """Return the name of a point of an axis; a number is named with its axis.
+
+    >>> name_of("width", "1024"), name_of("mask", "window_8"), name_of("attention", "none")
+    ('width 1,024', 'window 8', 'no attention')
+    """
+    if value == "none":
+        return f"no {axis}"
+    return f"{axis} {int(value):,}" if value.isdecimal() else value.replace("_", " ")
 
 
 def coordinates(setting: str) -> dict[str, str]:
@@ -86,7 +124,17 @@ def coordinates(setting: str) -> dict[str, str]:
 
 
 def _has_points(panel: RunsPanel | CostPanel, evidence: Evidence) -> bool:
-    return panel.cost in evidence.costs if isinstance(panel, CostPanel) else bool(evidence.studies[panel.study].groups)
+    return panel.cost in evidence.costs if isinstance(panel, CostPanel) else _count(panel, evidence) > 0
+
+
+def _count(panel: RunsPanel, evidence: Evidence) -> int:
+    """Return the number of groups of a panel."""
+    return sum(len(evidence.studies[series.study].groups) for series in panel.series)
+
+
+def _lines(label: str) -> float:
+    """Return the height of a label, in lines of a panel."""
+    return max(0.6 * (_wrapped(label).count("\n") + 1), 1.0)
 
 
 def _rows(panels: Sequence[RunsPanel | CostPanel]) -> list[list[RunsPanel | CostPanel]]:
@@ -104,25 +152,26 @@ def _rows(panels: Sequence[RunsPanel | CostPanel]) -> list[list[RunsPanel | Cost
 def _height(panel: RunsPanel | CostPanel, evidence: Evidence) -> float:
     if isinstance(panel, CostPanel) or panel.x is not None:
         return PANEL
-    return ROW * (len(evidence.studies[panel.study].groups) + 2)
+    return ROW * (_count(panel, evidence) + 2)
 
 
 def _draw_groups(axes: Axes, panel: RunsPanel, evidence: Evidence) -> None:
     """Draw a line for every setting: its runs, their mean and its interval."""
     found = means(panel, evidence)
-    for place, (runs, mean) in enumerate(found.values()):
-        axes.plot(runs, [place] * len(runs), "o", color=RUN, markersize=5, alpha=0.8)
-        _interval(axes, place, mean.value, mean.interval, INK)
-    _finish_lines(axes, [name or panel.study for name in found], panel.title)
+    for place, one in enumerate(found):
+        axes.plot(one.values, [place] * len(one.values), "o", color=RUN, markersize=5, alpha=0.8)
+        _interval(axes, place, one.mean.value, one.mean.interval, INK)
+    _finish_lines(axes, [_wrapped(one.name or "the model") for one in found], panel.title)
 
 
 def _draw_curves(axes: Axes, panel: RunsPanel, evidence: Evidence, x: str) -> None:
     """Draw a line of means with intervals for every setting of the other axes."""
     lines: dict[str, list[tuple[float, Measured]]] = {}
-    for setting, (_, mean) in means(panel, evidence).items():
-        axis = coordinates(setting)
-        place = float(axis.pop(x))
-        lines.setdefault(", ".join(axis.values()), []).append((place, mean))
+    for one in means(panel, evidence):
+        others = (name_of(axis, value) for axis, value in one.setting.items() if axis != x)
+        label = next((s.label for s in panel.series if one.name.startswith(s.label)), "")
+        name = ", ".join(filter(None, (label, *others)))
+        lines.setdefault(name, []).append((float(one.setting[x]), one.mean))
     for number, (name, points) in enumerate(lines.items()):
         points.sort(key=lambda point: point[0])
         shift = 1.03 ** (number - (len(lines) - 1) / 2)
@@ -185,9 +234,13 @@ def _draw_effects(axes: Axes, effects: Sequence[Effect], unit: str, quick: bool)
         if effect.two_sided:
             axes.fill_betweenx((place - 0.4, place + 0.4), min(low, -effect.at_least), -effect.at_least, color=SHADE)
     axes.set_xlim(low, high)
-    names = ["\n".join(textwrap.wrap(effect.label, LABEL)) for effect in effects]
+    names = [_wrapped(effect.label) for effect in effects]
     _finish_lines(axes, names, "effects with 95% intervals; shaded: as claimed, from the smallest that counts (dashed)")
     axes.set_xlabel("times" if unit == RATIO else unit)
+
+
+def _wrapped(label: str) -> str:
+    return "\n".join(textwrap.wrap(label, LABEL, break_on_hyphens=False))
 
 
 def _interval(axes: Axes, place: int, value: float, ends: tuple[float, float] | None, color: str) -> None:

@@ -14,7 +14,8 @@ from attnlab.claims.costs import FIT, ROUNDS
 from attnlab.claims.evidence import BOTH, EXAMPLES, SEEDS, Evidence
 from attnlab.claims.figure import RATIO, means
 from attnlab.claims.verdict import DEPENDS, MIN_SEEDS, TOO_FEW, UNKNOWN, Effect, Verdict
-from attnlab.config.claim import Claim, RunsPanel
+from attnlab.config.claim import Claim
+from attnlab.config.claim_effects import RunsPanel
 from attnlab.results import marked_text
 from attnlab.results.tables import duration, line
 from attnlab.training.atomic_files import write_whole
@@ -215,7 +216,7 @@ def _runs(finding: Finding) -> Iterator[str]:
     """Yield the tables of groups, and the command."""
     claim, evidence = finding.claim, finding.evidence
     for panel in claim.figure:
-        if isinstance(panel, RunsPanel) and evidence.studies[panel.study].groups:
+        if isinstance(panel, RunsPanel) and means(panel, evidence):
             yield from _panel(panel, evidence)
             yield ""
     for name in evidence.costs:
@@ -231,17 +232,19 @@ def _runs(finding: Finding) -> Iterator[str]:
 
 
 def _panel(panel: RunsPanel, evidence: Evidence) -> Iterator[str]:
-    groups = evidence.studies[panel.study].groups
-    yield f"{panel.title}, study `{panel.study}`:\n"
-    yield "| setting | mean [95% interval] | seeds | training of a run | commit |"
+    """Yield the table of a panel's groups."""
+    yield f"{panel.title[:1].upper()}{panel.title[1:]}:\n"
+    yield "| group | mean [95% interval] | seeds | training of a run | commit |"
     yield "|---|---:|---|---|---|"
-    for name, (_, found) in means(panel, evidence).items():
-        runs = groups[name].runs
-        ends = f" [{found.interval[0]:.1f}, {found.interval[1]:.1f}]" if found.interval else ""
+    for one in means(panel, evidence):
+        runs, ends, digits = one.group.runs, "", f".{panel.digits}f"
+        if one.mean.interval is not None:
+            low, high = one.mean.interval
+            ends = f" [{_number(low, digits)}, {_number(high, digits)}]{BASES.get(one.mean.basis, '')}"
         seeds = ", ".join(str(run.seed) for run in runs)
         commit = ", ".join(dict.fromkeys(run.commit for run in runs))
         took = duration(mean(run.seconds for run in runs))
-        yield line([name or "—", f"{found.value:.1f}{ends}{BASES.get(found.basis, '')}", seeds, took, commit])
+        yield line([one.name or "the model", f"{_number(one.mean.value, digits)}{ends}", seeds, took, commit])
 
 
 def _machine(name: str, evidence: Evidence) -> str:

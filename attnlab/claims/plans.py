@@ -6,6 +6,7 @@ from pathlib import Path
 
 from attnlab.bench import results as bench_results
 from attnlab.bench.results import Report
+from attnlab.claims import costs
 from attnlab.claims.evidence import Evidence, StudyRuns
 from attnlab.config import catalog
 from attnlab.config.claim import Analyses, Claim, ClaimStudy, read_claim
@@ -58,7 +59,11 @@ class Version:
     def costs(self, claim: Claim) -> Mapping[str, Report]:
         """Return the reports of a claim's measurements that exist, by name."""
         found = {name: self.directory / name for name in claim.costs}
-        return {name: bench_results.read(p) for name, p in found.items() if (p / bench_results.FILE).is_file()}
+        return {
+            name: costs.named(bench_results.read(path), claim.costs[name].variants)
+            for name, path in found.items()
+            if (path / bench_results.FILE).is_file()
+        }
 
     def evidence(self, claim: Claim) -> Evidence:
         """Read what has been measured for a claim.

@@ -103,4 +103,4 @@ def _reason(found: dict[str, list[str]], word: str) -> str:
     if len(found) == 1 and word != UNDECIDED:
         return ""
     names = {HOLDS: "As claimed", FAILS: "Not as claimed", UNDECIDED: "Undecided"}
-    return ". ".join(f"{names[outcome]}: {', '.join(labels)}" for outcome, labels in found.items()) + "."
+    return ". ".join(f"{names[outcome]}: {'; '.join(labels)}" for outcome, labels in found.items()) + "."

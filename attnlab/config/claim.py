@@ -6,20 +6,17 @@ The verdict is no part of it: `claims.verdict` computes it from the effects and 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, PositiveInt, ValidationError
 
 from attnlab.config.base import Config, FileName
+from attnlab.config.claim_effects import AnyEffect, AnyPanel, Difference, Mode, RunsPanel
 from attnlab.config.errors import UserError
 from attnlab.config.explain import dotted, first_mistake
 from attnlab.config.read_file import read_file
 from attnlab.config.study import Budget, Seeds, Study, is_claim
 from attnlab.config.yaml_text import Document, parse
-
-Quantity = Literal["time", "memory"]
-"""A cost: milliseconds of a call, or the memory in MB that the compiler plans for it beyond inputs and output."""
-Mode = Literal["forward", "forward_backward"]
 
 
 class Faithfulness(Config):
@@ -115,8 +112,8 @@ class Sizes(Config):
 class Cost(Sizes):
     """A measurement of the cost of one call of attention, by `attnlab bench attention`."""
 
-    variants: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Variants of attention, as in `attnlab bench attention --variant`."""
+    variants: Annotated[dict[str, str], Field(min_length=1)]
+    """Variants of attention: name on the page -> variant of `attnlab bench attention --variant`."""
     modes: tuple[Mode, ...] = ("forward", "forward_backward")
     """Whether gradients are computed too."""
     heads: PositiveInt = 1
@@ -129,132 +126,6 @@ class Cost(Sizes):
     def sizes(self, quick: bool) -> Sizes:
         """Return the sizes of a version."""
         return self.quick if quick else self
-
-
-class Term(Config):
-    """A metric of the runs of one setting, as a term of a difference."""
-
-    of: str
-    """STUDY/SETTING, or STUDY if it has no axes; the name of a setting is that of its runs, such as `score=dot`."""
-    metric: str
-    """Name of the metric; of an analysis the path to its mean, such as `methods.raw_attention.auprc_plau`."""
-    file: Literal["results", "faithfulness", "alignment"] = "results"
-    """Where the metric is: scores of the test sets, or what an analysis has found."""
-    split: str | None = None
-    """Name of the test set; null for the first."""
-    times: float = 1.0
-    """Factor of the term."""
-
-    @property
-    def study(self) -> str:
-        """Name of the study."""
-        return self.of.partition("/")[0]
-
-    @property
-    def setting(self) -> str:
-        """Name of the setting; empty for a study without axes."""
-        return self.of.partition("/")[2]
-
-
-class EffectOf(Config):
-    """Base of the effects: a number that is larger the more it speaks for the claim."""
-
-    label: str
-    """What is compared, and where: the conditions of a verdict are named by it."""
-    at_least: float
-    """The smallest effect that counts; negative for "no worse than"."""
-    unit: str = ""
-    """Unit of the effect, for tables and figures."""
-    digits: Annotated[int, Field(ge=0, le=4)] = 1
-    """Digits after the decimal point."""
-    claimed: bool = True
-    """Whether the verdict rests on it; false shows it beside the others."""
-
-
-class Difference(EffectOf):
-    """A sum of metrics of groups of runs: metric of one group minus metric of another, say."""
-
-    kind: Literal["difference"] = "difference"
-    two_sided: bool = False
-    """Whether the claim is of a difference in either direction, of which at least `at_least` counts."""
-    terms: Annotated[tuple[Term, ...], Field(min_length=1)]
-    """Terms of the sum; terms of the same runs are subtracted within each run."""
-
-
-class Ratio(EffectOf):
-    """The cost of one variant of attention, divided by that of another at the same sizes."""
-
-    kind: Literal["ratio"] = "ratio"
-    cost: str
-    """The measurement."""
-    first: str
-    """Variant in the numerator."""
-    second: str
-    """Variant in the denominator."""
-    mode: Mode
-    """Whether gradients are computed too."""
-    quantity: Quantity = "time"
-    """What is compared."""
-    length: PositiveInt | None = None
-    """Number of queries and keys; null for the largest."""
-    width: PositiveInt | None = None
-    """Width; null for the largest."""
-
-
-class Exponent(EffectOf):
-    """The exponent e of cost = c · length^e, or the difference of two exponents."""
-
-    kind: Literal["exponent"] = "exponent"
-    cost: str
-    """The measurement."""
-    variant: str
-    """The variant of attention."""
-    minus: str | None = None
-    """Variant whose exponent is subtracted; null for none."""
-    mode: Mode
-    """Whether gradients are computed too."""
-    quantity: Quantity = "time"
-    """What is compared."""
-    from_length: PositiveInt = 1
-    """Smallest length of the fit; below it other costs than those of attention dominate."""
-
-
-AnyEffect = Annotated[Difference | Ratio | Exponent, Field(discriminator="kind")]
-
-
-class RunsPanel(Config):
-    """A panel of the figure: a metric of all settings of a study, with intervals."""
-
-    kind: Literal["runs"] = "runs"
-    study: str
-    """The study."""
-    metric: str
-    """Name of the metric, as in a term."""
-    file: Literal["results", "faithfulness", "alignment"] = "results"
-    """Where the metric is, as in a term."""
-    title: str
-    """Heading of the panel, with the unit."""
-    x: str | None = None
-    """Name of the axis along which points are placed, on a logarithmic scale; null puts a line for each setting."""
-
-
-class CostPanel(Config):
-    """A panel of the figure: a cost of all variants against the length or the width."""
-
-    kind: Literal["cost"] = "cost"
-    cost: str
-    """The measurement."""
-    mode: Mode
-    """Whether gradients are computed too."""
-    quantity: Quantity = "time"
-    """What is shown."""
-    title: str
-    """Heading of the panel."""
-    x: Literal["length", "width"] = "length"
-    """What is on the horizontal axis; the other is the largest measured one."""
-
-
-AnyPanel = Annotated[RunsPanel | CostPanel, Field(discriminator="kind")]
 
 
 class Claim(Config):
@@ -324,6 +195,6 @@ def _names(part: Any) -> Iterator[tuple[str, str]]:
         case Difference():
             yield from (("study", term.study) for term in part.terms)
         case RunsPanel():
-            yield "study", part.study
+            yield from (("study", series.study) for series in part.series)
         case _:
             yield "cost", part.cost

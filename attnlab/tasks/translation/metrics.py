@@ -64,7 +64,7 @@ def bleu_by_length(
     [100.0, 100.0, 0.0]
     """
     return [
-        bleu([hypotheses[n] for n in part], [references[n] for n in part])
+        bleu([hypotheses[int(n)] for n in part], [references[int(n)] for n in part])
         for part in _parts_by_length(len(hypotheses), lengths, parts)
     ]
 
