@@ -8,9 +8,10 @@ from attnlab.claims import costs
 from attnlab.claims.effects import effects
 from attnlab.claims.figure import draw
 from attnlab.claims.page import Finding, write_index, write_page
-from attnlab.claims.plans import Version
+from attnlab.claims.plans import Version, find_claims
 from attnlab.claims.training import Runner
 from attnlab.claims.verdict import verdict
+from attnlab.config import catalog
 from attnlab.config.claim import Claim
 from attnlab.results.archive import archive
 
@@ -31,7 +32,7 @@ def train(claims: Sequence[Claim], runner: Runner) -> bool:
 def report(
     claims: Sequence[Claim], version: Version, out: Path, wrote: Callable[[Path], None] = lambda path: None
 ) -> list[Finding]:
-    """Write the page and the figure of every claim, and the list of these claims; nothing is trained.
+    """Write the page and the figure of every claim, and a list of them and of those with a page already; train nothing.
 
     Args:
         claims: the claims.
@@ -43,8 +44,12 @@ def report(
     findings = [find(claim, version, out) for claim in claims]
     for finding in findings:
         wrote(write_page(finding, out))
-    if findings:
-        wrote(write_index(findings, out))
+    names = {claim.name for claim in claims}
+    earlier = [
+        path.stem for path, _ in catalog.claims() if path.stem not in names and (out / f"{path.stem}.md").exists()
+    ]
+    others = [find(claim, version, out) for claim in (find_claims(earlier) if earlier else ())]
+    wrote(write_index(sorted([*findings, *others], key=lambda finding: finding.claim.number), out))
     return findings
 
 

@@ -69,7 +69,7 @@ def write_page(finding: Finding, directory: Path) -> Path:
 
 
 def write_index(findings: Sequence[Finding], directory: Path) -> Path:
-    """Write the list of claims: index.md of a directory; claims of earlier lists that are not given are left out."""
+    """Write the list of claims: index.md of a directory."""
     path = directory / INDEX
     if not path.exists():
         begin, end = marked_text.pair(INDEX_MARK)
@@ -83,7 +83,6 @@ def index_table(findings: Sequence[Finding]) -> str:
     rows = [
         line(
             [
-                f"{finding.claim.number}",
                 f"[{finding.claim.claim}]({finding.claim.name}.md)",
                 f"**{finding.verdict}**",
                 _first_effect(finding),
@@ -91,7 +90,7 @@ def index_table(findings: Sequence[Finding]) -> str:
         )
         for finding in findings
     ]
-    return "\n".join(["| | claim | verdict | effect |", "|---:|---|---|---|", *rows]) + "\n"
+    return "\n".join(["| claim | verdict | first effect [95% interval] |", "|---|---|---|", *rows]) + "\n"
 
 
 def generated(finding: Finding, mark: str) -> str:
@@ -226,7 +225,7 @@ def _runs(finding: Finding) -> Iterator[str]:
         if runs.complete < runs.planned:
             yield f"Of the study {name}, {runs.complete} of {runs.planned} runs are complete."
             yield ""
-    yield "```text"
+    yield "```"
     yield finding.command
     yield "```"
 
