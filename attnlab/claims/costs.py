@@ -22,7 +22,7 @@ PLANNED, ROUNDS, FIT = "nothing: the compiler plans it", "rounds", "the fit"
 """What an interval of a cost accounts for."""
 
 
-def measure(cost: Cost, quick: bool, tiny: bool, directory: Path, log: Callable[[str], None]) -> Report:
+def run_benchmark(cost: Cost, quick: bool, tiny: bool, directory: Path, log: Callable[[str], None]) -> Report:
     """Measure all cases of a cost, and write results.json; a measurement that is complete is not repeated.
 
     Args:

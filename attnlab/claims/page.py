@@ -5,6 +5,7 @@ rest, which may be written by hand; a new one is made from the texts of the clai
 """
 
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from attnlab.training.atomic_files import write_whole
 
 MARKS = ("verdict", "figure", "effects", "runs")
 """Names of the markers of a page, in order."""
+COLUMNS = 128
+"""Columns of a paragraph."""
 INDEX, INDEX_MARK = "index.md", "claims"
 FEW = "too few seeds"
 """Outcome of an effect in the quick version."""
@@ -73,7 +76,9 @@ def write_index(findings: Sequence[Finding], directory: Path) -> Path:
     path = directory / INDEX
     if not path.exists():
         begin, end = marked_text.pair(INDEX_MARK)
-        write_whole(path, f"# Claims about attention\n\n{_about(findings[0].evidence.quick)}\n\n{begin}\n{end}\n")
+        write_whole(
+            path, f"# Claims about attention\n\n{_wrapped(_about(findings[0].evidence.quick))}\n\n{begin}\n{end}\n"
+        )
     marked_text.insert(index_table(findings), path, INDEX_MARK)
     return path
 
@@ -112,7 +117,7 @@ def _skeleton(finding: Finding) -> str:
     marked = {mark: "\n".join(marked_text.pair(mark)) for mark in MARKS}
     return f"""# {claim.claim}
 
-**Question.** {claim.question.strip()}
+{_wrapped(f"**Question.** {claim.question}")}
 
 {marked["verdict"]}
 
@@ -120,7 +125,7 @@ def _skeleton(finding: Finding) -> str:
 
 ## Design
 
-{claim.design.strip()}
+{_wrapped(claim.design)}
 
 ## Effects
 
@@ -128,12 +133,16 @@ def _skeleton(finding: Finding) -> str:
 
 ## What would change the verdict
 
-{claim.change.strip()}
+{_wrapped(claim.change)}
 
 ## Runs
 
 {marked["runs"]}
 """
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, COLUMNS, break_long_words=False, break_on_hyphens=False)
 
 
 def _about(quick: bool) -> str:

@@ -12,7 +12,8 @@ from attnlab.config import catalog
 from attnlab.config.claim import Analyses, Claim, ClaimStudy, read_claim
 from attnlab.config.errors import UserError
 from attnlab.results import record
-from attnlab.results.groups import RunGroup, read_groups
+from attnlab.results.groups import RunGroup, find_runs, read_groups
+from attnlab.results.run_files import CONFIG
 from attnlab.sweep.plan import Plan, check_directory, make_plan
 from attnlab.sweep.status import is_complete
 
@@ -88,10 +89,11 @@ class Version:
         if plan.plan is None and self.quick:
             return StudyRuns((), {}, 0)
         if plan.plan is None:
-            groups = read_groups([Path(str(plan.study.archive))])
-            if len(groups) != 1:
+            archived = [path for path in find_runs(Path(str(plan.study.archive))) if (path / CONFIG).is_file()]
+            groups = read_groups(archived)
+            if len(groups) > 1:
                 raise UserError(f"{plan.study.archive}: expected runs that differ only in the seed")
-            return StudyRuns(("",), {"": groups[0]}, len(groups[0].runs))
+            return StudyRuns(("",), dict(zip([""], groups, strict=False)), len(plan.study.seeds))
         check_directory(plan.plan)
         by_setting = {name if plan.study.axes else "": runs for name, runs in _complete(plan.plan)}
         groups = {name: RunGroup.of(runs) for name, runs in by_setting.items() if runs}

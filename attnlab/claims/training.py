@@ -58,7 +58,7 @@ class Runner:
         for name, cost in claim.costs.items():
             self.poll()
             directory = self.version.directory / name
-            costs.measure(cost, self.version.quick, self.version.tiny, directory, self.log)
+            costs.run_benchmark(cost, self.version.quick, self.version.tiny, directory, self.log)
         return complete
 
     def _train(self, plan: StudyPlan) -> bool:
