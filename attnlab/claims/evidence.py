@@ -71,11 +71,10 @@ class Sample:
 
     def __add__(self, other: "Sample") -> "Sample":
         """Add the values of two metrics of the same runs."""
-        items = None
-        known = self.items is not None and other.items is not None
-        if known and self.examples == other.examples and self.items.shape == other.items.shape:
-            items = self.items + other.items
-        return Sample(self.runs + other.runs, items, self.examples)
+        items, others = self.items, other.items
+        if items is None or others is None or self.examples != other.examples or items.shape != others.shape:
+            return Sample(self.runs + other.runs)
+        return Sample(self.runs + other.runs, items + others, self.examples)
 
     def times(self, factor: float) -> "Sample":
         """Multiply all values by a factor."""
@@ -164,7 +163,7 @@ def _found(found: Mapping[str, Any], file: str, path: str, run: Any, split: str 
     for key in path.split("."):
         entry = entry.get(key) if isinstance(entry, Mapping) else None
     value = entry.get("mean") if isinstance(entry, Mapping) else entry
-    if not _is_number(value):
+    if not isinstance(value, int | float):
         raise UserError(f"{run.directory / FILES[file]}: has no {path}")
     return float(value)
 

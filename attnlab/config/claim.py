@@ -186,7 +186,7 @@ def _check_names(claim: Claim, document: Document) -> None:
             for kind, name in _names(part):
                 valid = studies if kind == "study" else costs
                 if name not in valid:
-                    where = document.line_of((section, number))
+                    where = document.line_of((section, str(number)))
                     raise UserError(f"{where}: {section}.{number}: no {kind} {name}; valid: {', '.join(valid)}")
 
 
