@@ -168,8 +168,8 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("old", "new", "message"),
         [
-            ("scores/score=dot", "score/score=dot", r"mine\.yaml:13: effects\.0: no study score; valid: scores"),
-            ("at_least: 5", "at_lest: 5", r"mine\.yaml:13: effects\.0\.at_lest: unknown key; did you mean at_least\?"),
+            ("scores/score=dot", "score/score=dot", r"mine\.yaml:1[34]: effects\.0: no study score; valid: scores"),
+            ("at_least: 5", "at_lest: 5", r"mine\.yaml:19: effects\.0\.at_lest: unknown key; did you mean at_least\?"),
             ("claim: Dot", "claims: Dot", r"mine\.yaml: is not a claim"),
         ],
     )

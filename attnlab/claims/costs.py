@@ -12,7 +12,7 @@ from attnlab.analysis.significance import Estimate, seeds_difference, seeds_mean
 from attnlab.bench import attention
 from attnlab.bench.cases import Case, Peer, Shape
 from attnlab.bench.results import FILE, Report, exponent, read
-from attnlab.claims.evidence import Measured, around
+from attnlab.claims.evidence import Measured, recentered
 from attnlab.config.claim import Cost, Sizes
 from attnlab.config.claim_effects import Exponent, Quantity, Ratio
 from attnlab.config.errors import UserError
@@ -104,7 +104,7 @@ def growth(effect: Exponent, report: Report) -> Measured | None:
     rounds = len(_seconds(report))
     if not math.isfinite(variance):
         return Measured(value, None, "", rounds)
-    return Measured(value, around(value, Estimate(value, math.sqrt(variance), max(degrees, 1))), FIT, rounds)
+    return Measured(value, recentered(value, Estimate(value, math.sqrt(variance), max(degrees, 1))), FIT, rounds)
 
 
 def curve(report: Report, variant: str, mode: str, quantity: Quantity, along: str) -> list[tuple[int, float]]:

@@ -141,12 +141,12 @@ def total(samples: Sequence[Sample]) -> Measured:
             estimate = crossed_contrast(items, [1.0] * len(items))
         else:
             estimate = independent_sum([seeds_mean(part.runs) for part in samples])
-        return Measured(value, around(value, estimate), BOTH if crossed else SEEDS, count)
+        return Measured(value, recentered(value, estimate), BOTH if crossed else SEEDS, count)
     ends = interval(np.sum([part.mean(axis=0) for part in items], axis=0)) if crossed else None
     return Measured(value, None if ends is None else (ends[0], ends[1]), EXAMPLES if ends else NOTHING, count)
 
 
-def around(value: float, estimate: Estimate) -> Interval:
+def recentered(value: float, estimate: Estimate) -> Interval:
     """Return the interval of an estimate with its center at a value."""
     low, high = (float(end) for end in estimate.interval())
     center = float(estimate.value)
