@@ -221,6 +221,7 @@ def made_up(folder: Path, *groups: list[float]) -> Path:
 
 
 class TestPages:
+    @pytest.mark.slow
     def test_a_page_shows_what_was_found_and_keeps_what_is_written_by_hand(self, tmp_path: Path):
         version = Version(made_up(tmp_path, [90, 91, 92, 93], [50, 51, 52, 53]))
         claim = read_claim(tmp_path / "made.yaml")

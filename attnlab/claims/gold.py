@@ -35,7 +35,8 @@ def write_gold(experiment: Experiment, data_dir: Path | None, path: Path) -> int
 def aligned(pairs: Sequence[SentencePair]) -> Iterator[AlignedSentence]:
     """Yield sentence pairs with links between words, which are sure: two words are linked if a link touches both.
 
-    A pair without links, or with spaces other than single ones between its words, is left out.
+    Links of punctuation marks are left out, which would link the words that they are written to. So is a pair without
+    links, or with spaces other than single ones between its words.
 
     >>> from attnlab.data.translation.records import Link
     >>> list(aligned([SentencePair("ein Haus", "house", (Link((4, 8), (0, 5)),))]))[0].gold.sure
@@ -47,10 +48,15 @@ def aligned(pairs: Sequence[SentencePair]) -> Iterator[AlignedSentence]:
             links = frozenset(
                 (source, target)
                 for link in pair.alignment
+                if _has_letters(pair.source, link.source) and _has_letters(pair.target, link.target)
                 for source in _touched(spans[0], link.source)
                 for target in _touched(spans[1], link.target)
             )
             yield AlignedSentence(pair.source, pair.target, Gold(links, links))
+
+
+def _has_letters(text: str, span: Span) -> bool:
+    return any(character.isalnum() for character in text[span[0] : span[1]])
 
 
 def _touched(words: Sequence[Span], span: Span) -> list[int]:
