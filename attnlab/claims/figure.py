@@ -159,7 +159,7 @@ def _draw_groups(axes: Axes, panel: RunsPanel, evidence: Evidence) -> None:
     """Draw a line for every setting: its runs, their mean and its interval."""
     found = means(panel, evidence)
     for place, one in enumerate(found):
-        axes.plot(one.values, [place] * len(one.values), "o", color=RUN, markersize=5, alpha=0.8)
+        axes.plot(one.values, [place] * len(one.values), "o", color=RUN, markersize=5, alpha=0.8, zorder=3)
         _interval(axes, place, one.mean.value, one.mean.interval, INK)
     _finish_lines(axes, [_wrapped(one.name or "the model") for one in found], panel.title)
 
@@ -220,6 +220,8 @@ def _draw_effects(axes: Axes, effects: Sequence[Effect], unit: str, quick: bool)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.axvline(0.0, color="0.6", linewidth=1)
     for place, effect in enumerate(effects):
         color = OUTCOMES.get(effect.outcome, INK) if effect.claimed else "0.6"
         color = INK if quick else color

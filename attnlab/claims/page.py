@@ -246,7 +246,7 @@ def _panel(panel: RunsPanel, evidence: Evidence) -> Iterator[str]:
     yield "|---|---:|---|---|---|"
     for one in means(panel, evidence):
         runs, ends, digits = one.group.runs, "", f".{panel.digits}f"
-        if one.mean.interval is not None:
+        if one.mean.interval is not None and one.mean.interval[1] > one.mean.interval[0]:
             low, high = one.mean.interval
             ends = f" [{_number(low, digits)}, {_number(high, digits)}]{BASES.get(one.mean.basis, '')}"
         seeds = ", ".join(str(run.seed) for run in runs)
