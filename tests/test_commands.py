@@ -150,7 +150,6 @@ NOT_RUN = {
         [
             "make claims",
             "attnlab claims --quick",
-            "attnlab claims",
             "attnlab claims --save docs/results/claims",
             *(f"attnlab claims {path.stem}" for path in (ROOT / "experiments/studies/claims").glob("*.yaml")),
         ],
