@@ -6,7 +6,7 @@ REFERENCE := build/reference
 RUN := runs/dates_additive-s1
 SENTENCE := Freitag, der siebenundzwanzigste März neunzehnhundertvierundachtzig, und dreihundertfünfundvierzig
 
-.PHONY: setup run test test-all test-reference gpu check format docs notebooks figures results lock clean
+.PHONY: setup run test test-all test-reference gpu check format docs notebooks figures results claims lock clean
 
 setup: $(READY)
 
@@ -76,6 +76,11 @@ figures: $(READY)
 results: $(READY)
 	$(BIN)/attnlab results docs/results/*-s* --into docs/results.md
 	$(BIN)/attnlab results docs/results/*-s* --into docs/trust.md
+
+# Writes the pages of the claims from the archived runs; `attnlab claims --save docs/results/claims` archives them.
+claims: $(READY)
+	@mkdir -p docs/results/claims
+	$(BIN)/attnlab claims --from docs/results/claims --out docs/claims
 
 # Pins anew what pyproject.toml allows today, with hashes (in an environment of its own, so that .venv stays as it is).
 lock:

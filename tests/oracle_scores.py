@@ -35,3 +35,19 @@ def trilinear(
 
 def constant(query: np.ndarray, key: np.ndarray) -> float:
     return 0.0
+
+
+def multiplicative(
+    query: np.ndarray,
+    key: np.ndarray,
+    w_query: np.ndarray | None = None,
+    w_key: np.ndarray | None = None,
+    scale: float | None = None,
+) -> float:
+    left, right = (
+        features
+        if w is None
+        else [math.fsum(x * row[a] for x, row in zip(features, w, strict=True)) for a in range(w.shape[1])]
+        for features, w in ((query, w_query), (key, w_key))
+    )
+    return scaled(left, right, len(left) ** -0.5 if scale is None else scale)

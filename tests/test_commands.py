@@ -131,6 +131,15 @@ NOT_RUN = {
         ),
         "tests/test_compare.py runs these on made-up runs",
     ),
+    **dict.fromkeys(
+        [
+            "make claims",
+            "attnlab claims --quick",
+            "attnlab claims --save docs/results/claims",
+            *(f"attnlab claims {path.stem}" for path in (ROOT / "experiments/studies/claims").glob("*.yaml")),
+        ],
+        "takes hours; tests/test_claims.py runs one claim tiny, and makes all pages",
+    ),
     "attnlab predict RUN --alignment < sentences.de": "tests/test_align.py runs it",
     "attnlab align RUN --gold gold.jsonl --data DIR": "the same",
     "attnlab align runs/tatoeba_de_en_transformer-s1 --data DIR --gold DIR/word_alignment/de-en.rwth.jsonl.gz "

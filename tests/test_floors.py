@@ -13,7 +13,7 @@ ROOT = Path(attnlab.__file__).parent
 FLOORS = {
     "system": 0, "functional": 0, "config": 0,
     "data": 1, "layers": 2, "models": 3, "training": 4, "tasks": 5, "analysis": 6, "results": 7, "viz": 8, "bench": 8,
-    "lab": 9, "sweep": 10, "cli": 11, "__main__": 12,
+    "lab": 9, "sweep": 10, "claims": 11, "cli": 12, "__main__": 13,
 }  # fmt: skip
 ONLY = {
     "functional": {"jax", "jaxtyping", "numpy"},

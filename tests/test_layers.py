@@ -56,6 +56,7 @@ def normalizer(logits, where, *, shift: Float[Array, ""]):
 """
 NEEDED = {
     "additive": {"hidden": 3},
+    "multiplicative": {"hidden": 3},
     "concat": {"hidden": 3},
     "cosine": {"scale": 1.0},
     "soft_cap": {"cap": 2.0},

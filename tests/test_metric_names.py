@@ -14,7 +14,7 @@ from attnlab.training import metric_names
 from attnlab.training.progress import Progress
 
 ROOT = Path(__file__).parents[1]
-KEPT = sorted((ROOT / "docs/results").iterdir())
+KEPT = sorted(path.parent for path in (ROOT / "docs/results").rglob("config.yaml"))
 PAGE = (ROOT / "docs/metrics.md").read_text()
 
 

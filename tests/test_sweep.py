@@ -34,7 +34,7 @@ from attnlab.sweep.status import RunStatus, names_of_test_sets
 ROOT = Path(__file__).parents[1]
 DATES = ROOT / "experiments/translation/dates_additive.yaml"
 SENTIMENT = ROOT / "experiments/classification/synthetic_sentiment_uniform.yaml"
-STUDIES = sorted((ROOT / "experiments/studies").rglob("*.yaml"))
+STUDIES = sorted((ROOT / "experiments/studies").glob("*.yaml"))
 SCORES = axis_of_values("model.attention.score.kind", ["additive", "dot"])
 
 

@@ -6,7 +6,20 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from attnlab import __version__
-from attnlab.cli import alignment, bench, compare, cost, data, divergence, explain, faithfulness, results, runs, sweep
+from attnlab.cli import (
+    alignment,
+    bench,
+    claims,
+    compare,
+    cost,
+    data,
+    divergence,
+    explain,
+    faithfulness,
+    results,
+    runs,
+    sweep,
+)
 from attnlab.cli.arguments import Parser, print_help
 
 
@@ -37,6 +50,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"attnlab {__version__}")
     parser.set_defaults(command=print_help(parser))
     commands = parser.add_subparsers(metavar="COMMAND")
-    for group in (runs, sweep, explain, faithfulness, alignment, divergence, results, compare, cost, data, bench):
+    for group in (
+        runs,
+        sweep,
+        claims,
+        explain,
+        faithfulness,
+        alignment,
+        divergence,
+        results,
+        compare,
+        cost,
+        data,
+        bench,
+    ):
         group.add_commands(commands)
     return parser

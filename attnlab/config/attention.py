@@ -52,6 +52,19 @@ class Additive(ScoreConfig):
         return self.with_limits(hidden=16)
 
 
+class Multiplicative(ScoreConfig):
+    """logits = scale · (W_q query) · (W_k key) with learned W_q and W_k (Vaswani et al. 2017; Britz et al. 2017)."""
+
+    kind: Literal["multiplicative"] = "multiplicative"
+    hidden: PositiveInt = 256
+    """Width to which queries and keys are projected."""
+    scale: PositiveFloat | None = None
+    """Factor of the product; null uses 1 / √hidden, and 1 leaves it unscaled."""
+
+    def tiny(self) -> Self:
+        return self.with_limits(hidden=16)
+
+
 class Concat(ScoreConfig):
     """logits = vᵀ tanh(W [query; key]) with learned v and W (Luong et al. 2015, "concat")."""
 
@@ -109,6 +122,7 @@ Score = Annotated[
     | ScaledDot
     | General
     | Additive
+    | Multiplicative
     | Concat
     | Cosine
     | NegativeSquaredDistance

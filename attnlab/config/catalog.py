@@ -1,6 +1,6 @@
 """The available experiments and studies: those in the current directory and those packaged with attnlab."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from itertools import groupby
@@ -14,6 +14,8 @@ FOLDER = Path("experiments")
 """First part of every experiment's path, in the current directory or inside the package."""
 STUDIES = FOLDER / "studies"
 """First part of every study's path; the other files of `FOLDER` are experiments."""
+CLAIMS = STUDIES / "claims"
+"""First part of every claim's path; the other files of `STUDIES` are studies."""
 FIRST = FOLDER / "translation/dates_additive.yaml"
 """The experiment recommended to new users: it takes two minutes and needs no data."""
 
@@ -28,7 +30,13 @@ def experiments() -> Iterator[tuple[Path, str]]:
 
 def studies() -> Iterator[tuple[Path, str]]:
     """Yield the path of every study, and its question, as `experiments` does."""
-    return ((path, question) for path, question in _files() if path.is_relative_to(STUDIES))
+    files = ((path, question) for path, question in _files() if path.is_relative_to(STUDIES))
+    return ((path, question) for path, question in files if not path.is_relative_to(CLAIMS))
+
+
+def claims() -> Iterator[tuple[Path, str]]:
+    """Yield the path of every claim about attention, and its question, as `experiments` does."""
+    return ((path, question) for path, question in _files() if path.is_relative_to(CLAIMS))
 
 
 def find_config(config: Path) -> Path:
@@ -51,15 +59,14 @@ def describe(topics: Sequence[str]) -> Iterator[str]:
     """Yield the lines of `attnlab list`.
 
     Args:
-        topics: names of folders of experiments, "studies", "settings" or "all"; an empty sequence yields a summary.
+        topics: names of folders of experiments, "studies", "claims", "settings" or "all"; an empty sequence yields a
+            summary.
     """
     folders = _by_folder(experiments())
-    valid = [*folders, "studies", "settings", "all"]
+    valid = [*folders, "studies", "claims", "settings", "all"]
     for topic in topics:
         if topic not in valid:
-            near = get_close_matches(topic, valid, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise UserError(f"list {topic}: unknown topic; {hint}valid: {', '.join(valid)}")
+            raise UserError(f"list {topic}: unknown topic; {nearest(topic, valid)}valid: {', '.join(valid)}")
     if not topics:
         yield from _summary(folders)
     chosen = valid if "all" in topics else topics
@@ -76,8 +83,23 @@ def describe(topics: Sequence[str]) -> Iterator[str]:
         for path, question in studies():
             yield from (f"  {path}", f"      {question}")
         yield ""
+    if "claims" in chosen:
+        yield "Claims about attention (attnlab claims NAME):"
+        for path, question in claims():
+            yield from (f"  {path.stem}", f"      {question}")
+        yield ""
     if "settings" in chosen:
         yield from _settings()
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return a hint at the valid name nearest to a name; "" if none is near.
+
+    >>> nearest("studiez", ["studies", "claims"])
+    'did you mean studies? '
+    """
+    near = get_close_matches(name, list(valid), n=1)
+    return f"did you mean {near[0]}? " if near else ""
 
 
 def _by_folder(files: Iterator[tuple[Path, str]]) -> dict[str, list[tuple[Path, str]]]:
@@ -117,6 +139,7 @@ def _summary(folders: Mapping[str, Sequence[tuple[Path, str]]]) -> Iterator[str]
     yield f"To begin with: attnlab train {FIRST}"
     yield f"attnlab list {next(iter(folders), 'NAME'):<12} questions and results of the experiments of a folder"
     yield "attnlab list studies      questions of the studies"
+    yield "attnlab list claims       questions of the claims about attention"
     yield "attnlab list settings     all settings that are selected by name, by task"
     yield "attnlab list all          all of these"
 

@@ -53,6 +53,23 @@ def models_of(annotation: Any) -> list[type[BaseModel]]:
     return []
 
 
+def models_of_items(annotation: Any) -> list[type[BaseModel]]:
+    """Return the config classes of the entries of a tuple or mapping, as `models_of` does; none for other annotations.
+
+    >>> class Part(BaseModel): pass
+    >>> models_of_items(tuple[Part, ...]) == models_of_items(dict[str, Part]) == [Part]
+    True
+    """
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return models_of_items(arguments[0])
+    if origin in (Union, UnionType):
+        return [model for part in arguments for model in models_of_items(part)]
+    if origin in (tuple, dict):
+        return models_of([part for part in arguments if part is not Ellipsis][-1])
+    return []
+
+
 def kind_of(model: type[BaseModel]) -> str | None:
     """Return the `kind` that selects a config class; None for a class without kinds."""
     field = model.model_fields.get("kind")
@@ -63,10 +80,14 @@ def _follow(root: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[Place, t
     """Convert pydantic's location, in which kinds are steps, to the path of keys and the class of the last key."""
     place: list[str] = []
     parent: type[BaseModel] | None = None
-    choices = [root]
+    choices, items = [root], list[type[BaseModel]]()
     for step in loc:
         if step == "[key]":  # pydantic's step for an invalid key of a mapping
             break
+        if items:  # the number or the key of an entry
+            place.append(str(step))
+            parent, choices, items = None, items, []
+            continue
         chosen = {kind_of(model): model for model in choices}
         if len(choices) > 1 and step in chosen:
             choices = [chosen[step]]
@@ -75,6 +96,7 @@ def _follow(root: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[Place, t
         place.append(str(step))
         field = parent.model_fields.get(str(step)) if parent else None
         choices = models_of(field.annotation) if field else []
+        items = models_of_items(field.annotation) if field else []
     return tuple(place), parent
 
 

@@ -15,7 +15,7 @@ from attnlab.config.experiment import Experiment
 from attnlab.config.explain import Place, dotted, first_mistake, shortened
 from attnlab.config.overrides import apply, keep_warmup_share, parse_override, schedule
 from attnlab.config.read_file import read_file
-from attnlab.config.study import is_study
+from attnlab.config.study import is_claim, is_study
 from attnlab.config.yaml_text import Document, dump, parse
 
 
@@ -43,6 +43,8 @@ def load(path: Path, overrides: Sequence[str] = (), seed: int | None = None, tin
     changes = [parse_override(text) for text in overrides]
     if is_study(document.data):
         raise UserError(f"{path}: is a study of several runs (it has a base), not an experiment: attnlab sweep {path}")
+    if is_claim(document.data):
+        raise UserError(f"{path}: is a claim about attention, not an experiment: attnlab claims {path.stem}")
     pop_expected(document)
     if isinstance(document.data, dict):
         document.data.setdefault("name", path.stem.encode(errors="replace").decode())

@@ -131,6 +131,11 @@ def is_study(data: Any) -> bool:
     return isinstance(data, Mapping) and "base" in data
 
 
+def is_claim(data: Any) -> bool:
+    """Return whether the data of a YAML file are those of a claim (`config.claim`)."""
+    return isinstance(data, Mapping) and "claim" in data
+
+
 def _check(study: Study, section: str, key: str) -> None:
     """Raise if an entry of the overrides or axes is invalid."""
     if section == "axes":

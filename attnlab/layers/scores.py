@@ -46,6 +46,10 @@ class Score(nn.Module):
                 w_query = self._array("w_query", GLOROT, self.query_width, hidden)
                 w_key = self._array("w_key", LECUN, self.key_width, hidden)
                 return Partial(scores.additive, w_query=w_query, w_key=w_key, v=self._vector("v", hidden))
+            case config.Multiplicative(hidden=hidden, scale=scale):
+                w_query = self._array("w_query", LECUN, self.query_width, hidden)
+                w_key = self._array("w_key", LECUN, self.key_width, hidden)
+                return Partial(scores.multiplicative, w_query=w_query, w_key=w_key, scale=scale)
             case config.Concat(hidden=hidden):
                 w = self._array("w", GLOROT, self.query_width + self.key_width, hidden)
                 return Partial(scores.concat, w=w, v=self._vector("v", hidden))
@@ -106,6 +110,8 @@ def project_keys(score: Any, keys: Float[Array, "b k e"]) -> tuple[Float[Array, 
             return keys @ learned["w"].T, Partial(scores.dot)
         case scores.additive:
             return keys @ learned["w_key"], Partial(scores.additive, **{**learned, "w_key": None})
+        case scores.multiplicative:
+            return keys @ learned["w_key"], Partial(scores.multiplicative, **{**learned, "w_key": None})
         case scores.concat:
             w = learned["w"]
             width = w.shape[0] - keys.shape[-1]

@@ -10,6 +10,7 @@ A bootstrap of the items alone treats R as zero; a percentile bootstrap of seeds
 (`simulation` has the numbers).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,9 +58,7 @@ def crossed_mean(scores: Float[np.ndarray, "*b n m"]) -> Estimate:
     >>> float(estimate.value), round(float(estimate.standard_error), 3)
     (0.5, 0.289)
     """
-    parts = _parts(scores)
-    items = _variance(parts.items) / scores.shape[-1]
-    return _estimate(parts.mean, [parts], items, scores.shape[-1])
+    return crossed_contrast([scores], [1.0])
 
 
 def crossed_difference(first: Float[np.ndarray, "*b n m"], second: Float[np.ndarray, "*b k m"]) -> Estimate:
@@ -80,11 +79,42 @@ def crossed_difference(first: Float[np.ndarray, "*b n m"], second: Float[np.ndar
         ValueError: fewer than two runs in a group, fewer than two items, or other items.
     Reference: Clark 1973; Satterthwaite 1946; Welch 1947.
     """
-    if first.shape[-1] != second.shape[-1]:
-        raise ValueError(f"paired scores must be of the same items, not {first.shape[-1]} and {second.shape[-1]}")
-    groups = [_parts(first), _parts(second)]
-    items = _variance(groups[0].items - groups[1].items) / first.shape[-1]
-    return _estimate(groups[0].mean - groups[1].mean, groups, items, first.shape[-1])
+    return crossed_contrast([first, second], [1.0, -1.0])
+
+
+def crossed_contrast(groups: Sequence[Float[np.ndarray, "*b _n m"]], weights: Sequence[float]) -> Estimate:
+    """Estimate a weighted sum of the means of groups over seeds and items, whose items are the same.
+
+    value = Σ_g w_g ȳ_g,  V = Σ_g w_g² max(S_g − E_g, 0) + T,
+    df = V² / (Σ_g w_g⁴ S_g² / (n_g − 1) + T² / (m − 1)), at least the smallest n_g − 1
+
+    with S and E as in `crossed_mean` and T = s²(Σ_g w_g mean of the group on every item) / m. The weights 1 and −1 of
+    two groups are `crossed_difference`; 1, −1, −1 and 1 of four are the difference of two differences.
+
+    Args:
+        groups: of each group, the score of every run (row) on every item (column).
+        weights: w, one for each group.
+    Raises:
+        ValueError: fewer than two runs in a group, fewer than two items, or other items.
+    Reference: as in `crossed_difference`.
+
+    >>> groups = [np.array([[1.0, 1.0], [1.0, 0.0]]), np.array([[0.0, 1.0], [0.0, 0.0]])]
+    >>> float(crossed_contrast(groups, [1.0, -1.0]).value)
+    0.5
+    """
+    count = groups[0].shape[-1]
+    for scores in groups:
+        if scores.shape[-1] != count:
+            raise ValueError(f"paired scores must be of the same items, not {count} and {scores.shape[-1]}")
+    parts = [_scaled(_parts(scores), weight) for scores, weight in zip(groups, weights, strict=True)]
+    items = _variance(sum(part.items for part in parts)) / count
+    return _estimate(sum(part.mean for part in parts), parts, items, count)
+
+
+def _scaled(parts: _Parts, weight: float) -> _Parts:
+    """Return the contributions of a group to a weighted sum."""
+    square = weight * weight
+    return _Parts(weight * parts.mean, weight * parts.items, square * parts.runs, square * parts.residual, parts.count)
 
 
 def _parts(scores: Float[np.ndarray, "*b n m"]) -> _Parts:

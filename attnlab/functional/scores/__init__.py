@@ -12,5 +12,6 @@ from attnlab.functional.scores.feed_forward import additive as additive
 from attnlab.functional.scores.feed_forward import concat as concat
 from attnlab.functional.scores.products import dot as dot
 from attnlab.functional.scores.products import general as general
+from attnlab.functional.scores.products import multiplicative as multiplicative
 from attnlab.functional.scores.products import scaled_dot as scaled_dot
 from attnlab.functional.scores.trilinear import trilinear as trilinear

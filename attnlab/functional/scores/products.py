@@ -93,3 +93,46 @@ def general(query: Query, key: Float[Array, "k e"], *, w: Float[Array, "d e"]) -
     dtype = accumulation_dtype(query, key, w)
     projected = jnp.matmul(query, w, preferred_element_type=dtype)
     return jnp.matmul(projected, key.T.astype(dtype), preferred_element_type=dtype)
+
+
+def multiplicative(
+    query: Query,
+    key: Float[Array, "k e"],
+    *,
+    w_query: Float[Array, "d a"] | None,
+    w_key: Float[Array, "e a"] | None,
+    scale: Scale | None = None,
+) -> Logits:
+    """Score every query against every key with the scaled inner product of their projections to one width.
+
+    logits[i, j] = scale · (W_qᵀ query_i) · (W_kᵀ key_j)
+
+    One head of the attention of Transformers, with its projections as part of the score. `general` is the case of an
+    unscaled product with W = W_q W_kᵀ as one matrix. The counterpart of `additive`, with the same projections.
+
+    Args:
+        query: queries of width d.
+        key: keys of width e.
+        w_query: W_q; None for queries that are already projected (then d = a).
+        w_key: W_k; None for keys that are already projected (then e = a), as in a decoder that projects its keys once
+            and attends at every step.
+        scale: a number or a learned scalar array []; None for 1/√a.
+    Returns: logits, unbounded; with scale 1 their variance is a for independent unit-variance projections.
+    Numerics: as in `dot`; projections are kept in the dtype of the accumulation.
+    Reference: Vaswani et al. 2017, section 3.2.2; Britz et al. 2017, section 4.5, unscaled, in a recurrent decoder.
+
+    >>> w = jnp.array([[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]])
+    >>> multiplicative(jnp.ones((1, 2)), jnp.ones((2, 2)), w_query=w, w_key=w).tolist()
+    [[2.0, 2.0]]
+    """
+    dtype = accumulation_dtype(query, key)
+    projected = [
+        features.astype(dtype) if w is None else jnp.matmul(features, w, preferred_element_type=dtype)
+        for features, w in ((query, w_query), (key, w_key))
+    ]
+    widths = [features.shape[1] for features in projected]
+    if widths[0] != widths[1]:
+        raise ValueError(
+            f"scores.multiplicative: projected widths of queries {widths[0]} and keys {widths[1]} must agree"
+        )
+    return scaled_dot(projected[0], projected[1], scale=scale)

@@ -38,6 +38,25 @@ def pointing(
     return hits, masses
 
 
+def pointing_of_center(regions: Sequence[Box | None], image: tuple[int, int]) -> list[bool]:
+    """Return for each word with a region whether the center of the image lies in it: the baseline of the pointing game.
+
+    Args:
+        regions: the region of each word, in pixels; None for words without one, which are skipped.
+        image: height and width in pixels.
+
+    Reference: Zhang et al. 2016, section 4.1.
+
+    >>> pointing_of_center([(0, 0, 40, 40), (32, 0, 64, 32), None], (64, 64))
+    [True, False]
+    """
+    y, x = image[0] / 2, image[1] / 2
+    return [
+        left <= x < right and top <= y < bottom
+        for left, top, right, bottom in (region for region in regions if region is not None)
+    ]
+
+
 def pointing_rate(rows: Shaped[np.ndarray, "n 2"]) -> float:
     """Return the percentage of words that point at their region, from [hits, words] of each image."""
     return 100.0 * float(rows[:, 0].sum() / rows[:, 1].sum())

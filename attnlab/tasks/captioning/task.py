@@ -28,7 +28,14 @@ from attnlab.tasks.captioning.adapters import CaptionerAdapter
 from attnlab.tasks.captioning.attention_maps import hypothesis_map, selected_image_map, selected_word_map
 from attnlab.tasks.captioning.losses import attention_supervision, doubly_stochastic
 from attnlab.tasks.captioning.metrics import bleu, bleu_of_counts, caption_scores, image_rows, undefined, words
-from attnlab.tasks.captioning.pointing import cells_inside, pointing, pointing_rate, token_cells, token_regions
+from attnlab.tasks.captioning.pointing import (
+    cells_inside,
+    pointing,
+    pointing_of_center,
+    pointing_rate,
+    token_cells,
+    token_regions,
+)
 from attnlab.tasks.explained_prediction import ExplainedPrediction
 from attnlab.tasks.generation import GenerationTask, SourceBatch
 from attnlab.tasks.hypotheses import Hypothesis
@@ -178,7 +185,7 @@ class CaptioningTask(GenerationTask, ImageTask):
     @staticmethod
     def aggregate(metric: str, rows: np.ndarray) -> float:
         """Compute BLEU and pointing from counts, any other metric as a mean."""
-        from_counts = {"bleu_4": bleu_of_counts, "pointing": pointing_rate}
+        from_counts = {"bleu_4": bleu_of_counts, "pointing": pointing_rate, "pointing_center": pointing_rate}
         return from_counts[metric](rows) if metric in from_counts else Task.aggregate(metric, rows)
 
     def parse_example(self, inputs: Sequence[str]) -> CaptionedImage:
@@ -241,16 +248,19 @@ class CaptioningTask(GenerationTask, ImageTask):
     def _pointing_scores(self, params: PyTree, examples: Sequence[CaptionedImage], poll: Poll) -> dict[str, Any]:
         """Return the metrics of the attention of each word of the first reference against its gold region."""
         side, size = self.image_inputs.side, self.image_inputs.size
-        hits, masses, counts = [], [], []
+        hits, masses, counts, of_center = [], [], [], []
         encodings = self.tokenizer.encode_batch([example.captions[0] for example in examples])
         for example, encoding, weights in zip(examples, encodings, self.attention(params, examples, poll), strict=True):
             regions = token_regions(example.regions or (), encoding)
             image_hits, image_masses = pointing(weights, regions, (side, side), (size, size))
             hits, masses = hits + image_hits, masses + image_masses
             counts.append((sum(image_hits), len(image_hits)))
+            centers = pointing_of_center(regions, (size, size))
+            of_center.append((sum(centers), len(centers)))
         return {
             "pointing": 100.0 * float(np.mean(hits)),
             "pointing_ci95": interval(np.asarray(counts), pointing_rate),
-            "per_example": {"pointing": np.asarray(counts)},
+            "pointing_center": pointing_rate(np.asarray(of_center)),
+            "per_example": {"pointing": np.asarray(counts), "pointing_center": np.asarray(of_center)},
             "region_mass": 100.0 * float(np.mean(masses)),
         }

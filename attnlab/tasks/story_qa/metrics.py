@@ -20,6 +20,8 @@ def story_scores(
 
     fact_mass_h = mean over stories of Σ weights of hop h on the supporting facts;
     fact_mass_max = mean over stories of the largest of them;
+    fact_mass_uniform = mean over stories of the share of sentences that are supporting facts, which is the fact_mass of
+        uniform weights;
     facts_found = share of supporting facts to which some hop gives its largest weight.
 
     Args:
@@ -41,6 +43,7 @@ def story_scores(
         mass = np.array([w[:, indices].sum(axis=1) for w, indices in annotated], float)
         values |= {f"fact_mass_{hop + 1}": mass[:, hop] for hop in range(mass.shape[1])}
         values["fact_mass_max"] = mass.max(axis=1)
+        values["fact_mass_uniform"] = np.array([len(set(indices)) / w.shape[1] for w, indices in annotated])
         values["facts_found"] = np.array([np.isin(indices, w.argmax(axis=1)).mean() for w, indices in annotated])
     complete = {name: 100.0 * rows for name, rows in values.items() if len(rows) == len(correct)}
     scores: dict[str, Any] = {"per_example": complete}

@@ -52,12 +52,30 @@ def exact_match_by_length(
     [100.0, 100.0, 0.0]
     """
     matches = _matches(hypotheses, references)
-    if len(lengths) != len(matches):
-        raise ValueError(f"{len(lengths)} lengths for {len(matches)} sentences")
-    if not 1 <= parts <= len(matches):
-        raise ValueError(f"{len(matches)} sentences cannot be split into {parts} parts")
-    order = np.argsort(np.asarray(lengths), kind="stable")
-    return [100.0 * float(np.mean(matches[part])) for part in np.array_split(order, parts)]
+    return [100.0 * float(np.mean(matches[part])) for part in _parts_by_length(len(matches), lengths, parts)]
+
+
+def bleu_by_length(
+    hypotheses: Sequence[str], references: Sequence[str], lengths: Sequence[int], parts: int = 3
+) -> list[float]:
+    """Return corpus BLEU of `parts` equal parts of the corpus, as in `exact_match_by_length`.
+
+    >>> bleu_by_length(["a b c d e", "b b c d e", "x"], ["a b c d e", "b b c d e", "y"], lengths=[2, 1, 9])
+    [100.0, 100.0, 0.0]
+    """
+    return [
+        bleu([hypotheses[int(n)] for n in part], [references[int(n)] for n in part])
+        for part in _parts_by_length(len(hypotheses), lengths, parts)
+    ]
+
+
+def _parts_by_length(number: int, lengths: Sequence[int], parts: int) -> list[np.ndarray]:
+    """Return the indices of sentences in equal parts, from the shortest sentences to the longest."""
+    if len(lengths) != number:
+        raise ValueError(f"{len(lengths)} lengths for {number} sentences")
+    if not 1 <= parts <= number:
+        raise ValueError(f"{number} sentences cannot be split into {parts} parts")
+    return np.array_split(np.argsort(np.asarray(lengths), kind="stable"), parts)
 
 
 def translation_scores(

@@ -26,6 +26,7 @@ from attnlab.tasks.translation.data_statistics import COLUMN_NOTE, pair_statisti
 from attnlab.tasks.translation.metrics import (
     METRICS,
     bleu,
+    bleu_by_length,
     exact_match_by_length,
     score_of_counts,
     sentence_rows,
@@ -99,6 +100,9 @@ class TranslationTask(Seq2SeqTask):
             lengths = list(map(len, self.source_ids(examples)))
             thirds = exact_match_by_length(texts, references, lengths)
             scores |= dict(zip(("exact_match_short", "exact_match_middle", "exact_match_long"), thirds, strict=True))
+            if "bleu" not in self.undefined_metrics(examples):
+                thirds = bleu_by_length(texts, references, lengths)
+                scores |= dict(zip(("bleu_short", "bleu_middle", "bleu_long"), thirds, strict=True))
         scores |= {"decoding": self.decoding.model_dump()}
         if self.has_attention and all(pair.alignment is not None for pair in examples):
             scores |= self._alignment_scores(params, examples, poll)

@@ -1,0 +1,200 @@
+"""A claim about attention as data: studies, measurements of cost, effects with the smallest relevant one, and a figure.
+
+The verdict is no part of it: `claims.verdict` computes it from the effects and their intervals.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, PositiveInt, ValidationError
+
+from attnlab.config.base import Config, FileName
+from attnlab.config.claim_effects import AnyEffect, AnyPanel, Difference, Mode, RunsPanel
+from attnlab.config.errors import UserError
+from attnlab.config.explain import dotted, first_mistake
+from attnlab.config.read_file import read_file
+from attnlab.config.study import Budget, Seeds, Study, is_claim
+from attnlab.config.yaml_text import Document, parse
+
+
+class Faithfulness(Config):
+    """`attnlab faithfulness` with every run."""
+
+    examples: PositiveInt = 200
+    """Number of examples."""
+    methods: tuple[str, ...] = ("raw_attention", "random_attribution")
+    """Methods of attribution."""
+
+
+class Alignment(Config):
+    """`attnlab align` with every run, on the gold alignment of its test set."""
+
+    dev: PositiveInt = 100
+    """Number of sentences to choose layer, head and reading on; the others are scored."""
+
+
+class Analyses(Config):
+    """What is computed with every trained run."""
+
+    faithfulness: Faithfulness | None = None
+    """The battery of faithfulness."""
+    alignment: Alignment | None = None
+    """Agreement with gold alignment."""
+
+
+class Quick(Config):
+    """How the quick version of a study differs from the full one."""
+
+    seeds: Seeds = (1, 2)
+    """Seeds of every setting."""
+    overrides: dict[str, Any] = {}
+    """Settings of all runs, besides those of the study."""
+    axes: dict[str, tuple[str, ...]] = {}
+    """For the name of an axis, the labels of the points that are kept; other axes keep all."""
+    budget: Budget = Budget()
+    """Training steps of every run, and time of the sweep."""
+    analyses: Analyses = Analyses()
+    """What is computed with every trained run."""
+
+
+class ClaimStudy(Study):
+    """A study whose runs a claim rests on, with its quick version."""
+
+    quick: Quick | None
+    """The quick version; null leaves the study, and the effects that rest on it, out of that of the claim."""
+    analyses: Analyses = Analyses()
+    """What is computed with every trained run."""
+    archive: str | None = None
+    """Pattern of archived runs, which the full version reads in place of training; null trains."""
+
+    def quick_study(self) -> "ClaimStudy":
+        """Return the quick version: fewer seeds and steps, and some points of the axes.
+
+        Raises:
+            UserError: it keeps a point that does not exist.
+        """
+        axes, quick = {}, self.quick
+        if quick is None:
+            raise ValueError(f"{self.name} has no quick version")
+        for name, values in self.axes.items():
+            axes[name] = values
+            if (kept := quick.axes.get(name)) is not None:
+                named = values if isinstance(values, dict) else {str(value): value for value in values}
+                if unknown := [label for label in kept if label not in named]:
+                    raise UserError(f"{self.name}: quick.axes.{name}: no point {unknown[0]}; valid: {', '.join(named)}")
+                points = {label: named[label] for label in kept}
+                axes[name] = points if isinstance(values, dict) else list(points.values())
+        return self.model_copy(
+            update={
+                "axes": axes,
+                "overrides": {**self.overrides, **quick.overrides},
+                "seeds": quick.seeds,
+                "budget": quick.budget,
+                "analyses": quick.analyses,
+                "archive": None,
+            }
+        )
+
+
+class Sizes(Config):
+    """Sizes at which a cost is measured: every length with every width."""
+
+    lengths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    """Numbers of queries, and of keys."""
+    widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    """Widths of queries, keys and values of a head."""
+    rounds: PositiveInt = 11
+    """Number of timed calls of each case."""
+
+
+class Cost(Sizes):
+    """A measurement of the cost of one call of attention, by `attnlab bench attention`."""
+
+    variants: Annotated[dict[str, str], Field(min_length=1)]
+    """Variants of attention: name on the page -> variant of `attnlab bench attention --variant`."""
+    modes: tuple[Mode, ...] = ("forward", "forward_backward")
+    """Whether gradients are computed too."""
+    heads: PositiveInt = 1
+    """Number of heads."""
+    backend: str = "plan"
+    """Backend of attnlab that computes it, as in `attnlab bench attention --peers`."""
+    quick: Sizes
+    """The sizes of the quick version."""
+
+    def sizes(self, quick: bool) -> Sizes:
+        """Return the sizes of a version."""
+        return self.quick if quick else self
+
+
+class Claim(Config):
+    """A claim about attention, and what it takes to examine it."""
+
+    name: FileName
+    """Name of the claim and of its page. By default it is the name of the file."""
+    number: PositiveInt
+    """Its place in the list of claims."""
+    claim: str
+    """The claim, one sentence."""
+    question: str
+    """The question that the studies answer."""
+    design: str
+    """What is trained or measured, on which data, and what is kept equal."""
+    change: str
+    """What would change the verdict."""
+    studies: dict[str, ClaimStudy] = {}
+    """Studies by name; the names of all claims' studies differ."""
+    uses: dict[str, FileName] = {}
+    """Studies of other claims on which it rests too: name of the study -> name of the claim that has it."""
+    costs: dict[str, Cost] = {}
+    """Measurements of cost by name."""
+    effects: Annotated[tuple[AnyEffect, ...], Field(min_length=1)]
+    """The effects; the first is shown in the list of claims."""
+    figure: Annotated[tuple[AnyPanel, ...], Field(min_length=1)]
+    """Panels of the figure, before that of the effects."""
+
+
+def read_claim(path: Path) -> Claim:
+    """Read a claim from a YAML file.
+
+    Raises:
+        UserError: one line with the file and line, the path of the key, the value, and the valid values.
+    """
+    document = parse(read_file(path), str(path))
+    if not is_claim(document.data):
+        raise UserError(f"{path}: is not a claim (it has no key claim)")
+    document.data.setdefault("name", path.stem)
+    studies = document.data.get("studies")
+    for name, study in studies.items() if isinstance(studies, dict) else ():
+        if isinstance(study, dict):
+            study.setdefault("name", name)
+    try:
+        claim = Claim.model_validate_json(json.dumps(document.data))
+    except ValidationError as error:
+        place, message = first_mistake(error, Claim)
+        raise UserError(": ".join(filter(None, (document.line_of(place), dotted(place), message)))) from None
+    _check_names(claim, document)
+    return claim
+
+
+def _check_names(claim: Claim, document: Document) -> None:
+    """Raise if an effect or a panel names a study or a measurement that the claim does not have."""
+    studies, costs = [*claim.studies, *claim.uses], list(claim.costs)
+    for section in ("effects", "figure"):
+        for number, part in enumerate(getattr(claim, section)):
+            for kind, name in _names(part):
+                valid = studies if kind == "study" else costs
+                if name not in valid:
+                    where = document.line_of((section, str(number)))
+                    raise UserError(f"{where}: {section}.{number}: no {kind} {name}; valid: {', '.join(valid)}")
+
+
+def _names(part: Any) -> Iterator[tuple[str, str]]:
+    match part:
+        case Difference():
+            yield from (("study", term.study) for term in part.terms)
+        case RunsPanel():
+            yield from (("study", series.study) for series in part.series)
+        case _:
+            yield "cost", part.cost
