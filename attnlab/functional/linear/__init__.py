@@ -3,8 +3,8 @@
     output, state = linear_attention(query, key, value, rule=linear.delta_rule(beta), causal=True)
 
 A feature map is a function of one head, features [t d] -> features [t m]; parameters are bound with
-`jax.tree_util.Partial`. A rule is a pytree with an entry of its arrays for each token. `recurrent`, `parallel`, `chunked`
-and `bidirectional` compute one head of one example, `linear_attention` all of them.
+`jax.tree_util.Partial`. A rule is a pytree with an entry of its arrays for each token. `recurrent`, `parallel`,
+`chunked` and `bidirectional` compute one head of one example, `linear_attention` all of them.
 """
 
 from attnlab.functional.linear.attention import State, linear_attention

@@ -24,7 +24,7 @@ from attnlab.functional.linear.rule import Rule
 from attnlab.functional.linear.sum_rule import sum_rule
 from attnlab.functional.parts import as_part
 from attnlab.functional.signatures import suggest_arguments
-from attnlab.functional.types import Keys, Outputs, Queries, Values
+from attnlab.functional.types import Keys, Outputs, Queries, Values, accumulation_dtype
 
 DEFAULT_FEATURE_MAPS = {"sum_rule": elu_plus_one, "delta_rule": silu_unit, "gated_delta_rule": silu_unit}
 """Rule -> the feature map of its paper, if it is not the identity."""
@@ -67,18 +67,19 @@ def linear_attention(
             `gated_delta_rule`. Arrays of a rule have the axes [*B, S, K].
         feature_map: features [t d] -> features [t m] of one head; parameters are bound with `jax.tree_util.Partial` and
             shared by all heads and examples, unless an array is wrapped by `parts.map_over`. A pair for query and key.
-            None for that of the rule's paper: `elu_plus_one` for sum_rule, `silu_unit` for the delta rules, `identity` for
-            retention and gated.
+            None for that of the rule's paper: `elu_plus_one` for sum_rule, `silu_unit` for the delta rules, `identity`
+            for retention and gated.
         causal: True if each token attends to the tokens up to itself. Only sum_rule has the other form.
         where: True for keys that may be attended to; the others leave the state unchanged. None for all.
         state: the state before the first token, the second result of a call with the tokens before; None for none.
         chunk: the number of tokens of a chunk; None for 64, or 16 for a decay for each feature. It changes cost only.
     Returns: output [*B, T, N, V] in the dtype of the values, and the state after the last token. A sequence in several
         calls, token by token too, has the outputs of one call.
-    Numerics: float64 stays float64; dtypes narrower than float32 are computed in float32, the state included. A query that
-        may attend to no key gets output 0. NaN or Inf in a masked key, value or gate reaches neither output nor gradients.
-        Differentiable in forward and reverse mode, to any order.
-    Reference: Katharopoulos et al. 2020; Yang et al. 2024, "Gated Linear Attention Transformers", section 2 (the chunks).
+    Numerics: float64 stays float64; dtypes narrower than float32 are computed in float32, the state included. A query
+        that may attend to no key gets output 0. NaN or Inf in a masked key, value or gate reaches neither output nor
+        gradients. Differentiable in forward and reverse mode, to any order.
+    Reference: Katharopoulos et al. 2020; Yang et al. 2024, "Gated Linear Attention Transformers", section 2 (the
+        chunks).
 
     >>> query, key = jnp.ones((2, 1, 4)), jnp.ones((2, 1, 4))
     >>> output, state = linear_attention(query, key, jnp.arange(2.0).reshape(2, 1, 1), causal=True)
@@ -114,22 +115,21 @@ def _compute(static: tuple[bool, int | None], arrays: dict[str, Any]) -> tuple[A
         map_features(name, part, x, before + jnp.arange(x.shape[-3], dtype=jnp.int32))
         for name, part, x in zip(("query", "key"), arrays["maps"], (query, key), strict=True)
     )
-    features = key.shape[-1]
+    features, group = key.shape[-1], query.shape[-2] // heads
     if query.shape[-1] != features:
         raise ValueError(
-            f"linear_attention: the features of query and key must have equal width, got {query.shape[-1]} and {features}"
+            f"linear_attention: the features of query and key must have equal width, got {query.shape[-1]} and "
+            f"{features}"
         )
     shape = (*batch, heads, features, value.shape[-1] + rule.normalized)
     if state is None:
-        dtype = jnp.float64 if jnp.float64 in (query.dtype, key.dtype, value.dtype) else jnp.float32
-        memory = jnp.zeros(shape, dtype)
+        memory = jnp.zeros(shape, accumulation_dtype(query, key, value))
     else:
         check_state(state, shape)
         memory = jnp.asarray(state.memory)
-    # Heads before positions: [*B, K, g, T, m] for queries, which share the state of their key head, [*B, K, S, ...] else.
-    grouped = query.reshape(*query.shape[:-2], heads, -1 if query.shape[-2] else 0, features)
+    # Heads before positions: [*B, K, g, T, m] for the queries of each key head, which share its state; [*B, K, S, ...].
     first = len(batch)
-    grouped = jnp.moveaxis(grouped, first, -2)
+    grouped = jnp.moveaxis(query.reshape(*query.shape[:-2], heads, group, features), first, -2)
     rule, key, value_by_head = jax.tree.map(lambda x: jnp.moveaxis(x, first + 1, first), (rule, key, value))
 
     def one_head(query: Array, rule: Rule, memory: Array, key: Array, value: Array, where: Array | None) -> Any:
@@ -144,6 +144,5 @@ def _compute(static: tuple[bool, int | None], arrays: dict[str, Any]) -> tuple[A
     for _ in batch:
         function = jax.vmap(function)
     memory, output = function(grouped, rule, memory, key, value_by_head, where)
-    output = jnp.moveaxis(output, -2, first)
-    output = output.reshape(*output.shape[: first + 1], -1 if query.shape[-2] else 0, value.shape[-1])
+    output = jnp.moveaxis(output, -2, first).reshape(*query.shape[:-1], value.shape[-1])
     return output.astype(value.dtype), State(memory, before + arrays["inputs"][1].shape[-3])

@@ -14,7 +14,9 @@ from attnlab.functional.signatures import ELSEWHERE, check_callable
 from attnlab.functional.types import known
 
 _NO_WEIGHTS = "nothing: linear attention computes no weights; attention(...) has them"
-_ONLY_PADDING = "causal=True, or where=... [*B, S] of the keys, True = may be attended to; attention(...) takes other masks"
+_ONLY_PADDING = (
+    "causal=True, or where=... [*B, S] of the keys, True = may be attended to; attention(...) takes other masks"
+)
 _NO_LOGITS = "nothing: linear attention has no logits to change; attention(...) takes mods"
 HINTS = {
     **ELSEWHERE,
@@ -45,8 +47,8 @@ def check_inputs(query: Array, key: Array, value: Array, causal: bool) -> None:
     shapes = f"query {list(query.shape)}, key {list(key.shape)}, value {list(value.shape)}"
     if min(query.ndim, key.ndim, value.ndim) < 3:
         raise ValueError(
-            f"linear_attention: query, key and value must have shape [*B, positions, heads, features], got {shapes}; with "
-            "one head write query[:, None, :]"
+            f"linear_attention: query, key and value must have shape [*B, positions, heads, features], got {shapes}; "
+            "with one head write query[:, None, :]"
         )
     if not query.shape[:-3] == key.shape[:-3] == value.shape[:-3] or key.shape[:-1] != value.shape[:-1]:
         raise ValueError(
@@ -65,8 +67,8 @@ def check_inputs(query: Array, key: Array, value: Array, causal: bool) -> None:
         )
     if causal and query.shape[-3] != key.shape[-3]:
         raise ValueError(
-            f"linear_attention: with causal=True the numbers of queries and keys must be equal, got {query.shape[-3]} and "
-            f"{key.shape[-3]}; pass keys and values of earlier tokens as state=..."
+            f"linear_attention: with causal=True the numbers of queries and keys must be equal, got {query.shape[-3]} "
+            f"and {key.shape[-3]}; pass keys and values of earlier tokens as state=..."
         )
 
 
@@ -100,8 +102,9 @@ def check_where(where: Any, key: Array) -> None:
     shape, dtype = getattr(where, "shape", None), getattr(where, "dtype", None)
     if shape != key.shape[:-2] or dtype != jnp.bool_:
         raise ValueError(
-            f"linear_attention: where must be booleans [*B, S], {list(key.shape[:-2])}, True for keys that may be attended "
-            f"to, not {described(where)}; for numbers of keys write where=jnp.arange({key.shape[-3]}) < lengths[:, None]"
+            f"linear_attention: where must be booleans [*B, S], {list(key.shape[:-2])}, True for keys that may be "
+            f"attended to, not {described(where)}; for numbers of keys write where=jnp.arange({key.shape[-3]}) < "
+            "lengths[:, None]"
         )
 
 
@@ -139,6 +142,6 @@ def check_state(state: Any, expected: tuple[int, ...]) -> None:
     if memory.shape != expected:
         raise ValueError(
             f"linear_attention: state.memory must have shape {list(expected)} [*B, K, features, values], with one more "
-            f"column for a normalized rule, not {list(memory.shape)}; it is of a call with other shapes, rule or feature "
-            "map"
+            f"column for a normalized rule, not {list(memory.shape)}; it is of a call with other shapes, rule or "
+            "feature map"
         )

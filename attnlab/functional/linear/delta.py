@@ -89,7 +89,8 @@ def _corrections(overlap: Float[Array, "t t"], errors: Float[Array, "t v"]) -> F
     u_i = errors_i − Σ_{j < i} overlap[i, j] u_j, that is (I + overlap) u = errors: the product of the Householder-like
     matrices I − β k kᵀ of the block, in the WY representation.
     """
-    return solve_triangular(overlap + jnp.eye(len(overlap), dtype=overlap.dtype), errors, lower=True, unit_diagonal=True)
+    matrix = overlap + jnp.eye(len(overlap), dtype=overlap.dtype)
+    return solve_triangular(matrix, errors, lower=True, unit_diagonal=True)
 
 
 @suggest_arguments(elsewhere=_NORMALIZED)
@@ -99,12 +100,12 @@ def delta_rule(beta: Array) -> DeltaRule:
     S_i = S_{i−1} + β_i key_i (value_i − S_{i−1}ᵀ key_i)ᵀ = (I − β_i key_i key_iᵀ) S_{i−1} + β_i key_i value_iᵀ
     output_i = S_iᵀ query_i
 
-    For a key of norm 1 and β = 1 the state returns the value for it afterwards, whatever it returned before. In a block,
-    the additions u of all tokens solve a triangular system, so that a block takes matrix products only.
+    For a key of norm 1 and β = 1 the state returns the value for it afterwards, whatever it returned before. In a
+    block, the additions u of all tokens solve a triangular system, so that a block takes matrix products only.
 
     Args:
-        beta: β in [0, 1], of shape [*B, S, K]; up to 2 for negative eigenvalues. Pass keys of norm 1, as the feature map
-            `silu_unit` returns: with longer ones the state can grow without bound.
+        beta: β in [0, 1], of shape [*B, S, K]; up to 2 for negative eigenvalues. Pass keys of norm 1, as the feature
+            map `silu_unit` returns: with longer ones the state can grow without bound.
     Returns: a rule with `beta` as its leaf.
     Numerics: there is no normalized form: weights of this rule can be negative.
     Reference: Schlag, Irie & Schmidhuber 2021, section 4.2; in blocks: Yang et al. 2024, "Parallelizing Linear
@@ -123,8 +124,8 @@ def gated_delta_rule(beta: Array, log_decay: Array) -> GatedDeltaRule:
     S_i = (I − β_i key_i key_iᵀ) diag(α_i) S_{i−1} + β_i key_i value_iᵀ,    α_i = exp(log_decay_i)
     output_i = S_iᵀ query_i
 
-    With one decay for all features (gated DeltaNet, in Qwen3-Next) both factors commute; with one for each feature it is
-    Kimi Delta Attention.
+    With one decay for all features (gated DeltaNet, in Qwen3-Next) both factors commute; with one for each feature it
+    is Kimi Delta Attention.
 
     Args:
         beta: β, as in `delta_rule`.

@@ -47,14 +47,15 @@ def silu_unit(features: Float[Array, "t d"]) -> Float[Array, "t d"]:
 
     φ(x) = silu(x) / ‖silu(x)‖₂,    silu(x) = x / (1 + exp(−x))
 
-    With keys of norm 1, each factor I − β k kᵀ of the delta rule has the eigenvalues 1 and 1 − β, so that the state stays
-    bounded for β in [0, 2].
+    With keys of norm 1, each factor I − β k kᵀ of the delta rule has the eigenvalues 1 and 1 − β, so that the state
+    stays bounded for β in [0, 2].
 
     Args:
         features: queries or keys of one head, after DeltaNet's short convolution if there is one.
     Returns: features of norm 1; 0 for a row of zeros.
     Numerics: the gradient at a row of zeros is 0. float32 for narrower dtypes.
-    Reference: Yang et al. 2024, "Parallelizing Linear Transformers with the Delta Rule over Sequence Length", section 3.3.
+    Reference: Yang et al. 2024, "Parallelizing Linear Transformers with the Delta Rule over Sequence Length", section
+        3.3.
 
     >>> silu_unit(jnp.array([[2.0, 0.0]])).tolist()
     [[1.0, 0.0]]

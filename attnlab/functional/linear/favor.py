@@ -25,8 +25,9 @@ def favor(
         projection: ω, drawn by `orthogonal_projection`, from time to time anew while training.
         scale: a number or an array []; None for D^(−1/4), which estimates exp(query · key / √D).
     Returns: positive features; m, their number, may be larger or smaller than d.
-    Numerics: no maximum is subtracted, unlike in Performer's code: that of all keys would not be causal. An exponent is at
-        most ‖ω_r‖² / 2, about d / 2, so that nothing overflows in float32 up to d = 128. float32 for narrower dtypes.
+    Numerics: no maximum is subtracted, unlike in Performer's code: that of all keys would not be causal. An exponent is
+        at most ‖ω_r‖² / 2, about d / 2, so that nothing overflows in float32 up to d = 128. float32 for narrower
+        dtypes.
     Reference: Choromanski et al. 2021, "Rethinking Attention with Performers", lemma 1 and eq. 5.
 
     >>> favor(jnp.zeros((1, 2)), projection=jnp.ones((4, 2))).tolist()
@@ -50,8 +51,8 @@ def orthogonal_projection(rng: Array, count: int, width: int) -> Float[Array, "m
 
     ω_r = ‖g_r‖ u_r,    g_r ~ N(0, I),    u of a group: the rows of a random rotation or reflection
 
-    Each row alone is a standard Gaussian vector, which makes the kernel unbiased; as the rows of a group are orthogonal, its
-    variance is smaller than with independent rows.
+    Each row alone is a standard Gaussian vector, which makes the kernel unbiased; as the rows of a group are
+    orthogonal, its variance is smaller than with independent rows.
 
     Args:
         rng: a key of `jax.random`.

@@ -81,8 +81,8 @@ def parallel(
 
     Args: as in `recurrent`.
     Returns: as in `recurrent`.
-    Numerics: O(t²) time and memory, with a decay for each feature O(t² m). A NaN or Inf of an allowed key or value reaches
-        the outputs of all queries, also of those before it.
+    Numerics: O(t²) time and memory, with a decay for each feature O(t² m). A NaN or Inf of an allowed key or value
+        reaches the outputs of all queries, also of those before it.
     Reference: that of the rule.
 
     >>> from attnlab.functional.linear.sum_rule import sum_rule
@@ -109,8 +109,8 @@ def chunked(
         chunk: the number of tokens of a chunk, c; None for the fastest. The last chunk is padded.
         The others as in `recurrent`.
     Returns: as in `recurrent`.
-    Numerics: O(t (c + m) V) time, O(t) memory: the reverse mode stores a state for every chunk. A NaN or Inf of an allowed
-        key or value reaches the outputs after it, and those before it in its chunk.
+    Numerics: O(t (c + m) V) time, O(t) memory: the reverse mode stores a state for every chunk. A NaN or Inf of an
+        allowed key or value reaches the outputs after it, and those before it in its chunk.
     Reference: that of the rule; Hua et al. 2022, "Transformer Quality in Linear Time", section 3.2 (the chunks).
 
     >>> from attnlab.functional.linear.sum_rule import sum_rule

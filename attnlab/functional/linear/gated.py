@@ -63,8 +63,8 @@ def check_decay_width(rule: str, log_decay: Array, features: int) -> None:
     """
     if log_decay.ndim == 2 and log_decay.shape[-1] != features:
         raise ValueError(
-            f"linear.{rule}: log_decay has {log_decay.shape[-1]} features, but the feature map returns {features}; pass "
-            "one decay for each of them, or log_decay [*B, S, K] for one a token"
+            f"linear.{rule}: log_decay has {log_decay.shape[-1]} features, but the feature map returns {features}; "
+            "pass one decay for each of them, or log_decay [*B, S, K] for one a token"
         )
 
 
@@ -77,12 +77,12 @@ def gated(log_decay: Array, *, normalized: bool = False) -> Gated:
     Mamba-2 and of gated RetNet.
 
     Args:
-        log_decay: log α, at most 0, of shape [*B, S, K, m] (m features of the keys, after the feature map) or [*B, S, K].
-            Yang et al. use log_sigmoid(logits) / 16 with learned logits of rank 16.
+        log_decay: log α, at most 0, of shape [*B, S, K, m] (m features of the keys, after the feature map) or [*B, S,
+            K]. Yang et al. use log_sigmoid(logits) / 16 with learned logits of rank 16.
         normalized: True to divide by the decayed sum of weights, as `sum_rule` does.
     Returns: a rule with `log_decay` as its leaf.
-    Numerics: exact for any log_decay ≤ 0, −inf included, which empties the state (for packed sequences). With a decay for
-        each feature the weights in a chunk of c tokens take c · c · m multiplications, without a matrix product.
+    Numerics: exact for any log_decay ≤ 0, −inf included, which empties the state (for packed sequences). With a decay
+        for each feature the weights in a chunk of c tokens take c · c · m multiplications, without a matrix product.
     Reference: Yang et al. 2024, "Gated Linear Attention Transformers", section 4; one decay a token: Dao & Gu 2024,
         "Transformers are SSMs", section 6; Sun et al. 2024, "You Only Cache Once" (gated retention).
 

@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-import jax
 from jax import Array
 from jaxtyping import Float
 
@@ -63,7 +62,8 @@ def check_gate(rule: str, name: str, array: Any, shape: tuple[Any, ...], per_fea
         shape: (*B, S, K) of the keys.
         per_feature: whether it may also have a last axis of features.
 
-    >>> check_gate("delta_rule", "beta", jax.numpy.ones((3, 2)), (3, 2))
+    >>> import jax.numpy as jnp
+    >>> check_gate("delta_rule", "beta", jnp.ones((3, 2)), (3, 2))
     """
     front = array.shape if not per_feature or array.ndim == len(shape) else array.shape[:-1]
     if front != shape:

@@ -38,8 +38,8 @@ def sum_rule(*, normalized: bool = True) -> SumRule:
     S_i = S_{i−1} + φ(key_i) value_iᵀ,    z_i = z_{i−1} + φ(key_i)
     output_i = S_iᵀ φ(query_i) / (z_i · φ(query_i))
 
-    This is attention with the weights φ(query_i) · φ(key_j), divided by their sum over j. Without a causal mask, S and z
-    are sums over all tokens.
+    This is attention with the weights φ(query_i) · φ(key_j), divided by their sum over j. Without a causal mask, S and
+    z are sums over all tokens.
 
     Args:
         normalized: False for output_i = S_iᵀ φ(query_i), without z. The features of a normalized rule should be
