@@ -47,7 +47,7 @@ def decays(log_decay: Float[Array, " t"] | Float[Array, "t m"]) -> Decays:
     later = (tokens[:, None] > tokens[None, :]).reshape(*2 * tokens.shape, *trailing)
     allowed = (tokens[:, None] >= tokens[None, :]).reshape(*2 * tokens.shape, *trailing)
     sums = jnp.cumsum(jnp.where(later, log_decay[:, None], 0.0), axis=0)
-    between = jnp.exp(jnp.where(allowed, sums, -jnp.inf))
+    between = jnp.where(allowed, jnp.exp(sums), 0.0)
     return Decays(between, jnp.exp(jnp.cumsum(log_decay, axis=0)), between[-1])
 
 
