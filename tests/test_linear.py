@@ -37,6 +37,7 @@ FORMS = {
     "chunked": partial(forms.chunked, chunk=3),
     "one chunk": partial(forms.chunked, chunk=64),
 }
+as_jax = partial(jax.tree.map, jnp.asarray)
 QUICK = pytest.mark.quick("sum_rule", "gated_delta_rule")
 
 
@@ -95,9 +96,9 @@ class TestForms:
     @pytest.mark.slow
     @pytest.mark.parametrize("rule", RULES)
     def test_all_forms_have_the_same_gradients(self, rule):
-        arrays, gates, where = problem(rule)
+        arrays, gates, where = as_jax(problem(rule))
         draw = np.random.default_rng(5)
-        weights = draw.standard_normal(arrays["state"].shape), draw.standard_normal((TOKENS, WIDTH))
+        weights = as_jax((draw.standard_normal(arrays["state"].shape), draw.standard_normal((TOKENS, WIDTH))))
 
         @jax.jit
         def slopes(arrays, gates):
@@ -115,7 +116,7 @@ class TestForms:
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize("rule", RULES)
     def test_derivatives_forward_and_reverse(self, rule, form):
-        arrays, gates, where = problem(rule)
+        arrays, gates, where = as_jax(problem(rule))
 
         @jax.jit
         def compute(arrays, gates):
@@ -128,7 +129,7 @@ class TestForms:
     @pytest.mark.parametrize("rule", RULES)
     def test_any_length(self, rule):
         for tokens in (0, 1, 2, 3, 4, 6):
-            arrays, gates, _ = problem(rule, tokens)
+            arrays, gates, _ = as_jax(problem(rule, tokens))
             made = RULES[rule](**gates)
             state, output = forms.recurrent(made, **arrays)
             assert output.shape == (tokens, WIDTH)
@@ -142,8 +143,9 @@ class TestForms:
     def test_padding_is_as_if_it_were_not_there(self, rule):
         arrays, gates, where = problem(rule)
         keep = lambda x: x[where] if np.ndim(x) and len(x) == TOKENS else x  # noqa: E731
-        shorter = {name: x if name == "state" else keep(x) for name, x in arrays.items()}
-        expected = forms.recurrent(RULES[rule](**jax.tree.map(keep, gates)), **shorter)
+        shorter = as_jax({name: x if name == "state" else keep(x) for name, x in arrays.items()})
+        expected = forms.recurrent(RULES[rule](**as_jax(jax.tree.map(keep, gates))), **shorter)
+        arrays, gates = as_jax((arrays, gates))
         for form in FORMS.values():
             state, output = form(RULES[rule](**gates), **arrays, where=jnp.asarray(where))
             assert_equal((state, output[where]), expected)
@@ -153,9 +155,10 @@ class TestForms:
     def test_a_decay_of_zero_empties_the_state(self, rule):
         arrays, gates, _ = problem(rule)
         gates["log_decay"][4] = -np.inf
+        arrays, gates = as_jax((arrays, gates))
         made = RULES[rule](**gates)
         tail = {name: x if name == "state" else x[4:] for name, x in arrays.items()}
-        tail["state"] = np.zeros_like(tail["state"])
+        tail["state"] = jnp.zeros_like(tail["state"])
         expected = forms.recurrent(RULES[rule](**{name: gate[4:] for name, gate in gates.items()}), **tail)
         for form in FORMS.values():
             state, output = form(made, **arrays)
@@ -170,9 +173,10 @@ class TestForms:
         query, key, value = draw.random((2, FEATURES)), draw.random((5, FEATURES)), draw.standard_normal((5, WIDTH))
         where = np.array([True, False, True, True, False])
         state = np.zeros((FEATURES, WIDTH + rule.normalized))
+        result = forms.bidirectional(rule, *as_jax((state, query, key, value, where)))
         weights = np.array([[np.dot(a, b) * w for b, w in zip(key, where, strict=True)] for a in query])
         weights = weights / weights.sum(axis=1, keepdims=True) if rule.normalized else weights
-        assert_close(forms.bidirectional(rule, state, query, key, value, where)[1], weights @ value, "float64")
+        assert_close(result[1], weights @ value, "float64")
 
 
 @pytest.mark.slow

@@ -87,8 +87,8 @@ def linear_attention(
     ([0.0, 0.5], (1, 4, 2))
     """
     check_arrays(query=query, key=key, value=value)
-    check_inputs(query, key, value, causal)
     check_rule(rule, causal, chunk)
+    check_inputs(query, key, value, causal)
     check_where(where, key)
     default = DEFAULT_FEATURE_MAPS.get(rule.name, identity)
     maps = feature_map if isinstance(feature_map, tuple) and len(feature_map) == 2 else (feature_map,) * 2

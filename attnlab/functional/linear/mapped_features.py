@@ -37,9 +37,9 @@ def map_features(
         front = (*(batch if "b" in over else ()), *((heads,) if "h" in over else ()))
         if over and array.shape[: len(front)] != front:
             raise ValueError(
-                f"linear_attention: an array of the feature map of the {name} is mapped over {' '.join(over)!r}, so "
-                f"its first axes must be {list(front)}, but it has shape {list(array.shape)}; queries and keys can have "
-                "a map each: feature_map=(query_map, key_map)"
+                f"linear_attention: an array of the map of the {name} is mapped over {' '.join(over)!r}, so "
+                f"its first axes must be {list(front)}, but it has shape {list(array.shape)}; queries and keys can "
+                "have a map each: feature_map=(query_map, key_map)"
             )
 
     def one_head(arrays: list[Any], features: Array) -> Array:
