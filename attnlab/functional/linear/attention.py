@@ -14,6 +14,7 @@ from attnlab.functional.linear.checks import (
     HINTS,
     check_feature_map,
     check_inputs,
+    check_memory,
     check_rule,
     check_state,
     check_where,
@@ -90,6 +91,7 @@ def linear_attention(
     check_rule(rule, causal, chunk)
     check_inputs(query, key, value, causal)
     check_where(where, key)
+    check_state(state)
     default = DEFAULT_FEATURE_MAPS.get(rule.name, identity)
     maps = feature_map if isinstance(feature_map, tuple) and len(feature_map) == 2 else (feature_map,) * 2
     maps = tuple(default if part is None else part for part in maps)
@@ -125,7 +127,7 @@ def _compute(static: tuple[bool, int | None], arrays: dict[str, Any]) -> tuple[A
     if state is None:
         memory = jnp.zeros(shape, accumulation_dtype(query, key, value))
     else:
-        check_state(state, shape)
+        check_memory(state.memory, shape)
         memory = jnp.asarray(state.memory)
     # Heads before positions: [*B, K, g, T, m] for the queries of each key head, which share its state; [*B, K, S, ...].
     first = len(batch)

@@ -131,14 +131,17 @@ def check_feature_map(feature_map: Any, state: Any, query: Array, key: Array, ca
             getattr(part, "func", part).check_positions(before + max(query.shape[-3], key.shape[-3]))
 
 
-def check_state(state: Any, expected: tuple[int, ...]) -> None:
-    """Raise unless the memory of a state has the shape [*B, K, m, V] of this call."""
-    memory = getattr(state, "memory", None)
-    if memory is None or not hasattr(state, "length"):
+def check_state(state: Any) -> None:
+    """Raise unless a state is None or has the fields of a `State`."""
+    if state is not None and not (hasattr(state, "memory") and hasattr(state, "length")):
         raise ValueError(
-            f"linear_attention: state must be a linear.State, the second result of an earlier call, or None, not "
+            "linear_attention: state must be a linear.State, the second result of an earlier call, or None, not "
             f"{described(state)}"
         )
+
+
+def check_memory(memory: Array, expected: tuple[int, ...]) -> None:
+    """Raise unless the memory of a state has the shape [*B, K, m, V] of this call."""
     if memory.shape != expected:
         raise ValueError(
             f"linear_attention: state.memory must have shape {list(expected)} [*B, K, features, values], with one more "
