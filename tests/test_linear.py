@@ -35,7 +35,6 @@ FORMS = {
     "recurrent": forms.recurrent,
     "parallel": forms.parallel,
     "chunked": partial(forms.chunked, chunk=3),
-    "one chunk": partial(forms.chunked, chunk=64),
 }
 as_jax = partial(jax.tree.map, jnp.asarray)
 QUICK = pytest.mark.quick("sum_rule", "gated_delta_rule")
@@ -113,7 +112,7 @@ class TestForms:
             assert_equal(slopes[name], slopes["recurrent"])
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize("form", ["recurrent", "chunked"])  # whose gradients the other has
     @pytest.mark.parametrize("rule", RULES)
     def test_derivatives_forward_and_reverse(self, rule, form):
         arrays, gates, where = as_jax(problem(rule))

@@ -93,7 +93,7 @@ def linear_attention(
     check_where(where, key)
     check_state(state)
     default = DEFAULT_FEATURE_MAPS.get(rule.name, identity)
-    maps = feature_map if isinstance(feature_map, tuple) and len(feature_map) == 2 else (feature_map,) * 2
+    maps: Any = feature_map if isinstance(feature_map, tuple) and len(feature_map) == 2 else (feature_map,) * 2
     maps = tuple(default if part is None else part for part in maps)
     check_feature_map(maps, state, query, key, causal)
     arrays = {
