@@ -79,8 +79,7 @@ def linear_attention(
     Numerics: float64 stays float64; dtypes narrower than float32 are computed in float32, the state included. A query
         that may attend to no key gets output 0. NaN or Inf in a masked key, value or gate reaches neither output nor
         gradients. Differentiable in forward and reverse mode, to any order.
-    Reference: Katharopoulos et al. 2020; Yang et al. 2024, "Gated Linear Attention Transformers", section 2 (the
-        chunks).
+    Reference: that of the rule; Katharopoulos et al. 2020; Sun et al. 2023, eq. 5 to 7 (the three forms).
 
     >>> query, key = jnp.ones((2, 1, 4)), jnp.ones((2, 1, 4))
     >>> output, state = linear_attention(query, key, jnp.arange(2.0).reshape(2, 1, 1), causal=True)

@@ -106,12 +106,13 @@ def chunked(
     """Compute causal linear attention in chunks: parallel within a chunk, recurrent between chunks.
 
     Args:
-        chunk: the number of tokens of a chunk, c; None for the fastest. The last chunk is padded.
-        The others as in `recurrent`.
+        rule, state, query, key, value, where: as in `recurrent`.
+        chunk: the number of tokens of a chunk, c; None for 64, or 16 for a decay for each feature. The last chunk is
+            padded.
     Returns: as in `recurrent`.
     Numerics: O(t (c + m) V) time, O(t) memory: the reverse mode stores a state for every chunk. A NaN or Inf of an
         allowed key or value reaches the outputs after it, and those before it in its chunk.
-    Reference: that of the rule; Hua et al. 2022, "Transformer Quality in Linear Time", section 3.2 (the chunks).
+    Reference: that of the rule; Sun et al. 2023, "Retentive Network", eq. 7 (the chunks).
 
     >>> from attnlab.functional.linear.sum_rule import sum_rule
     >>> ones = jnp.ones((3, 1))
@@ -137,7 +138,7 @@ def chunked(
         state, output = block(first, tokens)
         return state, _divided(rule, output)
     last, output = jax.lax.scan(jax.checkpoint(block, prevent_cse=False), first, jax.tree.map(divide, tokens))
-    return last, _divided(rule, output.reshape(chunks * size, -1)[:count])
+    return last, _divided(rule, output.reshape(chunks * size, tokens[-1].shape[-1])[:count])
 
 
 def bidirectional(
