@@ -96,13 +96,18 @@ class TestFavor:
         np.testing.assert_allclose(estimate, attention(query, key, value), atol=0.05)
 
 
-QUERY, KEY, VALUE = jnp.ones((5, 4, 3)), jnp.ones((5, 2, 3)), jnp.ones((5, 2, 2))
-GATE = jnp.ones((5, 2))
+def ones(*shape):
+    """Return ones without compiling a program for each shape."""
+    return jnp.asarray(np.ones(shape, np.float32))
+
+
+QUERY, KEY, VALUE = ones(5, 4, 3), ones(5, 2, 3), ones(5, 2, 2)
+GATE = ones(5, 2)
 UNCHECKED = linear_attention.__wrapped__
 """Without checks of annotations, as users call it."""
 NAMED = partial(linear_attention, QUERY, KEY, VALUE)
 ENTRY = partial(UNCHECKED, QUERY, KEY, VALUE)
-STATE = linear.State(jnp.zeros((2, 3, 3)), jnp.int32(0))
+STATE = linear.State(ones(2, 3, 3), jnp.int32(0))
 REFUSED = {
     "weights": (lambda: NAMED(returns=("weights",)), ("returns", "attention(...)")),
     "mask": (lambda: NAMED(mask=None), ("mask", "causal=True", "where=")),
@@ -115,34 +120,37 @@ REFUSED = {
     "rule as a function": (lambda: ENTRY(rule=linear.gated), ("rule", "linear.gated(...)")),
     "rule as text": (lambda: ENTRY(rule="delta"), ("'delta'", "linear.delta_rule(...)")),
     "shape of a gate": (
-        lambda: ENTRY(rule=linear.gated(jnp.ones((5, 4))), causal=True),
+        lambda: ENTRY(rule=linear.gated(ones(5, 4)), causal=True),
         ("log_decay", "[5, 2]", "[5, 4]"),
     ),
     "width of a gate": (
-        lambda: ENTRY(rule=linear.gated(jnp.ones((5, 2, 7))), causal=True),
+        lambda: ENTRY(rule=linear.gated(ones(5, 2, 7)), causal=True),
         ("log_decay", "7 features", "returns 3"),
     ),
     "decay": (lambda: linear.retention(1.5), ("decay", "(0, 1]", "1.5")),
     "decays": (lambda: linear.retention(jnp.array([0.5, 0.0])), ("decay", "(0, 1]", "0 to 0.5")),
     "number of decays": (
-        lambda: ENTRY(rule=linear.retention(jnp.ones(3)), causal=True),
+        lambda: ENTRY(rule=linear.retention(ones(3)), causal=True),
         ("decay", "[3]", "retention_decays(2)"),
     ),
-    "lengths": (lambda: UNCHECKED(QUERY[:3], KEY, VALUE, causal=True), ("3 and 5", "state=")),
-    "heads": (lambda: UNCHECKED(QUERY[:, :3], KEY, VALUE), ("3 query heads", "2 key heads")),
-    "rank": (lambda: UNCHECKED(QUERY[:, 0], KEY[:, 0], VALUE[:, 0]), ("[5, 3]", "query[:, None, :]")),
-    "integers": (lambda: UNCHECKED(QUERY.astype(int), KEY, VALUE), ("int32", "astype(jnp.float32)")),
+    "lengths": (lambda: UNCHECKED(ones(3, 4, 3), KEY, VALUE, causal=True), ("3 and 5", "state=")),
+    "heads": (lambda: UNCHECKED(ones(5, 3, 3), KEY, VALUE), ("3 query heads", "2 key heads")),
+    "rank": (lambda: UNCHECKED(ones(5, 3), ones(5, 3), ones(5, 2)), ("[5, 3]", "query[:, None, :]")),
+    "integers": (
+        lambda: UNCHECKED(jnp.asarray(np.ones((5, 4, 3), np.int32)), KEY, VALUE),
+        ("int32", "astype(jnp.float32)"),
+    ),
     "where as lengths": (lambda: ENTRY(where=jnp.array([3])), ("where", "int32[1]", "< lengths[:, None]")),
     "chunk": (lambda: ENTRY(chunk=0, causal=True), ("chunk", "not 0", "chunk=64")),
     "chunk without causal": (lambda: ENTRY(chunk=8), ("chunk=None", "causal=True")),
     "causal": (lambda: ENTRY(causal=None), ("causal", "None")),
-    "state": (lambda: ENTRY(state=jnp.zeros(3)), ("linear.State", "float32[3]")),
+    "state": (lambda: ENTRY(state=ones(3)), ("linear.State", "float32[3]")),
     "shape of the state": (lambda: ENTRY(state=STATE._replace(memory=GATE)), ("[2, 3, 3]", "[5, 2]")),
     "positions beyond": (lambda: ENTRY(feature_map=linear.cosformer(4)), ("max_length=4", "cosformer(5)")),
     "positions beyond after a state": (
         lambda: ENTRY(
             feature_map=linear.cosformer(8), causal=True,
-            state=linear.State(jnp.zeros((2, 6, 3)), jnp.int32(4)),
+            state=linear.State(ones(2, 6, 3), jnp.int32(4)),
         ),
         ("max_length=8", "cosformer(9)"),
     ),
@@ -150,7 +158,7 @@ REFUSED = {
     "parameters not bound": (lambda: ENTRY(feature_map=linear.favor), ("feature_map", "projection")),
     "map as text": (lambda: ENTRY(feature_map="elu"), ("'elu'", "linear.elu_plus_one")),
     "width of the projection": (
-        lambda: ENTRY(feature_map=partial(inspect.unwrap(linear.favor), projection=jnp.ones((8, 2)))),
+        lambda: ENTRY(feature_map=partial(inspect.unwrap(linear.favor), projection=ones(8, 2))),
         ("width 2", "orthogonal_projection(rng, m, 3)"),
     ),
     "unequal features": (
