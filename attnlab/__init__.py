@@ -15,6 +15,8 @@ _HOMES = {
     "AttentionOutput": "attnlab.functional.attention",
     "plan": "attnlab.functional.attention",
     "merge": "attnlab.functional.merge",
+    "linear_attention": "attnlab.functional.linear.attention",
+    "linear": "attnlab.functional",
     "extras": "attnlab.functional",
     "parts": "attnlab.functional",
     "scores": "attnlab.functional",
@@ -28,7 +30,7 @@ _HOMES = {
     "nnx_attention_fn": "attnlab.layers.adapters",
     "jax_nn_dot_product_attention": "attnlab.layers.jax_nn",
 }
-_MODULES = {"scores", "masks", "mods", "normalizers", "rotary_scaling", "cache", "extras", "parts"}
+_MODULES = {"scores", "masks", "mods", "normalizers", "rotary_scaling", "cache", "extras", "parts", "linear"}
 __all__ = [*_HOMES, "__version__"]
 
 

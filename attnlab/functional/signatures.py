@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, ParamSpec, TypeVar
 
@@ -56,11 +56,14 @@ ELSEWHERE = {
 """An argument name of another library -> what to write instead."""
 
 
-def suggest_arguments(*, options_of: Callable[..., Any] | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def suggest_arguments(
+    *, options_of: Callable[..., Any] | None = None, elsewhere: Mapping[str, str] = ELSEWHERE
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a function so that unknown, missing and misplaced arguments raise an error that suggests the right call.
 
     Args:
         options_of: the function whose keyword arguments are the decorated function's `**options`; None if it has none.
+        elsewhere: unknown argument name -> what to write instead.
 
     >>> @suggest_arguments()
     ... def score(query, *, mask=None): ...
@@ -77,7 +80,7 @@ def suggest_arguments(*, options_of: Callable[..., Any] | None = None) -> Callab
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            check_names(plain.__name__, kwargs, names)
+            check_names(plain.__name__, kwargs, names, elsewhere)
             try:
                 signature.bind(*args, **kwargs)
             except TypeError:
@@ -100,7 +103,9 @@ def keywords(function: Callable[..., Any] | None) -> set[str]:
     return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
-def check_names(function: str, passed: Iterable[str], names: Collection[str]) -> None:
+def check_names(
+    function: str, passed: Iterable[str], names: Collection[str], elsewhere: Mapping[str, str] = ELSEWHERE
+) -> None:
     """Raise for an unknown argument name, and suggest the right one.
 
     >>> check_names("attention", ["mask"], ["mask", "score"])
@@ -109,7 +114,7 @@ def check_names(function: str, passed: Iterable[str], names: Collection[str]) ->
         if name not in names:
             near = get_close_matches(name, [known for known in names if known != "key"], n=1)
             instead = near[0] + "=..." if near else f"one of {', '.join(sorted(names))}"
-            raise TypeError(f"{function}: unexpected argument {name}; write {ELSEWHERE.get(name, instead)}")
+            raise TypeError(f"{function}: unexpected argument {name}; write {elsewhere.get(name, instead)}")
 
 
 def _misplaced(function: str, signature: inspect.Signature, names: set[str], args: Any, kwargs: Any) -> str:
