@@ -389,6 +389,18 @@ def test_a_report_has_the_best_of_the_other_reading_and_of_the_norms():
     assert [row.name for row in plain.rows] == ["attention", "attention, input step", "diagonal"]
 
 
+def test_aer_by_length_is_that_of_thirds_of_the_sentences():
+    words = np.array([30, 5, 12] * 20 + [5])
+    right, wrong = [1, 1, 1, 1], [1, 1, 0, 0]
+    counts = np.array([wrong if number == 30 else right for number in words])
+    groups = alignment.by_length([counts, counts[:, [0, 1, 2, 2]]], words)
+    assert [(group.words, group.label, group.sentences) for group in groups] == [
+        ((5, 5), "5 words", 21), ((12, 12), "12 words", 20), ((30, 30), "30 words", 20)
+    ]  # fmt: skip
+    assert [group.aer for group in groups] == [(0.0, 0.0), (0.0, 0.0), (100.0, 100.0)]
+    assert alignment.by_length([counts[:59]], words[:59]) == ()
+
+
 def test_padding_changes_nothing():
     padded = np.full((2, 2, 7, 9), np.nan, np.float32)
     padded[:, :, :4, :4] = WEIGHTS

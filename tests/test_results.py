@@ -13,7 +13,16 @@ import pytest
 from attnlab import cli
 from attnlab.config.errors import UserError
 from attnlab.config.load import load, resolved
-from attnlab.results import archive, divergence_tables, faithfulness_tables, marked_text, record, run_files, tables
+from attnlab.results import (
+    alignment_tables,
+    archive,
+    divergence_tables,
+    faithfulness_tables,
+    marked_text,
+    record,
+    run_files,
+    tables,
+)
 from attnlab.results.per_example import PerExampleScores, read_per_example, write_per_example
 from attnlab.results.run import Run
 from attnlab.tasks.base import Metric
@@ -343,7 +352,7 @@ def test_a_task_without_an_attribute_of_its_class_is_refused(monkeypatch):
 def test_the_table_of_the_docs_is_made_of_the_runs_that_are_kept():
     kept = [record.read(path) for path in sorted((ROOT / "docs/results").glob("*-s*/"))]
     assert tables.between(ROOT / "docs/results.md") == tables.render(kept), "make results"
-    for kind in (faithfulness_tables, divergence_tables):
+    for kind in (faithfulness_tables, alignment_tables, divergence_tables):
         assert marked_text.between(ROOT / "docs/trust.md", kind.MARK) == kind.render(kept), "make results"
 
 
@@ -402,6 +411,24 @@ def test_the_battery_of_many_runs_is_a_table_a_metric(make):
     ]
     assert "| `dates_dot` | 40 test | 0.05 [0.04, 0.15] |" in lines
     assert faithfulness_tables.render([]) == "No runs yet.\n"
+
+
+def test_alignment_is_a_table_a_run(make):
+    run, without = make("one"), make("two", seed=2)
+    chosen = {"layer": 2, "head": None, "reading": "output_step", "quantity": "weights"}
+    scores = {"aer": 44.25, "aer_ci95": [40.0, 48.0], "precision": 50.0, "recall": 61.0, "f1": 55.0}
+    other = {"minus_first": -3.5, "minus_first_ci95": [-5.0, 2.0], "minus_first_p": 0.2}
+    rows = [{"name": "attention", "choice": chosen, **scores}, {"name": "diagonal", "choice": None, **scores, **other}]
+    lengths = [{"words": [2, 9], "sentences": 20, "aer": [30.0, 20.0]}]
+    report = {"dev_sentences": 10, "test_sentences": 20, "test": rows, "by_length": lengths}
+    (run / "alignment.json").write_text(json.dumps(report))
+    assert alignment_tables.render([record.read(path) for path in (run, without)]).splitlines()[2:] == [
+        "| alignment | layer | head | AER | precision | recall | AER minus that of the first row | AER, 2–9 words |",
+        "|---|---|---|---:|---:|---:|---:|---:|",
+        "| attention | 2 | mean | 44.2 [40.0, 48.0] | 50.0 | 61.0 | — | 30.0 |",
+        "| diagonal |  |  | 44.2 [40.0, 48.0] | 50.0 | 61.0 | -3.5 [-5.0, +2.0] | 20.0 |",
+    ]
+    assert alignment_tables.render([record.read(without)]) == "No runs yet.\n"
 
 
 def test_each_table_goes_between_its_own_marks(make, tmp_path: Path):

@@ -19,7 +19,7 @@ def add_commands(commands: Any) -> None:
         "--into",
         type=Path,
         metavar="FILE",
-        help="write each table whose markers are in FILE between them: results, faithfulness, divergence",
+        help="write each table whose markers are in FILE between them: results, faithfulness, alignment, divergence",
     )
     results.add_argument("--save", type=Path, metavar="DIR", help="archive the numbers of every run in DIR/NAME")
     results.add_argument("--unfinished", action="store_true", help="accept runs whose training is not complete")
@@ -27,14 +27,23 @@ def add_commands(commands: Any) -> None:
 
 def _results(options: argparse.Namespace) -> int:
     with interruptible_import():
-        from attnlab.results import archive, divergence_tables, faithfulness_tables, groups, marked_text, record, tables
+        from attnlab.results import (
+            alignment_tables,
+            archive,
+            divergence_tables,
+            faithfulness_tables,
+            groups,
+            marked_text,
+            record,
+            tables,
+        )
 
     paths = [run for path in options.runs for run in groups.find_runs(path)]
     records = [record.read(path, options.unfinished) for path in paths]
     if options.into is None:
         print(tables.render(records), end="")
     else:
-        kinds = {kind.MARK: kind.render for kind in (tables, faithfulness_tables, divergence_tables)}
+        kinds = {kind.MARK: kind.render for kind in (tables, faithfulness_tables, alignment_tables, divergence_tables)}
         for mark in marked_text.present(options.into, kinds) or [tables.MARK]:
             marked_text.insert(kinds[mark](records), options.into, mark)
         print(f"written: {options.into}", file=sys.stderr)

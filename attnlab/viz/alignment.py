@@ -32,7 +32,7 @@ def choices_table(report: AlignmentReport) -> Table:
 
 
 def rows_tables(report: AlignmentReport, width: int = WIDTH) -> list[Table]:
-    """Return the scores of the chosen attention and of the baselines on the other sentences.
+    """Return the scores of the chosen attention and of the baselines on the other sentences, and AER by length.
 
     Args:
         report: the report.
@@ -47,7 +47,16 @@ def rows_tables(report: AlignmentReport, width: int = WIDTH) -> list[Table]:
         scores.add_row(*left)
         if difference is not None:
             differences.add_row(row.name, *right)
-    return [whole] if width >= WIDTH else [scores, differences]
+    lengths = [_lengths_table(report)] if report.by_length else []
+    return [*([whole] if width >= WIDTH else [scores, differences]), *lengths]
+
+
+def _lengths_table(report: AlignmentReport) -> Table:
+    """Return the AER of every row for short, middle and long sentences."""
+    table = _table("AER by the length of the source", "aligner", *(group.label for group in report.by_length))
+    for index, row in enumerate(report.rows):
+        table.add_row(row.name, *(f"{group.aer[index]:.1f}" for group in report.by_length))
+    return table
 
 
 def notes(report: AlignmentReport, direction: str = "") -> str:

@@ -21,6 +21,8 @@ from attnlab.analysis.alignment.attention import choose as choose
 from attnlab.analysis.alignment.attention import cross_attention as cross_attention
 from attnlab.analysis.alignment.baselines import diagonal as diagonal
 from attnlab.analysis.alignment.baselines import random_links as random_links
+from attnlab.analysis.alignment.by_length import LengthGroup as LengthGroup
+from attnlab.analysis.alignment.by_length import by_length as by_length
 from attnlab.analysis.alignment.ibm1 import IBM1 as IBM1
 from attnlab.analysis.alignment.ibm1 import train_ibm1 as train_ibm1
 from attnlab.analysis.alignment.norms import SourceNorms as SourceNorms

@@ -1,8 +1,10 @@
 """Agreement of a model's attention with gold alignment: chosen on one part of the sentences, reported for the rest."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
 
 from attnlab.analysis.alignment.attention import (
     QUANTITIES,
@@ -16,6 +18,7 @@ from attnlab.analysis.alignment.attention import (
     choices,
 )
 from attnlab.analysis.alignment.baselines import diagonal
+from attnlab.analysis.alignment.by_length import LengthGroup, by_length
 from attnlab.analysis.alignment.sentences import SourceAttention
 from attnlab.analysis.alignment.statistical import ALIGNERS, Bidirectional
 from attnlab.analysis.alignment.symmetrization import symmetrize, transposed
@@ -53,6 +56,7 @@ class AlignmentReport:
         rows: scores on the other sentences, the chosen attention first. Then what has the lowest AER of the other
             reading and of the norms on the sentences for development, and the baselines.
         differences: of the AER of each row and that of the first, paired over sentences; None for the first.
+        by_length: AER of every row for short, middle and long sentences; () if there are too few.
     """
 
     attention: SourceAttention
@@ -64,6 +68,7 @@ class AlignmentReport:
     reverse_chosen: Choice | None
     rows: tuple[AlignmentRow, ...]
     differences: tuple[Difference | None, ...]
+    by_length: tuple[LengthGroup, ...]
 
     def attention_of(self, row: AlignmentRow) -> SourceAttention:
         """Return the layers that the choice of a row is of: those of one model, or of that of the other direction."""
@@ -80,6 +85,7 @@ class AlignmentReport:
             "chosen": self.attention.as_data(self.chosen),
             "reverse_chosen": chosen,
             "test": [self._row_as_data(*pair) for pair in zip(self.rows, self.differences, strict=True)],
+            "by_length": [asdict(group) for group in self.by_length],
             "dev": [self.attention.as_data(scored.choice) | _score(scored.score) for scored in self.choices],
         }
 
@@ -137,6 +143,7 @@ def alignment_report(
         SourceAttention.of(attention[0].attention),
         None if reverse is None else SourceAttention.of(reverse[0].attention),
         dev, len(sentences) - dev, tuple(scored), chosen, reverse_chosen, tuple(rows), tuple(differences),
+        by_length([row.counts for row in rows], np.array([source for source, _ in lengths])),
     )  # fmt: skip
 
 

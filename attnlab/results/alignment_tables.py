@@ -1,0 +1,46 @@
+"""Tables of `attnlab align`, in GitHub-flavored Markdown."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attnlab.results.record import RunRecord
+from attnlab.results.run_files import ALIGNMENT
+from attnlab.results.tables import NONE, line
+
+MARK = "alignment"
+"""Name of the markers in a file between which the tables are."""
+HEADS = ("alignment", "layer", "head", "AER", "precision", "recall", "AER minus that of the first row")
+NAMES = {"ibm1": "IBM model 1"}
+"""How an aligner is written where its name in alignment.json is an abbreviation."""
+
+
+def render(runs: Sequence[RunRecord]) -> str:
+    """Return a table for each run that was compared with gold alignment; other runs are left out."""
+    blocks = [_table(run.name, found) for run in runs if (found := run.analysis(ALIGNMENT))]
+    return "\n\n".join(blocks or [NONE]) + "\n"
+
+
+def _table(name: str, found: Mapping[str, Any]) -> str:
+    title = (
+        f"`{name}`, {found['test_sentences']} sentences with gold alignment; layer and head are those with the lowest "
+        f"AER on {found['dev_sentences']} others:\n"
+    )
+    groups = found["by_length"]
+    heads = [*HEADS, *("AER, " + "–".join(map(str, group["words"])) + " words" for group in groups)]
+    rows = [
+        line([*_cells(row), *(f"{group['aer'][i]:.1f}" for group in groups)]) for i, row in enumerate(found["test"])
+    ]
+    return "\n".join([title, line(heads), "|---|---|---|" + "---:|" * (len(heads) - 3), *rows])
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    choice = row.get("choice")
+    places = [("mean" if choice[key] is None else str(choice[key])) if choice else "" for key in ("layer", "head")]
+    difference = _interval(row, "minus_first", "+") if "minus_first" in row else "—"
+    scores = [_interval(row, "aer"), f"{row['precision']:.1f}", f"{row['recall']:.1f}", difference]
+    return [NAMES.get(row["name"], row["name"]), *places, *scores]
+
+
+def _interval(row: Mapping[str, Any], name: str, sign: str = "") -> str:
+    low, high = row[f"{name}_ci95"]
+    return f"{row[name]:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
