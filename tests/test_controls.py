@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from test_captioner import CELLS, IMAGE, SOFT
 from test_captioner import TARGET as CAPTION
 from test_layers import CUSTOM
+from test_models import MODELS
 from test_seq2seq import LENGTHS, SOURCE, TARGET, apply, initialized
 from test_transformer import assert_cache_equals_full, decoder
 from weights import drawn
@@ -24,6 +25,7 @@ from attnlab.config.models.story_qa import MemoryNetwork
 from attnlab.config.models.visual_qa import CoAttention, CrossAttention
 from attnlab.functional import normalizers
 from attnlab.functional.types import Positions
+from attnlab.layers.capture import apply_with_attention
 from attnlab.models.captioner import ShowAttendTell
 from attnlab.models.memory_network import MemoryNetwork as MemoryModel
 
@@ -181,6 +183,43 @@ def test_the_hops_of_a_memory_network_differ(name):
         assert np.ptp(np.asarray(weights[0]), axis=0).max() > 0.01, "layers that share a module have their own numbers"
 
 
+def with_attention(data: Any, control: dict) -> Any:
+    """Replace every attention in the data of a config."""
+    if not isinstance(data, dict):
+        return data
+    if "score" in data and "normalizer" in data:
+        return control
+    return {key: with_attention(value, control) for key, value in data.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_has_the_same_random_weights_in_any_batch_and_new_orders_in_training(name):
+    both = {**CONTROLS["random"], "normalizer": {"kind": "permuted"}}
+    model, arguments, names = MODELS[name]
+    config = with_attention(model.config.model_dump(mode="json"), both)
+    model = model.clone(config=type(model.config).model_validate_json(json.dumps(config)))
+    variables = drawn(functools.partial(model.init, train=False), *arguments)
+
+    @functools.partial(jax.jit, static_argnames="train")
+    def weights(arguments, seed, *, train=False):
+        rngs = {"dropout": jax.random.key(seed)}
+        layers = apply_with_attention(model, variables, *arguments, train=train, rngs=rngs)[1]
+        return {layer.name: layer.weights for layer in layers}
+
+    fixed, alone = weights(arguments, 0), weights([a[:1] for a in arguments], 1)
+    first, second = (weights(arguments, seed, train=True) for seed in (0, 1))
+    assert sorted(fixed) == sorted(names)
+    controlled = [
+        layer for layer in names if "pooling" not in layer or name in ("recurrent_classifier", "mlp_classifier")
+    ]
+    for layer in controlled:
+        np.testing.assert_allclose(alone[layer][0], fixed[layer][0], atol=1e-5)
+        np.testing.assert_allclose(np.sort(first[layer]), np.sort(second[layer]), atol=1e-5)
+        assert np.ptp(np.asarray(fixed[layer])) > 1e-3
+    assert any(np.abs(first[layer] - second[layer]).max() > 1e-3 for layer in controlled)
+
+
 @jax.jit
 def reordered(logits, where, first_query, first_key, example):
     """Permute the weights of a softmax, which all examples share."""
@@ -190,21 +229,20 @@ def reordered(logits, where, first_query, first_key, example):
 
 
 def test_an_order_depends_on_allowed_keys_and_their_positions_alone_and_all_orders_are_as_likely():
-    logits = np.log(np.tile([1.0, 2.0, 4.0], (6000, 1))).astype(np.float32)
-    padded = np.concatenate(
-        [np.full((6000, 1), 9.0, np.float32), logits, np.full((6000, 2), np.nan, np.float32)], axis=1
-    )
-    where = np.zeros((6000, 6), bool)
+    rows = 1200
+    logits = np.log(np.tile([1.0, 2.0, 4.0], (rows, 1))).astype(np.float32)
+    where = np.zeros((rows, 6), bool)
     where[:, 1:4] = True
-    weights = np.asarray(reordered(logits, np.ones((6000, 3), bool), 0, 1, 0))
+    padded = np.where(where, np.pad(logits, ((0, 0), (1, 2))), np.nan).astype(np.float32)
+    weights = np.asarray(reordered(logits, np.ones((rows, 3), bool), 0, 1, 0))
     among = np.asarray(reordered(padded, where, 0, 0, 5))
     np.testing.assert_array_equal(among[:, 1:4], weights)
     assert not among[~where].any()
-    np.testing.assert_array_equal(reordered(logits[7:], where[7:, 1:4], 7, 1, 0), weights[7:])
-    np.testing.assert_allclose(np.sort(weights), np.tile(np.array([1, 2, 4]) / 7, (6000, 1)), rtol=1e-6)
+    np.testing.assert_array_equal(reordered(padded, where, 7, 0, 0)[:-7], among[7:])
+    np.testing.assert_allclose(np.sort(weights), np.tile(np.array([1, 2, 4]) / 7, (rows, 1)), rtol=1e-6)
     orders, counts = np.unique(weights.argsort(axis=1), axis=0, return_counts=True)
     assert len(orders) == 6
-    assert np.abs(counts - 1000).max() < 5 * np.sqrt(1000 * 5 / 6)
+    assert np.abs(counts - rows / 6).max() < 5 * np.sqrt(rows / 6 * 5 / 6)
 
 
 UNALIGNED = {
