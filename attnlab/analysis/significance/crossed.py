@@ -107,7 +107,7 @@ def crossed_contrast(groups: Sequence[Float[np.ndarray, "*b _n m"]], weights: Se
         if scores.shape[-1] != count:
             raise ValueError(f"paired scores must be of the same items, not {count} and {scores.shape[-1]}")
     parts = [_scaled(_parts(scores), weight) for scores, weight in zip(groups, weights, strict=True)]
-    items = _variance(sum(part.items for part in parts)) / count
+    items = _variance(np.sum([part.items for part in parts], axis=0)) / count
     return _estimate(sum(part.mean for part in parts), parts, items, count)
 
 
