@@ -84,9 +84,9 @@ def describe(topics: Sequence[str]) -> Iterator[str]:
             yield from (f"  {path}", f"      {question}")
         yield ""
     if "claims" in chosen:
-        yield "Claims about attention (attnlab claims NAME):"
+        yield "Claims about attention (attnlab claims NAME, the name of the file):"
         for path, question in claims():
-            yield from (f"  {path.stem}", f"      {question}")
+            yield from (f"  {path}", f"      {question}")
         yield ""
     if "settings" in chosen:
         yield from _settings()
@@ -124,8 +124,8 @@ def _packaged() -> Path:
 
 
 def _summary(folders: Mapping[str, Sequence[tuple[Path, str]]]) -> Iterator[str]:
-    sweeps = _by_folder(studies())
-    width = max(map(len, [*folders, *sweeps]), default=0)
+    sweeps, examined = _by_folder(studies()), {CLAIMS.name: list(claims())}
+    width = max(map(len, [*folders, *sweeps, *examined]), default=0)
     rows = lambda group: (  # noqa: E731
         f"  {name:<{width}}  {len(paths):>3}  {', '.join(_prefixes([path.stem for path, _ in paths]))}"
         for name, paths in group.items()
@@ -135,6 +135,9 @@ def _summary(folders: Mapping[str, Sequence[tuple[Path, str]]]) -> Iterator[str]
     if sweeps:
         yield "Studies of several runs, trained by attnlab sweep FILE:"
         yield from rows(sweeps)
+    if examined[CLAIMS.name]:
+        yield "Claims about attention, examined by attnlab claims NAME:"
+        yield from rows(examined)
     yield ""
     yield f"To begin with: attnlab train {FIRST}"
     yield f"attnlab list {next(iter(folders), 'NAME'):<12} questions and results of the experiments of a folder"
