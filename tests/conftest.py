@@ -47,15 +47,15 @@ LONGEST = (
     "test_models",
     "test_layer_attention",
     "test_experiments",
-    "test_adapters",
     "test_large_logits",
     "test_explain_command",
     "test_nonfinite",
-    "test_masks",
     "test_layers",
     "test_story_qa",
     "test_training",
     "test_sharded",
+    "test_masks",
+    "test_flax_attention_fn",
 )
 """Files that take longest: they begin first, so that neither worker is left with a long one in the end."""
 

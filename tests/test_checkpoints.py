@@ -1,72 +1,32 @@
-"""Checkpoints: written atomically, any changed bit is detected, and the newest intact one is used."""
+"""Checkpoints: restored bit for bit, which of them are kept, and what can be saved where."""
 
-import contextlib
-import errno
 import json
 import os
-import resource
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from saved_states import files, same, save_three, state
 
 from attnlab.config.errors import UserError
-from attnlab.training import checkpoints as module
-from attnlab.training import manifest
 from attnlab.training.checkpoints import Checkpoints
-from attnlab.training.manifest import MANIFEST, Damaged, read_manifest
-
-
-def state(step: int) -> dict:
-    params = {"encoder": {"kernel": jnp.arange(12.0).reshape(3, 4) + step}, "bias": jnp.full(5, step, jnp.bfloat16)}
-    return {
-        "step": jnp.int32(step),
-        "params": params,
-        "optimizer": optax.adamw(1e-3).init(params),
-        "rng": jax.random.key_data(jax.random.key(step)),
-        "nothing": jnp.zeros((0, 3)),
-    }
-
-
-def same(a, b) -> bool:
-    alike = jax.tree.map(lambda x, y: x.dtype == y.dtype and x.tobytes() == y.tobytes(), *map(jax.device_get, (a, b)))
-    return jax.tree.all(alike)
+from attnlab.training.manifest import MANIFEST
 
 
 @pytest.fixture(scope="module")
 def three_saved(tmp_path_factory) -> Path:
-    directory = tmp_path_factory.mktemp("run") / "checkpoints"
-    saving = Checkpoints(directory, keep_last=3)
-    for step in (100, 200, 300):
-        saving.save(step, state(step), {"dev_bleu": step / 10}, best=step == 100)
-    return directory
+    return save_three(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture
 def three(three_saved, tmp_path) -> Path:
     return shutil.copytree(three_saved, tmp_path / "checkpoints")
-
-
-def files(directory: Path) -> list[str]:
-    return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
-
-
-def restored_step(directory: Path) -> tuple[int | None, list[str]]:
-    """Return the restored step, after checking its values, and the messages."""
-    messages: list[str] = []
-    result = Checkpoints(directory, 3, messages.append).restore(state(0))
-    assert result is None or same(result[1], state(result[0]))
-    return result and result[0], messages
 
 
 def test_the_newest_comes_back_bit_for_bit_in_its_structure(three):
@@ -124,117 +84,6 @@ def test_a_step_can_be_saved_again(three):
     assert same(checkpoints.restore(state(0))[1], state(7))
 
 
-@pytest.mark.parametrize("at", [0.0, 0.5, 1.0])
-@pytest.mark.quick("0.5")
-def test_a_flipped_bit_in_any_file_is_detected(three, tmp_path, at):
-    names = files(three / "300")
-    assert MANIFEST in names
-    assert len(names) > 10
-    for name in names:
-        copy = shutil.copytree(three, tmp_path / "copy")
-        content = bytearray((copy / "300" / name).read_bytes())
-        content[round(at * (len(content) - 1))] ^= 1 << hash_of(name) % 8
-        (copy / "300" / name).write_bytes(content)
-        step, messages = restored_step(copy)
-        assert step == 200, name
-        assert len(messages) == 1
-        assert messages[0].startswith(f"checkpoint 300 is damaged ({name}: ")
-        assert messages[0].endswith("resuming from 200")
-        assert (copy / "300.damaged").is_dir()
-        assert restored_step(copy) == (200, []), "said once, then out of the way"
-        shutil.rmtree(copy)
-
-
-def hash_of(name: str) -> int:
-    return sum(name.encode())
-
-
-@pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.slow)])
-def test_every_bit_of_a_manifest_counts(tmp_path, every):
-    Checkpoints(tmp_path, 1).save(1, {"a": jnp.ones(2)}, {"dev_bleu": 0.5})
-    path = tmp_path / "1" / MANIFEST
-    content = path.read_bytes()
-    for bit in range(0, 8 * len(content), every):
-        flipped = bytearray(content)
-        flipped[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(flipped)
-        with pytest.raises(Damaged):
-            read_manifest(tmp_path / "1")
-    path.write_bytes(content)
-    assert read_manifest(tmp_path / "1")["metrics"] == {"dev_bleu": 0.5}
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-def lengthen(path: Path) -> None:
-    path.write_bytes(path.read_bytes() + b"\0")
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-@pytest.mark.parametrize("damage", [cut, lengthen, empty, Path.unlink])
-@pytest.mark.quick("cut", "unlink")
-def test_a_file_cut_lengthened_emptied_or_deleted_is_seen(three, tmp_path, damage):
-    for name in files(three / "300"):
-        copy = shutil.copytree(three, tmp_path / "copy")
-        if damage is not empty or (copy / "300" / name).stat().st_size:
-            damage(copy / "300" / name)
-            step, messages = restored_step(copy)
-            assert (step, len(messages)) == (200, 1), name
-        shutil.rmtree(copy)
-
-
-def test_an_empty_directory_another_steps_and_a_stranger_are_no_checkpoints(three):
-    (three / "400").mkdir()
-    shutil.copytree(three / "100", three / "500")
-    (three / "600.writing").mkdir()
-    (three / "007").mkdir()
-    step, messages = restored_step(three)
-    assert step == 300
-    assert [line.split(" (")[0] for line in messages] == ["checkpoint 500 is damaged", "checkpoint 400 is damaged"]
-
-
-def test_if_all_checkpoints_are_damaged_none_is_restored_and_a_message_is_printed(three):
-    for step in (100, 200, 300):
-        cut(three / str(step) / "arrays" / "rng" / "0")
-    step, messages = restored_step(three)
-    assert step is None
-    assert len(messages) == 3
-    assert all(line.endswith("there is no other") for line in messages)
-    assert Checkpoints(three, 3).steps() == [100, 200, 300], "nothing to go on from: nothing is moved"
-
-
-def test_a_damaged_best_gives_way_to_the_newest(three):
-    cut(three / "100" / "arrays" / "step" / "0")
-    messages: list[str] = []
-    assert Checkpoints(three, 3, messages.append).best({"step": state(0)["step"]})[0] == 300
-    assert messages[0].endswith("resuming from 300")
-
-
-def test_a_checkpoint_with_a_damaged_manifest_does_not_replace_an_intact_one(three):
-    for step in (200, 300):
-        cut(three / str(step) / MANIFEST)
-    Checkpoints(three, keep_last=2).save(400, state(400))
-    assert restored_step(three)[0] == 400
-    shutil.rmtree(three / "400")
-    assert restored_step(three)[0] == 100
-
-
-def test_a_reader_moves_nothing_and_writes_nothing(three):
-    cut(three / "300" / "arrays" / "step" / "0")
-    messages: list[str] = []
-    reader = Checkpoints(three, 3, messages.append, writable=False)
-    assert reader.restore(state(0))[0] == 200
-    assert (three / "300").is_dir()
-    assert len(messages) == 1
-    with pytest.raises(RuntimeError, match="for reading"):
-        reader.save(400, state(400))
-
-
 def test_a_state_of_another_shape_type_or_structure_is_refused_not_cast(three):
     checkpoints = Checkpoints(three, 3)
     wider = {**state(0), "rng": jnp.zeros(3, jnp.uint32)}
@@ -258,93 +107,6 @@ def test_only_plain_arrays_with_paths_of_their_own_are_saved(tmp_path):
     with pytest.raises(ValueError, match=r"same path a\.b"):
         checkpoints.save(1, {"a": {"b": jnp.ones(1)}, "a.b": jnp.ones(1)})
     assert checkpoints.steps() == []
-
-
-def test_a_failed_write_is_reported_and_keeps_the_others(three, monkeypatch):
-    def full(path: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(module, "_flush", full)
-    with pytest.raises(UserError, match=r"400: cannot write the checkpoint: .*No space left on device"):
-        Checkpoints(three, 3).save(400, state(400))
-    assert sorted(os.listdir(three)) == ["100", "200", "300"]
-    assert restored_step(three) == (300, [])
-
-
-class Killed(BaseException):
-    pass
-
-
-def test_killed_before_any_change_on_the_disk_there_is_a_good_checkpoint(tmp_path, monkeypatch):
-    """The process is killed at every disk operation of saving in turn, and a new process starts."""
-
-    def small(step: int) -> dict[str, np.ndarray]:
-        return {"a": np.full(3, step, np.int32)}
-
-    places = [(module, "_flush"), (Path, "rename"), (shutil, "rmtree"), (module, "write_manifest")]
-    originals = {place: getattr(*place) for place in places}
-    touched = 0
-    killed_at = 0
-
-    def deadly(original):
-        def wrapped(*args, **kwargs):
-            nonlocal touched
-            touched += 1
-            if touched == killed_at:
-                raise Killed
-            return original(*args, **kwargs)
-
-        return wrapped
-
-    result: list[int] = []
-    while True:
-        killed_at += 1
-        touched = 0
-        copy = tmp_path / f"copy{killed_at}"
-        for step in (200, 300):
-            Checkpoints(copy, keep_last=2).save(step, small(step), best=True)
-        with monkeypatch.context() as patch:
-            for (owner, name), original in originals.items():
-                patch.setattr(owner, name, deadly(original))
-            try:
-                Checkpoints(copy, keep_last=1).save(400, small(400), best=True)
-                break
-            except Killed:
-                pass
-        step, restored = Checkpoints(copy, keep_last=1).restore(small(0))
-        assert same(restored, small(step))
-        result.append(step)
-        Checkpoints(copy, keep_last=1).save(500, small(500), best=True)
-        assert os.listdir(copy) == ["500"], "what the kill left behind is cleared away"
-    assert result == sorted(result)
-    assert set(result) == {300, 400}
-
-
-SAVE_FOREVER = """
-import sys
-from pathlib import Path
-import numpy as np
-from attnlab.training.checkpoints import Checkpoints
-checkpoints = Checkpoints(Path(sys.argv[1]), 2)
-for step in range(1, 10_000):
-    checkpoints.save(step, {f"a{i}": np.full((300, 300), step, np.float32) for i in range(10)})
-    print(step, flush=True)
-"""
-
-
-def test_kill_9_while_saving(tmp_path):
-    like = {f"a{i}": np.zeros((300, 300), np.float32) for i in range(10)}
-    with subprocess.Popen([sys.executable, "-c", SAVE_FOREVER, tmp_path], stdout=subprocess.PIPE, text=True) as process:
-        for _ in range(3):
-            process.stdout.readline()
-        time.sleep(0.1 * np.random.default_rng().random())
-        process.send_signal(signal.SIGKILL)
-        written = [3, *map(int, process.stdout.read().split())][-1]
-    messages: list[str] = []
-    step, result = Checkpoints(tmp_path, 2, messages.append).restore(like)
-    assert step in (written, written + 1)
-    assert not messages
-    assert all((leaf == step).all() for leaf in result.values())
 
 
 def sharded(devices: int) -> NamedSharding:
@@ -407,102 +169,3 @@ def test_a_name_that_tensorstore_reads_otherwise_is_refused_before_anything_is_m
         Checkpoints(tmp_path / name / "checkpoints", 3)
     assert repr(str(tmp_path / name))[:-1] in str(refusal.value)
     assert os.listdir(tmp_path) == []
-
-
-def unreadable(*_: object, **__: object) -> None:
-    raise TROUBLE[0]
-
-
-TROUBLE: list[Exception] = []
-
-
-@pytest.mark.parametrize(
-    ("trouble", "says"),
-    [
-        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
-        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
-        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
-        (OSError(errno.ENOMEM, "Cannot allocate memory"), "Cannot allocate memory"),
-        (MemoryError(), "out of memory"),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-@pytest.mark.parametrize("place", ["_sha256", "read_bytes", "restore"])
-def test_what_cannot_be_read_is_not_damaged_and_nothing_is_moved(three, monkeypatch, trouble, says, place):
-    TROUBLE[:] = [trouble]
-    messages: list[str] = []
-    checkpoints = Checkpoints(three, 3, messages.append)
-    owner = {"_sha256": manifest, "read_bytes": Path, "restore": checkpoints._orbax}[place]
-    monkeypatch.setattr(owner, place, unreadable)
-    calls = [
-        lambda: checkpoints.restore(state(0)),
-        lambda: checkpoints.best(state(0)),
-        lambda: checkpoints.last({}, 2),
-    ]
-    for call in calls:
-        with pytest.raises(UserError, match=rf"^{three}/\d00: cannot be read: {says}.*; nothing was changed$"):
-            call()
-    monkeypatch.undo()
-    assert messages == []
-    assert restored_step(three) == (300, [])
-
-
-def test_a_process_out_of_file_descriptors_harms_nothing(three):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    checkpoints = Checkpoints(three, 3, pytest.fail)
-    held = [os.open(os.devnull, os.O_RDONLY)]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (held[0] + 20, hard))
-    try:
-        with contextlib.suppress(OSError):
-            while True:
-                held.append(os.open(os.devnull, os.O_RDONLY))
-        with pytest.raises(UserError, match="cannot be read: Too many open files"):
-            checkpoints.restore(state(0))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        for descriptor in held:
-            os.close(descriptor)
-    assert restored_step(three) == (300, [])
-
-
-def test_a_directory_that_cannot_be_listed_has_not_no_checkpoints(three, monkeypatch):
-    TROUBLE[:] = [PermissionError(errno.EACCES, "Permission denied")]
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "listdir", unreadable)
-        with pytest.raises(UserError, match="checkpoints: cannot be read: Permission denied"):
-            Checkpoints(three, 3).steps()
-
-
-def test_an_unreadable_checkpoint_after_a_damaged_one_moves_neither(three, monkeypatch):
-    cut(three / "300" / MANIFEST)
-    checkpoints = Checkpoints(three, 3, pytest.fail)
-    TROUBLE[:] = [OSError(errno.EIO, "Input/output error")]
-    monkeypatch.setattr(manifest, "_sha256", unreadable)
-    with pytest.raises(UserError, match="200: cannot be read"):
-        checkpoints.restore(state(0))
-    assert (checkpoints.steps(), checkpoints.damaged()) == ([100, 200, 300], [])
-    monkeypatch.undo()
-    assert restored_step(three)[0] == 200
-    assert (checkpoints.steps(), checkpoints.damaged()) == ([100, 200], [300])
-
-
-def test_a_file_where_a_directory_should_be_and_the_reverse_are_damages(three):
-    kernel = three / "300" / "arrays" / "rng" / "0"
-    kernel.unlink()
-    kernel.mkdir()
-    step, messages = restored_step(three)
-    assert (step, len(messages)) == (200, 1)
-
-
-def test_a_disk_too_full_for_a_checkpoint_is_reported_before_writing(three, monkeypatch):
-    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state(400)))
-    free = SimpleNamespace(free=needed - 1)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
-    with pytest.raises(
-        UserError, match=rf"400: cannot write the checkpoint: it needs {needed} bytes.* {needed - 1} left"
-    ):
-        Checkpoints(three, 3).save(400, state(400))
-    assert sorted(os.listdir(three)) == ["100", "200", "300"]
-    free.free += 1
-    Checkpoints(three, 4).save(400, state(400))
-    assert restored_step(three) == (400, [])
