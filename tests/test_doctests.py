@@ -19,8 +19,9 @@ CORE = [name for name in MODULES if name.startswith("attnlab.functional.")]
 INNER = {name for name in CORE if name.startswith("attnlab.functional.backends.")} | {
     "attnlab.functional.types",
     "attnlab.functional.checks",
+    "attnlab.functional.linear.checks",
 }
-"""Tested through `attention`; their functions need no example of their own."""
+"""Tested through `attention` and `linear_attention`; their functions need no example of their own."""
 
 
 def examples(name: str) -> list[doctest.DocTest]:

@@ -45,7 +45,7 @@ def cosformer(max_length: int) -> Cosformer:
         state that is continued beyond M gives negative weights. Angles in float32, or float64 for float64.
     Reference: Qin et al. 2022, "cosFormer: Rethinking Softmax in Attention", eq. 9 and 10.
 
-    >>> cosformer(2)(jnp.ones((1, 1)), jnp.array([0])).tolist()
+    >>> jax.jit(cosformer(2))(jnp.ones((1, 1)), jnp.array([0])).tolist()
     [[1.0, 0.0]]
     """
     if not isinstance(max_length, int) or max_length < 1:

@@ -39,7 +39,8 @@ def decays(log_decay: Float[Array, " t"] | Float[Array, "t m"]) -> Decays:
         after a decay of exactly 0 (−inf), which here empties the state.
     Reference: Dao & Gu 2024, "Transformers are SSMs", listing 1 (the segment sum, for one decay a token).
 
-    >>> decays(jnp.log(jnp.array([0.5, 0.25]))).between.tolist()
+    >>> import jax
+    >>> jax.jit(decays)(jnp.log(jnp.array([0.5, 0.25]))).between.tolist()
     [[1.0, 0.0], [0.25, 1.0]]
     """
     tokens = jnp.arange(log_decay.shape[0])
@@ -66,8 +67,9 @@ def decayed_products(
     Numerics: one matrix product if all features share their decay. Otherwise [t, t, m] numbers are summed: the
         factored form, (left exp(G)) · (right exp(−G)) with cumulative G, overflows.
 
+    >>> import jax
     >>> ones = jnp.ones((2, 3))
-    >>> decayed_products(ones, ones, jnp.array([[1.0, 0.0], [0.5, 1.0]])).tolist()
+    >>> jax.jit(decayed_products)(ones, ones, jnp.array([[1.0, 0.0], [0.5, 1.0]])).tolist()
     [[3.0, 0.0], [1.5, 3.0]]
     """
     if between.ndim == 2:

@@ -19,7 +19,7 @@ def elu_plus_one(features: Float[Array, "t d"]) -> Float[Array, "t d"]:
         gradient is positive everywhere, unlike that of relu.
     Reference: Katharopoulos et al. 2020, "Transformers are RNNs", eq. 7.
 
-    >>> elu_plus_one(jnp.array([[1.0, 0.0]])).tolist()
+    >>> jax.jit(elu_plus_one)(jnp.array([[1.0, 0.0]])).tolist()
     [[2.0, 1.0]]
     """
     x = widen(features)
@@ -57,7 +57,7 @@ def silu_unit(features: Float[Array, "t d"]) -> Float[Array, "t d"]:
     Reference: Yang et al. 2024, "Parallelizing Linear Transformers with the Delta Rule over Sequence Length", section
         3.3.
 
-    >>> silu_unit(jnp.array([[2.0, 0.0]])).tolist()
+    >>> jax.jit(silu_unit)(jnp.array([[2.0, 0.0]])).tolist()
     [[1.0, 0.0]]
     """
     x = jax.nn.silu(widen(features))

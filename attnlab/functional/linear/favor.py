@@ -30,7 +30,7 @@ def favor(
         dtypes.
     Reference: Choromanski et al. 2021, "Rethinking Attention with Performers", lemma 1 and eq. 5.
 
-    >>> favor(jnp.zeros((1, 2)), projection=jnp.ones((4, 2))).tolist()
+    >>> jax.jit(favor)(jnp.zeros((1, 2)), projection=jnp.ones((4, 2))).tolist()
     [[0.5, 0.5, 0.5, 0.5]]
     """
     count, width = projection.shape
@@ -61,7 +61,7 @@ def orthogonal_projection(rng: Array, count: int, width: int) -> Float[Array, "m
     Returns: [m, d], in the default floating-point type.
     Reference: Choromanski et al. 2021, section 2.4; Yu et al. 2016, "Orthogonal Random Features", section 3.
 
-    >>> orthogonal_projection(jax.random.key(0), 6, 4).shape
+    >>> jax.eval_shape(lambda: orthogonal_projection(jax.random.key(0), 6, 4)).shape
     (6, 4)
     """
     for name, number in (("count", count), ("width", width)):

@@ -59,7 +59,7 @@ def recurrent(
 
     >>> from attnlab.functional.linear.sum_rule import sum_rule
     >>> ones = jnp.ones((3, 1))
-    >>> recurrent(sum_rule(normalized=False), jnp.zeros((1, 1)), ones, ones, ones)[1].ravel().tolist()
+    >>> jax.jit(recurrent)(sum_rule(normalized=False), jnp.zeros((1, 1)), ones, ones, ones)[1].ravel().tolist()
     [1.0, 2.0, 3.0]
     """
     prepared = _prepared(rule, state, query, key, value, where)
@@ -87,7 +87,7 @@ def parallel(
 
     >>> from attnlab.functional.linear.sum_rule import sum_rule
     >>> ones = jnp.ones((3, 1))
-    >>> parallel(sum_rule(normalized=False), jnp.zeros((1, 1)), ones, ones, ones)[1].ravel().tolist()
+    >>> jax.jit(parallel)(sum_rule(normalized=False), jnp.zeros((1, 1)), ones, ones, ones)[1].ravel().tolist()
     [1.0, 2.0, 3.0]
     """
     return chunked(rule, state, query, key, value, where, chunk=max(query.shape[0], 1))
@@ -116,7 +116,8 @@ def chunked(
 
     >>> from attnlab.functional.linear.sum_rule import sum_rule
     >>> ones = jnp.ones((3, 1))
-    >>> chunked(sum_rule(normalized=False), jnp.zeros((1, 1)), ones, ones, ones, chunk=2)[1].ravel().tolist()
+    >>> in_twos = jax.jit(lambda *tokens: chunked(sum_rule(normalized=False), jnp.zeros((1, 1)), *tokens, chunk=2))
+    >>> in_twos(ones, ones, ones)[1].ravel().tolist()
     [1.0, 2.0, 3.0]
     """
     count = query.shape[0]
@@ -160,7 +161,7 @@ def bidirectional(
 
     >>> from attnlab.functional.linear.sum_rule import sum_rule
     >>> ones = jnp.ones((3, 1))
-    >>> bidirectional(sum_rule(normalized=False), jnp.zeros((1, 1)), ones[:1], ones, ones)[1].tolist()
+    >>> jax.jit(bidirectional)(sum_rule(normalized=False), jnp.zeros((1, 1)), ones[:1], ones, ones)[1].tolist()
     [[3.0]]
     """
     if rule.ordered:

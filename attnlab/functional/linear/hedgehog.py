@@ -23,7 +23,8 @@ def hedgehog(
     Numerics: float32 for narrower dtypes; overflows for |Wᵀ x + b| above 88, so scale queries and keys.
     Reference: Zhang et al. 2024, "The Hedgehog & the Porcupine", section 4.
 
-    >>> hedgehog(jnp.zeros((1, 2)), w=jnp.eye(2)).tolist()
+    >>> import jax
+    >>> jax.jit(hedgehog)(jnp.zeros((1, 2)), w=jnp.eye(2)).tolist()
     [[1.0, 1.0, 1.0, 1.0]]
     """
     if w.shape[0] != features.shape[1]:
