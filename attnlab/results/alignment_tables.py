@@ -10,8 +10,6 @@ from attnlab.results.tables import NONE, line
 MARK = "alignment"
 """Name of the markers in a file between which the tables are."""
 HEADS = ("alignment", "layer", "head", "AER", "precision", "recall", "AER minus that of the first row")
-NAMES = {"ibm1": "IBM model 1"}
-"""How an aligner is written where its name in alignment.json is an abbreviation."""
 
 
 def render(runs: Sequence[RunRecord]) -> str:
@@ -38,7 +36,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     places = [("mean" if choice[key] is None else str(choice[key])) if choice else "" for key in ("layer", "head")]
     difference = _interval(row, "minus_first", "+") if "minus_first" in row else "—"
     scores = [_interval(row, "aer"), f"{row['precision']:.1f}", f"{row['recall']:.1f}", difference]
-    return [NAMES.get(row["name"], row["name"]), *places, *scores]
+    return [row["name"], *places, *scores]
 
 
 def _interval(row: Mapping[str, Any], name: str, sign: str = "") -> str:
