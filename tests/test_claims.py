@@ -171,6 +171,11 @@ class TestFiles:
             ("scores/score=dot", "score/score=dot", r"mine\.yaml:1[34]: effects\.0: no study score; valid: scores"),
             ("at_least: 5", "at_lest: 5", r"mine\.yaml:19: effects\.0\.at_lest: unknown key; did you mean at_least\?"),
             ("claim: Dot", "claims: Dot", r"mine\.yaml: is not a claim"),
+            (
+                "    seeds: 1-4",
+                "    match: {field: model.width}\n    seeds: 1-4",
+                r"mine\.yaml:\d+: studies\.scores: match: ",
+            ),
         ],
     )
     def test_a_mistake_has_its_place(self, tmp_path: Path, old: str, new: str, message: str):

@@ -6,9 +6,9 @@ The verdict is no part of it: `claims.verdict` computes it from the effects and 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from attnlab.config.base import Config, FileName
 from attnlab.config.claim_effects import AnyEffect, AnyPanel, Difference, Mode, RunsPanel
@@ -68,6 +68,12 @@ class ClaimStudy(Study):
     """What is computed with every trained run."""
     archive: str | None = None
     """Pattern of archived runs, which the full version reads in place of training; null trains."""
+
+    @model_validator(mode="after")
+    def _widths_are_given(self) -> Self:
+        if self.match is not None:
+            raise ValueError("match: a study of a claim has the widths in its axes, not found by a search; remove it")
+        return self
 
     def quick_study(self) -> "ClaimStudy":
         """Return the quick version: fewer seeds and steps, and some points of the axes.
