@@ -318,3 +318,14 @@ def test_examples_run(module):
     result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.attempted
     assert not result.failed
+
+
+@pytest.mark.slow
+def test_random_numbers_are_the_same_in_half_precision():
+    mod = mods.random_bias(jax.random.key(0), 0.5)
+    logits = np.zeros((len(ROWS), len(COLUMNS)), np.float32)
+    narrow, wide = jax.jit(lambda logits: (mod(logits.astype(jnp.bfloat16), positions()), mod(logits, positions())))(
+        logits
+    )
+    assert narrow.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(narrow, wide.astype(jnp.bfloat16))

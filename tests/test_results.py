@@ -429,6 +429,13 @@ def test_alignment_is_a_table_a_run(make):
         "| diagonal |  |  | 44.2 [40.0, 48.0] | 50.0 | 61.0 | -3.5 [-5.0, +2.0] | 20.0 |",
     ]
     assert alignment_tables.render([record.read(without)]) == "No runs yet.\n"
+    few = [{**row, "aer_ci95": None, **({"minus_first_ci95": None} if "minus_first" in row else {})} for row in rows]
+    older = {key: value for key, value in report.items() if key != "by_length"}
+    (run / "alignment.json").write_text(json.dumps(older | {"test": few}))
+    assert alignment_tables.render([record.read(run)]).splitlines()[4:] == [
+        "| attention | 2 | mean | 44.2 | 50.0 | 61.0 | — |",
+        "| diagonal |  |  | 44.2 | 50.0 | 61.0 | -3.5 |",
+    ]
 
 
 def test_each_table_goes_between_its_own_marks(make, tmp_path: Path):

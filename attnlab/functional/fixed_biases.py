@@ -18,7 +18,7 @@ from attnlab.functional import random
 from attnlab.functional.parameters import check_values, positive, scalar, valid_scalar
 from attnlab.functional.parts import MappedArray
 from attnlab.functional.signatures import suggest_arguments
-from attnlab.functional.types import Logits, Positions
+from attnlab.functional.types import Logits, Positions, widen
 
 Mod = Callable[[Logits, Positions], Logits]
 Number = float | int | Array | MappedArray
@@ -96,5 +96,6 @@ def random_bias(rng: Any, scale: float | int | Array = 1.0) -> Mod:
 def _random_bias(logits: Logits, positions: Positions, *, rng: Any, scale: Any) -> Logits:
     draw = partial(random.bits, jax.random.fold_in(rng, _STREAM), jnp.int32(0), positions.head)
     drawn = draw(positions.query, positions.key)
-    uniform = ((drawn >> 9).astype(logits.dtype) + 0.5) * 2.0**-23
-    return logits + scalar("random_bias: scale", scale, logits.dtype) * ndtri(uniform)
+    wide = widen(logits)  # half precision has too few digits for the uniform numbers
+    uniform = ((drawn >> 9).astype(wide.dtype) + 0.5) * 2.0**-23
+    return (wide + scalar("random_bias: scale", scale, wide.dtype) * ndtri(uniform)).astype(logits.dtype)

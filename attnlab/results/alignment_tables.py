@@ -23,7 +23,7 @@ def _table(name: str, found: Mapping[str, Any]) -> str:
         f"`{name}`, {found['test_sentences']} sentences with gold alignment; layer and head are those with the lowest "
         f"AER on {found['dev_sentences']} others:\n"
     )
-    groups = found["by_length"]
+    groups = found.get("by_length", [])  # missing in older runs
     heads = [*HEADS, *("AER, " + "–".join(map(str, group["words"])) + " words" for group in groups)]
     rows = [
         line([*_cells(row), *(f"{group['aer'][i]:.1f}" for group in groups)]) for i, row in enumerate(found["test"])
@@ -40,5 +40,5 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def _interval(row: Mapping[str, Any], name: str, sign: str = "") -> str:
-    low, high = row[f"{name}_ci95"]
-    return f"{row[name]:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+    low, high = row[f"{name}_ci95"] or (None, None)
+    return f"{row[name]:{sign}.1f}" + ("" if low is None else f" [{low:{sign}.1f}, {high:{sign}.1f}]")

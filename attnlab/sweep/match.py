@@ -84,7 +84,7 @@ def match_settings(plan: Plan, match: Match, data_dir: Path | None) -> tuple[Pla
 def nearest_width(
     start: int, target: float, count: Callable[[int], float], is_valid: Callable[[int], bool]
 ) -> tuple[int, float]:
-    """Return the valid width whose count is nearest to a target, and its count.
+    """Return the valid width whose count is nearest to a target, and its count; that of the start if it is as near.
 
     Args:
         start: a valid width, from which the search begins.
@@ -108,6 +108,8 @@ def nearest_width(
 
     low = high = start
     while counts[low] > target and (smaller := try_near(max(low // 2, 1), 0, low)):
+        if counts[smaller] == counts[low]:
+            break
         high, low = low, smaller
     while counts[high] < target and (larger := try_near(2 * high, high, WIDEST + 1)):
         if counts[larger] == counts[high]:
@@ -121,7 +123,7 @@ def nearest_width(
             break
         low, high = (between, high) if counts[between] <= target else (low, between)
         turn += 1
-    best = min(counts, key=lambda width: (abs(counts[width] - target), width))
+    best = min(counts, key=lambda width: (abs(counts[width] - target), width != start, width))
     return best, counts[best]
 
 
