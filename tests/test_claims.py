@@ -1,6 +1,7 @@
 """Claims: the rule of the verdict, effects of made-up runs, pages, the files of the claims, and the command."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -184,6 +185,33 @@ class TestFiles:
         with pytest.raises(UserError, match=message):
             read_claim(path)
 
+    @pytest.mark.parametrize(
+        ("of", "message"),
+        [
+            ("second: ad", "effects.0: paid has no variant ad; valid: dot, additive"),
+            ("length: 65", "effects.0: paid has no length 65; valid: 64, 128"),
+            ("length: 64, width: 16", "effects.0: paid has no length 64 at width 16: one of them must be the largest"),
+            ("mode: forward_backward", "effects.0: paid has no mode forward_backward; valid: forward"),
+        ],
+    )
+    def test_a_case_that_is_not_measured_is_named(self, tmp_path: Path, of: str, message: str):
+        given = {"first": "dot", "second": "additive", "mode": "forward"}
+        given |= dict(part.split(": ") for part in of.split(", "))
+        text = "\n".join(f"    {key}: {value}" for key, value in given.items())
+        cost = "{variants: {dot: full, additive: additive}, lengths: [64, 128], widths: [16, 64], modes: [forward], "
+        cost += "quick: {lengths: [64], widths: [16]}}"
+        path = tmp_path / "mine.yaml"
+        effect = f"effects:\n  - kind: ratio\n    label: time\n    cost: paid\n    at_least: 1\n{text}\n"
+        path.write_text(CLAIM.replace("effects:\n", f"costs:\n  paid: {cost}\n{effect}", 1))
+        with pytest.raises(UserError, match=re.escape(message)):
+            read_claim(path)
+
+    def test_the_quick_version_names_axes_that_exist(self, tmp_path: Path):
+        path = tmp_path / "mine.yaml"
+        path.write_text(CLAIM.replace("quick: {axes: {model.pooling.", "quick: {axes: {model.poling."))
+        with pytest.raises(UserError, match=r"scores: quick\.axes: no axis model\.poling\..* valid: model\.pooling\."):
+            read_claim(path).studies["scores"].quick_study()
+
     @pytest.mark.slow
     def test_a_setting_or_metric_that_does_not_exist_is_named(self, tmp_path: Path):
         path, runs = tmp_path / "mine.yaml", made_up(tmp_path, [90, 91, 92, 93], [50, 51, 52, 53])
@@ -250,6 +278,18 @@ class TestPages:
         assert finding.verdict.word == "not run yet"
         assert "Of the study scores, 0 of 8 runs are complete." in generated(finding, "runs")
         assert not (tmp_path / "out/made.png").exists()
+
+    @pytest.mark.slow
+    def test_a_run_whose_analysis_has_failed_is_not_complete(self, tmp_path: Path):
+        runs = made_up(tmp_path, [90, 91, 92, 93], [50, 51, 52, 53])
+        path = tmp_path / "made.yaml"
+        text = CLAIM.replace("    seeds: 1-4\n", "    seeds: 1-4\n    analyses: {alignment: {dev: 2}}\n")
+        path.write_text(text.replace("metric: accuracy}", "file: alignment, metric: attention.aer}"))
+        first = next((runs / "scores").glob("*score=dot-s1"))
+        (first / "alignment.json").write_text(json.dumps({"test": [{"name": "attention", "aer": 20.0}]}))
+        (finding,) = claims.report([read_claim(path)], Version(runs), tmp_path / "out")
+        assert finding.verdict.word == "not run yet"
+        assert "Of the study scores, 1 of 8 runs are complete." in generated(finding, "runs")
 
     @pytest.mark.slow
     def test_the_quick_version_has_fewer_effects_and_no_verdict(self, tmp_path: Path):

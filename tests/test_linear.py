@@ -189,6 +189,26 @@ def test_a_weak_decay_after_a_strong_one_keeps_its_digits():
         assert_close(form(rule, jnp.zeros((1, 1)), ones, ones, ones)[1].ravel(), expected, "float32")
 
 
+@pytest.mark.slow
+def test_gradients_with_a_small_sum_of_weights_keep_their_digits():
+    """The square of this sum, about 1e-27, is 0 in float32; weights scaled by a constant have the same output."""
+    draw = np.random.default_rng(0)
+    query, key = draw.uniform(0.5, 2.0, (2, TOKENS, FEATURES))
+    value = draw.standard_normal((TOKENS, WIDTH))
+    inputs = tuple(jnp.asarray(x, jnp.float32) for x in (query, key, value))
+
+    @jax.jit
+    def slopes(inputs, factor):
+        def total(query, key, value):
+            state = jnp.zeros((FEATURES, WIDTH + 1), jnp.float32)
+            return jnp.sin(forms.parallel(linear.sum_rule(), state, factor * query, factor * key, value)[1]).sum()
+
+        return jax.grad(total, (0, 1, 2))(*inputs)
+
+    for found, expected in zip(slopes(inputs, 3e-14), slopes(inputs, 1.0), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 HEADS, KEY_HEADS, BATCH = 4, 2, 2
 
 

@@ -50,6 +50,21 @@ def test_derivatives_of_feature_maps(name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("middle", [-60.0, -40.0, 1e20])
+def test_silu_unit_of_features_whose_squares_vanish_or_overflow(middle):
+    x = middle * np.array([[1.0, 1.01, 1.02]])
+    direction = np.array([1.0, 2.0, 3.0])
+    silu = x / (1.0 + np.exp(-x))
+    unit = silu / np.linalg.norm(silu)
+    slope = 1.0 / (1.0 + np.exp(-x)) * (1.0 + x / (1.0 + np.exp(np.minimum(x, 500.0))))
+    expected = (direction - unit * (unit @ direction)) / np.linalg.norm(silu) * slope
+    f32 = jnp.asarray(x, jnp.float32)
+    np.testing.assert_allclose(linear.silu_unit(f32), unit, rtol=2e-5)
+    found = jax.grad(lambda x: (linear.silu_unit(x) * jnp.asarray(direction, jnp.float32)).sum())(f32)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.slow
 class TestFavor:
     COUNT, WIDTH, DRAWS = 6, 4, 4000
 

@@ -250,7 +250,7 @@ def _panel(panel: RunsPanel, evidence: Evidence) -> Iterator[str]:
             low, high = one.mean.interval
             ends = f" [{_number(low, digits)}, {_number(high, digits)}]{BASES.get(one.mean.basis, '')}"
         seeds = ", ".join(str(run.seed) for run in runs)
-        commit = ", ".join(dict.fromkeys(run.commit for run in runs))
+        commit = "; ".join(dict.fromkeys(run.commit for run in runs))
         took = duration(mean(run.seconds for run in runs))
         yield line([one.name or "the model", f"{_number(one.mean.value, digits)}{ends}", seeds, took, commit])
 

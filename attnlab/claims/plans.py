@@ -13,7 +13,7 @@ from attnlab.config.claim import Analyses, Claim, ClaimStudy, read_claim
 from attnlab.config.errors import UserError
 from attnlab.results import record
 from attnlab.results.groups import RunGroup, find_runs, read_groups
-from attnlab.results.run_files import CONFIG
+from attnlab.results.run_files import ALIGNMENT, CONFIG, FAITHFULNESS
 from attnlab.sweep.plan import Plan, check_directory, make_plan
 from attnlab.sweep.status import is_complete
 
@@ -95,7 +95,7 @@ class Version:
                 raise UserError(f"{plan.study.archive}: expected runs that differ only in the seed")
             return StudyRuns(("",), dict(zip([""], groups, strict=False)), len(plan.study.seeds))
         check_directory(plan.plan)
-        by_setting = {name if plan.study.axes else "": runs for name, runs in _complete(plan.plan)}
+        by_setting = {name if plan.study.axes else "": runs for name, runs in _complete(plan.plan, plan.analyses)}
         groups = {name: RunGroup.of(runs) for name, runs in by_setting.items() if runs}
         return StudyRuns(tuple(by_setting), groups, len(plan.plan.runs))
 
@@ -114,8 +114,11 @@ def find_claims(names: Sequence[str] = ()) -> list[Claim]:
     return sorted(claims, key=lambda claim: claim.number)
 
 
-def _complete(plan: Plan) -> Iterator[tuple[str, list[record.RunRecord]]]:
-    """Yield every setting with its runs that are trained and evaluated."""
+def _complete(plan: Plan, analyses: Analyses) -> Iterator[tuple[str, list[record.RunRecord]]]:
+    """Yield every setting with its runs that are trained, evaluated and analyzed."""
+    wanted = {FAITHFULNESS: analyses.faithfulness, ALIGNMENT: analyses.alignment}
+    files = [file for file, analysis in wanted.items() if analysis is not None]
     for setting in plan.settings:
         runs = [run for run in plan.runs if run.setting == setting and is_complete(run.directory, run.experiment)]
-        yield setting.name, [record.read(run.directory) for run in runs]
+        analyzed = [run for run in runs if all((run.directory / file).exists() for file in files)]
+        yield setting.name, [record.read(run.directory) for run in analyzed]

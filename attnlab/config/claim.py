@@ -11,7 +11,16 @@ from typing import Annotated, Any, Self
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from attnlab.config.base import Config, FileName
-from attnlab.config.claim_effects import AnyEffect, AnyPanel, Difference, Mode, RunsPanel
+from attnlab.config.claim_effects import (
+    AnyEffect,
+    AnyPanel,
+    CostPanel,
+    Difference,
+    Exponent,
+    Mode,
+    Ratio,
+    RunsPanel,
+)
 from attnlab.config.errors import UserError
 from attnlab.config.explain import dotted, first_mistake
 from attnlab.config.read_file import read_file
@@ -79,11 +88,13 @@ class ClaimStudy(Study):
         """Return the quick version: fewer seeds and steps, and some points of the axes.
 
         Raises:
-            UserError: it keeps a point that does not exist.
+            UserError: it keeps a point, or names an axis, that does not exist.
         """
         axes, quick = {}, self.quick
         if quick is None:
             raise ValueError(f"{self.name} has no quick version")
+        if unknown := [name for name in quick.axes if name not in self.axes]:
+            raise UserError(f"{self.name}: quick.axes: no axis {unknown[0]}; valid: {', '.join(self.axes)}")
         for name, values in self.axes.items():
             axes[name] = values
             if (kept := quick.axes.get(name)) is not None:
@@ -105,7 +116,7 @@ class ClaimStudy(Study):
 
 
 class Sizes(Config):
-    """Sizes at which a cost is measured: every length with every width."""
+    """Sizes at which a cost is measured: every length with the largest width, every width with the largest length."""
 
     lengths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
     """Numbers of queries, and of keys."""
@@ -185,15 +196,38 @@ def read_claim(path: Path) -> Claim:
 
 
 def _check_names(claim: Claim, document: Document) -> None:
-    """Raise if an effect or a panel names a study or a measurement that the claim does not have."""
+    """Raise if an effect or a panel names a study, a measurement or a case of it that the claim does not have."""
     studies, costs = [*claim.studies, *claim.uses], list(claim.costs)
     for section in ("effects", "figure"):
         for number, part in enumerate(getattr(claim, section)):
+            place = f"{document.line_of((section, str(number)))}: {section}.{number}"
             for kind, name in _names(part):
                 valid = studies if kind == "study" else costs
                 if name not in valid:
-                    where = document.line_of((section, str(number)))
-                    raise UserError(f"{where}: {section}.{number}: no {kind} {name}; valid: {', '.join(valid)}")
+                    raise UserError(f"{place}: no {kind} {name}; valid: {', '.join(valid)}")
+            if not isinstance(part, Difference | RunsPanel):
+                _check_case(part, claim.costs[part.cost], place)
+
+
+def _check_case(part: Ratio | Exponent | CostPanel, cost: Cost, place: str) -> None:
+    """Raise if a measurement does not have what an effect or a panel is of."""
+    match part:
+        case Ratio():
+            named = [("variant", part.first, cost.variants), ("variant", part.second, cost.variants)]
+            named += [("length", part.length, cost.lengths), ("width", part.width, cost.widths)]
+        case Exponent():
+            named = [("variant", part.variant, cost.variants), ("variant", part.minus, cost.variants)]
+        case _:
+            named = []
+    for kind, value, valid in [("mode", part.mode, cost.modes), *named]:
+        if value is not None and value not in valid:
+            raise UserError(f"{place}: {part.cost} has no {kind} {value}; valid: {', '.join(map(str, valid))}")
+    if isinstance(part, Ratio) and (part.length or max(cost.lengths)) < max(cost.lengths):
+        if (part.width or max(cost.widths)) < max(cost.widths):
+            raise UserError(
+                f"{place}: {part.cost} has no length {part.length} at width {part.width}: one of them must be the "
+                f"largest, {max(cost.lengths)} or {max(cost.widths)}"
+            )
 
 
 def _names(part: Any) -> Iterator[tuple[str, str]]:

@@ -53,7 +53,8 @@ def silu_unit(features: Float[Array, "t d"]) -> Float[Array, "t d"]:
     Args:
         features: queries or keys of one head, after DeltaNet's short convolution if there is one.
     Returns: features of norm 1; 0 for a row of zeros.
-    Numerics: the gradient at a row of zeros is 0. float32 for narrower dtypes.
+    Numerics: the gradient at a row of zeros is 0. Each row is divided by its largest entry before squares are summed,
+        so that they neither overflow nor vanish. float32 for narrower dtypes.
     Reference: Yang et al. 2024, "Parallelizing Linear Transformers with the Delta Rule over Sequence Length", section
         3.3.
 
@@ -61,5 +62,7 @@ def silu_unit(features: Float[Array, "t d"]) -> Float[Array, "t d"]:
     [[1.0, 0.0]]
     """
     x = jax.nn.silu(widen(features))
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True, initial=0.0))
+    x = x / jnp.where(largest > 0, largest, 1.0)
     squares = jnp.sum(x * x, axis=-1, keepdims=True)
     return x * jnp.where(squares > 0, jax.lax.rsqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)

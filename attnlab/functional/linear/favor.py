@@ -26,8 +26,9 @@ def favor(
         scale: a number or an array []; None for D^(−1/4), which estimates exp(query · key / √D).
     Returns: positive features; m, their number, may be larger or smaller than d.
     Numerics: no maximum is subtracted, unlike in Performer's code: that of all keys would not be causal. An exponent is
-        at most ‖ω_r‖² / 2, about d / 2, so that nothing overflows in float32 up to d = 128. float32 for narrower
-        dtypes.
+        at most ‖ω_r‖² / 2, about d / 2, and that of a weight at most twice as large, so that weights can overflow in
+        float32 above d = 64, with x' of query and key as long as ω_r. Long x' at right angles to ω vanish: where the
+        sum of weights is rounded to 0, so is the output. float32 for narrower dtypes.
     Reference: Choromanski et al. 2021, "Rethinking Attention with Performers", lemma 1 and eq. 5.
 
     >>> jax.jit(favor)(jnp.zeros((1, 2)), projection=jnp.ones((4, 2))).tolist()

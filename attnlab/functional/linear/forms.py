@@ -199,9 +199,14 @@ def _zero_unless(where: Array | None, array: Array) -> Array:
 
 
 def _divided(rule: Rule, output: Array) -> Array:
-    """Divide by the last column for a normalized rule; 0 where that is 0."""
+    """Divide by the last column for a normalized rule; 0 where that is 0.
+
+    Both sides are multiplied by a constant first, so that the divisor is 1: the derivative of a quotient has the square
+    of the divisor below it, which is 0 in float32 for sums below 1e-19.
+    """
     if not rule.normalized:
         return output
     sums = output[:, -1:]
     empty = sums == 0
-    return jnp.where(empty, 0.0, output[:, :-1] / jnp.where(empty, 1.0, sums))
+    output = output / jax.lax.stop_gradient(jnp.where(empty, 1.0, sums))
+    return jnp.where(empty, 0.0, output[:, :-1] / jnp.where(empty, 1.0, output[:, -1:]))
