@@ -150,7 +150,11 @@ def test_a_study_can_ask_for_it(tmp_path: Path):
         (["--match-field", "model.decoder.hidden"], "--match and --match-field belong together"),
         (
             ["--match", "flops", "--match-field", "x", "--match-tolerance", "0"],
-            "--match-tolerance 0.0: must be above 0",
+            "--match-tolerance 0.0: must be a finite number above 0",
+        ),
+        (
+            ["--match", "flops", "--match-field", "x", "--match-tolerance", "nan"],
+            "--match-tolerance nan: must be a finite number above 0",
         ),
     ],
 )
