@@ -40,8 +40,8 @@ def test_the_nearest_of_all_widths_is_found_in_few_counts(step: int, target: int
 
 
 def test_a_width_that_changes_nothing_or_is_the_only_valid_one_is_kept():
-    for unchanged in (7, 107):
-        assert nearest_width(8, 100, lambda width: unchanged, lambda width: True) == (8, unchanged)
+    assert nearest_width(8, 100, lambda width: 7, lambda width: True) == (8, 7)
+    assert nearest_width(8, 100, lambda width: 107, lambda width: True) == (8, 107)
     assert nearest_width(8, 100, lambda width: width, lambda width: width == 8) == (8, 8)
 
 
@@ -150,7 +150,11 @@ def test_a_study_can_ask_for_it(tmp_path: Path):
         (["--match-field", "model.decoder.hidden"], "--match and --match-field belong together"),
         (
             ["--match", "flops", "--match-field", "x", "--match-tolerance", "0"],
-            "--match-tolerance 0.0: must be above 0",
+            "--match-tolerance 0.0: must be a finite number above 0",
+        ),
+        (
+            ["--match", "flops", "--match-field", "x", "--match-tolerance", "nan"],
+            "--match-tolerance nan: must be a finite number above 0",
         ),
     ],
 )

@@ -1,6 +1,7 @@
 """`attnlab sweep`."""
 
 import argparse
+import math
 import shlex
 import sys
 from contextlib import suppress
@@ -116,6 +117,6 @@ def _match(options: argparse.Namespace, study: Study | None) -> Match | None:
         return study.match if study else None
     if not {"by", "field"} <= given.keys():
         raise UserError("--match and --match-field belong together, as in --match parameters --match-field KEY")
-    if (tolerance := given.get("tolerance", 1.0)) <= 0.0:
-        raise UserError(f"--match-tolerance {tolerance}: must be above 0")
+    if not 0.0 < (tolerance := given.get("tolerance", 1.0)) < math.inf:
+        raise UserError(f"--match-tolerance {tolerance}: must be a finite number above 0")
     return Match(**given)
