@@ -125,7 +125,8 @@ def adversarial_rows(
 
     def loss(logits: Float[Array, "k r n"]) -> tuple[Float[Array, ""], tuple]:
         candidates, tvds, jsds = evaluate(logits)
-        spread = jnp.mean(jax.vmap(lambda p: jax.vmap(lambda q: divergence(p, q))(candidates))(candidates))
+        others = jax.lax.stop_gradient(candidates)  # JSD is symmetric: twice the gradient in its first argument
+        spread = 2.0 * jnp.mean(jax.vmap(lambda p: jax.vmap(lambda q: divergence(p, q))(others))(candidates))
         violation = jnp.maximum(tvds - epsilon, 0.0)
         return penalty * jnp.sum(violation) - jnp.sum(jsds) - spread, (candidates, tvds, jsds)
 
