@@ -121,6 +121,7 @@ NOT_RUN = {
             "attnlab faithfulness runs/synthetic_sentiment_additive-s1 --removal drop --seed 1",
             "attnlab faithfulness runs/sst2_additive-s1 --data DIR --examples 500",
             "attnlab faithfulness runs/sst2_additive-s1 --data DIR --split yelp_hat",
+            "attnlab faithfulness runs/multi30k_de_en_additive-s1 --data DIR --split test_2016_flickr --examples 200",
         ),
         "tests/test_faithfulness_command.py runs the command, on other data",
     ),
