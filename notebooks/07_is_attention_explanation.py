@@ -267,10 +267,9 @@ np.testing.assert_allclose(jax.vmap(predict)(weights, states), predictions, atol
 
 
 # %%
-@jax.jit
-@jax.vmap
-def replace_weights(rng, weights, states, real):
-    """Return the results of both experiments, and the change by uniform weights, for one sentence."""
+def replace_weights(sentence):
+    """Return the results of both experiments, the change by uniform weights, and the class that these choose."""
+    rng, weights, states, real = sentence
     model = partial(predict, states=states)
     uniform = model(uniform_weights(real))
     permuted = permutation_test(rng, model, weights, real)
@@ -278,7 +277,9 @@ def replace_weights(rng, weights, states, real):
 
 
 rngs = jax.random.split(jax.random.key(1), SIZE)
-permuted, adversarial, uniform_tvd, uniform_choice = jax.device_get(replace_weights(rngs, weights, states, real))
+in_parts = jax.jit(partial(jax.lax.map, replace_weights, batch_size=20))  # 20 sentences at once
+permuted, adversarial, uniform_tvd, uniform_choice = jax.device_get(in_parts((rngs, weights, states, real)))
+assert np.isfinite(adversarial.best_jsd).all()
 
 # %% [markdown]
 # First one sentence: of those with 8 to 16 words and a weight above 0.3, the one whose adversarial weights are the
@@ -398,7 +399,9 @@ print(f"accuracy of seed 1 {cell(right, 1)}, of seed 2 {cell(correct(seed), 1)}"
 
 # %%
 base_run = base.run.directory
-adversary = train("adversary", "sst2_adversary", *RECURRENT, f"task.objective.base={base_run}")
+adversary = train(
+    "adversary", "sst2_adversary", *RECURRENT, "task.objective.strength=0.003", f"task.objective.base={base_run}"
+)
 print(f"λ = {adversary.run.config.task.objective.strength}; accuracy {cell(correct(adversary), 1)}")
 
 # %% [markdown]
@@ -485,4 +488,23 @@ for name in ("uniform", "adversary"):
 # %% [markdown]
 # # What follows, and what does not
 #
-# TODO
+# **From Jain & Wallace.** The weights are not *the* reason for a prediction: for many sentences the same model gives the
+# same prediction with uniform weights, with permuted ones, and with weights that were chosen to differ. Whoever shows a
+# picture of weights as the reason must say why not one of those. The full runs say the same (`docs/trust.md`), in three
+# seeds.
+#
+# **From Wiegreffe & Pinter.** It does not follow that the weights say nothing. Weights that are searched for one
+# sentence come from no model. What a *model* can be trained to is the question for the adversary, and the distance of
+# another seed the measure of what a difference means. Whether the weights tell which words matter is what the guided
+# MLPs test, whatever the GRU would have done with other weights.
+#
+# **What the numbers of this notebook cannot say.** They are of one small model, trained briefly; intervals over
+# sentences do not cover another seed, and two seeds are no variance. A single λ is a point, not a curve, and a short
+# training may leave an adversary at a larger TVD than a long one. The full study is in `docs/wiegreffe_pinter.md`.
+#
+# **What no experiment here says.** SST-2 does not need attention, so it may behave otherwise where it is needed, as in
+# translation. Agreement with gradients or leave-one-out is not agreement with the truth, as these differ from each
+# other too. And an explanation that people find plausible need not be faithful, nor the other way around.
+#
+# In practice: do not show weights alone. `attnlab explain` puts several methods side by side, with random numbers as a
+# floor, and `attnlab faithfulness` measures which of them find what matters to your model.
