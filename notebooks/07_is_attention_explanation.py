@@ -488,10 +488,9 @@ for name in ("uniform", "adversary"):
 # %% [markdown]
 # # What follows, and what does not
 #
-# **From Jain & Wallace.** The weights are not *the* reason for a prediction: for many sentences the same model gives the
-# same prediction with uniform weights, with permuted ones, and with weights that were chosen to differ. Whoever shows a
-# picture of weights as the reason must say why not one of those. The full runs say the same (`docs/trust.md`), in three
-# seeds.
+# **From Jain & Wallace.** The weights are not *the* reason for a prediction: for many sentences the model predicts the
+# same with uniform weights, with permuted ones, and with weights that were chosen to differ. Whoever shows a picture of
+# weights as the reason must say why not one of those. Three seeds of the full run say the same (`docs/trust.md`).
 #
 # **From Wiegreffe & Pinter.** It does not follow that the weights say nothing. Weights that are searched for one
 # sentence come from no model. What a *model* can be trained to is the question for the adversary, and the distance of
