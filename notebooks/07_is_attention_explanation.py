@@ -74,8 +74,8 @@ COLORS = ("tab:orange", "tab:blue")
 # $$\hat y = \mathrm{softmax}\Big(W \sum_i \alpha_i h_i + b\Big)$$
 #
 # The settings of this short training were chosen so that the weights are not uniform, before any experiment below was
-# run: a larger learning rate, less dropout, and a wider layer that computes the weights (512 instead of 128 units). With
-# a narrow one they are still almost uniform after so few steps, and nothing below would mean much.
+# run: a larger learning rate, less dropout, and a wider layer that computes the weights (512 instead of 128 units).
+# With a narrow one they are still almost uniform after so few steps, and nothing below would mean much.
 
 # %%
 SHORT = [
@@ -399,8 +399,8 @@ print(f"accuracy of seed 1 {cell(right, 1)}, of seed 2 {cell(correct(seed), 1)}"
 #
 # $$\mathcal{L} = \mathrm{TVD}(\hat y, \hat y_b) - \lambda\, \mathrm{KL}(\alpha\,\|\,\alpha_b)$$
 #
-# (Section 4.) The full study has five values of λ and 3,000 steps; here there is one value, larger than the 0.001 of the
-# experiment, because with 0.001 a first, narrower model stayed at the weights of the base model.
+# (Section 4.) The full study has five values of λ and 3,000 steps; here there is one value, larger than the 0.001 of
+# the experiment, because with 0.001 a first, narrower model stayed at the weights of the base model.
 
 # %%
 base_run = base.run.directory
@@ -509,8 +509,9 @@ for name in ("uniform", "adversary"):
 # training may leave an adversary at a larger TVD than a long one. The full study is in `docs/wiegreffe_pinter.md`.
 #
 # **What no experiment here says.** SST-2 does not need attention, and where it is needed it behaves otherwise: a
-# translation model breaks down with uniform weights, and the search finds no others (`docs/trust.md`). Agreement with gradients or leave-one-out is not agreement with the truth, as these differ from each
-# other too. And an explanation that people find plausible need not be faithful, nor the other way around.
+# translation model breaks down with uniform weights, and the search finds no others (`docs/trust.md`). Agreement with
+# gradients or leave-one-out is not agreement with the truth, as these differ from each other too. And an explanation
+# that people find plausible need not be faithful, nor the other way around.
 #
 # In practice: do not show weights alone. `attnlab explain` puts several methods side by side, with random numbers as a
 # floor, and `attnlab faithfulness` measures which of them find what matters to your model.
