@@ -34,7 +34,7 @@ def permuted(normalizer: Any, rng: Any, *, shared: bool = False) -> "Permuted":
     Reference: Jain & Wallace 2019, section 4.2.1, at test time; here also in training.
 
     >>> positions = Positions(jnp.arange(1), jnp.arange(3), jnp.int32(0), jnp.int32(0))
-    >>> normalizer = permuted(lambda logits, where: logits, jax.random.key(1))
+    >>> normalizer = permuted(lambda logits, where: logits, jax.random.key(0))
     >>> normalizer(jnp.array([[1.0, 2.0, 3.0]]), jnp.array([[True, False, True]]), positions).tolist()
     [[3.0, 2.0, 1.0]]
     """
