@@ -5,7 +5,7 @@ from typing import Any
 
 from attnlab.results.record import RunRecord
 from attnlab.results.run_files import ALIGNMENT
-from attnlab.results.tables import NONE, line
+from attnlab.results.tables import NONE, line, with_interval
 
 MARK = "alignment"
 """Name of the markers in a file between which the tables are."""
@@ -34,11 +34,13 @@ def _table(name: str, found: Mapping[str, Any]) -> str:
 def _cells(row: Mapping[str, Any]) -> list[str]:
     choice = row.get("choice")
     places = [("mean" if choice[key] is None else str(choice[key])) if choice else "" for key in ("layer", "head")]
-    difference = _interval(row, "minus_first", "+") if "minus_first" in row else "—"
-    scores = [_interval(row, "aer"), f"{row['precision']:.1f}", f"{row['recall']:.1f}", difference]
+    difference = "—"
+    if "minus_first" in row:
+        difference = with_interval(row["minus_first"], row["minus_first_ci95"], "+.1f")
+    scores = [
+        with_interval(row["aer"], row["aer_ci95"], ".1f"),
+        f"{row['precision']:.1f}",
+        f"{row['recall']:.1f}",
+        difference,
+    ]
     return [row["name"], *places, *scores]
-
-
-def _interval(row: Mapping[str, Any], name: str, sign: str = "") -> str:
-    low, high = row[f"{name}_ci95"] or (None, None)
-    return f"{row[name]:{sign}.1f}" + ("" if low is None else f" [{low:{sign}.1f}, {high:{sign}.1f}]")

@@ -6,7 +6,7 @@ from typing import Any
 
 from attnlab.config.errors import UserError
 from attnlab.results.record import RunRecord
-from attnlab.results.tables import NONE, line
+from attnlab.results.tables import NONE, line, with_interval
 
 MARK = "divergence"
 """Name of the markers in a file between which the tables are."""
@@ -29,10 +29,5 @@ def _cells(group: Mapping[str, Any]) -> list[str]:
     if "divergence" not in group:
         raise UserError(f"divergence of {group['label']}: is of an earlier version; attnlab divergence writes it anew")
     found = group["divergence"]
-    distances = [_cell(found, name) for name in ("weight_jsd", "prediction_tvd")]
+    distances = [with_interval(found[name], found[f"{name}_ci95"], ".3f") for name in ("weight_jsd", "prediction_tvd")]
     return [group["label"], str(len(group["runs"])), *distances, f"{found['accuracy']:.1f}"]
-
-
-def _cell(found: Mapping[str, Any], name: str) -> str:
-    low, high = found[f"{name}_ci95"] or (None, None)
-    return f"{found[name]:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")

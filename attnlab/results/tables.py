@@ -107,8 +107,17 @@ def mean_cell(values: Sequence[float], interval: Sequence[float] | None, digits:
     """
     if len(values) > 1:
         return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
+    return with_interval(values[0], interval, f".{digits}f")
+
+
+def with_interval(value: float, interval: Sequence[float] | None, form: str) -> str:
+    """Format a number, and behind it its interval if there is one, all in the same form.
+
+    >>> with_interval(0.5, [-0.25, 0.75], "+.2f"), with_interval(0.5, None, ".1f")
+    ('+0.50 [-0.25, +0.75]', '0.5')
+    """
     low, high = interval or (None, None)
-    return f"{values[0]:.{digits}f}" + ("" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]")
+    return f"{value:{form}}" + ("" if low is None else f" [{low:{form}}, {high:{form}}]")
 
 
 def insert(text: str, path: Path) -> None:
